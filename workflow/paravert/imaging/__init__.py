@@ -1,0 +1,1 @@
+"""From scanner files to checked volumes: DICOM series, stacks, NIfTI."""

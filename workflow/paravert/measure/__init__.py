@@ -1,0 +1,1 @@
+"""What is measured in the labels of one subject: area, fat fraction, overlap, preview."""

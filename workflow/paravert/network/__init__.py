@@ -1,0 +1,1 @@
+"""The U-Net: grid, training, segmentation and cleaning."""

@@ -1,0 +1,1 @@
+"""The cohort: sheet, tables, statistical inference, figures and report."""

@@ -1,0 +1,1 @@
+"""Phantom volunteers: anatomy, MR signal and DICOM files with known truth."""
