@@ -1,0 +1,74 @@
+"""python -m paravert COMMAND: the rules of the workflow, one command each."""
+
+import ast
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+from paravert.errors import InputError
+
+COMMANDS = {
+    "make_phantoms": "synthesis.cohort",
+    "convert_dicom": "imaging.convert",
+    "train_network": "network.train",
+    "segment_muscles": "network.segment",
+    "measure_area": "measure.area",
+    "measure_fat": "measure.fat",
+    "score_overlap": "measure.overlap",
+    "draw_preview": "measure.preview",
+    "gather_cohort": "study.cohort",
+    "accept_ledger": "study.cohort",
+    "fit_models": "study.inference",
+    "write_tables": "study.describe",
+    "draw_figures": "study.figures",
+    "write_report": "study.report",
+    "write_dictionary": "study.dictionary",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; 0 if it worked, 2 for an input that cannot be used."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        sys.stderr.write(f"paravert: no command {arguments[0]!r}, expected one of those below\n\n")
+        sys.stderr.write(_overview())
+        return 2
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        _run(*arguments)
+    except InputError as error:
+        sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
+        return 2
+    return 0
+
+
+def _run(command: str, *options: str) -> None:
+    """Import only the module of this command: the start-up is part of every job's time."""
+    import typer
+
+    function = getattr(importlib.import_module(f"paravert.{COMMANDS[command]}"), command)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name=command)(function)
+    app(list(options), standalone_mode=True, prog_name=f"paravert {command}")
+
+
+def _overview() -> str:
+    lines = ["usage: python -m paravert COMMAND [OPTIONS]   (COMMAND --help tells the options)", ""]
+    lines += [f"  {command:17s} {_summary(command)}" for command in COMMANDS]
+    return "\n".join(lines) + "\n"
+
+
+def _summary(command: str) -> str:
+    """Return the first line of a command's docstring without importing its module."""
+    file = Path(__file__).parent.joinpath(*COMMANDS[command].split(".")).with_suffix(".py")
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == command:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    raise LookupError(f"{file} has no function {command}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""Faults of the data. A fault of the program is any other exception, and is never caught."""
+
+from enum import StrEnum
+from pathlib import Path
+
+
+class Reason(StrEnum):
+    """Why a subject is quarantined: one code per subject."""
+
+    NO_DICOM = "no-dicom"
+    UNREADABLE_HEADER = "unreadable-header"
+    MIXED_PATIENTS = "mixed-patients"
+    MULTIPLE_STUDIES = "multiple-studies"
+    WRONG_MODALITY = "wrong-modality"
+    QUADRUPED = "quadruped"
+    NO_AXIAL_SERIES = "no-axial-series"
+    MOSAIC = "mosaic"
+    AMBIGUOUS_SERIES = "ambiguous-series"
+    AMBIGUOUS_CONTRAST = "ambiguous-contrast"
+    DUPLICATE_POSITIONS_CONFLICT = "duplicate-positions-conflict"
+    INCONSISTENT_MATRIX = "inconsistent-matrix"
+    FRAME_COUNT_MISMATCH = "frame-count-mismatch"
+    BAD_GEOMETRY_ORIENTATION = "bad-geometry-orientation"
+    BAD_GEOMETRY_POSITION = "bad-geometry-position"
+    BAD_PIXEL_SPACING = "bad-pixel-spacing"
+    TOO_FEW_SLICES = "too-few-slices"
+    TRUNCATED_PIXELS = "truncated-pixels"
+    UNDECODABLE_PIXELS = "undecodable-pixels"
+    UNSUPPORTED_PIXELS = "unsupported-pixels"
+    MISSING_PIXELS = "missing-pixels"
+    BLANK_IMAGES = "blank-images"
+    MASK_GRID_MISMATCH = "mask-grid-mismatch"
+    MASK_UNKNOWN_LABEL = "mask-unknown-label"
+    MASK_SIDE_MISMATCH = "mask-side-mismatch"
+
+
+class Caution(StrEnum):
+    """What a reader of the tables should know of a subject: any number per subject."""
+
+    MULTI_STACK = "multi-stack"
+    OVERLAPPING_STACKS = "overlapping-stacks"
+    MISSING_SLICES = "missing-slices"
+    SPACING_TAG_MISSING = "spacing-tag-missing"
+    SPACING_TAG_MISMATCH = "spacing-tag-mismatch"
+    SPACING_IRREGULAR = "spacing-irregular"
+    DUPLICATE_SLICE_DROPPED = "duplicate-slice-dropped"
+    FRAME_OF_REFERENCE_DIFFERS = "frame-of-reference-differs"
+    NON_DICOM_IGNORED = "non-dicom-ignored"
+    NON_IMAGE_IGNORED = "non-image-ignored"
+    NON_AXIAL_EXCLUDED = "non-axial-excluded"
+    LOCALIZER_EXCLUDED = "localizer-excluded"
+    NO_PREAMBLE = "no-preamble"
+    LOSSY_COMPRESSED = "lossy-compressed"
+    MONOCHROME1_INVERTED = "monochrome1-inverted"
+    BURNED_IN_ANNOTATION = "burned-in-annotation"
+    PATIENT_POSITION = "patient-position"
+    BLANK_SLICE = "blank-slice"
+
+
+class InputError(Exception):
+    """An input that cannot be used; stops the run with this one sentence.
+
+    The message names the file, what was found and what was expected.
+    """
+
+    def __init__(self, where: Path | str, found_and_expected: str):
+        super().__init__(f"{where}: {found_and_expected}")
+
+
+class SubjectFault(Exception):
+    """A fault in the data of one subject: a row with a reason; the cohort goes on.
+
+    The message goes into tables and logs: it may name tags, counts, millimetres and positions,
+    never names, dates, identifiers, free text or paths of the input.
+    """
+
+    def __init__(self, reason: Reason, message: str):
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __reduce__(self):
+        """Survive the way back from a worker process."""
+        return type(self), (self.reason, self.message)

@@ -1,0 +1,87 @@
+"""An image or label map with its place in the patient, as array and affine, and as NIfTI."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A stack of parallel, evenly spaced slices.
+
+    array: (slices, rows, columns); slices from caudal to cranial, rows towards the patient's back,
+    columns towards the patient's left.
+    affine: 4 x 4, voxel index (column, row, slice, 1) to RAS coordinates in mm.
+    Raises ValueError unless the array is 3-D and the affine finite, orthogonal and right-handed.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self):
+        if self.array.ndim != 3:
+            raise ValueError(
+                f"array has shape {self.array.shape}, expected (slices, rows, columns)"
+            )
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
+            raise ValueError(f"affine {self.affine} is not a finite 4 x 4 matrix")
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        if not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONALITY_TOLERANCE):
+            raise ValueError(f"the axes of affine {self.affine} are not orthogonal")
+        if np.linalg.det(axes) < 0:
+            raise ValueError(f"affine {self.affine} is not right-handed")
+
+    @property
+    def column_spacing_mm(self) -> float:
+        """Distance between the centres of neighbouring columns."""
+        return float(np.linalg.norm(self.affine[:3, 0]))
+
+    @property
+    def row_spacing_mm(self) -> float:
+        """Distance between the centres of neighbouring rows."""
+        return float(np.linalg.norm(self.affine[:3, 1]))
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        """Distance between the centres of neighbouring slices."""
+        return float(np.linalg.norm(self.affine[:3, 2]))
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """Area of one pixel in the image plane."""
+        return self.row_spacing_mm * self.column_spacing_mm
+
+    def with_array(self, array: np.ndarray) -> "Volume":
+        """Return another array (slices, rows, columns) in the same place."""
+        return Volume(array, self.affine)
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write a volume as NIfTI-1, sform and qform set, in the type of its array."""
+    image = nib.Nifti1Image(np.ascontiguousarray(volume.array.transpose(2, 1, 0)), volume.affine)
+    image.set_sform(volume.affine, code="scanner")
+    image.set_qform(volume.affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a volume that `write_volume` wrote, values unscaled and in the type on disk."""
+    image = nib.load(path)
+    return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
+
+
+def stack_file(home: Path, kind: str, stack: int) -> Path:
+    """Return a subject's file of one stack; kind: image, labels, truth or given."""
+    return home / kind / f"stack-{stack:02d}.nii.gz"
+
+
+def stack_numbers(home: Path, kind: str) -> list[int]:
+    """Return the stacks of a subject that have a file of this kind, in order."""
+    files = sorted((home / kind).glob("stack-*.nii.gz"))
+    return [int(file.name.removeprefix("stack-").removesuffix(".nii.gz")) for file in files]

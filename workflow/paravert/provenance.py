@@ -1,0 +1,107 @@
+"""What made a result: the code behind a command, file hashes, the state of input folders."""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "paravert"
+_ROOT = Path(__file__).parent.parent
+# Wording that changes no result: left out of code fingerprints like docstrings and comments.
+_PROSE_KEYWORDS = {"meaning", "help"}
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 (hex) of a JSON-able value; the order of dict keys does not matter."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_of(path: Path) -> str:
+    """Return a digest of the names, sizes and modification times below a path; "absent" if none.
+
+    Cheap enough to ask for every subject before a run: no file is opened.
+    """
+    if path.is_file():
+        stat = path.stat()
+        return digest([stat.st_size, stat.st_mtime_ns])
+    if not path.is_dir():
+        return "absent"
+    entries = []
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            stat = file.stat()
+            entries.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
+    return digest(entries)
+
+
+@cache
+def code_fingerprint(module: str) -> str:
+    """Return a digest of a module and of every project module that it imports, directly or not.
+
+    module: dotted name inside the package, such as "measure.fat". Comments, layout, docstrings and
+    help texts are left out, so that editing them reruns nothing.
+    """
+    return digest({name: _code_of(name) for name in sorted(_closure(f"{PACKAGE}.{module}"))})
+
+
+@cache
+def _closure(module: str) -> frozenset[str]:
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and _file_of(name) is not None:
+            seen.add(name)
+            waiting.extend(_imports(name))
+    return frozenset(seen)
+
+
+def _file_of(module: str) -> Path | None:
+    path = _ROOT.joinpath(*module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_file_of(module).read_text(encoding="utf-8"))
+
+
+def _imports(module: str) -> list[str]:
+    found = []
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.split(".")[0] == PACKAGE]
+
+
+@cache
+def _code_of(module: str) -> str:
+    return ast.dump(_WithoutProse().visit(ast.parse(ast.unparse(_tree(module)))))
+
+
+class _WithoutProse(ast.NodeTransformer):
+    def _drop_docstring(self, node):
+        self.generic_visit(node)
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _drop_docstring
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        node.keywords = [word for word in node.keywords if word.arg not in _PROSE_KEYWORDS]
+        return node
