@@ -18,7 +18,7 @@ COMMANDS = {
     "score_overlap": "measure.overlap",
     "draw_preview": "measure.preview",
     "gather_cohort": "study.cohort",
-    "accept_ledger": "study.cohort",
+    "accept_ledger": "study.summary",
     "fit_models": "study.inference",
     "write_tables": "study.describe",
     "draw_figures": "study.figures",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -83,6 +83,15 @@ class Outcome:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a shard table takes from one subject; held: taken as it was, not computed."""
+
+    outcome: Outcome
+    rows: list[dict]
+    held: bool = False
+
+
 # --- who works on whom ---------------------------------------------------------------------------
 
 
@@ -97,6 +106,26 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
     shards = 1 << max(0, (-(-len(subjects) // subjects_per_shard) - 1)).bit_length()
     width = len(f"{shards - 1:x}")
     return {subject: f"{_stable_hash(subject) % shards:0{width}x}" for subject in subjects}
+
+
+def shard_plan(
+    subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
+) -> dict[str, list[str]]:
+    """Return the subjects of each shard that has any, both in order.
+
+    selection: subjects at hand, comma-separated; empty for all. A selection changes no subject's
+    shard. Raises LookupError for a selected subject that is not in the cohort.
+    """
+    wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
+    unknown = sorted(set(wanted) - set(subjects))
+    if unknown:
+        raise LookupError(f"subjects {', '.join(unknown)} are not in the sheet")
+    chosen = set(wanted)
+    plan: dict[str, list[str]] = {}
+    for subject, shard in shard_names(subjects, subjects_per_shard).items():
+        if subject in chosen:
+            plan.setdefault(shard, []).append(subject)
+    return {shard: sorted(plan[shard]) for shard in sorted(plan)}
 
 
 def _stable_hash(subject: str) -> int:
@@ -125,12 +154,14 @@ def work_through(
     """
     step = STEPS[step_name]
     work = partial(_work_one, step, do, folder)
-    results = [(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
-    done = _in_turn(work, tasks, workers)
-    for task, result in zip(tasks, _with_progress(done, step.name, len(tasks)), strict=True):
-        _log_line(step, task, result[0])
+    results = [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
+    passed_on = len(results)
+    for result in _with_progress(_in_turn(work, tasks, workers), step.name, len(tasks)):
+        _log_line(step, result)
         results.append(result)
-    write_shard_table(out, step, sorted(results, key=lambda result: result[0].subject))
+    held = sum(result.held for result in results)
+    log.info("%s: %d computed, %d held", step.name, len(results) - held - passed_on, held)
+    write_shard_table(out, step, sorted(results, key=lambda result: result.outcome.subject))
 
 
 def tasks_after(shard_table: Path) -> tuple[list[Task], list[Outcome]]:
@@ -157,16 +188,14 @@ def _with_progress(results: Iterator, name: str, total: int) -> Iterator:
     return iter(tqdm(results, desc=name, total=total, unit="subject", disable=not watched))
 
 
-def _log_line(step: Step, task: Task, outcome: Outcome) -> None:
-    if outcome.status == QUARANTINED:
-        log.warning("%s: %s: %s: %s", step.name, task.subject, outcome.reason, outcome.message)
-    else:
-        log.info("%s: %s: done %s", step.name, task.subject, " ".join(outcome.warnings))
+def _log_line(step: Step, result: Result) -> None:
+    outcome = result.outcome
+    how = "held" if result.held else "computed"
+    told = [f"{outcome.reason}: {outcome.message}"] if outcome.reason else outcome.warnings
+    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, " ".join(told))
 
 
-def _work_one(
-    step: Step, do: Callable[[Task, Path], Product], folder: Path, task: Task
-) -> tuple[Outcome, list[dict]]:
+def _work_one(step: Step, do: Callable[[Task, Path], Product], folder: Path, task: Task) -> Result:
     home = folder / task.subject
     fingerprint = digest([step.name, code_fingerprint(step.module), task.depends_on])
     held = _held_result(home, step, fingerprint)
@@ -174,42 +203,40 @@ def _work_one(
         return held
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{step.name}-") as scratch:
-        outcome, rows = _attempt(step, do, task, Path(scratch), fingerprint)
-        _put_in_place(home, step, Path(scratch), outcome, rows)
-    return outcome, rows
+        result = _attempt(step, do, task, Path(scratch), fingerprint)
+        _put_in_place(home, step, Path(scratch), result)
+    return result
 
 
-def _attempt(step, do, task, scratch, fingerprint) -> tuple[Outcome, list[dict]]:
+def _attempt(step: Step, do: Callable, task: Task, scratch: Path, fingerprint: str) -> Result:
     try:
         product = do(task, scratch)
     except SubjectFault as fault:
         for path in scratch.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return (
-            Outcome(
-                subject=task.subject,
-                status=QUARANTINED,
-                fingerprint=fingerprint,
-                stage=step.name,
-                reason=str(fault.reason),
-                message=fault.message,
-            ),
-            [],
+        outcome = Outcome(
+            subject=task.subject,
+            status=QUARANTINED,
+            fingerprint=fingerprint,
+            stage=step.name,
+            reason=str(fault.reason),
+            message=fault.message,
         )
+        return Result(outcome, [])
     warnings = tuple(sorted({str(warning) for warning in product.warnings}))
-    return Outcome(task.subject, ANALYSED, fingerprint, warnings), product.rows
+    return Result(Outcome(task.subject, ANALYSED, fingerprint, warnings), product.rows)
 
 
 # --- records -------------------------------------------------------------------------------------
 
 
-def _held_result(home: Path, step: Step, fingerprint: str) -> tuple[Outcome, list[dict]] | None:
+def _held_result(home: Path, step: Step, fingerprint: str) -> Result | None:
     record = _read_record(home / step.record)
     if record is None or record["outcome"]["fingerprint"] != fingerprint:
         return None
     if any(_file_state(home / name) != state for name, state in record["files"].items()):
         return None
-    return _outcome(record["outcome"]), record["rows"]
+    return Result(_outcome(record["outcome"]), record["rows"], held=True)
 
 
 def _read_record(path: Path) -> dict | None:
@@ -232,7 +259,7 @@ def _file_state(path: Path) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _put_in_place(home: Path, step: Step, scratch: Path, outcome: Outcome, rows: list) -> None:
+def _put_in_place(home: Path, step: Step, scratch: Path, result: Result) -> None:
     """Move a step's files home; the record goes first and comes back last.
 
     A kill at any moment leaves either a whole result or none that a rerun would take.
@@ -246,9 +273,9 @@ def _put_in_place(home: Path, step: Step, scratch: Path, outcome: Outcome, rows:
     for stale in set(old["files"]) - set(names):
         (home / stale).unlink(missing_ok=True)
     record = {
-        "outcome": asdict(outcome),
+        "outcome": asdict(result.outcome),
         "files": {name: _file_state(home / name) for name in sorted(names)},
-        "rows": rows,
+        "rows": result.rows,
     }
     draft = scratch / "record"
     draft.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
@@ -258,19 +285,21 @@ def _put_in_place(home: Path, step: Step, scratch: Path, outcome: Outcome, rows:
 # --- shard tables --------------------------------------------------------------------------------
 
 
-def write_shard_table(path: Path, step: Step, results: list[tuple[Outcome, list[dict]]]) -> None:
+def write_shard_table(path: Path, step: Step, results: Sequence[Result]) -> None:
     """Write a shard's rows, with the outcome of every subject in the file's metadata."""
     rows = []
-    for outcome, subject_rows in results:
-        told = _told_by(outcome) if step.table.per_subject else {"subject": outcome.subject}
-        subject_rows = subject_rows or ([{}] if step.table.per_subject else [])
+    for result in results:
+        told = told_by(result.outcome) if step.table.per_subject else {}
+        told["subject"] = result.outcome.subject
+        subject_rows = result.rows or ([{}] if step.table.per_subject else [])
         rows += [told | row for row in subject_rows]
-    metadata = {"outcomes": json.dumps([asdict(outcome) for outcome, _ in results])}
+    metadata = {"outcomes": json.dumps([asdict(result.outcome) for result in results])}
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
 
 
-def _told_by(outcome: Outcome) -> dict:
-    told = asdict(replace(outcome))
+def told_by(outcome: Outcome) -> dict:
+    """Return an outcome as a row of the columns tables.OUTCOME."""
+    told = asdict(outcome)
     told.pop("fingerprint")
     return told
 

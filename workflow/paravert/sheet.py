@@ -49,10 +49,8 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
         cells = [cell.strip() for cell in cells]
         if any(cells):
             if len(cells) > len(header):
-                raise InputError(
-                    path,
-                    f"line {reader.line_num}: {len(cells)} cells, expected {len(header)} as the header",
-                )
+                found = f"line {reader.line_num}: {len(cells)} cells"
+                raise InputError(path, f"{found}, expected {len(header)} as in the header")
             rows.append((reader.line_num, dict(zip(header, cells, strict=False))))
     return rows
 

@@ -98,7 +98,7 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
     if column.type == NUMBER and pc.any(pc.invert(pc.is_finite(values))).as_py():
         return "values that are not finite; unknown is null"
     known = pc.drop_null(values)
-    if column.allowed and not pc.all(pc.is_in(known, pa.array(column.allowed))).as_py():
+    if column.allowed and not set(pc.unique(known).to_pylist()) <= set(column.allowed):
         return f"values other than {', '.join(column.allowed)}"
     if len(known) and column.minimum is not None and pc.min(known).as_py() < column.minimum:
         return f"{pc.min(known).as_py()} is below {column.minimum}"
@@ -120,6 +120,40 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
         draft = Path(scratch) / path.name
         pq.write_table(data, draft, compression="zstd")
         os.replace(draft, path)
+
+
+class Writers:
+    """Writes several tables chunk by chunk, each whole or not at all.
+
+    A context manager: on a clean exit every file appears in the folder, otherwise none.
+    Checks each chunk; that keys differ between chunks is the caller's care.
+    """
+
+    def __init__(self, folder: Path, tables: Iterable[Table], metadata: Mapping[str, str]):
+        self._folder, self._tables, self._metadata = folder, tuple(tables), metadata
+
+    def __enter__(self) -> "Writers":
+        self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=".tables-")
+        self._writers = {}
+        for table in self._tables:
+            schema = table.schema().with_metadata(file_metadata(table, self._metadata))
+            draft = Path(self._scratch.name) / f"{table.name}.parquet"
+            self._writers[table.name] = pq.ParquetWriter(draft, schema, compression="zstd")
+        return self
+
+    def add(self, table: Table, data: pa.Table) -> None:
+        """Append rows to a table. Raises ValueError as `check` does."""
+        check(table, data)
+        self._writers[table.name].write_table(data.cast(self._writers[table.name].schema))
+
+    def __exit__(self, kind, value, traceback) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        if kind is None:
+            for table in self._tables:
+                name = f"{table.name}.parquet"
+                os.replace(Path(self._scratch.name) / name, self._folder / name)
+        self._scratch.cleanup()
 
 
 def file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -196,10 +230,16 @@ SLAB = Column(
     meaning="length that the slice stands for: distance of slice centres, or thickness if alone",
 )  # fmt: skip
 
+OVERLAPS = Column(
+    "overlaps", FLAG, required=True,
+    meaning="whether the slice cuts a slice of an earlier stack, so that volumes leave it out",
+)  # fmt: skip
+
 AREA_COLUMNS = (
     POSITION,
     TILT,
     SLAB,
+    OVERLAPS,
     Column("pixels", WHOLE, "1", meaning="pixels of the muscle; 0 if absent", required=True, minimum=0),
     Column(
         "csa_mm2", NUMBER, "mm2", required=True, minimum=0,
@@ -300,7 +340,7 @@ GEOMETRY = Table(
         ),
         Column("rescale_slope", NUMBER, meaning="rescale slope (0028,1053) that was applied"),
         Column("rescale_intercept", NUMBER, meaning="rescale intercept (0028,1052) that was applied"),
-        Column("overlaps", FLAG, meaning="whether the slice cuts a slice of an earlier stack"),
+        OVERLAPS,
         Column("warnings", TEXTS, meaning="codes of what a reader should know of the slice"),
     ),
     keys=("stack", "slice"),

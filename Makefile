@@ -1,0 +1,50 @@
+# make demo   the whole study on the built-in cohort
+# make test   every test that needs no cluster
+# make check  formatting and lint
+# make model  train the demo model again, on phantoms of another seed
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+MODEL_FOLDER := training
+
+.PHONY: setup demo test check format model lock clean
+
+setup: $(READY)
+
+$(READY): envs/cpu.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement envs/cpu.txt
+	touch $@
+
+demo: setup
+	$(BIN)/snakemake --configfile config/demo.yaml
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+clean:
+	rm -rf results/[!R]* .snakemake
+
+# The demo model: phantoms of another seed, converted and learnt from by the rules themselves.
+model: setup
+	PYTHONPATH=workflow $(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
+	    --seed 4711 --volunteers 80 --workers 2
+	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
+	cp $(MODEL_FOLDER)/results/models/demo.* models/
+
+lock:
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --requirement envs/requirements.in
+	(head -n 1 envs/cpu.txt; .lock/bin/python -m pip freeze | sed 's/+cpu$$//') > .lock/cpu.txt
+	mv .lock/cpu.txt envs/cpu.txt && rm -rf .lock

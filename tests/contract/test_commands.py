@@ -1,0 +1,127 @@
+"""Rules, commands and functions are one thing under one name."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+import typer
+
+from paravert.__main__ import COMMANDS, main
+from paravert.shards import STEPS
+
+REPOSITORY = Path(__file__).parents[2]
+RULES = {
+    match["name"]: match["body"]
+    for file in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+    for match in re.finditer(
+        r"^rule (?P<name>\w+):\n(?P<body>(?:(?: .*)?\n)*)", file.read_text(), re.MULTILINE
+    )
+}
+WITHOUT_RULE = {"write_dictionary"}
+HELPER_OPTIONS = {  # options that functions of common.smk write into a rule's parameters
+    "make_phantoms": {"subject"},
+    "convert_dicom": {"subject", "series_description"},
+}
+
+
+def function_of(command):
+    return getattr(importlib.import_module(f"paravert.{COMMANDS[command]}"), command)
+
+
+def test_every_rule_is_a_command_and_every_command_a_rule():
+    assert set(RULES) == set(COMMANDS) - WITHOUT_RULE
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_rule_calls_the_command_of_its_name(name):
+    assert re.findall(r"\{PARAVERT\} (\w+)", RULES[name]) == [name]
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_rule_passes_only_options_that_the_function_has(name):
+    parameters = inspect.signature(function_of(name)).parameters
+    shell = RULES[name].partition("shell:")[2] + RULES[name].partition("params:")[2]
+    passed = {option.replace("-", "_") for option in re.findall(r" --(?:no-)?([\w-]+)", shell)}
+    passed |= {option.replace("-", "_") for option in re.findall(r'"--(?:no-)?([\w-]+)"', shell)}
+    passed |= HELPER_OPTIONS.get(name, set())
+    assert passed <= set(parameters)
+    required = {key for key, value in parameters.items() if value.default is value.empty}
+    assert required - passed <= ({"convert"} if name == "train_network" else set())
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_rule_says_what_it_needs(name):
+    for word in ("log:", "conda:", "message:", "threads:", "resources:", "mem_mb=", "runtime="):
+        assert word in RULES[name], word
+    assert "{log}" in RULES[name]
+    assert f'code=code("{COMMANDS[name]}")' in RULES[name]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_option_is_typed_and_explained(command):
+    function = function_of(command)
+    assert function.__doc__
+    assert len(function.__doc__.splitlines()[0]) <= 90
+    for name, annotation in get_type_hints(function, include_extras=True).items():
+        if name != "return":
+            options = [a for a in get_args(annotation) if isinstance(a, typer.models.OptionInfo)]
+            assert options, f"{command} {name} has no typer.Option"
+            assert options[0].help, f"{command} {name} is not explained"
+
+
+def test_the_overview_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(command in told for command in COMMANDS)
+
+
+def test_an_unknown_command_is_told_without_a_traceback(capsys):
+    assert main(["measure"]) == 2
+    assert "no command 'measure'" in capsys.readouterr().err
+
+
+def test_shard_steps_are_commands_of_the_modules_that_the_shards_name():
+    for step in STEPS.values():
+        assert COMMANDS[step.name] == step.module
+
+
+def modules():
+    return sorted((REPOSITORY / "workflow/paravert").rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_rooms_keep_to_their_libraries_and_to_the_flow_of_data(path):
+    room = path.parent.relative_to(REPOSITORY / "workflow/paravert").parts
+    room = room[0] if room else ""
+    order = ["synthesis", "imaging", "network", "measure", "study"]
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top != "torch" or room == "network"
+        assert top != "pandas" or room == "study"
+        if top == "paravert" and room in order and len(name.split(".")) > 1:
+            other = name.split(".")[1]
+            if other in order:
+                assert order.index(other) <= order.index(room), f"{path}: {name}"
+                assert room != "imaging" or other != "synthesis"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_no_module_prints_exits_or_swallows_faults(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit")
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in ("Exception", "BaseException", "everything"), f"line {node.lineno}"

@@ -1,0 +1,104 @@
+"""Cleaning of drawn label maps whose right outcome is plain."""
+
+import numpy as np
+
+from paravert.network.clean import cleaned, enclosed, main_part
+
+EMPTY = np.zeros((4, 20, 20), dtype=np.uint8)
+
+
+def box(slices, rows, columns, value=1, on=EMPTY):
+    labels = on.copy()
+    labels[slices, rows, columns] = value
+    return labels
+
+
+MUSCLE = box(slice(0, 4), slice(2, 10), slice(2, 10))
+
+
+def test_a_clean_label_map_stays_as_it_is():
+    labels, changed = cleaned(MUSCLE)
+    assert (labels == MUSCLE).all()
+    assert (changed == 0).all()
+
+
+def test_a_stray_is_removed_and_counted():
+    labels, changed = cleaned(box(1, slice(14, 16), slice(14, 17), on=MUSCLE))
+    assert (labels == MUSCLE).all()
+    assert changed.tolist() == [6, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_hole_is_filled_and_counted():
+    labels, changed = cleaned(box(2, slice(4, 6), 4, value=0, on=MUSCLE))
+    assert (labels == MUSCLE).all()
+    assert changed[0] == 2
+
+
+def test_a_bay_is_no_hole():
+    bay = box(slice(0, 4), slice(4, 6), slice(2, 4), value=0, on=MUSCLE)
+    assert (cleaned(bay)[0] == bay).all()
+
+
+def test_a_hole_through_all_slices_is_filled():
+    through = box(slice(0, 4), 5, 5, value=0, on=MUSCLE)
+    assert (cleaned(through)[0] == MUSCLE).all()
+
+
+def test_another_muscle_inside_is_not_overwritten():
+    other = box(slice(0, 4), 5, 5, value=3, on=MUSCLE)
+    assert (cleaned(other)[0] == other).all()
+
+
+def test_a_stray_inside_another_muscle_becomes_that_muscle():
+    elsewhere = box(slice(0, 4), slice(12, 18), slice(12, 18), value=3, on=MUSCLE)
+    labels, changed = cleaned(box(1, 5, 5, value=3, on=elsewhere))
+    assert (labels == elsewhere).all()
+    assert changed.tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_labels_are_judged_each_for_itself():
+    both = box(slice(0, 4), slice(12, 16), slice(12, 16), value=2, on=MUSCLE)
+    assert (cleaned(both)[0] == both).all()
+
+
+def test_two_heads_that_join_in_another_slice_are_both_kept():
+    heads = MUSCLE.copy()
+    heads[1, 5:7, :] = 0
+    assert main_part(heads == 1).sum() == (heads == 1).sum()
+
+
+def test_a_muscle_goes_on_after_a_missed_slice():
+    missed = box(2, slice(0, 20), slice(0, 20), value=0, on=MUSCLE)
+    assert (cleaned(missed)[0] == missed).all()
+
+
+def test_what_lies_elsewhere_after_a_missed_slice_is_a_stray():
+    stray = box(3, slice(14, 18), slice(14, 18), on=box(slice(0, 2), slice(2, 10), slice(2, 10)))
+    assert not cleaned(stray)[0][3].any()
+
+
+def test_an_absent_muscle_stays_absent():
+    labels, changed = cleaned(EMPTY)
+    assert not labels.any()
+    assert not changed.any()
+
+
+def test_each_cleaning_can_be_switched_off():
+    spoilt = box(1, 15, 15, on=box(2, 5, 5, value=0, on=MUSCLE))
+    assert cleaned(spoilt, keep_largest=False)[0][1, 15, 15] == 1
+    assert cleaned(spoilt, fill_holes=False)[0][2, 5, 5] == 0
+    assert (cleaned(spoilt, keep_largest=False, fill_holes=False)[0] == spoilt).all()
+
+
+def test_what_goes_in_is_not_changed():
+    spoilt = box(1, 15, 15, on=MUSCLE)
+    before = spoilt.copy()
+    cleaned(spoilt)
+    assert (spoilt == before).all()
+
+
+def test_the_inside_of_a_ring_is_the_disc_without_the_ring():
+    y, x = np.mgrid[:41, :41]
+    radius = np.hypot(y - 20, x - 20)
+    ring = (radius < 15) & (radius >= 10)
+    assert (enclosed(ring[None])[0] == (radius < 10)).all()

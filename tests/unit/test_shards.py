@@ -1,0 +1,177 @@
+import json
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from paravert import shards
+from paravert.errors import Caution, Reason, SubjectFault
+from paravert.shards import Product, Task, shard_names, shard_plan
+
+SUBJECTS = [f"S{number:04d}" for number in range(1000)]
+
+
+def test_number_of_shards_is_the_next_power_of_two():
+    for count, per_shard, expected in [(22, 64, 1), (64, 64, 1), (65, 64, 2), (1000, 64, 16)]:
+        assert len(set(shard_names(SUBJECTS[:count], per_shard).values())) == expected
+
+
+def test_a_subject_keeps_its_shard_while_the_cohort_does_not_double():
+    before, after = shard_names(SUBJECTS[:900], 64), shard_names(SUBJECTS[:1000], 64)
+    assert all(after[subject] == shard for subject, shard in before.items())
+
+
+def test_order_of_the_sheet_does_not_move_subjects():
+    assert shard_names(SUBJECTS[::-1], 64) == shard_names(SUBJECTS, 64)
+
+
+def test_one_subject_per_shard_names_the_shard_after_it():
+    assert shard_names(["S1", "S2"], 1) == {"S1": "S1", "S2": "S2"}
+
+
+def test_a_selection_changes_no_shard():
+    whole, chosen = shard_plan(SUBJECTS, 64), shard_plan(SUBJECTS, 64, "S0007, S0400")
+    assert sorted(sum(chosen.values(), [])) == ["S0007", "S0400"]
+    for shard, subjects in chosen.items():
+        assert set(subjects) <= set(whole[shard])
+
+
+def test_an_unknown_selected_subject_is_named():
+    with pytest.raises(LookupError, match="S9999"):
+        shard_plan(SUBJECTS, 64, "S0001,S9999")
+
+
+class Step:
+    """A conversion that notes for whom it was called, and fails as told."""
+
+    def __init__(self):
+        self.called = []
+        self.faulty = {}
+
+    def __call__(self, task, scratch):
+        self.called.append(task.subject)
+        (scratch / "image").mkdir()
+        (scratch / "image" / "stack-01.nii.gz").write_text(task.subject)
+        if task.subject in self.faulty:
+            raise self.faulty[task.subject]
+        return Product([{"stacks": 1, "slices": 20}], (Caution.MULTI_STACK,))
+
+
+@pytest.fixture
+def step():
+    return Step()
+
+
+@pytest.fixture
+def run(tmp_path, step):
+    def work(*subjects, version=1):
+        tasks = [Task(subject, {"version": version}) for subject in subjects]
+        step.called.clear()
+        out = tmp_path / "convert.parquet"
+        shards.work_through("convert_dicom", tasks, step, folder=tmp_path / "subjects", out=out)
+        return pq.read_table(out).to_pylist()
+
+    return work
+
+
+def test_a_rerun_computes_only_new_subjects(run, step):
+    run("S1", "S2")
+    rows = run("S1", "S2", "S3")
+    assert step.called == ["S3"]
+    assert [row["subject"] for row in rows] == ["S1", "S2", "S3"]
+    assert all(row["slices"] == 20 and row["warnings"] == ["multi-stack"] for row in rows)
+
+
+def test_a_changed_ingredient_computes_the_subject_again(run, step):
+    run("S1")
+    run("S1", version=2)
+    assert step.called == ["S1"]
+
+
+@pytest.mark.parametrize("harm", ["delete", "change", "spoil the record"])
+def test_a_harmed_result_is_not_taken(run, step, tmp_path, harm):
+    run("S1")
+    image = tmp_path / "subjects/S1/image/stack-01.nii.gz"
+    if harm == "delete":
+        image.unlink()
+    elif harm == "change":
+        image.write_text("XX")
+    else:
+        (tmp_path / "subjects/S1/status.json").write_text("{")
+    run("S1")
+    assert step.called == ["S1"]
+    assert image.read_text() == "S1"
+
+
+def test_a_subjects_fault_is_a_row_and_the_others_go_on(run, step, tmp_path):
+    step.faulty["S1"] = SubjectFault(Reason.NO_DICOM, "0 files, expected DICOM")
+    rows = run("S1", "S2")
+    assert [row["status"] for row in rows] == ["quarantined", "analysed"]
+    assert rows[0]["reason"] == "no-dicom"
+    assert rows[0]["stage"] == "convert_dicom"
+    assert not (tmp_path / "subjects/S1/image").exists()
+    run("S1", "S2")
+    assert step.called == []
+
+
+def test_a_fault_of_the_program_is_not_swallowed_and_keeps_what_is_done(run, step, tmp_path):
+    step.faulty["S2"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        run("S1", "S2")
+    assert not (tmp_path / "convert.parquet").exists()
+    step.faulty.clear()
+    run("S1", "S2")
+    assert step.called == ["S2"]
+
+
+def test_files_that_a_new_result_lacks_are_removed(run, step, tmp_path):
+    run("S1")
+    step.faulty["S1"] = SubjectFault(Reason.BLANK_IMAGES, "all pixels are 0")
+    run("S1", version=2)
+    assert not list((tmp_path / "subjects/S1/image").iterdir())
+
+
+def test_a_kill_before_the_record_leaves_nothing_that_would_be_taken(
+    run, step, tmp_path, monkeypatch
+):
+    run("S1")
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("status.json"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("S1", version=2)
+    monkeypatch.undo()
+    run("S1", version=1)
+    assert step.called == ["S1"]
+
+
+def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, step):
+    step.faulty["S1"] = SubjectFault(Reason.TRUNCATED_PIXELS, "10 bytes, expected 20")
+    run("S1", "S2")
+    tasks, outcomes = shards.tasks_after(tmp_path / "convert.parquet")
+    assert [task.subject for task in tasks] == ["S2"]
+    out = tmp_path / "preview.parquet"
+    shards.work_through(
+        "draw_preview",
+        tasks,
+        lambda task, scratch: Product([]),
+        folder=tmp_path / "subjects",
+        out=out,
+        upstream=outcomes,
+    )
+    by_subject = {outcome.subject: outcome for outcome in shards.read_outcomes(out)}
+    assert by_subject["S1"].stage == "convert_dicom"
+    assert by_subject["S1"].reason == "truncated-pixels"
+    assert by_subject["S2"].status == "analysed"
+
+
+def test_records_hold_no_path_outside_the_subject(run, tmp_path):
+    run("S1")
+    record = json.loads((tmp_path / "subjects/S1/status.json").read_text())
+    assert list(record["files"]) == ["image/stack-01.nii.gz"]
+    assert str(tmp_path) not in json.dumps(record)

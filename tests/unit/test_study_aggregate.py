@@ -1,0 +1,110 @@
+"""Sums and means by hand: two slices of known area, slab and fat fraction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
+from paravert.tables import FAT_METHODS, OTSU_METHODS
+
+CSA = {"left": (1000.0, 500.0), "right": (800.0, 400.0)}
+FAT = {"left": (0.1, 0.4), "right": (0.2, 0.2)}
+SLAB = (4.0, 6.0)
+
+
+@pytest.fixture
+def tables():
+    """Area and fat rows of one subject: every muscle alike, multifidus right absent."""
+    area, fat = [], []
+    for index in (0, 1):
+        for muscle in MUSCLES:
+            for side in SIDES:
+                absent = (muscle, side) == ("multifidus", "right")
+                keys = {"subject": "S1", "stack": 1, "slice": index, "muscle": muscle, "side": side}
+                csa = 0.0 if absent else CSA[side][index]
+                area.append(
+                    keys
+                    | {
+                        "position_mm": 0.0,
+                        "tilt_deg": 0.0,
+                        "slab_mm": SLAB[index],
+                        "overlaps": False,
+                        "pixels": int(csa),
+                        "csa_mm2": csa,
+                        "csa_axial_mm2": csa,
+                    }
+                )
+                share = None if absent else FAT[side][index]
+                row = dict(keys)
+                for method in FAT_METHODS:
+                    row[f"fat_fraction_{method}"] = share
+                    row[f"eroded_{method}"] = share
+                    row[f"reason_{method}"] = "absent" if absent else None
+                row |= {f"separability_{method}": 0.8 for method in OTSU_METHODS}
+                fat.append(row)
+    return pd.DataFrame(area), pd.DataFrame(fat)
+
+
+def muscle(rows, muscle="psoas_major", side="left"):
+    return rows[(rows.muscle == muscle) & (rows.side == side)].iloc[0]
+
+
+def test_volume_is_area_times_slab_and_fat_is_weighted_by_volume(tables):
+    row = muscle(muscle_rows(slice_rows(*tables, "otsu_subject")))
+    assert row.slices == 2
+    assert row.csa_mean_mm2 == pytest.approx(750)
+    assert row.csa_sd_mm2 == pytest.approx(500 / np.sqrt(2))
+    assert row.csa_max_mm2 == 1000
+    assert row.volume_ml == pytest.approx((1000 * 4 + 500 * 6) / 1000)
+    assert row.coverage_mm == 10
+    assert row.fat_fraction == pytest.approx((0.1 * 4000 + 0.4 * 3000) / 7000)
+    assert row.lean_volume_ml == pytest.approx(7 - 0.4 - 1.2)
+
+
+def test_an_absent_muscle_has_volume_0_and_an_unknown_fat_fraction(tables):
+    row = muscle(muscle_rows(slice_rows(*tables, "otsu_subject")), "multifidus", "right")
+    assert row.slices == 0
+    assert row.volume_ml == 0
+    assert pd.isna(row.csa_mean_mm2)
+    assert pd.isna(row.fat_fraction)
+    assert row.fat_fraction_reason == "absent"
+
+
+def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(tables):
+    area, fat = tables
+    area.loc[area.slice == 1, "overlaps"] = True
+    row = muscle(muscle_rows(slice_rows(area, fat, "otsu_subject")))
+    assert row.slices == 2
+    assert row.csa_mean_mm2 == pytest.approx(750)
+    assert row.volume_ml == pytest.approx(4)
+    assert row.coverage_mm == 4
+    assert row.fat_fraction == pytest.approx(0.1)
+
+
+def test_the_configured_method_becomes_the_fat_fraction(tables):
+    area, fat = tables
+    fat["fat_fraction_linear"] = 0.3
+    rows = slice_rows(area, fat, "linear")
+    assert (rows.fat_fraction == 0.3).all()
+    assert rows.fat_fraction_otsu_subject.iloc[0] == 0.1
+    assert rows.lean_csa_mm2.iloc[0] == pytest.approx(700)
+
+
+def test_a_subject_adds_up_its_muscles(tables):
+    slices = slice_rows(*tables, "otsu_subject")
+    convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
+    convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings"])
+    segment = {"subject": ["S1"], "labels_source": ["network"], "removed_mm2": [3.0]}
+    people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
+    muscles = muscle_rows(slices)
+    rows = subject_rows(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
+    row = rows.iloc[0]
+    assert row.n_slices == 2
+    assert row.coverage_mm == 10
+    assert row.volume_ml == pytest.approx(4 * 7.0 + 3 * 5.6)
+    assert row.csa_psoas_major_mm2 == pytest.approx(750 + 600)
+    assert row.csa_index_psoas_major == pytest.approx(1350 / 4)
+    assert row.asymmetry_psoas_major == pytest.approx(150 / 675)
+    assert pd.isna(row.asymmetry_multifidus)
+    assert row.fat_fraction_psoas_major == pytest.approx((1600 + 0.2 * 5600) / 12600)

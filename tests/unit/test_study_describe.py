@@ -1,0 +1,205 @@
+import numpy as np
+import pandas as pd
+import pytest
+from paravert import codebook
+from paravert.anatomy import LABELS, MUSCLES, SIDES
+from paravert.study.accuracy import BOTH, area_agreement, subject_areas, table1_iou
+from paravert.study.describe import (
+    cohort_description,
+    fat_methods,
+    flow,
+    normal_values,
+    summary,
+    write_tables,
+)
+from paravert.study.frames import in_order, read_frame
+from paravert.tables import FAT_METHODS
+from study_tables import cohort_rows, write_cohort
+
+TABLES = ("table1_iou", "cohort", "normal_values", "agreement", "flow", "fat_methods")
+
+
+def overlap(scores):
+    """Return an overlap table of psoas left; scores: IoU by subject."""
+    rows = [
+        {"subject": subject, "stack": 1, "slice": number, "muscle": "psoas_major", "side": "left"}
+        | {"iou": iou, "dice": 2 * iou / (1 + iou)}
+        for subject, values in scores.items()
+        for number, iou in enumerate(values)
+    ]
+    return in_order(pd.DataFrame(rows))
+
+
+def frames(subjects, **options):
+    rows = cohort_rows(subjects, **options)
+    return {
+        table.name: in_order(pd.DataFrame(rows[table.name])) for table in codebook.COHORT_TABLES
+    }
+
+
+# --- Table 1 -------------------------------------------------------------------------------------
+
+
+def test_table_1_has_the_quartiles_of_all_slices_that_show_the_muscle():
+    scores = {"S1": [0.5, 0.6, 0.7, np.nan], "S2": [0.8, 0.9, np.nan]}
+    first = table1_iou(overlap(scores), samples=50, seed=1).iloc[0]
+    assert (first.n_slices, first.n_subjects) == (5, 2)
+    assert first[["iou_lower_quartile", "iou_median", "iou_upper_quartile"]].tolist() == [
+        0.6, 0.7, 0.8,
+    ]  # fmt: skip
+    assert first.iou_lowest == 0.5
+    assert first.dice_median == pytest.approx(1.4 / 1.7)
+    assert 0.5 <= first.iou_low_95 <= 0.7 <= first.iou_high_95 <= 0.9
+
+
+def test_table_1_sets_the_paper_beside_every_muscle_and_side():
+    table = table1_iou(overlap({"S1": [0.9]}), samples=10, seed=1)
+    named = list(zip(table.muscle, table.side, strict=True))
+    assert named == [(label.muscle, label.side) for label in LABELS]
+    assert table.iou_paper.tolist() == [0.930, 0.935, 0.891, 0.892, 0.929, 0.923, 0.868, 0.862]
+    assert table.n_slices.tolist() == [1] + [0] * 7
+
+
+def test_table_1_is_the_same_for_any_order_of_rows():
+    table = frames(6)["overlap"]
+    mixed = table.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(table1_iou(mixed, 100, 1), table1_iou(table, 100, 1))
+
+
+# --- agreement -----------------------------------------------------------------------------------
+
+
+def area_tables(truth, prediction, pixel_mm2=0.5):
+    """Return overlap and slices of psoas left; truth, prediction: pixels by subject and slice."""
+    keys = {"stack": 1, "muscle": "psoas_major", "side": "left"}
+    counted = [
+        keys | {"subject": subject, "slice": n, "pixels_truth": t, "pixels_prediction": p}
+        for subject in truth
+        for n, (t, p) in enumerate(zip(truth[subject], prediction[subject], strict=True))
+    ]
+    slices = [
+        {"subject": row["subject"], "stack": 1, "pixels": row["pixels_prediction"]}
+        | {"csa_mm2": row["pixels_prediction"] * pixel_mm2}
+        for row in counted
+    ]
+    return in_order(pd.DataFrame(counted)), pd.DataFrame(slices)
+
+
+def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_the_muscle():
+    tables = area_tables({"S1": [100, 200, 0, 0]}, {"S1": [120, 180, 60, 0]})
+    row = subject_areas(*tables).iloc[0]
+    assert row.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 0) / 3)
+    assert row.prediction_mm2 == pytest.approx(0.5 * (120 + 180 + 60) / 3)
+
+
+def test_a_constant_share_too_much_is_found_as_percentage_and_bias():
+    truth = {"S1": [100, 300], "S2": [200, 400], "S3": [500, 700]}
+    prediction = {name: [pixels * 11 // 10 for pixels in row] for name, row in truth.items()}
+    row = area_agreement(*area_tables(truth, prediction)).iloc[0]
+    assert (row.muscle, row.side, row.n_subjects) == ("psoas_major", "left", 3)
+    assert row.median_absolute_difference_percent == pytest.approx(10)
+    assert row.bias_mm2 == pytest.approx(0.5 * 0.1 * np.mean([200, 300, 600]))
+    assert row.prediction_mean_mm2 - row.truth_mean_mm2 == pytest.approx(row.bias_mm2)
+
+
+def test_both_sides_are_the_sum_of_left_and_right():
+    tables = frames(3)
+    areas = subject_areas(tables["overlap"], tables["slices"])
+    sums = areas[areas.side != BOTH].groupby(["subject", "muscle"]).truth_mm2.sum()
+    both = areas[areas.side == BOTH].set_index(["subject", "muscle"]).truth_mm2
+    pd.testing.assert_series_equal(both.sort_index(), sums.sort_index())
+
+
+def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
+    tables = frames(6)
+    table = area_agreement(tables["overlap"], tables["slices"])
+    assert table.muscle.drop_duplicates().tolist() == list(MUSCLES)
+    assert table.side.tolist() == [*SIDES, BOTH] * 4
+    assert (table.icc_2_1 > 0.98).all()
+
+
+# --- descriptions --------------------------------------------------------------------------------
+
+
+def test_summary_of_one_to_five():
+    found = summary(pd.Series([5, 1, 4, 2, 3, None]))
+    assert found == {
+        "n": 5, "missing": 1, "mean": 3, "sd": pytest.approx(np.sqrt(2.5)), "lowest": 1,
+        "lower_quartile": 2, "median": 3, "upper_quartile": 4, "highest": 5,
+    }  # fmt: skip
+
+
+def test_cohort_description_counts_by_sex_and_tells_what_is_missing():
+    subjects = frames(5)["subjects"]
+    subjects.loc[4, ["sex", "height_cm"]] = None
+    table = cohort_description(subjects).set_index(["variable", "sex"])
+    assert table.n_subjects["age_years"].to_dict() == {"all": 5, "F": 2, "M": 2, "unknown": 1}
+    assert table.loc[("height_cm", "all"), ["n", "missing"]].tolist() == [4, 1]
+    first = subjects.iloc[1]
+    assert table.loc[("bmi_kg_m2", "M"), "lowest"] <= first.weight_kg / (first.height_cm / 100) ** 2
+    assert table.unit["csa_psoas_major_mm2"].tolist() == ["mm2"] * 4
+
+
+def test_normal_values_are_those_of_the_group():
+    muscles = frames(6)["muscles"]
+    table = normal_values(muscles).set_index(["muscle", "side", "sex", "measure"])
+    own = muscles.query("muscle == 'multifidus' and side == 'right' and sex == 'F'")
+    found = table.loc[("multifidus", "right", "F", "csa_mean_mm2")]
+    assert found["mean"] == pytest.approx(own.csa_mean_mm2.mean())
+    assert found.sd == pytest.approx(own.csa_mean_mm2.std())
+    assert found.n == 3
+
+
+def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle():
+    table = fat_methods(frames(4)["muscles"]).set_index("method")
+    assert list(table.index) == list(FAT_METHODS)
+    assert (table.n_psoas_major == 8).all()
+    assert table.mean_psoas_major["otsu_muscle"] > table.mean_psoas_major["otsu_subject"]
+    for method in ("otsu_muscle", "otsu_muscle_slice"):
+        assert "lean muscle" in table.caveat[method]
+
+
+def test_flow_accounts_for_every_subject_of_the_sheet():
+    tables = frames(7, quarantined=3)
+    table = flow(tables["ledger"], tables["overlap"])
+    totals = table[table.code.isna()].set_index("kind").subjects
+    assert totals.to_dict() == {"sheet": 10, "analysed": 7, "scored": 7, "quarantined": 3}
+    reasons = table[table.kind == "reason"]
+    assert list(zip(reasons.code, reasons.subjects, strict=True)) == [
+        ("no-dicom", 2), ("truncated-pixels", 1),
+    ]  # fmt: skip
+    assert set(reasons.stage) == {"convert_dicom"}
+    (warning,) = table[table.kind == "warning"].to_dict("records")
+    assert (warning["code"], warning["subjects"]) == ("spacing-tag-missing", 2)
+
+
+# --- the step ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subjects", [0, 1, 2])
+@pytest.mark.parametrize("truth", [True, False])
+def test_small_cohorts_give_every_table(tmp_path, subjects, truth):
+    write_cohort(tmp_path / "cohort", subjects, truth=truth, quarantined=2)
+    write_tables(tmp_path / "cohort", tmp_path / "tables", bootstrap_samples=20)
+    made = {name: pd.read_csv(tmp_path / "tables" / f"{name}.csv") for name in TABLES}
+    scored = subjects if truth else 0
+    assert made["table1_iou"].n_subjects.tolist() == [scored] * 8
+    assert made["table1_iou"].iou_median.isna().all() == (scored == 0)
+    assert made["agreement"].n_subjects.tolist() == [scored] * 12
+    assert len(made["normal_values"]) == 8 * 3 * 3
+    assert made["flow"].subjects[0] == subjects + 2
+
+
+def test_tables_do_not_change_from_run_to_run(tmp_path):
+    write_cohort(tmp_path / "cohort", 4, quarantined=1)
+    for folder in ("first", "second"):
+        write_tables(tmp_path / "cohort", tmp_path / folder, bootstrap_samples=50)
+    for name in TABLES:
+        first, second = (tmp_path / folder / f"{name}.csv" for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_frame_keeps_muscles_that_nobody_has(tmp_path):
+    write_cohort(tmp_path, 0)
+    empty = read_frame(tmp_path, codebook.MUSCLE_TABLE)
+    assert empty.muscle.cat.categories.tolist() == list(MUSCLES)

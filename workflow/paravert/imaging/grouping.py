@@ -1,0 +1,141 @@
+"""Which slices belong together, from their directions and positions alone.
+
+Every function gives the same answer for the same slices in any order. Lengths are mm.
+"""
+
+import numpy as np
+
+from paravert.imaging.geometry import angle_deg
+
+ORIENTATION_TOLERANCE_DEG = 0.2
+GAP_TOLERANCE = 0.05  # of the nominal gap
+SHIFT_TOLERANCE_MM = 0.15  # in the plane, between the slices of one stack
+SAME_HEIGHT_MM = 0.05  # slices nearer than that lie at one position
+
+
+def components(near: np.ndarray) -> list[np.ndarray]:
+    """Return the connected components of a symmetric boolean matrix, each as sorted indices."""
+    waiting = np.ones(len(near), bool)
+    found = []
+    for seed in range(len(near)):
+        if not waiting[seed]:
+            continue
+        members = np.zeros(len(near), bool)
+        members[seed] = True
+        while True:
+            grown = members | near[members].any(axis=0)
+            if (grown == members).all():
+                break
+            members = grown
+        waiting &= ~members
+        found.append(np.flatnonzero(members))
+    return found
+
+
+def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray]:
+    """Return slices of one orientation: those linked by turns of at most 0.2 degrees.
+
+    right, down: unit directions (slices, 3).
+    """
+    different, member = np.unique(np.hstack([right, down]), axis=0, return_inverse=True)
+    turned = np.maximum(
+        angle_deg(different[:, None, :3], different[None, :, :3]),
+        angle_deg(different[:, None, 3:], different[None, :, 3:]),
+    )
+    near = components(turned <= ORIENTATION_TOLERANCE_DEG)
+    return [np.flatnonzero(np.isin(member.ravel(), cluster)) for cluster in near]
+
+
+def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
+    """Return the largest turn between two slices of a cluster."""
+    different = np.unique(np.hstack([right, down]), axis=0)
+    turns = [
+        angle_deg(different[:, None, part], different[None, :, part]).max()
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    return float(max(turns))
+
+
+def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
+    """Return slices that lie over one another: those linked by in-plane shifts up to 0.15 mm.
+
+    in_plane: centres (slices, 2) of parallel slices.
+    """
+    distance = np.linalg.norm(in_plane[:, None] - in_plane[None, :], axis=-1)
+    return components(distance <= SHIFT_TOLERANCE_MM)
+
+
+def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
+    """Return the slices at each place; of parallel slices at heights (slices,)."""
+    level = np.abs(heights[:, None] - heights[None, :]) <= SAME_HEIGHT_MM
+    distance = np.linalg.norm(in_plane[:, None] - in_plane[None, :], axis=-1)
+    return components(level & (distance <= SHIFT_TOLERANCE_MM))
+
+
+def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
+    """Return how far slices slide in the plane per mm along the normal, if they do so evenly.
+
+    0 where three slices or more do not lie on one slanted line, or where their shift in all is
+    within the tolerance.
+    """
+    if len(heights) < 3 or np.ptp(heights) == 0:
+        return 0.0
+    design = np.column_stack([heights - heights.mean(), np.ones(len(heights))])
+    fit, *_ = np.linalg.lstsq(design, in_plane, rcond=None)
+    residual = np.linalg.norm(in_plane - design @ fit, axis=1).max()
+    slope = float(np.linalg.norm(fit[0]))
+    slides = slope * np.ptp(heights) > 2 * SHIFT_TOLERANCE_MM
+    return slope if slides and residual <= SHIFT_TOLERANCE_MM else 0.0
+
+
+def even_runs(heights: np.ndarray) -> list[np.ndarray]:
+    """Return runs of evenly spaced slices, from the lowest; every slice is in one run.
+
+    heights: ascending. Gaps of a run differ by at most 5 % from their nominal value, the median of
+    all gaps alike. A slice between two runs goes to the longer one, at equal length to the denser.
+    """
+    free = np.ones(len(heights), bool)
+    runs = []
+    for start, stop in _by_length(np.diff(heights)):
+        for piece in _pieces(np.flatnonzero(free[start:stop]) + start):
+            if len(piece) > 1:
+                free[piece] = False
+                runs.append(piece)
+    runs += [np.array([alone]) for alone in np.flatnonzero(free)]
+    return sorted(runs, key=lambda run: run[0])
+
+
+def _by_length(gaps: np.ndarray) -> list[tuple[int, int]]:
+    """Return the slices [start, stop) of each stretch of like gaps, the longest first."""
+    kind = _kinds(gaps)
+    edges = np.flatnonzero(np.diff(kind)) + 1
+    starts, stops = [0, *edges], [*edges, len(gaps)]
+    stretches = [(int(a), int(b)) for a, b in zip(starts, stops, strict=True) if b > a]
+    stretches.sort(key=lambda stretch: (stretch[0] - stretch[1], gaps[stretch[0]], stretch[0]))
+    return [(start, stop + 1) for start, stop in stretches]
+
+
+def _kinds(gaps: np.ndarray) -> np.ndarray:
+    """Number the gaps by likeness; one that is like no other has a number of its own."""
+    if not len(gaps):
+        return np.zeros(0, int)
+    ascending = np.sort(gaps)
+    breaks = np.flatnonzero(ascending[1:] > ascending[:-1] * (1 + GAP_TOLERANCE)) + 1
+    kind = np.searchsorted(ascending[breaks], gaps, side="right")
+    for number in np.unique(kind):
+        alike = kind == number
+        nominal = np.median(gaps[alike])
+        stray = alike & (np.abs(gaps - nominal) > GAP_TOLERANCE * nominal)
+        kind[stray] = len(gaps) + np.flatnonzero(stray)
+    return kind
+
+
+def _pieces(indices: np.ndarray) -> list[np.ndarray]:
+    return np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+
+
+def missing_between(gap_mm: float, spacing_mm: float) -> int:
+    """Return how many slices of an even spacing are missing in a gap; 0 if it is no multiple."""
+    steps = round(gap_mm / spacing_mm)
+    even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm
+    return steps - 1 if even and steps > 1 else 0

@@ -1,0 +1,172 @@
+"""Reading the headers of everything in a folder: what is an image, and what is beside it."""
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import SEEK_END
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
+
+from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.frames import (
+    FILE_TAGS,
+    MR_IMAGES,
+    MULTI_FRAME,
+    VALUE_ERRORS,
+    Frame,
+    Header,
+    frames_of,
+    header_of,
+    sop_class,
+)
+
+DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
+# Image objects of MR scanners and other modalities; anything else is a document or raw data.
+IMAGE_CLASSES = "1.2.840.10008.5.1.4.1.1."
+NO_IMAGE_CLASSES = tuple(
+    IMAGE_CLASSES + branch for branch in ("9.", "11.", "66", "88.", "104.", "4.2", "4.3", "481.")
+)
+SECONDARY_CAPTURE = IMAGE_CLASSES + "7"
+
+PREAMBLE_BYTES = 128
+MAGIC = b"DICM"
+# pydicom raises these for a damaged file, according to where the damage lies.
+READ_ERRORS = (
+    *VALUE_ERRORS,
+    InvalidDicomError,
+    EOFError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+_TAGS = [Tag(keyword) for keyword in FILE_TAGS]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What a folder holds: the frames of all MR images, headers of all images, and warnings."""
+
+    frames: tuple[Frame, ...]
+    images: tuple[Header, ...]
+    cautions: frozenset[Caution]
+    files: int
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings, which quote values of the input, out of logs."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def scan_folder(path: Path) -> Scan:
+    """Read the headers of a folder, searched recursively, or of one file.
+
+    Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed.
+    """
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    frames: list[Frame] = []
+    images: list[Header] = []
+    cautions: set[Caution] = set()
+    with quiet_pydicom():
+        for file in files:
+            caution = _take(file, frames, images)
+            cautions |= {caution} if caution else set()
+    if any(not header.preamble for header in images):
+        cautions.add(Caution.NO_PREAMBLE)
+    return Scan(tuple(frames), tuple(images), frozenset(cautions), len(files))
+
+
+def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | None:
+    """Add what a file holds; return the warning that it deserves, if it is set aside."""
+    read = _read_header(file)
+    if read is None:
+        return None if file.name.upper() == "DICOMDIR" else Caution.NON_DICOM_IGNORED
+    data, preamble, has_pixels = read
+    kind = sop_class(data)
+    if kind == DIRECTORY:
+        return None
+    if not kind.startswith(IMAGE_CLASSES) or kind.startswith(NO_IMAGE_CLASSES):
+        return Caution.NON_IMAGE_IGNORED
+    try:
+        header = header_of(file, data, preamble=preamble, has_pixels=has_pixels)
+        found = frames_of(header, data) if kind in MR_IMAGES else []
+    except READ_ERRORS as error:
+        raise _unreadable("damaged") from error
+    if kind in MULTI_FRAME:
+        _check_frame_count(header, found)
+    images.append(header)
+    frames.extend(found)
+    return None if kind in MR_IMAGES else Caution.NON_IMAGE_IGNORED
+
+
+def _check_frame_count(header: Header, found: list[Frame]) -> None:
+    if header.frames_told != len(found):
+        raise SubjectFault(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"NumberOfFrames (0028,0008) is {header.frames_told}, but "
+            f"{len(found)} frames are described in (5200,9230)",
+        )
+
+
+def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
+    """Return header, whether it has a preamble and whether pixels follow; None if not DICOM."""
+    try:
+        stream = file.open("rb")
+    except PermissionError as error:
+        raise _unreadable("not open to reading") from error
+    with stream:
+        start = stream.read(PREAMBLE_BYTES + len(MAGIC))
+        preamble = start[PREAMBLE_BYTES:] == MAGIC
+        if not preamble and not _looks_like_dicom(start):
+            return None
+        stream.seek(0)
+        try:
+            data = pydicom.dcmread(
+                stream, stop_before_pixels=True, force=not preamble, specific_tags=_TAGS
+            )
+        except READ_ERRORS as error:
+            if not preamble:
+                return None
+            raise _unreadable("damaged") from error
+        if not preamble and not sop_class(data):
+            return None
+        return data, preamble, _has_more(stream, data)
+
+
+def _has_more(stream: BinaryIO, data: FileDataset) -> bool:
+    """Tell whether an element follows where the header ended (deflated data: not known, True)."""
+    if data.file_meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return True
+    ended = stream.tell()
+    return stream.seek(0, SEEK_END) - ended >= 8
+
+
+def _looks_like_dicom(start: bytes) -> bool:
+    """Tell whether bytes could begin a data set without preamble: group 2 or 8, sane length."""
+    if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    length = int.from_bytes(start[4:8], "little")
+    return explicit or (length % 2 == 0 and length < 1 << 16)
+
+
+def _unreadable(state: str) -> SubjectFault:
+    return SubjectFault(Reason.UNREADABLE_HEADER, f"the header of a DICOM file is {state}")

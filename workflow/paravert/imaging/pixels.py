@@ -1,0 +1,199 @@
+"""Voxel values of a DICOM file: decoded, unused bits masked, signed, inverted, rescaled."""
+
+import struct
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    UID,
+    JPEG2000,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+
+from paravert.errors import Caution, InputError, Reason, SubjectFault
+from paravert.imaging.frames import Frame, Header, number, text, whole
+from paravert.imaging.headers import READ_ERRORS
+
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+LARGEST_EXACT_FLOAT32 = 1 << 24
+# The decoders raise these for a damaged code stream; MemoryError for an absurd size in it.
+DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError, struct.error)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file stores its pixels (module Image Pixel, (0028,00xx))."""
+
+    syntax: UID
+    rows: int
+    columns: int
+    frames: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    inverted: bool
+
+    @property
+    def native_bytes(self) -> int:
+        """Length of the pixel data if they are not compressed."""
+        return self.rows * self.columns * self.frames * self.allocated // 8
+
+
+def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], set[Caution]]:
+    """Return the values of some frames of one file, each (rows, columns), and warnings.
+
+    Integers where the rescale leaves them so (slope 1), otherwise float64. Rescale slope and
+    intercept (0028,1053), (0028,1052) are applied per frame; MONOCHROME1 is inverted within
+    the stored range. Call within `quiet_pydicom`.
+    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels.
+    """
+    if not header.has_pixels:
+        raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
+    try:
+        data = pydicom.dcmread(header.file, force=True)
+    except READ_ERRORS as error:
+        raise _truncated() from error
+    form = _format(header, data)
+    _check_data(data, form)
+    cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
+    if header.lossy or form.syntax in LOSSY:
+        cautions.add(Caution.LOSSY_COMPRESSED)
+    stored = _decode(data, form, [frame.number for frame in frames])
+    values = [_rescaled(_unpacked(a, form), f) for a, f in zip(stored, frames, strict=True)]
+    return values, cautions
+
+
+def compact(slices: list[np.ndarray]) -> np.ndarray:
+    """Stack slices (rows, columns) to (slices, rows, columns): int16 if exact, else float32."""
+    limits = np.iinfo(np.int16)
+    low, high = min(s.min() for s in slices), max(s.max() for s in slices)
+    fits = limits.min <= low and high <= limits.max
+    exact = all(s.dtype.kind in "iu" or np.array_equal(np.rint(s), s) for s in slices)
+    return np.stack(slices, dtype=np.int16 if fits and exact else np.float32, casting="unsafe")
+
+
+def _format(header: Header, data: FileDataset) -> Format:
+    if whole(data, "SamplesPerPixel") not in (1, None):
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS, "colour pixels (0028,0002), expected one sample per pixel"
+        )
+    allocated = whole(data, "BitsAllocated")
+    stored = whole(data, "BitsStored") or allocated
+    high = whole(data, "HighBit")
+    photometric = text(data, "PhotometricInterpretation").upper()
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            "PhotometricInterpretation (0028,0004) is neither MONOCHROME1 nor MONOCHROME2",
+        )
+    form = Format(
+        syntax=_syntax(data),
+        rows=whole(data, "Rows") or 0,
+        columns=whole(data, "Columns") or 0,
+        frames=header.frames_told or 1,
+        allocated=allocated or 0,
+        stored=stored or 0,
+        high=stored - 1 if high is None and stored else high or 0,
+        signed=whole(data, "PixelRepresentation") == 1,
+        inverted=photometric == "MONOCHROME1",
+    )
+    if form.allocated not in (8, 16) or not 1 <= form.stored <= form.high + 1 <= form.allocated:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{form.stored} bits stored up to bit {form.high} of {form.allocated} allocated "
+            "(0028,0100), expected 8 or 16 allocated",
+        )
+    return form
+
+
+def _syntax(data: FileDataset) -> UID:
+    """Return the transfer syntax; of a file without meta group as pydicom found it to be."""
+    told = data.file_meta.get("TransferSyntaxUID")
+    if told is not None:
+        return told
+    implicit, little = data.original_encoding
+    if implicit:
+        syntax = ImplicitVRLittleEndian
+    else:
+        little_syntax, big_syntax = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+        syntax = UID(little_syntax if little else big_syntax)
+    data.file_meta.TransferSyntaxUID = syntax
+    return syntax
+
+
+def _check_data(data: FileDataset, form: Format) -> None:
+    if "PixelData" not in data:
+        if "FloatPixelData" in data or "DoubleFloatPixelData" in data:
+            raise SubjectFault(
+                Reason.UNSUPPORTED_PIXELS, "pixels stored as floats, expected integers"
+            )
+        raise _truncated()
+    found = len(data.PixelData or b"")
+    if not found:
+        raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
+    if not form.syntax.is_compressed and found < form.native_bytes:
+        raise _truncated(f": {found} bytes of pixel data, expected {form.native_bytes}")
+
+
+def _decode(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndarray]:
+    try:
+        decoder = get_decoder(form.syntax)
+    except NotImplementedError as error:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS, "a transfer syntax that no decoder reads"
+        ) from error
+    if not decoder.is_available:
+        raise InputError(form.syntax.name, "no decoder for this transfer syntax is installed")
+    _quiet_gdcm()
+    try:
+        arrays = [a for a, _ in decoder.iter_array(data, indices=numbers, raw=True)]
+    except DECODE_ERRORS as error:
+        raise SubjectFault(
+            Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} cannot be decoded"
+        ) from error
+    if any(array.shape != (form.rows, form.columns) for array in arrays):
+        raise SubjectFault(
+            Reason.UNDECODABLE_PIXELS, f"decoded pixels are not {form.rows} x {form.columns}"
+        )
+    return arrays
+
+
+def _quiet_gdcm() -> None:
+    """Keep GDCM, once it is loaded, from writing to the log itself."""
+    if gdcm := sys.modules.get("gdcm"):
+        gdcm.Trace.WarningOff()
+        gdcm.Trace.ErrorOff()
+
+
+def _unpacked(raw: np.ndarray, form: Format) -> np.ndarray:
+    """Return stored values: unused bits (overlays) masked, sign extended, MONOCHROME1 inverted."""
+    if form.stored == form.allocated and not form.inverted:
+        return raw.copy()
+    shift = 0 if form.syntax.is_compressed else form.high + 1 - form.stored
+    values = (raw.astype(np.int32) >> shift) & ((1 << form.stored) - 1)
+    if form.signed:
+        sign = 1 << (form.stored - 1)
+        values = (values ^ sign) - sign
+    if form.inverted:
+        values = (-1 if form.signed else (1 << form.stored) - 1) - values
+    return values
+
+
+def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:
+    if frame.slope == 0:
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "RescaleSlope (0028,1053) is 0")
+    if frame.slope == 1 and frame.intercept == 0:
+        return values
+    return values * frame.slope + frame.intercept
+
+
+def _truncated(told: str = "") -> SubjectFault:
+    return SubjectFault(Reason.TRUNCATED_PIXELS, f"an image file ends before its pixels do{told}")

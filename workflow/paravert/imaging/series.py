@@ -1,0 +1,140 @@
+"""Which series to measure: one patient, one study, MR, axial."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.frames import Frame, Header, frame_fault, has_orientation
+from paravert.imaging.geometry import AXIAL_TILT_DEG, cranial_normal, tilt_deg
+from paravert.imaging.headers import SECONDARY_CAPTURE, Scan
+
+PATIENT_TAGS = ("PatientID (0010,0020)", "PatientName (0010,0010)", "PatientBirthDate (0010,0030)")
+SUPINE = ("", "HFS", "FFS")
+AXIAL, OTHER, LOCALIZER, NOWHERE = "axial", "other", "localizer", "nowhere"
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The frames of the series to measure, and what a reader should know of the choice."""
+
+    frames: tuple[Frame, ...]
+    cautions: frozenset[Caution]
+
+
+def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
+    """Return the frames of the one axial series.
+
+    series_description: regular expressions, tried in the order given on SeriesDescription
+    (0008,103E) when several axial series are left; each that matches any keeps those it matches.
+    Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
+    no-axial-series, ambiguous-series, and what `frame_fault` finds in the chosen series.
+    """
+    _check_subject(scan)
+    series: dict[str, list[Frame]] = defaultdict(list)
+    for frame in scan.frames:
+        series[frame.header.series].append(frame)
+    planes = {uid: _plane(frames) for uid, frames in series.items()}
+    candidates = [uid for uid, plane in planes.items() if plane == AXIAL]
+    if not candidates:
+        raise _no_axial(series, planes)
+    chosen = series[_pick(candidates, series, series_description)]
+    for frame in chosen:
+        if fault := frame_fault(frame):
+            raise fault
+    told = {
+        OTHER: Caution.NON_AXIAL_EXCLUDED,
+        LOCALIZER: Caution.LOCALIZER_EXCLUDED,
+        NOWHERE: Caution.NON_IMAGE_IGNORED,
+    }
+    aside = {told[plane] for plane in planes.values() if plane in told}
+    return Chosen(tuple(chosen), frozenset(aside | _cautions(chosen)))
+
+
+def _check_subject(scan: Scan) -> None:
+    if not any(header.sop_class != SECONDARY_CAPTURE for header in scan.images):
+        raise SubjectFault(
+            Reason.NO_DICOM,
+            f"no DICOM image among {scan.files} files, expected one series at least",
+        )
+    for tag, values in zip(
+        PATIENT_TAGS, zip(*(h.patient for h in scan.images), strict=True), strict=True
+    ):
+        _check_one(Reason.MIXED_PATIENTS, "patients", tag, values)
+    studies = [header.study for header in scan.images]
+    _check_one(Reason.MULTIPLE_STUDIES, "studies", "StudyInstanceUID (0020,000D)", studies)
+    if not any(frame.header.modality == "MR" for frame in scan.frames):
+        raise SubjectFault(Reason.WRONG_MODALITY, f"{_modalities(scan.images)}, expected MR")
+    if any(frame.header.quadruped for frame in scan.frames):
+        raise SubjectFault(Reason.QUADRUPED, "AnatomicalOrientationType (0010,2210) says quadruped")
+
+
+def _check_one(reason: Reason, what: str, tag: str, values: Sequence[str]) -> None:
+    different = {value for value in values if value}
+    if len(different) > 1:
+        raise SubjectFault(reason, f"{len(different)} {what} in {tag}, expected one")
+
+
+def _modalities(images: Sequence[Header]) -> str:
+    """Count the images by modality, naming only well-formed codes."""
+    codes = Counter(
+        h.modality if re.fullmatch(r"[A-Z]{2}", h.modality) else "unknown" for h in images
+    )
+    return ", ".join(f"{count} images of modality {code}" for code, count in sorted(codes.items()))
+
+
+def _plane(frames: Sequence[Frame]) -> str:
+    """Return how a series lies; frames that do not say so count as lying like the others."""
+    if any("LOCALIZER" in frame.image_type for frame in frames):
+        return LOCALIZER
+    placed = [frame for frame in frames if has_orientation(frame)]
+    tilts = [tilt_deg(cranial_normal(frame.right, frame.down)) for frame in placed]
+    axial = sum(tilt <= AXIAL_TILT_DEG for tilt in tilts)
+    if not tilts:
+        return NOWHERE
+    if axial == len(tilts):
+        return AXIAL
+    return LOCALIZER if axial else OTHER
+
+
+def _no_axial(series: dict[str, list[Frame]], planes: dict[str, str]) -> SubjectFault:
+    if set(planes.values()) == {NOWHERE}:
+        return frame_fault(next(iter(series.values()))[0])
+    found = Counter(planes.values())
+    names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
+    listed = ", ".join(f"{found[plane]} {name}" for plane, name in names.items() if found[plane])
+    return SubjectFault(
+        Reason.NO_AXIAL_SERIES,
+        f"{listed} series, expected one with slices tilted by at most {AXIAL_TILT_DEG:g} degrees",
+    )
+
+
+def _pick(candidates: list[str], series: dict[str, list[Frame]], patterns: Sequence[str]) -> str:
+    left = candidates
+    for pattern in patterns:
+        if len(left) == 1:
+            break
+        matching = [uid for uid in left if _describes(pattern, series[uid])]
+        left = matching or left
+    if len(left) > 1:
+        given = "the configured series_description leaves them" if patterns else "none configured"
+        raise SubjectFault(
+            Reason.AMBIGUOUS_SERIES,
+            f"{len(left)} axial series; of the patterns that could choose one, {given}",
+        )
+    return left[0]
+
+
+def _describes(pattern: str, frames: Sequence[Frame]) -> bool:
+    return any(re.search(pattern, f.header.description, re.IGNORECASE) for f in frames)
+
+
+def _cautions(frames: Sequence[Frame]) -> set[Caution]:
+    headers = [frame.header for frame in frames]
+    known = {
+        Caution.BURNED_IN_ANNOTATION: any(header.burned_in for header in headers),
+        Caution.PATIENT_POSITION: any(h.patient_position not in SUPINE for h in headers),
+        Caution.FRAME_OF_REFERENCE_DIFFERS: len({h.frame_of_reference for h in headers}) > 1,
+    }
+    return {caution for caution, holds in known.items() if holds}

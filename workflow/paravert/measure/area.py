@@ -1,0 +1,71 @@
+"""Cross-sectional area of the muscles, slice by slice."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from paravert import shards
+from paravert.anatomy import CLASSES
+from paravert.measure.stacks import Stack, read_stacks, rows_of
+
+
+def slice_pixels(labels: np.ndarray) -> np.ndarray:
+    """Count the pixels of each muscle in each slice.
+
+    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns (slices, 8), in the
+    order of LABELS; an absent muscle is 0.
+    """
+    counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
+    return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
+
+
+def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
+    """Measure the area of each muscle in each slice, in the image plane.
+
+    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns mm2, (slices, 8), in
+    the order of LABELS; an absent muscle is 0. Source: the paper, CSA from labels and PixelSpacing
+    (0028,0030).
+    """
+    return slice_pixels(labels) * pixel_area_mm2
+
+
+def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
+    """Project areas in the image plane, (slices, 8), onto the plane across the long axis.
+
+    tilt_deg: (slices,). Returns mm2, (slices, 8): the area times the cosine of the tilt, exact for
+    a muscle that runs along the long axis.
+    """
+    return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
+
+
+def measure_area(segment: Path, folder: Path, out: Path, workers: int = 1) -> None:
+    """Measure the cross-sectional area of every muscle in every slice.
+
+    segment: table of the segmented shard. folder: folder of the subjects. out: table to write, a
+    row per subject, stack, slice, muscle and side. workers: subjects at a time.
+    """
+    tasks, outcomes = shards.tasks_after(segment)
+    do = partial(_measure_subject, folder)
+    shards.work_through(
+        "measure_area", tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers
+    )
+
+
+def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
+    stacks = read_stacks(folder / task.subject)
+    return shards.Product([row for stack in stacks for row in _rows(stack)])
+
+
+def _rows(stack: Stack) -> list[dict]:
+    areas = slice_areas(stack.labels, stack.pixel_area_mm2)
+    columns = {
+        "position_mm": stack.position_mm,
+        "tilt_deg": stack.tilt_deg,
+        "slab_mm": stack.slab_mm,
+        "overlaps": stack.overlaps,
+        "pixels": slice_pixels(stack.labels),
+        "csa_mm2": areas,
+        "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
+    }
+    return rows_of(stack.number, columns)

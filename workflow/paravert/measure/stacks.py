@@ -1,0 +1,100 @@
+"""The stacks of one subject as measuring sees them, and the rows that come out of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from paravert.anatomy import LABELS
+from paravert.imaging.volume import read_volume, stack_file, stack_numbers
+
+SLICES_FILE = "slices.parquet"
+PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
+SPACING = ("row_spacing_mm", "column_spacing_mm")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The labels of one stack and where its slices lie.
+
+    number: from 1. labels: (slices, rows, columns), 0 or a label value.
+    position_mm, tilt_deg, slab_mm, overlaps: (slices,), as in the table `geometry`.
+    Raises ValueError where labels and geometry differ in the number of slices.
+    """
+
+    number: int
+    labels: np.ndarray
+    position_mm: np.ndarray
+    tilt_deg: np.ndarray
+    slab_mm: np.ndarray
+    overlaps: np.ndarray
+    row_spacing_mm: float
+    column_spacing_mm: float
+
+    def __post_init__(self):
+        if len(self.labels) != len(self.position_mm):
+            raise ValueError(
+                f"stack {self.number}: labels of {len(self.labels)} slices, "
+                f"{SLICES_FILE} has {len(self.position_mm)}"
+            )
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """Area of one pixel in the image plane."""
+        return self.row_spacing_mm * self.column_spacing_mm
+
+
+def read_stacks(home: Path) -> list[Stack]:
+    """Return the labelled stacks of a subject's folder, in order."""
+    geometry = pq.read_table(home / SLICES_FILE, columns=["stack", "slice", *PLACE, *SPACING])
+    geometry = geometry.sort_by([("stack", "ascending"), ("slice", "ascending")])
+    columns = {name: geometry[name].to_numpy() for name in geometry.column_names}
+    stacks = []
+    for number in stack_numbers(home, "labels"):
+        mine = columns["stack"] == number
+        places = (columns[name][mine] for name in PLACE)
+        spacings = (float(columns[name][mine][0]) for name in SPACING)
+        labels = read_volume(stack_file(home, "labels", number)).array
+        stacks.append(Stack(number, labels, *places, *spacings))
+    return stacks
+
+
+def read_image(home: Path, stack: int) -> np.ndarray:
+    """Return the image of a stack, (slices, rows, columns), in the type on disk."""
+    return read_volume(stack_file(home, "image", stack)).array
+
+
+def read_truth(home: Path, stack: int) -> np.ndarray | None:
+    """Return the manual labels of a stack, (slices, rows, columns), or None without any."""
+    path = stack_file(home, "truth", stack)
+    return read_volume(path).array if path.is_file() else None
+
+
+def rows_of(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
+    """Return a row per slice, muscle and side, slices from 0, muscles in the order of LABELS.
+
+    columns: name to values, (slices, 8), or (slices,) where they hold for the whole slice.
+    NaN becomes None (null).
+    """
+    slices = len(next(iter(columns.values())))
+    values = [_listed(column, slices) for column in columns.values()]
+    keys = [
+        {"stack": stack, "slice": number, "muscle": label.muscle, "side": label.side}
+        for number in range(slices)
+        for label in LABELS
+    ]
+    return [
+        key | dict(zip(columns, row, strict=True))
+        for key, row in zip(keys, zip(*values, strict=True), strict=True)
+    ]
+
+
+def _listed(column: np.ndarray, slices: int) -> list:
+    if column.ndim == 1:
+        column = np.repeat(column[:, None], len(LABELS), axis=1)
+    values = column.reshape(slices * len(LABELS)).tolist()
+    if column.dtype.kind == "f":
+        return [None if value != value else value for value in values]
+    return values

@@ -1,0 +1,94 @@
+"""What is told about a trained model: its card (JSON) and learning curve (CSV and PNG)."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from paravert import __version__
+from paravert.network.settings import Settings
+
+NOTE = "Not a medical device: for research, never for the care of a patient."
+PAPER_LOSS = "1 - mean soft IoU over the batch (Niemeyer 2021, eq. 4)"
+LOSSES_TOLD = {
+    "iou": PAPER_LOSS,
+    "cross_entropy_iou": f"cross-entropy + {PAPER_LOSS}",
+}
+
+
+def model_card(
+    name: str,
+    settings: Settings,
+    *,
+    trained_on: str,
+    data: dict,
+    sha256: str,
+    device: str,
+    seconds: float,
+    epochs: int,
+    metrics: dict | None,
+) -> dict:
+    """Return the card, JSON-able.
+
+    data: numbers of subjects and slices, split and digest. metrics: per muscle and side over the
+    slices of the validation subjects; None if there were none.
+    """
+    return {
+        "name": name,
+        "note": NOTE,
+        "trained_on": trained_on,
+        "weights_sha256": sha256,
+        "software": f"paravert {__version__}",
+        "loss": _loss_told(settings),
+        "settings": asdict(settings),
+        "data": data,
+        "epochs_done": epochs,
+        "seconds": round(seconds),
+        "device": device,
+        "validation_iou": metrics,
+    }
+
+
+def _loss_told(settings: Settings) -> str:
+    told = LOSSES_TOLD[settings.loss]
+    if settings.loss != "iou" and settings.finish_with_iou_fraction > 0:
+        share = settings.finish_with_iou_fraction
+        return f"{told}; in the last {share:.0%} of the training {PAPER_LOSS} alone"
+    return told
+
+
+def write_card(path: Path, card: dict) -> None:
+    """Write a model card."""
+    path.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_curve(path: Path, curve: Sequence[dict]) -> None:
+    """Write the learning curve, a row per epoch, as CSV and beside it as PNG."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=curve[0])
+        writer.writeheader()
+        writer.writerows(curve)
+    figure = _drawn(curve)
+    FigureCanvasAgg(figure)
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+
+
+def _drawn(curve: Sequence[dict]) -> Figure:
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    epochs = [row["epoch"] for row in curve]
+    above.plot(epochs, [row["training_loss"] for row in curve], color="#444444")
+    above.set_ylabel("training loss")
+    for column, told, colour in (
+        ("training_iou", "training, soft, mean", "#999999"),
+        ("validation_iou", "validation, mean of the medians", "#2ca02c"),
+        ("lowest_iou", "validation, lowest median", "#d62728"),
+    ):
+        below.plot(epochs, [row[column] for row in curve], label=told, color=colour)
+    below.set(ylabel="IoU", xlabel="epoch", ylim=(0, 1))
+    below.legend(loc="lower right", frameon=False)
+    return figure

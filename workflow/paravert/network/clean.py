@@ -1,0 +1,71 @@
+"""Cleaning of a predicted label map: strays out, holes filled, the changed pixels counted."""
+
+import numpy as np
+from scipy import ndimage
+
+from paravert.anatomy import BACKGROUND, LABEL_VALUES
+
+
+def cleaned(
+    labels: np.ndarray, *, keep_largest: bool = True, fill_holes: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cleaned label map of one stack and the pixels changed per label, (8,).
+
+    labels: (slices, rows, columns), values of anatomy.LABELS or 0. First the strays of every label
+    become background, then background that a label encloses within a slice becomes that label.
+    Changed pixels of a label: those taken out of it and those filled in.
+    """
+    result = labels.copy()
+    changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
+    for index, value in enumerate(LABEL_VALUES if keep_largest else ()):
+        mask = labels == value
+        stray = mask & ~main_part(mask)
+        result[stray] = BACKGROUND
+        changed[index] += stray.sum()
+    for index, value in enumerate(LABEL_VALUES if fill_holes else ()):
+        hole = enclosed(result == value) & (result == BACKGROUND)
+        result[hole] = value
+        changed[index] += hole.sum()
+    return result, changed
+
+
+def main_part(mask: np.ndarray) -> np.ndarray:
+    """Return the largest piece of a mask (slices, rows, columns) and what continues it.
+
+    Pieces hang together through faces of pixels, within a slice and from slice to slice. Slices are
+    thick, yet a muscle lies over itself from one to the next; two heads of a muscle that fat parts
+    in one slice join in another, and a rule per slice would lose one of them. A smaller piece stays
+    only if it goes on where slices are missing in between: it shares no slice with what is kept,
+    and its footprint meets that of the nearest kept slice. An empty mask stays
+    empty; of equal pieces the more caudal one counts as larger.
+    """
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    boxes = ndimage.find_objects(pieces)
+    sizes = np.bincount(pieces.ravel())[1:]
+    kept = np.zeros_like(mask)
+    taken = np.zeros(len(mask), dtype=bool)
+    for index in np.argsort(-sizes, kind="stable"):
+        box = boxes[index]
+        part = pieces[box] == index + 1
+        if not taken.any() or (not taken[box[0]].any() and _continues(part, box, kept, taken)):
+            kept[box] |= part
+            taken[box[0]] = True
+    return kept
+
+
+def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray) -> bool:
+    """Tell whether a piece, cut out at its box, lies over or under the nearest kept slice."""
+    slices, facing = np.arange(len(taken))[box[0]], np.flatnonzero(taken)
+    distance = np.abs(slices[:, None] - facing)
+    here, there = np.unravel_index(distance.argmin(), distance.shape)
+    return bool((part[here] & kept[facing[there]][box[1:]]).any())
+
+
+def enclosed(mask: np.ndarray) -> np.ndarray:
+    """Return what a mask (slices, rows, columns) encloses within its slices, the mask left out."""
+    filled = np.zeros_like(mask)
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        filled[index] = ndimage.binary_fill_holes(mask[index])
+    return filled & ~mask

@@ -1,0 +1,211 @@
+"""The training loop: Adam under a cosine schedule, epoch by epoch, resumable."""
+
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from paravert.errors import InputError
+from paravert.network.batches import batches_per_epoch, epoch_batches
+from paravert.network.device import low_format
+from paravert.network.grid import padded
+from paravert.network.losses import loss_at, soft_iou
+from paravert.network.overlap import slice_iou
+from paravert.network.samples import Sample
+from paravert.network.settings import Settings
+from paravert.network.unet import UNet
+from paravert.provenance import digest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """How far a training is: epochs done, seconds spent, and a row of the curve per epoch."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+    curve: list[dict] = field(default_factory=list)
+
+
+class Training:
+    """A network, its optimiser and its progress, on given samples.
+
+    trained_on: digest of the data, part of what a checkpoint must agree with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        training: Sequence[Sample],
+        validation: Sequence[Sample],
+        device: torch.device,
+        *,
+        workers: int = 1,
+        trained_on: str = "",
+    ):
+        self.settings, self.device, self.workers = settings, device, workers
+        self.training, self.validation = training, validation
+        self.progress = Progress()
+        self._made_of = digest([asdict(settings), trained_on])
+        self._low = low_format(device, "training")
+        torch.manual_seed(settings.seed)
+        self.network = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+
+    def run(
+        self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
+    ) -> None:
+        """Train to the end, from the checkpoint if there is one, and write it after every epoch.
+
+        Raises InputError for a checkpoint of other settings or data, and for a loss that is no
+        longer a number.
+        """
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+        with _bar() as bar:
+            while self._share(0) < 1:
+                row = self._epoch(bar)
+                self.progress.curve.append(row)
+                if bar.disable:
+                    log.info("train_network: %s", _told(row))
+                if checkpoint is not None:
+                    self._save(checkpoint)
+                if after_epoch is not None:
+                    after_epoch(self.progress)
+
+    def _epoch(self, bar: tqdm) -> dict:
+        settings, progress = self.settings, self.progress
+        before, begin = progress.seconds, time.monotonic()
+        torch.manual_seed(_epoch_seed(settings.seed, progress.epoch))
+        self.network.train()
+        steps = []
+        for step, batch in enumerate(
+            epoch_batches(self.training, settings, progress.epoch, self.workers)
+        ):
+            progress.seconds = before + time.monotonic() - begin
+            share = self._share(step)
+            if share >= 1:
+                break
+            steps.append(self._step(*batch, share))
+            _show(bar, share, steps[-1])
+        progress.epoch += 1
+        validation_iou = self._validate()
+        progress.seconds = before + time.monotonic() - begin
+        loss, iou = np.mean(steps, axis=0) if steps else (math.nan, math.nan)
+        return {
+            "epoch": progress.epoch,
+            "share_done": round(min(1.0, self._share(0)), 6),
+            "seconds": round(progress.seconds, 1),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "training_loss": float(loss),
+            "training_iou": float(iou),
+            **validation_iou,
+        }
+
+    def _share(self, step: int) -> float:
+        """Return the share of the whole training that is done, after some steps of this epoch."""
+        if self.settings.minutes > 0:
+            return self.progress.seconds / (60 * self.settings.minutes)
+        steps = batches_per_epoch(self.training, self.settings)
+        return (self.progress.epoch * steps + step) / (self.settings.epochs * steps)
+
+    def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> tuple[float, float]:
+        """Learn from one batch; return loss and mean soft IoU."""
+        settings = self.settings
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
+        truth = truth.to(self.device)
+        with self._lowered():
+            logits = self.network(self._on_device(images))
+        loss = loss_at(settings.loss, share, settings.finish_with_iou_fraction)(logits, truth)
+        if not torch.isfinite(loss):
+            raise InputError("training", f"the loss became {loss.item()}; lower the learning rate")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            iou = soft_iou(logits.float().softmax(dim=1), truth).nanmean()
+        return loss.item(), iou.item()
+
+    @torch.inference_mode()
+    def _validate(self) -> dict:
+        """Return the mean and lowest of the muscles' median IoU on the network's grid, or NaN."""
+        self.network.eval()
+        rows = [
+            slice_iou(self._labels(sample), sample.truth[None])[0] for sample in self.validation
+        ]
+        known = [column[~np.isnan(column)] for column in np.array(rows).reshape(-1, 8).T]
+        medians = [np.median(column) for column in known if len(column)] or [math.nan]
+        return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
+
+    def _labels(self, sample: Sample) -> np.ndarray:
+        image = torch.from_numpy(sample.image.astype(np.float32))[None, None]
+        rows, columns = sample.truth.shape
+        with self._lowered():
+            logits = self.network(self._on_device(padded(image, self.settings.architecture.stride)))
+        return logits[:, :, :rows, :columns].float().argmax(dim=1).cpu().numpy()
+
+    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def _lowered(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._low, enabled=self._low is not None)
+
+    def _save(self, path: Path) -> None:
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(
+            {
+                "made_of": self._made_of,
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "progress": asdict(self.progress),
+            },
+            draft,
+        )
+        os.replace(draft, path)
+
+    def _resume(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["made_of"] != self._made_of:
+            raise InputError(
+                path,
+                "the checkpoint is of a training with other settings or data; "
+                "give these again to resume it, or delete the file to start anew",
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+        log.info("train_network: resumed after %d epochs", self.progress.epoch)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of an epoch's dropout: a resumed training draws what it would have."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _bar() -> tqdm:
+    form = "train_network {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
+    return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
+
+
+def _show(bar: tqdm, share: float, loss_and_iou: tuple[float, float]) -> None:
+    loss, iou = loss_and_iou
+    bar.set_postfix_str(f" loss {loss:.3f}, IoU {iou:.3f}", refresh=False)
+    bar.update(share - bar.n)
+
+
+def _told(row: dict) -> str:
+    return (
+        f"{row['share_done']:.1%} after epoch {row['epoch']}, {row['seconds']:.0f} s: "
+        f"loss {row['training_loss']:.4f}, IoU {row['training_iou']:.3f}, "
+        f"validation {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
+    )

@@ -1,0 +1,39 @@
+"""IoU of predicted labels against truth, per slice, as training and the model card report it."""
+
+import numpy as np
+
+from paravert.anatomy import LABELS
+
+
+def slice_iou(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the IoU per slice and label, (slices, 8).
+
+    prediction, truth: label maps (slices, rows, columns). NaN where both are empty, 0 where one is.
+    """
+    columns = []
+    for label in LABELS:
+        a, b = prediction == label.value, truth == label.value
+        union = (a | b).sum(axis=(1, 2))
+        both = (a & b).sum(axis=(1, 2))
+        columns.append(np.where(union > 0, both / np.maximum(union, 1), np.nan))
+    return np.stack(columns, axis=1)
+
+
+def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+    """Return median, quartiles and number of slices per label; iou: (slices, 8), NaN left out."""
+    return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
+
+
+def _summary(values: np.ndarray) -> dict[str, float | int | None]:
+    known = values[~np.isnan(values)]
+    lower, median, upper = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else (None,) * 3
+    return {
+        "median_iou": _rounded(median),
+        "lower_quartile": _rounded(lower),
+        "upper_quartile": _rounded(upper),
+        "slices": len(known),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)

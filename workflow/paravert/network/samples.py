@@ -1,0 +1,100 @@
+"""The stacks with truth that a network learns from: reading, splitting by subject, digest."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paravert import shards
+from paravert.anatomy import BACKGROUND
+from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
+from paravert.network.grid import labels_on_network, network_size, resampled, standardise
+from paravert.provenance import digest, file_sha256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice on the network's grid: image (rows, columns), standardised, and its truth."""
+
+    image: np.ndarray
+    truth: np.ndarray
+
+
+def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
+    """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
+    rows = [row for table in convert for row in shards.read_shard_rows(table).to_pylist()]
+    return sorted({row["subject"] for row in rows if row["has_truth"]})
+
+
+def split_by_subject(
+    subjects: Sequence[str], validation_fraction: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Return the subjects to train on and those to validate with.
+
+    The order of a hash of seed and name decides, so that the split does not follow the order of the
+    sheet and hardly changes when a subject is added. A fraction above 0 leaves at least one subject
+    on either side.
+    """
+    order = sorted(subjects, key=lambda subject: _hash(f"{seed}:{subject}"))
+    count = round(len(order) * validation_fraction)
+    if validation_fraction > 0:
+        count = min(max(count, 1), len(order) - 1)
+    return sorted(order[count:]), sorted(order[:count])
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
+    """Return image and truth of every stack of a subject that has both."""
+    return [
+        tuple(read_volume(stack_file(home, kind, stack)) for kind in ("image", "truth"))
+        for stack in stack_numbers(home, "truth")
+    ]
+
+
+def samples_of(image: Volume, truth: Volume, spacing_mm: float) -> list[Sample]:
+    """Return the slices of a stack on the network's grid.
+
+    A slice without a single label counts as not segmented and is left out.
+    """
+    spacing = (image.row_spacing_mm, image.column_spacing_mm)
+    size = network_size(image.array.shape[1:], spacing, spacing_mm)
+    drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
+    if not len(drawn):
+        return []
+    standard = torch.from_numpy(standardise(image.array)[drawn])[:, None]
+    images = resampled(standard, size)[:, 0].numpy().astype(np.float16)  # half the memory
+    truths = labels_on_network(truth.array[drawn], size)
+    return [Sample(*pair) for pair in zip(images, truths, strict=True)]
+
+
+def read_samples(folder: Path, subjects: Sequence[str], spacing_mm: float) -> list[Sample]:
+    """Return all segmented slices of the subjects, in the order given."""
+    found = [
+        sample
+        for subject in subjects
+        for image, truth in stacks_with_truth(folder / subject)
+        for sample in samples_of(image, truth, spacing_mm)
+    ]
+    log.info("train_network: %d subjects, %d slices", len(subjects), len(found))
+    return found
+
+
+def data_digest(folder: Path, subjects: Sequence[str]) -> str:
+    """Return the SHA-256 over names and contents of every image and truth of the subjects."""
+    return digest(
+        [
+            [subject, kind, stack, file_sha256(stack_file(folder / subject, kind, stack))]
+            for subject in subjects
+            for kind in ("image", "truth")
+            for stack in stack_numbers(folder / subject, kind)
+        ]
+    )

@@ -1,0 +1,159 @@
+"""Rule train_network: a model from the subjects that have manual masks.
+
+NEEDS shard tables of convert_dicom and the subjects' image/ and truth/ stacks.
+MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve),
+model.split.csv (who was trained on, who validated with) and, while it trains, model.checkpoint.
+"""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from paravert.errors import InputError
+from paravert.network.architecture import Architecture
+from paravert.network.card import model_card, write_card, write_curve
+from paravert.network.clean import cleaned
+from paravert.network.device import chosen_device, describe, exact_float32, low_format
+from paravert.network.fit import Training
+from paravert.network.model import Model, load_model, save_model
+from paravert.network.overlap import quartiles, slice_iou
+from paravert.network.predict import Runner, predicted_labels
+from paravert.network.samples import (
+    data_digest,
+    read_samples,
+    split_by_subject,
+    stacks_with_truth,
+    subjects_with_truth,
+)
+from paravert.network.settings import Settings
+from paravert.provenance import file_sha256
+
+log = logging.getLogger(__name__)
+
+
+def train_network(
+    convert: Annotated[list[Path], typer.Option(help="shard table of convert_dicom; repeatable")],
+    folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
+    out: Annotated[Path, typer.Option(help="model to write (.safetensors)")],
+    name: Annotated[str, typer.Option(help="name of the model in its card")] = "paravert",
+    trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
+    width: Annotated[int, typer.Option(help="channels of the first level")] = 64,
+    levels: Annotated[int, typer.Option(help="levels of encoder and decoder")] = 6,
+    normalisation: Annotated[
+        str, typer.Option(help="of the layers: none, batch, instance or group")
+    ] = "none",
+    dropout: Annotated[float, typer.Option(help="dropout in the encoder")] = 0.03,
+    size_px: Annotated[int, typer.Option(help="side of the training crops")] = 256,
+    spacing_mm: Annotated[float, typer.Option(help="pixel size of the network's grid")] = 1.0,
+    loss: Annotated[str, typer.Option(help="iou (the paper's) or cross_entropy_iou")] = "iou",
+    finish_with_iou_fraction: Annotated[
+        float, typer.Option(help="last share of the training with the paper's loss alone")
+    ] = 0.0,
+    learning_rate: Annotated[float, typer.Option(help="of Adam, at the start")] = 0.001,
+    batch_size: Annotated[int, typer.Option(help="slices per step")] = 16,
+    epochs: Annotated[int, typer.Option(help="passes over the training slices")] = 100,
+    minutes: Annotated[float, typer.Option(help="time in place of epochs; 0: epochs")] = 0.0,
+    validation_fraction: Annotated[float, typer.Option(help="share of subjects kept out")] = 0.2,
+    seed: Annotated[int, typer.Option(help="of split, weights, order and variation")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
+    workers: Annotated[int, typer.Option(help="threads that prepare slices ahead")] = 1,
+) -> None:
+    """Train the paper's U-Net on the subjects that have manual masks."""
+    settings = _settings(
+        architecture=(width, levels, normalisation, dropout),
+        size_px=size_px,
+        spacing_mm=spacing_mm,
+        loss=loss,
+        finish_with_iou_fraction=finish_with_iou_fraction,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        epochs=epochs,
+        minutes=minutes,
+        validation_fraction=validation_fraction,
+        seed=seed,
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    exact_float32()
+    processor = chosen_device(device)
+    log.info("train_network: %s, seed %d", describe(processor), seed)
+    subjects = subjects_with_truth(convert)
+    if len(subjects) < 2:
+        raise InputError(folder, f"{len(subjects)} subjects with truth, expected at least 2")
+    split = split_by_subject(subjects, validation_fraction, seed)
+    training, validation = (read_samples(folder, part, spacing_mm) for part in split)
+    digest = data_digest(folder, subjects)
+    run = Training(settings, training, validation, processor, workers=workers, trained_on=digest)
+    checkpoint = out.with_suffix(".checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run.run(checkpoint)
+    save_model(out, Model(run.network, spacing_mm))
+    card = model_card(
+        name,
+        settings,
+        trained_on=trained_on,
+        data=_data_told(split, (training, validation), digest),
+        sha256=file_sha256(out),
+        device=describe(processor),
+        seconds=run.progress.seconds,
+        epochs=run.progress.epoch,
+        metrics=validated(out, folder, split[1], processor),
+    )
+    write_card(out.with_suffix(".json"), card)
+    write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
+    _write_split(out.with_suffix(".split.csv"), *split)
+    checkpoint.unlink(missing_ok=True)
+    log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def validated(model: Path, folder: Path, subjects: list[str], device: torch.device) -> dict | None:
+    """Return median and quartiles of the IoU per muscle and side of a model as it was written.
+
+    Over the segmented slices of the subjects, on the images' own grids, cleaned as in
+    segment_muscles. None without subjects.
+    """
+    if not subjects:
+        return None
+    loaded = load_model(model, device)
+    runner = Runner(device, low_format(device, "prediction"))
+    rows = []
+    for subject in subjects:
+        for image, truth in stacks_with_truth(folder / subject):
+            spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
+            labels, _ = cleaned(predicted_labels(loaded, image.array, spacing_mm, runner))
+            drawn = (truth.array != 0).any(axis=(1, 2))
+            rows.append(slice_iou(labels[drawn], truth.array[drawn]))
+    return quartiles(np.concatenate(rows))
+
+
+def _settings(architecture: tuple, **rest) -> Settings:
+    try:
+        return Settings(architecture=Architecture(*architecture), **rest)
+    except ValueError as error:
+        raise InputError("settings of train_network", str(error)) from error
+
+
+def _data_told(split: tuple, samples: tuple, digest: str) -> dict:
+    (training, validation), (training_slices, validation_slices) = split, samples
+    return {
+        "training_subjects": len(training),
+        "training_slices": len(training_slices),
+        "validation_subjects": len(validation),
+        "validation_slices": len(validation_slices),
+        "split": "by subject; the file .split.csv beside the model names them",
+        "digest": digest,
+    }
+
+
+def _write_split(path: Path, training: list[str], validation: list[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["subject", "part"])
+        writer.writerows([subject, "training"] for subject in training)
+        writer.writerows([subject, "validation"] for subject in validation)

@@ -1,0 +1,199 @@
+"""Gather the shards into the tables of the cohort, and account for every subject of the sheet."""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+import yaml
+
+from paravert import __version__, codebook, shards, tables
+from paravert.provenance import digest
+from paravert.sheet import COVARIATES, NUMBER_COLUMNS, read_sheet
+from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
+from paravert.study.summary import summary_of
+
+log = logging.getLogger(__name__)
+
+
+def merged_outcome(outcomes: list[shards.Outcome]) -> shards.Outcome:
+    """Return what became of a subject after all steps, given in their order.
+
+    The first quarantine counts; the warnings of all steps are kept.
+    """
+    warnings = tuple(sorted({warning for outcome in outcomes for warning in outcome.warnings}))
+    first = next((o for o in outcomes if o.status == shards.QUARANTINED), outcomes[0])
+    fields = {"stage": first.stage, "reason": first.reason, "message": first.message}
+    return shards.Outcome(first.subject, first.status, "", warnings, **fields)
+
+
+# --- one shard -----------------------------------------------------------------------------------
+
+
+def _shard_chunks(shard: Path, people: pd.DataFrame, method: str) -> dict[str, pd.DataFrame]:
+    """Return the rows that one shard gives to each cohort table.
+
+    people: covariates by subject.
+    """
+    ledger = _ledger_rows(shard)
+    analysed = ledger.loc[ledger.status == shards.ANALYSED, "subject"]
+    parts = {
+        step.name: _rows_of(shard, step, analysed)
+        for step in shards.STEPS.values()
+        if step.name != "draw_preview"
+    }
+    slices = slice_rows(parts["measure_area"], parts["measure_fat"], method)
+    muscles = muscle_rows(slices)
+    subjects = subject_rows(
+        muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
+    )
+    subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
+    return {
+        "slices": slices.join(people, on="subject"),
+        "muscles": muscles.join(people, on="subject"),
+        "subjects": subjects,
+        "overlap": parts["score_overlap"].join(people, on="subject"),
+        "ledger": ledger,
+    }
+
+
+def _ledger_rows(shard: Path) -> pd.DataFrame:
+    by_subject: dict[str, list[shards.Outcome]] = {}
+    for step in shards.STEPS.values():
+        for outcome in shards.read_outcomes(shard / f"{step.table.name}.parquet"):
+            by_subject.setdefault(outcome.subject, []).append(outcome)
+    rows = [shards.told_by(merged_outcome(outcomes)) for outcomes in by_subject.values()]
+    return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
+
+
+def _rows_of(shard: Path, step: shards.Step, analysed: pd.Series) -> pd.DataFrame:
+    rows = shards.read_shard_rows(shard / f"{step.table.name}.parquet").to_pandas()
+    return rows[rows.subject.isin(analysed)].reset_index(drop=True)
+
+
+def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
+    people = pd.DataFrame(rows).set_index("subject")[list(COVARIATES)].replace("", None)
+    for name in NUMBER_COLUMNS:
+        people[name] = people[name].astype(float)
+    return people
+
+
+# --- the cohort ----------------------------------------------------------------------------------
+
+
+def gather_cohort(
+    sheet: Annotated[Path, typer.Option(help="Subject sheet.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the shards.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
+    fat_fraction: Annotated[str, typer.Option(help="Method that becomes fat_fraction.")],
+    configuration: Annotated[str, typer.Option(help="Resolved configuration, as JSON.")],
+    model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")] = "",
+    subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
+    subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
+) -> None:
+    """Gather the shards into the cohort's tables, codebook and ledger.
+
+    Reads one shard at a time. Raises RuntimeError when the ledger and the sheet differ: that would
+    be a fault of this program.
+    """
+    rows = read_sheet(sheet)
+    plan = shards.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
+    settings = json.loads(configuration)
+    metadata = {
+        "software_version": __version__,
+        "model_sha256": model_sha256,
+        "run_id": digest([settings, rows, __version__])[:12],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    people = _covariates(rows)
+    chunks = (_shard_chunks(folder / shard, people, fat_fraction) for shard in plan)
+    _write_tables(out, chunks, metadata)
+    _check_nobody_is_lost(out, plan)
+    write_codebook(out / "codebook.csv")
+    write_datapackage(out / "datapackage.json", metadata)
+    (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _write_tables(out: Path, chunks: Iterator[dict], metadata: dict[str, str]) -> None:
+    with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
+        for chunk in chunks:
+            for table in codebook.COHORT_TABLES:
+                rows = chunk[table.name][table.schema().names]
+                data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
+                writers.add(table, data.replace_schema_metadata(None))
+
+
+def _check_nobody_is_lost(out: Path, plan: dict[str, list[str]]) -> None:
+    expected = sorted(subject for subjects in plan.values() for subject in subjects)
+    found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
+    if found != expected:
+        lost, extra = set(expected) - set(found), set(found) - set(expected)
+        raise RuntimeError(f"the ledger lacks {sorted(lost)} and has too much {sorted(extra)}")
+
+
+CODEBOOK_HEADER = (
+    *("table", "column", "type", "unit", "required", "minimum", "maximum", "allowed", "meaning"),
+)
+
+
+def write_codebook(path: Path) -> None:
+    """Write every column of the cohort tables with its unit and meaning as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CODEBOOK_HEADER)
+        for table in codebook.COHORT_TABLES:
+            for c in table.columns:
+                ends = ["" if end is None else end for end in (c.minimum, c.maximum)]
+                required = "yes" if c.required else ""
+                allowed = " ".join(c.allowed)
+                row = [table.name, c.name, c.type, c.unit, required, *ends, allowed, c.meaning]
+                writer.writerow(row)
+
+
+FRICTIONLESS_TYPES = {
+    tables.TEXT: "string",
+    tables.WHOLE: "integer",
+    tables.NUMBER: "number",
+    tables.FLAG: "boolean",
+    tables.TEXTS: "array",
+}
+
+
+def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+    """Write the Frictionless description of the cohort tables."""
+    resources = []
+    for table in codebook.COHORT_TABLES:
+        fields = [
+            {
+                "name": column.name,
+                "type": FRICTIONLESS_TYPES[column.type],
+                "unit": column.unit,
+                "description": column.meaning,
+                "constraints": _constraints(column),
+            }
+            for column in table.columns
+        ]
+        resources.append(
+            {
+                "name": table.name,
+                "path": f"{table.name}.parquet",
+                "format": "parquet",
+                "description": table.meaning,
+                "schema": {"fields": fields, "primaryKey": list(table.keys)},
+            }
+        )
+    package = {"name": "paravert-cohort", **metadata, "resources": resources}
+    path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _constraints(column: tables.Column) -> dict:
+    found = {"required": column.required, "minimum": column.minimum, "maximum": column.maximum}
+    found["enum"] = list(column.allowed)
+    return {key: value for key, value in found.items() if value not in (None, False, [])}

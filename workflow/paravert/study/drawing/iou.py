@@ -1,0 +1,89 @@
+"""Figure 4: intersection over union per muscle and side, every slice."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paravert.anatomy import LABELS, MUSCLES
+from paravert.study import style
+
+MAX_POINTS_PER_BOX = 1500
+BOX_WIDTH, JITTER = 0.56, 0.2
+HIGHEST_FLOOR = 0.7  # of the scale, however good the values are
+KEYS = ["subject", "stack", "slice", "muscle", "side"]
+
+
+def data(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the known IoU of every slice, muscle and side.
+
+    drawn_as_point: whether the value is among the points; the boxes are made of all values.
+    """
+    known = overlap.loc[overlap["iou"].notna(), [*KEYS, "iou"]].reset_index(drop=True)
+    known["drawn_as_point"] = False
+    random = np.random.default_rng(seed)
+    for _, group in known.groupby(["muscle", "side"], sort=True):
+        chosen = random.permutation(len(group))[:MAX_POINTS_PER_BOX]
+        known.loc[group.index[chosen], "drawn_as_point"] = True
+    return known
+
+
+def draw(frame: pd.DataFrame, seed: int) -> Figure:
+    """Draw box plots (whiskers: 1.5 interquartile ranges) over jittered points."""
+    if frame.empty:
+        return style.sentence("No subjects with a manual mask: nothing to score.")
+    figure = style.new_figure(3.6)
+    axes = figure.subplots()
+    random = np.random.default_rng(seed)
+    many = int(frame["drawn_as_point"].sum()) > style.MANY_POINTS
+    for position, label in enumerate(LABELS):
+        chosen = frame[(frame["muscle"] == label.muscle) & (frame["side"] == label.side)]
+        if not chosen.empty:
+            _box(axes, position, chosen, label.colour, random, many)
+    _label(axes, frame)
+    return figure
+
+
+def _box(axes: Axes, position: int, chosen: pd.DataFrame, colour: str, random, many: bool) -> None:
+    values = chosen.loc[chosen["drawn_as_point"], "iou"].to_numpy()
+    across = position + random.uniform(-JITTER, JITTER, len(values))
+    size = 5 if len(values) < 500 else 2.5
+    axes.scatter(
+        across, values, s=size, color=colour, alpha=0.55, linewidths=0, rasterized=many, zorder=2
+    )
+    line = {"color": style.INK, "linewidth": 0.9}
+    axes.boxplot(
+        chosen["iou"].to_numpy(),
+        positions=[position],
+        widths=BOX_WIDTH,
+        showfliers=False,
+        patch_artist=True,
+        boxprops={**line, "facecolor": "none"},
+        whiskerprops=line,
+        capprops=line,
+        medianprops={"color": style.INK, "linewidth": 1.8},
+        zorder=3,
+        manage_ticks=False,
+    )
+    median = chosen["iou"].median()
+    axes.text(position, 1.0, f"{median:.3f}\n", ha="center", va="center", fontweight="bold")
+
+
+def _label(axes: Axes, frame: pd.DataFrame) -> None:
+    axes.set_ylim(min(np.floor(frame["iou"].min() * 10) / 10, HIGHEST_FLOOR), 1.0)
+    axes.set_xlim(-0.6, len(LABELS) - 0.4)
+    axes.set_ylabel("Intersection over union")
+    axes.set_xticks(range(len(LABELS)), [label.side for label in LABELS])
+    axes.tick_params(axis="x", length=0)
+    for number, muscle in enumerate(MUSCLES):
+        axes.text(
+            (2 * number + 1.5) / len(LABELS) - 0.5 / len(LABELS), -0.11, style.MUSCLE_NAMES[muscle],
+            ha="center", va="top", fontsize=8.5, transform=axes.transAxes,
+        )  # fmt: skip
+    slices = frame.groupby(["subject", "stack", "slice"]).ngroups
+    axes.set_title(
+        f"{frame['subject'].nunique():,} subjects, {slices:,} slices; medians above the boxes",
+        fontweight="normal",
+        pad=19,
+    )
+

@@ -1,0 +1,110 @@
+"""Figure 3: the muscles of four subjects in three dimensions."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from paravert.anatomy import LABELS, Label
+from paravert.imaging.volume import read_volume, stack_file, stack_numbers
+from paravert.study import style
+from paravert.study.choice import representatives
+from paravert.study.drawing.shading import PIXEL_MM, View, extent_mm, picture
+from paravert.study.drawing.surface import Surface, surface_of
+
+SUBJECTS = 4
+VIEWS = (View("from the front and left", 35, 12), View("from the back and left", 145, 12))
+MARGIN_MM = (12, 8)  # to the sides, above and below
+SCALE_MM = 50
+Reconstruction = list[tuple[Label, Surface]]
+
+
+def data(
+    subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
+) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
+    """Return a row per muscle shown, and the surfaces by subject.
+
+    Subjects spread over sex and muscle volume; a stack of slices gives a surface of its own.
+    volume_ml: as measured, in the table `muscles`. surface_volume_ml: inside the drawn surfaces,
+    which are smoothed.
+    """
+    found = {
+        subject: _reconstruction(folder / subject)
+        for subject in representatives(subjects, "volume_ml", SUBJECTS, seed)
+    }
+    found = {subject: surfaces for subject, surfaces in found.items() if surfaces}
+    rows = [
+        {
+            "subject": subject,
+            "muscle": label.muscle,
+            "side": label.side,
+            "colour": label.colour,
+            "surface_volume_ml": surface.volume_mm3 / 1000,
+            "faces": len(surface.faces),
+        }
+        for subject, surfaces in found.items()
+        for label, surface in surfaces
+    ]
+    keys = ["subject", "muscle", "side"]
+    frame = pd.DataFrame(rows, columns=[*keys, "colour", "surface_volume_ml", "faces"])
+    frame = frame.groupby([*keys, "colour"], sort=False).sum().reset_index()
+    measured = muscles[[*keys, "sex", "age_years", "volume_ml"]]
+    return frame.merge(measured, how="left", on=keys), found
+
+
+def _reconstruction(home: Path) -> Reconstruction:
+    stacks = [read_volume(stack_file(home, "labels", n)) for n in stack_numbers(home, "labels")]
+    pairs = [(label, surface_of(stack, label.value)) for stack in stacks for label in LABELS]
+    return [(label, surface) for label, surface in pairs if surface is not None]
+
+
+def draw(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
+    """Draw a column per subject, a row per view, all on one scale."""
+    if frame.empty:
+        return style.sentence("No analysed subjects: nothing to reconstruct.")
+    sizes = [
+        extent_mm([surface for _, surface in parts], view)
+        for parts in reconstructions.values()
+        for view in VIEWS
+    ]
+    size_mm = np.max(sizes, axis=0) + 2 * np.array(MARGIN_MM)
+    panel_in = style.WIDTH_IN / SUBJECTS * 0.96
+    figure = style.new_figure(0.75 + len(VIEWS) * panel_in * size_mm[1] / size_mm[0])
+    grid = figure.subplots(len(VIEWS), SUBJECTS, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for column, (subject, parts) in zip(grid.T, reconstructions.items(), strict=False):
+        for axes, view in zip(column, VIEWS, strict=True):
+            _panel(axes, parts, view, size_mm)
+        column[0].set_title(_title(frame[frame["subject"] == subject].iloc[0]), fontsize=7.5)
+    for axes, view in zip(grid[:, 0], VIEWS, strict=True):
+        axes.text(-0.04, 0.5, view.name.capitalize(), rotation=90, ha="right", va="center",
+                  transform=axes.transAxes, color=style.QUIET)  # fmt: skip
+    handles = [Patch(color=label.colour, label=label.name.capitalize()) for label in LABELS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1)
+    return figure
+
+
+def _title(row: pd.Series) -> str:
+    sex = {"F": "woman", "M": "man"}.get(row["sex"])
+    age = f"{row['age_years']:.0f} y" if pd.notna(row["age_years"]) else None
+    return ", ".join(part for part in (row["subject"], sex, age) if part)
+
+
+def _panel(axes: Axes, parts: Reconstruction, view: View, size_mm: np.ndarray) -> None:
+    surfaces = [surface for _, surface in parts]
+    colours = [to_rgb(label.colour) for label, _ in parts]
+    shown = picture(surfaces, colours, view, size_mm)
+    height, width = shown.shape[0] * PIXEL_MM, shown.shape[1] * PIXEL_MM
+    axes.imshow(shown, extent=(0, width, 0, height), interpolation="antialiased")
+    on_the_left, on_the_right = ("R", "L") if view.axes()[0, 0] < 0 else ("L", "R")
+    letters = ((0, 0.5, on_the_left), (1, 0.5, on_the_right), (0.5, 1, "S"), (0.5, 0, "I"))
+    for x, y, letter in letters:
+        axes.text(0.02 + 0.96 * x, 0.015 + 0.97 * y, letter, ha="center", va="center",
+                  color=style.QUIET, fontsize=8, transform=axes.transAxes)  # fmt: skip
+    axes.plot([4, 4 + SCALE_MM], [3, 3], color=style.INK, linewidth=1.3)
+    axes.text(4 + SCALE_MM / 2, 5, f"{SCALE_MM} mm", ha="center", va="bottom", fontsize=6.5)

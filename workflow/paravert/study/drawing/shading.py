@@ -1,0 +1,149 @@
+"""Pictures of surfaces: parallel projection, hidden parts removed, light and soft shadow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, minimum_filter
+
+from paravert.study.drawing.surface import Surface
+
+PIXEL_MM = 0.45
+FINER = 2  # drawn that much finer, then averaged: smooth edges
+AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.52, 0.55, 0.16, 24
+LIGHT = np.array([-0.30, 0.45, 0.85])  # right, up, towards the eye
+SHADOW_MM, SHADOW_RADIUS_MM, DEEPEST_SHADOW = 30.0, 6.0, 0.5
+EDGE_MM = 5.0  # a step in depth of this much gets a dark line
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the eye is. azimuth_deg: 0 in front, 90 at the subject's left; elevation_deg: above."""
+
+    name: str
+    azimuth_deg: float
+    elevation_deg: float
+
+    def axes(self) -> np.ndarray:
+        """Return the picture's directions right, up and towards the eye in RAS, as rows."""
+        azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
+        eye = np.array(
+            [
+                -np.sin(azimuth) * np.cos(elevation),
+                np.cos(azimuth) * np.cos(elevation),
+                np.sin(elevation),
+            ]
+        )
+        right = np.cross([0, 0, 1], eye)
+        right /= np.linalg.norm(right)
+        return np.array([right, np.cross(eye, right), eye])
+
+
+def extent_mm(surfaces: list[Surface], view: View) -> np.ndarray:
+    """Return width and height of the surfaces in this view."""
+    points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
+    return np.ptp(points, axis=0)
+
+
+def picture(
+    surfaces: list[Surface], colours: list[tuple], view: View, size_mm: np.ndarray
+) -> np.ndarray:
+    """Return surfaces in their colours (sRGB 0-1) as RGBA (rows, columns, 4), 0-1.
+
+    size_mm: width and height of the picture; the surfaces stand in the middle of it.
+    """
+    axes = view.axes()
+    columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * FINER
+    samples = _samples(surfaces, colours, axes)
+    across, up = samples.points[:, 0], samples.points[:, 1]
+    middle_x, middle_y = (across.min() + across.max()) / 2, (up.min() + up.max()) / 2
+    fine_mm = PIXEL_MM / FINER
+    x = np.floor((across - middle_x) / fine_mm + columns / 2).astype(int)
+    y = np.floor((middle_y - up) / fine_mm + rows / 2).astype(int)
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    winner = _nearest((y * columns + x)[inside], samples.points[inside, 2], rows * columns)
+    winner = np.where(winner >= 0, np.flatnonzero(inside)[winner], -1)
+    return _averaged(_lit(samples, winner.reshape(rows, columns), fine_mm))
+
+
+def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
+    """Return for each pixel the index of the nearest sample in it, -1 where there is none."""
+    front = np.full(pixels, -np.inf, dtype=depth.dtype)
+    np.maximum.at(front, pixel, depth)
+    wins = np.flatnonzero(depth == front[pixel])
+    winner = np.full(pixels, -1)
+    winner[pixel[wins]] = wins
+    return winner
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Points on the front of surfaces. points, normals: (n, 3), axes of the view; colours: (n, 3)."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    colours: np.ndarray
+
+
+def _samples(surfaces: list[Surface], colours: list[tuple], axes: np.ndarray) -> _Samples:
+    parts = [_of_surface(s, axes, PIXEL_MM / FINER) for s in surfaces]
+    counts = [len(points) for points, _ in parts]
+    return _Samples(
+        np.concatenate([points for points, _ in parts]),
+        np.concatenate([normals for _, normals in parts]),
+        np.repeat(np.array(colours, dtype=np.float32), counts, axis=0),
+    )
+
+
+def _of_surface(surface: Surface, axes: np.ndarray, step_mm: float) -> tuple:
+    """Return points, closer than step_mm in the picture, and normals on the front faces."""
+    vertices = np.hstack([surface.vertices @ axes.T, surface.normals @ axes.T]).astype(np.float32)
+    corners = vertices[surface.faces]
+    ab, ac = (corners[:, corner, :2] - corners[:, 0, :2] for corner in (1, 2))
+    corners = corners[ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] > 0]
+    edges = np.linalg.norm(corners[..., :2] - np.roll(corners[..., :2], 1, axis=1), axis=2)
+    counts = np.ceil(edges.max(axis=1) / step_mm).astype(int) + 1
+    found = [_within(corners[counts == count], count) for count in np.unique(counts)]
+    found = np.concatenate([np.empty((0, 6), np.float32), *found])
+    return found[:, :3], found[:, 3:]
+
+
+def _within(corners: np.ndarray, count: int) -> np.ndarray:
+    """Return points of triangles (n, 3, values), each edge cut into `count` parts."""
+    i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1))
+    weights = np.stack([i, j, count - i - j])[:, i + j <= count].T.astype(np.float32) / count
+    return (weights @ corners).reshape(-1, corners.shape[2])
+
+
+def _lit(samples: _Samples, winner: np.ndarray, fine_mm: float) -> np.ndarray:
+    shown = winner >= 0
+    depth = np.where(shown, samples.points[winner, 2], np.nan)
+    normals = samples.normals[winner]
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
+    light = LIGHT / np.linalg.norm(LIGHT)
+    half = (light + [0, 0, 1]) / np.linalg.norm(light + [0, 0, 1])
+    diffuse = np.clip(normals @ light, 0, 1)[..., None]
+    gloss = np.clip(normals @ half, 0, 1)[..., None] ** SHININESS
+    rgb = samples.colours[winner] * (AMBIENT + DIFFUSE * diffuse) + GLOSS * gloss
+    rgb = rgb * _shadow(depth, shown, fine_mm)[..., None]
+    return np.concatenate([np.clip(rgb, 0, 1) * shown[..., None], shown[..., None]], axis=-1)
+
+
+def _shadow(depth: np.ndarray, shown: np.ndarray, fine_mm: float) -> np.ndarray:
+    """Return factors: dark in furrows and behind nearer parts, and at steps in depth."""
+    far = np.nanmin(depth)
+    filled = np.where(shown, depth, far)
+    radius = SHADOW_RADIUS_MM / fine_mm
+    around = gaussian_filter(filled * shown, radius) / np.maximum(
+        gaussian_filter(shown.astype(float), radius), 1e-6
+    )
+    furrow = 1 - np.clip((around - filled) / SHADOW_MM, 0, DEEPEST_SHADOW)
+    step = filled - minimum_filter(filled, size=3)
+    return np.where(step > EDGE_MM, 0.45, 1.0) * furrow
+
+
+def _averaged(rgba: np.ndarray) -> np.ndarray:
+    """Return every FINER x FINER pixels as one; colours are those of the shown pixels."""
+    rows, columns = rgba.shape[0] // FINER, rgba.shape[1] // FINER
+    mean = rgba.reshape(rows, FINER, columns, FINER, 4).mean(axis=(1, 3))
+    mean[..., :3] /= np.maximum(mean[..., 3:], 1e-9)
+    return np.clip(mean, 0, 1)

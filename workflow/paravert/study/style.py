@@ -1,0 +1,104 @@
+"""The look of every figure: sizes, fonts, colours, names, and how a figure is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from paravert.anatomy import LABELS, MUSCLES
+
+WIDTH_IN = 7.2  # two columns of a journal page
+PNG_DPI = 200
+MANY_POINTS = 3000  # from here on points are drawn as pixels, also in the SVG
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+
+LABEL_COLOURS = {(label.muscle, label.side): label.colour for label in LABELS}
+# A muscle of both sides bears the colour of its left one.
+MUSCLE_COLOURS = {muscle: LABEL_COLOURS[muscle, "left"] for muscle in MUSCLES}
+MUSCLE_NAMES = {muscle: muscle.replace("_", " ").capitalize() for muscle in MUSCLES}
+# Sides and sexes differ in the marker as well: colour alone is not seen by everyone.
+SIDE_MARKERS = {"left": "o", "right": "s"}
+SEX_NAMES = {"F": "Women", "M": "Men", "unknown": "Sex unknown"}
+SEX_COLOURS = {"F": "#d55e00", "M": "#0072b2", "unknown": QUIET}
+SEX_MARKERS = {"F": "o", "M": "^", "unknown": "D"}
+
+SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 7.5,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "axes.edgecolor": QUIET,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "figure.dpi": 100,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "paravert",  # else element names change from run to run
+}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Draw and write figures in this style; what was set before holds again afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(SETTINGS)
+        yield
+
+
+def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
+    """Return an empty figure whose axes arrange themselves."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def sentence(text: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    figure = new_figure(1.2)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET)
+    return figure
+
+
+def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:
+    """Write a figure as SVG and PNG beside the CSV it was drawn from; equal input, equal bytes."""
+    out.mkdir(parents=True, exist_ok=True)
+    background = {"facecolor": "white"}
+    svg_metadata = {"Date": None, "Creator": "paravert"}
+    figure.savefig(out / f"{stem}.svg", metadata=svg_metadata, dpi=PNG_DPI, **background)
+    figure.savefig(out / f"{stem}.png", metadata={"Software": None}, dpi=PNG_DPI, **background)
+    data.to_csv(out / f"{stem}.csv", index=False, lineterminator="\n")
+
+
+def sexes_in(data: pd.DataFrame) -> list[str]:
+    """Return the sexes of a table in the order in which they are drawn, women first."""
+    return [sex for sex in SEX_NAMES if (data["sex"] == sex).any()]
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign, a true minus; 0 has none."""
+    rounded = round(value, digits) + 0.0  # no -0.0
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.{digits}f}"

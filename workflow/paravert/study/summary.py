@@ -1,0 +1,50 @@
+"""The run's last word: how many subjects were analysed, how many quarantined, and why."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+
+from paravert.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def summary_line(reasons: list[str | None]) -> str:
+    """Return the counts as one line; reasons: one per subject, None if it was analysed."""
+    counts = Counter(reason for reason in reasons if reason)
+    quarantined = counts.total()
+    line = f"{len(reasons)} subjects: {len(reasons) - quarantined} analysed"
+    line += f", {quarantined} quarantined"
+    by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+    return f"{line} ({by_reason})" if by_reason else line
+
+
+def summary_of(ledger: Path) -> str:
+    """Return the summary line of a ledger."""
+    return summary_line(_reasons(ledger))
+
+
+def _reasons(ledger: Path) -> list[str | None]:
+    return pq.read_table(ledger, columns=["reason"])["reason"].to_pylist()
+
+
+def accept_ledger(
+    ledger: Annotated[Path, typer.Option(help="The cohort's ledger.")],
+    out: Annotated[Path, typer.Option(help="Text file for the summary line.")],
+    max_quarantined_fraction: Annotated[
+        float, typer.Option(help="Share of subjects that may be quarantined.")
+    ] = 1.0,
+) -> None:
+    """Write the run's summary line, or fail if too many subjects were quarantined."""
+    reasons = _reasons(ledger)
+    line = summary_line(reasons)
+    quarantined = len(reasons) - reasons.count(None)
+    if quarantined > max_quarantined_fraction * len(reasons):
+        limit = f"expected at most a share of {max_quarantined_fraction:g} quarantined"
+        raise InputError(ledger.name, f"{line}; {limit}")
+    out.write_text(line + "\n", encoding="utf-8")
+    log.info("accept_ledger: %s", line)

@@ -1,0 +1,97 @@
+"""A whole body: all parts of a volunteer in painting order, and the section a plane cuts from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from paravert.anatomy import LABELS
+from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
+from paravert.synthesis.geometry import Plane, Tube, inset
+from paravert.synthesis.muscles import muscle_tubes
+from paravert.synthesis.organs import organs, vessels
+from paravert.synthesis.parts import Part
+from paravert.synthesis.raster import Grid
+from paravert.synthesis.skeleton import iliac_bones, skeleton
+from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
+from paravert.synthesis.trunk import trunk_of, trunk_parts
+from paravert.synthesis.volunteers import Volunteer
+
+MUSCLE_GAP_MM = 0.35  # half the fat plane between neighbouring muscles
+FASCIA_MM = 1.0
+
+
+@dataclass(frozen=True)
+class Body:
+    """Parts in painting order, the spine's frame and the tissues' contrast of one volunteer."""
+
+    volunteer: Volunteer
+    frame: Frame
+    contrast: Contrast
+    parts: tuple[Part, ...]
+    corners: np.ndarray  # (parts, 8, 3), bounding boxes
+
+    def tissues(self, plane: Plane, grid: Grid) -> np.ndarray:
+        """Return the tissue at every pixel centre of a plane, uint8 of the grid's shape."""
+        picture = np.zeros(grid.rows * grid.columns, np.uint8)
+        height = (self.corners - plane.centre) @ plane.normal
+        cut = (height.min(axis=1) < 0) & (height.max(axis=1) > 0)
+        for number in np.flatnonzero(cut):
+            _paint(picture, self.parts[number], plane, grid)
+        return picture.reshape(grid.shape)
+
+
+@lru_cache(maxsize=4)
+def body_of(volunteer: Volunteer) -> Body:
+    """Build the body of a volunteer; the last few are kept."""
+    rng = np.random.default_rng([volunteer.seed, 1])
+    frame = Frame(
+        scale=volunteer.height_cm / REFERENCE_HEIGHT_CM,
+        bend_mm=float(np.clip(rng.normal(8.0, 2.5), 2, 14)),
+        sway_mm=float(rng.normal(0, 1.5)),
+    )
+    muscles = muscle_tubes(volunteer, frame)
+    parts = tuple(_parts(volunteer, frame, muscles, rng))
+    corners = np.stack([part.tube.corners for part in parts])
+    return Body(volunteer, frame, contrast_of(volunteer.seed, volunteer.age_years), parts, corners)
+
+
+def _parts(
+    volunteer: Volunteer, frame: Frame, muscles: dict[int, Tube], rng: np.random.Generator
+) -> Iterator[Part]:
+    trunk = trunk_of(volunteer, rng)
+    yield from trunk_parts(trunk, frame, muscles)
+    yield from organs(frame, trunk, rng)
+    yield from vessels(frame, trunk, rng)
+    yield from iliac_bones(frame, rng)
+    back = [muscles[label.value] for label in LABELS if label.value >= 5]
+    for tube in back:
+        yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
+    for label in LABELS:
+        tube = muscles[label.value]
+        yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM)
+        yield Part(tube, label.value)
+    yield from skeleton(frame, rng)
+
+
+def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:
+    outline = part.tube.section(plane)
+    if outline is None:
+        return
+    if part.margin_mm:
+        outline = inset(outline, -part.margin_mm)
+    if part.rim is not None:
+        _fill(picture, outline, part.rim, part, grid)
+        outline = inset(outline, part.rim_mm)
+    _fill(picture, outline, part.tissue, part, grid)
+
+
+def _fill(picture: np.ndarray, outline: np.ndarray, tissue: int, part: Part, grid: Grid) -> None:
+    inside = grid.fill(outline)
+    if part.over is not None:
+        allowed = np.zeros(TISSUES, bool)
+        allowed[list(part.over)] = True
+        allowed[tissue if part.rim is None else part.rim] = True
+        inside = inside[allowed[picture[inside]]]
+    picture[inside] = tissue

@@ -1,0 +1,152 @@
+"""Phantom images as classic MR Image Storage files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
+
+from paravert.synthesis.geometry import Plane
+from paravert.synthesis.volunteers import Volunteer
+
+SIGNAL_FULL_SCALE = 1.8  # of an image; brighter pixels are clipped
+STUDY_DATE = "20210301"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What the files of one series share.
+
+    name: goes into descriptions and UIDs. kind: third value of ImageType, may be empty.
+    spacing_mm: between the middles of neighbouring slices. bits: stored bits, 12 or 16.
+    """
+
+    name: str
+    number: int
+    kind: str
+    spacing_mm: float
+    thickness_mm: float
+    pixel_mm: float
+    echo_ms: float
+    repetition_ms: float
+    bits: int = 12
+    compressed: bool = False
+
+
+def uid(*words: object) -> UID:
+    """Return the UID that belongs to these words, the same in every run."""
+    return generate_uid(entropy_srcs=["paravert phantom", *map(str, words)])
+
+
+def write_image(
+    path: Path,
+    image: np.ndarray,
+    plane: Plane,
+    series: Series,
+    instance: int,
+    volunteer: Volunteer,
+    seed: int,
+) -> None:
+    """Write one image, (rows, columns) in signal units, whose middle is the plane's centre."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    words = (seed, volunteer.subject)
+    dataset.SOPClassUID = MRImageStorage
+    dataset.SOPInstanceUID = uid(*words, series.name, instance)
+    _describe_subject(dataset, volunteer, words)
+    _describe_series(dataset, series, words)
+    _describe_geometry(dataset, plane, series, image.shape, instance)
+    _store_pixels(dataset, image, series)
+    meta = dataset.file_meta
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = uid("implementation")
+    meta.ImplementationVersionName = "PARAVERT"
+    if series.compressed:
+        instance_uid = dataset.SOPInstanceUID
+        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        dataset.SOPInstanceUID = instance_uid
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def corner_mm(plane: Plane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
+    """Return the middle of the first pixel: ImagePositionPatient (0020,0032)."""
+    rows, columns = shape
+    across = (columns - 1) / 2 * pixel_mm * plane.across
+    return plane.centre - across - (rows - 1) / 2 * pixel_mm * plane.down
+
+
+def _describe_subject(dataset: Dataset, volunteer: Volunteer, words: tuple) -> None:
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.PatientName = volunteer.subject
+    dataset.PatientID = volunteer.subject
+    dataset.PatientBirthDate = ""
+    dataset.PatientSex = volunteer.sex
+    dataset.PatientAge = f"{volunteer.age_years:03d}Y"
+    dataset.PatientSize = f"{volunteer.height_cm / 100:.2f}"
+    dataset.PatientWeight = f"{volunteer.weight_kg:.1f}"
+    dataset.StudyInstanceUID = uid(*words)
+    dataset.FrameOfReferenceUID = uid(*words, "frame")
+    dataset.PositionReferenceIndicator = ""
+    dataset.StudyDate = STUDY_DATE
+    dataset.StudyTime = "120000"
+    dataset.StudyID = "1"
+    dataset.StudyDescription = "Lumbar spine phantom"
+    dataset.AccessionNumber = ""
+    dataset.ReferringPhysicianName = ""
+
+
+def _describe_series(dataset: Dataset, series: Series, words: tuple) -> None:
+    dataset.Modality = "MR"
+    dataset.Manufacturer = "paravert phantom"
+    dataset.ManufacturerModelName = "digital phantom"
+    dataset.MagneticFieldStrength = "3"
+    dataset.BodyPartExamined = "LSPINE"
+    dataset.PatientPosition = "HFS"
+    dataset.SeriesInstanceUID = uid(*words, series.name)
+    dataset.SeriesNumber = series.number
+    dataset.SeriesDescription = series.name
+    dataset.ProtocolName = series.name
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", *([series.kind] if series.kind else [])]
+    dataset.ScanningSequence = "SE"
+    dataset.SequenceVariant = "SK"
+    dataset.ScanOptions = ""
+    dataset.MRAcquisitionType = "2D"
+    dataset.EchoTime = f"{series.echo_ms:g}"
+    dataset.RepetitionTime = f"{series.repetition_ms:g}"
+    dataset.EchoTrainLength = 16
+    dataset.FlipAngle = "150"
+    dataset.NumberOfAverages = "2"
+
+
+def _describe_geometry(
+    dataset: Dataset, plane: Plane, series: Series, shape: tuple[int, int], instance: int
+) -> None:
+    position = corner_mm(plane, shape, series.pixel_mm)
+    direction = np.concatenate((plane.across, plane.down))
+    dataset.InstanceNumber = instance
+    dataset.ImagePositionPatient = [f"{value:.6f}" for value in position]
+    dataset.ImageOrientationPatient = [f"{value:.10f}" for value in direction]
+    dataset.SliceLocation = f"{position @ plane.normal:.4f}"
+    dataset.PixelSpacing = [f"{series.pixel_mm:g}"] * 2
+    dataset.SliceThickness = f"{series.thickness_mm:g}"
+    dataset.SpacingBetweenSlices = f"{series.spacing_mm:g}"
+
+
+def _store_pixels(dataset: Dataset, image: np.ndarray, series: Series) -> None:
+    highest = 2**series.bits - 1
+    pixels = np.clip(np.rint(image / SIGNAL_FULL_SCALE * highest), 0, highest).astype("<u2")
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated = 16
+    dataset.BitsStored = series.bits
+    dataset.HighBit = series.bits - 1
+    dataset.PixelRepresentation = 0
+    dataset.SmallestImagePixelValue = int(pixels.min())
+    dataset.LargestImagePixelValue = int(pixels.max())
+    dataset.WindowCenter = str(round(0.28 * highest))
+    dataset.WindowWidth = str(round(0.56 * highest))
+    dataset.PixelData = pixels.tobytes()

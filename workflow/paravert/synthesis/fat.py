@@ -1,0 +1,124 @@
+"""Fat within the muscles: thin streaks between fascicles that widen to patches as fat increases.
+
+Fascicles fan out from the bone they spring from. Coordinates along and across the fan are
+disturbed a little and read from a smooth random field that is stretched along it: ridges of the
+field are perimysial fat. A threshold on ridges and patches is set so that the mean over the
+muscle is exactly the planted fat fraction.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paravert.anatomy import LABELS
+from paravert.synthesis.frame import Frame
+from paravert.synthesis.noise import sampled
+from paravert.synthesis.volunteers import Volunteer
+
+DIFFUSE_SHARE = 0.3  # of the fat fraction lies between the fibres, at most
+DIFFUSE_MOST = 0.035
+
+
+@dataclass(frozen=True)
+class Fan:
+    """Where the fascicles of a muscle spring from and how they look.
+
+    origin: (x, y) of the left side in the local frame, mm. along_mm, across_mm: size of the
+    fascicles. deep: how much more fat lies near the origin, per mm. patches: weight of patches
+    against streaks.
+    """
+
+    origin: tuple[float, float]
+    along_mm: float
+    across_mm: float
+    deep: float
+    patches: float
+
+
+FANS = {
+    "psoas_major": Fan((16.0, 14.0), 11.0, 3.6, 0.030, 0.35),
+    "quadratus_lumborum": Fan((20.0, 34.0), 9.0, 2.4, 0.006, 0.35),
+    "erector_spinae": Fan((24.0, 22.0), 9.0, 2.7, 0.010, 0.55),
+    "multifidus": Fan((2.0, 30.0), 8.0, 2.4, 0.035, 0.60),
+}
+
+
+def fat_fractions(
+    volunteer: Volunteer,
+    frame: Frame,
+    labels: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    level: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return fat fraction and fine fibre texture of muscle pixels.
+
+    labels: label values, (pixels,). x, y: place in the local frame in mm, (pixels,). level: of
+    each pixel. Both results are float32 (pixels,); the mean fat fraction over each muscle is the
+    volunteer's at the muscle's mean level, the texture has mean 0 and unit variance.
+    """
+    rng = np.random.default_rng([volunteer.seed, 31])
+    drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
+    fraction = np.zeros(len(labels), np.float32)
+    fibres = np.zeros(len(labels), np.float32)
+    for label in LABELS:
+        here = np.flatnonzero(labels == label.value)
+        if not len(here):
+            continue
+        side = 1.0 if label.side == "left" else -1.0
+        fan = FANS[label.muscle]
+        local = np.float32(side) * x[here], y[here]
+        score, fibres[here] = _score(
+            fan, local, level[here], drift[label.value - 1], np.float32(frame.scale)
+        )
+        wanted = volunteer.fat_fraction_at(label.value, float(level[here].mean()))
+        fraction[here] = _to_mean(score, wanted)
+    return fraction, fibres
+
+
+def _score(
+    fan: Fan,
+    local: tuple[np.ndarray, np.ndarray],
+    level: np.ndarray,
+    drift: np.ndarray,
+    scale: np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how readily each pixel turns to fat, about unit variance, and the fibre texture."""
+    x = local[0] - np.float32(fan.origin[0]) * scale
+    y = local[1] - np.float32(fan.origin[1]) * scale
+    sway = sampled(x / 9 + drift[0], y / 9 + drift[1], 1)
+    x, y = x + 1.6 * sway, y + 1.6 * sampled(x / 9 + drift[1], y / 9 + drift[0], 2)
+    radius = np.hypot(x, y)
+    arc = np.arctan2(y, x) * np.float32(26.0)
+    climb = level * np.float32(2.2)  # neighbouring slices show related fascicles
+    a = radius / fan.along_mm + climb + drift[2]
+    b = arc / fan.across_mm + np.float32(0.35) * climb + drift[3]
+    field = sampled(a, b, 3)
+    fine = sampled(2.1 * a, 2.3 * b, 4)
+    presence = sampled(x / 7 + drift[2], y / 7 + climb, 5)
+    ridge = np.exp(-np.abs(field) * 3.2) + 0.45 * np.exp(-np.abs(fine) * 3.0)
+    patch = sampled(x / 5 + drift[3], y / 5 + climb + drift[0], 6)
+    score = 2.4 * ridge + 0.55 * presence + fan.patches * patch - fan.deep * (radius - 20)
+    return score, 0.6 * fine + 0.6 * field
+
+
+def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.ndarray:
+    """Map a score to fractions between a diffuse floor and 1 whose mean is the wanted one."""
+    floor = min(DIFFUSE_SHARE * wanted, DIFFUSE_MOST)
+    low, high = float(score.min()) - 4, float(score.max()) + 4
+    for _ in range(12):
+        middle = 0.5 * (low + high)
+        if _fractions(score[::7], middle, softness, floor).mean() > wanted:
+            low = middle
+        else:
+            high = middle
+    fraction = _fractions(score, 0.5 * (low + high), softness, floor)
+    return np.clip(floor + (fraction - floor) * _gain(fraction, floor, wanted), 0, 1)
+
+
+def _fractions(score: np.ndarray, threshold: float, softness: float, floor: float) -> np.ndarray:
+    return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(softness)))
+
+
+def _gain(fraction: np.ndarray, floor: float, wanted: float) -> float:
+    return (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)

@@ -1,0 +1,82 @@
+"""The spine as a curved axis: where a level lies, and how local outlines are placed along it.
+
+A level counts vertebrae: 1.0 is mid L1, 1.5 the disc L1/L2, 5.0 mid L5. Local outlines lie about
+the middle of the vertebral body or disc, x to the left and y to the back, in mm.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from paravert.synthesis.geometry import Tube
+
+REFERENCE_HEIGHT_CM = 178.0  # outlines are drawn for a man of this height
+PITCH_MM = 36.2  # vertebra and disc of the reference man
+MIDDLE_LEVEL = 3.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One subject's spine: size, lordosis and a slight side bend.
+
+    scale: size against the reference. bend_mm: by how much L1 lies behind L3 to L4. sway_mm:
+    greatest shift to the left between L1 and L5, negative to the right.
+    """
+
+    scale: float
+    bend_mm: float
+    sway_mm: float
+
+    @property
+    def pitch_mm(self) -> float:
+        """Height of one vertebra with its disc."""
+        return PITCH_MM * self.scale
+
+    def height_mm(self, level: float | np.ndarray) -> np.ndarray:
+        """Return z of a level; mid L3 is 0 and the head is up."""
+        return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
+
+    def level(self, height_mm: float | np.ndarray) -> np.ndarray:
+        """Return the level at height z on the axis: the inverse of height_mm."""
+        return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
+
+    def middle(self, level: float | np.ndarray) -> np.ndarray:
+        """Return x and y of the spine's axis, (..., 2)."""
+        level = np.asarray(level, float)
+        x = self.sway_mm * np.sin((level - 1) * np.pi / 4)
+        y = self.bend_mm * ((level - 3.4) / 2.4) ** 2
+        return np.stack((x, y), axis=-1)
+
+    def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
+        """Return how far vertebrae rise towards the back, mm per mm: at right angles to the axis, softened."""
+        behind = 2 * self.bend_mm * (np.asarray(level) - 3.4) / 2.4**2 / self.pitch_mm
+        return 0.7 * behind
+
+    def tube(self, levels: np.ndarray, outlines: np.ndarray, *, tilted: bool = False) -> Tube:
+        """Place local outlines, (levels, vertices, 2) in mm, along the axis.
+
+        levels ascend, from the head down. Tilted outlines lie parallel to the endplates (bones,
+        discs); the others are horizontal (muscles, organs).
+        """
+        levels = np.asarray(levels, float)
+        middle = self.middle(levels)
+        height = np.broadcast_to(self.height_mm(levels)[:, None], outlines.shape[:2])
+        if tilted:
+            height = height + self.endplate_slope(levels)[:, None] * outlines[..., 1]
+        return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
+
+    def bone(
+        self, first: float, last: float, shape: Callable[[float], np.ndarray], rings: int = 7
+    ) -> Tube:
+        """Make a tube between two levels from shape(level), an outline drawn for the reference man."""
+        levels = np.linspace(first, last, rings)
+        outlines = np.stack([shape(level) for level in levels]) * self.scale
+        return self.tube(levels, outlines, tilted=True)
+
+    def organ(
+        self, first: float, last: float, shape: Callable[[float], np.ndarray], rings: int = 12
+    ) -> Tube:
+        """Make a horizontal tube between two levels from shape(level), drawn for the reference man."""
+        levels = np.linspace(first, last, rings)
+        return self.tube(levels, np.stack([shape(level) for level in levels]) * self.scale)

@@ -1,0 +1,50 @@
+"""Smooth random fields, made once per process and read at shifted places.
+
+A field is a square tile that repeats without seam, with mean 0 and variance 1. Reading it with
+an offset from a subject's own seed gives as many different fields as needed at the cost of one.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.fft import irfft2, rfft2
+
+TILE = 512
+CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
+
+
+@lru_cache(maxsize=32)
+def tile(sigma_cells: float, number: int = 0) -> np.ndarray:
+    """Return a periodic Gaussian field, (TILE, TILE) float32; numbers give independent ones."""
+    rng = np.random.default_rng([97, number, round(1000 * sigma_cells)])
+    spectrum = rfft2(rng.standard_normal((TILE, TILE)))
+    frequency = np.fft.fftfreq(TILE)[:, None] ** 2 + np.fft.rfftfreq(TILE)[None] ** 2
+    field = irfft2(spectrum * np.exp(-2 * (np.pi * sigma_cells) ** 2 * frequency), s=(TILE, TILE))
+    field -= field.mean()
+    field = (field / field.std()).astype(np.float32)
+    field.flags.writeable = False
+    return field
+
+
+def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a view-like piece of a tile at a random place, turned or mirrored at random."""
+    if rng.random() < 0.5:
+        field = field.T
+    row, column = rng.integers(TILE, size=2)
+    rows = (row + np.arange(shape[0])) % TILE
+    columns = (column + np.arange(shape[1])) % TILE
+    return field[rows[:, None], columns]
+
+
+def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
+    """Return a field with structures of about one unit at coordinates (a, b), any shape, bilinear."""
+    field = tile(0.5 * CELLS_PER_UNIT, number).ravel()
+    a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)
+    row, column = np.floor(a), np.floor(b)
+    p, q = a - row, b - column
+    row, column = row.astype(np.int32) % TILE, column.astype(np.int32) % TILE
+    below, beside = (row + 1) % TILE * TILE, (column + 1) % TILE
+    row = row * TILE
+    upper = field[row + column] * (1 - q) + field[row + beside] * q
+    lower = field[below + column] * (1 - q) + field[below + beside] * q
+    return upper * (1 - p) + lower * p

@@ -1,0 +1,126 @@
+"""Tissues of the phantom and how bright they are in a T2-weighted turbo spin echo."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from paravert.anatomy import LABEL_VALUES
+
+
+class Tissue(IntEnum):
+    """What a pixel shows; 1 to 8 are the muscles and equal their label values."""
+
+    AIR = 0
+    SKIN = 9
+    FAT = 10
+    VISCERAL_FAT = 11
+    SEPTUM = 12  # fat and fascia between muscles
+    FASCIA = 13
+    WALL_MUSCLE = 14
+    HIP_MUSCLE = 15
+    MARROW = 16
+    CORTEX = 17
+    ILIUM = 18
+    ANNULUS = 19
+    NUCLEUS = 20
+    CSF = 21
+    ROOT = 22
+    CORD = 23
+    LIGAMENT = 24
+    INTERSPINOUS = 25
+    EPIDURAL_FAT = 26
+    JOINT = 27
+    VEIN_IN_BONE = 28
+    ARTERY = 29
+    VEIN = 30
+    VESSEL_WALL = 31
+    LIVER = 32
+    SPLEEN = 33
+    KIDNEY = 34
+    MEDULLA = 35
+    URINE = 36
+    BOWEL_WALL = 37
+    BOWEL_CONTENT = 38
+    BOWEL_FLUID = 39
+    GAS = 40
+    PANCREAS = 41
+
+
+TISSUES = 1 + max(Tissue)
+MUSCLE_TISSUES = LABEL_VALUES
+
+# Signal against 1 = bright fluid, and standard deviation of the texture as a share of it.
+APPEARANCE = {
+    Tissue.AIR: (0.0, 0.0),
+    Tissue.SKIN: (0.34, 0.10),
+    Tissue.FAT: (0.84, 0.045),
+    Tissue.VISCERAL_FAT: (0.76, 0.10),
+    Tissue.SEPTUM: (0.50, 0.15),
+    Tissue.FASCIA: (0.10, 0.20),
+    Tissue.WALL_MUSCLE: (0.19, 0.14),
+    Tissue.HIP_MUSCLE: (0.19, 0.16),
+    Tissue.MARROW: (0.40, 0.09),
+    Tissue.CORTEX: (0.05, 0.10),
+    Tissue.ILIUM: (0.52, 0.10),
+    Tissue.ANNULUS: (0.12, 0.12),
+    Tissue.NUCLEUS: (0.50, 0.08),
+    Tissue.CSF: (1.08, 0.03),
+    Tissue.ROOT: (0.42, 0.05),
+    Tissue.CORD: (0.44, 0.04),
+    Tissue.LIGAMENT: (0.10, 0.15),
+    Tissue.INTERSPINOUS: (0.30, 0.35),
+    Tissue.EPIDURAL_FAT: (0.80, 0.06),
+    Tissue.JOINT: (0.62, 0.20),
+    Tissue.VEIN_IN_BONE: (0.72, 0.05),
+    Tissue.ARTERY: (0.04, 0.20),
+    Tissue.VEIN: (0.09, 0.30),
+    Tissue.VESSEL_WALL: (0.26, 0.10),
+    Tissue.LIVER: (0.27, 0.09),
+    Tissue.SPLEEN: (0.48, 0.06),
+    Tissue.KIDNEY: (0.50, 0.06),
+    Tissue.MEDULLA: (0.64, 0.05),
+    Tissue.URINE: (1.05, 0.03),
+    Tissue.BOWEL_WALL: (0.28, 0.10),
+    Tissue.BOWEL_CONTENT: (0.42, 0.25),
+    Tissue.BOWEL_FLUID: (0.92, 0.08),
+    Tissue.GAS: (0.02, 0.30),
+    Tissue.PANCREAS: (0.40, 0.14),
+}
+LEAN_MUSCLE = (0.17, 0.055)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Signal and texture by tissue value for one subject, each (TISSUES,) float32."""
+
+    signal: np.ndarray
+    texture: np.ndarray
+
+    @property
+    def lean(self) -> float:
+        """Signal of muscle without fat."""
+        return float(self.signal[MUSCLE_TISSUES[0]])
+
+    @property
+    def fat(self) -> float:
+        """Signal of fat between fascicles, a little below subcutaneous fat."""
+        return 0.95 * float(self.signal[Tissue.FAT])
+
+
+def contrast_of(seed: int, age_years: float) -> Contrast:
+    """Return one subject's contrast: scattered about APPEARANCE, with fatty marrow and dark discs in old age."""
+    rng = np.random.default_rng([seed, 21])
+    table = np.zeros((TISSUES, 2), np.float32)
+    for value in MUSCLE_TISSUES:
+        table[value] = LEAN_MUSCLE
+    for tissue, appearance in APPEARANCE.items():
+        table[tissue] = appearance
+    signal, texture = table.T.copy()
+    signal *= np.exp(rng.normal(0, 0.05, TISSUES)).astype(np.float32)
+    muscles = list(MUSCLE_TISSUES)
+    signal[muscles] = LEAN_MUSCLE[0] * np.exp(rng.normal(0, 0.09))
+    older = (age_years - 40) / 40
+    signal[Tissue.MARROW] *= 1 + 0.22 * older
+    signal[Tissue.NUCLEUS] = np.clip(0.52 - 0.30 * older + rng.normal(0, 0.08), 0.14, 0.85)
+    return Contrast(signal, texture)

@@ -1,0 +1,167 @@
+"""Skin, subcutaneous fat and abdominal wall."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from paravert.synthesis.frame import Frame
+from paravert.synthesis.geometry import Tube, ellipse, inset
+from paravert.synthesis.parts import CAVITY, Part
+from paravert.synthesis.skeleton import spinous_tip_mm
+from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.volunteers import Volunteer
+
+LEVELS = np.arange(-2.0, 7.6, 0.2)
+SKIN_MM = 1.8
+OUTLINE_VERTICES = 200
+BMI = (18, 25, 40)
+HALF_WIDTH_MM = (122, 141, 182)  # of the abdomen inside the subcutaneous fat, by BMI
+FRONT_MM = (74, 96, 158)  # of the abdominal wall before the spine, by BMI
+BACK_MM = 37.0  # of the abdominal cavity behind the spine's axis
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Size of a subject's trunk in mm: abdomen, wall and subcutaneous fat."""
+
+    half_width_mm: float
+    front_mm: float
+    wall_mm: float
+    fat_mm: float
+    female: bool
+
+    def width_at(self, level: float) -> float:
+        """Half the width of the abdomen: a waist at L3, hips below, wider in women."""
+        hips = 1.12 if self.female else 1.04
+        return self.half_width_mm * float(
+            np.interp(level, (-1, 1, 3, 4, 5.5), (1.02, 1.0, 0.96, 1.0, hips))
+        )
+
+    def fat_at(self, level: float) -> float:
+        """Thickness of the fat behind the muscles; the pad of the lordosis is thickest at L4 to S1."""
+        return self.fat_mm * float(
+            np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
+        )
+
+
+def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
+    """Return the trunk of a volunteer from sex, height and weight."""
+    female = volunteer.sex == "F"
+    size = volunteer.height_cm / 178
+    return Trunk(
+        half_width_mm=float(np.interp(volunteer.bmi, BMI, HALF_WIDTH_MM)) * size + rng.normal(0, 4),
+        front_mm=float(np.interp(volunteer.bmi, BMI, FRONT_MM)) * size + rng.normal(0, 5),
+        wall_mm=(16.0 if female else 22.0) * size * np.exp(rng.normal(0, 0.12)),
+        fat_mm=volunteer.subcutaneous_mm,
+        female=female,
+    )
+
+
+def trunk_parts(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> Iterator[Part]:
+    """Yield skin, fat, the three layers of the wall and the cavity, from outside inwards."""
+    yield _tube_part(frame, _skin_outlines(trunk, frame, muscles), Tissue.FAT, Tissue.SKIN, SKIN_MM)
+    abdomen = [_abdomen(trunk, frame, level) for level in LEVELS]
+    yield _tube_part(frame, abdomen, Tissue.FASCIA, margin_mm=0.9)
+    lateral = [_lateral(outline) for outline in abdomen]
+    thick = [_wall_thickness(trunk, outline) for outline in abdomen]
+    layers = (
+        (0.0, 0.0, Tissue.WALL_MUSCLE),
+        (0.36, -0.5, Tissue.VISCERAL_FAT),
+        (0.36, 0.9, Tissue.WALL_MUSCLE),
+        (0.72, -0.4, Tissue.VISCERAL_FAT),
+        (0.72, 0.8, Tissue.WALL_MUSCLE),
+        (1.0, 0.0, Tissue.VISCERAL_FAT),
+    )
+    for share, gap, tissue in layers:
+        outlines = [
+            inset(outline, share * wall + gap * side)
+            for outline, wall, side in zip(abdomen, thick, lateral, strict=True)
+        ]
+        yield _tube_part(frame, outlines, tissue)
+
+
+def _tube_part(
+    frame: Frame,
+    outlines: list[np.ndarray],
+    tissue: Tissue,
+    rim: Tissue | None = None,
+    rim_mm: float = 0.0,
+    margin_mm: float = 0.0,
+) -> Part:
+    return Part(frame.tube(LEVELS, np.stack(outlines)), tissue, rim, rim_mm, margin_mm)
+
+
+def _abdomen(trunk: Trunk, frame: Frame, level: float) -> np.ndarray:
+    """Return the outer border of the abdominal wall in the local frame."""
+    bend = frame.middle(level)[1]
+    front = -trunk.front_mm - bend  # the belly does not follow the lordosis
+    back = BACK_MM * frame.scale
+    centre = (0.0, (front + back) / 2)
+    return ellipse(
+        centre, (trunk.width_at(level), (back - front) / 2), power=2.7, vertices=OUTLINE_VERTICES
+    )
+
+
+def _lateral(abdomen: np.ndarray) -> np.ndarray:
+    """Return 1 at the flanks, where the wall has three layers, and 0 before and behind."""
+    half = np.abs(abdomen[:, 0]).max()
+    return np.clip((np.abs(abdomen[:, 0]) - 0.57 * half) / (0.16 * half), 0, 1)
+
+
+def _wall_thickness(trunk: Trunk, abdomen: np.ndarray) -> np.ndarray:
+    """Return the thickness of the wall in mm at each vertex: flanks, rectus with the white line, aponeurosis behind."""
+    x, y = np.abs(abdomen[:, 0]), abdomen[:, 1]
+    flank = _lateral(abdomen)
+    belly = np.clip(1 - ((x - 34) / 31) ** 2, 0, 1) ** 0.5
+    rectus = 1.5 + 0.45 * trunk.wall_mm * belly
+    return np.where(y < 0, np.maximum(rectus, trunk.wall_mm * flank), 1.2 + trunk.wall_mm * flank)
+
+
+def _skin_outlines(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> list[np.ndarray]:
+    outlines = []
+    for level in LEVELS:
+        fat = trunk.fat_at(level)
+        bend = frame.middle(level)[1]
+        front = -trunk.front_mm - bend - 1.1 * trunk.fat_mm - 4
+        back = (BACK_MM + 33) * frame.scale + fat
+        half = trunk.width_at(level) + (1.25 if trunk.female else 0.9) * fat
+        outline = ellipse(
+            (0.0, (front + back) / 2),
+            (half, (back - front) / 2),
+            power=2.5,
+            vertices=OUTLINE_VERTICES,
+        )
+        behind = outline[:, 1] > 0
+        cover = _muscle_cover(outline[:, 0], frame, level, muscles) + fat
+        outline[:, 1] = np.where(behind, _smooth_maximum(outline[:, 1], cover), outline[:, 1])
+        outlines.append(outline)
+    return outlines
+
+
+def _muscle_cover(
+    x: np.ndarray, frame: Frame, level: float, muscles: dict[int, Tube]
+) -> np.ndarray:
+    """Return y of the hindmost muscle or spinous process at x, smoothed as skin is; far forward where there is none."""
+    middle = frame.middle(level)
+    grid = np.arange(-110.0, 111.0, 2.0)
+    cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * frame.scale, 30.0)
+    for value in (5, 6, 7, 8):
+        rings = muscles[value].rings
+        nearest = np.abs(rings[:, 0, 2] - frame.height_mm(level)).argmin()
+        ring = rings[nearest, :, :2] - middle
+        order = np.argsort(ring[:, 0])
+        hind = ring[order][ring[order, 1] > 0.5 * (ring[:, 1].min() + ring[:, 1].max())]
+        inside = (grid >= hind[0, 0]) & (grid <= hind[-1, 0])
+        cover = np.where(inside, np.maximum(cover, np.interp(grid, *hind.T)), cover)
+    kernel = np.exp(-((np.arange(-10, 11) / 4.0) ** 2))
+    padded = np.pad(cover, 10, mode="edge")
+    cover = np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    return np.interp(x, grid, cover)
+
+
+def _smooth_maximum(a: np.ndarray, b: np.ndarray, softness_mm: float = 6.0) -> np.ndarray:
+    return softness_mm * np.logaddexp(a / softness_mm, b / softness_mm)
+
+
+__all__ = ["CAVITY", "Trunk", "trunk_of", "trunk_parts"]

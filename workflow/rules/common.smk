@@ -1,0 +1,151 @@
+# What all rules share: the package, the checked configuration, and who works on whom.
+import atexit
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+REPOSITORY = Path(workflow.basedir)
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+
+from paravert import provenance, sheet, shards
+from paravert.errors import InputError
+
+# In an environment of its own (conda, container) a job uses the Python there, otherwise this one.
+PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
+PARAVERT = f"{PYTHON} -m paravert"
+# The prefix repeats the strict mode, otherwise a failing pipe would return 0.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(REPOSITORY / 'workflow'))}; ")
+
+STEP_TABLES = {step.name: step.table.name for step in shards.STEPS.values()}
+FIGURES = (
+    "fig1_network",
+    "fig2_examples",
+    "fig3_reconstructions",
+    "fig4_iou",
+    "fig5_csa",
+    "fig6_fat_fraction",
+    "agreement",
+    "flow",
+)
+TABLES = ("table1_iou", "cohort", "normal_values", "agreement", "flow", "fat_methods")
+COHORT = ("slices", "muscles", "subjects", "overlap", "ledger")
+
+
+def checked_config():
+    """Stop before anything runs if the configuration or the sheet is faulty."""
+    validate(config, str(REPOSITORY / "workflow/schemas/config.schema.yaml"))
+    try:
+        rows = sheet.read_sheet(Path(config["sheet"]))
+        names = [row["subject"] for row in rows]
+        plan = shards.shard_plan(names, config["subjects_per_shard"], config["subjects"])
+    except (InputError, LookupError) as error:
+        raise WorkflowError(str(error)) from None
+    return {row["subject"]: row for row in rows}, plan
+
+
+def model_file():
+    """Return the model's path: as configured, or below the repository."""
+    configured = Path(config["model"]["file"])
+    return str(configured if configured.exists() else REPOSITORY / configured)
+
+
+def check_model():
+    """Stop before anything runs if the model is not the one that the configuration pins."""
+    path = Path(model_file())
+    if not path.is_file():
+        raise WorkflowError(f"{path}: no such file, expected the model of the configuration")
+    found, expected = provenance.file_sha256(path), config["model"]["sha256"]
+    if found != expected:
+        raise WorkflowError(f"{path}: SHA-256 is {found}, expected {expected} as configured")
+
+
+SUBJECTS, SHARDS = checked_config()
+check_model()
+PHANTOM_FOLDER = "results/phantoms"
+
+
+wildcard_constraints:
+    shard="[A-Za-z0-9][A-Za-z0-9_-]*",
+
+
+def is_phantom(subject):
+    """Tell whether a subject's images are made by the rule make_phantoms."""
+    return Path(SUBJECTS[subject]["images"]).is_relative_to(Path(PHANTOM_FOLDER).resolve())
+
+
+def phantoms_at_hand(subjects):
+    return [subject for subject in subjects if is_phantom(subject)]
+
+
+def phantoms_of_shard(wildcards):
+    return [f"{PHANTOM_FOLDER}/truth.parquet"] if phantoms_at_hand(SHARDS[wildcards.shard]) else []
+
+
+def options(name, values):
+    """Return an option of a command once for each value."""
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for value in values)
+
+
+def sheet_rows(wildcards):
+    """Return what the sheet says of a shard's images and masks: a change reruns the shard."""
+    columns = ("subject", *sheet.PATH_COLUMNS)
+    rows = [[SUBJECTS[s][column] for column in columns] for s in SHARDS[wildcards.shard]]
+    return provenance.digest(rows)
+
+
+def image_states(wildcards):
+    """Return the state of a shard's images and masks: files that change rerun the shard.
+
+    Phantoms are followed through the output of their rule instead.
+    """
+    states = [
+        provenance.state_of(Path(SUBJECTS[subject][column]))
+        for subject in SHARDS[wildcards.shard]
+        if not is_phantom(subject)
+        for column in sheet.PATH_COLUMNS
+        if SUBJECTS[subject][column]
+    ]
+    return provenance.digest(states)
+
+
+def code(*modules):
+    """Return a fingerprint of the code behind a command: Snakemake does not follow imports."""
+    return provenance.digest([provenance.code_fingerprint(module) for module in modules])
+
+
+def shard_outputs(step):
+    return [f"results/shards/{shard}/{STEP_TABLES[step]}.parquet" for shard in SHARDS]
+
+
+def train_options(wildcards):
+    """Return the options of train_network: the shards' tables and every key of its section."""
+    tables = options("convert", shard_outputs("convert_dicom"))
+    return " ".join(
+        [tables, *(options(k.replace("_", "-"), [v]) for k, v in config["train_network"].items())]
+    )
+
+
+def sheet_digest(wildcards):
+    return provenance.digest([SUBJECTS, SHARDS])
+
+
+def configuration_json(wildcards):
+    """Return the resolved configuration without folders, which may name persons or places."""
+    told = dict(config, sheet=Path(config["sheet"]).name)
+    return json.dumps(told, sort_keys=True)
+
+
+def tell_summary():
+    """Make the counts of analysed and quarantined subjects the last line of the run.
+
+    Snakemake tells its log file and time after its own hooks, hence at exit.
+    """
+    from paravert.study.summary import summary_of
+
+    ledger = Path("results/cohort/ledger.parquet")
+    if ledger.is_file():
+        atexit.register(print, summary_of(ledger), file=sys.stderr)

@@ -1,0 +1,32 @@
+# From scanner files to checked volumes.
+#   NEEDS  the images and masks that the sheet names
+#   MAKES  per shard convert.parquet; per subject image/, truth/, given/, slices.parquet, status.json
+
+
+rule convert_dicom:
+    input:
+        phantoms=phantoms_of_shard,
+    output:
+        "results/shards/{shard}/convert.parquet",
+    log:
+        "results/logs/convert_dicom/{shard}.log",
+    benchmark:
+        "results/benchmarks/convert_dicom/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 750 * threads),
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        sheet=config["sheet"],
+        subjects=lambda wildcards: options("subject", SHARDS[wildcards.shard]),
+        series=options("series-description", config["convert_dicom"]["series_description"]),
+        rows=sheet_rows,
+        states=image_states,
+        code=code("imaging.convert"),
+    message:
+        "Converting the images of shard {wildcards.shard}"
+    shell:
+        "{PARAVERT} convert_dicom --sheet {params.sheet:q} {params.subjects} {params.series}"
+        " --folder results/subjects --out {output} --workers {threads} 2> {log}"

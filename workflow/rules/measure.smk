@@ -1,0 +1,100 @@
+# What is measured in the labels of each subject.
+#   NEEDS  segment.parquet and the stacks behind it
+#   MAKES  per shard area.parquet, fat.parquet, overlap.parquet, preview.parquet;
+#          per subject preview.png
+
+
+rule measure_area:
+    input:
+        segment="results/shards/{shard}/segment.parquet",
+    output:
+        "results/shards/{shard}/area.parquet",
+    log:
+        "results/logs/measure_area/{shard}.log",
+    benchmark:
+        "results/benchmarks/measure_area/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 300 * threads),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        code=code("measure.area"),
+    message:
+        "Measuring areas in shard {wildcards.shard}"
+    shell:
+        "{PARAVERT} measure_area --segment {input.segment} --folder results/subjects"
+        " --out {output} --workers {threads} 2> {log}"
+
+
+rule measure_fat:
+    input:
+        segment="results/shards/{shard}/segment.parquet",
+    output:
+        "results/shards/{shard}/fat.parquet",
+    log:
+        "results/logs/measure_fat/{shard}.log",
+    benchmark:
+        "results/benchmarks/measure_fat/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        code=code("measure.fat"),
+    message:
+        "Measuring fat fractions in shard {wildcards.shard}"
+    shell:
+        "{PARAVERT} measure_fat --segment {input.segment} --folder results/subjects"
+        " --out {output} --workers {threads} 2> {log}"
+
+
+rule score_overlap:
+    input:
+        segment="results/shards/{shard}/segment.parquet",
+    output:
+        "results/shards/{shard}/overlap.parquet",
+    log:
+        "results/logs/score_overlap/{shard}.log",
+    benchmark:
+        "results/benchmarks/score_overlap/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 300 * threads),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        code=code("measure.overlap"),
+    message:
+        "Scoring shard {wildcards.shard} against manual masks"
+    shell:
+        "{PARAVERT} score_overlap --segment {input.segment} --folder results/subjects"
+        " --out {output} --workers {threads} 2> {log}"
+
+
+rule draw_preview:
+    input:
+        segment="results/shards/{shard}/segment.parquet",
+    output:
+        "results/shards/{shard}/preview.parquet",
+    log:
+        "results/logs/draw_preview/{shard}.log",
+    benchmark:
+        "results/benchmarks/draw_preview/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        code=code("measure.preview"),
+    message:
+        "Drawing previews of shard {wildcards.shard}"
+    shell:
+        "{PARAVERT} draw_preview --segment {input.segment} --folder results/subjects"
+        " --out {output} --workers {threads} 2> {log}"

@@ -1,0 +1,65 @@
+# The network: training on manual masks, segmentation of everybody.
+#   NEEDS  convert.parquet and the stacks behind it; for segmentation the configured model
+#   MAKES  per shard segment.parquet; per subject labels/; results/models/
+
+
+rule segment_muscles:
+    input:
+        convert="results/shards/{shard}/convert.parquet",
+        model=model_file(),
+    output:
+        "results/shards/{shard}/segment.parquet",
+    log:
+        "results/logs/segment_muscles/{shard}.log",
+    benchmark:
+        "results/benchmarks/segment_muscles/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        sha256=config["model"]["sha256"],
+        device=config["segment_muscles"]["device"],
+        batch_size=config["segment_muscles"]["batch_size"],
+        largest="" if config["segment_muscles"]["keep_largest"] else "--no-keep-largest",
+        holes="" if config["segment_muscles"]["fill_holes"] else "--no-fill-holes",
+        code=code("network.segment"),
+    message:
+        "Segmenting shard {wildcards.shard}"
+    shell:
+        "{PARAVERT} segment_muscles --convert {input.convert} --folder results/subjects"
+        " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
+        " --batch-size {params.batch_size} {params.largest} {params.holes}"
+        " --threads {threads} --out {output} 2> {log}"
+
+
+rule train_network:
+    input:
+        convert=shard_outputs("convert_dicom"),
+    output:
+        model="results/models/{}.safetensors".format(config["train_network"]["name"]),
+        beside=expand(
+            "results/models/{name}.{kind}",
+            name=config["train_network"]["name"],
+            kind=("json", "curve.csv", "curve.png", "split.csv"),
+        ),
+    log:
+        "results/logs/train_network.log",
+    benchmark:
+        "results/benchmarks/train_network.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 16
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 16000,
+        runtime=lambda wildcards, attempt: attempt * 720,
+    params:
+        options=train_options,
+        code=code("network.train"),
+    message:
+        "Training the network"
+    shell:
+        "{PARAVERT} train_network --folder results/subjects --out {output.model} {params.options}"
+        " --threads {threads} 2> >(tee {log} >&2)"

@@ -1,0 +1,179 @@
+# The cohort: tables, models, figures, report.
+#   NEEDS  the six tables of every shard
+#   MAKES  results/cohort/, results/tables/, results/figures/, results/report.html, summary.txt
+
+
+rule gather_cohort:
+    input:
+        shards=[table for step in STEP_TABLES for table in shard_outputs(step)],
+    output:
+        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+        codebook="results/cohort/codebook.csv",
+        datapackage="results/cohort/datapackage.json",
+        configuration="results/cohort/configuration.yaml",
+    log:
+        "results/logs/gather_cohort.log",
+    benchmark:
+        "results/benchmarks/gather_cohort.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        sheet=config["sheet"],
+        rows=sheet_digest,
+        fat_fraction=config["gather_cohort"]["fat_fraction"],
+        subjects_per_shard=config["subjects_per_shard"],
+        subjects=config["subjects"],
+        sha256=config["model"]["sha256"],
+        configuration=configuration_json,
+        code=code("study.cohort"),
+    message:
+        "Gathering the cohort"
+    shell:
+        "{PARAVERT} gather_cohort --sheet {params.sheet:q} --folder results/shards"
+        " --out results/cohort --fat-fraction {params.fat_fraction}"
+        " --subjects-per-shard {params.subjects_per_shard} --subjects {params.subjects:q}"
+        " --model-sha256 {params.sha256} --configuration {params.configuration:q} 2> {log}"
+
+
+rule accept_ledger:
+    input:
+        ledger="results/cohort/ledger.parquet",
+    output:
+        "results/summary.txt",
+    log:
+        "results/logs/accept_ledger.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        limit=config["max_quarantined_fraction"],
+        code=code("study.summary"),
+    message:
+        "Counting the quarantined subjects"
+    shell:
+        "{PARAVERT} accept_ledger --ledger {input.ledger} --out {output}"
+        " --max-quarantined-fraction {params.limit} 2> {log}"
+
+
+rule fit_models:
+    input:
+        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+    output:
+        report(
+            "results/tables/models.csv",
+            caption="../report/models.rst",
+            category="Tables",
+        ),
+    log:
+        "results/logs/fit_models.log",
+    benchmark:
+        "results/benchmarks/fit_models.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        code=code("study.inference"),
+    message:
+        "Fitting the models"
+    shell:
+        "{PARAVERT} fit_models --cohort results/cohort --out {output} 2> {log}"
+
+
+rule write_tables:
+    input:
+        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+    output:
+        report(
+            expand("results/tables/{table}.csv", table=TABLES),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+    log:
+        "results/logs/write_tables.log",
+    benchmark:
+        "results/benchmarks/write_tables.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        samples=config["write_tables"]["bootstrap_samples"],
+        seed=config["seed"],
+        code=code("study.describe"),
+    message:
+        "Writing the tables"
+    shell:
+        "{PARAVERT} write_tables --cohort results/cohort --out results/tables"
+        " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
+
+
+rule draw_figures:
+    input:
+        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+        model=model_file(),
+    output:
+        report(
+            expand("results/figures/{figure}.svg", figure=FIGURES),
+            caption="../report/figures.rst",
+            category="Figures",
+        ),
+        expand("results/figures/{figure}.{kind}", figure=FIGURES, kind=("png", "csv")),
+    log:
+        "results/logs/draw_figures.log",
+    benchmark:
+        "results/benchmarks/draw_figures.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        seed=config["seed"],
+        code=code("study.figures"),
+    message:
+        "Drawing the figures"
+    shell:
+        "{PARAVERT} draw_figures --cohort results/cohort --folder results/subjects"
+        " --model {input.model:q} --out results/figures --seed {params.seed} 2> {log}"
+
+
+rule write_report:
+    input:
+        cohort=expand("results/cohort/{table}.parquet", table=COHORT),
+        tables=expand("results/tables/{table}.csv", table=(*TABLES, "models")),
+        figures=expand("results/figures/{figure}.png", figure=FIGURES),
+        previews=shard_outputs("draw_preview"),
+        configuration="results/cohort/configuration.yaml",
+    output:
+        "results/report.html",
+    log:
+        "results/logs/write_report.log",
+    benchmark:
+        "results/benchmarks/write_report.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 2000,
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        code=code("study.report"),
+    message:
+        "Writing the report"
+    shell:
+        "{PARAVERT} write_report --cohort results/cohort --tables results/tables"
+        " --figures results/figures --folder results/subjects"
+        " --configuration {input.configuration} --out {output} 2> {log}"
