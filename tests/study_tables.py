@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+
 from paravert import codebook, tables
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import Caution, Reason
@@ -43,13 +43,9 @@ def write_cohort(
     truth: whether the overlap table has rows. quarantined: further subjects, in the ledger only.
     """
     rows = cohort_rows(subjects, seed, truth, quarantined)
-    folder.mkdir(parents=True, exist_ok=True)
     for table in codebook.COHORT_TABLES:
-        path, data = folder / f"{table.name}.parquet", tables.from_rows(table, rows[table.name])
-        if data.num_rows:
-            tables.write(path, table, data, {})
-        else:
-            pq.write_table(data, path)
+        data = tables.from_rows(table, rows[table.name])
+        tables.write(folder / f"{table.name}.parquet", table, data, {})
 
 
 def cohort_rows(

@@ -38,7 +38,7 @@ def test_every_rule_is_a_command_and_every_command_a_rule():
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_rule_calls_the_command_of_its_name(name):
-    assert re.findall(r"\{PARAVERT\} (\w+)", RULES[name]) == [name]
+    assert re.findall(r"python -m paravert (\w+)", RULES[name]) == [name]
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

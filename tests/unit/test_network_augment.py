@@ -46,7 +46,7 @@ def test_image_and_truth_move_together():
 
 def test_a_pose_without_change_cuts_out_the_pixels_themselves():
     image, truth = slice_with_labels()
-    pose = np.array([[1.0, 0.0, 20.0], [0.0, 1.0, 10.0]])
+    pose = (np.eye(2), np.array([10.0, 20.0]))
     moved, labels = cut(image, truth, 64, pose)
     np.testing.assert_allclose(moved, image[10:74, 20:84], atol=1e-4)
     np.testing.assert_array_equal(labels, truth[10:74, 20:84])
@@ -56,9 +56,9 @@ def test_a_pose_without_change_cuts_out_the_pixels_themselves():
 def test_crops_lie_inside_a_larger_image_and_around_a_smaller_one(size_px):
     shape = (96, 128)
     for seed in range(20):
-        pose = drawn_pose(shape, size_px, np.random.default_rng(seed))
-        centre = pose @ ((size_px - 1) / 2, (size_px - 1) / 2, 1) + 0.5
-        for at, pixels in zip(centre, shape[::-1], strict=True):
+        matrix, offset = drawn_pose(shape, size_px, np.random.default_rng(seed))
+        centre = matrix @ np.full(2, (size_px - 1) / 2) + offset + 0.5
+        for at, pixels in zip(centre, shape, strict=True):
             low, high = sorted((size_px / 2, pixels - size_px / 2))
             assert low - 1e-9 <= at <= high + 1e-9
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from paravert.study.agreement import absolute_agreement, limits_of_agreement
 
 # Shrout and Fleiss 1979, Table 2: six targets, four judges.

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from paravert.study import bootstrap
 from paravert.study.bootstrap import clustered_medians, median_interval
 

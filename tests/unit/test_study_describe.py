@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.study.accuracy import BOTH, area_agreement, subject_areas, table1_iou

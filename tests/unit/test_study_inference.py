@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.frames import in_order, read_frame

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize, stats
+
 from paravert.study.mixed import NotFitted, degrees_of_freedom, fit_mixed, interval_and_p
-from scipy import stats
 
 
 def both_sides(subjects, sd_subjects, sd_sides, seed=0, sex_effect=40.0, side_effect=5.0):
@@ -60,13 +61,49 @@ def test_spread_is_that_of_the_analysis_of_variance():
     assert fit.sd_subjects == pytest.approx(20, rel=0.1)
 
 
+def likeliest(data):
+    """Return estimates, errors and variance between subjects by REML, straight from its formula."""
+    design = np.column_stack([np.ones(len(data)), data.sex == "M", data.side == "right"])
+    outcome = data.y.to_numpy()
+    same_subject = data.subject.to_numpy()[:, None] == data.subject.to_numpy()[None, :]
+    rows, terms = design.shape
+
+    def at(ratio):
+        inverse = np.linalg.inv(np.eye(rows) + ratio * same_subject)
+        information = design.T @ inverse @ design
+        estimates = np.linalg.solve(information, design.T @ inverse @ outcome)
+        residual = outcome - design @ estimates
+        variance = residual @ inverse @ residual / (rows - terms)
+        unlikelihood = (rows - terms) * np.log(variance) + np.linalg.slogdet(information)[1]
+        unlikelihood -= np.linalg.slogdet(inverse)[1]
+        errors = np.sqrt(variance * np.diag(np.linalg.inv(information)))
+        return unlikelihood, estimates, errors, ratio * variance
+
+    inner = optimize.minimize_scalar(
+        lambda log_ratio: at(np.exp(log_ratio))[0], bounds=(-9, 6), method="bounded"
+    )
+    return min(at(0.0), at(np.exp(inner.x)), key=lambda found: found[0])
+
+
+@pytest.mark.parametrize("sd_subjects", [0, 3, 20])
+@pytest.mark.parametrize("seed", range(8))
+def test_estimates_and_errors_are_those_of_the_likelihood_also_near_its_bound(sd_subjects, seed):
+    data = both_sides(12, sd_subjects, 8, seed=seed).drop(index=[3, 4, 17])  # unbalanced
+    fit = fit_mixed("y ~ sex + side", data)
+    _, estimates, errors, variance = likeliest(data)
+    np.testing.assert_allclose(fit.estimates, estimates, rtol=2e-3)
+    np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)), errors, rtol=2e-3)
+    assert fit.sd_subjects**2 == pytest.approx(variance, rel=0.02, abs=0.1)
+
+
 def test_estimates_scale_with_the_unit():
     data = both_sides(14, 20, 8)
     in_mm2, in_m2 = (
         fit_mixed("y ~ sex + side", data.assign(y=data.y * factor)) for factor in (1, 1e-6)
     )
     np.testing.assert_allclose(in_m2.estimates * 1e6, in_mm2.estimates, rtol=1e-6)
-    np.testing.assert_allclose(in_m2.covariance * 1e12, in_mm2.covariance, rtol=1e-4)
+    errors = [np.sqrt(np.diag(fit.covariance)) for fit in (in_m2, in_mm2)]
+    np.testing.assert_allclose(errors[0] * 1e6, errors[1], rtol=1e-4)
     assert in_m2.notes == in_mm2.notes == ()
 
 

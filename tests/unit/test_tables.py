@@ -62,9 +62,13 @@ def test_a_table_of_another_type_is_a_fault():
 
 
 def test_tables_appear_together_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="below"), tables.Writers(tmp_path, [TABLE], {}) as out:
-        out.add(TABLE, rows({}))
-        out.add(TABLE, rows({"csa_mm2": -1.0}))
+    def one_good_one_bad():
+        with tables.Writers(tmp_path, [TABLE], {}) as out:
+            out.add(TABLE, rows({}))
+            out.add(TABLE, rows({"csa_mm2": -1.0}))
+
+    with pytest.raises(ValueError, match="below"):
+        one_good_one_bad()
     assert not list(tmp_path.iterdir())
     with tables.Writers(tmp_path, [TABLE], {}) as out:
         out.add(TABLE, rows({}))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -100,4 +101,4 @@ def _sentence(error) -> str:
 
 
 def _resolved(row: dict[str, str], home: Path) -> dict[str, str]:
-    return row | {name: str(home / row[name]) for name in PATH_COLUMNS if row[name]}
+    return row | {name: os.path.normpath(home / row[name]) for name in PATH_COLUMNS if row[name]}

@@ -14,11 +14,14 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 from paravert import provenance, sheet, shards
 from paravert.errors import InputError
 
-# In an environment of its own (conda, container) a job uses the Python there, otherwise this one.
-PYTHON = "python" if workflow.deployment_settings.deployment_method else shlex.quote(sys.executable)
-PARAVERT = f"{PYTHON} -m paravert"
-# The prefix repeats the strict mode, otherwise a failing pipe would return 0.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(REPOSITORY / 'workflow'))}; ")
+# The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
+# of this Snakemake, except in an environment of its own (conda, container).
+OWN_ENVIRONMENT = bool(workflow.deployment_settings.deployment_method)
+PYTHON_FOLDER = "" if OWN_ENVIRONMENT else f"{shlex.quote(str(Path(sys.executable).parent))}:"
+shell.prefix(
+    f"set -euo pipefail; export PATH={PYTHON_FOLDER}$PATH"
+    f" PYTHONPATH={shlex.quote(str(REPOSITORY / 'workflow'))}; "
+)
 
 STEP_TABLES = {step.name: step.table.name for step in shards.STEPS.values()}
 FIGURES = (

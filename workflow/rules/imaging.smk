@@ -28,5 +28,5 @@ rule convert_dicom:
     message:
         "Converting the images of shard {wildcards.shard}"
     shell:
-        "{PARAVERT} convert_dicom --sheet {params.sheet:q} {params.subjects} {params.series}"
+        "python -m paravert convert_dicom --sheet {params.sheet:q} {params.subjects} {params.series}"
         " --folder results/subjects --out {output} --workers {threads} 2> {log}"

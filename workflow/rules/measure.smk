@@ -24,7 +24,7 @@ rule measure_area:
     message:
         "Measuring areas in shard {wildcards.shard}"
     shell:
-        "{PARAVERT} measure_area --segment {input.segment} --folder results/subjects"
+        "python -m paravert measure_area --segment {input.segment} --folder results/subjects"
         " --out {output} --workers {threads} 2> {log}"
 
 
@@ -48,7 +48,7 @@ rule measure_fat:
     message:
         "Measuring fat fractions in shard {wildcards.shard}"
     shell:
-        "{PARAVERT} measure_fat --segment {input.segment} --folder results/subjects"
+        "python -m paravert measure_fat --segment {input.segment} --folder results/subjects"
         " --out {output} --workers {threads} 2> {log}"
 
 
@@ -72,7 +72,7 @@ rule score_overlap:
     message:
         "Scoring shard {wildcards.shard} against manual masks"
     shell:
-        "{PARAVERT} score_overlap --segment {input.segment} --folder results/subjects"
+        "python -m paravert score_overlap --segment {input.segment} --folder results/subjects"
         " --out {output} --workers {threads} 2> {log}"
 
 
@@ -96,5 +96,5 @@ rule draw_preview:
     message:
         "Drawing previews of shard {wildcards.shard}"
     shell:
-        "{PARAVERT} draw_preview --segment {input.segment} --folder results/subjects"
+        "python -m paravert draw_preview --segment {input.segment} --folder results/subjects"
         " --out {output} --workers {threads} 2> {log}"

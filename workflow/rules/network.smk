@@ -29,7 +29,7 @@ rule segment_muscles:
     message:
         "Segmenting shard {wildcards.shard}"
     shell:
-        "{PARAVERT} segment_muscles --convert {input.convert} --folder results/subjects"
+        "python -m paravert segment_muscles --convert {input.convert} --folder results/subjects"
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
         " --batch-size {params.batch_size} {params.largest} {params.holes}"
         " --threads {threads} --out {output} 2> {log}"
@@ -61,5 +61,5 @@ rule train_network:
     message:
         "Training the network"
     shell:
-        "{PARAVERT} train_network --folder results/subjects --out {output.model} {params.options}"
+        "python -m paravert train_network --folder results/subjects --out {output.model} {params.options}"
         " --threads {threads} 2> >(tee {log} >&2)"

@@ -33,7 +33,7 @@ rule gather_cohort:
     message:
         "Gathering the cohort"
     shell:
-        "{PARAVERT} gather_cohort --sheet {params.sheet:q} --folder results/shards"
+        "python -m paravert gather_cohort --sheet {params.sheet:q} --folder results/shards"
         " --out results/cohort --fat-fraction {params.fat_fraction}"
         " --subjects-per-shard {params.subjects_per_shard} --subjects {params.subjects:q}"
         " --model-sha256 {params.sha256} --configuration {params.configuration:q} 2> {log}"
@@ -58,7 +58,7 @@ rule accept_ledger:
     message:
         "Counting the quarantined subjects"
     shell:
-        "{PARAVERT} accept_ledger --ledger {input.ledger} --out {output}"
+        "python -m paravert accept_ledger --ledger {input.ledger} --out {output}"
         " --max-quarantined-fraction {params.limit} 2> {log}"
 
 
@@ -86,7 +86,7 @@ rule fit_models:
     message:
         "Fitting the models"
     shell:
-        "{PARAVERT} fit_models --cohort results/cohort --out {output} 2> {log}"
+        "python -m paravert fit_models --cohort results/cohort --out {output} 2> {log}"
 
 
 rule write_tables:
@@ -115,7 +115,7 @@ rule write_tables:
     message:
         "Writing the tables"
     shell:
-        "{PARAVERT} write_tables --cohort results/cohort --out results/tables"
+        "python -m paravert write_tables --cohort results/cohort --out results/tables"
         " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
@@ -146,7 +146,7 @@ rule draw_figures:
     message:
         "Drawing the figures"
     shell:
-        "{PARAVERT} draw_figures --cohort results/cohort --folder results/subjects"
+        "python -m paravert draw_figures --cohort results/cohort --folder results/subjects"
         " --model {input.model:q} --out results/figures --seed {params.seed} 2> {log}"
 
 
@@ -174,6 +174,6 @@ rule write_report:
     message:
         "Writing the report"
     shell:
-        "{PARAVERT} write_report --cohort results/cohort --tables results/tables"
+        "python -m paravert write_report --cohort results/cohort --tables results/tables"
         " --figures results/figures --folder results/subjects"
         " --configuration {input.configuration} --out {output} 2> {log}"

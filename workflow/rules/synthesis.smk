@@ -25,5 +25,5 @@ rule make_phantoms:
     message:
         "Drawing the phantom volunteers (a minute or two)"
     shell:
-        "{PARAVERT} make_phantoms --out {PHANTOM_FOLDER} --seed {params.seed}"
+        "python -m paravert make_phantoms --out results/phantoms --seed {params.seed}"
         " --volunteers {params.volunteers} {params.subjects} --workers {threads} 2> {log}"

@@ -1,5 +1,6 @@
 """A folder of DICOM files becomes checked stacks in canonical order."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,7 +180,8 @@ def _header_facts(frames: Sequence[Frame]) -> dict:
     }
 
 
-def _common[Value](values: Sequence[Value]) -> Value | None:
+def _common(values: Sequence) -> object | None:
+    """Return the one value that all share, or None."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
 
@@ -187,6 +189,5 @@ def _common[Value](values: Sequence[Value]) -> Value | None:
 def _manufacturer(told: str) -> str | None:
     if not told:
         return None
-    words = told.upper().replace("_", " ")
-    known = (maker for maker in MANUFACTURERS if maker.upper() in words)
+    known = (m for m in MANUFACTURERS if re.search(rf"\b{m}\b", told, re.IGNORECASE))
     return next(known, OTHER_MANUFACTURER)

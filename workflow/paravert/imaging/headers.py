@@ -146,7 +146,9 @@ def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
             if not preamble:
                 return None
             raise _unreadable("damaged") from error
-        if not preamble and not sop_class(data):
+        if not sop_class(data):
+            if preamble:
+                raise _unreadable("without SOPClassUID (0008,0016)")
             return None
         return data, preamble, _has_more(stream, data)
 

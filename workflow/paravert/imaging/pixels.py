@@ -10,7 +10,8 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
-    JPEG2000,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -18,11 +19,10 @@ from pydicom.uid import (
 )
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging.frames import Frame, Header, number, text, whole
+from paravert.imaging.frames import Frame, Header, text, whole
 from paravert.imaging.headers import READ_ERRORS
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
-LARGEST_EXACT_FLOAT32 = 1 << 24
 # The decoders raise these for a damaged code stream; MemoryError for an absurd size in it.
 DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError, struct.error)
 
@@ -61,8 +61,9 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
         data = pydicom.dcmread(header.file, force=True)
     except READ_ERRORS as error:
         raise _truncated() from error
+    _check_present(data)
     form = _format(header, data)
-    _check_data(data, form)
+    _check_length(data, form)
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
     if header.lossy or form.syntax in LOSSY:
         cautions.add(Caution.LOSSY_COMPRESSED)
@@ -120,25 +121,22 @@ def _syntax(data: FileDataset) -> UID:
     if told is not None:
         return told
     implicit, little = data.original_encoding
-    if implicit:
-        syntax = ImplicitVRLittleEndian
-    else:
-        little_syntax, big_syntax = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
-        syntax = UID(little_syntax if little else big_syntax)
-    data.file_meta.TransferSyntaxUID = syntax
-    return syntax
+    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return data.file_meta.TransferSyntaxUID
 
 
-def _check_data(data: FileDataset, form: Format) -> None:
-    if "PixelData" not in data:
-        if "FloatPixelData" in data or "DoubleFloatPixelData" in data:
-            raise SubjectFault(
-                Reason.UNSUPPORTED_PIXELS, "pixels stored as floats, expected integers"
-            )
+def _check_present(data: FileDataset) -> None:
+    if "FloatPixelData" in data or "DoubleFloatPixelData" in data:
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "pixels stored as floats, expected integers")
+    if "PixelData" not in data:  # although something followed the header
         raise _truncated()
-    found = len(data.PixelData or b"")
-    if not found:
+    if not data.PixelData:
         raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
+
+
+def _check_length(data: FileDataset, form: Format) -> None:
+    found = len(data.PixelData)
     if not form.syntax.is_compressed and found < form.native_bytes:
         raise _truncated(f": {found} bytes of pixel data, expected {form.native_bytes}")
 
@@ -153,8 +151,10 @@ def _decode(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndar
     if not decoder.is_available:
         raise InputError(form.syntax.name, "no decoder for this transfer syntax is installed")
     _quiet_gdcm()
+    # pydicom masks native pixels as if HighBit were BitsStored - 1: that is done here, rightly.
+    options = {} if form.syntax.is_compressed else {"correct_unused_bits": False}
     try:
-        arrays = [a for a, _ in decoder.iter_array(data, indices=numbers, raw=True)]
+        arrays = [a for a, _ in decoder.iter_array(data, indices=numbers, raw=True, **options)]
     except DECODE_ERRORS as error:
         raise SubjectFault(
             Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} cannot be decoded"

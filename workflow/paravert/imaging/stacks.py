@@ -223,9 +223,7 @@ def _stack(group: Parallel) -> FrameStack:
     across = group.right * first.column_spacing_mm * (first.columns - 1) / 2
     along = group.down * first.row_spacing_mm * (first.rows - 1) / 2
     corner = centre - across - along
-    return FrameStack(
-        group.frames, group.right, group.down, group.normal, corner, slab, source
-    )
+    return FrameStack(group.frames, group.right, group.down, group.normal, corner, slab, source)
 
 
 def _slab(group: Parallel) -> tuple[float, str]:
@@ -268,7 +266,9 @@ def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: 
         return False
     apart = frame.centre - neighbour.centre
     reach = OVERLAP_FRACTION * (stack.slab_mm + other.slab_mm) / 2
-    width = (frame.columns * frame.column_spacing_mm + neighbour.columns * neighbour.column_spacing_mm) / 2
+    width = (
+        frame.columns * frame.column_spacing_mm + neighbour.columns * neighbour.column_spacing_mm
+    ) / 2
     height = (frame.rows * frame.row_spacing_mm + neighbour.rows * neighbour.row_spacing_mm) / 2
     return bool(
         abs(apart @ stack.normal) < reach

@@ -7,9 +7,9 @@ lean  the mode of the darker muscle pixels of all eight muscles;
 fat   the mode of the brighter pixels in a band around the muscles, where subcutaneous, epifascial
       and retroperitoneal fat prevail over vessels, bowel, kidney and fluid.
 
-Darker and brighter are parted by Otsu's threshold over muscles and band together. A mode is found
-by least squares, repeated over the pixels near the plane; the width of "near" is taken from the
-side on which nothing else lies (below lean muscle, above fat).
+Darker and brighter are parted by Otsu's threshold over muscles and band together, without what is
+darker than muscle. A mode is found by least squares, repeated over the pixels near the plane; the
+width of "near" is taken from the side on which nothing else lies (below lean muscle, above fat).
 
 Assumed: fat is brighter than muscle (T1- or T2-weighted, no fat suppression), signal mixes linearly
 in a pixel, every stack shows some lean muscle and some fat beside the muscles, shading is slow.
@@ -30,7 +30,8 @@ MOST_PIXELS = 20_000  # and in not more pixels than these: a plane has four unkn
 FEWEST_PIXELS = 50  # below this a mode is chance
 NEAR = 1.5  # robust standard deviations
 REPEATS = 8
-LEAST_CONTRAST = 5.0  # fat above lean, in robust SD of lean; splitting mere noise gives below 3
+DARKEST_PERCENTILE = 5  # of the muscles' signal: lean muscle even where most is fat
+LEAST_CONTRAST = 4.0  # fat above lean in robust SD of lean: mere noise below 2, phantoms above 6
 
 
 Indices = tuple[np.ndarray, ...]  # (slice, row, column) of some pixels, as np.nonzero gives them
@@ -96,6 +97,10 @@ def reference_planes(
     muscle = labels[coarse] > 0
     band = band_around(muscle, [BAND_MM / GRID_STEP / spacing for spacing in spacing_mm])
     inside, beside = _thinned(muscle), _thinned(band)
+    if inside[0].size < FEWEST_PIXELS:
+        raise NoReference("no-lean-reference")
+    # Air, bone and vessels go first: Otsu would part these from tissue.
+    beside = _where(beside, image[beside] >= np.percentile(image[inside], DARKEST_PERCENTILE))
     threshold = otsu_split(np.concatenate([image[inside], image[beside]])).threshold
     lean = _mode_plane(image, _where(inside, image[inside] <= threshold), clean_side=-1)
     if lean is None:

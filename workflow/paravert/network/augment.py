@@ -1,11 +1,11 @@
 """Variation of training slices: where the crop lies, sides, pose, contrast, field, noise.
 
-All is drawn from the generator that is given, so that the same generator gives the same crop.
+All is drawn from the generator that is given, so that the same generator gives the same crop. Without
+torch: its threads and those that prepare crops beside them would wait for each other.
 """
 
 import numpy as np
-import torch
-from torch.nn import functional
+from scipy import ndimage
 
 from paravert.anatomy import OTHER_SIDE
 
@@ -38,8 +38,10 @@ def mirrored(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
 
 
-def drawn_pose(shape: tuple[int, int], size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a 2 x 3 matrix from crop pixel (column, row, 1) to image pixel (column, row).
+def drawn_pose(
+    shape: tuple[int, int], size_px: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return matrix and offset from crop pixel (row, column) to image pixel: matrix @ p + offset.
 
     Rotation and scale are drawn about the centre; the crop lies anywhere inside the image or, along
     an axis where the crop is the larger one, around it.
@@ -47,27 +49,20 @@ def drawn_pose(shape: tuple[int, int], size_px: int, rng: np.random.Generator) -
     angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
     scale = np.exp(rng.normal(0, LOG_SCALE_SD))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    ends = [sorted((size_px / 2, pixels - size_px / 2)) for pixels in (shape[1], shape[0])]
+    ends = [sorted((size_px / 2, pixels - size_px / 2)) for pixels in shape]
     centre = np.array([rng.uniform(*end) for end in ends]) - 0.5
-    return np.column_stack([turn, centre - turn @ np.full(2, (size_px - 1) / 2)])
+    return turn, centre - turn @ np.full(2, (size_px - 1) / 2)
 
 
 def cut(
-    image: np.ndarray, truth: np.ndarray, size_px: int, pose: np.ndarray
+    image: np.ndarray, truth: np.ndarray, size_px: int, pose: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return image (bilinear) and truth (nearest) in a square crop; pose as in `drawn_pose`."""
-    pixels = np.mgrid[:size_px, :size_px].reshape(2, -1)[::-1]
-    where = pose @ np.vstack([pixels, np.ones(size_px**2)])
-    size = np.array(image.shape[::-1])[:, None]
-    grid = torch.from_numpy(((2 * where + 1) / size - 1).T.reshape(1, size_px, size_px, 2)).float()
-
-    def sampled(values: np.ndarray, mode: str) -> np.ndarray:
-        source = torch.from_numpy(values.astype(np.float32))[None, None]
-        return functional.grid_sample(
-            source, grid, mode=mode, padding_mode="border", align_corners=False
-        )[0, 0].numpy()
-
-    return sampled(image, "bilinear"), sampled(truth, "nearest").astype(np.uint8)
+    how = {"output_shape": (size_px, size_px), "mode": "nearest"}
+    return (
+        ndimage.affine_transform(image.astype(np.float32), *pose, order=1, **how),
+        ndimage.affine_transform(truth, *pose, order=0, **how),
+    )
 
 
 def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -59,14 +59,13 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
     if data["subject"].is_unique:
         return _from_least_squares(least_squares, df, "one row per subject, no random intercept")
     mixed, notes = _fit_warned(formula, data.assign(**{plain.endog_names: plain.endog / scale}))
-    if mixed is None or _no_likelier_than_without(mixed):
+    if _no_likelier_than_without(mixed):
         why = "no variance between subjects: random intercept 0, ordinary least squares"
         return _from_least_squares(least_squares, df, why)
-    terms = len(mixed.fe_params)
     return Fit(
         names=tuple(plain.exog_names),
         estimates=mixed.fe_params.to_numpy() * scale,
-        covariance=mixed.cov_params().to_numpy()[:terms, :terms] * scale**2,
+        covariance=_covariance(mixed) * scale**2,
         df=df,
         sd_subjects=float(np.sqrt(mixed.cov_re.iloc[0, 0])) * scale,
         sd_residual=float(np.sqrt(mixed.scale)) * scale,
@@ -74,8 +73,8 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
     )
 
 
-def _fit_warned(formula: str, data: pd.DataFrame) -> tuple[MixedLMResultsWrapper | None, tuple]:
-    """Return statsmodels' result (None if singular) and what it warned of as notes.
+def _fit_warned(formula: str, data: pd.DataFrame) -> tuple[MixedLMResultsWrapper, tuple]:
+    """Return statsmodels' result and what it warned of as notes.
 
     Warnings that do not concern the fit are passed on.
     """
@@ -83,18 +82,35 @@ def _fit_warned(formula: str, data: pd.DataFrame) -> tuple[MixedLMResultsWrapper
         warnings.simplefilter("always")
         try:
             result = smf.mixedlm(formula, data, groups="subject").fit(reml=True)
-        except np.linalg.LinAlgError:
-            result = None
+        except np.linalg.LinAlgError as error:
+            raise NotFitted(f"statsmodels: {error}") from error
     of_fit = [w for w in caught if issubclass(w.category, (ModelWarning, RuntimeWarning))]
     for warning in caught:
         if warning not in of_fit:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    said = " / ".join(dict.fromkeys(str(warning.message).rstrip(".") for warning in of_fit))
-    if result is None or not (said or not result.converged):
+    messages = dict.fromkeys(str(warning.message).rstrip(".") for warning in of_fit)
+    said = " / ".join(message for message in messages if not message.startswith("Retrying"))
+    if result.converged and not said:
         return result, ()
     return result, (f"{'converged' if result.converged else 'not converged'}: {said}",)
+
+
+def _covariance(mixed: MixedLMResultsWrapper) -> np.ndarray:
+    """Return the covariance of the fixed effects by generalised least squares, (terms, terms).
+
+    The inverse of X' V^-1 X, as mixed model programs give it; statsmodels inverts the Hessian, which
+    differs where subjects have different numbers of rows, and fails near the bound.
+    """
+    design, residual = mixed.model.exog, mixed.scale
+    _, codes = np.unique(mixed.model.groups, return_inverse=True)
+    rows = np.bincount(codes)
+    sums = np.column_stack([np.bincount(codes, weights=column) for column in design.T])
+    between = mixed.cov_re.iloc[0, 0]
+    shrinkage = between / (residual + rows * between)
+    information = (design.T @ design - (sums * shrinkage[:, None]).T @ sums) / residual
+    return np.linalg.inv(information)
 
 
 def _no_likelier_than_without(mixed: MixedLMResultsWrapper) -> bool:

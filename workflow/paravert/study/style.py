@@ -68,16 +68,17 @@ def applied() -> Iterator[None]:
         yield
 
 
-def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
-    """Return an empty figure whose axes arrange themselves."""
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
+    """Return an empty figure of the page's width; arranged: its axes find their own places."""
+    layout = "constrained" if arranged else None
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def sentence(text: str) -> Figure:
     """Return a figure that says why there is nothing to draw."""
-    figure = new_figure(1.2)
+    figure = new_figure(1.2, arranged=False)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET)
     return figure
 

@@ -20,6 +20,7 @@ from paravert.synthesis.volunteers import Volunteer
 
 MUSCLE_GAP_MM = 0.35  # half the fat plane between neighbouring muscles
 FASCIA_MM = 1.0
+BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,18 @@ class Body:
     def tissues(self, plane: Plane, grid: Grid) -> np.ndarray:
         """Return the tissue at every pixel centre of a plane, uint8 of the grid's shape."""
         picture = np.zeros(grid.rows * grid.columns, np.uint8)
-        height = (self.corners - plane.centre) @ plane.normal
-        cut = (height.min(axis=1) < 0) & (height.max(axis=1) > 0)
-        for number in np.flatnonzero(cut):
+        for number in np.flatnonzero(self._cut(plane, grid)):
             _paint(picture, self.parts[number], plane, grid)
         return picture.reshape(grid.shape)
+
+    def _cut(self, plane: Plane, grid: Grid) -> np.ndarray:
+        """Return which parts may be seen in a plane, by their bounding boxes, (parts,) bool."""
+        offset = self.corners - plane.centre
+        height, u, v = (offset @ axis for axis in (plane.normal, plane.across, plane.down))
+        u0, u1, v0, v1 = grid.bounds
+        cut = (height.min(axis=1) < 0) & (height.max(axis=1) > 0)
+        cut &= (u.min(axis=1) < u1 + BOX_MARGIN_MM) & (u.max(axis=1) > u0 - BOX_MARGIN_MM)
+        return cut & (v.min(axis=1) < v1 + BOX_MARGIN_MM) & (v.max(axis=1) > v0 - BOX_MARGIN_MM)
 
 
 @lru_cache(maxsize=4)
@@ -88,10 +96,12 @@ def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:
 
 
 def _fill(picture: np.ndarray, outline: np.ndarray, tissue: int, part: Part, grid: Grid) -> None:
+    if part.over is None:
+        for start, stop in zip(*(ends.tolist() for ends in grid.spans(outline)), strict=True):
+            picture[start:stop] = tissue
+        return
+    allowed = np.zeros(TISSUES, bool)
+    allowed[list(part.over)] = True
+    allowed[tissue if part.rim is None else part.rim] = True
     inside = grid.fill(outline)
-    if part.over is not None:
-        allowed = np.zeros(TISSUES, bool)
-        allowed[list(part.over)] = True
-        allowed[tissue if part.rim is None else part.rim] = True
-        inside = inside[allowed[picture[inside]]]
-    picture[inside] = tissue
+    picture[inside[allowed[picture[inside]]]] = tissue

@@ -25,7 +25,8 @@ class Fan:
 
     origin: (x, y) of the left side in the local frame, mm. along_mm, across_mm: size of the
     fascicles. deep: how much more fat lies near the origin, per mm. patches: weight of patches
-    against streaks.
+    against streaks. cleft_deg: direction of the cleft between two parts of the muscle, from x
+    towards y.
     """
 
     origin: tuple[float, float]
@@ -33,13 +34,14 @@ class Fan:
     across_mm: float
     deep: float
     patches: float
+    cleft_deg: float | None = None
 
 
 FANS = {
-    "psoas_major": Fan((16.0, 14.0), 11.0, 3.6, 0.030, 0.35),
-    "quadratus_lumborum": Fan((20.0, 34.0), 9.0, 2.4, 0.006, 0.35),
-    "erector_spinae": Fan((24.0, 22.0), 9.0, 2.7, 0.010, 0.55),
-    "multifidus": Fan((2.0, 30.0), 8.0, 2.4, 0.035, 0.60),
+    "psoas_major": Fan((10.0, 12.0), 20.0, 4.5, 0.022, 0.35),
+    "quadratus_lumborum": Fan((8.0, 34.0), 18.0, 2.6, 0.004, 0.35),
+    "erector_spinae": Fan((22.0, 14.0), 19.0, 3.0, 0.008, 0.45, 48.0),
+    "multifidus": Fan((-2.0, 26.0), 17.0, 2.7, 0.026, 0.55),
 }
 
 
@@ -86,20 +88,24 @@ def _score(
     """Return how readily each pixel turns to fat, about unit variance, and the fibre texture."""
     x = local[0] - np.float32(fan.origin[0]) * scale
     y = local[1] - np.float32(fan.origin[1]) * scale
-    sway = sampled(x / 9 + drift[0], y / 9 + drift[1], 1)
-    x, y = x + 1.6 * sway, y + 1.6 * sampled(x / 9 + drift[1], y / 9 + drift[0], 2)
+    climb = level * np.float32(1.4)  # neighbouring slices show related fascicles
+    x = x + 1.3 * sampled(x / 8 + drift[0], y / 8 + climb + drift[1], 1)
+    y = y + 1.3 * sampled(x / 8 + drift[1], y / 8 + climb + drift[0], 2)
     radius = np.hypot(x, y)
-    arc = np.arctan2(y, x) * np.float32(26.0)
-    climb = level * np.float32(2.2)  # neighbouring slices show related fascicles
+    angle = np.arctan2(y, x)
     a = radius / fan.along_mm + climb + drift[2]
-    b = arc / fan.across_mm + np.float32(0.35) * climb + drift[3]
+    b = angle * np.float32(32.0) / fan.across_mm + np.float32(0.4) * climb + drift[3]
     field = sampled(a, b, 3)
-    fine = sampled(2.1 * a, 2.3 * b, 4)
-    presence = sampled(x / 7 + drift[2], y / 7 + climb, 5)
-    ridge = np.exp(-np.abs(field) * 3.2) + 0.45 * np.exp(-np.abs(fine) * 3.0)
-    patch = sampled(x / 5 + drift[3], y / 5 + climb + drift[0], 6)
-    score = 2.4 * ridge + 0.55 * presence + fan.patches * patch - fan.deep * (radius - 20)
-    return score, 0.6 * fine + 0.6 * field
+    fine = sampled(2.6 * a, 2.2 * b, 4)
+    presence = sampled(x / 6 + drift[2], y / 6 + climb, 5)
+    patch = sampled(x / 4.5 + drift[3], y / 4.5 + climb + drift[0], 6)
+    ridge = np.exp(-np.abs(field) * 3.6) * (1 + 0.45 * presence)
+    ridge += 0.75 * np.exp(-np.abs(fine) * 3.2) * (1 - 0.3 * presence)
+    score = 2.4 * ridge + 0.3 * presence + fan.patches * patch - fan.deep * (radius - 24)
+    if fan.cleft_deg is not None:
+        aside = (angle - np.deg2rad(np.float32(fan.cleft_deg))) * radius
+        score += 1.3 * np.exp(-((aside / 1.1) ** 2)) * np.clip(0.7 + 0.5 * presence, 0, 1.2)
+    return score, 0.5 * field + 0.7 * fine
 
 
 def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.ndarray:

@@ -13,6 +13,11 @@ import numpy as np
 OUTLINE_VERTICES = 64
 
 
+def following(values: np.ndarray) -> np.ndarray:
+    """Return for every entry of a cycle the next one (np.roll by -1, several times faster)."""
+    return np.concatenate((values[1:], values[:1]))
+
+
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Run a closed Catmull-Rom curve through control points, (k, 2), and return it as an outline, (vertices, 2)."""
     points = np.asarray(points, float)
@@ -55,12 +60,12 @@ def mirrored(outline: np.ndarray) -> np.ndarray:
 def signed_area(outline: np.ndarray) -> float:
     """Return the shoelace area in mm², positive where the vertices run from x towards y."""
     x, y = outline[:, 0], outline[:, 1]
-    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+    return 0.5 * float(x @ following(y) - y @ following(x))
 
 
 def inset(outline: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
     """Move every vertex inwards along its normal; negative values move it outwards. by_mm may differ by vertex."""
-    tangent = np.roll(outline, -1, axis=0) - np.roll(outline, 1, axis=0)
+    tangent = following(outline) - np.concatenate((outline[-1:], outline[:-1]))
     length = np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)
     inward = np.column_stack((-tangent[:, 1], tangent[:, 0])) / length[:, None]
     direction = 1.0 if signed_area(outline) > 0 else -1.0
@@ -73,11 +78,10 @@ def clipped(outline: np.ndarray, half_plane: np.ndarray) -> np.ndarray:
     inside = value <= 0
     if inside.all():
         return outline
-    following = np.roll(outline, -1, axis=0)
-    value_next = np.roll(value, -1)
+    value_next = following(value)
     crosses = inside != (value_next <= 0)
     span = np.where(crosses, value - value_next, 1.0)
-    crossing = outline + (value / span)[:, None] * (following - outline)
+    crossing = outline + (value / span)[:, None] * (following(outline) - outline)
     both = np.stack((outline, crossing), axis=1).reshape(-1, 2)
     return both[np.stack((inside, crosses), axis=1).ravel()]
 
@@ -136,21 +140,23 @@ class Tube:
 
     def section(self, plane: Plane) -> np.ndarray | None:
         """Return the outline that the plane cuts, (vertices, 2) in (u, v) of the plane, or None where it misses."""
-        offset = self.rings - plane.centre
-        height = offset @ plane.normal
+        height = self.rings @ plane.normal - plane.centre @ plane.normal
         above = (height > 0).sum(axis=0)
         last = len(height) - 1
-        if above.max() == 0 or above.min() > last:
+        lowest, highest = above.min(), above.max()
+        if highest == 0 or lowest > last:
             return None
-        upper = np.clip(above - 1, 0, last - 1)
+        upper = np.minimum(np.maximum(above - 1, 0), last - 1)
         vertex = np.arange(height.shape[1])
         h0, h1 = height[upper, vertex], height[upper + 1, vertex]
         step = h0 - h1
-        weight = np.clip(h0 / np.where(np.abs(step) > 1e-9, step, 1.0), 0.0, 1.0)[:, None]
-        point = (1 - weight) * offset[upper, vertex] + weight * offset[upper + 1, vertex]
-        outline = np.column_stack((point @ plane.across, point @ plane.down))
+        weight = h0 / np.where(np.abs(step) > 1e-9, step, 1.0)
+        weight = np.minimum(np.maximum(weight, 0.0), 1.0)[:, None]
+        p0, p1 = self.rings[upper, vertex], self.rings[upper + 1, vertex]
+        point = p0 + weight * (p1 - p0) - plane.centre
+        outline = point @ np.column_stack((plane.across, plane.down))
         for (middle, outward), is_cut in zip(
-            self._caps, (above.min() == 0, above.max() > last), strict=True
+            self._caps, (lowest == 0, highest > last), strict=True
         ):
             if is_cut:
                 side = np.array([plane.across @ outward, plane.down @ outward, 0.0])
@@ -161,7 +167,7 @@ class Tube:
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:
     """Unit normal of an end ring, away from the tube; along z where the ring has shrunk to a point."""
-    normal = np.cross(ring, np.roll(ring, -1, axis=0)).sum(axis=0)
+    normal = np.cross(ring, following(ring)).sum(axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-6:
         return np.array([0.0, 0.0, up])

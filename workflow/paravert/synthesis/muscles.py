@@ -12,8 +12,15 @@ from paravert.synthesis.frame import Frame
 from paravert.synthesis.geometry import Tube, mirrored, signed_area, spline
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
-RING_LEVELS = np.arange(0.2, 6.01, 0.1)
+RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
 SMALLEST_AREA_MM2 = 25.0  # below this a muscle is not drawn
+# Share of the area at L1 or L5 that is left above and below them.
+BEYOND = {
+    "psoas_major": ((0.2, 1.0, 5.4, 7.2), (0.0, 1.0, 1.0, 0.8)),
+    "quadratus_lumborum": ((-0.2, 0.8), (0.0, 1.0)),
+    "erector_spinae": ((-1.4, 1.0, 5.2, 7.2), (0.8, 1.0, 1.0, 0.15)),
+    "multifidus": ((-1.4, 1.0, 5.4, 7.2), (0.8, 1.0, 1.0, 0.4)),
+}
 
 # Control points of the left side at L1 to L5 for the reference man, local frame, in mm.
 PSOAS = (
@@ -170,13 +177,18 @@ def muscle_tubes(volunteer: Volunteer, frame: Frame) -> dict[int, Tube]:
         wobble = {m: 0.8 * common[m] + 0.6 * own.normal(0, 1, (10, 2)) for m in MUSCLES}
         flip = (lambda outline: outline) if side == "left" else mirrored
         rings = {muscle: [] for muscle in MUSCLES}
+        levels = {muscle: [] for muscle in MUSCLES}
         for level in RING_LEVELS:
-            area = {m: float(volunteer.area_at(label_value(m, side), level)) for m in MUSCLES}
+            area = {
+                muscle: float(volunteer.area_at(label_value(muscle, side), level))
+                * np.interp(level, *BEYOND[muscle])
+                for muscle in MUSCLES
+            }
             for muscle, outline in _outlines(level, area, wobble, frame.scale).items():
                 rings[muscle].append(flip(outline))
+                levels[muscle].append(level)
         for muscle, outlines in rings.items():
-            kept = slice(len(outlines))  # a muscle may end above the last level
-            tubes[label_value(muscle, side)] = frame.tube(RING_LEVELS[kept], np.stack(outlines))
+            tubes[label_value(muscle, side)] = frame.tube(levels[muscle], np.stack(outlines))
     return tubes
 
 

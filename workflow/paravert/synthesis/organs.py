@@ -39,7 +39,7 @@ def _cap(level: float, first: float, last: float) -> float:
 
 def _bowel_loops(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
     deep = -trunk.front_mm + 22
-    for _ in range(46):
+    for _ in range(64):
         x = rng.uniform(-0.72, 0.72) * trunk.half_width_mm
         y = rng.uniform(deep, -38)
         if abs(x) < 34 and y > -50:
@@ -54,9 +54,9 @@ def _bowel_loops(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterat
         ) -> np.ndarray:
             centre = (x + 12 * np.sin(2.4 * level + p[0]), y + 8 * np.sin(3.1 * level + p[1]))
             size = r * _cap(level, a, b) * (1 + 0.12 * np.sin(9 * level + p[2]))
-            outline = ellipse(centre, (size * s, size), t + 40 * np.sin(level + p[3]), 2.2, 40)
-            angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-            folds = 1 + 0.05 * np.sin(7 * angle + p[0]) + 0.05 * np.sin(4 * angle + p[2])
+            outline = ellipse(centre, (size * s, size), t + 40 * np.sin(level + p[3]), 2.2, 64)
+            angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+            folds = 1 + 0.03 * np.sin(5 * angle + p[0]) + 0.06 * np.sin(3 * angle + p[2])
             return np.asarray(centre) + (outline - centre) * folds[:, None]
 
         tissues, shares = zip(*LUMEN[:2] + ((Tissue.GAS, 0.12),), strict=True)
@@ -141,6 +141,14 @@ def _kidney(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]
         outline = ellipse((-9, 2), (7.5 * full, 3.6 * full), 0, 2.0, 28)
         return _placed(outline, turn, side) + centre(level)
 
+    def fascia(level: float) -> np.ndarray:
+        full = np.sqrt(np.clip(1 - ((level - middle) / 1.8) ** 2, 0.0004, 1)) * size
+        outline = ellipse((3, 0), (37 * full, 43 * full), 0, 2.3, 64)
+        return _placed(outline, turn, side) + centre(level)
+
+    over = frozenset({Tissue.VISCERAL_FAT})
+    tube = frame.organ(middle - 1.7, middle + 1.7, fascia, 16)
+    yield Part(tube, Tissue.VISCERAL_FAT, Tissue.SEPTUM, 0.45, over=over)
     yield _cavity(frame.organ(first, last, kidney, 24), Tissue.KIDNEY, Tissue.FASCIA, 0.35)
     for number in range(7):
         angle = np.deg2rad(-105 + 35 * number + rng.uniform(-8, 8))
@@ -150,7 +158,7 @@ def _kidney(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]
             def pyramid(level: float, a=angle, s=at) -> np.ndarray:
                 full = _cap(level, s, s + 0.65) * size
                 spot = np.array([15.5 * np.cos(a), 20.0 * np.sin(a)]) * size
-                outline = ellipse(tuple(spot), (5.2 * full, 3.6 * full), np.rad2deg(a), 2.2, 20)
+                outline = ellipse(tuple(spot), (6.0 * full, 4.2 * full), np.rad2deg(a), 2.2, 20)
                 shrink = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.01, 1))
                 return _placed(outline * shrink, turn, side) + centre(level)
 

@@ -1,8 +1,11 @@
 """Filling outlines on a pixel grid."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from paravert.synthesis.geometry import following
 
 
 @dataclass(frozen=True)
@@ -33,38 +36,50 @@ class Grid:
             self.v0 + shift * self.dv,
         )
 
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Lowest and highest u, lowest and highest v of the pixel centres."""
+        u1 = self.u0 + (self.columns - 1) * self.du
+        return self.u0, u1, self.v0, self.v0 + (self.rows - 1) * self.dv
+
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return u of the columns and v of the rows, float32, in mm."""
         u = self.u0 + self.du * np.arange(self.columns, dtype=np.float32)
         v = self.v0 + self.dv * np.arange(self.rows, dtype=np.float32)
         return u, v
 
-    def fill(self, outline: np.ndarray) -> np.ndarray:
-        """Return the flat indices of the pixels whose centre lies inside the outline, (vertices, 2) in mm (even-odd rule)."""
+    def spans(self, outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the runs of pixels whose centre lies inside an outline, (vertices, 2) in mm.
+
+        Two int arrays of flat indices, first and one past the last of each run (even-odd rule).
+        """
         x = (outline[:, 0] - self.u0) / self.du
         y = (outline[:, 1] - self.v0) / self.dv
-        first = max(int(np.ceil(y.min())), 0)
-        last = min(int(np.floor(y.max())), self.rows - 1)
-        if last < first:
-            return np.empty(0, np.int64)
-        rows = np.arange(first, last + 1)
-        y_next, x_next = np.roll(y, -1), np.roll(x, -1)
-        line, edge = np.nonzero((y <= rows[:, None]) != (y_next <= rows[:, None]))
-        row = rows[line]
+        first = max(math.ceil(y.min()), 0)
+        last = min(math.floor(y.max()), self.rows - 1)
+        if last < first or x.max() < 0 or x.min() > self.columns - 1:
+            return _NONE, _NONE
+        x_next, y_next = following(x), following(y)
+        below = y <= np.arange(first, last + 1)[:, None]
+        below_next = np.concatenate((below[:, 1:], below[:, :1]), axis=1)
+        line, edge = np.nonzero(below != below_next)
+        row = line + first
         slope = (x_next[edge] - x[edge]) / (y_next[edge] - y[edge])
         cut = np.ceil(x[edge] + (row - y[edge]) * slope)
-        column = np.clip(cut, 0, self.columns).astype(np.int64)
-        flat = np.sort(row * (self.columns + 1) + column)  # crossings come in pairs per row
-        row = flat // (self.columns + 1)
-        start, stop = (flat - row)[0::2], (flat - row)[1::2]
-        return _ranges(start, stop)
+        column = np.minimum(np.maximum(cut, 0), self.columns).astype(np.int64)
+        key = np.sort(row * (self.columns + 1) + column)  # crossings come in pairs per row
+        flat = key - key // (self.columns + 1)
+        return flat[0::2], flat[1::2]
+
+    def fill(self, outline: np.ndarray) -> np.ndarray:
+        """Return the flat indices of the pixels whose centre lies inside an outline."""
+        start, stop = self.spans(outline)
+        length = stop - start
+        shift = start - np.concatenate(([0], np.cumsum(length)[:-1]))
+        return np.arange(length.sum()) + np.repeat(shift, length)
 
 
-def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Concatenate arange(start, stop) of all pairs."""
-    length = stop - start
-    shift = start - np.concatenate(([0], np.cumsum(length)[:-1]))
-    return np.arange(length.sum()) + np.repeat(shift, length)
+_NONE = np.empty(0, np.int64)
 
 
 def centred_grid(matrix: int, pixel_mm: float) -> Grid:

@@ -112,7 +112,9 @@ def _places(
     row, column = np.divmod(inside, grid.columns)
     u, v = u[column], v[row]
     x, y, z = (
-        np.float32(plane.centre[i]) + u * np.float32(plane.across[i]) + v * np.float32(plane.down[i])
+        np.float32(plane.centre[i])
+        + u * np.float32(plane.across[i])
+        + v * np.float32(plane.down[i])
         for i in range(3)
     )
     level = body.frame.level(z).astype(np.float32)
@@ -213,9 +215,7 @@ def _label_picture(
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 
 
-def _totals(
-    values: np.ndarray, fraction: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray]:
+def _totals(values: np.ndarray, fraction: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Return area in mm² and mean fat fraction by label."""
     count = np.bincount(values, minlength=LABEL_VALUES[-1] + 1)[1:]
     total = np.bincount(values, weights=fraction, minlength=LABEL_VALUES[-1] + 1)[1:]

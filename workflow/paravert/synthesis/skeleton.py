@@ -6,7 +6,7 @@ import numpy as np
 
 from paravert.synthesis.frame import Frame
 from paravert.synthesis.geometry import ellipse, mirrored, spline
-from paravert.synthesis.parts import Part
+from paravert.synthesis.parts import CAVITY, Part
 from paravert.synthesis.tissues import Tissue
 
 VERTEBRAE = (-1, 0, 1, 2, 3, 4, 5)  # T11 to L5, counted as levels
@@ -21,6 +21,8 @@ TIP_MM = (
     (6.0, 60.0),
 )
 TRANSVERSE_MM = {-1: 24, 0: 26, 1: 36, 2: 42, 3: 47, 4: 43, 5: 42}
+# The hips stay within the skin, however thin the subject.
+UNDER_HIPS = CAVITY | {Tissue.FAT, Tissue.FASCIA, Tissue.WALL_MUSCLE}
 
 
 def spinous_tip_mm(level: float) -> float:
@@ -84,11 +86,11 @@ def _body_and_disc(frame: Frame, vertebra: int) -> Iterator[Part]:
         swell = np.sqrt(np.clip(1 - ((level - middle) / half) ** 2 * 0.8, 0.05, 1))
         step = np.clip(level - 1, -2, 5)
         return ellipse(
-            (0, -0.5), ((14.5 + 0.8 * step) * swell, (9.5 + 0.3 * step) * swell), power=2.6
+            (0, -0.5), ((17.5 + 0.8 * step) * swell, (12.0 + 0.3 * step) * swell), power=2.3
         )
 
     tube = frame.bone(middle - half, middle + half, nucleus)
-    yield Part(tube, Tissue.NUCLEUS)
+    yield Part(tube, Tissue.NUCLEUS, Tissue.INNER_ANNULUS, 2.6)
 
 
 def _posterior_elements(frame: Frame, vertebra: int, turn: float) -> Iterator[Part]:
@@ -329,6 +331,7 @@ def iliac_bones(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
     for side in (1, -1):
         for shape in (outer, inner):
             tube = frame.organ(crest, crest + 2.5, lambda level, f=shape, s=side: f(level, s), 14)
-            yield Part(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5)
+            yield Part(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5, over=UNDER_HIPS)
         tube = frame.organ(crest, crest + 2.5, lambda level, s=side: wing(level, s), 14)
-        yield Part(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1)
+        over = UNDER_HIPS | {Tissue.HIP_MUSCLE, Tissue.SEPTUM}
+        yield Part(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1, over=over)

@@ -45,6 +45,7 @@ class Tissue(IntEnum):
     BOWEL_FLUID = 39
     GAS = 40
     PANCREAS = 41
+    INNER_ANNULUS = 42
 
 
 TISSUES = 1 + max(Tissue)
@@ -55,7 +56,7 @@ APPEARANCE = {
     Tissue.AIR: (0.0, 0.0),
     Tissue.SKIN: (0.34, 0.10),
     Tissue.FAT: (0.84, 0.045),
-    Tissue.VISCERAL_FAT: (0.76, 0.10),
+    Tissue.VISCERAL_FAT: (0.78, 0.05),
     Tissue.SEPTUM: (0.50, 0.15),
     Tissue.FASCIA: (0.10, 0.20),
     Tissue.WALL_MUSCLE: (0.19, 0.14),
@@ -65,6 +66,7 @@ APPEARANCE = {
     Tissue.ILIUM: (0.52, 0.10),
     Tissue.ANNULUS: (0.12, 0.12),
     Tissue.NUCLEUS: (0.50, 0.08),
+    Tissue.INNER_ANNULUS: (0.26, 0.10),
     Tissue.CSF: (1.08, 0.03),
     Tissue.ROOT: (0.42, 0.05),
     Tissue.CORD: (0.44, 0.04),
@@ -78,11 +80,11 @@ APPEARANCE = {
     Tissue.VESSEL_WALL: (0.26, 0.10),
     Tissue.LIVER: (0.27, 0.09),
     Tissue.SPLEEN: (0.48, 0.06),
-    Tissue.KIDNEY: (0.50, 0.06),
-    Tissue.MEDULLA: (0.64, 0.05),
+    Tissue.KIDNEY: (0.52, 0.05),
+    Tissue.MEDULLA: (0.62, 0.05),
     Tissue.URINE: (1.05, 0.03),
     Tissue.BOWEL_WALL: (0.28, 0.10),
-    Tissue.BOWEL_CONTENT: (0.42, 0.25),
+    Tissue.BOWEL_CONTENT: (0.40, 0.16),
     Tissue.BOWEL_FLUID: (0.92, 0.08),
     Tissue.GAS: (0.02, 0.30),
     Tissue.PANCREAS: (0.40, 0.14),
@@ -123,4 +125,5 @@ def contrast_of(seed: int, age_years: float) -> Contrast:
     older = (age_years - 40) / 40
     signal[Tissue.MARROW] *= 1 + 0.22 * older
     signal[Tissue.NUCLEUS] = np.clip(0.52 - 0.30 * older + rng.normal(0, 0.08), 0.14, 0.85)
+    signal[Tissue.INNER_ANNULUS] = 0.5 * (signal[Tissue.NUCLEUS] + signal[Tissue.ANNULUS])
     return Contrast(signal, texture)

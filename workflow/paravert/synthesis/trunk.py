@@ -7,7 +7,7 @@ import numpy as np
 
 from paravert.synthesis.frame import Frame
 from paravert.synthesis.geometry import Tube, ellipse, inset
-from paravert.synthesis.parts import CAVITY, Part
+from paravert.synthesis.parts import Part
 from paravert.synthesis.skeleton import spinous_tip_mm
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.volunteers import Volunteer
@@ -132,7 +132,7 @@ def _skin_outlines(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> list
             power=2.5,
             vertices=OUTLINE_VERTICES,
         )
-        behind = outline[:, 1] > 0
+        behind = outline[:, 1] > -40
         cover = _muscle_cover(outline[:, 0], frame, level, muscles) + fat
         outline[:, 1] = np.where(behind, _smooth_maximum(outline[:, 1], cover), outline[:, 1])
         outlines.append(outline)
@@ -144,8 +144,9 @@ def _muscle_cover(
 ) -> np.ndarray:
     """Return y of the hindmost muscle or spinous process at x, smoothed as skin is; far forward where there is none."""
     middle = frame.middle(level)
-    grid = np.arange(-110.0, 111.0, 2.0)
-    cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * frame.scale, 30.0)
+    grid = np.arange(-180.0, 181.0, 2.0)
+    beside = 25.0 - 1.2 * np.maximum(np.abs(grid) - 55, 0)
+    cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * frame.scale, beside)
     for value in (5, 6, 7, 8):
         rings = muscles[value].rings
         nearest = np.abs(rings[:, 0, 2] - frame.height_mm(level)).argmin()
@@ -162,6 +163,3 @@ def _muscle_cover(
 
 def _smooth_maximum(a: np.ndarray, b: np.ndarray, softness_mm: float = 6.0) -> np.ndarray:
     return softness_mm * np.logaddexp(a / softness_mm, b / softness_mm)
-
-
-__all__ = ["CAVITY", "Trunk", "trunk_of", "trunk_parts"]

@@ -93,9 +93,9 @@ def _cut(array: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> 
     """Return a part of an array (rows, columns); beyond its edges it is 0."""
     ends = zip((rows, columns), array.shape, strict=True)
     outside = [(max(-first, 0), max(last - length, 0)) for (first, last), length in ends]
-    moved = [(first + before, last + before)
-             for (first, last), (before, _) in zip((rows, columns), outside, strict=True)]  # fmt: skip
-    return np.pad(array, outside)[tuple(slice(*ends) for ends in moved)]
+    padded = np.pad(array, outside)
+    (top, _), (left, _) = outside
+    return padded[rows[0] + top : rows[1] + top, columns[0] + left : columns[1] + left]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -139,7 +139,11 @@ def _panel(axes: Axes, row, example: Example) -> None:
         extent=(0, width, height, 0),
         interpolation="antialiased",
     )
-    seen = {"color": "white", "fontsize": 7, "path_effects": [withStroke(linewidth=1.5)]}
+    seen = {
+        "color": "white",
+        "fontsize": 7,
+        "path_effects": [withStroke(linewidth=1.5, foreground="black")],
+    }
     axes.text(4, height / 2, "R", va="center", **seen)
     axes.text(width - 4, height / 2, "L", va="center", ha="right", **seen)
     ends, y = np.array([width - SCALE_MM - 5, width - 5]), height - 5
@@ -148,4 +152,6 @@ def _panel(axes: Axes, row, example: Example) -> None:
     axes.text(ends.mean(), y - 2, f"{SCALE_MM} mm", ha="center", va="bottom", **seen)
     axes.set_title(row.subject, fontsize=7.5)
     if pd.notna(row.mean_iou):
-        axes.set_title(f"mean IoU {row.mean_iou:.3f}", fontsize=7.5, fontweight="normal", loc="right")
+        axes.set_title(
+            f"mean IoU {row.mean_iou:.3f}", fontsize=7.5, fontweight="normal", loc="right"
+        )

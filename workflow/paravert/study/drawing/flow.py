@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from paravert.shards import STEPS
-from paravert.study import style
+from paravert.study import describe, style
 
 LINE_IN, PADDING_IN, GAP_IN = 0.155, 0.11, 0.2
 MAIN_X, MAIN_WIDTH, SIDE_X, SIDE_WIDTH = 1.75, 2.9, 4.0, 3.1
@@ -23,45 +23,38 @@ STAGE_NAMES = {
 def data(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects there are: in the sheet, quarantined by stage and reason, analysed.
 
-    box: sheet, quarantined, analysed, scored (with a manual mask) or unscored.
+    The table `flow` without its warnings, stages in the order of the work.
     """
-    rows = [("sheet", None, None, len(ledger))]
-    quarantined = ledger[ledger["status"] == "quarantined"]
-    for stage in STEPS:
-        reasons = quarantined.loc[quarantined["stage"] == stage, "reason"].value_counts()
-        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-            rows.append(("quarantined", stage, reason, count))
-    analysed = ledger.loc[ledger["status"] == "analysed", "subject"]
-    scored = int(analysed.isin(overlap["subject"].unique()).sum())
-    rows.append(("analysed", None, None, len(analysed)))
-    rows.append(("scored", None, None, scored))
-    rows.append(("unscored", None, None, len(analysed) - scored))
-    return pd.DataFrame(rows, columns=["box", "stage", "reason", "subjects"])
+    frame = describe.flow(ledger, overlap)
+    frame = frame[frame["kind"] != "warning"]
+    order = frame["stage"].map({stage: place for place, stage in enumerate(STEPS)}).fillna(-1)
+    return frame.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw the subjects from the sheet downwards, those who leave to the right."""
-    count = frame.groupby("box")["subjects"].sum()
+    count = frame[frame["kind"] != "reason"].set_index("kind")["subjects"]
     asides = _asides(frame)
-    last = [f"With a manual mask, scored: {count['scored']:,}"]
-    last += [f"Without: {count['unscored']:,}"]
-    main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])], last]
+    main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])]]
+    main.append(["With a manual mask, scored", _n(count["scored"])])
     height = sum(_height(lines) + GAP_IN for lines in [*main, *asides]) + GAP_IN
-    figure = style.new_figure(height)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH_IN), ylim=(-height, 0))
+    figure = style.new_figure(height, arranged=False)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
+    axes.set_xlim(0, style.WIDTH_IN)
+    axes.set_ylim(-height, 0)
     _stack(axes, main, asides)
     return figure
 
 
 def _asides(frame: pd.DataFrame) -> list[list[str]]:
-    quarantined = frame[frame["box"] == "quarantined"]
+    reasons = frame[frame["kind"] == "reason"]
     return [
         [
             f"Quarantined {STAGE_NAMES[stage]}: {rows['subjects'].sum():,}",
-            *(f"{row.reason}: {row.subjects:,}" for row in rows.itertuples()),
+            *(f"{row.code}: {row.subjects:,}" for row in rows.itertuples()),
         ]
-        for stage, rows in quarantined.groupby("stage", sort=False)
+        for stage, rows in reasons.groupby("stage", sort=False)
     ]
 
 
@@ -93,7 +86,7 @@ def _box(axes: Axes, x: float, width: float, top: float, lines: list[str], quiet
             x - width / 2 + 0.12 if quiet else x,
             top - PADDING_IN - LINE_IN * (number + 0.5), line,
             ha="left" if quiet else "center", va="center", fontsize=8,
-            fontweight="bold" if number == 0 and len(lines) > 1 and ":" not in line[:6] else None,
+            fontweight="bold" if number == 0 and len(lines) > 1 else None,
         )  # fmt: skip
     return top - height
 

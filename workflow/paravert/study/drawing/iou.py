@@ -17,39 +17,44 @@ KEYS = ["subject", "stack", "slice", "muscle", "side"]
 def data(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the known IoU of every slice, muscle and side.
 
-    drawn_as_point: whether the value is among the points; the boxes are made of all values.
+    across: place of its point beside the middle of the box, by chance; null where a box of very
+    many values has no point for it. The boxes are made of all values.
     """
     known = overlap.loc[overlap["iou"].notna(), [*KEYS, "iou"]].reset_index(drop=True)
-    known["drawn_as_point"] = False
+    known["across"] = np.nan
     random = np.random.default_rng(seed)
-    for _, group in known.groupby(["muscle", "side"], sort=True):
-        chosen = random.permutation(len(group))[:MAX_POINTS_PER_BOX]
-        known.loc[group.index[chosen], "drawn_as_point"] = True
+    for _, group in known.groupby(["muscle", "side"]):
+        chosen = random.permutation(group.index)[:MAX_POINTS_PER_BOX]
+        known.loc[chosen, "across"] = random.uniform(-JITTER, JITTER, len(chosen))
     return known
 
 
-def draw(frame: pd.DataFrame, seed: int) -> Figure:
+def draw(frame: pd.DataFrame) -> Figure:
     """Draw box plots (whiskers: 1.5 interquartile ranges) over jittered points."""
     if frame.empty:
         return style.sentence("No subjects with a manual mask: nothing to score.")
     figure = style.new_figure(3.6)
     axes = figure.subplots()
-    random = np.random.default_rng(seed)
-    many = int(frame["drawn_as_point"].sum()) > style.MANY_POINTS
+    many = frame["across"].count() > style.MANY_POINTS
     for position, label in enumerate(LABELS):
         chosen = frame[(frame["muscle"] == label.muscle) & (frame["side"] == label.side)]
         if not chosen.empty:
-            _box(axes, position, chosen, label.colour, random, many)
+            _box(axes, position, chosen, label.colour, many)
     _label(axes, frame)
     return figure
 
 
-def _box(axes: Axes, position: int, chosen: pd.DataFrame, colour: str, random, many: bool) -> None:
-    values = chosen.loc[chosen["drawn_as_point"], "iou"].to_numpy()
-    across = position + random.uniform(-JITTER, JITTER, len(values))
-    size = 5 if len(values) < 500 else 2.5
+def _box(axes: Axes, position: int, chosen: pd.DataFrame, colour: str, many: bool) -> None:
+    points = chosen[chosen["across"].notna()]
     axes.scatter(
-        across, values, s=size, color=colour, alpha=0.55, linewidths=0, rasterized=many, zorder=2
+        position + points["across"],
+        points["iou"],
+        s=5 if len(points) < 500 else 2.5,
+        color=colour,
+        alpha=0.55,
+        linewidths=0,
+        rasterized=many,
+        zorder=2,
     )
     line = {"color": style.INK, "linewidth": 0.9}
     axes.boxplot(
@@ -86,4 +91,3 @@ def _label(axes: Axes, frame: pd.DataFrame) -> None:
         fontweight="normal",
         pad=19,
     )
-

@@ -1,8 +1,7 @@
 """Figure 1: the network, drawn from the list of its layers."""
 
-import math
-from dataclasses import asdict
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,17 +16,39 @@ ARROWS = {
     "convolution": ("convolution 3 × 3, leaky ReLU", "#1f4e9c"),
     "pooling": ("max pooling 2 × 2", "#b2182b"),
     "transposed convolution": ("transposed convolution 2 × 2", "#1b7837"),
-    "skip": ("skip connection: channels side by side", "#808080"),
+    "skip": ("copy of the encoder's maps", "#808080"),
     "classes": ("convolution 1 × 1, softmax", "#762a83"),
 }
-MAP_COLOUR, SKIP_COLOUR, EDGE = "#c6d7ee", "#f3f3f3", "#40618f"
-GAP, LEVEL_GAP = 0.3, 0.44  # between feature maps and between levels
+MAP_COLOUR, COPY_COLOUR, EDGE_COLOUR = "#c6d7ee", "#f1f1f1", "#40618f"
+# All in inches. Sizes and channels grow too fast to be drawn true to scale.
+HIGHEST_IN, HEIGHT_POWER, WIDEST_IN, WIDTH_POWER = 0.95, 0.5, 0.17, 0.3
+LEVEL_GAP_IN, LABEL_IN, MARGIN_IN, LEGEND_IN = 0.36, 0.13, 0.3, 0.5
+ABOVE = ("pooling", "transposed convolution")  # arrows between levels
 
 
-def data(architecture: dict, size_px: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Box:
+    """A feature map as drawn, in inches. x, y: left, lower corner. channels: its label."""
+
+    kind: str
+    level: int
+    channels: int
+    size_px: int
+    width: float
+    height: float
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Centre of the box."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+
+def data(architecture: Mapping, size_px: int) -> pd.DataFrame:
     """Return the layers in the order in which an image passes them, `step` from 1.
 
-    Columns as `paravert.network.architecture.Layer`.
+    architecture: fields of `Architecture`. Columns as `paravert.network.architecture.Layer`.
     """
     layers = layer_table(Architecture(**architecture), size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -36,46 +57,142 @@ def data(architecture: dict, size_px: int) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw a box per feature map, as high as its pixels and as wide as its channels tell."""
-    figure = style.new_figure(4.9)
-    axes = figure.subplots()
+    """Draw a box per feature map; the higher the more pixels, the wider the more channels."""
+    boxes = _placed(frame)
+    bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
+    height_in = top - bottom + LABEL_IN + 2 * MARGIN_IN + LEGEND_IN
+    figure = style.new_figure(height_in, arranged=False)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    boxes = _boxes(frame)
+    axes.set_xlim(0, style.WIDTH_IN)
+    axes.set_ylim(bottom - MARGIN_IN - LEGEND_IN, bottom - MARGIN_IN - LEGEND_IN + height_in)
     for box in boxes:
         _draw_box(axes, box)
     _draw_arrows(axes, boxes)
     _draw_sizes(axes, boxes)
-    axes.set_xlim(-0.3, max(box["x"] + box["width"] for box in boxes) + 0.5)
-    axes.set_ylim(min(box["y"] for box in boxes) - 0.75, boxes[0]["y"] + boxes[0]["height"] + 0.45)
-    _legend(figure, frame)
+    _draw_legend(axes)
     return figure
 
 
-def _boxes(frame: pd.DataFrame) -> list[dict]:
-    """Return the feature maps with their places: those of a level stand on one line.
+# --- places --------------------------------------------------------------------------------------
 
-    A dropout changes no map's shape and has no box; a skip is drawn beside the map that comes up.
+
+def _placed(frame: pd.DataFrame) -> list[Box]:
+    """Return the boxes in the layers' order, spread over the width of the page.
+
+    Dropout leaves every shape as it is: no box. The copy that a skip brings stands left of the map
+    that comes from below and carries the channels of both.
     """
-    shown = frame[frame["kind"] != "dropout"]
-    heights = {level: _height(size) for level, size in zip(shown["level"], shown["size_px"], strict=True)}
-    top = {1: 0.0}
-    for above, level in pairwise(sorted(heights)):
-        top[level] = top[above] - heights[above] - LEVEL_GAP
-    x, boxes = 0.0, []
-    for layer in shown.to_dict("records"):
-        if layer["kind"] == "skip":
-            continue
-        width, height = _width(layer["channels"]), heights[layer["level"]]
-        if boxes and boxes[-1]["level"] == layer["level"]:
-            x += GAP
-        boxes.append({**layer, "x": x, "y": top[layer["level"]] - height, "width": width, "height": height})
-        x += width
-    return boxes
+    boxes = [_sized(layer, frame) for layer in frame.itertuples() if layer.kind != "dropout"]
+    first = _in_row(boxes, 0.0)
+    beside = sum(box.kind in ("convolution", "classes") for box in boxes)
+    gap = (style.WIDTH_IN - 2 * MARGIN_IN - _right(first)) / beside
+    return [replace(box, x=box.x + MARGIN_IN) for box in _in_row(boxes, gap)]
 
 
-def _height(size_px: int) -> float:
-    return 0.2 + 0.16 * max(math.log2(size_px), 0) ** 1.15
+def _sized(layer, frame: pd.DataFrame) -> Box:
+    channels = layer.channels // 2 if layer.kind == "skip" else layer.channels
+    share_of_pixels = layer.size_px / frame["size_px"].max()
+    share_of_channels = channels / frame.loc[frame["kind"] != "skip", "channels"].max()
+    return Box(
+        kind=layer.kind,
+        level=layer.level,
+        channels=layer.channels,
+        size_px=layer.size_px,
+        width=WIDEST_IN * share_of_channels**WIDTH_POWER,
+        height=HIGHEST_IN * share_of_pixels**HEIGHT_POWER,
+    )
 
 
-def _width(channels: int) -> float:
-    return 0.05 + 0.034 * math.log2(channels) ** 1.2
+def _in_row(boxes: list[Box], gap: float) -> list[Box]:
+    heights = {box.level: box.height for box in boxes}
+    lower = {
+        level: -sum(heights[above] for above in range(1, level + 1)) - LEVEL_GAP_IN * (level - 1)
+        for level in heights
+    }
+    placed: list[Box] = []
+    for box in boxes:
+        x = 0.0
+        if box.kind == "skip":
+            x = placed[-1].x - box.width
+        elif box.kind in ABOVE:
+            x = placed[-1].middle[0] - box.width / 2
+        elif placed:
+            x = _right([other for other in placed[-2:] if other.level == box.level]) + gap
+        placed.append(replace(box, x=x, y=lower[box.level]))
+    return placed
+
+
+def _right(boxes: list[Box]) -> float:
+    return max(box.x + box.width for box in boxes)
+
+
+# --- ink -----------------------------------------------------------------------------------------
+
+
+def _draw_box(axes: Axes, box: Box) -> None:
+    colour = COPY_COLOUR if box.kind == "skip" else MAP_COLOUR
+    axes.add_patch(
+        Rectangle(
+            (box.x, box.y), box.width, box.height,
+            facecolor=colour, edgecolor=EDGE_COLOUR, linewidth=0.7,
+        )
+    )  # fmt: skip
+    if box.kind == "transposed convolution":
+        return  # the label of the copy beside it tells the channels of both
+    x = box.x + box.width if box.kind == "skip" else box.middle[0]
+    y = box.y + box.height + 0.03
+    axes.text(x, y, str(box.channels), ha="center", va="bottom", fontsize=6)
+
+
+def _draw_arrows(axes: Axes, boxes: list[Box]) -> None:
+    encoder_end = {}
+    previous = None
+    for box in boxes:
+        if box.kind in ("convolution", "classes"):
+            middle = box.middle[1]
+            _arrow(axes, box.kind, (_right([previous]), middle), (box.x, middle))
+        elif box.kind == "pooling":
+            encoder_end[previous.level] = previous
+            top = box.y + box.height + LABEL_IN
+            _arrow(axes, box.kind, (previous.middle[0], previous.y), (box.middle[0], top))
+        elif box.kind == "transposed convolution":
+            top = previous.y + previous.height + LABEL_IN
+            _arrow(axes, box.kind, (previous.middle[0], top), (box.middle[0], box.y))
+        elif box.kind == "skip":
+            source = encoder_end[box.level]
+            _arrow(axes, "skip", (_right([source]), box.middle[1]), (box.x, box.middle[1]))
+            continue  # what follows starts at the map beside the copy
+        previous = box
+
+
+def _arrow(axes: Axes, kind: str, start: tuple, end: tuple) -> None:
+    shape = {"arrowstyle": "-|>,head_width=0.14,head_length=0.25", "shrinkA": 0.6, "shrinkB": 0.6}
+    line = {"color": ARROWS[kind][1], "linewidth": 1.0, "mutation_scale": 10}
+    axes.annotate("", end, start, arrowprops=shape | line)
+
+
+def _draw_sizes(axes: Axes, boxes: list[Box]) -> None:
+    for level in sorted({box.level for box in boxes}):
+        first = next(box for box in boxes if box.level == level)
+        axes.text(
+            first.x - 0.05, first.y, f"{first.size_px}²", rotation=90,
+            ha="right", va="bottom", fontsize=6, color=style.QUIET,
+        )  # fmt: skip
+    for box, name, side in ((boxes[0], "image", "left"), (boxes[-1], "labels", "right")):
+        x = box.x if side == "left" else box.x + box.width
+        axes.text(x, box.y - 0.05, name, ha=side, va="top", fontsize=7)
+
+
+def _draw_legend(axes: Axes) -> None:
+    handles = [
+        Line2D([], [], color=colour, linewidth=1.2, marker=">", markersize=3.5, label=name)
+        for name, colour in ARROWS.values()
+    ]
+    handles.append(
+        Patch(
+            facecolor=MAP_COLOUR, edgecolor=EDGE_COLOUR, linewidth=0.7,
+            label="feature maps: channels above, pixels at the side",
+        )
+    )  # fmt: skip
+    axes.legend(handles=handles, loc="lower center", ncols=3, fontsize=6.5, handlelength=1.6)

@@ -77,11 +77,15 @@ def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Points on the front of surfaces. points, normals: (n, 3), axes of the view; colours: (n, 3)."""
+    """Points on the front of surfaces. points, normals: (n, 3) along the axes of the view.
+
+    colour: (n,), index into palette, (colours, 3).
+    """
 
     points: np.ndarray
     normals: np.ndarray
-    colours: np.ndarray
+    colour: np.ndarray
+    palette: np.ndarray
 
 
 def _samples(surfaces: list[Surface], colours: list[tuple], axes: np.ndarray) -> _Samples:
@@ -90,7 +94,8 @@ def _samples(surfaces: list[Surface], colours: list[tuple], axes: np.ndarray) ->
     return _Samples(
         np.concatenate([points for points, _ in parts]),
         np.concatenate([normals for _, normals in parts]),
-        np.repeat(np.array(colours, dtype=np.float32), counts, axis=0),
+        np.repeat(np.arange(len(surfaces), dtype=np.uint8), counts),
+        np.array(colours),
     )
 
 
@@ -123,7 +128,7 @@ def _lit(samples: _Samples, winner: np.ndarray, fine_mm: float) -> np.ndarray:
     half = (light + [0, 0, 1]) / np.linalg.norm(light + [0, 0, 1])
     diffuse = np.clip(normals @ light, 0, 1)[..., None]
     gloss = np.clip(normals @ half, 0, 1)[..., None] ** SHININESS
-    rgb = samples.colours[winner] * (AMBIENT + DIFFUSE * diffuse) + GLOSS * gloss
+    rgb = samples.palette[samples.colour[winner]] * (AMBIENT + DIFFUSE * diffuse) + GLOSS * gloss
     rgb = rgb * _shadow(depth, shown, fine_mm)[..., None]
     return np.concatenate([np.clip(rgb, 0, 1) * shown[..., None], shown[..., None]], axis=-1)
 
@@ -133,8 +138,8 @@ def _shadow(depth: np.ndarray, shown: np.ndarray, fine_mm: float) -> np.ndarray:
     far = np.nanmin(depth)
     filled = np.where(shown, depth, far)
     radius = SHADOW_RADIUS_MM / fine_mm
-    around = gaussian_filter(filled * shown, radius) / np.maximum(
-        gaussian_filter(shown.astype(float), radius), 1e-6
+    around = gaussian_filter(filled * shown, radius, truncate=2) / np.maximum(
+        gaussian_filter(shown.astype(float), radius, truncate=2), 1e-6
     )
     furrow = 1 - np.clip((around - filled) / SHADOW_MM, 0, DEEPEST_SHADOW)
     step = filled - minimum_filter(filled, size=3)

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from paravert.sheet import read_sheet
+from paravert.synthesis.volunteers import volunteers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_example_sheet_is_the_built_in_cohort():
+    rows = read_sheet(REPOSITORY / "config/subjects.tsv")
+    people = volunteers(seed=2021)
+    assert [row["subject"] for row in rows] == [person.subject for person in people]
+    for row, person in zip(rows, people, strict=True):
+        home = REPOSITORY / "results/phantoms" / person.subject
+        assert Path(row["images"]).resolve() == home / "dicom"
+        assert Path(row["truth"]).resolve() == home / "truth.nii.gz"
+        assert row["sex"] == person.sex
+        assert float(row["age_years"]) == person.age_years
+        assert float(row["height_cm"]) == person.height_cm
+        assert float(row["weight_kg"]) == person.weight_kg

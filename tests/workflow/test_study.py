@@ -1,0 +1,213 @@
+"""The whole study on real DICOM files: what is done, what is not done again, what is told."""
+
+import csv
+import re
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+SHARD_RULES = {
+    "convert_dicom",
+    "segment_muscles",
+    "measure_area",
+    "measure_fat",
+    "score_overlap",
+    "draw_preview",
+}
+
+
+def cohort(study, table):
+    return pd.read_parquet(study.folder / f"results/cohort/{table}.parquet")
+
+
+def edit(study, module, old, new):
+    path = study.folder / "workflow/paravert" / module
+    text = path.read_text()
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_faulty_subjects_stand_in_the_ledger_and_the_others_are_analysed(finished):
+    assert finished.first_run.returncode == 0, finished.first_run.stderr[-5000:]
+    last = finished.first_run.stderr.strip().splitlines()[-1]
+    assert last == "5 subjects: 3 analysed, 2 quarantined (no-dicom 1, truncated-pixels 1)"
+    ledger = cohort(finished, "ledger").set_index("subject")
+    assert ledger.reason["EMPTY"] == "no-dicom"
+    assert ledger.reason["CUT"] == "truncated-pixels"
+    assert set(ledger.stage.dropna()) == {"convert_dicom"}
+    assert list(ledger.index[ledger.status == "analysed"]) == ["S0001", "S0002", "S0003"]
+    assert set(cohort(finished, "subjects").subject) == {"S0001", "S0002", "S0003"}
+
+
+def test_areas_and_sides_are_those_of_the_phantoms(finished, phantoms):
+    truth = pd.read_parquet(phantoms / "truth.parquet")
+    keys = ["subject", "slice", "muscle", "side"]
+    both = cohort(finished, "slices").merge(truth, on=keys, suffixes=("", "_truth"))
+    assert len(both) == len(truth)
+    means = both.groupby(["subject", "muscle", "side"])[["csa_mm2", "csa_mm2_truth"]].mean()
+    error = (means.csa_mm2 / means.csa_mm2_truth - 1).abs()
+    assert error.groupby("muscle").median().max() < 0.08
+    assert (
+        cohort(finished, "overlap").iou.groupby([cohort(finished, "overlap").muscle]).median().min()
+        > 0.8
+    )
+
+
+def test_volumes_are_the_sum_of_the_slices(finished):
+    slices = cohort(finished, "slices")
+    slices["ml"] = slices.csa_mm2 * slices.slab_mm / 1000
+    by_hand = slices.groupby(["subject", "muscle", "side"]).ml.sum()
+    muscles = cohort(finished, "muscles").set_index(["subject", "muscle", "side"])
+    pd.testing.assert_series_equal(
+        muscles.volume_ml.sort_index(), by_hand.sort_index(), check_names=False
+    )
+
+
+def test_a_second_run_has_nothing_to_do(study):
+    done = study.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stderr + done.stdout
+
+
+def test_a_comment_or_docstring_reruns_nothing(study):
+    edit(study, "measure/otsu.py", '"""', '"""Once more. ')
+    edit(study, "measure/fat.py", "\ndef ", "\n# a remark\ndef ")
+    assert study.planned() == set()
+
+
+def test_the_otsu_code_reruns_measuring_and_not_segmenting(study):
+    path = study.folder / "workflow/paravert/measure/otsu.py"
+    path.write_text(path.read_text() + "\n\nCHANGED = True\n")
+    planned = study.planned()
+    assert "measure_fat" in planned
+    assert not planned & (SHARD_RULES - {"measure_fat"})
+
+
+def test_another_covariate_gathers_again_and_measures_nothing(study):
+    study.rows[0]["age_years"] = "77"
+    planned = study.planned()
+    assert "gather_cohort" in planned
+    assert not planned & SHARD_RULES
+
+
+def test_another_configured_fat_fraction_measures_nothing(study):
+    study.settings["gather_cohort"] = {"fat_fraction": "linear"}
+    planned = study.planned()
+    assert "gather_cohort" in planned
+    assert not planned & SHARD_RULES
+
+
+def test_only_an_added_subject_is_computed(study, phantoms):
+    study.add("ADDED", phantoms / "S0002/dicom")
+    done = study.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rule in SHARD_RULES:
+        assert sum(map(int, re.findall(r"(\d+) computed", study.log(rule)))) == 1, rule
+    assert "6 subjects: 4 analysed" in done.stderr.splitlines()[-1]
+
+
+def test_a_touched_image_computes_its_subject_again(study, phantoms):
+    import shutil
+
+    shutil.copytree(phantoms / "S0003/dicom", study.folder / "own")
+    study.rows[2]["images"] = str(study.folder / "own")
+    study.run()
+    first = next((study.folder / "own").rglob("*.dcm"))
+    first.write_bytes(first.read_bytes())
+    done = study.run()
+    assert done.returncode == 0
+    assert re.findall(r"convert_dicom: (\w+): computed", study.log("convert_dicom")) == ["S0003"]
+
+
+def test_one_subject_alone(study):
+    done = study.run("--config", "subjects=S0002")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(cohort(study, "ledger").subject) == ["S0002"]
+    assert set(cohort(study, "slices").subject) == {"S0002"}
+    assert "1 subjects: 1 analysed" in done.stderr.splitlines()[-1]
+    study.run()
+    assert len(cohort(study, "ledger")) == 5
+    assert "0 computed" in study.log("convert_dicom")
+
+
+def test_a_subject_of_its_own_shard_has_the_same_numbers(study):
+    before = {name: cohort(study, name) for name in ("slices", "muscles", "subjects", "overlap")}
+    study.settings["subjects_per_shard"] = 1
+    done = study.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (study.folder / "results/shards/S0001/area.parquet").is_file()
+    for name, table in before.items():
+        keys = [key for key in ("subject", "stack", "slice", "muscle", "side") if key in table]
+        pd.testing.assert_frame_equal(
+            cohort(study, name).sort_values(keys, ignore_index=True),
+            table.sort_values(keys, ignore_index=True),
+        )
+
+
+def test_too_many_quarantined_fail_the_run_after_the_ledger_is_written(study):
+    study.settings["max_quarantined_fraction"] = 0.2
+    done = study.run()
+    assert done.returncode != 0
+    assert "expected at most a share of 0.2 quarantined" in done.stderr
+    assert len(cohort(study, "ledger")) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model": {"sha256": "0" * 64}}, "SHA-256 is"),
+        ({"measure": 1}, "measure"),
+        ({"segment_muscles": {"device": "gpu"}}, "gpu"),
+        ({"sheet": "none.tsv"}, "none.tsv: no such file"),
+        ({"subjects": "S0099"}, "S0099"),
+    ],
+)
+def test_a_faulty_configuration_stops_the_run_before_it_starts(study, settings, told):
+    study.settings.update(settings)
+    done = study.run("--forceall")
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "rule convert_dicom" not in done.stderr
+
+
+def test_cuda_that_is_absent_is_an_error(study):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    study.settings["segment_muscles"] = {"device": "cuda"}
+    done = study.run("--forcerun", "segment_muscles")
+    assert done.returncode != 0
+    assert "cuda" in done.stderr
+
+
+def test_every_fault_of_a_sheet_is_told(study):
+    study.rows[0]["sex"] = "W"
+    study.rows[1]["subject"] = "S0001"
+    done = study.run()
+    assert done.returncode != 0
+    assert "line 2: sex is 'W'" in done.stderr
+    assert "line 3: subject S0001 is already on line 2" in done.stderr
+
+
+def test_figures_and_tables_of_the_paper_are_there(finished):
+    results = finished.folder / "results"
+    for number, name in enumerate(
+        ["network", "examples", "reconstructions", "iou", "csa", "fat_fraction"], start=1
+    ):
+        for kind in ("svg", "png", "csv"):
+            assert (results / f"figures/fig{number}_{name}.{kind}").stat().st_size > 100
+    with (results / "tables/table1_iou.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 8
+    report = (results / "report.html").read_text()
+    for subject in ("S0001", "EMPTY", "CUT", "truncated-pixels"):
+        assert subject in report
+
+
+def test_no_result_tells_where_the_images_were(finished, phantoms):
+    for file in (finished.folder / "results").rglob("*"):
+        if file.is_file() and file.suffix not in (".png", ".gz"):
+            assert str(phantoms).encode() not in file.read_bytes(), file

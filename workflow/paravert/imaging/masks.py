@@ -1,0 +1,130 @@
+"""Masks that come with the images: brought onto the stacks' grids and checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from paravert.anatomy import BACKGROUND, LABEL_VALUES, MUSCLES, label_value
+from paravert.errors import Reason, SubjectFault
+from paravert.imaging.geometry import columns_first, grid_corners, rearranged
+from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
+from paravert.imaging.volume import Volume
+
+CORNER_TOLERANCE_MM = 1e-3
+AXIS_TOLERANCE = 1e-2  # cosines; the corners decide, this only tells which axis is which
+
+
+def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np.ndarray]:
+    """Return the masks in a NIfTI file, or a folder of them, by stack (from 1).
+
+    Each mask (uint8, on the grid of its stack) belongs to exactly one stack; a stack may have none.
+    role: truth or labels; names the mask in messages.
+    Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
+    bad-geometry-orientation, mask-grid-mismatch, mask-unknown-label, mask-side-mismatch.
+    """
+    files = sorted(f for f in path.rglob("*") if is_nifti(f)) if path.is_dir() else [path]
+    if not files:
+        raise SubjectFault(
+            Reason.MASK_GRID_MISMATCH,
+            f"{role}: a folder without NIfTI files, expected one for each stack",
+        )
+    masks: dict[int, np.ndarray] = {}
+    for file in files:
+        stack, array = _placed(read_mask_grid(file, role), volumes, role)
+        if stack in masks:
+            raise SubjectFault(
+                Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
+            )
+        masks[stack] = checked_labels(array, role)
+        check_sides(volumes[stack - 1].with_array(masks[stack]), role)
+    return masks
+
+
+def _placed(mask: Grid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
+    found = [(n, onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
+    found = [(number, array) for number, array in found if array is not None]
+    if len(found) == 1:
+        return found[0]
+    stacks = "; ".join(
+        f"stack {number}: {_told(volume.affine, volume.array.shape[::-1])}"
+        for number, volume in enumerate(volumes, start=1)
+    )
+    raise SubjectFault(
+        Reason.MASK_GRID_MISMATCH,
+        f"{role}: {_told(mask.affine, mask.array.shape)} matches {len(found)} stacks, "
+        f"expected one; {stacks}",
+    )
+
+
+def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Describe a grid: voxels, spacing and origin (RAS) along its axes."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return (
+        f"{' x '.join(str(length) for length in shape)} voxels of "
+        f"{' x '.join(f'{length:.4g}' for length in spacing)} mm from "
+        f"({', '.join(f'{length:.3f}' for length in affine[:3, 3])}) mm"
+    )
+
+
+def onto_grid(mask: Grid, volume: Volume) -> np.ndarray | None:
+    """Return a mask's array on the grid of a volume, by exact permutation and flips.
+
+    None where the grids differ: in shape, or by more than 0.001 mm at a corner.
+    """
+    wanted = columns_first(volume.affine)
+    turn = _directions(wanted).T @ _directions(mask.affine)  # (axis of volume, axis of mask)
+    signed = np.rint(turn)
+    if np.abs(turn - signed).max() > AXIS_TOLERANCE or not _is_permutation(np.abs(signed)):
+        return None
+    order = tuple(int(axis) for axis in np.abs(signed).argmax(axis=1))
+    flips = tuple(bool(flip) for flip in signed.sum(axis=1) < 0)
+    array, affine = rearranged(mask.array, mask.affine, order, flips)
+    if array.shape != volume.array.shape:
+        return None
+    shape = array.shape
+    apart = np.linalg.norm(grid_corners(affine, shape) - grid_corners(wanted, shape), axis=1)
+    return array if apart.max() <= CORNER_TOLERANCE_MM else None
+
+
+def _directions(affine: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _is_permutation(matrix: np.ndarray) -> bool:
+    return bool((matrix.sum(axis=0) == 1).all() and (matrix.sum(axis=1) == 1).all())
+
+
+def checked_labels(array: np.ndarray, role: str) -> np.ndarray:
+    """Return a label map as uint8; raises SubjectFault for values that are no muscle's."""
+    unknown = np.setdiff1d(array, (BACKGROUND, *LABEL_VALUES))
+    if len(unknown):
+        listed = ", ".join(f"{value:g}" for value in unknown[:5])
+        raise SubjectFault(
+            Reason.MASK_UNKNOWN_LABEL,
+            f"{role}: {len(unknown)} values beside 0 to {max(LABEL_VALUES)}, such as {listed}",
+        )
+    return array.astype(np.uint8)
+
+
+def check_sides(labels: Volume, role: str) -> None:
+    """Raise SubjectFault unless each muscle's left label lies to the left of its right label.
+
+    By the centroids over the whole volume; a muscle with one side only cannot be judged.
+    """
+    for muscle in MUSCLES:
+        left, right = (_left_mm(labels, label_value(muscle, side)) for side in ("left", "right"))
+        if left is not None and right is not None and left <= right:
+            raise SubjectFault(
+                Reason.MASK_SIDE_MISMATCH,
+                f"{role}: {muscle} left lies {right - left:.1f} mm to the right of its right side",
+            )
+
+
+def _left_mm(labels: Volume, value: int) -> float | None:
+    """Return how far towards the patient's left the centroid of a label lies; None if absent."""
+    voxels = np.argwhere(labels.array == value)
+    if not len(voxels):
+        return None
+    slice_, row, column = voxels.mean(axis=0)
+    return float(-(labels.affine @ [column, row, slice_, 1])[0])

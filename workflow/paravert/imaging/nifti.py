@@ -1,0 +1,187 @@
+"""NIfTI files: images as input, and the grids of masks."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.frames import PIXEL_SPACING_RANGE_MM
+from paravert.imaging.geometry import (
+    AXIAL_TILT_DEG,
+    LPS_TO_RAS,
+    canonical_order,
+    columns_first,
+    grid_corners,
+    rearranged,
+    tilt_deg,
+)
+from paravert.imaging.images import Images, Slice, Stack, blank_slices, check_not_blank
+from paravert.imaging.pixels import compact
+from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
+
+SUFFIXES = (".nii", ".nii.gz")
+FORMS_TOLERANCE_MM = 0.05  # sform and qform of one file, at the corners
+SLICE_AXIS_RATIO = 1.5  # an axis coarser than the others by this factor counts the slices
+MILLIMETRES = ("mm", "unknown")
+READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A three-dimensional array of any axis order with its RAS affine in mm."""
+
+    array: np.ndarray
+    affine: np.ndarray
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell whether a path is named like a NIfTI file."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_nifti(file: Path) -> Images:
+    """Return the volume of a NIfTI file as a checked stack.
+
+    The slice axis is the one that the header names (dim_info), else one that is clearly
+    coarser than the others, else the one nearest to the patient's long axis.
+    Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-pixel-spacing, no-axial-series, blank-images.
+    """
+    image = _load(file, "images")
+    grid = _grid(image, "images")
+    spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    axis = _slice_axis(image.header.get_dim_info()[2], grid.affine, spacing)
+    tilt = tilt_deg(grid.affine[:3, axis] / spacing[axis])
+    if tilt > AXIAL_TILT_DEG:
+        raise SubjectFault(
+            Reason.NO_AXIAL_SERIES,
+            f"images: slices tilted by {tilt:.1f} degrees, expected at most {AXIAL_TILT_DEG:g}",
+        )
+    in_plane = np.delete(spacing, axis)
+    low, high = PIXEL_SPACING_RANGE_MM
+    if not ((in_plane >= low) & (in_plane <= high)).all():
+        raise SubjectFault(
+            Reason.BAD_PIXEL_SPACING,
+            f"images: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
+        )
+    order, flips = canonical_order(grid.affine, axis)
+    array, affine = rearranged(grid.array, grid.affine, order, flips)
+    stack = _stack(Volume(compact(list(array)), columns_first(_orthogonal(affine))))
+    check_not_blank((stack,))
+    cautions = frozenset().union(*(slice_.cautions for slice_ in stack.slices))
+    return Images((stack,), cautions=cautions)
+
+
+def read_mask_grid(file: Path, role: str) -> Grid:
+    """Return a mask as it lies in its file; role (truth, labels) names it in messages."""
+    return _grid(_load(file, role), role)
+
+
+def _stack(volume: Volume) -> Stack:
+    blank = blank_slices(volume.array)
+    slices = []
+    for index in range(len(volume.array)):
+        affine = volume.affine.copy()
+        affine[:3, 3] += index * affine[:3, 2]
+        cautions = {Caution.BLANK_SLICE} if blank[index] else set()
+        slices.append(Slice(affine, cautions=frozenset(cautions)))
+    return Stack(volume, tuple(slices), "positions")
+
+
+def _load(file: Path, role: str) -> nib.Nifti1Image:
+    try:
+        image = nib.load(file)
+    except READ_ERRORS as error:
+        raise _unreadable(role) from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise _unreadable(role)
+    return image
+
+
+def _unreadable(role: str) -> SubjectFault:
+    return SubjectFault(
+        Reason.UNREADABLE_HEADER, f"{role}: the file is absent or its NIfTI header damaged"
+    )
+
+
+def _grid(image: nib.Nifti1Image, role: str) -> Grid:
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or 0 in shape:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{role}: an array of {len(image.shape)} dimensions, expected 3",
+        )
+    affine = _affine(image, shape, role)
+    if image.get_data_dtype().kind not in "iuf":
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
+    try:
+        array = np.asanyarray(image.dataobj).reshape(shape)
+    except READ_ERRORS as error:
+        raise SubjectFault(
+            Reason.TRUNCATED_PIXELS, f"{role}: the file ends before its voxels do or is damaged"
+        ) from error
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values that are not finite")
+    return Grid(array, affine)
+
+
+def _affine(image: nib.Nifti1Image, shape: tuple[int, ...], role: str) -> np.ndarray:
+    """Return the affine that the header gives; raises SubjectFault where it cannot be trusted."""
+    header = image.header
+    if header.get_xyzt_units()[0] not in MILLIMETRES:
+        raise SubjectFault(Reason.BAD_PIXEL_SPACING, f"{role}: lengths are not in mm")
+    try:
+        forms = [form for form in (_sform(header), _qform(header)) if form is not None]
+    except READ_ERRORS as error:
+        raise _bad_orientation(role, "the qform is damaged") from error
+    if not forms:
+        raise _bad_orientation(role, "neither sform nor qform: left and right are unknown")
+    affine = forms[0]
+    if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
+        raise _bad_orientation(role, "the affine is not finite or has a spacing of 0")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONALITY_TOLERANCE):
+        raise _bad_orientation(role, "the axes of the affine are not at right angles")
+    apart = max(
+        np.abs(grid_corners(form, shape) - grid_corners(affine, shape)).max() for form in forms
+    )
+    if not apart <= FORMS_TOLERANCE_MM:
+        raise _bad_orientation(role, f"sform and qform are up to {apart:.2f} mm apart")
+    return affine
+
+
+def _sform(header: nib.Nifti1Header) -> np.ndarray | None:
+    return header.get_sform() if header["sform_code"] > 0 else None
+
+
+def _qform(header: nib.Nifti1Header) -> np.ndarray | None:
+    return header.get_qform() if header["qform_code"] > 0 else None
+
+
+def _bad_orientation(role: str, told: str) -> SubjectFault:
+    return SubjectFault(Reason.BAD_GEOMETRY_ORIENTATION, f"{role}: {told}")
+
+
+def _slice_axis(told: int | None, affine: np.ndarray, spacing: np.ndarray) -> int:
+    if told is not None:
+        return told
+    coarsest = int(np.argmax(spacing))
+    if spacing[coarsest] >= SLICE_AXIS_RATIO * np.delete(spacing, coarsest).max():
+        return coarsest
+    return int(np.argmax(np.abs((LPS_TO_RAS @ affine)[2, :3] / spacing)))
+
+
+def _orthogonal(affine: np.ndarray) -> np.ndarray:
+    """Return the affine with its axes, at right angles to rounding, at right angles exactly."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, transposed = np.linalg.svd(affine[:3, :3] / spacing)
+    exact = affine.copy()
+    exact[:3, :3] = left @ transposed * spacing
+    return exact

@@ -1,0 +1,120 @@
+"""The figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from matplotlib.figure import Figure
+
+from paravert import codebook
+from paravert.errors import InputError
+from paravert.study import style
+from paravert.study.accuracy import AREA_COLUMNS, OVERLAP_COLUMNS
+from paravert.study.drawing import (
+    agreement,
+    csa,
+    examples,
+    fat_fraction,
+    flow,
+    iou,
+    network,
+    reconstructions,
+)
+from paravert.study.frames import ORDERED, read_frame
+from paravert.tables import Table
+
+log = logging.getLogger(__name__)
+
+Drawn = tuple[pd.DataFrame, Figure]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What the figures need of the cohort's tables."""
+
+    subjects: pd.DataFrame
+    muscles: pd.DataFrame
+    overlap: pd.DataFrame
+    slices: pd.DataFrame
+    ledger: pd.DataFrame
+
+
+def draw_figures(
+    cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the subjects' images and labels.")],
+    model: Annotated[Path, typer.Option(help="Model file; its card lies beside it as JSON.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
+) -> None:
+    """Draw the figures of the study from the cohort tables and the subjects' labels."""
+    tables = read_cohort(cohort)
+    settings = read_settings(model)
+    with style.applied():
+        for stem, make in figures(tables, folder, settings, seed):
+            frame, figure = make()
+            style.write_figure(figure, frame, out, stem)
+            log.info("draw_figures: %s: %d rows", stem, len(frame))
+
+
+def figures(
+    cohort: Cohort, folder: Path, settings: dict, seed: int
+) -> Iterator[tuple[str, Callable[[], Drawn]]]:
+    """Yield each figure's name with a function that returns its table and the figure."""
+    yield "fig1_network", lambda: _plain(network, settings["architecture"], settings["size_px"])
+    yield (
+        "fig2_examples",
+        lambda: _with_pictures(examples, cohort.subjects, cohort.overlap, folder, seed),
+    )
+    yield (
+        "fig3_reconstructions",
+        lambda: _with_pictures(reconstructions, cohort.subjects, cohort.muscles, folder, seed),
+    )
+    yield "fig4_iou", lambda: _plain(iou, cohort.overlap, seed)
+    yield "fig5_csa", lambda: _plain(csa, cohort.muscles)
+    yield "fig6_fat_fraction", lambda: _plain(fat_fraction, cohort.subjects)
+    yield "agreement", lambda: _plain(agreement, cohort.overlap, cohort.slices)
+    yield "flow", lambda: _plain(flow, cohort.ledger, cohort.overlap)
+
+
+def _plain(module, *given) -> Drawn:
+    frame = module.data(*given)
+    return frame, module.draw(frame)
+
+
+def _with_pictures(module, *given) -> Drawn:
+    frame, pictures = module.data(*given)
+    return frame, module.draw(frame, pictures)
+
+
+def read_cohort(folder: Path) -> Cohort:
+    """Read the cohort's tables, rows in the order of their keys, texts as texts."""
+    return Cohort(
+        subjects=_read(folder, codebook.SUBJECT_TABLE),
+        muscles=_read(folder, codebook.MUSCLE_TABLE),
+        overlap=_read(folder, codebook.OVERLAP, OVERLAP_COLUMNS),
+        slices=_read(folder, codebook.SLICES, AREA_COLUMNS),
+        ledger=_read(folder, codebook.LEDGER),
+    )
+
+
+def _read(folder: Path, table: Table, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+    frame = read_frame(folder, table, columns)
+    return frame.astype({name: object for name in ORDERED if name in frame})
+
+
+def read_settings(model: Path) -> dict:
+    """Return the settings on a model's card. Raises InputError where they tell no architecture."""
+    path = model.with_suffix(".json")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8")).get("settings", {})
+    except FileNotFoundError:
+        raise InputError(path, "no such file, expected the card of the model") from None
+    missing = sorted({"architecture", "size_px"} - set(settings))
+    if missing:
+        raise InputError(path, f"settings without {' and '.join(missing)}, expected both")
+    return settings
