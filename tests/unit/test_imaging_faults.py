@@ -14,7 +14,6 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
-from test_imaging_dicom import assert_is_phantom
 
 from dicom_writer import (
     Plan,
@@ -27,6 +26,7 @@ from dicom_writer import (
     write_enhanced,
     write_series,
 )
+from imaging_checks import assert_is_phantom
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.images import geometry_rows

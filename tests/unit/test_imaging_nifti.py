@@ -6,13 +6,15 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
-from test_imaging_dicom import assert_is_phantom
 
 from dicom_writer import Plan, labels_phantom, phantom, plan_affine, save_nifti, turn, write_nifti
+from imaging_checks import assert_is_phantom
 from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.geometry import grid_corners
 from paravert.imaging.images import geometry_rows
 from paravert.imaging.masks import read_masks
 from paravert.imaging.nifti import read_nifti
+from paravert.imaging.volume import qform_of
 
 ORDERS = list(permutations(range(3)))
 FLIPS = list(product([False, True], repeat=3))
@@ -164,6 +166,21 @@ def test_masks_in_any_orientation_come_back_onto_the_stack(tmp_path, order, flip
     assert np.array_equal(masks[1], labels_at(volume))
 
 
+@pytest.mark.parametrize("forms", ["as written by us, qform only", "drawn on our qform"])
+def test_masks_of_programs_that_go_by_the_qform_fit_too(tmp_path, forms):
+    plan = Plan(rows=200, columns=240, row_spacing=0.7, column_spacing=0.6)
+    (volume,) = volumes_of(tmp_path, plan.turned(turn("x", 0.02) @ turn("y", 0.05)))
+    rounded = qform_of(volume.affine)
+    corners = [grid_corners(a, volume.array.shape[::-1]) for a in (rounded, volume.affine)]
+    assert np.abs(corners[0] - corners[1]).max() > 2e-3
+    labels = labels_at(volume)
+    image = nib.Nifti1Image(labels.transpose(2, 1, 0), rounded)
+    image.set_qform(rounded, code=1)
+    image.set_sform(rounded, code=0 if forms.endswith("only") else 1)
+    nib.save(image, tmp_path / "mask.nii.gz")
+    assert np.array_equal(read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[1], labels)
+
+
 def test_masks_saved_as_floats_are_label_maps_too(tmp_path):
     (volume,) = volumes_of(tmp_path, PLAN)
     mask = write_nifti(tmp_path / "mask.nii.gz", PLAN, labels_phantom, dtype=np.float64)
@@ -235,7 +252,8 @@ def test_labels_on_the_wrong_side_are_found(tmp_path):
 def test_one_swapped_muscle_is_enough(tmp_path):
     def labels(points):
         found = labels_phantom(points)
-        return np.select([found == 7, found == 8], [8, 7], found)
+        swapped = {7: 8, 8: 7}
+        return np.vectorize(lambda value: swapped.get(value, value))(found)
 
     volumes = volumes_of(tmp_path, PLAN)
     mask = write_nifti(tmp_path / "mask.nii.gz", PLAN, labels, dtype=np.uint8)

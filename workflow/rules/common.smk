@@ -34,7 +34,14 @@ FIGURES = (
     "agreement",
     "flow",
 )
-TABLES = ("table1_iou", "cohort", "normal_values", "agreement", "flow", "fat_methods")
+TABLES = {  # and the captions that tell them from figures of the same name
+    "table1_iou": "table1_iou",
+    "cohort": "cohort",
+    "normal_values": "normal_values",
+    "agreement": "agreement_table",
+    "flow": "flow",
+    "fat_methods": "fat_methods",
+}
 COHORT = ("slices", "muscles", "subjects", "overlap", "ledger")
 
 
@@ -130,6 +137,10 @@ def train_options(wildcards):
     return " ".join(
         [tables, *(options(k.replace("_", "-"), [v]) for k, v in config["train_network"].items())]
     )
+
+
+def captioned(path, caption, category):
+    return report(path, caption=f"../report/{caption}.rst", category=category)
 
 
 def sheet_digest(wildcards):

@@ -66,11 +66,7 @@ rule fit_models:
     input:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
     output:
-        report(
-            "results/tables/models.csv",
-            caption="../report/models.rst",
-            category="Tables",
-        ),
+        captioned("results/tables/models.csv", "models", "Tables"),
     log:
         "results/logs/fit_models.log",
     benchmark:
@@ -93,11 +89,7 @@ rule write_tables:
     input:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
     output:
-        report(
-            expand("results/tables/{table}.csv", table=TABLES),
-            caption="../report/tables.rst",
-            category="Tables",
-        ),
+        [captioned(f"results/tables/{t}.csv", TABLES[t], "Tables") for t in TABLES],
     log:
         "results/logs/write_tables.log",
     benchmark:
@@ -124,11 +116,7 @@ rule draw_figures:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
         model=model_file(),
     output:
-        report(
-            expand("results/figures/{figure}.svg", figure=FIGURES),
-            caption="../report/figures.rst",
-            category="Figures",
-        ),
+        [captioned(f"results/figures/{f}.svg", f, "Figures") for f in FIGURES],
         expand("results/figures/{figure}.{kind}", figure=FIGURES, kind=("png", "csv")),
     log:
         "results/logs/draw_figures.log",
@@ -170,6 +158,7 @@ rule write_report:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
         runtime=lambda wildcards, attempt: attempt * 30,
     params:
+        template=provenance.file_sha256(REPOSITORY / "workflow/report/report.html.j2"),
         code=code("study.report"),
     message:
         "Writing the report"

@@ -12,14 +12,10 @@ from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import canonical_order, columns_first, plane_affine, rearranged
 from paravert.imaging.headers import quiet_pydicom, scan_folder
 from paravert.imaging.images import Images, Slice, Stack, blank_slices, check_not_blank
+from paravert.imaging.overlap import overlapping
 from paravert.imaging.pixels import compact, read_frames
 from paravert.imaging.series import choose_series
-from paravert.imaging.stacks import (
-    FrameStack,
-    frames_by_place,
-    overlapping,
-    stack_frames,
-)
+from paravert.imaging.stacks import FrameStack, frames_by_place, stack_frames
 from paravert.imaging.volume import Volume
 
 # Free text could identify a subject: of (0008,0070) only the maker is kept, under our name for it.

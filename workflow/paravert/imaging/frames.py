@@ -1,7 +1,7 @@
 """What a DICOM header says of a file and of each of its frames.
 
 Tolerant of what geometry does not need: a malformed value there is unknown (None). What geometry
-needs is kept as it stands and judged when the series is chosen (`frame_fault`).
+needs is kept as it stands and judged when the series is chosen (`checks`).
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,60 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from paravert.errors import Reason, SubjectFault
-from paravert.imaging.geometry import angle_deg
+from paravert.imaging.values import number, numbers, sop_class, text, texts, whole
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
 MR_LEGACY_CONVERTED = "1.2.840.10008.5.1.4.1.1.4.4"
 MULTI_FRAME = (MR_ENHANCED, MR_LEGACY_CONVERTED)
 MR_IMAGES = (MR_CLASSIC, *MULTI_FRAME)
-
-UNIT_TOLERANCE = 0.01  # headers that round directions to two decimals are still that near to 1
-ORTHOGONALITY_TOLERANCE_DEG = 0.2
-PIXEL_SPACING_RANGE_MM = (0.05, 10.0)
-
-# What may be malformed in a value; pydicom converts values when they are asked for.
-VALUE_ERRORS = (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError)
+OLDEST_AGE_YEARS = 90.0  # stands for 90 and more: the oldest can be recognised by their age
+# What tells images of one place apart, beside image type and echo time.
+CONTRAST_NUMBERS = (
+    "EchoNumbers",
+    "RepetitionTime",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "DiffusionBValue",
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+)
+FILE_TAGS = (
+    "SOPClassUID",
+    "Modality",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "FrameOfReferenceUID",
+    "PatientPosition",
+    "AnatomicalOrientationType",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "MagneticFieldStrength",
+    "Manufacturer",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "ImageType",
+    "EchoTime",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *CONTRAST_NUMBERS,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,70 +166,6 @@ def frames_of(header: Header, data: Dataset) -> list[Frame]:
     ]
 
 
-def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return what keeps a frame of a chosen series from being used, or None."""
-    header = frame.header
-    if "MOSAIC" in frame.image_type:
-        return SubjectFault(Reason.MOSAIC, "ImageType (0008,0008) says MOSAIC")
-    if header.sop_class not in MULTI_FRAME and (header.frames_told or 1) > 1:
-        return SubjectFault(
-            Reason.UNSUPPORTED_PIXELS,
-            f"{header.frames_told} frames in one classic MR image, expected one",
-        )
-    if not frame.rows or not frame.columns:
-        return SubjectFault(Reason.UNREADABLE_HEADER, "no Rows (0028,0010) or Columns (0028,0011)")
-    return _orientation_fault(frame) or _position_fault(frame) or _spacing_fault(frame)
-
-
-def has_orientation(frame: Frame) -> bool:
-    """Tell whether a frame says how it lies in the patient, and validly."""
-    return _orientation_fault(frame) is None
-
-
-def _orientation_fault(frame: Frame) -> SubjectFault | None:
-    tag = "ImageOrientationPatient (0020,0037)"
-    if frame.right is None:
-        return SubjectFault(
-            Reason.BAD_GEOMETRY_ORIENTATION, f"{tag} is absent or not six finite numbers"
-        )
-    lengths = np.linalg.norm([frame.right, frame.down], axis=1)
-    if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
-        return SubjectFault(
-            Reason.BAD_GEOMETRY_ORIENTATION,
-            f"directions in {tag} have length {lengths[0]:.4f} and {lengths[1]:.4f}, expected 1",
-        )
-    between = float(angle_deg(frame.right / lengths[0], frame.down / lengths[1]))
-    if abs(between - 90) > ORTHOGONALITY_TOLERANCE_DEG:
-        return SubjectFault(
-            Reason.BAD_GEOMETRY_ORIENTATION,
-            f"directions in {tag} are {between:.2f} degrees apart, expected 90",
-        )
-    return None
-
-
-def _position_fault(frame: Frame) -> SubjectFault | None:
-    if frame.position is not None:
-        return None
-    tag = "ImagePositionPatient (0020,0032)"
-    return SubjectFault(
-        Reason.BAD_GEOMETRY_POSITION, f"{tag} is absent or not three finite numbers"
-    )
-
-
-def _spacing_fault(frame: Frame) -> SubjectFault | None:
-    tag = "PixelSpacing (0028,0030)"
-    if frame.row_spacing_mm is None or frame.column_spacing_mm is None:
-        return SubjectFault(Reason.BAD_PIXEL_SPACING, f"{tag} is absent or not two finite numbers")
-    low, high = PIXEL_SPACING_RANGE_MM
-    spacings = (frame.row_spacing_mm, frame.column_spacing_mm)
-    if not all(low <= spacing <= high for spacing in spacings):
-        return SubjectFault(
-            Reason.BAD_PIXEL_SPACING,
-            f"{tag} is {spacings[0]:g} and {spacings[1]:g} mm, expected {low:g} to {high:g}",
-        )
-    return None
-
-
 def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
     """Read a frame; each value comes from the first source that has it."""
 
@@ -231,54 +206,6 @@ def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
     )
 
 
-# Beside image type and echo time.
-CONTRAST_NUMBERS = (
-    "EchoNumbers",
-    "RepetitionTime",
-    "InversionTime",
-    "FlipAngle",
-    "TriggerTime",
-    "DiffusionBValue",
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "TemporalPositionIndex",
-)
-FILE_TAGS = (
-    "SOPClassUID",
-    "Modality",
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "FrameOfReferenceUID",
-    "PatientPosition",
-    "AnatomicalOrientationType",
-    "BurnedInAnnotation",
-    "LossyImageCompression",
-    "MagneticFieldStrength",
-    "Manufacturer",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "ImageType",
-    "EchoTime",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    *CONTRAST_NUMBERS,
-)
-
-
 def _groups(item: Dataset) -> list[Dataset]:
     """Return the functional groups in an item: the first item of each of its sequences."""
     return [element.value[0] for element in item if element.VR == "SQ" and element.value]
@@ -306,57 +233,3 @@ def _age_years(told: str) -> float | None:
     if len(told) != 4 or not told[:3].isdigit() or told[3] not in per_year:
         return None
     return min(int(told[:3]) / per_year[told[3]], OLDEST_AGE_YEARS)
-
-
-OLDEST_AGE_YEARS = 90.0  # stands for 90 and more: the oldest can be recognised by their age
-
-
-# --- single values -------------------------------------------------------------------------------
-
-
-def sop_class(data: Dataset) -> str:
-    """Return SOPClassUID (0008,0016), from the file meta group where the data lack it."""
-    meta = getattr(data, "file_meta", None)
-    return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
-
-
-def text(data: Dataset, keyword: str) -> str:
-    """Return a value as text, without surrounding blanks; "" where absent or malformed."""
-    try:
-        value = data.get(keyword)
-        return "" if value is None else str(value).strip(" \0")
-    except VALUE_ERRORS:
-        return ""
-
-
-def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return a value of several words in upper case; empty where absent or malformed."""
-    try:
-        value = data.get(keyword)
-    except VALUE_ERRORS:
-        return ()
-    if value is None or value == "":
-        return ()
-    values = [value] if isinstance(value, str) else list(value)
-    return tuple(str(word).strip(" \0").upper() for word in values)
-
-
-def numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
-    """Return a value of so many finite numbers; None where it is absent or anything else."""
-    try:
-        values = np.atleast_1d(np.asarray(data.get(keyword), dtype=float))
-    except VALUE_ERRORS:
-        return None
-    return values if values.shape == (count,) and np.isfinite(values).all() else None
-
-
-def number(data: Dataset, keyword: str) -> float | None:
-    """Return a finite number; None where it is absent or malformed."""
-    found = numbers(data, keyword, 1)
-    return None if found is None else float(found[0])
-
-
-def whole(data: Dataset, keyword: str) -> int | None:
-    """Return a whole number; None where it is absent or malformed."""
-    found = number(data, keyword)
-    return None if found is None or found != int(found) else int(found)

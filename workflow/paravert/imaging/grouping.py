@@ -9,6 +9,7 @@ from paravert.imaging.geometry import angle_deg
 
 ORIENTATION_TOLERANCE_DEG = 0.2
 GAP_TOLERANCE = 0.05  # of the nominal gap
+EQUAL_JUMPS = 1e-6  # jumps between gaps that differ less count as equally large
 SHIFT_TOLERANCE_MM = 0.15  # in the plane, between the slices of one stack
 SAME_HEIGHT_MM = 0.05  # slices nearer than that lie at one position
 
@@ -91,13 +92,15 @@ def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     """Return runs of evenly spaced slices, from the lowest; every slice is in one run.
 
-    heights: ascending. Gaps of a run differ by at most 5 % from their nominal value, the median of
-    all gaps alike. A slice between two runs goes to the longer one, at equal length to the denser.
+    heights: ascending, all different. The gaps of a run are within 5 % of the nominal one, their
+    median. A slice between two runs goes to the longer one, at equal length to the denser.
     """
+    gaps = np.diff(heights)
     free = np.ones(len(heights), bool)
     runs = []
-    for start, stop in _by_length(np.diff(heights)):
-        for piece in _pieces(np.flatnonzero(free[start:stop]) + start):
+    stretches = sorted(_like_gaps(gaps, 0), key=lambda s: (s[0] - s[1], gaps[s[0]], s[0]))
+    for start, stop in stretches:
+        for piece in _pieces(np.flatnonzero(free[start : stop + 1]) + start):
             if len(piece) > 1:
                 free[piece] = False
                 runs.append(piece)
@@ -105,29 +108,17 @@ def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     return sorted(runs, key=lambda run: run[0])
 
 
-def _by_length(gaps: np.ndarray) -> list[tuple[int, int]]:
-    """Return the slices [start, stop) of each stretch of like gaps, the longest first."""
-    kind = _kinds(gaps)
-    edges = np.flatnonzero(np.diff(kind)) + 1
-    starts, stops = [0, *edges], [*edges, len(gaps)]
-    stretches = [(int(a), int(b)) for a, b in zip(starts, stops, strict=True) if b > a]
-    stretches.sort(key=lambda stretch: (stretch[0] - stretch[1], gaps[stretch[0]], stretch[0]))
-    return [(start, stop + 1) for start, stop in stretches]
-
-
-def _kinds(gaps: np.ndarray) -> np.ndarray:
-    """Number the gaps by likeness; one that is like no other has a number of its own."""
+def _like_gaps(gaps: np.ndarray, start: int) -> list[tuple[int, int]]:
+    """Return stretches [start, stop) of gaps near their median, cutting at the largest jumps."""
     if not len(gaps):
-        return np.zeros(0, int)
-    ascending = np.sort(gaps)
-    breaks = np.flatnonzero(ascending[1:] > ascending[:-1] * (1 + GAP_TOLERANCE)) + 1
-    kind = np.searchsorted(ascending[breaks], gaps, side="right")
-    for number in np.unique(kind):
-        alike = kind == number
-        nominal = np.median(gaps[alike])
-        stray = alike & (np.abs(gaps - nominal) > GAP_TOLERANCE * nominal)
-        kind[stray] = len(gaps) + np.flatnonzero(stray)
-    return kind
+        return []
+    nominal = np.median(gaps)
+    if np.abs(gaps - nominal).max() <= GAP_TOLERANCE * nominal:
+        return [(start, start + len(gaps))]
+    jumps = np.abs(np.diff(np.log(gaps)))
+    cuts = np.flatnonzero(jumps >= jumps.max() * (1 - EQUAL_JUMPS)) + 1
+    parts = zip([0, *cuts], np.split(gaps, cuts), strict=True)
+    return [stretch for offset, part in parts for stretch in _like_gaps(part, start + int(offset))]
 
 
 def _pieces(indices: np.ndarray) -> list[np.ndarray]:

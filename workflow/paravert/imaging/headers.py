@@ -21,13 +21,12 @@ from paravert.imaging.frames import (
     FILE_TAGS,
     MR_IMAGES,
     MULTI_FRAME,
-    VALUE_ERRORS,
     Frame,
     Header,
     frames_of,
     header_of,
-    sop_class,
 )
+from paravert.imaging.values import VALUE_ERRORS, sop_class
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
 # Image objects of MR scanners and other modalities; anything else is a document or raw data.
@@ -44,7 +43,6 @@ READ_ERRORS = (
     *VALUE_ERRORS,
     InvalidDicomError,
     EOFError,
-    NotImplementedError,
     RecursionError,
     struct.error,
     zlib.error,
@@ -139,9 +137,7 @@ def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
             return None
         stream.seek(0)
         try:
-            data = pydicom.dcmread(
-                stream, stop_before_pixels=True, force=not preamble, specific_tags=_TAGS
-            )
+            data = parse(stream, stop_before_pixels=True, specific_tags=_TAGS)
         except READ_ERRORS as error:
             if not preamble:
                 return None
@@ -151,6 +147,16 @@ def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
                 raise _unreadable("without SOPClassUID (0008,0016)")
             return None
         return data, preamble, _has_more(stream, data)
+
+
+def parse(source: BinaryIO | Path, **options: object) -> FileDataset:
+    """Call `pydicom.dcmread`; what it finds wrong with the contents is one of READ_ERRORS."""
+    try:
+        return pydicom.dcmread(source, force=True, **options)
+    except OSError as error:
+        if error.errno is None:  # raised by pydicom, not by the operating system
+            raise InvalidDicomError from error
+        raise
 
 
 def _has_more(stream: BinaryIO, data: FileDataset) -> bool:

@@ -10,7 +10,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.frames import PIXEL_SPACING_RANGE_MM
+from paravert.imaging.checks import PIXEL_SPACING_RANGE_MM
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     LPS_TO_RAS,
@@ -25,7 +25,7 @@ from paravert.imaging.pixels import compact
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-FORMS_TOLERANCE_MM = 0.05  # sform and qform of one file, at the corners
+FORMS_TOLERANCE_MM = 1.0  # sform and qform of one file, at the corners: see QFORM_TOLERANCE_MM
 SLICE_AXIS_RATIO = 1.5  # an axis coarser than the others by this factor counts the slices
 MILLIMETRES = ("mm", "unknown")
 READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
@@ -33,10 +33,14 @@ READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, z
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A three-dimensional array of any axis order with its RAS affine in mm."""
+    """A three-dimensional array of any axis order with its RAS affine in mm.
+
+    rounded: whether the affine comes from a qform, whose quaternion rounds it.
+    """
 
     array: np.ndarray
     affine: np.ndarray
+    rounded: bool = False
 
 
 def is_nifti(path: Path) -> bool:
@@ -129,7 +133,7 @@ def _grid(image: nib.Nifti1Image, role: str) -> Grid:
         ) from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values that are not finite")
-    return Grid(array, affine)
+    return Grid(array, affine, rounded=_sform(image.header) is None)
 
 
 def _affine(image: nib.Nifti1Image, shape: tuple[int, ...], role: str) -> np.ndarray:

@@ -5,24 +5,41 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    HTJ2K,
     UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
 )
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging.frames import Frame, Header, text, whole
-from paravert.imaging.headers import READ_ERRORS
+from paravert.imaging.frames import Frame, Header
+from paravert.imaging.headers import READ_ERRORS, parse
+from paravert.imaging.values import text, whole
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+# One decoder for each syntax, whatever else is installed; those that a damaged code stream cannot
+# bring down with the whole process (seen: gdcm on JPEG 2000, pylibjpeg-rle on RLE) come first.
+PLUGINS = {
+    RLELossless: "pydicom",
+    **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
+    **dict.fromkeys(
+        (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"
+    ),
+    **dict.fromkeys(JPEGTransferSyntaxes, "gdcm"),
+}
 # The decoders raise these for a damaged code stream; MemoryError for an absurd size in it.
 DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError, struct.error)
 
@@ -58,7 +75,7 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     if not header.has_pixels:
         raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
     try:
-        data = pydicom.dcmread(header.file, force=True)
+        data = parse(header.file)
     except READ_ERRORS as error:
         raise _truncated() from error
     _check_present(data)
@@ -148,11 +165,11 @@ def _decode(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndar
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS, "a transfer syntax that no decoder reads"
         ) from error
-    if not decoder.is_available:
-        raise InputError(form.syntax.name, "no decoder for this transfer syntax is installed")
+    options = _options(form)
+    plugin = options.get("decoding_plugin")
+    if plugin and plugin not in decoder.available_plugins:
+        raise InputError(form.syntax.name, f"its decoder {plugin} is not installed")
     _quiet_gdcm()
-    # pydicom masks native pixels as if HighBit were BitsStored - 1: that is done here, rightly.
-    options = {} if form.syntax.is_compressed else {"correct_unused_bits": False}
     try:
         arrays = [a for a, _ in decoder.iter_array(data, indices=numbers, raw=True, **options)]
     except DECODE_ERRORS as error:
@@ -164,6 +181,13 @@ def _decode(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndar
             Reason.UNDECODABLE_PIXELS, f"decoded pixels are not {form.rows} x {form.columns}"
         )
     return arrays
+
+
+def _options(form: Format) -> dict:
+    if form.syntax.is_compressed:
+        return {"decoding_plugin": PLUGINS[form.syntax]}
+    # pydicom masks native pixels as if HighBit were BitsStored - 1: that is done here, rightly.
+    return {"correct_unused_bits": False}
 
 
 def _quiet_gdcm() -> None:

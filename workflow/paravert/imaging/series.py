@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.frames import Frame, Header, frame_fault, has_orientation
+from paravert.imaging.checks import frame_fault, has_orientation
+from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import AXIAL_TILT_DEG, cranial_normal, tilt_deg
 from paravert.imaging.headers import SECONDARY_CAPTURE, Scan
 

@@ -9,12 +9,11 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging import grouping
 from paravert.imaging.frames import Frame
-from paravert.imaging.geometry import cranial_normal, orthonormal_pair, rectangles_cross
+from paravert.imaging.geometry import cranial_normal, orthonormal_pair
 
 PIXEL_SPACING_TOLERANCE_MM = 1e-4  # 0.05 mm over 512 pixels
 IRREGULAR_MM = 0.05  # gaps of a stack that differ more from the mean are told
 TAG_TOLERANCE = 0.05  # of the spacing between slices
-OVERLAP_FRACTION = 0.95  # parallel slices nearer than this part of their slab overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +36,6 @@ class FrameStack:
         """Return the centre of a frame's first pixel, in the orientation of the stack."""
         across = self.right * frame.column_spacing_mm * (frame.columns - 1) / 2
         return frame.centre - across - self.down * frame.row_spacing_mm * (frame.rows - 1) / 2
-
-    def outline(self, frame: Frame) -> np.ndarray:
-        """Return the four corners (4, 3) of a frame, to the outer edges of its pixels."""
-        across = self.right * frame.column_spacing_mm * frame.columns / 2
-        along = self.down * frame.row_spacing_mm * frame.rows / 2
-        signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-        return np.array([frame.centre + a * across + b * along for a, b in signs])
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +165,11 @@ def _check_shear(group: Parallel) -> None:
 
 def _stacks_along(group: Parallel) -> tuple[list[FrameStack], set[Caution]]:
     """Split slices that lie over one another, in ascending order, at every uneven gap."""
+    if (np.diff(group.heights) <= grouping.SAME_HEIGHT_MM).any():
+        raise SubjectFault(
+            Reason.DUPLICATE_POSITIONS_CONFLICT,
+            "slices at one height lie a little apart in the plane, expected one slice at each",
+        )
     runs = grouping.even_runs(group.heights)
     stacks = [_stack(group.part(run)) for run in runs]
     cautions = set().union(*(_spacing_cautions(group.heights[run]) for run in runs))
@@ -240,41 +237,3 @@ def _slab(group: Parallel) -> tuple[float, str]:
         "a slice alone without SliceThickness (0018,0050) or SpacingBetweenSlices (0018,0088): "
         "the length that it stands for is unknown",
     )
-
-
-def overlapping(stacks: Sequence[FrameStack]) -> list[list[bool]]:
-    """Tell for each slice of each stack whether it cuts a slice of an earlier stack."""
-    flags = []
-    for number, stack in enumerate(stacks):
-        earlier = stacks[:number]
-        flags.append([any(_cuts(stack, f, other) for other in earlier) for f in stack.frames])
-    return flags
-
-
-def _cuts(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
-    outline = stack.outline(frame)
-    return any(
-        rectangles_cross(outline, other.outline(neighbour))
-        or _shares_slab(stack, frame, other, neighbour)
-        for neighbour in other.frames
-    )
-
-
-def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: Frame) -> bool:
-    """Tell whether the slabs of two parallel slices overlap."""
-    if stack.normal @ other.normal < PARALLEL_COSINE:
-        return False
-    apart = frame.centre - neighbour.centre
-    reach = OVERLAP_FRACTION * (stack.slab_mm + other.slab_mm) / 2
-    width = (
-        frame.columns * frame.column_spacing_mm + neighbour.columns * neighbour.column_spacing_mm
-    ) / 2
-    height = (frame.rows * frame.row_spacing_mm + neighbour.rows * neighbour.row_spacing_mm) / 2
-    return bool(
-        abs(apart @ stack.normal) < reach
-        and abs(apart @ stack.right) < width
-        and abs(apart @ stack.down) < height
-    )
-
-
-PARALLEL_COSINE = float(np.cos(np.radians(grouping.ORIENTATION_TOLERANCE_DEG)))

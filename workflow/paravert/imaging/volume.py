@@ -76,6 +76,13 @@ def read_volume(path: Path) -> Volume:
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
+def qform_of(affine: np.ndarray) -> np.ndarray:
+    """Return an affine as the qform of a NIfTI file gives it back, rounded by its quaternion."""
+    header = nib.Nifti1Header()
+    header.set_qform(affine, code="scanner")
+    return header.get_qform()
+
+
 def stack_file(home: Path, kind: str, stack: int) -> Path:
     """Return a subject's file of one stack; kind: image, labels, truth or given."""
     return home / kind / f"stack-{stack:02d}.nii.gz"

@@ -7,6 +7,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import CLASSES
+from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_stacks, rows_of
 
 
@@ -39,11 +40,12 @@ def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
     return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
 
 
-def measure_area(segment: Path, folder: Path, out: Path, workers: int = 1) -> None:
+def measure_area(
+    segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
+) -> None:
     """Measure the cross-sectional area of every muscle in every slice.
 
-    segment: table of the segmented shard. folder: folder of the subjects. out: table to write, a
-    row per subject, stack, slice, muscle and side. workers: subjects at a time.
+    Writes a row per subject, stack, slice, muscle and side.
     """
     tasks, outcomes = shards.tasks_after(segment)
     do = partial(_measure_subject, folder)

@@ -123,7 +123,7 @@ def write_text(
         draw = ImageDraw.Draw(layer)
         draw.text(at[::-1], text, fill=255, font=font, anchor=anchor, stroke_width=stroke)
         left, top, right, bottom = layer.getbbox() or (0, 0, 0, 0)
-        ink = np.asarray(layer)[top:bottom, left:right]
+        ink = np.asarray(layer)[top:bottom, left:right].astype(np.uint16)
         under = canvas[top:bottom, left:right]
         under[ink > 0] = BLACK if stroke else ink[ink > 0] * WHITE // 255
 

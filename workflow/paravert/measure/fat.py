@@ -15,6 +15,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.measure.linear import NoReference, linear_fractions
+from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.otsu import Split, otsu_split
 from paravert.measure.pixels import MusclePixels, muscle_pixels
 from paravert.measure.stacks import read_image, read_stacks, rows_of
@@ -128,11 +129,12 @@ def _columns(
 # --- the step ------------------------------------------------------------------------------------
 
 
-def measure_fat(segment: Path, folder: Path, out: Path, workers: int = 1) -> None:
+def measure_fat(
+    segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
+) -> None:
     """Measure the fat fraction of every muscle in every slice, by every method.
 
-    segment: table of the segmented shard. folder: folder of the subjects. out: table to write, a
-    row per subject, stack, slice, muscle and side. workers: subjects at a time.
+    Writes a row per subject, stack, slice, muscle and side.
     """
     tasks, outcomes = shards.tasks_after(segment)
     do = partial(_measure_subject, folder)

@@ -8,6 +8,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import LABEL_VALUES
+from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
 
 
@@ -57,12 +58,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
-def score_overlap(segment: Path, folder: Path, out: Path, workers: int = 1) -> None:
+def score_overlap(
+    segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
+) -> None:
     """Score the labels against the manual ones, wherever there are any.
 
-    segment: table of the segmented shard. folder: folder of the subjects. out: table to write, a
-    row per subject, stack, slice, muscle and side; none for a stack without truth. workers:
-    subjects at a time.
+    Writes a row per subject, stack, slice, muscle and side; none for a stack without truth.
     """
     tasks, outcomes = shards.tasks_after(segment)
     do = partial(_score_subject, folder)

@@ -10,6 +10,7 @@ import numpy as np
 from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.measure import drawing
+from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_image, read_stacks, read_truth
 
 MOST_SLICES = 12
@@ -119,11 +120,12 @@ def _draw_slice(
     drawing.write_text(canvas, caption, (top + TILE[0] + CAPTION // 2, left + 2), SMALL)
 
 
-def draw_preview(segment: Path, folder: Path, out: Path, workers: int = 1) -> None:
+def draw_preview(
+    segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
+) -> None:
     """Draw a picture of every subject: up to 12 slices with the muscles in their colours.
 
-    segment: table of the segmented shard. folder: folder of the subjects, each of which gets its
-    preview.png. out: table to write, a row per subject. workers: subjects at a time.
+    Each subject gets its preview.png; the table has a row per subject.
     """
     tasks, outcomes = shards.tasks_after(segment)
     do = partial(_draw_subject, folder)

@@ -49,6 +49,7 @@ def model_card(
         "epochs_done": epochs,
         "seconds": round(seconds),
         "device": device,
+        "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,
     }
 
@@ -84,11 +85,10 @@ def _drawn(curve: Sequence[dict]) -> Figure:
     above.plot(epochs, [row["training_loss"] for row in curve], color="#444444")
     above.set_ylabel("training loss")
     for column, told, colour in (
-        ("training_iou", "training, soft, mean", "#999999"),
-        ("validation_iou", "validation, mean of the medians", "#2ca02c"),
-        ("lowest_iou", "validation, lowest median", "#d62728"),
+        ("validation_iou", "mean of the muscles' medians", "#2ca02c"),
+        ("lowest_iou", "lowest median", "#d62728"),
     ):
         below.plot(epochs, [row[column] for row in curve], label=told, color=colour)
-    below.set(ylabel="IoU", xlabel="epoch", ylim=(0, 1))
+    below.set(ylabel="IoU in validation", xlabel="epoch", ylim=(0, 1))
     below.legend(loc="lower right", frameon=False)
     return figure

@@ -17,7 +17,7 @@ from paravert.errors import InputError
 from paravert.network.batches import batches_per_epoch, epoch_batches
 from paravert.network.device import low_format
 from paravert.network.grid import padded
-from paravert.network.losses import loss_at, soft_iou
+from paravert.network.losses import loss_at
 from paravert.network.overlap import slice_iou
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
@@ -87,7 +87,7 @@ class Training:
         before, begin = progress.seconds, time.monotonic()
         torch.manual_seed(_epoch_seed(settings.seed, progress.epoch))
         self.network.train()
-        steps = []
+        losses = []
         for step, batch in enumerate(
             epoch_batches(self.training, settings, progress.epoch, self.workers)
         ):
@@ -95,19 +95,17 @@ class Training:
             share = self._share(step)
             if share >= 1:
                 break
-            steps.append(self._step(*batch, share))
-            _show(bar, share, steps[-1])
+            losses.append(self._step(*batch, share))
+            _show(bar, share, losses[-1])
         progress.epoch += 1
         validation_iou = self._validate()
         progress.seconds = before + time.monotonic() - begin
-        loss, iou = np.mean(steps, axis=0) if steps else (math.nan, math.nan)
         return {
             "epoch": progress.epoch,
             "share_done": round(min(1.0, self._share(0)), 6),
             "seconds": round(progress.seconds, 1),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "training_loss": float(loss),
-            "training_iou": float(iou),
+            "training_loss": float(np.mean(losses)) if losses else math.nan,
             **validation_iou,
         }
 
@@ -118,8 +116,8 @@ class Training:
         steps = batches_per_epoch(self.training, self.settings)
         return (self.progress.epoch * steps + step) / (self.settings.epochs * steps)
 
-    def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> tuple[float, float]:
-        """Learn from one batch; return loss and mean soft IoU."""
+    def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> float:
+        """Learn from one batch and return its loss."""
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
@@ -132,9 +130,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
-        with torch.no_grad():
-            iou = soft_iou(logits.float().softmax(dim=1), truth).nanmean()
-        return loss.item(), iou.item()
+        return loss.item()
 
     @torch.inference_mode()
     def _validate(self) -> dict:
@@ -197,15 +193,14 @@ def _bar() -> tqdm:
     return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
 
 
-def _show(bar: tqdm, share: float, loss_and_iou: tuple[float, float]) -> None:
-    loss, iou = loss_and_iou
-    bar.set_postfix_str(f" loss {loss:.3f}, IoU {iou:.3f}", refresh=False)
+def _show(bar: tqdm, share: float, loss: float) -> None:
+    bar.set_postfix_str(f" loss {loss:.3f}", refresh=False)
     bar.update(share - bar.n)
 
 
 def _told(row: dict) -> str:
     return (
         f"{row['share_done']:.1%} after epoch {row['epoch']}, {row['seconds']:.0f} s: "
-        f"loss {row['training_loss']:.4f}, IoU {row['training_iou']:.3f}, "
-        f"validation {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
+        f"loss {row['training_loss']:.4f}, "
+        f"validation IoU {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
     )

@@ -18,7 +18,7 @@ from paravert.provenance import file_sha256
 
 log = logging.getLogger(__name__)
 
-FORMAT = "paravert 1"
+METADATA_KEY, FORMAT = "paravert", 1
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ def save_model(path: Path, model: Model) -> None:
         name: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None)
         for name, tensor in model.network.state_dict().items()
     }
-    metadata = {
+    settings = {
         "format": FORMAT,
-        "architecture": json.dumps(asdict(model.network.architecture), sort_keys=True),
-        "spacing_mm": repr(model.spacing_mm),
+        "architecture": asdict(model.network.architecture),
+        "spacing_mm": model.spacing_mm,
     }
+    # One key: several would be written in random order, and the file's hash would change.
+    metadata = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name
@@ -55,15 +57,16 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+        settings = json.loads(metadata.get(METADATA_KEY, "{}"))
         weights = load_file(path)
     except safetensors.SafetensorError as error:
         raise InputError(path, f"not a model file ({error}), expected safetensors") from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(path, f"format {metadata.get('format')!r}, expected {FORMAT!r}")
-    network = UNet(Architecture(**json.loads(metadata["architecture"])))
+    if settings.get("format") != FORMAT:
+        raise InputError(path, f"model format {settings.get('format')}, expected {FORMAT}")
+    network = UNet(Architecture(**settings["architecture"]))
     network.load_state_dict(weights)  # copies into float32
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Model(network.requires_grad_(False), float(metadata["spacing_mm"]))
+    return Model(network.requires_grad_(False), float(settings["spacing_mm"]))
 
 
 def check_model(path: Path, expected_sha256: str) -> None:

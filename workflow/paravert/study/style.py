@@ -89,6 +89,7 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
     background = {"facecolor": "white"}
     svg_metadata = {"Date": None, "Creator": "paravert"}
     figure.savefig(out / f"{stem}.svg", metadata=svg_metadata, dpi=PNG_DPI, **background)
+    figure.set_layout_engine("none")  # the axes stay where they found their places
     figure.savefig(out / f"{stem}.png", metadata={"Software": None}, dpi=PNG_DPI, **background)
     data.to_csv(out / f"{stem}.csv", index=False, lineterminator="\n")
 

@@ -1,4 +1,4 @@
-"""A whole body: all parts of a volunteer in painting order, and the section a plane cuts from them."""
+"""A whole body: all parts of a volunteer in painting order, and what a plane cuts from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,18 +7,21 @@ from functools import lru_cache
 import numpy as np
 
 from paravert.anatomy import LABELS
+from paravert.synthesis.canal import canal, foramina
+from paravert.synthesis.flanks import flanks
 from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
-from paravert.synthesis.geometry import Plane, Tube, inset
+from paravert.synthesis.geometry import Plane, Tube
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.parts import Part
 from paravert.synthesis.raster import Grid
-from paravert.synthesis.skeleton import iliac_bones, skeleton
 from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
+from paravert.synthesis.vertebrae import vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
-MUSCLE_GAP_MM = 0.35  # half the fat plane between neighbouring muscles
+MUSCLE_GAP_MM = 0.25  # fat plane round each muscle
+FATTY_GAP_MM = 1.5  # added to it per fat fraction
 FASCIA_MM = 1.0
 BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
@@ -72,27 +75,28 @@ def _parts(
     yield from trunk_parts(trunk, frame, muscles)
     yield from organs(frame, trunk, rng)
     yield from vessels(frame, trunk, rng)
-    yield from iliac_bones(frame, rng)
+    yield from flanks(frame, rng)
     back = [muscles[label.value] for label in LABELS if label.value >= 5]
     for tube in back:
         yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
     for label in LABELS:
         tube = muscles[label.value]
-        yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM)
+        fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
+        yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
         yield Part(tube, label.value)
-    yield from skeleton(frame, rng)
+    yield from foramina(frame)
+    yield from vertebrae(frame, rng)
+    yield from canal(frame, rng)
 
 
 def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:
-    outline = part.tube.section(plane)
-    if outline is None:
-        return
-    if part.margin_mm:
-        outline = inset(outline, -part.margin_mm)
-    if part.rim is not None:
-        _fill(picture, outline, part.rim, part, grid)
-        outline = inset(outline, part.rim_mm)
-    _fill(picture, outline, part.tissue, part, grid)
+    if part.rim is None:
+        painted = ((part.tissue, -part.margin_mm),)
+    else:
+        painted = ((part.rim, 0.0), (part.tissue, part.rim_mm))
+    outlines = part.tube.sections(plane, tuple(by_mm for _, by_mm in painted))
+    for (tissue, _), outline in zip(painted, outlines, strict=False):
+        _fill(picture, outline, tissue, part, grid)
 
 
 def _fill(picture: np.ndarray, outline: np.ndarray, tissue: int, part: Part, grid: Grid) -> None:

@@ -17,6 +17,7 @@ from paravert.synthesis.volunteers import Volunteer
 
 DIFFUSE_SHARE = 0.3  # of the fat fraction lies between the fibres, at most
 DIFFUSE_MOST = 0.035
+SAMPLE_PIXELS = 1500  # enough to place the threshold; the mean is set on all pixels
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,10 @@ def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.nda
     """Map a score to fractions between a diffuse floor and 1 whose mean is the wanted one."""
     floor = min(DIFFUSE_SHARE * wanted, DIFFUSE_MOST)
     low, high = float(score.min()) - 4, float(score.max()) + 4
+    some = score[:: max(len(score) // SAMPLE_PIXELS, 1)]
     for _ in range(12):
         middle = 0.5 * (low + high)
-        if _fractions(score[::7], middle, softness, floor).mean() > wanted:
+        if _fractions(some, middle, softness, floor).mean() > wanted:
             low = middle
         else:
             high = middle

@@ -14,6 +14,10 @@ from paravert.synthesis.geometry import Tube
 REFERENCE_HEIGHT_CM = 178.0  # outlines are drawn for a man of this height
 PITCH_MM = 36.2  # vertebra and disc of the reference man
 MIDDLE_LEVEL = 3.0
+FOREMOST_LEVEL = 3.4  # where the lordosis reaches furthest forward
+ENDPLATE_SHARE = 0.7  # endplates turn less than the axis: the muscles' shapes assume so
+
+Shape = Callable[[float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,13 @@ class Frame:
         """Return x and y of the spine's axis, (..., 2)."""
         level = np.asarray(level, float)
         x = self.sway_mm * np.sin((level - 1) * np.pi / 4)
-        y = self.bend_mm * ((level - 3.4) / 2.4) ** 2
+        y = self.bend_mm * ((level - FOREMOST_LEVEL) / (FOREMOST_LEVEL - 1)) ** 2
         return np.stack((x, y), axis=-1)
 
     def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
-        """Return how far vertebrae rise towards the back, mm per mm: at right angles to the axis, softened."""
-        behind = 2 * self.bend_mm * (np.asarray(level) - 3.4) / 2.4**2 / self.pitch_mm
-        return 0.7 * behind
+        """Return how far vertebrae rise towards the back, mm per mm."""
+        per_level = 2 * self.bend_mm * (np.asarray(level) - FOREMOST_LEVEL)
+        return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def tube(self, levels: np.ndarray, outlines: np.ndarray, *, tilted: bool = False) -> Tube:
         """Place local outlines, (levels, vertices, 2) in mm, along the axis.
@@ -66,17 +70,24 @@ class Frame:
             height = height + self.endplate_slope(levels)[:, None] * outlines[..., 1]
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
-    def bone(
-        self, first: float, last: float, shape: Callable[[float], np.ndarray], rings: int = 7
-    ) -> Tube:
-        """Make a tube between two levels from shape(level), an outline drawn for the reference man."""
-        levels = np.linspace(first, last, rings)
-        outlines = np.stack([shape(level) for level in levels]) * self.scale
-        return self.tube(levels, outlines, tilted=True)
+    def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
+        """Make a tilted tube between two levels; shape is drawn for the reference man.
 
-    def organ(
-        self, first: float, last: float, shape: Callable[[float], np.ndarray], rings: int = 12
+        shape: an outline that holds for all levels, or a function of the level.
+        """
+        return self._drawn(first, last, shape, rings, tilted=True)
+
+    def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
+        """Make a horizontal tube between two levels; shape as for bone."""
+        return self._drawn(first, last, shape, rings, tilted=False)
+
+    def _drawn(
+        self, first: float, last: float, shape: Shape | np.ndarray, rings: int, *, tilted: bool
     ) -> Tube:
-        """Make a horizontal tube between two levels from shape(level), drawn for the reference man."""
-        levels = np.linspace(first, last, rings)
-        return self.tube(levels, np.stack([shape(level) for level in levels]) * self.scale)
+        if isinstance(shape, np.ndarray):
+            levels = np.array((first, last))
+            outlines = np.stack((shape, shape))
+        else:
+            levels = np.linspace(first, last, rings)
+            outlines = np.stack([shape(level) for level in levels])
+        return self.tube(levels, outlines * self.scale, tilted=tilted)

@@ -1,8 +1,9 @@
 """Outlines, tubes and planes: the geometry from which anatomy is cut.
 
-The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head. An outline is a closed
-polygon, (vertices, 2), without its first vertex repeated. A tube is a stack of outlines in space; a plane cuts it exactly
-at whatever angle, so that an oblique slice sees every vertex at that vertex's own height.
+The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
+An outline is a closed polygon, (vertices, 2), without its first vertex repeated. A tube is a stack
+of outlines in space; a plane cuts it exactly at whatever angle, so that an oblique slice sees every
+vertex at that vertex's own height.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ def following(values: np.ndarray) -> np.ndarray:
 
 
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
-    """Run a closed Catmull-Rom curve through control points, (k, 2), and return it as an outline, (vertices, 2)."""
+    """Return a closed Catmull-Rom curve through control points, (k, 2), as an outline."""
     points = np.asarray(points, float)
     count = len(points)
     position = np.linspace(0, count, vertices, endpoint=False)
@@ -38,7 +39,10 @@ def ellipse(
     power: float = 2.0,
     vertices: int = OUTLINE_VERTICES,
 ) -> np.ndarray:
-    """Return a (super)ellipse as an outline; a power above 2 makes it squarer; turn_deg leads from x towards y."""
+    """Return a (super)ellipse as an outline.
+
+    A power above 2 makes it squarer; turn_deg leads from x towards y.
+    """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
     x = radii[0] * np.sign(cosine) * np.abs(cosine) ** (2 / power)
@@ -64,7 +68,10 @@ def signed_area(outline: np.ndarray) -> float:
 
 
 def inset(outline: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
-    """Move every vertex inwards along its normal; negative values move it outwards. by_mm may differ by vertex."""
+    """Move every vertex inwards along its normal, or outwards where by_mm is negative.
+
+    by_mm: one distance, or one per vertex.
+    """
     tangent = following(outline) - np.concatenate((outline[-1:], outline[:-1]))
     length = np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)
     inward = np.column_stack((-tangent[:, 1], tangent[:, 0])) / length[:, None]
@@ -73,7 +80,10 @@ def inset(outline: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 
 
 def clipped(outline: np.ndarray, half_plane: np.ndarray) -> np.ndarray:
-    """Keep the part of an outline where a*u + b*v + c <= 0 for half_plane (a, b, c); may be empty, (0, 2)."""
+    """Return the part of an outline where a*u + b*v + c <= 0; may be empty, (0, 2).
+
+    half_plane: (a, b, c).
+    """
     value = outline @ half_plane[:2] + half_plane[2]
     inside = value <= 0
     if inside.all():
@@ -88,7 +98,10 @@ def clipped(outline: np.ndarray, half_plane: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane with its own axes: a point is centre + u * across + v * down, all in mm; across and down are orthonormal."""
+    """A plane with its own axes: its points are centre + u * across + v * down, in mm.
+
+    across and down are orthonormal.
+    """
 
     centre: np.ndarray
     across: np.ndarray
@@ -96,7 +109,7 @@ class Plane:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """Unit normal across x down, as DICOM's slice normal: towards the head in an axial plane."""
+        """Unit normal across x down, DICOM's slice normal: to the head in an axial plane."""
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "Plane":
@@ -120,7 +133,10 @@ def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> Plane:
 
 @dataclass(frozen=True)
 class Tube:
-    """A solid between its first (upper) and last (lower) ring: rings (rings, vertices, 3), vertex to vertex, heads first."""
+    """A solid between its first (upper) and its last (lower) ring.
+
+    rings: (rings, vertices, 3) in mm; vertices of the same number are joined.
+    """
 
     rings: np.ndarray
 
@@ -139,14 +155,37 @@ class Tube:
         )
 
     def section(self, plane: Plane) -> np.ndarray | None:
-        """Return the outline that the plane cuts, (vertices, 2) in (u, v) of the plane, or None where it misses."""
-        height = self.rings @ plane.normal - plane.centre @ plane.normal
+        """Return the outline that a plane cuts, in (u, v) of the plane, or None if it misses."""
+        outlines = self.sections(plane, (0.0,))
+        return outlines[0] if outlines else None
+
+    def sections(self, plane: Plane, insets_mm: tuple[float, ...]) -> list[np.ndarray]:
+        """Return the outline that a plane cuts, once per inset; none if the plane misses.
+
+        The solid is narrowed round its axis, not at its ends: there all outlines end alike.
+        """
+        height = (self.rings.reshape(-1, 3) @ plane.normal).reshape(self.rings.shape[:2])
+        height -= plane.centre @ plane.normal
         above = (height > 0).sum(axis=0)
         last = len(height) - 1
         lowest, highest = above.min(), above.max()
         if highest == 0 or lowest > last:
-            return None
-        upper = np.minimum(np.maximum(above - 1, 0), last - 1)
+            return []
+        outline = self._cut(plane, height, above)
+        top, bottom = self._caps
+        ends = [_side_of(plane, *top)] if lowest == 0 else []
+        ends += [_side_of(plane, *bottom)] if highest > last else []
+        outlines = []
+        for by_mm in insets_mm:
+            narrowed = inset(outline, by_mm) if by_mm else outline
+            for end in ends:
+                narrowed = clipped(narrowed, end)
+            outlines.append(narrowed)
+        return [outline for outline in outlines if len(outline) > 2]
+
+    def _cut(self, plane: Plane, height: np.ndarray, above: np.ndarray) -> np.ndarray:
+        """Return where the lines along the tube meet the plane; beyond the ends, the end itself."""
+        upper = np.minimum(np.maximum(above - 1, 0), len(height) - 2)
         vertex = np.arange(height.shape[1])
         h0, h1 = height[upper, vertex], height[upper + 1, vertex]
         step = h0 - h1
@@ -154,19 +193,18 @@ class Tube:
         weight = np.minimum(np.maximum(weight, 0.0), 1.0)[:, None]
         p0, p1 = self.rings[upper, vertex], self.rings[upper + 1, vertex]
         point = p0 + weight * (p1 - p0) - plane.centre
-        outline = point @ np.column_stack((plane.across, plane.down))
-        for (middle, outward), is_cut in zip(
-            self._caps, (lowest == 0, highest > last), strict=True
-        ):
-            if is_cut:
-                side = np.array([plane.across @ outward, plane.down @ outward, 0.0])
-                side[2] = (plane.centre - middle) @ outward
-                outline = clipped(outline, side)
-        return outline if len(outline) > 2 else None
+        return point @ np.column_stack((plane.across, plane.down))
+
+
+def _side_of(plane: Plane, point: np.ndarray, outward: np.ndarray) -> np.ndarray:
+    """Return the half plane, as for clipped, that lies on the inner side of an end."""
+    return np.array(
+        [plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward]
+    )
 
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:
-    """Unit normal of an end ring, away from the tube; along z where the ring has shrunk to a point."""
+    """Unit normal of an end ring, away from the tube; along z where the ring is a point."""
     normal = np.cross(ring, following(ring)).sum(axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-6:

@@ -37,7 +37,7 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
 
 
 def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
-    """Return a field with structures of about one unit at coordinates (a, b), any shape, bilinear."""
+    """Return a field with structures of about one unit at coordinates (a, b) of any shape."""
     field = tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)
     row, column = np.floor(a), np.floor(b)

@@ -32,7 +32,7 @@ def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0
 
 
 def _cap(level: float, first: float, last: float) -> float:
-    """Return the radius factor of a rounded body between two levels: 1 in the middle, 0 at the ends."""
+    """Return the radius of a rounded body between two levels: 1 in the middle, 0 at the ends."""
     half = (last - first) / 2
     return float(np.sqrt(np.clip(1 - ((level - first - half) / half) ** 4, 1e-4, 1)))
 
@@ -170,7 +170,7 @@ def _kidney(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]
 
 
 def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
-    """Turn an outline drawn for the left and mirror it for the right; its medial side is at low x."""
+    """Turn an outline drawn for the left and mirror it for the right."""
     turn = np.deg2rad(abs(turn_deg))
     c, s = np.cos(turn), np.sin(turn)
     x = outline[:, 0] * c - outline[:, 1] * s
@@ -179,7 +179,7 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 
 
 def vessels(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
-    """Yield aorta, vena cava, the common iliac vessels and small vessels of the mesentery and retroperitoneum."""
+    """Yield the great vessels and small ones of the mesentery and before the psoas."""
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4
     wide = np.exp(rng.normal(0, 0.08))

@@ -27,8 +27,8 @@ class Part:
     """A tube filled with one tissue and, where rim is given, with another along its edge.
 
     tissue: a Tissue or a label value. rim_mm: width of the edge inside the outline.
-    margin_mm: by how much the outline is widened before it is painted. over: the tissues that may
-    be painted over; None stands for all.
+    margin_mm: by how much a part without a rim is widened. over: the tissues that may be painted
+    over; None stands for all.
     """
 
     tube: Tube

@@ -1,4 +1,4 @@
-"""How a volunteer is scanned: matrix, spacing, gaps, tilt and the order of files, varied by index."""
+"""How a volunteer is scanned: matrix, spacing, gaps, tilt and numbering, varied by index."""
 
 from dataclasses import dataclass
 
@@ -101,7 +101,7 @@ def _rounded_axes(tilt_deg: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _middle_plane(volunteer: Volunteer, tilt_deg: float, half_field_mm: float) -> Plane:
-    """Return the plane through the middle of the stack, placed so that no slice cuts a back muscle off."""
+    """Return the plane in the middle of the stack, placed so that no back muscle is cut off."""
     body = body_of(volunteer)
     level = (FIRST_LEVEL + LAST_LEVEL) / 2
     x, y = body.frame.middle(level)

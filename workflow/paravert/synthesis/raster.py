@@ -10,7 +10,10 @@ from paravert.synthesis.geometry import following
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel centres in a plane: pixel (row, column) lies at (u, v) = (u0 + column * du, v0 + row * dv), in mm."""
+    """Pixel centres in a plane: pixel (row, column) lies at (u0 + column * du, v0 + row * dv).
+
+    All in mm.
+    """
 
     rows: int
     columns: int
@@ -25,7 +28,7 @@ class Grid:
         return self.rows, self.columns
 
     def finer(self, factor: int) -> "Grid":
-        """Return the grid with every pixel divided into factor x factor; the covered area stays the same."""
+        """Return the grid of the same area with every pixel divided into factor x factor."""
         shift = (1 / factor - 1) / 2
         return Grid(
             self.rows * factor,

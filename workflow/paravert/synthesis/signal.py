@@ -1,4 +1,4 @@
-"""From anatomy to an image: T2-weighted contrast, texture, partial volume, coil profile and noise."""
+"""From anatomy to an image: T2 contrast, texture, partial volume, coil profile and noise."""
 
 from dataclasses import dataclass
 
@@ -24,15 +24,20 @@ class Look:
     thickness_mm: slice thickness. noise: standard deviation of the Gaussian noise of each
     channel, in units of bright fluid. bias: fall of the signal from the back edge of the picture
     to its front edge, as a logarithm. supersample: subpixels per pixel and axis. layers: sections
-    that make up a slice. blur_px: point spread, standard deviation in pixels.
+    that make up a slice, an odd number; truth is that of the middle one. blur_px: standard
+    deviation of the point spread in pixels.
     """
 
     thickness_mm: float = 4.0
     noise: float = 0.025
     bias: float = 0.5
     supersample: int = 2
-    layers: int = 3
+    layers: int = 5
     blur_px: float = 0.45
+
+    def __post_init__(self):
+        if self.layers % 2 == 0 or self.layers < 1:
+            raise ValueError(f"layers is {self.layers}, expected an odd number")
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def _add_muscle_fat(
 def _add_septa(
     signal: np.ndarray, body: Body, middle: np.ndarray, plane: Plane, grid: Grid
 ) -> None:
-    """Darken thin lines in subcutaneous fat along the skin, and strands in the fat of the cavity."""
+    """Darken thin lines in subcutaneous fat along the skin and strands in the cavity's fat."""
     u, v = grid.axes()
     flat, tissue = signal.ravel(), middle.ravel()
     drift = np.float32(body.volunteer.seed % 997 + 0.02 * plane.centre[2])
@@ -188,7 +193,7 @@ def _acquired(image: np.ndarray, body: Body, look: Look, rng: np.random.Generato
 
 
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
-    """Return the sensitivity of a spine coil behind the subject, with a subject's own unevenness."""
+    """Return the sensitivity of a coil behind the subject, uneven in the subject's own way."""
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None]
@@ -203,14 +208,14 @@ def _label_picture(
     rows, columns = values.shape[0] // factor, values.shape[1] // factor
     pixel = (inside // values.shape[1] // factor) * columns + inside % values.shape[1] // factor
     value = values.ravel()[inside]
-    labels = np.zeros(rows * columns, np.uint8)
-    best = np.full(rows * columns, 0.5 * factor**2)  # background wins ties
+    middle = slice(factor // 2, None, factor)
+    labels = values[middle, middle].ravel().astype(np.uint8)  # decides where no label prevails
+    half = factor**2 / 2
+    muscle = np.bincount(pixel, minlength=rows * columns)
+    labels[muscle < half] = 0
     for label in LABEL_VALUES:
-        count = np.bincount(pixel[value == label], minlength=rows * columns)
-        more = count > best
-        labels[more], best[more] = label, count[more]
-    covered = np.bincount(pixel, minlength=rows * columns)
-    fat = np.bincount(pixel, weights=fraction, minlength=rows * columns) / np.maximum(covered, 1)
+        labels[np.bincount(pixel[value == label], minlength=rows * columns) > half] = label
+    fat = np.bincount(pixel, weights=fraction, minlength=rows * columns) / np.maximum(muscle, 1)
     shape = (rows, columns)
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 

@@ -80,8 +80,8 @@ APPEARANCE = {
     Tissue.VESSEL_WALL: (0.26, 0.10),
     Tissue.LIVER: (0.27, 0.09),
     Tissue.SPLEEN: (0.48, 0.06),
-    Tissue.KIDNEY: (0.52, 0.05),
-    Tissue.MEDULLA: (0.62, 0.05),
+    Tissue.KIDNEY: (0.51, 0.05),
+    Tissue.MEDULLA: (0.58, 0.05),
     Tissue.URINE: (1.05, 0.03),
     Tissue.BOWEL_WALL: (0.28, 0.10),
     Tissue.BOWEL_CONTENT: (0.40, 0.16),
@@ -111,7 +111,7 @@ class Contrast:
 
 
 def contrast_of(seed: int, age_years: float) -> Contrast:
-    """Return one subject's contrast: scattered about APPEARANCE, with fatty marrow and dark discs in old age."""
+    """Return one subject's contrast: about APPEARANCE, old marrow brighter, old discs darker."""
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
     for value in MUSCLE_TISSUES:

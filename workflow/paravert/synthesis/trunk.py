@@ -8,8 +8,8 @@ import numpy as np
 from paravert.synthesis.frame import Frame
 from paravert.synthesis.geometry import Tube, ellipse, inset
 from paravert.synthesis.parts import Part
-from paravert.synthesis.skeleton import spinous_tip_mm
 from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.vertebrae import spinous_tip_mm
 from paravert.synthesis.volunteers import Volunteer
 
 LEVELS = np.arange(-2.0, 7.6, 0.2)
@@ -39,7 +39,7 @@ class Trunk:
         )
 
     def fat_at(self, level: float) -> float:
-        """Thickness of the fat behind the muscles; the pad of the lordosis is thickest at L4 to S1."""
+        """Thickness of the fat behind the muscles; the lordosis pad is thickest at L4 to S1."""
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
         )
@@ -110,7 +110,7 @@ def _lateral(abdomen: np.ndarray) -> np.ndarray:
 
 
 def _wall_thickness(trunk: Trunk, abdomen: np.ndarray) -> np.ndarray:
-    """Return the thickness of the wall in mm at each vertex: flanks, rectus with the white line, aponeurosis behind."""
+    """Return the wall's thickness in mm by vertex: flanks, rectus, white line, aponeurosis."""
     x, y = np.abs(abdomen[:, 0]), abdomen[:, 1]
     flank = _lateral(abdomen)
     belly = np.clip(1 - ((x - 34) / 31) ** 2, 0, 1) ** 0.5
@@ -142,7 +142,7 @@ def _skin_outlines(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> list
 def _muscle_cover(
     x: np.ndarray, frame: Frame, level: float, muscles: dict[int, Tube]
 ) -> np.ndarray:
-    """Return y of the hindmost muscle or spinous process at x, smoothed as skin is; far forward where there is none."""
+    """Return y of the hindmost muscle or spinous process at x, smoothed as skin is."""
     middle = frame.middle(level)
     grid = np.arange(-180.0, 181.0, 2.0)
     beside = 25.0 - 1.2 * np.maximum(np.abs(grid) - 55, 0)

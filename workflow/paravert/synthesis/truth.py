@@ -69,7 +69,7 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -> list[dict]:
-    """Return a row per slice, muscle and side of one subject; sections run from caudal to cranial."""
+    """Return a row per slice, muscle and side of a subject; sections from caudal to cranial."""
     rows = []
     for number, section in enumerate(sections):
         plane = protocol.plane(number)

@@ -45,8 +45,8 @@ AREA_MM2 = {
     "F": {
         "psoas_major": (170, 400, 660, 880, 860),
         "quadratus_lumborum": (180, 290, 390, 440, 0),
-        "erector_spinae": (1350, 1500, 1430, 1150, 700),
-        "multifidus": (245, 330, 465, 700, 850),
+        "erector_spinae": (1410, 1560, 1490, 1190, 730),
+        "multifidus": (255, 345, 485, 730, 885),
     },
 }
 # Fat fraction of the whole muscle at age 40 and its rise per year on the logit scale.
@@ -58,10 +58,10 @@ FAT_FRACTION = {
         "multifidus": (0.155, 0.015),
     },
     "F": {
-        "psoas_major": (0.052, 0.008),
-        "quadratus_lumborum": (0.088, 0.012),
-        "erector_spinae": (0.155, 0.016),
-        "multifidus": (0.205, 0.018),
+        "psoas_major": (0.058, 0.008),
+        "quadratus_lumborum": (0.098, 0.012),
+        "erector_spinae": (0.162, 0.016),
+        "multifidus": (0.215, 0.018),
     },
 }
 # Shift of the logit from L1 to L5: fat rises towards the sacrum (Khil 2020, Crawford 2016).
@@ -122,13 +122,13 @@ def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
 
 
 def population_member(seed: int, index: int) -> Volunteer:
-    """Draw volunteer number index (from 0) of the broad population: 20 to 85 years, BMI 17 to 42."""
+    """Draw volunteer number index (from 0) of the population: 20 to 85 years, BMI 17 to 42."""
     rng = np.random.default_rng([seed, index, 1])
     sex = "FM"[index % 2]
     age = int(rng.integers(20, 86))
     mean, sd = REFERENCE_HEIGHT_CM[sex], POPULATION_HEIGHT_SD_CM[sex]
     height = float(np.clip(rng.normal(mean, sd), mean - 2.5 * sd, mean + 2.5 * sd).round())
-    bmi = np.clip(rng.normal(24.5 + 0.05 * (age - 30), 4.0), 17, 42)
+    bmi = np.clip(rng.normal(24.5 + 0.05 * (age - 30), 4.5), 17.1, 41.9)
     weight = float(np.round(bmi * (height / 100) ** 2, 1))
     return _with_muscles(rng, f"T{index + 1:04d}", sex, age, height, weight, spread=1.5)
 
@@ -187,7 +187,7 @@ def _with_muscles(
     areas, fractions = {}, {}
     for muscle in MUSCLES:
         build = size + rng.normal(0, 0.07) + _log_size(sex, age, height, bmi)
-        infiltration = fat + rng.normal(0, 0.14 * spread) + 0.025 * (bmi - 24)
+        infiltration = fat + rng.normal(0, 0.14 * spread) + 0.015 * (bmi - 24)
         lean_side = rng.normal(0, 0.04, len(SIDES))
         fat_side = rng.normal(0, 0.08, len(SIDES))
         by_level = rng.normal(0, 0.03, len(LEVELS))

@@ -10,7 +10,8 @@ from paravert.anatomy import MUSCLES, SIDES
 from paravert.study import style
 
 MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
-MAX_ERROR_BARS = 120  # per panel; more are drawn as a band
+MAX_ERROR_BARS = 120  # per panel; more are drawn as points on a band
+ROOM_FOR_LEGEND = 1.22
 SHIFT = {"left": -0.17, "right": 0.17}
 
 
@@ -45,19 +46,20 @@ def draw(frame: pd.DataFrame) -> Figure:
         row[0].set_ylabel(f"{style.SEX_NAMES[sex]} (n = {count:,})\nCSA, mm²")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
-    grid[0, 0].set_ylim(bottom=0)
+    highest = (frame["csa_mean_mm2"] + frame["csa_sd_mm2"].fillna(0)).max()
+    grid[0, 0].set_ylim(0, ROOM_FOR_LEGEND * highest)
     figure.supxlabel("Subjects in ascending order of the mean of both sides", fontsize=7.5)
     return figure
 
 
 def _panel(axes: Axes, chosen: pd.DataFrame, muscle: str) -> None:
     subjects = int(chosen["rank"].max()) if len(chosen) else 0
-    for side in SIDES:
-        of_side = chosen[chosen["side"] == side]
-        if subjects <= MAX_ERROR_BARS:
+    if subjects <= MAX_ERROR_BARS:
+        for side in SIDES:
+            of_side = chosen[chosen["side"] == side]
             _error_bars(axes, of_side, style.LABEL_COLOURS[muscle, side], side, subjects)
-        else:
-            _band(axes, of_side, style.LABEL_COLOURS[muscle, side])
+    else:
+        _crowd(axes, chosen, muscle)
     _legend(axes, muscle)
     _name_subjects(axes, chosen, subjects)
 
@@ -78,14 +80,16 @@ def _error_bars(axes: Axes, of_side: pd.DataFrame, colour: str, side: str, subje
     )
 
 
-def _band(axes: Axes, of_side: pd.DataFrame, colour: str) -> None:
-    rank, mean = of_side["rank"].to_numpy(), of_side["csa_mean_mm2"].to_numpy()
-    deviation = of_side["csa_sd_mm2"].fillna(0).to_numpy()
+def _crowd(axes: Axes, chosen: pd.DataFrame, muscle: str) -> None:
+    """Draw points over a grey band of mean -+ SD; neither side lies over the other."""
+    rank, mean = chosen["rank"].to_numpy(), chosen["csa_mean_mm2"].to_numpy()
+    deviation = chosen["csa_sd_mm2"].fillna(0).to_numpy()
     axes.vlines(
         rank, np.maximum(mean - deviation, 0), mean + deviation,
-        color=colour, linewidth=0.4, alpha=min(1, 60 / len(rank)), rasterized=True,
+        color=style.FAINT, linewidth=0.5, rasterized=True, zorder=1,
     )  # fmt: skip
-    axes.scatter(rank, mean, s=0.8, color=colour, linewidths=0, rasterized=True, zorder=3)
+    colours = chosen["side"].map({side: style.LABEL_COLOURS[muscle, side] for side in SIDES})
+    axes.scatter(rank, mean, s=0.8, c=colours, linewidths=0, rasterized=True, zorder=3)
 
 
 def _legend(axes: Axes, muscle: str) -> None:

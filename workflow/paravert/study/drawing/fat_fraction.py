@@ -53,7 +53,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         if not group.empty:
             name = f"{style.SEX_NAMES[sex]} (n = {len(group):,})  {_slope(group)}"
             _scatter(axes, group, style.SEX_COLOURS[sex], style.SEX_MARKERS[sex], name)
-    axes.legend(loc="upper left", handletextpad=0.2)
+    for handle in axes.legend(loc="upper left", handletextpad=0.2).legend_handles:
+        handle.set(alpha=1, sizes=[14])
     axes.set_title("By sex, all eight muscles")
     panels = below.subplots(1, len(MUSCLES), sharex=True, sharey=True)
     for panel, muscle in zip(panels, MUSCLES, strict=True):
@@ -83,7 +84,7 @@ def _scatter(axes: Axes, group: pd.DataFrame, colour: str, marker: str, name: st
         s=14 if count < 200 else 3,
         marker=marker,
         color=colour,
-        alpha=0.75 if count < 200 else max(0.08, min(0.6, 300 / count)),
+        alpha=0.75 if count < 200 else max(0.15, min(0.6, 300 / count)),
         linewidths=0,
         label=name,
         rasterized=count > style.MANY_POINTS,

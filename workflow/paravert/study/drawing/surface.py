@@ -45,7 +45,8 @@ def surface_of(labels: Volume, value: int) -> Surface | None:
     pad = [1, *(int(np.ceil(REACH_MM / mm)) for mm in spacing[1:])]
     box = np.pad(mask[tuple(slice(u[0], u[-1] + 1) for u in used)], [(p, p) for p in pad])
     distance = _signed_distance(box, spacing)
-    fine = zoom(distance, np.array(spacing) / GRID_MM, order=1)
+    finer = np.maximum(np.array(spacing) / GRID_MM, (1, 0, 0))  # never fewer slices
+    fine = zoom(distance, finer, order=1)
     smoothing = np.array([max(SMOOTHING_MM, spacing[0] / 2), SMOOTHING_MM, SMOOTHING_MM])
     fine = gaussian_filter(fine, smoothing / GRID_MM, mode="nearest")
     if not fine.min() < 0 < fine.max():

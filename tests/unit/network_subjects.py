@@ -1,0 +1,58 @@
+"""Small converted subjects whose eight muscles are discs, for tests of the network's room."""
+
+from pathlib import Path
+
+import numpy as np
+
+from paravert import shards
+from paravert.anatomy import LABELS
+from paravert.imaging.volume import Volume, stack_file, write_volume
+
+SLICES, ROWS, COLUMNS = 4, 64, 56
+ROW_MM, COLUMN_MM, SLICE_MM = 2.0, 2.5, 5.0
+AFFINE = np.array(  # columns towards the left (-x), rows towards the back (-y), slices upwards
+    [
+        [-COLUMN_MM, 0, 0, COLUMNS * COLUMN_MM / 2],
+        [0, -ROW_MM, 0, ROWS * ROW_MM / 2],
+        [0, 0, SLICE_MM, 0],
+        [0, 0, 0, 1.0],
+    ]
+)
+SIGNAL = {"psoas_major": 400, "quadratus_lumborum": 600, "erector_spinae": 800, "multifidus": 1000}
+
+
+def disc_stack(seed: int) -> tuple[Volume, Volume]:
+    """Return image and truth: a disc per muscle and side, left and right of the middle."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:ROWS, :COLUMNS].astype(float)
+    y, x = y * ROW_MM, x * COLUMN_MM
+    truth = np.zeros((SLICES, ROWS, COLUMNS), dtype=np.uint8)
+    image = rng.normal(100, 20, truth.shape)
+    for index in range(SLICES):
+        middle = COLUMNS * COLUMN_MM / 2 + rng.normal(0, 4)
+        for label in LABELS:
+            side = 1 if label.side == "left" else -1
+            row = 20 + 28 * ((label.value - 1) // 2) + rng.normal(0, 2)
+            disc = np.hypot(y - row, x - middle - side * 30) < 11
+            truth[index][disc] = label.value
+            image[index][disc] += SIGNAL[label.muscle]
+    image = Volume(np.round(image.clip(0)).astype(np.int16), AFFINE)
+    return image, image.with_array(truth)
+
+
+def make_cohort(root: Path, subjects: list[str], without_truth: list[str] = ()) -> Path:
+    """Write converted subjects below root/subjects; return their shard table."""
+    results = []
+    for seed, subject in enumerate(subjects):
+        image, truth = disc_stack(seed)
+        home = root / "subjects" / subject
+        write_volume(stack_file(home, "image", 1), image)
+        has_truth = subject not in without_truth
+        if has_truth:
+            write_volume(stack_file(home, "truth", 1), truth)
+        row = {"stacks": 1, "slices": SLICES, "has_truth": has_truth, "has_labels": False}
+        outcome = shards.Outcome(subject, shards.ANALYSED, f"convert of {subject}")
+        results.append(shards.Result(outcome, [row]))
+    out = root / "convert.parquet"
+    shards.write_shard_table(out, shards.STEPS["convert_dicom"], results)
+    return out

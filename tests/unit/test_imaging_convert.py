@@ -1,0 +1,330 @@
+"""The step: sheet in; volumes, slices and one row per subject out; and nothing private."""
+
+import gzip
+import hashlib
+import hmac
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pyarrow.parquet as pq
+import pydicom
+import pytest
+from pydicom.datadict import DicomDictionary
+
+from dicom_writer import (
+    Plan,
+    labels_phantom,
+    phantom,
+    plan_affine,
+    turn,
+    uid,
+    write_nifti,
+    write_series,
+)
+from paravert import tables
+from paravert.imaging.convert import convert_dicom
+from paravert.imaging.volume import read_volume, stack_file, stack_numbers, write_volume
+
+DISCS = [
+    Plan(slices=3, centre=(0, 0, -40)).turned(turn("x", 15)),
+    Plan(slices=4, centre=(0, -5, 30)).turned(turn("x", 4)),
+]
+
+
+def convert(home, rows, **options):
+    """Convert subjects; rows: columns of the sheet by subject."""
+    columns = ("images", "truth", "labels")
+    lines = ["\t".join(("subject", *columns))]
+    lines += [
+        "\t".join([name, *(str(row.get(c, "")) for c in columns)]) for name, row in rows.items()
+    ]
+    sheet = home / "subjects.tsv"
+    sheet.write_text("\n".join(lines) + "\n")
+    out = home / "shard" / "convert.parquet"
+    convert_dicom(sheet, list(rows), home / "results", out, **options)
+    told = {row["subject"]: row for row in pq.read_table(out).to_pylist()}
+    return told, home / "results"
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    home = tmp_path_factory.mktemp("cohort")
+    write_series(home / "S1", DISCS)
+    for name, plan in zip("ba", DISCS, strict=True):
+        write_nifti(home / "S1-truth" / f"{name}.nii.gz", plan, labels_phantom, dtype=np.uint8)
+    write_nifti(home / "S2.nii.gz", Plan(), flips=(True, False, True))
+    write_nifti(home / "S2-labels.nii.gz", Plan(), labels_phantom, dtype=np.uint8)
+    (home / "S3").mkdir()
+    for path in write_series(home / "S4", Plan())[:1]:
+        path.write_bytes(path.read_bytes()[:-99])
+    rows = {
+        "S1": {"images": home / "S1", "truth": home / "S1-truth"},
+        "S2": {"images": home / "S2.nii.gz", "labels": home / "S2-labels.nii.gz"},
+        "S3": {"images": home / "S3"},
+        "S4": {"images": home / "S4"},
+        "S5": {"images": home / "nowhere"},
+    }
+    told, results = convert(home, rows)
+    return home, rows, told, results
+
+
+def test_each_subject_is_one_row_with_its_outcome(converted):
+    _, _, told, _ = converted
+    outcomes = {name: (row["status"], row["reason"]) for name, row in told.items()}
+    assert outcomes == {
+        "S1": ("analysed", None),
+        "S2": ("analysed", None),
+        "S3": ("quarantined", "no-dicom"),
+        "S4": ("quarantined", "truncated-pixels"),
+        "S5": ("quarantined", "no-dicom"),
+    }
+    facts = ("stacks", "slices", "has_truth", "has_labels", "header_sex", "manufacturer")
+    assert [told["S1"][name] for name in facts] == [2, 7, True, False, "F", "Siemens"]
+    assert [told["S2"][name] for name in facts] == [1, 5, False, True, None, None]
+    assert told["S1"]["warnings"] == ["multi-stack"]
+    assert all(told["S3"][name] is None for name in facts)
+
+
+def test_volumes_and_masks_lie_beside_each_other_on_one_grid(converted):
+    _, _, _, results = converted
+    for subject, kind in (("S1", "truth"), ("S2", "given")):
+        home = results / subject
+        assert stack_numbers(home, kind) == stack_numbers(home, "image")
+        for number in stack_numbers(home, "image"):
+            image = read_volume(stack_file(home, "image", number))
+            mask = read_volume(stack_file(home, kind, number))
+            assert image.array.shape == mask.array.shape
+            assert np.array_equal(image.affine, mask.affine)
+            assert (image.array.dtype, mask.array.dtype) == (np.int16, np.uint8)
+
+
+def test_nibabel_reads_the_same_values_at_the_same_millimetres(converted):
+    _, _, _, results = converted
+    for number in (1, 2):
+        image = nib.load(stack_file(results / "S1", "image", number))
+        assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
+        assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-4)
+        assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
+        voxels = np.argwhere(np.ones(image.shape, bool))
+        points = nib.affines.apply_affine(image.affine, voxels) * [-1, -1, 1]
+        assert np.abs(image.get_fdata().ravel() - phantom(points)).max() <= 1
+
+
+def test_slices_parquet_holds_the_place_of_each_slice(converted):
+    _, _, _, results = converted
+    table = pq.read_table(results / "S1" / "slices.parquet")
+    tables.check(tables.GEOMETRY, table.replace_schema_metadata(None))
+    rows = table.to_pylist()
+    assert [(row["stack"], row["slice"]) for row in rows] == [
+        *((1, index) for index in range(3)),
+        *((2, index) for index in range(4)),
+    ]
+    expected = [15] * 3 + [4] * 4
+    assert [row["tilt_deg"] for row in rows] == pytest.approx(expected, abs=1e-6)
+    lps = np.diag([-1, -1, 1, 1])
+    for row in rows:
+        plan = DISCS[row["stack"] - 1]
+        corner = lps @ np.array(row["affine"]).reshape(4, 4)[:, 3]
+        assert corner[:3] == pytest.approx(plan.corner(row["slice"]), abs=1e-6)
+
+
+def test_a_quarantined_subject_leaves_no_files(converted):
+    _, _, _, results = converted
+    assert [path.name for path in (results / "S4").iterdir()] == ["status.json"]
+
+
+def test_a_second_run_takes_everything_as_it_is(converted, caplog):
+    home, rows, told, results = converted
+    images = [stack_file(results / "S1", "image", number) for number in (1, 2)]
+    before = [os.stat(path).st_mtime_ns for path in images]
+    again, _ = convert(home, rows)
+    assert again == told
+    assert [os.stat(path).st_mtime_ns for path in images] == before
+
+
+def test_workers_change_nothing(converted, tmp_path):
+    home, rows, told, _ = converted
+    with_two, results = convert(tmp_path, rows, workers=2)
+    assert with_two == told
+    one = (home / "results/S1/image/stack-01.nii.gz").read_bytes()
+    assert (results / "S1/image/stack-01.nii.gz").read_bytes() == one
+
+
+def test_configured_patterns_reach_the_choice(tmp_path):
+    write_series(tmp_path / "S1", Plan(slices=3), "T1 TRA")
+    write_series(tmp_path / "S1", Plan(slices=4), "T2 TRA")
+    rows = {"S1": {"images": tmp_path / "S1"}}
+    assert convert(tmp_path, rows)[0]["S1"]["reason"] == "ambiguous-series"
+    assert convert(tmp_path, rows, series_description=["T2"])[0]["S1"]["slices"] == 4
+
+
+def test_the_series_is_traceable_only_with_a_salt(tmp_path):
+    write_series(tmp_path / "S1", Plan())
+    rows = {"S1": {"images": tmp_path / "S1"}}
+    _, results = convert(tmp_path, rows)
+    assert b"series" not in pq.read_schema(results / "S1" / "slices.parquet").metadata
+    convert(tmp_path, rows, salt="secret")
+    metadata = pq.read_schema(results / "S1" / "slices.parquet").metadata
+    expected = hmac.new(b"secret", uid("axial").encode(), hashlib.sha256).hexdigest()
+    assert metadata[b"series"].decode() == expected
+
+
+def test_a_volume_comes_back_as_it_was_written(tmp_path):
+    write_nifti(tmp_path / "a.nii.gz", Plan().turned(turn("x", 30)))
+    volume = read_volume(tmp_path / "a.nii.gz")
+    write_volume(tmp_path / "b.nii.gz", volume)
+    again = read_volume(tmp_path / "b.nii.gz")
+    assert np.array_equal(again.array, volume.array)
+    assert np.array_equal(again.affine, volume.affine)
+
+
+# --- privacy -------------------------------------------------------------------------------------
+
+PLANTED = "QXZWK"
+DATE, TIME = "19470613", "101733"
+TEXT_TAGS = [
+    (tag, entry[0])
+    for tag, entry in DicomDictionary.items()
+    if entry[0] in ("PN", "LO", "SH", "LT", "ST", "UT", "UC", "DA", "TM", "DT", "UI", "AE", "UR")
+    and tag >> 16 not in (0x0002, 0x0000)
+    and tag not in (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
+]
+PRIVATE_UID = "1.2.826.0.1.3680043.10.777.31337"
+
+
+def plant(data, number):
+    """Write something recognisable into every text, date and UID of the dictionary."""
+    values = {"DA": DATE, "TM": TIME, "DT": DATE + TIME, "UI": PRIVATE_UID}
+    for tag, vr in TEXT_TAGS:
+        data.add_new(tag, vr, values.get(vr, PLANTED))
+    data.StudyInstanceUID = data.SeriesInstanceUID = PRIVATE_UID
+    block = data.private_block(0x0029, PLANTED, create=True)
+    block.add_new(0x10, "LO", PLANTED)
+    data.file_meta = None if number < 0 else pydicom.dataset.FileMetaDataset()
+
+
+def everything_in(folder: Path) -> str:
+    """Return names and contents of all files, compressed ones unpacked."""
+    found = []
+    for path in folder.rglob("*"):
+        found.append(str(path.relative_to(folder)))
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            found += [str(table.schema.metadata), json.dumps(table.to_pylist())]
+        elif path.suffix == ".gz":
+            found.append(gzip.decompress(path.read_bytes()).decode("latin-1"))
+        elif path.is_file():
+            found.append(path.read_bytes().decode("latin-1"))
+    return "\n".join(found)
+
+
+def test_nothing_private_reaches_outputs_or_logs(tmp_path, caplog, capfd):
+    def planted_with(**values):
+        def edit(data, number):
+            plant(data, number)
+            for keyword, value in values.items():
+                setattr(data, keyword, value[number % len(value)])
+
+        return edit
+
+    faults = {
+        "good": {},
+        "mixed": {"PatientID": [PLANTED + "1", PLANTED + "2"]},
+        "studies": {"StudyInstanceUID": [PRIVATE_UID, PRIVATE_UID + ".1"]},
+        "modality": {"Modality": [PLANTED], "SOPClassUID": ["1.2.840.10008.5.1.4.1.1.2"]},
+        "orientation": {"ImageOrientationPatient": [[2, 0, 0, 0, 1, 0]]},
+        "contrast": {"ImagePositionPatient": [[0, 0, 0]], "EchoTime": [1, 2]},
+        "photometric": {"PhotometricInterpretation": [PLANTED]},
+        "position": {"PatientPosition": [PLANTED]},
+    }
+    inputs = tmp_path / PLANTED
+    rows = {}
+    for name, values in faults.items():
+        write_series(inputs / name, Plan(slices=3), edit=planted_with(**values))
+        rows[name] = {"images": inputs / name}
+    write_nifti(inputs / "mask.nii.gz", replace(Plan(slices=3), gap=7), labels_phantom)
+    rows["mask"] = {"images": inputs / "good", "truth": inputs / "mask.nii.gz"}
+    write_series(inputs / "cut", Plan(slices=3), edit=planted_with())[0].write_bytes(
+        b"\0" * 128 + b"DICM" + PLANTED.encode() * 9
+    )
+    rows["cut"] = {"images": inputs / "cut"}
+    with caplog.at_level(logging.DEBUG):
+        told, results = convert(tmp_path, rows, salt="secret")
+    assert {name for name, row in told.items() if row["status"] == "analysed"} == {
+        "good",
+        "position",
+    }
+    assert len({row["reason"] for row in told.values()}) == 9
+    assert told["good"]["manufacturer"] == "other"
+    written = everything_in(results) + everything_in(tmp_path / "shard")
+    streams = capfd.readouterr()
+    logged = caplog.text + streams.out + streams.err
+    for secret in (PLANTED, DATE, TIME, PRIVATE_UID, str(tmp_path)):
+        assert secret not in written
+        assert secret not in logged
+
+
+# --- the real study ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_study():
+    home = os.environ.get("PARAVERT_REAL_DATA")
+    if home is None:
+        pytest.skip("PARAVERT_REAL_DATA is not set")
+    return Path(home) / "lumbar_study_cc0"
+
+
+@pytest.mark.real
+def test_the_real_study_has_five_stacks_and_seventeen_slices(real_study, tmp_path):
+    told, results = convert(tmp_path, {"REAL": {"images": real_study}})
+    row = told["REAL"]
+    assert (row["stacks"], row["slices"]) == (5, 17)
+    assert row["warnings"] == ["multi-stack", "non-axial-excluded", "overlapping-stacks"]
+    assert (row["header_sex"], row["header_age_years"], row["manufacturer"]) == ("M", 42, "Hitachi")
+    slices = pq.read_table(results / "REAL" / "slices.parquet").to_pylist()
+    files = [pydicom.dcmread(path) for path in sorted((real_study / "T1_AX").iterdir())]
+    files.sort(key=lambda data: data.ImagePositionPatient[2])
+    assert len(slices) == len(files)
+    for row, data in zip(slices, files, strict=True):
+        right, down = np.array(data.ImageOrientationPatient, float).reshape(2, 3)
+        normal = np.cross(right, down)
+        tilt = np.degrees(np.arctan2(np.hypot(normal[0], normal[1]), normal[2]))
+        assert row["tilt_deg"] == pytest.approx(tilt, abs=1e-4)
+        affine = np.diag([-1, -1, 1, 1]) @ np.array(row["affine"]).reshape(4, 4)
+        assert affine[:3, 3] == pytest.approx(np.array(data.ImagePositionPatient, float), abs=1e-3)
+        assert affine[:3, 0] == pytest.approx(right * 0.546875, abs=1e-5)
+        assert affine[:3, 1] == pytest.approx(down * 0.546875, abs=1e-5)
+        assert row["slab_mm"] == pytest.approx(4.5, abs=1e-3)
+        array = read_volume(stack_file(results / "REAL", "image", row["stack"])).array
+        assert np.array_equal(array[row["slice"]], data.pixel_array)
+
+
+@pytest.mark.real
+def test_spacing_and_tilt_of_the_real_stacks_follow_from_their_positions(real_study, tmp_path):
+    _, results = convert(tmp_path, {"REAL": {"images": real_study}})
+    expected = {1: (4, 20.7), 2: (4, 12.3), 3: (3, 9.3), 4: (3, 3.1), 5: (3, 3.0)}
+    files = [pydicom.dcmread(p, stop_before_pixels=True) for p in (real_study / "T1_AX").iterdir()]
+    places = np.array(sorted(tuple(data.ImagePositionPatient)[::-1] for data in files))[:, ::-1]
+    start = 0
+    for number, (count, tilt) in expected.items():
+        image = nib.load(stack_file(results / "REAL", "image", number))
+        assert image.shape == (512, 512, count)
+        ends = places[start : start + count]
+        spacing = np.linalg.norm(ends[-1] - ends[0]) / (count - 1)
+        assert image.header.get_zooms() == pytest.approx((0.546875, 0.546875, spacing), abs=1e-4)
+        normal = image.affine[:3, 2] / spacing
+        assert np.degrees(np.arccos(normal[2])) == pytest.approx(tilt, abs=0.06)
+        assert image.affine[:3, 3] * [-1, -1, 1] == pytest.approx(ends[0], abs=1e-3)
+        start += count
+
+
+def test_the_writer_places_its_slices_where_its_plan_says():
+    plan = Plan().turned(turn("y", 20))
+    by_affine = plan_affine(plan) @ [3, 2, 1, 1]
+    assert by_affine[:3] * [-1, -1, 1] == pytest.approx(plan.points(1)[2, 3])

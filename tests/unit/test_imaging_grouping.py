@@ -1,0 +1,143 @@
+"""Grouping from positions and directions alone, in any order of the slices."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_writer import turn
+from paravert.imaging import grouping
+from paravert.imaging.geometry import (
+    angle_deg,
+    canonical_order,
+    cranial_normal,
+    orthonormal_pair,
+    rearranged,
+    tilt_deg,
+)
+from paravert.imaging.grouping import even_runs, missing_between
+from paravert.imaging.overlap import rectangles_cross
+
+SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
+
+
+def lengths(gaps):
+    return [len(run) for run in even_runs(np.concatenate([[0], np.cumsum(gaps)]))]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ([], [1]),
+        ([4], [2]),
+        ([4, 4, 4], [4]),
+        ([4, 4, 8, 4, 4], [3, 3]),
+        ([4, 4, 30, 6, 6, 6], [3, 4]),
+        ([30, 4, 4], [1, 3]),
+        ([4, 30, 4, 30, 4], [2, 2, 2]),
+        ([4, 4, 2, 4, 4], [3, 3]),
+        ([4, 4.15, 3.9, 4], [5]),
+        ([4, 4, 4.3, 4, 4], [3, 3]),
+        ([4, 4, 6, 6, 6], [2, 4]),
+    ],
+)
+def test_runs_end_where_the_gap_changes(gaps, expected):
+    assert lengths(gaps) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(2, 9), st.floats(2, 8), st.floats(25, 60)), min_size=1, max_size=6
+    ),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=100, deadline=None)
+def test_stacks_apart_come_back_whatever_their_jitter(stacks, random):
+    heights, start = [], 0.0
+    for count, gap, space in stacks:
+        heights += [start + (n + random.uniform(-0.01, 0.01)) * gap for n in range(count)]
+        start = heights[-1] + space
+    runs = even_runs(np.array(heights))
+    assert [len(run) for run in runs] == [count for count, *_ in stacks]
+    assert np.array_equal(np.concatenate(runs), np.arange(len(heights)))
+
+
+@given(st.integers(1, 5), st.permutations(range(20)))
+@settings(max_examples=40, deadline=None)
+def test_orientations_cluster_alike_in_any_order(clusters, order):
+    random = np.random.default_rng(clusters)
+    right, down = [], []
+    for number in range(20):
+        wobble = turn("x", 3 * (number % clusters) + random.uniform(-0.04, 0.04))
+        right.append(wobble @ [1, 0, 0])
+        down.append(wobble @ [0, 1, 0])
+    right, down = np.array(right), np.array(down)
+    found = grouping.orientation_clusters(right[order], down[order])
+    members = {frozenset(int(order[index]) for index in cluster) for cluster in found}
+    assert members == {frozenset(range(n, 20, clusters)) for n in range(clusters)}
+
+
+def test_a_turn_in_the_plane_is_a_turn_too():
+    right = np.array([[1, 0, 0], turn("z", 1) @ [1, 0, 0]])
+    down = np.array([[0, 1, 0], turn("z", 1) @ [0, 1, 0]])
+    assert len(grouping.orientation_clusters(right, down)) == 2
+
+
+@pytest.mark.parametrize(
+    ("gap", "missing"), [(4, 0), (8, 1), (12.1, 2), (8.15, 1), (6, 0), (8.5, 0)]
+)
+def test_a_gap_that_is_a_multiple_tells_how_many_slices_are_missing(gap, missing):
+    assert missing_between(gap, 4) == missing
+
+
+def test_shear_is_the_slide_per_height():
+    heights = np.arange(6) * 4.0
+    slanted = np.column_stack([heights * 0.1, np.zeros(6)])
+    assert grouping.shear_mm_per_mm(heights, slanted) == pytest.approx(0.1)
+    assert grouping.shear_mm_per_mm(heights, slanted * 0) == 0
+    scattered = slanted + np.array([[0, 0], [9, 0], [0, 5], [3, 0], [0, 0], [1, 1]])
+    assert grouping.shear_mm_per_mm(heights, scattered) == 0
+
+
+# --- geometry ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [1e-5, 0.2, 21, 89])
+def test_tilt_and_angle_are_those_of_the_turn(degrees):
+    right, down = np.array([1.0, 0, 0]), turn("x", degrees) @ [0, 1, 0]
+    assert tilt_deg(cranial_normal(right, down)) == pytest.approx(degrees)
+    assert float(angle_deg(down, np.array([0, 1.0, 0]))) == pytest.approx(degrees)
+
+
+def test_the_nearest_orthonormal_pair_shares_the_error_between_both():
+    skewed = turn("z", 0.1) @ [1, 0, 0]
+    right, down = orthonormal_pair(skewed, np.array([0, 1.0, 0]))
+    assert right @ down == pytest.approx(0, abs=1e-15)
+    assert float(angle_deg(right, skewed)) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_rectangles_cross_only_where_they_share_a_point():
+    upright = SQUARE @ turn("x", 90).T
+    assert rectangles_cross(SQUARE, upright)
+    assert rectangles_cross(SQUARE, upright + [0, 0, 0.9])
+    assert not rectangles_cross(SQUARE, upright + [0, 0, 1.1])
+    assert not rectangles_cross(SQUARE, upright + [0, 1.1, 0])
+    assert not rectangles_cross(SQUARE, upright + [2.1, 0, 0])
+    assert not rectangles_cross(SQUARE, SQUARE + [0, 0, 0.1])
+
+
+def test_rearranging_moves_values_and_places_together():
+    random = np.random.default_rng(1)
+    array = random.integers(0, 99, (3, 4, 5))
+    affine = np.eye(4)
+    affine[:3, :3] = turn("y", 20) @ turn("z", 200) @ np.diag([2, 3, 4])
+    affine[:3, 3] = [5, 6, 7]
+    order, flips = canonical_order(affine, slice_axis=2)
+    turned, moved = rearranged(array, affine, order, flips)
+    places = {
+        tuple(np.round(affine[:3, :3] @ index + affine[:3, 3], 6)): array[index]
+        for index in np.ndindex(array.shape)
+    }
+    for index in np.ndindex(turned.shape):
+        place = tuple(np.round(moved[:3, :3] @ index + moved[:3, 3], 6))
+        assert turned[index] == places[place]

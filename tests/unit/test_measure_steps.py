@@ -1,0 +1,121 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from measure_scene import scene
+
+from paravert import shards, tables
+from paravert.errors import Reason, SubjectFault
+from paravert.imaging.volume import Volume, stack_file, write_volume
+from paravert.measure.area import measure_area
+from paravert.measure.fat import measure_fat
+from paravert.measure.overlap import score_overlap
+from paravert.measure.preview import draw_preview
+
+ROW_MM, COLUMN_MM, SLICE_MM, TILT_DEG = 1.25, 0.75, 4.0, 12.0
+STACKS = {"S1": (3, 2), "S2": (2,), "S3": ()}
+STEPS = (measure_area, measure_fat, score_overlap, draw_preview)
+
+
+def put_subject(home: Path, slices_per_stack, with_truth):
+    rows, first_mm = [], 0.0
+    for number, slices in enumerate(slices_per_stack, start=1):
+        subject = scene(slices=slices, seed=number)
+        affine = np.diag([-COLUMN_MM, -ROW_MM, SLICE_MM, 1.0])
+        kinds = {"image": np.round(subject.image).astype(np.int16), "labels": subject.labels}
+        if with_truth:
+            kinds["truth"] = np.roll(subject.labels, 1, axis=2)
+        for kind, array in kinds.items():
+            write_volume(stack_file(home, kind, number), Volume(array, affine))
+        for index in range(slices):
+            place = {"stack": number, "slice": index, "position_mm": first_mm + SLICE_MM * index}
+            size = {"row_spacing_mm": ROW_MM, "column_spacing_mm": COLUMN_MM}
+            size |= {"tilt_deg": TILT_DEG, "slab_mm": SLICE_MM, "slab_source": "positions"}
+            rest = {"affine": affine.ravel().tolist(), "overlaps": number > 1, "warnings": []}
+            rows.append(place | size | rest)
+        first_mm += 100.0
+    tables.write(
+        home / "slices.parquet", tables.GEOMETRY, tables.from_rows(tables.GEOMETRY, rows), {}
+    )
+
+
+def segmented(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
+    if not STACKS[task.subject]:
+        raise SubjectFault(Reason.BLANK_IMAGES, "every pixel is 0")
+    put_subject(folder / task.subject, STACKS[task.subject], with_truth=task.subject == "S1")
+    return shards.Product([{"labels_source": "sheet"}])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    tasks = [shards.Task(subject, {}) for subject in STACKS]
+    segment = folder / "segment.parquet"
+    do = partial(segmented, folder)
+    shards.work_through("segment_muscles", tasks, do, folder=folder, out=segment)
+    for step in STEPS:
+        step(segment, folder, folder / f"{step.__name__}.parquet")
+    return folder
+
+
+def rows_of(results, step):
+    return pq.read_table(results / f"{step.__name__}.parquet").to_pylist()
+
+
+def test_every_slice_muscle_and_side_has_a_row(results):
+    for step in (measure_area, measure_fat):
+        keys = [(row["subject"], row["stack"], row["slice"]) for row in rows_of(results, step)]
+        assert len(keys) == 8 * (3 + 2 + 2)
+        assert set(keys) == {
+            (subject, number, index)
+            for subject, stacks in STACKS.items()
+            for number, slices in enumerate(stacks, start=1)
+            for index in range(slices)
+        }
+
+
+def test_area_follows_from_pixels_spacing_and_tilt(results):
+    labels = scene(slices=3, seed=1).labels
+    row = rows_of(results, measure_area)[8 + 4]
+    assert (row["muscle"], row["side"], row["slice"]) == ("erector_spinae", "left", 1)
+    assert row["pixels"] == (labels[1] == 5).sum()
+    assert row["csa_mm2"] == pytest.approx(row["pixels"] * ROW_MM * COLUMN_MM)
+    assert row["csa_axial_mm2"] == pytest.approx(row["csa_mm2"] * np.cos(np.deg2rad(TILT_DEG)))
+    assert (row["position_mm"], row["slab_mm"], row["overlaps"]) == (SLICE_MM, SLICE_MM, False)
+
+
+def test_fat_stands_in_the_row_of_its_stack(results):
+    rows = [row for row in rows_of(results, measure_fat) if row["subject"] == "S1"]
+    found = np.array([row["fat_fraction_otsu_subject"] for row in rows]).reshape(5, 8)
+    truth = np.concatenate([scene(slices=3, seed=1).share, scene(slices=2, seed=2).share])
+    assert found == pytest.approx(truth, abs=0.002)
+
+
+def test_subject_without_truth_has_no_overlap(results):
+    rows = rows_of(results, score_overlap)
+    assert {row["subject"] for row in rows} == {"S1"}
+    assert all(0.7 < row["iou"] < 1 for row in rows)
+
+
+def test_quarantined_subject_is_passed_on_with_its_reason(results):
+    for step in STEPS:
+        outcomes = shards.read_outcomes(results / f"{step.__name__}.parquet")
+        assert [outcome.reason for outcome in outcomes] == [None, None, "blank-images"]
+
+
+def test_each_analysed_subject_has_its_preview(results):
+    assert (results / "S1" / "preview.png").read_bytes().startswith(b"\x89PNG")
+    assert (results / "S2" / "preview.png").is_file()
+    assert not (results / "S3" / "preview.png").exists()
+
+
+def test_number_of_workers_changes_no_number(results, tmp_path):
+    for step in (measure_area, measure_fat, score_overlap):
+        for record in ("area.json", "fat.json", "overlap.json"):
+            for subject in STACKS:
+                (results / subject / record).unlink(missing_ok=True)
+        out = tmp_path / "again.parquet"
+        step(results / "segment.parquet", results, out, workers=2)
+        assert pq.read_table(out).equals(pq.read_table(results / f"{step.__name__}.parquet"))

@@ -1,0 +1,273 @@
+"""Training: split, loop, resuming and the step, on discs that are easy to learn."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from network_subjects import disc_stack, make_cohort
+
+from paravert.anatomy import LABELS
+from paravert.errors import InputError
+from paravert.network.architecture import Architecture
+from paravert.network.batches import epoch_batches
+from paravert.network.device import chosen_device
+from paravert.network.fit import Training
+from paravert.network.losses import soft_iou
+from paravert.network.model import Model, load_model
+from paravert.network.overlap import slice_iou
+from paravert.network.predict import Runner, predicted_labels
+from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
+from paravert.network.settings import Settings
+from paravert.network.train import train_network
+from paravert.provenance import file_sha256
+
+SMALL = Settings(
+    architecture=Architecture(width=4, levels=3, dropout=0.03),
+    size_px=32,
+    spacing_mm=4.0,
+    loss="cross_entropy_iou",
+    batch_size=4,
+    epochs=4,
+    learning_rate=0.01,
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def samples(count, first_seed=0):
+    return [
+        sample
+        for seed in range(first_seed, first_seed + count)
+        for sample in samples_of(*disc_stack(seed), spacing_mm=4.0)
+    ]
+
+
+# --- split ---------------------------------------------------------------------------------------
+
+
+def test_the_split_is_disjoint_and_complete():
+    subjects = [f"S{index:03d}" for index in range(60)]
+    training, validation = split_by_subject(subjects, 0.2, seed=1)
+    assert len(validation) == 12
+    assert sorted(training + validation) == subjects
+
+
+def test_the_split_follows_the_seed_and_not_the_order():
+    subjects = [f"S{index:03d}" for index in range(60)]
+    split = split_by_subject(subjects, 0.2, seed=1)
+    assert split_by_subject(subjects[::-1], 0.2, seed=1) == split
+    assert split_by_subject(subjects, 0.2, seed=2) != split
+
+
+def test_one_subject_more_hardly_changes_the_split():
+    subjects = [f"S{index:03d}" for index in range(60)]
+    _, before = split_by_subject(subjects, 0.2, seed=1)
+    _, after = split_by_subject([*subjects, "S999"], 0.2, seed=1)
+    assert len(set(before) ^ set(after)) <= 2
+
+
+def test_two_subjects_are_one_to_train_and_one_to_validate():
+    assert [len(part) for part in split_by_subject(["A", "B"], 0.2, seed=1)] == [1, 1]
+    assert [len(part) for part in split_by_subject(["A", "B"], 0.0, seed=1)] == [2, 0]
+
+
+# --- samples and batches -------------------------------------------------------------------------
+
+
+def test_a_slice_without_labels_is_not_learnt_from():
+    image, truth = disc_stack(1)
+    drawn = truth.array.copy()
+    drawn[1] = 0
+    assert len(samples_of(image, truth.with_array(drawn), 4.0)) == len(drawn) - 1
+
+
+def test_batches_follow_from_seed_and_epoch_whoever_prepares_them():
+    some = samples(2)
+    one, three = (list(epoch_batches(some, SMALL, 5, workers)) for workers in (1, 3))
+    other = list(epoch_batches(some, SMALL, 6, 1))
+    assert len(one) == len(some) // 4
+    for a, b in zip(one, three, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    assert not torch.equal(one[0][0], other[0][0])
+
+
+def test_an_epoch_shows_every_slice_at_most_once():
+    marked = [Sample(np.full((32, 32), float(i), np.float16), np.full((32, 32), 1, np.uint8))
+              for i in range(12)]  # fmt: skip
+    order = np.random.default_rng([SMALL.seed, 3]).permutation(12)
+    assert sorted(order) == list(range(12))
+    assert sum(len(images) for images, _ in epoch_batches(marked, SMALL, 3)) == 12
+
+
+# --- the loop ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    torch.set_num_threads(1)
+    settings = Settings(
+        architecture=Architecture(width=8, levels=4),
+        size_px=32,
+        spacing_mm=4.0,
+        loss="cross_entropy_iou",
+        finish_with_iou_fraction=0.3,
+        batch_size=4,
+        epochs=14,
+        learning_rate=0.003,
+    )
+    run = Training(settings, samples(20), samples(3, first_seed=100), CPU)
+    run.run()
+    return run
+
+
+def test_a_toy_is_learnt(learnt):
+    curve = learnt.progress.curve
+    assert curve[-1]["training_loss"] < 0.3 * curve[0]["training_loss"]
+    assert curve[-1]["validation_iou"] > 0.8
+    assert curve[-1]["share_done"] == 1
+    assert curve[-1]["learning_rate"] < 1e-4
+
+
+def test_left_and_right_are_told_apart(learnt):
+    image, truth = disc_stack(200)
+    model = Model(learnt.network.eval(), 4.0)
+    labels = predicted_labels(model, image.array, (2.0, 2.5), Runner(CPU))
+    iou = slice_iou(labels, truth.array)
+    for index, label in enumerate(LABELS):
+        assert np.nanmedian(iou[:, index]) > 0.6, label.name
+
+
+def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp_path):
+    some, held = samples(4), samples(1, first_seed=100)
+    whole = Training(SMALL, some, held, CPU)
+    whole.run()
+    checkpoint = tmp_path / "model.checkpoint"
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Training(SMALL, some, held, CPU).run(checkpoint, after_epoch=kill)
+    resumed = Training(SMALL, some, held, CPU)
+    resumed.run(checkpoint)
+    assert resumed.progress.epoch == 4
+    for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    losses = [[row["training_loss"] for row in run.progress.curve] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
+    some = samples(1)
+    checkpoint = tmp_path / "model.checkpoint"
+    Training(SMALL, some, [], CPU).run(checkpoint)
+    other = Settings(**{**vars(SMALL), "learning_rate": 0.02})
+    with pytest.raises(InputError, match="other settings or data"):
+        Training(other, some, [], CPU).run(checkpoint)
+    with pytest.raises(InputError, match="other settings or data"):
+        Training(SMALL, some, [], CPU, trained_on="other data").run(checkpoint)
+
+
+def test_a_time_budget_ends_the_training():
+    budget = Settings(**{**vars(SMALL), "epochs": 1, "minutes": 0.01})
+    run = Training(budget, samples(1), [], CPU)
+    run.run()
+    assert run.progress.curve[-1]["share_done"] == 1
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "instance", "group"])
+def test_each_normalisation_learns(normalisation):
+    architecture = Architecture(width=8, levels=3, normalisation=normalisation)
+    settings = Settings(**{**vars(SMALL), "architecture": architecture, "epochs": 6})
+    run = Training(settings, samples(6), [], CPU)
+    run.run()
+    curve = run.progress.curve
+    assert curve[-1]["training_loss"] < 0.8 * curve[0]["training_loss"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"loss": "dice"}, {"size_px": 33}, {"epochs": 0}, {"validation_fraction": 1.0},
+     {"finish_with_iou_fraction": -0.1}, {"learning_rate": 0}],
+)  # fmt: skip
+def test_impossible_settings_are_refused(fault):
+    with pytest.raises(ValueError, match=next(iter(fault))):
+        Settings(**{**vars(SMALL), **fault})
+
+
+# --- the step ------------------------------------------------------------------------------------
+
+
+def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
+    convert = make_cohort(tmp_path, [f"S{index}" for index in range(5)])
+    out = tmp_path / "models/toy.safetensors"
+    options = {
+        "width": 4, "levels": 3, "size_px": 32, "spacing_mm": 4.0, "loss": "cross_entropy_iou",
+        "batch_size": 4, "epochs": 2, "device": "cpu", "threads": 1, "trained_on": "discs",
+    }  # fmt: skip
+    train_network([convert], tmp_path / "subjects", out, **options)
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert card["weights_sha256"] == file_sha256(out)
+    assert card["trained_on"] == "discs"
+    assert "Not a medical device" in card["note"]
+    assert card["settings"]["architecture"]["levels"] == 3
+    assert card["data"]["training_subjects"] + card["data"]["validation_subjects"] == 5
+    assert set(card["validation_iou"]) == {label.name for label in LABELS}
+    assert out.with_suffix(".curve.png").stat().st_size > 1000
+    assert len(out.with_suffix(".curve.csv").read_text().splitlines()) == 3
+    assert "validation" in out.with_suffix(".split.csv").read_text()
+    assert not out.with_suffix(".checkpoint").exists()
+    model = load_model(out)
+    assert model.spacing_mm == 4.0
+    assert model.network.architecture == Architecture(width=4, levels=3)
+    before = out.read_bytes()
+    train_network([convert], tmp_path / "subjects", out, **options)
+    assert out.read_bytes() == before
+
+
+def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"], without_truth=["S2"])
+    assert subjects_with_truth([convert, convert]) == ["S1", "S3"]
+
+
+def test_a_single_subject_with_truth_is_too_few(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2"], without_truth=["S2"])
+    with pytest.raises(InputError, match="1 subjects with truth, expected at least 2"):
+        train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+
+
+def test_a_faulty_setting_is_told_as_an_input_error(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2"])
+    with pytest.raises(InputError, match="multiple of 32"):
+        train_network([convert], tmp_path, tmp_path / "m.safetensors", size_px=100)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_that_is_asked_for_and_absent_is_an_input_error():
+    with pytest.raises(InputError, match="no GPU"):
+        chosen_device("cuda")
+    assert chosen_device("auto") == CPU
+
+
+def test_an_unknown_device_is_an_input_error():
+    with pytest.raises(InputError, match="expected one of auto, cpu, cuda"):
+        chosen_device("tpu")
+
+
+def test_training_in_low_precision_keeps_the_loss_in_float32():
+    logits = torch.randn(1, 9, 8, 8, dtype=torch.bfloat16)
+    truth = torch.randint(0, 9, (1, 8, 8))
+    assert soft_iou(logits.float().softmax(dim=1), truth).dtype == torch.float32

@@ -1,0 +1,188 @@
+import re
+from html import unescape
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from paravert import codebook, tables
+from paravert.study import readable, report, wording
+from paravert.study.describe import write_tables
+from paravert.study.embedding import figure_uri
+from paravert.study.inference import fit_models
+from study_tables import cohort_rows, write_cohort
+
+HOSTILE = '<script>alert("x")</script>'
+RUN = {"software_version": "1.2.3", "model_sha256": "ab" * 32, "run_id": "0123456789ab"}
+
+
+def write_figures(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in report.FIGURES:
+        (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        (folder / f"{name}.png").write_bytes(b"png")
+
+
+def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
+    write_cohort(home / "cohort", subjects, quarantined=3)
+    _poison(home / "cohort", subjects)
+    write_tables(home / "cohort", home / "tables", bootstrap_samples=20)
+    fit_models(home / "cohort", home / "tables" / "models.csv")
+    write_figures(home / "figures")
+    (home / "configuration.yaml").write_text(f"sheet: subjects.tsv\nnote: '{HOSTILE}'\n")
+    for number in range(1, subjects + 1):
+        folder = home / "subjects" / f"S{number:04d}"
+        folder.mkdir(parents=True)
+        if previews:
+            Image.new("RGB", (1600, 1200), (number, 90, 90)).save(folder / "preview.png")
+
+
+def _poison(cohort: Path, subjects: int) -> None:
+    """Put a hostile site and a hostile message into the tables, and the run into the metadata."""
+    rows = cohort_rows(subjects, quarantined=3)
+    for row in rows["subjects"]:
+        row["site"] = HOSTILE
+    rows["ledger"][-1]["message"] = f"found {HOSTILE}"
+    for table in (codebook.SUBJECT_TABLE, codebook.LEDGER):
+        data = tables.from_rows(table, rows[table.name])
+        tables.write(cohort / f"{table.name}.parquet", table, data, RUN)
+
+
+def make_report(home: Path) -> str:
+    out = home / "report.html"
+    report.write_report(
+        home / "cohort",
+        home / "tables",
+        home / "figures",
+        home / "subjects",
+        home / "configuration.yaml",
+        out,
+    )
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("report")
+    write_study(home, 4)
+    return home
+
+
+@pytest.fixture(scope="module")
+def page(home):
+    return make_report(home)
+
+
+def rows_of(page: str) -> list[str]:
+    return [
+        " ".join(unescape(re.sub(r"<[^>]+>", " ", row)).split())
+        for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)
+    ]
+
+
+def test_the_report_needs_nothing_beside_it(page):
+    sources = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
+    assert sources
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(|<iframe|<object", page)
+
+
+def test_the_report_holds_no_path_of_this_machine(page, home):
+    assert str(home) not in page
+    assert not re.search(r'[\s"\'>](/[a-z]+){2,}', re.sub(r"data:[^\"]+", "", page))
+
+
+def test_every_quarantined_subject_stands_in_the_report_with_its_reason(page, home):
+    ledger = pq.read_table(home / "cohort" / "ledger.parquet").to_pylist()
+    quarantined = [row for row in ledger if row["status"] == "quarantined"]
+    assert len(quarantined) == 3
+    for row in quarantined:
+        line = next(line for line in rows_of(page) if line.startswith(row["subject"]))
+        assert row["reason"] in line
+        assert row["message"] in line
+
+
+def test_folders_of_the_configuration_are_not_told(tmp_path):
+    path = tmp_path / "configuration.yaml"
+    path.write_text("model: {file: /home/jane/models/own.safetensors}\nstudies: [/data/x, y/z]\n")
+    told = report.read_configuration(path)
+    assert "own.safetensors" in told
+    assert "y/z" in told
+    assert not re.search("home|jane|data", told)
+
+
+def test_hostile_texts_are_escaped(page):
+    assert HOSTILE not in page
+    assert page.count("&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;") == 2
+
+
+def test_every_entry_of_the_contents_leads_somewhere(page):
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert targets == list(report.SECTIONS)
+    assert set(targets) <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_the_report_says_what_was_run_and_that_it_is_not_for_patients(page):
+    assert all(value in page for value in RUN.values())
+    assert report.NOTICE in page
+
+
+def test_table_1_stands_in_the_report_rounded_beside_the_papers_value(page, home):
+    first = pd.read_csv(home / "tables" / "table1_iou.csv").iloc[0]
+    line = next(line for line in rows_of(page) if line.startswith("Psoas major left 4 24"))
+    assert f"{first['iou_median']:.3f}" in line
+    assert "0.930" in line
+
+
+def test_every_preview_is_reduced_and_inside(page):
+    assert page.count('src="data:image/jpeg;base64,') == 4
+
+
+def test_previews_beyond_the_limit_are_counted(home, monkeypatch):
+    monkeypatch.setattr(report, "MOST_PREVIEWS", 3)
+    page = make_report(home)
+    assert page.count("data:image/jpeg") == 3
+    assert "1 more previews" in page
+
+
+def test_a_study_without_analysed_subjects_has_a_report(tmp_path):
+    write_study(tmp_path, 0)
+    page = make_report(tmp_path)
+    assert "No analysed subjects." in page
+    assert sum(line.startswith("S000") for line in rows_of(page)) == 3
+
+
+def test_one_subject_without_preview_has_a_report(tmp_path):
+    write_study(tmp_path, 1, previews=False)
+    assert "No previews." in make_report(tmp_path)
+
+
+def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):
+    write_figures(tmp_path / "figures")
+    assert figure_uri(tmp_path / "figures", "flow").startswith("data:image/svg+xml")
+    monkeypatch.setattr("paravert.study.embedding.LARGEST_SVG_BYTES", 10)
+    assert figure_uri(tmp_path / "figures", "flow").startswith("data:image/png")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(1234.5678, 1, "1,234.6"), (-0.04, 1, "0.0"), (-2.5, 1, "−2.5"), (float("nan"), 1, "–")],
+)
+def test_numbers_are_read_with_separated_thousands_and_a_true_minus(value, digits, text):
+    assert wording.number(value, digits) == text
+
+
+def test_small_p_values_are_read_as_a_bound():
+    assert [wording.p_value(p) for p in (0.0004, 0.04321)] == ["< 0.001", "0.043"]
+
+
+def test_fat_fractions_are_read_in_percent_and_areas_in_square_millimetres(home):
+    table = readable.cohort(pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str}))
+    names = [row[0] for row in table.rows]
+    assert "Multifidus, fat fraction, %" in names
+    assert "Psoas major, CSA, mm²" in names
+    raw = pd.read_csv(home / "tables" / "cohort.csv").query("sex == 'all'").set_index("variable")
+    cell = table.rows[names.index("All muscles, fat fraction, %")][1]
+    assert cell.startswith(f"{100 * raw.loc['fat_fraction', 'mean']:.1f} ±")

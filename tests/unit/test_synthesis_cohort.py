@@ -1,0 +1,250 @@
+import csv
+import hashlib
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pyarrow.parquet as pq
+import pydicom
+import pytest
+
+from paravert.anatomy import LABELS, label_value
+from paravert.errors import InputError
+from paravert.synthesis import protocol, scouts
+from paravert.synthesis.cohort import make_phantoms
+from paravert.synthesis.volunteers import volunteers
+
+PLAIN, TILTED, PACKED = "T0001", "T0003", "T0004"
+SUBJECTS = [PLAIN, TILTED, PACKED]
+LPS_TO_RAS = np.array([-1, -1, 1])
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Pictures of few pixels: a cohort in seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "MATRICES", ((96, 2.5),))
+        patch.setattr(scouts, "SAGITTAL_MATRIX", 32)
+        patch.setattr(scouts, "SAGITTAL_PIXEL_MM", 8.0)
+        patch.setattr(scouts, "LOCALIZER_MATRIX", 32)
+        patch.setattr(scouts, "LOCALIZER_PIXEL_MM", 10.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cohort(small, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cohort")
+    make_phantoms(out, seed=9, volunteers=4, subject=SUBJECTS)
+    return out
+
+
+def series(cohort, subject, name="AX_T2"):
+    files = [pydicom.dcmread(path) for path in (cohort / subject / "dicom" / name).iterdir()]
+    normal = normal_of(files[0])
+    return sorted(files, key=lambda file: float(np.array(file.ImagePositionPatient) @ normal))
+
+
+def normal_of(file):
+    row, column = np.reshape(np.array(file.ImageOrientationPatient, float), (2, 3))
+    return np.cross(row, column)
+
+
+def rows_of(cohort, name="truth.parquet"):
+    return pq.read_table(cohort / name).to_pylist()
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_dicom_and_mask_place_every_pixel_at_the_same_point(cohort, subject):
+    files = series(cohort, subject)
+    mask = nib.load(cohort / subject / "truth.nii.gz")
+    assert mask.shape == (96, 96, len(files))
+    for number, file in enumerate(files):
+        row, column = np.reshape(np.array(file.ImageOrientationPatient, float), (2, 3))
+        down, across = (float(value) for value in file.PixelSpacing)
+        for j, i in ((0, 0), (95, 0), (0, 95), (40, 71)):
+            point = np.array(file.ImagePositionPatient) + row * across * i + column * down * j
+            in_mask = mask.affine @ (i, j, number, 1)
+            assert point * LPS_TO_RAS == pytest.approx(in_mask[:3], abs=1e-3)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_sform_and_qform_agree_and_values_are_labels(cohort, subject):
+    mask = nib.load(cohort / subject / "truth.nii.gz")
+    assert mask.get_data_dtype() == np.uint8
+    assert mask.header["sform_code"] == mask.header["qform_code"] == 1
+    assert mask.get_qform() == pytest.approx(mask.get_sform(), abs=1e-4)
+    assert set(np.unique(np.asarray(mask.dataobj))) == set(range(9))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_left_labels_lie_on_the_left_of_the_subject(cohort, subject):
+    mask = nib.load(cohort / subject / "truth.nii.gz")
+    labels = np.asarray(mask.dataobj)
+    for muscle in {label.muscle for label in LABELS}:
+        x = {}
+        for side in ("left", "right"):
+            voxels = np.argwhere(labels == label_value(muscle, side))
+            x[side] = -nib.affines.apply_affine(mask.affine, voxels.mean(axis=0))[0]  # LPS
+        assert x["left"] > x["right"] + 10
+
+
+def test_slices_are_evenly_spaced_along_the_normal(cohort):
+    for subject in SUBJECTS:
+        files = series(cohort, subject)
+        assert len(files) >= 20
+        normal = normal_of(files[0])
+        places = np.array([file.ImagePositionPatient for file in files], float)
+        steps = np.diff(places, axis=0)
+        spacing = float(files[0].SpacingBetweenSlices)
+        assert steps @ normal == pytest.approx(spacing, abs=1e-4)
+        assert np.linalg.norm(steps, axis=1) == pytest.approx(spacing, abs=1e-4)
+        assert float(files[0].SliceThickness) <= spacing
+
+
+def test_stack_reaches_from_l1_to_l5(cohort):
+    for volunteer in volunteers(9, 4):
+        if volunteer.subject in SUBJECTS:
+            files = series(cohort, volunteer.subject)
+            normal = normal_of(files[0])
+            ends = [float(np.array(f.ImagePositionPatient) @ normal) for f in (files[0], files[-1])]
+            lumbar_mm = (5.37 - 0.63) * 36.2 * volunteer.height_cm / 178 * normal[2]
+            assert ends[1] - ends[0] >= lumbar_mm - 0.01
+
+
+def test_some_stacks_are_tilted_some_have_gaps_some_are_compressed(cohort):
+    assert normal_of(series(cohort, PLAIN)[0]) == pytest.approx((0, 0, 1))
+    tilt = np.rad2deg(np.arccos(normal_of(series(cohort, TILTED)[0])[2]))
+    assert 6 <= tilt <= 15
+    syntax = series(cohort, PACKED)[0].file_meta.TransferSyntaxUID
+    assert syntax == pydicom.uid.RLELossless
+    made = [protocol.protocol_of(v, i) for i, v in enumerate(volunteers(9, 4))]
+    assert any(p.thickness_mm < 0.9 * p.spacing_mm for p in made)
+    assert {p.bits for p in made} == {12, 16}
+    assert {p.cranial_first for p in made} == {True, False}
+
+
+def test_compressed_pixels_are_those_of_the_picture(cohort):
+    for subject in (PLAIN, PACKED):
+        file = series(cohort, subject)[10]
+        assert file.pixel_array.shape == (96, 96)
+        assert file.pixel_array.max() < 2**file.BitsStored
+        assert file.pixel_array.max() == file.LargestImagePixelValue
+
+
+def test_header_tells_the_volunteer_and_the_scanner(cohort):
+    volunteer = volunteers(9, 4)[2]
+    for name in ("AX_T2", "SAG_T2", "LOC"):
+        for file in series(cohort, TILTED, name):
+            assert file.SOPClassUID == pydicom.uid.MRImageStorage
+            assert file.SOPInstanceUID == file.file_meta.MediaStorageSOPInstanceUID
+            assert file.Modality == "MR"
+            assert list(file.ImageType)[:2] == ["ORIGINAL", "PRIMARY"]
+            assert file.PatientID == volunteer.subject
+            assert file.PatientSex == volunteer.sex
+            assert file.PatientAge == f"{volunteer.age_years:03d}Y"
+            assert float(file.MagneticFieldStrength) == 3
+            assert file.PixelRepresentation == 0
+
+
+def test_one_study_three_series_and_no_uid_twice(cohort):
+    studies, names, instances = set(), set(), []
+    for name in ("AX_T2", "SAG_T2", "LOC"):
+        files = series(cohort, PLAIN, name)
+        studies |= {file.StudyInstanceUID for file in files}
+        names |= {file.SeriesInstanceUID for file in files}
+        instances += [file.SOPInstanceUID for file in files]
+    assert (len(studies), len(names)) == (1, 3)
+    assert len(set(instances)) == len(instances)
+    assert all(uid.is_valid for uid in [*studies, *names, *instances])
+
+
+def test_files_are_read_without_a_warning(cohort):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in (cohort / PACKED).rglob("*.dcm"):
+            pydicom.dcmread(path).decode()
+
+
+def test_file_names_do_not_follow_the_slices(cohort):
+    numbers = [file.filename for file in series(cohort, PLAIN)]
+    assert numbers != sorted(numbers)
+    instances = [file.InstanceNumber for file in series(cohort, PLAIN)]
+    assert sorted(instances) in (instances, instances[::-1])
+
+
+def test_sagittal_and_localizer_planes_are_what_they_are_called(cohort):
+    assert abs(normal_of(series(cohort, PLAIN, "SAG_T2")[0])[0]) == pytest.approx(1)
+    normals = [np.abs(normal_of(file)).argmax() for file in series(cohort, PLAIN, "LOC")]
+    assert sorted(normals) == [0, 1, 2]
+
+
+def test_truth_table_agrees_with_the_masks(cohort):
+    rows = [row for row in rows_of(cohort) if row["subject"] == TILTED]
+    mask = np.asarray(nib.load(cohort / TILTED / "truth.nii.gz").dataobj)
+    for label in LABELS:
+        own = [r for r in rows if (r["muscle"], r["side"]) == (label.muscle, label.side)]
+        assert [row["slice"] for row in own] == list(range(mask.shape[2]))
+        counted = (mask == label.value).sum(axis=(0, 1)) * 2.5**2
+        planted = np.array([row["csa_mm2"] for row in own])
+        assert counted.sum() == pytest.approx(planted.sum(), rel=0.03)
+        assert all((row["fat_fraction"] is None) == (row["csa_mm2"] == 0) for row in own)
+
+
+def test_positions_in_the_truth_are_those_of_the_headers(cohort):
+    rows = [row for row in rows_of(cohort) if row["subject"] == TILTED]
+    places = sorted({(row["slice"], row["position_mm"]) for row in rows})
+    files = series(cohort, TILTED)
+    normal = normal_of(files[0])
+    expected = [float(np.array(file.ImagePositionPatient) @ normal) for file in files]
+    assert [place for _, place in places] == pytest.approx(expected, abs=1e-3)
+
+
+def test_volume_is_the_sum_of_areas_times_the_distance(cohort):
+    spacing = float(series(cohort, PLAIN)[0].SpacingBetweenSlices)
+    rows = [row for row in rows_of(cohort) if row["subject"] == PLAIN]
+    for muscle in rows_of(cohort, "truth_muscles.parquet"):
+        if muscle["subject"] == PLAIN:
+            key = (muscle["muscle"], muscle["side"])
+            total = sum(r["csa_mm2"] for r in rows if (r["muscle"], r["side"]) == key)
+            assert muscle["volume_ml"] == pytest.approx(total * spacing / 1000)
+
+
+def test_every_column_of_the_truth_tells_its_meaning(cohort):
+    for name in ("truth.parquet", "truth_muscles.parquet"):
+        for field in pq.read_schema(cohort / name):
+            assert field.metadata[b"meaning"]
+            assert b"unit" in field.metadata
+
+
+def test_sheet_names_files_that_are_there(cohort):
+    with (cohort / "subjects.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["subject"] for row in rows] == SUBJECTS
+    for row in rows:
+        assert (cohort / row["images"]).is_dir()
+        assert (cohort / row["truth"]).is_file()
+        assert row["sex"] in ("F", "M")
+
+
+def test_the_same_seed_gives_the_same_bytes(cohort, tmp_path):
+    make_phantoms(tmp_path, seed=9, volunteers=4, subject=[PACKED])
+    for path in sorted((tmp_path / PACKED).rglob("*")):
+        if path.is_file():
+            other = cohort / path.relative_to(tmp_path)
+            assert digest(path) == digest(other), path.name
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_complete_subject_is_left_alone(cohort):
+    before = {p: p.stat().st_mtime_ns for p in cohort.rglob("*.dcm")}
+    make_phantoms(cohort, seed=9, volunteers=4, subject=[PLAIN])
+    assert {p: p.stat().st_mtime_ns for p in cohort.rglob("*.dcm")} == before
+    assert {row["subject"] for row in rows_of(cohort)} == set(SUBJECTS)
+
+
+def test_an_unknown_subject_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="T0099"):
+        make_phantoms(tmp_path, seed=9, volunteers=4, subject=["T0099"])

@@ -1,0 +1,65 @@
+"""Single values of a DICOM header, read tolerantly: what is malformed is unknown."""
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+
+# What a malformed value raises; pydicom converts values when they are asked for.
+VALUE_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    NotImplementedError,
+    BytesLengthException,
+)
+
+
+def sop_class(data: Dataset) -> str:
+    """Return SOPClassUID (0008,0016), from the file meta group where the data lack it."""
+    meta = getattr(data, "file_meta", None)
+    return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
+
+
+def text(data: Dataset, keyword: str) -> str:
+    """Return a value as text, without surrounding blanks; "" where absent or malformed."""
+    try:
+        value = data.get(keyword)
+        return "" if value is None else str(value).strip(" \0")
+    except VALUE_ERRORS:
+        return ""
+
+
+def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return a value of several words in upper case; empty where absent or malformed."""
+    try:
+        value = data.get(keyword)
+    except VALUE_ERRORS:
+        return ()
+    if value is None or value == "":
+        return ()
+    values = [value] if isinstance(value, str) else list(value)
+    return tuple(str(word).strip(" \0").upper() for word in values)
+
+
+def numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
+    """Return a value of so many finite numbers; None where it is absent or anything else."""
+    try:
+        values = np.atleast_1d(np.asarray(data.get(keyword), dtype=float))
+    except VALUE_ERRORS:
+        return None
+    return values if values.shape == (count,) and np.isfinite(values).all() else None
+
+
+def number(data: Dataset, keyword: str) -> float | None:
+    """Return a finite number; None where it is absent or malformed."""
+    found = numbers(data, keyword, 1)
+    return None if found is None else float(found[0])
+
+
+def whole(data: Dataset, keyword: str) -> int | None:
+    """Return a whole number; None where it is absent or malformed."""
+    found = number(data, keyword)
+    return None if found is None or found != int(found) else int(found)

@@ -1,0 +1,111 @@
+"""What bounds the trunk beside the spine: lowest ribs, latissimus, iliac wings and hip muscles."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from paravert.synthesis.frame import Frame
+from paravert.synthesis.geometry import mirrored, spline
+from paravert.synthesis.parts import CAVITY, Part
+from paravert.synthesis.tissues import Tissue
+
+# Flanks stay within the skin, however thin the subject.
+UNDER = CAVITY | {Tissue.FAT, Tissue.FASCIA, Tissue.WALL_MUSCLE}
+WITH_MUSCLE = UNDER | {Tissue.HIP_MUSCLE, Tissue.SEPTUM}
+
+WING_LEVELS = np.array([0.0, 0.25, 0.7, 1.2, 2.5])  # below the crest
+WING = np.array(
+    [
+        [(112, 22), (115, 21), (116, 26), (114, 32), (111, 38), (109, 37), (110, 31), (111, 26)],
+        [(112, 8), (117, 7), (119, 20), (115, 34), (105, 48), (101, 47), (107, 34), (112, 20)],
+        [(110, -14), (117, -16), (115, 10), (98, 36), (73, 61), (65, 58), (86, 33), (106, 10)],
+        [(108, -26), (115, -28), (110, 4), (92, 34), (64, 64), (55, 59), (78, 31), (101, 4)],
+        [(104, -34), (111, -36), (108, 0), (92, 32), (66, 66), (54, 60), (78, 30), (98, 0)],
+    ],
+    float,
+)
+OUTER_MM = (1.0, 7.0, 20.0, 28.0, 36.0)  # thickness of the gluteal muscles, by WING_LEVELS
+INNER_MM = (0.5, 5.0, 13.0, 19.0, 24.0)  # of the iliacus
+OUTWARDS = np.array([np.cos(0.65), np.sin(0.65)])
+
+# Latissimus at L1 and where it ends in the fascia at L3, with the lower serratus before it.
+LATISSIMUS = np.array(
+    [
+        [(60, 66), (80, 59), (104, 40), (122, 16), (127, 18), (109, 45), (84, 65), (62, 70)],
+        [(70, 62), (84, 55), (104, 38), (118, 20), (119, 21), (105, 40), (85, 57), (71, 63)],
+    ],
+    float,
+)
+LATISSIMUS_LEVELS = (0.6, 2.9)
+
+
+def flanks(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
+    """Yield the parts of both sides in painting order; the muscles of the back stand above them."""
+    crest = 4.35 + rng.uniform(-0.15, 0.2)
+    for side in (1, -1):
+        yield from _latissimus(frame, side)
+        yield from _ribs(frame, side, rng)
+        yield from _hip(frame, side, crest)
+
+
+def _hip(frame: Frame, side: int, crest: float) -> Iterator[Part]:
+    """Yield gluteal muscles, iliacus and the wing between them, from the crest downwards."""
+
+    def wing(level: float) -> np.ndarray:
+        return spline(_between(level - crest, WING_LEVELS, WING), 56)
+
+    def outer(level: float) -> np.ndarray:
+        away = OUTWARDS * np.interp(level - crest, WING_LEVELS, OUTER_MM)
+        bone = wing(level)
+        swell = np.clip((bone - bone.mean(axis=0)) @ OUTWARDS / 12, 0, 1)
+        return bone + (swell[:, None] + 0.35) * away
+
+    def inner(level: float) -> np.ndarray:
+        thick = np.interp(level - crest, WING_LEVELS, INNER_MM)
+        bone = wing(level)
+        middle = bone.mean(axis=0)
+        return middle + (bone - middle) * (0.9, 0.72) - thick * np.array([0.75, 0.55])
+
+    for shape in (outer, inner):
+        tube = frame.organ(crest, crest + 2.5, _on(side, shape), 14)
+        yield Part(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5, over=UNDER)
+    tube = frame.organ(crest, crest + 2.5, _on(side, wing), 14)
+    yield Part(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1, over=WITH_MUSCLE)
+
+
+def _latissimus(frame: Frame, side: int) -> Iterator[Part]:
+    def shape(level: float) -> np.ndarray:
+        return spline(_between(level, LATISSIMUS_LEVELS, LATISSIMUS), 56)
+
+    tube = frame.organ(-2.0, LATISSIMUS_LEVELS[1], _on(side, shape), 10)
+    yield Part(tube, Tissue.WALL_MUSCLE, Tissue.SEPTUM, 0.3, over=UNDER)
+
+
+def _ribs(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]:
+    """Yield the eleventh and twelfth rib, which run outwards, downwards and forwards."""
+    for first, last in ((-1.4, 1.15), (-0.4, 1.55)):
+        last += rng.normal(0, 0.15)
+
+        def shape(level: float, first: float = first, last: float = last) -> np.ndarray:
+            way = (level - first) / (last - first)
+            middle = np.array([24 + 84 * way**0.9, 34 + 14 * np.sin(np.pi * way) - 12 * way])
+            along = np.array([np.cos(0.9 * way), -np.sin(0.9 * way)]) * 7.5
+            thick = np.array([along[1], -along[0]]) * 0.42
+            return spline(
+                np.stack([middle + along, middle + thick, middle - along, middle - thick]), 32
+            )
+
+        tube = frame.organ(first, last, _on(side, shape), 14)
+        yield Part(tube, Tissue.MARROW, Tissue.CORTEX, 0.9, over=UNDER | {Tissue.SEPTUM})
+
+
+def _on(side: int, shape):
+    """Return the shape of the left (1) or the right (-1)."""
+    return shape if side == 1 else lambda level: mirrored(shape(level))
+
+
+def _between(at: float, levels: tuple | np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Interpolate control points, (levels, points, 2), linearly between levels."""
+    lower = int(np.clip(np.searchsorted(levels, at, side="right") - 1, 0, len(levels) - 2))
+    share = np.clip((at - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)
+    return points[lower] + share * (points[lower + 1] - points[lower])

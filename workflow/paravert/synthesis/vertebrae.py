@@ -1,0 +1,189 @@
+"""Vertebrae with their joints and ligaments, discs and sacrum, drawn for the reference man."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from paravert.synthesis.frame import Frame, Shape
+from paravert.synthesis.geometry import ellipse, mirrored, spline
+from paravert.synthesis.parts import Part
+from paravert.synthesis.tissues import Tissue
+
+VERTEBRAE = (-1, 0, 1, 2, 3, 4, 5)  # T11 to L5, counted as levels
+BODY_HALF_HEIGHT = 0.37  # of a level; the rest is disc
+SACRUM_LEVEL = 6 - BODY_HALF_HEIGHT
+TIP_LEVELS = (-1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+TIP_MM = (60.0, 60.0, 65.0, 70.0, 74.0, 66.0, 60.0)
+TRANSVERSE_MM = {-1: 24, 0: 26, 1: 36, 2: 42, 3: 47, 4: 43, 5: 42}
+
+PEDICLE = ((12, 9), (20, 9), (22, 18), (21, 30), (14, 32), (12.5, 20))
+LAMINA = ((0, 35), (7, 32.5), (14, 26), (18, 29), (16, 34), (8, 39.5), (0, 43))
+# At the disc, left: lower process of the vertebra above, upper process of the one below.
+INFERIOR_PROCESS = ((11.5, 30), (14.5, 27), (18.5, 32), (20, 38), (16, 42), (11.5, 37))
+SUPERIOR_PROCESS = ((15.5, 21), (21, 19), (25, 25), (25.5, 34), (22, 38), (19.5, 31), (16, 26))
+JOINT_GAP = ((14.6, 24.5), (15.9, 24), (19.2, 30.5), (21.4, 37.5), (20.2, 38), (18, 31.5))
+JOINT_MIDDLE = np.array([17.5, 28.0])
+YELLOW_LIGAMENT = ((1, 36.5), (7, 32.5), (11.5, 27), (14, 25.5), (14, 28.5), (9.5, 34.5), (2, 41))
+SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 34))
+
+
+def spinous_tip_mm(level: float) -> float:
+    """Return y of the spinous tips in the local frame."""
+    return float(np.interp(level, TIP_LEVELS, TIP_MM))
+
+
+def vertebrae(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
+    """Yield bones, discs and ligaments in painting order; all of them stand above the muscles."""
+    turn_deg = rng.normal(0, 2.0)  # facets are never quite symmetric
+    yield from _ligaments_behind(frame)
+    for vertebra in VERTEBRAE:
+        yield from _posterior_elements(frame, vertebra)
+    for vertebra in VERTEBRAE:
+        yield from _body_and_disc(frame, vertebra)
+    yield from _sacrum(frame)
+    for vertebra in VERTEBRAE:
+        yield from _joints(frame, vertebra + 0.5, turn_deg)
+
+
+def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
+    """Return the outline of a vertebral body or disc, with the back wall slightly hollow."""
+    step = np.clip(level - 1, -2, 5)
+    outline = ellipse((0, 0), ((22 + step) * flare, (16.0 + 0.35 * step) * flare), power=2.45)
+    hollow = 3.0 * np.exp(-((outline[:, 0] / 9) ** 2)) * np.clip(1 - 0.2 * step, 0.2, 1)
+    outline[:, 1] -= np.where(outline[:, 1] > 0, hollow, 0)
+    return outline
+
+
+def _bone(
+    frame: Frame,
+    levels: tuple[float, float],
+    shape: Shape | np.ndarray,
+    cortex_mm: float = 0.8,
+    rings: int = 7,
+) -> Part:
+    return Part(frame.bone(*levels, shape, rings), Tissue.MARROW, Tissue.CORTEX, cortex_mm)
+
+
+def _both_sides(points: tuple) -> tuple[np.ndarray, np.ndarray]:
+    left = spline(np.array(points, float), 40)
+    return left, mirrored(left)
+
+
+def _body_and_disc(frame: Frame, vertebra: int) -> Iterator[Part]:
+    top, bottom = vertebra - BODY_HALF_HEIGHT, vertebra + BODY_HALF_HEIGHT
+
+    def body(level: float) -> np.ndarray:
+        return body_outline(level, 0.93 + 0.10 * (abs(level - vertebra) / BODY_HALF_HEIGHT) ** 2)
+
+    yield _bone(frame, (top, bottom), body, 1.1, rings=9)
+    vein = ellipse((0, 9.5), (1.8, 5.5), vertices=20)
+    yield Part(frame.bone(vertebra - 0.06, vertebra + 0.06, vein), Tissue.VEIN_IN_BONE)
+
+    below = vertebra + 1 - BODY_HALF_HEIGHT
+    yield Part(frame.bone(bottom, below, body_outline(vertebra + 0.5, 1.05)), Tissue.ANNULUS)
+    middle, half = (bottom + below) / 2, 0.42 * (below - bottom)
+    step = np.clip(middle - 1, -2, 5)
+
+    def nucleus(level: float) -> np.ndarray:
+        swell = np.sqrt(np.clip(1 - 0.8 * ((level - middle) / half) ** 2, 0.05, 1))
+        radii = ((17.5 + 0.8 * step) * swell, (12.0 + 0.3 * step) * swell)
+        return ellipse((0, -0.5), radii, power=2.3)
+
+    tube = frame.bone(middle - half, middle + half, nucleus)
+    yield Part(tube, Tissue.NUCLEUS, Tissue.INNER_ANNULUS, 2.6)
+
+
+def _posterior_elements(frame: Frame, vertebra: int) -> Iterator[Part]:
+    """Yield transverse processes, pedicles, spinous process and lamina of a vertebra."""
+    wide = 1.0 if vertebra < 5 else 1.25  # the pedicles of L5 stand far apart
+    pedicles = _both_sides(tuple((x * wide, y) for x, y in PEDICLE))
+    processes = _both_sides(_transverse_process(vertebra))
+    for process, pedicle in zip(processes, pedicles, strict=True):
+        yield _bone(frame, (vertebra - 0.20, vertebra + 0.02), process)
+        yield _bone(frame, (vertebra - 0.34, vertebra - 0.02), pedicle, 1.0)
+    tip = spinous_tip_mm(vertebra)
+
+    def spinous(level: float) -> np.ndarray:
+        return _spinous_outline(level - vertebra, tip)
+
+    def lamina(level: float) -> np.ndarray:
+        fall = 3.0 * np.clip(level - vertebra - 0.1, 0, 1)
+        half = np.array(LAMINA) + np.outer([1, 1, 0, 0, 0, 1, 0], [0, fall])
+        return spline(np.concatenate((half, mirrored(half[-2:0:-1]))), 72)
+
+    yield _bone(frame, (vertebra + 0.02, vertebra + 0.60), spinous, rings=9)
+    yield _bone(frame, (vertebra - 0.06, vertebra + 0.42), lamina, rings=5)
+
+
+def _transverse_process(vertebra: int) -> tuple:
+    end = TRANSVERSE_MM[vertebra]
+    half = 3.2 if vertebra == 5 else 2.2
+    tip = ((end - 3, 28 - half), (end, 28), (end - 4, 28 + half))
+    return ((16, 21), (28, 22), *tip, (28, 29), (17, 31))
+
+
+def _spinous_outline(below: float, tip: float) -> np.ndarray:
+    """Return the spinous process at a distance below mid vertebra in levels; it slants down."""
+    grown = np.interp(below, (0.02, 0.20, 0.42, 0.58), (0.15, 1.0, 1.0, 0.8))
+    top = np.interp(below, (0.02, 0.35, 0.58), (38, 38, 52))
+    end = max(38 + (tip - 38) * grown, top + 4)
+    knob = 4.4 if below > 0.2 else 3.0
+    neck = top + 0.55 * (end - top)
+    right = ((-knob, end - 3), (-2.2, neck))
+    return spline(
+        np.array([(-2.6, top), (2.6, top), (2.2, neck), (knob, end - 3), (0, end), *right]), 48
+    )
+
+
+def _joints(frame: Frame, level: float, turn_deg: float) -> Iterator[Part]:
+    """Yield the facet joints and yellow ligaments at a disc."""
+    wide = 0.94 + 0.06 * max(level - 1, 0)
+    size = float(np.interp(level, (1.5, 4.5), (0.78, 1.0)))
+    for side in (1, -1):
+        turn = side * turn_deg + 5 * (level - 3)  # the lower joints face forwards
+        for points, above, below in (
+            (INFERIOR_PROCESS, 0.22, 0.20),
+            (SUPERIOR_PROCESS, 0.16, 0.24),
+        ):
+            outline = _joint_outline(points, turn, size) * (side * wide, 1)
+            yield _bone(frame, (level - above, level + below), outline, 0.9)
+        gap = _joint_outline(JOINT_GAP, turn, size) * (side * wide, 1)
+        yield Part(frame.bone(level - 0.13, level + 0.17, gap), Tissue.JOINT)
+        ligament = spline(np.array(YELLOW_LIGAMENT) * (side, 1), 40)
+        yield Part(frame.bone(level - 0.12, level + 0.42, ligament), Tissue.LIGAMENT)
+
+
+def _joint_outline(points: tuple, turn_deg: float, size: float) -> np.ndarray:
+    turn = np.deg2rad(turn_deg)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return spline((np.array(points, float) - JOINT_MIDDLE) @ rotation * size + JOINT_MIDDLE, 36)
+
+
+def _ligaments_behind(frame: Frame) -> Iterator[Part]:
+    """Yield the ligaments between and behind the spinous processes."""
+
+    def interspinous(level: float) -> np.ndarray:
+        tip = spinous_tip_mm(level)
+        right = ((-1.5, tip - 2), (-1.9, 55))
+        return spline(np.array([(-1.6, 40), (1.6, 40), (1.9, 55), (1.5, tip - 2), *right]), 30)
+
+    def supraspinous(level: float) -> np.ndarray:
+        return ellipse((0, spinous_tip_mm(level) + 0.5), (3.0, 1.8), vertices=20)
+
+    yield Part(frame.bone(-1.0, 5.9, interspinous, 24), Tissue.INTERSPINOUS)
+    yield Part(frame.bone(-1.0, 5.9, supraspinous, 24), Tissue.LIGAMENT)
+
+
+def _sacrum(frame: Frame) -> Iterator[Part]:
+    def body(level: float) -> np.ndarray:
+        shrink = np.interp(level, (SACRUM_LEVEL, 7.5), (1.0, 0.6))
+        return body_outline(5.0, 1.02) * shrink + (0, 8 * (level - SACRUM_LEVEL))
+
+    def wing(level: float) -> np.ndarray:
+        grow = np.interp(level, (5.55, 6.2), (0.75, 1.05))
+        back = 8 * max(level - SACRUM_LEVEL, 0)
+        return spline(np.array(SACRAL_WING) * (grow, 1) + (0, back), 56)
+
+    yield _bone(frame, (5.55, 7.2), wing, 1.2)
+    yield _bone(frame, (5.55, 7.2), lambda level: mirrored(wing(level)), 1.2)
+    yield _bone(frame, (SACRUM_LEVEL, 7.4), body, 1.2)
