@@ -6,6 +6,7 @@
 rule gather_cohort:
     input:
         shards=[table for step in STEP_TABLES for table in shard_outputs(step)],
+        model=model_file(),
     output:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
         codebook="results/cohort/codebook.csv",
@@ -36,7 +37,8 @@ rule gather_cohort:
         "python -m paravert gather_cohort --sheet {params.sheet:q} --folder results/shards"
         " --out results/cohort --fat-fraction {params.fat_fraction}"
         " --subjects-per-shard {params.subjects_per_shard} --subjects {params.subjects:q}"
-        " --model-sha256 {params.sha256} --configuration {params.configuration:q} 2> {log}"
+        " --model {input.model:q} --model-sha256 {params.sha256}"
+        " --configuration {params.configuration:q} 2> {log}"
 
 
 rule accept_ledger:

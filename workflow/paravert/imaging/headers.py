@@ -106,7 +106,7 @@ def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | No
     try:
         header = header_of(file, data, preamble=preamble, has_pixels=has_pixels)
         found = frames_of(header, data) if kind in MR_IMAGES else []
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, OSError) as error:  # OSError: pydicom's, nothing is read from disk here
         raise _unreadable("damaged") from error
     if kind in MULTI_FRAME:
         _check_frame_count(header, found)

@@ -136,7 +136,9 @@ def _syntax(data: FileDataset) -> UID:
     """Return the transfer syntax; of a file without meta group as pydicom found it to be."""
     told = data.file_meta.get("TransferSyntaxUID")
     if told is not None:
-        return told
+        if not UID(told).is_transfer_syntax:
+            raise _no_decoder()
+        return UID(told)
     implicit, little = data.original_encoding
     explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
@@ -148,12 +150,17 @@ def _check_present(data: FileDataset) -> None:
         raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "pixels stored as floats, expected integers")
     if "PixelData" not in data:  # although something followed the header
         raise _truncated()
-    if not data.PixelData:
+    if not _length(data):
         raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
 
 
+def _length(data: FileDataset) -> int:
+    """Return the length of the pixel data as they stand in the file, asking nothing of the rest."""
+    return len(data.get_item("PixelData").value or b"")
+
+
 def _check_length(data: FileDataset, form: Format) -> None:
-    found = len(data.PixelData)
+    found = _length(data)
     if not form.syntax.is_compressed and found < form.native_bytes:
         raise _truncated(f": {found} bytes of pixel data, expected {form.native_bytes}")
 
@@ -162,9 +169,7 @@ def _decode(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndar
     try:
         decoder = get_decoder(form.syntax)
     except NotImplementedError as error:
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS, "a transfer syntax that no decoder reads"
-        ) from error
+        raise _no_decoder() from error
     options = _options(form)
     plugin = options.get("decoding_plugin")
     if plugin and plugin not in decoder.available_plugins:
@@ -217,6 +222,10 @@ def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:
     if frame.slope == 1 and frame.intercept == 0:
         return values
     return values * frame.slope + frame.intercept
+
+
+def _no_decoder() -> SubjectFault:
+    return SubjectFault(Reason.UNSUPPORTED_PIXELS, "a transfer syntax that no decoder reads")
 
 
 def _truncated(told: str = "") -> SubjectFault:

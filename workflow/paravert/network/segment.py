@@ -15,6 +15,7 @@ import torch
 import typer
 
 from paravert import shards
+from paravert.errors import Caution
 from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers, write_volume
 from paravert.network.clean import cleaned
 from paravert.network.device import chosen_device, describe, exact_float32, low_format
@@ -53,7 +54,7 @@ def segment_muscles(
     shards.work_through(
         "segment_muscles",
         tasks,
-        lambda task, scratch: segmenter.product(task.subject, folder / task.subject, scratch),
+        lambda task, scratch: segmenter.product(folder / task.subject, scratch),
         folder=folder,
         out=out,
         upstream=outcomes,
@@ -82,7 +83,7 @@ class Segmenter:
     def _model(self) -> Model:
         return load_model(self._path, self.device)
 
-    def product(self, subject: str, home: Path, scratch: Path) -> shards.Product:
+    def product(self, home: Path, scratch: Path) -> shards.Product:
         """Write a subject's labels, one file per stack, and return its row.
 
         A stack whose labels were given keeps these as they are; the subject's labels_source is
@@ -90,7 +91,7 @@ class Segmenter:
         """
         given = set(stack_numbers(home, "given"))
         stacks = stack_numbers(home, "image")
-        removed_mm2 = 0.0
+        removed_mm2, warnings = 0.0, ()
         for stack in stacks:
             image = read_volume(stack_file(home, "image", stack))
             if stack in given:
@@ -98,10 +99,11 @@ class Segmenter:
             else:
                 labels, changed_mm2 = self.labels_of(image)
                 removed_mm2 += changed_mm2
-                _warn_of_sides(subject, stack, image.with_array(labels))
+                if swapped_muscles(image.with_array(labels)):
+                    warnings = (Caution.SIDES_SWAPPED,)
             write_volume(stack_file(scratch, "labels", stack), image.with_array(labels))
         source = "sheet" if given.issuperset(stacks) else "network"
-        return shards.Product([{"labels_source": source, "removed_mm2": removed_mm2}])
+        return shards.Product([{"labels_source": source, "removed_mm2": removed_mm2}], warnings)
 
     def labels_of(self, image: Volume) -> tuple[np.ndarray, float]:
         """Return a stack's cleaned labels, uint8 (slices, rows, columns), and the changed mm²."""
@@ -118,13 +120,3 @@ class Segmenter:
         if not self._slices:
             return "no slice was left to segment"
         return f"{self._slices} slices, {self._slices / self._seconds:.1f} slices per second"
-
-
-def _warn_of_sides(subject: str, stack: int, labels: Volume) -> None:
-    for muscle in swapped_muscles(labels):
-        log.warning(
-            "segment_muscles: %s: stack %d: left and right %s lie the wrong way round",
-            subject,
-            stack,
-            muscle,
-        )

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, shards, tables
+from paravert.errors import InputError
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
@@ -93,7 +94,8 @@ def gather_cohort(
     out: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     fat_fraction: Annotated[str, typer.Option(help="Method that becomes fat_fraction.")],
     configuration: Annotated[str, typer.Option(help="Resolved configuration, as JSON.")],
-    model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")] = "",
+    model: Annotated[Path, typer.Option(help="Model; its card (.json) lies beside it.")],
+    model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
     subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
     subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
 ) -> None:
@@ -108,6 +110,7 @@ def gather_cohort(
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
+        "model_notice": _notice(model.with_suffix(".json")),
         "run_id": digest([settings, rows, __version__])[:12],
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,15 @@ def gather_cohort(
     write_datapackage(out / "datapackage.json", metadata)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _notice(card: Path) -> str:
+    """Return what the model's card says of its training data and of its use."""
+    if not card.is_file():
+        raise InputError(card, "no such file, expected the card of the model beside it")
+    told = json.loads(card.read_text(encoding="utf-8"))
+    trained_on = told["trained_on"] and f"The model was trained on {told['trained_on']}."
+    return f"{trained_on} {told['note']}".strip()
 
 
 def _write_tables(out: Path, chunks: Iterator[dict], metadata: dict[str, str]) -> None:

@@ -1,0 +1,226 @@
+"""The step segment_muscles: what it writes, what it refuses, what must not change a label."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from network_subjects import AFFINE, disc_stack, make_cohort
+
+from paravert.anatomy import LABELS, OTHER_SIDE
+from paravert.errors import Caution, InputError
+from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
+from paravert.network.architecture import Architecture
+from paravert.network.model import Model, load_model, save_model
+from paravert.network.predict import Runner, predicted_labels
+from paravert.network.segment import Segmenter, segment_muscles
+from paravert.network.sides import swapped_muscles
+from paravert.network.unet import UNet
+from paravert.provenance import file_sha256
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    torch.manual_seed(7)
+    network = UNet(Architecture(width=4, levels=4))
+    network.head.weight.data *= 20  # an untrained network with an opinion at every pixel
+    path = tmp_path / "toy.safetensors"
+    save_model(path, Model(network, 3.0))
+    return path
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return make_cohort(tmp_path, ["S1", "S2"])
+
+
+def segmented(cohort, model_file, **options):
+    out = cohort.parent / "segment.parquet"
+    segment_muscles(
+        cohort,
+        cohort.parent / "subjects",
+        out,
+        model_file,
+        file_sha256(model_file),
+        **{"device": "cpu", **options},
+    )
+    return {row["subject"]: row for row in pq.read_table(out).to_pylist()}
+
+
+def labels_of(cohort, subject, stack=1):
+    return read_volume(stack_file(cohort.parent / "subjects" / subject, "labels", stack))
+
+
+def test_every_stack_gets_labels_on_its_own_grid(cohort, model_file):
+    rows = segmented(cohort, model_file)
+    assert [row["labels_source"] for row in rows.values()] == ["network", "network"]
+    assert all(row["removed_mm2"] > 0 for row in rows.values())
+    labels = labels_of(cohort, "S1")
+    assert labels.array.dtype == np.uint8
+    assert labels.array.shape == disc_stack(0)[0].array.shape
+    np.testing.assert_array_equal(labels.affine, AFFINE)
+    assert set(np.unique(labels.array)) <= set(range(9))
+
+
+def test_removed_area_is_that_of_the_changed_pixels(cohort, model_file):
+    row = segmented(cohort, model_file)["S1"]
+    untouched = segmented(cohort, model_file, keep_largest=False, fill_holes=False)["S1"]
+    assert untouched["removed_mm2"] == 0
+    raw = labels_of(cohort, "S1").array
+    segmented(cohort, model_file, keep_largest=True, fill_holes=False)
+    removed = (raw != labels_of(cohort, "S1").array).sum() * 2.0 * 2.5
+    assert segmented(cohort, model_file, fill_holes=False)["S1"]["removed_mm2"] == removed
+    assert row["removed_mm2"] >= removed
+
+
+@pytest.mark.parametrize("low", [None, torch.bfloat16])
+@pytest.mark.parametrize("normalisation", ["none", "batch", "instance", "group"])
+def test_slices_at_once_and_threads_change_no_label(low, normalisation):
+    torch.manual_seed(7)
+    network = UNet(Architecture(width=8, levels=4, normalisation=normalisation)).eval()
+    model = Model(network.to(memory_format=torch.channels_last), 3.0)
+    image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
+    before = torch.get_num_threads()
+    found = []
+    for batch_size, threads in ((1, 1), (5, 1), (12, 2)):
+        torch.set_num_threads(threads)
+        found.append(predicted_labels(model, image, (2.0, 2.5), Runner(CPU, low, batch_size)))
+    torch.set_num_threads(before)
+    assert len(np.unique(found[0])) > 2
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+def test_low_precision_gives_nearly_the_same_labels(model_file):
+    image, _ = disc_stack(1)
+    model = load_model(model_file)
+    whole, low = (
+        predicted_labels(model, image.array, (2.0, 2.5), Runner(CPU, low))
+        for low in (None, torch.bfloat16)
+    )
+    assert (whole == low).mean() > 0.99
+
+
+def test_a_model_comes_back_from_its_file_as_it_was(model_file):
+    torch.manual_seed(7)
+    network = UNet(Architecture(width=4, levels=4))
+    network.head.weight.data *= 20
+    model = load_model(model_file)
+    assert model.spacing_mm == 3.0
+    for a, b in zip(network.parameters(), model.network.parameters(), strict=True):
+        assert b.dtype == torch.float32
+        torch.testing.assert_close(a.half().float(), b)
+
+
+def test_the_same_model_has_the_same_file(model_file, tmp_path):
+    for index in range(5):
+        again = tmp_path / f"{index}.safetensors"
+        save_model(again, load_model(model_file))
+        assert file_sha256(again) == file_sha256(model_file)
+
+
+def test_another_model_than_the_pinned_one_stops_the_run(cohort, model_file):
+    with pytest.raises(InputError, match="SHA-256 is .* expected 0123"):
+        segment_muscles(cohort, cohort.parent, cohort.parent / "out", model_file, "0123")
+
+
+def test_a_missing_model_stops_the_run(cohort, tmp_path):
+    with pytest.raises(InputError, match="no such model file"):
+        segment_muscles(cohort, tmp_path, tmp_path / "out", tmp_path / "none.safetensors", "01")
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path):
+    path = tmp_path / "text.safetensors"
+    path.write_text("weights")
+    with pytest.raises(InputError, match="not a model file"):
+        load_model(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_that_is_asked_for_and_absent_stops_the_run(cohort, model_file):
+    with pytest.raises(InputError, match="no GPU"):
+        segmented(cohort, model_file, device="cuda")
+
+
+def test_labels_that_were_given_are_taken_as_they_are(cohort, model_file):
+    home = cohort.parent / "subjects/S1"
+    image, truth = disc_stack(0)
+    spotted = truth.array.copy()
+    spotted[0, 0, 0] = 1  # a stray that cleaning would take out
+    write_volume(stack_file(home, "given", 1), truth.with_array(spotted))
+    rows = segmented(cohort, model_file)
+    assert rows["S1"]["labels_source"] == "sheet"
+    assert rows["S1"]["removed_mm2"] == 0
+    assert rows["S2"]["labels_source"] == "network"
+    np.testing.assert_array_equal(labels_of(cohort, "S1").array, spotted)
+
+
+def test_a_stack_without_given_labels_is_left_to_the_network(cohort, model_file):
+    home = cohort.parent / "subjects/S1"
+    image, truth = disc_stack(0)
+    write_volume(stack_file(home, "image", 2), image)
+    write_volume(stack_file(home, "given", 1), truth)
+    assert segmented(cohort, model_file)["S1"]["labels_source"] == "network"
+    np.testing.assert_array_equal(labels_of(cohort, "S1").array, truth.array)
+    assert not np.array_equal(labels_of(cohort, "S1", 2).array, truth.array)
+
+
+def test_device_and_batch_recompute_nobody_and_cleaning_everybody(cohort, model_file, caplog):
+    caplog.set_level(logging.INFO)
+
+    def computed(**options):
+        caplog.clear()
+        segmented(cohort, model_file, **options)
+        return sum(": computed" in message for message in caplog.messages)
+
+    assert computed() == 2
+    assert computed(batch_size=3, device="auto") == 0
+    assert computed(fill_holes=False) == 2
+
+
+def test_the_model_is_read_only_when_a_subject_needs_it(cohort, model_file, monkeypatch):
+    segmented(cohort, model_file)
+    monkeypatch.setattr("paravert.network.segment.load_model", None)
+    segmented(cohort, model_file)
+
+
+def test_left_and_right_are_judged_in_the_patient():
+    _, truth = disc_stack(3)
+    assert swapped_muscles(truth) == []
+    exchanged = truth.with_array(np.array(OTHER_SIDE, dtype=np.uint8)[truth.array])
+    assert swapped_muscles(exchanged) == [label.muscle for label in LABELS[::2]]
+
+
+def test_left_stays_left_in_any_storage_order():
+    _, truth = disc_stack(3)
+    affine = truth.affine.copy()
+    turned = truth.array[:, ::-1, ::-1]  # columns towards the right, rows towards the front
+    last = np.array([truth.array.shape[2] - 1, truth.array.shape[1] - 1, 0, 1])
+    affine[:3, 3] = (truth.affine @ last)[:3]
+    affine[:3, :2] *= -1
+    assert swapped_muscles(Volume(turned, affine)) == []
+
+
+def test_a_side_that_is_absent_is_not_judged():
+    _, truth = disc_stack(3)
+    only_left = truth.with_array(np.where(truth.array % 2 == 1, truth.array, 0))
+    assert swapped_muscles(only_left) == []
+
+
+def test_swapped_sides_are_a_warning(tmp_path, model_file, monkeypatch):
+    image, truth = disc_stack(0)
+    home = tmp_path / "S1"
+    write_volume(stack_file(home, "image", 1), image)
+    exchanged = np.array(OTHER_SIDE, dtype=np.uint8)[truth.array]
+    monkeypatch.setattr("paravert.network.segment.predicted_labels", lambda *given: exchanged)
+    assert Segmenter(model_file, CPU).product(home, tmp_path).warnings == (Caution.SIDES_SWAPPED,)
+
+
+def test_a_model_of_other_settings_has_another_file(model_file, tmp_path):
+    other = replace(load_model(model_file), spacing_mm=3.5)
+    save_model(tmp_path / "other.safetensors", other)
+    assert file_sha256(tmp_path / "other.safetensors") != file_sha256(model_file)
