@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE, label_value
-from paravert.synthesis.body import body_of
 from paravert.synthesis.signal import Look, coil_profile, render_slice
 from paravert.synthesis.volunteers import LEVELS, volunteers
 
@@ -124,4 +123,8 @@ def test_thick_slices_blur_what_changes_along_the_spine():
 def test_a_turned_subject_keeps_its_areas():
     straight, turned = section(), section(rotation_deg=8)
     assert turned.csa_mm2 == pytest.approx(straight.csa_mm2, rel=0.03)
-    assert body_of(PEOPLE[0]) is body_of(PEOPLE[0])
+
+
+def test_an_even_number_of_layers_is_refused():
+    with pytest.raises(ValueError, match="layers is 4"):
+        Look(layers=4)
