@@ -22,7 +22,7 @@ SIGNAL = {"psoas_major": 400, "quadratus_lumborum": 600, "erector_spinae": 800, 
 
 
 def disc_stack(seed: int) -> tuple[Volume, Volume]:
-    """Return image and truth: a disc per muscle and side, left and right of the middle."""
+    """Return image and truth: a disc per muscle and side, left and right of a bright middle line."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:ROWS, :COLUMNS].astype(float)
     y, x = y * ROW_MM, x * COLUMN_MM
@@ -30,10 +30,11 @@ def disc_stack(seed: int) -> tuple[Volume, Volume]:
     image = rng.normal(100, 20, truth.shape)
     for index in range(SLICES):
         middle = COLUMNS * COLUMN_MM / 2 + rng.normal(0, 4)
+        image[index][np.abs(x - middle) < 8] += 1500
         for label in LABELS:
             side = 1 if label.side == "left" else -1
             row = 20 + 28 * ((label.value - 1) // 2) + rng.normal(0, 2)
-            disc = np.hypot(y - row, x - middle - side * 30) < 11
+            disc = np.hypot(y - row, x - middle - side * 22) < 12
             truth[index][disc] = label.value
             image[index][disc] += SIGNAL[label.muscle]
     image = Volume(np.round(image.clip(0)).astype(np.int16), AFFINE)

@@ -1,7 +1,11 @@
 """The step segment_muscles: what it writes, what it refuses, what must not change a label."""
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,11 +13,13 @@ import pytest
 import torch
 from network_subjects import AFFINE, disc_stack, make_cohort
 
+import paravert
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import Caution, InputError
 from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
 from paravert.network.architecture import Architecture
 from paravert.network.model import Model, load_model, save_model
+from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.predict import Runner, predicted_labels
 from paravert.network.segment import Segmenter, segment_muscles
 from paravert.network.sides import swapped_muscles
@@ -86,13 +92,13 @@ def test_slices_at_once_and_threads_change_no_label(low, normalisation):
     image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
     before = torch.get_num_threads()
     found = []
-    for batch_size, threads in ((1, 1), (5, 1), (12, 2)):
+    for batch_size, threads in ((1, 1), (2, 1), (5, 1), (11, 1), (12, 2)):
         torch.set_num_threads(threads)
         found.append(predicted_labels(model, image, (2.0, 2.5), Runner(CPU, low, batch_size)))
     torch.set_num_threads(before)
     assert len(np.unique(found[0])) > 2
-    np.testing.assert_array_equal(found[1], found[0])
-    np.testing.assert_array_equal(found[2], found[0])
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
 
 
 def test_low_precision_gives_nearly_the_same_labels(model_file):
@@ -102,7 +108,7 @@ def test_low_precision_gives_nearly_the_same_labels(model_file):
         predicted_labels(model, image.array, (2.0, 2.5), Runner(CPU, low))
         for low in (None, torch.bfloat16)
     )
-    assert (whole == low).mean() > 0.99
+    assert (whole == low).mean() > 0.98
 
 
 def test_a_model_comes_back_from_its_file_as_it_was(model_file):
@@ -114,6 +120,10 @@ def test_a_model_comes_back_from_its_file_as_it_was(model_file):
     for a, b in zip(network.parameters(), model.network.parameters(), strict=True):
         assert b.dtype == torch.float32
         torch.testing.assert_close(a.half().float(), b)
+
+
+def test_a_model_file_tells_its_settings(model_file):
+    assert read_settings(model_file) == ModelSettings(Architecture(width=4, levels=4), 3.0)
 
 
 def test_the_same_model_has_the_same_file(model_file, tmp_path):
@@ -224,3 +234,12 @@ def test_a_model_of_other_settings_has_another_file(model_file, tmp_path):
     other = replace(load_model(model_file), spacing_mm=3.5)
     save_model(tmp_path / "other.safetensors", other)
     assert file_sha256(tmp_path / "other.safetensors") != file_sha256(model_file)
+
+
+def test_the_figure_needs_no_torch():
+    code = (
+        "import sys; import paravert.network.architecture, paravert.network.model_file; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(paravert.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

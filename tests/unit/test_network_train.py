@@ -119,7 +119,7 @@ def learnt():
         size_px=32,
         spacing_mm=4.0,
         loss="cross_entropy_iou",
-        finish_with_iou_fraction=0.3,
+        finish_with_iou_fraction=0.2,
         batch_size=4,
         epochs=14,
         learning_rate=0.003,

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from paravert import __version__
+from paravert.network.progress import Progress
 from paravert.network.settings import Settings
 
 NOTE = "Not a medical device: for research, never for the care of a patient."
@@ -28,8 +29,7 @@ def model_card(
     data: dict,
     sha256: str,
     device: str,
-    seconds: float,
-    epochs: int,
+    progress: Progress,
     metrics: dict | None,
 ) -> dict:
     """Return the card, JSON-able.
@@ -46,8 +46,8 @@ def model_card(
         "loss": _loss_told(settings),
         "settings": asdict(settings),
         "data": data,
-        "epochs_done": epochs,
-        "seconds": round(seconds),
+        "epochs_done": progress.epoch,
+        "seconds": round(progress.seconds),
         "device": device,
         "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,

@@ -3,10 +3,9 @@
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +18,13 @@ from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
 from paravert.network.overlap import slice_iou
+from paravert.network.progress import Progress, progress_bar, show, told
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 from paravert.network.unet import UNet
 from paravert.provenance import digest
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Progress:
-    """How far a training is: epochs done, seconds spent, and a row of the curve per epoch."""
-
-    epoch: int = 0
-    seconds: float = 0.0
-    curve: list[dict] = field(default_factory=list)
 
 
 class Training:
@@ -71,12 +62,12 @@ class Training:
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
-        with _bar() as bar:
+        with progress_bar() as bar:
             while self._share(0) < 1:
                 row = self._epoch(bar)
                 self.progress.curve.append(row)
                 if bar.disable:
-                    log.info("train_network: %s", _told(row))
+                    log.info("train_network: %s", told(row))
                 if checkpoint is not None:
                     self._save(checkpoint)
                 if after_epoch is not None:
@@ -96,7 +87,7 @@ class Training:
             if share >= 1:
                 break
             losses.append(self._step(*batch, share))
-            _show(bar, share, losses[-1])
+            show(bar, share, losses[-1])
         progress.epoch += 1
         validation_iou = self._validate()
         progress.seconds = before + time.monotonic() - begin
@@ -186,21 +177,3 @@ class Training:
 def _epoch_seed(seed: int, epoch: int) -> int:
     """Return the seed of an epoch's dropout: a resumed training draws what it would have."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _bar() -> tqdm:
-    form = "train_network {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
-    return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
-
-
-def _show(bar: tqdm, share: float, loss: float) -> None:
-    bar.set_postfix_str(f" loss {loss:.3f}", refresh=False)
-    bar.update(share - bar.n)
-
-
-def _told(row: dict) -> str:
-    return (
-        f"{row['share_done']:.1%} after epoch {row['epoch']}, {row['seconds']:.0f} s: "
-        f"loss {row['training_loss']:.4f}, "
-        f"validation IoU {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
-    )

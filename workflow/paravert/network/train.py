@@ -88,27 +88,31 @@ def train_network(
         raise InputError(folder, f"{len(subjects)} subjects with truth, expected at least 2")
     split = split_by_subject(subjects, validation_fraction, seed)
     training, validation = (read_samples(folder, part, spacing_mm) for part in split)
-    digest = data_digest(folder, subjects)
-    run = Training(settings, training, validation, processor, workers=workers, trained_on=digest)
-    checkpoint = out.with_suffix(".checkpoint")
+    if not training:
+        raise InputError(folder, "no slice of the training subjects has a label")
+    data = _data_told(split, (training, validation), data_digest(folder, subjects))
+    run = Training(
+        settings, training, validation, processor, workers=workers, trained_on=data["digest"]
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
     save_model(out, Model(run.network, spacing_mm))
+    metrics = validated(out, folder, split[1], processor)
     card = model_card(
         name,
         settings,
         trained_on=trained_on,
-        data=_data_told(split, (training, validation), digest),
+        data=data,
         sha256=file_sha256(out),
         device=describe(processor),
-        seconds=run.progress.seconds,
-        epochs=run.progress.epoch,
-        metrics=validated(out, folder, split[1], processor),
+        progress=run.progress,
+        metrics=metrics,
     )
     write_card(out.with_suffix(".json"), card)
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     _write_split(out.with_suffix(".split.csv"), *split)
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.unlink()
     log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
 
 

@@ -1,0 +1,49 @@
+"""What a model file tells before its weights are read; without torch."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+
+from paravert.errors import InputError
+from paravert.network.architecture import Architecture
+from paravert.provenance import file_sha256
+
+METADATA_KEY, FORMAT = "paravert", 1
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network's architecture and the pixel size of the grid that it was trained on."""
+
+    architecture: Architecture
+    spacing_mm: float
+
+    def metadata(self) -> dict[str, str]:
+        """Return the settings as metadata of a safetensors file.
+
+        One key: several would be written in random order, and the file's hash would change.
+        """
+        return {METADATA_KEY: json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)}
+
+
+def read_settings(path: Path) -> ModelSettings:
+    """Return a model file's settings. Raises InputError if it is not one of this format."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except safetensors.SafetensorError as error:
+        raise InputError(path, f"not a model file ({error}), expected safetensors") from error
+    if told.get("format") != FORMAT:
+        raise InputError(path, f"model format {told.get('format')}, expected {FORMAT}")
+    return ModelSettings(Architecture(**told["architecture"]), float(told["spacing_mm"]))
+
+
+def check_model(path: Path, expected_sha256: str) -> None:
+    """Raise InputError unless the file is there and its SHA-256 is the expected one."""
+    if not path.is_file():
+        raise InputError(path, "no such model file")
+    found = file_sha256(path)
+    if found != expected_sha256:
+        raise InputError(path, f"the model's SHA-256 is {found}, expected {expected_sha256}")
