@@ -25,6 +25,7 @@ WITHOUT_RULE = {"write_dictionary"}
 HELPER_OPTIONS = {  # options that functions of common.smk write into a rule's parameters
     "make_phantoms": {"subject"},
     "convert_dicom": {"subject", "series_description"},
+    "gather_cohort": {"subjects"},
 }
 
 

@@ -1,6 +1,7 @@
 """Cleaning of drawn label maps whose right outcome is plain."""
 
 import numpy as np
+from scipy import ndimage
 
 from paravert.network.clean import cleaned, enclosed, main_part
 
@@ -102,3 +103,19 @@ def test_the_inside_of_a_ring_is_the_disc_without_the_ring():
     radius = np.hypot(y - 20, x - 20)
     ring = (radius < 15) & (radius >= 10)
     assert (enclosed(ring[None])[0] == (radius < 10)).all()
+
+
+def test_a_diagonal_gap_is_a_way_out_only_over_faces():
+    """A ring closed by corners alone holds its inside in: a pixel has four neighbours."""
+    diamond = np.zeros((2, 7, 7), dtype=bool)
+    y, x = np.mgrid[:7, :7]
+    diamond[0] = abs(y - 3) + abs(x - 3) == 2
+    inside = abs(y - 3) + abs(x - 3) < 2
+    assert (enclosed(diamond)[0] == inside).all()
+    assert not enclosed(diamond)[1].any()
+
+
+def test_enclosed_agrees_with_filling_slice_by_slice():
+    mask = np.random.default_rng(1).random((6, 30, 30)) < 0.55
+    for found, one in zip(enclosed(mask), mask, strict=True):
+        assert (found == (ndimage.binary_fill_holes(one) & ~one)).all()

@@ -27,7 +27,7 @@ rule gather_cohort:
         rows=sheet_digest,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
         subjects_per_shard=config["subjects_per_shard"],
-        subjects=config["subjects"],
+        subjects=options("subjects", filter(None, [config["subjects"]])),
         sha256=config["model"]["sha256"],
         configuration=configuration_json,
         code=code("study.cohort"),
@@ -36,7 +36,7 @@ rule gather_cohort:
     shell:
         "python -m paravert gather_cohort --sheet {params.sheet:q} --folder results/shards"
         " --out results/cohort --fat-fraction {params.fat_fraction}"
-        " --subjects-per-shard {params.subjects_per_shard} --subjects {params.subjects:q}"
+        " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
         " --model {input.model:q} --model-sha256 {params.sha256}"
         " --configuration {params.configuration:q} 2> {log}"
 

@@ -5,6 +5,10 @@ from scipy import ndimage
 
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 
+# Neighbours above, below, left and right of a pixel, none in other slices.
+WITHIN_SLICE = np.zeros((3, 3, 3), dtype=bool)
+WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
+
 
 def cleaned(
     labels: np.ndarray, *, keep_largest: bool = True, fill_holes: bool = True
@@ -64,8 +68,14 @@ def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray
 
 
 def enclosed(mask: np.ndarray) -> np.ndarray:
-    """Return what a mask (slices, rows, columns) encloses within its slices, the mask left out."""
-    filled = np.zeros_like(mask)
-    for index in np.flatnonzero(mask.any(axis=(1, 2))):
-        filled[index] = ndimage.binary_fill_holes(mask[index])
-    return filled & ~mask
+    """Return what a mask (slices, rows, columns) encloses within its slices, the mask left out.
+
+    Enclosed is what no path over faces of pixels leads out of.
+    """
+    result = np.zeros_like(mask)
+    for box in ndimage.find_objects(mask.view(np.uint8)):  # one around all, none if empty
+        around = np.pad(~mask[box], ((0, 0), (1, 1), (1, 1)), constant_values=True)
+        regions, _ = ndimage.label(around, structure=WITHIN_SLICE)
+        outside = regions[:, :1, :1]  # the padding of each slice is one region with what it meets
+        result[box] = ((regions != outside) & around)[:, 1:-1, 1:-1]
+    return result

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.unet import UNet
@@ -33,7 +33,8 @@ def save_model(path: Path, model: Model) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata)
+        # As bytes: safetensors itself would make a file that only its owner can read.
+        draft.write_bytes(save({name: one.contiguous() for name, one in weights.items()}, metadata))
         os.replace(draft, path)
 
 
