@@ -1,8 +1,6 @@
 """The step: sheet in; volumes, slices and one row per subject out; and nothing private."""
 
 import gzip
-import hashlib
-import hmac
 import json
 import logging
 import os
@@ -22,7 +20,6 @@ from dicom_writer import (
     phantom,
     plan_affine,
     turn,
-    uid,
     write_nifti,
     write_series,
 )
@@ -163,17 +160,6 @@ def test_configured_patterns_reach_the_choice(tmp_path):
     assert convert(tmp_path, rows, series_description=["T2"])[0]["S1"]["slices"] == 4
 
 
-def test_the_series_is_traceable_only_with_a_salt(tmp_path):
-    write_series(tmp_path / "S1", Plan())
-    rows = {"S1": {"images": tmp_path / "S1"}}
-    _, results = convert(tmp_path, rows)
-    assert b"series" not in pq.read_schema(results / "S1" / "slices.parquet").metadata
-    convert(tmp_path, rows, salt="secret")
-    metadata = pq.read_schema(results / "S1" / "slices.parquet").metadata
-    expected = hmac.new(b"secret", uid("axial").encode(), hashlib.sha256).hexdigest()
-    assert metadata[b"series"].decode() == expected
-
-
 def test_a_volume_comes_back_as_it_was_written(tmp_path):
     write_nifti(tmp_path / "a.nii.gz", Plan().turned(turn("x", 30)))
     volume = read_volume(tmp_path / "a.nii.gz")
@@ -254,7 +240,7 @@ def test_nothing_private_reaches_outputs_or_logs(tmp_path, caplog, capfd):
     )
     rows["cut"] = {"images": inputs / "cut"}
     with caplog.at_level(logging.DEBUG):
-        told, results = convert(tmp_path, rows, salt="secret")
+        told, results = convert(tmp_path, rows)
     assert {name for name, row in told.items() if row["status"] == "analysed"} == {
         "good",
         "position",

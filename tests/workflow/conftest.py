@@ -40,11 +40,13 @@ class Study:
         )
 
     def planned(self, *arguments: str) -> set[str]:
-        """Return the rules that a run would do."""
-        done = self.run("--dry-run", "--quiet", "rules", *arguments)
+        """Return the rules that a run would do, from its table of jobs."""
+        done = self.run("--dry-run", *arguments)
         assert done.returncode == 0, done.stderr
-        lines = self.run("--dry-run", *arguments).stdout.splitlines()
-        return {line.split()[1].rstrip(":") for line in lines if line.startswith("rule ")}
+        table = (done.stdout + done.stderr).partition("Job stats:")[2].partition("total")[0]
+        rules = {line.split()[0] for line in table.splitlines() if line.strip()}
+        assert bool(rules) != ("Nothing to be done" in done.stdout + done.stderr)
+        return {rule for rule in rules if rule[0] != "-"} - {"job", "all"}
 
     def log(self, rule: str) -> str:
         logs = sorted((self.folder / "results/logs" / rule).glob("*.log"))

@@ -126,7 +126,7 @@ def test_one_subject_alone(study):
     assert done.returncode == 0, done.stderr[-3000:]
     assert list(cohort(study, "ledger").subject) == ["S0002"]
     assert set(cohort(study, "slices").subject) == {"S0002"}
-    assert "1 subjects: 1 analysed" in done.stderr.splitlines()[-1]
+    assert "1 subject: 1 analysed" in done.stderr.splitlines()[-1]
     study.run()
     assert len(cohort(study, "ledger")) == 5
     assert "0 computed" in study.log("convert_dicom")

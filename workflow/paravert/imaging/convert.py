@@ -5,8 +5,6 @@ MAKES: per subject image/stack-NN.nii.gz, truth/ and given/ where the sheet name
 slices.parquet; for the shard convert.parquet.
 """
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,16 +34,13 @@ def convert_dicom(
         list[str] | None,
         typer.Option(help="regular expression that picks one of several axial series, in order"),
     ] = None,
-    salt: Annotated[
-        str, typer.Option(help="secret for the hash of the series UID; none is written without")
-    ] = "",
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:
     """Convert the images of a shard's subjects to volumes, one per stack."""
     patterns = list(series_description or [])
     rows = _rows_of(sheet, subject)
-    tasks = [_task(row, patterns, salt) for row in rows.values()]
-    do = partial(convert_subject, rows, series_description=patterns, salt=salt)
+    tasks = [_task(row, patterns) for row in rows.values()]
+    do = partial(convert_subject, rows, series_description=patterns)
     shards.work_through("convert_dicom", tasks, do, folder=folder, out=out, workers=workers)
 
 
@@ -57,9 +52,9 @@ def _rows_of(sheet: Path, subjects: Sequence[str]) -> dict[str, Mapping[str, str
     return {subject: rows[subject] for subject in sorted(set(subjects))}
 
 
-def _task(row: Mapping[str, str], patterns: list[str], salt: str) -> shards.Task:
+def _task(row: Mapping[str, str], patterns: list[str]) -> shards.Task:
     files = {name: _state(row.get(name, "")) for name in FILES}
-    return shards.Task(row["subject"], {**files, "series_description": patterns, "salt": salt})
+    return shards.Task(row["subject"], {**files, "series_description": patterns})
 
 
 def _state(path: str) -> str:
@@ -72,7 +67,6 @@ def convert_subject(
     scratch: Path,
     *,
     series_description: Sequence[str] = (),
-    salt: str = "",
 ) -> shards.Product:
     """Convert one subject's images and masks, writing into a folder.
 
@@ -92,7 +86,7 @@ def convert_subject(
             write_volume(place, volumes[number - 1].with_array(array))
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
-    tables.write(scratch / "slices.parquet", tables.GEOMETRY, data, _series_hash(images, salt))
+    tables.write(scratch / "slices.parquet", tables.GEOMETRY, data, {})
     summary = {
         "stacks": len(volumes),
         "slices": len(slices),
@@ -114,10 +108,3 @@ def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     if place.is_file() and is_nifti(place):
         return read_nifti(place)
     return read_dicom(place, series_description)
-
-
-def _series_hash(images: Images, salt: str) -> dict[str, str]:
-    """Return a salted hash of the series UID as metadata; nothing without a salt or a UID."""
-    if not salt or not images.series:
-        return {}
-    return {"series": hmac.new(salt.encode(), images.series.encode(), hashlib.sha256).hexdigest()}

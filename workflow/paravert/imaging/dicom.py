@@ -73,7 +73,6 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
         | grouped[1]
         | own
         | ({Caution.OVERLAPPING_STACKS} if overlap else set()),
-        series=chosen.frames[0].header.series,
     )
 
 

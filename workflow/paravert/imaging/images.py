@@ -37,14 +37,12 @@ class Stack:
 class Images:
     """The images of a subject: stacks from caudal to cranial, facts of the header, warnings.
 
-    header: columns of `tables.HEADER_COLUMNS`; what is left out is unknown. series: the UID of
-    the series, never written as it is.
+    header: columns of `tables.HEADER_COLUMNS`; what is left out is unknown.
     """
 
     stacks: tuple[Stack, ...]
     header: dict = field(default_factory=dict)
     cautions: frozenset[Caution] = frozenset()
-    series: str = ""
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ def summary_line(reasons: list[str | None]) -> str:
     """Return the counts as one line; reasons: one per subject, None if it was analysed."""
     counts = Counter(reason for reason in reasons if reason)
     quarantined = counts.total()
-    line = f"{len(reasons)} subjects: {len(reasons) - quarantined} analysed"
-    line += f", {quarantined} quarantined"
+    subjects = "1 subject" if len(reasons) == 1 else f"{len(reasons)} subjects"
+    line = f"{subjects}: {len(reasons) - quarantined} analysed, {quarantined} quarantined"
     by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
     return f"{line} ({by_reason})" if by_reason else line
 
