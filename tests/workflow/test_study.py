@@ -211,3 +211,11 @@ def test_no_result_tells_where_the_images_were(finished, phantoms):
     for file in (finished.folder / "results").rglob("*"):
         if file.is_file() and file.suffix not in (".png", ".gz"):
             assert str(phantoms).encode() not in file.read_bytes(), file
+
+
+def test_a_cohort_of_which_nobody_can_be_analysed_still_ends_with_its_report(study):
+    study.rows = [row for row in study.rows if row["subject"] in ("EMPTY", "CUT")]
+    done = study.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.splitlines()[-1].startswith("2 subjects: 0 analysed, 2 quarantined")
+    assert "truncated-pixels" in (study.folder / "results/report.html").read_text()

@@ -103,7 +103,8 @@ def _coverage_mm(slices: pd.DataFrame) -> pd.Series:
 
 
 def _muscle_of_subject(rows: pd.DataFrame, muscle: str) -> pd.DataFrame:
-    areas = rows.pivot(index="subject", columns="side", values="csa_mean_mm2").astype(float)
+    areas = rows.pivot(index="subject", columns="side", values="csa_mean_mm2")
+    areas = areas.reindex(columns=SIDES).astype(float)  # also where nobody was analysed
     both = areas.left + areas.right
     return pd.DataFrame(
         {

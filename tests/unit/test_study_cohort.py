@@ -1,0 +1,167 @@
+"""Gathering: every subject of the sheet is one row of the ledger, whatever became of it."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+
+from paravert import codebook, shards
+from paravert.anatomy import LABELS
+from paravert.errors import InputError
+from paravert.shards import Outcome, Result
+from paravert.study.cohort import gather_cohort, merged_outcome
+from paravert.study.summary import accept_ledger, summary_line
+from paravert.tables import FAT_METHODS, OTSU_METHODS
+
+
+def rows_of(step):
+    """Return rows of one analysed subject: one slice, every muscle alike."""
+    if step == "convert_dicom":
+        return [{"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}]
+    if step == "segment_muscles":
+        return [{"labels_source": "network", "removed_mm2": 0.0}]
+    if step in ("draw_preview", "score_overlap"):
+        return []
+    rows = []
+    for label in LABELS:
+        row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}
+        if step == "measure_area":
+            row |= {"position_mm": 0.0, "tilt_deg": 0.0, "slab_mm": 4.0, "overlaps": False}
+            row |= {"pixels": 100, "csa_mm2": 50.0, "csa_axial_mm2": 50.0}
+        else:
+            row |= {f"fat_fraction_{method}": 0.2 for method in FAT_METHODS}
+            row |= {f"separability_{method}": 0.9 for method in OTSU_METHODS}
+        rows.append(row)
+    return rows
+
+
+def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom"):
+    reached = list(shards.STEPS).index(stage)
+    for number, step in enumerate(shards.STEPS.values()):
+        results = [
+            Result(Outcome(s, "analysed", "f", ("multi-stack",)), rows_of(step.name))
+            for s in analysed
+        ]
+        for subject in quarantined:
+            outcome = Outcome(subject, "quarantined", "f", (), stage, "no-dicom", "nothing there")
+            before = Outcome(subject, "analysed", "f")
+            earlier = number < reached
+            results.append(Result(before, rows_of(step.name)) if earlier else Result(outcome, []))
+        path = folder / f"{step.table.name}.parquet"
+        shards.write_shard_table(path, step, sorted(results, key=lambda r: r.outcome.subject))
+
+
+@pytest.fixture
+def gather(tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps({"trained_on": "wax", "note": "Not real."}))
+
+    def run(sheet_subjects, **options):
+        sheet = tmp_path / "sheet.csv"
+        lines = [
+            f"{subject},images/{subject},F,{40 + n},170" for n, subject in enumerate(sheet_subjects)
+        ]
+        sheet.write_text("\n".join(["subject,images,sex,age_years,height_cm", *lines]))
+        gather_cohort(
+            sheet,
+            tmp_path / "shards",
+            tmp_path / "cohort",
+            "otsu_subject",
+            json.dumps({"seed": 1}),
+            model=tmp_path / "model.safetensors",
+            model_sha256="0" * 64,
+            subjects_per_shard=64,
+            **options,
+        )
+        tables = codebook.COHORT_TABLES
+        return {t.name: pd.read_parquet(tmp_path / f"cohort/{t.name}.parquet") for t in tables}
+
+    return run
+
+
+def test_everybody_is_in_the_ledger_and_the_analysed_in_the_tables(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"], quarantined=["S3"])
+    tables = gather(["S1", "S2", "S3"])
+    assert list(tables["ledger"].status) == ["analysed", "analysed", "quarantined"]
+    assert list(tables["subjects"].subject) == ["S1", "S2"]
+    assert list(tables["subjects"].age_years) == [40, 41]
+    assert len(tables["slices"]) == 16
+    assert len(tables["muscles"]) == 16
+    assert tables["subjects"].volume_ml.iloc[0] == pytest.approx(8 * 50 * 4 / 1000)
+    assert tables["subjects"].n_warnings.iloc[0] == 1
+    assert tables["slices"].attrs["model_notice"] == "The model was trained on wax. Not real."
+
+
+def test_a_cohort_of_which_nobody_could_be_analysed_has_empty_tables(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", quarantined=["S1"])
+    tables = gather(["S1"])
+    assert list(tables["ledger"].reason) == ["no-dicom"]
+    assert all(len(tables[name]) == 0 for name in ("slices", "muscles", "subjects", "overlap"))
+
+
+def test_a_subject_that_a_late_step_quarantines_leaves_no_rows(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"], quarantined=["S2"], stage="score_overlap")
+    tables = gather(["S1", "S2"])
+    assert set(tables["slices"].subject) == {"S1"}
+    assert tables["ledger"].set_index("subject").stage["S2"] == "score_overlap"
+
+
+def test_a_lost_subject_is_a_fault_of_the_program(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    with pytest.raises(RuntimeError, match=r"lacks \['S2'\]"):
+        gather(["S1", "S2"])
+
+
+def test_only_the_selected_subjects_are_gathered(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S2"])
+    assert list(gather(["S1", "S2"], subjects="S2")["ledger"].subject) == ["S2"]
+
+
+def test_the_codebook_and_datapackage_name_every_column(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    gather(["S1"])
+    columns = {(t.name, c.name): c for t in codebook.COHORT_TABLES for c in t.columns}
+    with (tmp_path / "cohort/codebook.csv").open(newline="") as file:
+        book = {(row["table"], row["column"]): row for row in csv.DictReader(file)}
+    package = json.loads((tmp_path / "cohort/datapackage.json").read_text())
+    fields = {
+        (resource["name"], field["name"]): field
+        for resource in package["resources"]
+        for field in resource["schema"]["fields"]
+    }
+    assert book.keys() == columns.keys() == fields.keys()
+    for key, column in columns.items():
+        assert book[key]["unit"] == fields[key]["unit"] == column.unit
+        assert book[key]["meaning"] == fields[key]["description"] == column.meaning
+
+
+def test_the_first_quarantine_counts_and_all_warnings_are_kept():
+    steps = [
+        Outcome("S1", "analysed", "a", ("multi-stack",)),
+        Outcome("S1", "quarantined", "b", (), "segment_muscles", "blank-images", "all 0"),
+        Outcome("S1", "quarantined", "c", ("sides-swapped",), "measure_area", "mosaic", "x"),
+    ]
+    merged = merged_outcome(steps)
+    assert (merged.stage, merged.reason) == ("segment_muscles", "blank-images")
+    assert merged.warnings == ("multi-stack", "sides-swapped")
+
+
+def test_the_summary_counts_by_reason():
+    reasons = [None, "no-dicom", None, "mosaic", "no-dicom"]
+    expected = "5 subjects: 2 analysed, 3 quarantined (mosaic 1, no-dicom 2)"
+    assert summary_line(reasons) == expected
+    assert summary_line([None]) == "1 subject: 1 analysed, 0 quarantined"
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [(0.5, True), (0.49, False), (1.0, True)])
+def test_the_share_of_quarantined_subjects_is_limited(tmp_path, gather, limit, accepted):
+    write_shard(tmp_path / "shards/0", analysed=["S1"], quarantined=["S2"])
+    gather(["S1", "S2"])
+    ledger, out = tmp_path / "cohort/ledger.parquet", tmp_path / "summary.txt"
+    if accepted:
+        accept_ledger(ledger, out, limit)
+        assert out.read_text() == "2 subjects: 1 analysed, 1 quarantined (no-dicom 1)\n"
+    else:
+        with pytest.raises(InputError, match="at most a share of 0.49"):
+            accept_ledger(ledger, out, limit)
+        assert not out.exists()
