@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import typer
+import yaml
 
 from paravert.__main__ import COMMANDS, main
 from paravert.shards import STEPS
@@ -52,6 +53,14 @@ def test_a_rule_passes_only_options_that_the_function_has(name):
     assert passed <= set(parameters)
     required = {key for key, value in parameters.items() if value.default is value.empty}
     assert required - passed <= ({"convert"} if name == "train_network" else set())
+
+
+def test_every_setting_of_the_training_is_an_option_with_the_same_default():
+    schema = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
+    parameters = inspect.signature(function_of("train_network")).parameters
+    for key, value in schema["properties"]["train_network"]["properties"].items():
+        assert key in parameters
+        assert key == "name" or parameters[key].default == value["default"], key
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

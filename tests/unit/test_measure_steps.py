@@ -1,4 +1,4 @@
-from functools import partial
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +7,8 @@ import pytest
 from measure_scene import scene
 
 from paravert import shards, tables
-from paravert.errors import Reason, SubjectFault
-from paravert.imaging.volume import Volume, stack_file, write_volume
+from paravert.errors import InputError, Reason, SubjectFault
+from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
 from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
 from paravert.measure.overlap import score_overlap
@@ -41,10 +41,9 @@ def put_subject(home: Path, slices_per_stack, with_truth):
     )
 
 
-def segmented(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
+def segmented(task: shards.Task, scratch: Path) -> shards.Product:
     if not STACKS[task.subject]:
         raise SubjectFault(Reason.BLANK_IMAGES, "every pixel is 0")
-    put_subject(folder / task.subject, STACKS[task.subject], with_truth=task.subject == "S1")
     return shards.Product([{"labels_source": "sheet"}])
 
 
@@ -53,8 +52,10 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     tasks = [shards.Task(subject, {}) for subject in STACKS]
     segment = folder / "segment.parquet"
-    do = partial(segmented, folder)
-    shards.work_through("segment_muscles", tasks, do, folder=folder, out=segment)
+    shards.work_through("segment_muscles", tasks, segmented, folder=folder, out=segment)
+    for subject, slices in STACKS.items():
+        if slices:
+            put_subject(folder / subject, slices, with_truth=subject == "S1")
     for step in STEPS:
         step(segment, folder, folder / f"{step.__name__}.parquet")
     return folder
@@ -119,3 +120,28 @@ def test_number_of_workers_changes_no_number(results, tmp_path):
         out = tmp_path / "again.parquet"
         step(results / "segment.parquet", results, out, workers=2)
         assert pq.read_table(out).equals(pq.read_table(results / f"{step.__name__}.parquet"))
+
+
+def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    path = stack_file(folder / "S1", "truth", 1)
+    truth = read_volume(path)
+    drawn = truth.array.copy()
+    drawn[1] = 0
+    write_volume(path, truth.with_array(drawn))
+    (folder / "S1/overlap.json").unlink(missing_ok=True)
+    score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
+    scored = {
+        (r["stack"], r["slice"]) for r in pq.read_table(folder / "overlap.parquet").to_pylist()
+    }
+    assert scored == {(1, 0), (1, 2), (2, 0), (2, 1)}
+
+
+def test_missing_labels_are_told_and_not_taken_for_absent_muscles(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    stack_file(folder / "S1", "labels", 2).unlink()
+    (folder / "S1/area.json").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="stack-02.nii.gz: no such file"):
+        measure_area(folder / "segment.parquet", folder, folder / "area.parquet")

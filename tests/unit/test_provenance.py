@@ -86,3 +86,21 @@ def test_the_state_of_a_folder_follows_its_files(tmp_path):
     (folder / "a").rename(folder / "b")
     states.add(provenance.state_of(folder))
     assert len(states) == 4
+
+
+def test_a_linked_folder_is_followed_and_a_circle_of_links_ends(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a").write_text("1")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "series").symlink_to(tmp_path / "elsewhere")
+    (folder / "series/circle").symlink_to(folder)
+    found = [str(path.relative_to(folder)) for path in provenance.files_below(folder)]
+    assert found == ["series/a"]
+    before = provenance.state_of(folder)
+    (tmp_path / "elsewhere/a").write_text("12")
+    assert provenance.state_of(folder) != before
+
+
+def test_the_version_alone_changes_no_fingerprint():
+    assert "paravert" not in provenance._closure("paravert.imaging.convert")

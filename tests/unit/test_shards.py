@@ -47,11 +47,14 @@ class Step:
     def __init__(self):
         self.called = []
         self.faulty = {}
+        self.stacks = 1
+        self.folder = "image"
 
     def __call__(self, task, scratch):
         self.called.append(task.subject)
-        (scratch / "image").mkdir()
-        (scratch / "image" / "stack-01.nii.gz").write_text(task.subject)
+        (scratch / self.folder).mkdir()
+        for stack in range(1, self.stacks + 1):
+            (scratch / self.folder / f"stack-{stack:02d}.nii.gz").write_text(task.subject)
         if task.subject in self.faulty:
             raise self.faulty[task.subject]
         return Product([{"stacks": 1, "slices": 20}], (Caution.MULTI_STACK,))
@@ -148,6 +151,42 @@ def test_a_kill_before_the_record_leaves_nothing_that_would_be_taken(
     monkeypatch.undo()
     run("S1", version=1)
     assert step.called == ["S1"]
+
+
+def test_a_kill_among_the_files_leaves_none_that_a_later_step_would_find(
+    run, step, tmp_path, monkeypatch
+):
+    step.stacks = 2
+    run("S1")
+    step.stacks = 1
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("S1", version=2)
+    monkeypatch.undo()
+    run("S1", version=2)
+    images = (tmp_path / "subjects/S1/image").iterdir()
+    assert [file.name for file in images] == ["stack-01.nii.gz"]
+
+
+def test_a_step_writes_only_into_its_own_places(run, step):
+    step.folder = "labels"
+    with pytest.raises(ValueError, match=r"wrote labels/stack-01.nii.gz"):
+        run("S1")
+
+
+def test_scratch_folders_of_jobs_killed_long_ago_are_removed(run, tmp_path):
+    home = tmp_path / "subjects/S1"
+    old, young = home / ".convert_dicom-old", home / ".convert_dicom-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    run("S1")
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, step):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
+from paravert.study.aggregate import _whole_sum, muscle_rows, slice_rows, subject_rows
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 
 CSA = {"left": (1000.0, 500.0), "right": (800.0, 400.0)}
@@ -95,7 +95,12 @@ def test_a_subject_adds_up_its_muscles(tables):
     slices = slice_rows(*tables, "otsu_subject")
     convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
     convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings"])
-    segment = {"subject": ["S1"], "labels_source": ["network"], "removed_mm2": [3.0]}
+    segment = {
+        "subject": ["S1"],
+        "labels_source": ["network"],
+        "computed_on": ["cpu"],
+        "removed_mm2": [3.0],
+    }
     people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
     muscles = muscle_rows(slices)
     rows = subject_rows(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
@@ -108,3 +113,12 @@ def test_a_subject_adds_up_its_muscles(tables):
     assert row.asymmetry_psoas_major == pytest.approx(150 / 675)
     assert pd.isna(row.asymmetry_multifidus)
     assert row.fat_fraction_psoas_major == pytest.approx((1600 + 0.2 * 5600) / 12600)
+
+
+def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):
+    area, fat = tables
+    fat.loc[fat.muscle == "psoas_major", "fat_fraction_otsu_subject"] = None
+    muscles = muscle_rows(slice_rows(area, fat, "otsu_subject"))
+    assert _whole_sum(muscles).isna().all()
+    known = muscles[muscles.muscle != "psoas_major"]  # multifidus right is absent: it adds 0
+    assert _whole_sum(known).notna().all()

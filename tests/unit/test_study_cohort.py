@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from paravert import codebook, shards
+from paravert import codebook, shards, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.shards import Outcome, Result
@@ -165,3 +165,12 @@ def test_the_share_of_quarantined_subjects_is_limited(tmp_path, gather, limit, a
         with pytest.raises(InputError, match="at most a share of 0.49"):
             accept_ledger(ledger, out, limit)
         assert not out.exists()
+
+
+def test_a_limit_that_is_just_met_is_met(tmp_path):
+    reasons = ["no-dicom"] * 29 + [None] * 71
+    rows = [{"subject": f"S{n}", "status": "quarantined" if reason else "analysed", "reason": reason,
+             "warnings": []} for n, reason in enumerate(reasons)]  # fmt: skip
+    ledger = tmp_path / "ledger.parquet"
+    tables.write(ledger, codebook.LEDGER, tables.from_rows(codebook.LEDGER, rows), {})
+    accept_ledger(ledger, tmp_path / "summary.txt", 0.29)

@@ -2,9 +2,11 @@
 
 import csv
 import re
+import shutil
 
 import pandas as pd
 import pytest
+import yaml
 
 pytestmark = pytest.mark.workflow
 
@@ -109,8 +111,6 @@ def test_only_an_added_subject_is_computed(study, phantoms):
 
 
 def test_a_touched_image_computes_its_subject_again(study, phantoms):
-    import shutil
-
     shutil.copytree(phantoms / "S0003/dicom", study.folder / "own")
     study.rows[2]["images"] = str(study.folder / "own")
     study.run()
@@ -162,6 +162,7 @@ def test_too_many_quarantined_fail_the_run_after_the_ledger_is_written(study):
         ({"segment_muscles": {"device": "gpu"}}, "gpu"),
         ({"sheet": "none.tsv"}, "none.tsv: no such file"),
         ({"subjects": "S0099"}, "S0099"),
+        ({"convert_dicom": {"series_description": ["t2("]}}, "no regular expression"),
     ],
 )
 def test_a_faulty_configuration_stops_the_run_before_it_starts(study, settings, told):
@@ -170,7 +171,7 @@ def test_a_faulty_configuration_stops_the_run_before_it_starts(study, settings, 
     assert done.returncode != 0
     assert told in done.stderr
     assert "Traceback" not in done.stderr
-    assert "rule convert_dicom" not in done.stderr
+    assert "Converting the images" not in done.stderr
 
 
 def test_cuda_that_is_absent_is_an_error(study):
@@ -207,10 +208,48 @@ def test_figures_and_tables_of_the_paper_are_there(finished):
         assert subject in report
 
 
+def cells(path):
+    for column in pd.read_parquet(path).columns:
+        yield column, pd.read_parquet(path)[column].astype(str).str.cat(sep="\n")
+
+
 def test_no_result_tells_where_the_images_were(finished, phantoms):
-    for file in (finished.folder / "results").rglob("*"):
-        if file.is_file() and file.suffix not in (".png", ".gz"):
-            assert str(phantoms).encode() not in file.read_bytes(), file
+    results = finished.folder / "results"
+    for file in results.rglob("*"):
+        if file.suffix == ".parquet":
+            text = "\n".join(f"{column}\n{text}" for column, text in cells(file))
+        elif file.suffix in (".json", ".csv", ".yaml", ".html", ".txt", ".svg", ".log", ".md"):
+            text = file.read_text()
+        else:
+            continue
+        assert str(phantoms) not in text, file
+
+
+def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
+    own = study.folder / "results/models"
+    own.mkdir()
+    for kind in ("safetensors", "json"):
+        shutil.copy2(study.folder / f"models/demo.{kind}", own / f"own.{kind}")
+    sha256 = yaml.safe_load((study.folder / "config/config.yaml").read_text())["model"]["sha256"]
+    study.settings["model"] = {"file": "results/models/own.safetensors", "sha256": sha256}
+    assert "train_network" not in study.planned()
+    assert "train_network" not in study.planned("--forceall")
+
+
+def test_a_failed_run_does_not_tell_of_an_earlier_ledger(study):
+    study.settings["segment_muscles"] = {"batch_size": 4}
+    (study.folder / "workflow/paravert/network/predict.py").write_text("raise ZeroDivisionError\n")
+    done = study.run()
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+    assert "analysed" not in done.stderr.splitlines()[-1]
+
+
+def test_regular_expressions_with_braces_reach_the_command(study):
+    study.settings["convert_dicom"] = {"series_description": [r"ax.{0,3}t2 \w+"]}
+    done = study.run("--dry-run", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    assert r"--series-description 'ax.{0,3}t2 \w+'" in done.stdout + done.stderr
 
 
 def test_a_cohort_of_which_nobody_can_be_analysed_still_ends_with_its_report(study):

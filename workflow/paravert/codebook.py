@@ -128,6 +128,7 @@ SUBJECT_TABLE = Table(
         fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         Column("labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere"),
+        Column("computed_on", TEXT, meaning="device and number format of the network"),
         Column(
             "removed_mm2", NUMBER, "mm2", minimum=0,
             meaning="area that cleaning took out or filled in, over all slices and muscles",

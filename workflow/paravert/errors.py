@@ -66,6 +66,11 @@ class InputError(Exception):
 
     def __init__(self, where: Path | str, found_and_expected: str):
         super().__init__(f"{where}: {found_and_expected}")
+        self._told = (str(where), found_and_expected)
+
+    def __reduce__(self):
+        """Survive the way back from a worker process."""
+        return type(self), self._told
 
 
 class SubjectFault(Exception):

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -35,11 +36,23 @@ def state_of(path: Path) -> str:
     if not path.is_dir():
         return "absent"
     entries = []
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            stat = file.stat()
-            entries.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
+    for file in files_below(path):
+        stat = file.stat()
+        entries.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
     return digest(entries)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files below a folder in order, links to folders followed, each folder once."""
+    found, seen = [], set()
+    for home, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(home)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(home, name) for name in names if os.path.isfile(os.path.join(home, name))]
+    return sorted(found)
 
 
 @cache
@@ -58,7 +71,8 @@ def _closure(module: str) -> frozenset[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in seen and _file_of(name) is not None:
+        # The package itself holds only the version: a release alone changes no result.
+        if name not in seen and name != PACKAGE and _file_of(name) is not None:
             seen.add(name)
             waiting.extend(_imports(name))
     return frozenset(seen)

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,27 +30,38 @@ from paravert.provenance import code_fingerprint, digest
 log = logging.getLogger(__name__)
 
 ANALYSED, QUARANTINED = "analysed", "quarantined"
+LEFTOVER_SECONDS = 24 * 3600  # no subject takes a day: such a scratch folder belongs to nobody
 
 
 @dataclass(frozen=True)
 class Step:
-    """A rule that works per shard: its command, its module, the shard table and the record."""
+    """A rule that works per shard: its command, its module, the shard table and the record.
+
+    owns: files and folders of a subject that this step alone writes.
+    """
 
     name: str
     module: str
     table: tables.Table
     record: str
+    owns: tuple[str, ...] = ()
 
 
 STEPS = {
     step.name: step
     for step in (
-        Step("convert_dicom", "imaging.convert", tables.CONVERT, "status.json"),
-        Step("segment_muscles", "network.segment", tables.SEGMENT, "segment.json"),
+        Step(
+            "convert_dicom",
+            "imaging.convert",
+            tables.CONVERT,
+            "status.json",
+            owns=("image", "truth", "given", "slices.parquet"),
+        ),
+        Step("segment_muscles", "network.segment", tables.SEGMENT, "segment.json", ("labels",)),
         Step("measure_area", "measure.area", tables.AREA, "area.json"),
         Step("measure_fat", "measure.fat", tables.FAT, "fat.json"),
         Step("score_overlap", "measure.overlap", tables.SHARD_OVERLAP, "overlap.json"),
-        Step("draw_preview", "measure.preview", tables.PREVIEW, "preview.json"),
+        Step("draw_preview", "measure.preview", tables.PREVIEW, "preview.json", ("preview.png",)),
     )
 }
 
@@ -202,6 +214,7 @@ def _work_one(step: Step, do: Callable[[Task, Path], Product], folder: Path, tas
     if held is not None:
         return held
     home.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(home, step)
     with tempfile.TemporaryDirectory(dir=home, prefix=f".{step.name}-") as scratch:
         result = _attempt(step, do, task, Path(scratch), fingerprint)
         _put_in_place(home, step, Path(scratch), result)
@@ -262,15 +275,17 @@ def _file_state(path: Path) -> list[int] | None:
 def _put_in_place(home: Path, step: Step, scratch: Path, result: Result) -> None:
     """Move a step's files home; the record goes first and comes back last.
 
-    A kill at any moment leaves either a whole result or none that a rerun would take.
+    A kill at any moment leaves either a whole result or none that a rerun would take. Whatever an
+    earlier result left in the step's own places is removed.
     """
-    old = _read_record(home / step.record) or {"files": {}}
     (home / step.record).unlink(missing_ok=True)
-    names = [str(file.relative_to(scratch)) for file in scratch.rglob("*") if file.is_file()]
+    names = _files(scratch, (path.name for path in scratch.iterdir()))
     for name in names:
+        if name.split(os.sep)[0] not in step.owns:
+            raise ValueError(f"{step.name} wrote {name}, expected {' or '.join(step.owns)}")
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(scratch / name, home / name)
-    for stale in set(old["files"]) - set(names):
+    for stale in set(_files(home, step.owns)) - set(names):
         (home / stale).unlink(missing_ok=True)
     record = {
         "outcome": asdict(result.outcome),
@@ -280,6 +295,22 @@ def _put_in_place(home: Path, step: Step, scratch: Path, result: Result) -> None
     draft = scratch / "record"
     draft.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     os.replace(draft, home / step.record)
+
+
+def _files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the files below some of a folder's entries, relative to it."""
+    found = []
+    for entry in (folder / name for name in names):
+        below = entry.rglob("*") if entry.is_dir() else [entry]
+        found += [str(file.relative_to(folder)) for file in below if file.is_file()]
+    return found
+
+
+def _remove_leftovers(home: Path, step: Step) -> None:
+    """Remove the scratch folders of jobs that were killed long ago."""
+    for scratch in home.glob(f".{step.name}-*"):
+        if time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 # --- shard tables --------------------------------------------------------------------------------

@@ -355,6 +355,7 @@ SEGMENT = Table(
             "labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere",
             allowed=("network", "sheet"),
         ),
+        Column("computed_on", TEXT, meaning="device and number format of the network"),
         Column(
             "removed_mm2", NUMBER, "mm2", minimum=0,
             meaning="area that cleaning took out or filled in, over all slices and muscles",

@@ -1,8 +1,11 @@
 # What all rules share: the package, the checked configuration, and who works on whom.
 import atexit
 import json
+import os
+import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,7 +14,7 @@ from snakemake.utils import validate
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import provenance, sheet, shards
+from paravert import codebook, provenance, sheet, shards
 from paravert.errors import InputError
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
@@ -42,12 +45,19 @@ TABLES = {  # and the captions that tell them from figures of the same name
     "flow": "flow",
     "fat_methods": "fat_methods",
 }
-COHORT = ("slices", "muscles", "subjects", "overlap", "ledger")
+COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
+STARTED = time.time()
 
 
 def checked_config():
     """Stop before anything runs if the configuration or the sheet is faulty."""
     validate(config, str(REPOSITORY / "workflow/schemas/config.schema.yaml"))
+    for pattern in config["convert_dicom"]["series_description"]:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            fault = f"{pattern!r} is no regular expression ({error})"
+            raise WorkflowError(f"convert_dicom.series_description: {fault}") from None
     try:
         rows = sheet.read_sheet(Path(config["sheet"]))
         names = [row["subject"] for row in rows]
@@ -58,23 +68,32 @@ def checked_config():
 
 
 def model_file():
-    """Return the model's path: as configured, or below the repository."""
+    """Return the model's path: as configured, or below the repository.
+
+    It is absolute, so that it is never taken for something that train_network has yet to make.
+    """
     configured = Path(config["model"]["file"])
-    return str(configured if configured.exists() else REPOSITORY / configured)
+    return os.path.abspath(configured if configured.exists() else REPOSITORY / configured)
+
+
+def model_card():
+    return str(Path(model_file()).with_suffix(".json"))
 
 
 def check_model():
     """Stop before anything runs if the model is not the one that the configuration pins."""
     path = Path(model_file())
-    if not path.is_file():
-        raise WorkflowError(f"{path}: no such file, expected the model of the configuration")
+    for file in (path, Path(model_card())):
+        if not file.is_file():
+            raise WorkflowError(f"{file}: no such file, expected the configured model and its card")
     found, expected = provenance.file_sha256(path), config["model"]["sha256"]
     if found != expected:
         raise WorkflowError(f"{path}: SHA-256 is {found}, expected {expected} as configured")
 
 
 SUBJECTS, SHARDS = checked_config()
-check_model()
+if workflow.is_main_process:
+    check_model()
 PHANTOM_FOLDER = "results/phantoms"
 
 
@@ -84,7 +103,7 @@ wildcard_constraints:
 
 def is_phantom(subject):
     """Tell whether a subject's images are made by the rule make_phantoms."""
-    return Path(SUBJECTS[subject]["images"]).is_relative_to(Path(PHANTOM_FOLDER).resolve())
+    return Path(SUBJECTS[subject]["images"]).is_relative_to(os.path.abspath(PHANTOM_FOLDER))
 
 
 def phantoms_at_hand(subjects):
@@ -149,17 +168,26 @@ def sheet_digest(wildcards):
 
 def configuration_json(wildcards):
     """Return the resolved configuration without folders, which may name persons or places."""
-    told = dict(config, sheet=Path(config["sheet"]).name)
+    model = dict(config["model"], file=Path(config["model"]["file"]).name)
+    told = dict(config, sheet=Path(config["sheet"]).name, model=model)
     return json.dumps(told, sort_keys=True)
+
+
+def report_texts(wildcards):
+    """Return a digest of the report's template and captions."""
+    files = sorted((REPOSITORY / "workflow/report").iterdir())
+    return provenance.digest([provenance.file_sha256(file) for file in files])
 
 
 def tell_summary():
     """Make the counts of analysed and quarantined subjects the last line of the run.
 
-    Snakemake tells its log file and time after its own hooks, hence at exit.
+    Snakemake tells its log file and time after its own hooks, hence at exit. Nothing is said of a
+    ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of
 
-    ledger = Path("results/cohort/ledger.parquet")
-    if ledger.is_file():
+    ledger, made = Path("results/cohort/ledger.parquet"), Path("results/report.html")
+    fresh = any(file.is_file() and file.stat().st_mtime >= STARTED for file in (ledger, made))
+    if fresh and ledger.is_file():
         atexit.register(print, summary_of(ledger), file=sys.stderr)

@@ -19,9 +19,11 @@ rule convert_dicom:
         mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 750 * threads),
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
-        sheet=config["sheet"],
+        sheet=lambda wildcards: config["sheet"],
         subjects=lambda wildcards: options("subject", SHARDS[wildcards.shard]),
-        series=options("series-description", config["convert_dicom"]["series_description"]),
+        series=lambda wildcards: options(
+            "series-description", config["convert_dicom"]["series_description"]
+        ),
         rows=sheet_rows,
         states=image_states,
         code=code("imaging.convert"),

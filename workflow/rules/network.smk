@@ -6,7 +6,7 @@
 rule segment_muscles:
     input:
         convert="results/shards/{shard}/convert.parquet",
-        model=model_file(),
+        model=ancient(model_file()),
     output:
         "results/shards/{shard}/segment.parquet",
     log:

@@ -6,7 +6,8 @@
 rule gather_cohort:
     input:
         shards=[table for step in STEP_TABLES for table in shard_outputs(step)],
-        model=model_file(),
+        model=ancient(model_file()),
+        card=model_card(),
     output:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
         codebook="results/cohort/codebook.csv",
@@ -23,11 +24,11 @@ rule gather_cohort:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
-        sheet=config["sheet"],
+        sheet=lambda wildcards: config["sheet"],
         rows=sheet_digest,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
         subjects_per_shard=config["subjects_per_shard"],
-        subjects=options("subjects", filter(None, [config["subjects"]])),
+        subjects=lambda wildcards: options("subjects", filter(None, [config["subjects"]])),
         sha256=config["model"]["sha256"],
         configuration=configuration_json,
         code=code("study.cohort"),
@@ -116,7 +117,8 @@ rule write_tables:
 rule draw_figures:
     input:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
-        model=model_file(),
+        model=ancient(model_file()),
+        card=model_card(),
     output:
         [captioned(f"results/figures/{f}.svg", f, "Figures") for f in FIGURES],
         expand("results/figures/{figure}.{kind}", figure=FIGURES, kind=("png", "csv")),
@@ -160,7 +162,7 @@ rule write_report:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
         runtime=lambda wildcards, attempt: attempt * 30,
     params:
-        template=provenance.file_sha256(REPOSITORY / "workflow/report/report.html.j2"),
+        texts=report_texts,
         code=code("study.report"),
     message:
         "Writing the report"

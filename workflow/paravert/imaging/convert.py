@@ -14,6 +14,7 @@ import typer
 
 from paravert import provenance, shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
+from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.images import Images, geometry_rows
 from paravert.imaging.masks import read_masks
@@ -37,6 +38,7 @@ def convert_dicom(
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:
     """Convert the images of a shard's subjects to volumes, one per stack."""
+    check_decoders()
     patterns = list(series_description or [])
     rows = _rows_of(sheet, subject)
     tasks = [_task(row, patterns) for row in rows.values()]

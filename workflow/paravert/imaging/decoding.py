@@ -181,15 +181,24 @@ def _decoded(
 ) -> list[np.ndarray] | None:
     """Return frames, or None where the code stream is damaged."""
     try:
-        decoder = get_decoder(form.syntax)
+        get_decoder(form.syntax)
     except NotImplementedError as error:
         raise _no_decoder() from error
     plugin = PLUGINS[form.syntax] if form.syntax.is_compressed else ""
-    if plugin and plugin not in decoder.available_plugins:
-        raise InputError(form.syntax.name, f"its decoder {plugin} is not installed")
     if plugin in CRASHING:
         return _decoded_apart(file, form.syntax, numbers, plugin)
     return _decode(data, form.syntax, numbers, plugin)
+
+
+def check_decoders() -> None:
+    """Raise InputError unless the decoder of every syntax that pydicom knows is installed."""
+    for syntax, plugin in PLUGINS.items():
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            continue
+        if plugin not in decoder.available_plugins:
+            raise InputError(syntax.name, f"its decoder {plugin} is not installed")
 
 
 def _decode(

@@ -27,6 +27,7 @@ from paravert.imaging.frames import (
     header_of,
 )
 from paravert.imaging.values import VALUE_ERRORS, sop_class
+from paravert.provenance import files_below
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
 # Image objects of MR scanners and other modalities; anything else is a document or raw data.
@@ -79,7 +80,7 @@ def scan_folder(path: Path) -> Scan:
 
     Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed.
     """
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    files = [path] if path.is_file() else files_below(path)
     frames: list[Frame] = []
     images: list[Header] = []
     cautions: set[Caution] = set()

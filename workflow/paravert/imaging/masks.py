@@ -10,6 +10,7 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
 from paravert.imaging.volume import Volume, qform_of
+from paravert.provenance import files_below
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
@@ -26,7 +27,7 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np
     Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
     bad-geometry-orientation, mask-grid-mismatch, mask-unknown-label, mask-side-mismatch.
     """
-    files = sorted(f for f in path.rglob("*") if is_nifti(f)) if path.is_dir() else [path]
+    files = [f for f in files_below(path) if is_nifti(f)] if path.is_dir() else [path]
     if not files:
         raise SubjectFault(
             Reason.MASK_GRID_MISMATCH,

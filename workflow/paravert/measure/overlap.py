@@ -63,7 +63,8 @@ def score_overlap(
 ) -> None:
     """Score the labels against the manual ones, wherever there are any.
 
-    Writes a row per subject, stack, slice, muscle and side; none for a stack without truth.
+    Writes a row per subject, stack, slice, muscle and side; none for a slice of which the truth is
+    wholly empty: nobody drew there, which says nothing about the labels.
     """
     tasks, outcomes = shards.tasks_after(segment)
     do = partial(_score_subject, folder)
@@ -78,5 +79,7 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
     for stack in read_stacks(home):
         truth = read_truth(home, stack.number)
         if truth is not None:
-            rows += rows_of(stack.number, vars(slice_overlap(stack.labels, truth)))
+            drawn = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
+            every = rows_of(stack.number, vars(slice_overlap(stack.labels, truth)))
+            rows += [row for row in every if row["slice"] in drawn]
     return shards.Product(rows)

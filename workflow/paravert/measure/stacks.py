@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from paravert.anatomy import LABELS
-from paravert.imaging.volume import read_volume, stack_file, stack_numbers
+from paravert.errors import InputError
+from paravert.imaging.volume import read_volume, stack_file
 
 SLICES_FILE = "slices.parquet"
 PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
@@ -47,18 +48,27 @@ class Stack:
 
 
 def read_stacks(home: Path) -> list[Stack]:
-    """Return the labelled stacks of a subject's folder, in order."""
+    """Return the stacks of a subject's folder with their labels, in order.
+
+    Raises InputError where the labels of a stack are missing.
+    """
     geometry = pq.read_table(home / SLICES_FILE, columns=["stack", "slice", *PLACE, *SPACING])
     geometry = geometry.sort_by([("stack", "ascending"), ("slice", "ascending")])
     columns = {name: geometry[name].to_numpy() for name in geometry.column_names}
     stacks = []
-    for number in stack_numbers(home, "labels"):
+    for number in np.unique(columns["stack"]).tolist():
         mine = columns["stack"] == number
         places = (columns[name][mine] for name in PLACE)
         spacings = (float(columns[name][mine][0]) for name in SPACING)
-        labels = read_volume(stack_file(home, "labels", number)).array
+        labels = _read_labels(stack_file(home, "labels", number))
         stacks.append(Stack(number, labels, *places, *spacings))
     return stacks
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise InputError(path, "no such file; make it again with --forcerun segment_muscles")
+    return read_volume(path).array
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:

@@ -76,7 +76,9 @@ class Segmenter:
     ):
         self.device = device
         self._path = model
-        self._runner = Runner(device, low_format(device, "prediction"), batch_size)
+        low = low_format(device, "prediction")
+        self._computed_on = f"{device.type} {'bfloat16' if low else 'float32'}"
+        self._runner = Runner(device, low, batch_size)
         self._cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}
         self._slices, self._seconds = 0, 0.0
 
@@ -104,7 +106,10 @@ class Segmenter:
                     warnings = (Caution.SIDES_SWAPPED,)
             write_volume(stack_file(scratch, "labels", stack), image.with_array(labels))
         source = "sheet" if given.issuperset(stacks) else "network"
-        return shards.Product([{"labels_source": source, "removed_mm2": removed_mm2}], warnings)
+        row = {"labels_source": source, "removed_mm2": removed_mm2}
+        if not given.issuperset(stacks):
+            row["computed_on"] = self._computed_on
+        return shards.Product([row], warnings)
 
     def labels_of(self, image: Volume) -> tuple[np.ndarray, float]:
         """Return a stack's cleaned labels, uint8 (slices, rows, columns), and the changed mm²."""

@@ -62,7 +62,6 @@ def train_network(
     seed: Annotated[int, typer.Option(help="of split, weights, order and variation")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
-    workers: Annotated[int, typer.Option(help="threads that prepare slices ahead")] = 1,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
     settings = _settings(
@@ -91,9 +90,7 @@ def train_network(
     if not training:
         raise InputError(folder, "no slice of the training subjects has a label")
     data = _data_told(split, (training, validation), data_digest(folder, subjects))
-    run = Training(
-        settings, training, validation, processor, workers=workers, trained_on=data["digest"]
-    )
+    run = Training(settings, training, validation, processor, trained_on=data["digest"])
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)

@@ -83,10 +83,10 @@ def subject_rows(
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"})
     rows = rows.drop(columns=["status", "stage", "reason", "message", "warnings"])
     rows = rows.drop(columns=["has_truth", "has_labels"]).set_index("subject").join(people)
-    rows = rows.join(segment.set_index("subject")[["labels_source", "removed_mm2"]])
+    rows = rows.join(segment.set_index("subject")[["labels_source", "computed_on", "removed_mm2"]])
     rows["coverage_mm"] = _coverage_mm(slices).reindex(rows.index).fillna(0.0)
     rows["volume_ml"] = muscles.groupby("subject").volume_ml.sum()
-    rows["lean_volume_ml"] = muscles.groupby("subject").lean_volume_ml.sum(min_count=1)
+    rows["lean_volume_ml"] = _whole_sum(muscles)
     weighted = muscles.assign(weight=muscles.volume_ml)
     rows["fat_fraction"] = _weighted(weighted, "fat_fraction", ["subject"])
     rows["separability"] = slices.groupby("subject").separability_otsu_subject.first()
@@ -100,6 +100,12 @@ def subject_rows(
 def _coverage_mm(slices: pd.DataFrame) -> pd.Series:
     once = slices[~slices.overlaps.astype(bool)]
     return once.drop_duplicates(["subject", "stack", "slice"]).groupby("subject").slab_mm.sum()
+
+
+def _whole_sum(muscles: pd.DataFrame) -> pd.Series:
+    """Return the lean volume by subject; null if that of any muscle that is there is unknown."""
+    known = muscles.lean_volume_ml.mask(muscles.volume_ml == 0, 0.0).astype(float)
+    return known.groupby(muscles.subject).agg(lambda volumes: volumes.sum(skipna=False))
 
 
 def _muscle_of_subject(rows: pd.DataFrame, muscle: str) -> pd.DataFrame:

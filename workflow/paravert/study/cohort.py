@@ -16,7 +16,7 @@ import yaml
 from paravert import __version__, codebook, shards, tables
 from paravert.errors import InputError
 from paravert.provenance import digest
-from paravert.sheet import COVARIATES, NUMBER_COLUMNS, read_sheet
+from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
 from paravert.study.summary import summary_of
 
@@ -111,7 +111,7 @@ def gather_cohort(
         "software_version": __version__,
         "model_sha256": model_sha256,
         "model_notice": _notice(model.with_suffix(".json")),
-        "run_id": digest([settings, rows, __version__])[:12],
+        "run_id": _run_id(settings, rows),
     }
     out.mkdir(parents=True, exist_ok=True)
     people = _covariates(rows)
@@ -122,6 +122,12 @@ def gather_cohort(
     write_datapackage(out / "datapackage.json", metadata)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
+    """Return a short digest of settings, sheet and version; where the files lie does not count."""
+    told = [{k: v for k, v in row.items() if k not in PATH_COLUMNS} for row in rows]
+    return digest([settings, told, __version__])[:12]
 
 
 def _notice(card: Path) -> str:

@@ -203,9 +203,8 @@ def quarantined(ledger: pd.DataFrame) -> Readable:
 
 
 def warnings(ledger: pd.DataFrame) -> Readable:
-    """Return how many analysed subjects carry each warning, the commonest first."""
-    analysed = ledger[ledger["status"] == "analysed"]
-    counts = analysed["warnings"].explode().dropna().value_counts()
+    """Return how many subjects carry each warning, the commonest first."""
+    counts = ledger["warnings"].explode().dropna().value_counts()
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return Readable(
         ["Warning", "Subjects"], [[code, f"{count:,}"] for code, count in ordered], empty="None."

@@ -10,7 +10,6 @@ from typing import Annotated
 import pandas as pd
 import pyarrow.parquet as pq
 import typer
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from paravert import codebook
@@ -110,7 +109,7 @@ def write_report(
         "models": readable.models(_read_csv(tables, "models")),
         "previews": previews,
         "previews_left_out": left_out,
-        "configuration": read_configuration(configuration),
+        "configuration": configuration.read_text(encoding="utf-8").strip(),
     }
     _write(out, render(told))
     log.info("write_report: %s: %d KB, %d previews", out.name, _kilobytes(out), len(previews))
@@ -157,25 +156,6 @@ def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[Preview], in
     found = [(subject, path) for subject, path in found if path.is_file()]
     shown = [Preview(subject, preview_uri(path)) for subject, path in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)
-
-
-def read_configuration(path: Path) -> str:
-    """Return a configuration as YAML, absolute paths cut down to their last part.
-
-    Folders may name persons or places.
-    """
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return yaml.safe_dump(_without_folders(settings), sort_keys=False, allow_unicode=True).strip()
-
-
-def _without_folders(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_folders(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(inner) for inner in value]
-    if isinstance(value, str) and Path(value).is_absolute():
-        return Path(value).name
-    return value
 
 
 def _read_csv(folder: Path, name: str) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from paravert.errors import InputError
 
 log = logging.getLogger(__name__)
 
+ROUNDING = 1e-9  # 0.29 x 100 is a little less than 29
+
 
 def summary_line(reasons: list[str | None]) -> str:
     """Return the counts as one line; reasons: one per subject, None if it was analysed."""
@@ -43,7 +45,7 @@ def accept_ledger(
     reasons = _reasons(ledger)
     line = summary_line(reasons)
     quarantined = len(reasons) - reasons.count(None)
-    if quarantined > max_quarantined_fraction * len(reasons):
+    if quarantined > max_quarantined_fraction * len(reasons) + ROUNDING:
         limit = f"expected at most a share of {max_quarantined_fraction:g} quarantined"
         raise InputError(ledger.name, f"{line}; {limit}")
     out.write_text(line + "\n", encoding="utf-8")
