@@ -101,13 +101,15 @@ wildcard_constraints:
     shard="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
-def is_phantom(subject):
-    """Tell whether a subject's images are made by the rule make_phantoms."""
-    return Path(SUBJECTS[subject]["images"]).is_relative_to(os.path.abspath(PHANTOM_FOLDER))
+def phantom_of(subject):
+    """Return whose phantom a subject's images show, or None if make_phantoms does not make them."""
+    images, folder = Path(SUBJECTS[subject]["images"]), os.path.abspath(PHANTOM_FOLDER)
+    name = images.relative_to(folder).parts[0] if images.is_relative_to(folder) else ""
+    return name if re.fullmatch(r"[ST]\d{4}", name) else None
 
 
 def phantoms_at_hand(subjects):
-    return [subject for subject in subjects if is_phantom(subject)]
+    return sorted({phantom_of(subject) for subject in subjects} - {None})
 
 
 def phantoms_of_shard(wildcards):
@@ -134,7 +136,7 @@ def image_states(wildcards):
     states = [
         provenance.state_of(Path(SUBJECTS[subject][column]))
         for subject in SHARDS[wildcards.shard]
-        if not is_phantom(subject)
+        if phantom_of(subject) is None
         for column in sheet.PATH_COLUMNS
         if SUBJECTS[subject][column]
     ]
