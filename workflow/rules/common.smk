@@ -70,10 +70,12 @@ def checked_config():
 def model_file():
     """Return the model's path: as configured, or below the repository.
 
-    It is absolute, so that it is never taken for something that train_network has yet to make.
+    That of a model that was trained here is absolute: otherwise Snakemake would take it for an
+    output of train_network, and train it again for every study.
     """
     configured = Path(config["model"]["file"])
-    return os.path.abspath(configured if configured.exists() else REPOSITORY / configured)
+    path = os.path.relpath(configured if configured.exists() else REPOSITORY / configured)
+    return os.path.abspath(path) if path.startswith("results/models/") else path
 
 
 def model_card():
