@@ -6,6 +6,7 @@ from paravert.tables import (
     FAT_COLUMNS,
     FAT_METHODS,
     HEADER_COLUMNS,
+    LABELS_COLUMNS,
     MUSCLE,
     NUMBER,
     OUTCOME,
@@ -127,12 +128,7 @@ SUBJECT_TABLE = Table(
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
         fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
-        Column("labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere"),
-        Column("computed_on", TEXT, meaning="device and number format of the network"),
-        Column(
-            "removed_mm2", NUMBER, "mm2", minimum=0,
-            meaning="area that cleaning took out or filled in, over all slices and muscles",
-        ),
+        *LABELS_COLUMNS,
         fraction(
             "separability", meaning="between-class over total variance of the pooled Otsu threshold"
         ),

@@ -176,6 +176,26 @@ def work_through(
     write_shard_table(out, step, sorted(results, key=lambda result: result.outcome.subject))
 
 
+def work_after(
+    shard_table: Path,
+    step_name: str,
+    do: Callable[[Task, Path], Product],
+    *,
+    folder: Path,
+    out: Path,
+    workers: int = 1,
+    depends_on: dict | None = None,
+) -> None:
+    """Do a step for every subject that the step before, of this shard table, analysed.
+
+    depends_on: what results depend on beside those of the step before and the code. The rest is as
+    in `work_through`.
+    """
+    tasks, outcomes = tasks_after(shard_table)
+    tasks = [Task(task.subject, task.depends_on | (depends_on or {})) for task in tasks]
+    work_through(step_name, tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers)
+
+
 def tasks_after(shard_table: Path) -> tuple[list[Task], list[Outcome]]:
     """Return a task per subject that the step before analysed, and all its outcomes."""
     outcomes = read_outcomes(shard_table)

@@ -347,24 +347,28 @@ GEOMETRY = Table(
     meaning="a slice of one subject and where it lies",
 )  # fmt: skip
 
+LABELS_COLUMNS = (
+    Column(
+        "labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere",
+        allowed=("network", "sheet"),
+    ),
+    Column("computed_on", TEXT, meaning="device and number format of the network"),
+    Column(
+        "removed_mm2", NUMBER, "mm2", minimum=0,
+        meaning="area that cleaning took out or filled in, over all slices and muscles",
+    ),
+)  # fmt: skip
+
 SEGMENT = Table(
     "segment",
     (
         *OUTCOME,
-        Column(
-            "labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere",
-            allowed=("network", "sheet"),
-        ),
-        Column("computed_on", TEXT, meaning="device and number format of the network"),
-        Column(
-            "removed_mm2", NUMBER, "mm2", minimum=0,
-            meaning="area that cleaning took out or filled in, over all slices and muscles",
-        ),
+        *LABELS_COLUMNS,
     ),
     keys=("subject",),
     meaning="a subject's labels as they were made",
     per_subject=True,
-)  # fmt: skip
+)
 
 AREA = Table(
     "area",

@@ -47,11 +47,8 @@ def measure_area(
 
     Writes a row per subject, stack, slice, muscle and side.
     """
-    tasks, outcomes = shards.tasks_after(segment)
     do = partial(_measure_subject, folder)
-    shards.work_through(
-        "measure_area", tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers
-    )
+    shards.work_after(segment, "measure_area", do, folder=folder, out=out, workers=workers)
 
 
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:

@@ -66,11 +66,8 @@ def score_overlap(
     Writes a row per subject, stack, slice, muscle and side; none for a slice of which the truth is
     wholly empty: nobody drew there, which says nothing about the labels.
     """
-    tasks, outcomes = shards.tasks_after(segment)
     do = partial(_score_subject, folder)
-    shards.work_through(
-        "score_overlap", tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers
-    )
+    shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
 
 
 def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:

@@ -127,11 +127,8 @@ def draw_preview(
 
     Each subject gets its preview.png; the table has a row per subject.
     """
-    tasks, outcomes = shards.tasks_after(segment)
     do = partial(_draw_subject, folder)
-    shards.work_through(
-        "draw_preview", tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers
-    )
+    shards.work_after(segment, "draw_preview", do, folder=folder, out=out, workers=workers)
 
 
 def _draw_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:

@@ -50,15 +50,13 @@ def segment_muscles(
         "keep_largest": keep_largest,
         "fill_holes": fill_holes,
     }
-    tasks, outcomes = shards.tasks_after(convert)
-    tasks = [shards.Task(task.subject, task.depends_on | settings) for task in tasks]
-    shards.work_through(
+    shards.work_after(
+        convert,
         "segment_muscles",
-        tasks,
         lambda task, scratch: segmenter.product(folder / task.subject, scratch),
         folder=folder,
         out=out,
-        upstream=outcomes,
+        depends_on=settings,
     )
     log.info("segment_muscles: %s", segmenter.speed())
 
