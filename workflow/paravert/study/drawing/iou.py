@@ -75,7 +75,8 @@ def _box(axes: Axes, position: int, chosen: pd.DataFrame, colour: str, many: boo
 
 
 def _label(axes: Axes, frame: pd.DataFrame) -> None:
-    axes.set_ylim(min(np.floor(frame["iou"].min() * 10) / 10, HIGHEST_FLOOR), 1.0)
+    floor = min(np.floor(frame["iou"].min() * 10) / 10, HIGHEST_FLOOR)
+    axes.set_ylim(floor - 0.02, 1.0)  # a point on the floor is drawn whole
     axes.set_xlim(-0.6, len(LABELS) - 0.4)
     axes.set_ylabel("Intersection over union")
     axes.set_xticks(range(len(LABELS)), [label.side for label in LABELS])
