@@ -14,6 +14,7 @@ setup: $(READY)
 $(READY): envs/cpu.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement envs/cpu.txt
+	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/paravert.pth"
 	touch $@
 
 demo: setup
@@ -38,7 +39,7 @@ clean:
 
 # The demo model: phantoms of another seed, converted and learnt from by the rules themselves.
 model: setup
-	PYTHONPATH=workflow $(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
+	$(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
 	    --seed 4711 --volunteers 80 --workers 2
 	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
 	cp $(MODEL_FOLDER)/results/models/demo.* models/

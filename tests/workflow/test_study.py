@@ -4,6 +4,8 @@ import csv
 import re
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -162,6 +164,7 @@ def test_too_many_quarantined_fail_the_run_after_the_ledger_is_written(study):
         ({"segment_muscles": {"device": "gpu"}}, "gpu"),
         ({"sheet": "none.tsv"}, "none.tsv: no such file"),
         ({"subjects": "S0099"}, "S0099"),
+        ({"subject": "S0001"}, "unknown setting subject, did you mean subjects?"),
         ({"convert_dicom": {"series_description": ["t2("]}}, "no regular expression"),
     ],
 )
@@ -192,6 +195,33 @@ def test_every_fault_of_a_sheet_is_told(study):
     assert done.returncode != 0
     assert "line 2: sex is 'W'" in done.stderr
     assert "line 3: subject S0001 is already on line 2" in done.stderr
+
+
+def test_labels_that_a_run_would_overwrite_are_not_taken(study):
+    study.rows[0]["labels"] = str(study.folder / "results/subjects/S0001/labels/stack-01.nii.gz")
+    done = study.run()
+    assert done.returncode != 0
+    assert "labels of S0001 lies in results/subjects, expected a copy elsewhere" in done.stderr
+
+
+def test_corrected_labels_are_used_as_they_are_for_their_subject_alone(study):
+    own = study.folder / "results/subjects/S0002/labels/stack-01.nii.gz"
+    corrected = study.folder / "corrected.nii.gz"
+    image = nib.load(own)
+    labels = np.asarray(image.dataobj).copy()
+    labels[labels == 1] = 0
+    nib.save(nib.Nifti1Image(labels, image.affine, image.header), corrected)
+    before = cohort(study, "slices")
+    study.rows[1]["labels"] = str(corrected)
+    done = study.run()
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = cohort(study, "slices")
+    gone = (after.subject == "S0002") & (after.muscle == "psoas_major") & (after.side == "left")
+    assert (after.csa_mm2[gone] == 0).all()
+    assert after.csa_mm2[~gone].equals(before.csa_mm2[~gone])
+    assert re.findall(r"measure_area: (\w+): computed", study.log("measure_area")) == ["S0002"]
+    subjects = cohort(study, "subjects").set_index("subject")
+    assert subjects.labels_source["S0002"] == "sheet"
 
 
 def test_figures_and_tables_of_the_paper_are_there(finished):

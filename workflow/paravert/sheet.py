@@ -27,7 +27,8 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
     faults = _faults(lines)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
-        raise InputError(path, f"{len(faults)} faults in the subject sheet:\n{shown}")
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise InputError(path, f"{count} in the subject sheet:\n{shown}")
     columns = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]
     home = path.resolve().parent
     return [_resolved(dict.fromkeys(columns, "") | row, home) for _, row in lines]
@@ -40,7 +41,9 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     except FileNotFoundError:
         raise InputError(path, "no such file, expected the subject sheet") from None
     except UnicodeDecodeError as error:
-        raise InputError(path, f"byte {error.start} is not UTF-8, expected UTF-8 text") from None
+        raise InputError(
+            path, f"byte {error.start} is not UTF-8; save the sheet as UTF-8"
+        ) from None
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     header = [name.strip() for name in next(reader, [])]
@@ -59,6 +62,8 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
 def _check_header(path: Path, header: list[str]) -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     known, required = list(schema["properties"]), schema["required"]
+    if len(header) == 1 and ";" in header[0]:
+        raise InputError(path, "line 1: cells are separated by ;, expected tabs or commas")
     faults = [f"no column {name}" for name in required if name not in header]
     faults += [f"unknown column {name!r}" for name in header if name not in known]
     faults += [f"column {name} twice" for name, count in Counter(header).items() if count > 1]

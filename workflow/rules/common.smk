@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from paravert import codebook, provenance, sheet, shards
+from paravert.configuration import check_configuration
 from paravert.errors import InputError
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
@@ -51,7 +51,10 @@ STARTED = time.time()
 
 def checked_config():
     """Stop before anything runs if the configuration or the sheet is faulty."""
-    validate(config, str(REPOSITORY / "workflow/schemas/config.schema.yaml"))
+    try:
+        check_configuration(config)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
     for pattern in config["convert_dicom"]["series_description"]:
         try:
             re.compile(pattern)
@@ -61,10 +64,21 @@ def checked_config():
     try:
         rows = sheet.read_sheet(Path(config["sheet"]))
         names = [row["subject"] for row in rows]
-        plan = shards.shard_plan(names, config["subjects_per_shard"], config["subjects"])
+        plan = shards.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
+        check_not_own_results(rows)
     except (InputError, LookupError) as error:
         raise WorkflowError(str(error)) from None
     return {row["subject"]: row for row in rows}, plan
+
+
+def check_not_own_results(rows):
+    """Stop at inputs that a run would overwrite: a corrected mask belongs outside the results."""
+    own = os.path.abspath("results/subjects")
+    for row in rows:
+        for column in sheet.PATH_COLUMNS:
+            if row[column] and Path(row[column]).is_relative_to(own):
+                fault = f"{column} of {row['subject']} lies in results/subjects"
+                raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
 
 def model_file():

@@ -28,7 +28,7 @@ rule gather_cohort:
         rows=sheet_digest,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
         subjects_per_shard=config["subjects_per_shard"],
-        subjects=lambda wildcards: options("subjects", filter(None, [config["subjects"]])),
+        subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
         configuration=configuration_json,
         code=code("study.cohort"),

@@ -27,6 +27,10 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np
     Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
     bad-geometry-orientation, mask-grid-mismatch, mask-unknown-label, mask-side-mismatch.
     """
+    if not path.exists():
+        raise SubjectFault(
+            Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
+        )
     files = [f for f in files_below(path) if is_nifti(f)] if path.is_dir() else [path]
     if not files:
         raise SubjectFault(

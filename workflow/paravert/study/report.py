@@ -95,7 +95,7 @@ def write_report(
     previews, left_out = read_previews(folder, ledger)
     told = {
         "title": TITLE,
-        "notices": list(filter(None, [NOTICE, metadata.get(MODEL_NOTICE)])),
+        "notices": [metadata.get(MODEL_NOTICE) or NOTICE],
         "sections": list(SECTIONS.items()),
         "numbers": counts(ledger, overlap),
         "run": [(name, metadata.get(key) or UNKNOWN) for key, name in RUN.items()],

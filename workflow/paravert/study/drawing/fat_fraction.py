@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from paravert.anatomy import MUSCLES
 from paravert.study import style
 
-MIN_SUBJECTS_FOR_LINE = 3
+MIN_SUBJECTS_FOR_LINE = 5
 COLUMNS = ["panel", "group", "subject", "age_years", "fat_fraction", "fitted"]
 
 
@@ -73,7 +73,7 @@ def _slope(group: pd.DataFrame) -> str:
         return ""
     rise = line["fitted"].iloc[-1] - line["fitted"].iloc[0]
     years = line["age_years"].iloc[-1] - line["age_years"].iloc[0]
-    return f"{style.signed(100 * rise / years, 2)} % points per year"
+    return f"{style.signed(100 * rise / years, 2)} percentage points per year"
 
 
 def _scatter(axes: Axes, group: pd.DataFrame, colour: str, marker: str, name: str) -> None:

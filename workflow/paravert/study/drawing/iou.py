@@ -88,7 +88,7 @@ def _label(axes: Axes, frame: pd.DataFrame) -> None:
         )  # fmt: skip
     slices = frame.groupby(["subject", "stack", "slice"]).ngroups
     axes.set_title(
-        f"{frame['subject'].nunique():,} subjects, {slices:,} slices; medians above the boxes",
+        f"n = {frame['subject'].nunique():,}, {slices:,} slices; medians above the boxes",
         fontweight="normal",
         pad=19,
     )
