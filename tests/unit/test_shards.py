@@ -49,12 +49,16 @@ class Step:
         self.faulty = {}
         self.stacks = 1
         self.folder = "image"
+        self.given = False
 
     def __call__(self, task, scratch):
         self.called.append(task.subject)
         (scratch / self.folder).mkdir()
         for stack in range(1, self.stacks + 1):
             (scratch / self.folder / f"stack-{stack:02d}.nii.gz").write_text(task.subject)
+        if self.given:
+            (scratch / "given").mkdir()
+            (scratch / "given/stack-01.nii.gz").write_text(task.subject)
         if task.subject in self.faulty:
             raise self.faulty[task.subject]
         return Product([{"stacks": 1, "slices": 20}], (Caution.MULTI_STACK,))
@@ -170,6 +174,26 @@ def test_a_kill_among_the_files_leaves_none_that_a_later_step_would_find(
     run("S1", version=2)
     images = (tmp_path / "subjects/S1/image").iterdir()
     assert [file.name for file in images] == ["stack-01.nii.gz"]
+
+
+def test_a_kill_after_the_first_file_leaves_it_to_no_older_result(run, step, tmp_path, monkeypatch):
+    run("S1")
+    step.given = True
+    replace = os.replace
+
+    def killed(source, target):
+        if "image" in str(target):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("S1", version=2)
+    monkeypatch.undo()
+    assert (tmp_path / "subjects/S1/given/stack-01.nii.gz").is_file()
+    step.given = False
+    run("S1")
+    assert not (tmp_path / "subjects/S1/given/stack-01.nii.gz").exists()
 
 
 def test_a_step_writes_only_into_its_own_places(run, step):

@@ -323,7 +323,7 @@ def _files(folder: Path, names: Iterable[str]) -> list[str]:
     for entry in (folder / name for name in names):
         below = entry.rglob("*") if entry.is_dir() else [entry]
         found += [str(file.relative_to(folder)) for file in below if file.is_file()]
-    return found
+    return sorted(found)
 
 
 def _remove_leftovers(home: Path, step: Step) -> None:
