@@ -16,13 +16,13 @@ from network_subjects import AFFINE, disc_stack, make_cohort
 import paravert
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import Caution, InputError
+from paravert.imaging.sides import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
 from paravert.network.architecture import Architecture
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.predict import Runner, predicted_labels
 from paravert.network.segment import Segmenter, segment_muscles
-from paravert.network.sides import swapped_muscles
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
 

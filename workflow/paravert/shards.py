@@ -309,7 +309,7 @@ def _put_in_place(home: Path, step: Step, scratch: Path, result: Result) -> None
         (home / stale).unlink(missing_ok=True)
     record = {
         "outcome": asdict(result.outcome),
-        "files": {name: _file_state(home / name) for name in sorted(names)},
+        "files": {name: _file_state(home / name) for name in names},
         "rows": result.rows,
     }
     draft = scratch / "record"

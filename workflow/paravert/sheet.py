@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from jsonschema import Draft202012Validator
@@ -29,9 +30,14 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
         shown = "\n".join(f"  {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise InputError(path, f"{count} in the subject sheet:\n{shown}")
-    columns = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]
+    columns = _schema()["properties"]
     home = path.resolve().parent
     return [_resolved(dict.fromkeys(columns, "") | row, home) for _, row in lines]
+
+
+@cache
+def _schema() -> dict:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -60,8 +66,7 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    known, required = list(schema["properties"]), schema["required"]
+    known, required = list(_schema()["properties"]), _schema()["required"]
     if len(header) == 1 and ";" in header[0]:
         raise InputError(path, "line 1: cells are separated by ;, expected tabs or commas")
     faults = [f"no column {name}" for name in required if name not in header]
@@ -74,7 +79,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 def _faults(lines: list[tuple[int, dict[str, str]]]) -> list[str]:
     if not lines:
         return ["no subjects, expected at least one line below the header"]
-    validator = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    validator = Draft202012Validator(_schema())
     faults = []
     first_line: dict[str, int] = {}
     for number, row in lines:

@@ -98,13 +98,14 @@ def model_card():
 
 def check_model():
     """Stop before anything runs if the model is not the one that the configuration pins."""
-    path = Path(model_file())
-    for file in (path, Path(model_card())):
-        if not file.is_file():
-            raise WorkflowError(f"{file}: no such file, expected the configured model and its card")
-    found, expected = provenance.file_sha256(path), config["model"]["sha256"]
-    if found != expected:
-        raise WorkflowError(f"{path}: SHA-256 is {found}, expected {expected} as configured")
+    from paravert.network import model_file as model
+
+    try:
+        model.check_model(Path(model_file()), config["model"]["sha256"])
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    if not Path(model_card()).is_file():
+        raise WorkflowError(f"{model_card()}: no such file, expected the card beside the model")
 
 
 SUBJECTS, SHARDS = checked_config()

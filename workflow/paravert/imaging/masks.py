@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from paravert.anatomy import BACKGROUND, LABEL_VALUES, MUSCLES, label_value
+from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
+from paravert.imaging.sides import left_beyond_right_mm
 from paravert.imaging.volume import Volume, qform_of
 from paravert.provenance import files_below
 
@@ -127,19 +128,9 @@ def check_sides(labels: Volume, role: str) -> None:
 
     By the centroids over the whole volume; a muscle with one side only cannot be judged.
     """
-    for muscle in MUSCLES:
-        left, right = (_left_mm(labels, label_value(muscle, side)) for side in ("left", "right"))
-        if left is not None and right is not None and left <= right:
+    for muscle, apart_mm in left_beyond_right_mm(labels).items():
+        if apart_mm <= 0:
             raise SubjectFault(
                 Reason.MASK_SIDE_MISMATCH,
-                f"{role}: {muscle} left lies {right - left:.1f} mm to the right of its right side",
+                f"{role}: {muscle} left lies {-apart_mm:.1f} mm to the right of its right side",
             )
-
-
-def _left_mm(labels: Volume, value: int) -> float | None:
-    """Return how far towards the patient's left the centroid of a label lies; None if absent."""
-    voxels = np.argwhere(labels.array == value)
-    if not len(voxels):
-        return None
-    slice_, row, column = voxels.mean(axis=0)
-    return float(-(labels.affine @ [column, row, slice_, 1])[0])

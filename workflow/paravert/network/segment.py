@@ -16,13 +16,13 @@ import typer
 
 from paravert import shards
 from paravert.errors import Caution
+from paravert.imaging.sides import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers, write_volume
 from paravert.network.clean import cleaned
 from paravert.network.device import chosen_device, describe, exact_float32, low_format
 from paravert.network.model import Model, load_model
 from paravert.network.model_file import check_model
 from paravert.network.predict import Runner, predicted_labels
-from paravert.network.sides import swapped_muscles
 
 log = logging.getLogger(__name__)
 
