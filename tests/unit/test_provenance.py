@@ -28,13 +28,13 @@ def fingerprint(tmp_path, monkeypatch):
         (folder / "below.py").write_text(below)
         (folder / "beside.py").write_text(beside)
         monkeypatch.setattr(provenance, "_ROOT", tmp_path)
-        for function in ("code_fingerprint", "_closure", "_tree", "_code_of"):
+        for function in ("code_fingerprint", "_closure", "_module"):
             getattr(provenance, function).cache_clear()
         return provenance.code_fingerprint("above")
 
     yield of
     monkeypatch.undo()
-    for function in ("code_fingerprint", "_closure", "_tree", "_code_of"):
+    for function in ("code_fingerprint", "_closure", "_module"):
         getattr(provenance, function).cache_clear()
 
 

@@ -4,6 +4,8 @@ import ast
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def code_fingerprint(module: str) -> str:
     module: dotted name inside the package, such as "measure.fat". Comments, layout, docstrings and
     help texts are left out, so that editing them reruns nothing.
     """
-    return digest({name: _code_of(name) for name in sorted(_closure(f"{PACKAGE}.{module}"))})
+    return digest({name: _module(name).code for name in sorted(_closure(f"{PACKAGE}.{module}"))})
 
 
 @cache
@@ -74,7 +76,7 @@ def _closure(module: str) -> frozenset[str]:
         # The package itself holds only the version: a release alone changes no result.
         if name not in seen and name != PACKAGE and _file_of(name) is not None:
             seen.add(name)
-            waiting.extend(_imports(name))
+            waiting.extend(_module(name).imports)
     return frozenset(seen)
 
 
@@ -86,24 +88,28 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Module:
+    imports: tuple[str, ...]
+    code: str
+
+
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_file_of(module).read_text(encoding="utf-8"))
+def _module(name: str) -> _Module:
+    tree = ast.parse(_file_of(name).read_text(encoding="utf-8"))
+    return _Module(tuple(_imports(tree)), ast.dump(_WithoutProse().visit(tree)))
 
 
-def _imports(module: str) -> list[str]:
-    found = []
-    for node in ast.walk(_tree(module)):
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the project modules, and perhaps names in them, that a module imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.split(".")[0] == PACKAGE]
-
-
-@cache
-def _code_of(module: str) -> str:
-    return ast.dump(_WithoutProse().visit(ast.parse(ast.unparse(_tree(module)))))
+            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in found if name.split(".")[0] == PACKAGE)
 
 
 class _WithoutProse(ast.NodeTransformer):

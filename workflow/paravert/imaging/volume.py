@@ -5,8 +5,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
 ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
+COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,19 @@ class Volume:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a volume as NIfTI-1, sform and qform set, in the type of its array."""
-    image = nib.Nifti1Image(np.ascontiguousarray(volume.array.transpose(2, 1, 0)), volume.affine)
+    """Write a volume as compressed NIfTI-1, sform and qform set, in the type of its array."""
+    image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")
     image.set_qform(volume.affine, code="scanner")
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
+    # The time is left out of the gzip header, so that equal volumes are equal files.
+    path.write_bytes(igzip.compress(image.to_bytes(), COMPRESSION_LEVEL, mtime=0))
 
 
 def read_volume(path: Path) -> Volume:
     """Read a volume that `write_volume` wrote, values unscaled and in the type on disk."""
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
