@@ -24,6 +24,13 @@ rule all:
         "results/summary.txt",
 
 
+# An extra: `snakemake all_dicomseg` writes the labels as DICOM segmentations (targets stand before
+# options: `snakemake all_dicomseg --configfile FILE`).
+rule all_dicomseg:
+    input:
+        shard_outputs("dicomseg"),
+
+
 onsuccess:
     tell_summary()
 

@@ -38,7 +38,7 @@ def rows_of(step):
 
 def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom"):
     reached = list(shards.STEPS).index(stage)
-    for number, step in enumerate(shards.STEPS.values()):
+    for number, step in enumerate(shards.COHORT_STEPS):
         results = [
             Result(Outcome(s, "analysed", "f", ("multi-stack",)), rows_of(step.name))
             for s in analysed

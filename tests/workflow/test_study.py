@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -87,6 +88,28 @@ def test_the_otsu_code_reruns_measuring_and_not_segmenting(study):
     planned = study.planned()
     assert "measure_fat" in planned
     assert not planned & (SHARD_RULES - {"measure_fat"})
+
+
+def test_dicom_segmentations_are_made_when_asked_for_and_only_then(study):
+    assert not list((study.folder / "results").rglob("*dicomseg*"))
+    done = study.run("--", "all_dicomseg")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Converting the images" not in done.stderr
+    for subject in ("S0001", "S0002", "S0003"):
+        home = study.folder / "results/subjects" / subject
+        labels = np.asarray(nib.load(home / "labels/stack-01.nii.gz").dataobj)
+        data = highdicom.seg.segread(home / "dicomseg/stack-01.dcm")
+        assert str(data.PatientID) == subject
+        # Voxel counts suffice here: where each one lies is proven in the unit tests.
+        held = np.bincount(labels.ravel(), minlength=9)[1:]
+        masks = [
+            data.get_volume(segment_numbers=[number]).array.sum() for number in data.segment_numbers
+        ]
+        assert masks == [count for count in held if count]
+    assert not (study.folder / "results/subjects/CUT/dicomseg").exists()
+    assert "3 computed, 0 held" in study.log("dicomseg")
+    assert study.planned() == set()
+    assert study.planned("--", "all_dicomseg") == set()
 
 
 def test_another_covariate_gathers_again_and_measures_nothing(study):

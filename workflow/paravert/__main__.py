@@ -17,6 +17,7 @@ COMMANDS = {
     "measure_fat": "measure.fat",
     "score_overlap": "measure.overlap",
     "draw_preview": "measure.preview",
+    "dicomseg": "measure.dicomseg",
     "gather_cohort": "study.cohort",
     "accept_ledger": "study.summary",
     "fit_models": "study.inference",

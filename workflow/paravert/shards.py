@@ -38,6 +38,7 @@ class Step:
     """A rule that works per shard: its command, its module, the shard table and the record.
 
     owns: files and folders of a subject that this step alone writes.
+    extra: made only when asked for, and no part of the cohort.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Step:
     table: tables.Table
     record: str
     owns: tuple[str, ...] = ()
+    extra: bool = False
 
 
 STEPS = {
@@ -62,8 +64,17 @@ STEPS = {
         Step("measure_fat", "measure.fat", tables.FAT, "fat.json"),
         Step("score_overlap", "measure.overlap", tables.SHARD_OVERLAP, "overlap.json"),
         Step("draw_preview", "measure.preview", tables.PREVIEW, "preview.json", ("preview.png",)),
+        Step(
+            "dicomseg",
+            "measure.dicomseg",
+            tables.DICOMSEG,
+            "dicomseg.json",
+            owns=("dicomseg",),
+            extra=True,
+        ),
     )
 }
+COHORT_STEPS = tuple(step for step in STEPS.values() if not step.extra)
 
 
 @dataclass(frozen=True)

@@ -391,3 +391,24 @@ SHARD_OVERLAP = Table(
 PREVIEW = Table(
     "preview", OUTCOME, keys=("subject",), meaning="a subject's preview picture", per_subject=True
 )
+DICOMSEG = Table(
+    "dicomseg",
+    (
+        SUBJECT,
+        STACK,
+        Column(
+            "segments", WHOLE, "1", required=True, minimum=0,
+            meaning="muscles and sides in the DICOM segmentation; 0 if there is no label and no file",
+        ),
+        Column(
+            "frames", WHOLE, "1", required=True, minimum=0,
+            meaning="slices over all segments, those left out in which the muscle is absent",
+        ),
+        Column(
+            "image_error", NUMBER, minimum=0,
+            meaning="largest difference of a voxel in the DICOM images to the stack, in units of signal",
+        ),
+    ),
+    keys=("subject", "stack"),
+    meaning="a stack's labels as DICOM segmentation",
+)  # fmt: skip

@@ -1,7 +1,8 @@
 # What is measured in the labels of each subject.
 #   NEEDS  segment.parquet and the stacks behind it
 #   MAKES  per shard area.parquet, fat.parquet, overlap.parquet, preview.parquet;
-#          per subject preview.png
+#          per subject preview.png;
+#          with the target all_dicomseg also dicomseg.parquet and, per subject, dicomseg/
 
 
 rule measure_area:
@@ -98,3 +99,29 @@ rule draw_preview:
     shell:
         "python -m paravert draw_preview --segment {input.segment} --folder results/subjects"
         " --out {output} --workers {threads} 2> {log}"
+
+
+# An extra, no part of the study: `snakemake all_dicomseg` asks for it.
+rule dicomseg:
+    input:
+        segment="results/shards/{shard}/segment.parquet",
+    output:
+        "results/shards/{shard}/dicomseg.parquet",
+    log:
+        "results/logs/dicomseg/{shard}.log",
+    benchmark:
+        "results/benchmarks/dicomseg/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
+        runtime=lambda wildcards, attempt: attempt * 60,
+    params:
+        sha256=config["model"]["sha256"],
+        code=code("measure.dicomseg"),
+    message:
+        "Writing DICOM segmentations of shard {wildcards.shard}"
+    shell:
+        "python -m paravert dicomseg --segment {input.segment} --folder results/subjects"
+        " --model-sha256 {params.sha256} --out {output} --workers {threads} 2> {log}"

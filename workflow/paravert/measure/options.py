@@ -1,4 +1,4 @@
-"""The options that the four commands of this room share."""
+"""The options that the commands of this room share."""
 
 from pathlib import Path
 from typing import Annotated

@@ -46,7 +46,7 @@ def _shard_chunks(shard: Path, people: pd.DataFrame, method: str) -> dict[str, p
     analysed = ledger.loc[ledger.status == shards.ANALYSED, "subject"]
     parts = {
         step.name: _rows_of(shard, step, analysed)
-        for step in shards.STEPS.values()
+        for step in shards.COHORT_STEPS
         if step.name != "draw_preview"
     }
     slices = slice_rows(parts["measure_area"], parts["measure_fat"], method)
@@ -66,7 +66,7 @@ def _shard_chunks(shard: Path, people: pd.DataFrame, method: str) -> dict[str, p
 
 def _ledger_rows(shard: Path) -> pd.DataFrame:
     by_subject: dict[str, list[shards.Outcome]] = {}
-    for step in shards.STEPS.values():
+    for step in shards.COHORT_STEPS:
         for outcome in shards.read_outcomes(shard / f"{step.table.name}.parquet"):
             by_subject.setdefault(outcome.subject, []).append(outcome)
     rows = [shards.told_by(merged_outcome(outcomes)) for outcomes in by_subject.values()]

@@ -47,7 +47,10 @@ def _row(c: tables.Column) -> str:
 def _codes() -> str:
     reasons = ", ".join(f"`{reason}`" for reason in Reason)
     cautions = ", ".join(f"`{caution}`" for caution in Caution)
-    return f"## Codes\n\nReasons of quarantine: {reasons}.\n\nWarnings: {cautions}.\n"
+    return (
+        "## Codes\n\nWhat each means and what can be done: [manual](../config/README.md#codes).\n\n"
+        f"Reasons of quarantine: {reasons}.\n\nWarnings: {cautions}.\n"
+    )
 
 
 def write_dictionary(

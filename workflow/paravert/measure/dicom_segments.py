@@ -1,0 +1,169 @@
+"""Labels as a DICOM segmentation: one segment for each muscle and side that was found."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from paravert import __version__
+from paravert.anatomy import CLASSES, LABELS, Label
+from paravert.errors import InputError
+from paravert.measure.dicom_images import StackName
+from paravert.provenance import digest
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation, SegmentDescription
+
+logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells every module that it copies
+
+MAKER = "paravert"
+FIRST_SERIES = 1000  # segmentations come after the images in a viewer's list
+# (0008,0023) and (0008,0033) must not be empty: a date that is no date, the same in every run.
+NO_DATE, NO_TIME = "19700101", "000000"
+
+# Context group 7150 of PS3.16 (Segmentation Property Category). Older files name 123037004 here,
+# which is SNOMED's "body structure".
+CATEGORY = Code("91723000", "SCT", "Anatomical Structure")
+# Context group 244 of PS3.16 (Laterality).
+SIDE_CODES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+# SNOMED CT, each found in two places:
+# 44947003  PS3.16 context groups 6116 and 7151; label table of Slicer for TotalSegmentator
+# 5709001   HL7 value sets body-site and approach-site-codes; in no context group of PS3.16
+# Two muscles have no code that two places agree on, and stand under the nearest concept that
+# includes them; the label and the description of a segment always name the muscle itself:
+# 68455001  iliopsoas, for psoas major: label tables of TotalSegmentator and MOOSE. (64038003, which
+#           goes around as psoas major, is the intercostal lymph node in PS3.16 groups 7600 and 8134.)
+# 127954009 skeletal muscle, for quadratus lumborum: PS3.16 context groups 7710 and 8134; MOOSE
+MUSCLE_CODES = {
+    "psoas_major": Code("68455001", "SCT", "Iliopsoas muscle"),
+    "quadratus_lumborum": Code("127954009", "SCT", "Skeletal muscle"),
+    "erector_spinae": Code("44947003", "SCT", "Erector spinae muscle"),
+    "multifidus": Code("5709001", "SCT", "Multifidus muscles"),
+}
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # context group 7162
+
+
+@dataclass(frozen=True)
+class Method:
+    """How labels were made: SegmentAlgorithmType (0062,0008), name, and parameters by name."""
+
+    type: str
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def network(model_sha256: str) -> Method:
+    """Return the method of labels that our network made."""
+    return Method("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
+
+
+# Whether a person drew it or corrected another program's is not told.
+SHEET = Method("SEMIAUTOMATIC", "label map of the subject sheet")
+
+
+def check_highdicom() -> None:
+    """Raise InputError where highdicom, which only this step needs, is not installed."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "highdicom", "not installed, expected for dicomseg: python -m pip install highdicom"
+        ) from error
+
+
+def found_muscles(labels: np.ndarray) -> list[Label]:
+    """Return the muscles and sides that a label map shows, in the order of LABELS."""
+    held = np.bincount(labels.ravel(), minlength=CLASSES) > 0
+    return [label for label in LABELS if held[label.value]]
+
+
+def segmentation(
+    images: Sequence[Dataset], labels: np.ndarray, name: StackName, method: Method
+) -> "Segmentation":
+    """Return the labels of a stack as a DICOM segmentation (binary).
+
+    images: those of the stack, one per slice. labels: (slices, rows, columns), 0 or a value of
+    LABELS, one at least. Segments are numbered without gaps, as the standard asks for; SegmentLabel
+    (0062,0005) is the name of the muscle and side. A frame stands for a slice of a segment; slices
+    in which a muscle is absent have none.
+    """
+    from highdicom.seg import Segmentation
+
+    found = found_muscles(labels)
+    numbers = np.zeros(CLASSES, dtype=np.uint8)
+    numbers[[label.value for label in found]] = np.arange(1, len(found) + 1)
+    descriptions = [_description(number, label, method) for number, label in enumerate(found, 1)]
+    # Other labels on the same images are another instance.
+    hashed = hashlib.sha256(labels.tobytes()).hexdigest()
+    content = digest([hashed, method.type, method.name, dict(method.parameters)])
+    data = Segmentation(
+        source_images=images,
+        pixel_array=numbers[labels],
+        segmentation_type="BINARY",
+        segment_descriptions=descriptions,
+        series_instance_uid=name.uid("segmentations", content),
+        series_number=FIRST_SERIES + name.stack,
+        sop_instance_uid=name.uid("segmentation", content),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=__version__,
+        device_serial_number="none",
+        content_label="MUSCLES",
+        content_description="Lumbar paravertebral muscles",
+        series_description=f"muscles of stack {name.stack}",
+        content_date=NO_DATE,
+        content_time=NO_TIME,
+    )
+    _tell_thickness(data)
+    _forget_the_run(data, name.uid("dimensions", content))
+    return data
+
+
+def _description(number: int, label: Label, method: Method) -> "SegmentDescription":
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
+
+    algorithm = AlgorithmIdentificationSequence(
+        method.name, ARTIFICIAL_INTELLIGENCE, __version__, parameters=dict(method.parameters)
+    )
+    description = SegmentDescription(
+        number,
+        label.name,
+        CATEGORY,
+        MUSCLE_CODES[label.muscle],
+        method.type,
+        algorithm,
+        display_color=CIELabColor.from_rgb(*bytes.fromhex(label.colour.removeprefix("#"))),
+    )
+    description.SegmentDescription = label.name
+    kind = description.SegmentedPropertyTypeCodeSequence[0]
+    side = CodedConcept.from_code(SIDE_CODES[label.side])
+    kind.SegmentedPropertyTypeModifierCodeSequence = [side]
+    if method == SHEET:  # neither our algorithm nor our version
+        del description.SegmentationAlgorithmIdentificationSequence
+    return description
+
+
+def _tell_thickness(data: Dataset) -> None:
+    """Let slices of unknown thickness stand for their spacing: here it must not be left out."""
+    measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if measures.get("SliceThickness") is None:
+        measures.SliceThickness = measures.SpacingBetweenSlices
+
+
+def _forget_the_run(data: Dataset, dimensions: str) -> None:
+    """Replace what would differ in the next run: times, and UIDs made at random."""
+    del data.InstanceCreationDate
+    del data.InstanceCreationTime
+    for equipment in data.get("ContributingEquipmentSequence", ()):
+        equipment.pop("ContributionDateTime", None)
+    for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
