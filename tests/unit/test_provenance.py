@@ -102,5 +102,15 @@ def test_a_linked_folder_is_followed_and_a_circle_of_links_ends(tmp_path):
     assert provenance.state_of(folder) != before
 
 
+def test_a_link_that_leads_nowhere_is_found_and_its_target_awaited(tmp_path):
+    link = tmp_path / "images/a"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "a")
+    assert provenance.files_below(link.parent) == [link]
+    before = provenance.state_of(link.parent)
+    (tmp_path / "a").write_text("fetched")
+    assert provenance.state_of(link.parent) != before
+
+
 def test_the_version_alone_changes_no_fingerprint():
     assert "paravert" not in provenance._closure("paravert.imaging.convert")

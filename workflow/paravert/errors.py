@@ -55,6 +55,7 @@ class Caution(StrEnum):
     BURNED_IN_ANNOTATION = "burned-in-annotation"
     PATIENT_POSITION = "patient-position"
     BLANK_SLICE = "blank-slice"
+    SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that a decoder let pass
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
 
 

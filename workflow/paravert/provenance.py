@@ -39,13 +39,16 @@ def state_of(path: Path) -> str:
         return "absent"
     entries = []
     for file in files_below(path):
-        stat = file.stat()
+        stat = file.stat() if file.exists() else file.lstat()
         entries.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
     return digest(entries)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files below a folder in order, links to folders followed, each folder once."""
+    """Return all files below a folder in order, links to folders followed, each folder once.
+
+    Links that lead nowhere count as files: what is missing must not go unnoticed.
+    """
     found, seen = [], set()
     for home, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(home)
@@ -53,7 +56,8 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [Path(home, name) for name in names if os.path.isfile(os.path.join(home, name))]
+        paths = [Path(home, name) for name in names]
+        found += [path for path in paths if path.is_file() or not path.exists()]
     return sorted(found)
 
 

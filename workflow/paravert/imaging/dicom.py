@@ -11,7 +11,7 @@ from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import canonical_order, columns_first, plane_affine, rearranged
 from paravert.imaging.headers import quiet_pydicom, scan_folder
-from paravert.imaging.images import Images, Slice, Stack, blank_slices, check_not_blank
+from paravert.imaging.images import Images, Slice, Stack, check_not_blank, content_cautions
 from paravert.imaging.overlap import overlapping
 from paravert.imaging.pixels import compact, read_frames
 from paravert.imaging.series import choose_series
@@ -127,16 +127,13 @@ def _canonical(
     array = compact([values[id(frame)][0] for frame in stack.frames])
     order, flips = canonical_order(_affine(stack, stack.corner), slice_axis=0)
     turned, affine = rearranged(array, _affine(stack, stack.corner), order, flips)
-    blank = blank_slices(turned)
+    seen = content_cautions(array)
     slices = []
     for index, frame in enumerate(stack.frames):
         own = array[index : index + 1]
         _, place = rearranged(own, _affine(stack, stack.corner_of(frame)), order, flips)
-        known = {
-            Caution.BLANK_SLICE: blank[index],
-            Caution.DUPLICATE_SLICE_DROPPED: id(frame) in dropped,
-        }
-        cautions = values[id(frame)][1] | {caution for caution, holds in known.items() if holds}
+        doubled = {Caution.DUPLICATE_SLICE_DROPPED} if id(frame) in dropped else set()
+        cautions = values[id(frame)][1] | seen[index] | doubled
         slices.append(
             Slice(
                 columns_first(place),

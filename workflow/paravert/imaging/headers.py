@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import SEEK_END
+from io import SEEK_END, BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,6 +109,8 @@ def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | No
         found = frames_of(header, data) if kind in MR_IMAGES else []
     except (*READ_ERRORS, OSError) as error:  # OSError: pydicom's, nothing is read from disk here
         raise _unreadable("damaged") from error
+    if found and not has_pixels and found[0].rows is None:
+        raise _unreadable("cut off")
     if kind in MULTI_FRAME:
         _check_frame_count(header, found)
     images.append(header)
@@ -117,7 +119,7 @@ def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | No
 
 
 def _check_frame_count(header: Header, found: list[Frame]) -> None:
-    if header.frames_told != len(found):
+    if not found or header.frames_told != len(found):
         raise SubjectFault(
             Reason.FRAME_COUNT_MISMATCH,
             f"NumberOfFrames (0028,0008) is {header.frames_told}, but "
@@ -128,9 +130,13 @@ def _check_frame_count(header: Header, found: list[Frame]) -> None:
 def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
     """Return header, whether it has a preamble and whether pixels follow; None if not DICOM."""
     try:
-        stream = file.open("rb")
+        stream = _Bounded(file)
     except PermissionError as error:
         raise _unreadable("not open to reading") from error
+    except FileNotFoundError as error:
+        raise SubjectFault(
+            Reason.UNREADABLE_HEADER, "a file is gone, or a link to it leads nowhere"
+        ) from error
     with stream:
         start = stream.read(PREAMBLE_BYTES + len(MAGIC))
         preamble = start[PREAMBLE_BYTES:] == MAGIC
@@ -150,8 +156,25 @@ def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
         return data, preamble, _has_more(stream, data)
 
 
+class _Bounded(BufferedReader):
+    """A file that is never asked for more than it has.
+
+    A damaged length of an element can be 4 GB, and Python sets memory aside before it reads.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__(FileIO(file))
+        self._bytes = file.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size if size is None else min(size, self._bytes))
+
+
 def parse(source: BinaryIO | Path, **options: object) -> FileDataset:
     """Call `pydicom.dcmread`; what it finds wrong with the contents is one of READ_ERRORS."""
+    if isinstance(source, Path):
+        with _Bounded(source) as stream:
+            return parse(stream, **options)
     try:
         return pydicom.dcmread(source, force=True, **options)
     except OSError as error:

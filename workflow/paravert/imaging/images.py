@@ -6,6 +6,7 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
+from paravert.imaging.likeness import unlike_neighbours
 from paravert.imaging.volume import Volume
 
 
@@ -49,6 +50,15 @@ def blank_slices(array: np.ndarray) -> np.ndarray:
     """Tell which slices of (slices, rows, columns) hold a single value."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
+
+
+def content_cautions(array: np.ndarray) -> list[set[Caution]]:
+    """Return for each slice of (slices, rows, columns) what its values give cause to tell."""
+    told = {
+        Caution.BLANK_SLICE: blank_slices(array),
+        Caution.SLICE_UNLIKE_NEIGHBOURS: unlike_neighbours(array),
+    }
+    return [{caution for caution in told if told[caution][n]} for n in range(len(array))]
 
 
 def check_not_blank(stacks: tuple[Stack, ...]) -> None:

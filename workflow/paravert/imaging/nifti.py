@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from paravert.errors import Caution, Reason, SubjectFault
+from paravert.errors import Reason, SubjectFault
 from paravert.imaging.checks import PIXEL_SPACING_RANGE_MM
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
@@ -20,7 +20,7 @@ from paravert.imaging.geometry import (
     rearranged,
     tilt_deg,
 )
-from paravert.imaging.images import Images, Slice, Stack, blank_slices, check_not_blank
+from paravert.imaging.images import Images, Slice, Stack, check_not_blank, content_cautions
 from paravert.imaging.pixels import compact
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 
@@ -87,13 +87,12 @@ def read_mask_grid(file: Path, role: str) -> Grid:
 
 
 def _stack(volume: Volume) -> Stack:
-    blank = blank_slices(volume.array)
+    seen = content_cautions(volume.array)
     slices = []
     for index in range(len(volume.array)):
         affine = volume.affine.copy()
         affine[:3, 3] += index * affine[:3, 2]
-        cautions = {Caution.BLANK_SLICE} if blank[index] else set()
-        slices.append(Slice(affine, cautions=frozenset(cautions)))
+        slices.append(Slice(affine, cautions=frozenset(seen[index])))
     return Stack(volume, tuple(slices), "positions")
 
 

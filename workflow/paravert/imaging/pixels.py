@@ -4,7 +4,8 @@ import numpy as np
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.decoding import Format, stored_frames
+from paravert.imaging.decoding import stored_frames
+from paravert.imaging.formats import Format
 from paravert.imaging.frames import Frame, Header
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
@@ -39,11 +40,9 @@ def _unpacked(raw: np.ndarray, form: Format) -> np.ndarray:
     """Return stored values: unused bits (overlays) masked, sign extended, MONOCHROME1 inverted."""
     if form.stored == form.allocated and not form.inverted:
         return raw.copy()
-    shift = 0 if form.syntax.is_compressed else form.high + 1 - form.stored
-    values = (raw.astype(np.int32) >> shift) & ((1 << form.stored) - 1)
-    if form.signed:
-        sign = 1 << (form.stored - 1)
-        values = (values ^ sign) - sign
+    unused = form.allocated - form.stored
+    above = unused if form.syntax.is_compressed else form.allocated - 1 - form.high
+    values = raw.astype(form.dtype) << above >> unused  # the type says whether the sign extends
     if form.inverted:
         values = (-1 if form.signed else (1 << form.stored) - 1) - values
     return values

@@ -1,0 +1,290 @@
+"""Files with random damage, and what becomes of them when they are converted.
+
+A trial takes a small series of the analytic phantom in one of FORMS, damages one of its files and
+converts it, as the step does, in a process of its own whose memory and time are limited.
+"""
+
+import gzip
+import json
+import os
+import random
+import resource
+import select
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas  # noqa: F401 - pyarrow loads it: once here, not in every process
+import pydicom
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedMRImageStorage,
+    RLELossless,
+)
+
+from dicom_writer import (
+    Plan,
+    labels_phantom,
+    phantom,
+    store,
+    write_enhanced,
+    write_nifti,
+    write_series,
+)
+from gdcm_encoder import compress_file
+from paravert.errors import SubjectFault
+from paravert.imaging import apart
+from paravert.imaging.convert import convert_subject
+from paravert.imaging.volume import read_volume
+from paravert.shards import Task
+
+SECONDS, MEMORY_BYTES = 5, 1 << 30  # what one file may cost
+# Address space is not memory (Arrow reserves a gigabyte of it), but who asks for this much has
+# believed a damaged length.
+ADDRESS_BYTES = 3 << 30
+SPACING_RANGE_MM = (0.05, 100.0)  # of anything called an image of a patient
+HEADER_BYTES = 2048  # half of the damage lies in the first so many bytes
+PLAN = Plan(slices=3)
+OK, TRACEBACK, KILLED, DIED, LARGE, NONSENSE = (
+    "ok",
+    "traceback",
+    "over the time",
+    "died",
+    "over the memory",
+    "nonsense",
+)
+FAILURES = (TRACEBACK, KILLED, DIED, LARGE, NONSENSE)
+
+# --- the forms -----------------------------------------------------------------------------------
+
+
+def _series(syntax=ExplicitVRLittleEndian, *, preamble: bool = True) -> Callable[[Path], Path]:
+    return lambda home: write_series(home / "images", PLAN, syntax=syntax, preamble=preamble)[0]
+
+
+def _jpeg(syntax) -> Callable[[Path], Path]:
+    bits = {JPEGBaseline8Bit: 8}.get(syntax, 12)
+
+    def edit(data, number):
+        values = phantom(PLAN.points(number)) >> (12 - bits)
+        store(data, values, bits=bits, allocated=8 if bits == 8 else 16)
+
+    def write(home):
+        files = write_series(home / "images", PLAN, edit=edit)
+        return [compress_file(file, syntax) for file in files][0]
+
+    return write
+
+
+def _deflated_series(home: Path) -> Path:
+    for file in write_series(home / "images", PLAN):
+        data = pydicom.dcmread(file)
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        pydicom.dcmwrite(file, data)
+    return file
+
+
+def _multi_frame(**options) -> Callable[[Path], Path]:
+    return lambda home: write_enhanced(home / "images" / "IM0", [PLAN], **options)
+
+
+def _nifti(name: str) -> Callable[[Path], Path]:
+    return lambda home: write_nifti(home / name, PLAN)
+
+
+def _mask(name: str) -> Callable[[Path], Path]:
+    def write(home):
+        write_nifti(home / "images.nii", PLAN)
+        return write_nifti(home / name, PLAN, labels_phantom, dtype=np.uint8)
+
+    return write
+
+
+# Each writes a subject into a folder and returns the file to damage.
+FORMS: dict[str, Callable[[Path], Path]] = {
+    "native": _series(),
+    "implicit": _series(ImplicitVRLittleEndian),
+    "big endian": _series(ExplicitVRBigEndian),
+    "deflated": _deflated_series,
+    "no preamble": _series(preamble=False),
+    "RLE": _series(RLELossless),
+    "JPEG baseline": _jpeg(JPEGBaseline8Bit),
+    "JPEG extended": _jpeg(JPEGExtended12Bit),
+    "JPEG lossless": _jpeg(JPEGLosslessSV1),
+    "JPEG-LS": _series(JPEGLSLossless),
+    "JPEG 2000": _series(JPEG2000Lossless),
+    "enhanced": _multi_frame(),
+    "enhanced, RLE": _multi_frame(syntax=RLELossless),
+    "enhanced, JPEG 2000": _multi_frame(syntax=JPEG2000Lossless),
+    "legacy converted": _multi_frame(sop_class=LegacyConvertedEnhancedMRImageStorage),
+    "NIfTI": _nifti("images.nii"),
+    "NIfTI, gzip": _nifti("images.nii.gz"),
+    "truth": _mask("truth.nii"),
+    "labels, gzip": _mask("labels.nii.gz"),
+}
+
+
+def _sheet_row(home: Path) -> dict[str, str]:
+    """Return a subject's line of the sheet from what lies in its folder."""
+    found = {path.name.split(".")[0]: str(path) for path in home.iterdir()}
+    return {name: found.get(name, "") for name in ("images", "truth", "labels")}
+
+
+# --- the damage ----------------------------------------------------------------------------------
+
+
+def flipped(content: bytes, place: int, chance: random.Random) -> bytes:
+    """Return bytes of which up to 16, in a run or scattered, hold other values."""
+    damaged = bytearray(content)
+    reach = chance.choice((16, 256, len(content)))
+    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+        where = min(place + chance.randrange(reach), len(damaged) - 1)
+        damaged[where] ^= chance.choice((1 << chance.randrange(8), chance.randrange(1, 256)))
+    return bytes(damaged)
+
+
+def cut(content: bytes, place: int, chance: random.Random) -> bytes:
+    """Return bytes with a run taken out, in a quarter of the cases all to the end."""
+    if chance.random() < 0.25:
+        return content[:place]
+    return content[:place] + content[place + chance.choice((1, 2, 3, 4, 8, 64, 1024)) :]
+
+
+def repeated(content: bytes, place: int, chance: random.Random) -> bytes:
+    """Return bytes with a run that follows itself up to 64 times more."""
+    run = content[place : place + chance.choice((1, 2, 4, 8, 64, 1024))]
+    return content[:place] + run * chance.choice((1, 1, 2, 64)) + content[place:]
+
+
+DAMAGES = {"flipped": flipped, "cut": cut, "repeated": repeated}
+
+
+def damage(file: Path, how: str, chance: random.Random) -> None:
+    """Damage a file; of a compressed one (gzip, deflated) in half of the cases what is in it."""
+    content, pack = file.read_bytes(), bytes
+    if file.suffix == ".gz" and chance.random() < 0.5:
+        content, pack = gzip.decompress(content), lambda raw: gzip.compress(raw, 1)
+    reach = min(HEADER_BYTES, len(content)) if chance.random() < 0.5 else len(content)
+    file.write_bytes(pack(DAMAGES[how](content, chance.randrange(reach), chance)))
+
+
+# --- the trials ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A file to damage: seed and number give the same damage again."""
+
+    seed: int
+    number: int
+
+    @property
+    def form(self) -> str:
+        return list(FORMS)[self.number % len(FORMS)]
+
+    @property
+    def how(self) -> str:
+        return list(DAMAGES)[self.number // len(FORMS) % len(DAMAGES)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial: OK, a reason or one of FAILURES; what was told; and the cost."""
+
+    trial: Trial
+    result: str
+    told: str
+    seconds: float
+    peak_mb: float
+
+
+def run_trials(home: Path, seed: int, count: int) -> Iterator[Outcome]:
+    """Run so many trials, one after the other; home: a folder for their files."""
+    for form, write in FORMS.items():
+        if not (home / "good" / form).exists():
+            file = write(home / "good" / form)
+            (home / f"{form}.damage").write_text(str(file.relative_to(home / "good" / form)))
+    for number in range(count):
+        yield run_trial(home, Trial(seed, number))
+
+
+def run_trial(home: Path, trial: Trial) -> Outcome:
+    """Damage a copy of the good files of the trial's form and convert it."""
+    subject = home / "trial" / "subject"
+    shutil.rmtree(subject.parent, ignore_errors=True)
+    shutil.copytree(home / "good" / trial.form, subject)
+    file = subject / (home / f"{trial.form}.damage").read_text()
+    damage(file, trial.how, random.Random(f"{trial.seed} {trial.number}"))
+    return _in_process(trial, subject, home / "trial" / "out")
+
+
+def _in_process(trial: Trial, subject: Path, out: Path) -> Outcome:
+    out.mkdir()
+    started = time.monotonic()
+    answer, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(answer)
+        _answer_and_end(subject, out, tell)
+    os.close(tell)
+    with os.fdopen(answer, "rb") as pipe:
+        in_time = select.select([pipe], [], [], SECONDS)[0]
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+        told = pipe.read() if in_time else b""
+    _, _, used = os.wait4(child, 0)
+    seconds, peak_mb = time.monotonic() - started, used.ru_maxrss / 1024
+    if not in_time:
+        return Outcome(trial, KILLED, f"after {SECONDS} s", seconds, peak_mb)
+    if not told:
+        return Outcome(trial, DIED, "without a word", seconds, peak_mb)
+    result, message = json.loads(told)
+    if result not in FAILURES and used.ru_maxrss * 1024 > MEMORY_BYTES:
+        result = LARGE
+    return Outcome(trial, result, message, seconds, peak_mb)
+
+
+def _answer_and_end(subject: Path, out: Path, tell: int) -> None:
+    """Convert within the limits, in the forked process, and write (result, message) as JSON."""
+    try:
+        _limit_memory()
+        told = _converted(subject, out)
+    except BaseException:
+        told = TRACEBACK, traceback.format_exc()
+    apart.stop()  # its memory counts once it has ended
+    os.write(tell, json.dumps(told).encode()[:60_000])
+    os._exit(0)
+
+
+def _limit_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + ADDRESS_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _converted(subject: Path, out: Path) -> tuple[str, str]:
+    try:
+        convert_subject({"S": _sheet_row(subject)}, Task("S", {}), out)
+    except SubjectFault as fault:
+        named = str(subject) in fault.message
+        return (NONSENSE if named else str(fault.reason)), fault.message
+    for file in sorted((out / "image").iterdir()):
+        volume = read_volume(file)
+        steps = np.linalg.norm(volume.affine[:3, :3], axis=0)
+        low, high = SPACING_RANGE_MM
+        if not (np.isfinite(volume.affine).all() and low <= steps.min() <= steps.max() <= high):
+            return NONSENSE, f"affine {volume.affine.tolist()}"
+    return OK, ""

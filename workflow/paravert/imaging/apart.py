@@ -1,0 +1,92 @@
+"""Decoding in another process: what kills or stops that leaves this one alone."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+
+from paravert.imaging import decoder_worker
+from paravert.imaging.decoder_worker import HEAD, LENGTH
+from paravert.imaging.formats import Format
+
+PIPE_BYTES = 1 << 20  # where the system lets us: a whole slice of 512 x 512, not an eighth of it
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1"
+}  # numpy, which a decoder needs, sets memory aside for each
+
+
+class DecoderDied(RuntimeError):
+    """The other process ended before it answered."""
+
+
+def decode_apart(stream: bytes, form: Format, decoder: str) -> np.ndarray | None:
+    """Return a frame (rows, columns) as stored, or None where its code stream is damaged.
+
+    decoder: gdcm or pyjpegls. One that dies of the stream counts as damage if it lives without;
+    raises DecoderDied if not.
+    """
+    names = decoder.encode(), form.syntax.encode()
+    head = (form.rows, form.columns, form.allocated, form.stored, *names)
+    try:
+        values = _ask(HEAD.pack(*head, len(stream)) + stream)
+    except DecoderDied:
+        start.cache_clear()
+        _ask(HEAD.pack(*head, 0))
+        return None
+    return _array(values, form)
+
+
+def _array(values: bytes, form: Format) -> np.ndarray | None:
+    """Return decoded values as an array; a code stream of up to 8 bits gives a byte for each."""
+    pixels = form.rows * form.columns
+    if not pixels or len(values) not in (pixels, form.frame_bytes):
+        return None
+    dtype = form.dtype if len(values) == form.frame_bytes else np.uint8
+    return np.frombuffer(values, dtype).reshape(form.rows, form.columns)
+
+
+def _ask(request: bytes) -> bytes:
+    process = start(os.getpid())
+    if process.poll() is not None:  # it ended since the last request: not of this one
+        start.cache_clear()
+        process = start(os.getpid())
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+        (length,) = LENGTH.unpack(_read(process, LENGTH.size))
+        return _read(process, length)
+    except BrokenPipeError as error:
+        raise DecoderDied from error
+
+
+def _read(process: subprocess.Popen, length: int) -> bytes:
+    found = process.stdout.read(length)
+    if len(found) < length:
+        process.wait()
+        raise DecoderDied
+    return found
+
+
+@cache
+def start(of_process: int) -> subprocess.Popen:
+    """Start the process that decodes for this one, unless it runs; it ends when this one ends.
+
+    of_process: whose it is, because a forked process must not use its parent's.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", decoder_worker.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # GDCM complains there even of what it decodes
+        env={**os.environ, **ONE_THREAD},
+        pipesize=PIPE_BYTES,
+    )
+
+
+def stop() -> None:
+    """End the process that decodes for this one, if there is one."""
+    if start.cache_info().currsize:
+        start(os.getpid()).communicate()
+        start.cache_clear()

@@ -1,0 +1,107 @@
+"""A process of its own for decoders that a damaged code stream brings down or keeps for minutes.
+
+Run as a script by `apart`; it imports nothing of this package and a decoder when that is first asked
+for, so that it starts in some 40 ms. Requests come on standard input: a head (see HEAD) and the
+code stream of one frame, or a head alone with length 0, which asks for a sign of life. Answers
+leave on standard output: LENGTH and so many bytes, none where the code stream is damaged.
+"""
+
+import contextlib
+import os
+import resource
+import struct
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import BinaryIO
+
+# rows, columns, bits allocated, bits stored, decoder, transfer syntax, length of the code stream
+HEAD = struct.Struct("<IIHH16s64sQ")
+LENGTH = struct.Struct("<Q")
+MEMORY_BYTES = 768 << 20  # a slice of 2048 x 2048 takes a tenth; a damaged one could ask for all
+SECONDS = 1  # of processor time for one slice, to 2; a good one of 2048 x 2048 takes 0.1
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a decoder prints is no answer
+    while head := sys.stdin.buffer.read(HEAD.size):
+        *form, name, syntax, length = HEAD.unpack(head)
+        decode = _decoder(_text(name))
+        stream = sys.stdin.buffer.read(length)
+        _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+        _limit(resource.RLIMIT_CPU, int(_seconds_used()) + 1 + SECONDS)
+        _answer(out, decode(stream, *form, _text(syntax)) if length else b"")
+
+
+def _answer(out: BinaryIO, values: bytes) -> None:
+    out.write(LENGTH.pack(len(values)))
+    out.write(values)
+    out.flush()
+
+
+@cache
+def _decoder(name: str) -> Callable[..., bytes]:
+    _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    return {"gdcm": _gdcm, "pyjpegls": _pyjpegls}[name]()
+
+
+def _gdcm() -> Callable[..., bytes]:
+    import gdcm
+
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+
+    def decode(stream, rows, columns, allocated, stored, syntax) -> bytes:
+        fragment = gdcm.Fragment()
+        fragment.SetByteStringValue(stream)
+        fragments = gdcm.SequenceOfFragments.New()
+        fragments.AddFragment(fragment)
+        element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+        element.SetValue(fragments.__ref__())
+        image = gdcm.Image()
+        image.SetNumberOfDimensions(2)
+        image.SetDimensions((columns, rows, 1))
+        image.SetDataElement(element)
+        grey = gdcm.PhotometricInterpretation.MONOCHROME2
+        image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+        kind = gdcm.TransferSyntax.GetTSType(syntax)
+        image.SetTransferSyntax(gdcm.TransferSyntax(kind))
+        # Signed or not is for the caller to see in the same bits: GDCM takes twice as long over it.
+        image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, 0))
+        values = image.GetBuffer()  # text, in the way of its binding
+        return b"" if values is None else values.encode("utf-8", "surrogateescape")
+
+    return decode
+
+
+def _pyjpegls() -> Callable[..., bytes]:
+    import jpeg_ls
+
+    def decode(stream, *_: object) -> bytes:
+        try:
+            values, _told = jpeg_ls.decode_pixel_data(stream)
+        except (RuntimeError, ValueError, MemoryError):
+            return b""
+        return values
+
+    return decode
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode()
+
+
+def _seconds_used() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _limit(what: int, amount: int) -> None:
+    with contextlib.suppress(ValueError, OSError):  # not every system has every limit
+        resource.setrlimit(what, (amount, resource.getrlimit(what)[1]))
+
+
+if __name__ == "__main__":
+    main()
