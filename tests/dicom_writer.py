@@ -66,7 +66,8 @@ class Plan:
     """How a stack lies in the patient (LPS, mm): 48 x 40 pixels on 5 slices unless told.
 
     right, down: directions to the next column and row. centre: the middle of the stack.
-    slide: shift of each slice in the plane against the one before, (right, down).
+    gap: step to the next slice; a negative one runs against the normal. slide: shift of each slice
+    in the plane against the one before, (right, down).
     """
 
     rows: int = 40
@@ -129,7 +130,7 @@ def slice_dataset(plan: Plan, index: float, series: str = "axial") -> Dataset:
     data.ImagePositionPatient = [f"{value:.10g}" for value in plan.corner(index)]
     data.ImageOrientationPatient = [f"{value:.10g}" for value in (*plan.right, *plan.down)]
     data.PixelSpacing = [plan.row_spacing, plan.column_spacing]
-    data.SliceThickness, data.SpacingBetweenSlices = plan.thickness, plan.gap
+    data.SliceThickness, data.SpacingBetweenSlices = plan.thickness, abs(plan.gap)
     store(data, phantom(plan.points(index)))
     return data
 
@@ -144,13 +145,21 @@ def _describe(data: Dataset, series: str) -> None:
     data.MagneticFieldStrength = 3
 
 
-def store(data: Dataset, values: np.ndarray, *, bits: int = 12, signed: bool = False) -> None:
-    """Put values (rows, columns) or (frames, rows, columns) into a data set as 16-bit pixels."""
+def store(
+    data: Dataset,
+    values: np.ndarray,
+    *,
+    bits: int = 12,
+    allocated: int = 16,
+    signed: bool = False,
+) -> None:
+    """Put values (rows, columns) or (frames, rows, columns) into a data set as its pixels."""
     data.Rows, data.Columns = values.shape[-2:]
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, bits, bits - 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = allocated, bits, bits - 1
     data.PixelRepresentation = int(signed)
-    data.PixelData = values.astype("<i2" if signed else "<u2").tobytes()
+    raw = values.astype(f"<{'i' if signed else 'u'}{allocated // 8}").tobytes()
+    data.PixelData = raw + bytes(len(raw) % 2)
 
 
 def save(
@@ -207,40 +216,60 @@ def write_series(
 
 
 def write_enhanced(
-    file: Path, plans: Iterable[Plan], *, edit: Callable[[Dataset], None] | None = None
+    file: Path,
+    plans: Iterable[Plan],
+    *,
+    edit: Callable[[Dataset], None] | None = None,
+    syntax: UID = ExplicitVRLittleEndian,
+    sop_class: UID = EnhancedMRImageStorage,
+    shared: Iterable[str] = ("PixelMeasuresSequence",),
 ) -> Path:
-    """Write all slices of some stacks of one matrix as one enhanced multi-frame MR image."""
-    plans = list(plans)
-    data = Dataset()
-    data.SOPClassUID, data.SOPInstanceUID = EnhancedMRImageStorage, uid("enhanced")
-    _describe(data, "axial")
-    data.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
-    shared = Dataset()
-    shared.PixelMeasuresSequence = [Dataset()]
-    measures = shared.PixelMeasuresSequence[0]
-    measures.PixelSpacing = [plans[0].row_spacing, plans[0].column_spacing]
-    measures.SliceThickness, measures.SpacingBetweenSlices = plans[0].thickness, plans[0].gap
-    data.SharedFunctionalGroupsSequence = [shared]
+    """Write all slices of some stacks of one matrix as one multi-frame MR image, shuffled.
+
+    shared: the functional groups that are written once for all frames.
+    """
     places = [(plan, index) for plan in plans for index in range(plan.slices)]
     random.Random(2).shuffle(places)
-    data.PerFrameFunctionalGroupsSequence = [_frame_groups(*place) for place in places]
+    data = Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = sop_class, uid("enhanced", file.name)
+    _describe(data, "axial")
+    data.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    groups = [_frame_groups(*place) for place in places]
+    for_all = Dataset()
+    for keyword in shared:
+        for_all[keyword] = groups[0][keyword]
+        for group in groups:
+            del group[keyword]
+    data.SharedFunctionalGroupsSequence = [for_all]
+    data.PerFrameFunctionalGroupsSequence = groups
     data.NumberOfFrames = len(places)
     store(data, np.stack([phantom(plan.points(index)) for plan, index in places]))
     if edit:
         edit(data)
-    return save(data, file)
+    return save(data, file, syntax)
 
 
 def _frame_groups(plan: Plan, index: int) -> Dataset:
+    """Return the functional groups of a frame, each in a sequence of its own."""
     groups = Dataset()
-    groups.PlanePositionSequence = [Dataset()]
-    position = [f"{value:.10g}" for value in plan.corner(index)]
-    groups.PlanePositionSequence[0].ImagePositionPatient = position
-    groups.PlaneOrientationSequence = [Dataset()]
-    orientation = [f"{value:.10g}" for value in (*plan.right, *plan.down)]
-    groups.PlaneOrientationSequence[0].ImageOrientationPatient = orientation
-    groups.MREchoSequence = [Dataset()]
-    groups.MREchoSequence[0].EffectiveEchoTime = 100.0
+    for keyword, values in {
+        "PixelMeasuresSequence": {
+            "PixelSpacing": [plan.row_spacing, plan.column_spacing],
+            "SliceThickness": plan.thickness,
+            "SpacingBetweenSlices": abs(plan.gap),
+        },
+        "PlanePositionSequence": {
+            "ImagePositionPatient": [f"{value:.10g}" for value in plan.corner(index)]
+        },
+        "PlaneOrientationSequence": {
+            "ImageOrientationPatient": [f"{value:.10g}" for value in (*plan.right, *plan.down)]
+        },
+        "MREchoSequence": {"EffectiveEchoTime": 100.0},
+    }.items():
+        item = Dataset()
+        for name, value in values.items():
+            setattr(item, name, value)
+        setattr(groups, keyword, [item])
     return groups
 
 

@@ -1,4 +1,4 @@
-"""Whether a frame says where it lies, and sensibly."""
+"""Whether a frame says where it lies and what its values mean, and sensibly."""
 
 import numpy as np
 
@@ -23,7 +23,12 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
         )
     if not frame.rows or not frame.columns:
         return SubjectFault(Reason.UNREADABLE_HEADER, "no Rows (0028,0010) or Columns (0028,0011)")
-    return _orientation_fault(frame) or _position_fault(frame) or _spacing_fault(frame)
+    return (
+        _orientation_fault(frame)
+        or _position_fault(frame)
+        or _spacing_fault(frame)
+        or _rescale_fault(frame)
+    )
 
 
 def has_orientation(frame: Frame) -> bool:
@@ -72,4 +77,15 @@ def _spacing_fault(frame: Frame) -> SubjectFault | None:
             Reason.BAD_PIXEL_SPACING,
             f"{tag} is {spacings[0]:g} and {spacings[1]:g} mm, expected {low:g} to {high:g}",
         )
+    return None
+
+
+def _rescale_fault(frame: Frame) -> SubjectFault | None:
+    tags = {
+        "RescaleSlope (0028,1053)": frame.slope,
+        "RescaleIntercept (0028,1052)": frame.intercept,
+    }
+    for tag, value in tags.items():
+        if not np.isfinite(value):
+            return SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{tag} is not a finite number")
     return None

@@ -5,12 +5,14 @@ needs is kept as it stands and judged when the series is chosen (`checks`).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from paravert.imaging.values import number, numbers, sop_class, text, texts, whole
+from paravert.imaging.geometry import orthonormal_pair
+from paravert.imaging.values import is_told, number, numbers, sop_class, text, texts, whole
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -29,7 +31,12 @@ CONTRAST_NUMBERS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "FrameAcquisitionDateTime",
 )
+CONTRAST_TEXTS = ("SequenceName", "ComplexImageComponent")
+GRADIENT = "DiffusionGradientOrientation"
 FILE_TAGS = (
     "SOPClassUID",
     "Modality",
@@ -63,6 +70,8 @@ FILE_TAGS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     *CONTRAST_NUMBERS,
+    *CONTRAST_TEXTS,
+    GRADIENT,
 )
 
 
@@ -101,6 +110,7 @@ class Frame:
 
     number: frame in the file, from 0. right, down: directions to the next column and row.
     contrast: what tells images of one place apart; only ever compared.
+    slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed.
     """
 
     header: Header
@@ -121,11 +131,13 @@ class Frame:
     slope: float
     intercept: float
 
-    @property
+    @cached_property
     def centre(self) -> np.ndarray:
         """Position (LPS) of the middle of the image."""
-        across = self.right * self.column_spacing_mm * (self.columns - 1) / 2
-        return self.position + across + self.down * self.row_spacing_mm * (self.rows - 1) / 2
+        # Directions that are rounded in the header are a little too long or too short.
+        right, down = orthonormal_pair(self.right, self.down)
+        across = right * self.column_spacing_mm * (self.columns - 1) / 2
+        return self.position + across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
 def header_of(file: Path, data: Dataset, *, preamble: bool, has_pixels: bool) -> Header:
@@ -176,6 +188,12 @@ def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
         found = numbers_of(keyword, 1)
         return None if found is None else float(found[0])
 
+    def scale_of(keyword: str, absent: float) -> float:
+        found = number_of(keyword)
+        if found is None:
+            return np.nan if any(is_told(source, keyword) for source in sources) else absent
+        return found
+
     def told(keyword: str) -> tuple[str, ...]:
         return next((words for s in sources if (words := texts(s, keyword))), ())
 
@@ -183,8 +201,14 @@ def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
     spacing = numbers_of("PixelSpacing", 2)
     image_type = told("FrameType") or told("ImageType")
     echo_time = _first_known(number_of("EffectiveEchoTime"), number_of("EchoTime"))
-    slope, intercept = number_of("RescaleSlope"), number_of("RescaleIntercept")
-    contrast = (image_type, echo_time, *(number_of(keyword) for keyword in CONTRAST_NUMBERS))
+    gradient = numbers_of(GRADIENT, 3)
+    contrast = (
+        image_type,
+        echo_time,
+        None if gradient is None else tuple(gradient),
+        *(number_of(keyword) for keyword in CONTRAST_NUMBERS),
+        *(told(keyword) for keyword in CONTRAST_TEXTS),
+    )
     return Frame(
         header=header,
         number=index,
@@ -201,14 +225,20 @@ def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
         echo_time_ms=echo_time,
         repetition_time_ms=number_of("RepetitionTime"),
         contrast=contrast,
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
+        slope=scale_of("RescaleSlope", 1.0),
+        intercept=scale_of("RescaleIntercept", 0.0),
     )
 
 
 def _groups(item: Dataset) -> list[Dataset]:
-    """Return the functional groups in an item: the first item of each of its sequences."""
-    return [element.value[0] for element in item if element.VR == "SQ" and element.value]
+    """Return the functional groups in an item: the first item of each of its sequences.
+
+    Private ones may hold another image's values under the standard's names: they are left out.
+    """
+    groups = (e for e in item if e.VR == "SQ" and not e.tag.is_private)
+    found = [element.value[0] for element in groups if element.value]
+    inner = (_items(group, "DiffusionGradientDirectionSequence")[:1] for group in found)
+    return [*found, *(direction for directions in inner for direction in directions)]
 
 
 def _items(data: Dataset, keyword: str) -> list[Dataset]:

@@ -12,6 +12,7 @@ GAP_TOLERANCE = 0.05  # of the nominal gap
 EQUAL_JUMPS = 1e-6  # jumps between gaps that differ less count as equally large
 SHIFT_TOLERANCE_MM = 0.15  # in the plane, between the slices of one stack
 SAME_HEIGHT_MM = 0.05  # slices nearer than that lie at one position
+SLIDE_TOLERANCE = 0.5  # of the even slide from slice to slice: others are shifted, not sheared
 
 
 def components(near: np.ndarray) -> list[np.ndarray]:
@@ -76,17 +77,19 @@ def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
 def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
     """Return how far slices slide in the plane per mm along the normal, if they do so evenly.
 
-    0 where three slices or more do not lie on one slanted line, or where their shift in all is
-    within the tolerance.
+    0 of two slices, where not every step from slice to slice slides alike, and where the slide in
+    all is within the tolerance.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0
     design = np.column_stack([heights - heights.mean(), np.ones(len(heights))])
     fit, *_ = np.linalg.lstsq(design, in_plane, rcond=None)
-    residual = np.linalg.norm(in_plane - design @ fit, axis=1).max()
     slope = float(np.linalg.norm(fit[0]))
-    slides = slope * np.ptp(heights) > 2 * SHIFT_TOLERANCE_MM
-    return slope if slides and residual <= SHIFT_TOLERANCE_MM else 0.0
+    order = np.argsort(heights)
+    up, aside = np.diff(heights[order]), np.diff(in_plane[order], axis=0)
+    off = np.linalg.norm(aside - up[:, None] * fit[0], axis=1)
+    evenly = (off <= SLIDE_TOLERANCE * slope * up).all()
+    return slope if slope * np.ptp(heights) > 2 * SHIFT_TOLERANCE_MM and evenly else 0.0
 
 
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:

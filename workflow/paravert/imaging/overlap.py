@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paravert.imaging import grouping
 from paravert.imaging.frames import Frame
 from paravert.imaging.stacks import FrameStack
 
 OVERLAP_FRACTION = 0.95  # parallel slices nearer than this part of their slab overlap
-PARALLEL_COSINE = float(np.cos(np.radians(grouping.ORIENTATION_TOLERANCE_DEG)))
+# Slices that share a slab at a smaller angle than this need not cut each other within the image.
+PARALLEL_DEG = 5.0
+PARALLEL_COSINE = float(np.cos(np.radians(PARALLEL_DEG)))
 
 
 def overlapping(stacks: Sequence[FrameStack]) -> list[list[bool]]:
@@ -31,7 +32,7 @@ def _cuts(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
 
 
 def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: Frame) -> bool:
-    """Tell whether the slabs of two parallel slices overlap."""
+    """Tell whether the slabs of two slices overlap that are parallel or nearly so."""
     if stack.normal @ other.normal < PARALLEL_COSINE:
         return False
     apart = frame.centre - neighbour.centre

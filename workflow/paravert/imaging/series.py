@@ -65,7 +65,8 @@ def _check_subject(scan: Scan) -> None:
         _check_one(Reason.MIXED_PATIENTS, "patients", tag, values)
     studies = [header.study for header in scan.images]
     _check_one(Reason.MULTIPLE_STUDIES, "studies", "StudyInstanceUID (0020,000D)", studies)
-    if not any(frame.header.modality == "MR" for frame in scan.frames):
+    # Frames are those of MR images alone; a header that does not tell its modality is no other's.
+    if not any(frame.header.modality in ("MR", "") for frame in scan.frames):
         raise SubjectFault(Reason.WRONG_MODALITY, f"{_modalities(scan.images)}, expected MR")
     if any(frame.header.quadruped for frame in scan.frames):
         raise SubjectFault(Reason.QUADRUPED, "AnatomicalOrientationType (0010,2210) says quadruped")

@@ -14,6 +14,7 @@ from paravert.imaging.geometry import cranial_normal, orthonormal_pair
 PIXEL_SPACING_TOLERANCE_MM = 1e-4  # 0.05 mm over 512 pixels
 IRREGULAR_MM = 0.05  # gaps of a stack that differ more from the mean are told
 TAG_TOLERANCE = 0.05  # of the spacing between slices
+DENSEST = 0.2  # of the thickness: interpolation lays slices at half or a quarter of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def stack_frames(frames: Sequence[Frame]) -> tuple[list[FrameStack], set[Caution
     """Group frames, one at each place, into stacks ordered from caudal to cranial.
 
     Raises SubjectFault: inconsistent-matrix, bad-geometry-orientation, bad-geometry-position,
-    too-few-slices.
+    duplicate-positions-conflict, too-few-slices.
     """
     stacks: list[FrameStack] = []
     cautions: set[Caution] = set()
@@ -215,12 +216,23 @@ def _stack(group: Parallel) -> FrameStack:
             f"expected at most {grouping.SHIFT_TOLERANCE_MM:g}",
         )
     slab, source = _slab(group)
+    _check_density(group, slab)
     first = group.frames[0]
     centre = middle[0] * group.right + middle[1] * group.down + group.heights[0] * group.normal
     across = group.right * first.column_spacing_mm * (first.columns - 1) / 2
     along = group.down * first.row_spacing_mm * (first.rows - 1) / 2
     corner = centre - across - along
     return FrameStack(group.frames, group.right, group.down, group.normal, corner, slab, source)
+
+
+def _check_density(group: Parallel, slab_mm: float) -> None:
+    """Raise SubjectFault where slices lie in one another, as those of a scan done again do."""
+    thickness = min((f.thickness_mm for f in group.frames if f.thickness_mm), default=0.0)
+    if len(group.frames) > 1 and slab_mm < DENSEST * thickness:
+        raise SubjectFault(
+            Reason.DUPLICATE_POSITIONS_CONFLICT,
+            f"slices of {thickness:g} mm lie {slab_mm:.2f} mm apart, expected one at each height",
+        )
 
 
 def _slab(group: Parallel) -> tuple[float, str]:

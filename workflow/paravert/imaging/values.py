@@ -44,6 +44,14 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(str(word).strip(" \0").upper() for word in values)
 
 
+def is_told(data: Dataset, keyword: str) -> bool:
+    """Tell whether an element is there and not empty, well-formed or not."""
+    if keyword not in data:
+        return False
+    value = data.get_item(keyword).value
+    return bool(value.strip(b" \0")) if isinstance(value, bytes) else value not in (None, "")
+
+
 def numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
     """Return a value of so many finite numbers; None where it is absent or anything else."""
     try:

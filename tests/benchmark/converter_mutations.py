@@ -1,0 +1,217 @@
+"""Break the converter on purpose, one place at a time, and see whether the tests notice.
+
+    python tests/benchmark/converter_mutations.py
+
+Every mutation is made in a copy of the package and its tests. One that no test notices is a hole in
+the tests: the command prints SURVIVED and ends with 1.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+IMAGING = Path("workflow/paravert/imaging")
+TESTS = [
+    f"tests/unit/test_imaging_{name}.py"
+    for name in ("cases", "dicom", "nifti", "grouping", "properties")
+]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change of one module; changes: pairs of a text that stands there once and its successor."""
+
+    name: str
+    module: str
+    changes: tuple[tuple[str, str], ...]
+    at_least: int = 1  # tests that must fail
+
+
+def mutation(name: str, module: str, old: str, new: str, **more) -> Mutation:
+    return Mutation(name, module, ((old, new),), **more)
+
+
+COMPACT = "array = compact([values[id(frame)][0] for frame in stack.frames])"
+SPACING = "None if spacing is None else float(spacing[{}])"
+MUTATIONS = (
+    mutation("left and right turned round", "dicom", COMPACT, f"{COMPACT}[..., ::-1]"),
+    mutation("slices reversed", "dicom", COMPACT, f"{COMPACT}[::-1]"),
+    Mutation(
+        "the two pixel spacings swapped",
+        "frames",
+        (
+            (f"row_spacing_mm={SPACING.format(0)}", f"row_spacing_mm={SPACING.format(1)}"),
+            (f"column_spacing_mm={SPACING.format(1)}", f"column_spacing_mm={SPACING.format(0)}"),
+        ),
+        at_least=10,
+    ),
+    mutation(
+        "shifted by half a pixel",
+        "frames",
+        "return self.position + across",
+        "return self.position + right * self.column_spacing_mm / 2 + across",
+    ),
+    mutation(
+        "4 mm spacing forced", "stacks", "return _spacing(group.heights), ", "return 4.0, "
+    ),
+    mutation(
+        "mirrored through the affine",
+        "geometry",
+        "LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])",
+        "LPS_TO_RAS = np.diag([1.0, -1.0, 1.0, 1.0])",
+    ),
+    mutation(
+        "stacks from the head downwards",
+        "stacks",
+        "stacks.sort(key=_middle)",
+        "stacks.sort(key=_middle, reverse=True)",
+    ),
+    mutation(
+        "orientations told apart by their digits",
+        "grouping",
+        "components(turned <= ORIENTATION_TOLERANCE_DEG)",
+        "components(turned == 0)",
+    ),
+    mutation(
+        "orientation tolerance of 0.4 degrees",
+        "grouping",
+        "ORIENTATION_TOLERANCE_DEG = 0.2",
+        "ORIENTATION_TOLERANCE_DEG = 0.4",
+    ),
+    mutation("gap tolerance of 8 %", "grouping", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.08"),
+    mutation("gap tolerance of 3 %", "grouping", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.03"),
+    mutation(
+        "no splitting at gaps",
+        "stacks",
+        "runs = grouping.even_runs(group.heights)",
+        "runs = [np.arange(len(group.heights))]",
+    ),
+    mutation(
+        "no look at shear", "stacks", "            _check_shear(alike)\n", "            pass\n"
+    ),
+    mutation(
+        "overlapping slices not told",
+        "overlap",
+        "any(_cuts(stack, f, other) for other in earlier)",
+        "False",
+    ),
+    mutation(
+        "copies not compared",
+        "dicom",
+        "if not all(np.array_equal(first, other) for other in others):",
+        "if False:",
+    ),
+    mutation(
+        "slices within one another not found",
+        "stacks",
+        "slab_mm < DENSEST * thickness",
+        "slab_mm < 0",
+    ),
+    mutation("malformed rescale taken as none", "frames", "return np.nan if any(", "return 1.0 if any("),
+    mutation("contrasts not told apart", "dicom", "if different > 1:", "if False:"),
+    mutation("no look for blank images", "dicom", "    check_not_blank(stacks)\n", ""),
+    mutation(
+        "rescale left out",
+        "pixels",
+        "return values * frame.slope + frame.intercept",
+        "return values",
+    ),
+    mutation("high bits left in", "pixels", "<< above >> unused", "<< 0 >> 0"),
+    mutation("no sign extension", "formats", "{'i' if self.signed else 'u'}", "u"),
+    mutation(
+        "ages above 90 told",
+        "frames",
+        "OLDEST_AGE_YEARS = 90.0",
+        "OLDEST_AGE_YEARS = 900.0",
+    ),
+    mutation(
+        "slices up to 52 degrees count as axial",
+        "geometry",
+        "AXIAL_TILT_DEG = 50.0",
+        "AXIAL_TILT_DEG = 52.0",
+    ),
+    mutation("no look at mask sides", "masks", "if apart_mm <= 0:", "if False:"),
+    mutation(
+        "mask grids compared to 0.1 mm",
+        "masks",
+        "CORNER_TOLERANCE_MM = 1e-3",
+        "CORNER_TOLERANCE_MM = 0.1",
+    ),
+    mutation(
+        "masks not flipped", "masks", "bool(flip) for flip in signed.sum(axis=1) < 0", "False"
+        " for flip in signed"
+    ),
+)  # fmt: skip
+
+
+def copy_of_the_project(home: Path) -> None:
+    """Copy what the tests need into an empty folder."""
+    for name in ("workflow", "tests"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", home)
+
+
+def mutated(text: str, change: Mutation) -> str:
+    """Return a module's text after a mutation; raises ValueError where its place is not found."""
+    for old, new in change.changes:
+        if text.count(old) != 1:
+            raise ValueError(
+                f"{change.module}.py: {text.count(old)} times {old!r}, expected it once"
+            )
+        text = text.replace(old, new)
+    return text
+
+
+def failing_tests(home: Path) -> int:
+    """Run the tests of a copy; return how many fail (-1: they cannot even be collected)."""
+    options = ["-q", "--tb=no", "-p", "no:cacheprovider", f"--basetemp={home / 'scratch'}"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *TESTS],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode not in (0, 1):
+        return -1
+    found = re.search(r"(\d+) failed", run.stdout)
+    return int(found[1]) if found else 0
+
+
+def survivors(chosen: tuple[Mutation, ...]) -> list[str]:
+    """Try mutations, print what becomes of each, and return those that too few tests notice."""
+    lived = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        copy_of_the_project(home)
+        if failing := failing_tests(home):
+            raise ValueError(f"{failing} tests fail without any mutation, expected none")
+        print(f"{'mutation':42}{'failing tests':>14}", flush=True)
+        for change in chosen:
+            module = home / IMAGING / f"{change.module}.py"
+            sound = module.read_text(encoding="utf-8")
+            module.write_text(mutated(sound, change), encoding="utf-8")
+            failing = failing_tests(home)
+            module.write_text(sound, encoding="utf-8")
+            caught = failing == -1 or failing >= change.at_least
+            told = "all" if failing == -1 else failing
+            print(f"{change.name:42}{told:>14}  {'caught' if caught else 'SURVIVED'}", flush=True)
+            lived += [] if caught else [change.name]
+    return lived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="mutations whose name contains this")
+    only = parser.parse_args().only
+    return 1 if survivors(tuple(m for m in MUTATIONS if only in m.name)) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

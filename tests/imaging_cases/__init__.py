@@ -1,0 +1,40 @@
+"""The table of cases: what scanners and exports do, and what the conversion must make of it."""
+
+from imaging_cases import (
+    contrast,
+    damage,
+    files,
+    geometry,
+    headers,
+    jitter,
+    masks,
+    multiframe,
+    multiframe_faults,
+    nifti,
+    orientations,
+    pixels,
+    series,
+    spacing,
+    stacks,
+    syntaxes,
+)
+from imaging_cases.case import Case
+
+CASES: tuple[Case, ...] = (
+    *orientations.CASES,
+    *files.CASES,
+    *headers.CASES,
+    *syntaxes.CASES,
+    *series.CASES,
+    *contrast.CASES,
+    *stacks.CASES,
+    *jitter.CASES,
+    *geometry.CASES,
+    *spacing.CASES,
+    *multiframe.CASES,
+    *multiframe_faults.CASES,
+    *pixels.CASES,
+    *damage.CASES,
+    *nifti.CASES,
+    *masks.CASES,
+)

@@ -1,0 +1,195 @@
+"""Pixels: bits, signs, scales, and what headers tell of them."""
+
+import numpy as np
+
+from dicom_writer import Plan, phantom, store
+from imaging_cases.case import (
+    PLAN,
+    each,
+    fault,
+    good,
+    only,
+    pixels,
+    raw,
+    series,
+    values,
+)
+from paravert.errors import Caution, Reason
+
+CHEQUERED = np.indices((PLAN.rows, PLAN.columns)).sum(axis=0) % 3 == 0
+OVERLAY = CHEQUERED * 0x5000
+
+
+def lowered(points):
+    return phantom(points) - 1700
+
+
+def raised(points):
+    return phantom(points) + 40000
+
+
+def halved(points):
+    return phantom(points) / 2
+
+
+def in_8_bits(points):
+    return phantom(points) >> 4
+
+
+def like_monochrome1(data, number):
+    store(data, 4095 - phantom(PLAN.points(number)))
+    data.PhotometricInterpretation = "MONOCHROME1"
+
+
+def scaled_by_slice(data, number):
+    store(data, (phantom(PLAN.points(number)) + 10 * number) // (number + 1))
+    data.RescaleSlope, data.RescaleIntercept = number + 1, -10 * number
+
+
+STORED = (
+    good("16 bits", series(edit=pixels(lambda shown, _: shown, bits=16))),
+    good(
+        "unsigned values above int16",
+        series(edit=pixels(lambda shown, _: shown + 40000, bits=16)),
+        values=raised,
+        dtype=np.float32,
+    ),
+    good(
+        "signed values in 16 bits",
+        series(edit=pixels(lambda shown, _: shown - 1700, bits=16, signed=True)),
+        values=lowered,
+    ),
+    good(
+        "signed values in 12 bits",
+        series(edit=pixels(lambda shown, _: shown - 1700, bits=12, signed=True)),
+        values=lowered,
+    ),
+    good(
+        "signed values in 12 bits without sign extension",
+        series(
+            edit=each(
+                pixels(lambda shown, _: (shown - 1700) & 0xFFF), values(PixelRepresentation=1)
+            )
+        ),
+        values=lowered,
+    ),
+    good(
+        "8 bits",
+        series(edit=pixels(lambda shown, _: shown >> 4, bits=8, allocated=8)),
+        values=in_8_bits,
+    ),
+    good(
+        "8 bits and an odd number of pixels",
+        series(
+            Plan(rows=31, columns=45, slices=3),
+            edit=pixels(
+                lambda shown, _: shown >> 4,
+                Plan(rows=31, columns=45, slices=3),
+                bits=8,
+                allocated=8,
+            ),
+        ),
+        stacks=(3,),
+        values=in_8_bits,
+    ),
+    good(
+        "an overlay in the high bits",
+        series(edit=pixels(lambda shown, _: shown | OVERLAY)),
+    ),
+    good(
+        "an overlay in the high bits of signed values",
+        series(
+            edit=each(
+                pixels(lambda shown, _: ((shown - 1700) & 0xFFF) | OVERLAY),
+                values(PixelRepresentation=1),
+            )
+        ),
+        values=lowered,
+    ),
+    good(
+        "values above bit 0",
+        series(edit=each(pixels(lambda shown, _: shown << 4), values(HighBit=15))),
+    ),
+    good("MONOCHROME1", series(edit=like_monochrome1), Caution.MONOCHROME1_INVERTED),
+    good(
+        "bits that differ by slice", series(edit=only(2, pixels(lambda shown, _: shown, bits=16)))
+    ),
+    good("padding value told", series(edit=values(PixelPaddingValue=0))),
+    good(
+        "pixel data longer than the matrix",
+        series(edit=lambda data, _: setattr(data, "PixelData", data.PixelData + bytes(64))),
+    ),
+)
+
+RESCALED = (
+    good("rescale by slice", series(edit=scaled_by_slice), tolerance=6),
+    good(
+        "negative intercept",
+        series(edit=values(RescaleSlope=1, RescaleIntercept=-1700)),
+        values=lowered,
+    ),
+    good(
+        "slope of a half",
+        series(edit=values(RescaleSlope=0.5, RescaleIntercept=0)),
+        values=halved,
+        dtype=np.float32,
+    ),
+    good(
+        "negative slope",
+        series(
+            edit=each(
+                pixels(lambda shown, _: 4095 - shown),
+                values(RescaleSlope=-1, RescaleIntercept=4095),
+            )
+        ),
+    ),
+    good(
+        "signed and rescaled",
+        series(
+            edit=each(
+                pixels(lambda shown, _: shown - 1700, signed=True),
+                values(RescaleSlope=1, RescaleIntercept=1700),
+            )
+        ),
+    ),
+    good("an empty rescale", series(edit=values(RescaleSlope="", RescaleIntercept=""))),
+    fault(
+        "slope of zero",
+        series(edit=values(RescaleSlope=0, RescaleIntercept=0)),
+        Reason.UNSUPPORTED_PIXELS,
+    ),
+    fault(
+        "a malformed slope",
+        series(edit=only(2, raw("RescaleSlope", "DS", b"1,5 "))),
+        Reason.UNSUPPORTED_PIXELS,
+        "RescaleSlope",
+    ),
+    fault(
+        "a malformed intercept",
+        series(edit=only(2, raw("RescaleIntercept", "DS", b"NaN "))),
+        Reason.UNSUPPORTED_PIXELS,
+        "RescaleIntercept",
+    ),
+)
+
+TOLD = (
+    good(
+        "burned-in annotation",
+        series(edit=values(BurnedInAnnotation="YES")),
+        Caution.BURNED_IN_ANNOTATION,
+    ),
+    good("no burned-in annotation", series(edit=values(BurnedInAnnotation="NO"))),
+    good(
+        "compressed with loss before",
+        series(edit=values(LossyImageCompression="01")),
+        Caution.LOSSY_COMPRESSED,
+    ),
+    good(
+        "compressed with loss in one slice",
+        series(edit=only(4, values(LossyImageCompression="01"))),
+        Caution.LOSSY_COMPRESSED,
+    ),
+)
+
+
+CASES = (*STORED, *RESCALED, *TOLD)

@@ -1,0 +1,235 @@
+"""Which series: one patient, one study, MR, axial; the others set aside."""
+
+from dataclasses import replace
+
+from pydicom.uid import CTImageStorage, EnhancedMRColorImageStorage
+
+from dicom_writer import Plan, turn, uid
+from imaging_cases.case import (
+    CORONAL,
+    DISCS,
+    PLAN,
+    SAGITTAL,
+    fault,
+    good,
+    only,
+    raw,
+    series,
+    together,
+    values,
+)
+from paravert.errors import Caution, Reason
+
+SCOUT = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+THREE_PLANES = [replace(plan, slices=1) for plan in (PLAN, SAGITTAL, CORONAL)]
+T1 = series(Plan(slices=3), "T1 TRA")
+T2 = series(Plan(slices=4), "T2 TRA")
+
+SUBJECT = (
+    fault(
+        "two patient IDs",
+        series(edit=only(2, values(PatientID="P2"))),
+        Reason.MIXED_PATIENTS,
+        "2 patients in PatientID",
+    ),
+    fault(
+        "two names",
+        series(edit=only(2, values(PatientName="Roe^Jane"))),
+        Reason.MIXED_PATIENTS,
+        "2 patients in PatientName",
+    ),
+    fault(
+        "two birth dates",
+        series(edit=only(2, values(PatientBirthDate="19600101"))),
+        Reason.MIXED_PATIENTS,
+        "2 patients in PatientBirthDate",
+    ),
+    fault(
+        "another patient's sagittal series",
+        together(series(), series(SAGITTAL, "sagittal", edit=values(PatientID="P2"))),
+        Reason.MIXED_PATIENTS,
+    ),
+    good(
+        "one patient written in two ways",
+        series(edit=only(2, values(PatientName="DOE^JANE^^", PatientBirthDate=""))),
+    ),
+    good("patient ID empty in some files", series(edit=only((1, 3), values(PatientID="")))),
+    good("no patient at all", series(edit=values(PatientID=None, PatientName=None))),
+    fault(
+        "two studies",
+        series(edit=only(2, values(StudyInstanceUID=uid("other study")))),
+        Reason.MULTIPLE_STUDIES,
+    ),
+    fault(
+        "two visits in one folder",
+        together(
+            series(), series(name="next year", edit=values(StudyInstanceUID=uid("other study")))
+        ),
+        Reason.MULTIPLE_STUDIES,
+    ),
+    fault(
+        "CT",
+        series(edit=values(SOPClassUID=CTImageStorage, Modality="CT")),
+        Reason.WRONG_MODALITY,
+        "5 images of modality CT, expected MR",
+    ),
+    good(
+        "CT beside",
+        together(
+            series(), series(name="ct", edit=values(SOPClassUID=CTImageStorage, Modality="CT"))
+        ),
+        Caution.NON_IMAGE_IGNORED,
+    ),
+    good(
+        "colour maps beside",
+        together(
+            series(), series(name="map", edit=values(SOPClassUID=EnhancedMRColorImageStorage))
+        ),
+        Caution.NON_IMAGE_IGNORED,
+    ),
+    fault(
+        "a quadruped", series(edit=values(AnatomicalOrientationType="QUADRUPED")), Reason.QUADRUPED
+    ),
+    good("a biped", series(edit=values(AnatomicalOrientationType="BIPED"))),
+)
+
+PLANES = (
+    good(
+        "sagittal and coronal beside",
+        together(series(), series(SAGITTAL, "sagittal"), series(CORONAL, "coronal")),
+        Caution.NON_AXIAL_EXCLUDED,
+    ),
+    good(
+        "localizers beside",
+        together(
+            series(),
+            series(THREE_PLANES, "three planes"),
+            series(Plan(slices=1), "scout", edit=values(ImageType=SCOUT)),
+        ),
+        Caution.LOCALIZER_EXCLUDED,
+    ),
+    good(
+        "a sagittal series without pixel spacing beside",
+        together(series(), series(SAGITTAL, "sagittal", edit=values(PixelSpacing=None))),
+        Caution.NON_AXIAL_EXCLUDED,
+    ),
+    good(
+        "a sagittal series without pixels beside",
+        together(series(), series(SAGITTAL, "sagittal", edit=values(PixelData=None))),
+        Caution.NON_AXIAL_EXCLUDED,
+    ),
+    fault(
+        "localizers only",
+        series(THREE_PLANES, "three planes"),
+        Reason.NO_AXIAL_SERIES,
+        "1 localizer series",
+    ),
+    fault(
+        "sagittal, coronal and localizer only",
+        together(
+            series(SAGITTAL, "sagittal"),
+            series(CORONAL, "coronal"),
+            series(THREE_PLANES, "three planes"),
+        ),
+        Reason.NO_AXIAL_SERIES,
+        "2 sagittal or coronal, 1 localizer series",
+    ),
+    fault(
+        "all planes under one series UID",
+        together(
+            series(), series(SAGITTAL, "sagittal", edit=values(SeriesInstanceUID=uid("axial")))
+        ),
+        Reason.NO_AXIAL_SERIES,
+        "1 localizer series",
+    ),
+    good(
+        "one sagittal slice says how its series lies",
+        together(
+            series(),
+            series(SAGITTAL, "sagittal", edit=only(range(4), values(ImageOrientationPatient=None))),
+        ),
+        Caution.NON_AXIAL_EXCLUDED,
+    ),
+)
+
+AMBIGUOUS = (
+    fault("two axial series", together(T1, T2), Reason.AMBIGUOUS_SERIES, "2 axial series"),
+    fault(
+        "a pattern that fits both",
+        together(T1, T2),
+        Reason.AMBIGUOUS_SERIES,
+        "leaves them",
+        patterns=("TRA",),
+    ),
+    fault(
+        "a pattern that fits neither",
+        together(T1, T2),
+        Reason.AMBIGUOUS_SERIES,
+        patterns=("PD",),
+    ),
+    good("a pattern that fits one", together(T1, T2), stacks=(4,), patterns=("t2",)),
+    good(
+        "patterns in their order",
+        together(T1, T2),
+        stacks=(3,),
+        patterns=("DIXON", "t1", "t2"),
+    ),
+    good(
+        "a pattern that narrows, then one that decides",
+        together(T1, T2, series(Plan(slices=2), "T2 COR")),
+        stacks=(4,),
+        patterns=("T2", "TRA$"),
+    ),
+    good(
+        "a pattern is no use for one series",
+        together(series(), series(SAGITTAL, "T2 SAG")),
+        Caution.NON_AXIAL_EXCLUDED,
+        patterns=("T2",),
+    ),
+    fault(
+        "a reformatted axial series beside",
+        together(
+            series(), series(name="MPR", edit=values(ImageType=["DERIVED", "SECONDARY", "MPR"]))
+        ),
+        Reason.AMBIGUOUS_SERIES,
+    ),
+    fault(
+        "one series for each Dixon image",
+        together(*(series(name=f"Dixon {kind}") for kind in "FW")),
+        Reason.AMBIGUOUS_SERIES,
+    ),
+    good(
+        "one series for each Dixon image, the water chosen",
+        together(*(series(name=f"Dixon {kind}") for kind in "FW")),
+        patterns=("Dixon W",),
+    ),
+    fault(
+        "one series for each disc",
+        together(*(series(plan, f"disc {n}") for n, plan in enumerate(DISCS))),
+        Reason.AMBIGUOUS_SERIES,
+        "4 axial series",
+    ),
+    good(
+        "a malformed description",
+        together(series(edit=raw("SeriesDescription", "LO", b"\xff\xfe\xfd "))),
+    ),
+    fault(
+        "a mosaic",
+        series(edit=values(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
+        Reason.MOSAIC,
+    ),
+    good(
+        "a sagittal mosaic beside",
+        together(
+            series(),
+            series(
+                SAGITTAL.turned(turn("z", 5)),
+                "sagittal",
+                edit=values(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]),
+            ),
+        ),
+        Caution.NON_AXIAL_EXCLUDED,
+    ),
+)
+
+CASES = (*SUBJECT, *PLANES, *AMBIGUOUS)

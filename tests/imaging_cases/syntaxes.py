@@ -1,0 +1,97 @@
+"""Transfer syntaxes: the same voxels, however they are packed."""
+
+import pydicom
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from dicom_writer import phantom
+from gdcm_encoder import compress_file
+from imaging_cases.case import (
+    Case,
+    afterwards,
+    good,
+    pixels,
+    series,
+    together,
+)
+from paravert.errors import Caution
+
+
+def in_two_fragments(path):
+    """Part the code stream of the frame into two items, as some archives do."""
+    data = pydicom.dcmread(path)
+    (stream,) = generate_frames(data.PixelData, number_of_frames=1)
+    half = len(stream) // 4 * 2
+    items = [b"", stream[:half], stream[half:] + b"\0" * (len(stream) % 2)]
+    header = [b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items]
+    data.PixelData = b"".join(header) + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+
+
+def _syntax(syntax, *cautions, **expected) -> Case:
+    return good(syntax.keyword, series(syntax=syntax), *cautions, **expected)
+
+
+def _signed(syntax) -> Case:
+    edit = pixels(lambda shown, _: shown - 1700, signed=True)
+    return good(
+        f"{syntax.keyword} of signed values", series(edit=edit, syntax=syntax), values=_lowered
+    )
+
+
+def _lowered(points):
+    return phantom(points) - 1700
+
+
+def _lossy(syntax, tolerance, **options) -> Case:
+    def compress(path):
+        data = pydicom.dcmread(path)
+        data.compress(syntax, generate_instance_uid=False, **options)
+        data.LossyImageCompression = "01"
+        data.save_as(path)
+
+    write = afterwards(series(), compress)
+    return good(syntax.keyword, write, Caution.LOSSY_COMPRESSED, tolerance=tolerance)
+
+
+LOSSLESS = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+)
+CASES = (
+    *(_syntax(syntax) for syntax in LOSSLESS),
+    *(_signed(syntax) for syntax in LOSSLESS),
+    good(
+        JPEGLosslessSV1.keyword,
+        afterwards(series(), lambda path: compress_file(path, JPEGLosslessSV1)),
+    ),
+    _lossy(JPEGLSNearLossless, 4, jls_error=3),
+    _lossy(JPEG2000, 40, j2k_cr=[4]),
+    good(
+        "a code stream in two fragments",
+        afterwards(series(syntax=JPEG2000Lossless), in_two_fragments),
+    ),
+    good(
+        "another syntax in every file",
+        together(
+            *(series(syntax=s, leave_out=set(range(5)) - {n}) for n, s in enumerate(LOSSLESS[2:]))
+        ),
+    ),
+)

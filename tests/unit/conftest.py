@@ -1,0 +1,15 @@
+"""The real material, where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_study():
+    """The real lumbar study: an axial series of five stacks and three sagittal ones."""
+    home = os.environ.get("PARAVERT_REAL_DATA")
+    if home is None:
+        pytest.skip("PARAVERT_REAL_DATA is not set")
+    return Path(home) / "lumbar_study_cc0"

@@ -1,0 +1,81 @@
+"""Every case of the table, run through the step and judged by what it wrote."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from dicom_writer import Plan
+from imaging_cases import CASES, orientations
+from imaging_cases.case import OBLIQUE, good, series
+from imaging_checks import assert_outcome, convert_one
+from paravert.errors import Caution, Reason
+from paravert.imaging import dicom, headers, stacks
+
+NOT_OF_CONVERSION = {Caution.SIDES_SWAPPED}
+
+
+def run(case, home):
+    case.write(home)
+    return convert_one(
+        home, case.images, truth=case.truth, labels=case.labels, patterns=case.patterns
+    )
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of the writer
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_case(case, tmp_path):
+    converted = run(case, tmp_path)
+    assert_outcome(case, converted)
+    assert str(tmp_path) not in str(converted.row)
+
+
+def test_the_table_has_at_least_80_cases_beside_the_orientations():
+    assert [name for name, count in Counter(case.name for case in CASES).items() if count > 1] == []
+    assert len(orientations.DICOM_AXES) == len(orientations.NIFTI_AXES) == 48
+    assert len(CASES) - 96 >= 80
+
+
+def test_every_reason_and_every_warning_has_a_case():
+    assert {case.reason for case in CASES if case.reason} == set(Reason)
+    told = frozenset().union(*(case.cautions for case in CASES))
+    assert told == set(Caution) - NOT_OF_CONVERSION
+
+
+# --- the check itself ----------------------------------------------------------------------------
+
+PLANS = (OBLIQUE, Plan(right=(0, 1, 0), down=(-1, 0, 0)))
+
+
+def swapped(frame):
+    across, along = frame.column_spacing_mm, frame.row_spacing_mm
+    return replace(frame, row_spacing_mm=across, column_spacing_mm=along)
+
+
+def half_a_pixel_on(frame):
+    return replace(frame, position=frame.position + frame.right * frame.column_spacing_mm / 2)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=["oblique", "rows to the back"])
+@pytest.mark.parametrize(
+    ("module", "name", "changed"),
+    [
+        (dicom, "compact", lambda array: array[..., ::-1]),
+        (dicom, "compact", lambda array: array[::-1]),
+        (headers, "frames_of", lambda frames: [swapped(frame) for frame in frames]),
+        (headers, "frames_of", lambda frames: [half_a_pixel_on(frame) for frame in frames]),
+        (stacks, "_spacing", lambda spacing_mm: 4.0),
+    ],
+    ids=["left and right", "slices reversed", "spacings swapped", "half a pixel", "4 mm"],
+)
+def test_the_check_fails_of_a_converter_that_errs(
+    tmp_path, monkeypatch, module, name, changed, plan
+):
+    case = good("sound", series(plan))
+    (tmp_path / "sound").mkdir()
+    assert_outcome(case, run(case, tmp_path / "sound"))
+    sound = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: changed(sound(*given)))
+    (tmp_path / "erring").mkdir()
+    with pytest.raises(AssertionError, match="phantom|grid|spacing-tag"):
+        assert_outcome(case, run(case, tmp_path / "erring"))
