@@ -176,7 +176,7 @@ def save(
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     if syntax.is_compressed:
         data.compress(syntax, generate_instance_uid=False)
-    elif syntax == ExplicitVRBigEndian:
+    elif syntax == ExplicitVRBigEndian and data["PixelData"].VR != "OB":
         data.PixelData = np.frombuffer(data.PixelData, "<u2").byteswap().tobytes()
     data.file_meta.TransferSyntaxUID = syntax
     order = {

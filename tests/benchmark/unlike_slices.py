@@ -35,9 +35,10 @@ from dicom_writer import Plan, save, slice_dataset, store  # noqa: E402
 from gdcm_encoder import JPEG_BY_GDCM, compress_file  # noqa: E402
 from paravert.errors import SubjectFault  # noqa: E402
 from paravert.imaging.convert import read_images  # noqa: E402
-from paravert.imaging.headers import quiet_pydicom, scan_folder  # noqa: E402
+from paravert.imaging.headers import scan_folder  # noqa: E402
 from paravert.imaging.likeness import REACH, unlike_neighbours  # noqa: E402
 from paravert.imaging.pixels import read_frames  # noqa: E402
+from paravert.imaging.reading import quiet_pydicom  # noqa: E402
 
 SYNTAXES = (
     RLELossless,

@@ -113,6 +113,7 @@ CASES = (
     fault("float pixels", series(edit=as_floats), Reason.UNSUPPORTED_PIXELS),
     _unsupported("palette colour", PhotometricInterpretation="PALETTE COLOR"),
     _unsupported("colour", SamplesPerPixel=3),
+    _unsupported("sign or not untold", PixelRepresentation=None),
     _unsupported("12 bits allocated", BitsAllocated=12),
     _unsupported("32 bits allocated", BitsAllocated=32),
     _unsupported("17 bits stored", BitsStored=17),

@@ -1,6 +1,7 @@
 """Pixels: bits, signs, scales, and what headers tell of them."""
 
 import numpy as np
+from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_writer import Plan, phantom, store
 from imaging_cases.case import (
@@ -18,6 +19,15 @@ from paravert.errors import Caution, Reason
 
 CHEQUERED = np.indices((PLAN.rows, PLAN.columns)).sum(axis=0) % 3 == 0
 OVERLAY = CHEQUERED * 0x5000
+
+
+def stored_as(representation):
+    """Return what tells whether pixels are bytes (OB) or words (OW)."""
+
+    def edit(data, _):
+        data["PixelData"].VR = representation
+
+    return edit
 
 
 def lowered(points):
@@ -73,10 +83,24 @@ STORED = (
         ),
         values=lowered,
     ),
+    good("samples per pixel untold", series(edit=values(SamplesPerPixel=None))),
     good(
         "8 bits",
         series(edit=pixels(lambda shown, _: shown >> 4, bits=8, allocated=8)),
         values=in_8_bits,
+    ),
+    *(
+        good(
+            f"8 bits, big endian, in {kind}",
+            series(
+                edit=each(
+                    pixels(lambda shown, _: shown >> 4, bits=8, allocated=8), stored_as(kind)
+                ),
+                syntax=ExplicitVRBigEndian,
+            ),
+            values=in_8_bits,
+        )
+        for kind in ("OB", "OW")
     ),
     good(
         "8 bits and an odd number of pixels",

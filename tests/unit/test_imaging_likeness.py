@@ -14,11 +14,12 @@ from gdcm_encoder import compress_file
 from paravert.errors import Caution
 from paravert.imaging.convert import read_images
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.headers import quiet_pydicom, scan_folder
+from paravert.imaging.headers import scan_folder
 from paravert.imaging.images import geometry_rows
 from paravert.imaging.likeness import unlike_neighbours
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.pixels import read_frames
+from paravert.imaging.reading import quiet_pydicom
 
 UNLIKE = Caution.SLICE_UNLIKE_NEIGHBOURS
 

@@ -59,7 +59,7 @@ def header(series):
         patient=("", "", ""),
         series=series,
         preamble=True,
-        has_pixels=True,
+        pixels=None,
         manufacturer="",
         **texts,
         **flags,

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from threading import Lock
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from paravert.imaging.decoder_worker import HEAD, LENGTH
 from paravert.imaging.formats import Format
 
 PIPE_BYTES = 1 << 20  # where the system lets us: a whole slice of 512 x 512, not an eighth of it
-ONE_THREAD = {
-    "OPENBLAS_NUM_THREADS": "1"
-}  # numpy, which a decoder needs, sets memory aside for each
+# numpy, which a decoder needs, sets memory aside for each thread.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+_one_at_a_time = Lock()
 
 
 class DecoderDied(RuntimeError):
@@ -29,12 +30,13 @@ def decode_apart(stream: bytes, form: Format, decoder: str) -> np.ndarray | None
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
-    try:
-        values = _ask(HEAD.pack(*head, len(stream)) + stream)
-    except DecoderDied:
-        start.cache_clear()
-        _ask(HEAD.pack(*head, 0))
-        return None
+    with _one_at_a_time:
+        try:
+            values = _ask(HEAD.pack(*head, len(stream)) + stream)
+        except DecoderDied:
+            start.cache_clear()
+            _ask(HEAD.pack(*head, 0))
+            return None
     return _array(values, form)
 
 

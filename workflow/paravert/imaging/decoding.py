@@ -1,12 +1,13 @@
 """The pixel data of a DICOM file, decoded: what decoders do wrong ends in a reason, not a crash."""
 
 import numpy as np
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import (
     HTJ2K,
-    UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000TransferSyntaxes,
@@ -18,10 +19,13 @@ from pydicom.uid import (
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.apart import decode_apart
 from paravert.imaging.code_streams import size_fits
-from paravert.imaging.formats import Format, no_decoder, pixel_format, truncated
+from paravert.imaging.formats import Format, pixel_format, unsupported
 from paravert.imaging.frames import Header
-from paravert.imaging.headers import READ_ERRORS, parse
+from paravert.imaging.reading import READ_ERRORS, BoundedFile, element_at, parse
 
+Element = RawDataElement | DataElement
+PIXEL_DATA = Tag("PixelData")
+PIXELS = (PIXEL_DATA, Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 # One decoder for each syntax, whatever else is installed. A damaged code stream brings down the
 # process in gdcm and raises no ordinary exception in pylibjpeg-rle: neither where another serves.
 PLUGINS = {
@@ -45,14 +49,14 @@ def stored_frames(header: Header, numbers: list[int]) -> tuple[Format, list[np.n
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels;
     InputError where the decoder is not installed.
     """
-    if not header.has_pixels:
+    if header.pixels is None:
         raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
-    try:
-        data = parse(header.file)
-    except READ_ERRORS as error:
-        raise truncated() from error
-    form = pixel_format(header, data)
-    arrays = _decoded(data, form, numbers)
+    element = _pixel_data(header)
+    form = pixel_format(header.pixels)
+    found, expected = len(element.value), form.frame_bytes * form.frames
+    if not form.syntax.is_compressed and found < expected:
+        raise _truncated(f": {found} bytes of pixel data, expected {expected}")
+    arrays = _decoded(element, form, header.pixels.offsets, numbers)
     if arrays is None:
         raise SubjectFault(
             Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} cannot be decoded"
@@ -75,34 +79,62 @@ def check_decoders() -> None:
             raise InputError(syntax.name, f"its decoder {plugin} is not installed")
 
 
-def _decoded(data: FileDataset, form: Format, numbers: list[int]) -> list[np.ndarray] | None:
+def _pixel_data(header: Header) -> Element:
+    """Return PixelData (7FE0,0010) as it stands in the file."""
+    module = header.pixels
+    try:
+        with BoundedFile(header.file) as stream:
+            if module.place is None:
+                element = _first_pixels(parse(stream))
+            else:
+                order = {"implicit": module.implicit, "little_endian": module.little_endian}
+                element = element_at(stream, module.place, **order)
+    except READ_ERRORS as error:
+        raise _truncated() from error
+    if element is None or element.tag not in PIXELS:  # although something followed the header
+        raise _truncated()
+    if element.tag != PIXEL_DATA:
+        raise unsupported("pixels stored as floats, expected integers")
+    if not element.value:
+        raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
+    return element
+
+
+def _first_pixels(data: FileDataset) -> Element | None:
+    return next((data.get_item(tag) for tag in PIXELS if tag in data), None)
+
+
+def _truncated(told: str = "") -> SubjectFault:
+    return SubjectFault(Reason.TRUNCATED_PIXELS, f"an image file ends before its pixels do{told}")
+
+
+def _decoded(
+    element: Element, form: Format, offsets: tuple[bytes, bytes] | None, numbers: list[int]
+) -> list[np.ndarray] | None:
     """Return frames, or None where a code stream is damaged."""
     try:
         get_decoder(form.syntax)
     except NotImplementedError as error:
-        raise no_decoder() from error
+        raise unsupported("a transfer syntax that no decoder reads") from error
     if not form.syntax.is_compressed:
         # pydicom masks values as if HighBit were BitsStored - 1: that is for the caller to do.
-        return _decode(data, form.syntax, numbers, correct_unused_bits=False)
+        return _decode(element, form, numbers, correct_unused_bits=False)
     try:
-        streams = _code_streams(data, form, numbers)
+        streams = _code_streams(element.value, form, offsets, numbers)
     except READ_ERRORS:
         return None
     plugin = PLUGINS[form.syntax]
     if plugin not in APART:
-        return _decode(data, form.syntax, numbers, decoding_plugin=plugin)
+        return _decode(element, form, numbers, decoding_plugin=plugin, extended_offsets=offsets)
     arrays = [decode_apart(stream, form, plugin) for stream in streams]
     return None if any(array is None for array in arrays) else arrays
 
 
-def _code_streams(data: FileDataset, form: Format, numbers: list[int]) -> list[bytes]:
+def _code_streams(
+    value: bytes, form: Format, offsets: tuple[bytes, bytes] | None, numbers: list[int]
+) -> list[bytes]:
     """Return the code streams of some frames; raises ValueError if one cannot be such a frame."""
-    table = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
-    every = generate_frames(
-        data.PixelData,
-        number_of_frames=form.frames,
-        extended_offsets=None if None in table else table,
-    )
+    every = generate_frames(value, number_of_frames=form.frames, extended_offsets=offsets)
     wanted = set(numbers)
     streams = {number: stream for number, stream in enumerate(every) if number in wanted}
     for number in numbers:
@@ -115,9 +147,23 @@ def _code_streams(data: FileDataset, form: Format, numbers: list[int]) -> list[b
 
 
 def _decode(
-    data: FileDataset, syntax: UID, numbers: list[int], **options: object
+    element: Element, form: Format, numbers: list[int], **options: object
 ) -> list[np.ndarray] | None:
-    frames = get_decoder(syntax).iter_array(data, indices=numbers, raw=True, **options)
+    described = {
+        "rows": form.rows,
+        "columns": form.columns,
+        "number_of_frames": form.frames,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": form.allocated,
+        "bits_stored": form.stored,
+        "pixel_representation": int(form.signed),
+        "pixel_keyword": "PixelData",
+        "pixel_vr": element.VR or "OW",  # which implicit files do not tell
+    }
+    frames = get_decoder(form.syntax).iter_array(
+        element.value, indices=numbers, raw=True, **described, **options
+    )
     try:
         return [array for array, _ in frames]
     except DECODE_ERRORS:

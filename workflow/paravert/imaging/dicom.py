@@ -10,10 +10,11 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import canonical_order, columns_first, plane_affine, rearranged
-from paravert.imaging.headers import quiet_pydicom, scan_folder
+from paravert.imaging.headers import scan_folder
 from paravert.imaging.images import Images, Slice, Stack, check_not_blank, content_cautions
 from paravert.imaging.overlap import overlapping
 from paravert.imaging.pixels import compact, read_frames
+from paravert.imaging.reading import quiet_pydicom
 from paravert.imaging.series import choose_series
 from paravert.imaging.stacks import FrameStack, frames_by_place, stack_frames
 from paravert.imaging.volume import Volume

@@ -1,17 +1,55 @@
-"""How a DICOM file stores its pixels, and whether it can be read so."""
+"""How a DICOM file stores its pixels, and whether they can be read so."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import FileDataset
-from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.frames import Header
 from paravert.imaging.values import text, whole
 
-PIXEL_DATA = Tag("PixelData")
+PIXEL_TAGS = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+)
+
+
+@dataclass(frozen=True)
+class PixelModule:
+    """What a header says of the pixels, (0028,00xx), as it stands there; unknown is None or "".
+
+    place: byte of the file at which the element that ends the header begins; None if the file is
+    deflated. implicit, little_endian: how that element is written. offsets: the extended offset
+    table, (7FE0,0001) and (7FE0,0002).
+    """
+
+    syntax: UID
+    place: int | None
+    implicit: bool
+    little_endian: bool
+    rows: int | None
+    columns: int | None
+    frames: int | None
+    samples: int | None
+    photometric: str
+    allocated: int | None
+    stored: int | None
+    high: int | None
+    representation: int | None
+    offsets: tuple[bytes, bytes] | None
 
 
 @dataclass(frozen=True)
@@ -39,61 +77,30 @@ class Format:
         return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
 
 
-def pixel_format(header: Header, data: FileDataset) -> Format:
-    """Return how a file stores its pixels.
-
-    Raises SubjectFault: unsupported-pixels, and where they are not all there missing-pixels or
-    truncated-pixels.
-    """
-    _check_present(data)
-    form = _format(header, data)
-    found, expected = _length(data), form.frame_bytes * form.frames
-    if not form.syntax.is_compressed and found < expected:
-        raise truncated(f": {found} bytes of pixel data, expected {expected}")
-    return form
+def is_deflated(data: FileDataset) -> bool:
+    """Tell whether all of a file behind its meta group is compressed."""
+    return data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
-def no_decoder() -> SubjectFault:
-    """Return the fault of a transfer syntax that is unknown or unsupported."""
-    return SubjectFault(Reason.UNSUPPORTED_PIXELS, "a transfer syntax that no decoder reads")
-
-
-def truncated(told: str = "") -> SubjectFault:
-    """Return the fault of a file that is too short."""
-    return SubjectFault(Reason.TRUNCATED_PIXELS, f"an image file ends before its pixels do{told}")
-
-
-def _format(header: Header, data: FileDataset) -> Format:
-    if whole(data, "SamplesPerPixel") not in (1, None):
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS, "colour pixels (0028,0002), expected one sample per pixel"
-        )
-    photometric = text(data, "PhotometricInterpretation").upper()
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS,
-            "PhotometricInterpretation (0028,0004) is neither MONOCHROME1 nor MONOCHROME2",
-        )
-    allocated = whole(data, "BitsAllocated") or 0
-    stored = whole(data, "BitsStored") or allocated
-    high = whole(data, "HighBit")
-    high = stored - 1 if high is None else high
-    if allocated not in (8, 16) or not 1 <= stored <= high + 1 <= allocated:
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS,
-            f"{stored} bits stored up to bit {high} of {allocated} allocated (0028,0100), "
-            "expected 8 or 16 allocated",
-        )
-    return Format(
+def pixel_module(data: FileDataset, ended: int) -> PixelModule:
+    """Return what a header says of the pixels; ended: where the header does in the file."""
+    implicit, little_endian = data.original_encoding
+    tables = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
+    return PixelModule(
         syntax=_syntax(data),
-        rows=whole(data, "Rows") or 0,
-        columns=whole(data, "Columns") or 0,
-        frames=header.frames_told or 1,
-        allocated=allocated,
-        stored=stored,
-        high=high,
-        signed=whole(data, "PixelRepresentation") == 1,
-        inverted=photometric == "MONOCHROME1",
+        place=None if is_deflated(data) else ended,
+        implicit=implicit,
+        little_endian=little_endian,
+        rows=whole(data, "Rows"),
+        columns=whole(data, "Columns"),
+        frames=whole(data, "NumberOfFrames"),
+        samples=whole(data, "SamplesPerPixel"),
+        photometric=text(data, "PhotometricInterpretation").upper(),
+        allocated=whole(data, "BitsAllocated"),
+        stored=whole(data, "BitsStored"),
+        high=whole(data, "HighBit"),
+        representation=whole(data, "PixelRepresentation"),
+        offsets=None if None in tables else tables,
     )
 
 
@@ -101,24 +108,45 @@ def _syntax(data: FileDataset) -> UID:
     """Return the transfer syntax; of a file without meta group as pydicom found it to be."""
     told = data.file_meta.get("TransferSyntaxUID")
     if told is not None:
-        if not UID(told).is_transfer_syntax:
-            raise no_decoder()
         return UID(told)
-    implicit, little = data.original_encoding
-    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    return data.file_meta.TransferSyntaxUID
+    implicit, little_endian = data.original_encoding
+    explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if implicit else explicit
 
 
-def _check_present(data: FileDataset) -> None:
-    if "FloatPixelData" in data or "DoubleFloatPixelData" in data:
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "pixels stored as floats, expected integers")
-    if PIXEL_DATA not in data:  # although something followed the header
-        raise truncated()
-    if not _length(data):
-        raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
+def pixel_format(module: PixelModule) -> Format:
+    """Return how a file stores its pixels; raises SubjectFault (unsupported-pixels)."""
+    if not module.syntax.is_transfer_syntax:
+        raise unsupported("a transfer syntax that no decoder reads")
+    if module.samples not in (1, None):
+        raise unsupported("colour pixels (0028,0002), expected one sample per pixel")
+    if module.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise unsupported(
+            "PhotometricInterpretation (0028,0004) is neither MONOCHROME1 nor MONOCHROME2"
+        )
+    if module.representation not in (0, 1):
+        raise unsupported("PixelRepresentation (0028,0103) does not say whether values have a sign")
+    allocated = module.allocated or 0
+    stored = module.stored or allocated
+    high = stored - 1 if module.high is None else module.high
+    if allocated not in (8, 16) or not 1 <= stored <= high + 1 <= allocated:
+        raise unsupported(
+            f"{stored} bits stored up to bit {high} of {allocated} allocated (0028,0100), "
+            "expected 8 or 16 allocated"
+        )
+    return Format(
+        syntax=module.syntax,
+        rows=module.rows or 0,
+        columns=module.columns or 0,
+        frames=module.frames or 1,
+        allocated=allocated,
+        stored=stored,
+        high=high,
+        signed=module.representation == 1,
+        inverted=module.photometric == "MONOCHROME1",
+    )
 
 
-def _length(data: FileDataset) -> int:
-    """Return the length of the pixel data as they stand in the file, asking nothing of the rest."""
-    return len(data.get_item(PIXEL_DATA, keep_deferred=True).value or b"")
+def unsupported(found: str) -> SubjectFault:
+    """Return the fault of pixels that are not of a kind that can be read."""
+    return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from paravert.imaging.formats import PIXEL_TAGS, PixelModule
 from paravert.imaging.geometry import orthonormal_pair
 from paravert.imaging.values import is_told, number, numbers, sop_class, text, texts, whole
 
@@ -72,6 +73,7 @@ FILE_TAGS = (
     *CONTRAST_NUMBERS,
     *CONTRAST_TEXTS,
     GRADIENT,
+    *PIXEL_TAGS,
 )
 
 
@@ -80,7 +82,7 @@ class Header:
     """What a file says of itself as a whole. Unknown is None, or "" for text.
 
     patient: PatientID, PatientName, PatientBirthDate; only ever compared, never passed on.
-    has_pixels: whether anything follows the header.
+    pixels: how they are stored and where; None if nothing follows the header.
     """
 
     file: Path
@@ -96,7 +98,7 @@ class Header:
     burned_in: bool
     lossy: bool
     preamble: bool
-    has_pixels: bool
+    pixels: PixelModule | None
     frames_told: int | None
     sex: str | None
     age_years: float | None
@@ -140,7 +142,7 @@ class Frame:
         return self.position + across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
-def header_of(file: Path, data: Dataset, *, preamble: bool, has_pixels: bool) -> Header:
+def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
     """Return what the header of a file says of the whole file."""
     name = text(data, "PatientName").upper().rstrip("^ ")
     return Header(
@@ -157,7 +159,7 @@ def header_of(file: Path, data: Dataset, *, preamble: bool, has_pixels: bool) ->
         burned_in=text(data, "BurnedInAnnotation").upper() == "YES",
         lossy=text(data, "LossyImageCompression") == "01",
         preamble=preamble,
-        has_pixels=has_pixels,
+        pixels=pixels,
         frames_told=whole(data, "NumberOfFrames"),
         sex=_sex(text(data, "PatientSex").upper()),
         age_years=_age_years(text(data, "PatientAge").upper()),
@@ -185,8 +187,7 @@ def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
         return next((n for s in sources if (n := numbers(s, keyword, count)) is not None), None)
 
     def number_of(keyword: str) -> float | None:
-        found = numbers_of(keyword, 1)
-        return None if found is None else float(found[0])
+        return next((n for s in sources if (n := number(s, keyword)) is not None), None)
 
     def scale_of(keyword: str, absent: float) -> float:
         found = number_of(keyword)

@@ -1,22 +1,15 @@
 """Reading the headers of everything in a folder: what is an image, and what is beside it."""
 
-import logging
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import SEEK_END, BufferedReader, FileIO
+from io import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
-import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.formats import is_deflated, pixel_module
 from paravert.imaging.frames import (
     FILE_TAGS,
     MR_IMAGES,
@@ -26,7 +19,8 @@ from paravert.imaging.frames import (
     frames_of,
     header_of,
 )
-from paravert.imaging.values import VALUE_ERRORS, sop_class
+from paravert.imaging.reading import READ_ERRORS, BoundedFile, parse, quiet_pydicom
+from paravert.imaging.values import sop_class
 from paravert.provenance import files_below
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
@@ -39,15 +33,6 @@ SECONDARY_CAPTURE = IMAGE_CLASSES + "7"
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
-# pydicom raises these for a damaged file, according to where the damage lies.
-READ_ERRORS = (
-    *VALUE_ERRORS,
-    InvalidDicomError,
-    EOFError,
-    RecursionError,
-    struct.error,
-    zlib.error,
-)
 _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
@@ -59,20 +44,6 @@ class Scan:
     images: tuple[Header, ...]
     cautions: frozenset[Caution]
     files: int
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings, which quote values of the input, out of logs."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
 
 
 def scan_folder(path: Path) -> Scan:
@@ -98,18 +69,18 @@ def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | No
     read = _read_header(file)
     if read is None:
         return None if file.name.upper() == "DICOMDIR" else Caution.NON_DICOM_IGNORED
-    data, preamble, has_pixels = read
-    kind = sop_class(data)
+    kind = sop_class(read.data)
     if kind == DIRECTORY:
         return None
     if not kind.startswith(IMAGE_CLASSES) or kind.startswith(NO_IMAGE_CLASSES):
         return Caution.NON_IMAGE_IGNORED
     try:
-        header = header_of(file, data, preamble=preamble, has_pixels=has_pixels)
-        found = frames_of(header, data) if kind in MR_IMAGES else []
+        pixels = pixel_module(read.data, read.ended) if read.has_pixels else None
+        header = header_of(file, read.data, pixels, preamble=read.preamble)
+        found = frames_of(header, read.data) if kind in MR_IMAGES else []
     except (*READ_ERRORS, OSError) as error:  # OSError: pydicom's, nothing is read from disk here
         raise _unreadable("damaged") from error
-    if found and not has_pixels and found[0].rows is None:
+    if found and not read.has_pixels and found[0].rows is None:
         raise _unreadable("cut off")
     if kind in MULTI_FRAME:
         _check_frame_count(header, found)
@@ -127,10 +98,20 @@ def _check_frame_count(header: Header, found: list[Frame]) -> None:
         )
 
 
-def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
-    """Return header, whether it has a preamble and whether pixels follow; None if not DICOM."""
+@dataclass(frozen=True, eq=False)
+class _Parsed:
+    """The data set up to the pixels; ended: place in the file where it stopped."""
+
+    data: FileDataset
+    preamble: bool
+    ended: int
+    has_pixels: bool
+
+
+def _read_header(file: Path) -> _Parsed | None:
+    """Return what precedes the pixels of a file; None if it is not DICOM."""
     try:
-        stream = _Bounded(file)
+        stream = BoundedFile(file)
     except PermissionError as error:
         raise _unreadable("not open to reading") from error
     except FileNotFoundError as error:
@@ -153,39 +134,12 @@ def _read_header(file: Path) -> tuple[FileDataset, bool, bool] | None:
             if preamble:
                 raise _unreadable("without SOPClassUID (0008,0016)")
             return None
-        return data, preamble, _has_more(stream, data)
-
-
-class _Bounded(BufferedReader):
-    """A file that is never asked for more than it has.
-
-    A damaged length of an element can be 4 GB, and Python sets memory aside before it reads.
-    """
-
-    def __init__(self, file: Path):
-        super().__init__(FileIO(file))
-        self._bytes = file.stat().st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        return super().read(size if size is None else min(size, self._bytes))
-
-
-def parse(source: BinaryIO | Path, **options: object) -> FileDataset:
-    """Call `pydicom.dcmread`; what it finds wrong with the contents is one of READ_ERRORS."""
-    if isinstance(source, Path):
-        with _Bounded(source) as stream:
-            return parse(stream, **options)
-    try:
-        return pydicom.dcmread(source, force=True, **options)
-    except OSError as error:
-        if error.errno is None:  # raised by pydicom, not by the operating system
-            raise InvalidDicomError from error
-        raise
+        return _Parsed(data, preamble, stream.tell(), _has_more(stream, data))
 
 
 def _has_more(stream: BinaryIO, data: FileDataset) -> bool:
     """Tell whether an element follows where the header ended (deflated data: not known, True)."""
-    if data.file_meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+    if is_deflated(data):
         return True
     ended = stream.tell()
     return stream.seek(0, SEEK_END) - ended >= 8

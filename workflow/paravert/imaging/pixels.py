@@ -42,7 +42,9 @@ def _unpacked(raw: np.ndarray, form: Format) -> np.ndarray:
         return raw.copy()
     unused = form.allocated - form.stored
     above = unused if form.syntax.is_compressed else form.allocated - 1 - form.high
-    values = raw.astype(form.dtype) << above >> unused  # the type says whether the sign extends
+    values = raw.astype(form.dtype)
+    values <<= above
+    values >>= unused  # the type says whether the sign extends
     if form.inverted:
         values = (-1 if form.signed else (1 << form.stored) - 1) - values
     return values

@@ -1,5 +1,7 @@
 """Single values of a DICOM header, read tolerantly: what is malformed is unknown."""
 
+import math
+
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
@@ -55,16 +57,20 @@ def is_told(data: Dataset, keyword: str) -> bool:
 def numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
     """Return a value of so many finite numbers; None where it is absent or anything else."""
     try:
-        values = np.atleast_1d(np.asarray(data.get(keyword), dtype=float))
+        values = np.asarray(data.get(keyword), dtype=float)
     except VALUE_ERRORS:
         return None
     return values if values.shape == (count,) and np.isfinite(values).all() else None
 
 
 def number(data: Dataset, keyword: str) -> float | None:
-    """Return a finite number; None where it is absent or malformed."""
-    found = numbers(data, keyword, 1)
-    return None if found is None else float(found[0])
+    """Return a finite number; None where it is absent or anything else."""
+    try:
+        value = data.get(keyword)
+        found = math.nan if value is None else float(value)
+    except VALUE_ERRORS:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def whole(data: Dataset, keyword: str) -> int | None:

@@ -1,0 +1,80 @@
+"""How DICOM files are read: never beyond their end, and with known errors."""
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import data_element_generator
+
+from paravert.imaging.values import VALUE_ERRORS
+
+# pydicom raises these for a damaged file, according to where the damage lies.
+READ_ERRORS = (
+    *VALUE_ERRORS,
+    InvalidDicomError,
+    EOFError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings, which quote values of the input, out of logs."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+class BoundedFile(BufferedReader):
+    """A file that is never asked for more than it has.
+
+    A damaged length of an element can be 4 GB, and Python sets memory aside before it reads.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__(FileIO(file))
+        self._bytes = file.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to so many bytes, or all."""
+        return super().read(size if size is None else min(size, self._bytes))
+
+
+def parse(stream: BinaryIO, **options: object) -> FileDataset:
+    """Call `pydicom.dcmread`; what it finds wrong with the contents is one of READ_ERRORS."""
+    try:
+        return pydicom.dcmread(stream, force=True, **options)
+    except OSError as error:
+        if error.errno is None:  # raised by pydicom, not by the operating system
+            raise InvalidDicomError from error
+        raise
+
+
+def element_at(
+    stream: BinaryIO, place: int, *, implicit: bool, little_endian: bool
+) -> RawDataElement | DataElement | None:
+    """Return the element at a place, its value as it stands in the file; None at the end.
+
+    A value whose length is open comes with the items and delimiters in it.
+    Raises one of READ_ERRORS.
+    """
+    stream.seek(place)
+    return next(data_element_generator(stream, implicit, little_endian), None)
