@@ -59,13 +59,9 @@ class BoundedFile(BufferedReader):
 
 
 def parse(stream: BinaryIO, **options: object) -> FileDataset:
-    """Call `pydicom.dcmread`; what it finds wrong with the contents is one of READ_ERRORS."""
-    try:
+    """Call `pydicom.dcmread`; raises one of READ_ERRORS where the contents are damaged."""
+    with _damage_told():
         return pydicom.dcmread(stream, force=True, **options)
-    except OSError as error:
-        if error.errno is None:  # raised by pydicom, not by the operating system
-            raise InvalidDicomError from error
-        raise
 
 
 def element_at(
@@ -77,4 +73,16 @@ def element_at(
     Raises one of READ_ERRORS.
     """
     stream.seek(place)
-    return next(data_element_generator(stream, implicit, little_endian), None)
+    with _damage_told():
+        return next(data_element_generator(stream, implicit, little_endian), None)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Tell an OSError that pydicom raises of the contents from one of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise InvalidDicomError from error
+        raise
