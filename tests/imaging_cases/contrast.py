@@ -58,8 +58,25 @@ CONTRASTS = (
         Reason.AMBIGUOUS_CONTRAST,
     ),
     good(
-        "echo times that differ by position",
+        "echo times that differ a little by position",
         series(edit=lambda data, number: setattr(data, "EchoTime", 100 + number)),
+    ),
+    fault(
+        "every second slice of each echo lost",
+        series(edit=lambda data, number: setattr(data, "EchoTime", (20, 100)[number % 2])),
+        Reason.AMBIGUOUS_CONTRAST,
+        "one stack",
+    ),
+    fault(
+        "water and fat by turns",
+        series(
+            edit=lambda data, n: setattr(data, "ImageType", ["DERIVED", "PRIMARY", "WF"[n % 2]])
+        ),
+        Reason.AMBIGUOUS_CONTRAST,
+    ),
+    good(
+        "some slices derived",
+        series(edit=only(2, values(ImageType=["DERIVED", "SECONDARY", "M", "SE"]))),
     ),
     good(
         "acquisitions one after the other",
@@ -80,6 +97,11 @@ COPIES = (
             series(),
             copies(edit=lambda data, n: setattr(data, "SOPInstanceUID", uid("again", n))),
         ),
+        Caution.DUPLICATE_SLICE_DROPPED,
+    ),
+    good(
+        "copies with a thinner header",
+        together(series(), copies(edit=values(EchoTime=None, SequenceName="*tse2d"))),
         Caution.DUPLICATE_SLICE_DROPPED,
     ),
     good(

@@ -168,6 +168,15 @@ CASES = (
         Reason.UNREADABLE_HEADER,
         "leads nowhere",
     ),
+    *(
+        fault(
+            f"a file of {kind}",
+            afterwards(series(), lambda path, content=content: path.write_bytes(content), 4),
+            Reason.UNREADABLE_HEADER,
+            "1 image files",
+        )
+        for kind, content in (("nothing", b""), ("zeros", bytes(4000)))
+    ),
     fault("a damaged header", afterwards(series(), damaged, 0), Reason.UNREADABLE_HEADER),
     fault(
         "a file cut off before its pixels",

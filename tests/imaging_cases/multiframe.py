@@ -83,6 +83,25 @@ def with_private_group(data):
         block.add_new(0x01, "SQ", [other])
 
 
+def unassigned_rescale(data):
+    """Keep the slope of the original beside the one that counts, as a converter may."""
+    shared = data.SharedFunctionalGroupsSequence[0]
+    shared.PixelValueTransformationSequence = [Dataset()]
+    counts = shared.PixelValueTransformationSequence[0]
+    counts.RescaleSlope, counts.RescaleIntercept, counts.RescaleType = 1, 0, "US"
+    for group in data.PerFrameFunctionalGroupsSequence:
+        group.UnassignedPerFrameConvertedAttributesSequence = [Dataset()]
+        group.UnassignedPerFrameConvertedAttributesSequence[0].RescaleSlope = 7
+
+
+def with_referenced_image(data):
+    """Refer to another image together with its place."""
+    for group in data.PerFrameFunctionalGroupsSequence:
+        group.ReferencedImageSequence = [Dataset()]
+        other = group.ReferencedImageSequence[0]
+        other.ImagePositionPatient, other.PixelSpacing = [0, 0, 0], [1, 1]
+
+
 def lowered(points):
     return phantom(points) - 1700
 
@@ -106,6 +125,8 @@ CASES = (
         multi_frame(*slices_at(EIGHT, DISCS[0]), shared=(MEASURES, ORIENTATION, "MREchoSequence")),
         stacks=(8,),
     ),
+    good("enhanced, a slope that does not count", multi_frame(edit=unassigned_rescale)),
+    good("enhanced, another image referred to", multi_frame(edit=with_referenced_image)),
     good("enhanced, nothing shared", multi_frame(shared=())),
     good("enhanced, one frame", multi_frame(Plan(slices=1)), stacks=(1,), slab_mm=5.0),
     good(

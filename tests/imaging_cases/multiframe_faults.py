@@ -66,6 +66,23 @@ def without(*keywords: str, frame: int | None = None):
     return edit
 
 
+def place_of_another(data):
+    """Tell a place at the top, where it is no frame's."""
+    data.ImagePositionPatient = [0, 0, 0]
+    del data.PerFrameFunctionalGroupsSequence[2]["PlanePositionSequence"]
+
+
+def one_slope_malformed(data):
+    data.RescaleSlope, data.RescaleIntercept = 1, 0
+    for number, group in enumerate(data.PerFrameFunctionalGroupsSequence):
+        scale = Dataset()
+        scale.RescaleIntercept, scale.RescaleType = 0, "US"
+        scale.add_new("RescaleSlope", "DS", "2")
+        if number == 1:
+            scale["RescaleSlope"]._value = "2,0"
+        group.PixelValueTransformationSequence = [scale]
+
+
 def number_of_frames(count):
     return lambda data: setattr(data, "NumberOfFrames", count)
 
@@ -102,6 +119,16 @@ CASES = (
         "enhanced, a frame without position",
         multi_frame(edit=without("PlanePositionSequence", frame=2)),
         Reason.BAD_GEOMETRY_POSITION,
+    ),
+    fault(
+        "enhanced, a frame with the place at the top alone",
+        multi_frame(edit=place_of_another),
+        Reason.BAD_GEOMETRY_POSITION,
+    ),
+    fault(
+        "enhanced, a frame whose slope is malformed",
+        multi_frame(edit=one_slope_malformed),
+        Reason.UNSUPPORTED_PIXELS,
     ),
     fault(
         "enhanced, a frame without orientation",

@@ -7,9 +7,15 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def real_study():
-    """The real lumbar study: an axial series of five stacks and three sagittal ones."""
+def real_data():
+    """The folder of real material."""
     home = os.environ.get("PARAVERT_REAL_DATA")
     if home is None:
         pytest.skip("PARAVERT_REAL_DATA is not set")
-    return Path(home) / "lumbar_study_cc0"
+    return Path(home)
+
+
+@pytest.fixture(scope="session")
+def real_study(real_data):
+    """The real lumbar study: an axial series of five stacks and three sagittal ones."""
+    return real_data / "lumbar_study_cc0"

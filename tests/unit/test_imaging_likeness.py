@@ -188,8 +188,8 @@ def test_a_damaged_slice_of_a_nifti_file_is_told_too(tmp_path):
         "tum01_dixon/TUM01_fat_img_L2-L5.nii.gz",
     ],
 )
-def test_no_slice_of_the_real_axial_stacks_is_suspected(real_study, place):
-    assert UNLIKE not in read_images(str(real_study.parent / place)).cautions
+def test_no_slice_of_the_real_axial_stacks_is_suspected(real_data, place):
+    assert UNLIKE not in read_images(str(real_data / place)).cautions
 
 
 @pytest.mark.real

@@ -1,5 +1,3 @@
-import os
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -110,8 +108,8 @@ def test_band_reaches_as_far_as_asked_in_rows_and_columns():
 
 
 @pytest.mark.real
-def test_fat_of_a_real_dixon_scan_is_found_in_its_water_and_fat_added():
-    folder = Path(os.environ["PARAVERT_REAL_DATA"]) / "tum01_dixon"
+def test_fat_of_a_real_dixon_scan_is_found_in_its_water_and_fat_added(real_data):
+    folder = real_data / "tum01_dixon"
     fat, water, manual = (
         np.asanyarray(nib.load(folder / f"TUM01_{name}_L2-L5.nii.gz").dataobj).transpose(2, 1, 0)
         for name in ("fat_img", "water_img", "water_manual_label")

@@ -37,6 +37,7 @@ MANUFACTURERS = (
     "Bruker",
 )
 OTHER_MANUFACTURER = "other"
+ECHO_TOLERANCE = 0.05  # of the echo time; another echo of the same scan is further away
 LARGEST_FIELD_T = 25.0  # some headers tell the field in gauss; that is not guessed at
 
 _Values = dict[int, tuple[np.ndarray, frozenset[Caution]]]  # by id of the frame
@@ -56,6 +57,8 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     with quiet_pydicom():
         # Geometry is judged before pixels are read; duplicates need pixels to be judged.
         grouped = stack_frames([place[0] for place in places])
+        for stack in grouped[0]:
+            _check_stack(stack)
         values = _read_values([frame for place in doubled for frame in place])
         for place in doubled:
             _check_duplicates(place, values)
@@ -79,13 +82,28 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
 
 def _check_contrast(places: list[list[Frame]]) -> None:
     for place in places:
-        different = len({frame.contrast for frame in place})
-        if different > 1:
+        if _differ([frame.contrast for frame in place]):
             raise SubjectFault(
                 Reason.AMBIGUOUS_CONTRAST,
-                f"{different} images of different echo, type or time at one position, "
+                f"{len(place)} images of different echo, type or time at one position, "
                 "expected one contrast in the series",
             )
+
+
+def _check_stack(stack: FrameStack) -> None:
+    """Raise SubjectFault where neighbours are of different contrast: half of each was lost."""
+    kinds = [(frame.image_type[2:] or None,) for frame in stack.frames]
+    echoes = [f.echo_time_ms for f in stack.frames if f.echo_time_ms is not None]
+    if _differ(kinds) or (echoes and max(echoes) > (1 + ECHO_TOLERANCE) * min(echoes)):
+        raise SubjectFault(
+            Reason.AMBIGUOUS_CONTRAST,
+            "slices of one stack are of different echo or type, expected one contrast",
+        )
+
+
+def _differ(values: Sequence[tuple]) -> bool:
+    """Tell whether tuples differ in a member that is known in both."""
+    return any(len(set(members) - {None}) > 1 for members in zip(*values, strict=True))
 
 
 def _check_duplicates(place: list[Frame], values: _Values) -> None:
@@ -128,7 +146,7 @@ def _canonical(
     array = compact([values[id(frame)][0] for frame in stack.frames])
     order, flips = canonical_order(_affine(stack, stack.corner), slice_axis=0)
     turned, affine = rearranged(array, _affine(stack, stack.corner), order, flips)
-    seen = content_cautions(array)
+    seen = content_cautions(array, stack.slab_mm)
     slices = []
     for index, frame in enumerate(stack.frames):
         own = array[index : index + 1]

@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 
 from paravert.imaging.formats import PIXEL_TAGS, PixelModule
 from paravert.imaging.geometry import orthonormal_pair
-from paravert.imaging.values import is_told, number, numbers, sop_class, text, texts, whole
+from paravert.imaging.sources import Sources, sources_of
+from paravert.imaging.values import number, sop_class, text, whole
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -111,7 +112,7 @@ class Frame:
     """One slice of a file: matrix, place (LPS, mm), contrast. Unknown is None.
 
     number: frame in the file, from 0. right, down: directions to the next column and row.
-    contrast: what tells images of one place apart; only ever compared.
+    contrast: what tells images of one place apart, None where unknown; only ever compared.
     slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed.
     """
 
@@ -170,80 +171,42 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
     """Return the frames of a file: one of a classic image, each of a multi-frame one."""
-    if header.sop_class not in MULTI_FRAME:
-        return [_frame(header, 0, [data])]
-    shared = _items(data, "SharedFunctionalGroupsSequence")
-    each = _items(data, "PerFrameFunctionalGroupsSequence")
-    return [
-        _frame(header, index, [*_groups(group), *(g for s in shared for g in _groups(s)), data])
-        for index, group in enumerate(each)
-    ]
+    sources = sources_of(data) if header.sop_class in MULTI_FRAME else [Sources(data)]
+    return [_frame(header, index, places) for index, places in enumerate(sources)]
 
 
-def _frame(header: Header, index: int, sources: list[Dataset]) -> Frame:
-    """Read a frame; each value comes from the first source that has it."""
-
-    def numbers_of(keyword: str, count: int) -> np.ndarray | None:
-        return next((n for s in sources if (n := numbers(s, keyword, count)) is not None), None)
-
-    def number_of(keyword: str) -> float | None:
-        return next((n for s in sources if (n := number(s, keyword)) is not None), None)
-
-    def scale_of(keyword: str, absent: float) -> float:
-        found = number_of(keyword)
-        if found is None:
-            return np.nan if any(is_told(source, keyword) for source in sources) else absent
-        return found
-
-    def told(keyword: str) -> tuple[str, ...]:
-        return next((words for s in sources if (words := texts(s, keyword))), ())
-
-    orientation = numbers_of("ImageOrientationPatient", 6)
-    spacing = numbers_of("PixelSpacing", 2)
-    image_type = told("FrameType") or told("ImageType")
-    echo_time = _first_known(number_of("EffectiveEchoTime"), number_of("EchoTime"))
-    gradient = numbers_of(GRADIENT, 3)
+def _frame(header: Header, index: int, told: Sources) -> Frame:
+    orientation = told.numbers("ImageOrientationPatient", 6)
+    spacing = told.numbers("PixelSpacing", 2)
+    image_type = told.words("FrameType") or told.words("ImageType")
+    echo_time = _first_known(told.number("EffectiveEchoTime"), told.number("EchoTime"))
+    gradient = told.numbers(GRADIENT, 3)
     contrast = (
-        image_type,
+        image_type or None,
         echo_time,
         None if gradient is None else tuple(gradient),
-        *(number_of(keyword) for keyword in CONTRAST_NUMBERS),
-        *(told(keyword) for keyword in CONTRAST_TEXTS),
+        *(told.number(keyword) for keyword in CONTRAST_NUMBERS),
+        *(told.words(keyword) or None for keyword in CONTRAST_TEXTS),
     )
     return Frame(
         header=header,
         number=index,
-        rows=whole(sources[-1], "Rows"),
-        columns=whole(sources[-1], "Columns"),
+        rows=whole(told.data, "Rows"),
+        columns=whole(told.data, "Columns"),
         image_type=image_type,
-        position=numbers_of("ImagePositionPatient", 3),
+        position=told.numbers("ImagePositionPatient", 3),
         right=None if orientation is None else orientation[:3],
         down=None if orientation is None else orientation[3:],
         row_spacing_mm=None if spacing is None else float(spacing[0]),
         column_spacing_mm=None if spacing is None else float(spacing[1]),
-        thickness_mm=_positive(number_of("SliceThickness")),
-        spacing_tag_mm=_positive(number_of("SpacingBetweenSlices")),
+        thickness_mm=_positive(told.number("SliceThickness")),
+        spacing_tag_mm=_positive(told.number("SpacingBetweenSlices")),
         echo_time_ms=echo_time,
-        repetition_time_ms=number_of("RepetitionTime"),
+        repetition_time_ms=told.number("RepetitionTime"),
         contrast=contrast,
-        slope=scale_of("RescaleSlope", 1.0),
-        intercept=scale_of("RescaleIntercept", 0.0),
+        slope=told.scale("RescaleSlope", 1.0),
+        intercept=told.scale("RescaleIntercept", 0.0),
     )
-
-
-def _groups(item: Dataset) -> list[Dataset]:
-    """Return the functional groups in an item: the first item of each of its sequences.
-
-    Private ones may hold another image's values under the standard's names: they are left out.
-    """
-    groups = (e for e in item if e.VR == "SQ" and not e.tag.is_private)
-    found = [element.value[0] for element in groups if element.value]
-    inner = (_items(group, "DiffusionGradientDirectionSequence")[:1] for group in found)
-    return [*found, *(direction for directions in inner for direction in directions)]
-
-
-def _items(data: Dataset, keyword: str) -> list[Dataset]:
-    return list(data.get(keyword) or [])
 
 
 def _first_known(*values: float | None) -> float | None:

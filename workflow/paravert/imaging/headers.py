@@ -1,5 +1,7 @@
 """Reading the headers of everything in a folder: what is an image, and what is beside it."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END
 from pathlib import Path
@@ -59,9 +61,32 @@ def scan_folder(path: Path) -> Scan:
         for file in files:
             caution = _take(file, frames, images)
             cautions |= {caution} if caution else set()
+    _check_hollow(files, images)
     if any(not header.preamble for header in images):
         cautions.add(Caution.NO_PREAMBLE)
     return Scan(tuple(frames), tuple(images), frozenset(cautions), len(files))
+
+
+def _check_hollow(files: Sequence[Path], images: Sequence[Header]) -> None:
+    """Raise SubjectFault where a file that is empty or all zeros is named like an image beside."""
+    taken = {header.file for header in images}
+    alike = {(file.parent, _pattern(file)) for file in taken}
+    left = [file for file in files if file not in taken]
+    named = [f for f in left if f.suffix.lower() == ".dcm" or (f.parent, _pattern(f)) in alike]
+    hollow = [file for file in named if _is_hollow(file)]
+    if hollow:
+        raise SubjectFault(
+            Reason.UNREADABLE_HEADER, f"{len(hollow)} image files are empty or begin with zeros"
+        )
+
+
+def _pattern(file: Path) -> str:
+    return re.sub("[0-9a-fA-F]+", "0", file.name)
+
+
+def _is_hollow(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return not any(stream.read(PREAMBLE_BYTES + len(MAGIC)))
 
 
 def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | None:

@@ -87,7 +87,7 @@ def read_mask_grid(file: Path, role: str) -> Grid:
 
 
 def _stack(volume: Volume) -> Stack:
-    seen = content_cautions(volume.array)
+    seen = content_cautions(volume.array, volume.slice_spacing_mm)
     slices = []
     for index in range(len(volume.array)):
         affine = volume.affine.copy()

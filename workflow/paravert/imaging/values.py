@@ -3,9 +3,11 @@
 import math
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
+BINARY = ("FD", "FL", "US", "SS", "UL", "SL")  # zero is a value there
 # What a malformed value raises; pydicom converts values when they are asked for.
 VALUE_ERRORS = (
     ValueError,
@@ -51,7 +53,10 @@ def is_told(data: Dataset, keyword: str) -> bool:
     if keyword not in data:
         return False
     value = data.get_item(keyword).value
-    return bool(value.strip(b" \0")) if isinstance(value, bytes) else value not in (None, "")
+    if not isinstance(value, bytes):
+        return value not in (None, "")
+    padding = b"" if dictionary_VR(keyword) in BINARY else b" \0"
+    return bool(value.strip(padding) if padding else value)
 
 
 def numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
