@@ -58,7 +58,7 @@ MUTATIONS = (
         "return self.position + right * self.column_spacing_mm / 2 + across",
     ),
     mutation(
-        "4 mm spacing forced", "stacks", "return _spacing(group.heights), ", "return 4.0, "
+        "4 mm spacing forced", "spacing", "return mean_gap_mm(group.heights), ", "return 4.0, "
     ),
     mutation(
         "mirrored through the affine",
@@ -75,8 +75,8 @@ MUTATIONS = (
     mutation(
         "orientations told apart by their digits",
         "grouping",
-        "components(turned <= ORIENTATION_TOLERANCE_DEG)",
-        "components(turned == 0)",
+        ".max(axis=-1) <= ORIENTATION_TOLERANCE_DEG",
+        ".max(axis=-1) == 0",
     ),
     mutation(
         "orientation tolerance of 0.4 degrees",
@@ -88,12 +88,27 @@ MUTATIONS = (
     mutation("gap tolerance of 3 %", "grouping", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.03"),
     mutation(
         "no splitting at gaps",
-        "stacks",
-        "runs = grouping.even_runs(group.heights)",
-        "runs = [np.arange(len(group.heights))]",
+        "spacing",
+        "runs = grouping.even_runs(part.heights)",
+        "runs = [np.arange(len(part.heights))]",
     ),
     mutation(
         "no look at shear", "stacks", "            _check_shear(alike)\n", "            pass\n"
+    ),
+    mutation(
+        "stacks over any gap", "spacing", "gaps > WIDEST * thickness", "gaps > np.inf * thickness"
+    ),
+    mutation(
+        "shear over any gap", "stacks", "in blocks(alone)", "in [np.arange(len(alone.frames))]"
+    ),
+    mutation(
+        "reformats taken for repeats", "spacing", "if any(_agrees(frame.spacing_tag_mm", "if all(not _agrees(frame.spacing_tag_mm"
+    ),
+    mutation(
+        "slices skipped throughout not told",
+        "spacing",
+        "return grouping.missing_between(spacing_mm, tag) > 0",
+        "return False",
     ),
     mutation(
         "overlapping slices not told",
@@ -109,12 +124,30 @@ MUTATIONS = (
     ),
     mutation(
         "slices within one another not found",
-        "stacks",
-        "slab_mm < DENSEST * thickness",
-        "slab_mm < 0",
+        "spacing",
+        "near = gaps < NEAREST * thickness",
+        "near = gaps < 0",
     ),
-    mutation("malformed rescale taken as none", "frames", "return np.nan if any(", "return 1.0 if any("),
-    mutation("contrasts not told apart", "dicom", "if different > 1:", "if False:"),
+    mutation(
+        "malformed rescale taken as none",
+        "sources",
+        "return np.nan if found is None",
+        "return absent if found is None",
+    ),
+    mutation(
+        "places taken from any group",
+        "sources",
+        "if not (self.items and keyword in NOWHERE_ELSE):",
+        "if True:",
+    ),
+    mutation(
+        "contrasts not told apart",
+        "dicom",
+        "if _differ([frame.contrast for frame in place]):",
+        "if False:",
+    ),
+    mutation("mixed echoes not noticed", "dicom", "            _check_stack(stack)\n", "            pass\n"),
+    mutation("empty files passed over", "headers", "    _check_hollow(files, images)\n", ""),
     mutation("no look for blank images", "dicom", "    check_not_blank(stacks)\n", ""),
     mutation(
         "rescale left out",
@@ -122,7 +155,12 @@ MUTATIONS = (
         "return values * frame.slope + frame.intercept",
         "return values",
     ),
-    mutation("high bits left in", "pixels", "<< above >> unused", "<< 0 >> 0"),
+    mutation(
+        "high bits left in",
+        "formats",
+        "return self.allocated - (self.high + 1 if whole_cells else self.stored)",
+        "return self.allocated - self.stored",
+    ),
     mutation("no sign extension", "formats", "{'i' if self.signed else 'u'}", "u"),
     mutation(
         "ages above 90 told",

@@ -3,6 +3,7 @@
 from imaging_cases import (
     contrast,
     damage,
+    density,
     files,
     geometry,
     headers,
@@ -31,6 +32,7 @@ CASES: tuple[Case, ...] = (
     *jitter.CASES,
     *geometry.CASES,
     *spacing.CASES,
+    *density.CASES,
     *multiframe.CASES,
     *multiframe_faults.CASES,
     *pixels.CASES,

@@ -3,7 +3,13 @@
 import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from dicom_writer import phantom, store
 from imaging_cases.case import (
@@ -12,6 +18,7 @@ from imaging_cases.case import (
     afterwards,
     fault,
     good,
+    multi_frame,
     only,
     pixels,
     series,
@@ -56,10 +63,42 @@ def other_matrix(path):
     data.save_as(path)
 
 
+def noise(shown, number):
+    return np.random.default_rng(number).integers(0, 1 << 16, shown.shape)
+
+
+def high_bit_15(path):
+    data = pydicom.dcmread(path)
+    data.HighBit = 15
+    data.save_as(path)
+
+
 def mpeg4(path):
     data = pydicom.dcmread(path)
     data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
     data.save_as(path)
+
+
+def said_not_to_be_compressed(syntax):
+    """Return what changes the transfer syntax of a file and leaves the pixels as they are."""
+
+    def change(path):
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = syntax
+        order = {"implicit_vr": syntax == ImplicitVRLittleEndian, "little_endian": True}
+        pydicom.dcmwrite(path, data, **order)
+
+    return change
+
+
+def rle_relabelled(path):
+    """Call RLE explicit little endian, and change no other byte: the pixels keep an open length."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0", 1))
+
+
+def times(count):
+    return lambda data, _: setattr(data, "PixelData", data.PixelData * count)
 
 
 def as_floats(data, number):
@@ -109,6 +148,47 @@ CASES = (
         "a transfer syntax without decoder",
         afterwards(series(syntax=RLELossless), mpeg4),
         Reason.UNSUPPORTED_PIXELS,
+    ),
+    *(
+        fault(
+            f"compressed pixels said to be {syntax.name}",
+            afterwards(
+                # noise is longer in RLE than without
+                series(edit=pixels(noise, bits=16), syntax=RLELossless),
+                said_not_to_be_compressed(syntax),
+            ),
+            Reason.UNSUPPORTED_PIXELS,
+            "disagree",
+        )
+        for syntax in (
+            ImplicitVRLittleEndian,
+            ExplicitVRLittleEndian,
+            DeflatedExplicitVRLittleEndian,
+        )
+    ),
+    fault(
+        "compressed pixels of open length in an uncompressed syntax",
+        afterwards(series(edit=pixels(noise, bits=16), syntax=RLELossless), rle_relabelled),
+        Reason.UNSUPPORTED_PIXELS,
+        "disagree",
+    ),
+    fault(
+        "pixels of two frames in an image of one",
+        series(edit=only(2, times(2))),
+        Reason.FRAME_COUNT_MISMATCH,
+        "2 times as long",
+    ),
+    fault(
+        "pixels of three times the frames told",
+        multi_frame(edit=lambda data: times(3)(data, 0)),
+        Reason.FRAME_COUNT_MISMATCH,
+        "3 times as long as 5 of 40 x 48",
+    ),
+    fault(
+        "stored bits up to the highest in JPEG 2000",
+        afterwards(series(syntax=JPEG2000Lossless), high_bit_15),
+        Reason.UNSUPPORTED_PIXELS,
+        "12 bits stored up to bit 15",
     ),
     fault("float pixels", series(edit=as_floats), Reason.UNSUPPORTED_PIXELS),
     _unsupported("palette colour", PhotometricInterpretation="PALETTE COLOR"),

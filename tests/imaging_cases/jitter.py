@@ -16,6 +16,9 @@ from imaging_cases.case import (
 )
 from paravert.errors import Caution, Reason
 
+DISC_HEIGHTS = (-52.0, -17.0, 18.0, 53.0)
+LORDOSIS = (0, 8, 15, 20)  # mm towards the back
+
 
 def wobble(degrees: float):
     """Return turns that differ by so much at most between any two slices."""
@@ -47,6 +50,7 @@ CASES = (
         "every second slice turned by 0.3 degrees",
         series(slices_at(EIGHT, rotation=lambda n: turn("x", 0.3 * (n % 2)))),
         MULTI,
+        Caution.MISSING_SLICES,
         Caution.OVERLAPPING_STACKS,
         Caution.SPACING_TAG_MISMATCH,
         stacks=(4, 4),
@@ -95,6 +99,7 @@ CASES = (
         "every second slice shifted in the plane by 0.3 mm",
         series(slices_at(EIGHT, shift=lambda n: (0.3 * (n % 2), 0))),
         MULTI,
+        Caution.MISSING_SLICES,
         Caution.OVERLAPPING_STACKS,
         Caution.SPACING_TAG_MISMATCH,
         stacks=(4, 4),
@@ -113,6 +118,49 @@ CASES = (
         series(Plan(slices=8, slide=(0.0, 1.0))),
         Reason.BAD_GEOMETRY_POSITION,
         "slide in the plane by 0.167 mm",
+    ),
+    fault(
+        "sheared with a slice missing",
+        series(Plan(slices=9, slide=(0.0, 1.0)), leave_out=(3,)),
+        Reason.BAD_GEOMETRY_POSITION,
+        "slide in the plane by 0.167 mm",
+    ),
+    fault(
+        "sheared with every third slice missing",
+        series(Plan(slices=9, slide=(0.0, 1.0)), leave_out=(2, 5, 8)),
+        Reason.BAD_GEOMETRY_POSITION,
+        "slide in the plane by 0.167 mm",
+    ),
+    fault(
+        "two stacks sheared one as the other",
+        series([Plan(slices=4, slide=(1.0, 0.0), centre=(0, 0, z)) for z in (-40, 40)]),
+        Reason.BAD_GEOMETRY_POSITION,
+        "slide in the plane by 0.167 mm",
+    ),
+    fault(
+        "a sheared stack above a sound one",
+        series([Plan(centre=(0, 0, -40)), Plan(slide=(1.0, 0.0), centre=(0, 0, 40))]),
+        Reason.BAD_GEOMETRY_POSITION,
+        "slide in the plane by 0.167 mm",
+    ),
+    good(
+        "one slice for each disc along the lordosis",
+        series(slices_at(DISC_HEIGHTS, shift=lambda n: (0, LORDOSIS[n]))),
+        MULTI,
+        stacks=(1,) * 4,
+        slab_mm=5.0,
+    ),
+    good(
+        "three parallel slices for each disc along the lordosis",
+        series(
+            [
+                Plan(slices=3, gap=4, thickness=4, centre=(0, y, z))
+                for z, y in zip(DISC_HEIGHTS, LORDOSIS, strict=True)
+            ]
+        ),
+        MULTI,
+        stacks=(3,) * 4,
+        slab_mm=4.0,
     ),
     fault(
         "sheared slowly",

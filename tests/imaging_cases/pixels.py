@@ -1,11 +1,13 @@
 """Pixels: bits, signs, scales, and what headers tell of them."""
 
 import numpy as np
-from pydicom.uid import ExplicitVRBigEndian
+import pydicom
+from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 from dicom_writer import Plan, phantom, store
 from imaging_cases.case import (
     PLAN,
+    afterwards,
     each,
     fault,
     good,
@@ -28,6 +30,13 @@ def stored_as(representation):
         data["PixelData"].VR = representation
 
     return edit
+
+
+def stored_up_to(path, bit):
+    """Say of a file that its pixels have 12 bits, of which this is the highest."""
+    data = pydicom.dcmread(path)
+    data.BitsStored, data.HighBit = 12, bit
+    data.save_as(path)
 
 
 def lowered(points):
@@ -133,6 +142,31 @@ STORED = (
     good(
         "values above bit 0",
         series(edit=each(pixels(lambda shown, _: shown << 4), values(HighBit=15))),
+    ),
+    good(
+        "values above bit 0 in RLE",
+        afterwards(
+            series(edit=pixels(lambda shown, _: shown << 4, bits=16), syntax=RLELossless),
+            lambda path: stored_up_to(path, 15),
+        ),
+    ),
+    good(
+        "signed values above bit 0 in RLE, and others below",
+        afterwards(
+            series(
+                edit=pixels(lambda shown, _: ((shown - 1700) << 4) | 9, bits=16, signed=True),
+                syntax=RLELossless,
+            ),
+            lambda path: stored_up_to(path, 15),
+        ),
+        values=lowered,
+    ),
+    good(
+        "an overlay in the high bits in RLE",
+        afterwards(
+            series(edit=pixels(lambda shown, _: shown | OVERLAY, bits=16), syntax=RLELossless),
+            lambda path: stored_up_to(path, 11),
+        ),
     ),
     good("MONOCHROME1", series(edit=like_monochrome1), Caution.MONOCHROME1_INVERTED),
     good(

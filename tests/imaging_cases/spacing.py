@@ -22,6 +22,10 @@ from imaging_cases.case import (
 from paravert.errors import Caution, Reason
 
 NINE = Plan(slices=9)
+ELEVEN = Plan(slices=11)
+ODD = (1, 3, 5, 7)
+NO_TAG = values(SpacingBetweenSlices=None)
+DISC_HEIGHTS = 35.0 * np.arange(-2, 3)
 MISSING = Caution.MISSING_SLICES
 IRREGULAR = Caution.SPACING_IRREGULAR
 
@@ -53,8 +57,80 @@ GAPS = (
     good(
         "every second slice missing",
         series(NINE, leave_out=(1, 3, 5, 7)),
+        MISSING,
         Caution.SPACING_TAG_MISMATCH,
         slab_mm=12.0,
+    ),
+    good(
+        "every second slice missing, without spacing tag",
+        series(NINE, edit=NO_TAG, leave_out=(1, 3, 5, 7)),
+        Caution.SPACING_TAG_MISSING,
+        slab_mm=12.0,
+    ),
+    good(
+        "every second slice missing, without thickness",
+        series(NINE, edit=values(SliceThickness=None), leave_out=(1, 3, 5, 7)),
+        Caution.SPACING_TAG_MISMATCH,
+        slab_mm=12.0,
+    ),
+    good(
+        "every second slice missing of slices that touch",
+        series(replace(NINE, thickness=6), edit=only(4, values(SliceThickness=6.2)), leave_out=ODD),
+        MISSING,
+        Caution.SPACING_TAG_MISMATCH,
+        slab_mm=12.0,
+    ),
+    good(
+        "two of three slices missing",
+        series(NINE, leave_out=(1, 2, 4, 5, 7, 8)),
+        MULTI,
+        stacks=(1, 1, 1),
+        slab_mm=5.0,
+    ),
+    good(
+        "two of three thick slices missing",
+        series(replace(NINE, thickness=6.2), leave_out=(1, 2, 4, 5, 7, 8)),
+        MISSING,
+        Caution.SPACING_TAG_MISMATCH,
+        stacks=(3,),
+        slab_mm=18.0,
+    ),
+    good(
+        "one slice for each disc",
+        series(slices_at(DISC_HEIGHTS), edit=NO_TAG),
+        MULTI,
+        stacks=(1,) * 5,
+        slab_mm=5.0,
+    ),
+    good(
+        "one slice for each disc, of two thicknesses",
+        series(slices_at(DISC_HEIGHTS), edit=only((1, 2), values(SliceThickness=12))),
+        MULTI,
+        IRREGULAR,
+        Caution.SPACING_TAG_MISMATCH,
+        stacks=(1, 2, 1, 1),
+        slab_mm=(5, 35, 5, 5),
+        slab_source="thickness",
+    ),
+    good(
+        "one slice for each disc, without thickness",
+        series(slices_at(DISC_HEIGHTS, replace(PLAN, gap=35)), edit=values(SliceThickness=None)),
+        slab_mm=35.0,
+    ),
+    good(
+        "the first and the last of eleven slices",
+        series(ELEVEN, leave_out=range(1, 10)),
+        MULTI,
+        stacks=(1, 1),
+        slab_mm=5.0,
+    ),
+    good("gaps of three thicknesses", series(Plan(gap=15, thickness=5)), slab_mm=15.0),
+    good(
+        "gaps beyond three thicknesses",
+        series(Plan(gap=16, thickness=5)),
+        MULTI,
+        stacks=(1,) * 5,
+        slab_mm=5.0,
     ),
     good(
         "a gap off by 4 %",
@@ -90,34 +166,6 @@ GAPS = (
         series(Plan(gap=2.5, thickness=5, slices=9)),
         stacks=(9,),
         slab_mm=2.5,
-    ),
-    fault(
-        "a repeated scan 0.2 mm higher",
-        series([PLAN, replace(PLAN, centre=(4, -3, 7.2))]),
-        Reason.DUPLICATE_POSITIONS_CONFLICT,
-        "0.20 mm",
-    ),
-    fault(
-        "a repeated scan 0.1 mm higher and 0.1 mm aside",
-        series([PLAN, replace(PLAN, centre=(4.1, -3, 7.1))]),
-        Reason.DUPLICATE_POSITIONS_CONFLICT,
-    ),
-    good(
-        "a repeated scan 2 mm aside",
-        series([PLAN, replace(PLAN, centre=(6, -3, 7))]),
-        MULTI,
-        Caution.OVERLAPPING_STACKS,
-        stacks=(5, 5),
-        overlaps=5,
-    ),
-    good(
-        "a second stack that begins 0.2 mm above the end of the first",
-        series([PLAN, replace(PLAN, centre=(4, -3, 7 + 24.2))]),
-        MULTI,
-        IRREGULAR,
-        Caution.OVERLAPPING_STACKS,
-        stacks=(5, 5),
-        overlaps=1,
     ),
 )
 

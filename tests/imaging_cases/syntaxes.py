@@ -1,7 +1,10 @@
 """Transfer syntaxes: the same voxels, however they are packed."""
 
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
@@ -15,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_writer import phantom
+from dicom_writer import Plan, phantom
 from gdcm_encoder import compress_file
 from imaging_cases.case import (
     Case,
@@ -38,6 +41,34 @@ def in_two_fragments(path):
     data.PixelData = b"".join(header) + b"\xfe\xff\xdd\xe0\0\0\0\0"
     data["PixelData"].is_undefined_length = True
     data.save_as(path)
+
+
+def labelled(syntax, *, implicit):
+    """Return what writes a file with or without VRs, whatever its transfer syntax says."""
+
+    def relabel(path):
+        data = pydicom.dcmread(path)
+        meta, bare = data.file_meta, Dataset()
+        bare.update({element.tag: element for element in data})
+        body = DicomBytesIO()
+        pydicom.dcmwrite(body, bare, implicit_vr=implicit, little_endian=True)
+        meta.TransferSyntaxUID = syntax
+        head = DicomBytesIO()
+        head.is_little_endian, head.is_implicit_VR = True, False
+        write_file_meta_info(head, meta)
+        path.write_bytes(bytes(128) + b"DICM" + head.getvalue() + body.getvalue())
+
+    return relabel
+
+
+def _mislabelled(plan: Plan, *, implicit: bool) -> Case:
+    told, is_ = ("explicit", "implicit") if implicit else ("implicit", "explicit")
+    syntax = ExplicitVRLittleEndian if implicit else ImplicitVRLittleEndian
+    return good(
+        f"{is_} VR said to be {told}, {plan.rows} x {plan.columns}",
+        afterwards(series(plan), labelled(syntax, implicit=implicit)),
+        stacks=(plan.slices,),
+    )
 
 
 def _syntax(syntax, *cautions, **expected) -> Case:
@@ -66,6 +97,13 @@ def _lossy(syntax, tolerance, **options) -> Case:
     return good(syntax.keyword, write, Caution.LOSSY_COMPRESSED, tolerance=tolerance)
 
 
+# An implicit file has the length of the pixels where an explicit one has their VR. It is 3840,
+# 131072 and 16730 bytes: the last, 5A 41 00 00, starts with two letters as a VR does.
+MISLABELLED = (
+    Plan(),
+    Plan(rows=256, columns=256, row_spacing=0.5, column_spacing=0.5, slices=2),
+    Plan(rows=35, columns=239, row_spacing=4, column_spacing=0.5, slices=2),
+)
 LOSSLESS = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -84,6 +122,7 @@ CASES = (
     ),
     _lossy(JPEGLSNearLossless, 4, jls_error=3),
     _lossy(JPEG2000, 40, j2k_cr=[4]),
+    *(_mislabelled(plan, implicit=implicit) for plan in MISLABELLED for implicit in (True, False)),
     good(
         "a code stream in two fragments",
         afterwards(series(syntax=JPEG2000Lossless), in_two_fragments),

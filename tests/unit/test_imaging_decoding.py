@@ -193,16 +193,27 @@ STREAM = b"\xff\xd8 a code stream"
 FORM = Format(
     JPEGLosslessSV1, 2, 2, frames=1, allocated=8, stored=8, high=7, signed=False, inverted=False
 )
-# A decoder that dies of every code stream, of which each value is 7 if it lives.
+# A decoder that dies of some code streams; of others each value is their last byte.
 STAND_IN = """
-import struct, sys
+import os, signal, struct, sys
+from pathlib import Path
+
+def first_time():
+    mark = Path(__file__).with_suffix(".mark")
+    before = mark.exists()
+    mark.touch()
+    return not before
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
 head = struct.Struct({head!r})
 while request := sys.stdin.buffer.read(head.size):
     length = head.unpack(request)[-1]
     stream = sys.stdin.buffer.read(length)
     if {dies}:
         sys.exit(1)
-    values = bytes([7] * 4) if length else b""
+    values = stream[-1:] * 4 if length else b""
     sys.stdout.buffer.write(struct.pack("<Q", len(values)) + values)
     sys.stdout.buffer.flush()
 """
@@ -222,10 +233,46 @@ def stand_in(tmp_path, monkeypatch):
     apart.stop()
 
 
+def assert_answered(stream):
+    values = apart.decode_apart(stream, FORM, "gdcm")
+    assert np.array_equal(values, np.full((2, 2), stream[-1]))
+
+
 def test_a_decoder_that_dies_of_a_file_tells_that_it_is_damaged(stand_in):
     stand_in(dies="b'deadly' in stream")
     assert apart.decode_apart(STREAM + b"deadly", FORM, "gdcm") is None
-    assert np.array_equal(apart.decode_apart(STREAM, FORM, "gdcm"), np.full((2, 2), 7))
+    assert_answered(STREAM)
+
+
+def test_a_decoder_killed_from_outside_is_asked_once_more(stand_in):
+    stand_in(dies="stream and first_time() and killed()")
+    assert_answered(STREAM)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_request_leaves_no_answer_to_the_next(stand_in, monkeypatch, interruption):
+    stand_in(dies="False")
+    read = apart._read
+
+    def interrupted(*_):
+        monkeypatch.setattr(apart, "_read", read)
+        raise interruption
+
+    monkeypatch.setattr(apart, "_read", interrupted)
+    process = apart.start(os.getpid())
+    with pytest.raises(interruption):
+        apart.decode_apart(STREAM + b"\1", FORM, "gdcm")
+    assert process.returncode is not None
+    assert_answered(STREAM + b"\2")
+
+
+def test_a_system_that_grants_no_large_pipes_is_served_all_the_same(stand_in, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    stand_in(dies="False")
+    monkeypatch.setattr(apart.fcntl, "fcntl", refused)
+    assert_answered(STREAM)
 
 
 def test_a_decoder_that_cannot_live_at_all_is_no_fault_of_the_data(stand_in):

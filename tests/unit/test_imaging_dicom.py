@@ -93,7 +93,7 @@ def test_malformed_and_differing_facts_are_unknown(tmp_path):
     edit = each(
         raw("PatientAge", "AS", b"old "),
         raw("MagneticFieldStrength", "DS", b"strong"),
-        only(2, values(EchoTime=20, PatientSex="M")),
+        only(2, values(EchoTime=104, PatientSex="M")),
     )
     write_series(tmp_path, Plan(), edit=edit)
     header = read_dicom(tmp_path).header

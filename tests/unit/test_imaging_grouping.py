@@ -1,5 +1,7 @@
 """Grouping from positions and directions alone, in any order of the slices."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,73 @@ def test_a_turn_in_the_plane_is_a_turn_too():
 )
 def test_a_gap_that_is_a_multiple_tells_how_many_slices_are_missing(gap, missing):
     assert missing_between(gap, 4) == missing
+
+
+def linked(near):
+    """Return the components of a symmetric boolean matrix, by its powers."""
+    reach = np.linalg.matrix_power(near.astype(float) + np.eye(len(near)), len(near)) > 0
+    return {frozenset(np.flatnonzero(row).tolist()) for row in reach}
+
+
+def sets(clusters):
+    assert sorted(np.concatenate(clusters).tolist()) == list(range(sum(map(len, clusters))))
+    return {frozenset(cluster.tolist()) for cluster in clusters}
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.integers(0, 6)] * 3).map(lambda place: np.array(place) * (0.03, 0.1, 0.1)),
+        min_size=1,
+        max_size=30,
+    )
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_places_and_shifts_are_linked_as_their_plain_definition_says(places):
+    heights, in_plane = np.array(places)[:, 0], np.array(places)[:, 1:]
+    apart = np.linalg.norm(in_plane[:, None] - in_plane[None], axis=-1)
+    over = apart <= grouping.SHIFT_TOLERANCE_MM
+    level = np.abs(heights[:, None] - heights[None]) <= grouping.SAME_HEIGHT_MM
+    assert sets(grouping.shift_clusters(in_plane)) == linked(over)
+    assert sets(grouping.same_places(heights, in_plane)) == linked(over & level)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 2), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_orientations_are_linked_as_their_plain_definition_says(turns):
+    wobbles = np.array([turn("x", 0.11 * a) @ turn("y", 0.11 * b) for a, b in turns])
+    right, down = wobbles[:, :, 0], wobbles[:, :, 1]
+    apart = np.maximum(*(angle_deg(side[:, None], side[None]) for side in (right, down)))
+    assert sets(grouping.orientation_clusters(right, down)) == linked(
+        apart <= grouping.ORIENTATION_TOLERANCE_DEG
+    )
+    assert grouping.orientation_spread_deg(right, down) == pytest.approx(apart.max(), abs=1e-9)
+
+
+def peak_mb(call, *given):
+    tracemalloc.start()
+    call(*given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0], ids=["alike", "jittered", "all apart"])
+def test_thousands_of_slices_are_grouped_in_little_memory(spread):
+    random = np.random.default_rng(5)
+    heights = np.repeat(4.0 * np.arange(40), 50)
+    in_plane = 1000 * spread * random.normal(size=(2000, 2))
+    right = np.array([1.0, 0, 0]) + spread * random.normal(size=(2000, 3))
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    down = np.cross([0.0, 0, 1], right)
+    assert peak_mb(grouping.same_places, heights, in_plane) < 5
+    assert peak_mb(grouping.shift_clusters, in_plane) < 5
+    assert peak_mb(grouping.orientation_clusters, right, down) < 5
+    assert peak_mb(grouping.orientation_spread_deg, right, down) < 5
+
+
+def test_gaps_that_grow_without_end_are_parted():
+    heights = np.arange(3000.0) ** 2
+    assert np.array_equal(np.concatenate(even_runs(heights)), np.arange(3000))
 
 
 def test_shear_is_the_slide_per_height():

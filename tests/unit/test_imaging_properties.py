@@ -1,6 +1,6 @@
 """Whatever the order of the files and the jitter of the headers, the same slices make the stacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dicom_writer import turn
+from paravert.errors import Reason, SubjectFault
 from paravert.imaging.frames import MR_CLASSIC, Frame, Header
 from paravert.imaging.grouping import (
     GAP_TOLERANCE,
@@ -82,7 +83,7 @@ def frame_at(centre, directions, number, series="axial"):
         down=down,
         row_spacing_mm=row_spacing,
         column_spacing_mm=column_spacing,
-        thickness_mm=2.5,
+        thickness_mm=4.0,
         spacing_tag_mm=None,
         echo_time_ms=None,
         repetition_time_ms=None,
@@ -204,3 +205,59 @@ def test_a_gap_beyond_the_tolerance_parts_a_stack(half, beyond, random):
     frames = low + high
     random.shuffle(frames)
     assert numbers_of(stack_frames(frames)[0]) == expected([planned, planned])
+
+
+def raised(frames, along_mm, aside_mm_per_mm=0.0):
+    """Return the frames once more, all higher along their normal, and aside by their height."""
+    normal = np.cross(frames[0].right, frames[0].down)
+    return [
+        frame_at(
+            f.centre
+            + along_mm * normal
+            + aside_mm_per_mm * (normal @ (f.centre - frames[0].centre)) * f.right,
+            (f.right, f.down),
+            len(frames) + f.number,
+        )
+        for f in frames
+    ]
+
+
+def reason_of(frames, random):
+    random.shuffle(frames)
+    with pytest.raises(SubjectFault) as caught:
+        stack_frames(frames)
+    return caught.value.reason
+
+
+ONE = st.builds(
+    Planned,
+    slices=st.integers(3, 9),
+    gap_mm=st.floats(5, 8),
+    turns=st.sampled_from([(0, 0, 0), (9, -7, 12), (-20, 4, 100)]),
+    aside=st.just((0, 0)),
+)
+
+
+@given(ONE, st.floats(0.06, 1.9), st.randoms(use_true_random=False))
+@STABLE
+def test_a_scan_repeated_within_half_a_thickness_is_refused_in_any_order(planned, higher, random):
+    frames = frames_of([planned], "none", random)
+    assert reason_of(frames + raised(frames, higher), random) is Reason.DUPLICATE_POSITIONS_CONFLICT
+
+
+@given(ONE, st.floats(0.04, 1.0), st.randoms(use_true_random=False))
+@STABLE
+def test_a_sheared_series_is_refused_in_any_order(planned, slope, random):
+    frames = raised(frames_of([planned], "none", random), 0.0, slope)
+    assert reason_of(frames, random) is Reason.BAD_GEOMETRY_POSITION
+
+
+@given(ONE, st.floats(1.06, 3), st.randoms(use_true_random=False))
+@STABLE
+def test_slices_farther_apart_than_three_thicknesses_stand_alone(planned, beyond, random):
+    far = replace(planned, gap_mm=3 * 4.0 * beyond)
+    frames = frames_of([far], "none", random)
+    random.shuffle(frames)
+    found, _ = stack_frames(frames)
+    assert numbers_of(found) == [[number] for number in range(planned.slices)]
+    assert {(stack.slab_mm, stack.slab_source) for stack in found} == {(4.0, "thickness")}

@@ -15,6 +15,7 @@ from pydicom.uid import (
 )
 
 LARGEST_FRAME_BYTES = 32 << 20  # 4096 x 4096 pixels of 16 bits; MR matrices end at 2048
+ITEM = b"\xfe\xff\x00\xe0"
 PACKBITS_GAIN = 64  # two bytes of RLE stand for at most 128 (PS3.5, annex G.3)
 J2K_START = b"\xff\x4f\xff\x51"  # SOC and SIZ
 J2K_START_WITHIN = 1024  # some writers put the boxes of a JP2 file before the code stream
@@ -34,6 +35,14 @@ def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: 
     if syntax in JPEG2000TransferSyntaxes or stream.startswith(J2K_START):
         return _j2k_size(stream) == (rows, columns)
     return True
+
+
+def starts_with_items(value: bytes) -> bool:
+    """Tell whether pixel data begin as compressed ones do: an offset table and another item."""
+    if len(value) < 16 or not value.startswith(ITEM):
+        return False
+    (table,) = struct.unpack_from("<I", value, 4)
+    return value[8 + table : 12 + table] == ITEM
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.apart import decode_apart
-from paravert.imaging.code_streams import size_fits
+from paravert.imaging.code_streams import size_fits, starts_with_items
 from paravert.imaging.formats import Format, pixel_format, unsupported
 from paravert.imaging.frames import Header
 from paravert.imaging.reading import READ_ERRORS, BoundedFile, element_at, parse
@@ -39,6 +39,9 @@ PLUGINS = {
 # In a process of their own: gdcm dies of some damaged code streams, pyjpegls ponders over some for
 # seconds or minutes without a way to stop it.
 APART = ("gdcm", "pyjpegls")
+OPEN_LENGTH = 0xFFFFFFFF
+# pydicom masks values as if HighBit were BitsStored - 1: that is for the caller to do.
+AS_STORED = {"correct_unused_bits": False}
 # The decoders raise these for a damaged code stream; MemoryError for an absurd size in it.
 DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError)
 
@@ -46,16 +49,15 @@ DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError)
 def stored_frames(header: Header, numbers: list[int]) -> tuple[Format, list[np.ndarray]]:
     """Return some frames of a file as they are stored, each (rows, columns), and their format.
 
-    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels;
-    InputError where the decoder is not installed.
+    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    frame-count-mismatch; InputError where the decoder is not installed.
     """
     if header.pixels is None:
         raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
     element = _pixel_data(header)
     form = pixel_format(header.pixels)
-    found, expected = len(element.value), form.frame_bytes * form.frames
-    if not form.syntax.is_compressed and found < expected:
-        raise _truncated(f": {found} bytes of pixel data, expected {expected}")
+    if not form.syntax.is_compressed:
+        _check_native(element, form)
     arrays = _decoded(element, form, header.pixels.offsets, numbers)
     if arrays is None:
         raise SubjectFault(
@@ -66,6 +68,31 @@ def stored_frames(header: Header, numbers: list[int]) -> tuple[Format, list[np.n
             Reason.UNDECODABLE_PIXELS, f"decoded pixels are not {form.rows} x {form.columns}"
         )
     return form, arrays
+
+
+def _check_native(element: Element, form: Format) -> None:
+    """Raise SubjectFault unless pixels can be those of so many frames without compression."""
+    if _length_is_open(element) or starts_with_items(element.value):
+        raise unsupported(
+            "a transfer syntax and pixels that disagree: compressed pixels, said not to be"
+        )
+    found, expected = len(element.value), form.frame_bytes * form.frames
+    if found < expected:
+        raise _truncated(f": {found} bytes of pixel data, expected {expected}")
+    times, rest = divmod(found, expected) if expected else (0, 0)
+    # Some writers pad pixels a little, but a multiple of the length is frames that nobody told of.
+    if times > 1 and rest == times * expected % 2:
+        raise SubjectFault(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"pixel data (7FE0,0010) is {times} times as long as "
+            f"{form.frames} of {form.rows} x {form.columns} told",
+        )
+
+
+def _length_is_open(element: Element) -> bool:
+    if isinstance(element, RawDataElement):
+        return element.length == OPEN_LENGTH
+    return element.is_undefined_length
 
 
 def check_decoders() -> None:
@@ -117,15 +144,16 @@ def _decoded(
     except NotImplementedError as error:
         raise unsupported("a transfer syntax that no decoder reads") from error
     if not form.syntax.is_compressed:
-        # pydicom masks values as if HighBit were BitsStored - 1: that is for the caller to do.
-        return _decode(element, form, numbers, correct_unused_bits=False)
+        return _decode(element, form, numbers, **AS_STORED)
     try:
         streams = _code_streams(element.value, form, offsets, numbers)
     except READ_ERRORS:
         return None
     plugin = PLUGINS[form.syntax]
     if plugin not in APART:
-        return _decode(element, form, numbers, decoding_plugin=plugin, extended_offsets=offsets)
+        options = {"decoding_plugin": plugin, "extended_offsets": offsets}
+        options |= AS_STORED if form.syntax == RLELossless else {}
+        return _decode(element, form, numbers, **options)
     arrays = [decode_apart(stream, form, plugin) for stream in streams]
     return None if any(array is None for array in arrays) else arrays
 

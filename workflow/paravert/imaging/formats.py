@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
     UID,
@@ -10,11 +11,13 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.values import text, whole
 
+COMMAND_GROUP = 0x0000  # of messages: always implicit, whatever follows
 PIXEL_TAGS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -72,6 +75,12 @@ class Format:
         return self.rows * self.columns * self.allocated // 8
 
     @property
+    def bits_above(self) -> int:
+        """Bits of a decoded value above those stored; RLE keeps them as they were, others do not."""
+        whole_cells = not self.syntax.is_compressed or self.syntax == RLELossless
+        return self.allocated - (self.high + 1 if whole_cells else self.stored)
+
+    @property
     def dtype(self) -> np.dtype:
         """Type of decoded values."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
@@ -84,7 +93,7 @@ def is_deflated(data: FileDataset) -> bool:
 
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
     """Return what a header says of the pixels; ended: where the header does in the file."""
-    implicit, little_endian = data.original_encoding
+    implicit, little_endian = _encoding(data)
     tables = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
     return PixelModule(
         syntax=_syntax(data),
@@ -104,12 +113,26 @@ def pixel_module(data: FileDataset, ended: int) -> PixelModule:
     )
 
 
+def _encoding(data: FileDataset) -> tuple[bool, bool]:
+    """Return whether elements lack their VR, and whether they are little endian, as pydicom read.
+
+    Some writers label explicit files as implicit or the other way: pydicom sees it at the first
+    element and keeps it in every element that it has not converted yet, but tells of the data set
+    what the label says.
+    """
+    for tag in data.keys():  # noqa: SIM118, for iteration converts
+        element = data.get_item(tag)
+        if isinstance(element, RawDataElement) and tag.group > COMMAND_GROUP:
+            return element.is_implicit_VR, element.is_little_endian
+    return data.original_encoding
+
+
 def _syntax(data: FileDataset) -> UID:
     """Return the transfer syntax; of a file without meta group as pydicom found it to be."""
     told = data.file_meta.get("TransferSyntaxUID")
     if told is not None:
         return UID(told)
-    implicit, little_endian = data.original_encoding
+    implicit, little_endian = _encoding(data)
     explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
     return ImplicitVRLittleEndian if implicit else explicit
 
@@ -134,6 +157,8 @@ def pixel_format(module: PixelModule) -> Format:
             f"{stored} bits stored up to bit {high} of {allocated} allocated (0028,0100), "
             "expected 8 or 16 allocated"
         )
+    if module.syntax.is_compressed and module.syntax != RLELossless and high != stored - 1:
+        raise unsupported(f"{stored} bits stored up to bit {high} (0028,0102) in compressed pixels")
     return Format(
         syntax=module.syntax,
         rows=module.rows or 0,

@@ -3,6 +3,9 @@
 Every function gives the same answer for the same slices in any order. Lengths are mm.
 """
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import numpy as np
 
 from paravert.imaging.geometry import angle_deg
@@ -15,22 +18,22 @@ SAME_HEIGHT_MM = 0.05  # slices nearer than that lie at one position
 SLIDE_TOLERANCE = 0.5  # of the even slide from slice to slice: others are shifted, not sheared
 
 
-def components(near: np.ndarray) -> list[np.ndarray]:
-    """Return the connected components of a symmetric boolean matrix, each as sorted indices."""
-    waiting = np.ones(len(near), bool)
+def components(count: int, near: Callable[[int, np.ndarray], np.ndarray]) -> list[np.ndarray]:
+    """Return what is linked, directly or through others, each as sorted indices.
+
+    near: tells of one index and an array of others which are linked to it. Asking for one at a
+    time keeps thousands of slices within a few arrays of their number.
+    """
+    waiting = np.arange(count)
     found = []
-    for seed in range(len(near)):
-        if not waiting[seed]:
-            continue
-        members = np.zeros(len(near), bool)
-        members[seed] = True
-        while True:
-            grown = members | near[members].any(axis=0)
-            if (grown == members).all():
-                break
-            members = grown
-        waiting &= ~members
-        found.append(np.flatnonzero(members))
+    while len(waiting):
+        members, reached, waiting = [], [int(waiting[0])], waiting[1:]
+        while reached:
+            members.append(reached.pop())
+            linked = near(members[-1], waiting)
+            reached += waiting[linked].tolist()
+            waiting = waiting[~linked]
+        found.append(np.sort(members))
     return found
 
 
@@ -39,23 +42,19 @@ def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray
 
     right, down: unit directions (slices, 3).
     """
-    different, member = np.unique(np.hstack([right, down]), axis=0, return_inverse=True)
-    turned = np.maximum(
-        angle_deg(different[:, None, :3], different[None, :, :3]),
-        angle_deg(different[:, None, 3:], different[None, :, 3:]),
-    )
-    near = components(turned <= ORIENTATION_TOLERANCE_DEG)
-    return [np.flatnonzero(np.isin(member.ravel(), cluster)) for cluster in near]
+    pairs, member = np.unique(np.stack([right, down], axis=1), axis=0, return_inverse=True)
+
+    def near(one: int, others: np.ndarray) -> np.ndarray:
+        return angle_deg(pairs[one], pairs[others]).max(axis=-1) <= ORIENTATION_TOLERANCE_DEG
+
+    clusters = components(len(pairs), near)
+    return [np.flatnonzero(np.isin(member.ravel(), cluster)) for cluster in clusters]
 
 
 def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
     """Return the largest turn between two slices of a cluster."""
-    different = np.unique(np.hstack([right, down]), axis=0)
-    turns = [
-        angle_deg(different[:, None, part], different[None, :, part]).max()
-        for part in (slice(0, 3), slice(3, 6))
-    ]
-    return float(max(turns))
+    pairs = np.unique(np.stack([right, down], axis=1), axis=0)
+    return max(float(angle_deg(pair, pairs[n:]).max()) for n, pair in enumerate(pairs))
 
 
 def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
@@ -63,15 +62,21 @@ def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
 
     in_plane: centres (slices, 2) of parallel slices.
     """
-    distance = np.linalg.norm(in_plane[:, None] - in_plane[None, :], axis=-1)
-    return components(distance <= SHIFT_TOLERANCE_MM)
+    return components(len(in_plane), lambda one, others: _over(in_plane, one, others))
 
 
 def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
     """Return the slices at each place; of parallel slices at heights (slices,)."""
-    level = np.abs(heights[:, None] - heights[None, :]) <= SAME_HEIGHT_MM
-    distance = np.linalg.norm(in_plane[:, None] - in_plane[None, :], axis=-1)
-    return components(level & (distance <= SHIFT_TOLERANCE_MM))
+
+    def near(one: int, others: np.ndarray) -> np.ndarray:
+        level = np.abs(heights[others] - heights[one]) <= SAME_HEIGHT_MM
+        return level & _over(in_plane, one, others)
+
+    return components(len(heights), near)
+
+
+def _over(in_plane: np.ndarray, one: int, others: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(in_plane[others] - in_plane[one], axis=-1) <= SHIFT_TOLERANCE_MM
 
 
 def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
@@ -101,7 +106,7 @@ def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)
     runs = []
-    stretches = sorted(_like_gaps(gaps, 0), key=lambda s: (s[0] - s[1], gaps[s[0]], s[0]))
+    stretches = sorted(_like_gaps(gaps), key=lambda s: (s[0] - s[1], gaps[s[0]], s[0]))
     for start, stop in stretches:
         for piece in _pieces(np.flatnonzero(free[start : stop + 1]) + start):
             if len(piece) > 1:
@@ -111,17 +116,21 @@ def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     return sorted(runs, key=lambda run: run[0])
 
 
-def _like_gaps(gaps: np.ndarray, start: int) -> list[tuple[int, int]]:
+def _like_gaps(gaps: np.ndarray) -> list[tuple[int, int]]:
     """Return stretches [start, stop) of gaps near their median, cutting at the largest jumps."""
-    if not len(gaps):
-        return []
-    nominal = np.median(gaps)
-    if np.abs(gaps - nominal).max() <= GAP_TOLERANCE * nominal:
-        return [(start, start + len(gaps))]
-    jumps = np.abs(np.diff(np.log(gaps)))
-    cuts = np.flatnonzero(jumps >= jumps.max() * (1 - EQUAL_JUMPS)) + 1
-    parts = zip([0, *cuts], np.split(gaps, cuts), strict=True)
-    return [stretch for offset, part in parts for stretch in _like_gaps(part, start + int(offset))]
+    found = []
+    waiting = [(0, len(gaps))] if len(gaps) else []
+    while waiting:
+        start, stop = waiting.pop()
+        part = gaps[start:stop]
+        nominal = np.median(part)
+        if np.abs(part - nominal).max() <= GAP_TOLERANCE * nominal:
+            found.append((start, stop))
+            continue
+        jumps = np.abs(np.diff(np.log(part)))
+        cuts = start + 1 + np.flatnonzero(jumps >= jumps.max() * (1 - EQUAL_JUMPS))
+        waiting += pairwise([start, *cuts.tolist(), stop])
+    return found
 
 
 def _pieces(indices: np.ndarray) -> list[np.ndarray]:

@@ -17,7 +17,8 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     Integers where the rescale leaves them so (slope 1), otherwise float64. Rescale slope and
     intercept (0028,1053), (0028,1052) are applied per frame; MONOCHROME1 is inverted within
     the stored range. Call within `quiet_pydicom`.
-    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels.
+    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    frame-count-mismatch.
     """
     form, stored = stored_frames(header, [frame.number for frame in frames])
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
@@ -40,11 +41,9 @@ def _unpacked(raw: np.ndarray, form: Format) -> np.ndarray:
     """Return stored values: unused bits (overlays) masked, sign extended, MONOCHROME1 inverted."""
     if form.stored == form.allocated and not form.inverted:
         return raw.copy()
-    unused = form.allocated - form.stored
-    above = unused if form.syntax.is_compressed else form.allocated - 1 - form.high
     values = raw.astype(form.dtype)
-    values <<= above
-    values >>= unused  # the type says whether the sign extends
+    values <<= form.bits_above
+    values >>= form.allocated - form.stored  # the type says whether the sign extends
     if form.inverted:
         values = (-1 if form.signed else (1 << form.stored) - 1) - values
     return values
