@@ -73,11 +73,13 @@ def _ask(request: bytes) -> bytes:
     if process.poll() is not None:  # it ended since the last request: not of this one
         _end(process)
         process = start(os.getpid())
+    answer = None
     try:
-        return _answer(process, request)
-    except BaseException:  # an interrupt too: its answer must not become that to the next request
-        _end(process)
-        raise
+        answer = _answer(process, request)
+    finally:
+        if answer is None:  # interrupted, too: its answer must not become that to the next request
+            _end(process)
+    return answer
 
 
 def _answer(process: subprocess.Popen, request: bytes) -> bytes:
