@@ -54,8 +54,8 @@ MUTATIONS = (
     mutation(
         "shifted by half a pixel",
         "frames",
-        "return self.position + across",
-        "return self.position + right * self.column_spacing_mm / 2 + across",
+        "return self.position + self.to_centre(",
+        "return self.position + self.right * self.column_spacing_mm / 2 + self.to_centre(",
     ),
     mutation(
         "4 mm spacing forced", "spacing", "return mean_gap_mm(group.heights), ", "return 4.0, "

@@ -138,9 +138,12 @@ class Frame:
     def centre(self) -> np.ndarray:
         """Position (LPS) of the middle of the image."""
         # Directions that are rounded in the header are a little too long or too short.
-        right, down = orthonormal_pair(self.right, self.down)
+        return self.position + self.to_centre(*orthonormal_pair(self.right, self.down))
+
+    def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
+        """Return the way from the first pixel to the middle, in such unit directions."""
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
-        return self.position + across + down * self.row_spacing_mm * (self.rows - 1) / 2
+        return across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:

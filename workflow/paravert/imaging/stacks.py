@@ -30,8 +30,7 @@ class FrameStack:
 
     def corner_of(self, frame: Frame) -> np.ndarray:
         """Return the centre of a frame's first pixel, in the orientation of the stack."""
-        across = self.right * frame.column_spacing_mm * (frame.columns - 1) / 2
-        return frame.centre - across - self.down * frame.row_spacing_mm * (frame.rows - 1) / 2
+        return frame.centre - frame.to_centre(self.right, self.down)
 
 
 def frames_by_place(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -117,9 +116,6 @@ def _stack(group: Parallel) -> FrameStack:
             f"expected at most {grouping.SHIFT_TOLERANCE_MM:g}",
         )
     slab_mm, source = slab(group)
-    first = group.frames[0]
     centre = middle[0] * group.right + middle[1] * group.down + group.heights[0] * group.normal
-    across = group.right * first.column_spacing_mm * (first.columns - 1) / 2
-    along = group.down * first.row_spacing_mm * (first.rows - 1) / 2
-    corner = centre - across - along
+    corner = centre - group.frames[0].to_centre(group.right, group.down)
     return FrameStack(group.frames, group.right, group.down, group.normal, corner, slab_mm, source)
