@@ -3,10 +3,14 @@
 import ast
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
 from paravert.errors import InputError
+
+# Matrices are small here, and numpy takes 0.05 s to start a thread for each core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COMMANDS = {
     "make_phantoms": "synthesis.cohort",

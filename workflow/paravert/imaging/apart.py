@@ -1,11 +1,16 @@
-"""Decoding in another process: what kills or stops that leaves this one alone."""
+"""Decoding in another process: what kills or stops that leaves this one alone.
 
-import fcntl
+Code streams and values pass through a file in memory that both have open; what passes through pipes
+is a few bytes. See `decoder_worker`.
+"""
+
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 
@@ -15,9 +20,12 @@ from paravert.imaging import decoder_worker
 from paravert.imaging.decoder_worker import HEAD, LENGTH
 from paravert.imaging.formats import Format
 
-PIPE_BYTES = 1 << 20  # a whole slice of 512 x 512, not an eighth of it
-# numpy, which a decoder needs, sets memory aside for each thread.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+SETTINGS = {
+    "OPENBLAS_NUM_THREADS": "1",  # numpy, which a decoder needs, sets memory aside for each thread
+    # Memory of one slice is kept for the next (glibc): to get it afresh takes a fifth of the time.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
 _one_at_a_time = Lock()
 
 
@@ -39,84 +47,95 @@ def decode_apart(stream: bytes, form: Format, decoder: str) -> np.ndarray | None
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
     with _one_at_a_time:
         try:
-            values = _ask_twice(HEAD.pack(*head, len(stream)) + stream)
+            values = _ask_twice(HEAD.pack(*head, len(stream)), stream)
         except DecoderDied:
-            _ask(HEAD.pack(*head, 0))
+            _ask(HEAD.pack(*head, 0), b"")
             return None
     return _array(values, form)
 
 
-def _ask_twice(request: bytes) -> bytes:
+def _ask_twice(head: bytes, stream: bytes) -> np.ndarray:
     """Return an answer, at the second try if the process died: it may have been killed from outside.
 
     A stream that used up its processor time would do so again.
     """
     try:
-        return _ask(request)
+        return _ask(head, stream)
     except DecoderDied as died:
         if died.returncode == -signal.SIGXCPU:
             raise
-    return _ask(request)
+    return _ask(head, stream)
 
 
-def _array(values: bytes, form: Format) -> np.ndarray | None:
-    """Return decoded values as an array; a code stream of up to 8 bits gives a byte for each."""
+def _array(values: np.ndarray, form: Format) -> np.ndarray | None:
+    """Return decoded bytes as a frame; a code stream of up to 8 bits gives a byte for each pixel."""
     pixels = form.rows * form.columns
     if not pixels or len(values) not in (pixels, form.frame_bytes):
         return None
     dtype = form.dtype if len(values) == form.frame_bytes else np.uint8
-    return np.frombuffer(values, dtype).reshape(form.rows, form.columns)
+    return values.view(dtype).reshape(form.rows, form.columns)
 
 
-def _ask(request: bytes) -> bytes:
-    process = start(os.getpid())
-    if process.poll() is not None:  # it ended since the last request: not of this one
-        _end(process)
-        process = start(os.getpid())
+@dataclass(frozen=True)
+class Worker:
+    """A process that decodes, and the descriptor of the file that it shares with this one."""
+
+    process: subprocess.Popen
+    shared: int
+
+
+def _ask(head: bytes, stream: bytes) -> np.ndarray:
+    worker = start(os.getpid())
+    if worker.process.poll() is not None:  # it ended since the last request: not of this one
+        _end(worker)
+        worker = start(os.getpid())
     answer = None
     try:
-        answer = _answer(process, request)
+        answer = _answer(worker, head, stream)
     finally:
         if answer is None:  # interrupted, too: its answer must not become that to the next request
-            _end(process)
+            _end(worker)
     return answer
 
 
-def _answer(process: subprocess.Popen, request: bytes) -> bytes:
+def _answer(worker: Worker, head: bytes, stream: bytes) -> np.ndarray:
+    os.pwrite(worker.shared, stream, 0)
     try:
-        process.stdin.write(request)
-        process.stdin.flush()
+        worker.process.stdin.write(head)
+        worker.process.stdin.flush()
     except BrokenPipeError as error:
-        raise DecoderDied(process.wait()) from error
-    (length,) = LENGTH.unpack(_read(process, LENGTH.size))
-    return _read(process, length)
-
-
-def _read(process: subprocess.Popen, length: int) -> bytes:
-    found = process.stdout.read(length)
-    if len(found) < length:
-        raise DecoderDied(process.wait())
-    return found
+        raise DecoderDied(worker.process.wait()) from error
+    length = worker.process.stdout.read(LENGTH.size)
+    if len(length) < LENGTH.size:
+        raise DecoderDied(worker.process.wait())
+    values = np.empty(LENGTH.unpack(length), np.uint8)
+    os.preadv(worker.shared, [values], 0)
+    return values
 
 
 @cache
-def start(of_process: int) -> subprocess.Popen:
+def start(of_process: int) -> Worker:
     """Start the process that decodes for this one, unless it runs; it ends when this one ends.
 
     of_process: whose it is, because a forked process must not use its parent's.
     """
+    shared = _shared_file()
     process = subprocess.Popen(
-        [sys.executable, "-P", decoder_worker.__file__],
+        [sys.executable, "-P", decoder_worker.__file__, str(shared)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # GDCM complains there even of what it decodes
-        env={**os.environ, **ONE_THREAD},
+        env={**os.environ, **SETTINGS},
+        pass_fds=[shared],
     )
-    for pipe in (process.stdin, process.stdout):
-        # Not every system has it, and none for as many processes of one user as there may be.
-        with suppress(AttributeError, OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    return process
+    return Worker(process, shared)
+
+
+def _shared_file() -> int:
+    if hasattr(os, "memfd_create"):  # Linux; elsewhere a file on disk, which has no name either
+        return os.memfd_create("paravert-pixels")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def stop() -> None:
@@ -126,10 +145,11 @@ def stop() -> None:
             _end(start(os.getpid()))
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(worker: Worker) -> None:
     start.cache_clear()
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    worker.process.kill()
+    worker.process.wait()
+    worker.process.stdout.close()
     with suppress(BrokenPipeError):  # of what the process has not read
-        process.stdin.close()
+        worker.process.stdin.close()
+    os.close(worker.shared)

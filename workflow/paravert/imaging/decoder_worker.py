@@ -1,9 +1,10 @@
 """A process of its own for decoders that a damaged code stream brings down or keeps for minutes.
 
-Run as a script by `apart`; it imports nothing of this package and a decoder when that is first asked
-for, so that it starts in some 40 ms. Requests come on standard input: a head (see HEAD) and the
-code stream of one frame, or a head alone with length 0, which asks for a sign of life. Answers
-leave on standard output: LENGTH and so many bytes, none where the code stream is damaged.
+Run as a script by `apart`, with the descriptor of an open file; it imports nothing of this package
+and a decoder when that is first asked for, so that it starts in some 40 ms. A request is a head (see
+HEAD) on standard input, the code stream of one frame at the start of the file; a head with length 0
+asks for a sign of life. An answer is LENGTH on standard output, so many bytes of values at the start
+of the file; none where the code stream is damaged.
 """
 
 import contextlib
@@ -13,7 +14,6 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import BinaryIO
 
 # rows, columns, bits allocated, bits stored, decoder, transfer syntax, length of the code stream
 HEAD = struct.Struct("<IIHH16s64sQ")
@@ -24,21 +24,19 @@ SECONDS = 1  # of processor time for one slice, to 2; a good one of 2048 x 2048 
 
 def main() -> None:
     """Answer requests until there are no more."""
+    shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints is no answer
     while head := sys.stdin.buffer.read(HEAD.size):
         *form, name, syntax, length = HEAD.unpack(head)
         decode = _decoder(_text(name))
-        stream = sys.stdin.buffer.read(length)
+        stream = os.pread(shared, length, 0)
         _limit(resource.RLIMIT_AS, MEMORY_BYTES)
         _limit(resource.RLIMIT_CPU, int(_seconds_used()) + 1 + SECONDS)
-        _answer(out, decode(stream, *form, _text(syntax)) if length else b"")
-
-
-def _answer(out: BinaryIO, values: bytes) -> None:
-    out.write(LENGTH.pack(len(values)))
-    out.write(values)
-    out.flush()
+        values = decode(stream, *form, _text(syntax)) if length else b""
+        os.pwrite(shared, values, 0)
+        out.write(LENGTH.pack(len(values)))
+        out.flush()
 
 
 @cache

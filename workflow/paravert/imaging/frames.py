@@ -135,10 +135,14 @@ class Frame:
     intercept: float
 
     @cached_property
+    def directions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Right and down, orthonormal: rounded in the header, they are a little too long or short."""
+        return orthonormal_pair(self.right, self.down)
+
+    @cached_property
     def centre(self) -> np.ndarray:
         """Position (LPS) of the middle of the image."""
-        # Directions that are rounded in the header are a little too long or too short.
-        return self.position + self.to_centre(*orthonormal_pair(self.right, self.down))
+        return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
         """Return the way from the first pixel to the middle, in such unit directions."""

@@ -46,7 +46,7 @@ class Images:
     cautions: frozenset[Caution] = frozenset()
 
 
-def blank_slices(array: np.ndarray) -> np.ndarray:
+def _blank_slices(array: np.ndarray) -> np.ndarray:
     """Tell which slices of (slices, rows, columns) hold a single value."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
@@ -54,7 +54,7 @@ def blank_slices(array: np.ndarray) -> np.ndarray:
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return for each slice of (slices, rows, columns) what its values give cause to tell."""
-    told = {Caution.BLANK_SLICE: blank_slices(array)}
+    told = {Caution.BLANK_SLICE: _blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
         told[Caution.SLICE_UNLIKE_NEIGHBOURS] = unlike_neighbours(array)
     return [{caution for caution in told if told[caution][n]} for n in range(len(array))]
@@ -62,7 +62,7 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
 def check_not_blank(stacks: tuple[Stack, ...]) -> None:
     """Raise SubjectFault (blank-images) if no slice of any stack shows anything."""
-    if all(blank_slices(stack.volume.array).all() for stack in stacks):
+    if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
 

@@ -34,8 +34,8 @@ class Parallel:
 
 def parallel_groups(frames: Sequence[Frame]) -> list[Parallel]:
     """Group frames by orientation; raises SubjectFault where orientations fan out gradually."""
-    pairs = [orthonormal_pair(frame.right, frame.down) for frame in frames]
-    right, down = (np.array(directions) for directions in zip(*pairs, strict=True))
+    right = np.array([frame.directions[0] for frame in frames])
+    down = np.array([frame.directions[1] for frame in frames])
     groups = []
     for members in grouping.orientation_clusters(right, down):
         spread = grouping.orientation_spread_deg(right[members], down[members])
@@ -80,9 +80,8 @@ def by_matrix(group: Parallel) -> list[Parallel]:
 
 
 def _same_grid(first: tuple, second: tuple) -> bool:
-    return first[:2] == second[:2] and np.allclose(
-        first[2:], second[2:], rtol=0, atol=PIXEL_SPACING_TOLERANCE_MM
-    )
+    off = max(abs(first[2] - second[2]), abs(first[3] - second[3]))
+    return first[:2] == second[:2] and off <= PIXEL_SPACING_TOLERANCE_MM
 
 
 def _matrix(part: Parallel) -> str:

@@ -30,18 +30,24 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
 
 def compact(slices: list[np.ndarray]) -> np.ndarray:
     """Stack slices (rows, columns) to (slices, rows, columns): int16 if exact, else float32."""
+    exact = all(_fits_int16(slice_) for slice_ in slices)
+    return np.stack(slices, dtype=np.int16 if exact else np.float32, casting="unsafe")
+
+
+def _fits_int16(values: np.ndarray) -> bool:
+    if np.can_cast(values.dtype, np.int16):
+        return True
     limits = np.iinfo(np.int16)
-    low, high = min(s.min() for s in slices), max(s.max() for s in slices)
-    fits = limits.min <= low and high <= limits.max
-    exact = all(s.dtype.kind in "iu" or np.array_equal(np.rint(s), s) for s in slices)
-    return np.stack(slices, dtype=np.int16 if fits and exact else np.float32, casting="unsafe")
+    if values.max() > limits.max or (values.dtype.kind != "u" and values.min() < limits.min):
+        return False
+    return values.dtype.kind in "iu" or np.array_equal(np.rint(values), values)
 
 
 def _unpacked(raw: np.ndarray, form: Format) -> np.ndarray:
     """Return stored values: unused bits (overlays) masked, sign extended, MONOCHROME1 inverted."""
     if form.stored == form.allocated and not form.inverted:
-        return raw.copy()
-    values = raw.astype(form.dtype)
+        return raw
+    values = raw.astype(form.dtype, copy=not raw.flags.writeable)
     values <<= form.bits_above
     values >>= form.allocated - form.stored  # the type says whether the sign extends
     if form.inverted:

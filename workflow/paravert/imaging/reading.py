@@ -1,6 +1,7 @@
 """How DICOM files are read: never beyond their end, and with known errors."""
 
 import logging
+import os
 import struct
 import warnings
 import zlib
@@ -51,7 +52,7 @@ class BoundedFile(BufferedReader):
 
     def __init__(self, file: Path):
         super().__init__(FileIO(file))
-        self._bytes = file.stat().st_size
+        self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to so many bytes, or all."""
