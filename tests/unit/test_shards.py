@@ -1,5 +1,8 @@
 import json
+import multiprocessing
 import os
+import signal
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
@@ -238,3 +241,173 @@ def test_records_hold_no_path_outside_the_subject(run, tmp_path):
     record = json.loads((tmp_path / "subjects/S1/status.json").read_text())
     assert list(record["files"]) == ["image/stack-01.nii.gz"]
     assert str(tmp_path) not in json.dumps(record)
+
+
+# --- processes that die --------------------------------------------------------------------------
+
+
+def do_or_die(killers, calls, task, scratch):
+    """Leave a line for each call; some subjects bring the process down."""
+    with calls.open("a") as file:
+        file.write(f"{task.subject}\n")
+    if task.subject in killers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    (scratch / "image").mkdir()
+    (scratch / "image/stack-01.nii.gz").write_text(task.subject)
+    return Product([{"stacks": 1}])
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Return what runs a shard in a process of its own: its exit code and whom it called."""
+
+    def run(*subjects, killers=(), workers=1):
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        tasks = [Task(subject, {}) for subject in subjects]
+        process = multiprocessing.get_context("fork").Process(
+            target=shards.work_through,
+            args=("convert_dicom", tasks, partial(do_or_die, killers, calls)),
+            kwargs={
+                "folder": tmp_path / "subjects",
+                "out": tmp_path / "convert.parquet",
+                "workers": workers,
+            },
+        )
+        process.start()
+        process.join()
+        return process.exitcode, calls.read_text().split()
+
+    return run
+
+
+@pytest.fixture
+def statuses(tmp_path):
+    def read():
+        rows = pq.read_table(tmp_path / "convert.parquet").to_pylist()
+        return {row["subject"]: row["reason"] or row["status"] for row in rows}
+
+    return read
+
+
+def test_a_subject_that_kills_the_process_costs_its_own_row_at_the_third_attempt(job, statuses):
+    subjects = ["S1", "S2", "S3"]
+    assert job(*subjects, killers=["S2"]) == (-signal.SIGKILL, ["S1", "S2"])
+    assert job(*subjects, killers=["S2"]) == (-signal.SIGKILL, ["S3", "S2"])  # last and alone
+    assert job(*subjects, killers=["S2"]) == (0, [])
+    assert statuses() == {"S1": "analysed", "S2": "process-died", "S3": "analysed"}
+
+
+def test_a_subject_that_was_only_there_when_the_process_died_is_analysed(job, statuses):
+    job("S1", "S2", killers=["S1"])
+    assert job("S1", "S2") == (0, ["S2", "S1"])
+    assert statuses() == {"S1": "analysed", "S2": "analysed"}
+
+
+def test_a_subject_put_aside_is_tried_afresh_when_the_shard_runs_again(job, statuses):
+    for _ in range(3):
+        job("S1", killers=["S1"])
+    assert statuses() == {"S1": "process-died"}
+    assert job("S1") == (0, ["S1"])
+    assert statuses() == {"S1": "analysed"}
+
+
+def test_a_worker_that_dies_takes_no_other_subject_with_it(job, statuses):
+    subjects = [f"S{number}" for number in range(8)]
+    assert job(*subjects, killers=["S3"], workers=2)[0] == 1
+    for _ in range(2):
+        code, called = job(*subjects, killers=["S3"], workers=2)
+    assert code == 0
+    assert called == []
+    assert statuses() == dict.fromkeys(subjects, "analysed") | {"S3": "process-died"}
+
+
+def test_an_error_that_the_process_survives_counts_as_no_death(run, step):
+    for _ in range(3):
+        step.faulty["S1"] = ZeroDivisionError()
+        with pytest.raises(ZeroDivisionError):
+            run("S1")
+    step.faulty.clear()
+    assert run("S1")[0]["status"] == "analysed"
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(tmp_path, run):
+    """Return what converts subjects and streams them through a flow to previews."""
+
+    def work(flow, *subjects):
+        run(*subjects)
+        out = tmp_path / "preview.parquet"
+        shards.stream_after(
+            tmp_path / "convert.parquet",
+            "draw_preview",
+            flow,
+            folder=tmp_path / "subjects",
+            out=out,
+        )
+        return {o.subject: o.reason or o.status for o in shards.read_outcomes(out)}
+
+    return work
+
+
+def previewed(begun):
+    (begun.scratch / "preview.png").write_text(begun.task.subject)
+    return begun, Product([])
+
+
+def test_a_stream_may_finish_subjects_in_another_order(stream, tmp_path):
+    def backwards(subjects):
+        yield from [previewed(begun) for begun in subjects][::-1]
+
+    assert stream(backwards, "S1", "S2", "S3") == dict.fromkeys(["S1", "S2", "S3"], "analysed")
+    for subject in ("S1", "S2", "S3"):
+        assert (tmp_path / "subjects" / subject / "preview.png").read_text() == subject
+
+
+def test_a_stream_takes_only_subjects_that_are_not_at_hand(stream):
+    taken = []
+
+    def noted(subjects):
+        for begun in subjects:
+            taken.append(begun.task.subject)
+            yield previewed(begun)
+
+    stream(noted, "S1", "S2")
+    stream(noted, "S1", "S2", "S3")
+    assert taken == ["S1", "S2", "S3"]
+
+
+def test_a_fault_in_a_stream_is_a_row_and_leaves_no_file(stream, tmp_path):
+    def faulty(subjects):
+        for begun in subjects:
+            done = previewed(begun)
+            fault = SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
+            yield (begun, fault) if begun.task.subject == "S1" else done
+
+    assert stream(faulty, "S1", "S2") == {"S1": "blank-images", "S2": "analysed"}
+    assert not (tmp_path / "subjects/S1/preview.png").exists()
+
+
+def test_a_stream_that_loses_a_subject_fails(stream):
+    def lossy(subjects):
+        for begun in subjects:
+            if begun.task.subject != "S1":
+                yield previewed(begun)
+
+    with pytest.raises(RuntimeError, match="draw_preview left out S1"):
+        stream(lossy, "S1", "S2")
+
+
+def test_an_error_in_a_stream_leaves_neither_marks_nor_scratch(stream, tmp_path):
+    def broken(subjects):
+        taken = list(subjects)
+        yield previewed(taken[0])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stream(broken, "S1", "S2", "S3")
+    assert not list((tmp_path / "subjects").glob("*/.draw_preview*"))
+    assert (tmp_path / "subjects/S1/preview.json").exists()

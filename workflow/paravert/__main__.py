@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; 0 if it worked, 2 for an input that cannot be used."""
+    """Run a command; 0 if it worked, 1 if a worker process died, 2 for input that cannot be used."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0 if arguments else 2
@@ -47,6 +47,9 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 2
+    except ChildProcessError as error:
+        sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
+        return 1
     return 0
 
 

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     MASK_GRID_MISMATCH = "mask-grid-mismatch"
     MASK_UNKNOWN_LABEL = "mask-unknown-label"
     MASK_SIDE_MISMATCH = "mask-side-mismatch"
+    PROCESS_DIED = "process-died"  # twice at work on the subject, the second time alone
 
 
 class Caution(StrEnum):

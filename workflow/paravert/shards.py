@@ -1,20 +1,20 @@
-"""Who works on whom: shards, fingerprints, atomic writes and the isolation of faults.
+"""Who works on whom: shards, fingerprints and the isolation of faults.
 
 A step works through the subjects of one shard. For each subject it leaves its files below
-`<folder>/<subject>/` and one record (JSON): the fingerprint of what made them, the outcome and
-the subject's rows. A rerun takes a subject as it is while fingerprint and files hold.
+`<folder>/<subject>/` and a record (`records`): the fingerprint of what made them, the outcome and
+the subject's rows. A rerun takes a subject as it is while fingerprint and files hold. A subject at
+whose work the process died is tried last and alone, and put aside when that died, too.
 """
 
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from paravert import tables
-from paravert.errors import Caution, SubjectFault
+from paravert.errors import Caution, Reason, SubjectFault
 from paravert.provenance import code_fingerprint, digest
+from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result, outcome_of
 
 log = logging.getLogger(__name__)
 
-ANALYSED, QUARANTINED = "analysed", "quarantined"
-LEFTOVER_SECONDS = 24 * 3600  # no subject takes a day: such a scratch folder belongs to nobody
+DEATHS = 2  # with the two retries of the Slurm profile, the third attempt leaves the subject out
 
 
 @dataclass(frozen=True)
@@ -94,25 +94,14 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one subject in one step; stage, reason and message only if quarantined."""
+class Begun:
+    """A subject that a stream has begun: its task, and the empty folder for its files."""
 
-    subject: str
-    status: str
-    fingerprint: str
-    warnings: tuple[str, ...] = ()
-    stage: str | None = None
-    reason: str | None = None
-    message: str | None = None
+    task: Task
+    scratch: Path
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a shard table takes from one subject; held: taken as it was, not computed."""
-
-    outcome: Outcome
-    rows: list[dict]
-    held: bool = False
+Flow = Callable[[Iterable[Begun]], Iterator[tuple[Begun, Product | SubjectFault]]]
 
 
 # --- who works on whom ---------------------------------------------------------------------------
@@ -174,17 +163,15 @@ def work_through(
     moved to `<folder>/<subject>/` when it returns. Raises SubjectFault for faulty data (the subject
     is quarantined); any other exception fails the job. With workers > 1 it must be picklable.
     upstream: outcomes of the step before; who was quarantined there is passed on.
+    Raises ChildProcessError where a worker process died.
     """
-    step = STEPS[step_name]
-    work = partial(_work_one, step, do, folder)
-    results = [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
-    passed_on = len(results)
-    for result in _with_progress(_in_turn(work, tasks, workers), step.name, len(tasks)):
-        _log_line(step, result)
-        results.append(result)
-    held = sum(result.held for result in results)
-    log.info("%s: %d computed, %d held", step.name, len(results) - held - passed_on, held)
-    write_shard_table(out, step, sorted(results, key=lambda result: result.outcome.subject))
+    shard = _Shard(STEPS[step_name], folder)
+    jobs = shard.jobs(tasks)
+    alone = [job for job in jobs if job.deaths]
+    together = [job for job in jobs if not job.deaths]
+    work = partial(shard.work, do)
+    results = _chained(_in_turn(work, together, workers), map(work, alone))
+    _tell_and_write(shard.step, results, len(jobs), upstream, out)
 
 
 def work_after(
@@ -202,33 +189,187 @@ def work_after(
     depends_on: what results depend on beside those of the step before and the code. The rest is as
     in `work_through`.
     """
-    tasks, outcomes = tasks_after(shard_table)
-    tasks = [Task(task.subject, task.depends_on | (depends_on or {})) for task in tasks]
+    tasks, outcomes = tasks_after(shard_table, depends_on)
     work_through(step_name, tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers)
 
 
-def tasks_after(shard_table: Path) -> tuple[list[Task], list[Outcome]]:
+def stream_after(
+    shard_table: Path,
+    step_name: str,
+    flow: Flow,
+    *,
+    folder: Path,
+    out: Path,
+    depends_on: dict | None = None,
+) -> None:
+    """Do a step, in this process, for subjects that flow through it with several begun at a time.
+
+    flow: takes subjects as it has room for them, and yields each once, in any order, with its
+    product (its files lie in its folder then) or with the fault of its data. The rest is as in
+    `work_after`.
+    """
+    tasks, outcomes = tasks_after(shard_table, depends_on)
+    shard = _Shard(STEPS[step_name], folder)
+    jobs = shard.jobs(tasks)
+    alone = [job for job in jobs if job.deaths]
+    together = [job for job in jobs if not job.deaths]
+    results = _chained(shard.stream(flow, together), *(shard.stream(flow, [job]) for job in alone))
+    _tell_and_write(shard.step, results, len(jobs), outcomes, out)
+
+
+def tasks_after(
+    shard_table: Path, depends_on: dict | None = None
+) -> tuple[list[Task], list[Outcome]]:
     """Return a task per subject that the step before analysed, and all its outcomes."""
     outcomes = read_outcomes(shard_table)
     tasks = [
-        Task(outcome.subject, {"upstream": outcome.fingerprint})
+        Task(outcome.subject, {"upstream": outcome.fingerprint, **(depends_on or {})})
         for outcome in outcomes
         if outcome.status == ANALYSED
     ]
     return tasks, outcomes
 
 
-def _in_turn(work: Callable, tasks: Sequence[Task], workers: int) -> Iterator:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(work, tasks)
+@dataclass(frozen=True)
+class _Job:
+    """A task with the fingerprint of its result; deaths: processes that died at it before."""
+
+    task: Task
+    fingerprint: str
+    deaths: int
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A step at work on the subjects of a shard, one or several at a time."""
+
+    step: Step
+    folder: Path
+
+    def jobs(self, tasks: Sequence[Task]) -> list[_Job]:
+        """Return what there is to do."""
+        code = code_fingerprint(self.step.module)
+        jobs = []
+        for task in tasks:
+            fingerprint = digest([self.step.name, code, task.depends_on])
+            jobs.append(_Job(task, fingerprint, self._place(task).deaths(fingerprint)))
+        return jobs
+
+    def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
+        """Return the result of one subject, at hand or made."""
+        place = self._place(job.task)
+        at_hand = self._at_hand(place, job)
+        if at_hand is not None:
+            return at_hand
+        with place.begun(job.fingerprint) as scratch:
+            try:
+                done: Product | SubjectFault = do(job.task, scratch)
+            except SubjectFault as fault:
+                done = fault
+            return self._finished(place, job, scratch, done)
+
+    def stream(self, flow: Flow, jobs: Sequence[_Job]) -> Iterator[Result]:
+        """Yield the result of each subject as it comes out of the flow."""
+        waiting = []
+        for job in jobs:
+            at_hand = self._at_hand(self._place(job.task), job)
+            if at_hand is not None:
+                yield at_hand
+            else:
+                waiting.append(job)
+        open_: dict[str, tuple[_Job, ExitStack]] = {}
+
+        def begin() -> Iterator[Begun]:
+            for job in waiting:
+                stack = ExitStack()
+                scratch = stack.enter_context(self._place(job.task).begun(job.fingerprint))
+                open_[job.task.subject] = job, stack
+                yield Begun(job.task, scratch)
+
+        try:
+            for begun, done in flow(begin()):
+                job, stack = open_.pop(begun.task.subject)
+                with stack:
+                    result = self._finished(self._place(job.task), job, begun.scratch, done)
+                yield result
+            if open_:
+                raise RuntimeError(f"{self.step.name} left out {', '.join(open_)}")
+        finally:
+            for _, stack in open_.values():
+                stack.close()
+
+    def _place(self, task: Task) -> Place:
+        step = self.step
+        return Place(self.folder / task.subject, step.name, step.record, step.owns)
+
+    def _at_hand(self, place: Place, job: _Job) -> Result | None:
+        """Return a result that need not, or must not, be made: one held, or that of a killer."""
+        held = place.held(job.fingerprint)
+        if held is not None or job.deaths < DEATHS:
+            return held
+        place.clear()
+        fault = SubjectFault(
+            Reason.PROCESS_DIED,
+            f"the process died {job.deaths} times at work on this subject, the last time alone",
+        )
+        return self._result(job, fault)
+
+    def _finished(
+        self, place: Place, job: _Job, scratch: Path, done: Product | SubjectFault
+    ) -> Result:
+        if isinstance(done, SubjectFault):
+            for path in scratch.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        result = self._result(job, done)
+        place.put(scratch, result)
+        return result
+
+    def _result(self, job: _Job, done: Product | SubjectFault) -> Result:
+        if isinstance(done, SubjectFault):
+            told = {
+                "status": QUARANTINED,
+                "stage": self.step.name,
+                "reason": str(done.reason),
+                "message": done.message,
+            }
+            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **told), [])
+        warnings = tuple(sorted({str(warning) for warning in done.warnings}))
+        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings)
+        return Result(outcome, done.rows)
+
+
+def _in_turn(work: Callable, jobs: Sequence[_Job], workers: int) -> Iterator[Result]:
+    if workers == 1 or len(jobs) < 2:
+        yield from map(work, jobs)
         return
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        yield from pool.map(work, tasks)
+        try:
+            yield from pool.map(work, jobs)
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a worker process died, for lack of memory or of a crash; run again: what is "
+                "finished stays, and the subjects that were at work are tried alone"
+            ) from error
 
 
-def _with_progress(results: Iterator, name: str, total: int) -> Iterator:
+def _chained(*streams: Iterable[Result]) -> Iterator[Result]:
+    for stream in streams:
+        yield from stream
+
+
+def _tell_and_write(
+    step: Step, results: Iterator[Result], total: int, upstream: Iterable[Outcome], out: Path
+) -> None:
+    """Write the shard's table when every result is there, telling of each as it comes."""
+    made = []
     watched = sys.stderr.isatty()
-    return iter(tqdm(results, desc=name, total=total, unit="subject", disable=not watched))
+    for result in tqdm(results, step.name, total, unit="subject", disable=not watched):
+        _log_line(step, result)
+        made.append(result)
+    held = sum(result.held for result in made)
+    log.info("%s: %d computed, %d held", step.name, len(made) - held, held)
+    made += [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
+    write_shard_table(out, step, sorted(made, key=lambda result: result.outcome.subject))
 
 
 def _log_line(step: Step, result: Result) -> None:
@@ -236,112 +377,6 @@ def _log_line(step: Step, result: Result) -> None:
     how = "held" if result.held else "computed"
     told = [f"{outcome.reason}: {outcome.message}"] if outcome.reason else outcome.warnings
     log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, " ".join(told))
-
-
-def _work_one(step: Step, do: Callable[[Task, Path], Product], folder: Path, task: Task) -> Result:
-    home = folder / task.subject
-    fingerprint = digest([step.name, code_fingerprint(step.module), task.depends_on])
-    held = _held_result(home, step, fingerprint)
-    if held is not None:
-        return held
-    home.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(home, step)
-    with tempfile.TemporaryDirectory(dir=home, prefix=f".{step.name}-") as scratch:
-        result = _attempt(step, do, task, Path(scratch), fingerprint)
-        _put_in_place(home, step, Path(scratch), result)
-    return result
-
-
-def _attempt(step: Step, do: Callable, task: Task, scratch: Path, fingerprint: str) -> Result:
-    try:
-        product = do(task, scratch)
-    except SubjectFault as fault:
-        for path in scratch.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        outcome = Outcome(
-            subject=task.subject,
-            status=QUARANTINED,
-            fingerprint=fingerprint,
-            stage=step.name,
-            reason=str(fault.reason),
-            message=fault.message,
-        )
-        return Result(outcome, [])
-    warnings = tuple(sorted({str(warning) for warning in product.warnings}))
-    return Result(Outcome(task.subject, ANALYSED, fingerprint, warnings), product.rows)
-
-
-# --- records -------------------------------------------------------------------------------------
-
-
-def _held_result(home: Path, step: Step, fingerprint: str) -> Result | None:
-    record = _read_record(home / step.record)
-    if record is None or record["outcome"]["fingerprint"] != fingerprint:
-        return None
-    if any(_file_state(home / name) != state for name, state in record["files"].items()):
-        return None
-    return Result(_outcome(record["outcome"]), record["rows"], held=True)
-
-
-def _read_record(path: Path) -> dict | None:
-    """Return a record, or None where there is none or it was left damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-
-
-def _outcome(fields: dict) -> Outcome:
-    return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
-
-
-def _file_state(path: Path) -> list[int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def _put_in_place(home: Path, step: Step, scratch: Path, result: Result) -> None:
-    """Move a step's files home; the record goes first and comes back last.
-
-    A kill at any moment leaves either a whole result or none that a rerun would take. Whatever an
-    earlier result left in the step's own places is removed.
-    """
-    (home / step.record).unlink(missing_ok=True)
-    names = _files(scratch, (path.name for path in scratch.iterdir()))
-    for name in names:
-        if name.split(os.sep)[0] not in step.owns:
-            raise ValueError(f"{step.name} wrote {name}, expected {' or '.join(step.owns)}")
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(scratch / name, home / name)
-    for stale in set(_files(home, step.owns)) - set(names):
-        (home / stale).unlink(missing_ok=True)
-    record = {
-        "outcome": asdict(result.outcome),
-        "files": {name: _file_state(home / name) for name in names},
-        "rows": result.rows,
-    }
-    draft = scratch / "record"
-    draft.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-    os.replace(draft, home / step.record)
-
-
-def _files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the files below some of a folder's entries, relative to it."""
-    found = []
-    for entry in (folder / name for name in names):
-        below = entry.rglob("*") if entry.is_dir() else [entry]
-        found += [str(file.relative_to(folder)) for file in below if file.is_file()]
-    return sorted(found)
-
-
-def _remove_leftovers(home: Path, step: Step) -> None:
-    """Remove the scratch folders of jobs that were killed long ago."""
-    for scratch in home.glob(f".{step.name}-*"):
-        if time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 # --- shard tables --------------------------------------------------------------------------------
@@ -369,7 +404,7 @@ def told_by(outcome: Outcome) -> dict:
 def read_outcomes(path: Path) -> list[Outcome]:
     """Return the outcomes that a shard table carries, by subject."""
     metadata = pq.read_schema(path).metadata
-    return [_outcome(fields) for fields in json.loads(metadata[b"outcomes"])]
+    return [outcome_of(fields) for fields in json.loads(metadata[b"outcomes"])]
 
 
 def read_shard_rows(path: Path) -> pa.Table:

@@ -1,0 +1,165 @@
+"""What a step keeps of one subject: its files, a record of what made them, a mark while at work.
+
+A subject's files and record appear whole or not at all, whatever kills the process. The mark stays
+where a process died at work: the next one learns from it whom it had better try alone.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ANALYSED, QUARANTINED = "analysed", "quarantined"
+LEFTOVER_SECONDS = 24 * 3600  # no subject takes a day: such a scratch folder belongs to nobody
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one subject in one step; stage, reason and message only if quarantined."""
+
+    subject: str
+    status: str
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+    stage: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a shard table takes from one subject; held: taken as it was, not computed."""
+
+    outcome: Outcome
+    rows: list[dict]
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step keeps what it made of one subject.
+
+    home: the subject's folder. record: name of the record. owns: files and folders of a subject
+    that this step alone writes.
+    """
+
+    home: Path
+    step: str
+    record: str
+    owns: tuple[str, ...]
+
+    def held(self, fingerprint: str) -> Result | None:
+        """Return the result if it was made from that and every file is as it was written."""
+        record = _read_json(self.home / self.record)
+        if record is None or record["outcome"]["fingerprint"] != fingerprint:
+            return None
+        if any(_file_state(self.home / name) != state for name, state in record["files"].items()):
+            return None
+        return Result(outcome_of(record["outcome"]), record["rows"], held=True)
+
+    @contextmanager
+    def begun(self, fingerprint: str) -> Iterator[Path]:
+        """Mark the subject as begun and give an empty folder for its files.
+
+        Both are gone at the end; where the process dies, the mark counts one death.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._remove_leftovers()
+        with tempfile.TemporaryDirectory(dir=self.home, prefix=f".{self.step}-") as scratch:
+            mark = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
+            _write_json(self._mark, mark, Path(scratch))
+            try:
+                yield Path(scratch)
+            finally:
+                self._mark.unlink(missing_ok=True)
+
+    def deaths(self, fingerprint: str) -> int:
+        """Return how often a process died, or is still, at work on the subject from the same."""
+        mark = _read_json(self._mark)
+        return mark["times"] if mark and mark["fingerprint"] == fingerprint else 0
+
+    def put(self, scratch: Path, result: Result) -> None:
+        """Move a result's files home; the record goes first and comes back last.
+
+        A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
+        an earlier result left in the step's own places is removed.
+        """
+        self._forget()
+        names = _files(scratch, (path.name for path in scratch.iterdir()))
+        for name in names:
+            if name.split(os.sep)[0] not in self.owns:
+                raise ValueError(f"{self.step} wrote {name}, expected {' or '.join(self.owns)}")
+            (self.home / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(scratch / name, self.home / name)
+        self._remove_all_but(names)
+        record = {
+            "outcome": asdict(result.outcome),
+            "files": {name: _file_state(self.home / name) for name in names},
+            "rows": result.rows,
+        }
+        _write_json(self.home / self.record, record, scratch)
+
+    def clear(self) -> None:
+        """Leave nothing of the subject in this step, not even the mark: it is tried afresh."""
+        self._forget()
+        self._remove_all_but([])
+        self._mark.unlink(missing_ok=True)
+
+    @property
+    def _mark(self) -> Path:
+        return self.home / f".{self.step}-begun"
+
+    def _forget(self) -> None:
+        (self.home / self.record).unlink(missing_ok=True)
+
+    def _remove_all_but(self, names: list[str]) -> None:
+        for stale in set(_files(self.home, self.owns)) - set(names):
+            (self.home / stale).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove the scratch folders of jobs that were killed long ago."""
+        for scratch in self.home.glob(f".{self.step}-*"):
+            if scratch.is_dir() and time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def outcome_of(fields: dict) -> Outcome:
+    """Return an outcome from what JSON kept of it."""
+    return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
+
+
+def _read_json(path: Path) -> dict | None:
+    """Return what a file holds, or None where there is none or it was left damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def _write_json(path: Path, value: dict, scratch: Path) -> None:
+    """Write a file whole or not at all; scratch: a folder on the same file system."""
+    draft = scratch / "draft"
+    draft.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _file_state(path: Path) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the files below some of a folder's entries, relative to it."""
+    found = []
+    for entry in (folder / name for name in names):
+        below = entry.rglob("*") if entry.is_dir() else [entry]
+        found += [str(file.relative_to(folder)) for file in below if file.is_file()]
+    return sorted(found)
