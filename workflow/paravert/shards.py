@@ -30,6 +30,8 @@ from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result, outc
 
 log = logging.getLogger(__name__)
 
+JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
+JOB_MINUTES = 10
 DEATHS = 2  # with the two retries of the Slurm profile, the third attempt leaves the subject out
 
 
@@ -38,6 +40,8 @@ class Step:
     """A rule that works per shard: its command, its module, the shard table and the record.
 
     owns: files and folders of a subject that this step alone writes.
+    worker_mb: memory of a process at work; a subject of 120 slices of 512 x 512 fits into it.
+    subject_seconds: granted to a subject, several times what a good one takes.
     extra: made only when asked for, and no part of the cohort.
     """
 
@@ -46,6 +50,8 @@ class Step:
     table: tables.Table
     record: str
     owns: tuple[str, ...] = ()
+    worker_mb: int = 300
+    subject_seconds: int = 20
     extra: bool = False
 
 
@@ -58,18 +64,36 @@ STEPS = {
             tables.CONVERT,
             "status.json",
             owns=("image", "truth", "given", "slices.parquet"),
+            worker_mb=600,
+            subject_seconds=30,
         ),
-        Step("segment_muscles", "network.segment", tables.SEGMENT, "segment.json", ("labels",)),
+        Step(
+            "segment_muscles",
+            "network.segment",
+            tables.SEGMENT,
+            "segment.json",
+            owns=("labels",),
+            worker_mb=3500,
+            subject_seconds=60,
+        ),
         Step("measure_area", "measure.area", tables.AREA, "area.json"),
-        Step("measure_fat", "measure.fat", tables.FAT, "fat.json"),
+        Step("measure_fat", "measure.fat", tables.FAT, "fat.json", worker_mb=750),
         Step("score_overlap", "measure.overlap", tables.SHARD_OVERLAP, "overlap.json"),
-        Step("draw_preview", "measure.preview", tables.PREVIEW, "preview.json", ("preview.png",)),
+        Step(
+            "draw_preview",
+            "measure.preview",
+            tables.PREVIEW,
+            "preview.json",
+            owns=("preview.png",),
+            worker_mb=850,
+        ),
         Step(
             "dicomseg",
             "measure.dicomseg",
             tables.DICOMSEG,
             "dicomseg.json",
             owns=("dicomseg",),
+            worker_mb=700,
             extra=True,
         ),
     )
@@ -142,6 +166,19 @@ def shard_plan(
 
 def _stable_hash(subject: str) -> int:
     return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big")
+
+
+# --- what a job needs ----------------------------------------------------------------------------
+
+
+def memory_mb(step: str, workers: int = 1) -> int:
+    """Return the memory of a job with so many worker processes."""
+    return JOB_MB + workers * STEPS[step].worker_mb
+
+
+def minutes(step: str, subjects: int) -> int:
+    """Return the time of a job for a shard of so many subjects, however many workers it has."""
+    return JOB_MINUTES + subjects * STEPS[step].subject_seconds // 60
 
 
 # --- working through a shard ---------------------------------------------------------------------

@@ -165,6 +165,16 @@ def code(*modules):
     return provenance.digest([provenance.code_fingerprint(module) for module in modules])
 
 
+def memory_mb(step):
+    """Return the memory of a shard's job: by its processes, and more with each attempt."""
+    return lambda wildcards, threads, attempt: attempt * shards.memory_mb(step, threads)
+
+
+def minutes(step):
+    """Return the time of a shard's job: by its subjects, and more with each attempt."""
+    return lambda wildcards, attempt: attempt * shards.minutes(step, len(SHARDS[wildcards.shard]))
+
+
 def shard_outputs(step):
     return [f"results/shards/{shard}/{STEP_TABLES[step]}.parquet" for shard in SHARDS]
 

@@ -16,8 +16,8 @@ rule convert_dicom:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 750 * threads),
-        runtime=lambda wildcards, attempt: attempt * 60,
+        mem_mb=memory_mb("convert_dicom"),
+        runtime=minutes("convert_dicom"),
     params:
         sheet=lambda wildcards: config["sheet"],
         subjects=lambda wildcards: options("subject", SHARDS[wildcards.shard]),

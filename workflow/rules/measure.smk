@@ -18,8 +18,8 @@ rule measure_area:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 300 * threads),
-        runtime=lambda wildcards, attempt: attempt * 30,
+        mem_mb=memory_mb("measure_area"),
+        runtime=minutes("measure_area"),
     params:
         code=code("measure.area"),
     message:
@@ -42,8 +42,8 @@ rule measure_fat:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
-        runtime=lambda wildcards, attempt: attempt * 30,
+        mem_mb=memory_mb("measure_fat"),
+        runtime=minutes("measure_fat"),
     params:
         code=code("measure.fat"),
     message:
@@ -66,8 +66,8 @@ rule score_overlap:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 300 * threads),
-        runtime=lambda wildcards, attempt: attempt * 30,
+        mem_mb=memory_mb("score_overlap"),
+        runtime=minutes("score_overlap"),
     params:
         code=code("measure.overlap"),
     message:
@@ -90,8 +90,8 @@ rule draw_preview:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
-        runtime=lambda wildcards, attempt: attempt * 30,
+        mem_mb=memory_mb("draw_preview"),
+        runtime=minutes("draw_preview"),
     params:
         code=code("measure.preview"),
     message:
@@ -115,8 +115,8 @@ rule dicomseg:
         "../../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
-        runtime=lambda wildcards, attempt: attempt * 60,
+        mem_mb=memory_mb("dicomseg"),
+        runtime=minutes("dicomseg"),
     params:
         sha256=config["model"]["sha256"],
         code=code("measure.dicomseg"),
