@@ -80,13 +80,13 @@ def put_stack(home, number, labels, affine, image=None, thickness_mm=4.0, given=
     tables.write(path, tables.GEOMETRY, tables.from_rows(tables.GEOMETRY, before + rows), {})
 
 
-def segment_table(folder, subjects, quarantined=()):
+def segment_table(folder, subjects, quarantined=(), model=MODEL):
     def segmented(task, scratch):
         if task.subject in quarantined:
             raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
         return shards.Product([{"labels_source": "network"}])
 
-    tasks = [shards.Task(subject, {}) for subject in (*subjects, *quarantined)]
+    tasks = [shards.Task(subject, {"model": model}) for subject in (*subjects, *quarantined)]
     out = folder / "segment.parquet"
     records = folder / "records"  # apart from the labels, which the step would replace
     shards.work_through("segment_muscles", tasks, segmented, folder=records, out=out)
@@ -94,7 +94,7 @@ def segment_table(folder, subjects, quarantined=()):
 
 
 def export(folder, *subjects, quarantined=(), workers=1, model=MODEL):
-    segment = segment_table(folder, subjects, quarantined)
+    segment = segment_table(folder, subjects, quarantined, model)
     dicomseg(segment, folder, folder / "dicomseg.parquet", model, workers=workers)
     return pq.read_table(folder / "dicomseg.parquet").to_pylist()
 

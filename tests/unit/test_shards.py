@@ -4,11 +4,12 @@ import os
 import signal
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from paravert import shards
-from paravert.errors import Caution, Reason, SubjectFault
+from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.shards import Product, Task, shard_names, shard_plan
 
 SUBJECTS = [f"S{number:04d}" for number in range(1000)]
@@ -411,3 +412,55 @@ def test_an_error_in_a_stream_leaves_neither_marks_nor_scratch(stream, tmp_path)
         stream(broken, "S1", "S2", "S3")
     assert not list((tmp_path / "subjects").glob("*/.draw_preview*"))
     assert (tmp_path / "subjects/S1/preview.json").exists()
+
+
+# --- results that were harmed --------------------------------------------------------------------
+
+
+def measured(task, scratch):
+    return Product([])
+
+
+@pytest.fixture
+def measure(tmp_path, run):
+    """Return what measures the subjects of a conversion."""
+
+    def work():
+        convert, folder = tmp_path / "convert.parquet", tmp_path / "subjects"
+        out = tmp_path / "area.parquet"
+        shards.work_after(convert, "measure_area", measured, folder=folder, out=out)
+        return [outcome.subject for outcome in shards.read_outcomes(out)]
+
+    return work
+
+
+def test_what_an_earlier_step_left_and_another_hand_changed_is_not_measured(run, measure, tmp_path):
+    run("S1", "S2")
+    file = tmp_path / "subjects/S2/image/stack-01.nii.gz"
+    file.write_text("XX")
+    with pytest.raises(InputError, match=r"S2/image/stack-01.nii.gz: not as convert_dicom left it"):
+        measure()
+    run("S1", "S2")
+    assert measure() == ["S1", "S2"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "of another program"])
+def test_a_harmed_shard_table_is_named(run, measure, tmp_path, harm):
+    run("S1")
+    table = tmp_path / "convert.parquet"
+    if harm == "cut":
+        table.write_bytes(table.read_bytes()[:-20])
+    else:
+        pq.write_table(pa.table({"subject": ["S1"]}), table)
+    with pytest.raises(InputError, match=r"convert.parquet: not the table that a step wrote here"):
+        measure()
+
+
+def test_harmed_rows_of_a_shard_table_are_named(run, tmp_path):
+    run(*(f"S{number}" for number in range(50)))
+    table = tmp_path / "convert.parquet"
+    contents = bytearray(table.read_bytes())
+    contents[4:200] = bytes(196)
+    table.write_bytes(contents)
+    with pytest.raises(InputError, match=r"convert.parquet: not the table"):
+        shards.read_shard_rows(table)

@@ -56,11 +56,15 @@ class Place:
     def held(self, fingerprint: str) -> Result | None:
         """Return the result if it was made from that and every file is as it was written."""
         record = _read_json(self.home / self.record)
-        if record is None or record["outcome"]["fingerprint"] != fingerprint:
-            return None
-        if any(_file_state(self.home / name) != state for name, state in record["files"].items()):
+        if record is None or record["outcome"]["fingerprint"] != fingerprint or self.harmed():
             return None
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
+
+    def harmed(self) -> list[str]:
+        """Return the files that are no longer as the record has them; none without a record."""
+        record = _read_json(self.home / self.record) or {"files": {}}
+        files = record["files"].items()
+        return [name for name, state in files if _file_state(self.home / name) != state]
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:

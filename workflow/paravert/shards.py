@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from paravert import tables
-from paravert.errors import Caution, Reason, SubjectFault
+from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.provenance import code_fingerprint, digest
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result, outcome_of
 
@@ -39,7 +39,8 @@ DEATHS = 2  # with the two retries of the Slurm profile, the third attempt leave
 class Step:
     """A rule that works per shard: its command, its module, the shard table and the record.
 
-    owns: files and folders of a subject that this step alone writes.
+    owns: files and folders of a subject that this step alone writes. reads: steps that wrote what
+    this one reads there.
     worker_mb: memory of a process at work; a subject of 120 slices of 512 x 512 fits into it.
     subject_seconds: granted to a subject, several times what a good one takes.
     extra: made only when asked for, and no part of the cohort.
@@ -50,11 +51,13 @@ class Step:
     table: tables.Table
     record: str
     owns: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     worker_mb: int = 300
     subject_seconds: int = 20
     extra: bool = False
 
 
+LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels
 STEPS = {
     step.name: step
     for step in (
@@ -73,18 +76,26 @@ STEPS = {
             tables.SEGMENT,
             "segment.json",
             owns=("labels",),
+            reads=("convert_dicom",),
             worker_mb=3500,
             subject_seconds=60,
         ),
-        Step("measure_area", "measure.area", tables.AREA, "area.json"),
-        Step("measure_fat", "measure.fat", tables.FAT, "fat.json", worker_mb=750),
-        Step("score_overlap", "measure.overlap", tables.SHARD_OVERLAP, "overlap.json"),
+        Step("measure_area", "measure.area", tables.AREA, "area.json", reads=LABELLED),
+        Step("measure_fat", "measure.fat", tables.FAT, "fat.json", reads=LABELLED, worker_mb=750),
+        Step(
+            "score_overlap",
+            "measure.overlap",
+            tables.SHARD_OVERLAP,
+            "overlap.json",
+            reads=LABELLED,
+        ),
         Step(
             "draw_preview",
             "measure.preview",
             tables.PREVIEW,
             "preview.json",
             owns=("preview.png",),
+            reads=LABELLED,
             worker_mb=850,
         ),
         Step(
@@ -93,6 +104,7 @@ STEPS = {
             tables.DICOMSEG,
             "dicomseg.json",
             owns=("dicomseg",),
+            reads=LABELLED,
             worker_mb=700,
             extra=True,
         ),
@@ -219,12 +231,12 @@ def work_after(
     folder: Path,
     out: Path,
     workers: int = 1,
-    depends_on: dict | None = None,
+    depends_on: Callable[[str], dict] | None = None,
 ) -> None:
     """Do a step for every subject that the step before, of this shard table, analysed.
 
-    depends_on: what results depend on beside those of the step before and the code. The rest is as
-    in `work_through`.
+    depends_on: returns what a subject's result depends on beside that of the step before and the
+    code. The rest is as in `work_through`.
     """
     tasks, outcomes = tasks_after(shard_table, depends_on)
     work_through(step_name, tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers)
@@ -237,7 +249,7 @@ def stream_after(
     *,
     folder: Path,
     out: Path,
-    depends_on: dict | None = None,
+    depends_on: Callable[[str], dict] | None = None,
 ) -> None:
     """Do a step, in this process, for subjects that flow through it with several begun at a time.
 
@@ -255,15 +267,15 @@ def stream_after(
 
 
 def tasks_after(
-    shard_table: Path, depends_on: dict | None = None
+    shard_table: Path, depends_on: Callable[[str], dict] | None = None
 ) -> tuple[list[Task], list[Outcome]]:
     """Return a task per subject that the step before analysed, and all its outcomes."""
     outcomes = read_outcomes(shard_table)
-    tasks = [
-        Task(outcome.subject, {"upstream": outcome.fingerprint, **(depends_on or {})})
-        for outcome in outcomes
-        if outcome.status == ANALYSED
-    ]
+    tasks = []
+    for outcome in outcomes:
+        if outcome.status == ANALYSED:
+            own = depends_on(outcome.subject) if depends_on else {}
+            tasks.append(Task(outcome.subject, {"upstream": outcome.fingerprint, **own}))
     return tasks, outcomes
 
 
@@ -298,6 +310,7 @@ class _Shard:
         at_hand = self._at_hand(place, job)
         if at_hand is not None:
             return at_hand
+        self._check_unharmed(job.task)
         with place.begun(job.fingerprint) as scratch:
             try:
                 done: Product | SubjectFault = do(job.task, scratch)
@@ -318,6 +331,7 @@ class _Shard:
 
         def begin() -> Iterator[Begun]:
             for job in waiting:
+                self._check_unharmed(job.task)
                 stack = ExitStack()
                 scratch = stack.enter_context(self._place(job.task).begun(job.fingerprint))
                 open_[job.task.subject] = job, stack
@@ -335,8 +349,19 @@ class _Shard:
             for _, stack in open_.values():
                 stack.close()
 
-    def _place(self, task: Task) -> Place:
-        step = self.step
+    def _check_unharmed(self, task: Task) -> None:
+        """Raise InputError where what an earlier step left of a subject was changed since."""
+        for name in self.step.reads:
+            place = self._place(task, STEPS[name])
+            for file in place.harmed():
+                raise InputError(
+                    place.home / file,
+                    f"not as {name} left it; run again with --forcerun {name}, which makes it "
+                    "anew (a corrected mask belongs into the sheet's column labels)",
+                )
+
+    def _place(self, task: Task, step: Step | None = None) -> Place:
+        step = step or self.step
         return Place(self.folder / task.subject, step.name, step.record, step.owns)
 
     def _at_hand(self, place: Place, job: _Job) -> Result | None:
@@ -439,11 +464,28 @@ def told_by(outcome: Outcome) -> dict:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes that a shard table carries, by subject."""
-    metadata = pq.read_schema(path).metadata
+    """Return the outcomes that a shard table carries, by subject.
+
+    Raises InputError where the file is not such a table.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise _damaged(path) from error
+    if b"outcomes" not in metadata:
+        raise _damaged(path)
     return [outcome_of(fields) for fields in json.loads(metadata[b"outcomes"])]
 
 
 def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table."""
-    return pq.read_table(path)
+    """Return the rows of a shard table; raises InputError where the file is damaged."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(path, "not the table that a step wrote here; delete it and run again")

@@ -33,15 +33,7 @@ def dicomseg(
     """
     dicom_segments.check_highdicom()
     do = partial(_write_subject, folder, model_sha256)
-    shards.work_after(
-        segment,
-        "dicomseg",
-        do,
-        folder=folder,
-        out=out,
-        workers=workers,
-        depends_on={"model_sha256": model_sha256},
-    )
+    shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers)
 
 
 def _write_subject(

@@ -56,9 +56,14 @@ def segment_muscles(
         lambda task, scratch: segmenter.product(folder / task.subject, scratch),
         folder=folder,
         out=out,
-        depends_on=settings,
+        depends_on=lambda subject: {} if has_all_labels(folder / subject) else settings,
     )
     log.info("segment_muscles: %s", segmenter.speed())
+
+
+def has_all_labels(home: Path) -> bool:
+    """Tell whether a subject's labels are given for every stack: no network is asked then."""
+    return set(stack_numbers(home, "given")).issuperset(stack_numbers(home, "image"))
 
 
 class Segmenter:

@@ -1,0 +1,105 @@
+"""A study in a folder of its own: a copy of the workflow, a sheet, and how to run Snakemake on it."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from paravert.codebook import COHORT_TABLES
+
+REPOSITORY = Path(__file__).parents[1]
+PARTS = ("Snakefile", "workflow", "config", "models", "profiles", "slurm", "envs")
+
+
+class Study:
+    """A clone of the workflow with its own sheet, which runs Snakemake and reads its results."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.rows: list[dict[str, str]] = []
+        self.settings: dict = {"sheet": "sheet.tsv", "write_tables": {"bootstrap_samples": 100}}
+
+    def add(self, subject: str, images: Path, **columns: str) -> None:
+        self.rows.append({"subject": subject, "images": str(images), **columns})
+
+    def copy(self, folder: Path) -> "Study":
+        """Return a copy that may be changed without a change of this one."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copied = Study(folder)
+        copied.rows = [dict(row) for row in self.rows]
+        copied.settings = dict(self.settings)
+        return copied
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run Snakemake to its end."""
+        return subprocess.run(
+            self._command(arguments), capture_output=True, text=True, check=False, **self._place()
+        )
+
+    def start(self, log: Path, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake, which tells what it does in a file."""
+        with log.open("w") as file:
+            return subprocess.Popen(
+                self._command(arguments), stdout=file, stderr=file, **self._place()
+            )
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with (self.folder / "sheet.tsv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, delimiter="\t", restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(self.settings))
+        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *arguments]
+
+    def _place(self) -> dict:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return {"cwd": self.folder, "env": environment}
+
+    def planned(self, *arguments: str) -> set[str]:
+        """Return the rules that a run would do, from its table of jobs."""
+        done = self.run("--dry-run", *arguments)
+        assert done.returncode == 0, done.stderr
+        table = (done.stdout + done.stderr).partition("Job stats:")[2].partition("total")[0]
+        rules = {line.split()[0] for line in table.splitlines() if line.strip()}
+        assert bool(rules) != ("Nothing to be done" in done.stdout + done.stderr)
+        return {rule for rule in rules if rule[0] != "-"} - {"job", "all"}
+
+    def log(self, rule: str) -> str:
+        logs = sorted((self.folder / "results/logs" / rule).glob("*.log"))
+        return "".join(file.read_text() for file in logs)
+
+
+def cohort_tables(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the cohort's tables, rows ordered by their keys."""
+    folder = study.folder / "results/cohort"
+    return {
+        table.name: pd.read_parquet(folder / f"{table.name}.parquet").sort_values(
+            list(table.keys), ignore_index=True
+        )
+        for table in COHORT_TABLES
+    }
+
+
+def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    """Compare the tables of two runs, value by value, nothing rounded."""
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, check_exact=True, obj=name)
+
+
+def copy_of_the_workflow(folder: Path) -> None:
+    """Copy all that a run needs into a folder."""
+    for part in PARTS:
+        source = REPOSITORY / part
+        if source.is_symlink():
+            (folder / part).symlink_to(source.readlink())
+        elif source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / part)
