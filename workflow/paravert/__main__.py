@@ -1,14 +1,17 @@
 """python -m paravert COMMAND: the rules of the workflow, one command each."""
 
 import ast
+import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
 from paravert.errors import InputError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Matrices are small here, and numpy takes 0.05 s to start a thread for each core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -33,7 +36,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; 0 if it worked, 1 if a worker process died, 2 for input that cannot be used."""
+    """Run a command; 0 if it worked, 1 if the machine let it down, 2 for input not to be used."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0 if arguments else 2
@@ -42,15 +45,27 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(_overview())
         return 2
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         _run(*arguments)
     except InputError as error:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 2
-    except ChildProcessError as error:
+    except ChildProcessError as error:  # of a worker that died
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(f"paravert {arguments[0]}: {os.strerror(error.errno)}{where}\n")
+        return 1
     return 0
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End in good order: a job that is cancelled or over time is no fault of its subject."""
+    raise SystemExit(128 + number)
 
 
 def _run(command: str, *options: str) -> None:

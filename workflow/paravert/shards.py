@@ -9,8 +9,10 @@ whose work the process died is tried last and alone, and put aside when that die
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
 JOB_MINUTES = 10
+WATCH_SECONDS = 1.0
 DEATHS = 2  # with the two retries of the Slurm profile, the third attempt leaves the subject out
 
 
@@ -404,7 +408,7 @@ def _in_turn(work: Callable, jobs: Sequence[_Job], workers: int) -> Iterator[Res
     if workers == 1 or len(jobs) < 2:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             yield from pool.map(work, jobs)
         except BrokenProcessPool as error:
@@ -412,6 +416,17 @@ def _in_turn(work: Callable, jobs: Sequence[_Job], workers: int) -> Iterator[Res
                 "a worker process died, for lack of memory or of a crash; run again: what is "
                 "finished stays, and the subjects that were at work are tried alone"
             ) from error
+
+
+def _end_with(parent: int) -> None:
+    """Let this worker end when the process that hands out the work is no more."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _chained(*streams: Iterable[Result]) -> Iterator[Result]:

@@ -1,0 +1,228 @@
+"""What happens to a study on this machine: kills, a full disk, folders that vanish, spoilt results.
+
+Whatever happens, the study goes on where it was, and its tables are those of an undisturbed run.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+
+from dicom_writer import Plan, labels_phantom, write_nifti, write_series
+from disturbances import DISTURBANCES, Disturbance, wait_until
+from paravert.provenance import files_below
+from studies import Study, assert_same, cohort_tables, copy_of_the_workflow
+
+pytestmark = pytest.mark.workflow
+
+SUBJECTS = ("F1", "F2", "F3", "F4")  # in the order in which one process takes them
+CONVERSION = ("--set-threads", "convert_dicom=1", "--until", "convert_dicom")
+LEDGER = "results/cohort/ledger.parquet"
+LOG = "results/logs/convert_dicom/0.log"
+LONGEST_SECONDS = 300  # a guard against a run that never ends
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """A small cohort that was never run; one subject has no images."""
+    folder = tmp_path_factory.mktemp("faults")
+    copy_of_the_workflow(folder)
+    shutil.copy(DISTURBANCES, folder / "workflow/sitecustomize.py")
+    study = Study(folder)
+    for number, subject in enumerate(SUBJECTS):
+        plan = Plan(gap=5.0 + 0.1 * number)
+        write_series(folder / "images" / subject, plan)
+        labels = write_nifti(folder / f"{subject}.nii.gz", plan, labels_phantom, dtype=np.uint8)
+        study.add(subject, f"images/{subject}", labels=labels.name, truth=labels.name)
+    (folder / "images/EMPTY").mkdir()
+    study.add("EMPTY", "images/EMPTY")
+    return study
+
+
+@pytest.fixture
+def study(untouched, tmp_path):
+    return untouched.copy(tmp_path / "study")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(untouched, tmp_path_factory):
+    return finish(untouched.copy(tmp_path_factory.mktemp("undisturbed") / "study"))
+
+
+@pytest.fixture
+def half_way(study):
+    """The last subject of the shard, where the job stops until it is told to go on."""
+    return Disturbance(study.folder, SUBJECTS[-1])
+
+
+@pytest.fixture
+def run(study, half_way, tmp_path):
+    """A run of the study that has come half way; it and all below it are killed at the end."""
+    process = study.start(tmp_path / "log", *CONVERSION)
+    wait_until(lambda: half_way.reached or process.poll() is not None, "the job half way")
+    assert half_way.reached, (tmp_path / "log").read_text()
+    family = psutil.Process(process.pid).children(recursive=True)
+    yield process
+    for one in family:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.kill()
+    process.wait()
+
+
+def finish(study):
+    done = study.run("--", LEDGER)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return cohort_tables(study)
+
+
+def steps_of(process):
+    """Return the processes that convert, the one that hands out the work first."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in family if "paravert" in one.cmdline() and one.name() != "bash"]
+
+
+def computed(study):
+    return re.findall(r"convert_dicom: (\w+): computed", (study.folder / LOG).read_text())
+
+
+def test_a_job_killed_half_way_goes_on_where_it_was(study, run, half_way, undisturbed):
+    for one in steps_of(run):
+        one.kill()
+    assert run.wait(LONGEST_SECONDS) != 0
+    tables = finish(study)
+    assert computed(study) == [SUBJECTS[-1]]
+    assert_same(tables, undisturbed)
+
+
+def test_workers_end_with_the_process_that_hands_out_the_work(study, half_way, tmp_path):
+    process = study.start(tmp_path / "log", "--until", "convert_dicom", "--cores", "2")
+    wait_until(lambda: half_way.reached, "a worker half way")
+    first, *workers = steps_of(process)
+    assert len(workers) >= 2
+    first.kill()
+    assert process.wait(LONGEST_SECONDS) != 0
+    wait_until(lambda: not any(one.is_running() for one in workers), "the end of the workers")
+
+
+def test_after_a_kill_of_the_main_process_it_is_unlocked_and_run_again(
+    study, run, half_way, undisturbed
+):
+    orphans = steps_of(run)
+    run.kill()
+    run.wait()
+    assert orphans[0].is_running()
+    refused = study.run(*CONVERSION)
+    assert refused.returncode != 0
+    assert "Directory cannot be locked" in refused.stderr
+    assert study.run("--unlock").returncode == 0
+    again = study.run(*CONVERSION)  # while the orphan is still at work
+    assert again.returncode == 0, again.stderr[-3000:]
+    half_way.go_on()
+    wait_until(lambda: not orphans[0].is_running(), "the end of the orphan")
+    assert_same(finish(study), undisturbed)
+
+
+def test_terminated_it_lets_the_job_end_and_goes_on_later(study, run, half_way, undisturbed):
+    run.send_signal(signal.SIGTERM)
+    half_way.go_on()
+    assert run.wait(LONGEST_SECONDS) != 0
+    assert_same(finish(study), undisturbed)
+
+
+def test_two_runs_at_once_without_the_lock_end_well(study, run, half_way, undisturbed):
+    second = study.run("--nolock", *CONVERSION)
+    assert second.returncode == 0, second.stderr[-3000:]
+    half_way.go_on()
+    assert run.wait(LONGEST_SECONDS) == 0
+    assert_same(finish(study), undisturbed)
+
+
+def test_a_subject_that_kills_its_process_costs_its_own_row(study, undisturbed):
+    Disturbance(study.folder, "F2").kill()
+    for _ in range(2):
+        done = study.run(*CONVERSION)
+        assert done.returncode != 0
+    tables = finish(study)
+    ledger = tables["ledger"].set_index("subject")
+    assert ledger.reason["F2"] == "process-died"
+    expected = undisturbed["slices"].query("subject != 'F2'").reset_index(drop=True)
+    assert tables["slices"].equals(expected)
+    assert list(ledger.index) == list(undisturbed["ledger"].subject)
+
+
+@pytest.fixture
+def small_disk(study):
+    """Mount a file system of 128 KiB where the subjects' folders are; return what enlarges it."""
+    place = study.folder / "results/subjects"
+    place.mkdir(parents=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", place], check=True)
+    yield lambda: subprocess.run(["mount", "-o", "remount,size=64m", place], check=True)
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
+    study, small_disk, undisturbed
+):
+    done = study.run(*CONVERSION)
+    assert done.returncode != 0
+    told = (study.folder / LOG).read_text().splitlines()[-1]
+    assert told.startswith("paravert convert_dicom: No space left on device")
+    assert "Traceback" not in (study.folder / LOG).read_text()
+    small_disk()
+    assert_same(finish(study), undisturbed)
+
+
+def test_images_out_of_reach_are_told_of_and_taken_when_they_are_back(study, undisturbed):
+    (study.folder / "images").rename(study.folder / "away")
+    gone = finish(study)
+    assert set(gone["ledger"].reason) == {"no-dicom"}
+    (study.folder / "away").rename(study.folder / "images")
+    assert_same(finish(study), undisturbed)
+
+
+def test_the_images_are_only_read(study):
+    def state():
+        files = files_below(study.folder / "images")
+        return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+
+    before = state()
+    finish(study)
+    assert state() == before
+
+
+@pytest.mark.parametrize("harmed", ["image/stack-01.nii.gz", "labels/stack-01.nii.gz"])
+def test_a_file_spoilt_by_hand_is_named_and_made_anew(study, undisturbed, harmed):
+    finish(study)
+    file = study.folder / "results/subjects/F3" / harmed
+    file.write_bytes(file.read_bytes()[:-100])
+    assert_same(finish(study), undisturbed)  # nothing reads it
+    (study.folder / "results/subjects/F3/area.json").unlink()
+    done = study.run("--forcerun", "measure_area", "--", LEDGER)
+    assert done.returncode != 0
+    told = (study.folder / "results/logs/measure_area/0.log").read_text()
+    assert f"results/subjects/F3/{harmed}: not as" in told
+    (rule,) = re.findall(r"--forcerun (\w+)", told)
+    done = study.run("--forcerun", rule, "--", LEDGER)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(cohort_tables(study), undisturbed)
+
+
+def test_a_shard_table_spoilt_by_hand_is_named(study, undisturbed):
+    finish(study)
+    table = study.folder / "results/shards/0/segment.parquet"
+    table.write_bytes(table.read_bytes()[:-100])
+    done = study.run("--", LEDGER)
+    assert done.returncode != 0
+    told = (study.folder / "results/logs/measure_area/0.log").read_text()
+    assert "results/shards/0/segment.parquet: not the table that a step wrote here" in told
+    table.unlink()
+    assert_same(finish(study), undisturbed)
