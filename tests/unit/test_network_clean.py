@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from paravert.network.clean import cleaned, enclosed, main_part
+from paravert.network.clean import cleaned, enclosed, label_boxes, main_part
 
 EMPTY = np.zeros((4, 20, 20), dtype=np.uint8)
 
@@ -119,3 +119,29 @@ def test_enclosed_agrees_with_filling_slice_by_slice():
     mask = np.random.default_rng(1).random((6, 30, 30)) < 0.55
     for found, one in zip(enclosed(mask), mask, strict=True):
         assert (found == (ndimage.binary_fill_holes(one) & ~one)).all()
+
+
+def test_boxes_are_where_the_labels_are():
+    labels = box(slice(1, 3), slice(4, 9), slice(3, 5), value=2, on=MUSCLE)
+    assert label_boxes(labels, 3) == [
+        (slice(0, 4), slice(2, 10), slice(2, 10)),
+        (slice(1, 3), slice(4, 9), slice(3, 5)),
+        None,
+    ]
+    assert label_boxes(EMPTY, 2) == [None, None]
+
+
+def test_labels_far_from_each_other_are_cleaned_as_in_the_whole_picture():
+    random = np.random.default_rng(3)
+    labels = np.zeros((5, 60, 60), dtype=np.uint8)
+    for value, corner in ((1, (2, 3)), (4, (30, 35)), (8, (20, 5))):
+        part = labels[:, corner[0] : corner[0] + 22, corner[1] : corner[1] + 22]
+        part[random.random(part.shape) < 0.6] = value
+    found, changed = cleaned(labels)
+    expected = labels.copy()
+    for value in (1, 4, 8):
+        expected[(labels == value) & ~main_part(labels == value)] = 0
+    for value in (1, 4, 8):
+        expected[enclosed(expected == value) & (expected == 0)] = value
+    np.testing.assert_array_equal(found, expected)
+    assert changed.sum() > 0

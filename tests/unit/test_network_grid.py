@@ -79,6 +79,27 @@ def test_an_ellipse_keeps_its_area_and_place_through_logits_and_back(case):
     np.testing.assert_allclose(centroid_mm(labels, row_mm, column_mm), centre, atol=0.05)
 
 
+@pytest.mark.parametrize("shape", [(64, 48), (101, 77), (150, 150), (64, 90), (40, 90), (30, 20)])
+def test_labels_are_those_of_interpolated_logits(shape):
+    """Finer, coarser, or both: what is not computed away from the outlines would not differ."""
+    size = (64, 48)
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 9, 12, 9, generator=generator)
+    logits = padded(
+        resampled(logits, size) + 0.1 * torch.randn(3, 9, *size, generator=generator), 32
+    )
+    logits = logits.contiguous(memory_format=torch.channels_last)
+    found = labels_on_image(logits, size, shape)
+    assert found.dtype == torch.uint8
+    expected = resampled(logits[:, :, :64, :48], shape).argmax(dim=1)
+    assert (found == expected).float().mean() > 0.9995
+
+
+def test_labels_of_a_single_row_or_column_of_pixels():
+    logits = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1).expand(1, 2, 32, 32)
+    assert (labels_on_image(logits, (1, 3), (2, 5)) == 1).all()
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (65, 95), (1, 33)])
 def test_padding_reaches_the_multiple_and_leaves_the_image_in_its_corner(rows, columns):
     image = torch.rand(1, 1, rows, columns)
@@ -107,6 +128,15 @@ def test_a_single_bright_pixel_does_not_set_the_scale():
     spoilt = image.copy()
     spoilt[2, 3, 4] = 1e6
     assert np.abs(standardise(spoilt) - standardise(image)).mean() < 0.01
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("slices", [1, 7])
+def test_standard_intensities_are_those_of_the_definition(kind, slices):
+    image = np.random.default_rng(2).gamma(2, 300, (slices, 33, 41)).astype(kind)
+    clipped = np.clip(image, *np.percentile(image, (0.5, 99.5))).astype(np.float64)
+    expected = (clipped - clipped.mean()) / clipped.std()
+    np.testing.assert_allclose(standardise(image), expected, atol=1e-5)
 
 
 def test_a_stack_of_one_value_becomes_zero():

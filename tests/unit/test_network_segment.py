@@ -21,12 +21,11 @@ from paravert.imaging.volume import Volume, read_volume, stack_file, write_volum
 from paravert.network.architecture import Architecture
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
-from paravert.network.predict import Runner, predicted_labels
-from paravert.network.segment import Segmenter, segment_muscles
+from paravert.network.predict import Prepared
+from paravert.network.segment import segment_muscles
+from paravert.network.stacks import Stack, write_labels
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -81,34 +80,6 @@ def test_removed_area_is_that_of_the_changed_pixels(cohort, model_file):
     removed = (raw != labels_of(cohort, "S1").array).sum() * 2.0 * 2.5
     assert segmented(cohort, model_file, fill_holes=False)["S1"]["removed_mm2"] == removed
     assert row["removed_mm2"] >= removed
-
-
-@pytest.mark.parametrize("low", [None, torch.bfloat16])
-@pytest.mark.parametrize("normalisation", ["none", "batch", "instance", "group"])
-def test_slices_at_once_and_threads_change_no_label(low, normalisation):
-    torch.manual_seed(7)
-    network = UNet(Architecture(width=8, levels=4, normalisation=normalisation)).eval()
-    model = Model(network.to(memory_format=torch.channels_last), 3.0)
-    image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
-    before = torch.get_num_threads()
-    found = []
-    for batch_size, threads in ((1, 1), (2, 1), (5, 1), (11, 1), (12, 2)):
-        torch.set_num_threads(threads)
-        found.append(predicted_labels(model, image, (2.0, 2.5), Runner(CPU, low, batch_size)))
-    torch.set_num_threads(before)
-    assert len(np.unique(found[0])) > 2
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
-
-
-def test_low_precision_gives_nearly_the_same_labels(model_file):
-    image, _ = disc_stack(1)
-    model = load_model(model_file)
-    whole, low = (
-        predicted_labels(model, image.array, (2.0, 2.5), Runner(CPU, low))
-        for low in (None, torch.bfloat16)
-    )
-    assert (whole == low).mean() > 0.98
 
 
 def test_a_model_comes_back_from_its_file_as_it_was(model_file):
@@ -179,7 +150,7 @@ def test_a_stack_without_given_labels_is_left_to_the_network(cohort, model_file)
     assert not np.array_equal(labels_of(cohort, "S1", 2).array, truth.array)
 
 
-def test_device_and_batch_recompute_nobody_and_cleaning_everybody(cohort, model_file, caplog):
+def test_device_and_threads_recompute_nobody_and_cleaning_everybody(cohort, model_file, caplog):
     caplog.set_level(logging.INFO)
 
     def computed(**options):
@@ -188,13 +159,13 @@ def test_device_and_batch_recompute_nobody_and_cleaning_everybody(cohort, model_
         return sum(": computed" in message for message in caplog.messages)
 
     assert computed() == 2
-    assert computed(batch_size=3, device="auto") == 0
+    assert computed(threads=2, device="auto") == 0
     assert computed(fill_holes=False) == 2
 
 
 def test_the_model_is_read_only_when_a_subject_needs_it(cohort, model_file, monkeypatch):
     segmented(cohort, model_file)
-    monkeypatch.setattr("paravert.network.segment.load_model", None)
+    monkeypatch.setattr("paravert.network.flow.load_model", None)
     segmented(cohort, model_file)
 
 
@@ -221,13 +192,12 @@ def test_a_side_that_is_absent_is_not_judged():
     assert swapped_muscles(only_left) == []
 
 
-def test_swapped_sides_are_a_warning(tmp_path, model_file, monkeypatch):
-    image, truth = disc_stack(0)
-    home = tmp_path / "S1"
-    write_volume(stack_file(home, "image", 1), image)
-    exchanged = np.array(OTHER_SIDE, dtype=np.uint8)[truth.array]
-    monkeypatch.setattr("paravert.network.segment.predicted_labels", lambda *given: exchanged)
-    assert Segmenter(model_file, CPU).product(home, tmp_path).warnings == (Caution.SIDES_SWAPPED,)
+def test_swapped_sides_are_a_warning(tmp_path):
+    _, truth = disc_stack(0)
+    exchanged = truth.with_array(np.array(OTHER_SIDE, dtype=np.uint8)[truth.array])
+    for labels, warnings in ((truth, ()), (exchanged, (Caution.SIDES_SWAPPED,))):
+        stack = Stack(1, labels, Prepared(torch.zeros(1), (1, 1), (1, 1)))
+        assert write_labels([stack], tmp_path, "cpu float32").warnings == warnings
 
 
 def test_a_model_of_other_settings_has_another_file(model_file, tmp_path):

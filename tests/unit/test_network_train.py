@@ -16,7 +16,7 @@ from paravert.network.fit import Training
 from paravert.network.losses import soft_iou
 from paravert.network.model import Model, load_model
 from paravert.network.overlap import slice_iou
-from paravert.network.predict import Runner, predicted_labels
+from paravert.network.predict import Predictor
 from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
 from paravert.network.settings import Settings
 from paravert.network.train import train_network
@@ -140,7 +140,7 @@ def test_a_toy_is_learnt(learnt):
 def test_left_and_right_are_told_apart(learnt):
     image, truth = disc_stack(200)
     model = Model(learnt.network.eval(), 4.0)
-    labels = predicted_labels(model, image.array, (2.0, 2.5), Runner(CPU))
+    labels = Predictor(model, CPU).stack_labels(image.array, (2.0, 2.5))
     iou = slice_iou(labels, truth.array)
     for index, label in enumerate(LABELS):
         assert np.nanmedian(iou[:, index]) > 0.6, label.name

@@ -20,7 +20,7 @@ def test_the_shipped_configuration_has_no_fault(settings):
 
 def test_every_fault_is_told_at_once(settings):
     settings["subject"] = "S0001"
-    settings["segment_muscles"] |= {"device": "gpu", "batch_size": 0}
+    settings["segment_muscles"] |= {"device": "gpu", "fill_holes": 0}
     del settings["model"]["sha256"]
     with pytest.raises(InputError) as caught:
         check_configuration(settings)
@@ -30,7 +30,7 @@ def test_every_fault_is_told_at_once(settings):
     assert "segment_muscles.device is 'gpu', expected (enum ['auto', 'cpu', 'cuda'])" in str(
         caught.value
     )
-    assert "segment_muscles.batch_size is 0, expected (minimum 1)" in str(caught.value)
+    assert "segment_muscles.fill_holes is 0, expected (type boolean)" in str(caught.value)
     assert "no setting model.sha256" in str(caught.value)
 
 

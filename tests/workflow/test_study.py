@@ -290,7 +290,7 @@ def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
 
 
 def test_a_failed_run_does_not_tell_of_an_earlier_ledger(study):
-    study.settings["segment_muscles"] = {"batch_size": 4}
+    study.settings["segment_muscles"] = {"fill_holes": False}
     (study.folder / "workflow/paravert/network/predict.py").write_text("raise ZeroDivisionError\n")
     done = study.run()
     assert done.returncode != 0

@@ -45,7 +45,8 @@ class Step:
 
     owns: files and folders of a subject that this step alone writes. reads: steps that wrote what
     this one reads there.
-    worker_mb: memory of a process at work; a subject of 120 slices of 512 x 512 fits into it.
+    worker_mb: memory of a process at work, or of a core of segment_muscles; a subject of 120 slices
+    of 512 x 512 fits into it, and the paper's network.
     subject_seconds: granted to a subject, several times what a good one takes.
     extra: made only when asked for, and no part of the cohort.
     """
@@ -81,7 +82,7 @@ STEPS = {
             "segment.json",
             owns=("labels",),
             reads=("convert_dicom",),
-            worker_mb=3500,
+            worker_mb=900,
             subject_seconds=60,
         ),
         Step("measure_area", "measure.area", tables.AREA, "area.json", reads=LABELLED),
@@ -188,7 +189,7 @@ def _stable_hash(subject: str) -> int:
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory of a job with so many worker processes."""
+    """Return the memory of a job with so many workers: processes, or cores of segment_muscles."""
     return JOB_MB + workers * STEPS[step].worker_mb
 
 

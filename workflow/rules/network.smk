@@ -17,12 +17,11 @@ rule segment_muscles:
         "../../envs/cpu.yaml"
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        mem_mb=memory_mb("segment_muscles"),
+        runtime=minutes("segment_muscles"),
     params:
         sha256=config["model"]["sha256"],
         device=config["segment_muscles"]["device"],
-        batch_size=config["segment_muscles"]["batch_size"],
         largest="" if config["segment_muscles"]["keep_largest"] else "--no-keep-largest",
         holes="" if config["segment_muscles"]["fill_holes"] else "--no-fill-holes",
         code=code("network.segment"),
@@ -31,8 +30,7 @@ rule segment_muscles:
     shell:
         "python -m paravert segment_muscles --convert {input.convert} --folder results/subjects"
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
-        " --batch-size {params.batch_size} {params.largest} {params.holes}"
-        " --threads {threads} --out {output} 2> {log}"
+        " {params.largest} {params.holes} --threads {threads} --out {output} 2> {log}"
 
 
 rule train_network:

@@ -21,16 +21,43 @@ def cleaned(
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
-    for index, value in enumerate(LABEL_VALUES if keep_largest else ()):
-        mask = labels == value
-        stray = mask & ~main_part(mask)
-        result[stray] = BACKGROUND
-        changed[index] += stray.sum()
-    for index, value in enumerate(LABEL_VALUES if fill_holes else ()):
-        hole = enclosed(result == value) & (result == BACKGROUND)
-        result[hole] = value
-        changed[index] += hole.sum()
+    boxes = label_boxes(labels, len(LABEL_VALUES))
+    for index, (value, box) in enumerate(zip(LABEL_VALUES, boxes, strict=True)):
+        if box is not None and keep_largest:
+            mask = labels[box] == value
+            stray = mask & ~main_part(mask)
+            result[box][stray] = BACKGROUND
+            changed[index] += stray.sum()
+    for index, (value, box) in enumerate(zip(LABEL_VALUES, boxes, strict=True)):
+        if box is not None and fill_holes:
+            within = result[box]
+            hole = enclosed(within == value) & (within == BACKGROUND)
+            within[hole] = value
+            changed[index] += hole.sum()
     return result, changed
+
+
+def label_boxes(labels: np.ndarray, count: int) -> list[tuple[slice, ...] | None]:
+    """Return the box (slices, rows, columns) around each label 1 to count; None for an absent one.
+
+    Sought in the box around all of them, which is quick to find.
+    """
+    plane = labels.max(axis=0, initial=0)
+    there = (labels.max(axis=(1, 2), initial=0), plane.max(axis=1), plane.max(axis=0))
+    ends = [np.flatnonzero(one) for one in there]
+    if not len(ends[0]):
+        return [None] * count
+    starts = [int(one[0]) for one in ends]
+    whole = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in ends)
+    boxes = ndimage.find_objects(labels[whole], max_label=count)
+    return [
+        box
+        and tuple(
+            slice(part.start + start, part.stop + start)
+            for part, start in zip(box, starts, strict=True)
+        )
+        for box in boxes
+    ]
 
 
 def main_part(mask: np.ndarray) -> np.ndarray:

@@ -38,11 +38,11 @@ def _cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def describe(device: torch.device) -> str:
-    """Return the device in words, for logs and cards."""
+def describe(device: torch.device, threads: int | None = None) -> str:
+    """Return the device in words, for logs and cards; threads: torch's own if None."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    return f"cpu ({threads or torch.get_num_threads()} threads)"
 
 
 def exact_float32() -> None:

@@ -5,6 +5,8 @@ its spacing is what then follows, so that nothing is shifted. Pixel i of n lies 
 the extent on either grid (`align_corners=False`).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -26,10 +28,33 @@ def standardise(image: np.ndarray) -> np.ndarray:
     Values outside the stack's own 0.5 and 99.5 percentiles are set to these before. A stack of one
     value becomes zero. Nothing but this stack counts: no other subject, no batch.
     """
-    low, high = np.percentile(image, CLIPPED_PERCENTILES)
-    clipped = np.clip(image, low, high).astype(np.float64)
-    spread = clipped.std()
-    return ((clipped - clipped.mean()) / (spread if spread > 0 else 1)).astype(np.float32)
+    low, high = _percentiles(image)
+    total = squares = 0.0
+    for plane in image:  # one at a time stays in the processor's own memory
+        above = np.clip(plane, low, high, dtype=np.float64)
+        above -= low
+        total += above.sum()
+        squares += np.square(above, out=above).sum()
+    mean = total / image.size
+    spread = np.sqrt(max(squares / image.size - mean**2, 0.0))
+    result = np.empty(image.shape, dtype=np.float32)
+    for plane, standard in zip(image, result, strict=True):
+        np.clip(plane, low, high, out=standard, casting="same_kind")
+        standard -= np.float32(low + mean)
+        standard /= np.float32(spread if spread > 0 else 1)
+    return result
+
+
+def _percentiles(image: np.ndarray) -> tuple[float, float]:
+    """Return the percentiles as numpy.percentile does, in a third of its time."""
+    ordered = np.sort(image, axis=None)
+    places = np.array(CLIPPED_PERCENTILES) / 100 * (ordered.size - 1)
+    below = places.astype(np.intp)
+    first, second = (
+        ordered[np.minimum(below + step, ordered.size - 1)].astype(np.float64) for step in (0, 1)
+    )
+    low, high = first + (second - first) * (places - below)
+    return float(low), float(high)
 
 
 def resampled(slices: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -62,8 +87,66 @@ def labels_on_image(logits: torch.Tensor, size: tuple[int, int], shape: tuple[in
     network grid without padding; shape: of the image. The logits are interpolated, not the labels,
     so that outlines lie between the pixels of the network.
     """
-    fine = resampled(logits[:, :, : size[0], : size[1]], shape)
+    logits = logits[:, :, : size[0], : size[1]]
+    finer = shape[0] >= size[0] > 1 and shape[1] >= size[1] > 1
+    if finer and logits.device.type == "cpu":
+        rows, columns = (_Between.points(*ends) for ends in zip(size, shape, strict=True))
+        return torch.from_numpy(
+            np.stack([_labels_along_outlines(one.numpy(), rows, columns) for one in logits])
+        )
+    fine = resampled(logits, shape)
     return fine.max(dim=1).indices.to(torch.uint8)  # max is 3 times as fast as argmax here
+
+
+@dataclass(frozen=True)
+class _Between:
+    """Where the points of a finer grid lie along an axis: weight between a pixel and the next."""
+
+    pixel: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def points(cls, pixels: int, points: int) -> "_Between":
+        """Return the places of evenly spread points among pixels over the same extent."""
+        place = (np.arange(points) + 0.5) * (pixels / points) - 0.5
+        place = place.clip(0, pixels - 1)
+        pixel = np.minimum(place.astype(np.intp), pixels - 2)
+        return cls(pixel, (place - pixel).astype(np.float32))
+
+
+def _labels_along_outlines(logits: np.ndarray, rows: _Between, columns: _Between) -> np.ndarray:
+    """Return labels, uint8 (points, points), of logits (classes, rows, columns).
+
+    Between four pixels of one label the interpolated logits have that label too: only along the
+    outlines, a few percent of the image, is there anything to interpolate.
+    """
+    classes, _, width = logits.shape
+    logits = np.ascontiguousarray(logits)
+    coarse = _largest(logits)
+    here, below = coarse[:-1], coarse[1:]
+    inside = (here[:, :-1] == here[:, 1:]) & (below[:, :-1] == below[:, 1:])
+    inside &= here[:, :-1] == below[:, :-1]
+    cells = np.where(inside, here[:, :-1], np.uint8(classes))
+    labels = cells[rows.pixel].take(columns.pixel, axis=1)
+    row, column = np.divmod(np.flatnonzero(labels == classes), labels.shape[1])
+    flat, corner = logits.reshape(classes, -1), rows.pixel[row] * width + columns.pixel[column]
+    right, down = columns.weight[column], rows.weight[row]
+    upper, lower = (
+        flat.take(corner + step, axis=1) * (1 - right)
+        + flat.take(corner + step + 1, axis=1) * right
+        for step in (0, width)
+    )
+    labels[row, column] = _largest(upper * (1 - down) + lower * down)
+    return labels
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """Return which of (classes, ...) is largest, uint8, the first of equals; faster than argmax."""
+    best, result = values[0].copy(), np.zeros(values.shape[1:], dtype=np.uint8)
+    for number, one in enumerate(values[1:], start=1):
+        np.copyto(result, np.uint8(number), where=one > best)
+        np.maximum(best, one, out=best)
+    return result
 
 
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,10 +1,17 @@
-"""Labels of a stack from a model: standardise, resample, predict, and exactly back."""
+"""From images to labels by a model: standardised, resampled, predicted and exactly back."""
 
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
+from paravert.network.clock import Clock
+from paravert.network.device import low_format
+from paravert.network.fused import FusedUNet, can_fuse
 from paravert.network.grid import (
     labels_on_image,
     network_size,
@@ -14,48 +21,124 @@ from paravert.network.grid import (
 )
 from paravert.network.model import Model
 
+TOGETHER = 8  # slices at once on the processor: with fewer each call costs more, with 16 no less
+
 
 @dataclass(frozen=True)
-class Runner:
-    """How to compute: device, number format inside the network (None: float32), slices at once."""
+class Prepared:
+    """A stack as the network takes it.
 
-    device: torch.device
-    low: torch.dtype | None = None
-    batch_size: int = 8
-
-
-@torch.inference_mode()
-def predicted_labels(
-    model: Model, image: np.ndarray, spacing_mm: tuple[float, float], runner: Runner
-) -> np.ndarray:
-    """Return labels, uint8 (slices, rows, columns), of a stack on its own grid.
-
-    image: (slices, rows, columns), any intensity scale. spacing_mm: between rows, columns. Each
-    slice is predicted whole; the number of slices at once changes nothing.
+    slices: float32 (n, 1, rows, columns), padded. size: rows and columns without the padding; shape:
+    of the image.
     """
-    shape = image.shape[1:]
-    size = network_size(shape, spacing_mm, model.spacing_mm)
-    stack = torch.from_numpy(standardise(image))[:, None]
-    labels = [
-        _labels_of(model, slices.to(runner.device), size, shape, runner)
-        for slices in stack.split(runner.batch_size)
-    ]
-    return np.concatenate(labels)
+
+    slices: torch.Tensor
+    size: tuple[int, int]
+    shape: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns with the padding: slices of one grid can pass the network together."""
+        return tuple(self.slices.shape[2:])
 
 
-def _labels_of(model, slices, size, shape, runner: Runner) -> np.ndarray:
-    on_grid = padded(resampled(slices, size), model.network.architecture.stride)
-    logits = _logits(model, on_grid, runner)
-    return labels_on_image(logits, size, shape).cpu().numpy()
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring slices of a stack, start to before stop."""
+
+    stack: Prepared
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
-def _logits(model: Model, slices: torch.Tensor, runner: Runner) -> torch.Tensor:
-    """Return the network's logits; a single slice goes in twice.
+class Predictor:
+    """A model at work on a device; may be called from several threads.
+
+    low: number format inside the network, None for float32; as the device does best if not given.
+    """
+
+    def __init__(self, model: Model, device: torch.device, low: torch.dtype | None | str = "best"):
+        self.model, self.device = model, device
+        self.low = low_format(device, "prediction") if low == "best" else low
+        self.clock = Clock()
+        self._forward = _forward(model, self.low)
+        self._streams = threading.local()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the weights are there before another stream reads them
+
+    @torch.inference_mode()
+    def prepared(self, image: np.ndarray, spacing_mm: tuple[float, float]) -> Prepared:
+        """Return a stack (slices, rows, columns) of any intensity scale for the network.
+
+        spacing_mm: between rows, columns.
+        """
+        shape = image.shape[1:]
+        size = network_size(shape, spacing_mm, self.model.spacing_mm)
+        slices = torch.from_numpy(standardise(image))[:, None]
+        stride = self.model.network.architecture.stride
+        return Prepared(padded(resampled(slices, size), stride), size, shape)
+
+    @torch.inference_mode()
+    def labels(self, pieces: Sequence[Piece]) -> list[np.ndarray]:
+        """Return the labels of each piece, uint8 (slices, rows, columns), on its image's own grid.
+
+        pieces: of one grid, of any stacks. What else is in the batch changes no label of a slice.
+        """
+        slices = torch.cat([piece.stack.slices[piece.start : piece.stop] for piece in pieces])
+        with self._stream():
+            parts = self._logits(slices).split([len(piece) for piece in pieces])
+            return [
+                labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy()
+                for part, piece in zip(parts, pieces, strict=True)
+            ]
+
+    def stack_labels(
+        self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
+    ) -> np.ndarray:
+        """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
+        stack = self.prepared(image, spacing_mm)
+        starts = range(0, len(image), batch_size)
+        pieces = [Piece(stack, start, min(start + batch_size, len(image))) for start in starts]
+        return np.concatenate([self.labels([piece])[0] for piece in pieces])
+
+    def _logits(self, slices: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            with self.clock.running(len(slices)):
+                return self._forward(slices.contiguous(memory_format=torch.channels_last))
+        # From pinned memory the copy of one thread goes on beside the computation of another.
+        there = slices.pin_memory().to(self.device, non_blocking=True)
+        with self.clock.running(len(slices)):
+            logits = self._forward(there.contiguous(memory_format=torch.channels_last))
+            torch.cuda.current_stream(self.device).synchronize()
+        return logits
+
+    def _stream(self) -> AbstractContextManager:
+        """Return the queue of this thread on a GPU, so that the batches of two threads overlap."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._streams, "own"):
+            self._streams.own = torch.cuda.Stream(self.device)
+        return torch.cuda.stream(self._streams.own)
+
+
+def _forward(model: Model, low: torch.dtype | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    if can_fuse(model.network):
+        return FusedUNet(model.network, low or torch.float32)
+    return partial(_twice_if_single, partial(model.network, low=low))
+
+
+def _twice_if_single(
+    forward: Callable[[torch.Tensor], torch.Tensor], slices: torch.Tensor
+) -> torch.Tensor:
+    """Return the logits; a single slice goes in twice.
 
     For one slice the processor's library takes other kernels than for several, which round
     otherwise; from two on the bits are equal whatever the number (tested for widths 4 to 16).
     """
-    count = len(slices)
-    at_once = slices if count > 1 else slices.expand(2, -1, -1, -1)
-    at_once = at_once.contiguous(memory_format=torch.channels_last)
-    return model.network(at_once, low=runner.low)[:count]
+    if len(slices) > 1:
+        return forward(slices)
+    pair = slices.expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    return forward(pair)[:1]

@@ -18,11 +18,11 @@ from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.card import model_card, write_card, write_curve
 from paravert.network.clean import cleaned
-from paravert.network.device import chosen_device, describe, exact_float32, low_format
+from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.overlap import quartiles, slice_iou
-from paravert.network.predict import Runner, predicted_labels
+from paravert.network.predict import Predictor
 from paravert.network.samples import (
     data_digest,
     read_samples,
@@ -121,13 +121,12 @@ def validated(model: Path, folder: Path, subjects: list[str], device: torch.devi
     """
     if not subjects:
         return None
-    loaded = load_model(model, device)
-    runner = Runner(device, low_format(device, "prediction"))
+    predictor = Predictor(load_model(model, device), device)
     rows = []
     for subject in subjects:
         for image, truth in stacks_with_truth(folder / subject):
             spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            labels, _ = cleaned(predicted_labels(loaded, image.array, spacing_mm, runner))
+            labels, _ = cleaned(predictor.stack_labels(image.array, spacing_mm))
             drawn = (truth.array != 0).any(axis=(1, 2))
             rows.append(slice_iou(labels[drawn], truth.array[drawn]))
     return quartiles(np.concatenate(rows))
