@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from paravert import sheet as sheet_module
 from paravert.errors import InputError
 from paravert.sheet import read_sheet
 
@@ -79,3 +81,35 @@ def test_a_faulty_header_or_body_is_told(sheet, text, told):
 def test_a_missing_or_foreign_file_is_told(tmp_path, sheet):
     assert "no such file" in faults(tmp_path / "none.tsv")
     assert "not UTF-8" in faults(sheet("subject,images,site\nS1,a,Köln\n", "latin-1"))
+
+
+CELLS = [
+    *("S1", "s-1_x", "-S1", "S 1", "S1\n", "ü", "x" * 64, "x" * 65, "a/b", "~"),
+    *("F", "M", "f", "FM", "0", "-1", "119.99", "120", "120.1", "1e3", "30", "29.9", "250", "251"),
+    *("2", "1.99", "400", "400.5", "nan", "1.", ".5", "+1", "٣٠", "1,5"),
+]
+
+
+@pytest.mark.parametrize("column", sheet_module._schema()["properties"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_quick_check_of_a_cell_is_that_of_the_schema(column, cell):
+    row = {"subject": "S1", "images": "a"} | {column: cell}
+    validator = Draft202012Validator(sheet_module._schema())
+    allowed = validator.is_valid(sheet_module._typed(row))
+    assert bool(sheet_module._cell_checks()[column](cell)) == allowed
+
+
+def test_the_quick_check_knows_every_word_of_the_schema():
+    known = {"type", "pattern", "enum", "minimum", "maximum", "description"}
+    for column in sheet_module._schema()["properties"].values():
+        assert set(column) <= known
+        assert column.get("type", "string") in ("string", "number")
+        assert (column.get("type") == "number") == {"minimum", "maximum"}.issubset(column)
+
+
+def test_a_sheet_of_very_many_subjects_is_checked_to_its_last_line(sheet):
+    lines = [f"S{number},images/{number},F" for number in range(5000)]
+    told = faults(sheet("\n".join(["subject,images,sex", *lines, "S5000,a,W", "S7,b,F"])))
+    assert "line 5002: sex is 'W', expected F or M" in told
+    assert "line 5003: subject S7 is already on line 9" in told
+    assert "2 faults" in told

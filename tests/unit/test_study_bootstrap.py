@@ -15,7 +15,7 @@ def test_medians_are_those_of_the_values_written_out_as_often_as_drawn():
     random = np.random.default_rng(3)
     values, subjects = random.normal(size=40), random.integers(0, 7, 40)
 
-    medians = clustered_medians(values, subjects, samples=50, seed=11)
+    (medians,) = clustered_medians([values], subjects, samples=50, seed=11)
 
     draws = np.random.default_rng(11).multinomial(7, np.full(7, 1 / 7), size=50)
     written_out = [np.median(np.repeat(values, times[subjects])) for times in draws]
@@ -53,8 +53,25 @@ def test_interval_depends_neither_on_order_nor_on_memory(monkeypatch):
     whole = median_interval(values, subjects, 200, seed=5)
     order = np.random.default_rng(6).permutation(len(values))
     assert median_interval(values[order], subjects[order], 200, seed=5) == whole
-    monkeypatch.setattr(bootstrap, "VALUES_AT_ONCE", 100)
+    monkeypatch.setattr(bootstrap, "NUMBERS_AT_ONCE", 100)
     assert median_interval(values, subjects, 200, seed=5) == whole
+    monkeypatch.setattr(bootstrap, "BLOCKS", 3)
+    assert median_interval(values, subjects, 200, seed=5) == whole
+
+
+def test_values_of_the_same_rows_share_their_samples():
+    values, subjects = clustered(12, 5, 1.0, 1.0, np.random.default_rng(4))
+    together = bootstrap.median_intervals([values, 2 * values], subjects, 200, seed=5)
+    alone = median_interval(values, subjects, 200, seed=5)
+    assert together == [alone, (2 * alone[0], 2 * alone[1])]
+
+
+def test_medians_of_many_equal_values_are_those_written_out():
+    random = np.random.default_rng(8)
+    values, subjects = random.integers(0, 4, 500) / 4, random.integers(0, 40, 500)
+    (medians,) = clustered_medians([values], subjects, samples=100, seed=2)
+    draws = np.random.default_rng(2).multinomial(40, np.full(40, 1 / 40), size=100)
+    assert medians.tolist() == [np.median(np.repeat(values, times[subjects])) for times in draws]
 
 
 @pytest.mark.parametrize("slices", [0, 1, 8])

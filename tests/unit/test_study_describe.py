@@ -4,7 +4,7 @@ import pytest
 
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
-from paravert.study.accuracy import BOTH, area_agreement, subject_areas, table1_iou
+from paravert.study.accuracy import BOTH, area_agreement, pixel_areas, subject_areas, table1_iou
 from paravert.study.describe import (
     cohort_description,
     fat_methods,
@@ -71,7 +71,7 @@ def test_table_1_is_the_same_for_any_order_of_rows():
 
 
 def area_tables(truth, prediction, pixel_mm2=0.5):
-    """Return overlap and slices of psoas left; truth, prediction: pixels by subject and slice."""
+    """Return overlap and pixel areas of psoas left; truth, prediction: pixels by subject and slice."""
     keys = {"stack": 1, "muscle": "psoas_major", "side": "left"}
     counted = [
         keys | {"subject": subject, "slice": n, "pixels_truth": t, "pixels_prediction": p}
@@ -83,7 +83,7 @@ def area_tables(truth, prediction, pixel_mm2=0.5):
         | {"csa_mm2": row["pixels_prediction"] * pixel_mm2}
         for row in counted
     ]
-    return in_order(pd.DataFrame(counted)), pd.DataFrame(slices)
+    return in_order(pd.DataFrame(counted)), pixel_areas(pd.DataFrame(slices))
 
 
 def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_the_muscle():
@@ -105,7 +105,7 @@ def test_a_constant_share_too_much_is_found_as_percentage_and_bias():
 
 def test_both_sides_are_the_sum_of_left_and_right():
     tables = frames(3)
-    areas = subject_areas(tables["overlap"], tables["slices"])
+    areas = subject_areas(tables["overlap"], pixel_areas(tables["slices"]))
     sums = areas[areas.side != BOTH].groupby(["subject", "muscle"]).truth_mm2.sum()
     both = areas[areas.side == BOTH].set_index(["subject", "muscle"]).truth_mm2
     pd.testing.assert_series_equal(both.sort_index(), sums.sort_index())
@@ -113,7 +113,7 @@ def test_both_sides_are_the_sum_of_left_and_right():
 
 def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
     tables = frames(6)
-    table = area_agreement(tables["overlap"], tables["slices"])
+    table = area_agreement(tables["overlap"], pixel_areas(tables["slices"]))
     assert table.muscle.drop_duplicates().tolist() == list(MUSCLES)
     assert table.side.tolist() == [*SIDES, BOTH] * 4
     assert (table.icc_2_1 > 0.98).all()

@@ -13,7 +13,7 @@ from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
 from paravert.imaging.volume import Volume, stack_file, write_volume
 from paravert.study import figures, style
-from paravert.study.accuracy import area_agreement
+from paravert.study.accuracy import area_agreement, pixel_areas
 from paravert.study.choice import representatives
 from paravert.study.drawing import csa, examples, iou
 from paravert.study.drawing.shading import View, picture
@@ -159,7 +159,7 @@ def test_two_subjects_of_a_sex_have_no_regression_line(study):
 
 
 def test_limits_of_the_agreement_figure_are_those_of_the_agreement_table(study):
-    expected = area_agreement(table(study, "overlap"), table(study, "slices"))
+    expected = area_agreement(table(study, "overlap"), pixel_areas(table(study, "slices")))
     expected = expected[expected["side"] == "both"].set_index("muscle")
     found = drawn(study, "agreement").drop_duplicates("muscle").set_index("muscle")
     for column in ("bias_mm2", "lower_limit_mm2", "upper_limit_mm2"):

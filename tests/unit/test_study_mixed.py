@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from scipy import optimize, stats
+from statsmodels.regression.mixed_linear_model import MixedLMParams
 
 from paravert.study.mixed import NotFitted, degrees_of_freedom, fit_mixed, interval_and_p
 
@@ -91,9 +93,36 @@ def test_estimates_and_errors_are_those_of_the_likelihood_also_near_its_bound(sd
     data = both_sides(12, sd_subjects, 8, seed=seed).drop(index=[3, 4, 17])  # unbalanced
     fit = fit_mixed("y ~ sex + side", data)
     _, estimates, errors, variance = likeliest(data)
-    np.testing.assert_allclose(fit.estimates, estimates, rtol=2e-3)
-    np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)), errors, rtol=2e-3)
-    assert fit.sd_subjects**2 == pytest.approx(variance, rel=0.02, abs=0.1)
+    np.testing.assert_allclose(fit.estimates, estimates, rtol=1e-4)
+    np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)), errors, rtol=1e-4)
+    assert fit.sd_subjects**2 == pytest.approx(variance, rel=1e-3, abs=0.1)
+
+
+def test_estimates_are_those_of_statsmodels_or_likelier():
+    data = both_sides(60, 20, 8).drop(index=[3, 4, 17])
+    fit = fit_mixed("y ~ sex + side", data)
+    oracle = smf.mixedlm("y ~ sex + side", data, groups="subject").fit(reml=True)
+    np.testing.assert_allclose(fit.estimates, oracle.fe_params, rtol=1e-4)
+    assert fit.sd_residual**2 == pytest.approx(oracle.scale, rel=1e-3)
+    assert fit.sd_subjects**2 == pytest.approx(oracle.cov_re.iloc[0, 0], rel=1e-3)
+    ours = MixedLMParams.from_components(
+        fe_params=fit.estimates, cov_re=np.array([[(fit.sd_subjects / fit.sd_residual) ** 2]])
+    )
+    assert oracle.model.loglike(ours) >= oracle.llf - 1e-9
+
+
+def test_subjects_whose_rows_are_all_alike_are_told():
+    data = both_sides(20, 20, 0, side_effect=0.0)
+    fit = fit_mixed("y ~ sex", data)
+    assert fit.notes == ("hardly any variation within subjects",)
+
+
+def test_very_many_subjects_are_fitted_like_few():
+    data = both_sides(30_000, 20, 8, sex_effect=40, side_effect=5)
+    fit = fit_mixed("y ~ sex + side", data)
+    assert found(fit, "sex[T.M]")[0] == pytest.approx(40, abs=4 * 2 * 20.8 / np.sqrt(30_000))
+    assert found(fit, "side[T.right]")[0] == pytest.approx(5, abs=4 * 8 * np.sqrt(2 / 30_000))
+    assert (fit.sd_subjects, fit.sd_residual) == pytest.approx((20, 8), rel=0.02)
 
 
 def test_estimates_scale_with_the_unit():

@@ -138,6 +138,14 @@ def test_previews_beyond_the_limit_are_counted(home, monkeypatch):
     assert "1 more previews" in page
 
 
+def test_quarantined_subjects_beyond_the_limit_are_counted(home, page, monkeypatch):
+    assert "more quarantined subjects" not in page
+    monkeypatch.setattr(report, "MOST_QUARANTINED", 1)
+    shorter = make_report(home)
+    assert "2 more quarantined subjects" in shorter
+    assert sum(line.startswith("S000") for line in rows_of(shorter)) == 1
+
+
 def test_a_study_without_analysed_subjects_has_a_report(tmp_path):
     write_study(tmp_path, 0)
     page = make_report(tmp_path)

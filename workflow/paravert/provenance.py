@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 PACKAGE = "paravert"
 _ROOT = Path(__file__).parent.parent
@@ -30,18 +31,17 @@ def file_sha256(path: Path) -> str:
 def state_of(path: Path) -> str:
     """Return a digest of the names, sizes and modification times below a path; "absent" if none.
 
-    Cheap enough to ask for every subject before a run: no file is opened.
+    Cheap enough to ask for every subject before a run: no file is opened, and each is asked once.
     """
     if path.is_file():
         stat = path.stat()
         return digest([stat.st_size, stat.st_mtime_ns])
     if not path.is_dir():
         return "absent"
-    entries = []
-    for file in files_below(path):
-        stat = file.stat() if file.exists() else file.lstat()
-        entries.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
-    return digest(entries)
+    start = len(os.path.join(path, ""))
+    return digest(
+        sorted((name[start:], stat.st_size, stat.st_mtime_ns) for name, stat in _walk(path))
+    )
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -49,16 +49,39 @@ def files_below(folder: Path) -> list[Path]:
 
     Links that lead nowhere count as files: what is missing must not go unnoticed.
     """
-    found, seen = [], set()
-    for home, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(home)
-        if real in seen:
-            folders.clear()
+    return sorted(Path(name) for name, _ in _walk(folder)) if folder.is_dir() else []
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files below a folder, each with its state; a broken link with its own."""
+    waiting, seen = [(str(folder), os.stat(folder))], set()
+    while waiting:
+        home, own = waiting.pop()
+        if (own.st_dev, own.st_ino) in seen:
             continue
-        seen.add(real)
-        paths = [Path(home, name) for name in names]
-        found += [path for path in paths if path.is_file() or not path.exists()]
-    return sorted(found)
+        seen.add((own.st_dev, own.st_ino))
+        for name in _listed(home):
+            path = f"{home}/{name}"
+            stat = _followed(path)
+            if S_ISREG(stat.st_mode) or S_ISLNK(stat.st_mode):
+                yield path, stat
+            elif S_ISDIR(stat.st_mode):
+                waiting.append((path, stat))
+
+
+def _listed(folder: str) -> list[str]:
+    """Return the names in a folder; none where it may not be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _followed(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError:
+        return os.lstat(path)
 
 
 @cache

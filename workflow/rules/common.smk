@@ -1,5 +1,8 @@
 # What all rules share: the package, the checked configuration, and who works on whom.
 import atexit
+import functools
+import gc
+import inspect
 import json
 import os
 import re
@@ -47,6 +50,8 @@ TABLES = {  # and the captions that tell them from figures of the same name
 }
 COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
+if workflow.dryrun:
+    gc.disable()  # the jobs of a large cohort live to the end: looking for waste took a sixth
 
 
 def checked_config():
@@ -73,10 +78,10 @@ def checked_config():
 
 def check_not_own_results(rows):
     """Stop at inputs that a run would overwrite: a corrected mask belongs outside the results."""
-    own = os.path.abspath("results/subjects")
+    own = os.path.join(os.path.abspath("results/subjects"), "")
     for row in rows:
         for column in sheet.PATH_COLUMNS:
-            if row[column] and Path(row[column]).is_relative_to(own):
+            if os.path.join(row[column], "").startswith(own):
                 fault = f"{column} of {row['subject']} lies in results/subjects"
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
@@ -112,6 +117,7 @@ SUBJECTS, SHARDS = checked_config()
 if workflow.is_main_process:
     check_model()
 PHANTOM_FOLDER = "results/phantoms"
+PHANTOM = re.compile(re.escape(os.path.abspath(PHANTOM_FOLDER)) + r"/([ST]\d{4})(/.*)?")
 
 
 wildcard_constraints:
@@ -120,15 +126,21 @@ wildcard_constraints:
 
 def phantom_of(subject):
     """Return whose phantom a subject's images show, or None if make_phantoms does not make them."""
-    images, folder = Path(SUBJECTS[subject]["images"]), os.path.abspath(PHANTOM_FOLDER)
-    name = images.relative_to(folder).parts[0] if images.is_relative_to(folder) else ""
-    return name if re.fullmatch(r"[ST]\d{4}", name) else None
+    found = PHANTOM.fullmatch(SUBJECTS[subject]["images"])
+    return found and found[1]
 
 
 def phantoms_at_hand(subjects):
     return sorted({phantom_of(subject) for subject in subjects} - {None})
 
 
+def signed(function):
+    """Return a function with its signature beside it: Snakemake asks for it several times a job."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
+@signed
 def phantoms_of_shard(wildcards):
     return [f"{PHANTOM_FOLDER}/truth.parquet"] if phantoms_at_hand(SHARDS[wildcards.shard]) else []
 
@@ -138,6 +150,7 @@ def options(name, values):
     return " ".join(f"--{name} {shlex.quote(str(value))}" for value in values)
 
 
+@signed
 def sheet_rows(wildcards):
     """Return what the sheet says of a shard's images and masks: a change reruns the shard."""
     columns = ("subject", *sheet.PATH_COLUMNS)
@@ -145,14 +158,33 @@ def sheet_rows(wildcards):
     return provenance.digest(rows)
 
 
+class AskedLater(str):
+    """A parameter that nobody asks for before Snakemake compares it with what it recorded."""
+
+    def __new__(cls, tell):
+        parameter = super().__new__(cls, "asked later")
+        parameter.tell = tell
+        return parameter
+
+    def __repr__(self):
+        return repr(self.tell())
+
+
+@signed
 def image_states(wildcards):
     """Return the state of a shard's images and masks: files that change rerun the shard.
 
-    Phantoms are followed through the output of their rule instead.
+    Phantoms are followed through the output of their rule instead. A dry run, which records
+    nothing, leaves alone the files of shards that are new anyway: there may be millions.
     """
+    tell = functools.partial(states_of_shard, wildcards.shard)
+    return AskedLater(tell) if workflow.dryrun else tell()
+
+
+def states_of_shard(shard):
     states = [
         provenance.state_of(Path(SUBJECTS[subject][column]))
-        for subject in SHARDS[wildcards.shard]
+        for subject in SHARDS[shard]
         if phantom_of(subject) is None
         for column in sheet.PATH_COLUMNS
         if SUBJECTS[subject][column]
@@ -160,19 +192,28 @@ def image_states(wildcards):
     return provenance.digest(states)
 
 
-def code(*modules):
-    """Return a fingerprint of the code behind a command: Snakemake does not follow imports."""
-    return provenance.digest([provenance.code_fingerprint(module) for module in modules])
+def code(module):
+    """Return a fingerprint of the code behind a command: Snakemake does not follow imports.
+
+    The process of a job finds out only its own.
+    """
+
+    def fingerprint(wildcards=None):
+        return provenance.digest([provenance.code_fingerprint(module)])
+
+    return fingerprint() if workflow.is_main_process else fingerprint
 
 
 def memory_mb(step):
     """Return the memory of a shard's job: by its processes, and more with each attempt."""
-    return lambda wildcards, threads, attempt: attempt * shards.memory_mb(step, threads)
+    return signed(lambda wildcards, threads, attempt: attempt * shards.memory_mb(step, threads))
 
 
 def minutes(step):
     """Return the time of a shard's job: by its subjects, and more with each attempt."""
-    return lambda wildcards, attempt: attempt * shards.minutes(step, len(SHARDS[wildcards.shard]))
+    return signed(
+        lambda wildcards, attempt: attempt * shards.minutes(step, len(SHARDS[wildcards.shard]))
+    )
 
 
 def shard_outputs(step):

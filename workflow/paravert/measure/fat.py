@@ -17,7 +17,7 @@ from paravert import shards
 from paravert.measure.linear import NoReference, linear_fractions
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.otsu import Split, otsu_split
-from paravert.measure.pixels import MusclePixels, muscle_pixels
+from paravert.measure.pixels import MusclePixels, muscle_pixels, places_of
 from paravert.measure.stacks import read_image, read_stacks, rows_of
 from paravert.tables import OTSU_METHODS
 
@@ -43,7 +43,7 @@ def fat_fractions(
     separability_<otsu>    variance between the classes over total variance in the scope, 0-1; NaN
                            where the fat fraction is
     """
-    places = [np.nonzero(stack) for stack in labels]
+    places = [places_of(stack) for stack in labels]
     pixels = muscle_pixels(images, labels, places)
     absent = pixels.counts.T == 0
     columns = {}

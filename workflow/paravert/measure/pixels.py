@@ -68,6 +68,14 @@ def muscle_pixels(
     return MusclePixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
 
 
+def places_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return np.nonzero of a stack, (slices, rows, columns), in half its time."""
+    _, rows, columns = mask.shape
+    place = np.flatnonzero(mask.ravel() != 0)
+    number, within = np.divmod(place, rows * columns)
+    return number, *np.divmod(within, columns)
+
+
 def inner_pixels(labels: np.ndarray) -> np.ndarray:
     """Return what erosion by one pixel leaves of each muscle: labels, and boolean, both
     (slices, rows, columns).

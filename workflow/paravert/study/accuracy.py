@@ -1,11 +1,15 @@
 """Prediction against manual masks over the cohort: Table 1 and the agreement of areas."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.study.agreement import absolute_agreement, limits_of_agreement
-from paravert.study.bootstrap import median_interval
+from paravert.study.bootstrap import median_intervals
+from paravert.study.frames import read_by_subject
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -22,7 +26,7 @@ OVERLAP_COLUMNS = (
     "subject", "stack", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
     "pixels_prediction",
 )  # fmt: skip
-AREA_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
+PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
 BOTH = "both"
 
 
@@ -34,6 +38,7 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     Without truth n is 0 and every figure null.
     """
     known = overlap.dropna(subset=["iou"])
+    known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
     rows = []
     for label in LABELS:
         own = known[(known["muscle"] == label.muscle) & (known["side"] == label.side)]
@@ -48,9 +53,9 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
 def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
     subjects = own["subject"].to_numpy()
     summary = {"n_slices": len(own), "n_subjects": own["subject"].nunique()}
-    for score in ("iou", "dice"):
-        values = own[score].to_numpy(dtype=float)
-        low, high = median_interval(values, subjects, samples, seed)
+    columns = {score: own[score].to_numpy(dtype=float) for score in ("iou", "dice")}
+    intervals = median_intervals(list(columns.values()), subjects, samples, seed)
+    for (score, values), (low, high) in zip(columns.items(), intervals, strict=True):
         lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75]) if len(own) else [np.nan] * 3
         summary |= {
             f"{score}_median": median,
@@ -63,13 +68,14 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
     return summary
 
 
-def area_agreement(overlap: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
+def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return how the mean CSA of a subject agrees, prediction against truth, twelve rows.
 
-    overlap, slices: the cohort's tables. The mean runs, for both, over the slices where either
-    shows the muscle; side "both" is the sum of left and right. Differences are prediction - truth.
+    overlap: the cohort's table. pixels: as `pixel_areas` returns them. The mean runs, for both,
+    over the slices where either shows the muscle; side "both" is the sum of left and right.
+    Differences are prediction - truth.
     """
-    pairs = subject_areas(overlap, slices)
+    pairs = subject_areas(overlap, pixels)
     rows = [
         {"muscle": muscle, "side": side}
         | _agreement(pairs[(pairs["muscle"] == muscle) & (pairs["side"] == side)])
@@ -79,18 +85,35 @@ def area_agreement(overlap: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def subject_areas(overlap: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
-    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return `pixel_areas` of the subjects in the overlap table, from the cohort's slices."""
+    scored = set(overlap["subject"].unique())
+    parts = [
+        pixel_areas(part[part["subject"].isin(scored)])
+        for part in read_by_subject(cohort, codebook.SLICES, PIXEL_COLUMNS)
+    ]
+    found = [part for part in parts if len(part)]
+    return pd.concat(found or parts[:1], ignore_index=True)
 
-    The area of a pixel is csa_mm2 / pixels of the subject's stack; a stack in which no muscle was
-    found has none, and is left out. Nobody who lacks one side counts among "both".
+
+def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return subject, stack and pixel_mm2, csa_mm2 / pixels, of each stack that shows a muscle.
+
+    slices: all rows of some subjects in the cohort's table.
     """
     found = slices[slices["pixels"] > 0]
-    pixel_mm2 = (found["csa_mm2"] / found["pixels"]).groupby(
-        [found["subject"], found["stack"]]
-    ).median()  # fmt: skip
+    areas = (found["csa_mm2"] / found["pixels"]).groupby([found["subject"], found["stack"]])
+    return areas.median().rename("pixel_mm2").reset_index()
+
+
+def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+
+    pixels: as `pixel_areas` returns them; a stack in which no muscle was found has none, and is
+    left out. Nobody who lacks one side counts among "both".
+    """
     shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
-    shown = shown.merge(pixel_mm2.rename("pixel_mm2").reset_index(), on=["subject", "stack"])
+    shown = shown.merge(pixels, on=["subject", "stack"])
     areas = pd.DataFrame(
         {
             "subject": shown["subject"],

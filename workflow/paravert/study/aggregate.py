@@ -1,5 +1,7 @@
 """From slices to muscles to subjects: sums, means and volume-weighted fat fractions."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -25,29 +27,72 @@ def slice_rows(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFra
     return rows
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """Rows that belong to the entries of an index. code: (rows,), place of each in the index.
+
+    Sums are made row after row: those of one entry never depend on which others are there, as
+    those of pandas do in the last digit. among: (rows,), count only these rows.
+    """
+
+    code: np.ndarray
+    index: pd.Index
+
+    def sums(self, values: pd.Series, among: np.ndarray) -> np.ndarray:
+        """Return the sum of each entry, (entries,); 0 without rows."""
+        values = values.to_numpy(dtype=float)[among]
+        return np.bincount(self.code[among], weights=values, minlength=len(self.index))
+
+    def counts(self, among: np.ndarray) -> np.ndarray:
+        """Return the number of rows of each entry, (entries,)."""
+        return np.bincount(self.code[among], minlength=len(self.index))
+
+    def means(self, values: pd.Series, weights: pd.Series, among: np.ndarray) -> np.ndarray:
+        """Return the weighted means of the known values, (entries,); NaN if none is."""
+        known = among & values.notna().to_numpy()
+        with np.errstate(invalid="ignore"):
+            return self.sums(values.astype(float) * weights, known) / self.sums(weights, known)
+
+
+def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
+    keys = pd.MultiIndex.from_frame(rows[index.names]) if index.nlevels > 1 else rows[index.name]
+    return _Groups(index.get_indexer(keys), index)
+
+
 def muscle_rows(slices: pd.DataFrame) -> pd.DataFrame:
     """Return a row per subject, muscle and side, from rows of `slice_rows`.
 
     Slices that cut an earlier stack count for the areas, not for volume, coverage and fat: there,
     the same tissue would count twice.
     """
-    shown = slices[slices.pixels > 0]
-    areas = shown.groupby(MUSCLE_KEYS).csa_mm2.agg(
-        slices="size", csa_mean_mm2="mean", csa_sd_mm2="std", csa_max_mm2="max"
-    )
-    once = shown[~shown.overlaps.astype(bool)]
-    once = once.assign(weight=once.csa_mm2 * once.slab_mm)
-    sums = once.groupby(MUSCLE_KEYS).agg(volume=("weight", "sum"), coverage_mm=("slab_mm", "sum"))
-    fractions = {name: _weighted(once, name, MUSCLE_KEYS) for name in FAT_COLUMNS}
-    index = _every_muscle(slices.subject.unique())
-    rows = pd.concat([areas, sums, pd.DataFrame(fractions)], axis=1).reindex(index)
-    rows["slices"] = rows.slices.fillna(0).astype("int32")
-    rows["volume_ml"] = rows.pop("volume").fillna(0.0) / 1000
-    rows["coverage_mm"] = rows.coverage_mm.fillna(0.0)
+    groups = _groups(slices, _every_muscle(slices.subject.unique()))
+    shown = (slices.pixels > 0).to_numpy()
+    once = shown & ~slices.overlaps.to_numpy(dtype=bool)
+    weight = slices.csa_mm2 * slices.slab_mm
+    columns = _areas(groups, slices.csa_mm2, shown)
+    columns["volume_ml"] = groups.sums(weight, once) / 1000
+    columns["coverage_mm"] = groups.sums(slices.slab_mm, once)
+    columns |= {name: groups.means(slices[name], weight, once) for name in FAT_COLUMNS}
+    rows = pd.DataFrame(columns, index=groups.index)
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
-    rows["fat_fraction_reason"] = _reasons(slices).reindex(index)
+    rows["fat_fraction_reason"] = _reasons(slices).reindex(groups.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
     return rows.reset_index()
+
+
+def _areas(groups: _Groups, area: pd.Series, shown: np.ndarray) -> dict[str, np.ndarray]:
+    count = groups.counts(shown)
+    largest = np.full(len(count), -np.inf)
+    np.maximum.at(largest, groups.code[shown], area.to_numpy(dtype=float)[shown])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = groups.sums(area, shown) / count
+        variance = groups.sums((area - mean[groups.code]) ** 2, shown) / (count - 1)
+    return {
+        "slices": count.astype("int32"),
+        "csa_mean_mm2": mean,
+        "csa_sd_mm2": np.sqrt(np.where(count > 1, variance, np.nan)),
+        "csa_max_mm2": np.where(count > 0, largest, np.nan),
+    }
 
 
 def _every_muscle(subjects: np.ndarray) -> pd.MultiIndex:
@@ -59,13 +104,6 @@ def _reasons(slices: pd.DataFrame) -> pd.Series:
     told = slices.assign(absent=slices.fat_fraction_reason == "absent")
     told = told.dropna(subset=["fat_fraction_reason"]).sort_values("absent", kind="stable")
     return told.groupby(MUSCLE_KEYS).fat_fraction_reason.first()
-
-
-def _weighted(rows: pd.DataFrame, name: str, keys: list[str]) -> pd.Series:
-    """Return the mean of a column weighted by volume, unknown values left out; null if none."""
-    known = rows.dropna(subset=[name])
-    products = (known[name].astype(float) * known.weight).groupby([known[key] for key in keys])
-    return products.sum() / known.groupby(keys).weight.sum()
 
 
 def subject_rows(
@@ -84,39 +122,43 @@ def subject_rows(
     rows = rows.drop(columns=["status", "stage", "reason", "message", "warnings"])
     rows = rows.drop(columns=["has_truth", "has_labels"]).set_index("subject").join(people)
     rows = rows.join(segment.set_index("subject")[["labels_source", "computed_on", "removed_mm2"]])
-    rows["coverage_mm"] = _coverage_mm(slices).reindex(rows.index).fillna(0.0)
-    rows["volume_ml"] = muscles.groupby("subject").volume_ml.sum()
-    rows["lean_volume_ml"] = _whole_sum(muscles)
-    weighted = muscles.assign(weight=muscles.volume_ml)
-    rows["fat_fraction"] = _weighted(weighted, "fat_fraction", ["subject"])
+    groups, everything = _groups(muscles, rows.index), np.full(len(muscles), True)
+    rows["coverage_mm"] = _coverage_mm(slices, rows.index)
+    rows["volume_ml"] = groups.sums(muscles.volume_ml, everything)
+    rows["lean_volume_ml"] = groups.sums(_lean_volume_ml(muscles), everything)
+    rows["fat_fraction"] = groups.means(muscles.fat_fraction, muscles.volume_ml, everything)
     rows["separability"] = slices.groupby("subject").separability_otsu_subject.first()
     for muscle in MUSCLES:
-        rows = rows.join(_muscle_of_subject(weighted[weighted.muscle == muscle], muscle))
-        height_m = rows.height_cm / 100
-        rows[f"csa_index_{muscle}"] = rows[f"csa_{muscle}_mm2"] / height_m**2
+        own = _muscle_of_subject(groups, muscles, (muscles.muscle == muscle).to_numpy())
+        for name, values in own.items():
+            rows[name.format(muscle)] = values
+        rows[f"csa_index_{muscle}"] = rows[f"csa_{muscle}_mm2"] / (rows.height_cm / 100) ** 2
     return rows.reset_index()
 
 
-def _coverage_mm(slices: pd.DataFrame) -> pd.Series:
-    once = slices[~slices.overlaps.astype(bool)]
-    return once.drop_duplicates(["subject", "stack", "slice"]).groupby("subject").slab_mm.sum()
+def _coverage_mm(slices: pd.DataFrame, subjects: pd.Index) -> np.ndarray:
+    once = slices[~slices.overlaps.astype(bool)].drop_duplicates(["subject", "stack", "slice"])
+    return _groups(once, subjects).sums(once.slab_mm, np.full(len(once), True))
 
 
-def _whole_sum(muscles: pd.DataFrame) -> pd.Series:
-    """Return the lean volume by subject; null if that of any muscle that is there is unknown."""
-    known = muscles.lean_volume_ml.mask(muscles.volume_ml == 0, 0.0).astype(float)
-    return known.groupby(muscles.subject).agg(lambda volumes: volumes.sum(skipna=False))
+def _lean_volume_ml(muscles: pd.DataFrame) -> pd.Series:
+    """Return what muscles add to the lean volume: 0 if absent, null if it is unknown."""
+    return muscles.lean_volume_ml.mask(muscles.volume_ml == 0, 0.0).astype(float)
 
 
-def _muscle_of_subject(rows: pd.DataFrame, muscle: str) -> pd.DataFrame:
-    areas = rows.pivot(index="subject", columns="side", values="csa_mean_mm2")
-    areas = areas.reindex(columns=SIDES).astype(float)  # also where nobody was analysed
-    both = areas.left + areas.right
-    return pd.DataFrame(
-        {
-            f"csa_{muscle}_mm2": both,
-            f"volume_{muscle}_ml": rows.groupby("subject").volume_ml.sum(),
-            f"fat_fraction_{muscle}": _weighted(rows, "fat_fraction", ["subject"]),
-            f"asymmetry_{muscle}": (areas.left - areas.right) / (both / 2),
-        }
+def _muscle_of_subject(
+    groups: _Groups, muscles: pd.DataFrame, own: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return columns of one muscle, own: (rows of muscles,); each subject has both sides."""
+    left, right = (
+        groups.sums(muscles.csa_mean_mm2, own & (muscles.side == side).to_numpy()) for side in SIDES
     )
+    both = left + right
+    with np.errstate(invalid="ignore"):
+        asymmetry = (left - right) / (both / 2)
+    return {
+        "csa_{}_mm2": both,
+        "volume_{}_ml": groups.sums(muscles.volume_ml, own),
+        "fat_fraction_{}": groups.means(muscles.fat_fraction, muscles.volume_ml, own),
+        "asymmetry_{}": asymmetry,
+    }

@@ -1,9 +1,8 @@
 """Gather the shards into the tables of the cohort, and account for every subject of the sheet."""
 
-import csv
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +17,12 @@ from paravert.errors import InputError
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
+from paravert.study.description import write_codebook, write_datapackage
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
+
+SUBJECTS_AT_ONCE = 256  # bounds the memory, changes no number; one shard may be larger
 
 
 def merged_outcome(outcomes: list[shards.Outcome]) -> shards.Outcome:
@@ -34,18 +36,37 @@ def merged_outcome(outcomes: list[shards.Outcome]) -> shards.Outcome:
     return shards.Outcome(first.subject, first.status, "", warnings, **fields)
 
 
-# --- one shard -----------------------------------------------------------------------------------
+# --- some shards ---------------------------------------------------------------------------------
 
 
-def _shard_chunks(shard: Path, people: pd.DataFrame, method: str) -> dict[str, pd.DataFrame]:
-    """Return the rows that one shard gives to each cohort table.
+def chunks(plan: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield shards that are gathered together, and their subjects: at most so many, or one shard.
+
+    plan: the subjects of each shard, in order.
+    """
+    names: list[str] = []
+    subjects: list[str] = []
+    for shard, own in plan.items():
+        if names and len(subjects) + len(own) > most:
+            yield names, subjects
+            names, subjects = [], []
+        names.append(shard)
+        subjects.extend(own)
+    if names:
+        yield names, subjects
+
+
+def _rows_of_chunk(
+    folders: Sequence[Path], people: pd.DataFrame, method: str
+) -> dict[str, pd.DataFrame]:
+    """Return the rows that some shards give to each cohort table.
 
     people: covariates by subject.
     """
-    ledger = _ledger_rows(shard)
+    ledger = pd.concat([_ledger_rows(shard) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == shards.ANALYSED, "subject"]
     parts = {
-        step.name: _rows_of(shard, step, analysed)
+        step.name: _rows_of(folders, step, analysed)
         for step in shards.COHORT_STEPS
         if step.name != "draw_preview"
     }
@@ -73,16 +94,20 @@ def _ledger_rows(shard: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
 
 
-def _rows_of(shard: Path, step: shards.Step, analysed: pd.Series) -> pd.DataFrame:
-    rows = shards.read_shard_rows(shard / f"{step.table.name}.parquet").to_pandas()
+def _rows_of(folders: Sequence[Path], step: shards.Step, analysed: pd.Series) -> pd.DataFrame:
+    files = [shard / f"{step.table.name}.parquet" for shard in folders]
+    rows = pa.concat_tables(
+        [shards.read_shard_rows(file).replace_schema_metadata(None) for file in files]
+    ).to_pandas()
     return rows[rows.subject.isin(analysed)].reset_index(drop=True)
 
 
 def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
-    people = pd.DataFrame(rows).set_index("subject")[list(COVARIATES)].replace("", None)
-    for name in NUMBER_COLUMNS:
-        people[name] = people[name].astype(float)
-    return people
+    """Return the covariates by subject."""
+    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
+    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
+    names = pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
+    return pd.DataFrame(columns, index=names, dtype=object).astype(types)
 
 
 # --- the cohort ----------------------------------------------------------------------------------
@@ -101,8 +126,8 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    Reads one shard at a time. Raises RuntimeError when the ledger and the sheet differ: that would
-    be a fault of this program.
+    Reads a few shards at a time: only the subject sheet takes more memory in a larger cohort.
+    Raises RuntimeError when the ledger and the sheet differ: that would be a fault of this program.
     """
     rows = read_sheet(sheet)
     plan = shards.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
@@ -115,13 +140,19 @@ def gather_cohort(
     }
     out.mkdir(parents=True, exist_ok=True)
     people = _covariates(rows)
-    chunks = (_shard_chunks(folder / shard, people, fat_fraction) for shard in plan)
-    _write_tables(out, chunks, metadata)
+    del rows
+    _write_tables(out, _parts(folder, plan, people, fat_fraction), metadata)
     _check_nobody_is_lost(out, plan)
     write_codebook(out / "codebook.csv")
     write_datapackage(out / "datapackage.json", metadata)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _parts(folder: Path, plan: dict, people: pd.DataFrame, method: str) -> Iterator[dict]:
+    for names, subjects in chunks(plan, SUBJECTS_AT_ONCE):
+        own = people.loc[subjects]
+        yield _rows_of_chunk([folder / name for name in names], own, method)
 
 
 def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
@@ -139,11 +170,11 @@ def _notice(card: Path) -> str:
     return f"{trained_on} {told['note']}".strip()
 
 
-def _write_tables(out: Path, chunks: Iterator[dict], metadata: dict[str, str]) -> None:
+def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) -> None:
     with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
-        for chunk in chunks:
+        for part in parts:
             for table in codebook.COHORT_TABLES:
-                rows = chunk[table.name][table.schema().names]
+                rows = part[table.name][table.schema().names]
                 data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
                 writers.add(table, data.replace_schema_metadata(None))
 
@@ -154,64 +185,3 @@ def _check_nobody_is_lost(out: Path, plan: dict[str, list[str]]) -> None:
     if found != expected:
         lost, extra = set(expected) - set(found), set(found) - set(expected)
         raise RuntimeError(f"the ledger lacks {sorted(lost)} and has too much {sorted(extra)}")
-
-
-CODEBOOK_HEADER = (
-    *("table", "column", "type", "unit", "required", "minimum", "maximum", "allowed", "meaning"),
-)
-
-
-def write_codebook(path: Path) -> None:
-    """Write every column of the cohort tables with its unit and meaning as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CODEBOOK_HEADER)
-        for table in codebook.COHORT_TABLES:
-            for c in table.columns:
-                ends = ["" if end is None else end for end in (c.minimum, c.maximum)]
-                required = "yes" if c.required else ""
-                allowed = " ".join(c.allowed)
-                row = [table.name, c.name, c.type, c.unit, required, *ends, allowed, c.meaning]
-                writer.writerow(row)
-
-
-FRICTIONLESS_TYPES = {
-    tables.TEXT: "string",
-    tables.WHOLE: "integer",
-    tables.NUMBER: "number",
-    tables.FLAG: "boolean",
-    tables.TEXTS: "array",
-}
-
-
-def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
-    """Write the Frictionless description of the cohort tables."""
-    resources = []
-    for table in codebook.COHORT_TABLES:
-        fields = [
-            {
-                "name": column.name,
-                "type": FRICTIONLESS_TYPES[column.type],
-                "unit": column.unit,
-                "description": column.meaning,
-                "constraints": _constraints(column),
-            }
-            for column in table.columns
-        ]
-        resources.append(
-            {
-                "name": table.name,
-                "path": f"{table.name}.parquet",
-                "format": "parquet",
-                "description": table.meaning,
-                "schema": {"fields": fields, "primaryKey": list(table.keys)},
-            }
-        )
-    package = {"name": "paravert-cohort", **metadata, "resources": resources}
-    path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def _constraints(column: tables.Column) -> dict:
-    found = {"required": column.required, "minimum": column.minimum, "maximum": column.maximum}
-    found["enum"] = list(column.allowed)
-    return {key: value for key, value in found.items() if value not in (None, False, [])}

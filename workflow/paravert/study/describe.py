@@ -9,7 +9,12 @@ import typer
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import AREA_COLUMNS, OVERLAP_COLUMNS, area_agreement, table1_iou
+from paravert.study.accuracy import (
+    OVERLAP_COLUMNS,
+    area_agreement,
+    scored_pixel_areas,
+    table1_iou,
+)
 from paravert.study.frames import SEXES, read_frame, write_csv
 from paravert.tables import FAT_METHODS
 
@@ -17,6 +22,11 @@ log = logging.getLogger(__name__)
 
 ALL, UNKNOWN = "all", "unknown"
 NORMAL_VALUES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
+MUSCLE_COLUMNS = (
+    *("subject", "muscle", "side", "sex"),
+    *NORMAL_VALUES,
+    *(f"fat_fraction_{method}" for method in FAT_METHODS),
+)
 DESCRIBED = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAN_CAVEAT = (
     "splits the noise of a lean muscle: about 0.5 where there is no fat, not monotone in the true "
@@ -41,15 +51,15 @@ def write_tables(
 ) -> None:
     """Write the tables of the study as CSV from the cohort tables."""
     overlap = read_frame(cohort, codebook.OVERLAP, OVERLAP_COLUMNS)
-    slices = read_frame(cohort, codebook.SLICES, AREA_COLUMNS)
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
+    pixels = scored_pixel_areas(cohort, overlap)
+    muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MUSCLE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     ledger = read_frame(cohort, codebook.LEDGER)
     made = {
         "table1_iou": table1_iou(overlap, bootstrap_samples, seed),
         "cohort": cohort_description(subjects),
         "normal_values": normal_values(muscles),
-        "agreement": area_agreement(overlap, slices),
+        "agreement": area_agreement(overlap, pixels),
         "flow": flow(ledger, overlap),
         "fat_methods": fat_methods(muscles),
     }

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from paravert import codebook
 from paravert.errors import InputError
 from paravert.study import style
-from paravert.study.accuracy import AREA_COLUMNS, OVERLAP_COLUMNS
+from paravert.study.accuracy import OVERLAP_COLUMNS, scored_pixel_areas
 from paravert.study.drawing import (
     agreement,
     csa,
@@ -30,17 +30,21 @@ from paravert.tables import Table
 
 log = logging.getLogger(__name__)
 
+MUSCLE_COLUMNS = (
+    *("subject", "muscle", "side", "sex", "age_years", "slices"),
+    *("csa_mean_mm2", "csa_sd_mm2", "volume_ml"),
+)
 Drawn = tuple[pd.DataFrame, Figure]
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What the figures need of the cohort's tables."""
+    """What the figures need of the cohort's tables; pixels: their areas, as for the agreement."""
 
     subjects: pd.DataFrame
     muscles: pd.DataFrame
     overlap: pd.DataFrame
-    slices: pd.DataFrame
+    pixels: pd.DataFrame
     ledger: pd.DataFrame
 
 
@@ -77,7 +81,7 @@ def figures(
     yield "fig4_iou", lambda: _plain(iou, cohort.overlap, seed)
     yield "fig5_csa", lambda: _plain(csa, cohort.muscles)
     yield "fig6_fat_fraction", lambda: _plain(fat_fraction, cohort.subjects)
-    yield "agreement", lambda: _plain(agreement, cohort.overlap, cohort.slices)
+    yield "agreement", lambda: _plain(agreement, cohort.overlap, cohort.pixels)
     yield "flow", lambda: _plain(flow, cohort.ledger, cohort.overlap)
 
 
@@ -93,11 +97,12 @@ def _with_pictures(module, *given) -> Drawn:
 
 def read_cohort(folder: Path) -> Cohort:
     """Read the cohort's tables, rows in the order of their keys, texts as texts."""
+    overlap = _read(folder, codebook.OVERLAP, OVERLAP_COLUMNS)
     return Cohort(
         subjects=_read(folder, codebook.SUBJECT_TABLE),
-        muscles=_read(folder, codebook.MUSCLE_TABLE),
-        overlap=_read(folder, codebook.OVERLAP, OVERLAP_COLUMNS),
-        slices=_read(folder, codebook.SLICES, AREA_COLUMNS),
+        muscles=_read(folder, codebook.MUSCLE_TABLE, MUSCLE_COLUMNS),
+        overlap=overlap,
+        pixels=scored_pixel_areas(folder, overlap),
         ledger=_read(folder, codebook.LEDGER),
     )
 

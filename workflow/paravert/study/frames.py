@@ -2,10 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.tables import Table
@@ -25,6 +28,34 @@ def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None)
     frame = in_order(frame)
     keys = [key for key in table.keys if key in frame]
     return frame.sort_values(keys, ignore_index=True)
+
+
+def read_by_subject(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield some columns of a cohort table in parts, all rows of a subject in one of them.
+
+    Parts are as the table lies on disk, a row group each: no more is in memory. Raises ValueError
+    if the rows of a subject do not stand together.
+    """
+    kept, done = None, set()
+    with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
+        for number in range(file.num_row_groups):
+            part = file.read_row_group(number, columns=list(columns))
+            part = part if kept is None else pa.concat_tables([kept, part])
+            if not part.num_rows:
+                continue
+            last = pc.equal(part["subject"], part["subject"][-1])
+            kept = part.filter(last)
+            yield _whole_subjects(part.filter(pc.invert(last)), done)
+        rest = file.schema_arrow.empty_table().select(list(columns)) if kept is None else kept
+    yield _whole_subjects(rest, done)
+
+
+def _whole_subjects(part: pa.Table, done: set[str]) -> pd.DataFrame:
+    names = set(pc.unique(part["subject"]).to_pylist())
+    if done & names:
+        raise ValueError(f"{len(done & names)} subjects whose rows do not stand together")
+    done |= names
+    return in_order(part.to_pandas())
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,20 +1,23 @@
-"""A linear mixed model with a random intercept per subject, with what a table of it needs."""
+"""A linear mixed model with a random intercept per subject, with what a table of it needs.
 
-import warnings
+Its likelihood knows the data through few sums only: products of the terms over all rows, and of
+their sums per subject. They are made once, so that many subjects take hardly longer than few.
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
+from scipy.optimize import minimize_scalar
 from scipy.stats import t as t_distribution
 from statsmodels.regression.linear_model import RegressionResultsWrapper
-from statsmodels.regression.mixed_linear_model import MixedLMParams, MixedLMResultsWrapper
-from statsmodels.tools.sm_exceptions import ModelWarning
 
-# Variance between subjects over residual variance that counts as none. At that bound statsmodels
-# may set fixed effects to 0 without a word (its issue 10239); least squares is right there.
-NO_VARIANCE = 1e-5
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
+# Variance between subjects over residual variance: where the likelihood is looked at first. The
+# best is searched for between the neighbours of the best of these.
+RATIOS = np.logspace(-8, 8, 129)
+TOLERANCE = 1e-10  # of the logarithm of that ratio
 
 
 class NotFitted(Exception):
@@ -45,83 +48,110 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
     Degrees of freedom follow the between-within rule (Schluchter and Elashoff 1990): a term that is
     constant within subjects is judged by the number of subjects, every other one by that of rows.
     Without variance between subjects, or with one row each, ordinary least squares is what remains.
-    The outcome is scaled for the fit, and back: statsmodels' tolerances are absolute.
     Raises NotFitted where terms cannot be told apart or the residuals vanish.
+    Source of the likelihood: Pinheiro and Bates 2000, chapter 2.
     """
     plain = smf.ols(formula, data)
-    if np.linalg.matrix_rank(plain.exog) < plain.exog.shape[1]:
+    basis, triangle = np.linalg.qr(plain.exog)
+    if _rank(triangle, len(plain.exog)) < plain.exog.shape[1]:
         raise NotFitted("its terms cannot be told apart in these subjects")
     least_squares = plain.fit()
-    scale = float(np.sqrt(least_squares.mse_resid))
-    if not scale > EXACT_FIT * np.abs(plain.endog).max():
+    if not np.sqrt(least_squares.mse_resid) > EXACT_FIT * np.abs(plain.endog).max():
         raise NotFitted("no variation is left to estimate errors from")
-    df = degrees_of_freedom(plain.exog, data["subject"].to_numpy())
-    if data["subject"].is_unique:
+    codes, names = pd.factorize(data["subject"])
+    df = degrees_of_freedom(plain.exog, codes)
+    if len(names) == len(codes):
         return _from_least_squares(least_squares, df, "one row per subject, no random intercept")
-    mixed, notes = _fit_warned(formula, data.assign(**{plain.endog_names: plain.endog / scale}))
-    if _no_likelier_than_without(mixed):
+    sums = _sums(basis, np.asarray(least_squares.resid), codes)
+    ratio = _likeliest_ratio(sums)
+    if _at(sums, ratio).unlikelihood >= _at(sums, 0.0).unlikelihood:
         why = "no variance between subjects: random intercept 0, ordinary least squares"
         return _from_least_squares(least_squares, df, why)
+    found, inverse = _at(sums, ratio), np.linalg.inv(triangle)
+    vanishing = ratio > RATIOS[-2]
     return Fit(
         names=tuple(plain.exog_names),
-        estimates=mixed.fe_params.to_numpy() * scale,
-        covariance=_covariance(mixed) * scale**2,
+        estimates=least_squares.params.to_numpy() + inverse @ found.estimates,
+        covariance=inverse @ found.covariance @ inverse.T,
         df=df,
-        sd_subjects=float(np.sqrt(mixed.cov_re.iloc[0, 0])) * scale,
-        sd_residual=float(np.sqrt(mixed.scale)) * scale,
-        notes=notes,
+        sd_subjects=float(np.sqrt(ratio * found.variance)),
+        sd_residual=float(np.sqrt(found.variance)),
+        notes=("hardly any variation within subjects",) if vanishing else (),
     )
 
 
-def _fit_warned(formula: str, data: pd.DataFrame) -> tuple[MixedLMResultsWrapper, tuple]:
-    """Return statsmodels' result and what it warned of as notes.
+def _rank(triangle: np.ndarray, rows: int) -> int:
+    """Return the rank of a design from its R of QR, told as that of the design itself."""
+    sizes = np.linalg.svd(triangle, compute_uv=False)
+    return int((sizes > sizes[0] * rows * np.finfo(float).eps).sum())
 
-    Warnings that do not concern the fit are passed on.
+
+# --- likelihood ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the likelihood needs of an orthonormal basis of the design and the outcome beside it.
+
+    products: over all rows, (terms + 1, terms + 1). sizes: numbers of rows that subjects have,
+    (sizes,); counts: how many subjects have so many, (sizes,); between: products of their sums per
+    subject, (sizes, terms + 1, terms + 1).
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            result = smf.mixedlm(formula, data, groups="subject").fit(reml=True)
-        except np.linalg.LinAlgError as error:
-            raise NotFitted(f"statsmodels: {error}") from error
-    of_fit = [w for w in caught if issubclass(w.category, (ModelWarning, RuntimeWarning))]
-    for warning in caught:
-        if warning not in of_fit:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    messages = dict.fromkeys(str(warning.message).rstrip(".") for warning in of_fit)
-    said = " / ".join(message for message in messages if not message.startswith("Retrying"))
-    if result.converged and not said:
-        return result, ()
-    return result, (f"{'converged' if result.converged else 'not converged'}: {said}",)
+
+    products: np.ndarray
+    sizes: np.ndarray
+    counts: np.ndarray
+    between: np.ndarray
 
 
-def _covariance(mixed: MixedLMResultsWrapper) -> np.ndarray:
-    """Return the covariance of the fixed effects by generalised least squares, (terms, terms).
+@dataclass(frozen=True)
+class _Likelihood:
+    """Minus twice the restricted log likelihood but for a constant, and the estimates there.
 
-    The inverse of X' V^-1 X, as mixed model programs give it; statsmodels inverts the Hessian, which
-    differs where subjects have different numbers of rows, and fails near the bound.
+    estimates, covariance: of the terms in the basis; variance: residual.
     """
-    design, residual = mixed.model.exog, mixed.scale
-    _, codes = np.unique(mixed.model.groups, return_inverse=True)
+
+    unlikelihood: float
+    estimates: np.ndarray
+    covariance: np.ndarray
+    variance: float
+
+
+def _sums(basis: np.ndarray, outcome: np.ndarray, codes: np.ndarray) -> _Sums:
+    columns = [*basis.T, outcome]
+    of_subjects = np.column_stack([np.bincount(codes, weights=column) for column in columns])
     rows = np.bincount(codes)
-    sums = np.column_stack([np.bincount(codes, weights=column) for column in design.T])
-    between = mixed.cov_re.iloc[0, 0]
-    shrinkage = between / (residual + rows * between)
-    information = (design.T @ design - (sums * shrinkage[:, None]).T @ sums) / residual
-    return np.linalg.inv(information)
+    sizes, counts = np.unique(rows, return_counts=True)
+    between = [of_subjects[rows == size].T @ of_subjects[rows == size] for size in sizes]
+    beside = basis.T @ outcome
+    products = np.block([[basis.T @ basis, beside[:, None]], [beside, outcome @ outcome]])
+    return _Sums(products, sizes, counts, np.array(between))
 
 
-def _no_likelier_than_without(mixed: MixedLMResultsWrapper) -> bool:
-    """Tell whether the data are as likely without variance between subjects.
+def _at(sums: _Sums, ratio: float) -> _Likelihood:
+    """Return the likelihood at a ratio of the variance between subjects to the residual one."""
+    shrinkage = ratio / (1 + sums.sizes * ratio)
+    weighted = sums.products - np.tensordot(shrinkage, sums.between, 1)
+    information, right = weighted[:-1, :-1], weighted[:-1, -1]
+    estimates = np.linalg.solve(information, right)
+    spare = int(sums.sizes @ sums.counts) - len(estimates)
+    variance = max(float(weighted[-1, -1] - right @ estimates) / spare, np.finfo(float).tiny)
+    unlikelihood = spare * np.log(variance) + np.linalg.slogdet(information)[1]
+    unlikelihood += sums.counts @ np.log1p(sums.sizes * ratio)
+    covariance = variance * np.linalg.inv(information)
+    return _Likelihood(float(unlikelihood), estimates, covariance, variance)
 
-    The search rarely ends at the bound itself: the likelihood there decides, not where it stopped.
-    """
-    without = MixedLMParams.from_components(
-        fe_params=mixed.fe_params.to_numpy(), cov_re=np.array([[NO_VARIANCE]])
+
+def _likeliest_ratio(sums: _Sums) -> float:
+    best = int(np.argmin([_at(sums, ratio).unlikelihood for ratio in RATIOS]))
+    ends = RATIOS[[max(best - 1, 0), min(best + 1, len(RATIOS) - 1)]]
+    found = minimize_scalar(
+        lambda logarithm: _at(sums, np.exp(logarithm)).unlikelihood,
+        bounds=np.log(ends),
+        method="bounded",
+        options={"xatol": TOLERANCE},
     )
-    return mixed.model.loglike(without) >= mixed.llf
+    return float(np.exp(found.x))
 
 
 def _from_least_squares(result: RegressionResultsWrapper, df: np.ndarray, note: str) -> Fit:
@@ -142,7 +172,7 @@ def degrees_of_freedom(design: np.ndarray, subjects: np.ndarray) -> np.ndarray:
     design: (rows, columns). subjects: (rows,).
     """
     _, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
-    between = (design == design[first][codes]).all(axis=0)
+    between = np.array([(column == column[first][codes]).all() for column in design.T])
     of_between = len(first) - between.sum()
     of_within = len(design) - len(first) - (~between).sum()
     return np.maximum(1, np.where(between, of_between, of_within))

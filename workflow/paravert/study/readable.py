@@ -195,9 +195,8 @@ def _term(row) -> list[str]:
 
 
 def quarantined(ledger: pd.DataFrame) -> Readable:
-    """Return the quarantined subjects with their reasons."""
-    chosen = ledger[ledger["status"] == "quarantined"].sort_values("subject")
-    rows = [[row.subject, row.reason, row.message, row.stage] for row in chosen.itertuples()]
+    """Return quarantined subjects, rows of the ledger, with their reasons."""
+    rows = [[row.subject, row.reason, row.message, row.stage] for row in ledger.itertuples()]
     header = ["Subject", "Reason", "What was found", "Stage"]
     return Readable(header, _as_text(rows), labels=2, prose=(2, 3), empty="None.")
 

@@ -24,6 +24,7 @@ TEMPLATES = Path(__file__).parents[2] / "report"
 TITLE = "Lumbar paravertebral muscles"
 NOTICE = "For research only: not a medical device, never for the care of a patient."
 MOST_PREVIEWS = 200
+MOST_QUARANTINED = 1000  # rows; all of them are in the ledger
 FIGURES = {
     "flow": "Flow of the subjects",
     "fig1_network": "Figure 1. Network",
@@ -93,6 +94,7 @@ def write_report(
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
     metadata = read_metadata(cohort / "ledger.parquet")
     previews, left_out = read_previews(folder, ledger)
+    quarantined = ledger[ledger["status"] == "quarantined"].sort_values("subject")
     told = {
         "title": TITLE,
         "notices": [metadata.get(MODEL_NOTICE) or NOTICE],
@@ -102,11 +104,12 @@ def write_report(
         "figures": {name: read_picture(figures, name) for name in FIGURES},
         "tables": {
             **{name: make(_read_csv(tables, name)) for name, make in TABLES.items()},
-            "quarantined": readable.quarantined(ledger),
+            "quarantined": readable.quarantined(quarantined[:MOST_QUARANTINED]),
             "warnings": readable.warnings(ledger),
         },
         "captions": {caption: read_caption(caption) for caption in TABLE_CAPTIONS.values()},
         "models": readable.models(_read_csv(tables, "models")),
+        "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
         "previews": previews,
         "previews_left_out": left_out,
         "configuration": configuration.read_text(encoding="utf-8").strip(),

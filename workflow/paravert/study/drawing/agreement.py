@@ -16,13 +16,14 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def data(overlap: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
+def data(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return a row per subject and muscle: mean CSA, left + right, by prediction and by mask.
 
+    overlap: the cohort's table. pixels: as accuracy.pixel_areas returns them.
     Areas and limits are those of side "both" in the table `agreement`; difference is prediction
     minus truth. The limits are the muscle's; null below two subjects.
     """
-    areas = subject_areas(overlap, slices)
+    areas = subject_areas(overlap, pixels)
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
     frame = areas.assign(
         mean_mm2=(areas["prediction_mm2"] + areas["truth_mm2"]) / 2,

@@ -1,0 +1,210 @@
+"""A simulated cohort: many subjects whose images are links to a few phantoms.
+
+The shard tables are those of the phantoms, measured by the workflow itself, replicated under other
+names with sizes and fat fractions of their own; some subjects are quarantined.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+
+from paravert import shards, tables  # noqa: E402
+
+SNAKEMAKE = ("snakemake", "--snakefile", REPOSITORY / "Snakefile", "--configfile", "study.yaml")
+SEED = 7
+SUBJECTS_PER_SHARD = 64
+TRUTH_EVERY = 10  # every tenth subject comes with a manual mask
+FAULTY = {"convert_dicom": (97, "no-dicom"), "measure_fat": (501, "blank-images")}  # every n-th
+SCALED = ("csa_mm2", "csa_axial_mm2", "pixels", "pixels_truth", "pixels_prediction")
+SHIFTED = ("fat_fraction_", "eroded_")
+JITTERED = ("iou", "dice")
+OF_PHANTOMS = "phantom_study"
+
+
+@dataclass(frozen=True)
+class Person:
+    """One subject of the simulated cohort. size, fat: of its muscles, to those of the phantom."""
+
+    subject: str
+    phantom: str
+    sex: str
+    age_years: int
+    height_cm: int
+    weight_kg: int
+    size: float
+    fat: float
+    has_truth: bool
+    faulty: str | None
+
+    def quarantined_by(self, step: str) -> bool:
+        """Return whether the subject is out in a step, by it or by one before."""
+        order = list(shards.STEPS)
+        return self.faulty is not None and order.index(step) >= order.index(self.faulty)
+
+
+def run(*words: object, folder: Path | None = None) -> None:
+    """Run a Python module; its output is shown if it fails."""
+    command = [sys.executable, "-m", *map(str, words)]
+    environment = {"PYTHONPATH": str(REPOSITORY / "workflow"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+
+
+def measured_phantoms(folder: Path, count: int) -> Path:
+    """Draw phantoms and run the workflow on them, unless that is done; return the study's folder."""
+    phantoms, study = folder / "phantoms", folder / OF_PHANTOMS
+    if (study / "results/report.html").is_file():
+        return study
+    options = ["--seed", SEED, "--volunteers", count, "--workers", 2]
+    run("paravert", "make_phantoms", "--out", phantoms, *options)
+    study.mkdir(exist_ok=True)
+    settings = {"sheet": str(phantoms / "subjects.tsv"), "subjects_per_shard": 16}
+    (study / "study.yaml").write_text(yaml.safe_dump(settings))
+    run(*SNAKEMAKE, folder=study)
+    return study
+
+
+def people(count: int, phantoms: list[str]) -> list[Person]:
+    """Return the cohort: sexes in turn, ages 20 to 90, sizes and fat by sex, age and chance."""
+    random = np.random.default_rng(SEED)
+    ages = random.integers(20, 91, count)
+    heights, weights = random.normal(0, 7, count), random.normal(0, 12, count)
+    sizes, fats = random.normal(0, 0.12, count), random.normal(0, 0.03, count)
+    cohort = []
+    for number in range(count):
+        man = number % 2
+        faulty = [step for step, (each, _) in FAULTY.items() if number % each == each - 1]
+        cohort.append(
+            Person(
+                subject=f"S{number:06d}",
+                phantom=phantoms[number % len(phantoms)],
+                sex="FM"[man],
+                age_years=int(ages[number]),
+                height_cm=round(166 + 13 * man + heights[number]),
+                weight_kg=max(35, round(70 + 14 * man + weights[number])),
+                size=float(np.exp(sizes[number] - 0.005 * (ages[number] - 40))) * (1 + 0.3 * man),
+                fat=float(fats[number] + 0.002 * (ages[number] - 40)),
+                has_truth=number % TRUTH_EVERY == 0,
+                faulty=faulty[0] if faulty else None,
+            )
+        )
+    return cohort
+
+
+def make_study(folder: Path, phantom_study: Path, cohort: list[Person]) -> None:
+    """Make a study: links in place of images, the sheet and the configuration."""
+    folder.mkdir(parents=True)
+    phantoms = phantom_study.parent / "phantoms"
+    (folder / "images").mkdir()
+    with (folder / "sheet.tsv").open("w", newline="") as file:
+        sheet = csv.writer(file, delimiter="\t", lineterminator="\n")
+        sheet.writerow(
+            ["subject", "images", "truth", "sex", "age_years", "height_cm", "weight_kg", "site"]
+        )
+        for one in cohort:
+            (folder / "images" / one.subject).symlink_to(phantoms / one.phantom / "dicom")
+            truth = phantoms / one.phantom / "truth.nii.gz" if one.has_truth else ""
+            known = [one.sex, one.age_years, one.height_cm, one.weight_kg]
+            sheet.writerow([one.subject, f"images/{one.subject}", truth, *known, "simulated"])
+    settings = {"sheet": "sheet.tsv", "subjects_per_shard": SUBJECTS_PER_SHARD}
+    (folder / "study.yaml").write_text(yaml.safe_dump(settings))
+
+
+def simulate_results(folder: Path, phantom_study: Path, cohort: list[Person]) -> None:
+    """Write the tables of all shards of a study, and links in place of the subjects' files."""
+    subjects = folder / "results/subjects"
+    subjects.mkdir(parents=True)
+    for one in cohort:
+        (subjects / one.subject).symlink_to(phantom_study / "results/subjects" / one.phantom)
+    by_name = {one.subject: one for one in cohort}
+    plan = shards.shard_plan(list(by_name), SUBJECTS_PER_SHARD)
+    for step in shards.COHORT_STEPS:
+        parts = _rows_by_phantom(phantom_study, step)
+        for shard, names in plan.items():
+            own = [by_name[name] for name in names]
+            write_shard(folder / "results/shards" / shard, step, own, parts)
+
+
+def _rows_by_phantom(study: Path, step: shards.Step) -> dict[str, pa.Table]:
+    files = sorted((study / "results/shards").glob(f"*/{step.table.name}.parquet"))
+    rows = pa.concat_tables([pq.read_table(file).replace_schema_metadata(None) for file in files])
+    names = pc.unique(rows["subject"]).to_pylist()
+    return {name: rows.filter(pc.equal(rows["subject"], name)) for name in names}
+
+
+def write_shard(
+    folder: Path, step: shards.Step, people: list[Person], parts: dict[str, pa.Table]
+) -> None:
+    """Write one step's table of one shard. parts: rows of the phantoms."""
+    outcomes, chunks, own = [], [], []
+    for one in people:
+        out = one.quarantined_by(step.name)
+        outcomes.append(_outcome(one, out))
+        scored = step.name != "score_overlap" or one.has_truth
+        if not out and scored and one.phantom in parts:
+            chunks.append(parts[one.phantom])
+            own.append(one)
+    data = _varied(step, own, chunks)
+    if step.table.per_subject:
+        gone = [shards.told_by(outcome) for outcome in outcomes if outcome.status != "analysed"]
+        data = pa.concat_tables([data, tables.from_rows(step.table, gone)]).sort_by("subject")
+    metadata = {"outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
+    tables.write(folder / f"{step.table.name}.parquet", step.table, data, metadata)
+
+
+def _outcome(one: Person, out: bool) -> shards.Outcome:
+    if not out:
+        return shards.Outcome(one.subject, "analysed", "0" * 64)
+    reason = FAULTY[one.faulty][1]
+    return shards.Outcome(
+        one.subject, "quarantined", "0" * 64, (), one.faulty, reason, "simulated, expected none"
+    )
+
+
+def _varied(step: shards.Step, people: list[Person], chunks: list[pa.Table]) -> pa.Table:
+    """Return the rows of a shard's subjects, numbers scaled and shifted."""
+    if not chunks:
+        return tables.from_rows(step.table, [])
+    data = pa.concat_tables(chunks).combine_chunks()
+    lengths = [chunk.num_rows for chunk in chunks]
+    size = np.repeat([one.size for one in people], lengths)
+    fat = np.repeat([one.fat for one in people], lengths)
+    noise = np.random.default_rng(len(lengths)).normal(0, 0.01, len(size))
+    columns = {"subject": pa.array(np.repeat([one.subject for one in people], lengths).tolist())}
+    for name in data.schema.names[1:]:
+        values = data[name]
+        if name in SCALED:
+            whole = values.type == tables.WHOLE
+            scaled = values.to_numpy() * size
+            columns[name] = pa.array(np.round(scaled).astype(np.int32) if whole else scaled)
+        elif name.startswith(SHIFTED):
+            columns[name] = _within(values, fat)
+        elif name in JITTERED:
+            columns[name] = _within(values, noise)
+        else:
+            columns[name] = values
+    return pa.table(columns).cast(step.table.schema())
+
+
+def _within(values: pa.ChunkedArray, added: np.ndarray) -> pa.ChunkedArray:
+    """Return fractions with something added, between 0.001 and 1; null stays null."""
+    return pc.max_element_wise(
+        pc.min_element_wise(pc.add(values, pa.array(added)), 1.0, skip_nulls=False),
+        0.001,
+        skip_nulls=False,
+    )

@@ -1,0 +1,148 @@
+"""Large cohorts: no number depends on what is gathered together, and memory does not grow."""
+
+import json
+import tracemalloc
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from shard_tables import write_shards
+
+from paravert import codebook, shards, tables
+from paravert.study import cohort
+from paravert.study.accuracy import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
+from paravert.study.cohort import chunks, gather_cohort
+from paravert.study.frames import read_by_subject, read_frame
+from study_tables import cohort_rows
+
+
+class Cohort:
+    """A folder with a sheet and shard tables, and how it is gathered."""
+
+    def __init__(self, folder, subjects, per_shard, slices=4):
+        self.folder, self.per_shard = folder, per_shard
+        self.names = [f"S{number:04d}" for number in range(subjects)]
+        folder.mkdir()
+        (folder / "model.json").write_text(json.dumps({"trained_on": "", "note": ""}))
+        self.write_sheet(self.names)
+        write_shards(folder / "shards", shards.shard_plan(self.names, per_shard), slices)
+
+    def write_sheet(self, names):
+        lines = [f"{name},{name},{'FM'[int(name[1:]) % 2]},{name[-2:]},170" for name in names]
+        header = "subject,images,sex,age_years,height_cm"
+        (self.folder / "sheet.csv").write_text("\n".join([header, *lines]))
+
+    def gather(self):
+        gather_cohort(
+            self.folder / "sheet.csv",
+            self.folder / "shards",
+            self.folder / "cohort",
+            "otsu_subject",
+            "{}",
+            self.folder / "model.safetensors",
+            "0" * 64,
+            self.per_shard,
+        )
+
+    def tables(self):
+        self.gather()
+        return {t.name: read_frame(self.folder / "cohort", t) for t in codebook.COHORT_TABLES}
+
+
+def assert_same_to_the_last_digit(one, other):
+    assert len(one["slices"]) > 1000
+    for name, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[name], check_exact=True, obj=name)
+
+
+def test_gathering_by_shard_equals_gathering_at_once(tmp_path, monkeypatch):
+    study = Cohort(tmp_path / "study", subjects=60, per_shard=8)
+    whole = study.tables()
+    monkeypatch.setattr(cohort, "SUBJECTS_AT_ONCE", 1)
+    assert_same_to_the_last_digit(study.tables(), whole)
+
+
+@pytest.mark.parametrize("per_shard", [1, 64])
+def test_no_number_depends_on_the_size_of_the_shards(tmp_path, per_shard):
+    one = Cohort(tmp_path / "one", 60, per_shard=8)
+    other = Cohort(tmp_path / "other", 60, per_shard=per_shard)
+    assert_same_to_the_last_digit(one.tables(), other.tables())
+
+
+def test_neither_the_order_of_the_sheet_nor_that_of_the_shards_matters(tmp_path, monkeypatch):
+    study = Cohort(tmp_path / "study", 60, per_shard=8)
+    before = study.tables()
+    in_order = shards.shard_plan
+    study.write_sheet(study.names[::-1])
+    monkeypatch.setattr(
+        shards, "shard_plan", lambda *given: dict(reversed(in_order(*given).items()))
+    )
+    assert_same_to_the_last_digit(study.tables(), before)
+
+
+def peak_bytes(study):
+    """Return the most memory that gathering takes, in Python and in Arrow, after a first time."""
+    study.gather()
+    pool = pa.default_memory_pool()
+    tracemalloc.start()
+    try:
+        before, largest = pool.bytes_allocated(), 0
+        make = cohort._rows_of_chunk
+
+        def watched(*given):
+            nonlocal largest
+            made = make(*given)
+            largest = max(largest, pool.bytes_allocated() - before)
+            return made
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cohort, "_rows_of_chunk", watched)
+            study.gather()
+        return tracemalloc.get_traced_memory()[1] + largest
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "SUBJECTS_AT_ONCE", 16)
+    few = Cohort(tmp_path / "few", 48, per_shard=16, slices=12)
+    many = Cohort(tmp_path / "many", 480, per_shard=16, slices=12)
+    assert len(list((few.folder / "shards").iterdir())) == 4
+    assert len(list((many.folder / "shards").iterdir())) > 28
+    # Shards differ in size by chance; all at once would take ten times as much.
+    assert peak_bytes(many) < 2.5 * peak_bytes(few)
+
+
+def test_shards_are_gathered_together_up_to_a_number_of_subjects():
+    plan = {"a": ["1", "2"], "b": ["3"], "c": ["4", "5", "6", "7"], "d": ["8"]}
+    found = [shards for shards, _ in chunks(plan, most=3)]
+    assert found == [["a", "b"], ["c"], ["d"]]
+    assert [s for _, subjects in chunks(plan, most=3) for s in subjects] == list("12345678")
+
+
+def write_in_row_groups(path, rows, size):
+    data = tables.from_rows(codebook.SLICES, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(data, path, row_group_size=size)
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 100, 10_000])
+def test_a_table_is_read_by_whole_subjects_wherever_its_row_groups_end(tmp_path, size):
+    rows = cohort_rows(5)["slices"]
+    write_in_row_groups(tmp_path / "slices.parquet", rows, size)
+    parts = list(read_by_subject(tmp_path, codebook.SLICES, PIXEL_COLUMNS))
+    assert sum(len(part) for part in parts) == len(rows)
+    areas = pd.concat([pixel_areas(part) for part in parts], ignore_index=True)
+    expected = pixel_areas(pd.DataFrame(rows))
+    pd.testing.assert_frame_equal(areas, expected, check_dtype=False)
+    overlap = pd.DataFrame({"subject": ["S0002", "S0004"]})
+    scored = scored_pixel_areas(tmp_path, overlap)
+    assert scored["subject"].tolist() == ["S0002", "S0004"]
+
+
+def test_a_subject_whose_rows_do_not_stand_together_is_a_fault(tmp_path):
+    rows = cohort_rows(3)["slices"]
+    write_in_row_groups(tmp_path / "slices.parquet", [*rows[1:], rows[0]], 10)
+    with pytest.raises(ValueError, match="1 subjects whose rows"):
+        list(read_by_subject(tmp_path, codebook.SLICES, PIXEL_COLUMNS))
