@@ -1,5 +1,6 @@
 # make demo   the whole study on the built-in cohort
 # make test   every test that needs no cluster
+# make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
 # make model  train the demo model again, on phantoms of another seed
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/ready
 MODEL_FOLDER := training
 
-.PHONY: setup demo test check format model lock clean
+.PHONY: setup demo test cluster-test check format model lock clean
 
 setup: $(READY)
 
@@ -21,7 +22,10 @@ demo: setup
 	$(BIN)/snakemake --configfile config/demo.yaml
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+cluster-test: setup
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 check: setup
 	$(BIN)/ruff check .

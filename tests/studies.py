@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,11 @@ class Study:
         """Start Snakemake, which tells what it does in a file."""
         with log.open("w") as file:
             return subprocess.Popen(
-                self._command(arguments), stdout=file, stderr=file, **self._place()
+                self._command(arguments),
+                stdout=file,
+                stderr=file,
+                preexec_fn=_interruptible,
+                **self._place(),
             )
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
@@ -73,6 +78,11 @@ class Study:
     def log(self, rule: str) -> str:
         logs = sorted((self.folder / "results/logs" / rule).glob("*.log"))
         return "".join(file.read_text() for file in logs)
+
+
+def _interruptible() -> None:
+    """Let SIGINT interrupt, which a shell has ignored by all that it starts in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def cohort_tables(study: Study) -> dict[str, pd.DataFrame]:

@@ -1,6 +1,5 @@
 """config.yaml, its schema, the rules that read it and the manual say the same."""
 
-import re
 from pathlib import Path
 
 import jsonschema
@@ -68,20 +67,6 @@ def test_every_key_is_read(key):
 @pytest.mark.parametrize("key", KEYS, ids=".".join)
 def test_every_key_is_in_the_manual(key):
     assert f"`{'.'.join(key)}`" in (REPOSITORY / "config/README.md").read_text()
-
-
-# What was measured to fail under load or on a cluster.
-@pytest.mark.parametrize(
-    "pattern",
-    [r"slurm-array-jobs", r"^\s+retries:", r"group-components", r"service\(", r"^\s+run:"],
-)
-def test_workflow_keeps_away_from_known_traps(pattern):
-    files = [REPOSITORY / "Snakefile", *(REPOSITORY / "workflow/rules").glob("*.smk")]
-    for file in files:
-        assert not re.search(pattern, file.read_text(), re.MULTILINE), file
-    for file in (REPOSITORY / "profiles").rglob("*.yaml"):
-        pattern_in_profile = pattern if pattern != r"^\s+retries:" else r"(?!)"
-        assert not re.search(pattern_in_profile, file.read_text(), re.MULTILINE), file
 
 
 def test_the_data_dictionary_is_in_step_with_the_tables():

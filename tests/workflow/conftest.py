@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from studies import REPOSITORY, Study, copy_of_the_workflow
 
 VOLUNTEERS = ("S0001", "S0002", "S0003")

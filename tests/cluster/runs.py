@@ -1,0 +1,97 @@
+"""A run of Snakemake on the cluster while it goes on, and how its end is judged."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from paravert.shards import shard_plan
+from slurm_jobs import Job, jobs_of, wait_until
+from studies import Study, cohort_tables
+
+RUN_ID = r"SLURM run ID: (\S+)"
+LONGEST_SECONDS = 500  # of a run of these tests: a guard against one that never ends
+CONVERT = ("--profile", "slurm", "--set-threads", "convert_dicom=1", "--until", "convert_dicom")
+# Jobs of seconds are looked at more often than the profile has it.
+OFTEN = ("--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "10")
+CONVERT_ON_SLURM = (*CONVERT, *OFTEN)
+
+
+class ClusterRun:
+    """A Snakemake that was started on the cluster; left running ones are killed by `close`."""
+
+    def __init__(self, study: Study, log: Path, *arguments: str):
+        self._log = log
+        self._process = study.start(log, *arguments)
+
+    @property
+    def told(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def name(self) -> str:
+        """The run id, which is the name of all its jobs; waits until Snakemake has told it."""
+        return wait_until(lambda: re.search(RUN_ID, self.told), "the run id")[1]
+
+    def jobs(self, shard: str | None = None) -> list[Job]:
+        """Return all jobs, or the conversions of one shard; an attempt each, in order."""
+        comment = "" if shard is None else f"rule_convert_dicom_wildcards_{shard}"
+        return jobs_of(self.name, comment)
+
+    def wait_for(self, holds: Callable[[], object], what: str):
+        """Return the first true value of a function, as long as this run goes on."""
+
+        def holds_or_ended():
+            value = holds()
+            if not value and self._process.poll() is not None:
+                raise AssertionError(f"the run ended before {what}:\n{self.told}")
+            return value
+
+        return wait_until(holds_or_ended, what)
+
+    def end(self) -> int:
+        """Wait for the end of the run and return its exit status."""
+        try:
+            return self._process.wait(LONGEST_SECONDS)
+        finally:
+            self.close()
+
+    def send(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
+
+    def kill(self) -> None:
+        """Kill -9 the main process; its jobs run on."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End all that is left of the run."""
+        self.kill()
+        found = re.search(RUN_ID, self.told)
+        if found:
+            # There may be none left to cancel.
+            cancel = ["scancel", "--signal=KILL", "--full", f"--name={found[1]}"]
+            subprocess.run(cancel, capture_output=True, check=False)
+
+
+def shards_of(study: Study) -> dict[str, list[str]]:
+    """Return the subjects with images of each shard, in the order in which they are converted."""
+    subjects = [row["subject"] for row in study.rows]
+    plan = shard_plan(subjects, study.settings.get("subjects_per_shard", 64))
+    return {shard: [name for name in names if name != "EMPTY"] for shard, names in plan.items()}
+
+
+def computed(study: Study, shard: str) -> set[str]:
+    """Return whom the last conversion of a shard computed, as its log says."""
+    log = (study.folder / f"results/logs/convert_dicom/{shard}.log").read_text()
+    return set(re.findall(r"convert_dicom: (\w+): computed", log))
+
+
+def finish(study: Study) -> dict[str, pd.DataFrame]:
+    """Do on this machine what is left up to the cohort, and return its tables."""
+    done = study.run("--max-threads", "1", "--", "results/cohort/ledger.parquet")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return cohort_tables(study)

@@ -1,0 +1,47 @@
+"""Parts of the cluster fail: a node dies with a job on it, the controller is away for a while."""
+
+import os
+
+import pytest
+
+from disturbances import Disturbance
+from runs import CONVERT, CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
+from studies import assert_same
+
+pytestmark = pytest.mark.cluster
+
+
+def test_a_job_on_a_dead_node_is_done_again_on_another(slurm, untouched, undisturbed, tmp_path):
+    study = untouched.copy(tmp_path / "study")
+    study.settings["subjects_per_shard"] = 8
+    at = Disturbance(study.folder, shards_of(study)["0"][-1])
+    run = ClusterRun(study, tmp_path / "log", *CONVERT_ON_SLURM)
+    run.wait_for(lambda: at.reached, "the job half way")
+    dead = run.jobs("0")[0].node
+    slurm.kill_node(dead)
+    assert run.end() == 0, run.told[-3000:]
+    first, second = run.jobs("0")
+    slurm.start_node(dead)
+    assert (first.state, first.node) == ("NODE_FAIL", dead)
+    assert second.state == "COMPLETED"
+    assert second.node != dead
+    assert computed(study, "0") == {at.subject}
+    assert_same(finish(study), undisturbed)
+
+
+def test_a_controller_that_is_away_loses_no_job(
+    slurm, untouched, undisturbed, tmp_path, monkeypatch
+):
+    study = untouched.copy(tmp_path / "study")
+    ours = study.folder / "profiles/slurm/without_accounting"
+    monkeypatch.setenv("PATH", f"{ours}:{os.environ['PATH']}")
+    at = Disturbance(study.folder, shards_of(study)["0"][-1])
+    run = ClusterRun(study, tmp_path / "log", *CONVERT, "--verbose")
+    run.wait_for(lambda: at.reached, "the job half way")
+    slurm.stop_controller()
+    run.wait_for(lambda: "could not check status" in run.told, "a query without answer")
+    slurm.start_controller()
+    at.go_on()
+    assert run.end() == 0, run.told[-3000:]
+    assert [job.state for job in run.jobs()] == ["COMPLETED"]
+    assert_same(finish(study), undisturbed)

@@ -1,0 +1,69 @@
+"""The built-in cohort on Slurm, from drawing to report, with the profile as users have it."""
+
+import shutil
+
+import pytest
+import yaml
+
+from runs import ClusterRun
+from studies import REPOSITORY, Study, assert_same, cohort_tables, copy_of_the_workflow
+
+pytestmark = pytest.mark.cluster
+
+SUBJECTS = "S0004,S0007,S0021,S0009,S0011,S0015"  # of two shards; all 22 take three times as long
+ON_A_GPU_NODE = ("--set-resources", "segment_muscles:slurm_partition=gpu", "segment_muscles:gpu=1")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The study of `make demo` on some of its subjects, of which nothing was run yet."""
+    folder = tmp_path_factory.mktemp("demo")
+    copy_of_the_workflow(folder)
+    study = Study(folder)
+    study.settings = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
+    study.settings["subjects"] = SUBJECTS
+    return study
+
+
+@pytest.fixture(scope="module")
+def on_slurm(slurm, demo, tmp_path_factory):
+    """That study, run on Slurm, and the run."""
+    folder = tmp_path_factory.mktemp("on-slurm")
+    study = demo.copy(folder / "study")
+    run = ClusterRun(study, folder / "log", "--profile", "slurm", *ON_A_GPU_NODE)
+    status = run.end()
+    assert status == 0, run.told[-5000:]
+    return study, run
+
+
+def test_all_subjects_of_the_demo_are_analysed_on_slurm(on_slurm):
+    _, run = on_slurm
+    assert run.told.strip().splitlines()[-1] == "6 subjects: 6 analysed, 0 quarantined"
+    assert {job.state for job in run.jobs()} == {"COMPLETED"}
+
+
+def test_segmentation_gets_the_gpu_and_its_partition_and_nothing_else_does(on_slurm):
+    _, run = on_slurm
+    partitions = {(job.partition, "segment_muscles" in job.comment) for job in run.jobs()}
+    assert partitions == {("gpu", True), ("cpu", False)}
+
+
+def test_a_second_run_on_slurm_has_nothing_to_do(on_slurm):
+    study, _ = on_slurm
+    again = study.run("--profile", "slurm")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr + again.stdout
+
+
+def test_the_tables_are_those_of_a_run_on_this_machine(on_slurm, demo, tmp_path):
+    study, _ = on_slurm
+    here = demo.copy(tmp_path / "here")
+    # The phantoms are the same for certain; to draw them takes a minute.
+    shutil.copytree(study.folder / "results/phantoms", here.folder / "results/phantoms")
+    done = here.run()
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "Drawing the phantom volunteers" not in done.stderr
+    assert_same(cohort_tables(study), cohort_tables(here))
+    for table in sorted((here.folder / "results/tables").glob("*.csv")):
+        twin = study.folder / "results/tables" / table.name
+        assert twin.read_text() == table.read_text(), table.name

@@ -1,0 +1,128 @@
+"""The main process is killed, asked to stop, or started twice, while a job on Slurm is at work."""
+
+import signal
+
+import pytest
+
+from disturbances import Disturbance
+from runs import CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
+from slurm_jobs import ask, wait_until
+from studies import assert_same
+
+pytestmark = pytest.mark.cluster
+
+REFUSED = "Directory cannot be locked"
+
+
+@pytest.fixture
+def study(untouched, tmp_path):
+    """A study of two shards of which nothing was run yet."""
+    copied = untouched.copy(tmp_path / "study")
+    copied.settings["subjects_per_shard"] = 8
+    return copied
+
+
+@pytest.fixture
+def start(study, slurm, tmp_path):
+    """Start runs of the study on the cluster; what a test leaves running is killed at its end."""
+    started = []
+
+    def start_one(*arguments: str) -> ClusterRun:
+        log = tmp_path / f"log-{len(started)}"
+        started.append(ClusterRun(study, log, *CONVERT_ON_SLURM, *arguments))
+        return started[-1]
+
+    yield start_one
+    for run in started:
+        run.close()
+
+
+@pytest.fixture
+def half_way(study):
+    """The last subject of the first shard, where the job stops until it is told to go on."""
+    return Disturbance(study.folder, shards_of(study)["0"][-1])
+
+
+def unlock(study):
+    done = study.run("--unlock")
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_and_recovered_as_documented(study, start, half_way, undisturbed):
+    run = start()
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    run.kill()
+    (orphan,) = run.jobs("0")
+    assert orphan.state == "RUNNING"
+    locked = study.run(*CONVERT_ON_SLURM)
+    assert locked.returncode != 0
+    assert REFUSED in locked.stderr
+
+    ask("scancel", "--name", run.name)
+    wait_until(lambda: run.jobs("0")[0].state == "CANCELLED", "the orphan's end")
+    unlock(study)
+    again = start()
+    assert again.end() == 0, again.told[-3000:]
+    assert computed(study, "0") == {half_way.subject}
+    assert_same(finish(study), undisturbed)
+
+
+def test_killed_and_run_again_while_an_orphan_still_works(study, start, half_way, undisturbed):
+    run = start()
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    run.kill()
+    unlock(study)
+    at_the_same = Disturbance(study.folder, half_way.subject)
+    again = start()
+    again.wait_for(lambda: at_the_same.reached, "a second job at the same subject")
+    assert run.jobs("0")[0].state == "RUNNING"
+
+    half_way.go_on()
+    wait_until(lambda: run.jobs("0")[0].state == "COMPLETED", "the orphan's end")
+    at_the_same.go_on()
+    assert again.end() == 0, again.told[-3000:]
+    assert_same(finish(study), undisturbed)
+
+
+def test_terminated_it_lets_the_running_jobs_end(study, start, half_way, undisturbed):
+    run = start("--jobs", "1")
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    run.send(signal.SIGTERM)
+    run.wait_for(lambda: "Will exit after finishing" in run.told, "the answer to SIGTERM")
+    half_way.go_on()
+    assert run.end() != 0
+    assert [job.state for job in run.jobs()] == ["COMPLETED"]
+
+    again = start()
+    assert again.end() == 0, again.told[-3000:]
+    assert len(again.jobs()) == 1
+    assert_same(finish(study), undisturbed)
+
+
+def test_interrupted_it_cancels_its_jobs(study, start, half_way, undisturbed):
+    run = start()
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    run.send(signal.SIGINT)
+    assert run.end() != 0
+    wait_until(lambda: run.jobs("0")[0].state == "CANCELLED", "the job's end")
+
+    again = start()
+    assert again.end() == 0, again.told[-3000:]
+    assert computed(study, "0") == {half_way.subject}
+    assert_same(finish(study), undisturbed)
+
+
+def test_a_second_run_is_refused_and_without_lock_both_end_well(
+    study, start, half_way, undisturbed
+):
+    first = start()
+    first.wait_for(lambda: half_way.reached, "the job half way")
+    refused = study.run(*CONVERT_ON_SLURM)
+    assert refused.returncode != 0
+    assert REFUSED in refused.stderr
+
+    second = start("--nolock")
+    assert second.end() == 0, second.told[-3000:]
+    half_way.go_on()
+    assert first.end() == 0, first.told[-3000:]
+    assert_same(finish(study), undisturbed)
