@@ -100,6 +100,8 @@ def test_terminated_it_lets_the_running_jobs_end(study, start, half_way, undistu
 
 
 def test_interrupted_it_cancels_its_jobs(study, start, half_way, undisturbed):
+    # What a shell starts in the background ignores this signal, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = start()
     run.wait_for(lambda: half_way.reached, "the job half way")
     run.send(signal.SIGINT)

@@ -117,7 +117,9 @@ SUBJECTS, SHARDS = checked_config()
 if workflow.is_main_process:
     check_model()
 PHANTOM_FOLDER = "results/phantoms"
-PHANTOM = re.compile(re.escape(os.path.abspath(PHANTOM_FOLDER)) + r"/([ST]\d{4})(/.*)?")
+PHANTOM = re.compile(
+    re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"
+)
 
 
 wildcard_constraints:
