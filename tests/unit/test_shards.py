@@ -248,10 +248,13 @@ def test_records_hold_no_path_outside_the_subject(run, tmp_path):
 
 
 def do_or_die(killers, calls, task, scratch):
-    """Leave a line for each call; some subjects bring the process down."""
+    """Leave a line for each call; some subjects bring the process down, or its parent with it."""
     with calls.open("a") as file:
         file.write(f"{task.subject}\n")
     if task.subject in killers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if f"{task.subject} and all" in killers:
+        os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
     (scratch / "image").mkdir()
     (scratch / "image/stack-01.nii.gz").write_text(task.subject)
@@ -291,22 +294,30 @@ def statuses(tmp_path):
     return read
 
 
-def test_a_subject_that_kills_the_process_costs_its_own_row_at_the_third_attempt(job, statuses):
+def test_a_subject_that_kills_its_process_twice_costs_its_own_row(job, statuses):
     subjects = ["S1", "S2", "S3"]
-    assert job(*subjects, killers=["S2"]) == (-signal.SIGKILL, ["S1", "S2"])
-    assert job(*subjects, killers=["S2"]) == (-signal.SIGKILL, ["S3", "S2"])  # last and alone
-    assert job(*subjects, killers=["S2"]) == (0, [])
+    assert job(*subjects, killers=["S2"]) == (1, ["S1", "S2", "S3"])
+    assert job(*subjects, killers=["S2"]) == (0, ["S2"])
     assert statuses() == {"S1": "analysed", "S2": "process-died", "S3": "analysed"}
+
+
+def test_several_that_kill_their_process_cost_a_row_each(job, statuses):
+    subjects = [f"S{number}" for number in range(6)]
+    killers = ["S1", "S2", "S4"]
+    assert job(*subjects, killers=killers)[0] == 1
+    assert job(*subjects, killers=killers) == (0, killers)
+    expected = dict.fromkeys(subjects, "analysed") | dict.fromkeys(killers, "process-died")
+    assert statuses() == expected
 
 
 def test_a_subject_that_was_only_there_when_the_process_died_is_analysed(job, statuses):
     job("S1", "S2", killers=["S1"])
-    assert job("S1", "S2") == (0, ["S2", "S1"])
+    assert job("S1", "S2") == (0, ["S1"])
     assert statuses() == {"S1": "analysed", "S2": "analysed"}
 
 
 def test_a_subject_put_aside_is_tried_afresh_when_the_shard_runs_again(job, statuses):
-    for _ in range(3):
+    for _ in range(2):
         job("S1", killers=["S1"])
     assert statuses() == {"S1": "process-died"}
     assert job("S1") == (0, ["S1"])
@@ -315,12 +326,16 @@ def test_a_subject_put_aside_is_tried_afresh_when_the_shard_runs_again(job, stat
 
 def test_a_worker_that_dies_takes_no_other_subject_with_it(job, statuses):
     subjects = [f"S{number}" for number in range(8)]
-    assert job(*subjects, killers=["S3"], workers=2)[0] == 1
-    for _ in range(2):
-        code, called = job(*subjects, killers=["S3"], workers=2)
-    assert code == 0
-    assert called == []
+    codes = [job(*subjects, killers=["S3"], workers=2)[0] for _ in range(2)]
+    assert codes == [1, 0]
     assert statuses() == dict.fromkeys(subjects, "analysed") | {"S3": "process-died"}
+
+
+def test_a_job_that_is_killed_as_a_whole_counts_for_nobody(job, statuses):
+    for _ in range(3):
+        assert job("S1", "S2", killers=["S1 and all"]) == (-signal.SIGKILL, ["S1"])
+    assert job("S1", "S2") == (0, ["S1", "S2"])
+    assert statuses() == {"S1": "analysed", "S2": "analysed"}
 
 
 def test_an_error_that_the_process_survives_counts_as_no_death(run, step):
@@ -464,3 +479,49 @@ def test_harmed_rows_of_a_shard_table_are_named(run, tmp_path):
     table.write_bytes(contents)
     with pytest.raises(InputError, match=r"convert.parquet: not the table"):
         shards.read_shard_rows(table)
+
+
+def put_back_by_an_older_job(run, tmp_path, version):
+    """Leave the files of another version behind the table of this one."""
+    table = tmp_path / "convert.parquet"
+    told = table.read_bytes()
+    run("S1", version=version)
+    table.write_bytes(told)
+
+
+def segment(tmp_path, do=measured):
+    convert, folder = tmp_path / "convert.parquet", tmp_path / "subjects"
+    out = tmp_path / "segment.parquet"
+    shards.work_after(convert, "segment_muscles", do, folder=folder, out=out)
+    return out
+
+
+CHANGED = r"S1/status.json: not as convert_dicom left it"
+
+
+def test_images_that_an_older_job_put_back_are_not_segmented(run, tmp_path):
+    run("S1", version=2)
+    put_back_by_an_older_job(run, tmp_path, version=1)
+    with pytest.raises(InputError, match=CHANGED):
+        segment(tmp_path)
+
+
+def test_images_that_an_older_job_puts_back_meanwhile_make_no_labels(run, tmp_path):
+    run("S1", version=2)
+
+    def slowly(task, scratch):
+        put_back_by_an_older_job(run, tmp_path, version=1)
+        return Product([])
+
+    with pytest.raises(InputError, match=CHANGED):
+        segment(tmp_path, slowly)
+    assert not (tmp_path / "subjects/S1/segment.json").exists()
+
+
+def test_images_that_an_older_job_put_back_are_not_measured_in_newer_labels(run, tmp_path):
+    run("S1", version=2)
+    labels = segment(tmp_path)
+    put_back_by_an_older_job(run, tmp_path, version=1)
+    out = tmp_path / "area.parquet"
+    with pytest.raises(InputError, match=CHANGED):
+        shards.work_after(labels, "measure_area", measured, folder=tmp_path / "subjects", out=out)

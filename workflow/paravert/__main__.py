@@ -5,7 +5,6 @@ import errno
 import importlib
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -45,7 +44,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(_overview())
         return 2
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _stop)
     try:
         _run(*arguments)
     except InputError as error:
@@ -61,11 +59,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"paravert {arguments[0]}: {os.strerror(error.errno)}{where}\n")
         return 1
     return 0
-
-
-def _stop(number: int, _frame: object) -> None:
-    """End in good order: a job that is cancelled or over time is no fault of its subject."""
-    raise SystemExit(128 + number)
 
 
 def _run(command: str, *options: str) -> None:

@@ -1,7 +1,7 @@
 """What a step keeps of one subject: its files, a record of what made them, a mark while at work.
 
-A subject's files and record appear whole or not at all, whatever kills the process. The mark stays
-where a process died at work: the next one learns from it whom it had better try alone.
+A subject's files and record appear whole or not at all, whatever kills the process. By the mark, a
+process that lives on tells at whose work another one died; who had better be tried alone is noted.
 """
 
 import json
@@ -64,33 +64,50 @@ class Place:
         """Return the files that are no longer as the record has them; none without a record."""
         record = _read_json(self.home / self.record) or {"files": {}}
         files = record["files"].items()
-        return [name for name, state in files if _file_state(self.home / name) != state]
+        states = {name: _file_state(self.home / name) for name, _ in files}
+        return [name for name, state in files if states[name] is None or states[name] != state]
+
+    def made_from(self) -> tuple[str, str | None] | None:
+        """Return the fingerprint in the record and that of the step before; None without one."""
+        record = _read_json(self.home / self.record)
+        return record and (record["outcome"]["fingerprint"], record["upstream"])
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Mark the subject as begun and give an empty folder for its files.
-
-        Both are gone at the end; where the process dies, the mark counts one death.
-        """
+        """Mark the subject as begun and give an empty folder for its files; both are gone at the end."""
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
         with tempfile.TemporaryDirectory(dir=self.home, prefix=f".{self.step}-") as scratch:
-            mark = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
+            mark = {"fingerprint": fingerprint, "parent": os.getppid()}
             _write_json(self._mark, mark, Path(scratch))
             try:
                 yield Path(scratch)
             finally:
                 self._mark.unlink(missing_ok=True)
 
-    def deaths(self, fingerprint: str) -> int:
-        """Return how often a process died, or is still, at work on the subject from the same."""
-        mark = _read_json(self._mark)
-        return mark["times"] if mark and mark["fingerprint"] == fingerprint else 0
+    def count_death(self, fingerprint: str) -> bool:
+        """Note that a child of this process died, and return True, if it was at work on the subject.
 
-    def put(self, scratch: Path, result: Result) -> None:
+        A process that is killed together with its parent counts for nobody: that comes from outside.
+        """
+        mark = _read_json(self._mark)
+        if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
+            return False
+        note = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
+        with tempfile.TemporaryDirectory(dir=self.home, prefix=f".{self.step}-") as scratch:
+            _write_json(self._deaths, note, Path(scratch))
+        self._mark.unlink(missing_ok=True)
+        return True
+
+    def deaths(self, fingerprint: str) -> int:
+        """Return how often a process died at work on the subject from the same."""
+        note = _read_json(self._deaths)
+        return note["times"] if note and note["fingerprint"] == fingerprint else 0
+
+    def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
         """Move a result's files home; the record goes first and comes back last.
 
-        A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
+        upstream: fingerprint of the result of the step before that this one was made from. A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
         an earlier result left in the step's own places is removed.
         """
         self._forget()
@@ -103,20 +120,29 @@ class Place:
         self._remove_all_but(names)
         record = {
             "outcome": asdict(result.outcome),
+            "upstream": upstream,
             "files": {name: _file_state(self.home / name) for name in names},
             "rows": result.rows,
         }
         _write_json(self.home / self.record, record, scratch)
+        self.forget_deaths()
 
     def clear(self) -> None:
-        """Leave nothing of the subject in this step, not even the mark: it is tried afresh."""
+        """Leave no result of the subject in this step."""
         self._forget()
         self._remove_all_but([])
-        self._mark.unlink(missing_ok=True)
+
+    def forget_deaths(self) -> None:
+        """Let the subject be tried afresh."""
+        self._deaths.unlink(missing_ok=True)
 
     @property
     def _mark(self) -> Path:
         return self.home / f".{self.step}-begun"
+
+    @property
+    def _deaths(self) -> Path:
+        return self.home / f".{self.step}-deaths"
 
     def _forget(self) -> None:
         (self.home / self.record).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 A step works through the subjects of one shard. For each subject it leaves its files below
 `<folder>/<subject>/` and a record (`records`): the fingerprint of what made them, the outcome and
 the subject's rows. A rerun takes a subject as it is while fingerprint and files hold. A subject at
-whose work the process died is tried last and alone, and put aside when that died, too.
+whose work a worker process died is tried last and alone, and put aside when that died, too.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
 JOB_MINUTES = 10
 WATCH_SECONDS = 1.0
-DEATHS = 2  # with the two retries of the Slurm profile, the third attempt leaves the subject out
+DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
 
 
 @dataclass(frozen=True)
@@ -209,23 +209,20 @@ def work_through(
     folder: Path,
     out: Path,
     upstream: Iterable[Outcome] = (),
-    workers: int = 1,
+    workers: int = 0,
 ) -> None:
     """Do a step for every subject of a shard and write the shard's table.
 
     do: makes one subject's product, writing its files into the empty folder it is given; they are
     moved to `<folder>/<subject>/` when it returns. Raises SubjectFault for faulty data (the subject
-    is quarantined); any other exception fails the job. With workers > 1 it must be picklable.
+    is quarantined); any other exception fails the job. workers: processes at work, for which it must
+    be picklable; 0: all is done in this one, and what kills it counts for nobody.
     upstream: outcomes of the step before; who was quarantined there is passed on.
     Raises ChildProcessError where a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
-    jobs = shard.jobs(tasks)
-    alone = [job for job in jobs if job.deaths]
-    together = [job for job in jobs if not job.deaths]
-    work = partial(shard.work, do)
-    results = _chained(_in_turn(work, together, workers), map(work, alone))
-    _tell_and_write(shard.step, results, len(jobs), upstream, out)
+    results = shard.in_turn(do, shard.jobs(tasks), workers)
+    _write(shard, results, len(tasks), upstream, out)
 
 
 def work_after(
@@ -235,7 +232,7 @@ def work_after(
     *,
     folder: Path,
     out: Path,
-    workers: int = 1,
+    workers: int = 0,
     depends_on: Callable[[str], dict] | None = None,
 ) -> None:
     """Do a step for every subject that the step before, of this shard table, analysed.
@@ -264,11 +261,8 @@ def stream_after(
     """
     tasks, outcomes = tasks_after(shard_table, depends_on)
     shard = _Shard(STEPS[step_name], folder)
-    jobs = shard.jobs(tasks)
-    alone = [job for job in jobs if job.deaths]
-    together = [job for job in jobs if not job.deaths]
-    results = _chained(shard.stream(flow, together), *(shard.stream(flow, [job]) for job in alone))
-    _tell_and_write(shard.step, results, len(jobs), outcomes, out)
+    results = shard.stream(flow, shard.jobs(tasks))
+    _write(shard, results, len(tasks), outcomes, out)
 
 
 def tasks_after(
@@ -306,12 +300,59 @@ class _Shard:
         jobs = []
         for task in tasks:
             fingerprint = digest([self.step.name, code, task.depends_on])
-            jobs.append(_Job(task, fingerprint, self._place(task).deaths(fingerprint)))
+            jobs.append(_Job(task, fingerprint, self.place(task.subject).deaths(fingerprint)))
         return jobs
+
+    def in_turn(
+        self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
+    ) -> Iterator[Result]:
+        """Yield the result of each subject, those last and alone at which a worker died before.
+
+        Where workers die, the others are done all the same; then raises ChildProcessError.
+        """
+        work = partial(self.work, do)
+        if not workers:
+            yield from map(work, jobs)
+            return
+        survived = True
+        waiting = [job for job in jobs if not job.deaths]
+        while waiting:
+            done = set()
+            for result in self._until_a_death(work, waiting, workers):
+                done.add(result.outcome.subject)
+                yield result
+            waiting = [job for job in waiting if job.task.subject not in done]
+            dead = [job for job in waiting if self._died(job)]
+            survived = survived and not waiting
+            waiting = [job for job in waiting if job not in dead] if dead else []
+        for job in jobs:
+            if job.deaths:
+                alone = list(self._until_a_death(work, [job], workers=1))
+                if not alone and not self._died(job):
+                    survived = False
+                yield from alone or ([self._verdict(job)] if job.deaths + 1 >= DEATHS else [])
+        if not survived:
+            raise ChildProcessError(
+                "a worker process died, for lack of memory or of a crash; run again: what is "
+                "finished stays, and the subjects that were at work are tried alone"
+            )
+
+    def _until_a_death(
+        self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
+    ) -> Iterator[Result]:
+        """Yield the results that worker processes make of jobs, up to the death of one."""
+        with ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+            for future in as_completed([pool.submit(work, job) for job in jobs]):
+                with suppress(BrokenProcessPool):
+                    yield future.result()
+
+    def _died(self, job: _Job) -> bool:
+        """Note a death of the worker that was at work on the subject, if it did die."""
+        return self.place(job.task.subject).count_death(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
         """Return the result of one subject, at hand or made."""
-        place = self._place(job.task)
+        place = self.place(job.task.subject)
         at_hand = self._at_hand(place, job)
         if at_hand is not None:
             return at_hand
@@ -321,13 +362,14 @@ class _Shard:
                 done: Product | SubjectFault = do(job.task, scratch)
             except SubjectFault as fault:
                 done = fault
+            self._check_unharmed(job.task)  # another job may have been at work there meanwhile
             return self._finished(place, job, scratch, done)
 
     def stream(self, flow: Flow, jobs: Sequence[_Job]) -> Iterator[Result]:
         """Yield the result of each subject as it comes out of the flow."""
         waiting = []
         for job in jobs:
-            at_hand = self._at_hand(self._place(job.task), job)
+            at_hand = self._at_hand(self.place(job.task.subject), job)
             if at_hand is not None:
                 yield at_hand
             else:
@@ -338,7 +380,7 @@ class _Shard:
             for job in waiting:
                 self._check_unharmed(job.task)
                 stack = ExitStack()
-                scratch = stack.enter_context(self._place(job.task).begun(job.fingerprint))
+                scratch = stack.enter_context(self.place(job.task.subject).begun(job.fingerprint))
                 open_[job.task.subject] = job, stack
                 yield Begun(job.task, scratch)
 
@@ -346,7 +388,8 @@ class _Shard:
             for begun, done in flow(begin()):
                 job, stack = open_.pop(begun.task.subject)
                 with stack:
-                    result = self._finished(self._place(job.task), job, begun.scratch, done)
+                    self._check_unharmed(job.task)
+                    result = self._finished(self.place(job.task.subject), job, begun.scratch, done)
                 yield result
             if open_:
                 raise RuntimeError(f"{self.step.name} left out {', '.join(open_)}")
@@ -355,31 +398,34 @@ class _Shard:
                 stack.close()
 
     def _check_unharmed(self, task: Task) -> None:
-        """Raise InputError where what an earlier step left of a subject was changed since."""
-        for name in self.step.reads:
-            place = self._place(task, STEPS[name])
+        """Raise InputError where what earlier steps left of a subject is not what they told of."""
+        expected = task.depends_on.get("upstream")
+        for name in reversed(self.step.reads):
+            place = self.place(task.subject, STEPS[name])
             for file in place.harmed():
-                raise InputError(
-                    place.home / file,
-                    f"not as {name} left it; run again with --forcerun {name}, which makes it "
-                    "anew (a corrected mask belongs into the sheet's column labels)",
-                )
+                raise _changed(place.home / file, name)
+            found, before = place.made_from() or (None, None)
+            if None not in (found, expected) and found != expected:
+                raise _changed(place.home / place.record, name)
+            expected = before
 
-    def _place(self, task: Task, step: Step | None = None) -> Place:
+    def place(self, subject: str, step: Step | None = None) -> Place:
+        """Return where a step, this one unless told, keeps what it made of a subject."""
         step = step or self.step
-        return Place(self.folder / task.subject, step.name, step.record, step.owns)
+        return Place(self.folder / subject, step.name, step.record, step.owns)
 
     def _at_hand(self, place: Place, job: _Job) -> Result | None:
         """Return a result that need not, or must not, be made: one held, or that of a killer."""
         held = place.held(job.fingerprint)
         if held is not None or job.deaths < DEATHS:
             return held
-        place.clear()
-        fault = SubjectFault(
-            Reason.PROCESS_DIED,
-            f"the process died {job.deaths} times at work on this subject, the last time alone",
-        )
-        return self._result(job, fault)
+        return self._verdict(job)
+
+    def _verdict(self, job: _Job) -> Result:
+        """Return the result of a subject that brings processes down; nothing is held of it."""
+        self.place(job.task.subject).clear()
+        told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
+        return self._result(job, SubjectFault(Reason.PROCESS_DIED, told))
 
     def _finished(
         self, place: Place, job: _Job, scratch: Path, done: Product | SubjectFault
@@ -388,7 +434,7 @@ class _Shard:
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         result = self._result(job, done)
-        place.put(scratch, result)
+        place.put(scratch, result, job.task.depends_on.get("upstream"))
         return result
 
     def _result(self, job: _Job, done: Product | SubjectFault) -> Result:
@@ -405,20 +451,6 @@ class _Shard:
         return Result(outcome, done.rows)
 
 
-def _in_turn(work: Callable, jobs: Sequence[_Job], workers: int) -> Iterator[Result]:
-    if workers == 1 or len(jobs) < 2:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        try:
-            yield from pool.map(work, jobs)
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a worker process died, for lack of memory or of a crash; run again: what is "
-                "finished stays, and the subjects that were at work are tried alone"
-            ) from error
-
-
 def _end_with(parent: int) -> None:
     """Let this worker end when the process that hands out the work is no more."""
 
@@ -430,24 +462,32 @@ def _end_with(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _chained(*streams: Iterable[Result]) -> Iterator[Result]:
-    for stream in streams:
-        yield from stream
+def _changed(file: Path, step: str) -> InputError:
+    return InputError(
+        file,
+        f"not as {step} left it; run again with --forcerun {step}, which makes it anew "
+        "(a corrected mask belongs into the sheet's column labels)",
+    )
 
 
-def _tell_and_write(
-    step: Step, results: Iterator[Result], total: int, upstream: Iterable[Outcome], out: Path
+def _write(
+    shard: _Shard, results: Iterator[Result], total: int, upstream: Iterable[Outcome], out: Path
 ) -> None:
     """Write the shard's table when every result is there, telling of each as it comes."""
-    made = []
+    made, name = [], shard.step.name
     watched = sys.stderr.isatty()
-    for result in tqdm(results, step.name, total, unit="subject", disable=not watched):
-        _log_line(step, result)
+    for result in tqdm(results, name, total, unit="subject", disable=not watched):
+        _log_line(shard.step, result)
         made.append(result)
     held = sum(result.held for result in made)
-    log.info("%s: %d computed, %d held", step.name, len(made) - held, held)
-    made += [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
-    write_shard_table(out, step, sorted(made, key=lambda result: result.outcome.subject))
+    log.info("%s: %d computed, %d held", name, len(made) - held, held)
+    passed_on = [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
+    everybody = sorted([*made, *passed_on], key=lambda result: result.outcome.subject)
+    write_shard_table(out, shard.step, everybody)
+    # Only now: a job that is killed before must not forget whom it had put aside.
+    for result in made:
+        if result.outcome.reason == Reason.PROCESS_DIED:
+            shard.place(result.outcome.subject).forget_deaths()
 
 
 def _log_line(step: Step, result: Result) -> None:

@@ -41,14 +41,16 @@ def decode_apart(stream: bytes, form: Format, decoder: str) -> np.ndarray | None
     """Return a frame (rows, columns) as stored, or None where its code stream is damaged.
 
     decoder: gdcm or pyjpegls. One that dies of the stream twice counts as damage if it lives
-    without; raises DecoderDied if not.
+    without; raises DecoderDied if not, and where it was killed from outside twice.
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
     with _one_at_a_time:
         try:
             values = _ask_twice(HEAD.pack(*head, len(stream)), stream)
-        except DecoderDied:
+        except DecoderDied as died:
+            if died.returncode == -signal.SIGKILL:  # from outside, for want of memory: not the data
+                raise
             _ask(HEAD.pack(*head, 0), b"")
             return None
     return _array(values, form)

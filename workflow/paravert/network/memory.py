@@ -5,6 +5,7 @@ import torch
 from paravert.network.architecture import Architecture
 from paravert.network.predict import TOGETHER
 
+NO_MEMORY = ("can't allocate memory", "not enough memory")  # as the processor's allocator says it
 MOST_AT_ONCE = 64  # slices; a GPU is busy with fewer
 FREE_SHARE = 0.5  # of the GPU memory free or ours; the rest is for its libraries and what is cut up
 BYTES_PER_ACTIVATION = 4
@@ -26,4 +27,5 @@ def slices_at_once(
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Tell whether memory ran out, on a GPU or in the processor's allocator."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in told for words in NO_MEMORY)

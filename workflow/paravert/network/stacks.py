@@ -18,7 +18,7 @@ class Stack:
     """One stack of a subject.
 
     labels: uint8, in the place of the image; zero until predicted. prepared: None where the labels
-    were given, and when nothing is left to predict. missing: slices still without labels.
+    were given. missing: slices still without labels.
     """
 
     number: int
