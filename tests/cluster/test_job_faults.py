@@ -11,7 +11,7 @@ from studies import Study, assert_same
 
 pytestmark = pytest.mark.cluster
 
-FAULTS = ("out of memory", "over time", "cancelled", "killed")
+FAULTS = ("out of memory", "over time", "cancelled twice", "killed")
 MORE_THAN_ALLOWED = 1.2  # of the memory of the first attempt; less than a second one gets
 
 
@@ -49,8 +49,11 @@ def disturbed(slurm, untouched, tmp_path_factory):
     result.granted_minutes = first["over time"].limit_minutes
     ask("scontrol", "update", f"JobId={first['over time'].number}", "TimeLimit=1")
     at["out of memory"].go_on(round(MORE_THAN_ALLOWED * first["out of memory"].memory_mb))
-    ask("scancel", first["cancelled"].number)
+    once_more = Disturbance(study.folder, result.struck("cancelled twice"))
+    ask("scancel", first["cancelled twice"].number)
     kill_job(first["killed"].number)
+    run.wait_for(lambda: once_more.reached, "the cancelled job at its disturbance again")
+    ask("scancel", run.jobs(result.shards["cancelled twice"])[-1].number)
 
     result.status, result.told = run.end(), run.told
     result.attempts = {fault: run.jobs(shard) for fault, shard in result.shards.items()}
@@ -62,7 +65,7 @@ def disturbed(slurm, untouched, tmp_path_factory):
     [
         ("out of memory", ["OUT_OF_MEMORY"]),
         ("over time", ["TIMEOUT"]),
-        ("cancelled", ["CANCELLED"]),
+        ("cancelled twice", ["CANCELLED", "CANCELLED"]),
         ("killed", ["FAILED"]),
     ],
 )

@@ -85,6 +85,11 @@ class Place:
             finally:
                 self._mark.unlink(missing_ok=True)
 
+    @property
+    def was_left(self) -> bool:
+        """Whether somebody is at work on the subject, or was when the process was killed."""
+        return self._mark.exists()
+
     def count_death(self, fingerprint: str) -> bool:
         """Note that a child of this process died, and return True, if it was at work on the subject.
 

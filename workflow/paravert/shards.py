@@ -280,11 +280,15 @@ def tasks_after(
 
 @dataclass(frozen=True)
 class _Job:
-    """A task with the fingerprint of its result; deaths: processes that died at it before."""
+    """A task with the fingerprint of its result.
+
+    deaths: processes that died at it before. left: somebody did not come to its end.
+    """
 
     task: Task
     fingerprint: str
     deaths: int
+    left: bool
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,8 @@ class _Shard:
         jobs = []
         for task in tasks:
             fingerprint = digest([self.step.name, code, task.depends_on])
-            jobs.append(_Job(task, fingerprint, self.place(task.subject).deaths(fingerprint)))
+            place = self.place(task.subject)
+            jobs.append(_Job(task, fingerprint, place.deaths(fingerprint), place.was_left))
         return jobs
 
     def in_turn(
@@ -311,7 +316,9 @@ class _Shard:
         Where workers die, the others are done all the same; then raises ChildProcessError.
         """
         work = partial(self.work, do)
-        if not workers:
+        # A process takes longer to start than a subject to convert; it is for those who need it.
+        single = len(jobs) == 1 and not (jobs[0].deaths or jobs[0].left)
+        if single or not workers:
             yield from map(work, jobs)
             return
         survived = True
