@@ -1,0 +1,26 @@
+import json
+
+import pytest
+
+from paravert.records import ANALYSED, Outcome, Place, Result
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "S1", "segment_muscles", "segment.json", ("labels",))
+
+
+def test_who_is_at_work_for_another_job_counts_as_no_death(place):
+    with place.begun("made from this"):
+        assert not place.count_death("made from this")
+    assert place.deaths("made from this") == 0
+
+
+def test_a_file_that_was_gone_before_its_record_came_is_harmed(place):
+    with place.begun("made from this") as scratch:
+        place.put(scratch, Result(Outcome("S1", ANALYSED, "made from this"), []))
+    record = json.loads((place.home / "segment.json").read_text())
+    record["files"] = {"labels/stack-01.nii.gz": None}
+    (place.home / "segment.json").write_text(json.dumps(record))
+    assert place.harmed() == ["labels/stack-01.nii.gz"]
+    assert place.held("made from this") is None
