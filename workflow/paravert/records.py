@@ -41,6 +41,18 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What lies in a place: the fingerprint in its record and that of the step before, if known.
+
+    harmed: files that are no longer as the record has them.
+    """
+
+    fingerprint: str | None = None
+    upstream: str | None = None
+    harmed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a step keeps what it made of one subject.
 
@@ -55,22 +67,20 @@ class Place:
 
     def held(self, fingerprint: str) -> Result | None:
         """Return the result if it was made from that and every file is as it was written."""
-        record = _read_json(self.home / self.record)
-        if record is None or record["outcome"]["fingerprint"] != fingerprint or self.harmed():
+        record = self._read()
+        if record is None or record["outcome"]["fingerprint"] != fingerprint:
+            return None
+        if self._harmed(record):
             return None
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
-    def harmed(self) -> list[str]:
-        """Return the files that are no longer as the record has them; none without a record."""
-        record = _read_json(self.home / self.record) or {"files": {}}
-        files = record["files"].items()
-        states = {name: _file_state(self.home / name) for name, _ in files}
-        return [name for name, state in files if states[name] is None or states[name] != state]
-
-    def made_from(self) -> tuple[str, str | None] | None:
-        """Return the fingerprint in the record and that of the step before; None without one."""
-        record = _read_json(self.home / self.record)
-        return record and (record["outcome"]["fingerprint"], record["upstream"])
+    def found(self) -> Found:
+        """Return what lies there, whatever it was made from."""
+        record = self._read()
+        if record is None:
+            return Found()
+        fingerprint = record["outcome"]["fingerprint"]
+        return Found(fingerprint, record["upstream"], self._harmed(record))
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
@@ -112,7 +122,8 @@ class Place:
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
         """Move a result's files home; the record goes first and comes back last.
 
-        upstream: fingerprint of the result of the step before that this one was made from. A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
+        upstream: fingerprint of the result of the step before that this one was made from.
+        A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
         an earlier result left in the step's own places is removed.
         """
         self._forget()
@@ -148,6 +159,14 @@ class Place:
     @property
     def _deaths(self) -> Path:
         return self.home / f".{self.step}-deaths"
+
+    def _read(self) -> dict | None:
+        return _read_json(self.home / self.record)
+
+    def _harmed(self, record: dict) -> tuple[str, ...]:
+        files = record["files"].items()
+        states = {name: _file_state(self.home / name) for name, _ in files}
+        return tuple(name for name, state in files if states[name] is None or states[name] != state)
 
     def _forget(self) -> None:
         (self.home / self.record).unlink(missing_ok=True)

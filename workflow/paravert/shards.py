@@ -332,12 +332,14 @@ class _Shard:
             dead = [job for job in waiting if self._died(job)]
             survived = survived and not waiting
             waiting = [job for job in waiting if job not in dead] if dead else []
-        for job in jobs:
-            if job.deaths:
-                alone = list(self._until_a_death(work, [job], workers=1))
-                if not alone and not self._died(job):
-                    survived = False
-                yield from alone or ([self._verdict(job)] if job.deaths + 1 >= DEATHS else [])
+        for job in (job for job in jobs if job.deaths):
+            alone = list(self._until_a_death(work, [job], workers=1))
+            if alone:
+                yield from alone
+            elif self._died(job):
+                yield self._verdict(job)
+            else:
+                survived = False
         if not survived:
             raise ChildProcessError(
                 "a worker process died, for lack of memory or of a crash; run again: what is "
@@ -409,12 +411,12 @@ class _Shard:
         expected = task.depends_on.get("upstream")
         for name in reversed(self.step.reads):
             place = self.place(task.subject, STEPS[name])
-            for file in place.harmed():
+            found = place.found()
+            for file in found.harmed:
                 raise _changed(place.home / file, name)
-            found, before = place.made_from() or (None, None)
-            if None not in (found, expected) and found != expected:
+            if None not in (found.fingerprint, expected) and found.fingerprint != expected:
                 raise _changed(place.home / place.record, name)
-            expected = before
+            expected = found.upstream
 
     def place(self, subject: str, step: Step | None = None) -> Place:
         """Return where a step, this one unless told, keeps what it made of a subject."""

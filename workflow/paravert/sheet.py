@@ -95,9 +95,14 @@ def _faults(lines: list[tuple[int, dict[str, str]]]) -> list[str]:
 
 
 def _errors(row: dict[str, str]) -> list:
+    return list(_validator().iter_errors(_typed(row)))
+
+
+@cache
+def _validator():
     from jsonschema import Draft202012Validator  # only faulty sheets pay for its start
 
-    return list(Draft202012Validator(_schema()).iter_errors(_typed(row)))
+    return Draft202012Validator(_schema())
 
 
 def _cell_checks() -> dict[str, Callable[[str], object]]:
