@@ -6,11 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from dicom_writer import Plan, labels_phantom, write_nifti, write_series
+from disturbances import DISTURBANCES
 from paravert.codebook import COHORT_TABLES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -101,6 +105,30 @@ def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         pd.testing.assert_frame_equal(found[name], table, check_exact=True, obj=name)
+
+
+def plan_of(number: int) -> Plan:
+    """Return where the small series of a subject lies; areas differ from subject to subject."""
+    return Plan(gap=5.0 + 0.1 * number, row_spacing=3.0 + 0.05 * number)
+
+
+def small_cohort(folder: Path, subjects: Sequence[str]) -> Study:
+    """Return a cohort of small series that was never run, ready for disturbances.
+
+    Labels are given, so that no network is asked. One more subject, EMPTY, has no images.
+    """
+    copy_of_the_workflow(folder)
+    shutil.copy(DISTURBANCES, folder / "workflow/sitecustomize.py")
+    study = Study(folder)
+    for number, subject in enumerate(subjects):
+        plan = plan_of(number)
+        write_series(folder / "images" / subject, plan)
+        labels = write_nifti(folder / f"{subject}.nii.gz", plan, labels_phantom, dtype=np.uint8)
+        columns = {"labels": labels.name, "truth": labels.name, "age_years": str(30 + number)}
+        study.add(subject, f"images/{subject}", sex="FM"[number % 2], **columns)
+    (folder / "images/EMPTY").mkdir()
+    study.add("EMPTY", "images/EMPTY")
+    return study
 
 
 def copy_of_the_workflow(folder: Path) -> None:

@@ -28,7 +28,7 @@ sys.path[:0] = [str(REPOSITORY / "workflow"), str(Path(__file__).parent)]
 
 import scale_cohort  # noqa: E402
 
-from paravert import shards, tables  # noqa: E402
+from paravert import records, shard_tables, shards, steps, tables  # noqa: E402
 from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
@@ -152,7 +152,7 @@ def real_run(folder: Path) -> None:
         tell("first run", cost_of([*scale_cohort.SNAKEMAKE], study))
         (study / "first").mkdir()
         (study / "results/benchmarks").rename(study / "first/benchmarks")
-    for step in shards.COHORT_STEPS:
+    for step in steps.COHORT_STEPS:
         seconds, cpu, memory = _benchmarked(study / "first/benchmarks" / step.name)
         per_subject = f"{seconds / REAL_SUBJECTS:.3f} s, {cpu / REAL_SUBJECTS:.3f} CPU s a subject"
         tell(f"{step.name:15s} {per_subject}, {memory:.0f} MB")
@@ -160,7 +160,7 @@ def real_run(folder: Path) -> None:
     targets = [
         f"results/shards/{shard.name}/{step.table.name}.parquet"
         for shard in sorted((study / "results/shards").iterdir())
-        for step in shards.COHORT_STEPS
+        for step in steps.COHORT_STEPS
     ]
     again = [*scale_cohort.SNAKEMAKE, "--cores", 1, "--forceall", "--", *targets]
     cost = cost_of(again, study)
@@ -230,10 +230,10 @@ def _measurable(home: Path, phantom: Path) -> Path:
             write_volume(stack_file(home / name, part, 1), Volume(array, affine))
         geometry = tables.from_rows(tables.GEOMETRY, rows)
         tables.write(home / name / "slices.parquet", tables.GEOMETRY, geometry, {})
-    step, segment = shards.STEPS["segment_muscles"], home / "segment.parquet"
-    outcomes = [shards.Outcome(name, shards.ANALYSED, "f") for name in names]
-    results = [shards.Result(outcome, [{"labels_source": "network"}]) for outcome in outcomes]
-    shards.write_shard_table(segment, step, results)
+    step, segment = steps.STEPS["segment_muscles"], home / "segment.parquet"
+    outcomes = [records.Outcome(name, records.ANALYSED, "f") for name in names]
+    results = [records.Result(outcome, [{"labels_source": "network"}]) for outcome in outcomes]
+    shard_tables.write_shard_table(segment, step, results)
     return segment
 
 

@@ -20,7 +20,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import shards, tables  # noqa: E402
+from paravert import records, shard_tables, shards, steps, tables  # noqa: E402
 
 SNAKEMAKE = ("snakemake", "--snakefile", REPOSITORY / "Snakefile", "--configfile", "study.yaml")
 SEED = 7
@@ -50,7 +50,7 @@ class Person:
 
     def quarantined_by(self, step: str) -> bool:
         """Return whether the subject is out in a step, by it or by one before."""
-        order = list(shards.STEPS)
+        order = list(steps.STEPS)
         return self.faulty is not None and order.index(step) >= order.index(self.faulty)
 
 
@@ -133,14 +133,14 @@ def simulate_results(folder: Path, phantom_study: Path, cohort: list[Person]) ->
         (subjects / one.subject).symlink_to(phantom_study / "results/subjects" / one.phantom)
     by_name = {one.subject: one for one in cohort}
     plan = shards.shard_plan(list(by_name), SUBJECTS_PER_SHARD)
-    for step in shards.COHORT_STEPS:
+    for step in steps.COHORT_STEPS:
         parts = _rows_by_phantom(phantom_study, step)
         for shard, names in plan.items():
             own = [by_name[name] for name in names]
             write_shard(folder / "results/shards" / shard, step, own, parts)
 
 
-def _rows_by_phantom(study: Path, step: shards.Step) -> dict[str, pa.Table]:
+def _rows_by_phantom(study: Path, step: steps.Step) -> dict[str, pa.Table]:
     files = sorted((study / "results/shards").glob(f"*/{step.table.name}.parquet"))
     rows = pa.concat_tables([pq.read_table(file).replace_schema_metadata(None) for file in files])
     names = pc.unique(rows["subject"]).to_pylist()
@@ -148,7 +148,7 @@ def _rows_by_phantom(study: Path, step: shards.Step) -> dict[str, pa.Table]:
 
 
 def write_shard(
-    folder: Path, step: shards.Step, people: list[Person], parts: dict[str, pa.Table]
+    folder: Path, step: steps.Step, people: list[Person], parts: dict[str, pa.Table]
 ) -> None:
     """Write one step's table of one shard. parts: rows of the phantoms."""
     outcomes, chunks, own = [], [], []
@@ -161,22 +161,24 @@ def write_shard(
             own.append(one)
     data = _varied(step, own, chunks)
     if step.table.per_subject:
-        gone = [shards.told_by(outcome) for outcome in outcomes if outcome.status != "analysed"]
+        gone = [
+            shard_tables.told_by(outcome) for outcome in outcomes if outcome.status != "analysed"
+        ]
         data = pa.concat_tables([data, tables.from_rows(step.table, gone)]).sort_by("subject")
     metadata = {"outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
     tables.write(folder / f"{step.table.name}.parquet", step.table, data, metadata)
 
 
-def _outcome(one: Person, out: bool) -> shards.Outcome:
+def _outcome(one: Person, out: bool) -> records.Outcome:
     if not out:
-        return shards.Outcome(one.subject, "analysed", "0" * 64)
+        return records.Outcome(one.subject, "analysed", "0" * 64)
     reason = FAULTY[one.faulty][1]
-    return shards.Outcome(
+    return records.Outcome(
         one.subject, "quarantined", "0" * 64, (), one.faulty, reason, "simulated, expected none"
     )
 
 
-def _varied(step: shards.Step, people: list[Person], chunks: list[pa.Table]) -> pa.Table:
+def _varied(step: steps.Step, people: list[Person], chunks: list[pa.Table]) -> pa.Table:
     """Return the rows of a shard's subjects, numbers scaled and shifted."""
     if not chunks:
         return tables.from_rows(step.table, [])

@@ -25,7 +25,7 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import shards  # noqa: E402
+from paravert import records, shard_tables, shards, steps  # noqa: E402
 from paravert.imaging.volume import Volume, stack_file, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.device import low_format  # noqa: E402
@@ -41,11 +41,8 @@ from paravert.synthesis.signal import render_plane  # noqa: E402
 
 SHIPPED = REPOSITORY / "models/demo.safetensors"
 CPU = torch.device("cpu")
-PHANTOMS, RENDERED, SLICES = (
-    6,
-    8,
-    40,
-)  # of each phantom so many sections; repeated to so many slices
+PHANTOMS = 6
+RENDERED, SLICES = 8, 40  # of each phantom so many sections, repeated to so many slices
 SIZE_PX = 224  # of the network's grid: 269 mm at 1.2 mm, as most phantoms have
 TURNS = 15
 
@@ -60,10 +57,10 @@ def write_shard(root: Path, subjects: int) -> Path:
         home = root / "subjects" / name
         write_volume(stack_file(home, "image", 1), volume.with_array(volume.array + noise))
         row = {"stacks": 1, "slices": SLICES, "has_truth": False, "has_labels": False}
-        outcome = shards.Outcome(name, shards.ANALYSED, f"convert of {name}")
-        results.append(shards.Result(outcome, [row]))
+        outcome = records.Outcome(name, records.ANALYSED, f"convert of {name}")
+        results.append(records.Result(outcome, [row]))
     table = root / "convert.parquet"
-    shards.write_shard_table(table, shards.STEPS["convert_dicom"], results)
+    shard_tables.write_shard_table(table, steps.STEPS["convert_dicom"], results)
     return table
 
 

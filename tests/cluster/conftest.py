@@ -2,16 +2,12 @@
 
 import fcntl
 import os
-import shutil
 
-import numpy as np
 import pytest
 
-from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from disturbances import DISTURBANCES
 from one_host import OneHost, obstacle
 from runs import finish
-from studies import Study, copy_of_the_workflow
+from studies import small_cohort
 
 SUBJECTS = [f"P{number:02d}" for number in range(12)]
 
@@ -35,19 +31,7 @@ def slurm():
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory):
     """A cohort of small series that was never run: areas differ, one subject has no images."""
-    folder = tmp_path_factory.mktemp("cohort")
-    copy_of_the_workflow(folder)
-    shutil.copy(DISTURBANCES, folder / "workflow/sitecustomize.py")
-    study = Study(folder)
-    for number, subject in enumerate(SUBJECTS):
-        plan = Plan(gap=5.0 + 0.1 * number, row_spacing=3.0 + 0.05 * number)
-        write_series(folder / "images" / subject, plan)
-        labels = write_nifti(folder / f"{subject}.nii.gz", plan, labels_phantom, dtype=np.uint8)
-        columns = {"labels": labels.name, "truth": labels.name, "age_years": str(30 + number)}
-        study.add(subject, f"images/{subject}", sex="FM"[number % 2], **columns)
-    (folder / "images/EMPTY").mkdir()
-    study.add("EMPTY", "images/EMPTY")
-    return study
+    return small_cohort(tmp_path_factory.mktemp("cohort"), SUBJECTS)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from paravert.__main__ import COMMANDS, main
-from paravert.shards import STEPS
+from paravert.steps import STEPS
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paravert import shards
+from paravert import records, shard_tables, steps
 from paravert.anatomy import LABELS
 from paravert.imaging.volume import Volume, stack_file, write_volume
 
@@ -52,8 +52,8 @@ def make_cohort(root: Path, subjects: list[str], without_truth: list[str] = ()) 
         if has_truth:
             write_volume(stack_file(home, "truth", 1), truth)
         row = {"stacks": 1, "slices": SLICES, "has_truth": has_truth, "has_labels": False}
-        outcome = shards.Outcome(subject, shards.ANALYSED, f"convert of {subject}")
-        results.append(shards.Result(outcome, [row]))
+        outcome = records.Outcome(subject, records.ANALYSED, f"convert of {subject}")
+        results.append(records.Result(outcome, [row]))
     out = root / "convert.parquet"
-    shards.write_shard_table(out, shards.STEPS["convert_dicom"], results)
+    shard_tables.write_shard_table(out, steps.STEPS["convert_dicom"], results)
     return out

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from paravert import shards, tables
+from paravert import records, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 
@@ -17,12 +17,12 @@ QUARANTINED_EVERY = 7
 def write_shards(folder: Path, plan: dict[str, list[str]], slices: int = 6) -> None:
     """Write all tables of some shards; what a subject has in them depends on its name alone."""
     for shard, subjects in plan.items():
-        for step in shards.COHORT_STEPS:
+        for step in steps.COHORT_STEPS:
             outcomes = [_outcome(subject) for subject in subjects]
             parts = [
                 _rows(step, outcome, slices)
                 for outcome in outcomes
-                if outcome.status == shards.ANALYSED or step.table.per_subject
+                if outcome.status == records.ANALYSED or step.table.per_subject
             ]
             data = pa.concat_tables([tables.from_rows(step.table, []), *parts])
             metadata = {"outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
@@ -30,17 +30,17 @@ def write_shards(folder: Path, plan: dict[str, list[str]], slices: int = 6) -> N
             tables.write(path, step.table, data, metadata)
 
 
-def _outcome(subject: str) -> shards.Outcome:
+def _outcome(subject: str) -> records.Outcome:
     if int(subject[1:]) % QUARANTINED_EVERY:
-        return shards.Outcome(subject, shards.ANALYSED, "f", ("multi-stack",))
+        return records.Outcome(subject, records.ANALYSED, "f", ("multi-stack",))
     fault = {"stage": "convert_dicom", "reason": "no-dicom", "message": "found none"}
-    return shards.Outcome(subject, shards.QUARANTINED, "f", **fault)
+    return records.Outcome(subject, records.QUARANTINED, "f", **fault)
 
 
-def _rows(step: shards.Step, outcome: shards.Outcome, slices: int) -> pa.Table:
-    told = shards.told_by(outcome) | {"subject": outcome.subject}
+def _rows(step: steps.Step, outcome: records.Outcome, slices: int) -> pa.Table:
+    told = shard_tables.told_by(outcome) | {"subject": outcome.subject}
     random = np.random.default_rng(int(outcome.subject[1:]))
-    if step.name == "convert_dicom" and outcome.status == shards.ANALYSED:
+    if step.name == "convert_dicom" and outcome.status == records.ANALYSED:
         told |= {"stacks": 1, "slices": slices, "has_truth": False, "has_labels": False}
     if step.table.per_subject:
         return tables.from_rows(step.table, [told])

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 from skimage.color import lab2rgb
 
-from paravert import __version__, shards, tables
+from paravert import __version__, shard_tables, shards, tables
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.convert import convert_subject
@@ -432,7 +432,7 @@ def test_quarantined_subjects_are_passed_on_and_held_ones_taken_as_they_are(tmp_
         put_stack(tmp_path / subject, 1, random_labels((3, 20, 20)), AFFINES["axial"])
     rows = export(tmp_path, "S1", "S2", quarantined=("S3",), workers=2)
     assert [row["subject"] for row in rows] == ["S1", "S2"]
-    outcomes = shards.read_outcomes(tmp_path / "dicomseg.parquet")
+    outcomes = shard_tables.read_outcomes(tmp_path / "dicomseg.parquet")
     assert [outcome.reason for outcome in outcomes] == [None, None, "blank-images"]
     shutil.rmtree(tmp_path / "S2/dicomseg")
     before = (tmp_path / "S1/dicomseg/stack-01.dcm").stat().st_mtime_ns

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from measure_scene import scene
 
-from paravert import shards, tables
+from paravert import shard_tables, shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
 from paravert.measure.area import measure_area
@@ -102,7 +102,7 @@ def test_subject_without_truth_has_no_overlap(results):
 
 def test_quarantined_subject_is_passed_on_with_its_reason(results):
     for step in STEPS:
-        outcomes = shards.read_outcomes(results / f"{step.__name__}.parquet")
+        outcomes = shard_tables.read_outcomes(results / f"{step.__name__}.parquet")
         assert [outcome.reason for outcome in outcomes] == [None, None, "blank-images"]
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dicom_writer import Plan, write_series
-from paravert import shards
+from paravert import resources, steps
 from paravert.imaging.convert import read_images
 from paravert.imaging.volume import write_volume
 
@@ -71,20 +71,20 @@ def peaks(tmp_path_factory):
     segment = ["--convert", folder / "convert.parquet", "--threads", 2, "--model"]
     segment += [REPOSITORY / model["file"], "--model-sha256", model["sha256"]]
     after = ["--segment", folder / "segment.parquet", "--workers", 2]
-    options = dict.fromkeys(shards.STEPS, after)
+    options = dict.fromkeys(steps.STEPS, after)
     options |= {"convert_dicom": convert, "segment_muscles": segment}
     options["dicomseg"] = [*after, "--model-sha256", model["sha256"]]
     return {
         name: peak_mb(
             name, *options[name], *subjects, "--out", folder / f"{step.table.name}.parquet"
         )
-        for name, step in shards.STEPS.items()
+        for name, step in steps.STEPS.items()
     }
 
 
-@pytest.mark.parametrize("step", shards.STEPS)
+@pytest.mark.parametrize("step", steps.STEPS)
 def test_a_job_stays_within_the_memory_that_its_rule_asks_for(peaks, step):
     processes = (
         1 if step == "segment_muscles" else 3
     )  # two workers, and one that hands out the work
-    assert processes * peaks[step] <= shards.memory_mb(step, workers=2)
+    assert processes * peaks[step] <= resources.memory_mb(step, workers=2)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paravert import shards
+from paravert import shard_tables, shards
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.shards import Product, Task, shard_names, shard_plan
 
@@ -231,7 +231,7 @@ def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, ste
         out=out,
         upstream=outcomes,
     )
-    by_subject = {outcome.subject: outcome for outcome in shards.read_outcomes(out)}
+    by_subject = {outcome.subject: outcome for outcome in shard_tables.read_outcomes(out)}
     assert by_subject["S1"].stage == "convert_dicom"
     assert by_subject["S1"].reason == "truncated-pixels"
     assert by_subject["S2"].status == "analysed"
@@ -364,7 +364,7 @@ def stream(tmp_path, run):
             folder=tmp_path / "subjects",
             out=out,
         )
-        return {o.subject: o.reason or o.status for o in shards.read_outcomes(out)}
+        return {o.subject: o.reason or o.status for o in shard_tables.read_outcomes(out)}
 
     return work
 
@@ -444,7 +444,7 @@ def measure(tmp_path, run):
         convert, folder = tmp_path / "convert.parquet", tmp_path / "subjects"
         out = tmp_path / "area.parquet"
         shards.work_after(convert, "measure_area", measured, folder=folder, out=out)
-        return [outcome.subject for outcome in shards.read_outcomes(out)]
+        return [outcome.subject for outcome in shard_tables.read_outcomes(out)]
 
     return work
 
@@ -478,7 +478,7 @@ def test_harmed_rows_of_a_shard_table_are_named(run, tmp_path):
     contents[4:200] = bytes(196)
     table.write_bytes(contents)
     with pytest.raises(InputError, match=r"convert.parquet: not the table"):
-        shards.read_shard_rows(table)
+        shard_tables.read_shard_rows(table)
 
 
 def put_back_by_an_older_job(run, tmp_path, version):

@@ -6,10 +6,10 @@ import json
 import pandas as pd
 import pytest
 
-from paravert import codebook, shards, tables
+from paravert import codebook, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
-from paravert.shards import Outcome, Result
+from paravert.records import Outcome, Result
 from paravert.study.cohort import gather_cohort, merged_outcome
 from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
@@ -37,8 +37,8 @@ def rows_of(step):
 
 
 def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom"):
-    reached = list(shards.STEPS).index(stage)
-    for number, step in enumerate(shards.COHORT_STEPS):
+    reached = list(steps.STEPS).index(stage)
+    for number, step in enumerate(steps.COHORT_STEPS):
         results = [
             Result(Outcome(s, "analysed", "f", ("multi-stack",)), rows_of(step.name))
             for s in analysed
@@ -49,7 +49,7 @@ def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom"):
             earlier = number < reached
             results.append(Result(before, rows_of(step.name)) if earlier else Result(outcome, []))
         path = folder / f"{step.table.name}.parquet"
-        shards.write_shard_table(path, step, sorted(results, key=lambda r: r.outcome.subject))
+        shard_tables.write_shard_table(path, step, sorted(results, key=lambda r: r.outcome.subject))
 
 
 @pytest.fixture

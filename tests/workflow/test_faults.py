@@ -5,19 +5,16 @@ Whatever happens, the study goes on where it was, and its tables are those of an
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from contextlib import suppress
 
-import numpy as np
 import psutil
 import pytest
 
-from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from disturbances import DISTURBANCES, Disturbance, wait_until
+from disturbances import Disturbance, wait_until
 from paravert.provenance import files_below
-from studies import Study, assert_same, cohort_tables, copy_of_the_workflow
+from studies import assert_same, cohort_tables, small_cohort
 
 pytestmark = pytest.mark.workflow
 
@@ -31,18 +28,7 @@ LONGEST_SECONDS = 300  # a guard against a run that never ends
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory):
     """A small cohort that was never run; one subject has no images."""
-    folder = tmp_path_factory.mktemp("faults")
-    copy_of_the_workflow(folder)
-    shutil.copy(DISTURBANCES, folder / "workflow/sitecustomize.py")
-    study = Study(folder)
-    for number, subject in enumerate(SUBJECTS):
-        plan = Plan(gap=5.0 + 0.1 * number)
-        write_series(folder / "images" / subject, plan)
-        labels = write_nifti(folder / f"{subject}.nii.gz", plan, labels_phantom, dtype=np.uint8)
-        study.add(subject, f"images/{subject}", labels=labels.name, truth=labels.name)
-    (folder / "images/EMPTY").mkdir()
-    study.add("EMPTY", "images/EMPTY")
-    return study
+    return small_cohort(tmp_path_factory.mktemp("faults"), SUBJECTS)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dicom_writer import Plan, labels_phantom, write_nifti, write_series
+from dicom_writer import labels_phantom, write_nifti, write_series
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
-from paravert.shards import COHORT_STEPS
-from studies import Study, assert_same, cohort_tables, copy_of_the_workflow
+from paravert.steps import COHORT_STEPS
+from studies import Study, assert_same, cohort_tables, copy_of_the_workflow, plan_of
 
 pytestmark = pytest.mark.workflow
 
@@ -27,10 +27,6 @@ def put_images(study, subject, number):
     folder = study.folder / "images" / subject
     shutil.rmtree(folder, ignore_errors=True)
     return write_series(folder, plan_of(number))
-
-
-def plan_of(number):
-    return Plan(gap=5.0 + 0.1 * number, row_spacing=3.0 + 0.05 * number)
 
 
 def put_labels(study, name, number, missing=()):

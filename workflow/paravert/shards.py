@@ -7,7 +7,6 @@ whose work a worker process died is tried last and alone, and put aside when tha
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -17,105 +16,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from paravert import tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.provenance import code_fingerprint, digest
-from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result, outcome_of
+from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result
+from paravert.shard_tables import read_outcomes, write_shard_table
+from paravert.steps import STEPS, Step
 
 log = logging.getLogger(__name__)
 
-JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
-JOB_MINUTES = 10
 WATCH_SECONDS = 1.0
 DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
-
-
-@dataclass(frozen=True)
-class Step:
-    """A rule that works per shard: its command, its module, the shard table and the record.
-
-    owns: files and folders of a subject that this step alone writes. reads: steps that wrote what
-    this one reads there.
-    worker_mb: memory of a process at work, or of a core of segment_muscles; a subject of 120 slices
-    of 512 x 512 fits into it, and the paper's network.
-    subject_seconds: granted to a subject, several times what a good one takes.
-    extra: made only when asked for, and no part of the cohort.
-    """
-
-    name: str
-    module: str
-    table: tables.Table
-    record: str
-    owns: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    worker_mb: int = 300
-    subject_seconds: int = 20
-    extra: bool = False
-
-
-LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels
-STEPS = {
-    step.name: step
-    for step in (
-        Step(
-            "convert_dicom",
-            "imaging.convert",
-            tables.CONVERT,
-            "status.json",
-            owns=("image", "truth", "given", "slices.parquet"),
-            worker_mb=600,
-            subject_seconds=30,
-        ),
-        Step(
-            "segment_muscles",
-            "network.segment",
-            tables.SEGMENT,
-            "segment.json",
-            owns=("labels",),
-            reads=("convert_dicom",),
-            worker_mb=900,
-            subject_seconds=60,
-        ),
-        Step("measure_area", "measure.area", tables.AREA, "area.json", reads=LABELLED),
-        Step("measure_fat", "measure.fat", tables.FAT, "fat.json", reads=LABELLED, worker_mb=750),
-        Step(
-            "score_overlap",
-            "measure.overlap",
-            tables.SHARD_OVERLAP,
-            "overlap.json",
-            reads=LABELLED,
-        ),
-        Step(
-            "draw_preview",
-            "measure.preview",
-            tables.PREVIEW,
-            "preview.json",
-            owns=("preview.png",),
-            reads=LABELLED,
-            worker_mb=850,
-        ),
-        Step(
-            "dicomseg",
-            "measure.dicomseg",
-            tables.DICOMSEG,
-            "dicomseg.json",
-            owns=("dicomseg",),
-            reads=LABELLED,
-            worker_mb=700,
-            extra=True,
-        ),
-    )
-}
-COHORT_STEPS = tuple(step for step in STEPS.values() if not step.extra)
 
 
 @dataclass(frozen=True)
@@ -183,19 +100,6 @@ def shard_plan(
 
 def _stable_hash(subject: str) -> int:
     return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big")
-
-
-# --- what a job needs ----------------------------------------------------------------------------
-
-
-def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory of a job with so many workers: processes, or cores of segment_muscles."""
-    return JOB_MB + workers * STEPS[step].worker_mb
-
-
-def minutes(step: str, subjects: int) -> int:
-    """Return the time of a job for a shard of so many subjects, however many workers it has."""
-    return JOB_MINUTES + subjects * STEPS[step].subject_seconds // 60
 
 
 # --- working through a shard ---------------------------------------------------------------------
@@ -504,53 +408,3 @@ def _log_line(step: Step, result: Result) -> None:
     how = "held" if result.held else "computed"
     told = [f"{outcome.reason}: {outcome.message}"] if outcome.reason else outcome.warnings
     log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, " ".join(told))
-
-
-# --- shard tables --------------------------------------------------------------------------------
-
-
-def write_shard_table(path: Path, step: Step, results: Sequence[Result]) -> None:
-    """Write a shard's rows, with the outcome of every subject in the file's metadata."""
-    rows = []
-    for result in results:
-        told = told_by(result.outcome) if step.table.per_subject else {}
-        told["subject"] = result.outcome.subject
-        subject_rows = result.rows or ([{}] if step.table.per_subject else [])
-        rows += [told | row for row in subject_rows]
-    metadata = {"outcomes": json.dumps([asdict(result.outcome) for result in results])}
-    tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
-
-
-def told_by(outcome: Outcome) -> dict:
-    """Return an outcome as a row of the columns tables.OUTCOME."""
-    told = asdict(outcome)
-    told.pop("fingerprint")
-    return told
-
-
-def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes that a shard table carries, by subject.
-
-    Raises InputError where the file is not such a table.
-    """
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise _damaged(path) from error
-    if b"outcomes" not in metadata:
-        raise _damaged(path)
-    return [outcome_of(fields) for fields in json.loads(metadata[b"outcomes"])]
-
-
-def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table; raises InputError where the file is damaged."""
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(path, "not the table that a step wrote here; delete it and run again")

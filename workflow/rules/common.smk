@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import codebook, provenance, sheet, shards
+from paravert import codebook, provenance, resources, shards, sheet, steps
 from paravert.configuration import check_configuration
 from paravert.errors import InputError
 
@@ -29,7 +29,7 @@ shell.prefix(
     f" PYTHONPATH={shlex.quote(str(REPOSITORY / 'workflow'))}; "
 )
 
-STEP_TABLES = {step.name: step.table.name for step in shards.STEPS.values()}
+STEP_TABLES = {step.name: step.table.name for step in steps.STEPS.values()}
 FIGURES = (
     "fig1_network",
     "fig2_examples",
@@ -208,13 +208,13 @@ def code(module):
 
 def memory_mb(step):
     """Return the memory of a shard's job: by its processes, and more with each attempt."""
-    return signed(lambda wildcards, threads, attempt: attempt * shards.memory_mb(step, threads))
+    return signed(lambda wildcards, threads, attempt: attempt * resources.memory_mb(step, threads))
 
 
 def minutes(step):
     """Return the time of a shard's job: by its subjects, and more with each attempt."""
     return signed(
-        lambda wildcards, attempt: attempt * shards.minutes(step, len(SHARDS[wildcards.shard]))
+        lambda wildcards, attempt: attempt * resources.minutes(step, len(SHARDS[wildcards.shard]))
     )
 
 

@@ -5,7 +5,7 @@
 
 rule gather_cohort:
     input:
-        shards=[table for step in shards.COHORT_STEPS for table in shard_outputs(step.name)],
+        shards=[table for step in steps.COHORT_STEPS for table in shard_outputs(step.name)],
         model=ancient(model_file()),
         card=model_card(),
     output:

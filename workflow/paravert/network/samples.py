@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paravert import shards
+from paravert import shard_tables
 from paravert.anatomy import BACKGROUND
 from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise
@@ -28,7 +28,7 @@ class Sample:
 
 def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
-    rows = [row for table in convert for row in shards.read_shard_rows(table).to_pylist()]
+    rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import typer
 import yaml
 
-from paravert import __version__, codebook, shards, tables
+from paravert import __version__, codebook, records, shard_tables, shards, steps, tables
 from paravert.errors import InputError
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 SUBJECTS_AT_ONCE = 256  # bounds the memory, changes no number; one shard may be larger
 
 
-def merged_outcome(outcomes: list[shards.Outcome]) -> shards.Outcome:
+def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
     """Return what became of a subject after all steps, given in their order.
 
     The first quarantine counts; the warnings of all steps are kept.
     """
     warnings = tuple(sorted({warning for outcome in outcomes for warning in outcome.warnings}))
-    first = next((o for o in outcomes if o.status == shards.QUARANTINED), outcomes[0])
+    first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
     fields = {"stage": first.stage, "reason": first.reason, "message": first.message}
-    return shards.Outcome(first.subject, first.status, "", warnings, **fields)
+    return records.Outcome(first.subject, first.status, "", warnings, **fields)
 
 
 # --- some shards ---------------------------------------------------------------------------------
@@ -64,10 +64,10 @@ def _rows_of_chunk(
     people: covariates by subject.
     """
     ledger = pd.concat([_ledger_rows(shard) for shard in folders], ignore_index=True)
-    analysed = ledger.loc[ledger.status == shards.ANALYSED, "subject"]
+    analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
     parts = {
         step.name: _rows_of(folders, step, analysed)
-        for step in shards.COHORT_STEPS
+        for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
     slices = slice_rows(parts["measure_area"], parts["measure_fat"], method)
@@ -86,18 +86,18 @@ def _rows_of_chunk(
 
 
 def _ledger_rows(shard: Path) -> pd.DataFrame:
-    by_subject: dict[str, list[shards.Outcome]] = {}
-    for step in shards.COHORT_STEPS:
-        for outcome in shards.read_outcomes(shard / f"{step.table.name}.parquet"):
+    by_subject: dict[str, list[records.Outcome]] = {}
+    for step in steps.COHORT_STEPS:
+        for outcome in shard_tables.read_outcomes(shard / f"{step.table.name}.parquet"):
             by_subject.setdefault(outcome.subject, []).append(outcome)
-    rows = [shards.told_by(merged_outcome(outcomes)) for outcomes in by_subject.values()]
+    rows = [shard_tables.told_by(merged_outcome(outcomes)) for outcomes in by_subject.values()]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
 
 
-def _rows_of(folders: Sequence[Path], step: shards.Step, analysed: pd.Series) -> pd.DataFrame:
+def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> pd.DataFrame:
     files = [shard / f"{step.table.name}.parquet" for shard in folders]
     rows = pa.concat_tables(
-        [shards.read_shard_rows(file).replace_schema_metadata(None) for file in files]
+        [shard_tables.read_shard_rows(file).replace_schema_metadata(None) for file in files]
     ).to_pandas()
     return rows[rows.subject.isin(analysed)].reset_index(drop=True)
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from paravert.shards import STEPS
+from paravert.steps import STEPS
 from paravert.study import describe, style
 
 LINE_IN, PADDING_IN, GAP_IN = 0.155, 0.11, 0.2

@@ -1,0 +1,39 @@
+"""What a job of a step needs of the machine.
+
+No step imports this, so that another bound makes no result anew.
+"""
+
+JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
+JOB_MINUTES = 10
+
+# Memory of a worker process, or of a core of segment_muscles: a subject of 120 slices of 512 x 512
+# fits into it, and the paper's network.
+WORKER_MB = {
+    "convert_dicom": 600,
+    "segment_muscles": 900,
+    "measure_area": 300,
+    "measure_fat": 750,
+    "score_overlap": 300,
+    "draw_preview": 850,
+    "dicomseg": 700,
+}
+# Time granted to a subject, several times what a good one takes.
+SUBJECT_SECONDS = {
+    "convert_dicom": 30,
+    "segment_muscles": 60,
+    "measure_area": 20,
+    "measure_fat": 20,
+    "score_overlap": 20,
+    "draw_preview": 20,
+    "dicomseg": 20,
+}
+
+
+def memory_mb(step: str, workers: int = 1) -> int:
+    """Return the memory of a job with so many workers: processes, or cores of segment_muscles."""
+    return JOB_MB + workers * WORKER_MB[step]
+
+
+def minutes(step: str, subjects: int) -> int:
+    """Return the time of a job for a shard of so many subjects, however many workers it has."""
+    return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60

@@ -1,0 +1,61 @@
+"""The table of a shard: the rows of a step, and in its metadata the outcome of every subject."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paravert import tables
+from paravert.errors import InputError
+from paravert.records import Outcome, Result, outcome_of
+from paravert.steps import Step
+
+
+def write_shard_table(path: Path, step: Step, results: Sequence[Result]) -> None:
+    """Write a shard's rows, with the outcome of every subject in the file's metadata."""
+    rows = []
+    for result in results:
+        told = told_by(result.outcome) if step.table.per_subject else {}
+        told["subject"] = result.outcome.subject
+        subject_rows = result.rows or ([{}] if step.table.per_subject else [])
+        rows += [told | row for row in subject_rows]
+    metadata = {"outcomes": json.dumps([asdict(result.outcome) for result in results])}
+    tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
+
+
+def told_by(outcome: Outcome) -> dict:
+    """Return an outcome as a row of the columns tables.OUTCOME."""
+    told = asdict(outcome)
+    told.pop("fingerprint")
+    return told
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """Return the outcomes that a shard table carries, by subject.
+
+    Raises InputError where the file is not such a table.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise _damaged(path) from error
+    if b"outcomes" not in metadata:
+        raise _damaged(path)
+    return [outcome_of(fields) for fields in json.loads(metadata[b"outcomes"])]
+
+
+def read_shard_rows(path: Path) -> pa.Table:
+    """Return the rows of a shard table; raises InputError where the file is damaged."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(path, "not the table that a step wrote here; delete it and run again")
