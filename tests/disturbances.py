@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 DISTURBANCES = Path(__file__)
@@ -48,15 +47,6 @@ class Disturbance:
     def kill(self) -> None:
         """Let every process that comes there die."""
         self._base.with_suffix(".kill").touch()
-
-
-def wait_until(holds: Callable[[], object], what: str) -> object:
-    """Return the first true value of a function."""
-    end = time.monotonic() + LONGEST_SECONDS
-    while not (value := holds()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.1)
-    return value
 
 
 # --- in the job ----------------------------------------------------------------------------------

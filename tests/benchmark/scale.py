@@ -116,7 +116,7 @@ def study_steps(folder: Path, subjects: int) -> None:
     model = REPOSITORY / settings["model"]["file"]
     cohort, tables, figures = (f"results/{name}" for name in ("cohort", "tables", "figures"))
     of_subjects = ["--folder", "results/subjects"]
-    steps = {
+    commands = {
         "gather_cohort": [
             *("--sheet", "sheet.tsv", "--folder", "results/shards", "--out", cohort),
             *("--fat-fraction", "otsu_subject", "--model", model, "--model-sha256", "0" * 64),
@@ -130,7 +130,7 @@ def study_steps(folder: Path, subjects: int) -> None:
             *("--configuration", f"{cohort}/configuration.yaml", "--out", "results/report.html"),
         ],
     }
-    for name, options in steps.items():
+    for name, options in commands.items():
         tell(f"{subjects:7d} {name:15s}", cost_of(["paravert", name, *options], study))
 
 

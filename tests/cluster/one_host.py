@@ -14,8 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from slurm_jobs import ask, end, processes_of, wait_until, watchers_of
-from slurm_settings import NODES, others_settings, remove_settings, write_settings
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from slurm_jobs import ask, end, processes_of, watchers_of  # noqa: E402
+from slurm_settings import NODES, others_settings, remove_settings, write_settings  # noqa: E402
+from waiting import wait_until  # noqa: E402
 
 FOLDER = Path("/tmp/paravert-one-host")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")

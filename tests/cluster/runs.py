@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from paravert.shards import shard_plan
-from slurm_jobs import Job, jobs_of, wait_until
+from slurm_jobs import Job, jobs_of
 from studies import Study, cohort_tables
+from waiting import wait_until
 
 RUN_ID = r"SLURM run ID: (\S+)"
 LONGEST_SECONDS = 500  # of a run of these tests: a guard against one that never ends

@@ -3,16 +3,13 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
 from slurm_settings import CLUSTER
-
-PATIENCE_SECONDS = 120  # for what takes seconds: a guard against waiting for ever
+from waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -26,17 +23,6 @@ class Job:
     memory_mb: int
     limit_minutes: int
     partition: str
-
-
-def wait_until(holds: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS):
-    """Return the first true value of a function; raise TimeoutError if there is none."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = holds()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise TimeoutError(f"waited {seconds:.0f} s in vain: {what}")
 
 
 def ask(*command: str) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from disturbances import Disturbance
 from runs import CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
-from slurm_jobs import ask, wait_until
+from slurm_jobs import ask
 from studies import assert_same
+from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from disturbances import Disturbance, wait_until
+from disturbances import Disturbance
 from paravert.provenance import files_below
 from studies import assert_same, cohort_tables, small_cohort
+from waiting import wait_until
 
 pytestmark = pytest.mark.workflow
 
