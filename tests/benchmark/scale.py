@@ -55,7 +55,7 @@ class Cost:
 
 def cost_of(words: list[object], folder: Path) -> Cost:
     """Run a Python module in a folder; its output is shown if it fails."""
-    command = [sys.executable, "-m", *map(str, words)]
+    command = [sys.executable, "-P", "-m", *map(str, words)]  # as jobs and commands start
     workflow = str(REPOSITORY / "workflow")
     environment = {**os.environ, "PYTHONPATH": workflow, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile("w+") as said:

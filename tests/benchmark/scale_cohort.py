@@ -56,7 +56,7 @@ class Person:
 
 def run(*words: object, folder: Path | None = None) -> None:
     """Run a Python module; its output is shown if it fails."""
-    command = [sys.executable, "-m", *map(str, words)]
+    command = [sys.executable, "-P", "-m", *map(str, words)]
     environment = {"PYTHONPATH": str(REPOSITORY / "workflow"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -13,6 +13,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+# The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
+gc.set_threshold(50_000, 20, 20)
+# Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
@@ -50,8 +55,6 @@ TABLES = {  # and the captions that tell them from figures of the same name
 }
 COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
-if workflow.dryrun:
-    gc.disable()  # the jobs of a large cohort live to the end: looking for waste took a sixth
 
 
 def checked_config():
