@@ -55,10 +55,11 @@ def test_a_rule_passes_only_options_that_the_function_has(name):
     assert required - passed <= ({"convert"} if name == "train_network" else set())
 
 
-def test_every_setting_of_the_training_is_an_option_with_the_same_default():
+@pytest.mark.parametrize("command", ["train_network", "pretrain_network"])
+def test_every_setting_of_a_training_is_an_option_with_the_same_default(command):
     schema = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
-    parameters = inspect.signature(function_of("train_network")).parameters
-    for key, value in schema["properties"]["train_network"]["properties"].items():
+    parameters = inspect.signature(function_of(command)).parameters
+    for key, value in schema["properties"][command]["properties"].items():
         assert key in parameters
         assert key == "name" or parameters[key].default == value["default"], key
 

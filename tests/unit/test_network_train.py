@@ -10,7 +10,7 @@ from network_subjects import disc_stack, make_cohort
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
-from paravert.network.batches import epoch_batches
+from paravert.network.batches import Crops
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training
 from paravert.network.losses import soft_iou
@@ -91,8 +91,8 @@ def test_a_slice_without_labels_is_not_learnt_from():
 
 def test_batches_follow_from_seed_and_epoch_whoever_prepares_them():
     some = samples(2)
-    one, three = (list(epoch_batches(some, SMALL, 5, workers)) for workers in (1, 3))
-    other = list(epoch_batches(some, SMALL, 6, 1))
+    one, three = (list(Crops(some, SMALL, workers).batches(5)) for workers in (1, 3))
+    other = list(Crops(some, SMALL).batches(6))
     assert len(one) == len(some) // 4
     for a, b in zip(one, three, strict=True):
         assert torch.equal(a[0], b[0])
@@ -105,7 +105,7 @@ def test_an_epoch_shows_every_slice_at_most_once():
               for i in range(12)]  # fmt: skip
     order = np.random.default_rng([SMALL.seed, 3]).permutation(12)
     assert sorted(order) == list(range(12))
-    assert sum(len(images) for images, _ in epoch_batches(marked, SMALL, 3)) == 12
+    assert sum(len(images) for images, _ in Crops(marked, SMALL).batches(3)) == 12
 
 
 # --- the loop ------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def learnt():
         epochs=14,
         learning_rate=0.003,
     )
-    run = Training(settings, samples(20), samples(3, first_seed=100), CPU)
+    run = Training(settings, Crops(samples(20), settings), samples(3, first_seed=100), CPU)
     run.run()
     return run
 
@@ -148,7 +148,7 @@ def test_left_and_right_are_told_apart(learnt):
 
 def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp_path):
     some, held = samples(4), samples(1, first_seed=100)
-    whole = Training(SMALL, some, held, CPU)
+    whole = Training(SMALL, Crops(some, SMALL), held, CPU)
     whole.run()
     checkpoint = tmp_path / "model.checkpoint"
 
@@ -160,8 +160,8 @@ def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp
             raise Killed
 
     with pytest.raises(Killed):
-        Training(SMALL, some, held, CPU).run(checkpoint, after_epoch=kill)
-    resumed = Training(SMALL, some, held, CPU)
+        Training(SMALL, Crops(some, SMALL), held, CPU).run(checkpoint, after_epoch=kill)
+    resumed = Training(SMALL, Crops(some, SMALL), held, CPU)
     resumed.run(checkpoint)
     assert resumed.progress.epoch == 4
     for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
@@ -173,17 +173,17 @@ def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp
 def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
     some = samples(1)
     checkpoint = tmp_path / "model.checkpoint"
-    Training(SMALL, some, [], CPU).run(checkpoint)
+    Training(SMALL, Crops(some, SMALL), [], CPU).run(checkpoint)
     other = Settings(**{**vars(SMALL), "learning_rate": 0.02})
     with pytest.raises(InputError, match="other settings or data"):
-        Training(other, some, [], CPU).run(checkpoint)
+        Training(other, Crops(some, other), [], CPU).run(checkpoint)
     with pytest.raises(InputError, match="other settings or data"):
-        Training(SMALL, some, [], CPU, trained_on="other data").run(checkpoint)
+        Training(SMALL, Crops(some, SMALL), [], CPU, trained_on="other data").run(checkpoint)
 
 
 def test_a_time_budget_ends_the_training():
     budget = Settings(**{**vars(SMALL), "epochs": 1, "minutes": 0.01})
-    run = Training(budget, samples(1), [], CPU)
+    run = Training(budget, Crops(samples(1), budget), [], CPU)
     run.run()
     assert run.progress.curve[-1]["share_done"] == 1
 
@@ -192,7 +192,7 @@ def test_a_time_budget_ends_the_training():
 def test_each_normalisation_learns(normalisation):
     architecture = Architecture(width=8, levels=3, normalisation=normalisation)
     settings = Settings(**{**vars(SMALL), "architecture": architecture, "epochs": 6})
-    run = Training(settings, samples(6), [], CPU)
+    run = Training(settings, Crops(samples(6), settings), [], CPU)
     run.run()
     curve = run.progress.curve
     assert curve[-1]["training_loss"] < 0.8 * curve[0]["training_loss"]

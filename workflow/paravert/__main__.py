@@ -16,7 +16,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COMMANDS = {
     "make_phantoms": "synthesis.cohort",
+    "draw_anatomies": "synthesis.anatomies",
     "convert_dicom": "imaging.convert",
+    "pretrain_network": "network.pretrain",
     "train_network": "network.train",
     "segment_muscles": "network.segment",
     "measure_area": "measure.area",

@@ -228,9 +228,16 @@ def shard_outputs(step):
 def train_options(wildcards):
     """Return the options of train_network: the shards' tables and every key of its section."""
     tables = options("convert", shard_outputs("convert_dicom"))
-    return " ".join(
-        [tables, *(options(k.replace("_", "-"), [v]) for k, v in config["train_network"].items())]
-    )
+    return " ".join([tables, section_options("train_network")])
+
+
+def pretrain_options(wildcards):
+    return section_options("pretrain_network")
+
+
+def section_options(name):
+    """Return every key of a section of the configuration as an option."""
+    return " ".join(options(key.replace("_", "-"), [value]) for key, value in config[name].items())
 
 
 def captioned(path, caption, category):

@@ -1,4 +1,4 @@
-# The network: training on manual masks, segmentation of everybody.
+# The network: training on manual masks or on synthetic slices, segmentation of everybody.
 #   NEEDS  convert.parquet and the stacks behind it; for segmentation the configured model
 #   MAKES  per shard segment.parquet; per subject labels/; results/models/
 
@@ -61,3 +61,36 @@ rule train_network:
     shell:
         "python -m paravert train_network --folder results/subjects --out {output.model} {params.options}"
         " --threads {threads} 2> >(tee {log} >&2)"
+
+
+rule pretrain_network:
+    input:
+        anatomies="results/anatomies/training.parquet",
+        validation="results/anatomies/validation.parquet",
+    output:
+        model="results/models/{}.safetensors".format(config["pretrain_network"]["name"]),
+        beside=expand(
+            "results/models/{name}.{kind}",
+            name=config["pretrain_network"]["name"],
+            kind=("json", "curve.csv", "curve.png"),
+        ),
+    log:
+        "results/logs/pretrain_network.log",
+    benchmark:
+        "results/benchmarks/pretrain_network.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 16
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 16000,
+        runtime=lambda wildcards, attempt: attempt * 1440,
+    params:
+        options=pretrain_options,
+        drawing=lambda wildcards, threads: max(1, threads // 4),  # a slice takes less than a step
+        code=code("network.pretrain"),
+    message:
+        "Training a network on synthetic slices"
+    shell:
+        "python -m paravert pretrain_network --anatomies {input.anatomies}"
+        " --validation {input.validation} --out {output.model} {params.options}"
+        " --threads {threads} --workers {params.drawing} 2> >(tee {log} >&2)"

@@ -42,8 +42,8 @@ rule gather_cohort:
         " --configuration {params.configuration:q} 2> {log}"
 
 
-rule accept_ledger:  # over in a second: not worth a place in a queue
-    localrule: True
+rule accept_ledger:
+    localrule: True  # over in a second: not worth a place in a queue
     input:
         ledger="results/cohort/ledger.parquet",
     output:

@@ -1,6 +1,18 @@
-# The built-in cohort.
+# The built-in cohort, and the anatomy that the shipped network was trained on.
 #   NEEDS  a seed
-#   MAKES  results/phantoms/: per volunteer DICOM files and a manual mask, truth.parquet, subjects.tsv
+#   MAKES  results/phantoms/: per volunteer DICOM files and a manual mask, truth.parquet, subjects.tsv;
+#          results/anatomies/: sections of other people, without contrast
+
+ANATOMIES = {
+    "training": {
+        "people": config["draw_anatomies"]["training_people"],
+        "seed": config["draw_anatomies"]["training_seed"],
+    },
+    "validation": {
+        "people": config["draw_anatomies"]["validation_people"],
+        "seed": config["draw_anatomies"]["validation_seed"],
+    },
+}
 
 
 rule make_phantoms:
@@ -27,3 +39,29 @@ rule make_phantoms:
     shell:
         "python -m paravert make_phantoms --out results/phantoms --seed {params.seed}"
         " --volunteers {params.volunteers} {params.subjects} --workers {threads} 2> {log}"
+
+
+rule draw_anatomies:
+    output:
+        "results/anatomies/{part}.parquet",
+    log:
+        "results/logs/draw_anatomies/{part}.log",
+    benchmark:
+        "results/benchmarks/draw_anatomies/{part}.tsv"
+    wildcard_constraints:
+        part="training|validation",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 16
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 300 * threads),
+        runtime=lambda wildcards, attempt: attempt * 30,
+    params:
+        people=lambda wildcards: ANATOMIES[wildcards.part]["people"],
+        seed=lambda wildcards: ANATOMIES[wildcards.part]["seed"],
+        code=code("synthesis.anatomies"),
+    message:
+        "Drawing the anatomy for {wildcards.part}"
+    shell:
+        "python -m paravert draw_anatomies --out {output} --people {params.people}"
+        " --seed {params.seed} --workers {threads} 2> {log}"

@@ -1,8 +1,9 @@
 """Batches of varied training crops, prepared in the background; the same whatever prepares them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,37 +13,61 @@ from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+T = TypeVar("T")
 
 
-def batches_per_epoch(samples: Sequence[Sample], settings: Settings) -> int:
-    """Return the number of whole batches in one pass; one if there are too few slices for one."""
-    return max(1, len(samples) // settings.batch_size)
+class Source(Protocol):
+    """Where the batches of a training come from."""
+
+    def batches_per_epoch(self) -> int:
+        """Return how many batches make an epoch."""
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same each time.
+
+        Images are (n, 1, size, size), float32; truths (n, size, size), uint8.
+        """
 
 
-def epoch_batches(
-    samples: Sequence[Sample], settings: Settings, epoch: int, workers: int = 1
-) -> Iterator[Batch]:
-    """Yield the batches of an epoch.
+class Crops:
+    """Varied crops of slices with a manual mask, each slice once per epoch.
 
-    Images are (n, 1, size, size), float32; truths (n, size, size), uint8.
     Order and variation follow from seed and epoch alone. workers: threads that prepare ahead.
     """
-    order = np.random.default_rng([settings.seed, epoch]).permutation(len(samples))
-    starts = range(
-        0, batches_per_epoch(samples, settings) * settings.batch_size, settings.batch_size
-    )
-    pool = ThreadPoolExecutor(max_workers=workers)
+
+    def __init__(self, samples: Sequence[Sample], settings: Settings, workers: int = 1):
+        self.samples, self.settings, self.workers = samples, settings, workers
+
+    def batches_per_epoch(self) -> int:
+        """Return the number of whole batches in the slices; one if there are too few for one."""
+        return max(1, len(self.samples) // self.settings.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        size = self.settings.batch_size
+        order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.samples))
+        starts = range(0, self.batches_per_epoch() * size, size)
+        pool = ThreadPoolExecutor(max_workers=self.workers)
+
+        def prepared(start: int) -> Future:
+            picked = order[start : start + size]
+            return pool.submit(_batch, self.samples, picked, self.settings, (epoch, start))
+
+        try:
+            yield from ahead(prepared, starts, self.workers)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def ahead(begin: Callable[[T], Future], items: Iterable[T], some: int) -> Iterator:
+    """Yield the results of what is begun for each item, in order, with some more begun ahead."""
     waiting: deque = deque()
-    try:
-        for start in starts:
-            picked = order[start : start + settings.batch_size]
-            waiting.append(pool.submit(_batch, samples, picked, settings, (epoch, start)))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
+    for item in items:
+        waiting.append(begin(item))
+        if len(waiting) > some:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _batch(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from paravert.errors import InputError
-from paravert.network.batches import batches_per_epoch, epoch_batches
+from paravert.network.batches import Source
 from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Training:
-    """A network, its optimiser and its progress, on given samples.
+    """A network, its optimiser and its progress, on what a source gives.
 
     trained_on: digest of the data, part of what a checkpoint must agree with.
     """
@@ -36,21 +37,28 @@ class Training:
     def __init__(
         self,
         settings: Settings,
-        training: Sequence[Sample],
+        source: Source,
         validation: Sequence[Sample],
         device: torch.device,
         *,
-        workers: int = 1,
         trained_on: str = "",
     ):
-        self.settings, self.device, self.workers = settings, device, workers
-        self.training, self.validation = training, validation
+        self.settings, self.device = settings, device
+        self.source, self.validation = source, validation
         self.progress = Progress()
         self._made_of = digest([asdict(settings), trained_on])
         self._low = low_format(device, "training")
         torch.manual_seed(settings.seed)
-        self.network = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self._learner = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self._learner.parameters(), lr=settings.learning_rate)
+        self._averaged = AveragedModel(
+            self._learner, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+        )
+
+    @property
+    def network(self) -> UNet:
+        """The network as it is validated and kept: its weights are means over the last steps."""
+        return self._averaged.module
 
     def run(
         self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
@@ -77,11 +85,9 @@ class Training:
         settings, progress = self.settings, self.progress
         before, begin = progress.seconds, time.monotonic()
         torch.manual_seed(_epoch_seed(settings.seed, progress.epoch))
-        self.network.train()
+        self._learner.train()
         losses = []
-        for step, batch in enumerate(
-            epoch_batches(self.training, settings, progress.epoch, self.workers)
-        ):
+        for step, batch in enumerate(self.source.batches(progress.epoch)):
             progress.seconds = before + time.monotonic() - begin
             share = self._share(step)
             if share >= 1:
@@ -104,7 +110,7 @@ class Training:
         """Return the share of the whole training that is done, after some steps of this epoch."""
         if self.settings.minutes > 0:
             return self.progress.seconds / (60 * self.settings.minutes)
-        steps = batches_per_epoch(self.training, self.settings)
+        steps = self.source.batches_per_epoch()
         return (self.progress.epoch * steps + step) / (self.settings.epochs * steps)
 
     def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> float:
@@ -114,13 +120,14 @@ class Training:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
         truth = truth.to(self.device)
         with self._lowered():
-            logits = self.network(self._on_device(images))
+            logits = self._learner(self._on_device(images))
         loss = loss_at(settings.loss, share, settings.finish_with_iou_fraction)(logits, truth)
         if not torch.isfinite(loss):
             raise InputError("training", f"the loss became {loss.item()}; lower the learning rate")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self._averaged.update_parameters(self._learner)
         return loss.item()
 
     @torch.inference_mode()
@@ -152,7 +159,8 @@ class Training:
         torch.save(
             {
                 "made_of": self._made_of,
-                "network": self.network.state_dict(),
+                "learner": self._learner.state_dict(),
+                "averaged": self._averaged.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "progress": asdict(self.progress),
             },
@@ -168,7 +176,8 @@ class Training:
                 "the checkpoint is of a training with other settings or data; "
                 "give these again to resume it, or delete the file to start anew",
             )
-        self.network.load_state_dict(state["network"])
+        self._learner.load_state_dict(state["learner"])
+        self._averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
         log.info("train_network: resumed after %d epochs", self.progress.epoch)

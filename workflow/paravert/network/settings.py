@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.losses import LOSSES
 
@@ -14,7 +15,8 @@ class Settings:
     (not stated). loss: "iou" is the paper's. finish_with_iou_fraction: last share of the training
     with the paper's loss alone. learning_rate: of Adam, at the start; it falls as a cosine to zero
     (schedule not stated). epochs: passes over the training slices (not stated). minutes: time in
-    place of epochs; 0 counts epochs. Raises ValueError for a value that makes no training.
+    place of epochs; 0 counts epochs. average: share of the averaged weights that a step keeps, 0 for
+    the last weights alone (the paper's). Raises ValueError for a value that makes no training.
     """
 
     architecture: Architecture = field(default_factory=Architecture)
@@ -26,6 +28,7 @@ class Settings:
     batch_size: int = 16
     epochs: int = 100
     minutes: float = 0.0
+    average: float = 0.0
     validation_fraction: float = 0.2
     seed: int = 1
 
@@ -43,6 +46,17 @@ class Settings:
             raise ValueError(
                 f"{self.epochs} epochs and {self.minutes} minutes, expected one above 0"
             )
-        for name in ("finish_with_iou_fraction", "validation_fraction"):
+        for name in ("finish_with_iou_fraction", "validation_fraction", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}, expected 0 or more and below 1")
+
+
+def checked_settings(architecture: tuple, **rest) -> Settings:
+    """Return settings as a command was given them; raises InputError for those that make none.
+
+    architecture: fields of Architecture, in order.
+    """
+    try:
+        return Settings(architecture=Architecture(*architecture), **rest)
+    except ValueError as error:
+        raise InputError("settings of the training", str(error)) from error

@@ -15,7 +15,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
-from paravert.network.architecture import Architecture
+from paravert.network.batches import Crops
 from paravert.network.card import model_card, write_card, write_curve
 from paravert.network.clean import cleaned
 from paravert.network.device import chosen_device, describe, exact_float32
@@ -30,7 +30,7 @@ from paravert.network.samples import (
     stacks_with_truth,
     subjects_with_truth,
 )
-from paravert.network.settings import Settings
+from paravert.network.settings import checked_settings
 from paravert.provenance import file_sha256
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def train_network(
     threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
-    settings = _settings(
+    settings = checked_settings(
         architecture=(width, levels, normalisation, dropout),
         size_px=size_px,
         spacing_mm=spacing_mm,
@@ -90,7 +90,8 @@ def train_network(
     if not training:
         raise InputError(folder, "no slice of the training subjects has a label")
     data = _data_told(split, (training, validation), data_digest(folder, subjects))
-    run = Training(settings, training, validation, processor, trained_on=data["digest"])
+    source = Crops(training, settings)
+    run = Training(settings, source, validation, processor, trained_on=data["digest"])
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
@@ -130,13 +131,6 @@ def validated(model: Path, folder: Path, subjects: list[str], device: torch.devi
             drawn = (truth.array != 0).any(axis=(1, 2))
             rows.append(slice_iou(labels[drawn], truth.array[drawn]))
     return quartiles(np.concatenate(rows))
-
-
-def _settings(architecture: tuple, **rest) -> Settings:
-    try:
-        return Settings(architecture=Architecture(*architecture), **rest)
-    except ValueError as error:
-        raise InputError("settings of train_network", str(error)) from error
 
 
 def _data_told(split: tuple, samples: tuple, digest: str) -> dict:

@@ -10,13 +10,14 @@ from paravert.anatomy import LABELS
 from paravert.synthesis.canal import canal, foramina
 from paravert.synthesis.flanks import flanks
 from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
-from paravert.synthesis.geometry import Plane, Tube
+from paravert.synthesis.geometry import Plane, ellipse
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.parts import Part
 from paravert.synthesis.raster import Grid
 from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
+from paravert.synthesis.variation import PHANTOM, Defect, Variation
 from paravert.synthesis.vertebrae import vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
@@ -54,7 +55,7 @@ class Body:
 
 
 @lru_cache(maxsize=4)
-def body_of(volunteer: Volunteer) -> Body:
+def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
     """Build the body of a volunteer; the last few are kept."""
     rng = np.random.default_rng([volunteer.seed, 1])
     frame = Frame(
@@ -62,23 +63,28 @@ def body_of(volunteer: Volunteer) -> Body:
         bend_mm=float(np.clip(rng.normal(8.0, 2.5), 2, 14)),
         sway_mm=float(rng.normal(0, 1.5)),
     )
-    muscles = muscle_tubes(volunteer, frame)
-    parts = tuple(_parts(volunteer, frame, muscles, rng))
+    parts = tuple(_parts(volunteer, variation, frame, rng))
     corners = np.stack([part.tube.corners for part in parts])
     return Body(volunteer, frame, contrast_of(volunteer.seed, volunteer.age_years), parts, corners)
 
 
 def _parts(
-    volunteer: Volunteer, frame: Frame, muscles: dict[int, Tube], rng: np.random.Generator
+    volunteer: Volunteer, variation: Variation, frame: Frame, rng: np.random.Generator
 ) -> Iterator[Part]:
+    muscles = within_fascia = muscle_tubes(volunteer, frame, variation, wasted=False)
+    if any(variation.lost):
+        muscles = muscle_tubes(volunteer, frame, variation)
     trunk = trunk_of(volunteer, rng)
-    yield from trunk_parts(trunk, frame, muscles)
+    yield from trunk_parts(trunk, frame, within_fascia)
     yield from organs(frame, trunk, rng)
     yield from vessels(frame, trunk, rng)
     yield from flanks(frame, rng)
-    back = [muscles[label.value] for label in LABELS if label.value >= 5]
+    back = [within_fascia[label.value] for label in LABELS if label.value >= 5]
     for tube in back:
         yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
+    if any(variation.lost):
+        for tube in within_fascia.values():
+            yield Part(tube, Tissue.VISCERAL_FAT)
     for label in LABELS:
         tube = muscles[label.value]
         fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
@@ -87,6 +93,13 @@ def _parts(
     yield from foramina(frame)
     yield from vertebrae(frame, rng)
     yield from canal(frame, rng)
+    for defect in variation.defects:
+        yield _defect_part(frame, defect)
+
+
+def _defect_part(frame: Frame, defect: Defect) -> Part:
+    outline = ellipse(defect.centre_mm, defect.radii_mm)
+    return Part(frame.organ(*defect.levels, outline), defect.fill)
 
 
 def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:

@@ -6,11 +6,12 @@ field are perimysial fat. A threshold on ridges and patches is set so that the m
 muscle is exactly the planted fat fraction.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, Label
 from paravert.synthesis.frame import Frame
 from paravert.synthesis.noise import sampled
 from paravert.synthesis.volunteers import Volunteer
@@ -60,23 +61,52 @@ def fat_fractions(
     each pixel. Both results are float32 (pixels,); the mean fat fraction over each muscle is the
     volunteer's at the muscle's mean level, the texture has mean 0 and unit variance.
     """
-    rng = np.random.default_rng([volunteer.seed, 31])
-    drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
     fraction = np.zeros(len(labels), np.float32)
     fibres = np.zeros(len(labels), np.float32)
+    for label, here, score, texture in _scores(volunteer, frame, labels, x, y, level):
+        fibres[here] = texture
+        wanted = volunteer.fat_fraction_at(label.value, float(level[here].mean()))
+        fraction[here] = _to_mean(score, wanted)
+    return fraction, fibres
+
+
+def fat_order(
+    volunteer: Volunteer,
+    frame: Frame,
+    labels: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    level: np.ndarray,
+) -> np.ndarray:
+    """Return in which order muscle pixels turn to fat, float32 (pixels,); arguments as above.
+
+    Within each muscle the values are spread evenly from 0 (last) to 1 (first).
+    """
+    order = np.zeros(len(labels), np.float32)
+    for _, here, score, _ in _scores(volunteer, frame, labels, x, y, level):
+        order[here[np.argsort(score)]] = np.linspace(0, 1, len(here), dtype=np.float32)
+    return order
+
+
+def _scores(
+    volunteer: Volunteer,
+    frame: Frame,
+    labels: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    level: np.ndarray,
+) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each muscle at hand, which pixels are its own, and their `_score`."""
+    rng = np.random.default_rng([volunteer.seed, 31])
+    drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
     for label in LABELS:
         here = np.flatnonzero(labels == label.value)
         if not len(here):
             continue
         side = 1.0 if label.side == "left" else -1.0
-        fan = FANS[label.muscle]
         local = np.float32(side) * x[here], y[here]
-        score, fibres[here] = _score(
-            fan, local, level[here], drift[label.value - 1], np.float32(frame.scale)
-        )
-        wanted = volunteer.fat_fraction_at(label.value, float(level[here].mean()))
-        fraction[here] = _to_mean(score, wanted)
-    return fraction, fibres
+        fan, scale = FANS[label.muscle], np.float32(frame.scale)
+        yield label, here, *_score(fan, local, level[here], drift[label.value - 1], scale)
 
 
 def _score(

@@ -5,6 +5,9 @@ until multifidus has its area, then the lateral part of the erector spinae is st
 has its own. Both conditions are linear in the shift and the stretch, hence solved exactly.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
 from paravert.anatomy import MUSCLES, SIDES, label_value
@@ -18,6 +21,8 @@ from paravert.synthesis.muscle_shapes import (
     PSOAS,
     QUADRATUS,
 )
+from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
+from paravert.synthesis.variation import PHANTOM, Variation
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
 RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
@@ -31,15 +36,40 @@ BEYOND = {
 }
 
 
-def muscle_tubes(volunteer: Volunteer, frame: Frame) -> dict[int, Tube]:
-    """Return the eight muscles as tubes by label value, with the planted area at every level."""
-    rng = np.random.default_rng([volunteer.seed, 11])
-    common = {muscle: rng.normal(0, 1, (10, 2)) for muscle in MUSCLES}
+DRAWN = {
+    "psoas_major": PSOAS,
+    "quadratus_lumborum": QUADRATUS,
+    "erector_spinae": ERECTOR,
+    "multifidus": MULTIFIDUS,
+}
+WOBBLE = {  # of a volunteer's own points; those of the back also part neighbours
+    "psoas_major": 0.022,
+    "quadratus_lumborum": 0.022,
+    "erector_spinae": 0.6 * 0.022,
+    "multifidus": 0.6 * 0.022,
+}
+# As drawn, but the fifth point is moved to the back end of the septum and goes with it.
+LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
+NEAREST_MIDLINE_MM = 0.8
+# What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
+ROOT_MM = {
+    "psoas_major": (27.0, 8.0),
+    "quadratus_lumborum": (52.0, 32.0),
+    "erector_spinae": (34.0, 42.0),
+    "multifidus": (8.0, 42.0),
+}
+
+
+def muscle_tubes(
+    volunteer: Volunteer, frame: Frame, variation: Variation = PHANTOM, *, wasted: bool = True
+) -> dict[int, Tube]:
+    """Return the eight muscles as tubes by label value, with the planted area at every level.
+
+    wasted: shrunk by what the variation says is lost; otherwise as far as their fascia reaches.
+    """
+    drawings = _drawings(volunteer, variation)
     tubes = {}
-    for number, side in enumerate(SIDES):
-        own = np.random.default_rng([volunteer.seed, 12, number])
-        wobble = {m: 0.8 * common[m] + 0.6 * own.normal(0, 1, (10, 2)) for m in MUSCLES}
-        flip = (lambda outline: outline) if side == "left" else mirrored
+    for side in SIDES:
         rings = {muscle: [] for muscle in MUSCLES}
         levels = {muscle: [] for muscle in MUSCLES}
         for level in RING_LEVELS:
@@ -48,36 +78,114 @@ def muscle_tubes(volunteer: Volunteer, frame: Frame) -> dict[int, Tube]:
                 * np.interp(level, *BEYOND[muscle])
                 for muscle in MUSCLES
             }
-            for muscle, outline in _outlines(level, area, wobble, frame.scale).items():
-                rings[muscle].append(flip(outline))
+            for muscle, outline in _outlines(drawings[side], level, area, frame.scale).items():
+                lost = variation.lost[label_value(muscle, side) - 1] if wasted else 0.0
+                if lost:
+                    root = frame.scale * np.array(ROOT_MM[muscle])
+                    outline = root + np.sqrt(1 - lost) * (outline - root)
+                rings[muscle].append(outline if side == "left" else mirrored(outline))
                 levels[muscle].append(level)
         for muscle, outlines in rings.items():
             tubes[label_value(muscle, side)] = frame.tube(levels[muscle], np.stack(outlines))
     return tubes
 
 
-def _outlines(
-    level: float, area: dict[str, float], wobble: dict[str, np.ndarray], scale: float
-) -> dict[str, np.ndarray]:
-    """Return the left outlines at a level; muscles that have ended are left out."""
-    outlines = _back_muscles(level, area, wobble, scale)
-    for muscle, points in (("psoas_major", PSOAS), ("quadratus_lumborum", QUADRATUS)):
-        if area[muscle] < SMALLEST_AREA_MM2:
-            continue
-        control = _control(points, level, scale, wobble[muscle])
-        outline = spline(control)
-        anchor = control[[0, -1]].mean(axis=0)  # by the vertebra, or by the transverse process
-        outlines[muscle] = _grown(outline, anchor, area[muscle])
-    return outlines
+@dataclass(frozen=True)
+class _Drawing:
+    """Control points of one side, as drawn by hand, with offsets of the volunteer's own.
+
+    offsets: by muscle, (points, 2), as shares of the square root of that muscle's area.
+    """
+
+    offsets: dict[str, np.ndarray]
+    septum: ClassVar[np.ndarray] = MULTIFIDUS_SEPTUM
+
+    def controls(self, level: float) -> dict[str, np.ndarray]:
+        """Return control points by muscle, (points, 2), in mm of the reference man."""
+        result = {}
+        for muscle, points in DRAWN.items():
+            control = _between(points, level)
+            size = np.sqrt(abs(signed_area(control)))
+            result[muscle] = control + size * self.offsets[muscle][: len(control)]
+        return result
 
 
-def _control(points: np.ndarray, level: float, scale: float, wobble: np.ndarray) -> np.ndarray:
-    """Return the control points at a level, individually displaced."""
+@dataclass(frozen=True)
+class _LearntDrawing:
+    """Control points of one side, moved towards real outlines, with offsets as real ones have.
+
+    correction: how far they are moved, 1 in full. offsets: as `shape_deviations` draws them.
+    """
+
+    correction: float
+    offsets: dict[str, np.ndarray]
+    septum: ClassVar[np.ndarray] = LEARNT_SEPTUM
+
+    def controls(self, level: float) -> dict[str, np.ndarray]:
+        """Return control points by muscle, (points, 2), in mm of the reference man."""
+        result = {
+            muscle: _between(points + self.correction * CORRECTION_MM[muscle], level)
+            for muscle, points in DRAWN.items()
+        }
+        size = {muscle: np.sqrt(abs(signed_area(control))) for muscle, control in result.items()}
+        size["multifidus"] = size["erector_spinae"] = np.hypot(
+            size["multifidus"], size["erector_spinae"]
+        )
+        # The modes of the back were learnt at L4 and L5; further up the multifidus varies less.
+        least = np.interp(level, (1.0, 4.0), (0.5, 1.0))
+        share = {
+            "multifidus": np.full((8, 1), least),
+            "erector_spinae": 1 - (1 - least) * ERECTOR_SEPTUM[:, None],
+        }
+        for muscle in result:
+            result[muscle] += size[muscle] * share.get(muscle, 1.0) * self.offsets[muscle]
+        multifidus = result["multifidus"]
+        multifidus[:, 0] = np.maximum(multifidus[:, 0], NEAREST_MIDLINE_MM)
+        return result
+
+
+def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing | _LearntDrawing]:
+    """Return each side's drawing; sides share most of what is a volunteer's own."""
+    if variation.correction is not None:
+        rng = np.random.default_rng([volunteer.seed, 13])
+        deviations = shape_deviations(rng)
+        return {
+            side: _LearntDrawing(
+                variation.correction,
+                {muscle: variation.shape * own for muscle, own in deviations[side].items()},
+            )
+            for side in SIDES
+        }
+    rng = np.random.default_rng([volunteer.seed, 11])
+    common = {muscle: rng.normal(0, 1, (10, 2)) for muscle in MUSCLES}
+    drawings = {}
+    for number, side in enumerate(SIDES):
+        own = np.random.default_rng([volunteer.seed, 12, number])
+        wobble = {m: 0.8 * common[m] + 0.6 * own.normal(0, 1, (10, 2)) for m in MUSCLES}
+        drawings[side] = _Drawing({m: WOBBLE[m] * wobble[m] for m in MUSCLES})
+    return drawings
+
+
+def _between(points: np.ndarray, level: float) -> np.ndarray:
+    """Return control points at a level from those at L1 to L5, (levels, points, 2)."""
     position = np.clip(level, LEVELS[0], LEVELS[-1]) - LEVELS[0]
     lower = min(int(position), len(LEVELS) - 2)
-    control = points[lower] + (position - lower) * (points[lower + 1] - points[lower])
-    size = np.sqrt(abs(signed_area(control)))
-    return scale * (control + 0.022 * size * wobble[: len(control)])
+    return points[lower] + (position - lower) * (points[lower + 1] - points[lower])
+
+
+def _outlines(
+    drawing: _Drawing | _LearntDrawing, level: float, area: dict[str, float], scale: float
+) -> dict[str, np.ndarray]:
+    """Return the left outlines at a level; muscles that have ended are left out."""
+    controls = {muscle: scale * points for muscle, points in drawing.controls(level).items()}
+    outlines = _back_muscles(controls, drawing.septum, area, scale)
+    for muscle in ("psoas_major", "quadratus_lumborum"):
+        if area[muscle] < SMALLEST_AREA_MM2:
+            continue
+        control = controls[muscle]
+        anchor = control[[0, -1]].mean(axis=0)  # by the vertebra, or by the transverse process
+        outlines[muscle] = _grown(spline(control), anchor, area[muscle])
+    return outlines
 
 
 def _grown(outline: np.ndarray, anchor: np.ndarray, area_mm2: float) -> np.ndarray:
@@ -86,10 +194,9 @@ def _grown(outline: np.ndarray, anchor: np.ndarray, area_mm2: float) -> np.ndarr
 
 
 def _back_muscles(
-    level: float, area: dict[str, float], wobble: dict[str, np.ndarray], scale: float
+    controls: dict[str, np.ndarray], septum: np.ndarray, area: dict[str, float], scale: float
 ) -> dict[str, np.ndarray]:
-    multifidus = _control(MULTIFIDUS, level, scale, 0.6 * wobble["multifidus"])
-    erector = _control(ERECTOR, level, scale, 0.6 * wobble["erector_spinae"])
+    multifidus, erector = controls["multifidus"], controls["erector_spinae"]
     wanted = area["multifidus"] + area["erector_spinae"]
     drawn = abs(signed_area(spline(multifidus))) + abs(signed_area(spline(erector)))
     growth = np.sqrt(wanted / drawn)
@@ -98,9 +205,7 @@ def _back_muscles(
     erector = corner + growth * (erector - corner)
 
     across = np.array([1.0, 0.0])
-    multifidus_line, shift = _to_area(
-        multifidus, MULTIFIDUS_SEPTUM[:, None] * across, area["multifidus"]
-    )
+    multifidus_line, shift = _to_area(multifidus, septum[:, None] * across, area["multifidus"])
     erector = erector + shift * ERECTOR_SEPTUM[:, None] * across
     septum_x = erector[[0, 9], 0].mean()
     outwards = (1 - ERECTOR_SEPTUM) * (erector[:, 0] - septum_x)

@@ -97,7 +97,7 @@ def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
 
     values = np.where(middle <= LABEL_VALUES[-1], middle, 0).ravel()
     inside = np.flatnonzero(values)
-    place = _places(body, plane, fine, inside)
+    place = places(body, plane, fine, inside)
     fraction, fibres = fat_fractions(body.volunteer, body.frame, values[inside], *place)
 
     signal = _tissue_signal(body, layers, middle, rng)
@@ -109,7 +109,7 @@ def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
     return Section(image, labels, fat, csa, mean_fat)
 
 
-def _places(
+def places(
     body: Body, plane: Plane, grid: Grid, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return x and y in the spine's local frame and the level of pixels given by flat index."""

@@ -18,6 +18,7 @@ OUTLINE_VERTICES = 200
 BMI = (18, 25, 40)
 HALF_WIDTH_MM = (122, 141, 182)  # of the abdomen inside the subcutaneous fat, by BMI
 FRONT_MM = (74, 96, 158)  # of the abdominal wall before the spine, by BMI
+LEAST_FRONT_MM = 62.0  # leaves room for the bowel
 BACK_MM = 37.0  # of the abdominal cavity behind the spine's axis
 
 
@@ -49,9 +50,10 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
     """Return the trunk of a volunteer from sex, height and weight."""
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
+    front_mm = float(np.interp(volunteer.bmi, BMI, FRONT_MM)) * size
     return Trunk(
         half_width_mm=float(np.interp(volunteer.bmi, BMI, HALF_WIDTH_MM)) * size + rng.normal(0, 4),
-        front_mm=float(np.interp(volunteer.bmi, BMI, FRONT_MM)) * size + rng.normal(0, 5),
+        front_mm=max(LEAST_FRONT_MM, front_mm + rng.normal(0, 5)),
         wall_mm=(16.0 if female else 22.0) * size * np.exp(rng.normal(0, 0.12)),
         fat_mm=volunteer.subcutaneous_mm,
         female=female,

@@ -1,0 +1,105 @@
+"""Rule pretrain_network: a model from synthetic slices alone, for real images of any contrast.
+
+NEEDS two tables of draw_anatomies, one to train on and one of other people to validate with.
+MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve) and,
+while it trains, model.checkpoint.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from paravert.network.card import model_card, write_card, write_curve
+from paravert.network.device import chosen_device, describe, exact_float32
+from paravert.network.fit import Training
+from paravert.network.model import Model, save_model
+from paravert.network.settings import checked_settings
+from paravert.network.synthetic import SyntheticSlices, validation_samples
+from paravert.provenance import code_fingerprint, digest, file_sha256
+
+log = logging.getLogger(__name__)
+
+TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
+VALIDATION_SLICES = 192
+
+
+def pretrain_network(
+    anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
+    validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
+    out: Annotated[Path, typer.Option(help="model to write (.safetensors)")],
+    name: Annotated[str, typer.Option(help="name of the model in its card")] = "synthetic",
+    width: Annotated[int, typer.Option(help="channels of the first level")] = 16,
+    levels: Annotated[int, typer.Option(help="levels of encoder and decoder")] = 6,
+    normalisation: Annotated[
+        str, typer.Option(help="of the layers: none, batch, instance or group")
+    ] = "none",
+    size_px: Annotated[int, typer.Option(help="side of the training slices")] = 192,
+    spacing_mm: Annotated[float, typer.Option(help="pixel size of the network's grid")] = 1.2,
+    loss: Annotated[str, typer.Option(help="iou or cross_entropy_iou")] = "cross_entropy_iou",
+    finish_with_iou_fraction: Annotated[
+        float, typer.Option(help="last share of the training with the paper's loss alone")
+    ] = 0.2,
+    learning_rate: Annotated[float, typer.Option(help="of Adam, at the start")] = 0.001,
+    average: Annotated[float, typer.Option(help="share of the mean weights a step keeps")] = 0.998,
+    batch_size: Annotated[int, typer.Option(help="slices per step")] = 16,
+    batches: Annotated[int, typer.Option(help="steps of an epoch")] = 200,
+    epochs: Annotated[int, typer.Option(help="epochs")] = 100,
+    minutes: Annotated[float, typer.Option(help="time in place of epochs; 0: epochs")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of weights and of all that is drawn")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
+    workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
+) -> None:
+    """Train a network on synthetic slices alone."""
+    settings = checked_settings(
+        architecture=(width, levels, normalisation, 0.0),
+        size_px=size_px,
+        spacing_mm=spacing_mm,
+        loss=loss,
+        finish_with_iou_fraction=finish_with_iou_fraction,
+        learning_rate=learning_rate,
+        average=average,
+        batch_size=batch_size,
+        epochs=epochs,
+        minutes=minutes,
+        validation_fraction=0.0,
+        seed=seed,
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    exact_float32()
+    processor = chosen_device(device)
+    log.info("pretrain_network: %s, seed %d", describe(processor), seed)
+    held = validation_samples(validation, settings, VALIDATION_SLICES)
+    made_of = [
+        file_sha256(anatomies),
+        file_sha256(validation),
+        code_fingerprint("network.synthetic"),
+    ]
+    source = SyntheticSlices(anatomies, settings, processor, batches, workers)
+    run = Training(settings, source, held, processor, trained_on=digest([*made_of, batches]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_suffix(".checkpoint")
+    run.run(checkpoint)
+    save_model(out, Model(run.network, spacing_mm))
+    card = model_card(
+        name,
+        settings,
+        trained_on=TRAINED_ON,
+        data={
+            "anatomies_sha256": made_of[0],
+            "validation_sha256": made_of[1],
+            "slices_drawn": run.progress.epoch * batches * batch_size,
+        },
+        sha256=file_sha256(out),
+        device=describe(processor),
+        progress=run.progress,
+        metrics=None,
+    )
+    write_card(out.with_suffix(".json"), card)
+    write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
+    checkpoint.unlink()
+    log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])

@@ -1,0 +1,1 @@
+"""Training slices: anatomy in any contrast, at any place, with every artefact, drawn at random."""

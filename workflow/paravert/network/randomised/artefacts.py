@@ -1,0 +1,135 @@
+"""What coils, k-space and people do to a picture; every function takes (n, rows, columns).
+
+Strengths are drawn per picture; a picture that is spared a fault has strength 0. Directions of
+frequency and phase are drawn too: rows or columns.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return the sensitivity at each point of each picture, mean about 1.
+
+    points: (n, 2, rows, columns) in mm. A quadratic unevenness, and in most pictures coils in the
+    table behind the subject, whose signal falls towards the belly.
+    """
+    n = len(points)
+    x, y = points[:, 0] / 150, points[:, 1] / 150
+    c = _per_picture(rng.normal(0, 0.18, (5, n)), points)
+    fall = _per_picture(rng.choice((0.0, 0.4, 0.9), n, p=(0.25, 0.5, 0.25)), points)
+    uneven = c[0] * x + c[1] * y + c[2] * x * y + c[3] * (x * x - 0.3) + c[4] * (y * y - 0.3)
+    return torch.exp((uneven + fall * y).clamp(-2.0, 1.6))
+
+
+def blurred(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return pictures of lower resolution: k-space cut off, softly or hard (Gibbs ringing).
+
+    Phase encoding reaches less far than frequency encoding.
+    """
+    n, rows, columns = pictures.shape
+    reach = rng.uniform(0.45, 1.1, n)
+    phase = reach * rng.uniform(0.6, 1.0, n)
+    swap = rng.random(n) < 0.5
+    down, across = np.where(swap, phase, reach), np.where(swap, reach, phase)
+    softness = rng.choice((0.03, 0.12, 0.35), n)
+    spectrum = torch.fft.rfft2(pictures)
+    spectrum *= _cut_off(torch.fft.fftfreq(rows), down, softness, pictures)[:, :, None]
+    spectrum *= _cut_off(torch.fft.rfftfreq(columns), across, softness, pictures)[:, None]
+    return torch.fft.irfft2(spectrum, s=(rows, columns))
+
+
+def _cut_off(
+    frequency: torch.Tensor, reach: np.ndarray, softness: np.ndarray, like: torch.Tensor
+) -> torch.Tensor:
+    share = 2 * frequency.abs().to(like)[None]
+    reach, softness = (torch.from_numpy(v).to(like)[:, None] for v in (reach, softness))
+    return torch.sigmoid((reach - share) / (0.25 * softness * reach))
+
+
+def ghosted(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return pictures with ghosts of motion, and with what wraps around, along the phase."""
+    result = pictures
+    n, rows, columns = pictures.shape
+    for axis, size in ((1, rows), (2, columns)):
+        own = rng.random(n) < 0.5  # the phase runs this way
+        strength = np.where(own & (rng.random(n) < 0.3), rng.uniform(0.02, 0.15, n), 0.0)
+        shift = int(rng.integers(size // 8, size // 2))
+        moved = torch.roll(pictures, shift, axis) - 0.5 * torch.roll(pictures, -shift, axis)
+        result = result + _per_picture(strength, pictures) * moved
+        wrap = np.where(own & (rng.random(n) < 0.12), rng.uniform(0.2, 0.8, n), 0.0)
+        edge = torch.linspace(-1, 1, size, device=pictures.device).abs().clamp(0.7, 1) - 0.7
+        edge = (edge / 0.3)[:, None] if axis == 1 else (edge / 0.3)[None]
+        folded = torch.roll(pictures, size // 2, axis) * edge
+        result = result + _per_picture(wrap, pictures) * folded
+    return result
+
+
+def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return pictures of which some are the mean of two places, a pixel or two apart."""
+    strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
+    shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
+    weight = _per_picture(strength, pictures)
+    return (1 - weight) * pictures + weight * torch.roll(pictures, shift, (1, 2))
+
+
+def noisy(
+    pictures: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
+) -> torch.Tensor:
+    """Return magnitude pictures with the noise of several coils (noncentral chi; one: Rician).
+
+    Noise may be coarser than a pixel, where the scanner interpolated, and stronger in the middle,
+    where coils were undersampled in parallel.
+    """
+    n, rows, columns = pictures.shape
+    level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
+    coils = int(rng.choice((1, 1, 2, 4)))
+    coarse = rng.random() < 0.3
+    shape = (n, rows // 2, columns // 2) if coarse else (n, rows, columns)
+    power = torch.zeros_like(pictures)
+    spread = _per_picture(level, pictures)
+    if rng.random() < 0.3:
+        y = torch.linspace(-1, 1, rows, device=pictures.device)[:, None]
+        x = torch.linspace(-1, 1, columns, device=pictures.device)[None]
+        spread = spread * (1 + 1.5 * torch.exp(-3 * (x * x + y * y)))
+    for channel in range(2 * coils):
+        noise = torch.randn(shape, generator=generator, device=pictures.device)
+        if coarse:
+            noise = functional.interpolate(
+                noise[:, None], size=(rows, columns), mode="bilinear", align_corners=False
+            )[:, 0]
+        signal = pictures / coils**0.5 if channel < coils else 0
+        power += (signal + spread * noise) ** 2
+    return power.sqrt()
+
+
+def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return pictures as they are stored: another gamma, windowed, in few grey values, cut off."""
+    n, rows, columns = pictures.shape
+    top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
+    relative = pictures / top
+    gamma = _per_picture(np.exp(rng.normal(0, 0.15, n)), pictures)
+    relative = relative.clamp_min(1e-5) ** gamma
+    ceiling = _per_picture(np.where(rng.random(n) < 0.2, rng.uniform(0.55, 1, n), 4.0), pictures)
+    relative = torch.minimum(relative, ceiling)
+    steps = _per_picture(np.where(rng.random(n) < 0.15, rng.uniform(60, 255, n), 4095), pictures)
+    return (relative * steps).round() / steps
+
+
+def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
+    """Return which pixels lie inside the field of view, bool; most pictures are filled."""
+    n, rows, columns = shape
+    inside = torch.ones(shape, dtype=torch.bool)
+    for number in np.flatnonzero(rng.random(n) < 0.2):
+        for axis, size in ((0, rows), (1, columns)):
+            low, high = (int(size * rng.uniform(0, 0.18) * (rng.random() < 0.5)) for _ in (0, 1))
+            part = inside[number].transpose(0, axis)
+            part[:low] = False
+            part[size - high :] = False
+    return inside
+
+
+def _per_picture(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """Return numbers, (..., n), so that they multiply pictures: (..., n, 1, 1)."""
+    return torch.from_numpy(np.asarray(values, np.float32)).to(like.device)[..., None, None]

@@ -1,0 +1,197 @@
+"""How bright each tissue is, in the sequences of lumbar imaging and in none that exists.
+
+Spin echoes and gradient echoes follow their signal equations (Bernstein, Handbook of MRI Pulse
+Sequences, chapters 14 and 16) with proton densities and relaxation times about those published
+(Stanisz 2005, de Bazelaire 2004); fat in trains of echoes is as bright as its long apparent T2.
+Signals are signed until a voxel is complete: fat against water in opposed phase and an inverted
+magnetisation cancel inside it. Some contrasts are drawn freely, so that a network relies on none
+(Billot 2023).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paravert.anatomy import LABEL_VALUES
+from paravert.synthesis.tissues import APPEARANCE, TISSUES, Tissue
+
+# Water share, T1 and T2 of the water in ms, fat share; at 1.5 T.
+WATER_AND_FAT = {
+    Tissue.AIR: (0.0, 1000, 50, 0.0),
+    Tissue.SKIN: (0.55, 800, 30, 0.10),
+    Tissue.FAT: (0.06, 900, 50, 0.94),
+    Tissue.VISCERAL_FAT: (0.10, 900, 50, 0.88),
+    Tissue.SEPTUM: (0.35, 800, 30, 0.55),
+    Tissue.FASCIA: (0.35, 800, 14, 0.05),
+    Tissue.WALL_MUSCLE: (0.80, 1050, 37, 0.05),
+    Tissue.HIP_MUSCLE: (0.80, 1050, 37, 0.06),
+    Tissue.MARROW: (0.48, 900, 60, 0.42),
+    Tissue.CORTEX: (0.10, 700, 4, 0.0),
+    Tissue.ILIUM: (0.36, 900, 60, 0.52),
+    Tissue.ANNULUS: (0.55, 900, 32, 0.0),
+    Tissue.NUCLEUS: (0.85, 1200, 95, 0.0),
+    Tissue.CSF: (1.0, 4000, 1500, 0.0),
+    Tissue.ROOT: (0.75, 900, 80, 0.0),
+    Tissue.CORD: (0.75, 850, 78, 0.0),
+    Tissue.LIGAMENT: (0.30, 700, 12, 0.05),
+    Tissue.INTERSPINOUS: (0.50, 800, 28, 0.30),
+    Tissue.EPIDURAL_FAT: (0.10, 900, 50, 0.88),
+    Tissue.JOINT: (0.80, 1500, 110, 0.0),
+    Tissue.VEIN_IN_BONE: (0.80, 1400, 150, 0.05),
+    Tissue.ARTERY: (0.95, 1500, 220, 0.0),
+    Tissue.VEIN: (0.95, 1500, 180, 0.0),
+    Tissue.VESSEL_WALL: (0.60, 900, 40, 0.05),
+    Tissue.LIVER: (0.78, 600, 46, 0.06),
+    Tissue.SPLEEN: (0.85, 1100, 75, 0.0),
+    Tissue.KIDNEY: (0.85, 1000, 85, 0.0),
+    Tissue.MEDULLA: (0.90, 1450, 85, 0.0),
+    Tissue.URINE: (1.0, 3500, 800, 0.0),
+    Tissue.BOWEL_WALL: (0.70, 900, 50, 0.05),
+    Tissue.BOWEL_CONTENT: (0.60, 550, 60, 0.10),
+    Tissue.BOWEL_FLUID: (0.95, 2800, 500, 0.0),
+    Tissue.GAS: (0.0, 1000, 50, 0.0),
+    Tissue.PANCREAS: (0.78, 620, 46, 0.12),
+    Tissue.INNER_ANNULUS: (0.70, 1000, 55, 0.0),
+}
+MUSCLE = (0.80, 1050, 36, 0.0)
+FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
+FLOWING = (Tissue.ARTERY, Tissue.VEIN)
+FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
+
+FREE = "free"
+SEQUENCES = {  # and how often each is drawn
+    "t1": 0.18,
+    "t2": 0.22,
+    "proton_density": 0.06,
+    "stir": 0.09,
+    "t2_fat_saturated": 0.06,
+    "t1_fat_saturated": 0.04,
+    "dixon_water": 0.09,
+    "dixon_fat": 0.06,
+    "in_phase": 0.04,
+    "opposed_phase": 0.05,
+    FREE: 0.11,
+}
+LOG_TISSUE_SD = 0.12  # of a tissue's signal from subject to subject
+LOG_TIME_SD = 0.12  # of relaxation times
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Signed signal of one slice, fat in the whole about 1: by tissue, of muscle and of its fat.
+
+    signal: (TISSUES,) float32; muscles read `lean` where they are free of fat, `fat` where they are
+    nothing else. texture: (TISSUES,) float32, standard deviation as a share of the signal.
+    """
+
+    sequence: str
+    signal: np.ndarray
+    texture: np.ndarray
+    lean: float
+    fat: float
+
+
+def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
+    """Draw a contrast, of a given sequence or of any."""
+    if sequence is None:
+        sequence = str(rng.choice(list(SEQUENCES), p=_shares()))
+    signal, fat = _free(rng) if sequence == FREE else _physical(sequence, rng)
+    signal *= np.exp(rng.normal(0, LOG_TISSUE_SD, TISSUES))
+    signal[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # void, or inflow
+    lean = signal[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
+    signal[list(LABEL_VALUES)] = lean
+    scale = max(float(np.percentile(np.abs(signal), 90)), 1e-3)
+    texture = _texture() * rng.uniform(0.5, 1.5)
+    return Contrast(
+        sequence,
+        (signal / scale).astype(np.float32),
+        texture.astype(np.float32),
+        float(lean / scale),
+        float(fat / scale),
+    )
+
+
+def _shares() -> np.ndarray:
+    shares = np.array(list(SEQUENCES.values()))
+    return shares / shares.sum()
+
+
+def _texture() -> np.ndarray:
+    texture = np.zeros(TISSUES)
+    for tissue, (_, deviation) in APPEARANCE.items():
+        texture[tissue] = min(deviation, 0.2)
+    texture[list(LABEL_VALUES)] = 0.06
+    return texture
+
+
+def _physical(sequence: str, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Return signed signals by tissue, (TISSUES,), and that of pure fat."""
+    rows = np.array([WATER_AND_FAT.get(value, MUSCLE) for value in range(TISSUES)], float)
+    density, t1, t2, fat_share = rows.T
+    field = rng.uniform(0.9, 1.3)  # T1 grows with the field strength
+    t1 = t1 * field * np.exp(rng.normal(0, LOG_TIME_SD, TISSUES))
+    t2 = t2 * np.exp(rng.normal(0, LOG_TIME_SD, TISSUES))
+    echo = _ECHOES[sequence](rng)
+    water = density * echo.relaxed(t1, t2)
+    fat = float(echo.relaxed(np.array(FAT_T1_MS), np.array(FAT_T2_MS)))
+    return echo.water * water + echo.fat * fat_share * fat, echo.fat * fat
+
+
+@dataclass(frozen=True)
+class _Echo:
+    """A sequence: times in ms, flip angle for a gradient echo, and how water and fat count."""
+
+    repetition: float
+    echo: float
+    inversion: float = 0.0
+    flip_deg: float = 90.0
+    water: float = 1.0
+    fat: float = 1.0
+
+    def relaxed(self, t1: np.ndarray, t2: np.ndarray) -> np.ndarray:
+        """Return the magnetisation that is left when it is read, signed, as a share."""
+        recovered = np.exp(-self.repetition / t1)
+        if self.flip_deg < 90:
+            flip = np.deg2rad(self.flip_deg)
+            along = np.sin(flip) * (1 - recovered) / (1 - np.cos(flip) * recovered)
+        else:
+            along = 1 - recovered
+            if self.inversion:
+                along = along - 2 * np.exp(-self.inversion / t1) + 2 * recovered
+        return along * np.exp(-self.echo / t2)
+
+
+def _gradient_echo(rng: np.random.Generator, water: float, fat: float) -> _Echo:
+    return _Echo(rng.uniform(4, 12), rng.uniform(1, 5), 0.0, rng.uniform(3, 20), water, fat)
+
+
+_ECHOES = {
+    "t1": lambda rng: _Echo(rng.uniform(400, 850), rng.uniform(8, 22)),
+    "t2": lambda rng: _Echo(rng.uniform(2500, 6500), rng.uniform(65, 125)),
+    "proton_density": lambda rng: _Echo(rng.uniform(1800, 4000), rng.uniform(10, 40)),
+    "stir": lambda rng: _Echo(
+        rng.uniform(3000, 6500), rng.uniform(25, 70), rng.uniform(0.6, 0.8) * FAT_T1_MS
+    ),
+    "t2_fat_saturated": lambda rng: _Echo(
+        rng.uniform(2500, 6500), rng.uniform(60, 110), fat=rng.uniform(0.03, 0.35)
+    ),
+    "t1_fat_saturated": lambda rng: _Echo(
+        rng.uniform(400, 850), rng.uniform(8, 20), fat=rng.uniform(0.03, 0.35)
+    ),
+    "dixon_water": lambda rng: _gradient_echo(rng, 1.0, rng.uniform(0, 0.1)),
+    "dixon_fat": lambda rng: _gradient_echo(rng, rng.uniform(0, 0.1), 1.0),
+    "in_phase": lambda rng: _gradient_echo(rng, 1.0, 1.0),
+    "opposed_phase": lambda rng: _gradient_echo(rng, 1.0, -1.0),
+}
+
+
+def _free(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Return signals without physics; muscle and fat each have one, and differ."""
+    signal = rng.uniform(0.02, 1.0, TISSUES)
+    muscle = rng.uniform(0.05, 1.0)
+    while abs((fat := rng.uniform(0.02, 1.0)) - muscle) < 0.15:
+        pass
+    signal[list(FATTY)] = fat
+    signal[[Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE, *LABEL_VALUES]] = muscle
+    signal[[Tissue.AIR, Tissue.GAS]] = 0.0
+    return signal, fat

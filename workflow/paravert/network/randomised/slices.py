@@ -1,0 +1,230 @@
+"""From sections without contrast to batches of pictures and labels, on CPU or GPU alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch.nn import functional
+
+from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
+from paravert.network.randomised import artefacts
+from paravert.network.randomised.contrast import Contrast, drawn_contrast
+from paravert.network.randomised.place import (
+    Place,
+    drawn_place,
+    drawn_waves,
+    picture_grid,
+    placed,
+)
+from paravert.synthesis.anatomies import LAYERS, SIZE_PX, SPACING_MM, unpacked
+from paravert.synthesis.tissues import TISSUES, Tissue
+
+FINER = 2  # subpixels per pixel and axis
+MIDDLE = LAYERS // 2
+GAIN_SD, OFFSET_SD = 0.15, 0.25  # of the standardised picture: what else a stack may show
+SEPTA = (Tissue.FAT, Tissue.VISCERAL_FAT)
+
+
+class Anatomies:
+    """The sections of a table of draw_anatomies, in memory and packed."""
+
+    def __init__(self, table: Path):
+        rows = pq.read_table(table, columns=["maps", "level"])
+        self._maps, self.levels = rows["maps"], rows["level"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def sections(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Return maps as `unpacked` gives them, (n, LAYERS + 1, SIZE_PX, SIZE_PX), uint8."""
+        maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
+        return torch.from_numpy(np.stack(maps))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A batch: images, float32 (n, size, size), standardised; labels, uint8; how they were made."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    contrasts: list[Contrast]
+
+
+def drawn_pictures(
+    anatomies: Anatomies,
+    numbers: np.ndarray,
+    *,
+    seed: tuple[int, ...],
+    size_px: int,
+    spacing_mm: float,
+    device: torch.device,
+) -> Pictures:
+    """Draw a picture of each section: a pure function of the arguments, on one kind of device."""
+    rng = np.random.default_rng([*seed, 71])
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    maps = anatomies.sections(numbers).to(device)
+    n = len(numbers)
+    places = [drawn_place(rng) for _ in range(n)]
+    contrasts = [drawn_contrast(rng) for _ in range(n)]
+    waves = drawn_waves(n, generator, device)
+
+    centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
+    labels = _labels(maps[:, MIDDLE], centres, places)
+    fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
+    signal = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
+    images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
+    images = images * artefacts.coil_field(centres, rng)
+    images = artefacts.blurred(artefacts.ghosted(artefacts.moved(images, rng), rng), rng)
+    images = artefacts.noisy(images, rng, generator)
+    inside = artefacts.field_of_view(tuple(images.shape), rng).to(device)
+    images = artefacts.shown(images, rng) * inside
+    return Pictures(_standardised(images, rng), labels * inside, contrasts)
+
+
+def _cells(points: torch.Tensor) -> torch.Tensor:
+    """Return the flat index of the section's pixel at each point, int64; the edge goes on."""
+    middle = (SIZE_PX - 1) / 2
+    x, y = (points / SPACING_MM + middle).round_().clamp_(0, SIZE_PX - 1).unbind(1)
+    return (y * SIZE_PX + x).long()
+
+
+def _labels(tissues: torch.Tensor, points: torch.Tensor, places: list[Place]) -> torch.Tensor:
+    """Return the label at each pixel's centre, uint8."""
+    values = _read(tissues[:, None], _cells(points))[:, 0]
+    labels = torch.where(values <= LABEL_VALUES[-1], values, 0)
+    swap = torch.tensor(OTHER_SIDE, dtype=torch.uint8, device=labels.device)
+    for number, place in enumerate(places):
+        if place.mirrored:
+            labels[number] = swap[labels[number].long()]
+    return labels
+
+
+def _read(maps: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Return the values of maps, (n, k, SIZE_PX, SIZE_PX), at flat indices, (n, rows, columns)."""
+    n, k = maps.shape[:2]
+    found = [part.flatten(1).gather(1, cells.flatten(1)) for part in maps.unbind(1)]
+    return torch.stack(found, dim=1).view(n, k, *cells.shape[1:])
+
+
+def _signal(
+    maps: torch.Tensor,
+    contrasts: list[Contrast],
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return the signed signal, (n, rows, columns): the mean of the layers, with fat and texture.
+
+    maps: tissues of the layers and order of fat, (n, LAYERS + 1, rows, columns).
+    """
+    device, tissues = maps.device, maps[:, :LAYERS]
+    of_tissue = _tables(contrasts, device)
+    muscle = tissues <= LABEL_VALUES[-1]
+    muscle &= tissues > 0
+    shown = torch.where(muscle, tissues, 0).amax(dim=1)  # the muscle of any layer
+    first, softness = (torch.from_numpy(v).to(device) for v in _drawn_fat(len(contrasts), rng))
+    rank = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
+    fraction = rank.div_(softness[:, None, None]).sigmoid_()
+    ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
+    flesh = torch.lerp(ends[:, 0], ends[:, 1], fraction)
+    signal = torch.zeros_like(flesh)
+    for layer in range(LAYERS):
+        own = _looked_up(of_tissue.signal, tissues[:, layer])
+        signal += torch.where(muscle[:, layer], flesh, own)
+    middle = tissues[:, MIDDLE]
+    grain = _looked_up(of_tissue.texture, middle)
+    signal *= torch.addcmul(_ONE.to(device), grain, _texture(signal.shape, device, generator))
+    return _with_septa(signal / LAYERS, middle, rng, generator)
+
+
+_ONE = torch.ones(())
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Signal and texture by tissue, each (n, TISSUES)."""
+
+    signal: torch.Tensor
+    texture: torch.Tensor
+
+
+def _tables(contrasts: list[Contrast], device: torch.device) -> _Tables:
+    columns = ([getattr(c, name) for c in contrasts] for name in ("signal", "texture"))
+    return _Tables(*(torch.from_numpy(np.stack(column)).to(device) for column in columns))
+
+
+def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return entries of each picture's own table, (n, TISSUES), for values (n, rows, columns)."""
+    return table.gather(1, values.flatten(1).long()).view(values.shape)
+
+
+# Median fat fraction of a muscle and the spread of its logit; the rest is common to a person.
+FAT_LOGIT = {
+    "psoas_major": (-2.9, 0.7),
+    "quadratus_lumborum": (-2.5, 0.8),
+    "erector_spinae": (-2.0, 0.8),
+    "multifidus": (-1.6, 0.9),
+}
+PERSON_LOGIT_SD, SIDE_LOGIT_SD = 0.8, 0.25
+MOST_FAT = 0.8
+
+
+def _drawn_fat(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return from which rank on a pixel is fat, (n, TISSUES) float32, and how softly, (n,)."""
+    threshold = np.ones((n, TISSUES), np.float32)
+    person = rng.normal(0, PERSON_LOGIT_SD, n)
+    of_muscle = {name: rng.normal(*FAT_LOGIT[name], n) for name in FAT_LOGIT}
+    for label in LABELS:
+        logit = person + of_muscle[label.muscle] + rng.normal(0, SIDE_LOGIT_SD, n)
+        threshold[:, label.value] = 1 - np.minimum(1 / (1 + np.exp(-logit)), MOST_FAT)
+    softness = np.exp(rng.uniform(np.log(0.02), np.log(0.15), n)).astype(np.float32)
+    return threshold, softness
+
+
+def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator) -> torch.Tensor:
+    """Return random fields of unit variance, coarse and fine together."""
+    n, rows, columns = shape
+    total = torch.zeros(shape, device=device)
+    for step, weight in ((8, 0.9), (2, 1.1)):
+        field = torch.randn(
+            (n, 1, rows // step, columns // step), generator=generator, device=device
+        )
+        total += (
+            weight
+            * functional.interpolate(
+                field, size=(rows, columns), mode="bilinear", align_corners=False
+            )[:, 0]
+        )
+    return total
+
+
+def _with_septa(
+    signal: torch.Tensor,
+    tissue: torch.Tensor,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return the signal with thin lines through fat, where a smooth field crosses zero."""
+    n, rows, columns = signal.shape
+    field = torch.randn(
+        (n, 1, rows // 40, columns // 12), generator=generator, device=signal.device
+    )
+    field = functional.interpolate(field, size=(rows, columns), mode="bicubic")[:, 0]
+    depth = torch.from_numpy(rng.uniform(0, 0.5, n).astype(np.float32)).to(signal)
+    lines = torch.exp(-field.abs() * 12) * depth[:, None, None]
+    fatty = (tissue == SEPTA[0]) | (tissue == SEPTA[1])
+    return signal * (1 - lines * fatty)
+
+
+def _standardised(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return images about mean 0 and variance 1, as `network.grid.standardise` makes a stack."""
+    n = len(images)
+    some = images.flatten(1)[:, ::5]
+    ends = torch.quantile(some, torch.tensor([0.005, 0.995], device=images.device), dim=1)
+    images = images.clamp(ends[0][:, None, None], ends[1][:, None, None])
+    mean, spread = images.mean((1, 2)), images.std((1, 2)).clamp_min(1e-6)
+    gain = torch.from_numpy(np.exp(rng.normal(0, GAIN_SD, n)).astype(np.float32)).to(images)
+    offset = torch.from_numpy(rng.normal(0, OFFSET_SD, n).astype(np.float32)).to(images)
+    return (images - mean[:, None, None]) * (gain / spread)[:, None, None] + offset[:, None, None]

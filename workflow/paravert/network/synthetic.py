@@ -1,0 +1,118 @@
+"""Training slices without a single image: batches and validation slices drawn from anatomy."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paravert.network.batches import Batch, ahead
+from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
+from paravert.network.samples import Sample
+from paravert.network.settings import Settings
+
+AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
+VALIDATION_SEED = 7
+
+
+class SyntheticSlices:
+    """Batches of slices drawn anew each time; epoch and place in it decide what is drawn.
+
+    anatomies: table of draw_anatomies. workers: processes that draw while a processor trains; on a
+    GPU the slices are drawn there, in no time.
+    """
+
+    def __init__(
+        self,
+        anatomies: Path,
+        settings: Settings,
+        device: torch.device,
+        batches_per_epoch: int,
+        workers: int = 1,
+    ):
+        self._file, self._settings, self._device = anatomies, settings, device
+        self._batches, self._workers = batches_per_epoch, workers
+        self._count = len(Anatomies(anatomies))
+
+    def batches_per_epoch(self) -> int:
+        """Return how many batches make an epoch."""
+        return self._batches
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        places = [(epoch, number) for number in range(self._batches)]
+        if self._device.type == "cuda":
+            _load(self._file, self._settings)
+            yield from (_drawn(place, self._device) for place in places)
+            return
+        for images, labels in ahead(self._begin, places, AHEAD * self._workers):
+            yield torch.from_numpy(images), torch.from_numpy(labels)
+
+    def _begin(self, place: tuple[int, int]) -> Future:
+        return self._processes.submit(_drawn_as_arrays, place)
+
+    @cached_property
+    def _processes(self) -> ProcessPoolExecutor:
+        # A process that is forked after torch has started its threads may wait for them for ever.
+        return ProcessPoolExecutor(
+            self._workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_load,
+            initargs=(self._file, self._settings),
+        )
+
+
+def validation_samples(anatomies: Path, settings: Settings, count: int) -> list[Sample]:
+    """Return slices of other people, the same for every training, that show a muscle."""
+    source = Anatomies(anatomies)
+    found: list[Sample] = []
+    rng = np.random.default_rng([VALIDATION_SEED, len(source)])
+    for batch in range(-(-count // settings.batch_size)):
+        drawn = _pictures(source, rng, (VALIDATION_SEED, batch), settings, torch.device("cpu"))
+        pairs = zip(drawn.images.numpy(), drawn.labels.numpy(), strict=True)
+        found += [Sample(image, labels) for image, labels in pairs if labels.any()]
+    return found[:count]
+
+
+def _pictures(
+    source: Anatomies,
+    rng: np.random.Generator,
+    seed: tuple[int, ...],
+    settings: Settings,
+    device: torch.device,
+) -> Pictures:
+    return drawn_pictures(
+        source,
+        rng.integers(len(source), size=settings.batch_size),
+        seed=seed,
+        size_px=settings.size_px,
+        spacing_mm=settings.spacing_mm,
+        device=device,
+    )
+
+
+# What a drawing process holds: the anatomies and the settings.
+_held: dict = {}
+
+
+def _load(anatomies: Path, settings: Settings) -> None:
+    if _held.get("file") != anatomies:
+        _held.update(file=anatomies, source=Anatomies(anatomies))
+    _held["settings"] = settings
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+
+
+def _drawn(place: tuple[int, int], device: torch.device) -> Batch:
+    settings = _held["settings"]
+    seed = (settings.seed, *place)
+    rng = np.random.default_rng([*seed, 72])
+    drawn = _pictures(_held["source"], rng, seed, settings, device)
+    return drawn.images[:, None], drawn.labels
+
+
+def _drawn_as_arrays(place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(part.numpy() for part in _drawn(place, torch.device("cpu")))

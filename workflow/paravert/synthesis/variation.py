@@ -1,0 +1,107 @@
+"""People as a network must know them: wider than the phantom cohort, ill and operated ones too.
+
+Sizes, sides, shapes and fat scatter about the population of `volunteers` by more than people do,
+so that no subject of a study lies outside what was learnt (domain randomisation, Billot 2023).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from paravert.anatomy import LABELS, MUSCLES, SIDES, label_value
+from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
+
+# Standard deviations of the logarithm of a muscle's area, beyond that of the population.
+OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.18, 0.09, 0.06
+CORRECTION, SHAPE = (0.4, 1.2), (0.7, 1.4)
+ATROPHIC_SHARE = 0.3  # of the people
+MOST_LOST = {  # of the area within the fascia, by atrophy
+    "psoas_major": 0.3,
+    "quadratus_lumborum": 0.4,
+    "erector_spinae": 0.4,
+    "multifidus": 0.6,
+}
+OPERATED_SHARE = 0.08
+FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What an operation left behind the spine: an oval that replaces bone and muscle.
+
+    levels: first and last. centre_mm, radii_mm: (x, y) in the spine's local frame, drawn for the
+    reference man. fill: fat, scar, fluid, fibrous tissue, or the void round an implant.
+    """
+
+    levels: tuple[float, float]
+    centre_mm: tuple[float, float]
+    radii_mm: tuple[float, float]
+    fill: Tissue
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How a body departs from a phantom's.
+
+    lost: share of each muscle's area that fat within its fascia has taken, in the order of
+    anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
+    ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
+    ones do, 1 as much (`shape_modes`).
+    """
+
+    lost: tuple[float, ...] = (0.0,) * len(LABELS)
+    correction: float | None = None
+    shape: float = 1.0
+    defects: tuple[Defect, ...] = ()
+
+
+PHANTOM = Variation()
+
+
+def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
+    """Draw person number index of a seed: a pure function of both."""
+    rng = np.random.default_rng([seed, index, 61])
+    person = population_member(seed, index)
+    areas = np.array(person.area_mm2) * _scatter(rng)
+    variation = Variation(
+        lost=_lost(rng),
+        correction=float(rng.uniform(*CORRECTION)),
+        shape=float(rng.uniform(*SHAPE)),
+        defects=_defects(rng),
+    )
+    return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
+
+
+def _scatter(rng: np.random.Generator) -> np.ndarray:
+    """Return factors of the area, (muscles and sides, levels)."""
+    total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
+    for muscle in MUSCLES:
+        common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
+        for side in SIDES:
+            total[label_value(muscle, side) - 1] += common + rng.normal(0, OF_SIDE)
+    return np.exp(total)
+
+
+def _lost(rng: np.random.Generator) -> tuple[float, ...]:
+    if rng.random() > ATROPHIC_SHARE:
+        return PHANTOM.lost
+    severity = rng.uniform(0.2, 1.0)
+    return tuple(
+        float(np.clip(severity * MOST_LOST[label.muscle] * rng.uniform(0.3, 1.0), 0, 0.6))
+        for label in LABELS
+    )
+
+
+def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
+    if rng.random() > OPERATED_SHARE:
+        return ()
+    first = rng.uniform(1.5, 4.5)
+    return (
+        Defect(
+            levels=(first, first + rng.uniform(0.8, 2.5)),
+            centre_mm=(rng.normal(0, 8), rng.uniform(38, 62)),
+            radii_mm=(rng.uniform(5, 20), rng.uniform(8, 22)),
+            fill=FILLS[rng.integers(len(FILLS))],
+        ),
+    )
