@@ -1,6 +1,7 @@
 """Training: split, loop, resuming and the step, on discs that are easy to learn."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from paravert.network.losses import soft_iou
 from paravert.network.model import Model, load_model
 from paravert.network.overlap import slice_iou
 from paravert.network.predict import Predictor
+from paravert.network.pretrain import pretrain_network
 from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
 from paravert.network.settings import Settings
 from paravert.network.train import train_network
 from paravert.provenance import file_sha256
+from paravert.synthesis.anatomies import draw_anatomies
 
 SMALL = Settings(
     architecture=Architecture(width=4, levels=3, dropout=0.03),
@@ -271,3 +274,45 @@ def test_training_in_low_precision_keeps_the_loss_in_float32():
     logits = torch.randn(1, 9, 8, 8, dtype=torch.bfloat16)
     truth = torch.randint(0, 9, (1, 8, 8))
     assert soft_iou(logits.float().softmax(dim=1), truth).dtype == torch.float32
+
+
+# --- averaged weights ----------------------------------------------------------------------------
+
+
+def test_the_network_that_is_kept_averages_the_weights_of_the_steps():
+    settings = replace(SMALL, average=0.5, epochs=1)
+    run = Training(settings, Crops(samples(8), settings), [], CPU)
+    taken = []
+    step = run.optimiser.step
+
+    def watched():
+        step()
+        taken.append(run._learner.head.bias.detach().clone())
+
+    run.optimiser.step = watched
+    run.run()
+    expected = taken[0]
+    for weights in taken[1:]:
+        expected = 0.5 * expected + 0.5 * weights
+    assert len(taken) > 2
+    assert torch.allclose(run.network.head.bias, expected, atol=1e-6)
+    assert not torch.allclose(run.network.head.bias, taken[-1], atol=1e-6)
+
+
+# --- synthetic slices ----------------------------------------------------------------------------
+
+
+def test_a_network_learns_from_synthetic_slices_alone(tmp_path):
+    tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
+    for seed, table in enumerate(tables):
+        draw_anatomies(out=table, people=2, seed=seed)
+    out = tmp_path / "model.safetensors"
+    pretrain_network(
+        *tables, out, width=4, levels=4, size_px=64, spacing_mm=3.0, batches=4, epochs=2, threads=1
+    )
+    assert load_model(out).spacing_mm == 3.0
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert card["weights_sha256"] == file_sha256(out)
+    assert card["data"]["slices_drawn"] == 2 * 4 * 16
+    assert "no image of a person" in card["trained_on"]
+    assert not out.with_suffix(".checkpoint").exists()

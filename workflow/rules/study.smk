@@ -43,13 +43,13 @@ rule gather_cohort:
 
 
 rule accept_ledger:
-    localrule: True  # over in a second: not worth a place in a queue
     input:
         ledger="results/cohort/ledger.parquet",
     output:
         "results/summary.txt",
     log:
         "results/logs/accept_ledger.log",
+    localrule: True  # over in a second: not worth a place in a queue
     conda:
         "../../envs/cpu.yaml"
     threads: 1

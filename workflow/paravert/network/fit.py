@@ -75,7 +75,7 @@ class Training:
                 row = self._epoch(bar)
                 self.progress.curve.append(row)
                 if bar.disable:
-                    log.info("train_network: %s", told(row))
+                    log.info("training: %s", told(row))
                 if checkpoint is not None:
                     self._save(checkpoint)
                 if after_epoch is not None:
@@ -180,7 +180,7 @@ class Training:
         self._averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
-        log.info("train_network: resumed after %d epochs", self.progress.epoch)
+        log.info("training: resumed after %d epochs", self.progress.epoch)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

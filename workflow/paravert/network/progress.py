@@ -17,7 +17,7 @@ class Progress:
 
 def progress_bar() -> tqdm:
     """Return a bar from 0 to 1, disabled where nobody watches."""
-    form = "train_network {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
+    form = "training {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
     return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
 
 

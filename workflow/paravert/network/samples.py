@@ -84,7 +84,7 @@ def read_samples(folder: Path, subjects: Sequence[str], spacing_mm: float) -> li
         for image, truth in stacks_with_truth(folder / subject)
         for sample in samples_of(image, truth, spacing_mm)
     ]
-    log.info("train_network: %d subjects, %d slices", len(subjects), len(found))
+    log.info("training: %d subjects, %d slices", len(subjects), len(found))
     return found
 
 

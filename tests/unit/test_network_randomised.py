@@ -1,0 +1,257 @@
+"""Training slices: physics of the contrasts, places, artefacts, and the same slices every time."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
+from paravert.network.architecture import Architecture
+from paravert.network.randomised import artefacts, contrast, slices
+from paravert.network.randomised.contrast import SEQUENCES, Contrast, drawn_contrast
+from paravert.network.randomised.place import Place, picture_grid, placed
+from paravert.network.randomised.slices import Anatomies, drawn_pictures
+from paravert.network.settings import Settings
+from paravert.network.synthetic import SyntheticSlices, validation_samples
+from paravert.synthesis.anatomies import COLUMNS, SIZE_PX, SPACING_MM, sections_of
+from paravert.synthesis.tissues import TISSUES, Tissue
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(
+    architecture=Architecture(width=4, levels=4), size_px=64, spacing_mm=3.0, batch_size=4, seed=5
+)
+SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("anatomies") / "two.parquet"
+    rows = [row for person in (0, 1) for row in sections_of(8, person)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def anatomies(table):
+    return Anatomies(table)
+
+
+# --- contrasts -----------------------------------------------------------------------------------
+
+
+def mean_signal(sequence, count=60):
+    drawn = [drawn_contrast(np.random.default_rng(seed), sequence) for seed in range(count)]
+    signal = np.median([np.abs(one.signal) for one in drawn], axis=0)
+    lean, fat = (np.median([abs(getattr(one, name)) for one in drawn]) for name in ("lean", "fat"))
+    return signal, lean, fat
+
+
+@pytest.mark.parametrize(
+    ("sequence", "least", "most"),
+    [
+        ("t1", 1.8, 6),
+        ("t2", 2.0, 12),
+        ("stir", 0.0, 0.6),
+        ("t2_fat_saturated", 0.0, 1.6),
+        ("dixon_water", 0.0, 0.5),
+        ("dixon_fat", 6.0, np.inf),
+        ("opposed_phase", 1.0, 6),
+    ],
+)
+def test_fat_is_as_bright_against_muscle_as_the_sequence_has_it(sequence, least, most):
+    _, lean, fat = mean_signal(sequence)
+    assert least <= fat / lean <= most
+
+
+def test_fluid_is_bright_in_t2_and_dark_in_t1():
+    t1, lean, _ = mean_signal("t1")
+    assert t1[Tissue.CSF] < lean
+    t2, lean, fat = mean_signal("t2")
+    assert t2[Tissue.CSF] > fat > lean
+    stir, lean, fat = mean_signal("stir")
+    assert stir[Tissue.CSF] > 2 * lean
+
+
+def test_fat_and_water_oppose_each_other_in_opposed_phase_and_after_an_inversion_alone():
+    for sequence in SEQUENCES:
+        drawn = [drawn_contrast(np.random.default_rng(seed), sequence) for seed in range(20)]
+        opposed = {one.lean * one.fat < 0 for one in drawn}
+        expected = {"opposed_phase": {True}, "stir": {True, False}}  # fat is near its null there
+        assert opposed == expected.get(sequence, {False}), sequence
+
+
+def test_free_contrasts_tell_muscle_from_fat():
+    for seed in range(50):
+        signal, fat = contrast._free(np.random.default_rng(seed))
+        assert abs(signal[LABEL_VALUES[0]] - fat) >= 0.15
+
+
+def test_every_sequence_is_drawn_as_often_as_stated():
+    rng = np.random.default_rng(3)
+    drawn = [drawn_contrast(rng).sequence for _ in range(2000)]
+    shares = np.array(list(SEQUENCES.values())) / sum(SEQUENCES.values())
+    for sequence, share in zip(SEQUENCES, shares, strict=True):
+        assert drawn.count(sequence) / 2000 == pytest.approx(share, abs=0.03)
+
+
+# --- places --------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_is_not_moved_shows_the_middle_of_the_section():
+    points = placed(picture_grid(4, 2.0, 1, CPU), [Place(np.eye(2), np.zeros(2), False)], [WAVE])
+    assert points[0, 0, 0].tolist() == [-3, -1, 1, 3]
+    assert points[0, 1, :, 0].tolist() == [-3, -1, 1, 3]
+
+
+WAVE = torch.zeros(1, 2, 4, 4)
+
+
+def test_subpixels_lie_evenly_about_their_pixel():
+    fine, coarse = (picture_grid(5, 1.2, factor, CPU) for factor in (2, 1))
+    means = torch.nn.functional.avg_pool2d(fine[None], 2)[0]
+    assert torch.allclose(means, coarse, atol=1e-5)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Nothing but the anatomy in a contrast: no artefact, no texture, no move, no fat in muscle."""
+    still = Place(np.eye(2), np.zeros(2), False)
+    signal = np.linspace(0.1, 1, TISSUES).astype(np.float32)
+    plain = Contrast("plain", signal, np.zeros(TISSUES, np.float32), 0.5, 0.9)
+    monkeypatch.setattr(slices, "drawn_place", lambda rng: still)
+    monkeypatch.setattr(slices, "drawn_waves", lambda *_: [WAVE])
+    monkeypatch.setattr(slices, "drawn_contrast", lambda rng: plain)
+    monkeypatch.setattr(slices, "_standardised", lambda images, rng: images)
+    monkeypatch.setattr(slices, "_with_septa", lambda signal, *_: signal)
+    for name in ("blurred", "ghosted", "moved", "shown"):
+        monkeypatch.setattr(artefacts, name, lambda images, rng: images)
+    monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
+    monkeypatch.setattr(artefacts, "coil_field", lambda *_: torch.ones(()))
+    everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
+    monkeypatch.setattr(artefacts, "field_of_view", everything)
+    lean = np.ones((1, TISSUES), np.float32) * 100, np.ones(1, np.float32)
+    monkeypatch.setattr(slices, "_drawn_fat", lambda *_: lean)
+    return signal
+
+
+def test_picture_and_labels_are_those_of_the_section(anatomies, bare):
+    maps = anatomies.sections([5])[0].numpy()
+    size = {"size_px": SIZE_PX // 2, "spacing_mm": 2 * SPACING_MM, "device": CPU}
+    drawn = drawn_pictures(anatomies, np.array([5]), seed=(1,), **size)
+    table = bare.copy()
+    table[list(LABEL_VALUES)] = 0.5
+    blocks = (
+        table[maps[:3]].mean(axis=0).reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2).mean(axis=(1, 3))
+    )
+    assert drawn.images[0].numpy() == pytest.approx(blocks, abs=1e-5)
+    quarters = maps[1].reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2)
+    pure = (quarters == quarters[:, :1, :, :1]).all(axis=(1, 3))
+    expected = np.where(quarters[:, 0, :, 0] <= 8, quarters[:, 0, :, 0], 0)
+    assert (drawn.labels[0].numpy()[pure] == expected[pure]).all()
+
+
+def test_a_mirrored_picture_has_its_sides_swapped(anatomies, bare, monkeypatch):
+    straight = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE)
+    place = Place(np.diag([-1.0, 1.0]), np.zeros(2), True)
+    monkeypatch.setattr(slices, "drawn_place", lambda rng: place)
+    mirrored = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE)
+    assert torch.allclose(mirrored.images, straight.images.flip(2), atol=1e-6)
+    swapped = np.array(OTHER_SIDE, np.uint8)[straight.labels.flip(2).numpy()]
+    assert (mirrored.labels.numpy() == swapped).all()
+    left = straight.labels[0].numpy() == 5
+    assert left.any()
+    assert np.nonzero(left)[1].mean() > SHAPE["size_px"] / 2  # the subject's left lies on the right
+
+
+def test_a_muscle_holds_the_fat_that_was_drawn():
+    rank = torch.linspace(0, 1, 5001)
+    for seed in range(5):
+        threshold, softness = slices._drawn_fat(1, np.random.default_rng(seed))
+        for label in LABELS:
+            wanted = 1 - threshold[0, label.value]
+            found = torch.sigmoid((rank - threshold[0, label.value]) / softness[0]).mean().item()
+            assert found == pytest.approx(wanted, abs=0.06)
+
+
+def test_slices_follow_from_the_seed(anatomies):
+    numbers = np.array([2, 9, 14])
+    one, same, other = (
+        drawn_pictures(anatomies, numbers, seed=(1, seed), **SHAPE) for seed in (4, 4, 5)
+    )
+    assert torch.equal(one.images, same.images)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_slices_are_finite_standardised_and_labelled(anatomies):
+    for seed in range(6):
+        drawn = drawn_pictures(anatomies, np.arange(24), seed=(seed,), **SHAPE)
+        assert torch.isfinite(drawn.images).all()
+        assert drawn.images.std((1, 2)).median() == pytest.approx(1.0, abs=0.3)
+        assert int(drawn.labels.max()) <= 8
+        assert (drawn.labels.flatten(1).amax(1) > 0).float().mean() > 0.7
+
+
+# --- artefacts -----------------------------------------------------------------------------------
+
+
+def test_noise_of_one_coil_without_signal_is_rayleigh(monkeypatch):
+    class Quiet:
+        def uniform(self, low, high, n):
+            return np.full(n, np.log(0.05))
+
+        def choice(self, values):
+            return 1
+
+        def random(self):
+            return 1.0
+
+    generator = torch.Generator().manual_seed(1)
+    found = artefacts.noisy(torch.zeros(2, 200, 200), Quiet(), generator)
+    assert found.mean().item() == pytest.approx(0.05 * np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_a_lower_resolution_keeps_the_mean_and_loses_detail():
+    rng = np.random.default_rng(0)
+    pictures = torch.rand(3, 64, 64)
+    low = artefacts.blurred(pictures, rng)
+    assert low.mean((1, 2)) == pytest.approx(pictures.mean((1, 2)), abs=0.01)
+    assert (low.std((1, 2)) < pictures.std((1, 2))).all()
+
+
+def test_outside_the_field_of_view_there_is_neither_signal_nor_label(anatomies):
+    drawn = drawn_pictures(anatomies, np.arange(24), seed=(3,), **SHAPE)
+    inside = artefacts.field_of_view((400, 50, 60), np.random.default_rng(1))
+    assert 0.1 < (~inside.flatten(1).all(1)).float().mean() < 0.25
+    assert inside.float().mean() > 0.9
+    edge = drawn.labels[:, 0]
+    assert edge.float().mean() < 0.2
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def batches_of(table, workers, epoch=1):
+    return list(SyntheticSlices(table, SETTINGS, CPU, 3, workers).batches(epoch))
+
+
+def test_batches_are_the_same_whoever_draws_them(table):
+    one, two, other = batches_of(table, 1), batches_of(table, 2), batches_of(table, 1, epoch=2)
+    assert len(one) == 3
+    for (images, labels), (same, same_labels) in zip(one, two, strict=True):
+        assert images.shape == (4, 1, 64, 64)
+        assert torch.equal(images, same)
+        assert torch.equal(labels, same_labels)
+    assert not torch.equal(one[0][0], other[0][0])
+
+
+def test_validation_slices_show_a_muscle_and_stay_the_same(table):
+    first, again = (validation_samples(table, SETTINGS, 10) for _ in range(2))
+    assert len(first) <= 10
+    for one, other in zip(first, again, strict=True):
+        assert one.truth.any()
+        assert (one.image == other.image).all()

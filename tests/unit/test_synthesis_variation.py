@@ -1,0 +1,137 @@
+"""Varied people: more different than the phantoms, and still what they are said to be."""
+
+import numpy as np
+import pytest
+
+from paravert.anatomy import LABELS
+from paravert.synthesis.anatomies import (
+    COLUMNS,
+    LAYERS,
+    LEVELS,
+    SECTIONS_PER_PERSON,
+    SIZE_PX,
+    SPACING_MM,
+    packed,
+    sections_of,
+    unpacked,
+)
+from paravert.synthesis.body import body_of
+from paravert.synthesis.fat import fat_order
+from paravert.synthesis.geometry import axial_plane, signed_area
+from paravert.synthesis.muscles import muscle_tubes
+from paravert.synthesis.raster import centred_grid
+from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.variation import MOST_LOST, PHANTOM, Defect, Variation, varied_person
+from paravert.synthesis.volunteers import population_member
+
+PERSON = population_member(11, 3)
+GRID = centred_grid(300, 1.0)
+
+
+def plane_at(body, level):
+    x, y = body.frame.middle(level)
+    return axial_plane(np.array([x, y, float(body.frame.height_mm(level))]))
+
+
+def area_of(tube, plane):
+    return abs(signed_area(tube.section(plane)))
+
+
+def test_a_person_follows_from_seed_and_number():
+    assert varied_person(3, 5) == varied_person(3, 5)
+    assert varied_person(3, 5) != varied_person(3, 6)
+
+
+def test_people_differ_more_than_phantoms_do():
+    people = [varied_person(1, index)[0] for index in range(60)]
+    phantoms = [population_member(1, index) for index in range(60)]
+    spread, before = (
+        np.std([np.log(np.array(one.area_mm2)[:, 2]) for one in group], axis=0)
+        for group in (people, phantoms)
+    )
+    assert (spread > 1.15 * before).all()
+
+
+@pytest.mark.parametrize("variation", [PHANTOM, Variation(correction=0.8, shape=1.2)])
+def test_muscles_have_the_planted_area_whatever_their_shape(variation):
+    frame = body_of(PERSON, variation).frame
+    tubes = muscle_tubes(PERSON, frame, variation)
+    for level in (2.0, 3.0, 4.0):
+        plane = plane_at(body_of(PERSON, variation), level)
+        for label in LABELS:
+            planted = PERSON.area_at(label.value, level)
+            assert area_of(tubes[label.value], plane) == pytest.approx(planted, rel=0.01)
+
+
+def test_a_wasted_muscle_has_lost_the_share_and_lies_within_its_fascia():
+    lost = tuple(MOST_LOST[label.muscle] for label in LABELS)
+    variation = Variation(lost=lost)
+    body = body_of(PERSON, variation)
+    plane = plane_at(body, 3.0)
+    whole = muscle_tubes(PERSON, body.frame, variation, wasted=False)
+    left = muscle_tubes(PERSON, body.frame, variation)
+    for label, share in zip(LABELS, lost, strict=True):
+        before, after = (area_of(tubes[label.value], plane) for tubes in (whole, left))
+        assert after / before == pytest.approx(1 - share, rel=1e-6)
+    healthy = body_of(PERSON).tissues(plane, GRID)
+    wasted = body.tissues(plane, GRID)
+    muscle = (healthy >= 5) & (healthy <= 8)
+    now_fat = np.isin(wasted, [Tissue.VISCERAL_FAT, Tissue.SEPTUM])
+    assert (muscle & now_fat).sum() > 0.25 * muscle.sum()
+
+
+def test_a_defect_replaces_bone_and_muscle():
+    defect = Defect((2.0, 4.0), (0.0, 50.0), (15.0, 18.0), Tissue.CSF)
+    body = body_of(PERSON, Variation(defects=(defect,)))
+    plane = plane_at(body, 3.0)
+    before, after = body_of(PERSON).tissues(plane, GRID), body.tissues(plane, GRID)
+    changed = before != after
+    assert (after[changed] == Tissue.CSF).all()
+    assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.frame.scale**2, rel=0.1)
+
+
+def test_muscle_turns_to_fat_evenly_from_last_to_first():
+    body = body_of(PERSON)
+    rng = np.random.default_rng(1)
+    labels = rng.integers(1, 9, 4000)
+    places = rng.uniform(-60, 60, (2, 4000)).astype(np.float32)
+    order = fat_order(PERSON, body.frame, labels, *places, np.full(4000, 3.0, np.float32))
+    for value in range(1, 9):
+        own = np.sort(order[labels == value])
+        assert own == pytest.approx(np.linspace(0, 1, len(own)), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return sections_of(4, 1)
+
+
+def test_sections_of_a_person_are_spread_over_the_lumbar_spine(rows):
+    assert len(rows) == SECTIONS_PER_PERSON
+    levels = [row["level"] for row in rows]
+    assert levels == sorted(levels)
+    assert LEVELS[0] <= levels[0] < 1.0
+    assert 5.5 < levels[-1] <= LEVELS[1]
+    assert set(rows[0]) == set(COLUMNS.names)
+
+
+def test_a_section_is_the_body_cut_there(rows):
+    person, variation = varied_person(4, 1)
+    row = rows[5]
+    maps = unpacked(memoryview(row["maps"]))
+    assert maps.shape == (LAYERS + 1, SIZE_PX, SIZE_PX)
+    found = (maps[1] == 5).sum() * SPACING_MM**2
+    planted = person.area_at(5, row["level"]) * (1 - variation.lost[4])
+    tilted = 1 / np.cos(np.deg2rad(row["tilt_deg"]))
+    assert found == pytest.approx(planted * tilted, rel=0.15)
+    muscle = ((maps[:LAYERS] > 0) & (maps[:LAYERS] <= 8)).any(axis=0)
+    assert not maps[LAYERS][~muscle].any()
+
+
+def test_what_is_packed_comes_back():
+    rng = np.random.default_rng(0)
+    tissues = rng.integers(0, 40, (LAYERS, SIZE_PX, SIZE_PX), np.uint8)
+    order = rng.integers(0, 256, (SIZE_PX, SIZE_PX), np.uint8)
+    maps = unpacked(packed(tissues, order))
+    assert (maps[:LAYERS] == tissues).all()
+    assert (maps[LAYERS] == order).all()
