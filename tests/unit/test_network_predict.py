@@ -7,7 +7,7 @@ import pytest
 import torch
 from network_subjects import disc_stack
 
-from paravert.anatomy import LABEL_VALUES
+from paravert.anatomy import LABEL_VALUES, OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
 from paravert.network.device import low_format
 from paravert.network.fused import FusedUNet, can_fuse
@@ -118,3 +118,20 @@ def test_bfloat16_moves_neither_labels_nor_areas(phantoms):
     assert same / muscle > 0.995
     np.testing.assert_allclose(low_px, whole_px, rtol=0.01)
     np.testing.assert_allclose(low_px.sum(axis=0), whole_px.sum(axis=0), rtol=0.005)
+
+
+# --- flipped -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", FORMATS)
+def test_flipped_a_mirror_image_gets_the_mirrored_labels(low):
+    model = Model(untrained(), 3.0)
+    image = disc_stack(0)[0].array[:, :48, :48]  # a multiple of the stride: no padding on one side
+    predictors = [Predictor(model, CPU, low, flip=flip) for flip in (True, False)]
+    (both, both_mirrored), (plain, plain_mirrored) = (
+        [one.stack_labels(turned, (3.0, 3.0)) for turned in (image, image[:, :, ::-1].copy())]
+        for one in predictors
+    )
+    swap = np.array(OTHER_SIDE, np.uint8)
+    np.testing.assert_array_equal(both_mirrored, swap[both[:, :, ::-1]])
+    assert (plain_mirrored != swap[plain[:, :, ::-1]]).any()

@@ -15,13 +15,14 @@ from paravert.network.batches import Crops
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training
 from paravert.network.losses import soft_iou
-from paravert.network.model import Model, load_model
+from paravert.network.model import Model, load_model, save_model
 from paravert.network.overlap import slice_iou
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
 from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
 from paravert.network.settings import Settings
 from paravert.network.train import train_network
+from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
 from paravert.synthesis.anatomies import draw_anatomies
 
@@ -239,6 +240,22 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
     before = out.read_bytes()
     train_network([convert], tmp_path / "subjects", out, **options)
     assert out.read_bytes() == before
+
+
+def test_a_model_is_trained_on_from_another(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
+    torch.manual_seed(3)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "learning_rate": 1e-9, "threads": 1}
+    train_network([convert], tmp_path / "subjects", second, start_from=str(first), **options)
+    before, after = load_model(first), load_model(second)
+    assert after.network.architecture == before.network.architecture
+    assert after.spacing_mm == 4.0
+    for name, weights in before.network.state_dict().items():
+        assert torch.allclose(after.network.state_dict()[name], weights, atol=1e-3)
+    card = json.loads(second.with_suffix(".json").read_text())
+    assert card["data"]["started_from_sha256"] == file_sha256(first)
 
 
 def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):

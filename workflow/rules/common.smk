@@ -90,12 +90,22 @@ def check_not_own_results(rows):
 
 
 def model_file():
-    """Return the model's path: as configured, or below the repository.
+    return found_model(config["model"]["file"])
+
+
+def start_model():
+    """Return the model that train_network starts from, or an empty list."""
+    configured = config["train_network"]["start_from"]
+    return found_model(configured) if configured else []
+
+
+def found_model(configured):
+    """Return a model's path: as configured, or below the repository.
 
     That of a model that was trained here is absolute: otherwise Snakemake would take it for an
     output of train_network, and train it again for every study.
     """
-    configured = Path(config["model"]["file"])
+    configured = Path(configured)
     path = os.path.relpath(configured if configured.exists() else REPOSITORY / configured)
     return os.path.abspath(path) if path.startswith("results/models/") else path
 
@@ -228,16 +238,17 @@ def shard_outputs(step):
 def train_options(wildcards):
     """Return the options of train_network: the shards' tables and every key of its section."""
     tables = options("convert", shard_outputs("convert_dicom"))
-    return " ".join([tables, section_options("train_network")])
+    return " ".join([tables, section_options("train_network", start_from=start_model() or "")])
 
 
 def pretrain_options(wildcards):
     return section_options("pretrain_network")
 
 
-def section_options(name):
-    """Return every key of a section of the configuration as an option."""
-    return " ".join(options(key.replace("_", "-"), [value]) for key, value in config[name].items())
+def section_options(name, **other):
+    """Return every key of a section of the configuration as an option; other: values instead."""
+    values = config[name] | other
+    return " ".join(options(key.replace("_", "-"), [value]) for key, value in values.items())
 
 
 def captioned(path, caption, category):

@@ -22,6 +22,7 @@ rule segment_muscles:
     params:
         sha256=config["model"]["sha256"],
         device=config["segment_muscles"]["device"],
+        flip="--flip" if config["segment_muscles"]["flip"] else "",
         largest="" if config["segment_muscles"]["keep_largest"] else "--no-keep-largest",
         holes="" if config["segment_muscles"]["fill_holes"] else "--no-fill-holes",
         code=code("network.segment"),
@@ -30,12 +31,13 @@ rule segment_muscles:
     shell:
         "python -m paravert segment_muscles --convert {input.convert} --folder results/subjects"
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
-        " {params.largest} {params.holes} --threads {threads} --out {output} 2> {log}"
+        " {params.flip} {params.largest} {params.holes} --threads {threads} --out {output} 2> {log}"
 
 
 rule train_network:
     input:
         convert=shard_outputs("convert_dicom"),
+        start=start_model(),
     output:
         model="results/models/{}.safetensors".format(config["train_network"]["name"]),
         beside=expand(

@@ -18,6 +18,7 @@ from paravert.network.batches import Source
 from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
+from paravert.network.model import Model
 from paravert.network.overlap import slice_iou
 from paravert.network.progress import Progress, progress_bar, show, told
 from paravert.network.samples import Sample
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 class Training:
     """A network, its optimiser and its progress, on what a source gives.
 
-    trained_on: digest of the data, part of what a checkpoint must agree with.
+    trained_on: digest of the data, part of what a checkpoint must agree with. start: model whose
+    weights it begins with, of the same architecture.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Training:
         device: torch.device,
         *,
         trained_on: str = "",
+        start: Model | None = None,
     ):
         self.settings, self.device = settings, device
         self.source, self.validation = source, validation
@@ -50,6 +53,8 @@ class Training:
         self._low = low_format(device, "training")
         torch.manual_seed(settings.seed)
         self._learner = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
+        if start is not None:
+            self._learner.load_state_dict(start.network.state_dict())
         self.optimiser = torch.optim.Adam(self._learner.parameters(), lr=settings.learning_rate)
         self._averaged = AveragedModel(
             self._learner, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True

@@ -34,7 +34,7 @@ Done = tuple[shards.Begun, shards.Product | SubjectFault]
 class Segmenter:
     """A model for the subjects that flow through it; read when the first one needs it.
 
-    folder: with a folder per subject. batch_size: slices at once; None as memory allows. Neither
+    folder: with a folder per subject. flip: as for `Predictor`. batch_size: slices at once; None as memory allows. Neither
     this nor the number of cores changes a label.
     """
 
@@ -46,6 +46,7 @@ class Segmenter:
         cores: int = 1,
         *,
         batch_size: int | None = None,
+        flip: bool = False,
         keep_largest: bool = True,
         fill_holes: bool = True,
     ):
@@ -54,14 +55,14 @@ class Segmenter:
         self.cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}
         low = low_format(device, "prediction")
         self.computed_on = f"{device.type} {'bfloat16' if low else 'float32'}"
-        self._path, self._batch_size = model, batch_size
+        self._path, self._batch_size, self._flip = model, batch_size, flip
         self._limits: dict[tuple[int, int], int] = {}
         self._seconds = 0.0
 
     @cached_property
     def predictor(self) -> Predictor:
         """The model, on the device."""
-        return Predictor(load_model(self._path, self.device), self.device)
+        return Predictor(load_model(self._path, self.device), self.device, flip=self._flip)
 
     def flow(self, subjects: Iterable[shards.Begun]) -> Iterator[Done]:
         """Yield each subject when its labels are written, or the fault of its data, in any order.

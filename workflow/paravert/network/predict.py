@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from paravert.anatomy import OTHER_SIDE
 from paravert.network.clock import Clock
 from paravert.network.device import low_format
 from paravert.network.fused import FusedUNet, can_fuse
@@ -58,10 +59,18 @@ class Predictor:
     """A model at work on a device; may be called from several threads.
 
     low: number format inside the network, None for float32; as the device does best if not given.
+    flip: the mean of each slice's logits and of those of its mirror image decides.
     """
 
-    def __init__(self, model: Model, device: torch.device, low: torch.dtype | None | str = "best"):
-        self.model, self.device = model, device
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        low: torch.dtype | None | str = "best",
+        *,
+        flip: bool = False,
+    ):
+        self.model, self.device, self.flip = model, device, flip
         self.low = low_format(device, "prediction") if low == "best" else low
         self.clock = Clock()
         self._forward = _forward(model, self.low)
@@ -89,7 +98,8 @@ class Predictor:
         """
         slices = torch.cat([piece.stack.slices[piece.start : piece.stop] for piece in pieces])
         with self._stream():
-            parts = self._logits(slices).split([len(piece) for piece in pieces])
+            logits = self._both_ways(slices) if self.flip else self._logits(slices)
+            parts = logits.split([len(piece) for piece in pieces])
             return [
                 labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy()
                 for part, piece in zip(parts, pieces, strict=True)
@@ -103,6 +113,11 @@ class Predictor:
         starts = range(0, len(image), batch_size)
         pieces = [Piece(stack, start, min(start + batch_size, len(image))) for start in starts]
         return np.concatenate([self.labels([piece])[0] for piece in pieces])
+
+    def _both_ways(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the mean logits of slices and of their mirror images, turned back."""
+        mirrored = self._logits(slices.flip(3)).flip(3)
+        return (self._logits(slices) + mirrored[:, list(OTHER_SIDE)]) / 2
 
     def _logits(self, slices: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":

@@ -7,6 +7,7 @@ model.split.csv (who was trained on, who validated with) and, while it trains, m
 
 import csv
 import logging
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ from paravert.network.samples import (
     subjects_with_truth,
 )
 from paravert.network.settings import checked_settings
-from paravert.provenance import file_sha256
+from paravert.provenance import digest, file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ def train_network(
     out: Annotated[Path, typer.Option(help="model to write (.safetensors)")],
     name: Annotated[str, typer.Option(help="name of the model in its card")] = "paravert",
     trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
+    start_from: Annotated[
+        str, typer.Option(help="model to train on; its architecture and pixel size hold")
+    ] = "",
     width: Annotated[int, typer.Option(help="channels of the first level")] = 64,
     levels: Annotated[int, typer.Option(help="levels of encoder and decoder")] = 6,
     normalisation: Annotated[
@@ -64,8 +68,12 @@ def train_network(
     threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
+    architecture = (width, levels, normalisation, dropout)
+    start = load_model(Path(start_from)) if start_from else None
+    if start is not None:
+        architecture, spacing_mm = astuple(start.network.architecture), start.spacing_mm
     settings = checked_settings(
-        architecture=(width, levels, normalisation, dropout),
+        architecture=architecture,
         size_px=size_px,
         spacing_mm=spacing_mm,
         loss=loss,
@@ -91,7 +99,9 @@ def train_network(
         raise InputError(folder, "no slice of the training subjects has a label")
     data = _data_told(split, (training, validation), data_digest(folder, subjects))
     source = Crops(training, settings)
-    run = Training(settings, source, validation, processor, trained_on=data["digest"])
+    if start_from:
+        data["started_from_sha256"] = file_sha256(Path(start_from))
+    run = Training(settings, source, validation, processor, trained_on=digest(data), start=start)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
@@ -133,7 +143,7 @@ def validated(model: Path, folder: Path, subjects: list[str], device: torch.devi
     return quartiles(np.concatenate(rows))
 
 
-def _data_told(split: tuple, samples: tuple, digest: str) -> dict:
+def _data_told(split: tuple, samples: tuple, made_of: str) -> dict:
     (training, validation), (training_slices, validation_slices) = split, samples
     return {
         "training_subjects": len(training),
@@ -141,7 +151,7 @@ def _data_told(split: tuple, samples: tuple, digest: str) -> dict:
         "validation_subjects": len(validation),
         "validation_slices": len(validation_slices),
         "split": "by subject; the file .split.csv beside the model names them",
-        "digest": digest,
+        "digest": made_of,
     }
 
 
