@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+LOG_COIL_LIMITS = (-3.0, 2.2)
+
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return the sensitivity at each point of each picture, mean about 1.
@@ -18,9 +20,9 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
     c = _per_picture(rng.normal(0, 0.18, (5, n)), points)
-    fall = _per_picture(rng.choice((0.0, 0.4, 0.9), n, p=(0.25, 0.5, 0.25)), points)
+    fall = _per_picture(np.where(rng.random(n) < 0.25, 0.0, rng.gamma(1.6, 0.5, n)), points)
     uneven = c[0] * x + c[1] * y + c[2] * x * y + c[3] * (x * x - 0.3) + c[4] * (y * y - 0.3)
-    return torch.exp((uneven + fall * y).clamp(-2.0, 1.6))
+    return torch.exp((uneven + fall * y).clamp(*LOG_COIL_LIMITS))
 
 
 def blurred(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -29,7 +31,7 @@ def blurred(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     Phase encoding reaches less far than frequency encoding.
     """
     n, rows, columns = pictures.shape
-    reach = rng.uniform(0.45, 1.1, n)
+    reach = rng.uniform(0.35, 1.1, n)
     phase = reach * rng.uniform(0.6, 1.0, n)
     swap = rng.random(n) < 0.5
     down, across = np.where(swap, phase, reach), np.where(swap, reach, phase)

@@ -10,7 +10,7 @@ MIRRORED_SHARE = 0.5
 TURN_SD_DEG = 6.0
 LOG_SIZE_SD = 0.08  # besides what people differ by
 LOG_STRETCH_SD = 0.05  # of width against height
-CENTRE_SD_MM = (22.0, 16.0)  # across and down, of the picture's middle from the spine
+CENTRE_SD_MM = (22.0, 22.0)  # across and down, of the picture's middle from the spine
 ANYWHERE_SHARE = 0.15  # of the pictures lie further off
 ANYWHERE_SD_MM = 45.0
 # Deformation: points of the coarse grids over the picture, and standard deviation in mm.

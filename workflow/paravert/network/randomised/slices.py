@@ -124,9 +124,9 @@ def _signal(
     muscle = tissues <= LABEL_VALUES[-1]
     muscle &= tissues > 0
     shown = torch.where(muscle, tissues, 0).amax(dim=1)  # the muscle of any layer
-    first, softness = (torch.from_numpy(v).to(device) for v in _drawn_fat(len(contrasts), rng))
-    rank = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
-    fraction = rank.div_(softness[:, None, None]).sigmoid_()
+    first, steepness = (torch.from_numpy(v).to(device) for v in _drawn_fat(len(contrasts), rng))
+    beyond = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
+    fraction = beyond.mul_(_looked_up(steepness, shown)).sigmoid_()
     ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
     flesh = torch.lerp(ends[:, 0], ends[:, 1], fraction)
     signal = torch.zeros_like(flesh)
@@ -162,25 +162,31 @@ def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 # Median fat fraction of a muscle and the spread of its logit; the rest is common to a person.
 FAT_LOGIT = {
-    "psoas_major": (-2.9, 0.7),
-    "quadratus_lumborum": (-2.5, 0.8),
-    "erector_spinae": (-2.0, 0.8),
-    "multifidus": (-1.6, 0.9),
+    "psoas_major": (-3.1, 0.7),
+    "quadratus_lumborum": (-2.7, 0.8),
+    "erector_spinae": (-2.3, 0.8),
+    "multifidus": (-1.9, 0.9),
 }
-PERSON_LOGIT_SD, SIDE_LOGIT_SD = 0.8, 0.25
+PERSON_LOGIT_SD, SIDE_LOGIT_SD = 1.1, 0.25
 MOST_FAT = 0.8
+FAT_SPREAD = (0.1, 0.5)  # as a share of the fraction
 
 
 def _drawn_fat(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return from which rank on a pixel is fat, (n, TISSUES) float32, and how softly, (n,)."""
-    threshold = np.ones((n, TISSUES), np.float32)
+    """Return from which rank on pixels are fat, and how steeply, each (n, TISSUES) float32.
+
+    Fat is spread over neighbouring ranks, the less there is the less far: so the mean stays.
+    """
+    threshold, steepness = np.ones((2, n, TISSUES), np.float32)
+    spread = np.exp(rng.uniform(*np.log(FAT_SPREAD), n))
     person = rng.normal(0, PERSON_LOGIT_SD, n)
     of_muscle = {name: rng.normal(*FAT_LOGIT[name], n) for name in FAT_LOGIT}
     for label in LABELS:
         logit = person + of_muscle[label.muscle] + rng.normal(0, SIDE_LOGIT_SD, n)
-        threshold[:, label.value] = 1 - np.minimum(1 / (1 + np.exp(-logit)), MOST_FAT)
-    softness = np.exp(rng.uniform(np.log(0.02), np.log(0.15), n)).astype(np.float32)
-    return threshold, softness
+        fraction = np.minimum(1 / (1 + np.exp(-logit)), MOST_FAT)
+        threshold[:, label.value] = 1 - fraction
+        steepness[:, label.value] = 1 / (spread * np.minimum(fraction, 1 - fraction))
+    return threshold, steepness
 
 
 def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator) -> torch.Tensor:
