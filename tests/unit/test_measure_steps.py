@@ -8,7 +8,13 @@ from measure_scene import scene
 
 from paravert import shard_tables, shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
-from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
+from paravert.imaging.volume import (
+    Volume,
+    predicted_iou_file,
+    read_volume,
+    stack_file,
+    write_volume,
+)
 from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
 from paravert.measure.overlap import score_overlap
@@ -29,6 +35,7 @@ def put_subject(home: Path, slices_per_stack, with_truth):
             kinds["truth"] = np.roll(subject.labels, 1, axis=2)
         for kind, array in kinds.items():
             write_volume(stack_file(home, kind, number), Volume(array, affine))
+        np.save(predicted_iou_file(home, number), np.full((slices, 8), 0.875, np.float32))
         for index in range(slices):
             place = {"stack": number, "slice": index, "position_mm": first_mm + SLICE_MM * index}
             size = {"row_spacing_mm": ROW_MM, "column_spacing_mm": COLUMN_MM}
@@ -85,6 +92,11 @@ def test_area_follows_from_pixels_spacing_and_tilt(results):
     assert row["csa_mm2"] == pytest.approx(row["pixels"] * ROW_MM * COLUMN_MM)
     assert row["csa_axial_mm2"] == pytest.approx(row["csa_mm2"] * np.cos(np.deg2rad(TILT_DEG)))
     assert (row["position_mm"], row["slab_mm"], row["overlaps"]) == (SLICE_MM, SLICE_MM, False)
+
+
+def test_an_iou_is_predicted_of_what_is_there(results):
+    rows = rows_of(results, measure_area)
+    assert all(row["predicted_iou"] == (0.875 if row["pixels"] else None) for row in rows)
 
 
 def test_fat_stands_in_the_row_of_its_stack(results):

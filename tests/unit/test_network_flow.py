@@ -9,11 +9,19 @@ import torch
 from network_subjects import disc_stack
 
 from paravert import shards
+from paravert.anatomy import MUSCLES
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
+from paravert.imaging.volume import (
+    Volume,
+    predicted_iou_file,
+    read_volume,
+    stack_file,
+    write_volume,
+)
 from paravert.network import flow as flow_module
 from paravert.network.architecture import Architecture
 from paravert.network.clean import cleaned
+from paravert.network.confidence import Calibration
 from paravert.network.flow import AHEAD, Segmenter
 from paravert.network.memory import out_of_memory
 from paravert.network.model import Model, load_model, save_model
@@ -31,7 +39,8 @@ def model_file(tmp_path_factory):
     network = UNet(Architecture(width=4, levels=4))
     network.head.weight.data *= 20  # an untrained network with an opinion at every pixel
     path = tmp_path_factory.mktemp("model") / "toy.safetensors"
-    save_model(path, Model(network, 3.0))
+    as_it_is = Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES})
+    save_model(path, Model(network, 3.0, as_it_is))
     return path
 
 
@@ -56,7 +65,11 @@ def begun(scratch: Path, subjects):
 
 
 def labels_of(home: Path) -> dict[str, np.ndarray]:
-    return {file.name: read_volume(file).array for file in sorted((home / "labels").iterdir())}
+    """Return labels and predicted IoU by file."""
+    return {
+        file.name: np.load(file) if file.suffix == ".npy" else read_volume(file).array
+        for file in sorted((home / "labels").iterdir())
+    }
 
 
 def segmented(folder, model_file, scratch, *, order=(0, 1, 2, 3, 4), **options):
@@ -77,8 +90,10 @@ def one_by_one(folder, model_file):
         for file in sorted((home / "image").iterdir()):
             image = read_volume(file)
             spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            labels, _ = cleaned(predictor.stack_labels(image.array, spacing_mm))
-            found[home.name, file.name] = labels
+            predicted = predictor.stack_predicted(image.array, spacing_mm)
+            found[home.name, file.name], _ = cleaned(predicted.labels)
+            iou_file = predicted_iou_file(home, int(file.name[6:8])).name
+            found[home.name, iou_file] = predicted.expected_iou  # its calibration changes nothing
     return found
 
 
@@ -114,11 +129,11 @@ def test_company_changes_no_label_and_no_row(folder, model_file, tmp_path):
 def test_slices_of_several_subjects_share_a_batch(folder, model_file, tmp_path, monkeypatch):
     shared = []
 
-    def labels(self, pieces, given=Predictor.labels):
+    def predicted(self, pieces, given=Predictor.predicted):
         shared.append(len({id(piece.stack) for piece in pieces}))
         return given(self, pieces)
 
-    monkeypatch.setattr(Predictor, "labels", labels)
+    monkeypatch.setattr(Predictor, "predicted", predicted)
     segmented(folder, model_file, tmp_path, order=(0, 3), batch_size=100)
     assert shared == [2]
 
@@ -141,13 +156,13 @@ def test_memory_that_runs_out_changes_no_label(
 ):
     sizes = []
 
-    def labels(self, pieces, given=Predictor.labels):
+    def predicted(self, pieces, given=Predictor.predicted):
         sizes.append(sum(map(len, pieces)))
         if sizes[-1] > 3:
             raise error
         return given(self, pieces)
 
-    monkeypatch.setattr(Predictor, "labels", labels)
+    monkeypatch.setattr(Predictor, "predicted", predicted)
     segmenter = Segmenter(folder, model_file, CPU, 2, batch_size=8)
     for scratch in (tmp_path / "first", tmp_path / "again"):
         sizes.clear()
@@ -160,10 +175,10 @@ def test_memory_that_runs_out_changes_no_label(
 def test_memory_that_does_not_suffice_for_one_slice_fails_the_job(
     folder, model_file, tmp_path, monkeypatch
 ):
-    def labels(self, pieces):
+    def predicted(self, pieces):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(Predictor, "labels", labels)
+    monkeypatch.setattr(Predictor, "predicted", predicted)
     with pytest.raises(torch.OutOfMemoryError):
         segmented(folder, model_file, tmp_path)
 

@@ -17,8 +17,15 @@ import paravert
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import Caution, InputError
 from paravert.imaging.sides import swapped_muscles
-from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
+from paravert.imaging.volume import (
+    Volume,
+    predicted_iou_file,
+    read_volume,
+    stack_file,
+    write_volume,
+)
 from paravert.network.architecture import Architecture
+from paravert.network.confidence import Calibration
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.predict import Prepared
@@ -197,7 +204,28 @@ def test_swapped_sides_are_a_warning(tmp_path):
     exchanged = truth.with_array(np.array(OTHER_SIDE, dtype=np.uint8)[truth.array])
     for labels, warnings in ((truth, ()), (exchanged, (Caution.SIDES_SWAPPED,))):
         stack = Stack(1, labels, Prepared(torch.zeros(1), (1, 1), (1, 1)))
-        assert write_labels([stack], tmp_path, "cpu float32").warnings == warnings
+        written = write_labels([stack], tmp_path, "cpu float32", Calibration({}))
+        assert written.warnings == warnings
+
+
+@pytest.mark.parametrize(("found", "warned"), [(0.9, False), (0.5, True)])
+def test_a_muscle_that_may_be_poorly_segmented_is_a_warning(tmp_path, found, warned):
+    _, truth = disc_stack(0)
+    stack = Stack(1, truth, Prepared(torch.zeros(1), (1, 1), (1, 1)))
+    stack.expected_iou[:] = 0.8
+    line = {"multifidus": ((0.0, 0.8), (0.0, found))}
+    written = write_labels([stack], tmp_path, "cpu float32", Calibration(line))
+    assert (Caution.LOW_PREDICTED_IOU in written.warnings) == warned
+    predicted = np.load(predicted_iou_file(tmp_path, 1))
+    assert predicted.shape == (len(truth.array), 8)
+    assert predicted[:, 6:] == pytest.approx(found)
+    assert np.isnan(predicted[:, :6]).all()
+
+
+def test_given_labels_have_no_predicted_iou(tmp_path):
+    _, truth = disc_stack(0)
+    write_labels([Stack(1, truth)], tmp_path, "cpu float32", Calibration({}))
+    assert np.isnan(np.load(predicted_iou_file(tmp_path, 1))).all()
 
 
 def test_a_model_of_other_settings_has_another_file(model_file, tmp_path):

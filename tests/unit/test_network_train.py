@@ -12,6 +12,7 @@ from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops
+from paravert.network.confidence import BINS
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training
 from paravert.network.losses import soft_iou
@@ -332,4 +333,8 @@ def test_a_network_learns_from_synthetic_slices_alone(tmp_path):
     assert card["weights_sha256"] == file_sha256(out)
     assert card["data"]["slices_drawn"] == 2 * 4 * 16
     assert "no image of a person" in card["trained_on"]
+    assert 0 <= card["data"]["calibration_error"] <= 1
+    assert out.with_suffix(".reliability.png").stat().st_size > 1000
+    rows = out.with_suffix(".reliability.csv").read_text().splitlines()
+    assert len(rows) == 1 + BINS
     assert not out.with_suffix(".checkpoint").exists()

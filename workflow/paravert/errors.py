@@ -57,6 +57,7 @@ class Caution(StrEnum):
     PATIENT_POSITION = "patient-position"
     BLANK_SLICE = "blank-slice"
     SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that a decoder let pass
+    LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
 
 

@@ -249,6 +249,11 @@ AREA_COLUMNS = (
         "csa_axial_mm2", NUMBER, "mm2", required=True, minimum=0,
         meaning="cross-sectional area times the cosine of the tilt",
     ),
+    fraction(
+        "predicted_iou",
+        meaning="IoU with a manual mask to be expected, as the network tells; null if absent, if the "
+        "labels were not its own, or if the model is not calibrated",
+    ),
 )  # fmt: skip
 
 FAT_COLUMNS = tuple(

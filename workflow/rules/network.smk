@@ -74,7 +74,7 @@ rule pretrain_network:
         beside=expand(
             "results/models/{name}.{kind}",
             name=config["pretrain_network"]["name"],
-            kind=("json", "curve.csv", "curve.png"),
+            kind=("json", "curve.csv", "curve.png", "reliability.csv", "reliability.png"),
         ),
     log:
         "results/logs/pretrain_network.log",

@@ -91,6 +91,11 @@ def stack_file(home: Path, kind: str, stack: int) -> Path:
     return home / kind / f"stack-{stack:02d}.nii.gz"
 
 
+def predicted_iou_file(home: Path, stack: int) -> Path:
+    """Return a subject's file of how well the labels of one stack may be: (slices, 8), float32."""
+    return home / "labels" / f"stack-{stack:02d}.predicted_iou.npy"
+
+
 def stack_numbers(home: Path, kind: str) -> list[int]:
     """Return the stacks of a subject that have a file of this kind, in order."""
     files = sorted((home / kind).glob("stack-*.nii.gz"))

@@ -8,7 +8,7 @@ import numpy as np
 from paravert import shards
 from paravert.anatomy import CLASSES
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
-from paravert.measure.stacks import Stack, read_stacks, rows_of
+from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
 
 
 def slice_pixels(labels: np.ndarray) -> np.ndarray:
@@ -52,19 +52,26 @@ def measure_area(
 
 
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
-    stacks = read_stacks(folder / task.subject)
-    return shards.Product([row for stack in stacks for row in _rows(stack)])
+    home = folder / task.subject
+    rows = [
+        row
+        for stack in read_stacks(home)
+        for row in _rows(stack, read_predicted_iou(home, stack.number))
+    ]
+    return shards.Product(rows)
 
 
-def _rows(stack: Stack) -> list[dict]:
+def _rows(stack: Stack, predicted_iou: np.ndarray) -> list[dict]:
     areas = slice_areas(stack.labels, stack.pixel_area_mm2)
+    pixels = slice_pixels(stack.labels)
     columns = {
         "position_mm": stack.position_mm,
         "tilt_deg": stack.tilt_deg,
         "slab_mm": stack.slab_mm,
         "overlaps": stack.overlaps,
-        "pixels": slice_pixels(stack.labels),
+        "pixels": pixels,
         "csa_mm2": areas,
         "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
+        "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
     }
     return rows_of(stack.number, columns)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
-from paravert.imaging.volume import read_volume, stack_file
+from paravert.imaging.volume import predicted_iou_file, read_volume, stack_file
 
 SLICES_FILE = "slices.parquet"
 PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
@@ -60,15 +60,23 @@ def read_stacks(home: Path) -> list[Stack]:
         mine = columns["stack"] == number
         places = (columns[name][mine] for name in PLACE)
         spacings = (float(columns[name][mine][0]) for name in SPACING)
-        labels = _read_labels(stack_file(home, "labels", number))
+        labels = read_volume(_there(stack_file(home, "labels", number))).array
         stacks.append(Stack(number, labels, *places, *spacings))
     return stacks
 
 
-def _read_labels(path: Path) -> np.ndarray:
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise InputError(path, "no such file; make it again with --forcerun segment_muscles")
-    return read_volume(path).array
+    return path
+
+
+def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
+    """Return how well each slice and muscle of a stack may be segmented, (slices, 8).
+
+    NaN where the network predicts nothing. Raises InputError where the file is missing.
+    """
+    return np.load(_there(predicted_iou_file(home, stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -74,6 +75,24 @@ def write_curve(path: Path, curve: Sequence[dict]) -> None:
         writer.writeheader()
         writer.writerows(curve)
     figure = _drawn(curve)
+    FigureCanvasAgg(figure)
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+
+
+def write_reliability(path: Path, rows: np.ndarray) -> None:
+    """Write how far the predicted IoU holds, rows of `confidence.reliability`, as CSV and PNG."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["predicted_iou", "found_iou", "muscles_in_slices"])
+        writer.writerows([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=1)
+    axes.plot(rows[:, 0], rows[:, 1], "o-", color="#1f77b4")
+    axes.set(
+        xlabel="predicted IoU, mean of a tenth", ylabel="found IoU, mean", xlim=(0, 1), ylim=(0, 1)
+    )
+    axes.set_aspect("equal")
     FigureCanvasAgg(figure)
     figure.savefig(path.with_suffix(".png"), dpi=150)
 

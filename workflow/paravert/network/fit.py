@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from paravert.errors import InputError
 from paravert.network.batches import Source
+from paravert.network.confidence import expected_iou
 from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
@@ -140,18 +141,31 @@ class Training:
         """Return the mean and lowest of the muscles' median IoU on the network's grid, or NaN."""
         self.network.eval()
         rows = [
-            slice_iou(self._labels(sample), sample.truth[None])[0] for sample in self.validation
+            slice_iou(self._logits(sample).argmax(dim=1).cpu().numpy(), sample.truth[None])[0]
+            for sample in self.validation
         ]
         known = [column[~np.isnan(column)] for column in np.array(rows).reshape(-1, 8).T]
         medians = [np.median(column) for column in known if len(column)] or [math.nan]
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
 
-    def _labels(self, sample: Sample) -> np.ndarray:
+    def judged(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the expected and the found IoU of slices, each (slices, 8); see `confidence`."""
+        self.network.eval()
+        pairs = []
+        with torch.inference_mode():
+            for sample in samples:
+                logits = self._logits(sample)
+                labels = logits.argmax(dim=1).cpu().numpy()
+                pairs.append((expected_iou(logits), slice_iou(labels, sample.truth[None])))
+        return tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
+
+    def _logits(self, sample: Sample) -> torch.Tensor:
+        """Return logits, float32 (1, classes, rows, columns), on the sample's grid."""
         image = torch.from_numpy(sample.image.astype(np.float32))[None, None]
         rows, columns = sample.truth.shape
         with self._lowered():
             logits = self.network(self._on_device(padded(image, self.settings.architecture.stride)))
-        return logits[:, :, :rows, :columns].float().argmax(dim=1).cpu().numpy()
+        return logits[:, :, :rows, :columns].float()
 
     def _on_device(self, images: torch.Tensor) -> torch.Tensor:
         return images.to(self.device, memory_format=torch.channels_last)

@@ -13,15 +13,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from paravert import shards
 from paravert.errors import SubjectFault
+from paravert.network.confidence import Calibration
 from paravert.network.device import low_format
 from paravert.network.memory import out_of_memory, slices_at_once
 from paravert.network.model import load_model
-from paravert.network.predict import Predictor
+from paravert.network.predict import Predicted, Predictor
 from paravert.network.stacks import Subject, has_all_labels, read_stacks, write_labels
 from paravert.network.waiting import Part, Waiting, halves
 
@@ -64,6 +64,11 @@ class Segmenter:
         """The model, on the device."""
         return Predictor(load_model(self._path, self.device), self.device, flip=self._flip)
 
+    @property
+    def calibration(self) -> Calibration:
+        """The model's; that of a model that was not asked for anything predicts nothing."""
+        return self.predictor.model.calibration if "predictor" in self.__dict__ else Calibration({})
+
     def flow(self, subjects: Iterable[shards.Begun]) -> Iterator[Done]:
         """Yield each subject when its labels are written, or the fault of its data, in any order.
 
@@ -82,15 +87,15 @@ class Segmenter:
             self._limits[grid] = at_once
         return self._limits[grid]
 
-    def predicted(self, batch: list[Part]) -> list[tuple[Part, np.ndarray]]:
-        """Return each piece with its labels; in halves, from then on, where memory runs out.
+    def predicted(self, batch: list[Part]) -> list[tuple[Part, Predicted]]:
+        """Return each piece with what the model makes of it; in halves, from then on, where memory runs out.
 
         Raises RuntimeError where it does not suffice for one slice.
         """
         pieces = [piece for _, piece in batch]
         count = sum(map(len, pieces))
         try:
-            return list(zip(batch, self.predictor.labels(pieces), strict=True))
+            return list(zip(batch, self.predictor.predicted(pieces), strict=True))
         except RuntimeError as error:
             if count == 1 or not out_of_memory(error):
                 raise
@@ -194,8 +199,8 @@ class _Run:
             return False
 
         def take_in(job: Future) -> Iterator[Done]:
-            for ((subject, stack), piece), labels in job.result():
-                stack.put(piece.start, labels)
+            for ((subject, stack), piece), predicted in job.result():
+                stack.put(piece.start, predicted)
                 if subject.complete:
                     self._labelled.append(subject)
             yield from ()
@@ -216,6 +221,7 @@ class _Run:
             subject.stacks,
             subject.begun.scratch,
             self._segmenter.computed_on,
+            self._segmenter.calibration,
             **self._segmenter.cleaning,
         )
         self._jobs[job] = take_in

@@ -8,16 +8,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
+from paravert.network.confidence import Calibration
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.unet import UNet
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network and the pixel size, in mm, of the grid it was trained on."""
+    """A network, the pixel size in mm of the grid it was trained on, and how sure it may be."""
 
     network: UNet
     spacing_mm: float
+    calibration: Calibration = Calibration({})
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -29,12 +31,16 @@ def save_model(path: Path, model: Model) -> None:
         name: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None)
         for name, tensor in model.network.state_dict().items()
     }
-    metadata = ModelSettings(model.network.architecture, model.spacing_mm).metadata()
+    settings = ModelSettings(
+        model.network.architecture, model.spacing_mm, dict(model.calibration.knots)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name
         # As bytes: safetensors itself would make a file that only its owner can read.
-        draft.write_bytes(save({name: one.contiguous() for name, one in weights.items()}, metadata))
+        draft.write_bytes(
+            save({name: one.contiguous() for name, one in weights.items()}, settings.metadata())
+        )
         os.replace(draft, path)
 
 
@@ -44,4 +50,5 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     network = UNet(settings.architecture)
     network.load_state_dict(load_file(path))  # copies into float32
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Model(network.requires_grad_(False), settings.spacing_mm)
+    calibration = Calibration(settings.calibration)
+    return Model(network.requires_grad_(False), settings.spacing_mm, calibration)

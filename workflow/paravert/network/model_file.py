@@ -1,7 +1,7 @@
 """What a model file tells before its weights are read; without torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -15,10 +15,15 @@ METADATA_KEY, FORMAT = "paravert", 1
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network's architecture and the pixel size of the grid that it was trained on."""
+    """What a model is beside its weights.
+
+    spacing_mm: pixel size of the grid that it was trained on. calibration: knots of the lines from
+    expected to found IoU by muscle (`confidence.Calibration`).
+    """
 
     architecture: Architecture
     spacing_mm: float
+    calibration: dict = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Return the settings as metadata of a safetensors file.
@@ -37,7 +42,8 @@ def read_settings(path: Path) -> ModelSettings:
         raise InputError(path, f"not a model file ({error}), expected safetensors") from error
     if told.get("format") != FORMAT:
         raise InputError(path, f"model format {told.get('format')}, expected {FORMAT}")
-    return ModelSettings(Architecture(**told["architecture"]), float(told["spacing_mm"]))
+    architecture = Architecture(**told["architecture"])
+    return ModelSettings(architecture, float(told["spacing_mm"]), told.get("calibration", {}))
 
 
 def check_model(path: Path, expected_sha256: str) -> None:

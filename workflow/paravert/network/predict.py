@@ -11,6 +11,7 @@ import torch
 
 from paravert.anatomy import OTHER_SIDE
 from paravert.network.clock import Clock
+from paravert.network.confidence import expected_iou
 from paravert.network.device import low_format
 from paravert.network.fused import FusedUNet, can_fuse
 from paravert.network.grid import (
@@ -55,6 +56,18 @@ class Piece:
         return self.stop - self.start
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What a model made of some slices.
+
+    labels: uint8 (slices, rows, columns), on the image's own grid. expected_iou: float32 (slices,
+    8), before any calibration.
+    """
+
+    labels: np.ndarray
+    expected_iou: np.ndarray
+
+
 class Predictor:
     """A model at work on a device; may be called from several threads.
 
@@ -91,17 +104,20 @@ class Predictor:
         return Prepared(padded(resampled(slices, size), stride), size, shape)
 
     @torch.inference_mode()
-    def labels(self, pieces: Sequence[Piece]) -> list[np.ndarray]:
-        """Return the labels of each piece, uint8 (slices, rows, columns), on its image's own grid.
+    def predicted(self, pieces: Sequence[Piece]) -> list[Predicted]:
+        """Return what the model makes of each piece.
 
-        pieces: of one grid, of any stacks. What else is in the batch changes no label of a slice.
+        pieces: of one grid, of any stacks. What else is in the batch changes no bit of a slice.
         """
         slices = torch.cat([piece.stack.slices[piece.start : piece.stop] for piece in pieces])
         with self._stream():
             logits = self._both_ways(slices) if self.flip else self._logits(slices)
             parts = logits.split([len(piece) for piece in pieces])
             return [
-                labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy()
+                Predicted(
+                    labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy(),
+                    expected_iou(part[:, :, : piece.stack.size[0], : piece.stack.size[1]]),
+                )
                 for part, piece in zip(parts, pieces, strict=True)
             ]
 
@@ -109,10 +125,20 @@ class Predictor:
         self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
     ) -> np.ndarray:
         """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
+        return self.stack_predicted(image, spacing_mm, batch_size).labels
+
+    def stack_predicted(
+        self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
+    ) -> Predicted:
+        """Return what the model makes of a whole stack."""
         stack = self.prepared(image, spacing_mm)
         starts = range(0, len(image), batch_size)
         pieces = [Piece(stack, start, min(start + batch_size, len(image))) for start in starts]
-        return np.concatenate([self.labels([piece])[0] for piece in pieces])
+        parts = [self.predicted([piece])[0] for piece in pieces]
+        return Predicted(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.expected_iou for part in parts]),
+        )
 
     def _both_ways(self, slices: torch.Tensor) -> torch.Tensor:
         """Return the mean logits of slices and of their mirror images, turned back."""

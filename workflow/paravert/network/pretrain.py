@@ -1,8 +1,8 @@
 """Rule pretrain_network: a model from synthetic slices alone, for real images of any contrast.
 
 NEEDS two tables of draw_anatomies, one to train on and one of other people to validate with.
-MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve) and,
-while it trains, model.checkpoint.
+MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve),
+model.reliability.csv and .png (predicted against found IoU) and, while it trains, model.checkpoint.
 """
 
 import logging
@@ -12,18 +12,21 @@ from typing import Annotated
 import torch
 import typer
 
-from paravert.network.card import model_card, write_card, write_curve
+from paravert.network.card import model_card, write_card, write_curve, write_reliability
+from paravert.network.confidence import calibration_error, fitted, reliability
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
+from paravert.network.overlap import quartiles
 from paravert.network.settings import checked_settings
-from paravert.network.synthetic import SyntheticSlices, validation_samples
+from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
-VALIDATION_SLICES = 192
+HELD_OUT = (128, 640, 640)  # slices to watch the progress by, to calibrate with, and to judge by
+FIRST_HELD_OUT_SEED = 7
 
 
 def pretrain_network(
@@ -73,18 +76,25 @@ def pretrain_network(
     exact_float32()
     processor = chosen_device(device)
     log.info("pretrain_network: %s, seed %d", describe(processor), seed)
-    held = validation_samples(validation, settings, VALIDATION_SLICES)
+    watched, calibrating, judging = (
+        held_out_samples(validation, settings, count, seed=seed)
+        for seed, count in enumerate(HELD_OUT, start=FIRST_HELD_OUT_SEED)
+    )
     made_of = [
         file_sha256(anatomies),
         file_sha256(validation),
         code_fingerprint("network.synthetic"),
     ]
     source = SyntheticSlices(anatomies, settings, processor, batches, workers)
-    run = Training(settings, source, held, processor, trained_on=digest([*made_of, batches]))
+    run = Training(settings, source, watched, processor, trained_on=digest([*made_of, batches]))
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
-    save_model(out, Model(run.network, spacing_mm))
+    calibration = fitted(*run.judged(calibrating))
+    save_model(out, Model(run.network, spacing_mm, calibration))
+    expected, found = run.judged(judging)
+    predicted = calibration.predicted(expected)
+    write_reliability(out.with_suffix(".reliability.csv"), reliability(predicted, found))
     card = model_card(
         name,
         settings,
@@ -93,11 +103,13 @@ def pretrain_network(
             "anatomies_sha256": made_of[0],
             "validation_sha256": made_of[1],
             "slices_drawn": run.progress.epoch * batches * batch_size,
+            "validation_slices": len(judging),
+            "calibration_error": round(calibration_error(predicted, found), 4),
         },
         sha256=file_sha256(out),
         device=describe(processor),
         progress=run.progress,
-        metrics=None,
+        metrics=quartiles(found),
     )
     write_card(out.with_suffix(".json"), card)
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)

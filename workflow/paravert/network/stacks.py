@@ -6,11 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
+from paravert.anatomy import CLASSES, LABELS
 from paravert.errors import Caution
 from paravert.imaging.sides import swapped_muscles
-from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers, write_volume
+from paravert.imaging.volume import (
+    Volume,
+    predicted_iou_file,
+    read_volume,
+    stack_file,
+    stack_numbers,
+    write_volume,
+)
 from paravert.network.clean import cleaned
-from paravert.network.predict import Predictor, Prepared
+from paravert.network.confidence import Calibration
+from paravert.network.predict import Predicted, Predictor, Prepared
+
+DOUBTFUL_IOU = 0.7  # of a muscle of a subject: worth a look at the preview
 
 
 @dataclass
@@ -18,18 +29,24 @@ class Stack:
     """One stack of a subject.
 
     labels: uint8, in the place of the image; zero until predicted. prepared: None where the labels
-    were given. missing: slices still without labels.
+    were given. missing: slices still without labels. expected_iou: (slices, 8), NaN until predicted.
     """
 
     number: int
     labels: Volume
     prepared: Prepared | None = None
     missing: int = 0
+    expected_iou: np.ndarray = field(init=False)
 
-    def put(self, start: int, labels: np.ndarray) -> None:
-        """Take labels (slices, rows, columns) of some slices, from start on."""
-        self.labels.array[start : start + len(labels)] = labels
-        self.missing -= len(labels)
+    def __post_init__(self):
+        self.expected_iou = np.full((len(self.labels.array), len(LABELS)), np.nan, np.float32)
+
+    def put(self, start: int, predicted: Predicted) -> None:
+        """Take what was predicted of some slices, from start on."""
+        stop = start + len(predicted.labels)
+        self.labels.array[start:stop] = predicted.labels
+        self.expected_iou[start:stop] = predicted.expected_iou
+        self.missing -= stop - start
 
 
 @dataclass
@@ -77,24 +94,44 @@ def _to_predict(home: Path, number: int, predictor: Predictor) -> Stack:
 
 
 def write_labels(
-    stacks: list[Stack], scratch: Path, computed_on: str, **cleaning: bool
+    stacks: list[Stack],
+    scratch: Path,
+    computed_on: str,
+    calibration: Calibration,
+    **cleaning: bool,
 ) -> shards.Product:
     """Clean what was predicted, write a file per stack, and return the subject's product.
 
     A stack whose labels were given keeps these as they are; the subject's labels_source is "sheet"
     only if that holds for every stack. computed_on: device and number format of the network.
     """
-    removed_mm2, warnings = 0.0, ()
+    removed_mm2, warnings = 0.0, set()
     for stack in stacks:
         labels = stack.labels
+        predicted_iou = calibration.predicted(stack.expected_iou)
         if stack.prepared is not None:
             array, changed = cleaned(labels.array, **cleaning)
             labels = labels.with_array(array)
             removed_mm2 += float(changed.sum() * labels.pixel_area_mm2)
             if swapped_muscles(labels):
-                warnings = (Caution.SIDES_SWAPPED,)
+                warnings.add(Caution.SIDES_SWAPPED)
+            if doubtful(predicted_iou, labels.array):
+                warnings.add(Caution.LOW_PREDICTED_IOU)
         write_volume(stack_file(scratch, "labels", stack.number), labels)
+        np.save(predicted_iou_file(scratch, stack.number), predicted_iou)
     row = {"labels_source": "sheet", "removed_mm2": removed_mm2}
     if any(stack.prepared is not None for stack in stacks):
         row |= {"labels_source": "network", "computed_on": computed_on}
-    return shards.Product([row], warnings)
+    return shards.Product([row], tuple(warnings))
+
+
+def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
+    """Tell whether a muscle and side, over the slices that show it, may be poorly segmented.
+
+    predicted_iou: (slices, 8); labels: (slices, rows, columns).
+    """
+    pixels = np.array([np.bincount(one.ravel(), minlength=CLASSES)[1:] for one in labels])
+    weights = np.where(np.isnan(predicted_iou), 0, pixels)
+    total = weights.sum(axis=0)
+    mean = (np.nan_to_num(predicted_iou) * weights).sum(axis=0)[total > 0] / total[total > 0]
+    return bool((mean < DOUBTFUL_IOU).any())

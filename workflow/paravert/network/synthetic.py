@@ -15,7 +15,6 @@ from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 
 AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
-VALIDATION_SEED = 7
 
 
 class SyntheticSlices:
@@ -65,13 +64,13 @@ class SyntheticSlices:
         )
 
 
-def validation_samples(anatomies: Path, settings: Settings, count: int) -> list[Sample]:
+def held_out_samples(anatomies: Path, settings: Settings, count: int, *, seed: int) -> list[Sample]:
     """Return slices of other people, the same for every training, that show a muscle."""
     source = Anatomies(anatomies)
     found: list[Sample] = []
-    rng = np.random.default_rng([VALIDATION_SEED, len(source)])
+    rng = np.random.default_rng([seed, len(source)])
     for batch in range(-(-count // settings.batch_size)):
-        drawn = _pictures(source, rng, (VALIDATION_SEED, batch), settings, torch.device("cpu"))
+        drawn = _pictures(source, rng, (seed, batch), settings, torch.device("cpu"))
         pairs = zip(drawn.images.numpy(), drawn.labels.numpy(), strict=True)
         found += [Sample(image, labels) for image, labels in pairs if labels.any()]
     return found[:count]

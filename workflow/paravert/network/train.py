@@ -19,6 +19,7 @@ from paravert.errors import InputError
 from paravert.network.batches import Crops
 from paravert.network.card import model_card, write_card, write_curve
 from paravert.network.clean import cleaned
+from paravert.network.confidence import Calibration, fitted
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model
@@ -106,7 +107,8 @@ def train_network(
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
     save_model(out, Model(run.network, spacing_mm))
-    metrics = validated(out, folder, split[1], processor)
+    metrics, calibration = validated(out, folder, split[1], processor)
+    save_model(out, Model(run.network, spacing_mm, calibration))
     card = model_card(
         name,
         settings,
@@ -124,23 +126,28 @@ def train_network(
     log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
 
 
-def validated(model: Path, folder: Path, subjects: list[str], device: torch.device) -> dict | None:
-    """Return median and quartiles of the IoU per muscle and side of a model as it was written.
+def validated(
+    model: Path, folder: Path, subjects: list[str], device: torch.device
+) -> tuple[dict | None, Calibration]:
+    """Return how good a model is as it was written, and its calibration.
 
-    Over the segmented slices of the subjects, on the images' own grids, cleaned as in
-    segment_muscles. None without subjects.
+    Median and quartiles of the IoU per muscle and side over the segmented slices of the subjects, on
+    the images' own grids, cleaned as in segment_muscles; None without subjects.
     """
     if not subjects:
-        return None
+        return None, Calibration({})
     predictor = Predictor(load_model(model, device), device)
-    rows = []
+    found, expected = [], []
     for subject in subjects:
         for image, truth in stacks_with_truth(folder / subject):
             spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            labels, _ = cleaned(predictor.stack_labels(image.array, spacing_mm))
+            predicted = predictor.stack_predicted(image.array, spacing_mm)
+            labels, _ = cleaned(predicted.labels)
             drawn = (truth.array != 0).any(axis=(1, 2))
-            rows.append(slice_iou(labels[drawn], truth.array[drawn]))
-    return quartiles(np.concatenate(rows))
+            found.append(slice_iou(labels[drawn], truth.array[drawn]))
+            expected.append(predicted.expected_iou[drawn])
+    found, expected = np.concatenate(found), np.concatenate(expected)
+    return quartiles(found), fitted(expected, found)
 
 
 def _data_told(split: tuple, samples: tuple, made_of: str) -> dict:

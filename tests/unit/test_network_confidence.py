@@ -1,0 +1,109 @@
+"""Predicted IoU: what probabilities promise, what calibration makes of it, and how it is judged."""
+
+import numpy as np
+import pytest
+import torch
+
+from paravert.anatomy import CLASSES, LABELS
+from paravert.network.confidence import (
+    FEWEST,
+    KNOTS,
+    Calibration,
+    calibration_error,
+    expected_iou,
+    fitted,
+    reliability,
+)
+
+
+def logits_of(probability):
+    return torch.log(torch.as_tensor(probability, dtype=torch.float32).clamp_min(1e-9))
+
+
+def test_certain_pixels_promise_a_perfect_overlap():
+    labels = torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[0, 2:5, 2:6] = 3
+    expected = expected_iou(30 * torch.nn.functional.one_hot(labels, CLASSES).movedim(3, 1).float())
+    assert expected.shape == (2, 8)
+    assert expected[0, 2] == pytest.approx(1.0, abs=1e-4)
+    assert np.isnan(np.delete(expected[0], 2)).all()
+    assert np.isnan(expected[1]).all()
+
+
+def test_the_promise_is_the_ratio_of_expected_intersection_and_union():
+    probability = np.zeros((1, CLASSES, 1, 4))
+    probability[0, 1, 0] = [0.9, 0.6, 0.3, 0.0]
+    probability[0, 0, 0] = 1 - probability[0, 1, 0]
+    expected = expected_iou(logits_of(probability))[0, 0]
+    assert expected == pytest.approx((0.9 + 0.6) / (2 + 0.3), abs=1e-5)
+
+
+def test_probabilities_that_hold_promise_what_is_found():
+    rng = np.random.default_rng(1)
+    probability = rng.dirichlet(np.full(CLASSES, 0.08), (60, 40, 40)).transpose(0, 3, 1, 2)
+    drawn = (probability.cumsum(axis=1) < rng.random((60, 1, 40, 40))).sum(axis=1)
+    given = probability.argmax(axis=1)
+    expected = expected_iou(logits_of(probability))
+    found = [
+        ((drawn == v) & (given == v)).sum((1, 2)) / ((drawn == v) | (given == v)).sum((1, 2))
+        for v in range(1, CLASSES)
+    ]
+    assert expected.mean(axis=0) == pytest.approx(np.mean(found, axis=1), abs=0.01)
+
+
+def test_what_else_is_in_the_batch_changes_no_bit():
+    logits = torch.randn(5, CLASSES, 30, 41, generator=torch.Generator().manual_seed(1))
+    together = expected_iou(logits.contiguous(memory_format=torch.channels_last))
+    for number in range(5):
+        np.testing.assert_array_equal(
+            expected_iou(logits[number : number + 1])[0], together[number]
+        )
+
+
+def overconfident(count, seed):
+    """Pairs of a network that is surer than it should be: what is found is expected squared."""
+    rng = np.random.default_rng(seed)
+    expected = rng.uniform(0.3, 1.0, (count, 8))
+    found = np.clip(expected**2 + rng.normal(0, 0.05, expected.shape), 0, 1)
+    expected[rng.random(expected.shape) < 0.1] = np.nan
+    return expected, found
+
+
+def test_calibration_takes_the_overconfidence_away():
+    calibration = fitted(*overconfident(600, 1))
+    expected, found = overconfident(600, 2)
+    before = calibration_error(expected, found)
+    after = calibration_error(calibration.predicted(expected), found)
+    assert before > 0.15
+    assert after < 0.02
+    assert (np.isnan(calibration.predicted(expected)) == np.isnan(expected)).all()
+
+
+def test_the_lines_rise_and_are_short():
+    for x, y in fitted(*overconfident(200, 3)).knots.values():
+        assert len(x) == len(y) == KNOTS
+        assert (np.diff(x) >= 0).all()
+        assert (np.diff(y) >= 0).all()
+
+
+def test_too_few_pairs_make_no_line_and_predict_nothing():
+    expected, found = overconfident(FEWEST // 2 - 1, 4)
+    assert fitted(expected, found).knots == {}
+    assert np.isnan(Calibration({}).predicted(expected)).all()
+
+
+def test_each_muscle_has_its_own_line():
+    calibration = Calibration({"psoas_major": ((0.0, 1.0), (0.0, 0.5))})
+    predicted = calibration.predicted(np.full((1, 8), 0.8))[0]
+    for label, value in zip(LABELS, predicted, strict=True):
+        if label.muscle == "psoas_major":
+            assert value == pytest.approx(0.4)
+        else:
+            assert np.isnan(value)
+
+
+def test_the_error_is_the_mean_distance_over_bins():
+    predicted, found = np.linspace(0, 1, 1000), np.linspace(0, 1, 1000) - 0.07
+    assert calibration_error(predicted, found) == pytest.approx(0.07, abs=1e-6)
+    rows = reliability(np.append(predicted, np.nan), np.append(found, 1.0))
+    assert rows[:, 2].sum() == 1000
