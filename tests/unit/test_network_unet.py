@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from paravert.network.architecture import NORMALISATIONS, Architecture, layer_table
-from paravert.network.convolution import Convolution
 from paravert.network.unet import UNet
 
 SMALL = Architecture(width=4)
@@ -58,7 +57,7 @@ def test_the_layer_table_tells_what_the_network_does():
             )
     network(torch.zeros(1, 1, 64, 64))
     kinds = {
-        "convolution": Convolution,
+        "convolution": nn.Conv2d,
         "classes": nn.Conv2d,
         "transposed convolution": nn.ConvTranspose2d,
         "dropout": nn.Dropout,
@@ -120,31 +119,3 @@ def test_activations_keep_their_scale_through_the_untrained_network():
     with torch.no_grad():
         logits = UNet(Architecture(width=16)).eval()(torch.randn(2, 1, 128, 128))
     assert 0.2 < logits.std() < 5
-
-
-@pytest.mark.parametrize("channels_in", [1, 8, 64, 96])
-def test_gradients_in_bfloat16_are_those_of_float32_to_its_precision(channels_in):
-    torch.manual_seed(1)
-    layer = Convolution(channels_in, 16)
-    plain = torch.nn.Conv2d(channels_in, 16, 3, padding=1)
-    plain.load_state_dict(layer.state_dict())
-    features = torch.randn(4, channels_in, 20, 24, requires_grad=True)
-    weights = torch.randn(4, 16, 20, 24)
-    found = []
-    for network, low in ((layer, True), (plain, False)):
-        features.grad = None
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            output = network(features)
-        (output.float() * weights).sum().backward()
-        found.append(
-            [output.detach().float(), features.grad, network.weight.grad, network.bias.grad]
-        )
-    for low, exact in zip(*found, strict=True):
-        assert (low - exact).norm() < 0.01 * exact.norm()
-
-
-def test_without_gradients_the_convolution_is_torchs():
-    layer = Convolution(3, 5).eval()
-    features = torch.randn(2, 3, 8, 8)
-    expected = torch.nn.functional.conv2d(features, layer.weight, layer.bias, padding=1)
-    assert torch.equal(layer(features), expected)

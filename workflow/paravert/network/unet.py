@@ -15,7 +15,6 @@ from torch import nn
 
 from paravert.anatomy import CLASSES
 from paravert.network.architecture import LEAKY_SLOPE, Architecture
-from paravert.network.convolution import Convolution
 
 CHANNELS_PER_GROUP = 8
 
@@ -103,7 +102,7 @@ def _two_convolutions(channels_in: int, channels: int, normalisation: str) -> nn
 
 def _convolution(channels_in: int, channels: int, normalisation: str) -> list[nn.Module]:
     return [
-        Convolution(channels_in, channels),
+        nn.Conv2d(channels_in, channels, kernel_size=3, padding=1),
         *_NORMALISATION[normalisation](channels),
         nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
     ]
