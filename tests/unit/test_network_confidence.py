@@ -81,7 +81,8 @@ def test_calibration_takes_the_overconfidence_away():
 
 def test_the_lines_rise_and_are_short():
     for x, y in fitted(*overconfident(200, 3)).knots.values():
-        assert len(x) == len(y) == KNOTS
+        assert len(x) == len(y) == KNOTS + 1
+        assert x[0] == y[0] == 0
         assert (np.diff(x) >= 0).all()
         assert (np.diff(y) >= 0).all()
 

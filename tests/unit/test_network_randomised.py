@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
+from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.randomised import artefacts, contrast, slices
 from paravert.network.randomised.contrast import SEQUENCES, Contrast, drawn_contrast
@@ -14,7 +15,7 @@ from paravert.network.randomised.place import Place, picture_grid, placed
 from paravert.network.randomised.slices import Anatomies, drawn_pictures
 from paravert.network.settings import Settings
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
-from paravert.synthesis.anatomies import COLUMNS, SIZE_PX, SPACING_MM, sections_of
+from paravert.synthesis.anatomies import COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.tissues import TISSUES, Tissue
 
 CPU = torch.device("cpu")
@@ -28,7 +29,8 @@ SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
 def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("anatomies") / "two.parquet"
     rows = [row for person in (0, 1) for row in sections_of(8, person)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), path)
+    columns = COLUMNS.with_metadata({SEED_KEY: "8"})
+    pq.write_table(pa.Table.from_pylist(rows, schema=columns), path)
     return path
 
 
@@ -128,7 +130,9 @@ def bare(monkeypatch):
     monkeypatch.setattr(slices, "_standardised", lambda images, rng: images)
     monkeypatch.setattr(slices, "_with_septa", lambda signal, *_: signal)
     for name in ("blurred", "ghosted", "moved", "shown"):
-        monkeypatch.setattr(artefacts, name, lambda images, rng: images)
+        monkeypatch.setattr(artefacts, name, lambda images, *_: images)
+    whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
+    monkeypatch.setattr(artefacts, "wrapped", whole)
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
     monkeypatch.setattr(artefacts, "coil_field", lambda *_: torch.ones(()))
     everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
@@ -218,25 +222,67 @@ def test_noise_of_one_coil_without_signal_is_rayleigh(monkeypatch):
 def test_a_lower_resolution_keeps_the_mean_and_loses_detail():
     rng = np.random.default_rng(0)
     pictures = torch.rand(3, 64, 64)
-    low = artefacts.blurred(pictures, rng)
+    low = artefacts.blurred(pictures, artefacts.phase_runs_down(3, rng), rng)
     assert low.mean((1, 2)) == pytest.approx(pictures.mean((1, 2)), abs=0.01)
     assert (low.std((1, 2)) < pictures.std((1, 2))).all()
 
 
-def test_outside_the_field_of_view_there_is_neither_signal_nor_label(anatomies):
-    drawn = drawn_pictures(anatomies, np.arange(24), seed=(3,), **SHAPE)
+def test_some_fields_of_view_are_smaller_than_the_picture():
     inside = artefacts.field_of_view((400, 50, 60), np.random.default_rng(1))
     assert 0.1 < (~inside.flatten(1).all(1)).float().mean() < 0.25
     assert inside.float().mean() > 0.9
-    edge = drawn.labels[:, 0]
-    assert edge.float().mean() < 0.2
+
+
+def test_outside_the_field_of_view_there_is_neither_signal_nor_label(anatomies, monkeypatch):
+    half = torch.arange(SHAPE["size_px"]) < SHAPE["size_px"] // 2
+    cut = lambda shape, rng: half[:, None].expand(shape[1:]).expand(shape)  # noqa: E731
+    monkeypatch.setattr(artefacts, "field_of_view", cut)
+    drawn = drawn_pictures(anatomies, np.arange(24), seed=(3,), **SHAPE)
+    assert drawn.labels[:, half].any()
+    assert not drawn.labels[:, ~half].any()
+    beyond = drawn.images[:, ~half].flatten(1)
+    assert torch.equal(beyond.amin(1), beyond.amax(1))
+
+
+def test_what_lies_beyond_the_field_wraps_to_its_other_edge():
+    class All:
+        def random(self, n):
+            return np.zeros(n)
+
+        def uniform(self, low, high):
+            return 0.8
+
+        def integers(self, low, high):
+            return 1
+
+    ramp = torch.arange(1.0, 11.0)[None, :, None].expand(1, 10, 4)
+    pictures, inside = artefacts.wrapped(ramp, np.array([True]), All())
+    assert pictures[0, :, 0].tolist() == [0, 2 + 10, 3, 4, 5, 6, 7, 8, 9 + 1, 0]
+    assert inside[0, :, 0].tolist() == [False, *[True] * 8, False]
+    across, _ = artefacts.wrapped(ramp.transpose(1, 2), np.array([False]), All())
+    assert torch.equal(across, pictures.transpose(1, 2))
+
+
+def test_a_file_that_is_no_table_of_anatomies_is_told(tmp_path):
+    (tmp_path / "text.parquet").write_text("no table")
+    pq.write_table(pa.table({"person": [1]}), tmp_path / "other.parquet")
+    for name in ("text", "other", "absent"):
+        with pytest.raises(InputError, match="not a table of draw_anatomies"):
+            Anatomies(tmp_path / f"{name}.parquet")
+
+
+def test_sections_of_some_people_can_be_kept(table):
+    assert len(Anatomies(table, lambda people: people == 1)) == len(Anatomies(table)) // 2
+    with pytest.raises(InputError, match="no section"):
+        Anatomies(table, lambda people: people == 7)
 
 
 # --- batches -------------------------------------------------------------------------------------
 
 
 def batches_of(table, workers, epoch=1):
-    return list(SyntheticSlices(table, SETTINGS, CPU, 3, workers).batches(epoch))
+    with SyntheticSlices(table, SETTINGS, CPU, 3, workers) as source:
+        return list(source.batches(epoch))
 
 
 def test_batches_are_the_same_whoever_draws_them(table):
@@ -249,9 +295,9 @@ def test_batches_are_the_same_whoever_draws_them(table):
     assert not torch.equal(one[0][0], other[0][0])
 
 
-def test_validation_slices_show_a_muscle_and_stay_the_same(table):
-    first, again = (held_out_samples(table, SETTINGS, 10, seed=3) for _ in range(2))
-    assert len(first) <= 10
+def test_held_out_slices_show_a_muscle_and_stay_the_same(anatomies):
+    first, again = (held_out_samples(anatomies, SETTINGS, 10, seed=3) for _ in range(2))
+    assert 5 < len(first) <= 10
     for one, other in zip(first, again, strict=True):
         assert one.truth.any()
         assert (one.image == other.image).all()

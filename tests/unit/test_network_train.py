@@ -180,9 +180,9 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
     checkpoint = tmp_path / "model.checkpoint"
     Training(SMALL, Crops(some, SMALL), [], CPU).run(checkpoint)
     other = Settings(**{**vars(SMALL), "learning_rate": 0.02})
-    with pytest.raises(InputError, match="other settings or data"):
+    with pytest.raises(InputError, match="other settings, data or code"):
         Training(other, Crops(some, other), [], CPU).run(checkpoint)
-    with pytest.raises(InputError, match="other settings or data"):
+    with pytest.raises(InputError, match="other settings, data or code"):
         Training(SMALL, Crops(some, SMALL), [], CPU, trained_on="other data").run(checkpoint)
 
 
@@ -310,8 +310,9 @@ def test_the_network_that_is_kept_averages_the_weights_of_the_steps():
     run.optimiser.step = watched
     run.run()
     expected = taken[0]
-    for weights in taken[1:]:
-        expected = 0.5 * expected + 0.5 * weights
+    for steps, weights in enumerate(taken[1:], start=1):
+        kept = min(0.5, (1 + steps) / (10 + steps))
+        expected = kept * expected + (1 - kept) * weights
     assert len(taken) > 2
     assert torch.allclose(run.network.head.bias, expected, atol=1e-6)
     assert not torch.allclose(run.network.head.bias, taken[-1], atol=1e-6)
@@ -320,7 +321,15 @@ def test_the_network_that_is_kept_averages_the_weights_of_the_steps():
 # --- synthetic slices ----------------------------------------------------------------------------
 
 
-def test_a_network_learns_from_synthetic_slices_alone(tmp_path):
+def test_training_and_validation_are_of_different_people(tmp_path):
+    tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
+    for table in tables:
+        draw_anatomies(out=table, people=2, seed=5)
+    with pytest.raises(InputError, match="the same people"):
+        pretrain_network(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
+
+
+def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_path):
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     for seed, table in enumerate(tables):
         draw_anatomies(out=table, people=2, seed=seed)

@@ -1,5 +1,7 @@
 """Varied people: more different than the phantoms, and still what they are said to be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ def test_muscles_have_the_planted_area_whatever_their_shape(variation):
             assert area_of(tubes[label.value], plane) == pytest.approx(planted, rel=0.01)
 
 
-def test_a_wasted_muscle_has_lost_the_share_and_lies_within_its_fascia():
+def test_a_wasted_muscle_has_lost_the_share_and_leaves_fat():
     lost = tuple(MOST_LOST[label.muscle] for label in LABELS)
     variation = Variation(lost=lost)
     body = body_of(PERSON, variation)
@@ -78,6 +80,21 @@ def test_a_wasted_muscle_has_lost_the_share_and_lies_within_its_fascia():
     muscle = (healthy >= 5) & (healthy <= 8)
     now_fat = np.isin(wasted, [Tissue.VISCERAL_FAT, Tissue.SEPTUM])
     assert (muscle & now_fat).sum() > 0.25 * muscle.sum()
+
+
+def test_hardly_any_muscle_is_hidden_by_its_neighbours():
+    shown = []
+    for index in range(12):
+        person, variation = varied_person(1, index)
+        body = body_of(person, replace(variation, defects=()))
+        for level in (2.0, 3.0, 4.0):
+            tissues = body.tissues(plane_at(body, level), GRID)
+            for label in LABELS:
+                planted = person.area_at(label.value, level) * (1 - variation.lost[label.value - 1])
+                shown.append((tissues == label.value).sum() / planted)
+    assert np.median(shown) > 0.93
+    assert np.mean(np.array(shown) < 0.7) < 0.04
+    assert min(shown) > 0.4
 
 
 def test_a_defect_replaces_bone_and_muscle():
@@ -120,10 +137,13 @@ def test_a_section_is_the_body_cut_there(rows):
     row = rows[5]
     maps = unpacked(memoryview(row["maps"]))
     assert maps.shape == (LAYERS + 1, SIZE_PX, SIZE_PX)
-    found = (maps[1] == 5).sum() * SPACING_MM**2
-    planted = person.area_at(5, row["level"]) * (1 - variation.lost[4])
+    found = ((maps[1] >= 1) & (maps[1] <= 8)).sum() * SPACING_MM**2
+    planted = sum(
+        person.area_at(label.value, row["level"]) * (1 - lost)
+        for label, lost in zip(LABELS, variation.lost, strict=True)
+    )
     tilted = 1 / np.cos(np.deg2rad(row["tilt_deg"]))
-    assert found == pytest.approx(planted * tilted, rel=0.15)
+    assert found == pytest.approx(planted * tilted, rel=0.12)  # neighbours hide a little
     muscle = ((maps[:LAYERS] > 0) & (maps[:LAYERS] <= 8)).any(axis=0)
     assert not maps[LAYERS][~muscle].any()
 

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,11 +18,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
 
 from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
+from paravert.orphans import end_with
 from paravert.provenance import code_fingerprint, digest
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result
 from paravert.shard_tables import read_outcomes, write_shard_table
@@ -31,7 +30,6 @@ from paravert.steps import STEPS, Step
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 1.0
 DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
 
 
@@ -254,7 +252,7 @@ class _Shard:
         self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
         """Yield the results that worker processes make of jobs, up to the death of one."""
-        with ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+        with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
             for future in as_completed([pool.submit(work, job) for job in jobs]):
                 with suppress(BrokenProcessPool):
                     yield future.result()
@@ -362,17 +360,6 @@ class _Shard:
         warnings = tuple(sorted({str(warning) for warning in done.warnings}))
         outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings)
         return Result(outcome, done.rows)
-
-
-def _end_with(parent: int) -> None:
-    """Let this worker end when the process that hands out the work is no more."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _changed(file: Path, step: str) -> InputError:

@@ -16,7 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from paravert.anatomy import CLASSES, LABELS, MUSCLES
 
-KNOTS = 12  # of a muscle's line
+KNOTS = 12  # of a muscle's line, besides the origin
 FEWEST = 60  # pairs from which a line is drawn
 BINS = 10
 
@@ -33,8 +33,8 @@ def _of_slice(logits: torch.Tensor) -> np.ndarray:
     """Return the expected IoU of one slice, (8,); alone, so that no other slice changes a bit."""
     probability = logits.contiguous().softmax(dim=0)
     most, given = probability.max(dim=0)
-    right = torch.zeros(CLASSES, device=logits.device).scatter_add_(0, given, most)
-    pixels = torch.bincount(given, minlength=CLASSES)
+    own = given == torch.arange(CLASSES, device=logits.device)[:, None]
+    right, pixels = torch.where(own, most, 0.0).sum(dim=1), own.sum(dim=1)
     union = pixels + probability.sum(dim=1) - right
     expected = torch.where(pixels > 0, right / union, torch.nan)
     return expected[1:].cpu().numpy()
@@ -73,7 +73,7 @@ def fitted(expected: np.ndarray, found: np.ndarray) -> Calibration:
         order = np.argsort(x, kind="stable")
         rising = isotonic_regression(y[order]).x
         parts = zip(np.array_split(x[order], KNOTS), np.array_split(rising, KNOTS), strict=True)
-        means = np.array([(a.mean(), b.mean()) for a, b in parts]).round(4)
+        means = np.array([(0.0, 0.0), *((a.mean(), b.mean()) for a, b in parts)]).round(4)
         knots[muscle] = tuple(tuple(row) for row in means.T.tolist())
     return Calibration(knots)
 
@@ -94,10 +94,13 @@ def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
     x, y = predicted[known].astype(float), found[known].astype(float)
     order = np.argsort(x, kind="stable")
     bins = zip(np.array_split(x[order], BINS), np.array_split(y[order], BINS), strict=True)
-    return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)])
+    return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)]).reshape(-1, 3)
 
 
 def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
-    """Return the expected calibration error: mean distance of predicted and found IoU over bins."""
+    """Return the expected calibration error: mean distance of predicted and found IoU over bins.
+
+    NaN where nothing is predicted.
+    """
     x, y, count = reliability(predicted, found).T
-    return float((np.abs(x - y) * count).sum() / count.sum())
+    return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from paravert.errors import InputError
@@ -58,7 +59,7 @@ class Training:
             self._learner.load_state_dict(start.network.state_dict())
         self.optimiser = torch.optim.Adam(self._learner.parameters(), lr=settings.learning_rate)
         self._averaged = AveragedModel(
-            self._learner, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+            self._learner, avg_fn=partial(_averaged, settings.average), use_buffers=True
         )
 
     @property
@@ -192,7 +193,7 @@ class Training:
         if state["made_of"] != self._made_of:
             raise InputError(
                 path,
-                "the checkpoint is of a training with other settings or data; "
+                "the checkpoint is of a training with other settings, data or code; "
                 "give these again to resume it, or delete the file to start anew",
             )
         self._learner.load_state_dict(state["learner"])
@@ -200,6 +201,15 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
         log.info("training: resumed after %d epochs", self.progress.epoch)
+
+
+def _averaged(
+    share: float, averaged: torch.Tensor, last: torch.Tensor, steps: torch.Tensor
+) -> torch.Tensor:
+    """Return an average that keeps a share of what it was, less in the first steps."""
+    steps = int(steps)
+    kept = min(share, (1 + steps) / (10 + steps))
+    return torch.lerp(last, averaged, kept) if averaged.is_floating_point() else last
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

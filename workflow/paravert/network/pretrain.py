@@ -6,18 +6,22 @@ model.reliability.csv and .png (predicted against found IoU) and, while it train
 """
 
 import logging
+import math
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 
+from paravert.errors import InputError
 from paravert.network.card import model_card, write_card, write_curve, write_reliability
 from paravert.network.confidence import calibration_error, fitted, reliability
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
 from paravert.network.overlap import quartiles
+from paravert.network.randomised.slices import Anatomies
 from paravert.network.settings import checked_settings
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
@@ -25,8 +29,9 @@ from paravert.provenance import code_fingerprint, digest, file_sha256
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
-HELD_OUT = (128, 640, 640)  # slices to watch the progress by, to calibrate with, and to judge by
-FIRST_HELD_OUT_SEED = 7
+# Slices to watch the progress by, of everybody; to calibrate with, of every second person; and to
+# judge by, of the others.
+HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
 
 
 def pretrain_network(
@@ -76,25 +81,29 @@ def pretrain_network(
     exact_float32()
     processor = chosen_device(device)
     log.info("pretrain_network: %s, seed %d", describe(processor), seed)
+    others = [Anatomies(validation, keep) for keep in (None, _even, _odd)]
+    if others[0].seed == Anatomies(anatomies).seed:
+        raise InputError(validation, f"seed {others[0].seed} as in {anatomies}: the same people")
     watched, calibrating, judging = (
-        held_out_samples(validation, settings, count, seed=seed)
-        for seed, count in enumerate(HELD_OUT, start=FIRST_HELD_OUT_SEED)
+        held_out_samples(source, settings, count, seed=own)
+        for source, count, own in zip(others, HELD_OUT, HELD_OUT_SEEDS, strict=True)
     )
     made_of = [
         file_sha256(anatomies),
         file_sha256(validation),
         code_fingerprint("network.synthetic"),
     ]
-    source = SyntheticSlices(anatomies, settings, processor, batches, workers)
-    run = Training(settings, source, watched, processor, trained_on=digest([*made_of, batches]))
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
-    run.run(checkpoint)
+    with SyntheticSlices(anatomies, settings, processor, batches, workers) as source:
+        run = Training(settings, source, watched, processor, trained_on=digest([*made_of, batches]))
+        run.run(checkpoint)
     calibration = fitted(*run.judged(calibrating))
     save_model(out, Model(run.network, spacing_mm, calibration))
     expected, found = run.judged(judging)
     predicted = calibration.predicted(expected)
     write_reliability(out.with_suffix(".reliability.csv"), reliability(predicted, found))
+    error = calibration_error(predicted, found)
     card = model_card(
         name,
         settings,
@@ -104,7 +113,7 @@ def pretrain_network(
             "validation_sha256": made_of[1],
             "slices_drawn": run.progress.epoch * batches * batch_size,
             "validation_slices": len(judging),
-            "calibration_error": round(calibration_error(predicted, found), 4),
+            "calibration_error": None if math.isnan(error) else round(error, 4),
         },
         sha256=file_sha256(out),
         device=describe(processor),
@@ -115,3 +124,11 @@ def pretrain_network(
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     checkpoint.unlink()
     log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def _even(people: np.ndarray) -> np.ndarray:
+    return people % 2 == 0
+
+
+def _odd(people: np.ndarray) -> np.ndarray:
+    return people % 2 == 1

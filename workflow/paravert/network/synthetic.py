@@ -1,18 +1,22 @@
 """Training slices without a single image: batches and validation slices drawn from anatomy."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 
+from paravert.errors import InputError
 from paravert.network.batches import Batch, ahead
 from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
+from paravert.orphans import end_with
 
 AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
 
@@ -20,8 +24,8 @@ AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
 class SyntheticSlices:
     """Batches of slices drawn anew each time; epoch and place in it decide what is drawn.
 
-    anatomies: table of draw_anatomies. workers: processes that draw while a processor trains; on a
-    GPU the slices are drawn there, in no time.
+    anatomies: table of draw_anatomies. workers: processes that draw while a processor trains; a GPU
+    draws for itself. A context: leaving it ends the processes.
     """
 
     def __init__(
@@ -34,7 +38,13 @@ class SyntheticSlices:
     ):
         self._file, self._settings, self._device = anatomies, settings, device
         self._batches, self._workers = batches_per_epoch, workers
-        self._count = len(Anatomies(anatomies))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "_processes" in self.__dict__:
+            self._processes.shutdown(cancel_futures=True)
 
     def batches_per_epoch(self) -> int:
         """Return how many batches make an epoch."""
@@ -60,19 +70,25 @@ class SyntheticSlices:
             self._workers,
             multiprocessing.get_context("spawn"),
             initializer=_load,
-            initargs=(self._file, self._settings),
+            initargs=(self._file, self._settings, os.getpid()),
         )
 
 
-def held_out_samples(anatomies: Path, settings: Settings, count: int, *, seed: int) -> list[Sample]:
-    """Return slices of other people, the same for every training, that show a muscle."""
-    source = Anatomies(anatomies)
+def held_out_samples(
+    source: Anatomies, settings: Settings, count: int, *, seed: int
+) -> list[Sample]:
+    """Return slices that show a muscle, at most so many; the same for every training.
+
+    Raises InputError where none does.
+    """
     found: list[Sample] = []
     rng = np.random.default_rng([seed, len(source)])
     for batch in range(-(-count // settings.batch_size)):
         drawn = _pictures(source, rng, (seed, batch), settings, torch.device("cpu"))
         pairs = zip(drawn.images.numpy(), drawn.labels.numpy(), strict=True)
         found += [Sample(image, labels) for image, labels in pairs if labels.any()]
+    if not found:
+        raise InputError(source.table, "no slice drawn from it shows a muscle; draw more people")
     return found[:count]
 
 
@@ -97,11 +113,12 @@ def _pictures(
 _held: dict = {}
 
 
-def _load(anatomies: Path, settings: Settings) -> None:
+def _load(anatomies: Path, settings: Settings, parent: int | None = None) -> None:
     if _held.get("file") != anatomies:
         _held.update(file=anatomies, source=Anatomies(anatomies))
     _held["settings"] = settings
-    if multiprocessing.parent_process() is not None:
+    if parent is not None:
+        end_with(parent)
         torch.set_num_threads(1)
 
 

@@ -7,6 +7,7 @@ artefact is drawn later, anew each time a section is used (`network.randomised`)
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 SIZE_PX, SPACING_MM = 512, 0.8  # 410 mm: the widest people, and air around the others
 LAYERS = 3  # upper, middle and lower third of the slice
 LEVELS = (0.4, 6.4)  # above mid L1 to S1
-TILT_SD_DEG, LARGEST_TILT_DEG = 8.0, 25.0
+TILT_SD_DEG, LARGEST_TILT_DEG, ANY_TILT_SHARE = 8.0, 25.0, 0.3
 LEAN_SD_DEG, LARGEST_LEAN_DEG = 4.0, 12.0  # a side bend, or a subject who lies crooked
 THICKNESS_MM = (2.0, 10.0)
 SECTIONS_PER_PERSON = 12
@@ -45,25 +46,27 @@ COLUMNS = pa.schema(
         ("maps", pa.binary()),  # see `packed`
     ]
 )
+SEED_KEY = b"seed"  # in the table's metadata
 PACKING = "zstd"  # row by row, so that a few sections are read without the others
 
 
 def draw_anatomies(
     out: Annotated[Path, typer.Option(help="table to write (.parquet)")],
-    people: Annotated[int, typer.Option(help="how many people, of 12 sections each")] = 250,
+    people: Annotated[int, typer.Option(help="how many people, of 12 sections each")] = 300,
     seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:
     """Draw sections of varied people, the anatomy that a network is trained on."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.part")
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    columns = COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (
-        pq.ParquetWriter(draft, COLUMNS, compression="none", use_dictionary=False) as table,
+        pq.ParquetWriter(draft, columns, compression="none", use_dictionary=False) as table,
         ProcessPoolExecutor(max_workers=workers) as pool,
     ):
         drawn = pool.map(partial(sections_of, seed), range(people), chunksize=4)
         for number, rows in enumerate(drawn, start=1):
-            table.write_table(pa.Table.from_pylist(rows, schema=COLUMNS))
+            table.write_table(pa.Table.from_pylist(rows, schema=columns))
             if number % 25 == 0 or number == people:
                 log.info("draw_anatomies: %d of %d people", number, people)
     draft.replace(out)
@@ -77,6 +80,8 @@ def sections_of(seed: int, index: int) -> list[dict]:
     rows = []
     for level in _levels(rng):
         tilt = float(np.clip(rng.normal(0, TILT_SD_DEG), -LARGEST_TILT_DEG, LARGEST_TILT_DEG))
+        if rng.random() < ANY_TILT_SHARE:
+            tilt = float(rng.uniform(-LARGEST_TILT_DEG, LARGEST_TILT_DEG))
         lean = float(np.clip(rng.normal(0, LEAN_SD_DEG), -LARGEST_LEAN_DEG, LARGEST_LEAN_DEG))
         thickness = float(rng.uniform(*THICKNESS_MM))
         plane = _plane(body, level, tilt, lean)

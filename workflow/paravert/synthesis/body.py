@@ -24,6 +24,8 @@ from paravert.synthesis.volunteers import Volunteer
 MUSCLE_GAP_MM = 0.25  # fat plane round each muscle
 FATTY_GAP_MM = 1.5  # added to it per fat fraction
 FASCIA_MM = 1.0
+# Where shapes that vary by themselves meet, the larger muscle gives way: it loses less of itself.
+SMALLER_LAST = sorted(LABELS, key=lambda label: -label.value)
 BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 
@@ -85,7 +87,7 @@ def _parts(
     if any(variation.lost):
         for tube in within_fascia.values():
             yield Part(tube, Tissue.VISCERAL_FAT)
-    for label in LABELS:
+    for label in LABELS if variation.correction is None else SMALLER_LAST:
         tube = muscles[label.value]
         fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
         yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)

@@ -25,20 +25,24 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.exp((uneven + fall * y).clamp(*LOG_COIL_LIMITS))
 
 
-def blurred(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw for each picture whether its phase is encoded from row to row, else across, bool (n,)."""
+    return rng.random(n) < 0.5
+
+
+def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures of lower resolution: k-space cut off, softly or hard (Gibbs ringing).
 
-    Phase encoding reaches less far than frequency encoding.
+    Phase encoding reaches less far than frequency encoding. down: see `phase_runs_down`.
     """
     n, rows, columns = pictures.shape
-    reach = rng.uniform(0.35, 1.1, n)
-    phase = reach * rng.uniform(0.6, 1.0, n)
-    swap = rng.random(n) < 0.5
-    down, across = np.where(swap, phase, reach), np.where(swap, reach, phase)
+    frequency = rng.uniform(0.35, 1.1, n)
+    phase = frequency * rng.uniform(0.6, 1.0, n)
+    by_row, by_column = np.where(down, phase, frequency), np.where(down, frequency, phase)
     softness = rng.choice((0.03, 0.12, 0.35), n)
     spectrum = torch.fft.rfft2(pictures)
-    spectrum *= _cut_off(torch.fft.fftfreq(rows), down, softness, pictures)[:, :, None]
-    spectrum *= _cut_off(torch.fft.rfftfreq(columns), across, softness, pictures)[:, None]
+    spectrum *= _cut_off(torch.fft.fftfreq(rows), by_row, softness, pictures)[:, :, None]
+    spectrum *= _cut_off(torch.fft.rfftfreq(columns), by_column, softness, pictures)[:, None]
     return torch.fft.irfft2(spectrum, s=(rows, columns))
 
 
@@ -50,22 +54,41 @@ def _cut_off(
     return torch.sigmoid((reach - share) / (0.25 * softness * reach))
 
 
-def ghosted(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures with ghosts of motion, and with what wraps around, along the phase."""
+def ghosted(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Return pictures of which some have ghosts of motion along the phase."""
     result = pictures
     n, rows, columns = pictures.shape
-    for axis, size in ((1, rows), (2, columns)):
-        own = rng.random(n) < 0.5  # the phase runs this way
+    for axis, size, own in ((1, rows, down), (2, columns, ~down)):
         strength = np.where(own & (rng.random(n) < 0.3), rng.uniform(0.02, 0.15, n), 0.0)
         shift = int(rng.integers(size // 8, size // 2))
-        moved = torch.roll(pictures, shift, axis) - 0.5 * torch.roll(pictures, -shift, axis)
-        result = result + _per_picture(strength, pictures) * moved
-        wrap = np.where(own & (rng.random(n) < 0.12), rng.uniform(0.2, 0.8, n), 0.0)
-        edge = torch.linspace(-1, 1, size, device=pictures.device).abs().clamp(0.7, 1) - 0.7
-        edge = (edge / 0.3)[:, None] if axis == 1 else (edge / 0.3)[None]
-        folded = torch.roll(pictures, size // 2, axis) * edge
-        result = result + _per_picture(wrap, pictures) * folded
+        ghosts = torch.roll(pictures, shift, axis) - 0.5 * torch.roll(pictures, -shift, axis)
+        result = result + _per_picture(strength, pictures) * ghosts
     return result
+
+
+def wrapped(
+    pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pictures and which pixels lie in their field of view, bool.
+
+    In some the field is smaller than what gives signal: what lies beyond one of its edges appears
+    within the opposite one, along the phase. Beyond the field there is nothing.
+    """
+    n, rows, columns = pictures.shape
+    inside = torch.ones(pictures.shape, dtype=torch.bool, device=pictures.device)
+    result = pictures.clone()
+    for number in np.flatnonzero(rng.random(n) < 0.12):
+        axis, size = (0, rows) if down[number] else (1, columns)
+        field = int(size * rng.uniform(0.72, 0.95))
+        first = int(rng.integers(0, size - field + 1))
+        picture, whole, shown = (
+            one[number].transpose(0, axis) for one in (result, pictures, inside)
+        )
+        picture[first : first + size - field - first] += whole[first + field :]
+        picture[field : first + field] += whole[:first]
+        picture[:first], picture[first + field :] = 0, 0
+        shown[:first], shown[first + field :] = False, False
+    return result, inside
 
 
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

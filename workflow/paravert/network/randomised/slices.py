@@ -1,15 +1,17 @@
 """From sections without contrast to batches of pictures and labels, on CPU or GPU alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch.nn import functional
 
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
+from paravert.errors import InputError
 from paravert.network.randomised import artefacts
 from paravert.network.randomised.contrast import Contrast, drawn_contrast
 from paravert.network.randomised.place import (
@@ -19,24 +21,40 @@ from paravert.network.randomised.place import (
     picture_grid,
     placed,
 )
-from paravert.synthesis.anatomies import LAYERS, SIZE_PX, SPACING_MM, unpacked
+from paravert.synthesis.anatomies import LAYERS, SEED_KEY, SIZE_PX, SPACING_MM, unpacked
 from paravert.synthesis.tissues import TISSUES, Tissue
 
 FINER = 2  # subpixels per pixel and axis
 MIDDLE = LAYERS // 2
-GAIN_SD, OFFSET_SD = 0.15, 0.25  # of the standardised picture: what else a stack may show
+# Of the standardised picture: what else a stack may show. The air and fat of a wide field of view
+# make its mean lower and its spread another: half the pictures are as if cut out of such a field.
+GAIN_SD, OFFSET_SD = 0.15, 0.25
+WIDE_SHARE, WIDE_LOG_GAIN, WIDE_OFFSET = 0.5, (0.0, 0.5), (0.0, 1.5)
 SEPTA = (Tissue.FAT, Tissue.VISCERAL_FAT)
 
 
 class Anatomies:
-    """The sections of a table of draw_anatomies, in memory and packed."""
+    """The sections of a table of draw_anatomies, in memory and packed.
 
-    def __init__(self, table: Path):
-        rows = pq.read_table(table, columns=["maps", "level"])
-        self._maps, self.levels = rows["maps"], rows["level"].to_numpy()
+    seed: which drew the people. Raises InputError for a file that is no such table.
+    """
+
+    def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
+        """Read a table; keep: tells for the numbers of people whose sections are wanted."""
+        self.table = table
+        try:
+            rows = pq.read_table(table, columns=["person", "maps"])
+            self.seed = int(rows.schema.metadata[SEED_KEY])
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise InputError(table, "not a table of draw_anatomies") from error
+        if keep is not None:
+            rows = rows.filter(pa.array(keep(rows["person"].to_numpy())))
+        if not len(rows):
+            raise InputError(table, "no section in it")
+        self._maps = rows["maps"]
 
     def __len__(self) -> int:
-        return len(self.levels)
+        return len(self._maps)
 
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
         """Return maps as `unpacked` gives them, (n, LAYERS + 1, SIZE_PX, SIZE_PX), uint8."""
@@ -77,9 +95,11 @@ def drawn_pictures(
     signal = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
     images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng)
-    images = artefacts.blurred(artefacts.ghosted(artefacts.moved(images, rng), rng), rng)
+    down = artefacts.phase_runs_down(n, rng)
+    images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
+    images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
     images = artefacts.noisy(images, rng, generator)
-    inside = artefacts.field_of_view(tuple(images.shape), rng).to(device)
+    inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
     images = artefacts.shown(images, rng) * inside
     return Pictures(_standardised(images, rng), labels * inside, contrasts)
 
@@ -231,6 +251,11 @@ def _standardised(images: torch.Tensor, rng: np.random.Generator) -> torch.Tenso
     ends = torch.quantile(some, torch.tensor([0.005, 0.995], device=images.device), dim=1)
     images = images.clamp(ends[0][:, None, None], ends[1][:, None, None])
     mean, spread = images.mean((1, 2)), images.std((1, 2)).clamp_min(1e-6)
-    gain = torch.from_numpy(np.exp(rng.normal(0, GAIN_SD, n)).astype(np.float32)).to(images)
-    offset = torch.from_numpy(rng.normal(0, OFFSET_SD, n).astype(np.float32)).to(images)
-    return (images - mean[:, None, None]) * (gain / spread)[:, None, None] + offset[:, None, None]
+    wide = rng.random(n) < WIDE_SHARE
+    log_gain = rng.normal(0, GAIN_SD, n) + wide * rng.uniform(*WIDE_LOG_GAIN, n)
+    offset = rng.normal(0, OFFSET_SD, n) + wide * rng.uniform(*WIDE_OFFSET, n)
+    gain, offset = (
+        torch.from_numpy(values.astype(np.float32)).to(images)[:, None, None]
+        for values in (np.exp(log_gain), offset)
+    )
+    return (images - mean[:, None, None]) / spread[:, None, None] * gain + offset
