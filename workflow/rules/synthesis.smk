@@ -1,4 +1,4 @@
-# The built-in cohort, and the anatomy that the shipped network was trained on.
+# The built-in cohort, and the anatomy that a network is trained on without images.
 #   NEEDS  a seed
 #   MAKES  results/phantoms/: per volunteer DICOM files and a manual mask, truth.parquet, subjects.tsv;
 #          results/anatomies/: sections of other people, without contrast

@@ -142,16 +142,18 @@ class Predictor:
 
     def _both_ways(self, slices: torch.Tensor) -> torch.Tensor:
         """Return the mean logits of slices and of their mirror images, turned back."""
-        mirrored = self._logits(slices.flip(3)).flip(3)
+        mirrored = self._logits(slices.flip(3), counted=0).flip(3)
         return (self._logits(slices) + mirrored[:, list(OTHER_SIDE)]) / 2
 
-    def _logits(self, slices: torch.Tensor) -> torch.Tensor:
+    def _logits(self, slices: torch.Tensor, counted: int | None = None) -> torch.Tensor:
+        """Return logits; counted: as how many slices the clock takes them, all unless told."""
+        counted = len(slices) if counted is None else counted
         if self.device.type != "cuda":
-            with self.clock.running(len(slices)):
+            with self.clock.running(counted):
                 return self._forward(slices.contiguous(memory_format=torch.channels_last))
         # From pinned memory the copy of one thread goes on beside the computation of another.
         there = slices.pin_memory().to(self.device, non_blocking=True)
-        with self.clock.running(len(slices)):
+        with self.clock.running(counted):
             logits = self._forward(there.contiguous(memory_format=torch.channels_last))
             torch.cuda.current_stream(self.device).synchronize()
         return logits

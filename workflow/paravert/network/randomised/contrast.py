@@ -78,7 +78,7 @@ LOG_TIME_SD = 0.12  # of relaxation times
 
 @dataclass(frozen=True)
 class Contrast:
-    """Signed signal of one slice, fat in the whole about 1: by tissue, of muscle and of its fat.
+    """Signed signal of one slice, nine tissues in ten below 1: by tissue, of muscle and of its fat.
 
     signal: (TISSUES,) float32; muscles read `lean` where they are free of fat, `fat` where they are
     nothing else. texture: (TISSUES,) float32, standard deviation as a share of the signal.
