@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 # The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
 gc.set_threshold(50_000, 20, 20)
 # Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
-os.environ["PYTHONSAFEPATH"] = "1"
+os.environ.update(PYTHONSAFEPATH="1")
 
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
