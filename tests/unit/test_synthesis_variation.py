@@ -155,3 +155,15 @@ def test_what_is_packed_comes_back():
     maps = unpacked(packed(tissues, order))
     assert (maps[:LAYERS] == tissues).all()
     assert (maps[LAYERS] == order).all()
+
+
+def test_below_l5_the_psoas_goes_to_the_side_and_forwards():
+    person, variation = varied_person(1, 0)
+    body = body_of(person, variation)
+    left = muscle_tubes(person, body.frame, variation)[1]
+    places = []
+    for level in (5.0, 6.0):
+        plane = plane_at(body, level)
+        places.append(left.section(plane).mean(axis=0))
+    assert places[1][0] > places[0][0] + 4
+    assert places[1][1] < places[0][1] - 20

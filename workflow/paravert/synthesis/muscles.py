@@ -51,6 +51,7 @@ WOBBLE = {  # of a volunteer's own points; those of the back also part neighbour
 # As drawn, but the fifth point is moved to the back end of the septum and goes with it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
+TO_THE_PELVIS_MM = (8.0, -30.0)  # per level below L5 the psoas goes to the side and forwards
 # What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),
@@ -127,6 +128,7 @@ class _LearntDrawing:
             muscle: _between(points + self.correction * CORRECTION_MM[muscle], level)
             for muscle, points in DRAWN.items()
         }
+        result["psoas_major"] += max(0.0, level - LEVELS[-1]) * np.array(TO_THE_PELVIS_MM)
         size = {muscle: np.sqrt(abs(signed_area(control))) for muscle, control in result.items()}
         size["multifidus"] = size["erector_spinae"] = np.hypot(
             size["multifidus"], size["erector_spinae"]
