@@ -12,7 +12,7 @@ from imaging_checks import assert_outcome, convert_one
 from paravert.errors import Caution, Reason
 from paravert.imaging import dicom, headers, spacing
 
-NOT_OF_CONVERSION = {Caution.SIDES_SWAPPED}
+NOT_OF_CONVERSION = {Caution.SIDES_SWAPPED, Caution.LOW_PREDICTED_IOU}
 
 
 def run(case, home):
