@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from paravert.anatomy import OTHER_SIDE
+from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.network.clock import Clock
 from paravert.network.confidence import expected_iou
 from paravert.network.device import low_format
@@ -61,7 +61,7 @@ class Predicted:
     """What a model made of some slices.
 
     labels: uint8 (slices, rows, columns), on the image's own grid. expected_iou: float32 (slices,
-    8), before any calibration.
+    8), before any calibration; NaN where that is not asked for, which saves time.
     """
 
     labels: np.ndarray
@@ -73,6 +73,7 @@ class Predictor:
 
     low: number format inside the network, None for float32; as the device does best if not given.
     flip: the mean of each slice's logits and of those of its mirror image decides.
+    judging: the expected IoU is told of a model without calibration, too.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Predictor:
         low: torch.dtype | None | str = "best",
         *,
         flip: bool = False,
+        judging: bool = False,
     ):
         self.model, self.device, self.flip = model, device, flip
+        self._judging = judging or bool(model.calibration.knots)
         self.low = low_format(device, "prediction") if low == "best" else low
         self.clock = Clock()
         self._forward = _forward(model, self.low)
@@ -116,10 +119,15 @@ class Predictor:
             return [
                 Predicted(
                     labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy(),
-                    expected_iou(part[:, :, : piece.stack.size[0], : piece.stack.size[1]]),
+                    self._expected(part[:, :, : piece.stack.size[0], : piece.stack.size[1]]),
                 )
                 for part, piece in zip(parts, pieces, strict=True)
             ]
+
+    def _expected(self, logits: torch.Tensor) -> np.ndarray:
+        if self._judging:
+            return expected_iou(logits)
+        return np.full((len(logits), len(LABELS)), np.nan, np.float32)
 
     def stack_labels(
         self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER

@@ -136,7 +136,7 @@ def validated(
     """
     if not subjects:
         return None, Calibration({})
-    predictor = Predictor(load_model(model, device), device)
+    predictor = Predictor(load_model(model, device), device, judging=True)
     found, expected = [], []
     for subject in subjects:
         for image, truth in stacks_with_truth(folder / subject):
