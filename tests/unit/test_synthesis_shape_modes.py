@@ -10,27 +10,11 @@ from skimage.measure import regionprops
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.synthesis.geometry import signed_area, spline
-from paravert.synthesis.muscle_shapes import (
-    ERECTOR,
-    ERECTOR_SEPTUM,
-    MULTIFIDUS,
-    PSOAS,
-    QUADRATUS,
-)
+from paravert.synthesis.muscles import DRAWN, LEARNT_SEPTUM, _back_muscles
 from paravert.synthesis.raster import Grid
 from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
 from paravert.synthesis.volunteers import AREA_MM2
 
-DRAWN = {
-    "psoas_major": PSOAS,
-    "quadratus_lumborum": QUADRATUS,
-    "erector_spinae": ERECTOR,
-    "multifidus": MULTIFIDUS,
-}
-CORNER = np.array([4.0, 37.0])  # where spinous process and lamina meet
-ACROSS = np.array([1.0, 0.0])
-# As in muscle_shapes, but the fifth point, now at the back end of the septum, goes with it.
-MULTIFIDUS_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 BACK = ("multifidus", "erector_spinae")
 MASK_VALUES = {"left": (150, 200), "right": (100, 50)}  # multifidus, erector spinae
 MASK_PIXEL_MM = 0.6875
@@ -48,25 +32,14 @@ def drawn_area(points):
     return abs(signed_area(spline(points)))
 
 
-def stretched(points, direction, area):
-    start = signed_area(spline(points))
-    gain = signed_area(spline(points + direction)) - start
-    amount = (np.sign(start) * area - start) / gain
-    return points + amount * direction, amount
-
-
 def back_muscles(level, deviation, areas):
     """Outlines of multifidus and erector spinae as the phantom fits them to its areas."""
     points = [mean_points(muscle, level) for muscle in BACK]
     unit = np.sqrt(sum(drawn_area(p) for p in points))
     points = [p + unit * deviation[muscle] for p, muscle in zip(points, BACK, strict=True)]
-    growth = np.sqrt(sum(areas) / sum(drawn_area(p) for p in points))
-    multifidus, erector = (CORNER + growth * (p - CORNER) for p in points)
-    multifidus, shift = stretched(multifidus, MULTIFIDUS_SEPTUM[:, None] * ACROSS, areas[0])
-    erector = erector + shift * ERECTOR_SEPTUM[:, None] * ACROSS
-    outwards = (1 - ERECTOR_SEPTUM) * (erector[:, 0] - erector[[0, 9], 0].mean())
-    erector, _ = stretched(erector, outwards[:, None] * ACROSS, areas[1])
-    return spline(multifidus), spline(erector)
+    controls, wanted = (dict(zip(BACK, values, strict=True)) for values in (points, areas))
+    outlines = _back_muscles(controls, LEARNT_SEPTUM, wanted, scale=1.0)
+    return tuple(outlines[muscle] for muscle in BACK)
 
 
 def crosses_itself(outline):

@@ -13,8 +13,8 @@ from paravert.errors import InputError
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Matrices are small here, and numpy takes 0.05 s to start a thread for each core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Threads that wait for each other leave their core to others: a training that shares two cores with
-# the process that draws its slices takes a third of the time.
+# Threads that wait for each other leave their core to others: to the process that draws slices for a
+# training, or to whatever else runs on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {

@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
+from paravert.anatomy import CLASSES
+
 ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
 COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
 
@@ -89,6 +91,16 @@ def qform_of(affine: np.ndarray) -> np.ndarray:
 def stack_file(home: Path, kind: str, stack: int) -> Path:
     """Return a subject's file of one stack; kind: image, labels, truth or given."""
     return home / kind / f"stack-{stack:02d}.nii.gz"
+
+
+def slice_pixels(labels: np.ndarray) -> np.ndarray:
+    """Count the pixels of each muscle in each slice.
+
+    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns (slices, 8), in the
+    order of LABELS; an absent muscle is 0.
+    """
+    counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
+    return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
 
 
 def predicted_iou_file(home: Path, stack: int) -> Path:

@@ -6,19 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.anatomy import CLASSES
+from paravert.imaging.volume import slice_pixels
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
-
-
-def slice_pixels(labels: np.ndarray) -> np.ndarray:
-    """Count the pixels of each muscle in each slice.
-
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns (slices, 8), in the
-    order of LABELS; an absent muscle is 0.
-    """
-    counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
-    return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:

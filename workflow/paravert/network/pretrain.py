@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
@@ -20,8 +19,23 @@ from paravert.network.confidence import calibration_error, fitted, reliability
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
+from paravert.network.options import (
+    AllThreads,
+    BatchSize,
+    Device,
+    FinishWithIou,
+    LearningRate,
+    Levels,
+    Loss,
+    Minutes,
+    Name,
+    Normalisation,
+    OutModel,
+    SpacingMm,
+    Width,
+)
 from paravert.network.overlap import quartiles
-from paravert.network.randomised.slices import Anatomies
+from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
@@ -37,28 +51,24 @@ HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
 def pretrain_network(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
-    out: Annotated[Path, typer.Option(help="model to write (.safetensors)")],
-    name: Annotated[str, typer.Option(help="name of the model in its card")] = "synthetic",
-    width: Annotated[int, typer.Option(help="channels of the first level")] = 16,
-    levels: Annotated[int, typer.Option(help="levels of encoder and decoder")] = 6,
-    normalisation: Annotated[
-        str, typer.Option(help="of the layers: none, batch, instance or group")
-    ] = "none",
+    out: OutModel,
+    name: Name = "synthetic",
+    width: Width = 16,
+    levels: Levels = 6,
+    normalisation: Normalisation = "none",
     size_px: Annotated[int, typer.Option(help="side of the training slices")] = 192,
-    spacing_mm: Annotated[float, typer.Option(help="pixel size of the network's grid")] = 1.2,
-    loss: Annotated[str, typer.Option(help="iou or cross_entropy_iou")] = "cross_entropy_iou",
-    finish_with_iou_fraction: Annotated[
-        float, typer.Option(help="last share of the training with the paper's loss alone")
-    ] = 0.2,
-    learning_rate: Annotated[float, typer.Option(help="of Adam, at the start")] = 0.001,
+    spacing_mm: SpacingMm = 1.2,
+    loss: Loss = "cross_entropy_iou",
+    finish_with_iou_fraction: FinishWithIou = 0.2,
+    learning_rate: LearningRate = 0.001,
     average: Annotated[float, typer.Option(help="share of the mean weights a step keeps")] = 0.998,
-    batch_size: Annotated[int, typer.Option(help="slices per step")] = 16,
+    batch_size: BatchSize = 16,
     batches: Annotated[int, typer.Option(help="steps of an epoch")] = 200,
     epochs: Annotated[int, typer.Option(help="epochs")] = 100,
-    minutes: Annotated[float, typer.Option(help="time in place of epochs; 0: epochs")] = 0.0,
+    minutes: Minutes = 0.0,
     seed: Annotated[int, typer.Option(help="of weights and of all that is drawn")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
+    device: Device = "auto",
+    threads: AllThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
     """Train a network on synthetic slices alone."""
@@ -81,9 +91,10 @@ def pretrain_network(
     exact_float32()
     processor = chosen_device(device)
     log.info("pretrain_network: %s, seed %d", describe(processor), seed)
-    others = [Anatomies(validation, keep) for keep in (None, _even, _odd)]
-    if others[0].seed == Anatomies(anatomies).seed:
-        raise InputError(validation, f"seed {others[0].seed} as in {anatomies}: the same people")
+    if (own := seed_of(validation)) == seed_of(anatomies):
+        raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
+    even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
+    others = [Anatomies(validation, keep) for keep in (None, even, odd)]
     watched, calibrating, judging = (
         held_out_samples(source, settings, count, seed=own)
         for source, count, own in zip(others, HELD_OUT, HELD_OUT_SEEDS, strict=True)
@@ -124,11 +135,3 @@ def pretrain_network(
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     checkpoint.unlink()
     log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
-
-
-def _even(people: np.ndarray) -> np.ndarray:
-    return people % 2 == 0
-
-
-def _odd(people: np.ndarray) -> np.ndarray:
-    return people % 2 == 1

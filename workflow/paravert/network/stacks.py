@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.anatomy import CLASSES, LABELS
+from paravert.anatomy import LABELS
 from paravert.errors import Caution
 from paravert.imaging.sides import swapped_muscles
 from paravert.imaging.volume import (
     Volume,
     predicted_iou_file,
     read_volume,
+    slice_pixels,
     stack_file,
     stack_numbers,
     write_volume,
@@ -115,7 +116,7 @@ def write_labels(
             removed_mm2 += float(changed.sum() * labels.pixel_area_mm2)
             if swapped_muscles(labels):
                 warnings.add(Caution.SIDES_SWAPPED)
-            if doubtful(predicted_iou, labels.array):
+            if calibration.knots and doubtful(predicted_iou, labels.array):
                 warnings.add(Caution.LOW_PREDICTED_IOU)
         write_volume(stack_file(scratch, "labels", stack.number), labels)
         np.save(predicted_iou_file(scratch, stack.number), predicted_iou)
@@ -130,8 +131,7 @@ def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
 
     predicted_iou: (slices, 8); labels: (slices, rows, columns).
     """
-    pixels = np.array([np.bincount(one.ravel(), minlength=CLASSES)[1:] for one in labels])
-    weights = np.where(np.isnan(predicted_iou), 0, pixels)
+    weights = np.where(np.isnan(predicted_iou), 0, slice_pixels(labels))
     total = weights.sum(axis=0)
     mean = (np.nan_to_num(predicted_iou) * weights).sum(axis=0)[total > 0] / total[total > 0]
     return bool((mean < DOUBTFUL_IOU).any())

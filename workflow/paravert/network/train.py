@@ -23,6 +23,21 @@ from paravert.network.confidence import Calibration, fitted
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model
+from paravert.network.options import (
+    AllThreads,
+    BatchSize,
+    Device,
+    FinishWithIou,
+    LearningRate,
+    Levels,
+    Loss,
+    Minutes,
+    Name,
+    Normalisation,
+    OutModel,
+    SpacingMm,
+    Width,
+)
 from paravert.network.overlap import quartiles, slice_iou
 from paravert.network.predict import Predictor
 from paravert.network.samples import (
@@ -41,32 +56,28 @@ log = logging.getLogger(__name__)
 def train_network(
     convert: Annotated[list[Path], typer.Option(help="shard table of convert_dicom; repeatable")],
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
-    out: Annotated[Path, typer.Option(help="model to write (.safetensors)")],
-    name: Annotated[str, typer.Option(help="name of the model in its card")] = "paravert",
+    out: OutModel,
+    name: Name = "paravert",
     trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
     start_from: Annotated[
         str, typer.Option(help="model to train on; its architecture and pixel size hold")
     ] = "",
-    width: Annotated[int, typer.Option(help="channels of the first level")] = 64,
-    levels: Annotated[int, typer.Option(help="levels of encoder and decoder")] = 6,
-    normalisation: Annotated[
-        str, typer.Option(help="of the layers: none, batch, instance or group")
-    ] = "none",
+    width: Width = 64,
+    levels: Levels = 6,
+    normalisation: Normalisation = "none",
     dropout: Annotated[float, typer.Option(help="dropout in the encoder")] = 0.03,
     size_px: Annotated[int, typer.Option(help="side of the training crops")] = 256,
-    spacing_mm: Annotated[float, typer.Option(help="pixel size of the network's grid")] = 1.0,
-    loss: Annotated[str, typer.Option(help="iou (the paper's) or cross_entropy_iou")] = "iou",
-    finish_with_iou_fraction: Annotated[
-        float, typer.Option(help="last share of the training with the paper's loss alone")
-    ] = 0.0,
-    learning_rate: Annotated[float, typer.Option(help="of Adam, at the start")] = 0.001,
-    batch_size: Annotated[int, typer.Option(help="slices per step")] = 16,
+    spacing_mm: SpacingMm = 1.0,
+    loss: Loss = "iou",
+    finish_with_iou_fraction: FinishWithIou = 0.0,
+    learning_rate: LearningRate = 0.001,
+    batch_size: BatchSize = 16,
     epochs: Annotated[int, typer.Option(help="passes over the training slices")] = 100,
-    minutes: Annotated[float, typer.Option(help="time in place of epochs; 0: epochs")] = 0.0,
+    minutes: Minutes = 0.0,
     validation_fraction: Annotated[float, typer.Option(help="share of subjects kept out")] = 0.2,
     seed: Annotated[int, typer.Option(help="of split, weights, order and variation")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(help="processor cores to use; 0: all")] = 0,
+    device: Device = "auto",
+    threads: AllThreads = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
     architecture = (width, levels, normalisation, dropout)

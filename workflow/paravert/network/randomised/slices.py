@@ -21,7 +21,7 @@ from paravert.network.randomised.place import (
     picture_grid,
     placed,
 )
-from paravert.synthesis.anatomies import LAYERS, SEED_KEY, SIZE_PX, SPACING_MM, unpacked
+from paravert.synthesis.anatomies import COLUMNS, LAYERS, SEED_KEY, SIZE_PX, SPACING_MM, unpacked
 from paravert.synthesis.tissues import TISSUES, Tissue
 
 FINER = 2  # subpixels per pixel and axis
@@ -30,23 +30,35 @@ MIDDLE = LAYERS // 2
 # make its mean lower and its spread another: half the pictures are as if cut out of such a field.
 GAIN_SD, OFFSET_SD = 0.15, 0.25
 WIDE_SHARE, WIDE_LOG_GAIN, WIDE_OFFSET = 0.5, (0.0, 0.5), (0.0, 1.5)
+NO_TABLE = "not a table of draw_anatomies"
 SEPTA = (Tissue.FAT, Tissue.VISCERAL_FAT)
+
+
+def seed_of(table: Path) -> int:
+    """Return the seed that drew the people of a table of draw_anatomies.
+
+    Raises InputError for a file that is no such table.
+    """
+    try:
+        columns = pq.read_schema(table)
+        if set(COLUMNS.names) <= set(columns.names):
+            return int(columns.metadata[SEED_KEY])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise InputError(table, NO_TABLE) from error
+    raise InputError(table, NO_TABLE)
 
 
 class Anatomies:
     """The sections of a table of draw_anatomies, in memory and packed.
 
-    seed: which drew the people. Raises InputError for a file that is no such table.
+    Raises InputError for a file that is no such table.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
         """Read a table; keep: tells for the numbers of people whose sections are wanted."""
         self.table = table
-        try:
-            rows = pq.read_table(table, columns=["person", "maps"])
-            self.seed = int(rows.schema.metadata[SEED_KEY])
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
-            raise InputError(table, "not a table of draw_anatomies") from error
+        seed_of(table)
+        rows = pq.read_table(table, columns=["person", "maps"])
         if keep is not None:
             rows = rows.filter(pa.array(keep(rows["person"].to_numpy())))
         if not len(rows):
@@ -140,7 +152,10 @@ def _signal(
     maps: tissues of the layers and order of fat, (n, LAYERS + 1, rows, columns).
     """
     device, tissues = maps.device, maps[:, :LAYERS]
-    of_tissue = _tables(contrasts, device)
+    of_tissue, texture = (
+        torch.from_numpy(np.stack([getattr(one, name) for one in contrasts])).to(device)
+        for name in ("signal", "texture")
+    )
     muscle = tissues <= LABEL_VALUES[-1]
     muscle &= tissues > 0
     shown = torch.where(muscle, tissues, 0).amax(dim=1)  # the muscle of any layer
@@ -151,28 +166,13 @@ def _signal(
     flesh = torch.lerp(ends[:, 0], ends[:, 1], fraction)
     signal = torch.zeros_like(flesh)
     for layer in range(LAYERS):
-        own = _looked_up(of_tissue.signal, tissues[:, layer])
+        own = _looked_up(of_tissue, tissues[:, layer])
         signal += torch.where(muscle[:, layer], flesh, own)
     middle = tissues[:, MIDDLE]
-    grain = _looked_up(of_tissue.texture, middle)
-    signal *= torch.addcmul(_ONE.to(device), grain, _texture(signal.shape, device, generator))
+    grain = _looked_up(texture, middle)
+    field = _texture(signal.shape, device, generator)
+    signal *= torch.addcmul(torch.ones((), device=device), grain, field)
     return _with_septa(signal / LAYERS, middle, rng, generator)
-
-
-_ONE = torch.ones(())
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Signal and texture by tissue, each (n, TISSUES)."""
-
-    signal: torch.Tensor
-    texture: torch.Tensor
-
-
-def _tables(contrasts: list[Contrast], device: torch.device) -> _Tables:
-    columns = ([getattr(c, name) for c in contrasts] for name in ("signal", "texture"))
-    return _Tables(*(torch.from_numpy(np.stack(column)).to(device) for column in columns))
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
