@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from paravert import records, shard_tables, shards, steps  # noqa: E402
+from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.imaging.volume import Volume, stack_file, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
+from paravert.network.confidence import Calibration  # noqa: E402
 from paravert.network.device import low_format  # noqa: E402
 from paravert.network.flow import Segmenter  # noqa: E402
 from paravert.network.fused import FusedUNet  # noqa: E402
@@ -45,6 +48,11 @@ PHANTOMS = 6
 RENDERED, SLICES = 8, 40  # of each phantom so many sections, repeated to so many slices
 SIZE_PX = 224  # of the network's grid: 269 mm at 1.2 mm, as most phantoms have
 TURNS = 15
+# With a calibration the expected IoU of every slice is computed, too.
+CALIBRATIONS = {
+    "no calibration": Calibration({}),
+    "calibrated": Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES}),
+}
 
 
 def write_shard(root: Path, subjects: int) -> Path:
@@ -76,8 +84,8 @@ def rendered(index: int) -> Volume:
     return Volume(array, np.diag([*spacing, 1.0]))
 
 
-def widened(width: int) -> Model:
-    """Return the shipped model with channels of zeros beside its own."""
+def widened(width: int, calibration: Calibration) -> Model:
+    """Return the shipped model with channels of zeros beside its own, and a calibration."""
     shipped = load_model(SHIPPED)
     own = shipped.network.architecture.width
     network = UNet(Architecture(width=width)).to(memory_format=torch.channels_last)
@@ -93,7 +101,7 @@ def widened(width: int) -> Model:
         else:
             parameter.data[tuple(slice(0, size) for size in given.shape)] = given
     assert width >= own
-    return Model(network.eval().requires_grad_(False), shipped.spacing_mm)
+    return Model(network.eval().requires_grad_(False), shipped.spacing_mm, calibration)
 
 
 def shard_row(table: Path, model: Path, cores: int) -> dict[str, float]:
@@ -122,7 +130,7 @@ def shard_row(table: Path, model: Path, cores: int) -> dict[str, float]:
 @torch.inference_mode()
 def beside_openvino(width: int) -> dict[str, float]:
     """Return milliseconds per slice of both forward passes on one core, in turn, and their ratio."""
-    network = widened(width).network
+    network = widened(width, CALIBRATIONS["no calibration"]).network
     images = torch.randn(TOGETHER, 1, SIZE_PX, SIZE_PX)
     fused = FusedUNet(network, low_format(CPU, "prediction") or torch.float32)
     passes = {
@@ -175,7 +183,7 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     """Print a table, a line per key."""
     print(f"\n{title}")
     for name, row in rows.items():
-        print(f"  {name:10s}" + "; ".join(f"{value:.2f} {what}" for what, value in row.items()))
+        print(f"  {name}: " + "; ".join(f"{value:.2f} {what}" for what, value in row.items()))
 
 
 def main() -> None:
@@ -194,9 +202,10 @@ def main() -> None:
         rows = {}
         for width in given.widths:
             model = Path(scratch) / f"{width}.safetensors"
-            save_model(model, widened(width))
-            for repeat in range(given.repeats):
-                rows[f"width {width} #{repeat + 1}"] = shard_row(table, model, given.cores)
+            for (name, calibration), repeat in product(CALIBRATIONS.items(), range(given.repeats)):
+                save_model(model, widened(width, calibration))
+                row = f"width {width}, {name} #{repeat + 1}"
+                rows[row] = shard_row(table, model, given.cores)
     show(f"{given.subjects} subjects of {SLICES} slices, {given.cores} cores", rows)
     try:
         rows = {f"width {width}": beside_openvino(width) for width in given.widths}

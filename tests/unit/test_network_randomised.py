@@ -85,8 +85,18 @@ def test_fat_and_water_oppose_each_other_in_opposed_phase_and_after_an_inversion
 
 def test_free_contrasts_tell_muscle_from_fat():
     for seed in range(50):
-        signal, fat = contrast._free(np.random.default_rng(seed))
-        assert abs(signal[LABEL_VALUES[0]] - fat) >= 0.15
+        drawn = contrast._free(np.random.default_rng(seed))
+        assert abs(drawn.signal[LABEL_VALUES[0]] - drawn.fat) >= 0.15
+
+
+def test_the_fat_of_a_tissue_is_what_its_signal_has_beyond_its_water():
+    drawn = contrast._physical("t1", np.random.default_rng(2))
+    assert drawn.fat_share[Tissue.FAT] > 0.9
+    assert drawn.fat_share[Tissue.CSF] == 0
+    of_fat = drawn.fat_share * drawn.signal / drawn.fat
+    rows = {int(tissue): row[3] for tissue, row in contrast.WATER_AND_FAT.items()}
+    expected = np.array([rows.get(value, 0.0) for value in range(TISSUES)])
+    assert of_fat == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_sequence_is_drawn_as_often_as_stated():
@@ -123,7 +133,8 @@ def bare(monkeypatch):
     """Nothing but the anatomy in a contrast: no artefact, no texture, no move, no fat in muscle."""
     still = Place(np.eye(2), np.zeros(2), False)
     signal = np.linspace(0.1, 1, TISSUES).astype(np.float32)
-    plain = Contrast("plain", signal, np.zeros(TISSUES, np.float32), 0.5, 0.9)
+    nothing = np.zeros(TISSUES, np.float32)
+    plain = Contrast("plain", signal, nothing, 0.5, 0.9, nothing)
     monkeypatch.setattr(slices, "drawn_place", lambda rng: still)
     monkeypatch.setattr(slices, "drawn_waves", lambda *_: [WAVE])
     monkeypatch.setattr(slices, "drawn_contrast", lambda rng: plain)
@@ -134,7 +145,8 @@ def bare(monkeypatch):
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
     monkeypatch.setattr(artefacts, "wrapped", whole)
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
-    monkeypatch.setattr(artefacts, "coil_field", lambda *_: torch.ones(()))
+    for name in ("coil_field", "saturation_band"):
+        monkeypatch.setattr(artefacts, name, lambda *_: torch.ones(()))
     everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
     monkeypatch.setattr(artefacts, "field_of_view", everything)
     lean = np.full((1, TISSUES), 100, np.float32), np.ones((1, TISSUES), np.float32)
@@ -242,6 +254,73 @@ def test_outside_the_field_of_view_there_is_neither_signal_nor_label(anatomies, 
     assert not drawn.labels[:, ~half].any()
     beyond = drawn.images[:, ~half].flatten(1)
     assert torch.equal(beyond.amin(1), beyond.amax(1))
+
+
+class Drawing(np.random.Generator):
+    """Random numbers of which `random` is always the same: every fault in every picture, or none."""
+
+    def __new__(cls, value):
+        return super().__new__(cls, np.random.PCG64(1))
+
+    def __init__(self, value):
+        super().__init__(np.random.PCG64(1))
+        self.value = value
+
+    def random(self, n=None):
+        return self.value if n is None else np.full(n, self.value)
+
+
+NEAR = picture_grid(100, 2.0, 1, CPU)[None].expand(6, -1, -1, -1)
+
+
+def test_a_saturation_band_darkens_the_belly_and_spares_the_back():
+    left = artefacts.saturation_band(NEAR, Drawing(0.0))
+    assert (left[:, :5].mean((1, 2)) < 0.6).all()
+    assert left[:, 75:].min() > 0.97
+    assert torch.equal(artefacts.saturation_band(NEAR, Drawing(1.0)), torch.ones(6, 100, 100))
+
+
+def test_where_saturation_fails_fat_is_at_most_as_bright_as_without_it():
+    saturated = np.array([0.05, 0.1, 0.2, 0.3, 0.1, 1.0])
+    grown = artefacts.failing_saturation(NEAR, saturated, Drawing(0.0))
+    bright = grown.flatten(1).numpy() * saturated[:, None]
+    assert (bright.max(axis=1) <= 1 + 1e-5).all()
+    assert (bright.max(axis=1)[:5] > 1.2 * saturated[:5]).all()
+    assert torch.equal(grown[5], torch.ones(100, 100))
+    spared = artefacts.failing_saturation(NEAR, saturated, Drawing(1.0))
+    assert torch.equal(spared, torch.ones(6, 100, 100))
+
+
+def test_chemical_shift_moves_fat_along_the_frequency_only():
+    fat = torch.rand(6, 40, 40)
+    down = np.array([True, False] * 3)
+    found = artefacts.shifted(fat, 0.1, down, Drawing(0.0))
+    for picture, own, phase_down in zip(found, fat, down, strict=True):
+        axis = 1 if phase_down else 0
+        shifts = [torch.roll(own, by, axis) for by in range(-26, 27) if by]
+        assert any(torch.equal(picture, shift) for shift in shifts)
+    assert torch.equal(artefacts.shifted(fat, 0.1, down, Drawing(1.0)), fat)
+
+
+def test_the_part_of_fat_is_the_fat_of_muscle_and_of_tissues(anatomies, bare, monkeypatch):
+    """With all fat taken for the signal's, a fat share of one doubles what failing fat shows."""
+    nothing = np.zeros(TISSUES, np.float32)
+    contrast = Contrast("two", bare, nothing, 0.5, 0.9, nothing + 1, saturated=0.5)
+    monkeypatch.setattr(slices, "drawn_contrast", lambda rng: contrast)
+    monkeypatch.setattr(artefacts, "shifted", lambda fat, *_: fat)
+    drawn = []
+    for factor in (1.0, 2.0):
+        grown = torch.full((), factor)
+        monkeypatch.setattr(artefacts, "failing_saturation", lambda *_, grown=grown: grown)
+        drawn.append(drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE))
+    once, twice = (one.images for one in drawn)
+    muscle = drawn[0].labels > 0
+    inside = torch.nn.functional.avg_pool2d(muscle.float(), 3, 1, 1) == 1
+    lean = inside & ((once - 0.5).abs() < 1e-6)  # no septum crosses it
+    assert lean.sum() > 0.8 * inside.sum()
+    assert torch.allclose(twice[lean], once[lean])
+    tissue = torch.nn.functional.max_pool2d(muscle.float(), 5, 1, 2) == 0
+    assert torch.allclose(twice[tissue], 2 * once[tissue], atol=1e-5)
 
 
 def test_what_lies_beyond_the_field_wraps_to_its_other_edge():

@@ -80,7 +80,7 @@ def _parts(
     yield from trunk_parts(trunk, frame, within_fascia)
     yield from organs(frame, trunk, rng)
     yield from vessels(frame, trunk, rng)
-    yield from flanks(frame, rng)
+    yield from flanks(frame, rng, variation.iliacus)
     back = [within_fascia[label.value] for label in LABELS if label.value >= 5]
     for tube in back:
         yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)

@@ -27,6 +27,7 @@ WING = np.array(
 OUTER_MM = (1.0, 7.0, 20.0, 28.0, 36.0)  # thickness of the gluteal muscles, by WING_LEVELS
 INNER_MM = (0.5, 5.0, 13.0, 19.0, 24.0)  # of the iliacus
 OUTWARDS = np.array([np.cos(0.65), np.sin(0.65)])
+INWARDS = np.array([-0.85, -0.53])
 
 # Latissimus at L1 and where it ends in the fascia at L3, with the lower serratus before it.
 LATISSIMUS = np.array(
@@ -39,16 +40,19 @@ LATISSIMUS = np.array(
 LATISSIMUS_LEVELS = (0.6, 2.9)
 
 
-def flanks(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
-    """Yield the parts of both sides in painting order; the muscles of the back stand above them."""
+def flanks(frame: Frame, rng: np.random.Generator, iliacus: float) -> Iterator[Part]:
+    """Yield the parts of both sides in painting order; the muscles of the back stand above them.
+
+    iliacus: its thickness, 1 as drawn.
+    """
     crest = 4.35 + rng.uniform(-0.15, 0.2)
     for side in (1, -1):
         yield from _latissimus(frame, side)
         yield from _ribs(frame, side, rng)
-        yield from _hip(frame, side, crest)
+        yield from _hip(frame, side, crest, iliacus)
 
 
-def _hip(frame: Frame, side: int, crest: float) -> Iterator[Part]:
+def _hip(frame: Frame, side: int, crest: float, iliacus: float) -> Iterator[Part]:
     """Yield gluteal muscles, iliacus and the wing between them, from the crest downwards."""
 
     def wing(level: float) -> np.ndarray:
@@ -61,10 +65,12 @@ def _hip(frame: Frame, side: int, crest: float) -> Iterator[Part]:
         return bone + (swell[:, None] + 0.35) * away
 
     def inner(level: float) -> np.ndarray:
-        thick = np.interp(level - crest, WING_LEVELS, INNER_MM)
+        thick = iliacus * np.interp(level - crest, WING_LEVELS, INNER_MM)
         bone = wing(level)
-        middle = bone.mean(axis=0)
-        return middle + (bone - middle) * (0.9, 0.72) - thick * np.array([0.75, 0.55])
+        # The second half of the outline is the wing's inner side, from behind to the front.
+        turn = np.linspace(0, 2 * np.pi, len(bone), endpoint=False)
+        bulge = np.sqrt(np.clip(-np.sin(turn), 0, None))
+        return bone + thick * bulge[:, None] * INWARDS
 
     for shape in (outer, inner):
         tube = frame.organ(crest, crest + 2.5, _on(side, shape), 14)

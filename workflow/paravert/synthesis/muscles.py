@@ -51,7 +51,7 @@ WOBBLE = {  # of a volunteer's own points; those of the back also part neighbour
 # As drawn, but the fifth point is moved to the back end of the septum and goes with it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
-TO_THE_PELVIS_MM = (8.0, -30.0)  # per level below L5 the psoas goes to the side and forwards
+TO_THE_PELVIS_MM = (19.0, -17.0)  # per level below L5 the psoas goes to the side and forwards
 # What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),

@@ -14,7 +14,7 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 # Standard deviations of the logarithm of a muscle's area, beyond that of the population.
 OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.18, 0.09, 0.06
-CORRECTION, SHAPE = (0.4, 1.2), (0.7, 1.4)
+CORRECTION, SHAPE = (-0.1, 1.2), (0.7, 1.4)
 ATROPHIC_SHARE = 0.3  # of the people
 MOST_LOST = {  # of the area within the fascia, by atrophy
     "psoas_major": 0.3,
@@ -23,6 +23,7 @@ MOST_LOST = {  # of the area within the fascia, by atrophy
     "multifidus": 0.6,
 }
 OPERATED_SHARE = 0.08
+ILIACUS = (0.8, 2.2)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
@@ -47,13 +48,14 @@ class Variation:
     lost: share of each muscle's area that fat within its fascia has taken, in the order of
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
     ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
-    ones do, 1 as much (`shape_modes`).
+    ones do, 1 as much (`shape_modes`). iliacus: how thick that muscle is against the phantom's.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
     correction: float | None = None
     shape: float = 1.0
     defects: tuple[Defect, ...] = ()
+    iliacus: float = 1.0
 
 
 PHANTOM = Variation()
@@ -69,6 +71,7 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
         correction=float(rng.uniform(*CORRECTION)),
         shape=float(rng.uniform(*SHAPE)),
         defects=_defects(rng),
+        iliacus=float(rng.uniform(*ILIACUS)),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 

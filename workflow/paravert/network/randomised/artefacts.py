@@ -9,6 +9,9 @@ import torch
 from torch.nn import functional
 
 LOG_COIL_LIMITS = (-3.0, 2.2)
+BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # of y, before the spine
+SHIFT_SHARE, MOST_SHIFT_MM = 0.5, 2.6
+FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -23,6 +26,65 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     fall = _per_picture(np.where(rng.random(n) < 0.25, 0.0, rng.gamma(1.6, 0.5, n)), points)
     uneven = c[0] * x + c[1] * y + c[2] * x * y + c[3] * (x * x - 0.3) + c[4] * (y * y - 0.3)
     return torch.exp((uneven + fall * y).clamp(*LOG_COIL_LIMITS))
+
+
+def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return what a band of saturation leaves of the signal at each point, 0 to 1.
+
+    points: as for `coil_field`. In some pictures belly and vessels are saturated, as against
+    ghosts of breathing and flow; the edge may cross the psoas.
+    """
+    n = len(points)
+    left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
+    edge, slope = rng.uniform(*BAND_EDGE_MM, n), rng.normal(0, 0.12, n)
+    edge, slope, width_mm = (
+        _per_picture(values, points) for values in (edge, slope, rng.uniform(2, 9, n))
+    )
+    behind = torch.sigmoid((points[:, 1] - edge - slope * points[:, 0]) / width_mm)
+    left = _per_picture(left, points)
+    return left + (1 - left) * behind
+
+
+def failing_saturation(
+    points: torch.Tensor, saturated: np.ndarray, rng: np.random.Generator
+) -> torch.Tensor:
+    """Return by what fat's signal grows at each point where its saturation fails, at least 1.
+
+    points: as for `coil_field`. saturated: what saturation leaves of fat, (n,). Towards some edge of
+    some pictures the field is too uneven.
+    """
+    n = len(points)
+    most = np.where(
+        rng.random(n) < FAILING_SHARE, rng.uniform(0.2, 1.0, n) * (1 / saturated - 1), 0
+    )
+    angle, off_mm, width_mm = (
+        rng.uniform(0, 2 * np.pi, n),
+        rng.uniform(0, 90, n),
+        rng.uniform(5, 25, n),
+    )
+    x, y, off_mm, width_mm, most = (
+        _per_picture(values, points)
+        for values in (np.cos(angle), np.sin(angle), off_mm, width_mm, most)
+    )
+    along = points[:, 0] * x + points[:, 1] * y
+    return 1 + most * torch.sigmoid((along - off_mm) / width_mm)
+
+
+def shifted(
+    fat: torch.Tensor, spacing_mm: float, down: np.ndarray, rng: np.random.Generator
+) -> torch.Tensor:
+    """Return the picture of fat's signal where chemical shift puts it, along the frequency.
+
+    spacing_mm: of its pixels. down: see `phase_runs_down`.
+    """
+    n = len(fat)
+    shift_mm = np.where(rng.random(n) < SHIFT_SHARE, rng.uniform(-1, 1, n) * MOST_SHIFT_MM, 0)
+    pixels = np.round(shift_mm / spacing_mm).astype(int)
+    moved_fat = [
+        torch.roll(one, int(by), 1 if phase_down else 0)
+        for one, by, phase_down in zip(fat, pixels, down, strict=True)
+    ]
+    return torch.stack(moved_fat)
 
 
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +192,7 @@ def noisy(
 
 
 def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures as they are stored: another gamma, windowed, in few grey values, cut off."""
+    """Return pictures as they are stored: another gamma, windowed at both ends, in few grey values."""
     n, rows, columns = pictures.shape
     top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
     relative = pictures / top
@@ -138,6 +200,8 @@ def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     relative = relative.clamp_min(1e-5) ** gamma
     ceiling = _per_picture(np.where(rng.random(n) < 0.2, rng.uniform(0.55, 1, n), 4.0), pictures)
     relative = torch.minimum(relative, ceiling)
+    floor = _per_picture(np.where(rng.random(n) < 0.1, rng.uniform(0.01, 0.08, n), 0), pictures)
+    relative = (relative - floor).clamp_min(0)
     steps = _per_picture(np.where(rng.random(n) < 0.15, rng.uniform(60, 255, n), 4095), pictures)
     return (relative * steps).round() / steps
 

@@ -56,6 +56,7 @@ WATER_AND_FAT = {
 MUSCLE = (0.80, 1050, 36, 0.0)
 FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
 FLOWING = (Tissue.ARTERY, Tissue.VEIN)
+STILL_CSF_SHARE = 0.7  # of the pictures; in the others it pulsates, and part of its signal is lost
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
 
 FREE = "free"
@@ -82,6 +83,8 @@ class Contrast:
 
     signal: (TISSUES,) float32; muscles read `lean` where they are free of fat, `fat` where they are
     nothing else. texture: (TISSUES,) float32, standard deviation as a share of the signal.
+    fat_share: (TISSUES,) float32, how much of a tissue's signal is its fat's, 0 to 1. saturated:
+    what fat's signal was multiplied by to suppress it, 1 where it was not.
     """
 
     sequence: str
@@ -89,15 +92,20 @@ class Contrast:
     texture: np.ndarray
     lean: float
     fat: float
+    fat_share: np.ndarray
+    saturated: float = 1.0
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
     """Draw a contrast, of a given sequence or of any."""
     if sequence is None:
         sequence = str(rng.choice(list(SEQUENCES), p=_shares()))
-    signal, fat = _free(rng) if sequence == FREE else _physical(sequence, rng)
+    drawn = _free(rng) if sequence == FREE else _physical(sequence, rng)
+    signal = drawn.signal
     signal *= np.exp(rng.normal(0, LOG_TISSUE_SD, TISSUES))
     signal[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # void, or inflow
+    if rng.random() > STILL_CSF_SHARE:
+        signal[Tissue.CSF] *= rng.uniform(0.15, 0.9)
     lean = signal[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
     signal[list(LABEL_VALUES)] = lean
     scale = max(float(np.percentile(np.abs(signal), 90)), 1e-3)
@@ -107,7 +115,9 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
         (signal / scale).astype(np.float32),
         texture.astype(np.float32),
         float(lean / scale),
-        float(fat / scale),
+        float(drawn.fat / scale),
+        drawn.fat_share.astype(np.float32),
+        drawn.saturated,
     )
 
 
@@ -124,8 +134,18 @@ def _texture() -> np.ndarray:
     return texture
 
 
-def _physical(sequence: str, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Return signed signals by tissue, (TISSUES,), and that of pure fat."""
+@dataclass(frozen=True)
+class _Signals:
+    """As in Contrast, but not scaled: signed signals by tissue, of pure fat, and what fat is of it."""
+
+    signal: np.ndarray
+    fat: float
+    fat_share: np.ndarray
+    saturated: float = 1.0
+
+
+def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
+    """Return signals by the equation of a sequence."""
     rows = np.array([WATER_AND_FAT.get(value, MUSCLE) for value in range(TISSUES)], float)
     density, t1, t2, fat_share = rows.T
     field = rng.uniform(0.9, 1.3)  # T1 grows with the field strength
@@ -134,7 +154,11 @@ def _physical(sequence: str, rng: np.random.Generator) -> tuple[np.ndarray, floa
     echo = _ECHOES[sequence](rng)
     water = density * echo.relaxed(t1, t2)
     fat = float(echo.relaxed(np.array(FAT_T1_MS), np.array(FAT_T2_MS)))
-    return echo.water * water + echo.fat * fat_share * fat, echo.fat * fat
+    of_fat = echo.fat * fat_share * fat
+    signal = echo.water * water + of_fat
+    share = np.divide(of_fat, signal, out=np.zeros(TISSUES), where=np.abs(signal) > 1e-6)
+    saturated = echo.fat if "fat_saturated" in sequence else 1.0
+    return _Signals(signal, echo.fat * fat, share.clip(0, 1), saturated)
 
 
 @dataclass(frozen=True)
@@ -162,7 +186,10 @@ class _Echo:
 
 
 def _gradient_echo(rng: np.random.Generator, water: float, fat: float) -> _Echo:
-    return _Echo(rng.uniform(4, 12), rng.uniform(1, 5), 0.0, rng.uniform(3, 20), water, fat)
+    """Draw a spoiled gradient echo: of a volume, quick and at small angles, or slice by slice."""
+    if rng.random() < 0.6:
+        return _Echo(rng.uniform(4, 12), rng.uniform(1, 5), 0.0, rng.uniform(3, 20), water, fat)
+    return _Echo(rng.uniform(90, 250), rng.uniform(2, 5), 0.0, rng.uniform(45, 80), water, fat)
 
 
 _ECHOES = {
@@ -185,7 +212,7 @@ _ECHOES = {
 }
 
 
-def _free(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _free(rng: np.random.Generator) -> _Signals:
     """Return signals without physics; muscle and fat each have one, and differ."""
     signal = rng.uniform(0.02, 1.0, TISSUES)
     muscle = rng.uniform(0.05, 1.0)
@@ -194,4 +221,4 @@ def _free(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     signal[list(FATTY)] = fat
     signal[[Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE, *LABEL_VALUES]] = muscle
     signal[[Tissue.AIR, Tissue.GAS]] = 0.0
-    return signal, fat
+    return _Signals(signal, fat, np.isin(np.arange(TISSUES), FATTY).astype(float))

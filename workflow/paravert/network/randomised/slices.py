@@ -104,10 +104,13 @@ def drawn_pictures(
     centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
     labels = _labels(maps[:, MIDDLE], centres, places)
     fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
-    signal = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
-    images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
-    images = images * artefacts.coil_field(centres, rng)
     down = artefacts.phase_runs_down(n, rng)
+    signal, of_fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
+    saturated = np.array([contrast.saturated for contrast in contrasts])
+    grown = artefacts.failing_saturation(fine, saturated, rng)
+    signal += artefacts.shifted(grown * of_fat, spacing_mm / FINER, down, rng) - of_fat
+    images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
+    images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
     images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
     images = artefacts.noisy(images, rng, generator)
@@ -146,15 +149,16 @@ def _signal(
     contrasts: list[Contrast],
     rng: np.random.Generator,
     generator: torch.Generator,
-) -> torch.Tensor:
-    """Return the signed signal, (n, rows, columns): the mean of the layers, with fat and texture.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the signed signal, (n, rows, columns), and the part of it that is fat's.
 
+    The signal is the mean of the layers, with fat and texture; fat's part is as the middle shows.
     maps: tissues of the layers and order of fat, (n, LAYERS + 1, rows, columns).
     """
     device, tissues = maps.device, maps[:, :LAYERS]
-    of_tissue, texture = (
+    of_tissue, texture, fat_share = (
         torch.from_numpy(np.stack([getattr(one, name) for one in contrasts])).to(device)
-        for name in ("signal", "texture")
+        for name in ("signal", "texture", "fat_share")
     )
     muscle = tissues <= LABEL_VALUES[-1]
     muscle &= tissues > 0
@@ -172,7 +176,10 @@ def _signal(
     grain = _looked_up(texture, middle)
     field = _texture(signal.shape, device, generator)
     signal *= torch.addcmul(torch.ones((), device=device), grain, field)
-    return _with_septa(signal / LAYERS, middle, rng, generator)
+    signal = _with_septa(signal / LAYERS, middle, rng, generator)
+    in_flesh = (fraction * ends[:, 1] / flesh).nan_to_num_(0).clamp_(0, 1)
+    share = torch.where(muscle[:, MIDDLE], in_flesh, _looked_up(fat_share, middle))
+    return signal, signal * share
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
