@@ -46,7 +46,7 @@ model: setup
 	$(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
 	    --seed 4711 --volunteers 80 --workers 2
 	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
-	cp $(MODEL_FOLDER)/results/models/demo.* models/
+	cp $(MODEL_FOLDER)/results/models/demo.* models/ && rm models/demo.yaml
 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from network_subjects import disc_stack, make_cohort
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops
@@ -20,6 +21,7 @@ from paravert.network.model import Model, load_model, save_model
 from paravert.network.overlap import slice_iou
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
+from paravert.network.randomised.contrast import SEQUENCES
 from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
 from paravert.network.settings import Settings
 from paravert.network.train import train_network
@@ -231,6 +233,8 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
     assert card["settings"]["architecture"]["levels"] == 3
     assert card["data"]["training_subjects"] + card["data"]["validation_subjects"] == 5
     assert set(card["validation_iou"]) == {label.name for label in LABELS}
+    chosen = yaml.safe_load(out.with_suffix(".yaml").read_text())["model"]
+    assert chosen == {"file": str(out), "sha256": file_sha256(out)}
     assert out.with_suffix(".curve.png").stat().st_size > 1000
     assert len(out.with_suffix(".curve.csv").read_text().splitlines()) == 3
     assert "validation" in out.with_suffix(".split.csv").read_text()
@@ -343,6 +347,9 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_pat
     assert card["data"]["slices_drawn"] == 2 * 4 * 16
     assert "no image of a person" in card["trained_on"]
     assert 0 <= card["data"]["calibration_error"] <= 1
+    assert set(card["data"]["median_iou_by_sequence"]) <= set(SEQUENCES)
+    for medians in card["data"]["median_iou_by_sequence"].values():
+        assert set(medians) == set(MUSCLES)
     assert out.with_suffix(".reliability.png").stat().st_size > 1000
     rows = out.with_suffix(".reliability.csv").read_text().splitlines()
     assert len(rows) == 1 + BINS

@@ -43,7 +43,7 @@ rule train_network:
         beside=expand(
             "results/models/{name}.{kind}",
             name=config["train_network"]["name"],
-            kind=("json", "curve.csv", "curve.png", "split.csv"),
+            kind=("json", "yaml", "curve.csv", "curve.png", "split.csv"),
         ),
     log:
         "results/logs/train_network.log",
@@ -74,7 +74,7 @@ rule pretrain_network:
         beside=expand(
             "results/models/{name}.{kind}",
             name=config["pretrain_network"]["name"],
-            kind=("json", "curve.csv", "curve.png", "reliability.csv", "reliability.png"),
+            kind=("json", "yaml", "curve.csv", "curve.png", "reliability.csv", "reliability.png"),
         ),
     log:
         "results/logs/pretrain_network.log",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -66,6 +67,12 @@ def _loss_told(settings: Settings) -> str:
 def write_card(path: Path, card: dict) -> None:
     """Write a model card."""
     path.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_configuration(path: Path, model: Path, sha256: str) -> None:
+    """Write the settings that choose a model, to be given to Snakemake beside a study's own."""
+    chosen = {"model": {"file": str(model), "sha256": sha256}}
+    path.write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
 
 
 def write_curve(path: Path, curve: Sequence[dict]) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, MUSCLES
 
 
 def slice_iou(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -22,6 +22,14 @@ def slice_iou(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return median, quartiles and number of slices per label; iou: (slices, 8), NaN left out."""
     return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
+
+
+def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+    """Return what `quartiles` does per muscle, both sides together."""
+    return {
+        muscle: _summary(iou[:, [label.muscle == muscle for label in LABELS]].ravel())
+        for muscle in MUSCLES
+    }
 
 
 def _summary(values: np.ndarray) -> dict[str, float | int | None]:

@@ -10,11 +10,18 @@ import math
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 
 from paravert.errors import InputError
-from paravert.network.card import model_card, write_card, write_curve, write_reliability
+from paravert.network.card import (
+    model_card,
+    write_card,
+    write_configuration,
+    write_curve,
+    write_reliability,
+)
 from paravert.network.confidence import calibration_error, fitted, reliability
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
@@ -34,10 +41,10 @@ from paravert.network.options import (
     SpacingMm,
     Width,
 )
-from paravert.network.overlap import quartiles
+from paravert.network.overlap import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
-from paravert.network.synthetic import SyntheticSlices, held_out_samples
+from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
@@ -125,6 +132,7 @@ def pretrain_network(
             "slices_drawn": run.progress.epoch * batches * batch_size,
             "validation_slices": len(judging),
             "calibration_error": None if math.isnan(error) else round(error, 4),
+            "median_iou_by_sequence": _by_sequence(judging, found),
         },
         sha256=file_sha256(out),
         device=describe(processor),
@@ -132,6 +140,18 @@ def pretrain_network(
         metrics=quartiles(found),
     )
     write_card(out.with_suffix(".json"), card)
+    write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     checkpoint.unlink()
     log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def _by_sequence(samples: list[SyntheticSample], found: np.ndarray) -> dict[str, dict]:
+    """Return the median IoU per muscle, both sides together, in the slices of each sequence."""
+    sequences = np.array([sample.sequence for sample in samples])
+    return {
+        str(name): {
+            muscle: own["median_iou"] for muscle, own in by_muscle(found[sequences == name]).items()
+        }
+        for name in np.unique(sequences)
+    }

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 from paravert.orphans import end_with
 
+TOGETHER = 16  # held-out slices that are drawn at once, whatever the batches of the training
 AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
 
 
@@ -74,19 +76,28 @@ class SyntheticSlices:
         )
 
 
+@dataclass(frozen=True)
+class SyntheticSample(Sample):
+    """A slice and the name of the sequence in whose contrast it was drawn."""
+
+    sequence: str
+
+
 def held_out_samples(
     source: Anatomies, settings: Settings, count: int, *, seed: int
-) -> list[Sample]:
+) -> list[SyntheticSample]:
     """Return slices that show a muscle, at most so many; the same for every training.
 
     Raises InputError where none does.
     """
-    found: list[Sample] = []
+    found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])
-    for batch in range(-(-count // settings.batch_size)):
-        drawn = _pictures(source, rng, (seed, batch), settings, torch.device("cpu"))
-        pairs = zip(drawn.images.numpy(), drawn.labels.numpy(), strict=True)
-        found += [Sample(image, labels) for image, labels in pairs if labels.any()]
+    for batch in range(-(-count // TOGETHER)):
+        numbers = rng.integers(len(source), size=TOGETHER)
+        drawn = _pictures(source, numbers, (seed, batch), settings, torch.device("cpu"))
+        sequences = (contrast.sequence for contrast in drawn.contrasts)
+        slices = zip(drawn.images.numpy(), drawn.labels.numpy(), sequences, strict=True)
+        found += [SyntheticSample(*one) for one in slices if one[1].any()]
     if not found:
         raise InputError(source.table, "no slice drawn from it shows a muscle; draw more people")
     return found[:count]
@@ -94,14 +105,14 @@ def held_out_samples(
 
 def _pictures(
     source: Anatomies,
-    rng: np.random.Generator,
+    numbers: np.ndarray,
     seed: tuple[int, ...],
     settings: Settings,
     device: torch.device,
 ) -> Pictures:
     return drawn_pictures(
         source,
-        rng.integers(len(source), size=settings.batch_size),
+        numbers,
         seed=seed,
         size_px=settings.size_px,
         spacing_mm=settings.spacing_mm,
@@ -126,7 +137,8 @@ def _drawn(place: tuple[int, int], device: torch.device) -> Batch:
     settings = _held["settings"]
     seed = (settings.seed, *place)
     rng = np.random.default_rng([*seed, 72])
-    drawn = _pictures(_held["source"], rng, seed, settings, device)
+    numbers = rng.integers(len(_held["source"]), size=settings.batch_size)
+    drawn = _pictures(_held["source"], numbers, seed, settings, device)
     return drawn.images[:, None], drawn.labels
 
 

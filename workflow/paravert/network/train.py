@@ -17,7 +17,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.network.batches import Crops
-from paravert.network.card import model_card, write_card, write_curve
+from paravert.network.card import model_card, write_card, write_configuration, write_curve
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration, fitted
 from paravert.network.device import chosen_device, describe, exact_float32
@@ -131,6 +131,7 @@ def train_network(
         metrics=metrics,
     )
     write_card(out.with_suffix(".json"), card)
+    write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     _write_split(out.with_suffix(".split.csv"), *split)
     checkpoint.unlink()
