@@ -15,18 +15,20 @@ from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 
 
-def rows_of(step):
+def rows_of(step, labels_source="network"):
     """Return rows of one analysed subject: one slice, every muscle alike."""
     if step == "convert_dicom":
         return [{"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}]
     if step == "segment_muscles":
-        return [{"labels_source": "network", "removed_mm2": 0.0}]
-    if step in ("draw_preview", "score_overlap"):
+        return [{"labels_source": labels_source, "removed_mm2": 0.0}]
+    if step == "draw_preview":
         return []
     rows = []
     for label in LABELS:
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}
-        if step == "measure_area":
+        if step == "score_overlap":
+            row |= {"iou": 0.9, "dice": 0.95, "pixels_truth": 100, "pixels_prediction": 100}
+        elif step == "measure_area":
             row |= {"position_mm": 0.0, "tilt_deg": 0.0, "slab_mm": 4.0, "overlaps": False}
             row |= {"pixels": 100, "csa_mm2": 50.0, "csa_axial_mm2": 50.0}
         else:
@@ -36,11 +38,14 @@ def rows_of(step):
     return rows
 
 
-def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom"):
+def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", given=()):
     reached = list(steps.STEPS).index(stage)
     for number, step in enumerate(steps.COHORT_STEPS):
         results = [
-            Result(Outcome(s, "analysed", "f", ("multi-stack",)), rows_of(step.name))
+            Result(
+                Outcome(s, "analysed", "f", ("multi-stack",)),
+                rows_of(step.name, "sheet" if s in given else "network"),
+            )
             for s in analysed
         ]
         for subject in quarantined:
@@ -104,6 +109,28 @@ def test_a_subject_that_a_late_step_quarantines_leaves_no_rows(tmp_path, gather)
     tables = gather(["S1", "S2"])
     assert set(tables["slices"].subject) == {"S1"}
     assert tables["ledger"].set_index("subject").stage["S2"] == "score_overlap"
+
+
+def test_a_subject_judges_the_network_unless_it_was_learnt_from_or_its_labels_were_given(
+    tmp_path, gather
+):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2", "S3", "S4"], given=["S4"])
+    split = tmp_path / "model.split.csv"
+    split.write_text("subject,part\nS1,training\nS2,validation\nS9,training\n")
+    overlap = gather(["S1", "S2", "S3", "S4"])["overlap"]
+    told = overlap.groupby("subject").judges_network.agg(["all", "any"])
+    assert told["all"].to_dict() == {"S1": False, "S2": True, "S3": True, "S4": False}
+    assert (told["all"] == told["any"]).all()
+    split.unlink()
+    overlap = gather(["S1", "S2", "S3", "S4"])["overlap"]
+    assert set(overlap.subject[overlap.judges_network]) == {"S1", "S2", "S3"}
+
+
+def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    (tmp_path / "model.split.csv").write_text("who,part\nS1,training\n")
+    with pytest.raises(InputError, match="model.split.csv.*columns subject and part"):
+        gather(["S1"])
 
 
 def test_a_lost_subject_is_a_fault_of_the_program(tmp_path, gather):

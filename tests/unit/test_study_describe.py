@@ -4,7 +4,14 @@ import pytest
 
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
-from paravert.study.accuracy import BOTH, area_agreement, pixel_areas, subject_areas, table1_iou
+from paravert.study.accuracy import (
+    BOTH,
+    area_agreement,
+    judging,
+    pixel_areas,
+    subject_areas,
+    table1_iou,
+)
 from paravert.study.describe import (
     cohort_description,
     fat_methods,
@@ -160,11 +167,27 @@ def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle(
         assert "lean muscle" in table.caveat[method]
 
 
+def test_table_1_leaves_out_who_does_not_judge_the_network():
+    tables = frames(6, quarantined=1)
+    overlap = tables["overlap"]
+    known = overlap.subject.isin(sorted(overlap.subject.unique())[:2])
+    overlap["judges_network"] = ~known
+    others = judging(overlap)
+    table = table1_iou(others, 50, 1)
+    assert (table.n_subjects == 4).all()
+    assert table.iou_median.tolist() == [
+        overlap[~known & (overlap.muscle == row.muscle) & (overlap.side == row.side)].iou.median()
+        for row in table.itertuples()
+    ]
+    assert flow(tables["ledger"], overlap).set_index("kind").subjects["judging"] == 4
+
+
 def test_flow_accounts_for_every_subject_of_the_sheet():
     tables = frames(7, quarantined=3)
     table = flow(tables["ledger"], tables["overlap"])
     totals = table[table.code.isna()].set_index("kind").subjects
-    assert totals.to_dict() == {"sheet": 10, "analysed": 7, "scored": 7, "quarantined": 3}
+    expected = {"sheet": 10, "analysed": 7, "scored": 7, "judging": 7, "quarantined": 3}
+    assert totals.to_dict() == expected
     reasons = table[table.kind == "reason"]
     assert list(zip(reasons.code, reasons.subjects, strict=True)) == [
         ("no-dicom", 2), ("truncated-pixels", 1),

@@ -5,6 +5,7 @@ from paravert.tables import (
     AREA_COLUMNS,
     FAT_COLUMNS,
     FAT_METHODS,
+    FLAG,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     MUSCLE,
@@ -140,10 +141,18 @@ SUBJECT_TABLE = Table(
 
 OVERLAP = Table(
     "overlap",
-    (*SLICE_KEYS, *COVARIATES, *OVERLAP_COLUMNS),
+    (
+        *SLICE_KEYS,
+        *COVARIATES,
+        *OVERLAP_COLUMNS,
+        Column(
+            "judges_network", FLAG, required=True,
+            meaning="whether the labels are the network's, and it did not learn from the subject",
+        ),
+    ),
     keys=tuple(column.name for column in SLICE_KEYS),
     meaning="agreement of prediction and manual mask for a muscle and side in one slice",
-)
+)  # fmt: skip
 
 LEDGER = Table(
     "ledger",

@@ -24,16 +24,21 @@ PAPER_MEDIAN_IOU = {
 }
 OVERLAP_COLUMNS = (
     "subject", "stack", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
-    "pixels_prediction",
+    "pixels_prediction", "judges_network",
 )  # fmt: skip
 PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
 BOTH = "both"
 
 
+def judging(overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that tell how good the network is: its own labels, of subjects new to it."""
+    return overlap[overlap["judges_network"]]
+
+
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the overlap per muscle and side over all slices that show it, eight rows.
 
-    overlap: the cohort's overlap table. Slices where truth and prediction are both empty (null IoU)
+    overlap: rows of the cohort's table. Slices where truth and prediction are both empty (null IoU)
     are left out. Quartiles interpolate linearly; the interval is the subject-clustered bootstrap's.
     Without truth n is 0 and every figure null.
     """
@@ -71,7 +76,7 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
 def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return how the mean CSA of a subject agrees, prediction against truth, twelve rows.
 
-    overlap: the cohort's table. pixels: as `pixel_areas` returns them. The mean runs, for both,
+    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. The mean runs, for both,
     over the slices where either shows the muscle; side "both" is the sum of left and right.
     Differences are prediction - truth.
     """

@@ -12,6 +12,7 @@ from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.accuracy import (
     OVERLAP_COLUMNS,
     area_agreement,
+    judging,
     scored_pixel_areas,
     table1_iou,
 )
@@ -56,10 +57,10 @@ def write_tables(
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     ledger = read_frame(cohort, codebook.LEDGER)
     made = {
-        "table1_iou": table1_iou(overlap, bootstrap_samples, seed),
+        "table1_iou": table1_iou(judging(overlap), bootstrap_samples, seed),
         "cohort": cohort_description(subjects),
         "normal_values": normal_values(muscles),
-        "agreement": area_agreement(overlap, pixels),
+        "agreement": area_agreement(judging(overlap), pixels),
         "flow": flow(ledger, overlap),
         "fat_methods": fat_methods(muscles),
     }
@@ -148,7 +149,8 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
 def flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects came, were analysed, scored, quarantined (by reason) and warned.
 
-    Columns: kind (sheet, analysed, scored, quarantined, reason, warning), stage, code, subjects.
+    Columns: kind (sheet, analysed, scored, judging, quarantined, reason, warning), stage, code,
+    subjects. Of those scored, some may not judge the network: it knew them, or did not draw them.
     Every analysed subject may carry any number of warnings, every quarantined one has one reason.
     """
     analysed = ledger["status"] == "analysed"
@@ -156,6 +158,7 @@ def flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
         "sheet": len(ledger),
         "analysed": int(analysed.sum()),
         "scored": overlap["subject"].nunique(),
+        "judging": judging(overlap)["subject"].nunique(),
         "quarantined": int((~analysed).sum()),
     }
     reasons = ledger[~analysed].groupby(["stage", "reason"]).size()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from paravert import codebook
 from paravert.errors import InputError
 from paravert.study import style
-from paravert.study.accuracy import OVERLAP_COLUMNS, scored_pixel_areas
+from paravert.study.accuracy import OVERLAP_COLUMNS, judging, scored_pixel_areas
 from paravert.study.drawing import (
     agreement,
     csa,
@@ -78,10 +78,10 @@ def figures(
         "fig3_reconstructions",
         lambda: _with_pictures(reconstructions, cohort.subjects, cohort.muscles, folder, seed),
     )
-    yield "fig4_iou", lambda: _plain(iou, cohort.overlap, seed)
+    yield "fig4_iou", lambda: _plain(iou, judging(cohort.overlap), seed)
     yield "fig5_csa", lambda: _plain(csa, cohort.muscles)
     yield "fig6_fat_fraction", lambda: _plain(fat_fraction, cohort.subjects)
-    yield "agreement", lambda: _plain(agreement, cohort.overlap, cohort.pixels)
+    yield "agreement", lambda: _plain(agreement, judging(cohort.overlap), cohort.pixels)
     yield "flow", lambda: _plain(flow, cohort.ledger, cohort.overlap)
 
 

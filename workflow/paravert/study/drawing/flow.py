@@ -36,7 +36,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     count = frame[frame["kind"] != "reason"].set_index("kind")["subjects"]
     asides = _asides(frame)
     main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])]]
-    main.append(["With a manual mask, scored", _n(count["scored"])])
+    scored = ["With a manual mask, scored", _n(count["scored"])]
+    if count["judging"] != count["scored"]:
+        scored.append(f"new to the network: {count['judging']:,}")
+    main.append(scored)
     height = sum(_height(lines) + GAP_IN for lines in [*main, *asides]) + GAP_IN
     figure = style.new_figure(height, arranged=False)
     axes = figure.add_axes((0, 0, 1, 1))
