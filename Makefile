@@ -3,12 +3,13 @@
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
 # make model  train the demo model again, on phantoms of another seed
+# make synthetic  train the shipped model again, on synthetic slices (75 minutes)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 MODEL_FOLDER := training
 
-.PHONY: setup demo test cluster-test check format model lock clean
+.PHONY: setup demo test cluster-test check format model synthetic lock clean
 
 setup: $(READY)
 
@@ -47,6 +48,10 @@ model: setup
 	    --seed 4711 --volunteers 80 --workers 2
 	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
 	cp $(MODEL_FOLDER)/results/models/demo.* models/ && rm models/demo.yaml
+
+synthetic: setup
+	$(BIN)/snakemake pretrain_network --configfile config/synthetic_model.yaml
+	cp results/models/synthetic.* models/ && rm models/synthetic.yaml
 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock

@@ -42,7 +42,9 @@ def test_the_default_configuration_names_every_key_with_its_default():
             assert written[key] == value["default"], key
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "demo_model.yaml"])
+@pytest.mark.parametrize(
+    "name", sorted(file.name for file in (REPOSITORY / "config").glob("*.yaml"))
+)
 def test_shipped_configurations_fit_the_schema(name):
     merged = config("config.yaml")
     for key, value in config(name).items():

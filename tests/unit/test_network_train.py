@@ -344,7 +344,7 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_pat
     assert load_model(out).spacing_mm == 3.0
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
-    assert card["data"]["slices_drawn"] == 2 * 4 * 16
+    assert card["data"]["slices_drawn"] == 2 * 4 * 8
     assert "no image of a person" in card["trained_on"]
     assert 0 <= card["data"]["calibration_error"] <= 1
     assert set(card["data"]["median_iou_by_sequence"]) <= set(SEQUENCES)

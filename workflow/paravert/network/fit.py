@@ -67,6 +67,11 @@ class Training:
         """The network as it is validated and kept: its weights are means over the last steps."""
         return self._averaged.module
 
+    @property
+    def steps(self) -> int:
+        """The batches that were learnt from."""
+        return int(self._averaged.n_averaged)
+
     def run(
         self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
     ) -> None:

@@ -1,0 +1,261 @@
+"""What each choice of the training on synthetic slices is worth, one changed at a time.
+
+python tests/benchmark/ablations.py ANATOMIES VALIDATION TABLE.csv [--minutes 4] [--only NAME ...]
+
+ANATOMIES and VALIDATION are tables of draw_anatomies of two seeds. Every row is a small network,
+trained from scratch for the same time and judged on the same synthetic slices with every
+randomisation, of people it did not see; with PARAVERT_REAL_DATA also by Dice on the real volunteer's
+water and fat image. A table that is there already is gone on with.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
+
+from paravert.anatomy import MUSCLES  # noqa: E402
+from paravert.network import fit, synthetic  # noqa: E402
+from paravert.network.architecture import Architecture  # noqa: E402
+from paravert.network.model import Model  # noqa: E402
+from paravert.network.overlap import by_muscle  # noqa: E402
+from paravert.network.predict import Predictor  # noqa: E402
+from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
+from paravert.network.randomised.place import Place  # noqa: E402
+from paravert.network.randomised.slices import Anatomies  # noqa: E402
+from paravert.network.settings import Settings  # noqa: E402
+from paravert.network.unet import UNet  # noqa: E402
+from real_scans import MASK, dixon_labels, judged, read_nifti  # noqa: E402
+
+CPU = torch.device("cpu")
+JUDGED, JUDGED_SEED = 640, 9
+BASE = Settings(
+    architecture=Architecture(width=8, dropout=0.0),
+    size_px=128,
+    spacing_mm=1.8,
+    loss="cross_entropy_iou",
+    finish_with_iou_fraction=0.2,
+    batch_size=8,
+    average=0.99,
+    validation_fraction=0.0,
+)
+BATCHES = 400  # of an epoch
+
+
+class CoordinateUNet(UNet):
+    """The network with two more inputs: each pixel's place across and down, -1 to 1."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__(architecture)
+        first = self.encoder[0].convolutions[0]
+        self.encoder[0].convolutions[0] = torch.nn.Conv2d(3, first.out_channels, 3, padding=1)
+
+    def forward(self, image: torch.Tensor, low: torch.dtype | None = None) -> torch.Tensor:
+        """Return logits."""
+        lines = (torch.linspace(-1, 1, size, device=image.device) for size in image.shape[2:])
+        places = torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(image), -1, -1, -1)
+        return super().forward(torch.cat([image, places.to(image)], dim=1), low)
+
+
+# --- randomisations left out ---------------------------------------------------------------------
+
+
+def _one_sequence() -> None:
+    drawn = contrast.drawn_contrast
+    slices.drawn_contrast = lambda rng: drawn(rng, "t2")
+
+
+def _no_free_contrast() -> None:
+    contrast.SEQUENCES.pop(contrast.FREE)
+
+
+def _without(*names: str) -> Callable[[], None]:
+    """Return a function that has parts of `artefacts` change nothing."""
+    neutral = {
+        "coil_field": lambda points, rng: torch.ones(()),
+        "saturation_band": lambda points, rng: torch.ones(()),
+        "failing_saturation": lambda points, saturated, rng: torch.ones(()),
+        "shifted": lambda fat, *_: fat,
+        "wrapped": lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool)),
+        "noisy": lambda images, *_: images,
+        "field_of_view": lambda shape, rng: torch.ones(shape, dtype=torch.bool),
+    }
+
+    def taken_out() -> None:
+        for name in names:
+            setattr(artefacts, name, neutral.get(name, lambda images, *_: images))
+
+    return taken_out
+
+
+def _no_deformation() -> None:
+    drawn = slices.drawn_waves
+    slices.drawn_waves = lambda *given: [0 * wave for wave in drawn(*given)]
+
+
+def _same_place() -> None:
+    straight = Place(np.eye(2), np.zeros(2), False)
+    slices.drawn_place = lambda rng: straight
+
+
+def _no_texture() -> None:
+    slices._texture = lambda shape, device, generator: torch.zeros(shape, device=device)
+    slices._with_septa = lambda signal, *_: signal
+
+
+def _little_fat() -> None:
+    slices.PERSON_LOGIT_SD = 0.0
+    for muscle in slices.FAT_LOGIT:
+        slices.FAT_LOGIT[muscle] = (-3.0, 0.0)
+
+
+LEFT_OUT: dict[str, Callable[[], None]] = {
+    "contrasts other than T2": _one_sequence,
+    "free contrasts": _no_free_contrast,
+    "uneven coils": _without("coil_field"),
+    "saturation": _without("saturation_band", "failing_saturation"),
+    "chemical shift": _without("shifted"),
+    "resolution": _without("blurred"),
+    "motion": _without("ghosted", "moved"),
+    "field of view": _without("wrapped", "field_of_view"),
+    "noise": _without("noisy"),
+    "windowing": _without("shown"),
+    "deformation": _no_deformation,
+    "place": _same_place,
+    "texture": _no_texture,
+    "fatty muscle": _little_fat,
+}
+
+
+class LessRandomSlices(synthetic.SyntheticSlices):
+    """Training slices without one of the randomisations; also where the drawing process starts."""
+
+    def __init__(self, *given, left_out: str | None):
+        super().__init__(*given)
+        self._left_out = left_out
+
+    @cached_property
+    def _processes(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._workers,
+            get_context("spawn"),
+            initializer=_load_without,
+            initargs=(self._left_out, self._file, self._settings, os.getpid()),
+        )
+
+
+def _load_without(left_out: str | None, *given) -> None:
+    synthetic._load(*given)
+    if left_out is not None:
+        LEFT_OUT[left_out]()
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training: what differs from BASE, what is left out, and the network."""
+
+    settings: Settings = BASE
+    left_out: str | None = None
+    network: type[UNet] = UNet
+
+
+def _shape(**changes) -> Row:
+    return Row(replace(BASE, architecture=replace(BASE.architecture, **changes)))
+
+
+ROWS = {
+    "as it is": Row(),
+    "again, other seed": Row(replace(BASE, seed=2)),
+    "loss: the paper's alone": Row(replace(BASE, loss="iou")),
+    "loss: not the paper's at the end": Row(replace(BASE, finish_with_iou_fraction=0.0)),
+    "normalisation: batch": _shape(normalisation="batch"),
+    "normalisation: instance": _shape(normalisation="instance"),
+    "normalisation: group": _shape(normalisation="group"),
+    "dropout 0.03": _shape(dropout=0.03),
+    "no averaged weights": Row(replace(BASE, average=0.0)),
+    "batches of 16": Row(replace(BASE, batch_size=16)),
+    "coordinate channels": Row(network=CoordinateUNet),
+    "pixels of 1.2 mm": Row(replace(BASE, size_px=192, spacing_mm=1.2)),
+    "pixels of 2.4 mm": Row(replace(BASE, size_px=96, spacing_mm=2.4)),
+    "width 4": _shape(width=4),
+    "width 16": _shape(width=16),
+    **{f"without: {name}": Row(left_out=name) for name in LEFT_OUT},
+}
+
+
+def trained(row: Row, anatomies: Path, minutes: float) -> fit.Training:
+    """Return a training that has run its time."""
+    settings = replace(row.settings, minutes=minutes)
+    fit.UNet = row.network
+    given = anatomies, settings, CPU, BATCHES
+    with LessRandomSlices(*given, left_out=row.left_out) as source:
+        run = fit.Training(settings, source, [], CPU)
+        run.run()
+    return run
+
+
+def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
+    """Return steps, synthetic median IoU and lower quartile per muscle, and real Dice."""
+    settings = run.settings
+    samples = synthetic.held_out_samples(validation, settings, JUDGED, seed=JUDGED_SEED)
+    own = by_muscle(run.judged(samples)[1])
+    row = {"epochs": run.progress.epoch}
+    row |= {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
+    row |= {f"lower_quartile_{muscle}": own[muscle]["lower_quartile"] for muscle in MUSCLES}
+    folder = os.environ.get("PARAVERT_REAL_DATA")
+    if folder is None:
+        return row
+    predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
+    if isinstance(run.network, CoordinateUNet):
+        predictor._forward = run.network  # the fused pass knows the plain network alone
+    for kind in ("water", "fat"):
+        mask, _ = read_nifti(Path(folder) / MASK.format(kind))
+        found = judged(dixon_labels(predictor, Path(folder), kind), mask)
+        for muscle in ("erector_spinae", "multifidus"):
+            sides = [dice for (name, _), (dice, _, _) in found.items() if name == muscle]
+            row[f"dice_{kind}_{muscle}"] = round(float(np.mean(sides)), 4)
+    return row
+
+
+def main() -> None:
+    """Train and judge what the table still lacks."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("anatomies", type=Path)
+    options.add_argument("validation", type=Path)
+    options.add_argument("table", type=Path)
+    options.add_argument("--minutes", type=float, default=4.0)
+    options.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    given = options.parse_args()
+    done = []
+    if given.table.exists():
+        with given.table.open(newline="") as file:
+            done = list(csv.DictReader(file))
+    validation = Anatomies(given.validation)
+    for name in given.only:
+        if any(row["row"] == name for row in done):
+            continue
+        run = trained(ROWS[name], given.anatomies, given.minutes)
+        done.append({"row": name} | measured(run, validation))
+        print(done[-1], flush=True)
+        with given.table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, done[0])
+            writer.writeheader()
+            writer.writerows(done)
+
+
+if __name__ == "__main__":
+    main()
