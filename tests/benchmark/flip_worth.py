@@ -18,9 +18,10 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
+from paravert.imaging.overlap import slice_overlap  # noqa: E402
 from paravert.network.confidence import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
-from paravert.network.overlap import by_muscle, slice_iou  # noqa: E402
+from paravert.network.overlap import by_muscle  # noqa: E402
 from paravert.network.predict import TOGETHER, Piece, Predictor, Prepared  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
@@ -51,7 +52,7 @@ def main() -> None:
             for start in range(0, len(images), TOGETHER)
         ]
         parts = [predictor.predicted([piece])[0] for piece in pieces]
-        found = slice_iou(np.concatenate([part.labels for part in parts]), truth)
+        found = slice_overlap(np.concatenate([part.labels for part in parts]), truth).iou
         expected = np.concatenate([part.expected_iou for part in parts])
         predicted = model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(images)} synthetic slices", end=": ")

@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
-from paravert.network.overlap import by_muscle, slice_iou  # noqa: E402
+from paravert.imaging.overlap import slice_overlap  # noqa: E402
+from paravert.network.overlap import by_muscle  # noqa: E402
 from studies import Study, copy_of_the_workflow  # noqa: E402
 
 WITH_MASKS, WITHOUT = 10, 5
@@ -68,7 +69,7 @@ def overlap(study: Study) -> np.ndarray:
         assert np.allclose(labels.affine, truth.affine, atol=0.01), name
         given, drawn = (np.asarray(image.dataobj).T for image in (labels, truth))
         kept = (drawn != 0).any(axis=(1, 2))
-        found.append(slice_iou(given[kept], drawn[kept]))
+        found.append(slice_overlap(given[kept], drawn[kept]).iou)
     return np.concatenate(found)
 
 

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from paravert.network.losses import cross_entropy_iou, iou_loss, loss_at, soft_iou
-from paravert.network.overlap import slice_iou
 
 CERTAIN = 100.0  # a logit so large that its probability is 1
 
@@ -84,16 +83,3 @@ def test_the_last_share_is_trained_with_the_papers_loss_alone():
     assert at == [cross_entropy_iou, cross_entropy_iou, iou_loss, iou_loss]
     assert loss_at("cross_entropy_iou", 0.99, 0) is cross_entropy_iou
     assert loss_at("iou", 0, 0) is iou_loss
-
-
-def test_slice_iou_knows_empty_against_empty_from_missed():
-    truth = torch.zeros(3, 6, 6, dtype=torch.long).numpy()
-    truth[1, :2] = 3
-    truth[2, :2] = 3
-    prediction = truth.copy()
-    prediction[2] = 0
-    prediction[1, 2] = 3
-    found = slice_iou(prediction, truth)[:, 2]
-    assert found[0] != found[0]
-    assert found[1] == pytest.approx(2 / 3)
-    assert found[2] == 0

@@ -11,6 +11,7 @@ from network_subjects import disc_stack, make_cohort
 
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
+from paravert.imaging.overlap import slice_overlap
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops
 from paravert.network.confidence import BINS
@@ -18,7 +19,6 @@ from paravert.network.device import chosen_device
 from paravert.network.fit import Training
 from paravert.network.losses import soft_iou
 from paravert.network.model import Model, load_model, save_model
-from paravert.network.overlap import slice_iou
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
 from paravert.network.randomised.contrast import SEQUENCES
@@ -148,7 +148,7 @@ def test_left_and_right_are_told_apart(learnt):
     image, truth = disc_stack(200)
     model = Model(learnt.network.eval(), 4.0)
     labels = Predictor(model, CPU).stack_labels(image.array, (2.0, 2.5))
-    iou = slice_iou(labels, truth.array)
+    iou = slice_overlap(labels, truth.array).iou
     for index, label in enumerate(LABELS):
         assert np.nanmedian(iou[:, index]) > 0.6, label.name
 

@@ -18,7 +18,7 @@ from paravert.synthesis.anatomies import (
     unpacked,
 )
 from paravert.synthesis.body import body_of
-from paravert.synthesis.fat import fat_order
+from paravert.synthesis.fat import MusclePixels, fat_order
 from paravert.synthesis.geometry import axial_plane, signed_area
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.raster import centred_grid
@@ -112,7 +112,9 @@ def test_muscle_turns_to_fat_evenly_from_last_to_first():
     rng = np.random.default_rng(1)
     labels = rng.integers(1, 9, 4000)
     places = rng.uniform(-60, 60, (2, 4000)).astype(np.float32)
-    order = fat_order(PERSON, body.frame, labels, *places, np.full(4000, 3.0, np.float32))
+    order = fat_order(
+        MusclePixels(PERSON, body.frame, labels, *places, np.full(4000, 3.0, np.float32))
+    )
     for value in range(1, 9):
         own = np.sort(order[labels == value])
         assert own == pytest.approx(np.linspace(0, 1, len(own)), abs=1e-6)

@@ -15,13 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from paravert.errors import InputError
+from paravert.imaging.overlap import slice_overlap
 from paravert.network.batches import Source
 from paravert.network.confidence import expected_iou
 from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
 from paravert.network.model import Model
-from paravert.network.overlap import slice_iou
 from paravert.network.progress import Progress, progress_bar, show, told
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
@@ -146,10 +146,7 @@ class Training:
     def _validate(self) -> dict:
         """Return the mean and lowest of the muscles' median IoU on the network's grid, or NaN."""
         self.network.eval()
-        rows = [
-            slice_iou(self._logits(sample).argmax(dim=1).cpu().numpy(), sample.truth[None])[0]
-            for sample in self.validation
-        ]
+        rows = [self._overlap(sample, self._logits(sample)) for sample in self.validation]
         known = [column[~np.isnan(column)] for column in np.array(rows).reshape(-1, 8).T]
         medians = [np.median(column) for column in known if len(column)] or [math.nan]
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
@@ -161,9 +158,12 @@ class Training:
         with torch.inference_mode():
             for sample in samples:
                 logits = self._logits(sample)
-                labels = logits.argmax(dim=1).cpu().numpy()
-                pairs.append((expected_iou(logits), slice_iou(labels, sample.truth[None])))
+                pairs.append((expected_iou(logits), self._overlap(sample, logits)))
         return tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
+
+    def _overlap(self, sample: Sample, logits: torch.Tensor) -> np.ndarray:
+        """Return the IoU of a slice, (1, 8)."""
+        return slice_overlap(logits.argmax(dim=1).cpu().numpy(), sample.truth[None]).iou
 
     def _logits(self, sample: Sample) -> torch.Tensor:
         """Return logits, float32 (1, classes, rows, columns), on the sample's grid."""

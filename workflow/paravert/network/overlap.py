@@ -1,22 +1,8 @@
-"""IoU of predicted labels against truth, per slice, as training and the model card report it."""
+"""Median and quartiles of the IoU of many slices, as the model card reports them."""
 
 import numpy as np
 
 from paravert.anatomy import LABELS, MUSCLES
-
-
-def slice_iou(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the IoU per slice and label, (slices, 8).
-
-    prediction, truth: label maps (slices, rows, columns). NaN where both are empty, 0 where one is.
-    """
-    columns = []
-    for label in LABELS:
-        a, b = prediction == label.value, truth == label.value
-        union = (a | b).sum(axis=(1, 2))
-        both = (a & b).sum(axis=(1, 2))
-        columns.append(np.where(union > 0, both / np.maximum(union, 1), np.nan))
-    return np.stack(columns, axis=1)
 
 
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:

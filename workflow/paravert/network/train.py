@@ -16,6 +16,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
+from paravert.imaging.overlap import slice_overlap
 from paravert.network.batches import Crops
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
 from paravert.network.clean import cleaned
@@ -38,7 +39,7 @@ from paravert.network.options import (
     SpacingMm,
     Width,
 )
-from paravert.network.overlap import quartiles, slice_iou
+from paravert.network.overlap import quartiles
 from paravert.network.predict import Predictor
 from paravert.network.samples import (
     data_digest,
@@ -156,7 +157,7 @@ def validated(
             predicted = predictor.stack_predicted(image.array, spacing_mm)
             labels, _ = cleaned(predicted.labels)
             drawn = (truth.array != 0).any(axis=(1, 2))
-            found.append(slice_iou(labels[drawn], truth.array[drawn]))
+            found.append(slice_overlap(labels[drawn], truth.array[drawn]).iou)
             expected.append(predicted.expected_iou[drawn])
     found, expected = np.concatenate(found), np.concatenate(expected)
     return quartiles(found), fitted(expected, found)

@@ -21,7 +21,7 @@ import typer
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.fat import fat_order
+from paravert.synthesis.fat import MusclePixels, fat_order
 from paravert.synthesis.geometry import Plane
 from paravert.synthesis.raster import Grid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, places
@@ -147,7 +147,6 @@ def _section(
     inside = np.flatnonzero(muscle)
     order = np.zeros(muscle.size, np.uint8)
     where = places(body, plane, grid, inside)
-    order[inside] = np.rint(
-        255 * fat_order(body.volunteer, body.frame, muscle[inside], *where)
-    ).astype(np.uint8)
+    pixels = MusclePixels(body.volunteer, body.frame, muscle[inside], *where)
+    order[inside] = np.rint(255 * fat_order(pixels)).astype(np.uint8)
     return tissues, order.reshape(grid.shape)

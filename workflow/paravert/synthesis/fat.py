@@ -47,66 +47,60 @@ FANS = {
 }
 
 
-def fat_fractions(
-    volunteer: Volunteer,
-    frame: Frame,
-    labels: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    level: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class MusclePixels:
+    """Pixels of a volunteer's muscles, each array (pixels,).
+
+    labels: label values. x, y: place in the frame's local coordinates, mm. level: of each pixel.
+    """
+
+    volunteer: Volunteer
+    frame: Frame
+    labels: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    level: np.ndarray
+
+
+def fat_fractions(pixels: MusclePixels) -> tuple[np.ndarray, np.ndarray]:
     """Return fat fraction and fine fibre texture of muscle pixels.
 
-    labels: label values, (pixels,). x, y: place in the local frame in mm, (pixels,). level: of
-    each pixel. Both results are float32 (pixels,); the mean fat fraction over each muscle is the
+    Both results are float32 (pixels,); the mean fat fraction over each muscle is the
     volunteer's at the muscle's mean level, the texture has mean 0 and unit variance.
     """
-    fraction = np.zeros(len(labels), np.float32)
-    fibres = np.zeros(len(labels), np.float32)
-    for label, here, score, texture in _scores(volunteer, frame, labels, x, y, level):
+    fraction = np.zeros(len(pixels.labels), np.float32)
+    fibres = np.zeros(len(pixels.labels), np.float32)
+    for label, here, score, texture in _scores(pixels):
         fibres[here] = texture
-        wanted = volunteer.fat_fraction_at(label.value, float(level[here].mean()))
+        level = float(pixels.level[here].mean())
+        wanted = pixels.volunteer.fat_fraction_at(label.value, level)
         fraction[here] = _to_mean(score, wanted)
     return fraction, fibres
 
 
-def fat_order(
-    volunteer: Volunteer,
-    frame: Frame,
-    labels: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    level: np.ndarray,
-) -> np.ndarray:
-    """Return in which order muscle pixels turn to fat, float32 (pixels,); arguments as above.
+def fat_order(pixels: MusclePixels) -> np.ndarray:
+    """Return in which order muscle pixels turn to fat, float32 (pixels,).
 
     Within each muscle the values are spread evenly from 0 (last) to 1 (first).
     """
-    order = np.zeros(len(labels), np.float32)
-    for _, here, score, _ in _scores(volunteer, frame, labels, x, y, level):
+    order = np.zeros(len(pixels.labels), np.float32)
+    for _, here, score, _ in _scores(pixels):
         order[here[np.argsort(score)]] = np.linspace(0, 1, len(here), dtype=np.float32)
     return order
 
 
-def _scores(
-    volunteer: Volunteer,
-    frame: Frame,
-    labels: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    level: np.ndarray,
-) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
+def _scores(pixels: MusclePixels) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield each muscle at hand, which pixels are its own, and their `_score`."""
-    rng = np.random.default_rng([volunteer.seed, 31])
+    rng = np.random.default_rng([pixels.volunteer.seed, 31])
     drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
     for label in LABELS:
-        here = np.flatnonzero(labels == label.value)
+        here = np.flatnonzero(pixels.labels == label.value)
         if not len(here):
             continue
         side = 1.0 if label.side == "left" else -1.0
-        local = np.float32(side) * x[here], y[here]
-        fan, scale = FANS[label.muscle], np.float32(frame.scale)
-        yield label, here, *_score(fan, local, level[here], drift[label.value - 1], scale)
+        local = np.float32(side) * pixels.x[here], pixels.y[here]
+        fan, scale = FANS[label.muscle], np.float32(pixels.frame.scale)
+        yield label, here, *_score(fan, local, pixels.level[here], drift[label.value - 1], scale)
 
 
 def _score(

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.fat import fat_fractions
+from paravert.synthesis.fat import MusclePixels, fat_fractions
 from paravert.synthesis.geometry import Plane, axial_plane
 from paravert.synthesis.noise import sampled, tile, window
 from paravert.synthesis.raster import Grid, centred_grid
@@ -98,7 +98,8 @@ def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
     values = np.where(middle <= LABEL_VALUES[-1], middle, 0).ravel()
     inside = np.flatnonzero(values)
     place = places(body, plane, fine, inside)
-    fraction, fibres = fat_fractions(body.volunteer, body.frame, values[inside], *place)
+    pixels = MusclePixels(body.volunteer, body.frame, values[inside], *place)
+    fraction, fibres = fat_fractions(pixels)
 
     signal = _tissue_signal(body, layers, middle, rng)
     _add_muscle_fat(signal, body, layers, inside, fraction, fibres)
