@@ -18,8 +18,8 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
-from paravert.imaging.overlap import slice_overlap  # noqa: E402
-from paravert.network.confidence import calibration_error  # noqa: E402
+from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
+from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.overlap import by_muscle  # noqa: E402
 from paravert.network.predict import TOGETHER, Piece, Predictor, Prepared  # noqa: E402

@@ -3,7 +3,10 @@
 import ast
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -126,6 +129,19 @@ def test_rooms_keep_to_their_libraries_and_to_the_flow_of_data(path):
             if other in order:
                 assert order.index(other) <= order.index(room), f"{path}: {name}"
                 assert room != "imaging" or other != "synthesis"
+
+
+HEAVY = {"pandas", "torch", "scipy.optimize", "scipy.stats", "matplotlib.pyplot"}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_a_job_of_a_shard_starts_without_heavy_libraries(step):
+    code = f"import sys, paravert.{step.module}; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    needed = {"torch"} if step.name == "segment_muscles" else set()
+    assert not HEAVY & set(done.stdout.split()) - needed
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)

@@ -5,15 +5,8 @@ import pytest
 import torch
 
 from paravert.anatomy import CLASSES, LABELS
-from paravert.network.confidence import (
-    FEWEST,
-    KNOTS,
-    Calibration,
-    calibration_error,
-    expected_iou,
-    fitted,
-    reliability,
-)
+from paravert.network.calibration import FEWEST, KNOTS, calibration_error, fitted, reliability
+from paravert.network.confidence import Calibration, expected_iou
 
 
 def logits_of(probability):

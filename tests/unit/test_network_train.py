@@ -11,10 +11,10 @@ from network_subjects import disc_stack, make_cohort
 
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
-from paravert.imaging.overlap import slice_overlap
+from paravert.imaging.label_overlap import slice_overlap
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops
-from paravert.network.confidence import BINS
+from paravert.network.calibration import BINS
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training
 from paravert.network.losses import soft_iou

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.imaging.overlap import slice_overlap
+from paravert.imaging.label_overlap import slice_overlap
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
 

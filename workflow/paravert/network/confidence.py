@@ -4,7 +4,7 @@ Taken at their word, the network's probabilities say what overlap with the truth
 of the pixels given to a muscle as many are right as their probabilities add up to, and elsewhere
 the muscle is missed as often as its probability there says. Networks are surer of themselves than
 they should be (Guo 2017), so what is expected is mapped to what was found on slices that were not
-trained on: a rising line per muscle (isotonic regression), kept with the model.
+trained on: a rising line per muscle (`calibration`), kept with the model.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
 
-from paravert.anatomy import CLASSES, LABELS, MUSCLES
+from paravert.anatomy import CLASSES, LABELS
 
-KNOTS = 12  # of a muscle's line, besides the origin
-FEWEST = 60  # pairs from which a line is drawn
-BINS = 10
 CERTAIN = 10.0  # of a logit before all others: the class is wrong once in 2,700 times or less
 
 
@@ -64,50 +60,3 @@ class Calibration:
             if label.muscle in self.knots:
                 result[:, column] = np.interp(expected[:, column], *self.knots[label.muscle])
         return np.where(np.isnan(expected), np.float32(np.nan), result)
-
-
-def fitted(expected: np.ndarray, found: np.ndarray) -> Calibration:
-    """Return the calibration of pairs: expected and found IoU, each (slices, 8).
-
-    Sides are taken together. Pairs in which nothing was expected are left out; where the truth is
-    empty, what was found is 0. A muscle with fewer than FEWEST pairs gets no line.
-    """
-    knots = {}
-    for muscle in MUSCLES:
-        x, y = _pairs(expected, found, muscle)
-        if len(x) < FEWEST:
-            continue
-        order = np.argsort(x, kind="stable")
-        rising = isotonic_regression(y[order]).x
-        parts = zip(np.array_split(x[order], KNOTS), np.array_split(rising, KNOTS), strict=True)
-        means = np.array([(0.0, 0.0), *((a.mean(), b.mean()) for a, b in parts)]).round(4)
-        knots[muscle] = tuple(tuple(row) for row in means.T.tolist())
-    return Calibration(knots)
-
-
-def _pairs(x: np.ndarray, y: np.ndarray, muscle: str) -> tuple[np.ndarray, np.ndarray]:
-    columns = [number for number, label in enumerate(LABELS) if label.muscle == muscle]
-    x, y = x[:, columns].ravel().astype(float), y[:, columns].ravel().astype(float)
-    known = ~(np.isnan(x) | np.isnan(y))
-    return x[known], y[known]
-
-
-def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return a row per bin of equally many pairs: mean predicted, mean found, number; (bins, 3).
-
-    predicted, found: IoU of the same slices and muscles, of any shape; NaN is left out.
-    """
-    known = ~(np.isnan(predicted) | np.isnan(found))
-    x, y = predicted[known].astype(float), found[known].astype(float)
-    order = np.argsort(x, kind="stable")
-    bins = zip(np.array_split(x[order], BINS), np.array_split(y[order], BINS), strict=True)
-    return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)]).reshape(-1, 3)
-
-
-def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
-    """Return the expected calibration error: mean distance of predicted and found IoU over bins.
-
-    NaN where nothing is predicted.
-    """
-    x, y, count = reliability(predicted, found).T
-    return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")

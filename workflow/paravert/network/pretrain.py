@@ -15,6 +15,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
+from paravert.network.calibration import calibration_error, fitted, reliability
 from paravert.network.card import (
     model_card,
     write_card,
@@ -22,7 +23,6 @@ from paravert.network.card import (
     write_curve,
     write_reliability,
 )
-from paravert.network.confidence import calibration_error, fitted, reliability
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model

@@ -16,11 +16,12 @@ import torch
 import typer
 
 from paravert.errors import InputError
-from paravert.imaging.overlap import slice_overlap
+from paravert.imaging.label_overlap import slice_overlap
 from paravert.network.batches import Crops
+from paravert.network.calibration import fitted
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration, fitted
+from paravert.network.confidence import Calibration
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model

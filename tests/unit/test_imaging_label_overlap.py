@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from paravert.imaging.overlap import slice_overlap
+from paravert.imaging.label_overlap import slice_overlap
 
 
 def square(top, left, value=1, side=20, shape=(1, 60, 60)):

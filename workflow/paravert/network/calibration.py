@@ -1,0 +1,58 @@
+"""Lines from expected to found IoU, fitted and judged; only trainings need this, and scipy with it."""
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from paravert.anatomy import LABELS, MUSCLES
+from paravert.network.confidence import Calibration
+
+KNOTS = 12  # of a muscle's line, besides the origin
+FEWEST = 60  # pairs from which a line is drawn
+BINS = 10
+
+
+def fitted(expected: np.ndarray, found: np.ndarray) -> Calibration:
+    """Return the calibration of pairs: expected and found IoU, each (slices, 8).
+
+    Sides are taken together. Pairs in which nothing was expected are left out; where the truth is
+    empty, what was found is 0. A muscle with fewer than FEWEST pairs gets no line.
+    """
+    knots = {}
+    for muscle in MUSCLES:
+        x, y = _pairs(expected, found, muscle)
+        if len(x) < FEWEST:
+            continue
+        order = np.argsort(x, kind="stable")
+        rising = isotonic_regression(y[order]).x
+        parts = zip(np.array_split(x[order], KNOTS), np.array_split(rising, KNOTS), strict=True)
+        means = np.array([(0.0, 0.0), *((a.mean(), b.mean()) for a, b in parts)]).round(4)
+        knots[muscle] = tuple(tuple(row) for row in means.T.tolist())
+    return Calibration(knots)
+
+
+def _pairs(x: np.ndarray, y: np.ndarray, muscle: str) -> tuple[np.ndarray, np.ndarray]:
+    columns = [number for number, label in enumerate(LABELS) if label.muscle == muscle]
+    x, y = x[:, columns].ravel().astype(float), y[:, columns].ravel().astype(float)
+    known = ~(np.isnan(x) | np.isnan(y))
+    return x[known], y[known]
+
+
+def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return a row per bin of equally many pairs: mean predicted, mean found, number; (bins, 3).
+
+    predicted, found: IoU of the same slices and muscles, of any shape; NaN is left out.
+    """
+    known = ~(np.isnan(predicted) | np.isnan(found))
+    x, y = predicted[known].astype(float), found[known].astype(float)
+    order = np.argsort(x, kind="stable")
+    bins = zip(np.array_split(x[order], BINS), np.array_split(y[order], BINS), strict=True)
+    return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)]).reshape(-1, 3)
+
+
+def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
+    """Return the expected calibration error: mean distance of predicted and found IoU over bins.
+
+    NaN where nothing is predicted.
+    """
+    x, y, count = reliability(predicted, found).T
+    return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
