@@ -141,13 +141,13 @@ def test_another_model_segments_only_those_without_labels(cohort, tmp_path):
 
 
 def other_model(study):
-    """Write a model beside the shipped one that finds no muscle at all."""
-    shipped = load_model(study.folder / "models/demo.safetensors")
-    network = UNet(shipped.network.architecture)
+    """Write a model beside that of the demo that finds no muscle at all."""
+    demo = load_model(study.folder / "models/demo.safetensors")
+    network = UNet(demo.network.architecture)
     network.load_state_dict(load_file(study.folder / "models/demo.safetensors"))
     with torch.no_grad():
         network.head.bias[0] += 100
     file = study.folder / "models/other.safetensors"
-    save_model(file, Model(network, shipped.spacing_mm))
+    save_model(file, Model(network, demo.spacing_mm))
     shutil.copy(study.folder / "models/demo.json", file.with_suffix(".json"))
     return {"file": "models/other.safetensors", "sha256": file_sha256(file)}

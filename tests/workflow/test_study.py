@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
+
+from studies import DEMO_MODEL
 
 pytestmark = pytest.mark.workflow
 
@@ -283,8 +284,7 @@ def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
     own.mkdir()
     for kind in ("safetensors", "json"):
         shutil.copy2(study.folder / f"models/demo.{kind}", own / f"own.{kind}")
-    sha256 = yaml.safe_load((study.folder / "config/config.yaml").read_text())["model"]["sha256"]
-    study.settings["model"] = {"file": "results/models/own.safetensors", "sha256": sha256}
+    study.settings["model"] = DEMO_MODEL | {"file": "results/models/own.safetensors"}
     assert "train_network" not in study.planned()
     assert "train_network" not in study.planned("--forceall")
 
