@@ -111,7 +111,7 @@ def _same_place() -> None:
 
 def _no_texture() -> None:
     slices._texture = lambda shape, device, generator: torch.zeros(shape, device=device)
-    slices._with_septa = lambda signal, *_: signal
+    slices._septa = lambda tissue, *_: torch.ones(tissue.shape)
 
 
 def _little_fat() -> None:

@@ -44,7 +44,7 @@ def anatomies(table):
 
 def mean_signal(sequence, count=60):
     drawn = [drawn_contrast(np.random.default_rng(seed), sequence) for seed in range(count)]
-    signal = np.median([np.abs(one.signal) for one in drawn], axis=0)
+    signal = np.median([np.abs(one.water + one.of_fat) for one in drawn], axis=0)
     lean, fat = (np.median([abs(getattr(one, name)) for one in drawn]) for name in ("lean", "fat"))
     return signal, lean, fat
 
@@ -86,17 +86,17 @@ def test_fat_and_water_oppose_each_other_in_opposed_phase_and_after_an_inversion
 def test_free_contrasts_tell_muscle_from_fat():
     for seed in range(50):
         drawn = contrast._free(np.random.default_rng(seed))
-        assert abs(drawn.signal[LABEL_VALUES[0]] - drawn.fat) >= 0.15
+        assert abs(drawn.water[LABEL_VALUES[0]] - drawn.fat) >= 0.15
 
 
-def test_the_fat_of_a_tissue_is_what_its_signal_has_beyond_its_water():
-    drawn = contrast._physical("t1", np.random.default_rng(2))
-    assert drawn.fat_share[Tissue.FAT] > 0.9
-    assert drawn.fat_share[Tissue.CSF] == 0
-    of_fat = drawn.fat_share * drawn.signal / drawn.fat
+@pytest.mark.parametrize("sequence", ["t1", "stir", "opposed_phase", "t2_fat_saturated"])
+def test_the_fat_of_a_tissue_is_as_much_of_pure_fat_as_it_holds(sequence):
+    drawn = contrast._physical(sequence, np.random.default_rng(2))
     rows = {int(tissue): row[3] for tissue, row in contrast.WATER_AND_FAT.items()}
     expected = np.array([rows.get(value, 0.0) for value in range(TISSUES)])
-    assert of_fat == pytest.approx(expected, abs=1e-6)
+    assert drawn.of_fat == pytest.approx(expected * drawn.fat, abs=1e-9)
+    assert (drawn.water >= 0).all() or sequence == "stir"
+    assert (drawn.fat < 0) == (sequence == "opposed_phase")
 
 
 def test_every_sequence_is_drawn_as_often_as_stated():
@@ -134,12 +134,12 @@ def bare(monkeypatch):
     still = Place(np.eye(2), np.zeros(2), False)
     signal = np.linspace(0.1, 1, TISSUES).astype(np.float32)
     nothing = np.zeros(TISSUES, np.float32)
-    plain = Contrast("plain", signal, nothing, 0.5, 0.9, nothing)
+    plain = Contrast("plain", signal, nothing, nothing, 0.5, 0.9)
     monkeypatch.setattr(slices, "drawn_place", lambda rng: still)
     monkeypatch.setattr(slices, "drawn_waves", lambda *_: [WAVE])
     monkeypatch.setattr(slices, "drawn_contrast", lambda rng: plain)
     monkeypatch.setattr(slices, "_standardised", lambda images, rng: images)
-    monkeypatch.setattr(slices, "_with_septa", lambda signal, *_: signal)
+    monkeypatch.setattr(slices, "_septa", lambda tissue, *_: torch.ones(tissue.shape))
     for name in ("blurred", "ghosted", "moved", "shown"):
         monkeypatch.setattr(artefacts, name, lambda images, *_: images)
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
@@ -293,34 +293,36 @@ def test_where_saturation_fails_fat_is_at_most_as_bright_as_without_it():
 
 def test_chemical_shift_moves_fat_along_the_frequency_only():
     fat = torch.rand(6, 40, 40)
-    down = np.array([True, False] * 3)
-    found = artefacts.shifted(fat, 0.1, down, Drawing(0.0))
+    down, everywhere = np.array([True, False] * 3), np.ones(6, bool)
+    found = artefacts.shifted(fat, 0.1, down, everywhere, Drawing(0.0))
     for picture, own, phase_down in zip(found, fat, down, strict=True):
         axis = 1 if phase_down else 0
         shifts = [torch.roll(own, by, axis) for by in range(-26, 27) if by]
         assert any(torch.equal(picture, shift) for shift in shifts)
-    assert torch.equal(artefacts.shifted(fat, 0.1, down, Drawing(1.0)), fat)
+    assert torch.equal(artefacts.shifted(fat, 0.1, down, everywhere, Drawing(1.0)), fat)
+    assert torch.equal(artefacts.shifted(fat, 0.1, down, ~everywhere, Drawing(0.0)), fat)
+    assert not drawn_contrast(np.random.default_rng(1), "dixon_fat").shifts
 
 
-def test_the_part_of_fat_is_the_fat_of_muscle_and_of_tissues(anatomies, bare, monkeypatch):
-    """With all fat taken for the signal's, a fat share of one doubles what failing fat shows."""
+@pytest.mark.parametrize("of_fat", [0.9, -0.9])
+def test_water_and_fat_of_a_voxel_are_those_of_its_layers(of_fat, monkeypatch):
+    """Fat over two layers of muscle a quarter of which is fat, also where fat counts negative."""
     nothing = np.zeros(TISSUES, np.float32)
-    contrast = Contrast("two", bare, nothing, 0.5, 0.9, nothing + 1, saturated=0.5)
-    monkeypatch.setattr(slices, "drawn_contrast", lambda rng: contrast)
-    monkeypatch.setattr(artefacts, "shifted", lambda fat, *_: fat)
-    drawn = []
-    for factor in (1.0, 2.0):
-        grown = torch.full((), factor)
-        monkeypatch.setattr(artefacts, "failing_saturation", lambda *_, grown=grown: grown)
-        drawn.append(drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE))
-    once, twice = (one.images for one in drawn)
-    muscle = drawn[0].labels > 0
-    inside = torch.nn.functional.avg_pool2d(muscle.float(), 3, 1, 1) == 1
-    lean = inside & ((once - 0.5).abs() < 1e-6)  # no septum crosses it
-    assert lean.sum() > 0.8 * inside.sum()
-    assert torch.allclose(twice[lean], once[lean])
-    tissue = torch.nn.functional.max_pool2d(muscle.float(), 5, 1, 2) == 0
-    assert torch.allclose(twice[tissue], 2 * once[tissue], atol=1e-5)
+    water, fat = nothing.copy(), nothing.copy()
+    water[5], water[Tissue.FAT], fat[Tissue.FAT] = 0.5, 0.05, of_fat
+    quarter = np.full((1, TISSUES), 0.75, np.float32), np.full((1, TISSUES), 1e6, np.float32)
+    monkeypatch.setattr(slices, "_drawn_fat", lambda *_: quarter)
+    monkeypatch.setattr(slices, "_septa", lambda tissue, *_: torch.ones(tissue.shape))
+    maps = torch.zeros(1, 4, 64, 64, dtype=torch.uint8)
+    maps[:, 0], maps[:, 1:3] = int(Tissue.FAT), 5
+    maps[0, 3] = torch.linspace(0, 255, 64).round()[:, None]  # order of fat
+    drawn = Contrast("two", water, fat, nothing, 0.5, of_fat)
+    given = maps, [drawn], np.random.default_rng(1), torch.Generator().manual_seed(1)
+    found = [part.mean().item() for part in slices._signal(*given)]
+    share = float((maps[0, 3].float() / 255 > 0.75).float().mean())
+    assert share == pytest.approx(0.25)
+    assert found[0] == pytest.approx((0.05 + 2 * (1 - share) * 0.5) / 3, rel=1e-3)
+    assert found[1] == pytest.approx((of_fat + 2 * share * of_fat) / 3, rel=1e-3)
 
 
 def test_what_lies_beyond_the_field_wraps_to_its_other_edge():

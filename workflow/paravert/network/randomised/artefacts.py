@@ -71,14 +71,19 @@ def failing_saturation(
 
 
 def shifted(
-    fat: torch.Tensor, spacing_mm: float, down: np.ndarray, rng: np.random.Generator
+    fat: torch.Tensor,
+    spacing_mm: float,
+    down: np.ndarray,
+    shifts: np.ndarray,
+    rng: np.random.Generator,
 ) -> torch.Tensor:
     """Return the picture of fat's signal where chemical shift puts it, along the frequency.
 
-    spacing_mm: of its pixels. down: see `phase_runs_down`.
+    spacing_mm: of its pixels. down: see `phase_runs_down`. shifts: where there may be any, bool (n,).
     """
     n = len(fat)
-    shift_mm = np.where(rng.random(n) < SHIFT_SHARE, rng.uniform(-1, 1, n) * MOST_SHIFT_MM, 0)
+    some = shifts & (rng.random(n) < SHIFT_SHARE)
+    shift_mm = np.where(some, rng.uniform(-1, 1, n) * MOST_SHIFT_MM, 0)
     pixels = np.round(shift_mm / spacing_mm).astype(int)
     moved_fat = [
         torch.roll(one, int(by), 1 if phase_down else 0)

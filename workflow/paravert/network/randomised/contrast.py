@@ -81,19 +81,24 @@ LOG_TIME_SD = 0.12  # of relaxation times
 class Contrast:
     """Signed signal of one slice, nine tissues in ten below 1: by tissue, of muscle and of its fat.
 
-    signal: (TISSUES,) float32; muscles read `lean` where they are free of fat, `fat` where they are
-    nothing else. texture: (TISSUES,) float32, standard deviation as a share of the signal.
-    fat_share: (TISSUES,) float32, how much of a tissue's signal is its fat's, 0 to 1. saturated:
-    what fat's signal was multiplied by to suppress it, 1 where it was not.
+    water, of_fat: (TISSUES,) float32, what the tissue's water and its fat give; together they are its
+    signal. Muscles read `lean` where they are free of fat, `fat` where they are nothing else.
+    texture: (TISSUES,) float32, standard deviation as a share of the signal. saturated: what fat's
+    signal was multiplied by to suppress it, 1 where it was not.
     """
 
     sequence: str
-    signal: np.ndarray
+    water: np.ndarray
+    of_fat: np.ndarray
     texture: np.ndarray
     lean: float
     fat: float
-    fat_share: np.ndarray
     saturated: float = 1.0
+
+    @property
+    def shifts(self) -> bool:
+        """Whether fat may lie aside of its place: what a fat image shows is where its labels are."""
+        return self.sequence != "dixon_fat"
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
@@ -101,22 +106,22 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
     if sequence is None:
         sequence = str(rng.choice(list(SEQUENCES), p=_shares()))
     drawn = _free(rng) if sequence == FREE else _physical(sequence, rng)
-    signal = drawn.signal
-    signal *= np.exp(rng.normal(0, LOG_TISSUE_SD, TISSUES))
-    signal[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # void, or inflow
+    factor = np.exp(rng.normal(0, LOG_TISSUE_SD, TISSUES))
+    factor[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # void, or inflow
     if rng.random() > STILL_CSF_SHARE:
-        signal[Tissue.CSF] *= rng.uniform(0.15, 0.9)
-    lean = signal[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
-    signal[list(LABEL_VALUES)] = lean
-    scale = max(float(np.percentile(np.abs(signal), 90)), 1e-3)
+        factor[Tissue.CSF] *= rng.uniform(0.15, 0.9)
+    water, of_fat = factor * drawn.water, factor * drawn.of_fat
+    lean = water[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
+    water[list(LABEL_VALUES)] = lean
+    scale = max(float(np.percentile(np.abs(water + of_fat), 90)), 1e-3)
     texture = _texture() * rng.uniform(0.5, 1.5)
     return Contrast(
         sequence,
-        (signal / scale).astype(np.float32),
+        (water / scale).astype(np.float32),
+        (of_fat / scale).astype(np.float32),
         texture.astype(np.float32),
         float(lean / scale),
         float(drawn.fat / scale),
-        drawn.fat_share.astype(np.float32),
         drawn.saturated,
     )
 
@@ -136,11 +141,11 @@ def _texture() -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Signals:
-    """As in Contrast, but not scaled: signed signals by tissue, of pure fat, and what fat is of it."""
+    """As in Contrast, but not scaled."""
 
-    signal: np.ndarray
+    water: np.ndarray
+    of_fat: np.ndarray
     fat: float
-    fat_share: np.ndarray
     saturated: float = 1.0
 
 
@@ -154,11 +159,9 @@ def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
     echo = _ECHOES[sequence](rng)
     water = density * echo.relaxed(t1, t2)
     fat = float(echo.relaxed(np.array(FAT_T1_MS), np.array(FAT_T2_MS)))
-    of_fat = echo.fat * fat_share * fat
-    signal = echo.water * water + of_fat
-    share = np.divide(of_fat, signal, out=np.zeros(TISSUES), where=np.abs(signal) > 1e-6)
+    fat *= echo.fat
     saturated = echo.fat if "fat_saturated" in sequence else 1.0
-    return _Signals(signal, echo.fat * fat, share.clip(0, 1), saturated)
+    return _Signals(echo.water * water, fat_share * fat, fat, saturated)
 
 
 @dataclass(frozen=True)
@@ -221,4 +224,5 @@ def _free(rng: np.random.Generator) -> _Signals:
     signal[list(FATTY)] = fat
     signal[[Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE, *LABEL_VALUES]] = muscle
     signal[[Tissue.AIR, Tissue.GAS]] = 0.0
-    return _Signals(signal, fat, np.isin(np.arange(TISSUES), FATTY).astype(float))
+    fatty = np.isin(np.arange(TISSUES), FATTY)
+    return _Signals(np.where(fatty, 0, signal), np.where(fatty, signal, 0), fat)

@@ -105,10 +105,13 @@ def drawn_pictures(
     labels = _labels(maps[:, MIDDLE], centres, places)
     fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
     down = artefacts.phase_runs_down(n, rng)
-    signal, of_fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
-    saturated = np.array([contrast.saturated for contrast in contrasts])
-    grown = artefacts.failing_saturation(fine, saturated, rng)
-    signal += artefacts.shifted(grown * of_fat, spacing_mm / FINER, down, rng) - of_fat
+    water, fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
+    saturated, shifts = (
+        np.array([getattr(contrast, name) for contrast in contrasts])
+        for name in ("saturated", "shifts")
+    )
+    fat *= artefacts.failing_saturation(fine, saturated, rng)
+    signal = water + artefacts.shifted(fat, spacing_mm / FINER, down, shifts, rng)
     images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
@@ -150,15 +153,14 @@ def _signal(
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the signed signal, (n, rows, columns), and the part of it that is fat's.
+    """Return the signed signals of water and of fat, each (n, rows, columns): means of the layers.
 
-    The signal is the mean of the layers, with fat and texture; fat's part is as the middle shows.
     maps: tissues of the layers and order of fat, (n, LAYERS + 1, rows, columns).
     """
     device, tissues = maps.device, maps[:, :LAYERS]
-    of_tissue, texture, fat_share = (
+    water_of, fat_of, texture = (
         torch.from_numpy(np.stack([getattr(one, name) for one in contrasts])).to(device)
-        for name in ("signal", "texture", "fat_share")
+        for name in ("water", "of_fat", "texture")
     )
     muscle = tissues <= LABEL_VALUES[-1]
     muscle &= tissues > 0
@@ -167,19 +169,18 @@ def _signal(
     beyond = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
     fraction = beyond.mul_(_looked_up(steepness, shown)).sigmoid_()
     ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
-    flesh = torch.lerp(ends[:, 0], ends[:, 1], fraction)
-    signal = torch.zeros_like(flesh)
+    flesh, marbling = (1 - fraction) * ends[:, 0], fraction * ends[:, 1]
+    water, fat = torch.zeros_like(flesh), torch.zeros_like(flesh)
     for layer in range(LAYERS):
-        own = _looked_up(of_tissue, tissues[:, layer])
-        signal += torch.where(muscle[:, layer], flesh, own)
+        in_muscle = muscle[:, layer]
+        water += torch.where(in_muscle, flesh, _looked_up(water_of, tissues[:, layer]))
+        fat += torch.where(in_muscle, marbling, _looked_up(fat_of, tissues[:, layer]))
     middle = tissues[:, MIDDLE]
     grain = _looked_up(texture, middle)
-    field = _texture(signal.shape, device, generator)
-    signal *= torch.addcmul(torch.ones((), device=device), grain, field)
-    signal = _with_septa(signal / LAYERS, middle, rng, generator)
-    in_flesh = (fraction * ends[:, 1] / flesh).nan_to_num_(0).clamp_(0, 1)
-    share = torch.where(muscle[:, MIDDLE], in_flesh, _looked_up(fat_share, middle))
-    return signal, signal * share
+    field = _texture(water.shape, device, generator)
+    uneven = torch.addcmul(torch.ones((), device=device), grain, field)
+    uneven *= _septa(middle, rng, generator) / LAYERS
+    return water * uneven, fat * uneven
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -233,22 +234,19 @@ def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator
     return total
 
 
-def _with_septa(
-    signal: torch.Tensor,
-    tissue: torch.Tensor,
-    rng: np.random.Generator,
-    generator: torch.Generator,
+def _septa(
+    tissue: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return the signal with thin lines through fat, where a smooth field crosses zero."""
-    n, rows, columns = signal.shape
+    """Return what thin lines through fat leave of the signal; where a smooth field crosses zero."""
+    n, rows, columns = tissue.shape
     field = torch.randn(
-        (n, 1, rows // 40, columns // 12), generator=generator, device=signal.device
+        (n, 1, rows // 40, columns // 12), generator=generator, device=tissue.device
     )
     field = functional.interpolate(field, size=(rows, columns), mode="bicubic")[:, 0]
-    depth = torch.from_numpy(rng.uniform(0, 0.5, n).astype(np.float32)).to(signal)
+    depth = torch.from_numpy(rng.uniform(0, 0.5, n).astype(np.float32)).to(field)
     lines = torch.exp(-field.abs() * 12) * depth[:, None, None]
     fatty = (tissue == SEPTA[0]) | (tissue == SEPTA[1])
-    return signal * (1 - lines * fatty)
+    return 1 - lines * fatty
 
 
 def _standardised(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
