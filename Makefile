@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 MODEL_FOLDER := training
+SHIPPED := safetensors json curve.csv curve.png
+pinned = sed -i "s/^  sha256: .*/$$(grep sha256 $(1))/" $(2)
 
 .PHONY: setup demo test cluster-test check format model synthetic lock clean
 
@@ -47,11 +49,13 @@ model: setup
 	$(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
 	    --seed 4711 --volunteers 80 --workers 2
 	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
-	cp $(MODEL_FOLDER)/results/models/demo.* models/ && rm models/demo.yaml
+	cd $(MODEL_FOLDER)/results/models && cp $(foreach kind,$(SHIPPED),demo.$(kind)) $(CURDIR)/models/
+	$(call pinned,$(MODEL_FOLDER)/results/models/demo.yaml,config/demo.yaml)
 
 synthetic: setup
 	$(BIN)/snakemake pretrain_network --configfile config/synthetic_model.yaml
-	cp results/models/synthetic.* models/ && rm models/synthetic.yaml
+	cd results/models && cp $(foreach kind,$(SHIPPED) reliability.csv reliability.png,synthetic.$(kind)) ../../models/
+	$(call pinned,results/models/synthetic.yaml,config/config.yaml)
 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock

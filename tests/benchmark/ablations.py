@@ -31,6 +31,7 @@ from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.model import Model  # noqa: E402
 from paravert.network.overlap import by_muscle  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
+from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS  # noqa: E402
 from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
 from paravert.network.randomised.place import Place  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
@@ -39,7 +40,6 @@ from paravert.network.unet import UNet  # noqa: E402
 from real_scans import MASK, dixon_labels, judged, read_nifti  # noqa: E402
 
 CPU = torch.device("cpu")
-JUDGED, JUDGED_SEED = 640, 9
 BASE = Settings(
     architecture=Architecture(width=8, dropout=0.0),
     size_px=128,
@@ -211,7 +211,9 @@ def trained(row: Row, anatomies: Path, minutes: float) -> fit.Training:
 def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     """Return steps, synthetic median IoU and lower quartile per muscle, and real Dice."""
     settings = run.settings
-    samples = synthetic.held_out_samples(validation, settings, JUDGED, seed=JUDGED_SEED)
+    samples = synthetic.held_out_samples(
+        validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1]
+    )
     own = by_muscle(run.judged(samples)[1])
     row = {"epochs": run.progress.epoch}
     row |= {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
@@ -246,13 +248,13 @@ def main() -> None:
             done = list(csv.DictReader(file))
     validation = Anatomies(given.validation)
     for name in given.only:
-        if any(row["row"] == name for row in done):
+        if any(row["row"] == name and float(row["minutes"]) == given.minutes for row in done):
             continue
         run = trained(ROWS[name], given.anatomies, given.minutes)
-        done.append({"row": name} | measured(run, validation))
+        done.append({"row": name, "minutes": given.minutes} | measured(run, validation))
         print(done[-1], flush=True)
         with given.table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, done[0])
+            writer = csv.DictWriter(file, max(done, key=len))
             writer.writeheader()
             writer.writerows(done)
 

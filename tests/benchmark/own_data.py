@@ -25,7 +25,7 @@ from paravert.network.overlap import by_muscle  # noqa: E402
 from studies import Study, copy_of_the_workflow  # noqa: E402
 
 WITH_MASKS, WITHOUT = 10, 5
-NAMES = [f"S{number:04d}" for number in range(1, WITH_MASKS + WITHOUT + 1)]
+NAMES = [f"T{number:04d}" for number in range(1, WITH_MASKS + WITHOUT + 1)]
 
 
 def lab(folder: Path, seed: int, minutes: float) -> Study:
@@ -84,7 +84,7 @@ def main() -> None:
     study = lab(folder / "study", given.seed, given.minutes)
     told(study)
     before = by_muscle(overlap(study))
-    told(study, "train_network")
+    told(study, "--", "train_network")
     told(study, "--configfile", "study.yaml", "results/models/own.yaml")
     after = by_muscle(overlap(study))
     print(f"median IoU of {WITHOUT} subjects without masks, before and after")

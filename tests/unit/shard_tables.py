@@ -83,7 +83,8 @@ def _overlap(random: np.random.Generator, rows: int) -> dict:
     counts = {
         name: random.integers(1, 4000, rows) for name in ("pixels_truth", "pixels_prediction")
     }
-    return counts | {name: random.random(rows) for name in ("iou", "dice")}
+    ratios = {name: random.random(rows) for name in ("iou", "dice")}
+    return counts | ratios | {"labels_given": np.zeros(rows, bool)}
 
 
 _NUMBERS = {"measure_area": _areas, "measure_fat": _fat, "score_overlap": _overlap}

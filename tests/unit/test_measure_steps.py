@@ -110,6 +110,20 @@ def test_subject_without_truth_has_no_overlap(results):
     rows = rows_of(results, score_overlap)
     assert {row["subject"] for row in rows} == {"S1"}
     assert all(0.7 < row["iou"] < 1 for row in rows)
+    assert not any(row["labels_given"] for row in rows)
+
+
+def test_a_stack_whose_labels_were_given_says_so(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    shutil.copytree(folder / "S1/labels", folder / "S1/given")
+    for file in (folder / "S1/given").iterdir():
+        if not file.name.startswith("stack-02.nii"):
+            file.unlink()
+    (folder / "S1/overlap.json").unlink(missing_ok=True)
+    score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
+    rows = pq.read_table(folder / "overlap.parquet").to_pylist()
+    assert {(row["stack"], row["labels_given"]) for row in rows} == {(1, False), (2, True)}
 
 
 def test_quarantined_subject_is_passed_on_with_its_reason(results):

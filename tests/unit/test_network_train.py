@@ -22,8 +22,9 @@ from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
 from paravert.network.randomised.contrast import SEQUENCES
-from paravert.network.samples import Sample, samples_of, split_by_subject, subjects_with_truth
+from paravert.network.samples import Sample, samples_of, subjects_with_truth
 from paravert.network.settings import Settings
+from paravert.network.split import Split, write_split
 from paravert.network.train import train_network
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
@@ -55,35 +56,6 @@ def samples(count, first_seed=0):
         for seed in range(first_seed, first_seed + count)
         for sample in samples_of(*disc_stack(seed), spacing_mm=4.0)
     ]
-
-
-# --- split ---------------------------------------------------------------------------------------
-
-
-def test_the_split_is_disjoint_and_complete():
-    subjects = [f"S{index:03d}" for index in range(60)]
-    training, validation = split_by_subject(subjects, 0.2, seed=1)
-    assert len(validation) == 12
-    assert sorted(training + validation) == subjects
-
-
-def test_the_split_follows_the_seed_and_not_the_order():
-    subjects = [f"S{index:03d}" for index in range(60)]
-    split = split_by_subject(subjects, 0.2, seed=1)
-    assert split_by_subject(subjects[::-1], 0.2, seed=1) == split
-    assert split_by_subject(subjects, 0.2, seed=2) != split
-
-
-def test_one_subject_more_hardly_changes_the_split():
-    subjects = [f"S{index:03d}" for index in range(60)]
-    _, before = split_by_subject(subjects, 0.2, seed=1)
-    _, after = split_by_subject([*subjects, "S999"], 0.2, seed=1)
-    assert len(set(before) ^ set(after)) <= 2
-
-
-def test_two_subjects_are_one_to_train_and_one_to_validate():
-    assert [len(part) for part in split_by_subject(["A", "B"], 0.2, seed=1)] == [1, 1]
-    assert [len(part) for part in split_by_subject(["A", "B"], 0.0, seed=1)] == [2, 0]
 
 
 # --- samples and batches -------------------------------------------------------------------------
@@ -261,6 +233,22 @@ def test_a_model_is_trained_on_from_another(tmp_path):
         assert torch.allclose(after.network.state_dict()[name], weights, atol=1e-3)
     card = json.loads(second.with_suffix(".json").read_text())
     assert card["data"]["started_from_sha256"] == file_sha256(first)
+
+
+def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
+    names = [f"S{number}" for number in range(1, 6)]
+    convert = make_cohort(tmp_path, names)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
+    write_split(first, Split(["S1", "S2", "S4", "S5", "S9"], []))
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "threads": 1, "start_from": str(first)}
+    train_network([convert], tmp_path / "subjects", second, **options)
+    rows = second.with_suffix(".split.csv").read_text().splitlines()
+    parts = dict(row.split(",") for row in rows[1:])
+    assert parts == dict.fromkeys([*names, "S9"], "training") | {"S3": "validation"}
+    write_split(first, Split(names, []))
+    with pytest.raises(InputError, match="trained on every subject with truth"):
+        train_network([convert], tmp_path / "subjects", second, **options)
 
 
 def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):

@@ -15,12 +15,12 @@ from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 
 
-def rows_of(step, labels_source="network"):
+def rows_of(step, labels_given=False):
     """Return rows of one analysed subject: one slice, every muscle alike."""
     if step == "convert_dicom":
         return [{"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}]
     if step == "segment_muscles":
-        return [{"labels_source": labels_source, "removed_mm2": 0.0}]
+        return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
         return []
     rows = []
@@ -28,6 +28,7 @@ def rows_of(step, labels_source="network"):
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}
         if step == "score_overlap":
             row |= {"iou": 0.9, "dice": 0.95, "pixels_truth": 100, "pixels_prediction": 100}
+            row["labels_given"] = labels_given
         elif step == "measure_area":
             row |= {"position_mm": 0.0, "tilt_deg": 0.0, "slab_mm": 4.0, "overlaps": False}
             row |= {"pixels": 100, "csa_mm2": 50.0, "csa_axial_mm2": 50.0}
@@ -44,7 +45,7 @@ def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", give
         results = [
             Result(
                 Outcome(s, "analysed", "f", ("multi-stack",)),
-                rows_of(step.name, "sheet" if s in given else "network"),
+                rows_of(step.name, s in given),
             )
             for s in analysed
         ]
@@ -128,9 +129,10 @@ def test_a_subject_judges_the_network_unless_it_was_learnt_from_or_its_labels_we
 
 def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
     write_shard(tmp_path / "shards/0", analysed=["S1"])
-    (tmp_path / "model.split.csv").write_text("who,part\nS1,training\n")
-    with pytest.raises(InputError, match="model.split.csv.*columns subject and part"):
-        gather(["S1"])
+    for text in ("who,part\nS1,training\n", ""):
+        (tmp_path / "model.split.csv").write_text(text)
+        with pytest.raises(InputError, match="model.split.csv: columns .*expected"):
+            gather(["S1"])
 
 
 def test_a_lost_subject_is_a_fault_of_the_program(tmp_path, gather):

@@ -147,7 +147,7 @@ OVERLAP = Table(
         *OVERLAP_COLUMNS,
         Column(
             "judges_network", FLAG, required=True,
-            meaning="whether the labels are the network's, and it did not learn from the subject",
+            meaning="whether the labels were predicted by a network that did not learn from the subject",
         ),
     ),
     keys=tuple(column.name for column in SLICE_KEYS),

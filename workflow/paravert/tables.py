@@ -293,6 +293,12 @@ OVERLAP_COLUMNS = (
         required=True,
         minimum=0,
     ),
+    Column(
+        "labels_given",
+        FLAG,
+        required=True,
+        meaning="whether the labels of the stack were given in the sheet, not predicted",
+    ),
 )
 
 # --- tables between the steps --------------------------------------------------------------------

@@ -114,6 +114,12 @@ def model_card():
     return str(Path(model_file()).with_suffix(".json"))
 
 
+def model_split():
+    """Return a digest of the file that says whom the model learnt from, or an empty text."""
+    file = Path(model_file()).with_suffix(".split.csv")
+    return provenance.file_sha256(file) if file.is_file() else ""
+
+
 def check_model():
     """Stop before anything runs if the model is not the one that the configuration pins."""
     from paravert.network import model_file as model

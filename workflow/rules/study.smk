@@ -30,6 +30,7 @@ rule gather_cohort:
         subjects_per_shard=config["subjects_per_shard"],
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
+        split=model_split(),
         configuration=configuration_json,
         code=code("study.cohort"),
     message:

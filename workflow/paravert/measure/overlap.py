@@ -7,6 +7,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.imaging.label_overlap import slice_overlap
+from paravert.imaging.volume import stack_numbers
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
 
@@ -25,11 +26,13 @@ def score_overlap(
 
 def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
+    given = stack_numbers(home, "given")
     rows = []
     for stack in read_stacks(home):
         truth = read_truth(home, stack.number)
         if truth is not None:
             drawn = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
             every = rows_of(stack.number, vars(slice_overlap(stack.labels, truth)))
-            rows += [row for row in every if row["slice"] in drawn]
+            told = {"labels_given": stack.number in given}
+            rows += [row | told for row in every if row["slice"] in drawn]
     return shards.Product(rows)

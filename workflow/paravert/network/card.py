@@ -87,7 +87,7 @@ def write_curve(path: Path, curve: Sequence[dict]) -> None:
 
 
 def write_reliability(path: Path, rows: np.ndarray) -> None:
-    """Write how far the predicted IoU holds, rows of `confidence.reliability`, as CSV and PNG."""
+    """Write how far the predicted IoU holds, rows of `calibration.reliability`, as CSV and PNG."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["predicted_iou", "found_iou", "muscles_in_slices"])

@@ -1,8 +1,9 @@
 """Rule pretrain_network: a model from synthetic slices alone, for real images of any contrast.
 
 NEEDS two tables of draw_anatomies, one to train on and one of other people to validate with.
-MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve),
-model.reliability.csv and .png (predicted against found IoU) and, while it trains, model.checkpoint.
+MAKES model.safetensors; beside it model.json (card), model.yaml (settings that choose it),
+model.curve.csv and .png (learning curve), model.reliability.csv and .png (predicted against found
+IoU) and, while it trains, model.checkpoint.
 """
 
 import logging

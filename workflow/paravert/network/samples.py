@@ -1,6 +1,5 @@
-"""The stacks with truth that a network learns from: reading, splitting by subject, digest."""
+"""The stacks with truth that a network learns from: reading, digest."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,26 +29,6 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
-
-
-def split_by_subject(
-    subjects: Sequence[str], validation_fraction: float, seed: int
-) -> tuple[list[str], list[str]]:
-    """Return the subjects to train on and those to validate with.
-
-    The order of a hash of seed and name decides, so that the split does not follow the order of the
-    sheet and hardly changes when a subject is added. A fraction above 0 leaves at least one subject
-    on either side.
-    """
-    order = sorted(subjects, key=lambda subject: _hash(f"{seed}:{subject}"))
-    count = round(len(order) * validation_fraction)
-    if validation_fraction > 0:
-        count = min(max(count, 1), len(order) - 1)
-    return sorted(order[count:]), sorted(order[:count])
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:

@@ -15,6 +15,7 @@ from paravert import shards
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.flow import Segmenter
 from paravert.network.model_file import check_model
+from paravert.network.options import Device
 from paravert.network.stacks import has_all_labels
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def segment_muscles(
     out: Annotated[Path, typer.Option(help="shard table to write")],
     model: Annotated[Path, typer.Option(help="model file (.safetensors)")],
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model file must have")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Device = "auto",
     threads: Annotated[int, typer.Option(help="processor cores to use")] = 1,
     flip: Annotated[bool, typer.Option(help="segment each slice and its mirror image")] = False,
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,

@@ -1,11 +1,11 @@
 """Rule train_network: a model from the subjects that have manual masks.
 
 NEEDS shard tables of convert_dicom and the subjects' image/ and truth/ stacks.
-MAKES model.safetensors; beside it model.json (card), model.curve.csv and .png (learning curve),
-model.split.csv (who was trained on, who validated with) and, while it trains, model.checkpoint.
+MAKES model.safetensors; beside it model.json (card), model.yaml (settings that choose it),
+model.curve.csv and .png (learning curve), model.split.csv (who was trained on, who validated with)
+and, while it trains, model.checkpoint.
 """
 
-import csv
 import logging
 from dataclasses import astuple
 from pathlib import Path
@@ -45,11 +45,11 @@ from paravert.network.predict import Predictor
 from paravert.network.samples import (
     data_digest,
     read_samples,
-    split_by_subject,
     stacks_with_truth,
     subjects_with_truth,
 )
 from paravert.network.settings import checked_settings
+from paravert.network.split import Split, learnt_from, split_by_subject, write_split
 from paravert.provenance import digest, file_sha256
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,15 @@ def train_network(
     subjects = subjects_with_truth(convert)
     if len(subjects) < 2:
         raise InputError(folder, f"{len(subjects)} subjects with truth, expected at least 2")
-    split = split_by_subject(subjects, validation_fraction, seed)
-    training, validation = (read_samples(folder, part, spacing_mm) for part in split)
+    known = learnt_from(Path(start_from)) if start_from else frozenset()
+    split = split_by_subject(subjects, validation_fraction, seed, known)
+    if validation_fraction > 0 and not split.validation:
+        raise InputError(
+            start_from, "it was trained on every subject with truth: none is left to judge"
+        )
+    training, validation = (
+        read_samples(folder, part, spacing_mm) for part in (split.training, split.validation)
+    )
     if not training:
         raise InputError(folder, "no slice of the training subjects has a label")
     data = _data_told(split, (training, validation), data_digest(folder, subjects))
@@ -120,7 +127,7 @@ def train_network(
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
     save_model(out, Model(run.network, spacing_mm))
-    metrics, calibration = validated(out, folder, split[1], processor)
+    metrics, calibration = validated(out, folder, split.validation, processor)
     save_model(out, Model(run.network, spacing_mm, calibration))
     card = model_card(
         name,
@@ -135,7 +142,7 @@ def train_network(
     write_card(out.with_suffix(".json"), card)
     write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
-    _write_split(out.with_suffix(".split.csv"), *split)
+    write_split(out, split, known)
     checkpoint.unlink()
     log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
 
@@ -164,21 +171,13 @@ def validated(
     return quartiles(found), fitted(expected, found)
 
 
-def _data_told(split: tuple, samples: tuple, made_of: str) -> dict:
-    (training, validation), (training_slices, validation_slices) = split, samples
+def _data_told(split: Split, samples: tuple, made_of: str) -> dict:
+    training_slices, validation_slices = samples
     return {
-        "training_subjects": len(training),
+        "training_subjects": len(split.training),
         "training_slices": len(training_slices),
-        "validation_subjects": len(validation),
+        "validation_subjects": len(split.validation),
         "validation_slices": len(validation_slices),
-        "split": "by subject; the file .split.csv beside the model names them",
+        "split": "by subject; .split.csv names them where the model was trained",
         "digest": made_of,
     }
-
-
-def _write_split(path: Path, training: list[str], validation: list[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["subject", "part"])
-        writer.writerows([subject, "training"] for subject in training)
-        writer.writerows([subject, "validation"] for subject in validation)

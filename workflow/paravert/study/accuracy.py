@@ -28,6 +28,7 @@ OVERLAP_COLUMNS = (
 )  # fmt: skip
 PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
 BOTH = "both"
+NOBODY = "No subject with a manual mask is new to the network"
 
 
 def judging(overlap: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Gather the shards into the tables of the cohort, and account for every subject of the sheet."""
 
-import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -15,6 +14,7 @@ import yaml
 
 from paravert import __version__, codebook, records, shard_tables, shards, steps, tables
 from paravert.errors import InputError
+from paravert.network.split import learnt_from
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
@@ -58,11 +58,11 @@ def chunks(plan: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[list[
 
 
 def _rows_of_chunk(
-    folders: Sequence[Path], people: pd.DataFrame, method: str, learnt_from: Set[str]
+    folders: Sequence[Path], people: pd.DataFrame, method: str, known: Set[str]
 ) -> dict[str, pd.DataFrame]:
     """Return the rows that some shards give to each cohort table.
 
-    people: covariates by subject. learnt_from: the subjects that the model was trained on.
+    people: covariates by subject. known: the subjects that the model was trained on.
     """
     ledger = pd.concat([_ledger_rows(shard) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -77,9 +77,7 @@ def _rows_of_chunk(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
     )
     overlap = parts["score_overlap"]
-    segment = parts["segment_muscles"]
-    by_network = segment.loc[segment.labels_source == "network", "subject"]
-    overlap["judges_network"] = overlap.subject.isin(set(by_network) - learnt_from)
+    overlap["judges_network"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(known))
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
     return {
         "slices": slices.join(people, on="subject"),
@@ -146,8 +144,8 @@ def gather_cohort(
     out.mkdir(parents=True, exist_ok=True)
     people = _covariates(rows)
     del rows
-    learnt_from = _learnt_from(model.with_suffix(".split.csv"))
-    _write_tables(out, _parts(folder, plan, people, fat_fraction, learnt_from), metadata)
+    parts = _parts(folder, plan, people, fat_fraction, learnt_from(model))
+    _write_tables(out, parts, metadata)
     _check_nobody_is_lost(out, plan)
     write_codebook(out / "codebook.csv")
     write_datapackage(out / "datapackage.json", metadata)
@@ -156,28 +154,17 @@ def gather_cohort(
 
 
 def _parts(
-    folder: Path, plan: dict, people: pd.DataFrame, method: str, learnt_from: Set[str]
+    folder: Path, plan: dict, people: pd.DataFrame, method: str, known: Set[str]
 ) -> Iterator[dict]:
     for names, subjects in chunks(plan, SUBJECTS_AT_ONCE):
         own = people.loc[subjects]
-        yield _rows_of_chunk([folder / name for name in names], own, method, learnt_from)
+        yield _rows_of_chunk([folder / name for name in names], own, method, known)
 
 
 def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
     """Return a short digest of settings, sheet and version; where the files lie does not count."""
     told = [{k: v for k, v in row.items() if k not in PATH_COLUMNS} for row in rows]
     return digest([settings, told, __version__])[:12]
-
-
-def _learnt_from(split: Path) -> frozenset[str]:
-    """Return the subjects that a model of the study's own was trained on, by its split file."""
-    if not split.is_file():
-        return frozenset()
-    with split.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not all({"subject", "part"} <= row.keys() for row in rows):
-        raise InputError(split, "expected the columns subject and part")
-    return frozenset(row["subject"] for row in rows if row["part"] == "training")
 
 
 def _notice(card: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from paravert.anatomy import MUSCLES
+from paravert.study.accuracy import NOBODY
 from paravert.study.wording import UNKNOWN, number, p_value, points, scaled, shown_unit, span, words
 
 SEXES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
@@ -42,7 +43,7 @@ def table1(frame: pd.DataFrame) -> Readable:
         ]
         for row in frame[frame["n_slices"] > 0].itertuples()
     ]  # fmt: skip
-    return Readable(header, rows, labels=2, empty="No subjects with a manual mask.")
+    return Readable(header, rows, labels=2, empty=f"{NOBODY}.")
 
 
 def cohort(frame: pd.DataFrame) -> Readable:
@@ -137,7 +138,7 @@ def agreement(frame: pd.DataFrame) -> Readable:
         ]
         for row in frame[frame["n_subjects"] > 0].itertuples()
     ]  # fmt: skip
-    return Readable(header, rows, labels=2, empty="No subjects with a manual mask.")
+    return Readable(header, rows, labels=2, empty=f"{NOBODY}.")
 
 
 def fat_methods(frame: pd.DataFrame) -> Readable:

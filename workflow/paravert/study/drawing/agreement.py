@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from paravert.anatomy import MUSCLES
 from paravert.study import style
-from paravert.study.accuracy import BOTH, subject_areas
+from paravert.study.accuracy import BOTH, NOBODY, subject_areas
 from paravert.study.agreement import limits_of_agreement
 
 COLUMNS = [
@@ -19,7 +19,7 @@ COLUMNS = [
 def data(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return a row per subject and muscle: mean CSA, left + right, by prediction and by mask.
 
-    overlap: the cohort's table. pixels: as accuracy.pixel_areas returns them.
+    overlap: rows of the cohort's table. pixels: as accuracy.pixel_areas returns them.
     Areas and limits are those of side "both" in the table `agreement`; difference is prediction
     minus truth. The limits are the muscle's; null below two subjects.
     """
@@ -40,7 +40,7 @@ def data(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw difference against mean, a panel per muscle."""
     if frame.empty:
-        return style.sentence("No subjects with a manual mask: no areas to compare.")
+        return style.sentence(f"{NOBODY}: no areas to compare.")
     figure = style.new_figure(4.6)
     grid = figure.subplots(2, 2)
     for axes, muscle in zip(grid.flat, MUSCLES, strict=True):

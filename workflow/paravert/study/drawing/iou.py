@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.study import style
+from paravert.study.accuracy import NOBODY
 
 MAX_POINTS_PER_BOX = 1500
 BOX_WIDTH, JITTER = 0.56, 0.2
@@ -32,7 +33,7 @@ def data(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw box plots (whiskers: 1.5 interquartile ranges) over jittered points."""
     if frame.empty:
-        return style.sentence("No subjects with a manual mask: nothing to score.")
+        return style.sentence(f"{NOBODY}: nothing to score.")
     figure = style.new_figure(3.6)
     axes = figure.subplots()
     many = frame["across"].count() > style.MANY_POINTS

@@ -1,0 +1,56 @@
+"""Who is trained on and who validates, and the file that remembers it."""
+
+import pytest
+
+from paravert.errors import InputError
+from paravert.network.split import Split, learnt_from, split_by_subject, split_file, write_split
+
+SUBJECTS = [f"S{index:03d}" for index in range(60)]
+
+
+def test_the_split_is_disjoint_and_complete():
+    split = split_by_subject(SUBJECTS, 0.2, seed=1)
+    assert len(split.validation) == 12
+    assert sorted(split.training + split.validation) == SUBJECTS
+
+
+def test_the_split_follows_the_seed_and_not_the_order():
+    split = split_by_subject(SUBJECTS, 0.2, seed=1)
+    assert split_by_subject(SUBJECTS[::-1], 0.2, seed=1) == split
+    assert split_by_subject(SUBJECTS, 0.2, seed=2) != split
+
+
+def test_one_subject_more_hardly_changes_the_split():
+    before = split_by_subject(SUBJECTS, 0.2, seed=1).validation
+    after = split_by_subject([*SUBJECTS, "S999"], 0.2, seed=1).validation
+    assert len(set(before) ^ set(after)) <= 2
+
+
+def test_two_subjects_are_one_to_train_and_one_to_validate():
+    for fraction, count in ((0.2, 1), (0.0, 0)):
+        split = split_by_subject(["A", "B"], fraction, seed=1)
+        assert (len(split.training), len(split.validation)) == (2 - count, count)
+
+
+def test_nobody_validates_who_was_learnt_from():
+    before = split_by_subject(SUBJECTS, 0.2, seed=1)
+    after = split_by_subject(SUBJECTS, 0.2, seed=2, learnt_from=before.training)
+    assert set(after.validation) <= set(before.validation)
+    assert len(after.validation) == 12
+    assert split_by_subject(SUBJECTS, 0.2, seed=1, learnt_from=SUBJECTS).validation == []
+
+
+def test_a_split_is_written_and_read(tmp_path):
+    model = tmp_path / "own.safetensors"
+    assert learnt_from(model) == set()
+    write_split(model, Split(["A", "B"], ["C"]), learnt_from=["Z", "A"])
+    assert learnt_from(model) == {"A", "B", "Z"}
+    assert split_file(model).read_text().splitlines()[-1] == "C,validation"
+
+
+@pytest.mark.parametrize("text", ["", "who,part\nA,training\n"])
+def test_a_file_that_is_no_split_is_told(tmp_path, text):
+    model = tmp_path / "own.safetensors"
+    split_file(model).write_text(text)
+    with pytest.raises(InputError, match="own.split.csv: columns .*expected"):
+        learnt_from(model)

@@ -1,0 +1,76 @@
+"""Whom a model learns from and who judges it: the split by subject, and the file that keeps it."""
+
+import csv
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paravert.errors import InputError
+
+COLUMNS = ["subject", "part"]
+TRAINING, VALIDATION = "training", "validation"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the subjects to train on and of those to validate with, both sorted."""
+
+    training: list[str]
+    validation: list[str]
+
+
+def split_by_subject(
+    subjects: Sequence[str],
+    validation_fraction: float,
+    seed: int,
+    learnt_from: Collection[str] = (),
+) -> Split:
+    """Return a split of the subjects.
+
+    The order of a hash of seed and name decides, so that the split does not follow the order of the
+    sheet and hardly changes when a subject is added. A fraction above 0 leaves at least one subject
+    on either side. learnt_from: subjects that a model to start from was trained on; none of them
+    validates.
+    """
+    order = sorted(subjects, key=lambda subject: _hash(f"{seed}:{subject}"))
+    count = round(len(order) * validation_fraction)
+    if validation_fraction > 0:
+        count = min(max(count, 1), len(order) - 1)
+    new = [subject for subject in order if subject not in learnt_from]
+    validation = set(new[:count])
+    return Split(sorted(set(order) - validation), sorted(validation))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split_file(model: Path) -> Path:
+    """Return the file beside a model that keeps its split."""
+    return model.with_suffix(".split.csv")
+
+
+def write_split(model: Path, split: Split, learnt_from: Collection[str] = ()) -> None:
+    """Write a model's split; learnt_from: as for `split_by_subject`, wherever they are now."""
+    training = sorted({*split.training, *learnt_from})
+    with split_file(model).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([subject, TRAINING] for subject in training)
+        writer.writerows([subject, VALIDATION] for subject in split.validation)
+
+
+def learnt_from(model: Path) -> frozenset[str]:
+    """Return the subjects that a model was trained on; none where no split lies beside it.
+
+    Raises InputError for a file that is no split.
+    """
+    path = split_file(model)
+    if not path.is_file():
+        return frozenset()
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(path, f"columns {reader.fieldnames}, expected {COLUMNS}")
+        return frozenset(row["subject"] for row in reader if row["part"] == TRAINING)
