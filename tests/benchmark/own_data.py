@@ -30,6 +30,7 @@ NAMES = [f"T{number:04d}" for number in range(1, WITH_MASKS + WITHOUT + 1)]
 
 def lab(folder: Path, seed: int, minutes: float) -> Study:
     """Return a study of phantoms, the first of which have masks."""
+    folder.mkdir(parents=True)
     copy_of_the_workflow(folder)
     study = Study(folder)
     for number, name in enumerate(NAMES):

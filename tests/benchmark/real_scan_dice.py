@@ -33,21 +33,25 @@ COLOURS = ListedColormap([(0, 0, 0, 0), *(label.colour for label in LABELS)])
 def draw(path: Path, images: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
     """Draw twelve slices with what was found, and the outlines of the mask."""
     chosen = np.linspace(0, len(images) - 1, 12).round().astype(int)
-    figure, axes = pyplot.subplots(3, 4, figsize=(20, 15))
+    rows, columns = (slice(0, size) for size in images.shape[1:])
+    if mask is not None:
+        drawn_rows, drawn_columns = np.nonzero(mask.any(axis=0))
+        rows = slice(drawn_rows.min() - 80, drawn_rows.max() + 30)
+        columns = slice(drawn_columns.min() - 60, drawn_columns.max() + 60)
+    height, width = images[0, rows, columns].shape
+    figure, axes = pyplot.subplots(3, 4, figsize=(16, 12 * height / width))
     for axis, number in zip(axes.ravel(), chosen, strict=True):
-        axis.imshow(images[number], cmap="gray", vmax=np.percentile(images[number], 99.5))
-        shown = COLOURS(labels[number])
+        image = images[number, rows, columns]
+        axis.imshow(image, cmap="gray", vmax=np.percentile(image, 99.5))
+        shown = COLOURS(labels[number, rows, columns])
         shown[..., 3] *= 0.45
         axis.imshow(shown, interpolation="nearest")
         if mask is not None:
-            axis.contour(mask[number], levels=[0.5, 1.5, 2.5, 3.5], colors="w", linewidths=0.7)
-            rows, columns = np.nonzero(mask.any(axis=0))
-            axis.set_xlim(columns.min() - 60, columns.max() + 60)
-            axis.set_ylim(rows.max() + 30, rows.min() - 80)
-        axis.set_title(f"slice {number}", fontsize=8)
+            outlines = mask[number, rows, columns]
+            axis.contour(outlines, levels=[0.5, 1.5, 2.5, 3.5], colors="w", linewidths=0.7)
         axis.axis("off")
-    figure.subplots_adjust(0, 0, 1, 0.98, 0.01, 0.03)
-    figure.savefig(path, dpi=60)
+    figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
+    figure.savefig(path, dpi=75, pil_kwargs={"quality": 85})
     pyplot.close(figure)
 
 
@@ -64,11 +68,11 @@ def main(model: str, folder: str = "") -> None:
             print(f"area {area:.2f} of the mask's, other side {swapped:.4f}")
         if folder:
             images, _ = read_nifti(data / DIXON.format(kind))
-            draw(Path(folder) / f"dixon_{kind}.png", images, labels, mask)
+            draw(Path(folder) / f"dixon_{kind}.jpg", images, labels, mask)
     images, spacing = read_t1(data / T1)
     labels, _ = cleaned(predictor.stack_labels(images, spacing))
     if folder:
-        draw(Path(folder) / "t1.png", images, labels, None)
+        draw(Path(folder) / "t1.jpg", images, labels, None)
 
 
 if __name__ == "__main__":
