@@ -2,16 +2,13 @@
 # make test   every test that needs no cluster
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
-# make model  train the demo model again, on phantoms of another seed
-# make synthetic  train the shipped model again, on synthetic slices (75 minutes)
+# make model  train the shipped model again, on synthetic slices (75 minutes), and pin it
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-MODEL_FOLDER := training
-SHIPPED := safetensors json curve.csv curve.png
-pinned = sed -i "s/^  sha256: .*/$$(grep sha256 $(1))/" $(2)
+SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo test cluster-test check format model synthetic lock clean
+.PHONY: setup demo test cluster-test check format model lock clean
 
 setup: $(READY)
 
@@ -44,18 +41,10 @@ format: setup
 clean:
 	rm -rf results/[!R]* .snakemake
 
-# The demo model: phantoms of another seed, converted and learnt from by the rules themselves.
 model: setup
-	$(BIN)/python -m paravert make_phantoms --out $(MODEL_FOLDER)/phantoms \
-	    --seed 4711 --volunteers 80 --workers 2
-	$(BIN)/snakemake train_network --directory $(MODEL_FOLDER) --configfile config/demo_model.yaml
-	cd $(MODEL_FOLDER)/results/models && cp $(foreach kind,$(SHIPPED),demo.$(kind)) $(CURDIR)/models/
-	$(call pinned,$(MODEL_FOLDER)/results/models/demo.yaml,config/demo.yaml)
-
-synthetic: setup
 	$(BIN)/snakemake pretrain_network --configfile config/synthetic_model.yaml
-	cd results/models && cp $(foreach kind,$(SHIPPED) reliability.csv reliability.png,synthetic.$(kind)) ../../models/
-	$(call pinned,results/models/synthetic.yaml,config/config.yaml)
+	cd results/models && cp $(SHIPPED) ../../models/
+	sed -i "s/^  sha256: .*/$$(grep sha256 results/models/synthetic.yaml)/" config/config.yaml
 
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock

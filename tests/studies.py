@@ -18,7 +18,7 @@ from disturbances import DISTURBANCES
 from paravert.codebook import COHORT_TABLES
 
 REPOSITORY = Path(__file__).parents[1]
-DEMO_MODEL = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())["model"]  # is quick
+MODEL = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["model"]
 PARTS = ("Snakefile", "workflow", "config", "models", "profiles", "slurm", "envs")
 
 
@@ -28,11 +28,7 @@ class Study:
     def __init__(self, folder: Path):
         self.folder = folder
         self.rows: list[dict[str, str]] = []
-        self.settings: dict = {
-            "sheet": "sheet.tsv",
-            "model": dict(DEMO_MODEL),
-            "write_tables": {"bootstrap_samples": 100},
-        }
+        self.settings: dict = {"sheet": "sheet.tsv", "write_tables": {"bootstrap_samples": 100}}
 
     def add(self, subject: str, images: Path, **columns: str) -> None:
         self.rows.append({"subject": subject, "images": str(images), **columns})

@@ -61,6 +61,8 @@ def main() -> None:
     print(f"{both.subject.nunique()} subjects, {both[KEYS[:2]].drop_duplicates().shape[0]} slices")
     print("\nIntersection over union, median by muscle and side")
     print(overlap.groupby(["muscle", "side"]).iou.median().round(3).to_string())
+    print("\nLower quartile by muscle")
+    print(overlap.groupby("muscle").iou.quantile(0.25).round(3).to_string())
     print("\nRelative error of each subject's mean area")
     print(area_errors(both).round(4).to_string())
     print("\nFat fraction of a muscle in a slice")

@@ -1,9 +1,9 @@
 """How fast a shard is segmented on the processor, and how much of that time the network runs.
 
-python tests/benchmark/segmentation_speed.py [--cores 2] [--subjects 64] [--widths 8 16 32 64]
+python tests/benchmark/segmentation_speed.py [--cores 2] [--subjects 64] [--widths 16 32 64]
 
 A shard of phantoms of 40 slices passes `segment_muscles`, all but the start of Python. Widths beyond
-the demo model's 8 are that model with channels of zeros beside its own: as much work as any
+the shipped model's 16 are that model with channels of zeros beside its own: as much work as any
 network of this width, and the same labels, so that what follows the network stays what it is. The
 forward pass is then timed beside OpenVINO's in bfloat16, in turn, on one core, where OpenVINO is
 installed (`pip install openvino`; it is no part of paravert).
@@ -42,7 +42,7 @@ from paravert.synthesis.cohort import cohort  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
 from paravert.synthesis.signal import render_plane  # noqa: E402
 
-DEMO = REPOSITORY / "models/demo.safetensors"
+SHIPPED = REPOSITORY / "models/synthetic.safetensors"
 CPU = torch.device("cpu")
 PHANTOMS = 6
 RENDERED, SLICES = 8, 40  # of each phantom so many sections, repeated to so many slices
@@ -85,11 +85,11 @@ def rendered(index: int) -> Volume:
 
 
 def widened(width: int, calibration: Calibration) -> Model:
-    """Return the demo model with channels of zeros beside its own, and a calibration."""
-    demo = load_model(DEMO)
-    own = demo.network.architecture.width
+    """Return the shipped model with channels of zeros beside its own, and a calibration."""
+    shipped = load_model(SHIPPED)
+    own = shipped.network.architecture.width
     network = UNet(Architecture(width=width)).to(memory_format=torch.channels_last)
-    source = dict(demo.network.named_parameters())
+    source = dict(shipped.network.named_parameters())
     for name, parameter in network.named_parameters():
         parameter.data.zero_()
         given = source[name].data
@@ -101,7 +101,7 @@ def widened(width: int, calibration: Calibration) -> Model:
         else:
             parameter.data[tuple(slice(0, size) for size in given.shape)] = given
     assert width >= own
-    return Model(network.eval().requires_grad_(False), demo.spacing_mm, calibration)
+    return Model(network.eval().requires_grad_(False), shipped.spacing_mm, calibration)
 
 
 def shard_row(table: Path, model: Path, cores: int) -> dict[str, float]:
@@ -191,7 +191,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--cores", type=int, default=2)
     options.add_argument("--subjects", type=int, default=64)
-    options.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32, 64])
+    options.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64])
     options.add_argument("--repeats", type=int, default=1)
     given = options.parse_args()
     logging.disable()

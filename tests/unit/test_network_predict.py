@@ -20,7 +20,7 @@ from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.signal import render_plane
 
 CPU = torch.device("cpu")
-SHIPPED = Path(__file__).parents[2] / "models/demo.safetensors"
+SHIPPED = Path(__file__).parents[2] / "models/synthetic.safetensors"
 SPACING_MM = (2.0, 2.5)
 needs_bfloat16 = pytest.mark.skipif(
     low_format(CPU, "prediction") is None, reason="the processor does not compute in bfloat16"

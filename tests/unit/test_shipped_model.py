@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIGURED = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["model"]
 SHIPPED = REPOSITORY / CONFIGURED["file"]
 MOST_BYTES = 20_000_000
-PHANTOM_SEED, PHANTOMS, SLICES = 9001, 6, 4
+PHANTOM_SEED, PHANTOMS, SLICES = 9001, 12, 5
 
 
 @pytest.fixture(scope="module")

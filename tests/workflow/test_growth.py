@@ -13,7 +13,7 @@ from paravert.network.model import Model, load_model, save_model
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
 from paravert.steps import COHORT_STEPS
-from studies import Study, assert_same, cohort_tables, copy_of_the_workflow, plan_of
+from studies import MODEL, Study, assert_same, cohort_tables, copy_of_the_workflow, plan_of
 
 pytestmark = pytest.mark.workflow
 
@@ -141,13 +141,13 @@ def test_another_model_segments_only_those_without_labels(cohort, tmp_path):
 
 
 def other_model(study):
-    """Write a model beside that of the demo that finds no muscle at all."""
-    demo = load_model(study.folder / "models/demo.safetensors")
-    network = UNet(demo.network.architecture)
-    network.load_state_dict(load_file(study.folder / "models/demo.safetensors"))
+    """Write a model beside the shipped one that finds no muscle at all."""
+    shipped = study.folder / MODEL["file"]
+    network = UNet(load_model(shipped).network.architecture)
+    network.load_state_dict(load_file(shipped))
     with torch.no_grad():
         network.head.bias[0] += 100
     file = study.folder / "models/other.safetensors"
-    save_model(file, Model(network, demo.spacing_mm))
-    shutil.copy(study.folder / "models/demo.json", file.with_suffix(".json"))
+    save_model(file, Model(network, load_model(shipped).spacing_mm))
+    shutil.copy(shipped.with_suffix(".json"), file.with_suffix(".json"))
     return {"file": "models/other.safetensors", "sha256": file_sha256(file)}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studies import DEMO_MODEL
+from studies import MODEL
 
 pytestmark = pytest.mark.workflow
 
@@ -283,8 +283,8 @@ def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
     own = study.folder / "results/models"
     own.mkdir()
     for kind in ("safetensors", "json"):
-        shutil.copy2(study.folder / f"models/demo.{kind}", own / f"own.{kind}")
-    study.settings["model"] = DEMO_MODEL | {"file": "results/models/own.safetensors"}
+        shutil.copy2((study.folder / MODEL["file"]).with_suffix(f".{kind}"), own / f"own.{kind}")
+    study.settings["model"] = MODEL | {"file": "results/models/own.safetensors"}
     assert "train_network" not in study.planned()
     assert "train_network" not in study.planned("--forceall")
 
