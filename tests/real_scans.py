@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pydicom
 
-from paravert.anatomy import label_value
+from paravert.anatomy import SIDES, label_value
 from paravert.network.clean import cleaned
 from paravert.network.predict import Predictor
 
@@ -46,6 +46,16 @@ def dixon_labels(predictor: Predictor, data: Path, kind: str) -> np.ndarray:
     """Return the cleaned labels of the volunteer's water or fat image."""
     images, spacing = read_nifti(data / DIXON.format(kind))
     return cleaned(predictor.stack_labels(images.astype(np.float32), spacing))[0]
+
+
+def mean_dice(predictor: Predictor, data: Path, kind: str) -> dict[str, float]:
+    """Return by muscle the Dice in the volunteer's water or fat image, mean of both sides."""
+    mask, _ = read_nifti(data / MASK.format(kind))
+    found = judged(dixon_labels(predictor, data, kind), mask)
+    return {
+        muscle: float(np.mean([found[muscle, side][0] for side in SIDES]))
+        for muscle in dict.fromkeys(muscle for muscle, _ in MASK_VALUES)
+    }
 
 
 def judged(

@@ -29,15 +29,15 @@ from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.network import fit, synthetic  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.model import Model  # noqa: E402
-from paravert.network.overlap import by_muscle  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS  # noqa: E402
+from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
 from paravert.network.randomised.place import Place  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.unet import UNet  # noqa: E402
-from real_scans import MASK, dixon_labels, judged, read_nifti  # noqa: E402
+from real_scans import mean_dice  # noqa: E402
 
 CPU = torch.device("cpu")
 BASE = Settings(
@@ -209,7 +209,7 @@ def trained(row: Row, anatomies: Path, minutes: float) -> fit.Training:
 
 
 def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
-    """Return steps, synthetic median IoU and lower quartile per muscle, and real Dice."""
+    """Return epochs, synthetic median IoU and lower quartile per muscle, and real Dice."""
     settings = run.settings
     samples = synthetic.held_out_samples(
         validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1]
@@ -225,11 +225,8 @@ def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     if isinstance(run.network, CoordinateUNet):
         predictor._forward = run.network  # the fused pass knows the plain network alone
     for kind in ("water", "fat"):
-        mask, _ = read_nifti(Path(folder) / MASK.format(kind))
-        found = judged(dixon_labels(predictor, Path(folder), kind), mask)
-        for muscle in ("erector_spinae", "multifidus"):
-            sides = [dice for (name, _), (dice, _, _) in found.items() if name == muscle]
-            row[f"dice_{kind}_{muscle}"] = round(float(np.mean(sides)), 4)
+        for muscle, dice in mean_dice(predictor, Path(folder), kind).items():
+            row[f"dice_{kind}_{muscle}"] = round(dice, 4)
     return row
 
 

@@ -17,16 +17,15 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
-from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
-from paravert.network.overlap import by_muscle  # noqa: E402
-from paravert.network.predict import TOGETHER, Piece, Predictor, Prepared  # noqa: E402
+from paravert.network.predict import Predictor, Prepared  # noqa: E402
+from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import held_out_samples  # noqa: E402
-from real_scans import MASK, dixon_labels, judged, read_nifti  # noqa: E402
+from real_scans import mean_dice  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 11
@@ -47,14 +46,9 @@ def main() -> None:
     stack = Prepared(images, truth.shape[1:], truth.shape[1:])
     for flip in (False, True):
         predictor = Predictor(model, CPU, flip=flip, judging=True)
-        pieces = [
-            Piece(stack, start, min(start + TOGETHER, len(images)))
-            for start in range(0, len(images), TOGETHER)
-        ]
-        parts = [predictor.predicted([piece])[0] for piece in pieces]
-        found = slice_overlap(np.concatenate([part.labels for part in parts]), truth).iou
-        expected = np.concatenate([part.expected_iou for part in parts])
-        predicted = model.calibration.predicted(expected)
+        made = predictor.whole(stack)
+        found = slice_overlap(made.labels, truth).iou
+        predicted = model.calibration.predicted(made.expected_iou)
         print("flipped" if flip else "plain", f"{len(images)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")
         for muscle, row in by_muscle(found).items():
@@ -62,18 +56,9 @@ def main() -> None:
                 f"  {muscle:20s} IoU {row['median_iou']:.3f}, quarter {row['lower_quartile']:.3f}"
             )
         if folder := os.environ.get("PARAVERT_REAL_DATA"):
-            show_real(predictor, Path(folder))
-
-
-def show_real(predictor: Predictor, folder: Path) -> None:
-    """Print the Dice of the real volunteer, mean of both sides."""
-    for kind in ("water", "fat"):
-        mask, _ = read_nifti(folder / MASK.format(kind))
-        found = judged(dixon_labels(predictor, folder, kind), mask)
-        for muscle in MUSCLES:
-            sides = [dice for (name, _), (dice, _, _) in found.items() if name == muscle]
-            if sides:
-                print(f"  real, {kind:5s} {muscle:15s} Dice {np.mean(sides):.3f}")
+            for kind in ("water", "fat"):
+                for muscle, dice in mean_dice(predictor, Path(folder), kind).items():
+                    print(f"  real, {kind:5s} {muscle:15s} Dice {dice:.3f}")
 
 
 if __name__ == "__main__":

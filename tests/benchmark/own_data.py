@@ -14,15 +14,14 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
-from paravert.network.overlap import by_muscle  # noqa: E402
-from studies import Study, copy_of_the_workflow  # noqa: E402
+from paravert.network.quartiles import by_muscle  # noqa: E402
+from studies import MODEL, Study, copy_of_the_workflow  # noqa: E402
 
 WITH_MASKS, WITHOUT = 10, 5
 NAMES = [f"T{number:04d}" for number in range(1, WITH_MASKS + WITHOUT + 1)]
@@ -37,12 +36,11 @@ def lab(folder: Path, seed: int, minutes: float) -> Study:
         home = folder / "results/phantoms" / name
         truth = {"truth": str(home / "truth.nii.gz")} if number < WITH_MASKS else {}
         study.add(name, home / "dicom", **truth)
-    config = yaml.safe_load((folder / "config/config.yaml").read_text())
     study.settings |= {
         "subjects_per_shard": 4,
         "make_phantoms": {"seed": seed, "volunteers": len(NAMES)},
         "train_network": {
-            "start_from": config["model"]["file"],
+            "start_from": MODEL["file"],
             "loss": "cross_entropy_iou",
             "learning_rate": 0.0003,
             "minutes": minutes,

@@ -14,10 +14,7 @@ from paravert.network.fused import FusedUNet, can_fuse
 from paravert.network.model import Model, load_model
 from paravert.network.predict import Predictor
 from paravert.network.unet import UNet
-from paravert.synthesis.body import body_of
-from paravert.synthesis.cohort import cohort
-from paravert.synthesis.protocol import protocol_of
-from paravert.synthesis.signal import render_plane
+from phantom_slices import phantom_slices
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "models/synthetic.safetensors"
@@ -90,14 +87,8 @@ def test_without_the_fused_parts_the_labels_are_nearly_the_same(monkeypatch):
 @pytest.fixture(scope="module")
 def phantoms():
     """Images of three phantom volunteers and their pixel spacing, four slices each."""
-    images = []
-    for index, volunteer in enumerate(cohort(2021, 22)[:3]):
-        body, protocol = body_of(volunteer), protocol_of(volunteer, index)
-        numbers = np.linspace(2, protocol.slices - 3, 4).astype(int)
-        planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
-        sections = [render_plane(body, plane, protocol.grid, protocol.look) for plane in planes]
-        images.append((np.stack([section.image for section in sections]), protocol.pixel_mm))
-    return images
+    drawn = [phantom_slices(2021, 22, index, 4) for index in range(3)]
+    return [(phantom.images, phantom.pixel_mm) for phantom in drawn]
 
 
 @needs_bfloat16

@@ -12,13 +12,10 @@ from paravert.anatomy import MUSCLES
 from paravert.imaging.label_overlap import slice_overlap
 from paravert.network.clean import cleaned
 from paravert.network.model import load_model
-from paravert.network.overlap import by_muscle
 from paravert.network.predict import Predictor
+from paravert.network.quartiles import by_muscle
 from paravert.provenance import file_sha256
-from paravert.synthesis.body import body_of
-from paravert.synthesis.cohort import cohort
-from paravert.synthesis.protocol import protocol_of
-from paravert.synthesis.signal import render_plane
+from phantom_slices import phantom_slices
 from real_scans import MASK, dixon_labels, judged, read_nifti
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,14 +45,11 @@ def test_it_predicts_an_iou_for_every_muscle(predictor):
 
 def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
     found = []
-    for index, volunteer in enumerate(cohort(PHANTOM_SEED, PHANTOMS)):
-        body, protocol = body_of(volunteer), protocol_of(volunteer, index)
-        numbers = np.linspace(2, protocol.slices - 3, SLICES).astype(int)
-        planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
-        sections = [render_plane(body, plane, protocol.grid, protocol.look) for plane in planes]
-        image = np.stack([section.image for section in sections])
-        labels, _ = cleaned(predictor.stack_labels(image, (protocol.pixel_mm, protocol.pixel_mm)))
-        found.append(slice_overlap(labels, np.stack([section.labels for section in sections])).iou)
+    for index in range(PHANTOMS):
+        phantom = phantom_slices(PHANTOM_SEED, PHANTOMS, index, SLICES)
+        spacing_mm = (phantom.pixel_mm, phantom.pixel_mm)
+        labels, _ = cleaned(predictor.stack_labels(phantom.images, spacing_mm))
+        found.append(slice_overlap(labels, phantom.labels).iou)
     medians = {
         muscle: row["median_iou"] for muscle, row in by_muscle(np.concatenate(found)).items()
     }

@@ -24,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 from paravert import codebook, provenance, resources, shards, sheet, steps
 from paravert.configuration import check_configuration
 from paravert.errors import InputError
+from paravert.network.split import split_file
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
 # of this Snakemake, except in an environment of its own (conda, container).
@@ -116,7 +117,7 @@ def model_card():
 
 def model_split():
     """Return a digest of the file that says whom the model learnt from, or an empty text."""
-    file = Path(model_file()).with_suffix(".split.csv")
+    file = split_file(Path(model_file()))
     return provenance.file_sha256(file) if file.is_file() else ""
 
 

@@ -139,9 +139,13 @@ class Predictor:
         self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
     ) -> Predicted:
         """Return what the model makes of a whole stack."""
-        stack = self.prepared(image, spacing_mm)
-        starts = range(0, len(image), batch_size)
-        pieces = [Piece(stack, start, min(start + batch_size, len(image))) for start in starts]
+        return self.whole(self.prepared(image, spacing_mm), batch_size)
+
+    def whole(self, stack: Prepared, batch_size: int = TOGETHER) -> Predicted:
+        """Return what the model makes of all slices of a stack that is ready for the network."""
+        count = len(stack.slices)
+        starts = range(0, count, batch_size)
+        pieces = [Piece(stack, start, min(start + batch_size, count)) for start in starts]
         parts = [self.predicted([piece])[0] for piece in pieces]
         return Predicted(
             np.concatenate([part.labels for part in parts]),

@@ -16,6 +16,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
+from paravert.network import options
 from paravert.network.calibration import calibration_error, fitted, reliability
 from paravert.network.card import (
     model_card,
@@ -27,22 +28,7 @@ from paravert.network.card import (
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
-from paravert.network.options import (
-    AllThreads,
-    BatchSize,
-    Device,
-    FinishWithIou,
-    LearningRate,
-    Levels,
-    Loss,
-    Minutes,
-    Name,
-    Normalisation,
-    OutModel,
-    SpacingMm,
-    Width,
-)
-from paravert.network.overlap import by_muscle, quartiles
+from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
@@ -59,24 +45,24 @@ HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
 def pretrain_network(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
-    out: OutModel,
-    name: Name = "synthetic",
-    width: Width = 16,
-    levels: Levels = 6,
-    normalisation: Normalisation = "none",
+    out: options.OutModel,
+    name: options.Name = "synthetic",
+    width: options.Width = 16,
+    levels: options.Levels = 6,
+    normalisation: options.Normalisation = "none",
     size_px: Annotated[int, typer.Option(help="side of the training slices")] = 192,
-    spacing_mm: SpacingMm = 1.2,
-    loss: Loss = "cross_entropy_iou",
-    finish_with_iou_fraction: FinishWithIou = 0.2,
-    learning_rate: LearningRate = 0.001,
+    spacing_mm: options.SpacingMm = 1.2,
+    loss: options.Loss = "cross_entropy_iou",
+    finish_with_iou_fraction: options.FinishWithIou = 0.2,
+    learning_rate: options.LearningRate = 0.001,
     average: Annotated[float, typer.Option(help="share of the mean weights a step keeps")] = 0.999,
-    batch_size: BatchSize = 8,
+    batch_size: options.BatchSize = 8,
     batches: Annotated[int, typer.Option(help="steps of an epoch")] = 400,
     epochs: Annotated[int, typer.Option(help="epochs")] = 100,
-    minutes: Minutes = 0.0,
+    minutes: options.Minutes = 0.0,
     seed: Annotated[int, typer.Option(help="of weights and of all that is drawn")] = 1,
-    device: Device = "auto",
-    threads: AllThreads = 0,
+    device: options.Device = "auto",
+    threads: options.AllThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
     """Train a network on synthetic slices alone."""

@@ -17,6 +17,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.imaging.label_overlap import slice_overlap
+from paravert.network import options
 from paravert.network.batches import Crops
 from paravert.network.calibration import fitted
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
@@ -25,23 +26,8 @@ from paravert.network.confidence import Calibration
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model
-from paravert.network.options import (
-    AllThreads,
-    BatchSize,
-    Device,
-    FinishWithIou,
-    LearningRate,
-    Levels,
-    Loss,
-    Minutes,
-    Name,
-    Normalisation,
-    OutModel,
-    SpacingMm,
-    Width,
-)
-from paravert.network.overlap import quartiles
 from paravert.network.predict import Predictor
+from paravert.network.quartiles import quartiles
 from paravert.network.samples import (
     data_digest,
     read_samples,
@@ -58,28 +44,28 @@ log = logging.getLogger(__name__)
 def train_network(
     convert: Annotated[list[Path], typer.Option(help="shard table of convert_dicom; repeatable")],
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
-    out: OutModel,
-    name: Name = "paravert",
+    out: options.OutModel,
+    name: options.Name = "paravert",
     trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
     start_from: Annotated[
         str, typer.Option(help="model to train on; its architecture and pixel size hold")
     ] = "",
-    width: Width = 64,
-    levels: Levels = 6,
-    normalisation: Normalisation = "none",
+    width: options.Width = 64,
+    levels: options.Levels = 6,
+    normalisation: options.Normalisation = "none",
     dropout: Annotated[float, typer.Option(help="dropout in the encoder")] = 0.03,
     size_px: Annotated[int, typer.Option(help="side of the training crops")] = 256,
-    spacing_mm: SpacingMm = 1.0,
-    loss: Loss = "iou",
-    finish_with_iou_fraction: FinishWithIou = 0.0,
-    learning_rate: LearningRate = 0.001,
-    batch_size: BatchSize = 16,
+    spacing_mm: options.SpacingMm = 1.0,
+    loss: options.Loss = "iou",
+    finish_with_iou_fraction: options.FinishWithIou = 0.0,
+    learning_rate: options.LearningRate = 0.001,
+    batch_size: options.BatchSize = 16,
     epochs: Annotated[int, typer.Option(help="passes over the training slices")] = 100,
-    minutes: Minutes = 0.0,
+    minutes: options.Minutes = 0.0,
     validation_fraction: Annotated[float, typer.Option(help="share of subjects kept out")] = 0.2,
     seed: Annotated[int, typer.Option(help="of split, weights, order and variation")] = 1,
-    device: Device = "auto",
-    threads: AllThreads = 0,
+    device: options.Device = "auto",
+    threads: options.AllThreads = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
     architecture = (width, levels, normalisation, dropout)
