@@ -107,6 +107,19 @@ def test_every_sequence_is_drawn_as_often_as_stated():
         assert drawn.count(sequence) / 2000 == pytest.approx(share, abs=0.03)
 
 
+def test_organs_look_like_muscle_now_and_then_and_kidneys_are_often_even():
+    drawn = [drawn_contrast(np.random.default_rng(seed), "t2") for seed in range(400)]
+    signal = np.array([one.water + one.of_fat for one in drawn])
+    lean = np.array([one.lean for one in drawn])
+    for tissue in (Tissue.LIVER, Tissue.SPLEEN, Tissue.BOWEL_FLUID):
+        alike = np.abs(np.log(signal[:, tissue] / lean)) < 3 * contrast.LOG_TISSUE_SD
+        only_water = np.array([one.of_fat[tissue] for one in drawn]) == 0
+        assert (alike & only_water).mean() >= 0.8 * contrast.LIKE_MUSCLE_SHARE
+    even = signal[:, Tissue.KIDNEY] == signal[:, Tissue.MEDULLA]
+    expected = 1 - (1 - contrast.EVEN_KIDNEY_SHARE) * (1 - contrast.LIKE_MUSCLE_SHARE)
+    assert even.mean() == pytest.approx(expected, abs=0.06)
+
+
 # --- places --------------------------------------------------------------------------------------
 
 
@@ -165,9 +178,22 @@ def test_picture_and_labels_are_those_of_the_section(anatomies, bare):
     )
     assert drawn.images[0].numpy() == pytest.approx(blocks, abs=1e-5)
     quarters = maps[1].reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2)
-    pure = (quarters == quarters[:, :1, :, :1]).all(axis=(1, 3))
-    expected = np.where(quarters[:, 0, :, 0] <= 8, quarters[:, 0, :, 0], 0)
-    assert (drawn.labels[0].numpy()[pure] == expected[pure]).all()
+    shown = [(quarters == value).sum(axis=(1, 3)) >= 3 for value in (0, *LABEL_VALUES)]
+    assert any(
+        (of_three & ~(quarters == value).all(axis=(1, 3))).any()
+        for value, of_three in enumerate(shown)
+    )
+    for value, of_three in enumerate(shown):
+        assert (drawn.labels[0].numpy()[of_three] == value).all()
+
+
+def test_a_label_is_what_most_of_a_pixel_shows_and_otherwise_its_middle():
+    fine = torch.tensor([[[3, 3, 5, 6], [3, 9, 6, 5]]], dtype=torch.uint8)
+    middle = torch.tensor([[[9, 5]]], dtype=torch.uint8)
+    place = Place(np.eye(2), np.zeros(2), False)
+    assert slices._labels(middle, fine, [place]).tolist() == [[[3, 5]]]
+    last = torch.tensor([[[9, 3], [3, 3]]], dtype=torch.uint8)
+    assert slices._labels(torch.tensor([[[9]]], dtype=torch.uint8), last, [place]).item() == 3
 
 
 def test_a_mirrored_picture_has_its_sides_swapped(anatomies, bare, monkeypatch):

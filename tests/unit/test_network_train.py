@@ -342,3 +342,13 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_pat
     rows = out.with_suffix(".reliability.csv").read_text().splitlines()
     assert len(rows) == 1 + BINS
     assert not out.with_suffix(".checkpoint").exists()
+
+    further = tmp_path / "further.safetensors"
+    start = {"start_from": str(out), "learning_rate": 1e-12, "average": 0.0}
+    pretrain_network(*tables, further, size_px=64, batches=1, epochs=1, threads=1, **start)
+    assert load_model(further).spacing_mm == 3.0
+    card = json.loads(further.with_suffix(".json").read_text())
+    assert card["data"]["started_from_sha256"] == file_sha256(out)
+    before, after = (load_model(file).network.state_dict() for file in (out, further))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)

@@ -23,7 +23,14 @@ from paravert.synthesis.geometry import axial_plane, signed_area
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.raster import centred_grid
 from paravert.synthesis.tissues import Tissue
-from paravert.synthesis.variation import MOST_LOST, PHANTOM, Defect, Variation, varied_person
+from paravert.synthesis.variation import (
+    MOST_LOST,
+    PHANTOM,
+    Defect,
+    Strand,
+    Variation,
+    varied_person,
+)
 from paravert.synthesis.volunteers import population_member
 
 PERSON = population_member(11, 3)
@@ -105,6 +112,40 @@ def test_a_defect_replaces_bone_and_muscle():
     changed = before != after
     assert (after[changed] == Tissue.CSF).all()
     assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.frame.scale**2, rel=0.1)
+
+
+def test_a_kidney_lies_where_it_was_moved_to():
+    moved = Variation(kidneys=((9.0, -5.0, 0.0), (0.0, 0.0, 0.0)))
+    places = []
+    for variation in (PHANTOM, moved):
+        body = body_of(PERSON, variation)
+        tissues = body.tissues(plane_at(body, 1.4), GRID)
+        rows, columns = np.nonzero(np.isin(tissues, (Tissue.KIDNEY, Tissue.MEDULLA)))
+        left = columns > GRID.columns / 2
+        places.append([(columns[own].mean(), rows[own].mean()) for own in (left, ~left)])
+    (left, right), (left_moved, right_moved) = places
+    scale = body.frame.scale
+    assert np.subtract(left_moved, left) == pytest.approx((9 * scale, -5 * scale), abs=1.0)
+    assert right_moved == right
+
+
+def test_a_strand_runs_through_fat_and_leaves_muscle_alone():
+    strand = Strand((4.8, 5.6), (45.0, 5.0), (0.0, 0.0), 25.0, Tissue.ROOT)
+    without = body_of(PERSON).tissues(plane_at(body_of(PERSON), 5.3), GRID)
+    body = body_of(PERSON, Variation(strands=(strand,)))
+    with_strand = body.tissues(plane_at(body, 5.3), GRID)
+    changed = with_strand != without
+    assert changed.sum() > 50
+    assert (without[changed] == Tissue.VISCERAL_FAT).all()
+    assert (with_strand[changed] == Tissue.ROOT).all()
+    above = body.tissues(plane_at(body, 4.5), GRID)
+    assert (above == body_of(PERSON).tissues(plane_at(body, 4.5), GRID)).all()
+
+
+def test_most_people_are_shaped_like_real_ones_and_some_like_phantoms():
+    corrections = np.array([varied_person(1, index)[1].correction for index in range(200)])
+    assert 0.5 < np.mean(corrections > 0.6) < 0.75
+    assert np.mean(corrections < 0.2) > 0.02
 
 
 def test_muscle_turns_to_fat_evenly_from_last_to_first():

@@ -94,9 +94,9 @@ def model_file():
     return found_model(config["model"]["file"])
 
 
-def start_model():
-    """Return the model that train_network starts from, or an empty list."""
-    configured = config["train_network"]["start_from"]
+def start_model(training):
+    """Return the model that train_network or pretrain_network starts from, or an empty list."""
+    configured = config[training]["start_from"]
     return found_model(configured) if configured else []
 
 
@@ -245,16 +245,16 @@ def shard_outputs(step):
 def train_options(wildcards):
     """Return the options of train_network: the shards' tables and every key of its section."""
     tables = options("convert", shard_outputs("convert_dicom"))
-    return " ".join([tables, section_options("train_network", start_from=start_model() or "")])
+    return " ".join([tables, training_options("train_network")])
 
 
 def pretrain_options(wildcards):
-    return section_options("pretrain_network")
+    return training_options("pretrain_network")
 
 
-def section_options(name, **other):
-    """Return every key of a section of the configuration as an option; other: values instead."""
-    values = config[name] | other
+def training_options(training):
+    """Return every key of the section of a training as an option."""
+    values = config[training] | {"start_from": start_model(training) or ""}
     return " ".join(options(key.replace("_", "-"), [value]) for key, value in values.items())
 
 

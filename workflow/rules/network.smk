@@ -37,7 +37,7 @@ rule segment_muscles:
 rule train_network:
     input:
         convert=shard_outputs("convert_dicom"),
-        start=start_model(),
+        start=start_model("train_network"),
     output:
         model="results/models/{}.safetensors".format(config["train_network"]["name"]),
         beside=expand(
@@ -69,6 +69,7 @@ rule pretrain_network:
     input:
         anatomies="results/anatomies/training.parquet",
         validation="results/anatomies/validation.parquet",
+        start=start_model("pretrain_network"),
     output:
         model="results/models/{}.safetensors".format(config["pretrain_network"]["name"]),
         beside=expand(

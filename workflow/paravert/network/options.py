@@ -18,5 +18,8 @@ FinishWithIou = Annotated[
 LearningRate = Annotated[float, typer.Option(help="of Adam, at the start")]
 BatchSize = Annotated[int, typer.Option(help="slices per step")]
 Minutes = Annotated[float, typer.Option(help="time in place of epochs; 0: epochs")]
+StartFrom = Annotated[
+    str, typer.Option(help="model to train on; its architecture and pixel size hold")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 AllThreads = Annotated[int, typer.Option(help="processor cores to use; 0: all")]

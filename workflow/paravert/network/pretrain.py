@@ -8,6 +8,7 @@ IoU) and, while it trains, model.checkpoint.
 
 import logging
 import math
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from paravert.network.card import (
 )
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
-from paravert.network.model import Model, save_model
+from paravert.network.model import Model, load_model, save_model
 from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
@@ -64,10 +65,15 @@ def pretrain_network(
     device: options.Device = "auto",
     threads: options.AllThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
+    start_from: options.StartFrom = "",
 ) -> None:
     """Train a network on synthetic slices alone."""
+    architecture = width, levels, normalisation, 0.0
+    start = load_model(Path(start_from)) if start_from else None
+    if start is not None:
+        architecture, spacing_mm = astuple(start.network.architecture), start.spacing_mm
     settings = checked_settings(
-        architecture=(width, levels, normalisation, 0.0),
+        architecture=architecture,
         size_px=size_px,
         spacing_mm=spacing_mm,
         loss=loss,
@@ -93,15 +99,19 @@ def pretrain_network(
         held_out_samples(source, settings, count, seed=own)
         for source, count, own in zip(others, HELD_OUT, HELD_OUT_SEEDS, strict=True)
     )
-    made_of = [
-        file_sha256(anatomies),
-        file_sha256(validation),
-        code_fingerprint("network.synthetic"),
-    ]
+    data = {
+        "anatomies_sha256": file_sha256(anatomies),
+        "validation_sha256": file_sha256(validation),
+    }
+    if start_from:
+        data["started_from_sha256"] = file_sha256(Path(start_from))
+    made_of = [*data.values(), code_fingerprint("network.synthetic"), batches]
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     with SyntheticSlices(anatomies, settings, processor, batches, workers) as source:
-        run = Training(settings, source, watched, processor, trained_on=digest([*made_of, batches]))
+        run = Training(
+            settings, source, watched, processor, trained_on=digest(made_of), start=start
+        )
         run.run(checkpoint)
     calibration = fitted(*run.judged(calibrating))
     save_model(out, Model(run.network, spacing_mm, calibration))
@@ -114,8 +124,7 @@ def pretrain_network(
         settings,
         trained_on=TRAINED_ON,
         data={
-            "anatomies_sha256": made_of[0],
-            "validation_sha256": made_of[1],
+            **data,
             "slices_drawn": run.steps * batch_size,
             "validation_slices": len(judging),
             "calibration_error": None if math.isnan(error) else round(error, 4),

@@ -47,9 +47,7 @@ def train_network(
     out: options.OutModel,
     name: options.Name = "paravert",
     trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
-    start_from: Annotated[
-        str, typer.Option(help="model to train on; its architecture and pixel size hold")
-    ] = "",
+    start_from: options.StartFrom = "",
     width: options.Width = 64,
     levels: options.Levels = 6,
     normalisation: options.Normalisation = "none",

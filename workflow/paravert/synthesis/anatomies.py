@@ -52,7 +52,7 @@ PACKING = "zstd"  # row by row, so that a few sections are read without the othe
 
 def draw_anatomies(
     out: Annotated[Path, typer.Option(help="table to write (.parquet)")],
-    people: Annotated[int, typer.Option(help="how many people, of 12 sections each")] = 400,
+    people: Annotated[int, typer.Option(help="how many people, of 12 sections each")] = 600,
     seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:

@@ -17,7 +17,7 @@ from paravert.synthesis.parts import Part
 from paravert.synthesis.raster import Grid
 from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
-from paravert.synthesis.variation import PHANTOM, Defect, Variation
+from paravert.synthesis.variation import PHANTOM, Defect, Strand, Variation
 from paravert.synthesis.vertebrae import vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
@@ -78,7 +78,7 @@ def _parts(
         muscles = muscle_tubes(volunteer, frame, variation)
     trunk = trunk_of(volunteer, rng)
     yield from trunk_parts(trunk, frame, within_fascia)
-    yield from organs(frame, trunk, rng)
+    yield from organs(frame, trunk, rng, variation.kidneys)
     yield from vessels(frame, trunk, rng)
     yield from flanks(frame, rng, variation.iliacus)
     back = [within_fascia[label.value] for label in LABELS if label.value >= 5]
@@ -92,6 +92,8 @@ def _parts(
         fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
         yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
         yield Part(tube, label.value)
+    for strand in variation.strands:
+        yield _strand_part(frame, strand)
     yield from foramina(frame)
     yield from vertebrae(frame, rng)
     yield from canal(frame, rng)
@@ -102,6 +104,16 @@ def _parts(
 def _defect_part(frame: Frame, defect: Defect) -> Part:
     outline = ellipse(defect.centre_mm, defect.radii_mm)
     return Part(frame.organ(*defect.levels, outline), defect.fill)
+
+
+def _strand_part(frame: Frame, strand: Strand) -> Part:
+    def outline(level: float) -> np.ndarray:
+        down = level - strand.levels[0]
+        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
+        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
+
+    tube = frame.organ(*strand.levels, outline, 6)
+    return Part(tube, strand.tissue, over=frozenset({Tissue.VISCERAL_FAT}))
 
 
 def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:

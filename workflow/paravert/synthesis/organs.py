@@ -1,6 +1,6 @@
 """Kidneys, liver, spleen, pancreas, bowel and the great vessels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,13 +18,18 @@ LUMEN = (
 )
 
 
-def organs(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
-    """Yield the organs of the cavity in painting order; they never leave it."""
+def organs(
+    frame: Frame, trunk: Trunk, rng: np.random.Generator, kidneys: Sequence[Sequence[float]]
+) -> Iterator[Part]:
+    """Yield the organs of the cavity in painting order; they never leave it.
+
+    kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
+    """
     yield from _bowel_loops(frame, trunk, rng)
     yield from _colon(frame, trunk, rng)
     yield from _upper_organs(frame, trunk, rng)
-    for side in (1, -1):
-        yield from _kidney(frame, side, rng)
+    for side, moved in zip((1, -1), kidneys, strict=True):
+        yield from _kidney(frame, side, rng, moved)
 
 
 def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0) -> Part:
@@ -112,8 +117,11 @@ def _upper_organs(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Itera
     yield _cavity(frame.organ(-2.0, 1.2, spleen, 14), Tissue.SPLEEN)
 
 
-def _kidney(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]:
-    last = 3.05 + 0.25 * (side < 0) + rng.normal(0, 0.15)
+def _kidney(
+    frame: Frame, side: int, rng: np.random.Generator, moved: Sequence[float]
+) -> Iterator[Part]:
+    aside_mm, back_mm, levels = moved
+    last = 3.05 + 0.25 * (side < 0) + rng.normal(0, 0.15) + levels
     first = last - 3.1
     middle = (first + last) / 2
     size = np.exp(rng.normal(0, 0.06))
@@ -121,7 +129,7 @@ def _kidney(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]
 
     def centre(level: float) -> np.ndarray:
         down = (level - middle) / 1.5
-        return np.array([side * (64 + 6 * down), 4 - 7 * down])
+        return np.array([side * (64 + 6 * down) + aside_mm, 4 - 7 * down + back_mm])
 
     def kidney(level: float, share: float = 1.0) -> np.ndarray:
         full = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.0004, 1)) * size

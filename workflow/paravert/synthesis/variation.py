@@ -14,7 +14,8 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 # Standard deviations of the logarithm of a muscle's area, beyond that of the population.
 OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.18, 0.09, 0.06
-CORRECTION, SHAPE = (-0.1, 1.2), (0.7, 1.4)
+# Most people's outlines lie near the real ones; some lie near those drawn by hand.
+CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
 ATROPHIC_SHARE = 0.3  # of the people
 MOST_LOST = {  # of the area within the fascia, by atrophy
     "psoas_major": 0.3,
@@ -24,6 +25,11 @@ MOST_LOST = {  # of the area within the fascia, by atrophy
 }
 OPERATED_SHARE = 0.08
 ILIACUS = (0.8, 2.2)
+KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
+# Nerves and vessels in the fat between psoas and sacrum: how many, and where they begin.
+STRANDS, STRAND_LEVELS = (8, 32), (4.2, 5.8)
+STRAND_X_MM, STRAND_Y_MM, STRAND_RADIUS_MM = (26, 64), (-24, 30), (0.7, 3.0)
+STRAND_TISSUES = (Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
@@ -42,6 +48,21 @@ class Defect:
 
 
 @dataclass(frozen=True)
+class Strand:
+    """A nerve or vessel that runs down through fat.
+
+    levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
+    how far it moves per level, both for the reference man.
+    """
+
+    levels: tuple[float, float]
+    centre_mm: tuple[float, float]
+    drift_mm: tuple[float, float]
+    radius_mm: float
+    tissue: Tissue
+
+
+@dataclass(frozen=True)
 class Variation:
     """How a body departs from a phantom's.
 
@@ -49,6 +70,7 @@ class Variation:
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
     ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
     ones do, 1 as much (`shape_modes`). iliacus: how thick that muscle is against the phantom's.
+    kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -56,6 +78,8 @@ class Variation:
     shape: float = 1.0
     defects: tuple[Defect, ...] = ()
     iliacus: float = 1.0
+    kidneys: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),) * len(SIDES)
+    strands: tuple[Strand, ...] = ()
 
 
 PHANTOM = Variation()
@@ -68,10 +92,12 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
     areas = np.array(person.area_mm2) * _scatter(rng)
     variation = Variation(
         lost=_lost(rng),
-        correction=float(rng.uniform(*CORRECTION)),
+        correction=float(rng.triangular(*CORRECTION)),
         shape=float(rng.uniform(*SHAPE)),
         defects=_defects(rng),
         iliacus=float(rng.uniform(*ILIACUS)),
+        kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
+        strands=tuple(_strand(rng) for _ in range(rng.integers(*STRANDS))),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 
@@ -107,4 +133,15 @@ def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
             radii_mm=(rng.uniform(5, 20), rng.uniform(8, 22)),
             fill=FILLS[rng.integers(len(FILLS))],
         ),
+    )
+
+
+def _strand(rng: np.random.Generator) -> Strand:
+    first = rng.uniform(*STRAND_LEVELS)
+    return Strand(
+        levels=(first, first + rng.uniform(0.4, 1.6)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*STRAND_X_MM), rng.uniform(*STRAND_Y_MM)),
+        drift_mm=tuple(rng.normal(0, 9, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(STRAND_RADIUS_MM)))),
+        tissue=STRAND_TISSUES[rng.integers(len(STRAND_TISSUES))],
     )

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 LOG_COIL_LIMITS = (-3.0, 2.2)
 BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # of y, before the spine
-SHIFT_SHARE, MOST_SHIFT_MM = 0.5, 2.6
+SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6
 FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
 
@@ -83,7 +83,8 @@ def shifted(
     """
     n = len(fat)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
-    shift_mm = np.where(some, rng.uniform(-1, 1, n) * MOST_SHIFT_MM, 0)
+    shift_mm = np.where(some, rng.normal(0, SHIFT_SD_MM, n), 0)
+    shift_mm = np.clip(shift_mm, -MOST_SHIFT_MM, MOST_SHIFT_MM)
     pixels = np.round(shift_mm / spacing_mm).astype(int)
     moved_fat = [
         torch.roll(one, int(by), 1 if phase_down else 0)

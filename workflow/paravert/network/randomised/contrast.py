@@ -57,6 +57,17 @@ MUSCLE = (0.80, 1050, 36, 0.0)
 FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
 FLOWING = (Tissue.ARTERY, Tissue.VEIN)
 STILL_CSF_SHARE = 0.7  # of the pictures; in the others it pulsates, and part of its signal is lost
+# What may look like muscle in a picture, and how often each does; kidneys of one brightness.
+LIKE_MUSCLE = (
+    (Tissue.KIDNEY, Tissue.MEDULLA),
+    (Tissue.LIVER,),
+    (Tissue.SPLEEN,),
+    (Tissue.PANCREAS,),
+    (Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT),
+    (Tissue.BOWEL_FLUID,),
+    (Tissue.VEIN,),
+)
+LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
 
 FREE = "free"
@@ -113,6 +124,12 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
     water, of_fat = factor * drawn.water, factor * drawn.of_fat
     lean = water[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
     water[list(LABEL_VALUES)] = lean
+    if rng.random() < EVEN_KIDNEY_SHARE:
+        water[Tissue.MEDULLA] = water[Tissue.KIDNEY]
+    for organ in LIKE_MUSCLE:
+        if rng.random() < LIKE_MUSCLE_SHARE:
+            water[list(organ)] = lean * np.exp(rng.normal(0, LOG_TISSUE_SD))
+            of_fat[list(organ)] = 0.0
     scale = max(float(np.percentile(np.abs(water + of_fat), 90)), 1e-3)
     texture = _texture() * rng.uniform(0.5, 1.5)
     return Contrast(

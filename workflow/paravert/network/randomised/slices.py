@@ -102,10 +102,12 @@ def drawn_pictures(
     waves = drawn_waves(n, generator, device)
 
     centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
-    labels = _labels(maps[:, MIDDLE], centres, places)
     fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
+    sections = _read(maps, _cells(fine))
+    middle = _read(maps[:, MIDDLE : MIDDLE + 1], _cells(centres))[:, 0]
+    labels = _labels(middle, sections[:, MIDDLE], places)
     down = artefacts.phase_runs_down(n, rng)
-    water, fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
+    water, fat = _signal(sections, contrasts, rng, generator)
     saturated, shifts = (
         np.array([getattr(contrast, name) for contrast in contrasts])
         for name in ("saturated", "shifts")
@@ -129,10 +131,17 @@ def _cells(points: torch.Tensor) -> torch.Tensor:
     return (y * SIZE_PX + x).long()
 
 
-def _labels(tissues: torch.Tensor, points: torch.Tensor, places: list[Place]) -> torch.Tensor:
-    """Return the label at each pixel's centre, uint8."""
-    values = _read(tissues[:, None], _cells(points))[:, 0]
-    labels = torch.where(values <= LABEL_VALUES[-1], values, 0)
+def _labels(middle: torch.Tensor, fine: torch.Tensor, places: list[Place]) -> torch.Tensor:
+    """Return labels, uint8: what three of a pixel's four quarters show, or else its middle.
+
+    middle: tissues at the pixels' centres, (n, rows, columns). fine: those of their quarters.
+    """
+    quarters = [fine[:, row::FINER, column::FINER] for row in (0, 1) for column in (0, 1)]
+    shown = middle
+    for quarter in quarters[:2]:  # of three that are equal, one is among these
+        votes = sum((quarter == other).byte() for other in quarters)
+        shown = torch.where(votes >= 3, quarter, shown)
+    labels = torch.where(shown <= LABEL_VALUES[-1], shown, 0)
     swap = torch.tensor(OTHER_SIDE, dtype=torch.uint8, device=labels.device)
     for number, place in enumerate(places):
         if place.mirrored:
