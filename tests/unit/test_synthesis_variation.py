@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.anatomies import (
     COLUMNS,
     LAYERS,
@@ -26,6 +26,7 @@ from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
     MOST_LOST,
     PHANTOM,
+    Cleft,
     Defect,
     Strand,
     Variation,
@@ -140,6 +141,26 @@ def test_a_strand_runs_through_fat_and_leaves_muscle_alone():
     assert (with_strand[changed] == Tissue.ROOT).all()
     above = body.tissues(plane_at(body, 4.5), GRID)
     assert (above == body_of(PERSON).tissues(plane_at(body, 4.5), GRID)).all()
+
+
+def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
+    cleft = Cleft(side=1, levels=(1.0, 5.0), place=0.4, width_mm=8.0, depth_mm=12.0, lean_mm=0.0)
+    plain, parted = body_of(PERSON), body_of(PERSON, Variation(clefts=(cleft,)))
+    left = label_value("erector_spinae", "left")
+    plane = plane_at(plain, 3.0)
+    before, after = (body.tissues(plane, GRID) for body in (plain, parted))
+    changed = before != after
+    assert set(before[changed]) <= {left, Tissue.SEPTUM}
+    assert (after[changed] == Tissue.FAT).all()
+    scale = parted.frame.scale
+    taken_mm2 = (changed & (before == left)).sum() * GRID.du * GRID.dv
+    assert taken_mm2 == pytest.approx(8 * 12 / 2 * scale**2, rel=0.25)  # a triangle, at mid length
+    rows, columns = np.nonzero(changed)
+    in_muscle = np.nonzero(before == left)
+    place = (columns.mean() - in_muscle[1].min()) / np.ptp(in_muscle[1])
+    assert place == pytest.approx(0.4, abs=0.03)
+    hindmost = in_muscle[0][np.abs(in_muscle[1] - columns.mean()) < 5].max()
+    assert hindmost - rows.min() == pytest.approx(12 * scale, abs=2)
 
 
 def test_most_people_are_shaped_like_real_ones_and_some_like_phantoms():

@@ -10,14 +10,15 @@ from paravert.anatomy import LABELS
 from paravert.synthesis.canal import canal, foramina
 from paravert.synthesis.flanks import flanks
 from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
-from paravert.synthesis.geometry import Plane, ellipse
+from paravert.synthesis.geometry import Plane
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.parts import Part
 from paravert.synthesis.raster import Grid
 from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
-from paravert.synthesis.variation import PHANTOM, Defect, Strand, Variation
+from paravert.synthesis.variation import PHANTOM, Variation
+from paravert.synthesis.varied_parts import cleft_part, defect_part, strand_part
 from paravert.synthesis.vertebrae import vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
@@ -92,28 +93,15 @@ def _parts(
         fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
         yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
         yield Part(tube, label.value)
+    for cleft in variation.clefts:
+        yield cleft_part(frame, cleft, muscles)
     for strand in variation.strands:
-        yield _strand_part(frame, strand)
+        yield strand_part(frame, strand)
     yield from foramina(frame)
     yield from vertebrae(frame, rng)
     yield from canal(frame, rng)
     for defect in variation.defects:
-        yield _defect_part(frame, defect)
-
-
-def _defect_part(frame: Frame, defect: Defect) -> Part:
-    outline = ellipse(defect.centre_mm, defect.radii_mm)
-    return Part(frame.organ(*defect.levels, outline), defect.fill)
-
-
-def _strand_part(frame: Frame, strand: Strand) -> Part:
-    def outline(level: float) -> np.ndarray:
-        down = level - strand.levels[0]
-        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
-        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
-
-    tube = frame.organ(*strand.levels, outline, 6)
-    return Part(tube, strand.tissue, over=frozenset({Tissue.VISCERAL_FAT}))
+        yield defect_part(frame, defect)
 
 
 def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:

@@ -13,7 +13,7 @@ from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 # Standard deviations of the logarithm of a muscle's area, beyond that of the population.
-OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.18, 0.09, 0.06
+OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
 # Most people's outlines lie near the real ones; some lie near those drawn by hand.
 CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
 ATROPHIC_SHARE = 0.3  # of the people
@@ -26,6 +26,9 @@ MOST_LOST = {  # of the area within the fascia, by atrophy
 OPERATED_SHARE = 0.08
 ILIACUS = (0.8, 2.2)
 KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
+# The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
+# one, where its mouth lies across the muscle, how wide and how deep it is.
+CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
 # Nerves and vessels in the fat between psoas and sacrum: how many, and where they begin.
 STRANDS, STRAND_LEVELS = (8, 32), (4.2, 5.8)
 STRAND_X_MM, STRAND_Y_MM, STRAND_RADIUS_MM = (26, 64), (-24, 30), (0.7, 3.0)
@@ -63,6 +66,23 @@ class Strand:
 
 
 @dataclass(frozen=True)
+class Cleft:
+    """A wedge of fat that parts the erector spinae from behind.
+
+    side: 1 for the left, -1. levels: first and last. place: of its mouth, from the muscle's medial
+    edge, 0, to its lateral one, 1. width_mm: of its mouth, depth_mm, and lean_mm, by how much its end
+    lies further to the side, all for the reference man.
+    """
+
+    side: int
+    levels: tuple[float, float]
+    place: float
+    width_mm: float
+    depth_mm: float
+    lean_mm: float
+
+
+@dataclass(frozen=True)
 class Variation:
     """How a body departs from a phantom's.
 
@@ -80,6 +100,7 @@ class Variation:
     iliacus: float = 1.0
     kidneys: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),) * len(SIDES)
     strands: tuple[Strand, ...] = ()
+    clefts: tuple[Cleft, ...] = ()
 
 
 PHANTOM = Variation()
@@ -98,6 +119,7 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
         iliacus=float(rng.uniform(*ILIACUS)),
         kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
         strands=tuple(_strand(rng) for _ in range(rng.integers(*STRANDS))),
+        clefts=_clefts(rng),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 
@@ -144,4 +166,21 @@ def _strand(rng: np.random.Generator) -> Strand:
         drift_mm=tuple(rng.normal(0, 9, 2).tolist()),
         radius_mm=float(np.exp(rng.uniform(*np.log(STRAND_RADIUS_MM)))),
         tissue=STRAND_TISSUES[rng.integers(len(STRAND_TISSUES))],
+    )
+
+
+def _clefts(rng: np.random.Generator) -> tuple[Cleft, ...]:
+    """Draw the clefts of both sides, which are alike."""
+    place, share = rng.uniform(*CLEFT_PLACE), rng.random()
+    return tuple(
+        Cleft(
+            side=side,
+            levels=(rng.uniform(-0.5, 2.5), rng.uniform(2.8, 5.2)),
+            place=float(np.clip(place + rng.normal(0, 0.08), *CLEFT_PLACE)),
+            width_mm=float(rng.uniform(*CLEFT_WIDTH_MM)),
+            depth_mm=float(rng.uniform(*CLEFT_DEPTH_MM)),
+            lean_mm=float(rng.normal(0, 5)),
+        )
+        for side in (1, -1)
+        if 0.7 * share + 0.3 * rng.random() < CLEFT_SHARE
     )
