@@ -103,11 +103,9 @@ def drawn_pictures(
 
     centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
     fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
-    sections = _read(maps, _cells(fine))
-    middle = _read(maps[:, MIDDLE : MIDDLE + 1], _cells(centres))[:, 0]
-    labels = _labels(middle, sections[:, MIDDLE], places)
+    labels = _labels(maps[:, MIDDLE], centres, places)
     down = artefacts.phase_runs_down(n, rng)
-    water, fat = _signal(sections, contrasts, rng, generator)
+    water, fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
     saturated, shifts = (
         np.array([getattr(contrast, name) for contrast in contrasts])
         for name in ("saturated", "shifts")
@@ -131,17 +129,13 @@ def _cells(points: torch.Tensor) -> torch.Tensor:
     return (y * SIZE_PX + x).long()
 
 
-def _labels(middle: torch.Tensor, fine: torch.Tensor, places: list[Place]) -> torch.Tensor:
-    """Return labels, uint8: what three of a pixel's four quarters show, or else its middle.
+def _labels(tissues: torch.Tensor, points: torch.Tensor, places: list[Place]) -> torch.Tensor:
+    """Return the label at each pixel's centre, uint8.
 
-    middle: tissues at the pixels' centres, (n, rows, columns). fine: those of their quarters.
+    Not what most of a pixel shows: that would close thin septa and make every muscle larger.
     """
-    quarters = [fine[:, row::FINER, column::FINER] for row in (0, 1) for column in (0, 1)]
-    shown = middle
-    for quarter in quarters[:2]:  # of three that are equal, one is among these
-        votes = sum((quarter == other).byte() for other in quarters)
-        shown = torch.where(votes >= 3, quarter, shown)
-    labels = torch.where(shown <= LABEL_VALUES[-1], shown, 0)
+    values = _read(tissues[:, None], _cells(points))[:, 0]
+    labels = torch.where(values <= LABEL_VALUES[-1], values, 0)
     swap = torch.tensor(OTHER_SIDE, dtype=torch.uint8, device=labels.device)
     for number, place in enumerate(places):
         if place.mirrored:
