@@ -8,7 +8,6 @@ IoU) and, while it trains, model.checkpoint.
 
 import logging
 import math
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +27,11 @@ from paravert.network.card import (
 )
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
-from paravert.network.model import Model, load_model, save_model
+from paravert.network.model import Model, save_model
 from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
+from paravert.network.start import started_from
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
@@ -68,10 +68,9 @@ def pretrain_network(
     start_from: options.StartFrom = "",
 ) -> None:
     """Train a network on synthetic slices alone."""
-    architecture = width, levels, normalisation, 0.0
-    start = load_model(Path(start_from)) if start_from else None
-    if start is not None:
-        architecture, spacing_mm = astuple(start.network.architecture), start.spacing_mm
+    start, architecture, spacing_mm, start_told = started_from(
+        start_from, (width, levels, normalisation, 0.0), spacing_mm
+    )
     settings = checked_settings(
         architecture=architecture,
         size_px=size_px,
@@ -102,9 +101,8 @@ def pretrain_network(
     data = {
         "anatomies_sha256": file_sha256(anatomies),
         "validation_sha256": file_sha256(validation),
+        **start_told,
     }
-    if start_from:
-        data["started_from_sha256"] = file_sha256(Path(start_from))
     made_of = [*data.values(), code_fingerprint("network.synthetic"), batches]
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")

@@ -7,7 +7,6 @@ and, while it trains, model.checkpoint.
 """
 
 import logging
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,7 @@ from paravert.network.samples import (
 )
 from paravert.network.settings import checked_settings
 from paravert.network.split import Split, learnt_from, split_by_subject, write_split
+from paravert.network.start import started_from
 from paravert.provenance import digest, file_sha256
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,9 @@ def train_network(
     threads: options.AllThreads = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
-    architecture = (width, levels, normalisation, dropout)
-    start = load_model(Path(start_from)) if start_from else None
-    if start is not None:
-        architecture, spacing_mm = astuple(start.network.architecture), start.spacing_mm
+    start, architecture, spacing_mm, start_told = started_from(
+        start_from, (width, levels, normalisation, dropout), spacing_mm
+    )
     settings = checked_settings(
         architecture=architecture,
         size_px=size_px,
@@ -102,10 +101,8 @@ def train_network(
     )
     if not training:
         raise InputError(folder, "no slice of the training subjects has a label")
-    data = _data_told(split, (training, validation), data_digest(folder, subjects))
+    data = _data_told(split, (training, validation), data_digest(folder, subjects)) | start_told
     source = Crops(training, settings)
-    if start_from:
-        data["started_from_sha256"] = file_sha256(Path(start_from))
     run = Training(settings, source, validation, processor, trained_on=digest(data), start=start)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")

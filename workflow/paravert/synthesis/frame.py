@@ -57,6 +57,11 @@ class Frame:
         per_level = 2 * self.bend_mm * (np.asarray(level) - FOREMOST_LEVEL)
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
+    def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
+        """Return the drawn outline of a horizontal tube next to a level, (vertices, 2), about the axis."""
+        nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
+        return tube.rings[nearest, :, :2] - self.middle(level)
+
     def tube(self, levels: np.ndarray, outlines: np.ndarray, *, tilted: bool = False) -> Tube:
         """Place local outlines, (levels, vertices, 2) in mm, along the axis.
 

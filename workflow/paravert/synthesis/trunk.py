@@ -145,14 +145,11 @@ def _muscle_cover(
     x: np.ndarray, frame: Frame, level: float, muscles: dict[int, Tube]
 ) -> np.ndarray:
     """Return y of the hindmost muscle or spinous process at x, smoothed as skin is."""
-    middle = frame.middle(level)
     grid = np.arange(-180.0, 181.0, 2.0)
     beside = 25.0 - 1.2 * np.maximum(np.abs(grid) - 55, 0)
     cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * frame.scale, beside)
     for value in (5, 6, 7, 8):
-        rings = muscles[value].rings
-        nearest = np.abs(rings[:, 0, 2] - frame.height_mm(level)).argmin()
-        ring = rings[nearest, :, :2] - middle
+        ring = frame.nearest_ring(muscles[value], level)
         order = np.argsort(ring[:, 0])
         hind = ring[order][ring[order, 1] > 0.5 * (ring[:, 1].min() + ring[:, 1].max())]
         inside = (grid >= hind[0, 0]) & (grid <= hind[-1, 0])

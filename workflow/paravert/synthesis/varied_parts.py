@@ -21,11 +21,9 @@ def defect_part(frame: Frame, defect: Defect) -> Part:
 def cleft_part(frame: Frame, cleft: Cleft, muscles: dict[int, Tube]) -> Part:
     """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
     label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
-    rings = muscles[label].rings
 
     def outline(level: float) -> np.ndarray:
-        nearest = np.abs(rings[:, 0, 2] - frame.height_mm(level)).argmin()
-        ring = (rings[nearest, :, :2] - frame.middle(level)) * (cleft.side, 1) / frame.scale
+        ring = frame.nearest_ring(muscles[label], level) * (cleft.side, 1) / frame.scale
         x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
         beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
         back = ring[beside, 1].max()
@@ -36,8 +34,9 @@ def cleft_part(frame: Frame, cleft: Cleft, muscles: dict[int, Tube]) -> Part:
         half = grown * cleft.width_mm / 2
         end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
         mouth = back + CLEFT_REACH_MM
-        wedge = np.array([(x - 1.6 * half, mouth), (x - half, back), end, (x + half, back)])
-        return np.vstack((wedge, (x + 1.6 * half, mouth))) * (cleft.side, 1)
+        medial = (x - 1.6 * half, mouth), (x - half, back)
+        lateral = (x + half, back), (x + 1.6 * half, mouth)
+        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
 
     tube = frame.organ(*cleft.levels, outline, 16)
     return Part(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))

@@ -1,0 +1,21 @@
+"""What a training starts from: a model's weights, with its architecture and pixel size."""
+
+from dataclasses import astuple
+from pathlib import Path
+
+from paravert.network.model import Model, load_model
+from paravert.provenance import file_sha256
+
+
+def started_from(
+    start_from: str, architecture: tuple, spacing_mm: float
+) -> tuple[Model | None, tuple, float, dict[str, str]]:
+    """Return model, fields of Architecture, pixel size, and what the card tells of the model.
+
+    Without a model these are None, what was given, and nothing to tell.
+    """
+    if not start_from:
+        return None, architecture, spacing_mm, {}
+    model = load_model(Path(start_from))
+    told = {"started_from_sha256": file_sha256(Path(start_from))}
+    return model, astuple(model.network.architecture), model.spacing_mm, told
