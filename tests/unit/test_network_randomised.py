@@ -160,6 +160,8 @@ def bare(monkeypatch):
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
     for name in ("coil_field", "saturation_band"):
         monkeypatch.setattr(artefacts, name, lambda *_: torch.ones(()))
+    unshifted = lambda spacing_mm, down, *_: np.zeros((len(down), 2), int)  # noqa: E731
+    monkeypatch.setattr(artefacts, "drawn_shifts_px", unshifted)
     everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
     monkeypatch.setattr(artefacts, "field_of_view", everything)
     lean = np.full((1, TISSUES), 100, np.float32), np.ones((1, TISSUES), np.float32)
@@ -318,14 +320,59 @@ def test_where_saturation_fails_fat_is_at_most_as_bright_as_without_it():
 def test_chemical_shift_moves_fat_along_the_frequency_only():
     fat = torch.rand(6, 40, 40)
     down, everywhere = np.array([True, False] * 3), np.ones(6, bool)
-    found = artefacts.shifted(fat, 0.1, down, everywhere, Drawing(0.0))
-    for picture, own, phase_down in zip(found, fat, down, strict=True):
-        axis = 1 if phase_down else 0
-        shifts = [torch.roll(own, by, axis) for by in range(-26, 27) if by]
-        assert any(torch.equal(picture, shift) for shift in shifts)
-    assert torch.equal(artefacts.shifted(fat, 0.1, down, everywhere, Drawing(1.0)), fat)
-    assert torch.equal(artefacts.shifted(fat, 0.1, down, ~everywhere, Drawing(0.0)), fat)
+    drawn = artefacts.drawn_shifts_px(0.1, down, everywhere, Drawing(0.0))
+    assert (drawn[down, 1] == 0).all()
+    assert (drawn[~down, 0] == 0).all()
+    assert (np.abs(drawn).sum(axis=1) > 0).all()
+    assert np.abs(drawn).max() <= 26
+    for picture, own, (right, below) in zip(artefacts.shifted(fat, drawn), fat, drawn, strict=True):
+        assert torch.equal(picture, own.roll(below, 0).roll(right, 1))
+    assert not artefacts.drawn_shifts_px(0.1, down, everywhere, Drawing(1.0)).any()
+    assert not artefacts.drawn_shifts_px(0.1, down, ~everywhere, Drawing(0.0)).any()
     assert not drawn_contrast(np.random.default_rng(1), "dixon_fat").shifts
+
+
+@pytest.mark.parametrize(
+    ("sequence", "fat_bounds"),
+    [("t1", True), ("t2", True), ("opposed_phase", True), ("stir", False), ("dixon_water", False)],
+)
+def test_muscle_ends_where_the_brighter_of_fat_and_muscle_does(sequence, fat_bounds):
+    drawn = [drawn_contrast(np.random.default_rng(seed), sequence) for seed in range(60)]
+    assert np.mean([one.fat_bounds == fat_bounds for one in drawn]) > 0.8
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("shift", [(6, 0), (-6, 0), (0, 6), (0, -6)])
+def test_labels_follow_the_edges_that_chemical_shift_shows(
+    anatomies, bare, monkeypatch, shift, mirrored
+):
+    water, fat = np.full(TISSUES, 0.3, np.float32), np.zeros(TISSUES, np.float32)
+    water[list(contrast.MOSTLY_FAT)], fat[list(contrast.MOSTLY_FAT)] = 0.0, 1.0
+    drawn = Contrast("bright fat", water, fat, np.zeros(TISSUES, np.float32), 0.3, 1.0)
+    place = Place(np.diag([-1.0 if mirrored else 1.0, 1.0]), np.zeros(2), mirrored)
+    monkeypatch.setattr(slices, "drawn_contrast", lambda rng: drawn)
+    monkeypatch.setattr(slices, "drawn_place", lambda rng: place)
+    still = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE).labels
+    monkeypatch.setattr(artefacts, "drawn_shifts_px", lambda *_: np.array([shift]))
+    shown = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE)
+    bright = shown.images > 0.65
+    share = {
+        name: bright[labels > 0].float().mean()
+        for name, labels in (("still", still), ("seen", shown.labels))
+    }
+    assert share["seen"] < 0.04 < 0.08 < share["still"]
+    area = [int((labels > 0).sum()) for labels in (still, shown.labels)]
+    assert area[1] == pytest.approx(area[0], rel=0.03)
+
+
+def test_chemical_shift_moves_no_edge_between_muscle_and_what_is_not_fat():
+    tissues = torch.full((1, SIZE_PX, SIZE_PX), int(Tissue.CORTEX), dtype=torch.uint8)
+    tissues[:, 100:200, 100:150], tissues[:, 100:200, 150:200] = 5, 7
+    place, still = [Place(np.eye(2), np.zeros(2), False)], np.zeros((1, 2))
+    points = picture_grid(SIZE_PX, SPACING_MM, 1, CPU)[None]
+    found = slices._labels(tissues, points, still + 4 * SPACING_MM, place)
+    assert torch.equal(found, slices._labels(tissues, points, still, place))
+    assert set(found.unique().tolist()) == {0, 5, 7}
 
 
 @pytest.mark.parametrize("of_fat", [0.9, -0.9])

@@ -70,27 +70,25 @@ def failing_saturation(
     return 1 + most * torch.sigmoid((along - off_mm) / width_mm)
 
 
-def shifted(
-    fat: torch.Tensor,
-    spacing_mm: float,
-    down: np.ndarray,
-    shifts: np.ndarray,
-    rng: np.random.Generator,
-) -> torch.Tensor:
-    """Return the picture of fat's signal where chemical shift puts it, along the frequency.
+def drawn_shifts_px(
+    spacing_mm: float, down: np.ndarray, shifts: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw how far chemical shift puts fat aside, along the frequency: (right, down), int (n, 2).
 
-    spacing_mm: of its pixels. down: see `phase_runs_down`. shifts: where there may be any, bool (n,).
+    spacing_mm: of the pixels. down: see `phase_runs_down`. shifts: where there may be any, bool (n,).
     """
-    n = len(fat)
+    n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
     shift_mm = np.where(some, rng.normal(0, SHIFT_SD_MM, n), 0)
     shift_mm = np.clip(shift_mm, -MOST_SHIFT_MM, MOST_SHIFT_MM)
     pixels = np.round(shift_mm / spacing_mm).astype(int)
-    moved_fat = [
-        torch.roll(one, int(by), 1 if phase_down else 0)
-        for one, by, phase_down in zip(fat, pixels, down, strict=True)
-    ]
-    return torch.stack(moved_fat)
+    return pixels[:, None] * np.stack([down, ~down], axis=1)
+
+
+def shifted(fat: torch.Tensor, shifts_px: np.ndarray) -> torch.Tensor:
+    """Return the pictures of fat's signal where `drawn_shifts_px` puts it."""
+    pairs = zip(fat, shifts_px.tolist(), strict=True)
+    return torch.stack([torch.roll(one, (below, right), (0, 1)) for one, (right, below) in pairs])
 
 
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:

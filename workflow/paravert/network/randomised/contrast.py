@@ -69,6 +69,7 @@ LIKE_MUSCLE = (
 )
 LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
+MOSTLY_FAT = tuple(tissue for tissue, (water, *_, fat) in WATER_AND_FAT.items() if fat > water)
 
 FREE = "free"
 SEQUENCES = {  # and how often each is drawn
@@ -110,6 +111,11 @@ class Contrast:
     def shifts(self) -> bool:
         """Whether fat may lie aside of its place: what a fat image shows is where its labels are."""
         return self.sequence != "dixon_fat"
+
+    @property
+    def fat_bounds(self) -> bool:
+        """Whether muscle is seen to end where fat begins: the brighter of both tells."""
+        return abs(self.fat) > abs(self.lean)
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:

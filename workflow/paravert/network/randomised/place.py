@@ -68,6 +68,14 @@ def placed(grid: torch.Tensor, places: list[Place], waves: list[torch.Tensor]) -
     return points
 
 
+def in_section(shifts_mm: np.ndarray, places: list[Place]) -> np.ndarray:
+    """Return what steps in each picture, (right, down), are in its section, (x, y), (n, 2), in mm.
+
+    The deformation, which hardly changes from one end of a step to the other, is left out.
+    """
+    return np.stack([place.matrix @ step for place, step in zip(places, shifts_mm, strict=True)])
+
+
 def drawn_waves(count: int, generator: torch.Generator, device: torch.device):
     """Draw the coarse displacements of several pictures."""
     return [

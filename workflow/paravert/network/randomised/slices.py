@@ -13,11 +13,12 @@ from torch.nn import functional
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
 from paravert.network.randomised import artefacts
-from paravert.network.randomised.contrast import Contrast, drawn_contrast
+from paravert.network.randomised.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.randomised.place import (
     Place,
     drawn_place,
     drawn_waves,
+    in_section,
     picture_grid,
     placed,
 )
@@ -103,15 +104,17 @@ def drawn_pictures(
 
     centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
     fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
-    labels = _labels(maps[:, MIDDLE], centres, places)
     down = artefacts.phase_runs_down(n, rng)
     water, fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
-    saturated, shifts = (
+    saturated, shifts, fat_bounds = (
         np.array([getattr(contrast, name) for contrast in contrasts])
-        for name in ("saturated", "shifts")
+        for name in ("saturated", "shifts", "fat_bounds")
     )
     fat *= artefacts.failing_saturation(fine, saturated, rng)
-    signal = water + artefacts.shifted(fat, spacing_mm / FINER, down, shifts, rng)
+    shifts_px = artefacts.drawn_shifts_px(spacing_mm / FINER, down, shifts, rng)
+    signal = water + artefacts.shifted(fat, shifts_px)
+    seen_mm = in_section(shifts_px * fat_bounds[:, None] * spacing_mm / FINER, places)
+    labels = _labels(maps[:, MIDDLE], centres, seen_mm, places)
     images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
@@ -129,12 +132,20 @@ def _cells(points: torch.Tensor) -> torch.Tensor:
     return (y * SIZE_PX + x).long()
 
 
-def _labels(tissues: torch.Tensor, points: torch.Tensor, places: list[Place]) -> torch.Tensor:
-    """Return the label at each pixel's centre, uint8.
+def _labels(
+    tissues: torch.Tensor, points: torch.Tensor, shifts_mm: np.ndarray, places: list[Place]
+) -> torch.Tensor:
+    """Return the label that is seen at each pixel's centre, uint8.
 
     Not what most of a pixel shows: that would close thin septa and make every muscle larger.
+    shifts_mm: of fat in the section, (x, y), (n, 2). Fat that lies on muscle hides it, and where it
+    is gone there is a gap as dark as muscle: whoever draws a mask follows that edge.
     """
-    values = _read(tissues[:, None], _cells(points))[:, 0]
+    shifts = torch.from_numpy(shifts_mm).to(points)[:, :, None, None]
+    water, fat = (_read(tissues[:, None], _cells(p))[:, 0] for p in (points, points - shifts))
+    is_fat = torch.zeros(TISSUES, dtype=torch.bool, device=tissues.device)
+    is_fat[list(MOSTLY_FAT)] = True
+    values = torch.where(is_fat[water.long()] | is_fat[fat.long()], fat, water)
     labels = torch.where(values <= LABEL_VALUES[-1], values, 0)
     swap = torch.tensor(OTHER_SIDE, dtype=torch.uint8, device=labels.device)
     for number, place in enumerate(places):
