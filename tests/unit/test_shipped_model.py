@@ -67,10 +67,10 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
 @pytest.mark.parametrize(
     ("kind", "least"),
     [
-        # The aim is 0.85 and 0.75: for the multifidus it is missed on the left. Models are chosen by
+        # The aim is 0.85 and 0.75: one multifidus in the water image misses it. Models are chosen by
         # synthetic slices, not by this one volunteer: a better one there may lose a little here.
-        ("water", {"erector_spinae": 0.84, "multifidus": 0.65}),
-        ("fat", {"erector_spinae": 0.87, "multifidus": 0.67}),
+        ("water", {"erector_spinae": 0.86, "multifidus": 0.71}),
+        ("fat", {"erector_spinae": 0.87, "multifidus": 0.73}),
     ],
 )
 def test_it_finds_the_back_muscles_of_a_real_volunteer(predictor, real_data, kind, least):
@@ -79,4 +79,4 @@ def test_it_finds_the_back_muscles_of_a_real_volunteer(predictor, real_data, kin
         dixon_labels(predictor, real_data, kind), mask
     ).items():
         assert dice > least[muscle], (muscle, side)
-        assert swapped < 0.003, (muscle, side)
+        assert swapped < 0.001, (muscle, side)
