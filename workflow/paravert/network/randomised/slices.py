@@ -111,9 +111,10 @@ def drawn_pictures(
         for name in ("saturated", "shifts", "fat_bounds")
     )
     fat *= artefacts.failing_saturation(fine, saturated, rng)
-    shifts_px = artefacts.drawn_shifts_px(spacing_mm / FINER, down, shifts, rng)
+    fine_mm = spacing_mm / FINER
+    shifts_px = artefacts.drawn_shifts_px(fine_mm, down, shifts, rng)
     signal = water + artefacts.shifted(fat, shifts_px)
-    seen_mm = in_section(shifts_px * fat_bounds[:, None] * spacing_mm / FINER, places)
+    seen_mm = in_section(shifts_px * fat_bounds[:, None] * fine_mm, places)
     labels = _labels(maps[:, MIDDLE], centres, seen_mm, places)
     images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
@@ -143,9 +144,8 @@ def _labels(
     """
     shifts = torch.from_numpy(shifts_mm).to(points)[:, :, None, None]
     water, fat = (_read(tissues[:, None], _cells(p))[:, 0] for p in (points, points - shifts))
-    is_fat = torch.zeros(TISSUES, dtype=torch.bool, device=tissues.device)
-    is_fat[list(MOSTLY_FAT)] = True
-    values = torch.where(is_fat[water.long()] | is_fat[fat.long()], fat, water)
+    fatty = torch.tensor(MOSTLY_FAT, dtype=torch.uint8, device=tissues.device)
+    values = torch.where(torch.isin(water, fatty) | torch.isin(fat, fatty), fat, water)
     labels = torch.where(values <= LABEL_VALUES[-1], values, 0)
     swap = torch.tensor(OTHER_SIDE, dtype=torch.uint8, device=labels.device)
     for number, place in enumerate(places):
