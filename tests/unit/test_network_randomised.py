@@ -120,6 +120,26 @@ def test_organs_look_like_muscle_now_and_then_and_kidneys_are_often_even():
     assert even.mean() == pytest.approx(expected, abs=0.06)
 
 
+def test_the_fat_of_the_cavity_is_partly_lean_in_the_slim(monkeypatch):
+    seeds = range(300)
+    monkeypatch.setattr(contrast, "SLIM_SHARE", 0.0)
+    plain = [drawn_contrast(np.random.default_rng(seed), "dixon_fat") for seed in seeds]
+    monkeypatch.undo()
+    drawn = [drawn_contrast(np.random.default_rng(seed), "dixon_fat") for seed in seeds]
+    fat = Tissue.VISCERAL_FAT
+    left = np.array(
+        [
+            (one.of_fat[fat] / one.fat) / (before.of_fat[fat] / before.fat)
+            for one, before in zip(drawn, plain, strict=True)
+        ]
+    )
+    slim = left < 0.99
+    assert slim.mean() == pytest.approx(contrast.SLIM_SHARE, abs=0.05)
+    assert left[slim].min() >= 1 - contrast.SLIM_WATER[1] - 1e-5
+    assert left[slim].max() <= 1 - contrast.SLIM_WATER[0] + 1e-5
+    assert left[~slim] == pytest.approx(1.0, rel=1e-5)
+
+
 # --- places --------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,8 @@ from paravert.synthesis.variation import (
     PHANTOM,
     Cleft,
     Defect,
+    Hip,
+    PsoasCourse,
     Strand,
     Variation,
     varied_person,
@@ -62,11 +64,17 @@ def test_people_differ_more_than_phantoms_do():
     assert (spread > 1.15 * before).all()
 
 
-@pytest.mark.parametrize("variation", [PHANTOM, Variation(correction=0.8, shape=1.2)])
+FAR_OUT = PsoasCourse(leaves=4.0, per_level_mm=(18.0, -24.0), taller=1.5)
+
+
+@pytest.mark.parametrize(
+    "variation",
+    [PHANTOM, Variation(correction=0.8, shape=1.2), Variation(correction=0.8, psoas=FAR_OUT)],
+)
 def test_muscles_have_the_planted_area_whatever_their_shape(variation):
     frame = body_of(PERSON, variation).frame
     tubes = muscle_tubes(PERSON, frame, variation)
-    for level in (2.0, 3.0, 4.0):
+    for level in (2.0, 3.0, 4.0, 4.5):
         plane = plane_at(body_of(PERSON, variation), level)
         for label in LABELS:
             planted = PERSON.area_at(label.value, level)
@@ -128,6 +136,47 @@ def test_a_kidney_lies_where_it_was_moved_to():
     scale = body.frame.scale
     assert np.subtract(left_moved, left) == pytest.approx((9 * scale, -5 * scale), abs=1.0)
     assert right_moved == right
+
+
+def test_the_psoas_goes_its_course_to_the_pelvis():
+    straight = replace(FAR_OUT, per_level_mm=(0.0, 0.0), taller=1.0)
+    sections = []
+    for course in (straight, FAR_OUT):
+        variation = Variation(correction=0.8, psoas=course)
+        body = body_of(PERSON, variation)
+        section = muscle_tubes(PERSON, body.frame, variation)[label_value("psoas_major", "left")]
+        sections.append(section.section(plane_at(body, 5.0)))
+    before, after = ((outline.max(axis=0) + outline.min(axis=0)) / 2 for outline in sections)
+    # Areas are kept by growing about the spine's side of the muscle, so its middle moves a little.
+    assert after - before == pytest.approx(body.frame.scale * np.array([18.0, -24.0]), abs=3.0)
+    ratios = [np.ptp(outline[:, 1]) / np.ptp(outline[:, 0]) for outline in sections]
+    assert ratios[1] / ratios[0] == pytest.approx(FAR_OUT.taller, rel=0.05)
+
+
+def test_hips_lie_where_they_were_moved_to():
+    places = []
+    for hip in (Hip(), Hip(width=0.9), Hip(back_mm=-10.0), Hip(crest=-0.3)):
+        body = body_of(PERSON, Variation(hip=hip))
+        tissues = body.tissues(plane_at(body, 5.3), GRID)
+        rows, columns = np.nonzero(tissues[:, GRID.columns // 2 :] == Tissue.ILIUM)
+        places.append((columns.mean(), rows.mean()))
+    (x, y), (nearer, _), (_, forward), (deeper, _) = places
+    assert nearer / x == pytest.approx(0.9, abs=0.02)
+    assert y - forward == pytest.approx(10 * body.frame.scale, abs=1.0)
+    assert deeper < x  # further below its crest a wing is nearer to the spine
+
+
+def test_a_hollow_loop_has_a_wall_and_stays_in_the_fat_of_the_cavity():
+    loop = Strand((2.0, 4.0), (60.0, -10.0), (0.0, 0.0), 12.0, Tissue.GAS, Tissue.BOWEL_WALL)
+    plain, crowded = body_of(PERSON), body_of(PERSON, Variation(loops=(loop,)))
+    plane = plane_at(plain, 3.0)
+    before, after = (body.tissues(plane, GRID) for body in (plain, crowded))
+    changed = before != after
+    assert (before[changed] == Tissue.VISCERAL_FAT).all()
+    wall, lumen = ((after[changed] == tissue).sum() for tissue in (Tissue.BOWEL_WALL, Tissue.GAS))
+    assert wall > 50
+    assert lumen > 50
+    assert set(after[changed]) == {Tissue.BOWEL_WALL, Tissue.GAS}
 
 
 def test_a_strand_runs_through_fat_and_leaves_muscle_alone():

@@ -81,7 +81,7 @@ def _parts(
     yield from trunk_parts(trunk, frame, within_fascia)
     yield from organs(frame, trunk, rng, variation.kidneys)
     yield from vessels(frame, trunk, rng)
-    yield from flanks(frame, rng, variation.iliacus)
+    yield from flanks(frame, rng, variation.hip)
     back = [within_fascia[label.value] for label in LABELS if label.value >= 5]
     for tube in back:
         yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
@@ -95,7 +95,7 @@ def _parts(
         yield Part(tube, label.value)
     for cleft in variation.clefts:
         yield cleft_part(frame, cleft, muscles)
-    for strand in variation.strands:
+    for strand in (*variation.loops, *variation.strands):
         yield strand_part(frame, strand)
     yield from foramina(frame)
     yield from vertebrae(frame, rng)

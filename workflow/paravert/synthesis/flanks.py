@@ -8,6 +8,7 @@ from paravert.synthesis.frame import Frame
 from paravert.synthesis.geometry import mirrored, spline
 from paravert.synthesis.parts import CAVITY, Part
 from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.variation import Hip
 
 # Flanks stay within the skin, however thin the subject.
 UNDER = CAVITY | {Tissue.FAT, Tissue.FASCIA, Tissue.WALL_MUSCLE}
@@ -40,23 +41,21 @@ LATISSIMUS = np.array(
 LATISSIMUS_LEVELS = (0.6, 2.9)
 
 
-def flanks(frame: Frame, rng: np.random.Generator, iliacus: float) -> Iterator[Part]:
-    """Yield the parts of both sides in painting order; the muscles of the back stand above them.
-
-    iliacus: its thickness, 1 as drawn.
-    """
-    crest = 4.35 + rng.uniform(-0.15, 0.2)
+def flanks(frame: Frame, rng: np.random.Generator, hip: Hip) -> Iterator[Part]:
+    """Yield the parts of both sides in painting order; the muscles of the back stand above them."""
+    crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):
         yield from _latissimus(frame, side)
         yield from _ribs(frame, side, rng)
-        yield from _hip(frame, side, crest, iliacus)
+        yield from _hip(frame, side, crest, hip)
 
 
-def _hip(frame: Frame, side: int, crest: float, iliacus: float) -> Iterator[Part]:
+def _hip(frame: Frame, side: int, crest: float, hip: Hip) -> Iterator[Part]:
     """Yield gluteal muscles, iliacus and the wing between them, from the crest downwards."""
 
     def wing(level: float) -> np.ndarray:
-        return spline(_between(level - crest, WING_LEVELS, WING), 56)
+        wing = _between(level - crest, WING_LEVELS, WING)
+        return spline(wing * (hip.width, 1) + (0, hip.back_mm), 56)
 
     def outer(level: float) -> np.ndarray:
         away = OUTWARDS * np.interp(level - crest, WING_LEVELS, OUTER_MM)
@@ -65,7 +64,7 @@ def _hip(frame: Frame, side: int, crest: float, iliacus: float) -> Iterator[Part
         return bone + (swell[:, None] + 0.35) * away
 
     def inner(level: float) -> np.ndarray:
-        thick = iliacus * np.interp(level - crest, WING_LEVELS, INNER_MM)
+        thick = hip.iliacus * np.interp(level - crest, WING_LEVELS, INNER_MM)
         bone = wing(level)
         # The second half of the outline is the wing's inner side, from behind to the front.
         turn = np.linspace(0, 2 * np.pi, len(bone), endpoint=False)

@@ -22,7 +22,7 @@ from paravert.synthesis.muscle_shapes import (
     QUADRATUS,
 )
 from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
-from paravert.synthesis.variation import PHANTOM, Variation
+from paravert.synthesis.variation import PHANTOM, PsoasCourse, Variation
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
 RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
@@ -51,7 +51,7 @@ WOBBLE = {  # of a volunteer's own points; those of the back also part neighbour
 # As drawn, but the fifth point is moved to the back end of the septum and goes with it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
-TO_THE_PELVIS_MM = (19.0, -17.0)  # per level below L5 the psoas goes to the side and forwards
+TALLER_LEVELS = (3.5, 5.0)  # between which the psoas becomes as tall as its course tells
 # What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),
@@ -115,10 +115,12 @@ class _Drawing:
 class _LearntDrawing:
     """Control points of one side, moved towards real outlines, with offsets as real ones have.
 
-    correction: how far they are moved, 1 in full. offsets: as `shape_deviations` draws them.
+    correction: how far they are moved, 1 in full. psoas: its course. offsets: as `shape_deviations`
+    draws them.
     """
 
     correction: float
+    psoas: PsoasCourse
     offsets: dict[str, np.ndarray]
     septum: ClassVar[np.ndarray] = LEARNT_SEPTUM
 
@@ -128,7 +130,7 @@ class _LearntDrawing:
             muscle: _between(points + self.correction * CORRECTION_MM[muscle], level)
             for muscle, points in DRAWN.items()
         }
-        result["psoas_major"] += max(0.0, level - LEVELS[-1]) * np.array(TO_THE_PELVIS_MM)
+        result["psoas_major"] = self._on_its_course(result["psoas_major"], level)
         size = {muscle: np.sqrt(abs(signed_area(control))) for muscle, control in result.items()}
         size["multifidus"] = size["erector_spinae"] = np.hypot(
             size["multifidus"], size["erector_spinae"]
@@ -145,6 +147,13 @@ class _LearntDrawing:
         multifidus[:, 0] = np.maximum(multifidus[:, 0], NEAREST_MIDLINE_MM)
         return result
 
+    def _on_its_course(self, psoas: np.ndarray, level: float) -> np.ndarray:
+        """Return control points of the psoas as tall and where they are at a level."""
+        tall = np.sqrt(np.interp(level, TALLER_LEVELS, (1.0, self.psoas.taller)))
+        centre = psoas.mean(axis=0)
+        gone_mm = max(0.0, level - self.psoas.leaves) * np.array(self.psoas.per_level_mm)
+        return centre + gone_mm + (psoas - centre) * (1 / tall, tall)
+
 
 def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing | _LearntDrawing]:
     """Return each side's drawing; sides share most of what is a volunteer's own."""
@@ -154,6 +163,7 @@ def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing 
         return {
             side: _LearntDrawing(
                 variation.correction,
+                variation.psoas,
                 {muscle: variation.shape * own for muscle, own in deviations[side].items()},
             )
             for side in SIDES

@@ -24,7 +24,11 @@ MOST_LOST = {  # of the area within the fascia, by atrophy
     "multifidus": 0.6,
 }
 OPERATED_SHARE = 0.08
-ILIACUS = (0.8, 2.2)
+# The hip bones: by how many levels lower, how far from the spine, how far back; the iliacus.
+CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4), (0.8, 2.6)
+# The psoas on its way to the pelvis: where it leaves the spine, how far it goes to the side and
+# forwards per level, and how much taller than wide it becomes.
+LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
 KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
 # The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
 # one, where its mouth lies across the muscle, how wide and how deep it is.
@@ -33,6 +37,16 @@ CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5
 STRANDS, STRAND_LEVELS = (8, 32), (4.2, 5.8)
 STRAND_X_MM, STRAND_Y_MM, STRAND_RADIUS_MM = (26, 64), (-24, 30), (0.7, 3.0)
 STRAND_TISSUES = (Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA)
+# Bowel and the like around the spine, which lie against psoas and quadratus in slim people.
+LOOPS, LOOP_FIRST_LEVEL, LOOP_LEVELS = (0, 120), (-0.5, 6.0), (0.5, 3.0)
+LOOP_X_MM, LOOP_Y_MM, LOOP_RADIUS_MM = (15, 105), (-80, 22), (5.0, 20.0)
+LOOP_TISSUES = (
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_CONTENT,
+    Tissue.BOWEL_FLUID,
+    Tissue.PANCREAS,
+    Tissue.GAS,
+)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
@@ -52,10 +66,10 @@ class Defect:
 
 @dataclass(frozen=True)
 class Strand:
-    """A nerve or vessel that runs down through fat.
+    """A nerve, vessel or loop of bowel that runs down through fat.
 
     levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
-    how far it moves per level, both for the reference man.
+    how far it moves per level, both for the reference man. rim: of a hollow one, a millimetre or two.
     """
 
     levels: tuple[float, float]
@@ -63,6 +77,7 @@ class Strand:
     drift_mm: tuple[float, float]
     radius_mm: float
     tissue: Tissue
+    rim: Tissue | None = None
 
 
 @dataclass(frozen=True)
@@ -83,24 +98,53 @@ class Cleft:
 
 
 @dataclass(frozen=True)
+class Hip:
+    """Where the iliac wings are, and how thick the iliacus.
+
+    crest: moved down by so many levels. width: distance from the spine, and iliacus, thickness,
+    both against the phantom's. back_mm: moved back, for the reference man.
+    """
+
+    crest: float = 0.0
+    width: float = 1.0
+    back_mm: float = 0.0
+    iliacus: float = 1.0
+
+
+@dataclass(frozen=True)
+class PsoasCourse:
+    """How the psoas goes from the spine to the pelvis.
+
+    leaves: the level. per_level_mm: (x, y) from there on, for the reference man. taller: how many
+    times its height against its width grows from L3/L4 to L5.
+    """
+
+    leaves: float = 5.0
+    per_level_mm: tuple[float, float] = (19.0, -17.0)
+    taller: float = 1.0
+
+
+@dataclass(frozen=True)
 class Variation:
     """How a body departs from a phantom's.
 
     lost: share of each muscle's area that fat within its fascia has taken, in the order of
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
     ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
-    ones do, 1 as much (`shape_modes`). iliacus: how thick that muscle is against the phantom's.
-    kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
+    ones do, 1 as much (`shape_modes`). kidneys: by how much the left and the right one are moved: x and y in mm, and levels. psoas: its
+    course where outlines are moved towards real ones. loops: of bowel, beside the spine.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
     correction: float | None = None
     shape: float = 1.0
     defects: tuple[Defect, ...] = ()
-    iliacus: float = 1.0
+    hip: Hip = Hip()
     kidneys: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),) * len(SIDES)
     strands: tuple[Strand, ...] = ()
     clefts: tuple[Cleft, ...] = ()
+    psoas: PsoasCourse = PsoasCourse()
+    loops: tuple[Strand, ...] = ()
 
 
 PHANTOM = Variation()
@@ -111,15 +155,18 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
     rng = np.random.default_rng([seed, index, 61])
     person = population_member(seed, index)
     areas = np.array(person.area_mm2) * _scatter(rng)
+    hip = _hip(rng)
     variation = Variation(
         lost=_lost(rng),
         correction=float(rng.triangular(*CORRECTION)),
         shape=float(rng.uniform(*SHAPE)),
         defects=_defects(rng),
-        iliacus=float(rng.uniform(*ILIACUS)),
+        hip=hip,
         kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
         strands=tuple(_strand(rng) for _ in range(rng.integers(*STRANDS))),
         clefts=_clefts(rng),
+        psoas=_psoas_course(rng, hip),
+        loops=tuple(_loop(rng) for _ in range(rng.integers(*LOOPS))),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 
@@ -166,6 +213,39 @@ def _strand(rng: np.random.Generator) -> Strand:
         drift_mm=tuple(rng.normal(0, 9, 2).tolist()),
         radius_mm=float(np.exp(rng.uniform(*np.log(STRAND_RADIUS_MM)))),
         tissue=STRAND_TISSUES[rng.integers(len(STRAND_TISSUES))],
+    )
+
+
+def _hip(rng: np.random.Generator) -> Hip:
+    return Hip(
+        crest=float(rng.uniform(*CREST_DOWN)),
+        width=float(rng.uniform(*HIP_WIDTH)),
+        back_mm=float(rng.uniform(*HIP_BACK_MM)),
+        iliacus=float(rng.uniform(*ILIACUS)),
+    )
+
+
+def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
+    """Draw a course that goes the less far to the side the nearer the hip bones are."""
+    return PsoasCourse(
+        leaves=float(rng.uniform(*LEAVES_LEVEL)),
+        per_level_mm=(
+            hip.width * float(rng.uniform(*TO_THE_SIDE_MM)),
+            -float(rng.uniform(*FORWARDS_MM)),
+        ),
+        taller=float(np.exp(rng.uniform(*np.log(TALLER)))),
+    )
+
+
+def _loop(rng: np.random.Generator) -> Strand:
+    first = rng.uniform(*LOOP_FIRST_LEVEL)
+    return Strand(
+        levels=(first, first + rng.uniform(*LOOP_LEVELS)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*LOOP_X_MM), rng.uniform(*LOOP_Y_MM)),
+        drift_mm=tuple(rng.normal(0, 12, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(LOOP_RADIUS_MM)))),
+        tissue=LOOP_TISSUES[rng.integers(len(LOOP_TISSUES))],
+        rim=Tissue.BOWEL_WALL,
     )
 
 

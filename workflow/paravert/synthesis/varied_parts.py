@@ -11,6 +11,8 @@ from paravert.synthesis.variation import Cleft, Defect, Strand
 
 CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
 
+RIM_MM = 1.5
+
 
 def defect_part(frame: Frame, defect: Defect) -> Part:
     """Return the oval that an operation left."""
@@ -43,7 +45,7 @@ def cleft_part(frame: Frame, cleft: Cleft, muscles: dict[int, Tube]) -> Part:
 
 
 def strand_part(frame: Frame, strand: Strand) -> Part:
-    """Return the nerve or vessel, where it runs through fat."""
+    """Return the nerve, vessel or loop, where it runs through fat."""
 
     def outline(level: float) -> np.ndarray:
         down = level - strand.levels[0]
@@ -51,4 +53,4 @@ def strand_part(frame: Frame, strand: Strand) -> Part:
         return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
 
     tube = frame.organ(*strand.levels, outline, 6)
-    return Part(tube, strand.tissue, over=frozenset({Tissue.VISCERAL_FAT}))
+    return Part(tube, strand.tissue, strand.rim, RIM_MM, over=frozenset({Tissue.VISCERAL_FAT}))

@@ -68,6 +68,8 @@ LIKE_MUSCLE = (
     (Tissue.VEIN,),
 )
 LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
+# In slim people little of the cavity is fat, and muscle hardly stands out from what is beside it.
+SLIM_SHARE, SLIM_WATER = 0.12, (0.2, 0.6)
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
 MOSTLY_FAT = tuple(tissue for tissue, (water, *_, fat) in WATER_AND_FAT.items() if fat > water)
 
@@ -136,6 +138,10 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
         if rng.random() < LIKE_MUSCLE_SHARE:
             water[list(organ)] = lean * np.exp(rng.normal(0, LOG_TISSUE_SD))
             of_fat[list(organ)] = 0.0
+    if rng.random() < SLIM_SHARE:
+        share = rng.uniform(*SLIM_WATER)
+        of_fat[Tissue.VISCERAL_FAT] *= 1 - share
+        water[Tissue.VISCERAL_FAT] += share * (lean - water[Tissue.VISCERAL_FAT])
     scale = max(float(np.percentile(np.abs(water + of_fat), 90)), 1e-3)
     texture = _texture() * rng.uniform(0.5, 1.5)
     return Contrast(
