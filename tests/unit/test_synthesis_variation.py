@@ -24,7 +24,6 @@ from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.raster import centred_grid
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
-    MOST_LOST,
     PHANTOM,
     Cleft,
     Defect,
@@ -32,8 +31,8 @@ from paravert.synthesis.variation import (
     PsoasCourse,
     Strand,
     Variation,
-    varied_person,
 )
+from paravert.synthesis.varied_people import MOST_LOST, varied_person
 from paravert.synthesis.volunteers import population_member
 
 PERSON = population_member(11, 3)

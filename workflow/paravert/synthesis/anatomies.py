@@ -25,7 +25,7 @@ from paravert.synthesis.fat import MusclePixels, fat_order
 from paravert.synthesis.geometry import Plane
 from paravert.synthesis.raster import Grid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, places
-from paravert.synthesis.variation import varied_person
+from paravert.synthesis.varied_people import varied_person
 
 log = logging.getLogger(__name__)
 

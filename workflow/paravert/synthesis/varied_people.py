@@ -1,0 +1,175 @@
+"""People as a network must know them: wider than the phantom cohort, ill and operated ones too.
+
+Sizes, sides, shapes and fat scatter about the population of `volunteers` by more than people do,
+so that no subject of a study lies outside what was learnt (domain randomisation, Billot 2023).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from paravert.anatomy import LABELS, MUSCLES, SIDES, label_value
+from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.variation import (
+    PHANTOM,
+    Cleft,
+    Defect,
+    Hip,
+    PsoasCourse,
+    Strand,
+    Variation,
+)
+from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
+
+# Standard deviations of the logarithm of a muscle's area, beyond that of the population.
+OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
+# Most people's outlines lie near the real ones; some lie near those drawn by hand.
+CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
+ATROPHIC_SHARE = 0.3  # of the people
+MOST_LOST = {  # of the area within the fascia, by atrophy
+    "psoas_major": 0.3,
+    "quadratus_lumborum": 0.4,
+    "erector_spinae": 0.4,
+    "multifidus": 0.6,
+}
+OPERATED_SHARE = 0.08
+# The hip bones: by how many levels lower, how far from the spine, how far back; the iliacus.
+CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4), (0.8, 2.6)
+# The psoas on its way to the pelvis: where it leaves the spine, how far it goes to the side and
+# forwards per level, and how much taller than wide it becomes.
+LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
+KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
+# The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
+# one, where its mouth lies across the muscle, how wide and how deep it is.
+CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
+# Nerves and vessels in the fat between psoas and sacrum: how many, and where they begin.
+STRANDS, STRAND_LEVELS = (8, 32), (4.2, 5.8)
+STRAND_X_MM, STRAND_Y_MM, STRAND_RADIUS_MM = (26, 64), (-24, 30), (0.7, 3.0)
+STRAND_TISSUES = (Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA)
+# Bowel and the like around the spine, which lie against psoas and quadratus in slim people.
+LOOPS, LOOP_FIRST_LEVEL, LOOP_LEVELS = (0, 120), (-0.5, 6.0), (0.5, 3.0)
+LOOP_X_MM, LOOP_Y_MM, LOOP_RADIUS_MM = (15, 105), (-80, 22), (5.0, 20.0)
+LOOP_TISSUES = (
+    Tissue.BOWEL_WALL,
+    Tissue.BOWEL_CONTENT,
+    Tissue.BOWEL_FLUID,
+    Tissue.PANCREAS,
+    Tissue.GAS,
+)
+FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
+
+
+def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
+    """Draw person number index of a seed: a pure function of both."""
+    rng = np.random.default_rng([seed, index, 61])
+    person = population_member(seed, index)
+    areas = np.array(person.area_mm2) * _scatter(rng)
+    hip = _hip(rng)
+    variation = Variation(
+        lost=_lost(rng),
+        correction=float(rng.triangular(*CORRECTION)),
+        shape=float(rng.uniform(*SHAPE)),
+        defects=_defects(rng),
+        hip=hip,
+        kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
+        strands=tuple(_strand(rng) for _ in range(rng.integers(*STRANDS))),
+        clefts=_clefts(rng),
+        psoas=_psoas_course(rng, hip),
+        loops=tuple(_loop(rng) for _ in range(rng.integers(*LOOPS))),
+    )
+    return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
+
+
+def _scatter(rng: np.random.Generator) -> np.ndarray:
+    """Return factors of the area, (muscles and sides, levels)."""
+    total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
+    for muscle in MUSCLES:
+        common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
+        for side in SIDES:
+            total[label_value(muscle, side) - 1] += common + rng.normal(0, OF_SIDE)
+    return np.exp(total)
+
+
+def _lost(rng: np.random.Generator) -> tuple[float, ...]:
+    if rng.random() > ATROPHIC_SHARE:
+        return PHANTOM.lost
+    severity = rng.uniform(0.2, 1.0)
+    return tuple(
+        float(np.clip(severity * MOST_LOST[label.muscle] * rng.uniform(0.3, 1.0), 0, 0.6))
+        for label in LABELS
+    )
+
+
+def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
+    if rng.random() > OPERATED_SHARE:
+        return ()
+    first = rng.uniform(1.5, 4.5)
+    return (
+        Defect(
+            levels=(first, first + rng.uniform(0.8, 2.5)),
+            centre_mm=(rng.normal(0, 8), rng.uniform(38, 62)),
+            radii_mm=(rng.uniform(5, 20), rng.uniform(8, 22)),
+            fill=FILLS[rng.integers(len(FILLS))],
+        ),
+    )
+
+
+def _strand(rng: np.random.Generator) -> Strand:
+    first = rng.uniform(*STRAND_LEVELS)
+    return Strand(
+        levels=(first, first + rng.uniform(0.4, 1.6)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*STRAND_X_MM), rng.uniform(*STRAND_Y_MM)),
+        drift_mm=tuple(rng.normal(0, 9, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(STRAND_RADIUS_MM)))),
+        tissue=STRAND_TISSUES[rng.integers(len(STRAND_TISSUES))],
+    )
+
+
+def _hip(rng: np.random.Generator) -> Hip:
+    return Hip(
+        crest=float(rng.uniform(*CREST_DOWN)),
+        width=float(rng.uniform(*HIP_WIDTH)),
+        back_mm=float(rng.uniform(*HIP_BACK_MM)),
+        iliacus=float(rng.uniform(*ILIACUS)),
+    )
+
+
+def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
+    """Draw a course that goes the less far to the side the nearer the hip bones are."""
+    return PsoasCourse(
+        leaves=float(rng.uniform(*LEAVES_LEVEL)),
+        per_level_mm=(
+            hip.width * float(rng.uniform(*TO_THE_SIDE_MM)),
+            -float(rng.uniform(*FORWARDS_MM)),
+        ),
+        taller=float(np.exp(rng.uniform(*np.log(TALLER)))),
+    )
+
+
+def _loop(rng: np.random.Generator) -> Strand:
+    first = rng.uniform(*LOOP_FIRST_LEVEL)
+    return Strand(
+        levels=(first, first + rng.uniform(*LOOP_LEVELS)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*LOOP_X_MM), rng.uniform(*LOOP_Y_MM)),
+        drift_mm=tuple(rng.normal(0, 12, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(LOOP_RADIUS_MM)))),
+        tissue=LOOP_TISSUES[rng.integers(len(LOOP_TISSUES))],
+        rim=Tissue.BOWEL_WALL,
+    )
+
+
+def _clefts(rng: np.random.Generator) -> tuple[Cleft, ...]:
+    """Draw the clefts of both sides, which are alike."""
+    place, share = rng.uniform(*CLEFT_PLACE), rng.random()
+    return tuple(
+        Cleft(
+            side=side,
+            levels=(rng.uniform(-0.5, 2.5), rng.uniform(2.8, 5.2)),
+            place=float(np.clip(place + rng.normal(0, 0.08), *CLEFT_PLACE)),
+            width_mm=float(rng.uniform(*CLEFT_WIDTH_MM)),
+            depth_mm=float(rng.uniform(*CLEFT_DEPTH_MM)),
+            lean_mm=float(rng.normal(0, 5)),
+        )
+        for side in (1, -1)
+        if 0.7 * share + 0.3 * rng.random() < CLEFT_SHARE
+    )
