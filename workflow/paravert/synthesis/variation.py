@@ -25,7 +25,7 @@ class Strand:
     """A nerve, vessel or loop of bowel that runs down through fat.
 
     levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
-    how far it moves per level, both for the reference man. rim: of a hollow one, a millimetre or two.
+    how far it moves per level, both for the reference man. rim: the wall of a hollow one.
     """
 
     levels: tuple[float, float]
@@ -87,8 +87,9 @@ class Variation:
     lost: share of each muscle's area that fat within its fascia has taken, in the order of
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
     ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
-    ones do, 1 as much (`shape_modes`). kidneys: by how much the left and the right one are moved: x and y in mm, and levels. psoas: its
-    course where outlines are moved towards real ones. loops: of bowel, beside the spine.
+    ones do, 1 as much (`shape_modes`). hip: where its bones are. kidneys: by how much the left and
+    the right one are moved: x and y in mm, and levels. strands: through fat. clefts: of the back.
+    psoas: its course, where outlines are moved towards real ones. loops: of bowel about the spine.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
