@@ -54,8 +54,8 @@ def _hip(frame: Frame, side: int, crest: float, hip: Hip) -> Iterator[Part]:
     """Yield gluteal muscles, iliacus and the wing between them, from the crest downwards."""
 
     def wing(level: float) -> np.ndarray:
-        wing = _between(level - crest, WING_LEVELS, WING)
-        return spline(wing * (hip.width, 1) + (0, hip.back_mm), 56)
+        drawn = _between(level - crest, WING_LEVELS, WING)
+        return spline(drawn * (hip.width, 1) + (0, hip.back_mm), 56)
 
     def outer(level: float) -> np.ndarray:
         away = OUTWARDS * np.interp(level - crest, WING_LEVELS, OUTER_MM)

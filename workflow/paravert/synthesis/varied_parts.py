@@ -10,8 +10,7 @@ from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import Cleft, Defect, Strand
 
 CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
-
-RIM_MM = 1.5
+WALL_MM = 1.5  # of a hollow loop
 
 
 def defect_part(frame: Frame, defect: Defect) -> Part:
@@ -53,4 +52,4 @@ def strand_part(frame: Frame, strand: Strand) -> Part:
         return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
 
     tube = frame.organ(*strand.levels, outline, 6)
-    return Part(tube, strand.tissue, strand.rim, RIM_MM, over=frozenset({Tissue.VISCERAL_FAT}))
+    return Part(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))
