@@ -18,7 +18,6 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
-from paravert.anatomy import LABELS  # noqa: E402
 from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
@@ -46,17 +45,16 @@ def main() -> None:
     samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
     images = torch.from_numpy(np.stack([sample.image for sample in samples]))[:, None]
     truth = np.stack([sample.truth for sample in samples])
-    labels = np.array([label.value for label in LABELS])
-    pixels = (truth[:, None] == labels[:, None, None]).sum(axis=(2, 3))
-    large = pixels * model.spacing_mm**2 >= LARGE_MM2
     stack = Prepared(images, truth.shape[1:], truth.shape[1:])
     for flip in (False, True):
         predictor = Predictor(model, CPU, flip=flip, judging=True)
         made = predictor.whole(stack)
-        found = slice_overlap(made.labels, truth).iou
+        overlap = slice_overlap(made.labels, truth)
+        found = overlap.iou
         predicted = model.calibration.predicted(made.expected_iou)
         print("flipped" if flip else "plain", f"{len(images)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")
+        large = overlap.pixels_truth * model.spacing_mm**2 >= LARGE_MM2
         of_large = by_muscle(np.where(large, found, np.nan))
         for muscle, row in by_muscle(found).items():
             print(

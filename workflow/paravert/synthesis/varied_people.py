@@ -4,7 +4,7 @@ Sizes, sides, shapes and fat scatter about the population of `volunteers` by mor
 so that no subject of a study lies outside what was learnt (domain randomisation, Billot 2023).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,21 +42,54 @@ KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
 # The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
 # one, where its mouth lies across the muscle, how wide and how deep it is.
 CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
-# Nerves and vessels in the fat between psoas and sacrum: how many, and where they begin.
-STRANDS, STRAND_LEVELS = (8, 32), (4.2, 5.8)
-STRAND_X_MM, STRAND_Y_MM, STRAND_RADIUS_MM = (26, 64), (-24, 30), (0.7, 3.0)
-STRAND_TISSUES = (Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA)
-# Bowel and the like around the spine, which lie against psoas and quadratus in slim people.
-LOOPS, LOOP_FIRST_LEVEL, LOOP_LEVELS = (0, 120), (-0.5, 6.0), (0.5, 3.0)
-LOOP_X_MM, LOOP_Y_MM, LOOP_RADIUS_MM = (15, 105), (-80, 22), (5.0, 20.0)
-LOOP_TISSUES = (
-    Tissue.BOWEL_WALL,
-    Tissue.BOWEL_CONTENT,
-    Tissue.BOWEL_FLUID,
-    Tissue.PANCREAS,
-    Tissue.GAS,
-)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
+
+
+@dataclass(frozen=True)
+class _Strands:
+    """Between which bounds strands of a kind are drawn.
+
+    count: how many. first, length: in levels. x_mm: on either side. drift_sd_mm: per level.
+    """
+
+    count: tuple[int, int]
+    first: tuple[float, float]
+    length: tuple[float, float]
+    x_mm: tuple[float, float]
+    y_mm: tuple[float, float]
+    drift_sd_mm: float
+    radius_mm: tuple[float, float]
+    tissues: tuple[Tissue, ...]
+    rim: Tissue | None = None
+
+
+NERVES_AND_VESSELS = _Strands(  # in the fat between psoas and sacrum
+    count=(8, 32),
+    first=(4.2, 5.8),
+    length=(0.4, 1.6),
+    x_mm=(26, 64),
+    y_mm=(-24, 30),
+    drift_sd_mm=9,
+    radius_mm=(0.7, 3.0),
+    tissues=(Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA),
+)
+BOWEL = _Strands(  # and the like around the spine: against psoas and quadratus in slim people
+    count=(0, 120),
+    first=(-0.5, 6.0),
+    length=(0.5, 3.0),
+    x_mm=(15, 105),
+    y_mm=(-80, 22),
+    drift_sd_mm=12,
+    radius_mm=(5.0, 20.0),
+    tissues=(
+        Tissue.BOWEL_WALL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.PANCREAS,
+        Tissue.GAS,
+    ),
+    rim=Tissue.BOWEL_WALL,
+)
 
 
 def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
@@ -72,10 +105,10 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
         defects=_defects(rng),
         hip=hip,
         kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
-        strands=tuple(_strand(rng) for _ in range(rng.integers(*STRANDS))),
+        strands=_strands(rng, NERVES_AND_VESSELS),
         clefts=_clefts(rng),
         psoas=_psoas_course(rng, hip),
-        loops=tuple(_loop(rng) for _ in range(rng.integers(*LOOPS))),
+        loops=_strands(rng, BOWEL),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 
@@ -114,14 +147,19 @@ def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
     )
 
 
-def _strand(rng: np.random.Generator) -> Strand:
-    first = rng.uniform(*STRAND_LEVELS)
+def _strands(rng: np.random.Generator, kind: _Strands) -> tuple[Strand, ...]:
+    return tuple(_strand(rng, kind) for _ in range(rng.integers(*kind.count)))
+
+
+def _strand(rng: np.random.Generator, kind: _Strands) -> Strand:
+    first = rng.uniform(*kind.first)
     return Strand(
-        levels=(first, first + rng.uniform(0.4, 1.6)),
-        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*STRAND_X_MM), rng.uniform(*STRAND_Y_MM)),
-        drift_mm=tuple(rng.normal(0, 9, 2).tolist()),
-        radius_mm=float(np.exp(rng.uniform(*np.log(STRAND_RADIUS_MM)))),
-        tissue=STRAND_TISSUES[rng.integers(len(STRAND_TISSUES))],
+        levels=(first, first + rng.uniform(*kind.length)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*kind.x_mm), rng.uniform(*kind.y_mm)),
+        drift_mm=tuple(rng.normal(0, kind.drift_sd_mm, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(kind.radius_mm)))),
+        tissue=kind.tissues[rng.integers(len(kind.tissues))],
+        rim=kind.rim,
     )
 
 
@@ -143,18 +181,6 @@ def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
             -float(rng.uniform(*FORWARDS_MM)),
         ),
         taller=float(np.exp(rng.uniform(*np.log(TALLER)))),
-    )
-
-
-def _loop(rng: np.random.Generator) -> Strand:
-    first = rng.uniform(*LOOP_FIRST_LEVEL)
-    return Strand(
-        levels=(first, first + rng.uniform(*LOOP_LEVELS)),
-        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*LOOP_X_MM), rng.uniform(*LOOP_Y_MM)),
-        drift_mm=tuple(rng.normal(0, 12, 2).tolist()),
-        radius_mm=float(np.exp(rng.uniform(*np.log(LOOP_RADIUS_MM)))),
-        tissue=LOOP_TISSUES[rng.integers(len(LOOP_TISSUES))],
-        rim=Tissue.BOWEL_WALL,
     )
 
 
