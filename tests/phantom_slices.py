@@ -1,13 +1,15 @@
 """Slices of phantom volunteers, rendered without the files around them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from paravert.synthesis.body import body_of
 from paravert.synthesis.cohort import cohort
-from paravert.synthesis.protocol import protocol_of
+from paravert.synthesis.protocol import Protocol, protocol_of
 from paravert.synthesis.signal import render_plane
+from paravert.synthesis.volunteers import Volunteer
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,25 @@ class PhantomSlices:
 def phantom_slices(seed: int, volunteers: int, index: int, count: int) -> PhantomSlices:
     """Return so many slices, evenly spread, of one volunteer of a cohort."""
     volunteer = cohort(seed, volunteers)[index]
-    body, protocol = body_of(volunteer), protocol_of(volunteer, index)
+    protocol = protocol_of(volunteer, index)
     numbers = np.linspace(2, protocol.slices - 3, count).astype(int)
+    return _rendered(volunteer, protocol, numbers)
+
+
+def phantom_stack(
+    seed: int, volunteers: int, index: int, apart_mm: float, count: int
+) -> PhantomSlices:
+    """Return the middle slices of one volunteer of a cohort, cut as thick as they lie apart."""
+    volunteer = cohort(seed, volunteers)[index]
+    protocol = protocol_of(volunteer, index)
+    middle = (protocol.slices - 1) / 2 * protocol.spacing_mm / apart_mm
+    look = replace(protocol.look, thickness_mm=apart_mm)
+    protocol = replace(protocol, spacing_mm=apart_mm, look=look)
+    return _rendered(volunteer, protocol, middle + np.arange(count) - (count - 1) / 2)
+
+
+def _rendered(volunteer: Volunteer, protocol: Protocol, numbers: Sequence[float]) -> PhantomSlices:
+    body = body_of(volunteer)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
     sections = [render_plane(body, plane, protocol.grid, protocol.look) for plane in planes]
     images, labels = (

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pydicom
 
 from paravert.anatomy import SIDES, label_value
+from paravert.imaging.dicom import read_dicom
+from paravert.imaging.volume import Volume
 from paravert.network.clean import cleaned
 from paravert.network.predict import Predictor
 
@@ -21,20 +22,24 @@ MASK_VALUES = {
 T1 = "lumbar_study_cc0/T1_AX"
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """Return (slices, rows, columns), rows to the back and columns to the left, and its spacing."""
+def read_nifti(path: Path) -> Volume:
+    """Return an image or mask, rows to the back and columns to the left; its place is left out."""
     image = nibabel.as_closest_canonical(nibabel.load(path))
     array = np.asarray(image.dataobj)[::-1, ::-1].transpose(2, 1, 0)
-    x, y, _ = image.header.get_zooms()
-    return np.ascontiguousarray(array), (float(y), float(x))
+    x, y, z = image.header.get_zooms()
+    return Volume(np.ascontiguousarray(array), np.diag([-x, -y, z, 1.0]))
 
 
-def read_t1(folder: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """Return the T1 slices in the order of their numbers, and their spacing."""
-    files = [pydicom.dcmread(path) for path in folder.iterdir()]
-    files.sort(key=lambda file: int(file.InstanceNumber))
-    spacing = tuple(float(value) for value in files[0].PixelSpacing)
-    return np.stack([file.pixel_array for file in files]).astype(np.float32), spacing
+def read_t1(folder: Path) -> list[Volume]:
+    """Return the stacks of the T1 series, from the feet upwards."""
+    return [stack.volume for stack in read_dicom(folder).stacks]
+
+
+def scan_labels(predictor: Predictor, scan: Volume) -> np.ndarray:
+    """Return the cleaned labels of a stack."""
+    spacing_mm = (scan.row_spacing_mm, scan.column_spacing_mm)
+    images, apart_mm = scan.array.astype(np.float32), scan.slice_spacing_mm
+    return cleaned(predictor.stack_labels(images, spacing_mm, apart_mm=apart_mm))[0]
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -44,13 +49,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def dixon_labels(predictor: Predictor, data: Path, kind: str) -> np.ndarray:
     """Return the cleaned labels of the volunteer's water or fat image."""
-    images, spacing = read_nifti(data / DIXON.format(kind))
-    return cleaned(predictor.stack_labels(images.astype(np.float32), spacing))[0]
+    return scan_labels(predictor, read_nifti(data / DIXON.format(kind)))
 
 
 def mean_dice(predictor: Predictor, data: Path, kind: str) -> dict[str, float]:
     """Return by muscle the Dice in the volunteer's water or fat image, mean of both sides."""
-    mask, _ = read_nifti(data / MASK.format(kind))
+    mask = read_nifti(data / MASK.format(kind)).array
     found = judged(dixon_labels(predictor, data, kind), mask)
     return {
         muscle: float(np.mean([found[muscle, side][0] for side in SIDES]))

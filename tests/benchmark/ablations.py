@@ -216,15 +216,15 @@ def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     samples = synthetic.held_out_samples(
         validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1]
     )
-    own = by_muscle(run.judged(samples)[1])
+    predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
+    if isinstance(run.network, CoordinateUNet):
+        predictor._forward = run.network  # the fused pass knows the plain network alone
+    own = by_muscle(synthetic.judged(predictor, samples)[1].iou)
     row = {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
     row |= {f"lower_quartile_{muscle}": own[muscle]["lower_quartile"] for muscle in MUSCLES}
     folder = os.environ.get("PARAVERT_REAL_DATA")
     if folder is None:
         return row
-    predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
-    if isinstance(run.network, CoordinateUNet):
-        predictor._forward = run.network  # the fused pass knows the plain network alone
     for kind in ("water", "fat"):
         for muscle, dice in mean_dice(predictor, Path(folder), kind).items():
             row[f"dice_{kind}_{muscle}"] = round(dice, 4)

@@ -18,14 +18,13 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
-from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
-from paravert.network.predict import Predictor, Prepared  # noqa: E402
+from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
-from paravert.network.synthetic import held_out_samples  # noqa: E402
+from paravert.network.synthetic import held_out_samples, judged  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -43,16 +42,11 @@ def main() -> None:
     model = load_model(given.model)
     settings = Settings(model.network.architecture, SIZE_PX, model.spacing_mm)
     samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))[:, None]
-    truth = np.stack([sample.truth for sample in samples])
-    stack = Prepared(images, truth.shape[1:], truth.shape[1:])
     for flip in (False, True):
         predictor = Predictor(model, CPU, flip=flip, judging=True)
-        made = predictor.whole(stack)
-        overlap = slice_overlap(made.labels, truth)
-        found = overlap.iou
-        predicted = model.calibration.predicted(made.expected_iou)
-        print("flipped" if flip else "plain", f"{len(images)} synthetic slices", end=": ")
+        expected, overlap = judged(predictor, samples)
+        found, predicted = overlap.iou, model.calibration.predicted(expected)
+        print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")
         large = overlap.pixels_truth * model.spacing_mm**2 >= LARGE_MM2
         of_large = by_muscle(np.where(large, found, np.nan))

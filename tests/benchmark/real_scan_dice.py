@@ -22,10 +22,18 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import LABELS  # noqa: E402
-from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
-from real_scans import DIXON, MASK, T1, dixon_labels, judged, read_nifti, read_t1  # noqa: E402
+from real_scans import (  # noqa: E402
+    DIXON,
+    MASK,
+    T1,
+    dixon_labels,
+    judged,
+    read_nifti,
+    read_t1,
+    scan_labels,
+)
 
 COLOURS = ListedColormap([(0, 0, 0, 0), *(label.colour for label in LABELS)])
 
@@ -62,16 +70,17 @@ def main(model: str, folder: str = "") -> None:
     predictor = Predictor(load_model(Path(model), cpu), cpu)
     for kind in ("water", "fat"):
         labels = dixon_labels(predictor, data, kind)
-        mask, _ = read_nifti(data / MASK.format(kind))
+        mask = read_nifti(data / MASK.format(kind)).array
         for (muscle, side), (dice, area, swapped) in judged(labels, mask).items():
             print(f"{kind:6s} {muscle:15s} {side:5s} Dice {dice:.3f}", end="  ")
             print(f"area {area:.2f} of the mask's, other side {swapped:.4f}")
         if folder:
-            images, _ = read_nifti(data / DIXON.format(kind))
+            images = read_nifti(data / DIXON.format(kind)).array
             draw(Path(folder) / f"dixon_{kind}.jpg", images, labels, mask)
-    images, spacing = read_t1(data / T1)
-    labels, _ = cleaned(predictor.stack_labels(images, spacing))
+    stacks = read_t1(data / T1)
+    labels = np.concatenate([scan_labels(predictor, stack) for stack in stacks])
     if folder:
+        images = np.concatenate([stack.array for stack in stacks])
         draw(Path(folder) / "t1.jpg", images, labels, None)
 
 

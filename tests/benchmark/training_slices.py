@@ -37,10 +37,11 @@ def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> li
     if folder is None:
         return []
     stacks = [read_nifti(Path(folder) / DIXON.format(kind)) for kind in ("water", "fat")]
-    stacks.append(read_t1(Path(folder) / T1))
+    stacks += read_t1(Path(folder) / T1)
     found = []
     for number in range(REAL):
-        images, spacing = stacks[number % len(stacks)]
+        stack = stacks[number % len(stacks)]
+        images, spacing = stack.array, (stack.row_spacing_mm, stack.column_spacing_mm)
         chosen = rng.integers(len(images))
         one = torch.from_numpy(standardise(images[chosen : chosen + 1].astype(np.float32)))
         picture = resampled(one[:, None], network_size(images.shape[1:], spacing, spacing_mm))

@@ -90,7 +90,8 @@ def one_by_one(folder, model_file):
         for file in sorted((home / "image").iterdir()):
             image = read_volume(file)
             spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            predicted = predictor.stack_predicted(image.array, spacing_mm)
+            apart_mm = image.slice_spacing_mm
+            predicted = predictor.stack_predicted(image.array, spacing_mm, apart_mm=apart_mm)
             found[home.name, file.name], _ = cleaned(predicted.labels)
             iou_file = predicted_iou_file(home, int(file.name[6:8])).name
             found[home.name, iou_file] = predicted.expected_iou  # its calibration changes nothing

@@ -40,7 +40,7 @@ def test_slices_at_once_and_threads_change_no_label(low, normalisation):
     found = []
     for batch_size, threads in ((1, 1), (2, 1), (5, 1), (11, 1), (12, 2)):
         torch.set_num_threads(threads)
-        found.append(predictor.stack_labels(image, SPACING_MM, batch_size))
+        found.append(predictor.stack_labels(image, SPACING_MM, batch_size, apart_mm=4.0))
     torch.set_num_threads(before)
     assert len(np.unique(found[0])) > 2
     for other in found[1:]:

@@ -74,7 +74,7 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
     ],
 )
 def test_it_finds_the_back_muscles_of_a_real_volunteer(predictor, real_data, kind, least):
-    mask, _ = read_nifti(real_data / MASK.format(kind))
+    mask = read_nifti(real_data / MASK.format(kind)).array
     for (muscle, side), (dice, _, swapped) in judged(
         dixon_labels(predictor, real_data, kind), mask
     ).items():

@@ -22,7 +22,8 @@ rule segment_muscles:
     params:
         sha256=config["model"]["sha256"],
         device=config["segment_muscles"]["device"],
-        flip="--flip" if config["segment_muscles"]["flip"] else "",
+        flip="" if config["segment_muscles"]["flip"] else "--no-flip",
+        neighbours_mm=config["segment_muscles"]["neighbours_mm"],
         largest="" if config["segment_muscles"]["keep_largest"] else "--no-keep-largest",
         holes="" if config["segment_muscles"]["fill_holes"] else "--no-fill-holes",
         code=code("network.segment"),
@@ -31,7 +32,8 @@ rule segment_muscles:
     shell:
         "python -m paravert segment_muscles --convert {input.convert} --folder results/subjects"
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
-        " {params.flip} {params.largest} {params.holes} --threads {threads} --out {output} 2> {log}"
+        " {params.flip} --neighbours-mm {params.neighbours_mm} {params.largest} {params.holes}"
+        " --threads {threads} --out {output} 2> {log}"
 
 
 rule train_network:

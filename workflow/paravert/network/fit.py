@@ -17,7 +17,6 @@ from tqdm import tqdm
 from paravert.errors import InputError
 from paravert.imaging.label_overlap import slice_overlap
 from paravert.network.batches import Source
-from paravert.network.confidence import expected_iou
 from paravert.network.device import low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
@@ -150,16 +149,6 @@ class Training:
         known = [column[~np.isnan(column)] for column in np.array(rows).reshape(-1, 8).T]
         medians = [np.median(column) for column in known if len(column)] or [math.nan]
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
-
-    def judged(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the expected and the found IoU of slices, each (slices, 8); see `confidence`."""
-        self.network.eval()
-        pairs = []
-        with torch.inference_mode():
-            for sample in samples:
-                logits = self._logits(sample)
-                pairs.append((expected_iou(logits), self._overlap(sample, logits)))
-        return tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
 
     def _overlap(self, sample: Sample, logits: torch.Tensor) -> np.ndarray:
         """Return the IoU of a slice, (1, 8)."""

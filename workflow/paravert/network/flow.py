@@ -34,8 +34,8 @@ Done = tuple[shards.Begun, shards.Product | SubjectFault]
 class Segmenter:
     """A model for the subjects that flow through it; read when the first one needs it.
 
-    folder: with a folder per subject. flip: as for `Predictor`. batch_size: slices at once; None as memory allows. Neither
-    this nor the number of cores changes a label.
+    folder: with a folder per subject. flip, neighbours_mm: as for `Predictor`. batch_size: slices at
+    once; None as memory allows. Neither this nor the number of cores changes a label.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Segmenter:
         cores: int = 1,
         *,
         batch_size: int | None = None,
-        flip: bool = False,
+        flip: bool = True,
+        neighbours_mm: float = 3.5,
         keep_largest: bool = True,
         fill_holes: bool = True,
     ):
@@ -55,14 +56,15 @@ class Segmenter:
         self.cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}
         low = low_format(device, "prediction")
         self.computed_on = f"{device.type} {'bfloat16' if low else 'float32'}"
-        self._path, self._batch_size, self._flip = model, batch_size, flip
+        self._path, self._batch_size = model, batch_size
+        self._averaging = {"flip": flip, "neighbours_mm": neighbours_mm}
         self._limits: dict[tuple[int, int], int] = {}
         self._seconds = 0.0
 
     @cached_property
     def predictor(self) -> Predictor:
         """The model, on the device."""
-        return Predictor(load_model(self._path, self.device), self.device, flip=self._flip)
+        return Predictor(load_model(self._path, self.device), self.device, **self._averaging)
 
     @property
     def calibration(self) -> Calibration:

@@ -1,9 +1,10 @@
 """From images to labels by a model: standardised, resampled, predicted and exactly back."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -22,6 +23,7 @@ from paravert.network.grid import (
     standardise,
 )
 from paravert.network.model import Model
+from paravert.network.neighbours import neighbour_weight, with_neighbours
 
 TOGETHER = 8  # slices at once on the processor: with fewer each call costs more, with 16 no less
 
@@ -31,12 +33,14 @@ class Prepared:
     """A stack as the network takes it.
 
     slices: float32 (n, 1, rows, columns), padded. size: rows and columns without the padding; shape:
-    of the image.
+    of the image. apart_mm: between slices. left: logits that one piece leaves for the next, by slice.
     """
 
     slices: torch.Tensor
     size: tuple[int, int]
     shape: tuple[int, int]
+    apart_mm: float = math.inf
+    left: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -55,6 +59,20 @@ class Piece:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def wider(self) -> "Piece":
+        """Return the piece with the slices before and behind it, as far as the stack has them."""
+        return Piece(self.stack, max(0, self.start - 1), min(len(self.stack.slices), self.stop + 1))
+
+    def taken(self) -> list[torch.Tensor]:
+        """Return the logits of its first slices that an earlier piece left; never of all of them."""
+        found, left = [], self.stack.left
+        for number in range(self.start, self.stop - 1):
+            # Taken away at once: another thread may look for them for its own piece.
+            if (logits := left.pop(number, None)) is None:
+                break
+            found.append(logits[None])
+        return found
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -72,7 +90,8 @@ class Predictor:
     """A model at work on a device; may be called from several threads.
 
     low: number format inside the network, None for float32; as the device does best if not given.
-    flip: the mean of each slice's logits and of those of its mirror image decides.
+    flip: the mean of each slice's logits and of those of its mirror image decides. neighbours_mm: and of
+    those of the slices beside it, see `neighbour_weight`.
     judging: the expected IoU is told of a model without calibration, too.
     """
 
@@ -82,10 +101,12 @@ class Predictor:
         device: torch.device,
         low: torch.dtype | None | str = "best",
         *,
-        flip: bool = False,
+        flip: bool = True,
+        neighbours_mm: float = 3.5,
         judging: bool = False,
     ):
         self.model, self.device, self.flip = model, device, flip
+        self._neighbours_mm = neighbours_mm
         self._judging = judging or bool(model.calibration.knots)
         self.low = low_format(device, "prediction") if low == "best" else low
         self.clock = Clock()
@@ -95,16 +116,19 @@ class Predictor:
             torch.cuda.synchronize(device)  # the weights are there before another stream reads them
 
     @torch.inference_mode()
-    def prepared(self, image: np.ndarray, spacing_mm: tuple[float, float]) -> Prepared:
+    def prepared(
+        self, image: np.ndarray, spacing_mm: tuple[float, float], apart_mm: float = math.inf
+    ) -> Prepared:
         """Return a stack (slices, rows, columns) of any intensity scale for the network.
 
-        spacing_mm: between rows, columns.
+        spacing_mm: between rows, columns. apart_mm: between slices; infinite where they are not
+        neighbours.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
         slices = torch.from_numpy(standardise(image))[:, None]
         stride = self.model.network.architecture.stride
-        return Prepared(padded(resampled(slices, size), stride), size, shape)
+        return Prepared(padded(resampled(slices, size), stride), size, shape, apart_mm)
 
     @torch.inference_mode()
     def predicted(self, pieces: Sequence[Piece]) -> list[Predicted]:
@@ -112,17 +136,39 @@ class Predictor:
 
         pieces: of one grid, of any stacks. What else is in the batch changes no bit of a slice.
         """
-        slices = torch.cat([piece.stack.slices[piece.start : piece.stop] for piece in pieces])
+        seen = [piece.wider() if self._weight(piece) else piece for piece in pieces]
+        known = [one.taken() for one in seen]
+        new = [
+            one.stack.slices[one.start + len(before) : one.stop]
+            for one, before in zip(seen, known, strict=True)
+        ]
+        slices = torch.cat(new)
         with self._stream():
-            logits = self._both_ways(slices) if self.flip else self._logits(slices)
-            parts = logits.split([len(piece) for piece in pieces])
+            logits = self._logits(slices, counted=sum(map(len, pieces)))
+            if self.flip:
+                logits = (logits + self._mirrored(slices)) / 2
+            parts = logits.split([len(one) for one in new])
             return [
-                Predicted(
-                    labels_on_image(part, piece.stack.size, piece.stack.shape).cpu().numpy(),
-                    self._expected(part[:, :, : piece.stack.size[0], : piece.stack.size[1]]),
-                )
-                for part, piece in zip(parts, pieces, strict=True)
+                self._of_piece(piece, torch.cat([*before, part]) if before else part, one)
+                for piece, before, part, one in zip(pieces, known, parts, seen, strict=True)
             ]
+
+    def _weight(self, piece: Piece) -> float:
+        return neighbour_weight(piece.stack.apart_mm, self._neighbours_mm)
+
+    def _of_piece(self, piece: Piece, logits: torch.Tensor, seen: Piece) -> Predicted:
+        """Return what the logits of all that was seen say of a piece."""
+        if seen.stop > piece.stop and self.device.type != "cuda":
+            # The next piece sees these, too. A GPU computes them again sooner than its queues wait.
+            for number in (piece.stop - 1, piece.stop):
+                piece.stack.left[number] = logits[number - seen.start].clone()
+        logits = with_neighbours(logits, self._weight(piece))
+        own = logits[piece.start - seen.start : piece.stop - seen.start]
+        size = piece.stack.size
+        return Predicted(
+            labels_on_image(own, size, piece.stack.shape).cpu().numpy(),
+            self._expected(own[:, :, : size[0], : size[1]]),
+        )
 
     def _expected(self, logits: torch.Tensor) -> np.ndarray:
         if self._judging:
@@ -130,16 +176,24 @@ class Predictor:
         return np.full((len(logits), len(LABELS)), np.nan, np.float32)
 
     def stack_labels(
-        self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
+        self,
+        image: np.ndarray,
+        spacing_mm: tuple[float, float],
+        batch_size: int = TOGETHER,
+        apart_mm: float = math.inf,
     ) -> np.ndarray:
         """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
-        return self.stack_predicted(image, spacing_mm, batch_size).labels
+        return self.stack_predicted(image, spacing_mm, batch_size, apart_mm).labels
 
     def stack_predicted(
-        self, image: np.ndarray, spacing_mm: tuple[float, float], batch_size: int = TOGETHER
+        self,
+        image: np.ndarray,
+        spacing_mm: tuple[float, float],
+        batch_size: int = TOGETHER,
+        apart_mm: float = math.inf,
     ) -> Predicted:
         """Return what the model makes of a whole stack."""
-        return self.whole(self.prepared(image, spacing_mm), batch_size)
+        return self.whole(self.prepared(image, spacing_mm, apart_mm), batch_size)
 
     def whole(self, stack: Prepared, batch_size: int = TOGETHER) -> Predicted:
         """Return what the model makes of all slices of a stack that is ready for the network."""
@@ -152,14 +206,12 @@ class Predictor:
             np.concatenate([part.expected_iou for part in parts]),
         )
 
-    def _both_ways(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the mean logits of slices and of their mirror images, turned back."""
-        mirrored = self._logits(slices.flip(3), counted=0).flip(3)
-        return (self._logits(slices) + mirrored[:, list(OTHER_SIDE)]) / 2
+    def _mirrored(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the mirror images, turned back."""
+        return self._logits(slices.flip(3), counted=0).flip(3)[:, list(OTHER_SIDE)]
 
-    def _logits(self, slices: torch.Tensor, counted: int | None = None) -> torch.Tensor:
-        """Return logits; counted: as how many slices the clock takes them, all unless told."""
-        counted = len(slices) if counted is None else counted
+    def _logits(self, slices: torch.Tensor, counted: int) -> torch.Tensor:
+        """Return logits; counted: as how many slices the clock takes them."""
         if self.device.type != "cuda":
             with self.clock.running(counted):
                 return self._forward(slices.contiguous(memory_format=torch.channels_last))

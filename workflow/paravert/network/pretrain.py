@@ -28,11 +28,17 @@ from paravert.network.card import (
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
+from paravert.network.predict import Predictor
 from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
 from paravert.network.start import started_from
-from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
+from paravert.network.synthetic import (
+    SyntheticSample,
+    SyntheticSlices,
+    held_out_samples,
+    judged,
+)
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
@@ -111,10 +117,12 @@ def pretrain_network(
             settings, source, watched, processor, trained_on=digest(made_of), start=start
         )
         run.run(checkpoint)
-    calibration = fitted(*run.judged(calibrating))
+    predictor = Predictor(Model(run.network.eval(), spacing_mm), processor, judging=True)
+    expected, overlap = judged(predictor, calibrating)
+    calibration = fitted(expected, overlap.iou)
     save_model(out, Model(run.network, spacing_mm, calibration))
-    expected, found = run.judged(judging)
-    predicted = calibration.predicted(expected)
+    expected, overlap = judged(predictor, judging)
+    predicted, found = calibration.predicted(expected), overlap.iou
     write_reliability(out.with_suffix(".reliability.csv"), reliability(predicted, found))
     error = calibration_error(predicted, found)
     card = model_card(

@@ -29,7 +29,10 @@ def segment_muscles(
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model file must have")],
     device: Device = "auto",
     threads: Annotated[int, typer.Option(help="processor cores to use")] = 1,
-    flip: Annotated[bool, typer.Option(help="segment each slice and its mirror image")] = False,
+    flip: Annotated[bool, typer.Option(help="segment each slice and its mirror image")] = True,
+    neighbours_mm: Annotated[
+        float, typer.Option(min=0, help="how far slices have a say in each other; 0: not")
+    ] = 3.5,
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:
@@ -37,7 +40,12 @@ def segment_muscles(
     check_model(model, model_sha256)
     torch.set_num_threads(1)  # a batch per core: to share one out costs more than it brings
     exact_float32()
-    how = {"flip": flip, "keep_largest": keep_largest, "fill_holes": fill_holes}
+    how = {
+        "flip": flip,
+        "neighbours_mm": neighbours_mm,
+        "keep_largest": keep_largest,
+        "fill_holes": fill_holes,
+    }
     segmenter = Segmenter(folder, model, chosen_device(device), threads, **how)
     log.info("segment_muscles: %s, model %s", describe(segmenter.device, threads), model_sha256)
     settings = {"model_sha256": model_sha256, **how}

@@ -143,7 +143,9 @@ def validated(
     for subject in subjects:
         for image, truth in stacks_with_truth(folder / subject):
             spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            predicted = predictor.stack_predicted(image.array, spacing_mm)
+            predicted = predictor.stack_predicted(
+                image.array, spacing_mm, apart_mm=image.slice_spacing_mm
+            )
             labels, _ = cleaned(predicted.labels)
             drawn = (truth.array != 0).any(axis=(1, 2))
             found.append(slice_overlap(labels[drawn], truth.array[drawn]).iou)
