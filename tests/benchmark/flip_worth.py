@@ -21,10 +21,11 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
+from paravert.network.pretrain import judged  # noqa: E402
 from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
-from paravert.network.synthetic import held_out_samples, judged  # noqa: E402
+from paravert.network.synthetic import held_out_samples  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -105,6 +105,15 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(array, expected[name, file])
 
 
+def test_mirror_images_and_neighbours_decide_unless_they_are_not_asked(
+    folder, model_file, one_by_one, tmp_path
+):
+    for name, left_out in (("flip", False), ("neighbours_mm", 0.0)):
+        found = segmented(folder, model_file, tmp_path / name, order=(0,), **{name: left_out})
+        labels, _ = found["S0"]
+        assert (labels["stack-01.nii.gz"] != one_by_one["S0", "stack-01.nii.gz"]).any()
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100, None])
 @pytest.mark.parametrize("cores", [1, 3])
 def test_batch_and_cores_change_no_label(

@@ -34,17 +34,21 @@ def untrained(width=8, levels=4, normalisation="none"):
 @pytest.mark.parametrize("low", FORMATS)
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 def test_slices_at_once_and_threads_change_no_label(low, normalisation):
-    predictor = Predictor(Model(untrained(normalisation=normalisation), 3.0), CPU, low)
+    model = Model(untrained(normalisation=normalisation), 3.0)
+    predictor = Predictor(model, CPU, low, judging=True)
     image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
     before = torch.get_num_threads()
     found = []
     for batch_size, threads in ((1, 1), (2, 1), (5, 1), (11, 1), (12, 2)):
         torch.set_num_threads(threads)
-        found.append(predictor.stack_labels(image, SPACING_MM, batch_size, apart_mm=4.0))
+        given = {"apart_mm": 4.0, "batch_size": batch_size}
+        found.append(predictor.stack_predicted(image, SPACING_MM, **given))
     torch.set_num_threads(before)
-    assert len(np.unique(found[0])) > 2
+    assert len(np.unique(found[0].labels)) > 2
     for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
+        np.testing.assert_array_equal(other.labels, found[0].labels)
+        if normalisation == "none":  # these are of the same bits, not only the same labels
+            np.testing.assert_array_equal(other.expected_iou, found[0].expected_iou)
 
 
 @pytest.mark.parametrize(("width", "levels"), [(8, 4), (5, 2), (16, 6)])
@@ -78,9 +82,9 @@ def test_only_a_network_without_normalisation_is_fused():
 
 def test_without_the_fused_parts_the_labels_are_nearly_the_same(monkeypatch):
     image, model = disc_stack(0)[0].array, Model(untrained(), 3.0)
-    fused = Predictor(model, CPU).stack_labels(image, SPACING_MM)
+    fused = Predictor(model, CPU).stack_labels(image, SPACING_MM, apart_mm=5.0)
     monkeypatch.setattr("paravert.network.predict.can_fuse", lambda network: False)
-    plain = Predictor(model, CPU).stack_labels(image, SPACING_MM)
+    plain = Predictor(model, CPU).stack_labels(image, SPACING_MM, apart_mm=5.0)
     assert (fused == plain).mean() > 0.99
 
 
@@ -98,7 +102,7 @@ def test_bfloat16_moves_neither_labels_nor_areas(phantoms):
     whole_px, low_px = (np.zeros((len(phantoms), len(LABEL_VALUES))) for _ in range(2))
     for number, (image, pixel_mm) in enumerate(phantoms):
         whole, low = (
-            Predictor(model, CPU, form).stack_labels(image, (pixel_mm, pixel_mm))
+            Predictor(model, CPU, form).stack_labels(image, (pixel_mm, pixel_mm), apart_mm=np.inf)
             for form in (None, torch.bfloat16)
         )
         either = (whole > 0) | (low > 0)
@@ -120,7 +124,10 @@ def test_flipped_a_mirror_image_gets_the_mirrored_labels(low):
     image = disc_stack(0)[0].array[:, :48, :48]  # a multiple of the stride: no padding on one side
     predictors = [Predictor(model, CPU, low, flip=flip) for flip in (True, False)]
     (both, both_mirrored), (plain, plain_mirrored) = (
-        [one.stack_labels(turned, (3.0, 3.0)) for turned in (image, image[:, :, ::-1].copy())]
+        [
+            one.stack_labels(turned, (3.0, 3.0), apart_mm=5.0)
+            for turned in (image, image[:, :, ::-1].copy())
+        ]
         for one in predictors
     )
     swap = np.array(OTHER_SIDE, np.uint8)

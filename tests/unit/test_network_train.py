@@ -119,7 +119,7 @@ def test_a_toy_is_learnt(learnt):
 def test_left_and_right_are_told_apart(learnt):
     image, truth = disc_stack(200)
     model = Model(learnt.network.eval(), 4.0)
-    labels = Predictor(model, CPU).stack_labels(image.array, (2.0, 2.5))
+    labels = Predictor(model, CPU).stack_labels(image.array, (2.0, 2.5), apart_mm=5.0)
     iou = slice_overlap(labels, truth.array).iou
     for index, label in enumerate(LABELS):
         assert np.nanmedian(iou[:, index]) > 0.6, label.name
@@ -352,3 +352,15 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_pat
     before, after = (load_model(file).network.state_dict() for file in (out, further))
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+    # Half of the way that the same training goes.
+    found = []
+    for share in (0.0, 0.5):
+        start |= {"learning_rate": 0.01, "start_weight": share}
+        pretrain_network(*tables, further, size_px=64, batches=1, epochs=1, threads=1, **start)
+        found.append(load_model(further).network.state_dict())
+    whole, half = found
+    assert any((whole[key] - before[key]).abs().max() > 0.005 for key in before)
+    for key in before:
+        assert torch.allclose(half[key], (before[key] + whole[key]) / 2, atol=1e-3)
+    assert json.loads(further.with_suffix(".json").read_text())["data"]["start_weight"] == 0.5

@@ -21,6 +21,7 @@ from paravert.network.confidence import Calibration
 from paravert.network.device import low_format
 from paravert.network.memory import out_of_memory, slices_at_once
 from paravert.network.model import load_model
+from paravert.network.neighbours import NEIGHBOURS_MM
 from paravert.network.predict import Predicted, Predictor
 from paravert.network.stacks import Subject, has_all_labels, read_stacks, write_labels
 from paravert.network.waiting import Part, Waiting, halves
@@ -47,7 +48,7 @@ class Segmenter:
         *,
         batch_size: int | None = None,
         flip: bool = True,
-        neighbours_mm: float = 3.5,
+        neighbours_mm: float = NEIGHBOURS_MM,
         keep_largest: bool = True,
         fill_holes: bool = True,
     ):
@@ -92,7 +93,7 @@ class Segmenter:
     def predicted(self, batch: list[Part]) -> list[tuple[Part, Predicted]]:
         """Return each piece with what the model makes of it; in halves, from then on, where memory runs out.
 
-        Raises RuntimeError where it does not suffice for one slice.
+        Raises RuntimeError where it does not suffice for one slice and its neighbours.
         """
         pieces = [piece for _, piece in batch]
         count = sum(map(len, pieces))

@@ -7,7 +7,9 @@ from paravert.network.predict import TOGETHER
 
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # as the processor's allocator says it
 MOST_AT_ONCE = 64  # slices; a GPU is busy with fewer
-FREE_SHARE = 0.5  # of the GPU memory free or ours; the rest is for its libraries and what is cut up
+# Of the GPU memory free or ours; the rest is for its libraries, what is cut up, and the neighbours of
+# cut stacks, at most four slices.
+FREE_SHARE = 0.5
 BYTES_PER_ACTIVATION = 4
 # Of the first level's size, what a pass holds at its widest place: the skips of all levels (2), what
 # is put together there (2), what a convolution reads and writes (2), its library's own (2).

@@ -6,15 +6,20 @@ mean that decides; over the gaps of thick, spread slices they hardly count.
 
 import math
 
+import numpy as np
 import torch
 
-LEAST_WEIGHT = 0.02  # below, the neighbours are not even computed
+# Standard deviation of the Gaussian. Phantoms lose nothing by it from 3 to 7 mm of distance, a real
+# volunteer gains (tests/benchmark/neighbours_worth.py); with 5 mm phantoms lose.
+NEIGHBOURS_MM = 3.5
+LEAST_WEIGHT = 0.02  # below, neighbours are not even computed
 
 
 def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
-    """Return the weight of the slice before and of the one behind, 0 to 1; a slice's own is 1.
+    """Return how much a slice counts for the next one, whose own logits count 1.
 
-    A Gaussian of the distance, apart_mm, with standard deviation neighbours_mm; 0 for one of 0.
+    A Gaussian of their distance, apart_mm, with standard deviation neighbours_mm; 0 where it would
+    be below LEAST_WEIGHT, and for no neighbours_mm.
     """
     if neighbours_mm == 0:
         return 0.0
@@ -22,16 +27,27 @@ def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
     return weight if weight >= LEAST_WEIGHT else 0.0
 
 
-def with_neighbours(logits: torch.Tensor, weight: float) -> torch.Tensor:
-    """Return the weighted means of each slice and its neighbours; the first and last have one.
+def bonds_of(image: np.ndarray, weight: float) -> torch.Tensor | None:
+    """Return the weights between each slice of a stack and the next, float32 (slices - 1,).
 
-    logits: of neighbouring slices, (slices, classes, rows, columns).
+    A slice of a single value shows nothing and is nobody's neighbour. None where no slice has one.
     """
-    if weight == 0 or len(logits) == 1:
-        return logits
-    total = logits.clone()
-    total[1:] += weight * logits[:-1]
-    total[:-1] += weight * logits[1:]
-    weights = torch.full((len(logits), 1, 1, 1), 1 + 2 * weight, device=logits.device)
-    weights[0] = weights[-1] = 1 + weight
+    if weight == 0 or len(image) == 1:
+        return None
+    shows = np.array([plane.min() != plane.max() for plane in image])
+    return torch.from_numpy(np.float32(weight) * (shows[1:] & shows[:-1]))
+
+
+def with_neighbours(logits: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:
+    """Return the weighted means of each slice and its neighbours, of which the ends have one.
+
+    logits: of slices in a row, (slices, classes, rows, columns); bonds: (slices - 1,).
+    """
+    bonds = bonds.to(logits.device)[:, None, None, None]
+    total, weights = logits.clone(), torch.ones(len(logits), 1, 1, 1, device=logits.device)
+    # Not with add_'s alpha, which rounds otherwise: the same bits wherever the row is cut.
+    total[1:] += bonds * logits[:-1]
+    total[:-1] += bonds * logits[1:]
+    weights[1:] += bonds
+    weights[:-1] += bonds
     return total / weights

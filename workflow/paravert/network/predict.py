@@ -1,6 +1,5 @@
 """From images to labels by a model: standardised, resampled, predicted and exactly back."""
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,12 @@ from paravert.network.grid import (
     standardise,
 )
 from paravert.network.model import Model
-from paravert.network.neighbours import neighbour_weight, with_neighbours
+from paravert.network.neighbours import (
+    NEIGHBOURS_MM,
+    bonds_of,
+    neighbour_weight,
+    with_neighbours,
+)
 
 TOGETHER = 8  # slices at once on the processor: with fewer each call costs more, with 16 no less
 
@@ -33,14 +37,15 @@ class Prepared:
     """A stack as the network takes it.
 
     slices: float32 (n, 1, rows, columns), padded. size: rows and columns without the padding; shape:
-    of the image. apart_mm: between slices. left: logits that one piece leaves for the next, by slice.
+    of the image. bonds: see `bonds_of`; None where slices are no neighbours. handed_on: logits that one
+    piece leaves for the next, by slice: of one predictor.
     """
 
     slices: torch.Tensor
     size: tuple[int, int]
     shape: tuple[int, int]
-    apart_mm: float = math.inf
-    left: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    bonds: torch.Tensor | None = None
+    handed_on: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -60,15 +65,17 @@ class Piece:
         return self.stop - self.start
 
     def wider(self) -> "Piece":
-        """Return the piece with the slices before and behind it, as far as the stack has them."""
+        """Return the piece with its neighbours before and behind, as far as it has any."""
+        if self.stack.bonds is None:
+            return self
         return Piece(self.stack, max(0, self.start - 1), min(len(self.stack.slices), self.stop + 1))
 
     def taken(self) -> list[torch.Tensor]:
         """Return the logits of its first slices that an earlier piece left; never of all of them."""
-        found, left = [], self.stack.left
+        found = []
         for number in range(self.start, self.stop - 1):
             # Taken away at once: another thread may look for them for its own piece.
-            if (logits := left.pop(number, None)) is None:
+            if (logits := self.stack.handed_on.pop(number, None)) is None:
                 break
             found.append(logits[None])
         return found
@@ -90,8 +97,8 @@ class Predictor:
     """A model at work on a device; may be called from several threads.
 
     low: number format inside the network, None for float32; as the device does best if not given.
-    flip: the mean of each slice's logits and of those of its mirror image decides. neighbours_mm: and of
-    those of the slices beside it, see `neighbour_weight`.
+    flip: the mean of each slice's logits and of those of its mirror image decides. neighbours_mm: and
+    of those of the slices beside it, see `neighbour_weight`.
     judging: the expected IoU is told of a model without calibration, too.
     """
 
@@ -102,7 +109,7 @@ class Predictor:
         low: torch.dtype | None | str = "best",
         *,
         flip: bool = True,
-        neighbours_mm: float = 3.5,
+        neighbours_mm: float = NEIGHBOURS_MM,
         judging: bool = False,
     ):
         self.model, self.device, self.flip = model, device, flip
@@ -117,7 +124,7 @@ class Predictor:
 
     @torch.inference_mode()
     def prepared(
-        self, image: np.ndarray, spacing_mm: tuple[float, float], apart_mm: float = math.inf
+        self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
         """Return a stack (slices, rows, columns) of any intensity scale for the network.
 
@@ -128,7 +135,8 @@ class Predictor:
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
         slices = torch.from_numpy(standardise(image))[:, None]
         stride = self.model.network.architecture.stride
-        return Prepared(padded(resampled(slices, size), stride), size, shape, apart_mm)
+        bonds = bonds_of(image, neighbour_weight(apart_mm, self._neighbours_mm))
+        return Prepared(padded(resampled(slices, size), stride), size, shape, bonds)
 
     @torch.inference_mode()
     def predicted(self, pieces: Sequence[Piece]) -> list[Predicted]:
@@ -136,7 +144,7 @@ class Predictor:
 
         pieces: of one grid, of any stacks. What else is in the batch changes no bit of a slice.
         """
-        seen = [piece.wider() if self._weight(piece) else piece for piece in pieces]
+        seen = [piece.wider() for piece in pieces]
         known = [one.taken() for one in seen]
         new = [
             one.stack.slices[one.start + len(before) : one.stop]
@@ -153,16 +161,14 @@ class Predictor:
                 for piece, before, part, one in zip(pieces, known, parts, seen, strict=True)
             ]
 
-    def _weight(self, piece: Piece) -> float:
-        return neighbour_weight(piece.stack.apart_mm, self._neighbours_mm)
-
     def _of_piece(self, piece: Piece, logits: torch.Tensor, seen: Piece) -> Predicted:
         """Return what the logits of all that was seen say of a piece."""
         if seen.stop > piece.stop and self.device.type != "cuda":
-            # The next piece sees these, too. A GPU computes them again sooner than its queues wait.
+            # The next piece sees these, too; on a GPU it may be in another queue, and computes them.
             for number in (piece.stop - 1, piece.stop):
-                piece.stack.left[number] = logits[number - seen.start].clone()
-        logits = with_neighbours(logits, self._weight(piece))
+                piece.stack.handed_on[number] = logits[number - seen.start].clone()
+        if piece.stack.bonds is not None:
+            logits = with_neighbours(logits, piece.stack.bonds[seen.start : seen.stop - 1])
         own = logits[piece.start - seen.start : piece.stop - seen.start]
         size = piece.stack.size
         return Predicted(
@@ -179,21 +185,24 @@ class Predictor:
         self,
         image: np.ndarray,
         spacing_mm: tuple[float, float],
+        *,
+        apart_mm: float,
         batch_size: int = TOGETHER,
-        apart_mm: float = math.inf,
     ) -> np.ndarray:
         """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
-        return self.stack_predicted(image, spacing_mm, batch_size, apart_mm).labels
+        given = {"apart_mm": apart_mm, "batch_size": batch_size}
+        return self.stack_predicted(image, spacing_mm, **given).labels
 
     def stack_predicted(
         self,
         image: np.ndarray,
         spacing_mm: tuple[float, float],
+        *,
+        apart_mm: float,
         batch_size: int = TOGETHER,
-        apart_mm: float = math.inf,
     ) -> Predicted:
         """Return what the model makes of a whole stack."""
-        return self.whole(self.prepared(image, spacing_mm, apart_mm), batch_size)
+        return self.whole(self.prepared(image, spacing_mm, apart_mm=apart_mm), batch_size)
 
     def whole(self, stack: Prepared, batch_size: int = TOGETHER) -> Predicted:
         """Return what the model makes of all slices of a stack that is ready for the network."""
@@ -201,6 +210,7 @@ class Predictor:
         starts = range(0, count, batch_size)
         pieces = [Piece(stack, start, min(start + batch_size, count)) for start in starts]
         parts = [self.predicted([piece])[0] for piece in pieces]
+        stack.handed_on.clear()
         return Predicted(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.expected_iou for part in parts]),

@@ -8,6 +8,7 @@ IoU) and, while it trains, model.checkpoint.
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
+from paravert.imaging.label_overlap import Overlap, slice_overlap
 from paravert.network import options
 from paravert.network.calibration import calibration_error, fitted, reliability
 from paravert.network.card import (
@@ -28,17 +30,12 @@ from paravert.network.card import (
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, save_model
-from paravert.network.predict import Predictor
+from paravert.network.predict import Predictor, Prepared
 from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
-from paravert.network.start import started_from
-from paravert.network.synthetic import (
-    SyntheticSample,
-    SyntheticSlices,
-    held_out_samples,
-    judged,
-)
+from paravert.network.start import mix, started_from
+from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
@@ -72,6 +69,9 @@ def pretrain_network(
     threads: options.AllThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
     start_from: options.StartFrom = "",
+    start_weight: Annotated[
+        float, typer.Option(min=0, max=1, help="share of the weights it started from that is kept")
+    ] = 0.0,
 ) -> None:
     """Train a network on synthetic slices alone."""
     start, architecture, spacing_mm, start_told = started_from(
@@ -117,6 +117,9 @@ def pretrain_network(
             settings, source, watched, processor, trained_on=digest(made_of), start=start
         )
         run.run(checkpoint)
+    if start is not None:
+        mix(run.network, start.network, start_weight)
+        data["start_weight"] = start_weight
     predictor = Predictor(Model(run.network.eval(), spacing_mm), processor, judging=True)
     expected, overlap = judged(predictor, calibrating)
     calibration = fitted(expected, overlap.iou)
@@ -146,6 +149,14 @@ def pretrain_network(
     write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
     checkpoint.unlink()
     log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def judged(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
+    """Return the expected IoU, (slices, 8), and the overlap found, of slices that have no neighbours."""
+    images = torch.from_numpy(np.stack([sample.image for sample in samples]))[:, None]
+    truth = np.stack([sample.truth for sample in samples])
+    made = predictor.whole(Prepared(images, truth.shape[1:], truth.shape[1:]))
+    return made.expected_iou, slice_overlap(made.labels, truth)
 
 
 def _by_sequence(samples: list[SyntheticSample], found: np.ndarray) -> dict[str, dict]:

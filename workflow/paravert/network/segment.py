@@ -15,6 +15,7 @@ from paravert import shards
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.flow import Segmenter
 from paravert.network.model_file import check_model
+from paravert.network.neighbours import NEIGHBOURS_MM
 from paravert.network.options import Device
 from paravert.network.stacks import has_all_labels
 
@@ -32,7 +33,7 @@ def segment_muscles(
     flip: Annotated[bool, typer.Option(help="segment each slice and its mirror image")] = True,
     neighbours_mm: Annotated[
         float, typer.Option(min=0, help="how far slices have a say in each other; 0: not")
-    ] = 3.5,
+    ] = NEIGHBOURS_MM,
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:

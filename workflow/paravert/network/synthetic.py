@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +13,7 @@ import numpy as np
 import torch
 
 from paravert.errors import InputError
-from paravert.imaging.label_overlap import Overlap, slice_overlap
 from paravert.network.batches import Batch, ahead
-from paravert.network.predict import Predictor, Prepared
 from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
@@ -103,14 +101,6 @@ def held_out_samples(
     if not found:
         raise InputError(source.table, "no slice drawn from it shows a muscle; draw more people")
     return found[:count]
-
-
-def judged(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
-    """Return the expected IoU, (slices, 8), and the overlap found, of slices as they are segmented."""
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))[:, None]
-    truth = np.stack([sample.truth for sample in samples])
-    made = predictor.whole(Prepared(images, truth.shape[1:], truth.shape[1:]))
-    return made.expected_iou, slice_overlap(made.labels, truth)
 
 
 def _pictures(
