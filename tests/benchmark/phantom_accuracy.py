@@ -1,4 +1,4 @@
-"""Areas, sides and fat fractions of a finished run on phantoms against their exact truth.
+"""Overlap, areas, sides and fat fractions of a finished run on phantoms against their exact truth.
 
 python tests/benchmark/phantom_accuracy.py [results]
 """
@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "workflow"))
+
+from paravert.network.calibration import calibration_error  # noqa: E402
 
 FAT_METHODS = ("otsu_subject", "otsu_image", "otsu_muscle", "otsu_muscle_slice", "linear")
 KEYS = ["subject", "slice", "muscle", "side"]
@@ -44,6 +49,15 @@ def fat_errors(both: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def told_iou(results: Path, overlap: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """Return the medians of predicted and found IoU by muscle, and the expected calibration error."""
+    predicted = pd.read_parquet(results / "cohort/slices.parquet")
+    both = predicted.merge(overlap, on=["subject", "stack", *KEYS[1:]], validate="one_to_one")
+    medians = both.groupby("muscle")[["predicted_iou", "iou"]].median()
+    columns = (both[name].to_numpy(float) for name in ("predicted_iou", "iou"))
+    return medians, calibration_error(*columns)
+
+
 def swapped(results: Path) -> int:
     """Return the subjects with a warning of swapped sides, or a muscle that misses its own side."""
     ledger = pd.read_parquet(results / "cohort/ledger.parquet")
@@ -63,6 +77,9 @@ def main() -> None:
     print(overlap.groupby(["muscle", "side"]).iou.median().round(3).to_string())
     print("\nLower quartile by muscle")
     print(overlap.groupby("muscle").iou.quantile(0.25).round(3).to_string())
+    medians, error = told_iou(results, overlap)
+    print(f"\nPredicted and found IoU, medians; calibration error {error:.3f}")
+    print(medians.round(3).to_string())
     print("\nRelative error of each subject's mean area")
     print(area_errors(both).round(4).to_string())
     print("\nFat fraction of a muscle in a slice")

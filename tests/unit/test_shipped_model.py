@@ -68,10 +68,10 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
 @pytest.mark.parametrize(
     ("kind", "least"),
     [
-        # The aim is 0.85 and 0.75: one multifidus in the fat image misses it. Models are chosen by
-        # synthetic slices, not by this one volunteer: a better one there may lose a little here.
-        ("water", {"erector_spinae": 0.87, "multifidus": 0.75}),
-        ("fat", {"erector_spinae": 0.87, "multifidus": 0.73}),
+        # The aim is 0.85 and 0.75. Models are chosen by synthetic slices, not by this one volunteer:
+        # a better one there may lose a little here.
+        ("water", {"erector_spinae": 0.90, "multifidus": 0.77}),
+        ("fat", {"erector_spinae": 0.91, "multifidus": 0.81}),
     ],
 )
 def test_it_finds_the_back_muscles_of_a_real_volunteer(predictor, real_data, kind, least):
