@@ -25,6 +25,7 @@ from paravert.network.randomised.contrast import SEQUENCES
 from paravert.network.samples import Sample, samples_of, subjects_with_truth
 from paravert.network.settings import Settings
 from paravert.network.split import Split, write_split
+from paravert.network.start import mix
 from paravert.network.train import train_network
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
@@ -308,6 +309,14 @@ def test_the_network_that_is_kept_averages_the_weights_of_the_steps():
     assert len(taken) > 2
     assert torch.allclose(run.network.head.bias, expected, atol=1e-6)
     assert not torch.allclose(run.network.head.bias, taken[-1], atol=1e-6)
+
+
+def test_the_mean_of_two_networks_has_the_mean_of_their_running_means_too():
+    own, start = (UNet(Architecture(width=4, levels=2, normalisation="batch")) for _ in range(2))
+    layer = "encoder.0.convolutions.1.running_mean"
+    own.state_dict()[layer].fill_(4.0)
+    mix(own, start, 0.25)
+    assert own.state_dict()[layer].tolist() == [3.0] * 4
 
 
 # --- synthetic slices ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
 from paravert.imaging.likeness import FURTHEST_MM, unlike_neighbours
-from paravert.imaging.volume import Volume
+from paravert.imaging.volume import Volume, blank_slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +46,9 @@ class Images:
     cautions: frozenset[Caution] = frozenset()
 
 
-def _blank_slices(array: np.ndarray) -> np.ndarray:
-    """Tell which slices of (slices, rows, columns) hold a single value."""
-    flat = array.reshape(len(array), -1)
-    return flat.min(axis=1) == flat.max(axis=1)
-
-
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return for each slice of (slices, rows, columns) what its values give cause to tell."""
-    told = {Caution.BLANK_SLICE: _blank_slices(array)}
+    told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
         told[Caution.SLICE_UNLIKE_NEIGHBOURS] = unlike_neighbours(array)
     return [{caution for caution in told if told[caution][n]} for n in range(len(array))]

@@ -93,6 +93,12 @@ def stack_file(home: Path, kind: str, stack: int) -> Path:
     return home / kind / f"stack-{stack:02d}.nii.gz"
 
 
+def blank_slices(array: np.ndarray) -> np.ndarray:
+    """Tell which slices of (slices, rows, columns) hold a single value."""
+    flat = array.reshape(len(array), -1)
+    return flat.min(axis=1) == flat.max(axis=1)
+
+
 def slice_pixels(labels: np.ndarray) -> np.ndarray:
     """Count the pixels of each muscle in each slice.
 

@@ -9,6 +9,8 @@ import math
 import numpy as np
 import torch
 
+from paravert.imaging.volume import blank_slices
+
 # Standard deviation of the Gaussian. Phantoms lose nothing by it from 3 to 7 mm of distance, a real
 # volunteer gains (tests/benchmark/neighbours_worth.py); with 5 mm phantoms lose.
 NEIGHBOURS_MM = 3.5
@@ -34,7 +36,7 @@ def bonds_of(image: np.ndarray, weight: float) -> torch.Tensor | None:
     """
     if weight == 0 or len(image) == 1:
         return None
-    shows = np.array([plane.min() != plane.max() for plane in image])
+    shows = ~blank_slices(image)
     return torch.from_numpy(np.float32(weight) * (shows[1:] & shows[:-1]))
 
 

@@ -190,8 +190,9 @@ class Predictor:
         batch_size: int = TOGETHER,
     ) -> np.ndarray:
         """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
-        given = {"apart_mm": apart_mm, "batch_size": batch_size}
-        return self.stack_predicted(image, spacing_mm, **given).labels
+        return self.stack_predicted(
+            image, spacing_mm, apart_mm=apart_mm, batch_size=batch_size
+        ).labels
 
     def stack_predicted(
         self,
