@@ -330,6 +330,12 @@ def test_training_and_validation_are_of_different_people(tmp_path):
         pretrain_network(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
 
 
+def test_a_mean_with_the_start_needs_a_start(tmp_path):
+    tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
+    with pytest.raises(InputError, match="start_weight: 0.5 without start_from"):
+        pretrain_network(*tables, tmp_path / "m.safetensors", start_weight=0.5)
+
+
 def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_path):
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     for seed, table in enumerate(tables):

@@ -74,6 +74,8 @@ def pretrain_network(
     ] = 0.0,
 ) -> None:
     """Train a network on synthetic slices alone."""
+    if start_weight and not start_from:
+        raise InputError("start_weight", f"{start_weight} without start_from, expected both")
     start, architecture, spacing_mm, start_told = started_from(
         start_from, (width, levels, normalisation, 0.0), spacing_mm
     )
