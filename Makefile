@@ -2,7 +2,7 @@
 # make test   every test that needs no cluster
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
-# make model  train a model like the shipped one, on synthetic slices (6 hours), and pin it
+# make model  train a model like the shipped one, on synthetic slices (7 hours), and pin it
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
