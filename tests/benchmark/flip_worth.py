@@ -12,7 +12,6 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,15 +21,14 @@ from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import judged  # noqa: E402
-from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import held_out_samples  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
+from told_overlap import told  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 11
-LARGE_MM2 = 200.0  # of a cut muscle, or of one that begins or ends, less is seen
 
 
 def main() -> None:
@@ -49,14 +47,7 @@ def main() -> None:
         found, predicted = overlap.iou, model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")
-        large = overlap.pixels_truth * model.spacing_mm**2 >= LARGE_MM2
-        of_large = by_muscle(np.where(large, found, np.nan))
-        for muscle, row in by_muscle(found).items():
-            print(
-                f"  {muscle:20s} IoU {row['median_iou']:.3f}, quarter {row['lower_quartile']:.3f}, "
-                f"{row['slices']}; large ones {of_large[muscle]['median_iou']:.3f}, "
-                f"{of_large[muscle]['slices']}"
-            )
+        print(*told(overlap, model.spacing_mm), sep="\n", flush=True)
         if folder := os.environ.get("PARAVERT_REAL_DATA"):
             for kind in ("water", "fat"):
                 for muscle, dice in mean_dice(predictor, Path(folder), kind).items():

@@ -260,6 +260,17 @@ def test_a_section_is_the_body_cut_there(rows):
     assert not maps[LAYERS][~muscle].any()
 
 
+def test_a_slice_beside_a_section_is_the_body_cut_further_on(rows):
+    third = 1 / LAYERS
+    beside = sections_of(4, 1, steps=(0.0, third))
+    assert [row["maps"] for row in beside[::2]] == [row["maps"] for row in rows]
+    for here, above in zip(beside[::2], beside[1::2], strict=True):
+        own, next_one = (unpacked(memoryview(row["maps"])) for row in (here, above))
+        # A layer further: what was its middle is now its lower layer; but for rounding.
+        assert (own[1:LAYERS] == next_one[: LAYERS - 1]).mean() > 0.9999
+        assert above["level"] == here["level"]
+
+
 def test_what_is_packed_comes_back():
     rng = np.random.default_rng(0)
     tissues = rng.integers(0, 40, (LAYERS, SIZE_PX, SIZE_PX), np.uint8)

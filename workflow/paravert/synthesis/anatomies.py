@@ -8,7 +8,7 @@ artefact is drawn later, anew each time a section is used (`network.randomised`)
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -72,8 +72,12 @@ def draw_anatomies(
     draft.replace(out)
 
 
-def sections_of(seed: int, index: int) -> list[dict]:
-    """Return the rows of one person: a pure function of seed and index."""
+def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
+    """Return the rows of one person: a pure function of the arguments.
+
+    steps: the slices to draw at each section, as distances from it towards the head, in its
+    thickness.
+    """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
     grid = centred_grid(SIZE_PX, SPACING_MM)
@@ -85,16 +89,16 @@ def sections_of(seed: int, index: int) -> list[dict]:
         lean = float(np.clip(rng.normal(0, LEAN_SD_DEG), -LARGEST_LEAN_DEG, LARGEST_LEAN_DEG))
         thickness = float(rng.uniform(*THICKNESS_MM))
         plane = _plane(body, level, tilt, lean)
-        maps = packed(*_section(body, plane, grid, thickness))
-        rows.append(
+        rows += [
             {
                 "person": index,
                 "level": level,
                 "tilt_deg": tilt,
                 "thickness_mm": thickness,
-                "maps": maps,
+                "maps": packed(*_section(body, plane.moved(step * thickness), grid, thickness)),
             }
-        )
+            for step in steps
+        ]
     return rows
 
 

@@ -1,0 +1,145 @@
+"""How good labels are where synthetic slices have neighbours, as the slices of a scan do.
+
+python tests/benchmark/synthetic_stacks.py MODEL VALIDATION [--picture FILE.png]
+
+VALIDATION is a table of draw_anatomies of people that the model did not learn from. Each of its
+sections is drawn with the slices below and above it, a gap of a tenth of their thickness apart, in
+one contrast with one set of faults. Even the noise is alike in the three: neighbours help less
+than in a scan. The slice in the middle is judged, labelled as segment_muscles does by default, with
+and without a say of the two. The picture shows a few stacks.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
+
+from paravert.imaging.label_overlap import Overlap, slice_overlap  # noqa: E402
+from paravert.network.calibration import calibration_error  # noqa: E402
+from paravert.network.model import Model, load_model  # noqa: E402
+from paravert.network.neighbours import NEIGHBOURS_MM, bonds_of, neighbour_weight  # noqa: E402
+from paravert.network.predict import Predictor, Prepared  # noqa: E402
+from paravert.network.randomised.slices import (  # noqa: E402
+    Anatomies,
+    Pictures,
+    drawn_pictures,
+    seed_of,
+)
+from paravert.synthesis.anatomies import COLUMNS, SEED_KEY, sections_of  # noqa: E402
+from told_overlap import told  # noqa: E402
+
+CPU = torch.device("cpu")
+SIZE_PX, SEED = 192, 13
+GAP = 0.1  # of the thickness
+STEPS = (-(1 + GAP), 0.0, 1 + GAP)
+MIDDLE = 1
+SHOWN, GREY = 6, 40.0  # stacks in the picture; grey values of a standard deviation
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Three slices, float32 (3, rows, columns), the truth of the middle one and their distance."""
+
+    images: np.ndarray
+    truth: np.ndarray
+    apart_mm: float
+
+
+def drawn_sections(validation: Path, folder: Path) -> Path:
+    """Return a table of the people of another one, with three sections in place of each."""
+    seed = seed_of(validation)
+    people = pq.read_table(validation, columns=["person"])["person"].unique().to_pylist()
+    table = folder / "stacks.parquet"
+    columns = COLUMNS.with_metadata({SEED_KEY: str(seed)})
+    with (
+        pq.ParquetWriter(table, columns, compression="none", use_dictionary=False) as writer,
+        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
+    ):
+        for rows in pool.map(partial(sections_of, seed, steps=STEPS), people):
+            writer.write_table(pa.Table.from_pylist(rows, schema=columns))
+    return table
+
+
+def stacks(table: Path, spacing_mm: float) -> Iterator[Stack]:
+    """Yield the stacks whose middle shows a muscle."""
+    source = Anatomies(table)
+    thickness_mm = pq.read_table(table, columns=["thickness_mm"])["thickness_mm"].to_numpy()
+    for first in range(0, len(source), len(STEPS)):
+        slices = [_drawn(source, first + step, first, spacing_mm) for step in range(len(STEPS))]
+        assert len({one.contrasts[0].sequence for one in slices}) == 1
+        truth = slices[MIDDLE].labels[0].numpy()
+        if truth.any():
+            images = torch.cat([one.images for one in slices]).numpy()
+            yield Stack(images, truth, (1 + GAP) * float(thickness_mm[first]))
+
+
+def _drawn(source: Anatomies, number: int, stack: int, spacing_mm: float) -> Pictures:
+    """Return the picture of one section; those of a stack are drawn from one seed."""
+    return drawn_pictures(
+        source,
+        np.array([number]),
+        seed=(SEED, stack),
+        size_px=SIZE_PX,
+        spacing_mm=spacing_mm,
+        device=CPU,
+    )
+
+
+def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.ndarray, Overlap]:
+    """Return the predicted IoU, (stacks, 8), and the overlap found, of the middle slices."""
+    predictor = Predictor(model, CPU, judging=True)
+    labels, expected = [], []
+    for stack in drawn:
+        bonds = bonds_of(stack.images, neighbour_weight(stack.apart_mm, neighbours_mm))
+        shape = stack.truth.shape
+        made = predictor.whole(
+            Prepared(torch.from_numpy(stack.images)[:, None], shape, shape, bonds)
+        )
+        labels.append(made.labels[MIDDLE])
+        expected.append(made.expected_iou[MIDDLE])
+    truth = np.stack([stack.truth for stack in drawn])
+    return model.calibration.predicted(np.stack(expected)), slice_overlap(np.stack(labels), truth)
+
+
+def show(drawn: list[Stack], file: Path) -> None:
+    """Write some stacks, a row each."""
+    rows = [np.hstack(stack.images) for stack in drawn[:: len(drawn) // SHOWN][:SHOWN]]
+    grey = np.clip(np.vstack(rows) * GREY + 100, 0, 255)
+    Image.fromarray(grey.astype(np.uint8)).save(file)
+
+
+def main() -> None:
+    """Print medians and lower quartiles, and the calibration error, for both."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("model", type=Path)
+    options.add_argument("validation", type=Path)
+    options.add_argument("--picture", type=Path)
+    given = options.parse_args()
+    model = load_model(given.model)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = list(stacks(drawn_sections(given.validation, Path(folder)), model.spacing_mm))
+    if given.picture:
+        show(drawn, given.picture)
+    for neighbours_mm in (0.0, NEIGHBOURS_MM):
+        predicted, overlap = judged(model, drawn, neighbours_mm)
+        error = calibration_error(predicted, overlap.iou)
+        print(f"neighbours_mm {neighbours_mm}, {len(drawn)} stacks: calibration error {error:.3f}")
+        print(*told(overlap, model.spacing_mm), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Overlap in words: medians and lower quartiles per muscle, of all its sections and of large ones."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from paravert.imaging.label_overlap import Overlap
+from paravert.network.quartiles import by_muscle
+
+LARGE_MM2 = 200.0  # of a cut muscle, or of one that begins or ends, less is seen
+
+
+def told(overlap: Overlap, spacing_mm: float) -> Iterator[str]:
+    """Yield a line per muscle; spacing_mm: of the pixels."""
+    large = overlap.pixels_truth * spacing_mm**2 >= LARGE_MM2
+    of_large = by_muscle(np.where(large, overlap.iou, np.nan))
+    for muscle, row in by_muscle(overlap.iou).items():
+        yield (
+            f"  {muscle:20s} IoU {row['median_iou']:.3f}, quarter {row['lower_quartile']:.3f}, "
+            f"{row['slices']}; large ones {of_large[muscle]['median_iou']:.3f}, "
+            f"{of_large[muscle]['slices']}"
+        )
