@@ -14,13 +14,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -39,7 +36,7 @@ from paravert.network.randomised.slices import (  # noqa: E402
     drawn_pictures,
     seed_of,
 )
-from paravert.synthesis.anatomies import COLUMNS, SEED_KEY, sections_of  # noqa: E402
+from paravert.synthesis.anatomies import write_sections  # noqa: E402
 from told_overlap import told  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -61,16 +58,9 @@ class Stack:
 
 def drawn_sections(validation: Path, folder: Path) -> Path:
     """Return a table of the people of another one, with three sections in place of each."""
-    seed = seed_of(validation)
-    people = pq.read_table(validation, columns=["person"])["person"].unique().to_pylist()
+    people = pq.read_table(validation, columns=["person"])["person"].unique()
     table = folder / "stacks.parquet"
-    columns = COLUMNS.with_metadata({SEED_KEY: str(seed)})
-    with (
-        pq.ParquetWriter(table, columns, compression="none", use_dictionary=False) as writer,
-        ProcessPoolExecutor(max_workers=os.cpu_count()) as pool,
-    ):
-        for rows in pool.map(partial(sections_of, seed, steps=STEPS), people):
-            writer.write_table(pa.Table.from_pylist(rows, schema=columns))
+    write_sections(table, len(people), seed_of(validation), os.cpu_count(), STEPS)
     return table
 
 

@@ -31,9 +31,7 @@ def mix(network: UNet, start: UNet, start_weight: float) -> None:
     start_weight: of the start's, 0-1. Trainings with a falling learning rate, one after the other,
     end in the same valley; its middle generalises better than its rim (Izmailov 2018).
     """
-    first = (
-        start.state_dict()
-    )  # with the running means of normalisation layers, as averages have them
+    first = start.state_dict()  # with the running means of normalisation layers
     for name, own in network.state_dict().items():
         if own.is_floating_point():
             own.lerp_(first[name].to(own), start_weight)

@@ -57,6 +57,13 @@ def draw_anatomies(
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:
     """Draw sections of varied people, the anatomy that a network is trained on."""
+    write_sections(out, people, seed, workers)
+
+
+def write_sections(
+    out: Path, people: int, seed: int, workers: int, steps: Sequence[float] = (0.0,)
+) -> None:
+    """Write the table of so many people; steps: see `sections_of`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     columns = COLUMNS.with_metadata({SEED_KEY: str(seed)})
@@ -64,7 +71,7 @@ def draw_anatomies(
         pq.ParquetWriter(draft, columns, compression="none", use_dictionary=False) as table,
         ProcessPoolExecutor(max_workers=workers) as pool,
     ):
-        drawn = pool.map(partial(sections_of, seed), range(people), chunksize=4)
+        drawn = pool.map(partial(sections_of, seed, steps=steps), range(people), chunksize=4)
         for number, rows in enumerate(drawn, start=1):
             table.write_table(pa.Table.from_pylist(rows, schema=columns))
             if number % 25 == 0 or number == people:
