@@ -2,6 +2,7 @@
 # make test   every test that needs no cluster
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
+# make clean  delete the results, but not the models that were trained
 # make model  train a model like the shipped one, on synthetic slices (7 hours), and pin it
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,7 +40,8 @@ format: setup
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 clean:
-	rm -rf results/[!R]* .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name models -exec rm -rf {} +
+	rm -rf .snakemake
 
 model: setup
 	$(BIN)/snakemake pretrain_network --configfile config/synthetic_model.yaml

@@ -1,6 +1,8 @@
 """Small converted subjects whose eight muscles are discs, for tests of the network's room."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -41,9 +43,20 @@ def disc_stack(seed: int) -> tuple[Volume, Volume]:
     return image, image.with_array(truth)
 
 
-def make_cohort(root: Path, subjects: list[str], without_truth: list[str] = ()) -> Path:
-    """Write converted subjects below root/subjects; return their shard table."""
+def make_cohort(
+    root: Path,
+    subjects: list[str],
+    without_truth: list[str] = (),
+    quarantined: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write converted subjects below root/subjects; return their shard table.
+
+    quarantined: reason by name, of others.
+    """
     results = []
+    for subject, reason in quarantined.items():
+        outcome = records.Outcome(subject, records.QUARANTINED, "", stage="convert", reason=reason)
+        results.append(records.Result(outcome, []))
     for seed, subject in enumerate(subjects):
         image, truth = disc_stack(seed)
         home = root / "subjects" / subject

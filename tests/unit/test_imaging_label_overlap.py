@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from paravert.imaging.label_overlap import slice_overlap
+from paravert.anatomy import LABEL_VALUES
+from paravert.imaging.label_overlap import drawn_labels, slice_overlap
 
 
 def square(top, left, value=1, side=20, shape=(1, 60, 60)):
@@ -52,3 +53,9 @@ def test_left_taken_for_right_overlaps_with_nothing():
 def test_grids_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="shape"):
         slice_overlap(square(0, 0), square(0, 0, shape=(1, 60, 61)))
+
+
+def test_a_muscle_is_drawn_if_it_is_in_any_stack():
+    left, right = square(0, 0, value=5), square(0, 0, value=6)
+    assert drawn_labels([left, right]).tolist() == [value in (5, 6) for value in LABEL_VALUES]
+    assert not drawn_labels([np.zeros_like(left)]).any()

@@ -164,6 +164,29 @@ def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
     assert scored == {(1, 0), (1, 2), (2, 0), (2, 1)}
 
 
+def test_muscles_that_nobody_drew_are_not_scored(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    first, second = (stack_file(folder / "S1", "truth", number) for number in (1, 2))
+    for path, drawn in ((first, (1, 5)), (second, (1, 6))):
+        truth = read_volume(path)
+        array = np.where(np.isin(truth.array, drawn), truth.array, 0)
+        write_volume(path, truth.with_array(array))
+    (folder / "S1/overlap.json").unlink(missing_ok=True)
+    score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
+    rows = pq.read_table(folder / "overlap.parquet").to_pylist()
+    found = {(row["stack"], row["muscle"], row["side"]) for row in rows}
+    assert found == {
+        (stack, *muscle)
+        for stack in (1, 2)
+        for muscle in (
+            ("psoas_major", "left"), ("erector_spinae", "left"), ("erector_spinae", "right")
+        )
+    }  # fmt: skip
+    # Drawn in another stack of the subject: here it is missing, and what was found is wrong.
+    assert {r["iou"] for r in rows if (r["stack"], r["side"]) == (1, "right")} == {0.0}
+
+
 def test_missing_labels_are_told_and_not_taken_for_absent_muscles(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)

@@ -78,6 +78,14 @@ def test_a_batch_without_any_muscle_has_a_finite_gradient():
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("loss", [iou_loss, cross_entropy_iou])
+def test_the_loss_is_of_float32_whatever_the_logits_are(loss):
+    logits, truth = torch.randn(3, 9, 24, 24, dtype=torch.bfloat16), drawn(5)
+    found = loss(logits, truth)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loss(logits.float(), truth).item(), abs=1e-6)
+
+
 def test_the_last_share_is_trained_with_the_papers_loss_alone():
     at = [loss_at("cross_entropy_iou", share, 0.25) for share in (0, 0.74, 0.76, 0.99)]
     assert at == [cross_entropy_iou, cross_entropy_iou, iou_loss, iou_loss]

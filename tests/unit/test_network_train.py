@@ -1,7 +1,9 @@
 """Training: split, loop, resuming and the step, on discs that are easy to learn."""
 
+import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ from network_subjects import disc_stack, make_cohort
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
 from paravert.imaging.label_overlap import slice_overlap
+from paravert.imaging.volume import read_volume, write_volume
+from paravert.network import batches, fit
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops
 from paravert.network.calibration import BINS
+from paravert.network.confidence import Calibration
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training
-from paravert.network.losses import soft_iou
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
@@ -80,12 +84,12 @@ def test_batches_follow_from_seed_and_epoch_whoever_prepares_them():
     assert not torch.equal(one[0][0], other[0][0])
 
 
-def test_an_epoch_shows_every_slice_at_most_once():
+def test_an_epoch_shows_every_slice_at_most_once(monkeypatch):
     marked = [Sample(np.full((32, 32), float(i), np.float16), np.full((32, 32), 1, np.uint8))
               for i in range(12)]  # fmt: skip
-    order = np.random.default_rng([SMALL.seed, 3]).permutation(12)
-    assert sorted(order) == list(range(12))
-    assert sum(len(images) for images, _ in Crops(marked, SMALL).batches(3)) == 12
+    monkeypatch.setattr(batches, "training_crop", lambda image, truth, *_: (image, truth))
+    shown = torch.cat([images for images, _ in Crops(marked, SMALL).batches(3)])
+    assert sorted(shown[:, 0, 0, 0].tolist()) == list(range(12))
 
 
 # --- the loop ------------------------------------------------------------------------------------
@@ -168,6 +172,29 @@ def test_a_time_budget_ends_the_training():
     assert run.progress.curve[-1]["share_done"] == 1
 
 
+def test_a_training_within_a_time_budget_goes_on_with_what_is_left_of_it(tmp_path, monkeypatch):
+    clock = itertools.count(step=3.0)  # every look at the clock is three seconds later
+    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    budget = replace(SMALL, minutes=1.0)
+    checkpoint = tmp_path / "model.checkpoint"
+
+    def kill(progress):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Training(budget, Crops(samples(4), budget), [], CPU).run(checkpoint, after_epoch=kill)
+    resumed = Training(budget, Crops(samples(4), budget), [], CPU)
+    resumed.run(checkpoint)
+    first, *rest = resumed.progress.curve
+    assert 0 < first["share_done"] < 0.5
+    assert rest
+    seconds = [row["seconds"] for row in resumed.progress.curve]
+    assert seconds == sorted(seconds)
+    assert 60 <= seconds[-1] < 60 + seconds[0]
+    rates = [row["learning_rate"] for row in resumed.progress.curve]
+    assert rates == sorted(rates, reverse=True)
+
+
 @pytest.mark.parametrize("normalisation", ["batch", "instance", "group"])
 def test_each_normalisation_learns(normalisation):
     architecture = Architecture(width=8, levels=3, normalisation=normalisation)
@@ -236,6 +263,69 @@ def test_a_model_is_trained_on_from_another(tmp_path):
     assert card["data"]["started_from_sha256"] == file_sha256(first)
 
 
+def masks(tmp_path, change):
+    """Change the truth of every subject: `change` takes its label map and returns another."""
+    for file in sorted(tmp_path.glob("subjects/*/truth/stack-01.nii.gz")):
+        truth = read_volume(file)
+        write_volume(file, truth.with_array(change(truth.array)))
+
+
+def test_masks_of_some_muscles_do_not_unlearn_the_others(tmp_path, learnt):
+    convert = make_cohort(tmp_path, [f"S{number}" for number in range(5)])
+    masks(tmp_path, lambda array: np.where(array > 4, array, 0))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    save_model(first, Model(learnt.network, 4.0))
+    train_network(
+        [convert], tmp_path / "subjects", second, start_from=str(first), threads=1, epochs=20,
+        size_px=32, batch_size=4, loss="cross_entropy_iou", learning_rate=0.003,
+    )  # fmt: skip
+    image, truth = disc_stack(200)
+    labels = Predictor(load_model(second), CPU).stack_labels(image.array, (2.0, 2.5), apart_mm=5.0)
+    iou = np.nanmedian(slice_overlap(labels, truth.array).iou, axis=0)
+    assert (iou > 0.6).all()
+    card = json.loads(second.with_suffix(".json").read_text())
+    found = {name: told["slices"] for name, told in card["validation_iou"].items()}
+    assert found == {label.name: 4 * (label.value > 4) for label in LABELS}
+
+
+def test_muscles_that_too_few_slices_judge_keep_the_line_of_the_first_model(tmp_path, caplog):
+    convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    lines = Calibration({"multifidus": ((0.0, 1.0), (0.0, 0.5))})
+    save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0, lines))
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "threads": 1, "start_from": str(first)}
+    train_network([convert], tmp_path / "subjects", second, **options)
+    knots = load_model(second).calibration.knots
+    assert {muscle: [list(x) for x in line] for muscle, line in knots.items()} == {
+        "multifidus": [[0.0, 1.0], [0.0, 0.5]]
+    }
+    assert "IoU of multifidus is as before: fewer than 60" in caplog.text
+    assert "IoU of psoas major is not predicted: fewer than 60" in caplog.text
+    card = json.loads(second.with_suffix(".json").read_text())
+    assert card["data"]["calibration_error"] is None  # of one subject, whom no other can predict
+
+
+def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2"])
+    masks(tmp_path, np.zeros_like)
+    with pytest.raises(InputError, match="no slice has a label in the mask of S[12]$"):
+        train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+
+
+def test_who_is_quarantined_is_named(tmp_path, caplog):
+    convert = make_cohort(tmp_path, ["S1", "S2"], quarantined={"S3": "mask-unknown-label"})
+    train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors",
+                  width=4, levels=3, size_px=32, spacing_mm=4.0, epochs=1, threads=1)  # fmt: skip
+    assert "left out, quarantined: S3 (mask-unknown-label)" in caplog.text
+
+
+def test_a_start_that_is_not_there_is_an_input_error(tmp_path):
+    convert = make_cohort(tmp_path, ["S1", "S2"])
+    absent = str(tmp_path / "absent.safetensors")
+    with pytest.raises(InputError, match="no such model file"):
+        train_network([convert], tmp_path, tmp_path / "m.safetensors", start_from=absent)
+
+
 def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
     names = [f"S{number}" for number in range(1, 6)]
     convert = make_cohort(tmp_path, names)
@@ -279,12 +369,6 @@ def test_cuda_that_is_asked_for_and_absent_is_an_input_error():
 def test_an_unknown_device_is_an_input_error():
     with pytest.raises(InputError, match="expected one of auto, cpu, cuda"):
         chosen_device("tpu")
-
-
-def test_training_in_low_precision_keeps_the_loss_in_float32():
-    logits = torch.randn(1, 9, 8, 8, dtype=torch.bfloat16)
-    truth = torch.randint(0, 9, (1, 8, 8))
-    assert soft_iou(logits.float().softmax(dim=1), truth).dtype == torch.float32
 
 
 # --- averaged weights ----------------------------------------------------------------------------
@@ -336,7 +420,7 @@ def test_a_mean_with_the_start_needs_a_start(tmp_path):
         pretrain_network(*tables, tmp_path / "m.safetensors", start_weight=0.5)
 
 
-def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_path):
+def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_path, monkeypatch):
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     for seed, table in enumerate(tables):
         draw_anatomies(out=table, people=2, seed=seed)
@@ -367,6 +451,31 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(tmp_pat
     before, after = (load_model(file).network.state_dict() for file in (out, further))
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+    # One that was killed and started again comes to the same.
+    settings = start | {
+        "learning_rate": 0.01,
+        "epochs": 3,
+        "size_px": 64,
+        "batches": 1,
+        "threads": 1,
+    }
+    pretrain_network(*tables, further, **settings)
+    whole = further.read_bytes()
+    save = fit.Training._save
+
+    def killed(training, path):
+        save(training, path)
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit.Training, "_save", killed)
+        with pytest.raises(InterruptedError):
+            pretrain_network(*tables, further, **settings)
+    further.unlink()
+    pretrain_network(*tables, further, **settings)
+    assert json.loads(further.with_suffix(".json").read_text())["epochs_done"] == 3
+    assert further.read_bytes() == whole
 
     # Half of the way that the same training goes.
     found = []

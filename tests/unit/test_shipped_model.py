@@ -68,8 +68,8 @@ def test_it_finds_every_muscle_of_phantoms_that_it_never_saw(predictor):
 @pytest.mark.parametrize(
     ("kind", "least"),
     [
-        # The aim is 0.85 and 0.75. Models are chosen by synthetic slices, not by this one volunteer:
-        # a better one there may lose a little here.
+        # The aim is 0.85 and 0.75. Models are chosen by synthetic slices first: a better one there may
+        # lose a little here.
         ("water", {"erector_spinae": 0.90, "multifidus": 0.79}),
         ("fat", {"erector_spinae": 0.91, "multifidus": 0.83}),
     ],

@@ -1,6 +1,7 @@
 """The whole study on real DICOM files: what is done, what is not done again, what is told."""
 
 import csv
+import json
 import re
 import shutil
 
@@ -287,6 +288,53 @@ def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
     study.settings["model"] = MODEL | {"file": "results/models/own.safetensors"}
     assert "train_network" not in study.planned()
     assert "train_network" not in study.planned("--forceall")
+
+
+def test_a_model_that_is_fitted_to_own_masks_is_judged_by_the_others_and_goes_anywhere(study):
+    study.settings["train_network"] = {
+        "start_from": MODEL["file"],
+        "loss": "cross_entropy_iou",
+        "learning_rate": 1e-6,
+        "epochs": 1,
+    }
+    done = study.run("--", "train_network")
+    assert done.returncode == 0, done.stderr[-3000:]
+    models = study.folder / "results/models"
+    parts = pd.read_csv(models / "own.split.csv").set_index("subject").part
+    assert sorted(parts) == ["training", "training", "validation"]
+    card = json.loads((models / "own.json").read_text())
+    assert min(told["median_iou"] for told in card["validation_iou"].values()) > 0.8
+
+    done = study.run("--configfile", "study.yaml", "results/models/own.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    overlap = cohort(study, "overlap")
+    judges = overlap.groupby("subject").judges_network.all()
+    assert dict(judges) == dict(parts == "validation")
+    table1 = pd.read_csv(study.folder / "results/tables/table1_iou.csv")
+    assert set(table1.n_subjects) == {1}
+    assert table1.iou_median.min() > 0.8
+
+    # Another hospital: a folder of its own, and the model wherever it was put.
+    models.rename(study.folder / "handed_on")
+    (study.folder / "hospital").mkdir()
+    shutil.copy(study.folder / "sheet.tsv", study.folder / "hospital")
+    there = ("--directory", "hospital", "--configfile", "study.yaml", "handed_on/own.yaml")
+    assert study.planned(*there) >= {"segment_muscles", "score_overlap", "write_tables"}
+    assert "train_network" not in study.planned(*there)
+
+
+def test_a_training_does_not_start_from_the_file_that_it_will_write(study):
+    own = study.folder / "results/models/own.safetensors"
+    own.parent.mkdir()
+    shutil.copy2(study.folder / MODEL["file"], own)
+    study.settings["train_network"] = {"start_from": "results/models/own.safetensors"}
+    done = study.run("--", "train_network")
+    assert done.returncode != 0
+    assert "give the new model another name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert own.is_file()
+    study.settings["train_network"]["name"] = "second"
+    assert study.planned("--", "train_network") == {"train_network"}
 
 
 def test_a_failed_run_does_not_tell_of_an_earlier_ledger(study):

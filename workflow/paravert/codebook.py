@@ -151,7 +151,8 @@ OVERLAP = Table(
         ),
     ),
     keys=tuple(column.name for column in SLICE_KEYS),
-    meaning="agreement of prediction and manual mask for a muscle and side in one slice",
+    meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
+    " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip
 
 LEDGER = Table(

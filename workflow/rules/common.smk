@@ -97,17 +97,29 @@ def model_file():
 def start_model(training):
     """Return the model that train_network or pretrain_network starts from, or an empty list."""
     configured = config[training]["start_from"]
-    return found_model(configured) if configured else []
+    if not configured:
+        return []
+    path = found_model(configured)
+    if path == os.path.abspath(trained_model(training)):
+        fault = f"{configured} is what this training writes, and would be lost before it is read"
+        raise WorkflowError(f"{training}.start_from: {fault}; give the new model another name")
+    return path
+
+
+def trained_model(training):
+    return "results/models/{}.safetensors".format(config[training]["name"])
 
 
 def found_model(configured):
-    """Return a model's path: as configured, or below the repository.
+    """Return a model's path: beside the file that configures it, as configured, or in the repository.
 
     That of a model that was trained here is absolute: otherwise Snakemake would take it for an
     output of train_network, and train it again for every study.
     """
     configured = Path(configured)
-    path = os.path.relpath(configured if configured.exists() else REPOSITORY / configured)
+    beside = [Path(file).parent / configured.name for file in workflow.configfiles]
+    places = [*beside, configured, REPOSITORY / configured]
+    path = os.path.relpath(next(filter(Path.exists, places), places[-1]))
     return os.path.abspath(path) if path.startswith("results/models/") else path
 
 

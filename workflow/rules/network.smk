@@ -41,7 +41,7 @@ rule train_network:
         convert=shard_outputs("convert_dicom"),
         start=start_model("train_network"),
     output:
-        model="results/models/{}.safetensors".format(config["train_network"]["name"]),
+        model=trained_model("train_network"),
         beside=expand(
             "results/models/{name}.{kind}",
             name=config["train_network"]["name"],
@@ -73,7 +73,7 @@ rule pretrain_network:
         validation="results/anatomies/validation.parquet",
         start=start_model("pretrain_network"),
     output:
-        model="results/models/{}.safetensors".format(config["pretrain_network"]["name"]),
+        model=trained_model("pretrain_network"),
         beside=expand(
             "results/models/{name}.{kind}",
             name=config["pretrain_network"]["name"],

@@ -1,5 +1,6 @@
 """IoU and Dice of two label maps, slice by slice."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,18 @@ def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
         pixels_truth=true,
         pixels_prediction=predicted,
     )
+
+
+def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
+    """Return which muscles somebody drew, bool (8,), in the order of LABELS.
+
+    truths: the label maps of a subject. What is in none of them was not drawn, as by a lab that
+    measures some of the muscles alone: that says nothing about where it is.
+    """
+    shown = np.zeros(_SIZE, dtype=bool)
+    for truth in truths:
+        shown[np.unique(truth)] = True
+    return shown[list(LABEL_VALUES)]
 
 
 _SIZE = 1 + max(LABEL_VALUES)

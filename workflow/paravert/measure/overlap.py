@@ -1,12 +1,14 @@
 """Overlap of the labels with the manual ones: IoU and Dice."""
 
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from paravert import shards
-from paravert.imaging.label_overlap import slice_overlap
+from paravert.anatomy import LABELS
+from paravert.imaging.label_overlap import drawn_labels, slice_overlap
 from paravert.imaging.volume import stack_numbers
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
@@ -18,7 +20,8 @@ def score_overlap(
     """Score the labels against the manual ones, wherever there are any.
 
     Writes a row per subject, stack, slice, muscle and side; none for a slice of which the truth is
-    wholly empty: nobody drew there, which says nothing about the labels.
+    wholly empty, and none for a muscle and side that is nowhere in the subject's truth: nobody drew
+    there, which says nothing about the labels.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
@@ -27,12 +30,20 @@ def score_overlap(
 def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
     given = stack_numbers(home, "given")
+    stacks = read_stacks(home)
+    truths = {stack.number: read_truth(home, stack.number) for stack in stacks}
+    truths = {number: truth for number, truth in truths.items() if truth is not None}
+    drawn = drawn_labels(truths.values())
+    muscles = {(label.muscle, label.side) for label in compress(LABELS, drawn)}
     rows = []
-    for stack in read_stacks(home):
-        truth = read_truth(home, stack.number)
-        if truth is not None:
-            drawn = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
-            every = rows_of(stack.number, vars(slice_overlap(stack.labels, truth)))
-            told = {"labels_given": stack.number in given}
-            rows += [row | told for row in every if row["slice"] in drawn]
+    for stack in stacks:
+        if (truth := truths.get(stack.number)) is None:
+            continue
+        slices = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
+        told = {"labels_given": stack.number in given}
+        rows += [
+            row | told
+            for row in rows_of(stack.number, vars(slice_overlap(stack.labels, truth)))
+            if row["slice"] in slices and (row["muscle"], row["side"]) in muscles
+        ]
     return shards.Product(rows)

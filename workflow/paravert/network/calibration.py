@@ -1,5 +1,7 @@
 """Lines from expected to found IoU, fitted and judged; only trainings need this, and scipy with it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import isotonic_regression
 
@@ -9,15 +11,17 @@ from paravert.network.confidence import Calibration
 KNOTS = 12  # of a muscle's line, besides the origin
 FEWEST = 60  # pairs from which a line is drawn
 BINS = 10
+NONE = Calibration({})
 
 
-def fitted(expected: np.ndarray, found: np.ndarray) -> Calibration:
+def fitted(expected: np.ndarray, found: np.ndarray, start: Calibration = NONE) -> Calibration:
     """Return the calibration of pairs: expected and found IoU, each (slices, 8).
 
     Sides are taken together. Pairs in which nothing was expected are left out; where the truth is
-    empty, what was found is 0. A muscle with fewer than FEWEST pairs gets no line.
+    empty, what was found is 0. A muscle with fewer than FEWEST pairs keeps the line of the model that
+    was started from; without one it gets none.
     """
-    knots = {}
+    knots = dict(start.knots)
     for muscle in MUSCLES:
         x, y = _pairs(expected, found, muscle)
         if len(x) < FEWEST:
@@ -28,6 +32,27 @@ def fitted(expected: np.ndarray, found: np.ndarray) -> Calibration:
         means = np.array([(0.0, 0.0), *((a.mean(), b.mean()) for a, b in parts)]).round(4)
         knots[muscle] = tuple(tuple(row) for row in means.T.tolist())
     return Calibration(knots)
+
+
+def error_among_subjects(
+    subjects: Sequence[tuple[np.ndarray, np.ndarray]], start: Calibration
+) -> float:
+    """Return the calibration error where each subject is predicted by lines fitted to the others.
+
+    subjects: expected and found IoU of each, (slices, 8). NaN where nothing is predicted, as of one
+    subject alone.
+    """
+    predicted = []
+    for own, (expected, _) in enumerate(subjects):
+        others = [pair for number, pair in enumerate(subjects) if number != own]
+        if others:
+            lines = fitted(*map(np.concatenate, zip(*others, strict=True)), start)
+            predicted.append(lines.predicted(expected))
+    if not predicted:
+        return float("nan")
+    return calibration_error(
+        np.concatenate(predicted), np.concatenate([found for _, found in subjects])
+    )
 
 
 def _pairs(x: np.ndarray, y: np.ndarray, muscle: str) -> tuple[np.ndarray, np.ndarray]:

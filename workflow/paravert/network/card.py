@@ -29,6 +29,7 @@ def model_card(
     *,
     trained_on: str,
     data: dict,
+    judged: str,
     sha256: str,
     device: str,
     progress: Progress,
@@ -37,7 +38,7 @@ def model_card(
     """Return the card, JSON-able.
 
     data: numbers of subjects and slices, split and digest. metrics: per muscle and side over the
-    slices of the validation subjects; None if there were none.
+    slices of the validation subjects; None if there were none. judged: how these were segmented.
     """
     return {
         "name": name,
@@ -53,6 +54,7 @@ def model_card(
         "device": device,
         "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,
+        "validation_labels": judged,
     }
 
 

@@ -151,8 +151,9 @@ class Training:
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
 
     def _overlap(self, sample: Sample, logits: torch.Tensor) -> np.ndarray:
-        """Return the IoU of a slice, (1, 8)."""
-        return slice_overlap(logits.argmax(dim=1).cpu().numpy(), sample.truth[None]).iou
+        """Return the IoU of a slice, (1, 8); NaN for what nobody drew."""
+        iou = slice_overlap(logits.argmax(dim=1).cpu().numpy(), sample.truth[None]).iou
+        return np.where(sample.drawn, iou, np.nan)
 
     def _logits(self, sample: Sample) -> torch.Tensor:
         """Return logits, float32 (1, classes, rows, columns), on the sample's grid."""

@@ -35,6 +35,7 @@ class ModelSettings:
 
 def read_settings(path: Path) -> ModelSettings:
     """Return a model file's settings. Raises InputError if it is not one of this format."""
+    _check_there(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             told = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
@@ -48,8 +49,12 @@ def read_settings(path: Path) -> ModelSettings:
 
 def check_model(path: Path, expected_sha256: str) -> None:
     """Raise InputError unless the file is there and its SHA-256 is the expected one."""
-    if not path.is_file():
-        raise InputError(path, "no such model file")
+    _check_there(path)
     found = file_sha256(path)
     if found != expected_sha256:
         raise InputError(path, f"the model's SHA-256 is {found}, expected {expected_sha256}")
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(path, "no such model file")

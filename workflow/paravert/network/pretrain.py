@@ -41,6 +41,7 @@ from paravert.provenance import code_fingerprint, digest, file_sha256
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
+JUDGED = "on the network's grid, mirror image with a say, no neighbours, not cleaned"
 # Slices to watch the progress by, of everybody; to calibrate with, of every second person; and to
 # judge by, of the others.
 HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
@@ -137,10 +138,12 @@ def pretrain_network(
         data={
             **data,
             "slices_drawn": run.steps * batch_size,
+            "steps_per_epoch": batches,
             "validation_slices": len(judging),
             "calibration_error": None if math.isnan(error) else round(error, 4),
             "median_iou_by_sequence": _by_sequence(judging, found),
         },
+        judged=JUDGED,
         sha256=file_sha256(out),
         device=describe(processor),
         progress=run.progress,

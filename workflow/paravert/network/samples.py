@@ -2,33 +2,47 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from paravert import shard_tables
-from paravert.anatomy import BACKGROUND
+from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
+from paravert.imaging.label_overlap import drawn_labels
 from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise
+from paravert.network.predict import Predictor
 from paravert.provenance import digest, file_sha256
 
 log = logging.getLogger(__name__)
 
+ALL_DRAWN = (True,) * len(LABELS)
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice on the network's grid: image (rows, columns), standardised, and its truth."""
+    """One slice on the network's grid: image (rows, columns), standardised, and its truth.
+
+    drawn: muscles that somebody drew, in the order of LABELS (`drawn_labels`).
+    """
 
     image: np.ndarray
     truth: np.ndarray
+    drawn: tuple[bool, ...] = field(default=ALL_DRAWN, kw_only=True)
 
 
 def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
+
+
+def left_out(convert: Sequence[Path]) -> list[str]:
+    """Return the quarantined subjects of shard tables, each with its reason, sorted."""
+    outcomes = [one for table in convert for one in shard_tables.read_outcomes(table)]
+    return sorted(f"{one.subject} ({one.reason})" for one in outcomes if one.reason)
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
@@ -39,10 +53,12 @@ def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
     ]
 
 
-def samples_of(image: Volume, truth: Volume, spacing_mm: float) -> list[Sample]:
+def samples_of(
+    image: Volume, truth: Volume, spacing_mm: float, muscles: tuple[bool, ...] = ALL_DRAWN
+) -> list[Sample]:
     """Return the slices of a stack on the network's grid.
 
-    A slice without a single label counts as not segmented and is left out.
+    A slice without a single label counts as not segmented and is left out. muscles: that are drawn.
     """
     spacing = (image.row_spacing_mm, image.column_spacing_mm)
     size = network_size(image.array.shape[1:], spacing, spacing_mm)
@@ -52,19 +68,43 @@ def samples_of(image: Volume, truth: Volume, spacing_mm: float) -> list[Sample]:
     standard = torch.from_numpy(standardise(image.array)[drawn])[:, None]
     images = resampled(standard, size)[:, 0].numpy().astype(np.float16)  # half the memory
     truths = labels_on_network(truth.array[drawn], size)
-    return [Sample(*pair) for pair in zip(images, truths, strict=True)]
+    return [Sample(*pair, drawn=muscles) for pair in zip(images, truths, strict=True)]
 
 
-def read_samples(folder: Path, subjects: Sequence[str], spacing_mm: float) -> list[Sample]:
-    """Return all segmented slices of the subjects, in the order given."""
-    found = [
-        sample
-        for subject in subjects
-        for image, truth in stacks_with_truth(folder / subject)
-        for sample in samples_of(image, truth, spacing_mm)
-    ]
+def read_samples(
+    folder: Path, subjects: Sequence[str], spacing_mm: float, finder: Predictor | None = None
+) -> list[Sample]:
+    """Return all segmented slices of the subjects, in the order given.
+
+    finder: finds the muscles that a subject's masks do not tell of, so that a network is not taught
+    that they are background (as pseudo-labels, Lee 2013).
+    """
+    found, some = [], 0
+    for subject in subjects:
+        stacks = stacks_with_truth(folder / subject)
+        drawn = drawn_labels(truth.array for _, truth in stacks)
+        some += not drawn.all()
+        for image, truth in stacks:
+            if finder is not None and not drawn.all():
+                truth = completed(image, truth, drawn, finder)
+            found += samples_of(image, truth, spacing_mm, tuple(drawn.tolist()))
     log.info("training: %d subjects, %d slices", len(subjects), len(found))
+    if some:
+        told = "count as absent" if finder is None else "are as the first model finds them"
+        log.warning("training: the masks of %d subjects lack muscles, which %s", some, told)
     return found
+
+
+def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:
+    """Return a truth with the muscles that are not drawn where a model finds them in its background.
+
+    drawn: as of `drawn_labels`. Slices in which nothing is drawn stay empty.
+    """
+    spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
+    labels = finder.stack_labels(image.array, spacing_mm, apart_mm=image.slice_spacing_mm)
+    labels[np.isin(labels, np.array(LABEL_VALUES)[drawn])] = BACKGROUND
+    labels[(truth.array == BACKGROUND).all(axis=(1, 2))] = BACKGROUND
+    return truth.with_array(np.where(truth.array == BACKGROUND, labels, truth.array))
 
 
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:

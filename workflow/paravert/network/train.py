@@ -7,6 +7,7 @@ and, while it trains, model.checkpoint.
 """
 
 import logging
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -15,30 +16,30 @@ import torch
 import typer
 
 from paravert.errors import InputError
-from paravert.imaging.label_overlap import slice_overlap
 from paravert.network import options
 from paravert.network.batches import Crops
-from paravert.network.calibration import fitted
+from paravert.network.calibration import NONE, error_among_subjects
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
-from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
-from paravert.network.model import Model, load_model, save_model
+from paravert.network.model import Model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.quartiles import quartiles
 from paravert.network.samples import (
     data_digest,
+    left_out,
     read_samples,
-    stacks_with_truth,
     subjects_with_truth,
 )
 from paravert.network.settings import checked_settings
 from paravert.network.split import Split, learnt_from, split_by_subject, write_split
 from paravert.network.start import started_from
-from paravert.provenance import digest, file_sha256
+from paravert.network.validate import JUDGED, calibrated, validated
+from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
+
+TOLD = 10  # subjects that a message names
 
 
 def train_network(
@@ -87,6 +88,8 @@ def train_network(
     exact_float32()
     processor = chosen_device(device)
     log.info("train_network: %s, seed %d", describe(processor), seed)
+    if quarantined := left_out(convert):
+        log.warning("train_network: left out, quarantined: %s", _told(quarantined))
     subjects = subjects_with_truth(convert)
     if len(subjects) < 2:
         raise InputError(folder, f"{len(subjects)} subjects with truth, expected at least 2")
@@ -96,29 +99,35 @@ def train_network(
         raise InputError(
             start_from, "it was trained on every subject with truth: none is left to judge"
         )
-    training, validation = (
-        read_samples(folder, part, spacing_mm) for part in (split.training, split.validation)
-    )
-    if not training:
-        raise InputError(folder, "no slice of the training subjects has a label")
+    finder = Predictor(start, processor) if start else None
+    training = read_samples(folder, split.training, spacing_mm, finder)
+    validation = read_samples(folder, split.validation, spacing_mm)
+    for some, part in ((training, split.training), (validation, split.validation)):
+        if part and not some:
+            raise InputError(folder, f"no slice has a label in the mask of {_told(part)}")
     data = _data_told(split, (training, validation), data_digest(folder, subjects)) | start_told
+    made_of = digest([data, code_fingerprint("network.train")])
     source = Crops(training, settings)
-    run = Training(settings, source, validation, processor, trained_on=digest(data), start=start)
+    run = Training(settings, source, validation, processor, trained_on=made_of, start=start)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     run.run(checkpoint)
     save_model(out, Model(run.network, spacing_mm))
-    metrics, calibration = validated(out, folder, split.validation, processor)
+    pairs = validated(out, folder, split.validation, processor)
+    before = start.calibration if start else NONE
+    calibration = calibrated(pairs, before)
     save_model(out, Model(run.network, spacing_mm, calibration))
+    error = error_among_subjects(pairs, before)
     card = model_card(
         name,
         settings,
         trained_on=trained_on,
-        data=data,
+        data=data | {"calibration_error": None if math.isnan(error) else round(error, 4)},
+        judged=JUDGED,
         sha256=file_sha256(out),
         device=describe(processor),
         progress=run.progress,
-        metrics=metrics,
+        metrics=quartiles(np.concatenate([found for _, found in pairs])) if pairs else None,
     )
     write_card(out.with_suffix(".json"), card)
     write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
@@ -128,30 +137,9 @@ def train_network(
     log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
 
 
-def validated(
-    model: Path, folder: Path, subjects: list[str], device: torch.device
-) -> tuple[dict | None, Calibration]:
-    """Return how good a model is as it was written, and its calibration.
-
-    Median and quartiles of the IoU per muscle and side over the segmented slices of the subjects, on
-    the images' own grids, cleaned as in segment_muscles; None without subjects.
-    """
-    if not subjects:
-        return None, Calibration({})
-    predictor = Predictor(load_model(model, device), device, judging=True)
-    found, expected = [], []
-    for subject in subjects:
-        for image, truth in stacks_with_truth(folder / subject):
-            spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-            predicted = predictor.stack_predicted(
-                image.array, spacing_mm, apart_mm=image.slice_spacing_mm
-            )
-            labels, _ = cleaned(predicted.labels)
-            drawn = (truth.array != 0).any(axis=(1, 2))
-            found.append(slice_overlap(labels[drawn], truth.array[drawn]).iou)
-            expected.append(predicted.expected_iou[drawn])
-    found, expected = np.concatenate(found), np.concatenate(expected)
-    return quartiles(found), fitted(expected, found)
+def _told(subjects: list[str]) -> str:
+    told = ", ".join(subjects[:TOLD])
+    return f"{told} and {len(subjects) - TOLD} more" if len(subjects) > TOLD else told
 
 
 def _data_told(split: Split, samples: tuple, made_of: str) -> dict:

@@ -144,7 +144,10 @@ def gather_cohort(
     out.mkdir(parents=True, exist_ok=True)
     people = _covariates(rows)
     del rows
-    parts = _parts(folder, plan, people, fat_fraction, learnt_from(model))
+    known = learnt_from(model)
+    if named := known & set(people.index):
+        log.info("gather_cohort: the model learnt from %d subjects of these names", len(named))
+    parts = _parts(folder, plan, people, fat_fraction, known)
     _write_tables(out, parts, metadata)
     _check_nobody_is_lost(out, plan)
     write_codebook(out / "codebook.csv")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
+from paravert.network.grid import CLIPPED_PERCENTILES
 from paravert.network.randomised import artefacts
 from paravert.network.randomised.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.randomised.place import (
@@ -267,7 +268,8 @@ def _standardised(images: torch.Tensor, rng: np.random.Generator) -> torch.Tenso
     """Return images about mean 0 and variance 1, as `network.grid.standardise` makes a stack."""
     n = len(images)
     some = images.flatten(1)[:, ::5]
-    ends = torch.quantile(some, torch.tensor([0.005, 0.995], device=images.device), dim=1)
+    shares = torch.tensor(CLIPPED_PERCENTILES, device=images.device) / 100
+    ends = torch.quantile(some, shares, dim=1)
     images = images.clamp(ends[0][:, None, None], ends[1][:, None, None])
     mean, spread = images.mean((1, 2)), images.std((1, 2)).clamp_min(1e-6)
     wide = rng.random(n) < WIDE_SHARE

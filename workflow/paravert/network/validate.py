@@ -1,0 +1,67 @@
+"""How good a trained network is on the subjects that were kept out, and its calibration by them."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paravert.anatomy import MUSCLES
+from paravert.imaging.label_overlap import drawn_labels, slice_overlap
+from paravert.network.calibration import FEWEST, fitted
+from paravert.network.clean import cleaned
+from paravert.network.confidence import Calibration
+from paravert.network.model import load_model
+from paravert.network.predict import Predictor
+from paravert.network.samples import stacks_with_truth
+
+log = logging.getLogger(__name__)
+
+JUDGED = "on the images' own grids, mirror image and neighbours with a say, cleaned"
+
+
+def validated(
+    model: Path, folder: Path, subjects: list[str], device: torch.device
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return how good a model is as it was written: expected and found IoU of each subject.
+
+    Of the segmented slices, (slices, 8), on the images' own grids, cleaned, as segment_muscles does by
+    default; the found one is NaN for muscles that the subject's truth does not tell of.
+    """
+    predictor = Predictor(load_model(model, device), device, judging=True)
+    pairs = []
+    for subject in subjects:
+        found, expected = [], []
+        stacks = stacks_with_truth(folder / subject)
+        muscles = drawn_labels(truth.array for _, truth in stacks)
+        for image, truth in stacks:
+            spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
+            predicted = predictor.stack_predicted(
+                image.array, spacing_mm, apart_mm=image.slice_spacing_mm
+            )
+            labels, _ = cleaned(predicted.labels)
+            drawn = (truth.array != 0).any(axis=(1, 2))
+            iou = slice_overlap(labels[drawn], truth.array[drawn]).iou
+            found.append(np.where(muscles, iou, np.nan))
+            expected.append(predicted.expected_iou[drawn])
+        pairs.append((np.concatenate(expected), np.concatenate(found)))
+    return pairs
+
+
+def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -> Calibration:
+    """Return the calibration by what `validated` returns; says which muscles get no line of their own.
+
+    start: of the model that was started from.
+    """
+    if not pairs:
+        return start
+    calibration = fitted(*map(np.concatenate, zip(*pairs, strict=True)), start)
+    for muscle in MUSCLES:
+        line = calibration.knots.get(muscle)
+        if line is None or line == start.knots.get(muscle):
+            held = "is as before" if line else "is not predicted"
+            log.warning(
+                "train_network: the IoU of %s %s: fewer than %d of its sections are in validation",
+                muscle.replace("_", " "), held, FEWEST,
+            )  # fmt: skip
+    return calibration
