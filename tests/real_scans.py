@@ -37,9 +37,8 @@ def read_t1(folder: Path) -> list[Volume]:
 
 def scan_labels(predictor: Predictor, scan: Volume) -> np.ndarray:
     """Return the cleaned labels of a stack."""
-    spacing_mm = (scan.row_spacing_mm, scan.column_spacing_mm)
     images, apart_mm = scan.array.astype(np.float32), scan.slice_spacing_mm
-    return cleaned(predictor.stack_labels(images, spacing_mm, apart_mm=apart_mm))[0]
+    return cleaned(predictor.stack_labels(images, scan.pixel_spacing_mm, apart_mm=apart_mm))[0]
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -41,7 +41,7 @@ def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> li
     found = []
     for number in range(REAL):
         stack = stacks[number % len(stacks)]
-        images, spacing = stack.array, (stack.row_spacing_mm, stack.column_spacing_mm)
+        images, spacing = stack.array, stack.pixel_spacing_mm
         chosen = rng.integers(len(images))
         one = torch.from_numpy(standardise(images[chosen : chosen + 1].astype(np.float32)))
         picture = resampled(one[:, None], network_size(images.shape[1:], spacing, spacing_mm))

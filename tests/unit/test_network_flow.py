@@ -89,7 +89,7 @@ def one_by_one(folder, model_file):
     for home in sorted(folder.iterdir()):
         for file in sorted((home / "image").iterdir()):
             image = read_volume(file)
-            spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
+            spacing_mm = image.pixel_spacing_mm
             apart_mm = image.slice_spacing_mm
             predicted = predictor.stack_predicted(image.array, spacing_mm, apart_mm=apart_mm)
             found[home.name, file.name], _ = cleaned(predicted.labels)

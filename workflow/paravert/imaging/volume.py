@@ -55,6 +55,11 @@ class Volume:
         return float(np.linalg.norm(self.affine[:3, 2]))
 
     @property
+    def pixel_spacing_mm(self) -> tuple[float, float]:
+        """Distance between the centres of rows and of columns, as in DICOM (0028,0030)."""
+        return self.row_spacing_mm, self.column_spacing_mm
+
+    @property
     def pixel_area_mm2(self) -> float:
         """Area of one pixel in the image plane."""
         return self.row_spacing_mm * self.column_spacing_mm

@@ -108,7 +108,7 @@ def mr_images(
         image = _image_of_nobody(name, index)
         image.ImagePositionPatient = _told(lps[:3, 3] + index * lps[:3, 2])
         image.ImageOrientationPatient = _told(np.concatenate([right, down]))
-        image.PixelSpacing = _told([volume.row_spacing_mm, volume.column_spacing_mm])
+        image.PixelSpacing = _told(volume.pixel_spacing_mm)
         image.SpacingBetweenSlices = format_number_as_ds(volume.slice_spacing_mm)
         known = thickness_mm[index] is not None
         image.SliceThickness = format_number_as_ds(thickness_mm[index]) if known else None

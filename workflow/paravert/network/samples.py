@@ -60,8 +60,7 @@ def samples_of(
 
     A slice without a single label counts as not segmented and is left out. muscles: that are drawn.
     """
-    spacing = (image.row_spacing_mm, image.column_spacing_mm)
-    size = network_size(image.array.shape[1:], spacing, spacing_mm)
+    size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
     if not len(drawn):
         return []
@@ -100,8 +99,9 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
 
     drawn: as of `drawn_labels`. Slices in which nothing is drawn stay empty.
     """
-    spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-    labels = finder.stack_labels(image.array, spacing_mm, apart_mm=image.slice_spacing_mm)
+    labels = finder.stack_labels(
+        image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+    )
     labels[np.isin(labels, np.array(LABEL_VALUES)[drawn])] = BACKGROUND
     labels[(truth.array == BACKGROUND).all(axis=(1, 2))] = BACKGROUND
     return truth.with_array(np.where(truth.array == BACKGROUND, labels, truth.array))

@@ -90,8 +90,9 @@ def _given(home: Path, number: int) -> Stack:
 
 def _to_predict(home: Path, number: int, predictor: Predictor) -> Stack:
     image = read_volume(stack_file(home, "image", number))
-    spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
-    prepared = predictor.prepared(image.array, spacing_mm, apart_mm=image.slice_spacing_mm)
+    prepared = predictor.prepared(
+        image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+    )
     labels = image.with_array(np.zeros(image.array.shape, dtype=np.uint8))
     return Stack(number, labels, prepared, missing=len(labels.array))
 

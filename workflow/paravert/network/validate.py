@@ -35,9 +35,8 @@ def validated(
         stacks = stacks_with_truth(folder / subject)
         muscles = drawn_labels(truth.array for _, truth in stacks)
         for image, truth in stacks:
-            spacing_mm = (image.row_spacing_mm, image.column_spacing_mm)
             predicted = predictor.stack_predicted(
-                image.array, spacing_mm, apart_mm=image.slice_spacing_mm
+                image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
             )
             labels, _ = cleaned(predicted.labels)
             drawn = (truth.array != 0).any(axis=(1, 2))

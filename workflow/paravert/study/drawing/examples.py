@@ -73,7 +73,7 @@ def _random_slice(home: Path, random: np.random.Generator) -> tuple[int, int, Ex
 
 
 def _cropped(image: Volume, labels: Volume, number: int) -> Example:
-    row_mm, column_mm = image.row_spacing_mm, image.column_spacing_mm
+    row_mm, column_mm = image.pixel_spacing_mm
     shown = labels.array[number]
     rows = _field(np.flatnonzero((shown != BACKGROUND).any(axis=1)), FIELD_MM[0] / row_mm)
     columns = _field(np.flatnonzero((shown != BACKGROUND).any(axis=0)), FIELD_MM[1] / column_mm)
