@@ -15,7 +15,7 @@ from paravert.imaging.volume import Volume, stack_file, write_volume
 from paravert.study import figures, style
 from paravert.study.accuracy import area_agreement, pixel_areas
 from paravert.study.choice import representatives
-from paravert.study.drawing import csa, examples, iou
+from paravert.study.drawing import agreement, csa, examples, iou
 from paravert.study.drawing.shading import View, picture
 from paravert.study.drawing.surface import surface_of
 from study_tables import write_cohort
@@ -164,6 +164,16 @@ def test_limits_of_the_agreement_figure_are_those_of_the_agreement_table(study):
     found = drawn(study, "agreement").drop_duplicates("muscle").set_index("muscle")
     for column in ("bias_mm2", "lower_limit_mm2", "upper_limit_mm2"):
         np.testing.assert_allclose(found[column], expected.loc[found.index, column])
+
+
+def test_a_muscle_that_nobody_drew_on_both_sides_has_an_empty_panel(study):
+    overlap, pixels = table(study, "overlap"), pixel_areas(table(study, "slices"))
+    multifidus = overlap["muscle"] == "multifidus"
+    psoas = (overlap["muscle"] == "psoas_major") & (overlap["side"] == "left")
+    frame = agreement.data(overlap[~multifidus & ~psoas], pixels)
+    assert set(frame["muscle"]) == {"quadratus_lumborum", "erector_spinae"}
+    told = [[text.get_text() for text in axes.texts] for axes in agreement.draw(frame).axes]
+    assert [texts == ["no subject with both sides"] for texts in told] == [True, False, False, True]
 
 
 def test_flow_counts_every_subject_of_the_sheet_once(study):

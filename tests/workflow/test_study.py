@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from studies import MODEL
 
@@ -335,6 +336,23 @@ def test_a_training_does_not_start_from_the_file_that_it_will_write(study):
     assert own.is_file()
     study.settings["train_network"]["name"] = "second"
     assert study.planned("--", "train_network") == {"train_network"}
+
+
+def test_a_start_is_the_file_that_is_named_whatever_lies_beside_the_settings(study):
+    for folder in ("handed_on", "results/models"):
+        own = study.folder / folder / "own.safetensors"
+        own.parent.mkdir()
+        for kind in (".safetensors", ".json"):
+            shutil.copy2((study.folder / MODEL["file"]).with_suffix(kind), own.with_suffix(kind))
+    settings = study.folder / "results/models/own.yaml"
+    chosen = MODEL | {"file": "results/models/own.safetensors"}
+    settings.write_text(yaml.safe_dump({"model": chosen}))
+    start = {"start_from": "handed_on/own.safetensors", "name": "next"}
+    study.settings["train_network"] = start
+    asked = ("--configfile", "study.yaml", "results/models/own.yaml", "--dry-run")
+    done = study.run("--printshellcmds", *asked, "--", "train_network")
+    assert done.returncode == 0, done.stderr
+    assert "--start-from handed_on/own.safetensors" in done.stdout + done.stderr
 
 
 def test_a_failed_run_does_not_tell_of_an_earlier_ledger(study):

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 # The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
@@ -90,8 +91,31 @@ def check_not_own_results(rows):
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
 
+@functools.cache
 def model_file():
-    return found_model(config["model"]["file"])
+    """Return the configured model's path: beside the file that configures it, or as `found_model`."""
+    configured = config["model"]["file"]
+    for file in map(Path, reversed(workflow.configfiles)):
+        own = (yaml.safe_load(file.read_text()) or {}).get("model") or {}
+        if own.get("file") == configured:
+            beside = file.parent / Path(configured).name
+            return found_model(beside if beside.exists() else configured)
+    return found_model(configured)
+
+
+def found_model(configured):
+    """Return a model's path: as configured, or below the repository.
+
+    That of a model that was trained here is absolute: otherwise Snakemake would take it for an
+    output of train_network, and train it again for every study.
+    """
+    configured = Path(configured)
+    path = os.path.relpath(configured if configured.exists() else REPOSITORY / configured)
+    return os.path.abspath(path) if path.startswith("results/models/") else path
+
+
+def trained_model(training):
+    return "results/models/{}.safetensors".format(config[training]["name"])
 
 
 def start_model(training):
@@ -104,23 +128,6 @@ def start_model(training):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
         raise WorkflowError(f"{training}.start_from: {fault}; give the new model another name")
     return path
-
-
-def trained_model(training):
-    return "results/models/{}.safetensors".format(config[training]["name"])
-
-
-def found_model(configured):
-    """Return a model's path: beside the file that configures it, as configured, or in the repository.
-
-    That of a model that was trained here is absolute: otherwise Snakemake would take it for an
-    output of train_network, and train it again for every study.
-    """
-    configured = Path(configured)
-    beside = [Path(file).parent / configured.name for file in workflow.configfiles]
-    places = [*beside, configured, REPOSITORY / configured]
-    path = os.path.relpath(next(filter(Path.exists, places), places[-1]))
-    return os.path.abspath(path) if path.startswith("results/models/") else path
 
 
 def model_card():
@@ -280,8 +287,13 @@ def sheet_digest(wildcards):
 
 def configuration_json(wildcards):
     """Return the resolved configuration without folders, which may name persons or places."""
-    model = dict(config["model"], file=Path(config["model"]["file"]).name)
-    told = dict(config, sheet=Path(config["sheet"]).name, model=model)
+    told = dict(config, sheet=Path(config["sheet"]).name)
+    for section, key in (
+        ("model", "file"),
+        ("train_network", "start_from"),
+        ("pretrain_network", "start_from"),
+    ):
+        told[section] = dict(config[section], **{key: Path(config[section][key]).name})
     return json.dumps(told, sort_keys=True)
 
 

@@ -1,6 +1,6 @@
 """Lines from expected to found IoU, fitted and judged; only trainings need this, and scipy with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -14,17 +14,19 @@ BINS = 10
 NONE = Calibration({})
 
 
-def fitted(expected: np.ndarray, found: np.ndarray, start: Calibration = NONE) -> Calibration:
+def fitted(
+    expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
+) -> Calibration:
     """Return the calibration of pairs: expected and found IoU, each (slices, 8).
 
     Sides are taken together. Pairs in which nothing was expected are left out; where the truth is
-    empty, what was found is 0. A muscle with fewer than FEWEST pairs keeps the line of the model that
+    empty, what was found is 0. A muscle with fewer pairs than `fewest` keeps the line of the model that
     was started from; without one it gets none.
     """
     knots = dict(start.knots)
     for muscle in MUSCLES:
         x, y = _pairs(expected, found, muscle)
-        if len(x) < FEWEST:
+        if len(x) < fewest:
             continue
         order = np.argsort(x, kind="stable")
         rising = isotonic_regression(y[order]).x
@@ -39,20 +41,27 @@ def error_among_subjects(
 ) -> float:
     """Return the calibration error where each subject is predicted by lines fitted to the others.
 
-    subjects: expected and found IoU of each, (slices, 8). NaN where nothing is predicted, as of one
-    subject alone.
+    subjects: expected and found IoU of each, (slices, 8). Where `fitted` keeps a line of the start,
+    this one is judged. NaN where nothing is predicted, as of one subject with lines of its own.
     """
+    if not subjects:
+        return float("nan")
+    every = fitted(*_together(subjects), start).knots
+    kept = {muscle: line for muscle, line in start.knots.items() if every[muscle] == line}
     predicted = []
     for own, (expected, _) in enumerate(subjects):
-        others = [pair for number, pair in enumerate(subjects) if number != own]
-        if others:
-            lines = fitted(*map(np.concatenate, zip(*others, strict=True)), start)
-            predicted.append(lines.predicted(expected))
-    if not predicted:
-        return float("nan")
+        lines = kept
+        if others := [pair for number, pair in enumerate(subjects) if number != own]:
+            new = fitted(*_together(others), fewest=KNOTS).knots
+            lines = {muscle: new[muscle] for muscle in every if muscle in new} | kept
+        predicted.append(Calibration(lines).predicted(expected))
     return calibration_error(
         np.concatenate(predicted), np.concatenate([found for _, found in subjects])
     )
+
+
+def _together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+    return map(np.concatenate, zip(*subjects, strict=True))
 
 
 def _pairs(x: np.ndarray, y: np.ndarray, muscle: str) -> tuple[np.ndarray, np.ndarray]:

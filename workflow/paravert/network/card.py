@@ -29,7 +29,7 @@ def model_card(
     *,
     trained_on: str,
     data: dict,
-    judged: str,
+    judged: str | None,
     sha256: str,
     device: str,
     progress: Progress,

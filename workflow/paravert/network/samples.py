@@ -12,6 +12,7 @@ from paravert import shard_tables
 from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
 from paravert.imaging.label_overlap import drawn_labels
 from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
+from paravert.network.clean import cleaned
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise
 from paravert.network.predict import Predictor
 from paravert.provenance import digest, file_sha256
@@ -40,9 +41,10 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the quarantined subjects of shard tables, each with its reason, sorted."""
-    outcomes = [one for table in convert for one in shard_tables.read_outcomes(table)]
-    return sorted(f"{one.subject} ({one.reason})" for one in outcomes if one.reason)
+    """Return the quarantined subjects of shard tables, each with its reason: first faults of masks."""
+    outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
+    outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
+    return [f"{one.subject} ({one.reason})" for one in outcomes]
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
@@ -71,26 +73,29 @@ def samples_of(
 
 
 def read_samples(
-    folder: Path, subjects: Sequence[str], spacing_mm: float, finder: Predictor | None = None
+    folder: Path,
+    subjects: Sequence[str],
+    spacing_mm: float,
+    undrawn: str,
+    finder: Predictor | None = None,
 ) -> list[Sample]:
     """Return all segmented slices of the subjects, in the order given.
 
-    finder: finds the muscles that a subject's masks do not tell of, so that a network is not taught
-    that they are background (as pseudo-labels, Lee 2013).
+    undrawn: what the log says of muscles that a subject's masks lack. finder: finds these, so that
+    a network is not taught that they are background (as pseudo-labels, Lee 2013).
     """
-    found, some = [], 0
+    found, lacking = [], 0
     for subject in subjects:
         stacks = stacks_with_truth(folder / subject)
         drawn = drawn_labels(truth.array for _, truth in stacks)
-        some += not drawn.all()
+        lacking += not drawn.all()
         for image, truth in stacks:
             if finder is not None and not drawn.all():
                 truth = completed(image, truth, drawn, finder)
             found += samples_of(image, truth, spacing_mm, tuple(drawn.tolist()))
     log.info("training: %d subjects, %d slices", len(subjects), len(found))
-    if some:
-        told = "count as absent" if finder is None else "are as the first model finds them"
-        log.warning("training: the masks of %d subjects lack muscles, which %s", some, told)
+    if lacking:
+        log.warning("training: the masks of %d of them lack muscles, which %s", lacking, undrawn)
     return found
 
 
@@ -99,8 +104,8 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
 
     drawn: as of `drawn_labels`. Slices in which nothing is drawn stay empty.
     """
-    labels = finder.stack_labels(
-        image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+    labels, _ = cleaned(
+        finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
     )
     labels[np.isin(labels, np.array(LABEL_VALUES)[drawn])] = BACKGROUND
     labels[(truth.array == BACKGROUND).all(axis=(1, 2))] = BACKGROUND

@@ -22,7 +22,7 @@ from paravert.network.calibration import NONE, error_among_subjects
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
-from paravert.network.model import Model, save_model
+from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.quartiles import quartiles
 from paravert.network.samples import (
@@ -99,9 +99,13 @@ def train_network(
         raise InputError(
             start_from, "it was trained on every subject with truth: none is left to judge"
         )
-    finder = Predictor(start, processor) if start else None
-    training = read_samples(folder, split.training, spacing_mm, finder)
-    validation = read_samples(folder, split.validation, spacing_mm)
+    if start:
+        finder = Predictor(load_model(Path(start_from), processor), processor)
+        undrawn = "are left where the model that is started from finds them"
+    else:
+        finder, undrawn = None, "count as absent"
+    training = read_samples(folder, split.training, spacing_mm, undrawn, finder)
+    validation = read_samples(folder, split.validation, spacing_mm, "are not judged")
     for some, part in ((training, split.training), (validation, split.validation)):
         if part and not some:
             raise InputError(folder, f"no slice has a label in the mask of {_told(part)}")
@@ -123,7 +127,7 @@ def train_network(
         settings,
         trained_on=trained_on,
         data=data | {"calibration_error": None if math.isnan(error) else round(error, 4)},
-        judged=JUDGED,
+        judged=JUDGED if pairs else None,
         sha256=file_sha256(out),
         device=describe(processor),
         progress=run.progress,

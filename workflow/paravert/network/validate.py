@@ -53,6 +53,9 @@ def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -
     start: of the model that was started from.
     """
     if not pairs:
+        log.warning(
+            "train_network: nobody judges the model: IoU is predicted as before, or not at all"
+        )
         return start
     calibration = fitted(*map(np.concatenate, zip(*pairs, strict=True)), start)
     for muscle in MUSCLES:

@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         own = frame[frame["muscle"] == muscle]
         axes.set_title(style.MUSCLE_NAMES[muscle])
         if own.empty:
-            axes.text(0.5, 0.5, "shown in no slice", ha="center", transform=axes.transAxes)
+            axes.text(0.5, 0.5, "no subject with both sides", ha="center", transform=axes.transAxes)
         else:
             _points(axes, own, muscle)
             _lines(axes, own.iloc[0])
