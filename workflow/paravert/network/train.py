@@ -26,6 +26,7 @@ from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.quartiles import quartiles
 from paravert.network.samples import (
+    Sample,
     data_digest,
     left_out,
     read_samples,
@@ -99,16 +100,7 @@ def train_network(
         raise InputError(
             start_from, "it was trained on every subject with truth: none is left to judge"
         )
-    if start:
-        finder = Predictor(load_model(Path(start_from), processor), processor)
-        undrawn = "are left where the model that is started from finds them"
-    else:
-        finder, undrawn = None, "count as absent"
-    training = read_samples(folder, split.training, spacing_mm, undrawn, finder)
-    validation = read_samples(folder, split.validation, spacing_mm, "are not judged")
-    for some, part in ((training, split.training), (validation, split.validation)):
-        if part and not some:
-            raise InputError(folder, f"no slice has a label in the mask of {_told(part)}")
+    training, validation = _samples(folder, split, spacing_mm, start_from, processor)
     data = _data_told(split, (training, validation), data_digest(folder, subjects)) | start_told
     made_of = digest([data, code_fingerprint("network.train")])
     source = Crops(training, settings)
@@ -139,6 +131,23 @@ def train_network(
     write_split(out, split, known)
     checkpoint.unlink()
     log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def _samples(
+    folder: Path, split: Split, spacing_mm: float, start_from: str, device: torch.device
+) -> tuple[list[Sample], list[Sample]]:
+    """Return the slices to learn from and those to watch the progress by."""
+    if start_from:
+        finder = Predictor(load_model(Path(start_from), device), device)
+        undrawn = "are left where the model that is started from finds them"
+    else:
+        finder, undrawn = None, "count as absent"
+    training = read_samples(folder, split.training, spacing_mm, undrawn, finder)
+    validation = read_samples(folder, split.validation, spacing_mm, "are not judged")
+    for some, part in ((training, split.training), (validation, split.validation)):
+        if part and not some:
+            raise InputError(folder, f"no slice has a label in the mask of {_told(part)}")
+    return training, validation
 
 
 def _told(subjects: list[str]) -> str:
