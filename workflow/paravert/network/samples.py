@@ -93,7 +93,7 @@ def read_samples(
             if finder is not None and not drawn.all():
                 truth = completed(image, truth, drawn, finder)
             found += samples_of(image, truth, spacing_mm, tuple(drawn.tolist()))
-    log.info("training: %d subjects, %d slices", len(subjects), len(found))
+    log.info("training: %d slices of %d subjects", len(found), len(subjects))
     if lacking:
         log.warning("training: the masks of %d of them lack muscles, which %s", lacking, undrawn)
     return found

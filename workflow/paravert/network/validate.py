@@ -58,12 +58,12 @@ def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -
         )
         return start
     calibration = fitted(*map(np.concatenate, zip(*pairs, strict=True)), start)
-    for muscle in MUSCLES:
-        line = calibration.knots.get(muscle)
-        if line is None or line == start.knots.get(muscle):
-            held = "is as before" if line else "is not predicted"
+    kept = [name for name, line in start.knots.items() if calibration.knots[name] == line]
+    without = [name for name in MUSCLES if name not in calibration.knots]
+    for muscles, told in ((kept, "calibrated as that of the first model"), (without, "not told")):
+        if muscles:
             log.warning(
-                "train_network: the IoU of %s %s: fewer than %d of its sections are in validation",
-                muscle.replace("_", " "), held, FEWEST,
+                "train_network: the predicted IoU of %s is %s: under %d sections in validation",
+                ", ".join(muscles).replace("_", " "), told, FEWEST,
             )  # fmt: skip
     return calibration

@@ -48,6 +48,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_title(style.MUSCLE_NAMES[muscle])
         if own.empty:
             axes.text(0.5, 0.5, "no subject with both sides", ha="center", transform=axes.transAxes)
+            axes.set(xticks=[], yticks=[])
         else:
             _points(axes, own, muscle)
             _lines(axes, own.iloc[0])
