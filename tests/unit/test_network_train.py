@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -275,6 +276,7 @@ def test_a_model_is_trained_on_from_another(tmp_path):
         assert torch.allclose(after.network.state_dict()[name], weights, atol=1e-3)
     card = json.loads(second.with_suffix(".json").read_text())
     assert card["data"]["started_from_sha256"] == file_sha256(first)
+    assert card["validation_iou_of_start"] == card["validation_iou"]  # nothing was learnt
 
 
 def masks(tmp_path, change):
@@ -300,8 +302,11 @@ def test_masks_of_some_muscles_do_not_unlearn_the_others(tmp_path, learnt, caplo
     card = json.loads(second.with_suffix(".json").read_text())
     found = {name: told["slices"] for name, told in card["validation_iou"].items()}
     assert found == {label.name: 4 * (label.value > 4) for label in LABELS}
-    assert "4 of them lack muscles, which are left where the model" in caplog.text
-    assert "1 of them lack muscles, which are not judged" in caplog.text
+    told = "muscles that these lack are left where the model that is started from finds them"
+    assert re.search(rf"{told}: (S\d, ){{3}}S\d$", caplog.text, re.MULTILINE)
+    assert "nobody judges the psoas major left" in caplog.text
+    assert "nobody judges the multifidus" not in caplog.text
+    assert card["validation_iou_of_start"]["multifidus left"]["median_iou"] > 0.6
 
 
 def test_a_mask_is_completed_by_what_a_model_finds_in_its_background():
@@ -341,11 +346,13 @@ def test_muscles_that_too_few_slices_judge_keep_the_line_of_the_first_model(tmp_
     assert card["data"]["calibration_error"] > 0  # of the line that is kept
 
 
-def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path):
+def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path, caplog):
     convert = make_cohort(tmp_path, ["S1", "S2"])
-    masks(tmp_path, np.zeros_like)
-    with pytest.raises(InputError, match="no slice has a label in the mask of S[12]$"):
+    empty = tmp_path / "subjects/S2/truth/stack-01.nii.gz"
+    write_volume(empty, read_volume(empty).with_array(np.zeros_like(read_volume(empty).array)))
+    with pytest.raises(InputError, match="drawn in their masks: 1, expected at least 2"):
         train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+    assert "left out, nothing is drawn in the masks: S2" in caplog.text
 
 
 def test_who_is_quarantined_is_named(tmp_path, caplog):
@@ -406,7 +413,7 @@ def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
 
 def test_a_single_subject_with_truth_is_too_few(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"], without_truth=["S2"])
-    with pytest.raises(InputError, match="1 subjects with truth, expected at least 2"):
+    with pytest.raises(InputError, match="in their masks: 1, expected at least 2"):
         train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_rgb
@@ -173,13 +174,32 @@ def test_a_muscle_that_nobody_drew_on_both_sides_has_an_empty_panel(study):
     frame = agreement.data(overlap[~multifidus & ~psoas], pixels)
     assert set(frame["muscle"]) == {"quadratus_lumborum", "erector_spinae"}
     told = [[text.get_text() for text in axes.texts] for axes in agreement.draw(frame).axes]
-    assert [texts == ["no subject with both sides"] for texts in told] == [True, False, False, True]
+    assert [texts == ["no judging subject has both sides"] for texts in told] == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_flow_counts_every_subject_of_the_sheet_once(study):
     frame = drawn(study, "flow")
     count = frame.groupby("kind")["subjects"].sum()
     assert count["sheet"] == count["analysed"] + count["reason"] == 7
+
+
+def test_figure_2_tells_no_iou_of_whom_the_network_learnt_from(tmp_path):
+    write_study(tmp_path, 3)
+    path = tmp_path / "cohort/overlap.parquet"
+    overlap = pq.read_table(path)
+    judges = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
+    place = overlap.schema.get_field_index("judges_network")
+    overlap = overlap.set_column(place, overlap.schema.field(place), judges)
+    pq.write_table(overlap, path)
+    draw(tmp_path)
+    frame = drawn(tmp_path, "fig2_examples")
+    assert set(frame["subject"]) == {"S0001", "S0002", "S0003"}
+    assert (frame["mean_iou"].isna() == (frame["subject"] == "S0002")).all()
 
 
 def test_mean_iou_of_figure_2_is_the_mean_of_the_slices_muscles(study):

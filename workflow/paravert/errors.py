@@ -1,5 +1,6 @@
 """Faults of the data. A fault of the program is any other exception, and is never caught."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -91,3 +92,9 @@ class SubjectFault(Exception):
     def __reduce__(self):
         """Survive the way back from a worker process."""
         return type(self), (self.reason, self.message)
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """Return names as a message tells them, separated by commas: the first few, and how many more."""
+    told = ", ".join(names[:most])
+    return f"{told} and {len(names) - most} more" if len(names) > most else told

@@ -45,7 +45,8 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(path, "no such file, expected the subject sheet") from None
+        fault = f"no such file in {Path.cwd()}, expected the subject sheet"
+        raise InputError(path, fault) from None
     except UnicodeDecodeError as error:
         raise InputError(
             path, f"byte {error.start} is not UTF-8; save the sheet as UTF-8"

@@ -124,6 +124,9 @@ def start_model(training):
     if not configured:
         return []
     path = found_model(configured)
+    if not Path(path).is_file():
+        fault = f"no such file, neither in {os.getcwd()} nor in {REPOSITORY}"
+        raise WorkflowError(f"{training}.start_from: {configured}: {fault}")
     if path == os.path.abspath(trained_model(training)):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
         raise WorkflowError(f"{training}.start_from: {fault}; give the new model another name")

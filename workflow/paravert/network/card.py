@@ -34,11 +34,13 @@ def model_card(
     device: str,
     progress: Progress,
     metrics: dict | None,
+    start_metrics: dict | None = None,
 ) -> dict:
     """Return the card, JSON-able.
 
     data: numbers of subjects and slices, split and digest. metrics: per muscle and side over the
     slices of the validation subjects; None if there were none. judged: how these were segmented.
+    start_metrics: the same of the model that was started from.
     """
     return {
         "name": name,
@@ -54,6 +56,7 @@ def model_card(
         "device": device,
         "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,
+        "validation_iou_of_start": start_metrics,
         "validation_labels": judged,
     }
 

@@ -1,6 +1,5 @@
 """The stacks with truth that a network learns from: reading, digest."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,6 @@ from paravert.network.clean import cleaned
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise
 from paravert.network.predict import Predictor
 from paravert.provenance import digest, file_sha256
-
-log = logging.getLogger(__name__)
 
 ALL_DRAWN = (True,) * len(LABELS)
 
@@ -38,6 +35,15 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
+
+
+def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
+    """Return those of the subjects whose manual masks are all empty."""
+    return [
+        subject
+        for subject in subjects
+        if not drawn_labels(truth.array for _, truth in stacks_with_truth(folder / subject)).any()
+    ]
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
@@ -76,27 +82,24 @@ def read_samples(
     folder: Path,
     subjects: Sequence[str],
     spacing_mm: float,
-    undrawn: str,
     finder: Predictor | None = None,
-) -> list[Sample]:
-    """Return all segmented slices of the subjects, in the order given.
+) -> tuple[list[Sample], list[str]]:
+    """Return all segmented slices of the subjects, in the order given, and whose masks lack muscles.
 
-    undrawn: what the log says of muscles that a subject's masks lack. finder: finds these, so that
-    a network is not taught that they are background (as pseudo-labels, Lee 2013).
+    finder: finds the muscles that a subject's masks lack, so that a network is not taught that they
+    are background (as pseudo-labels, Lee 2013).
     """
-    found, lacking = [], 0
+    found, lacking = [], []
     for subject in subjects:
         stacks = stacks_with_truth(folder / subject)
         drawn = drawn_labels(truth.array for _, truth in stacks)
-        lacking += not drawn.all()
+        if not drawn.all():
+            lacking.append(subject)
         for image, truth in stacks:
             if finder is not None and not drawn.all():
                 truth = completed(image, truth, drawn, finder)
             found += samples_of(image, truth, spacing_mm, tuple(drawn.tolist()))
-    log.info("training: %d slices of %d subjects", len(found), len(subjects))
-    if lacking:
-        log.warning("training: the masks of %d of them lack muscles, which %s", lacking, undrawn)
-    return found
+    return found, lacking
 
 
 def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:

@@ -11,11 +11,10 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.network import options
 from paravert.network.batches import Crops
 from paravert.network.calibration import NONE, error_among_subjects
@@ -24,23 +23,21 @@ from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
-from paravert.network.quartiles import quartiles
 from paravert.network.samples import (
     Sample,
     data_digest,
     left_out,
+    nothing_drawn,
     read_samples,
     subjects_with_truth,
 )
 from paravert.network.settings import checked_settings
 from paravert.network.split import Split, learnt_from, split_by_subject, write_split
 from paravert.network.start import started_from
-from paravert.network.validate import JUDGED, calibrated, validated
+from paravert.network.validate import JUDGED, calibrated, metrics_of, tell_metrics, validated
 from paravert.provenance import code_fingerprint, digest, file_sha256
 
 log = logging.getLogger(__name__)
-
-TOLD = 10  # subjects that a message names
 
 
 def train_network(
@@ -90,10 +87,16 @@ def train_network(
     processor = chosen_device(device)
     log.info("train_network: %s, seed %d", describe(processor), seed)
     if quarantined := left_out(convert):
-        log.warning("train_network: left out, quarantined: %s", _told(quarantined))
+        log.warning("train_network: left out, quarantined: %s", some_of(quarantined))
     subjects = subjects_with_truth(convert)
+    if empty := nothing_drawn(folder, subjects):
+        log.warning("train_network: left out, nothing is drawn in the masks: %s", some_of(empty))
+        subjects = sorted(set(subjects) - set(empty))
     if len(subjects) < 2:
-        raise InputError(folder, f"{len(subjects)} subjects with truth, expected at least 2")
+        fault = (
+            f"subjects with something drawn in their masks: {len(subjects)}, expected at least 2"
+        )
+        raise InputError("truth", fault)
     known = learnt_from(Path(start_from)) if start_from else frozenset()
     split = split_by_subject(subjects, validation_fraction, seed, known)
     if validation_fraction > 0 and not split.validation:
@@ -114,6 +117,11 @@ def train_network(
     calibration = calibrated(pairs, before)
     save_model(out, Model(run.network, spacing_mm, calibration))
     error = error_among_subjects(pairs, before)
+    metrics = metrics_of(pairs)
+    start_metrics = None
+    if start:
+        start_metrics = metrics_of(validated(Path(start_from), folder, split.validation, processor))
+    tell_metrics(metrics, start_metrics)
     card = model_card(
         name,
         settings,
@@ -123,7 +131,8 @@ def train_network(
         sha256=file_sha256(out),
         device=describe(processor),
         progress=run.progress,
-        metrics=quartiles(np.concatenate([found for _, found in pairs])) if pairs else None,
+        metrics=metrics,
+        start_metrics=start_metrics,
     )
     write_card(out.with_suffix(".json"), card)
     write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
@@ -142,17 +151,13 @@ def _samples(
         undrawn = "are left where the model that is started from finds them"
     else:
         finder, undrawn = None, "count as absent"
-    training = read_samples(folder, split.training, spacing_mm, undrawn, finder)
-    validation = read_samples(folder, split.validation, spacing_mm, "are not judged")
-    for some, part in ((training, split.training), (validation, split.validation)):
-        if part and not some:
-            raise InputError(folder, f"no slice has a label in the mask of {_told(part)}")
+    training, lacking = read_samples(folder, split.training, spacing_mm, finder)
+    log.info("train_network: %d slices to learn from, %s", len(training), some_of(split.training))
+    if lacking:
+        log.warning("train_network: muscles that these lack %s: %s", undrawn, some_of(lacking))
+    validation, _ = read_samples(folder, split.validation, spacing_mm)
+    log.info("train_network: %d slices to judge by, %s", len(validation), some_of(split.validation))
     return training, validation
-
-
-def _told(subjects: list[str]) -> str:
-    told = ", ".join(subjects[:TOLD])
-    return f"{told} and {len(subjects) - TOLD} more" if len(subjects) > TOLD else told
 
 
 def _data_told(split: Split, samples: tuple, made_of: str) -> dict:

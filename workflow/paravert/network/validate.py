@@ -13,6 +13,7 @@ from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.model import load_model
 from paravert.network.predict import Predictor
+from paravert.network.quartiles import quartiles
 from paravert.network.samples import stacks_with_truth
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,21 @@ def validated(
             expected.append(predicted.expected_iou[drawn])
         pairs.append((np.concatenate(expected), np.concatenate(found)))
     return pairs
+
+
+def metrics_of(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict | None:
+    """Return median and quartiles of the IoU that `validated` found; None without subjects."""
+    return quartiles(np.concatenate([found for _, found in pairs])) if pairs else None
+
+
+def tell_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
+    """Log the median IoU of each muscle and side, that of the start beside it, and who is not judged."""
+    for name, told in (metrics or {}).items():
+        if not told["slices"]:
+            log.warning("train_network: nobody judges the %s: it is in no mask of theirs", name)
+            continue
+        before = f", {start_metrics[name]['median_iou']:.3f} before" if start_metrics else ""
+        log.info("train_network: %s: median IoU %.3f%s", name, told["median_iou"], before)
 
 
 def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -> Calibration:

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, records, shard_tables, shards, steps, tables
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.network.split import learnt_from
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
@@ -146,7 +146,9 @@ def gather_cohort(
     del rows
     known = learnt_from(model)
     if named := known & set(people.index):
-        log.info("gather_cohort: the model learnt from %d subjects of these names", len(named))
+        log.info(
+            "gather_cohort: the model learnt from subjects so named: %s", some_of(sorted(named))
+        )
     parts = _parts(folder, plan, people, fat_fraction, known)
     _write_tables(out, parts, metadata)
     _check_nobody_is_lost(out, plan)

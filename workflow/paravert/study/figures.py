@@ -72,7 +72,7 @@ def figures(
     yield "fig1_network", lambda: _plain(network, settings["architecture"], settings["size_px"])
     yield (
         "fig2_examples",
-        lambda: _with_pictures(examples, cohort.subjects, cohort.overlap, folder, seed),
+        lambda: _with_pictures(examples, cohort.subjects, judging(cohort.overlap), folder, seed),
     )
     yield (
         "fig3_reconstructions",

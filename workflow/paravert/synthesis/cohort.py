@@ -56,7 +56,9 @@ def make_phantoms(
     wanted = subject or [person.subject for person in people]
     unknown = sorted(set(wanted) - {person.subject for person in people})
     if unknown:
-        raise InputError("--subject", f"{', '.join(unknown)} not in a cohort of {volunteers}")
+        names = f"{people[0].subject} to {people[-1].subject}"
+        fault = f"{', '.join(unknown)} not in a cohort of {volunteers}, {names}"
+        raise InputError("--subject", fault)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "seed": seed,

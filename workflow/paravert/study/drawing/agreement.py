@@ -47,7 +47,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         own = frame[frame["muscle"] == muscle]
         axes.set_title(style.MUSCLE_NAMES[muscle])
         if own.empty:
-            axes.text(0.5, 0.5, "no subject with both sides", ha="center", transform=axes.transAxes)
+            axes.text(
+                0.5, 0.5, "no judging subject has both sides", ha="center", transform=axes.transAxes
+            )
             axes.set(xticks=[], yticks=[])
         else:
             _points(axes, own, muscle)
