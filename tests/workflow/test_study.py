@@ -342,7 +342,10 @@ def test_a_start_that_is_not_there_is_told_in_one_sentence(study):
     study.settings["train_network"] = {"start_from": "models/absent.safetensors"}
     done = study.run("--dry-run", "--", "train_network")
     assert done.returncode != 0
-    assert "train_network.start_from: models/absent.safetensors: no such file" in done.stderr
+    assert (
+        "train_network.start_from: models/absent.safetensors: no such file"
+        in done.stdout + done.stderr
+    )
 
 
 def test_a_start_is_the_file_that_is_named_whatever_lies_beside_the_settings(study):
