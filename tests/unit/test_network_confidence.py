@@ -12,6 +12,7 @@ from paravert.network.calibration import (
     error_among_subjects,
     fitted,
     reliability,
+    together,
 )
 from paravert.network.confidence import Calibration, expected_iou
 
@@ -96,33 +97,37 @@ def test_too_few_pairs_make_no_line_and_predict_nothing():
 TRUSTING = Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES})
 
 
+def error_of(subjects, start):
+    """The calibration error among subjects of the calibration by all of them."""
+    every = fitted(*together(subjects), start) if subjects else start
+    return error_among_subjects(subjects, every, start)
+
+
 @pytest.mark.parametrize(("subjects", "slices"), [(2, 26), (3, 40)])
 def test_the_error_among_subjects_is_that_of_lines_by_the_others(subjects, slices):
     pairs = [overconfident(slices, seed) for seed in range(subjects)]
-    assert fitted(*map(np.concatenate, zip(*pairs, strict=True)), TRUSTING).knots.keys() == (
-        TRUSTING.knots.keys()
-    )
-    found = error_among_subjects(pairs, TRUSTING)
-    assert found == error_among_subjects(pairs, Calibration({}))
+    assert fitted(*together(pairs), TRUSTING).knots.keys() == (TRUSTING.knots.keys())
+    found = error_of(pairs, TRUSTING)
+    assert found == error_of(pairs, Calibration({}))
     assert found < 0.03
     # A subject unlike the others is predicted badly by them, however it bends lines of its own.
     expected, overlap = pairs[0]
-    assert error_among_subjects([(expected, overlap / 2), *pairs[1:]], TRUSTING) > 0.05
+    assert error_of([(expected, overlap / 2), *pairs[1:]], TRUSTING) > 0.05
 
 
 def test_the_error_among_subjects_is_that_of_the_lines_that_are_kept():
     few = [overconfident(10, seed) for seed in range(2)]
-    expected, found = map(np.concatenate, zip(*few, strict=True))
+    expected, found = together(few)
     assert fitted(expected, found, TRUSTING) == TRUSTING
     trusted = calibration_error(expected, found)
     assert trusted > 0.15
-    assert error_among_subjects(few, TRUSTING) == pytest.approx(trusted, abs=1e-6)
-    assert np.isnan(error_among_subjects(few, Calibration({})))
+    assert error_of(few, TRUSTING) == pytest.approx(trusted, abs=1e-6)
+    assert np.isnan(error_of(few, Calibration({})))
 
 
 def test_of_one_subject_alone_nothing_is_told():
-    assert np.isnan(error_among_subjects([overconfident(60, 1)], TRUSTING))
-    assert np.isnan(error_among_subjects([], TRUSTING))
+    assert np.isnan(error_of([overconfident(60, 1)], TRUSTING))
+    assert np.isnan(error_of([], TRUSTING))
 
 
 def test_each_muscle_has_its_own_line():

@@ -30,13 +30,11 @@ def score_overlap(
 def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
     given = stack_numbers(home, "given")
-    stacks = read_stacks(home)
-    truths = {stack.number: read_truth(home, stack.number) for stack in stacks}
-    truths = {number: truth for number, truth in truths.items() if truth is not None}
+    truths = {number: read_truth(home, number) for number in stack_numbers(home, "truth")}
     drawn = drawn_labels(truths.values())
     muscles = {(label.muscle, label.side) for label in compress(LABELS, drawn)}
     rows = []
-    for stack in stacks:
+    for stack in read_stacks(home):
         if (truth := truths.get(stack.number)) is None:
             continue
         slices = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())

@@ -36,31 +36,37 @@ def fitted(
     return Calibration(knots)
 
 
+def kept_lines(calibration: Calibration, start: Calibration) -> dict:
+    """Return the knots that a calibration keeps of the model that was started from."""
+    return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
+
+
 def error_among_subjects(
-    subjects: Sequence[tuple[np.ndarray, np.ndarray]], start: Calibration
+    subjects: Sequence[tuple[np.ndarray, np.ndarray]], calibration: Calibration, start: Calibration
 ) -> float:
     """Return the calibration error where each subject is predicted by lines fitted to the others.
 
-    subjects: expected and found IoU of each, (slices, 8). Where `fitted` keeps a line of the start,
-    this one is judged. NaN where nothing is predicted, as of one subject with lines of its own.
+    subjects: expected and found IoU of each, (slices, 8). calibration: by all of them. Where it keeps
+    a line of the start, this one is judged. NaN where nothing is predicted, as of one subject with
+    lines of its own.
     """
     if not subjects:
         return float("nan")
-    every = fitted(*_together(subjects), start).knots
-    kept = {muscle: line for muscle, line in start.knots.items() if every[muscle] == line}
+    kept = kept_lines(calibration, start)
     predicted = []
     for own, (expected, _) in enumerate(subjects):
         lines = kept
         if others := [pair for number, pair in enumerate(subjects) if number != own]:
-            new = fitted(*_together(others), fewest=KNOTS).knots
-            lines = {muscle: new[muscle] for muscle in every if muscle in new} | kept
+            new = fitted(*together(others), fewest=KNOTS).knots
+            lines = {muscle: new[muscle] for muscle in calibration.knots if muscle in new} | kept
         predicted.append(Calibration(lines).predicted(expected))
     return calibration_error(
         np.concatenate(predicted), np.concatenate([found for _, found in subjects])
     )
 
 
-def _together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+def together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Return the expected and the found IoU of all subjects, each (slices, 8)."""
     return map(np.concatenate, zip(*subjects, strict=True))
 
 
@@ -90,3 +96,8 @@ def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
     """
     x, y, count = reliability(predicted, found).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
+
+
+def told_error(error: float) -> float | None:
+    """Return a calibration error as a model's card tells it; None where it is not known."""
+    return None if np.isnan(error) else round(error, 4)

@@ -7,7 +7,6 @@ IoU) and, while it trains, model.checkpoint.
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ import typer
 from paravert.errors import InputError
 from paravert.imaging.label_overlap import Overlap, slice_overlap
 from paravert.network import options
-from paravert.network.calibration import calibration_error, fitted, reliability
+from paravert.network.calibration import calibration_error, fitted, reliability, told_error
 from paravert.network.card import (
     model_card,
     write_card,
@@ -140,7 +139,7 @@ def pretrain_network(
             "slices_drawn": run.steps * batch_size,
             "steps_per_epoch": batches,
             "validation_slices": len(judging),
-            "calibration_error": None if math.isnan(error) else round(error, 4),
+            "calibration_error": told_error(error),
             "median_iou_by_sequence": _by_sequence(judging, found),
         },
         judged=JUDGED,

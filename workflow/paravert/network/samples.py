@@ -42,7 +42,10 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
     return [
         subject
         for subject in subjects
-        if not drawn_labels(truth.array for _, truth in stacks_with_truth(folder / subject)).any()
+        if not drawn_labels(
+            read_volume(stack_file(folder / subject, "truth", stack)).array
+            for stack in stack_numbers(folder / subject, "truth")
+        ).any()
     ]
 
 

@@ -7,7 +7,6 @@ and, while it trains, model.checkpoint.
 """
 
 import logging
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ import typer
 from paravert.errors import InputError, some_of
 from paravert.network import options
 from paravert.network.batches import Crops
-from paravert.network.calibration import NONE, error_among_subjects
+from paravert.network.calibration import NONE, error_among_subjects, told_error
 from paravert.network.card import model_card, write_card, write_configuration, write_curve
 from paravert.network.device import chosen_device, describe, exact_float32
 from paravert.network.fit import Training
@@ -116,7 +115,7 @@ def train_network(
     before = start.calibration if start else NONE
     calibration = calibrated(pairs, before)
     save_model(out, Model(run.network, spacing_mm, calibration))
-    error = error_among_subjects(pairs, before)
+    error = error_among_subjects(pairs, calibration, before)
     metrics = metrics_of(pairs)
     start_metrics = None
     if start:
@@ -126,7 +125,7 @@ def train_network(
         name,
         settings,
         trained_on=trained_on,
-        data=data | {"calibration_error": None if math.isnan(error) else round(error, 4)},
+        data=data | {"calibration_error": told_error(error)},
         judged=JUDGED if pairs else None,
         sha256=file_sha256(out),
         device=describe(processor),

@@ -8,7 +8,7 @@ import torch
 
 from paravert.anatomy import MUSCLES
 from paravert.imaging.label_overlap import drawn_labels, slice_overlap
-from paravert.network.calibration import FEWEST, fitted
+from paravert.network.calibration import FEWEST, fitted, kept_lines, together
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.model import load_model
@@ -73,8 +73,8 @@ def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -
             "train_network: nobody judges the model: IoU is predicted as before, or not at all"
         )
         return start
-    calibration = fitted(*map(np.concatenate, zip(*pairs, strict=True)), start)
-    kept = [name for name, line in start.knots.items() if calibration.knots[name] == line]
+    calibration = fitted(*together(pairs), start)
+    kept = kept_lines(calibration, start)
     without = [name for name in MUSCLES if name not in calibration.knots]
     for muscles, told in ((kept, "calibrated as that of the first model"), (without, "not told")):
         if muscles:
