@@ -51,13 +51,20 @@ class Caution(StrEnum):
     NON_IMAGE_IGNORED = "non-image-ignored"
     NON_AXIAL_EXCLUDED = "non-axial-excluded"
     LOCALIZER_EXCLUDED = "localizer-excluded"
+    OFF_AXIS_SLICES_EXCLUDED = "off-axis-slices-excluded"
     NO_PREAMBLE = "no-preamble"
     LOSSY_COMPRESSED = "lossy-compressed"
     MONOCHROME1_INVERTED = "monochrome1-inverted"
     BURNED_IN_ANNOTATION = "burned-in-annotation"
     PATIENT_POSITION = "patient-position"
     BLANK_SLICE = "blank-slice"
+    REAL_WORLD_VALUES_DIFFER = "real-world-values-differ"
     SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that a decoder let pass
+    MASK_EMPTY = "mask-empty"
+    MASK_PARTIAL = "mask-partial"
+    COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"
+    IMAGES_SHARED = "images-shared"
+    IMAGES_OFFLINE = "images-offline"
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
 
