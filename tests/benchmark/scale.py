@@ -28,10 +28,11 @@ sys.path[:0] = [str(REPOSITORY / "workflow"), str(Path(__file__).parent)]
 
 import scale_cohort  # noqa: E402
 
-from paravert import records, shard_tables, shards, steps, tables  # noqa: E402
+from paravert import records, shard_tables, steps, tables  # noqa: E402
 from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
+from paravert.plan import shard_plan  # noqa: E402
 
 PHANTOMS = 32
 REAL_SUBJECTS = 128
@@ -100,7 +101,7 @@ def plan(folder: Path, subjects: int) -> None:
     """Tell what a dry run and the start of a job take."""
     study = simulated(folder, subjects, results=False)
     names = [row["subject"] for row in _rows(study / "sheet.tsv", "\t")]
-    shard = next(iter(shards.shard_plan(names, scale_cohort.SUBJECTS_PER_SHARD)))
+    shard = next(iter(shard_plan(names, scale_cohort.SUBJECTS_PER_SHARD)))
     dry = [*scale_cohort.SNAKEMAKE, "--dry-run"]
     job = ["--mode", "subprocess", "--cores", 1, "--allowed-rules", "convert_dicom"]
     job += ["--target-jobs", f"convert_dicom:shard={shard}"]
@@ -158,7 +159,7 @@ def real_run(folder: Path) -> None:
         tell(f"{step.name:15s} {per_subject}, {memory:.0f} MB")
     _tell_disk(study)
     names = [row["subject"] for row in _rows(study / "sheet.tsv", "\t")]
-    plan = shards.shard_plan(names, scale_cohort.SUBJECTS_PER_SHARD)
+    plan = shard_plan(names, scale_cohort.SUBJECTS_PER_SHARD)
     targets = [
         f"results/shards/{shard}/{step.table.name}.parquet"
         for shard in plan
@@ -236,7 +237,7 @@ def _measurable(home: Path, phantom: Path) -> Path:
     step, segment = steps.STEPS["segment_muscles"], home / "segment.parquet"
     outcomes = [records.Outcome(name, records.ANALYSED, "f") for name in names]
     results = [records.Result(outcome, [{"labels_source": "network"}]) for outcome in outcomes]
-    shard_tables.write_shard_table(segment, step, results)
+    shard_tables.write_shard_table(segment, step, results, "labels")
     return segment
 
 

@@ -20,7 +20,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import records, shard_tables, shards, steps, tables  # noqa: E402
+from paravert import plan, records, shard_tables, steps, tables  # noqa: E402
 
 SNAKEMAKE = ("snakemake", "--snakefile", REPOSITORY / "Snakefile", "--configfile", "study.yaml")
 SEED = 7
@@ -132,10 +132,10 @@ def simulate_results(folder: Path, phantom_study: Path, cohort: list[Person]) ->
     for one in cohort:
         (subjects / one.subject).symlink_to(phantom_study / "results/subjects" / one.phantom)
     by_name = {one.subject: one for one in cohort}
-    plan = shards.shard_plan(list(by_name), SUBJECTS_PER_SHARD)
+    by_shard = plan.shard_plan(list(by_name), SUBJECTS_PER_SHARD)
     for step in steps.COHORT_STEPS:
         parts = _rows_by_phantom(phantom_study, step)
-        for shard, names in plan.items():
+        for shard, names in by_shard.items():
             own = [by_name[name] for name in names]
             write_shard(folder / "results/shards" / shard, step, own, parts)
 

@@ -68,7 +68,7 @@ def write_shard(root: Path, subjects: int) -> Path:
         outcome = records.Outcome(name, records.ANALYSED, f"convert of {name}")
         results.append(records.Result(outcome, [row]))
     table = root / "convert.parquet"
-    shard_tables.write_shard_table(table, steps.STEPS["convert_dicom"], results)
+    shard_tables.write_shard_table(table, steps.STEPS["convert_dicom"], results, "images")
     return table
 
 
@@ -116,7 +116,8 @@ def shard_row(table: Path, model: Path, cores: int) -> dict[str, float]:
         segmenter.flow,
         folder=folder,
         out=table.with_name("segment.parquet"),
-        depends_on=lambda subject: {"run": time.time()},
+        settings={"run": time.time()},
+        applies=lambda subject: True,
     )
     seconds = time.perf_counter() - begin
     return {

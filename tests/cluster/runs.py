@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paravert.shards import shard_plan
+from paravert.plan import shard_plan
 from slurm_jobs import Job, jobs_of
 from studies import Study, cohort_tables
 from waiting import wait_until

@@ -72,7 +72,7 @@ def test_a_rule_says_what_it_needs(name):
     for word in ("log:", "conda:", "message:", "threads:", "resources:", "mem_mb=", "runtime="):
         assert word in RULES[name], word
     assert "{log}" in RULES[name]
-    assert f'code=code("{COMMANDS[name]}")' in RULES[name]
+    assert f'version=steps.VERSIONS["{name}"]' in RULES[name]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -68,5 +68,5 @@ def make_cohort(
         outcome = records.Outcome(subject, records.ANALYSED, f"convert of {subject}")
         results.append(records.Result(outcome, [row]))
     out = root / "convert.parquet"
-    shard_tables.write_shard_table(out, steps.STEPS["convert_dicom"], results)
+    shard_tables.write_shard_table(out, steps.STEPS["convert_dicom"], results, "images")
     return out

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from made_from import chain
 from paravert import records, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.tables import FAT_METHODS, OTSU_METHODS
@@ -17,6 +18,7 @@ QUARANTINED_EVERY = 7
 def write_shards(folder: Path, plan: dict[str, list[str]], slices: int = 6) -> None:
     """Write all tables of some shards; what a subject has in them depends on its name alone."""
     for shard, subjects in plan.items():
+        made_from = chain(dict.fromkeys(subjects, "f"))
         for step in steps.COHORT_STEPS:
             outcomes = [_outcome(subject) for subject in subjects]
             parts = [
@@ -25,7 +27,8 @@ def write_shards(folder: Path, plan: dict[str, list[str]], slices: int = 6) -> N
                 if outcome.status == records.ANALYSED or step.table.per_subject
             ]
             data = pa.concat_tables([tables.from_rows(step.table, []), *parts])
-            metadata = {"outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
+            told = json.dumps([asdict(outcome) for outcome in outcomes])
+            metadata = {"outcomes": told, "made_from": made_from[step.name]}
             path = folder / shard / f"{step.table.name}.parquet"
             tables.write(path, step.table, data, metadata)
 

@@ -10,39 +10,7 @@ import pytest
 
 from paravert import shard_tables, shards
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.shards import Product, Task, shard_names, shard_plan
-
-SUBJECTS = [f"S{number:04d}" for number in range(1000)]
-
-
-def test_number_of_shards_is_the_next_power_of_two():
-    for count, per_shard, expected in [(22, 64, 1), (64, 64, 1), (65, 64, 2), (1000, 64, 16)]:
-        assert len(set(shard_names(SUBJECTS[:count], per_shard).values())) == expected
-
-
-def test_a_subject_keeps_its_shard_while_the_cohort_does_not_double():
-    before, after = shard_names(SUBJECTS[:900], 64), shard_names(SUBJECTS[:1000], 64)
-    assert all(after[subject] == shard for subject, shard in before.items())
-
-
-def test_order_of_the_sheet_does_not_move_subjects():
-    assert shard_names(SUBJECTS[::-1], 64) == shard_names(SUBJECTS, 64)
-
-
-def test_one_subject_per_shard_names_the_shard_after_it():
-    assert shard_names(["S1", "S2"], 1) == {"S1": "S1", "S2": "S2"}
-
-
-def test_a_selection_changes_no_shard():
-    whole, chosen = shard_plan(SUBJECTS, 64), shard_plan(SUBJECTS, 64, "S0007, S0400")
-    assert sorted(sum(chosen.values(), [])) == ["S0007", "S0400"]
-    for shard, subjects in chosen.items():
-        assert set(subjects) <= set(whole[shard])
-
-
-def test_an_unknown_selected_subject_is_named():
-    with pytest.raises(LookupError, match="S9999"):
-        shard_plan(SUBJECTS, 64, "S0001,S9999")
+from paravert.shards import Product, Task
 
 
 class Step:
@@ -220,16 +188,15 @@ def test_scratch_folders_of_jobs_killed_long_ago_are_removed(run, tmp_path):
 def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, step):
     step.faulty["S1"] = SubjectFault(Reason.TRUNCATED_PIXELS, "10 bytes, expected 20")
     run("S1", "S2")
-    tasks, outcomes = shards.tasks_after(tmp_path / "convert.parquet")
+    tasks, _ = shards.tasks_after(tmp_path / "convert.parquet")
     assert [task.subject for task in tasks] == ["S2"]
     out = tmp_path / "preview.parquet"
-    shards.work_through(
+    shards.work_after(
+        tmp_path / "convert.parquet",
         "draw_preview",
-        tasks,
         lambda task, scratch: Product([]),
         folder=tmp_path / "subjects",
         out=out,
-        upstream=outcomes,
     )
     by_subject = {outcome.subject: outcome for outcome in shard_tables.read_outcomes(out)}
     assert by_subject["S1"].stage == "convert_dicom"
@@ -363,6 +330,8 @@ def stream(tmp_path, run):
             flow,
             folder=tmp_path / "subjects",
             out=out,
+            settings={},
+            applies=lambda subject: True,
         )
         return {o.subject: o.reason or o.status for o in shard_tables.read_outcomes(out)}
 

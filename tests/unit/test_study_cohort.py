@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from made_from import CONFIGURATION, chain
 from paravert import codebook, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
@@ -41,6 +42,7 @@ def rows_of(step, labels_given=False):
 
 def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", given=()):
     reached = list(steps.STEPS).index(stage)
+    made_from = chain(dict.fromkeys(sorted([*analysed, *quarantined]), "f"))
     for number, step in enumerate(steps.COHORT_STEPS):
         results = [
             Result(
@@ -55,7 +57,8 @@ def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", give
             earlier = number < reached
             results.append(Result(before, rows_of(step.name)) if earlier else Result(outcome, []))
         path = folder / f"{step.table.name}.parquet"
-        shard_tables.write_shard_table(path, step, sorted(results, key=lambda r: r.outcome.subject))
+        results.sort(key=lambda result: result.outcome.subject)
+        shard_tables.write_shard_table(path, step, results, made_from[step.name])
 
 
 @pytest.fixture
@@ -67,13 +70,15 @@ def gather(tmp_path):
         lines = [
             f"{subject},images/{subject},F,{40 + n},170" for n, subject in enumerate(sheet_subjects)
         ]
+        for subject in sheet_subjects:
+            (tmp_path / "images" / subject).mkdir(parents=True, exist_ok=True)
         sheet.write_text("\n".join(["subject,images,sex,age_years,height_cm", *lines]))
         gather_cohort(
             sheet,
             tmp_path / "shards",
             tmp_path / "cohort",
             "otsu_subject",
-            json.dumps({"seed": 1}),
+            json.dumps(CONFIGURATION),
             model=tmp_path / "model.safetensors",
             model_sha256="0" * 64,
             subjects_per_shard=64,

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from shard_tables import write_shards
 
-from paravert import codebook, shards, tables
+from made_from import CONFIGURATION
+from paravert import codebook, plan, tables
 from paravert.study import cohort
 from paravert.study.accuracy import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
 from paravert.study.cohort import chunks, gather_cohort
@@ -26,7 +27,7 @@ class Cohort:
         folder.mkdir()
         (folder / "model.json").write_text(json.dumps({"trained_on": "", "note": ""}))
         self.write_sheet(self.names)
-        write_shards(folder / "shards", shards.shard_plan(self.names, per_shard), slices)
+        write_shards(folder / "shards", plan.shard_plan(self.names, per_shard), slices)
 
     def write_sheet(self, names):
         lines = [f"{name},{name},{'FM'[int(name[1:]) % 2]},{name[-2:]},170" for name in names]
@@ -39,7 +40,7 @@ class Cohort:
             self.folder / "shards",
             self.folder / "cohort",
             "otsu_subject",
-            "{}",
+            json.dumps(CONFIGURATION),
             self.folder / "model.safetensors",
             "0" * 64,
             self.per_shard,
@@ -73,11 +74,9 @@ def test_no_number_depends_on_the_size_of_the_shards(tmp_path, per_shard):
 def test_neither_the_order_of_the_sheet_nor_that_of_the_shards_matters(tmp_path, monkeypatch):
     study = Cohort(tmp_path / "study", 60, per_shard=8)
     before = study.tables()
-    in_order = shards.shard_plan
+    in_order = plan.shard_plan
     study.write_sheet(study.names[::-1])
-    monkeypatch.setattr(
-        shards, "shard_plan", lambda *given: dict(reversed(in_order(*given).items()))
-    )
+    monkeypatch.setattr(plan, "shard_plan", lambda *given: dict(reversed(in_order(*given).items())))
     assert_same_to_the_last_digit(study.tables(), before)
 
 

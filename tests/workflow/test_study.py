@@ -79,15 +79,18 @@ def test_a_second_run_has_nothing_to_do(study):
     assert "Nothing to be done" in done.stderr + done.stdout
 
 
-def test_a_comment_or_docstring_reruns_nothing(study):
-    edit(study, "measure/otsu.py", '"""', '"""Once more. ')
-    edit(study, "measure/fat.py", "\ndef ", "\n# a remark\ndef ")
+def test_a_warning_more_another_log_text_and_a_function_renamed_rerun_nothing(study):
+    edit(study, "errors.py", "    MULTI_STACK", '    NEW_WARNING = "new-warning"\n    MULTI_STACK')
+    edit(study, "shards.py", '"%s: %d computed, %d held"', '"%s: %d made, %d kept"')
+    for _ in range(
+        (study.folder / "workflow/paravert/measure/area.py").read_text().count("_rows(")
+    ):
+        edit(study, "measure/area.py", "_rows(", "_table_lines(")
     assert study.planned() == set()
 
 
-def test_the_otsu_code_reruns_measuring_and_not_segmenting(study):
-    path = study.folder / "workflow/paravert/measure/otsu.py"
-    path.write_text(path.read_text() + "\n\nCHANGED = True\n")
+def test_a_raised_version_reruns_its_step_and_not_those_before(study):
+    edit(study, "steps.py", '"measure_fat": ', '"measure_fat": 1')
     planned = study.planned()
     assert "measure_fat" in planned
     assert not planned & (SHARD_RULES - {"measure_fat"})

@@ -1,19 +1,11 @@
-"""What made a result: the code behind a command, file hashes, the state of input folders."""
+"""What made a result: digests of values and files, the state of input folders."""
 
-import ast
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
-
-PACKAGE = "paravert"
-_ROOT = Path(__file__).parent.parent
-# Wording that changes no result: left out of code fingerprints like docstrings and comments.
-_PROSE_KEYWORDS = {"meaning", "help"}
 
 
 def digest(value: object) -> str:
@@ -82,73 +74,3 @@ def _followed(path: str) -> os.stat_result:
         return os.stat(path)
     except OSError:
         return os.lstat(path)
-
-
-@cache
-def code_fingerprint(module: str) -> str:
-    """Return a digest of a module and of every project module that it imports, directly or not.
-
-    module: dotted name inside the package, such as "measure.fat". Comments, layout, docstrings and
-    help texts are left out, so that editing them reruns nothing.
-    """
-    return digest({name: _module(name).code for name in sorted(_closure(f"{PACKAGE}.{module}"))})
-
-
-@cache
-def _closure(module: str) -> frozenset[str]:
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        # The package itself holds only the version: a release alone changes no result.
-        if name not in seen and name != PACKAGE and _file_of(name) is not None:
-            seen.add(name)
-            waiting.extend(_module(name).imports)
-    return frozenset(seen)
-
-
-def _file_of(module: str) -> Path | None:
-    path = _ROOT.joinpath(*module.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
-
-
-@dataclass(frozen=True)
-class _Module:
-    imports: tuple[str, ...]
-    code: str
-
-
-@cache
-def _module(name: str) -> _Module:
-    tree = ast.parse(_file_of(name).read_text(encoding="utf-8"))
-    return _Module(tuple(_imports(tree)), ast.dump(_WithoutProse().visit(tree)))
-
-
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the project modules, and perhaps names in them, that a module imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (name for name in found if name.split(".")[0] == PACKAGE)
-
-
-class _WithoutProse(ast.NodeTransformer):
-    def _drop_docstring(self, node):
-        self.generic_visit(node)
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _drop_docstring
-
-    def visit_Call(self, node):
-        self.generic_visit(node)
-        node.keywords = [word for word in node.keywords if word.arg not in _PROSE_KEYWORDS]
-        return node

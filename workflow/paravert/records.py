@@ -44,12 +44,14 @@ class Result:
 class Found:
     """What lies in a place: the fingerprint in its record and that of the step before, if known.
 
-    harmed: files that are no longer as the record has them.
+    harmed: files that are no longer as the record has them. analysed: the fingerprint, if the
+    subject was analysed and no file is harmed.
     """
 
     fingerprint: str | None = None
     upstream: str | None = None
     harmed: tuple[str, ...] = ()
+    analysed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Place:
         record = self._read()
         if record is None:
             return Found()
-        fingerprint = record["outcome"]["fingerprint"]
-        return Found(fingerprint, record["upstream"], self._harmed(record))
+        fingerprint, harmed = record["outcome"]["fingerprint"], self._harmed(record)
+        analysed = record["outcome"]["status"] == ANALYSED and not harmed
+        return Found(fingerprint, record["upstream"], harmed, fingerprint if analysed else None)
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:

@@ -14,15 +14,16 @@ from paravert.records import Outcome, Result, outcome_of
 from paravert.steps import Step
 
 
-def write_shard_table(path: Path, step: Step, results: Sequence[Result]) -> None:
-    """Write a shard's rows, with the outcome of every subject in the file's metadata."""
+def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
+    """Write a shard's rows; in the file's metadata the outcome of every subject, and made_from."""
     rows = []
     for result in results:
         told = told_by(result.outcome) if step.table.per_subject else {}
         told["subject"] = result.outcome.subject
         subject_rows = result.rows or ([{}] if step.table.per_subject else [])
         rows += [told | row for row in subject_rows]
-    metadata = {"outcomes": json.dumps([asdict(result.outcome) for result in results])}
+    outcomes = json.dumps([asdict(result.outcome) for result in results])
+    metadata = {"outcomes": outcomes, "made_from": made_from}
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
 
 
@@ -38,13 +39,26 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
     Raises InputError where the file is not such a table.
     """
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise _damaged(path) from error
+    metadata = _metadata(path)
     if b"outcomes" not in metadata:
         raise _damaged(path)
     return [outcome_of(fields) for fields in json.loads(metadata[b"outcomes"])]
+
+
+def read_made_from(path: Path) -> str | None:
+    """Return the digest of what a table was made from, None if it holds none.
+
+    Raises InputError where the file is no table.
+    """
+    told = _metadata(path).get(b"made_from")
+    return told and told.decode()
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    try:
+        return pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise _damaged(path) from error
 
 
 def read_shard_rows(path: Path) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Who works on whom: shards, fingerprints and the isolation of faults.
+"""A step at work on the subjects of a shard: fingerprints and the isolation of faults.
 
 A step works through the subjects of one shard. For each subject it leaves its files below
 `<folder>/<subject>/` and a record (`records`): the fingerprint of what made them, the outcome and
@@ -6,12 +6,11 @@ the subject's rows. A rerun takes a subject as it is while fingerprint and files
 whose work a worker process died is tried last and alone, and put aside when that died, too.
 """
 
-import hashlib
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
@@ -23,9 +22,9 @@ from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.orphans import end_with
-from paravert.provenance import code_fingerprint, digest
+from paravert.plan import conversions, made_after, result_fingerprint
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result
-from paravert.shard_tables import read_outcomes, write_shard_table
+from paravert.shard_tables import read_made_from, read_outcomes, write_shard_table
 from paravert.steps import STEPS, Step
 
 log = logging.getLogger(__name__)
@@ -35,10 +34,14 @@ DEATHS = 2  # the first may be another's doing; the second is the subject's, whi
 
 @dataclass(frozen=True)
 class Task:
-    """One subject and what its result depends on beside the code (JSON-able, hashed)."""
+    """One subject and what its result depends on beside the step's version (JSON-able, hashed).
+
+    inputs_away: its inputs cannot be reached, so that an earlier result stands, if there is one.
+    """
 
     subject: str
     depends_on: dict
+    inputs_away: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,46 +63,6 @@ class Begun:
 Flow = Callable[[Iterable[Begun]], Iterator[tuple[Begun, Product | SubjectFault]]]
 
 
-# --- who works on whom ---------------------------------------------------------------------------
-
-
-def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
-    """Return each subject's shard.
-
-    The number of shards is the next power of two, so that it changes only when the cohort doubles;
-    the shard follows from a stable hash of the name. With one subject per shard it is the name.
-    """
-    if subjects_per_shard == 1:
-        return {subject: subject for subject in subjects}
-    shards = 1 << max(0, (-(-len(subjects) // subjects_per_shard) - 1)).bit_length()
-    width = len(f"{shards - 1:x}")
-    return {subject: f"{_stable_hash(subject) % shards:0{width}x}" for subject in subjects}
-
-
-def shard_plan(
-    subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
-) -> dict[str, list[str]]:
-    """Return the subjects of each shard that has any, both in order.
-
-    selection: subjects at hand, comma-separated; empty for all. A selection changes no subject's
-    shard. Raises LookupError for a selected subject that is not in the cohort.
-    """
-    wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
-    unknown = sorted(set(wanted) - set(subjects))
-    if unknown:
-        raise LookupError(f"subjects {', '.join(unknown)} are not in the sheet")
-    chosen = set(wanted)
-    plan: dict[str, list[str]] = {}
-    for subject, shard in shard_names(subjects, subjects_per_shard).items():
-        if subject in chosen:
-            plan.setdefault(shard, []).append(subject)
-    return {shard: sorted(plan[shard]) for shard in sorted(plan)}
-
-
-def _stable_hash(subject: str) -> int:
-    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big")
-
-
 # --- working through a shard ---------------------------------------------------------------------
 
 
@@ -110,21 +73,20 @@ def work_through(
     *,
     folder: Path,
     out: Path,
-    upstream: Iterable[Outcome] = (),
     workers: int = 0,
 ) -> None:
-    """Do a step for every subject of a shard and write the shard's table.
+    """Do the first step for every subject of a shard and write the shard's table.
 
     do: makes one subject's product, writing its files into the empty folder it is given; they are
     moved to `<folder>/<subject>/` when it returns. Raises SubjectFault for faulty data (the subject
     is quarantined); any other exception fails the job. workers: processes at work, for which it must
     be picklable; 0: all is done in this one, and what kills it counts for nobody.
-    upstream: outcomes of the step before; who was quarantined there is passed on.
     Raises ChildProcessError where a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
-    results = shard.in_turn(do, shard.jobs(tasks), workers)
-    _write(shard, results, len(tasks), upstream, out)
+    jobs = shard.jobs(tasks)
+    made_from = conversions({job.task.subject: job.fingerprint for job in jobs})
+    _write(shard, shard.in_turn(do, jobs, workers), len(tasks), made_from, out)
 
 
 def work_after(
@@ -135,15 +97,16 @@ def work_after(
     folder: Path,
     out: Path,
     workers: int = 0,
-    depends_on: Callable[[str], dict] | None = None,
 ) -> None:
     """Do a step for every subject that the step before, of this shard table, analysed.
 
-    depends_on: returns what a subject's result depends on beside that of the step before and the
-    code. The rest is as in `work_through`.
+    Who was quarantined before is passed on. The rest is as in `work_through`.
     """
-    tasks, outcomes = tasks_after(shard_table, depends_on)
-    work_through(step_name, tasks, do, folder=folder, out=out, upstream=outcomes, workers=workers)
+    shard = _Shard(STEPS[step_name], folder)
+    made_from = made_after(shard.step, {}, read_made_from(shard_table))
+    tasks, outcomes = tasks_after(shard_table)
+    results = shard.in_turn(do, shard.jobs(tasks), workers)
+    _write(shard, results, len(tasks), made_from, out, outcomes)
 
 
 def stream_after(
@@ -153,18 +116,23 @@ def stream_after(
     *,
     folder: Path,
     out: Path,
-    depends_on: Callable[[str], dict] | None = None,
+    settings: Mapping,
+    applies: Callable[[str], bool],
 ) -> None:
     """Do a step, in this process, for subjects that flow through it with several begun at a time.
 
     flow: takes subjects as it has room for them, and yields each once, in any order, with its
-    product (its files lie in its folder then) or with the fault of its data. The rest is as in
+    product (its files lie in its folder then) or with the fault of its data. settings: what results
+    depend on beside the step before, of the subjects to whom they apply. The rest is as in
     `work_after`.
     """
-    tasks, outcomes = tasks_after(shard_table, depends_on)
     shard = _Shard(STEPS[step_name], folder)
+    made_from = made_after(shard.step, settings, read_made_from(shard_table))
+    tasks, outcomes = tasks_after(
+        shard_table, lambda subject: dict(settings) if applies(subject) else {}
+    )
     results = shard.stream(flow, shard.jobs(tasks))
-    _write(shard, results, len(tasks), outcomes, out)
+    _write(shard, results, len(tasks), made_from, out, outcomes)
 
 
 def tasks_after(
@@ -202,11 +170,14 @@ class _Shard:
 
     def jobs(self, tasks: Sequence[Task]) -> list[_Job]:
         """Return what there is to do."""
-        code = code_fingerprint(self.step.module)
         jobs = []
         for task in tasks:
-            fingerprint = digest([self.step.name, code, task.depends_on])
             place = self.place(task.subject)
+            fingerprint = (
+                task.inputs_away
+                and place.found().analysed
+                or result_fingerprint(self.step, task.depends_on)
+            )
             jobs.append(_Job(task, fingerprint, place.deaths(fingerprint), place.was_left))
         return jobs
 
@@ -273,6 +244,8 @@ class _Shard:
                 done: Product | SubjectFault = do(job.task, scratch)
             except SubjectFault as fault:
                 done = fault
+            except MemoryError:
+                done = out_of_memory()
             self._check_unharmed(job.task)  # another job may have been at work there meanwhile
             return self._finished(place, job, scratch, done)
 
@@ -333,15 +306,21 @@ class _Shard:
         return self._verdict(job)
 
     def _verdict(self, job: _Job) -> Result:
-        """Return the result of a subject that brings processes down; nothing is held of it."""
-        self.place(job.task.subject).clear()
+        """Return the result of a subject at whose work processes died."""
         told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
-        return self._result(job, SubjectFault(Reason.PROCESS_DIED, told))
+        return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
+
+    def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
+        """Return the result of a subject that asks too much of the machine: another run tries again."""
+        self.place(job.task.subject).clear()
+        return self._result(job, fault)
 
     def _finished(
         self, place: Place, job: _Job, scratch: Path, done: Product | SubjectFault
     ) -> Result:
         if isinstance(done, SubjectFault):
+            if done.reason is Reason.PROCESS_DIED:
+                return self._not_held(job, done)
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         result = self._result(job, done)
@@ -362,6 +341,12 @@ class _Shard:
         return Result(outcome, done.rows)
 
 
+def out_of_memory() -> SubjectFault:
+    """Return the fault of a subject for which the memory at hand did not suffice."""
+    told = "the memory at hand did not suffice for this subject"
+    return SubjectFault(Reason.PROCESS_DIED, told)
+
+
 def _changed(file: Path, step: str) -> InputError:
     return InputError(
         file,
@@ -371,7 +356,12 @@ def _changed(file: Path, step: str) -> InputError:
 
 
 def _write(
-    shard: _Shard, results: Iterator[Result], total: int, upstream: Iterable[Outcome], out: Path
+    shard: _Shard,
+    results: Iterator[Result],
+    total: int,
+    made_from: str,
+    out: Path,
+    upstream: Iterable[Outcome] = (),
 ) -> None:
     """Write the shard's table when every result is there, telling of each as it comes."""
     made, name = [], shard.step.name
@@ -383,7 +373,7 @@ def _write(
     log.info("%s: %d computed, %d held", name, len(made) - held, held)
     passed_on = [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
     everybody = sorted([*made, *passed_on], key=lambda result: result.outcome.subject)
-    write_shard_table(out, shard.step, everybody)
+    write_shard_table(out, shard.step, everybody, made_from)
     # Only now: a job that is killed before must not forget whom it had put aside.
     for result in made:
         if result.outcome.reason == Reason.PROCESS_DIED:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -145,3 +145,13 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
         if row[name]:
             row[name] = os.path.normpath(os.path.join(home, row[name]))
     return row
+
+
+def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write rows of `read_sheet` as a sheet that reads the same, whole or not at all."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(_schema()["properties"]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(draft, path)

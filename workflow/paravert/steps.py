@@ -4,13 +4,35 @@ from dataclasses import dataclass
 
 from paravert import tables
 
+# The version of what each rule makes. Raise it when a change of the code moves numbers or changes
+# files of results: they are made anew then, and only then.
+VERSIONS = {
+    "make_phantoms": 1,
+    "draw_anatomies": 1,
+    "convert_dicom": 1,
+    "pretrain_network": 1,
+    "train_network": 1,
+    "segment_muscles": 1,
+    "measure_area": 1,
+    "measure_fat": 1,
+    "score_overlap": 1,
+    "draw_preview": 1,
+    "dicomseg": 1,
+    "gather_cohort": 1,
+    "accept_ledger": 1,
+    "fit_models": 1,
+    "write_tables": 1,
+    "draw_figures": 1,
+    "write_report": 1,
+}
+
 
 @dataclass(frozen=True)
 class Step:
     """A rule that works per shard: its command, its module, the shard table and the record.
 
-    owns: files and folders of a subject that this step alone writes. reads: steps that wrote what
-    this one reads there.
+    after: the step whose shard table it takes. owns: files and folders of a subject that this step
+    alone writes. reads: steps that wrote what this one reads there.
     extra: made only when asked for, and no part of the cohort.
     """
 
@@ -18,9 +40,15 @@ class Step:
     module: str
     table: tables.Table
     record: str
+    after: str | None = None
     owns: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     extra: bool = False
+
+    @property
+    def version(self) -> int:
+        """The version of what the step makes."""
+        return VERSIONS[self.name]
 
 
 LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels
@@ -39,16 +67,32 @@ STEPS = {
             "network.segment",
             tables.SEGMENT,
             "segment.json",
+            after="convert_dicom",
             owns=("labels",),
             reads=("convert_dicom",),
         ),
-        Step("measure_area", "measure.area", tables.AREA, "area.json", reads=LABELLED),
-        Step("measure_fat", "measure.fat", tables.FAT, "fat.json", reads=LABELLED),
+        Step(
+            "measure_area",
+            "measure.area",
+            tables.AREA,
+            "area.json",
+            after="segment_muscles",
+            reads=LABELLED,
+        ),
+        Step(
+            "measure_fat",
+            "measure.fat",
+            tables.FAT,
+            "fat.json",
+            after="segment_muscles",
+            reads=LABELLED,
+        ),
         Step(
             "score_overlap",
             "measure.overlap",
             tables.SHARD_OVERLAP,
             "overlap.json",
+            after="segment_muscles",
             reads=LABELLED,
         ),
         Step(
@@ -56,6 +100,7 @@ STEPS = {
             "measure.preview",
             tables.PREVIEW,
             "preview.json",
+            after="segment_muscles",
             owns=("preview.png",),
             reads=LABELLED,
         ),
@@ -64,6 +109,7 @@ STEPS = {
             "measure.dicomseg",
             tables.DICOMSEG,
             "dicomseg.json",
+            after="segment_muscles",
             owns=("dicomseg",),
             reads=LABELLED,
             extra=True,

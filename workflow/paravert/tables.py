@@ -323,6 +323,7 @@ CONVERT = Table(
         Column("slices", WHOLE, "1", meaning="slices in all stacks", minimum=1),
         Column("has_truth", FLAG, meaning="whether a manual mask came with the images"),
         Column("has_labels", FLAG, meaning="whether a label map made elsewhere is used"),
+        Column("image_digests", TEXTS, meaning="SHA-256 of the voxels of each stack"),
         *HEADER_COLUMNS,
     ),
     keys=("subject",),

@@ -22,10 +22,10 @@ os.environ.update(PYTHONSAFEPATH="1")
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import codebook, provenance, resources, shards, sheet, steps
+from paravert import codebook, plan, provenance, resources, sheet, steps
 from paravert.configuration import check_configuration
 from paravert.errors import InputError
-from paravert.network.split import split_file
+from paravert.network.split import split_digest
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
 # of this Snakemake, except in an environment of its own (conda, container).
@@ -59,26 +59,23 @@ COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
 
 
-def checked_config():
-    """Stop before anything runs if the configuration or the sheet is faulty."""
-    try:
-        check_configuration(config)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
+def check_config():
+    """Stop before anything runs if the configuration is faulty."""
+    check_configuration(config)
     for pattern in config["convert_dicom"]["series_description"]:
         try:
             re.compile(pattern)
         except re.error as error:
             fault = f"{pattern!r} is no regular expression ({error})"
-            raise WorkflowError(f"convert_dicom.series_description: {fault}") from None
-    try:
-        rows = sheet.read_sheet(Path(config["sheet"]))
-        names = [row["subject"] for row in rows]
-        plan = shards.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
-        check_not_own_results(rows)
-    except (InputError, LookupError) as error:
-        raise WorkflowError(str(error)) from None
-    return {row["subject"]: row for row in rows}, plan
+            raise InputError("convert_dicom.series_description", fault) from None
+
+
+def subjects_and_shards(file):
+    """Return the sheet's rows by subject, and the subjects at hand of each shard."""
+    rows = sheet.read_sheet(Path(file))
+    names = [row["subject"] for row in rows]
+    shards = plan.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
+    return {row["subject"]: row for row in rows}, shards
 
 
 def check_not_own_results(rows):
@@ -137,27 +134,40 @@ def model_card():
     return str(Path(model_file()).with_suffix(".json"))
 
 
-def model_split():
-    """Return a digest of the file that says whom the model learnt from, or an empty text."""
-    file = split_file(Path(model_file()))
-    return provenance.file_sha256(file) if file.is_file() else ""
-
-
 def check_model():
     """Stop before anything runs if the model is not the one that the configuration pins."""
     from paravert.network import model_file as model
 
-    try:
-        model.check_model(Path(model_file()), config["model"]["sha256"])
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
+    model.check_model(Path(model_file()), config["model"]["sha256"])
     if not Path(model_card()).is_file():
-        raise WorkflowError(f"{model_card()}: no such file, expected the card beside the model")
+        raise InputError(model_card(), "no such file, expected the card beside the model")
 
 
-SUBJECTS, SHARDS = checked_config()
-if workflow.is_main_process:
-    check_model()
+def keep_for_jobs():
+    """Write the configuration and the sheet that jobs read, unless another run is at work here."""
+    if any(Path(".snakemake/locks").glob("*")):
+        return
+    RUN_SHEET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = dict(config, model=dict(config["model"], file=model_file()))
+    RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    sheet.write_sheet(RUN_SHEET, SUBJECTS.values())
+    workflow.config_settings.configfiles = [RUN_CONFIGURATION.absolute()]
+
+
+# Jobs read these, so that an edit during a run concerns the next run.
+RUN_CONFIGURATION = Path(".snakemake/paravert/configuration.yaml")
+RUN_SHEET = Path(".snakemake/paravert/sheet.csv")
+LEDGER = Path("results/cohort/ledger.parquet")
+try:
+    if workflow.is_main_process:
+        check_config()
+        SUBJECTS, SHARDS = subjects_and_shards(config["sheet"])
+        check_not_own_results(SUBJECTS.values())
+        check_model()
+    else:
+        SUBJECTS, SHARDS = subjects_and_shards(RUN_SHEET)
+except (InputError, LookupError) as error:
+    raise WorkflowError(str(error)) from None
 PHANTOM_FOLDER = "results/phantoms"
 PHANTOM = re.compile(
     re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"
@@ -186,66 +196,51 @@ def signed(function):
 
 @signed
 def phantoms_of_shard(wildcards):
+    force_if_stale("convert_dicom", wildcards.shard)
     return [f"{PHANTOM_FOLDER}/truth.parquet"] if phantoms_at_hand(SHARDS[wildcards.shard]) else []
+
+
+def table_before(step):
+    """Return the input function of a shard rule that takes the table of the step before."""
+
+    @signed
+    def table(wildcards):
+        force_if_stale(step, wildcards.shard)
+        return shard_table(steps.STEPS[step].after, wildcards.shard)
+
+    return table
+
+
+def shard_tables(wildcards):
+    """Return the tables of all shards that become those of the cohort."""
+    if workflow.is_main_process and LEDGER.exists():
+        if plan.made_from(LEDGER) != cohort_made_from():
+            workflow.dag.forcefiles.add(str(LEDGER))
+    return [table for step in steps.COHORT_STEPS for table in shard_outputs(step.name)]
+
+
+def force_if_stale(step, shard):
+    """Have a table made anew that was made from something else than is asked for.
+
+    Snakemake compares what it recorded itself, and knows nothing of jobs that ended unseen.
+    """
+    if workflow.is_main_process and step in stale_steps(shard):
+        workflow.dag.forcefiles.add(shard_table(step, shard))
+
+
+@functools.cache
+def stale_steps(shard):
+    settings = config["convert_dicom"]["series_description"], plan.step_settings(config)
+    return plan.stale_steps(Path("results/shards", shard), SHARDS[shard], SUBJECTS, *settings)
+
+
+def shard_table(step, shard):
+    return f"results/shards/{shard}/{STEP_TABLES[step]}.parquet"
 
 
 def options(name, values):
     """Return an option of a command once for each value."""
     return " ".join(f"--{name} {shlex.quote(str(value))}" for value in values)
-
-
-@signed
-def sheet_rows(wildcards):
-    """Return what the sheet says of a shard's images and masks: a change reruns the shard."""
-    columns = ("subject", *sheet.PATH_COLUMNS)
-    rows = [[SUBJECTS[s][column] for column in columns] for s in SHARDS[wildcards.shard]]
-    return provenance.digest(rows)
-
-
-class AskedLater(str):
-    """A parameter that nobody asks for before Snakemake compares it with what it recorded."""
-
-    def __new__(cls, tell):
-        parameter = super().__new__(cls, "asked later")
-        parameter.tell = tell
-        return parameter
-
-    def __repr__(self):
-        return repr(self.tell())
-
-
-@signed
-def image_states(wildcards):
-    """Return the state of a shard's images and masks: files that change rerun the shard.
-
-    Phantoms are followed through the output of their rule instead. A dry run, which records
-    nothing, leaves alone the files of shards that are new anyway: there may be millions.
-    """
-    tell = functools.partial(states_of_shard, wildcards.shard)
-    return AskedLater(tell) if workflow.dryrun else tell()
-
-
-def states_of_shard(shard):
-    states = [
-        provenance.state_of(Path(SUBJECTS[subject][column]))
-        for subject in SHARDS[shard]
-        if phantom_of(subject) is None
-        for column in sheet.PATH_COLUMNS
-        if SUBJECTS[subject][column]
-    ]
-    return provenance.digest(states)
-
-
-def code(module):
-    """Return a fingerprint of the code behind a command: Snakemake does not follow imports.
-
-    The process of a job finds out only its own.
-    """
-
-    def fingerprint(wildcards=None):
-        return provenance.digest([provenance.code_fingerprint(module)])
-
-    return fingerprint() if workflow.is_main_process else fingerprint
 
 
 def memory_mb(step):
@@ -261,7 +256,7 @@ def minutes(step):
 
 
 def shard_outputs(step):
-    return [f"results/shards/{shard}/{STEP_TABLES[step]}.parquet" for shard in SHARDS]
+    return [shard_table(step, shard) for shard in SHARDS]
 
 
 def train_options(wildcards):
@@ -284,8 +279,9 @@ def captioned(path, caption, category):
     return report(path, caption=f"../report/{caption}.rst", category=category)
 
 
-def sheet_digest(wildcards):
-    return provenance.digest([SUBJECTS, SHARDS])
+def cohort_made_from(wildcards=None):
+    split = split_digest(Path(model_file()))
+    return plan.cohort_made_from(SHARDS, SUBJECTS, configuration_json(wildcards), split)
 
 
 def configuration_json(wildcards):
@@ -318,3 +314,7 @@ def tell_summary():
     fresh = any(file.is_file() and file.stat().st_mtime >= STARTED for file in (ledger, made))
     if fresh and ledger.is_file():
         atexit.register(print, summary_of(ledger), file=sys.stderr)
+
+
+if workflow.is_main_process:
+    keep_for_jobs()

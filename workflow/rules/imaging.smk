@@ -19,14 +19,12 @@ rule convert_dicom:
         mem_mb=memory_mb("convert_dicom"),
         runtime=minutes("convert_dicom"),
     params:
-        sheet=lambda wildcards: config["sheet"],
+        sheet=RUN_SHEET,
         subjects=lambda wildcards: options("subject", SHARDS[wildcards.shard]),
         series=lambda wildcards: options(
             "series-description", config["convert_dicom"]["series_description"]
         ),
-        rows=sheet_rows,
-        states=image_states,
-        code=code("imaging.convert"),
+        version=steps.VERSIONS["convert_dicom"],
     message:
         "Converting the images of shard {wildcards.shard}"
     shell:

@@ -7,7 +7,7 @@
 
 rule measure_area:
     input:
-        segment="results/shards/{shard}/segment.parquet",
+        segment=table_before("measure_area"),
     output:
         "results/shards/{shard}/area.parquet",
     log:
@@ -21,7 +21,7 @@ rule measure_area:
         mem_mb=memory_mb("measure_area"),
         runtime=minutes("measure_area"),
     params:
-        code=code("measure.area"),
+        version=steps.VERSIONS["measure_area"],
     message:
         "Measuring areas in shard {wildcards.shard}"
     shell:
@@ -31,7 +31,7 @@ rule measure_area:
 
 rule measure_fat:
     input:
-        segment="results/shards/{shard}/segment.parquet",
+        segment=table_before("measure_fat"),
     output:
         "results/shards/{shard}/fat.parquet",
     log:
@@ -45,7 +45,7 @@ rule measure_fat:
         mem_mb=memory_mb("measure_fat"),
         runtime=minutes("measure_fat"),
     params:
-        code=code("measure.fat"),
+        version=steps.VERSIONS["measure_fat"],
     message:
         "Measuring fat fractions in shard {wildcards.shard}"
     shell:
@@ -55,7 +55,7 @@ rule measure_fat:
 
 rule score_overlap:
     input:
-        segment="results/shards/{shard}/segment.parquet",
+        segment=table_before("score_overlap"),
     output:
         "results/shards/{shard}/overlap.parquet",
     log:
@@ -69,7 +69,7 @@ rule score_overlap:
         mem_mb=memory_mb("score_overlap"),
         runtime=minutes("score_overlap"),
     params:
-        code=code("measure.overlap"),
+        version=steps.VERSIONS["score_overlap"],
     message:
         "Scoring shard {wildcards.shard} against manual masks"
     shell:
@@ -79,7 +79,7 @@ rule score_overlap:
 
 rule draw_preview:
     input:
-        segment="results/shards/{shard}/segment.parquet",
+        segment=table_before("draw_preview"),
     output:
         "results/shards/{shard}/preview.parquet",
     log:
@@ -93,7 +93,7 @@ rule draw_preview:
         mem_mb=memory_mb("draw_preview"),
         runtime=minutes("draw_preview"),
     params:
-        code=code("measure.preview"),
+        version=steps.VERSIONS["draw_preview"],
     message:
         "Drawing previews of shard {wildcards.shard}"
     shell:
@@ -104,7 +104,7 @@ rule draw_preview:
 # An extra, no part of the study: `snakemake all_dicomseg` asks for it.
 rule dicomseg:
     input:
-        segment="results/shards/{shard}/segment.parquet",
+        segment=table_before("dicomseg"),
     output:
         "results/shards/{shard}/dicomseg.parquet",
     log:
@@ -119,7 +119,7 @@ rule dicomseg:
         runtime=minutes("dicomseg"),
     params:
         sha256=config["model"]["sha256"],
-        code=code("measure.dicomseg"),
+        version=steps.VERSIONS["dicomseg"],
     message:
         "Writing DICOM segmentations of shard {wildcards.shard}"
     shell:

@@ -5,7 +5,7 @@
 
 rule segment_muscles:
     input:
-        convert="results/shards/{shard}/convert.parquet",
+        convert=table_before("segment_muscles"),
         model=ancient(model_file()),
     output:
         "results/shards/{shard}/segment.parquet",
@@ -26,7 +26,7 @@ rule segment_muscles:
         neighbours_mm=config["segment_muscles"]["neighbours_mm"],
         largest="" if config["segment_muscles"]["keep_largest"] else "--no-keep-largest",
         holes="" if config["segment_muscles"]["fill_holes"] else "--no-fill-holes",
-        code=code("network.segment"),
+        version=steps.VERSIONS["segment_muscles"],
     message:
         "Segmenting shard {wildcards.shard}"
     shell:
@@ -59,7 +59,7 @@ rule train_network:
         runtime=lambda wildcards, attempt: attempt * 720,
     params:
         options=train_options,
-        code=code("network.train"),
+        version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
     shell:
@@ -92,7 +92,7 @@ rule pretrain_network:
     params:
         options=pretrain_options,
         drawing=lambda wildcards, threads: max(1, threads // 4),  # a slice takes less than a step
-        code=code("network.pretrain"),
+        version=steps.VERSIONS["pretrain_network"],
     message:
         "Training a network on synthetic slices"
     shell:

@@ -5,7 +5,7 @@
 
 rule gather_cohort:
     input:
-        shards=[table for step in steps.COHORT_STEPS for table in shard_outputs(step.name)],
+        shards=shard_tables,
         model=ancient(model_file()),
         card=model_card(),
     output:
@@ -24,15 +24,14 @@ rule gather_cohort:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
-        sheet=lambda wildcards: config["sheet"],
-        rows=sheet_digest,
+        sheet=RUN_SHEET,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
         subjects_per_shard=config["subjects_per_shard"],
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
-        split=model_split(),
         configuration=configuration_json,
-        code=code("study.cohort"),
+        made_from=cohort_made_from,
+        version=steps.VERSIONS["gather_cohort"],
     message:
         "Gathering the cohort"
     shell:
@@ -59,7 +58,7 @@ rule accept_ledger:
         runtime=10,
     params:
         limit=config["max_quarantined_fraction"],
-        code=code("study.summary"),
+        version=steps.VERSIONS["accept_ledger"],
     message:
         "Counting the quarantined subjects"
     shell:
@@ -83,7 +82,7 @@ rule fit_models:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
-        code=code("study.inference"),
+        version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
@@ -108,7 +107,7 @@ rule write_tables:
     params:
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
-        code=code("study.describe"),
+        version=steps.VERSIONS["write_tables"],
     message:
         "Writing the tables"
     shell:
@@ -136,7 +135,7 @@ rule draw_figures:
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
         seed=config["seed"],
-        code=code("study.figures"),
+        version=steps.VERSIONS["draw_figures"],
     message:
         "Drawing the figures"
     shell:
@@ -165,7 +164,7 @@ rule write_report:
         runtime=lambda wildcards, attempt: attempt * 30,
     params:
         texts=report_texts,
-        code=code("study.report"),
+        version=steps.VERSIONS["write_report"],
     message:
         "Writing the report"
     shell:

@@ -33,7 +33,7 @@ rule make_phantoms:
         subjects=options("subject", phantoms_at_hand(s for shard in SHARDS.values() for s in shard)),
         seed=config["make_phantoms"]["seed"],
         volunteers=config["make_phantoms"]["volunteers"],
-        code=code("synthesis.cohort"),
+        version=steps.VERSIONS["make_phantoms"],
     message:
         "Drawing the phantom volunteers (a minute or two)"
     shell:
@@ -59,7 +59,7 @@ rule draw_anatomies:
     params:
         people=lambda wildcards: ANATOMIES[wildcards.part]["people"],
         seed=lambda wildcards: ANATOMIES[wildcards.part]["seed"],
-        code=code("synthesis.anatomies"),
+        version=steps.VERSIONS["draw_anatomies"],
     message:
         "Drawing the anatomy for {wildcards.part}"
     shell:

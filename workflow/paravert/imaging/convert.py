@@ -12,17 +12,17 @@ from typing import Annotated
 
 import typer
 
-from paravert import provenance, shards, tables
+from paravert import shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.images import Images, geometry_rows
 from paravert.imaging.masks import read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
-from paravert.imaging.volume import stack_file, write_volume
+from paravert.imaging.volume import stack_file, voxel_digest, write_volume
+from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
 
-FILES = ("images", "truth", "labels")
 MASK_FOLDERS = {"truth": "truth", "labels": "given"}  # column of the sheet: folder of the subject
 
 
@@ -55,12 +55,7 @@ def _rows_of(sheet: Path, subjects: Sequence[str]) -> dict[str, Mapping[str, str
 
 
 def _task(row: Mapping[str, str], patterns: list[str]) -> shards.Task:
-    files = {name: _state(row.get(name, "")) for name in FILES}
-    return shards.Task(row["subject"], {**files, "series_description": patterns})
-
-
-def _state(path: str) -> str:
-    return provenance.state_of(Path(path)) if path else "none"
+    return shards.Task(row["subject"], conversion_inputs(row, patterns), images_away(row))
 
 
 def convert_subject(
@@ -94,6 +89,7 @@ def convert_subject(
         "slices": len(slices),
         "has_truth": "truth" in masks,
         "has_labels": "labels" in masks,
+        "image_digests": [voxel_digest(volume) for volume in volumes],
         **images.header,
     }
     return shards.Product([summary], tuple(sorted(images.cautions)))

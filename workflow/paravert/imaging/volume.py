@@ -1,6 +1,7 @@
 """An image or label map with its place in the patient, as array and affine, and as NIfTI."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +85,12 @@ def read_volume(path: Path) -> Volume:
     """Read a volume that `write_volume` wrote, values unscaled and in the type on disk."""
     image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
+
+
+def voxel_digest(volume: Volume) -> str:
+    """Return the SHA-256 (hex) of a volume's voxels, their shape and type; its place does not count."""
+    kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
+    return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:

@@ -185,6 +185,9 @@ class _Run:
             except SubjectFault as fault:
                 yield self._finished(begun, fault)
                 return
+            except MemoryError:
+                yield self._finished(begun, shards.out_of_memory())
+                return
             for stack in subject.stacks:
                 if stack.prepared is not None:
                     self._waiting.add((subject, stack), stack.prepared)

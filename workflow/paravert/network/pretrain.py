@@ -35,7 +35,8 @@ from paravert.network.randomised.slices import Anatomies, seed_of
 from paravert.network.settings import checked_settings
 from paravert.network.start import mix, started_from
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
-from paravert.provenance import code_fingerprint, digest, file_sha256
+from paravert.provenance import digest, file_sha256
+from paravert.steps import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def pretrain_network(
         "validation_sha256": file_sha256(validation),
         **start_told,
     }
-    made_of = [*data.values(), code_fingerprint("network.synthetic"), batches]
+    made_of = [*data.values(), VERSIONS["pretrain_network"], batches]
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     with SyntheticSlices(anatomies, settings, processor, batches, workers) as source:

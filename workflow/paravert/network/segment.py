@@ -18,6 +18,7 @@ from paravert.network.model_file import check_model
 from paravert.network.neighbours import NEIGHBOURS_MM
 from paravert.network.options import Device
 from paravert.network.stacks import has_all_labels
+from paravert.plan import segmentation_settings
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ def segment_muscles(
     }
     segmenter = Segmenter(folder, model, chosen_device(device), threads, **how)
     log.info("segment_muscles: %s, model %s", describe(segmenter.device, threads), model_sha256)
-    settings = {"model_sha256": model_sha256, **how}
     shards.stream_after(
         convert,
         "segment_muscles",
         segmenter.flow,
         folder=folder,
         out=out,
-        depends_on=lambda subject: {} if has_all_labels(folder / subject) else settings,
+        settings=segmentation_settings(model_sha256, how),
+        applies=lambda subject: not has_all_labels(folder / subject),
     )
     log.info("segment_muscles: %s", segmenter.speed())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paravert.errors import InputError
+from paravert.provenance import file_sha256
 
 COLUMNS = ["subject", "part"]
 TRAINING, VALIDATION = "training", "validation"
@@ -49,6 +50,12 @@ def _hash(text: str) -> str:
 def split_file(model: Path) -> Path:
     """Return the file beside a model that keeps its split."""
     return model.with_suffix(".split.csv")
+
+
+def split_digest(model: Path) -> str:
+    """Return the SHA-256 of the file that keeps a model's split, or "" where it has none."""
+    file = split_file(model)
+    return file_sha256(file) if file.is_file() else ""
 
 
 def write_split(model: Path, split: Split, learnt_from: Collection[str] = ()) -> None:

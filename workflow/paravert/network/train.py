@@ -34,7 +34,8 @@ from paravert.network.settings import checked_settings
 from paravert.network.split import Split, learnt_from, split_by_subject, write_split
 from paravert.network.start import started_from
 from paravert.network.validate import JUDGED, calibrated, metrics_of, tell_metrics, validated
-from paravert.provenance import code_fingerprint, digest, file_sha256
+from paravert.provenance import digest, file_sha256
+from paravert.steps import VERSIONS
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def train_network(
         )
     training, validation = _samples(folder, split, spacing_mm, start_from, processor)
     data = _data_told(split, (training, validation), data_digest(folder, subjects)) | start_told
-    made_of = digest([data, code_fingerprint("network.train")])
+    made_of = digest([data, VERSIONS["train_network"]])
     source = Crops(training, settings)
     run = Training(settings, source, validation, processor, trained_on=made_of, start=start)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,11 @@ def subject_rows(
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"})
     rows = rows.drop(columns=["status", "stage", "reason", "message", "warnings"])
-    rows = rows.drop(columns=["has_truth", "has_labels"]).set_index("subject").join(people)
+    rows = (
+        rows.drop(columns=["has_truth", "has_labels", "image_digests"])
+        .set_index("subject")
+        .join(people)
+    )
     rows = rows.join(segment.set_index("subject")[["labels_source", "computed_on", "removed_mm2"]])
     groups, everything = _groups(muscles, rows.index), np.full(len(muscles), True)
     rows["coverage_mm"] = _coverage_mm(slices, rows.index)

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,13 @@ import pyarrow.parquet as pq
 import typer
 import yaml
 
-from paravert import __version__, codebook, records, shard_tables, shards, steps, tables
-from paravert.errors import InputError, some_of
-from paravert.network.split import learnt_from
+from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
+from paravert.errors import Caution, InputError, some_of
+from paravert.network.split import learnt_from, split_digest
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
+from paravert.study.cohort_cautions import Cautions, cohort_cautions
 from paravert.study.description import write_codebook, write_datapackage
 from paravert.study.summary import summary_of
 
@@ -40,14 +42,16 @@ def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
 # --- some shards ---------------------------------------------------------------------------------
 
 
-def chunks(plan: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[list[str], list[str]]]:
+def chunks(
+    by_shard: Mapping[str, Sequence[str]], most: int
+) -> Iterator[tuple[list[str], list[str]]]:
     """Yield shards that are gathered together, and their subjects: at most so many, or one shard.
 
-    plan: the subjects of each shard, in order.
+    by_shard: the subjects of each shard, in order.
     """
     names: list[str] = []
     subjects: list[str] = []
-    for shard, own in plan.items():
+    for shard, own in by_shard.items():
         if names and len(subjects) + len(own) > most:
             yield names, subjects
             names, subjects = [], []
@@ -58,13 +62,14 @@ def chunks(plan: Mapping[str, Sequence[str]], most: int) -> Iterator[tuple[list[
 
 
 def _rows_of_chunk(
-    folders: Sequence[Path], people: pd.DataFrame, method: str, known: Set[str]
+    folders: Sequence[Path], people: pd.DataFrame, method: str, known: Set[str], told: Cautions
 ) -> dict[str, pd.DataFrame]:
     """Return the rows that some shards give to each cohort table.
 
-    people: covariates by subject. known: the subjects that the model was trained on.
+    people: covariates by subject. known: the subjects that the model was trained on. told: warnings
+    that the cohort as a whole gives cause to.
     """
-    ledger = pd.concat([_ledger_rows(shard) for shard in folders], ignore_index=True)
+    ledger = pd.concat([_ledger_rows(shard, told) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
     parts = {
         step.name: _rows_of(folders, step, analysed)
@@ -88,13 +93,21 @@ def _rows_of_chunk(
     }
 
 
-def _ledger_rows(shard: Path) -> pd.DataFrame:
+def _ledger_rows(shard: Path, told: Cautions) -> pd.DataFrame:
     by_subject: dict[str, list[records.Outcome]] = {}
     for step in steps.COHORT_STEPS:
         for outcome in shard_tables.read_outcomes(shard / f"{step.table.name}.parquet"):
             by_subject.setdefault(outcome.subject, []).append(outcome)
-    rows = [shard_tables.told_by(merged_outcome(outcomes)) for outcomes in by_subject.values()]
+    merged = {subject: merged_outcome(outcomes) for subject, outcomes in by_subject.items()}
+    rows = [
+        shard_tables.told_by(replace(outcome, warnings=_joined(outcome, told.get(subject, ()))))
+        for subject, outcome in merged.items()
+    ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
+
+
+def _joined(outcome: records.Outcome, more: Iterable[Caution]) -> tuple[str, ...]:
+    return tuple(sorted({*outcome.warnings, *map(str, more)}))
 
 
 def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> pd.DataFrame:
@@ -133,8 +146,9 @@ def gather_cohort(
     Raises RuntimeError when the ledger and the sheet differ: that would be a fault of this program.
     """
     rows = read_sheet(sheet)
-    plan = shards.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
+    by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
+    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
@@ -143,15 +157,18 @@ def gather_cohort(
     }
     out.mkdir(parents=True, exist_ok=True)
     people = _covariates(rows)
-    del rows
+    by_subject = {row["subject"]: row for row in rows}
+    made_from = plan.cohort_made_from(by_shard, by_subject, configuration, split_digest(model))
+    told = cohort_cautions(folder, by_shard, by_subject)
+    del rows, by_subject
     known = learnt_from(model)
     if named := known & set(people.index):
         log.info(
             "gather_cohort: the model learnt from subjects so named: %s", some_of(sorted(named))
         )
-    parts = _parts(folder, plan, people, fat_fraction, known)
-    _write_tables(out, parts, metadata)
-    _check_nobody_is_lost(out, plan)
+    parts = _parts(folder, by_shard, people, fat_fraction, known, told)
+    _write_tables(out, parts, metadata | {"made_from": made_from})
+    _check_nobody_is_lost(out, by_shard)
     write_codebook(out / "codebook.csv")
     write_datapackage(out / "datapackage.json", metadata)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -159,11 +176,16 @@ def gather_cohort(
 
 
 def _parts(
-    folder: Path, plan: dict, people: pd.DataFrame, method: str, known: Set[str]
+    folder: Path,
+    by_shard: dict,
+    people: pd.DataFrame,
+    method: str,
+    known: Set[str],
+    told: Cautions,
 ) -> Iterator[dict]:
-    for names, subjects in chunks(plan, SUBJECTS_AT_ONCE):
+    for names, subjects in chunks(by_shard, SUBJECTS_AT_ONCE):
         own = people.loc[subjects]
-        yield _rows_of_chunk([folder / name for name in names], own, method, known)
+        yield _rows_of_chunk([folder / name for name in names], own, method, known, told)
 
 
 def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
@@ -190,8 +212,8 @@ def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) ->
                 writers.add(table, data.replace_schema_metadata(None))
 
 
-def _check_nobody_is_lost(out: Path, plan: dict[str, list[str]]) -> None:
-    expected = sorted(subject for subjects in plan.values() for subject in subjects)
+def _check_nobody_is_lost(out: Path, by_shard: dict[str, list[str]]) -> None:
+    expected = sorted(subject for subjects in by_shard.values() for subject in subjects)
     found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
     if found != expected:
         lost, extra = set(expected) - set(found), set(found) - set(expected)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from paravert.errors import InputError
-from paravert.provenance import code_fingerprint
+from paravert.steps import VERSIONS
 from paravert.synthesis.study import write_study
 from paravert.synthesis.truth import MUSCLES, SLICES, write_table
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
@@ -50,7 +50,7 @@ def make_phantoms(
 
     Makes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
     there <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
-    subject already complete from the same seed and code is left alone.
+    subject already complete from the same seed and version is left alone.
     """
     people = cohort(seed, volunteers)
     wanted = subject or [person.subject for person in people]
@@ -63,7 +63,7 @@ def make_phantoms(
     settings = {
         "seed": seed,
         "volunteers": volunteers,
-        "code": code_fingerprint("synthesis.cohort"),
+        "version": VERSIONS["make_phantoms"],
     }
     make = partial(_make_one, out, people, settings)
     chosen = [index for index, person in enumerate(people) if person.subject in set(wanted)]

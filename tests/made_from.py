@@ -1,0 +1,23 @@
+"""Digests of what shard tables are made from, as of a run with the settings of config.yaml."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from paravert import plan
+from paravert.steps import STEPS
+
+CONFIGURATION = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
+
+
+def chain(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Return what the tables of a shard are made from, by step; fingerprints: of the conversions."""
+    settings = plan.step_settings(CONFIGURATION)
+    made = {}
+    for step in STEPS.values():
+        if step is plan.FIRST:
+            made[step.name] = plan.conversions(fingerprints)
+        else:
+            made[step.name] = plan.made_after(step, settings.get(step.name, {}), made[step.after])
+    return made

@@ -1,0 +1,215 @@
+import pytest
+
+from made_from import CONFIGURATION
+from paravert import plan, shards
+from paravert.errors import Caution, InputError
+from paravert.plan import shard_names, shard_plan
+from paravert.shards import Product
+from paravert.steps import STEPS, VERSIONS
+
+SETTINGS = plan.step_settings(CONFIGURATION)
+SUBJECTS = ["S1", "S2"]
+MANY = [f"S{number:04d}" for number in range(1000)]
+STEP_NAMES = [step.name for step in STEPS.values() if not step.extra]
+
+
+class Shard:
+    """A finished shard of two subjects, and what a run would find stale in it."""
+
+    def __init__(self, folder):
+        self.folder, self.patterns, self.settings = folder, [], SETTINGS
+        self.rows = {}
+        for subject in SUBJECTS:
+            images = folder / "images" / subject
+            images.mkdir(parents=True)
+            (images / "1.dcm").write_text(subject)
+            self.rows[subject] = {"subject": subject, "images": str(images)}
+
+    @property
+    def tables(self):
+        return self.folder / "shards/0"
+
+    def table(self, step):
+        return self.tables / f"{STEPS[step].table.name}.parquet"
+
+    def convert(self):
+        self.converted = []
+
+        def do(task, scratch):
+            self.converted.append(task.subject)
+            return Product([{"stacks": 1, "slices": 20}], (Caution.MULTI_STACK,))
+
+        tasks = [
+            shards.Task(name, plan.conversion_inputs(row, self.patterns), plan.images_away(row))
+            for name, row in self.rows.items()
+        ]
+        shards.work_through("convert_dicom", tasks, do, **self.place("convert_dicom"))
+
+    def make(self):
+        self.convert()
+        for name in STEP_NAMES[1:]:
+            self.follow(name)
+        return self
+
+    def follow(self, name):
+        before = self.table(STEPS[name].after)
+        if name == "segment_muscles":
+
+            def flow(subjects):
+                for begun in subjects:
+                    yield begun, Product([{"labels_source": "network"}])
+
+            how = {"settings": SETTINGS[name], "applies": lambda subject: True}
+            shards.stream_after(before, name, flow, **how, **self.place(name))
+        else:
+            do = lambda task, scratch: Product([])  # noqa: E731
+            shards.work_after(before, name, do, **self.place(name))
+
+    def place(self, step):
+        return {"folder": self.folder / "subjects", "out": self.table(step)}
+
+    def stale(self):
+        subjects = sorted(self.rows)
+        return plan.stale_steps(self.tables, subjects, self.rows, self.patterns, self.settings)
+
+    def check(self):
+        plan.check_shard_tables(self.folder / "shards", {"0": sorted(self.rows)}, self.settings)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    return Shard(tmp_path).make()
+
+
+def test_a_finished_shard_is_not_stale(shard):
+    assert shard.stale() == set()
+    shard.check()
+
+
+def images_change(shard):
+    (shard.folder / "images/S1/1.dcm").write_text("other images")
+
+
+def labels_are_given(shard):
+    labels = shard.folder / "labels.nii.gz"
+    labels.write_text("labels")
+    shard.rows["S2"]["labels"] = str(labels)
+
+
+def a_subject_is_added(shard):
+    shard.rows["S3"] = {"subject": "S3", "images": str(shard.folder / "images/S1")}
+
+
+def a_subject_is_removed(shard):
+    del shard.rows["S2"]
+
+
+def patterns_change(shard):
+    shard.patterns = ["T2"]
+
+
+def the_table_is_cut_off(shard):
+    table = shard.table("convert_dicom")
+    table.write_bytes(table.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        images_change,
+        labels_are_given,
+        a_subject_is_added,
+        a_subject_is_removed,
+        patterns_change,
+        the_table_is_cut_off,
+    ],
+)
+def test_conversion_from_something_else_is_stale(shard, change):
+    change(shard)
+    assert shard.stale() == {"convert_dicom"}
+
+
+@pytest.mark.parametrize("step", STEP_NAMES)
+def test_a_step_of_another_version_is_stale(shard, step, monkeypatch):
+    monkeypatch.setitem(VERSIONS, step, VERSIONS[step] + 1)
+    assert shard.stale() == {step}
+
+
+@pytest.mark.parametrize("key", SETTINGS["segment_muscles"])
+def test_another_setting_of_the_segmentation_makes_its_table_stale(shard, key):
+    shard.settings = {"segment_muscles": SETTINGS["segment_muscles"] | {key: "another"}}
+    assert shard.stale() == {"segment_muscles"}
+
+
+def test_what_follows_from_an_earlier_conversion_is_stale_and_refused(shard):
+    images_change(shard)
+    shard.convert()
+    assert shard.stale() == {"segment_muscles"}
+    with pytest.raises(InputError, match=r"0/segment.parquet: .* --forcerun segment_muscles"):
+        shard.check()
+    for name in STEP_NAMES[1:-1]:
+        shard.follow(name)
+    assert shard.stale() == {STEP_NAMES[-1]}
+
+
+def test_tables_of_other_subjects_are_refused(shard):
+    a_subject_is_added(shard)
+    with pytest.raises(InputError, match=r"0/convert.parquet: made from another sheet"):
+        shard.check()
+
+
+def test_images_that_are_away_make_nothing_stale_and_keep_what_is_finished(shard):
+    (shard.folder / "images").rename(shard.folder / "away")
+    assert shard.stale() == set()
+    shard.check()
+    shard.rows["S3"] = {"subject": "S3", "images": str(shard.folder / "away/S1")}
+    assert shard.stale() == {"convert_dicom"}
+    shard.convert()
+    assert shard.converted == ["S3"]
+    (shard.folder / "away").rename(shard.folder / "images")
+    shard.rows["S3"]["images"] = str(shard.folder / "images/S1")
+    shard.convert()
+    assert shard.converted == []
+
+
+def test_a_subject_that_was_never_converted_is_not_kept_by_images_that_are_away(tmp_path):
+    shard = Shard(tmp_path)
+    (tmp_path / "images/S1").rename(tmp_path / "elsewhere")
+    shard.convert()
+    assert shard.converted == SUBJECTS
+
+
+def test_a_path_that_is_too_long_or_leads_in_a_circle_is_away(tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for path in (tmp_path / ("x" * 300), tmp_path / "circle"):
+        assert plan.images_away({"images": str(path)})
+
+
+def test_number_of_shards_is_the_next_power_of_two():
+    for count, per_shard, expected in [(22, 64, 1), (64, 64, 1), (65, 64, 2), (1000, 64, 16)]:
+        assert len(set(shard_names(MANY[:count], per_shard).values())) == expected
+
+
+def test_a_subject_keeps_its_shard_while_the_cohort_does_not_double():
+    before, after = shard_names(MANY[:900], 64), shard_names(MANY[:1000], 64)
+    assert all(after[subject] == shard for subject, shard in before.items())
+
+
+def test_order_of_the_sheet_does_not_move_subjects():
+    assert shard_names(MANY[::-1], 64) == shard_names(MANY, 64)
+
+
+def test_one_subject_per_shard_names_the_shard_after_it():
+    assert shard_names(["S1", "S2"], 1) == {"S1": "S1", "S2": "S2"}
+
+
+def test_a_selection_changes_no_shard():
+    whole, chosen = shard_plan(MANY, 64), shard_plan(MANY, 64, "S0007, S0400")
+    assert sorted(sum(chosen.values(), [])) == ["S0007", "S0400"]
+    for shard, subjects in chosen.items():
+        assert set(subjects) <= set(whole[shard])
+
+
+def test_an_unknown_selected_subject_is_named():
+    with pytest.raises(LookupError, match="S9999"):
+        shard_plan(MANY, 64, "S0001,S9999")

@@ -1,0 +1,218 @@
+"""Which subject is in which shard, and which tables were made from something else than is asked for.
+
+Snakemake records what an output was made from when it sees the end of its job; of jobs that end
+unseen it knows nothing. So each table holds a digest of what it was made from, `made_from`, and
+every run compares it before it plans.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from paravert import provenance
+from paravert.errors import InputError
+from paravert.provenance import digest
+from paravert.records import ANALYSED, Outcome
+from paravert.shard_tables import read_made_from, read_outcomes
+from paravert.sheet import PATH_COLUMNS
+from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
+
+FIRST = STEPS["convert_dicom"]
+COHORT_RULES = ("gather_cohort", "fit_models", "write_tables", "draw_figures", "write_report")
+
+
+# --- shards --------------------------------------------------------------------------------------
+
+
+def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
+    """Return each subject's shard.
+
+    The number of shards is the next power of two, so that it changes only when the cohort doubles;
+    the shard follows from a stable hash of the name. With one subject per shard it is the name.
+    """
+    if subjects_per_shard == 1:
+        return {subject: subject for subject in subjects}
+    shards = 1 << max(0, (-(-len(subjects) // subjects_per_shard) - 1)).bit_length()
+    width = len(f"{shards - 1:x}")
+    return {subject: f"{_stable_hash(subject) % shards:0{width}x}" for subject in subjects}
+
+
+def shard_plan(
+    subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
+) -> dict[str, list[str]]:
+    """Return the subjects of each shard that has any, both in order.
+
+    selection: subjects at hand, comma-separated; empty for all. A selection changes no subject's
+    shard. Raises LookupError for a selected subject that is not in the cohort.
+    """
+    wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
+    unknown = sorted(set(wanted) - set(subjects))
+    if unknown:
+        raise LookupError(f"subjects {', '.join(unknown)} are not in the sheet")
+    chosen = set(wanted)
+    plan: dict[str, list[str]] = {}
+    for subject, shard in shard_names(subjects, subjects_per_shard).items():
+        if subject in chosen:
+            plan.setdefault(shard, []).append(subject)
+    return {shard: sorted(plan[shard]) for shard in sorted(plan)}
+
+
+def _stable_hash(subject: str) -> int:
+    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big")
+
+
+# --- what a subject's conversion depends on ------------------------------------------------------
+
+
+def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
+    """Return what the conversion of a line of the sheet depends on, beside the step's version."""
+    states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
+    return {**states, "series_description": list(series_description)}
+
+
+def _state(path: str) -> str:
+    return provenance.state_of(Path(path)) if path else "none"
+
+
+def images_away(row: Mapping[str, str]) -> bool:
+    """Tell whether the images of a line of the sheet cannot be reached at their path."""
+    return bool(row["images"]) and not os.access(row["images"], os.R_OK)
+
+
+# --- what a table was made from ------------------------------------------------------------------
+
+
+def result_fingerprint(step: Step, depends_on: Mapping) -> str:
+    """Return the fingerprint of one subject's result in a step."""
+    return digest([step.name, step.version, depends_on])
+
+
+def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
+    """Return what the network's labels depend on; section: segment_muscles of the configuration."""
+    return {
+        "model_sha256": model_sha256,
+        "flip": section["flip"],
+        "neighbours_mm": float(section["neighbours_mm"]),
+        "keep_largest": section["keep_largest"],
+        "fill_holes": section["fill_holes"],
+    }
+
+
+def step_settings(configuration: Mapping) -> dict[str, dict]:
+    """Return by step what its results depend on beside the step before."""
+    section = configuration["segment_muscles"]
+    return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
+
+
+def conversions(fingerprints: Mapping[str, str]) -> str:
+    """Return what the table of the first step is made from, by the fingerprints of its subjects."""
+    return digest([FIRST.name, fingerprints])
+
+
+def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
+    """Return what a later shard table is made from; upstream: that of the table of the step before."""
+    return digest([step.name, step.version, settings, upstream])
+
+
+def cohort_made_from(
+    plan: Mapping[str, Sequence[str]],
+    rows: Mapping[str, Mapping[str, str]],
+    configuration: str,
+    split: str,
+) -> str:
+    """Return what the cohort's tables, and all that follows from them, are made from beside shards.
+
+    rows: lines of the sheet by subject. configuration: as JSON. split: digest of whom the model
+    learnt from.
+    """
+    at_hand = [rows[subject] for subjects in plan.values() for subject in subjects]
+    away = [row["subject"] for row in at_hand if images_away(row)]
+    versions = [VERSIONS[rule] for rule in COHORT_RULES]
+    return digest([plan, at_hand, away, configuration, split, versions])
+
+
+def stale_steps(
+    shard: Path,
+    subjects: Sequence[str],
+    rows: Mapping[str, Mapping[str, str]],
+    series_description: Sequence[str],
+    settings: Mapping[str, Mapping],
+) -> set[str]:
+    """Return the steps whose table was made from something else than today's sheet and settings.
+
+    shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: as of
+    `step_settings`. Steps that follow a stale or absent table are not told.
+    """
+    stale: set[str] = set()
+    expected: dict[str, str] = {}
+    for step in STEPS.values():
+        table = shard / f"{step.table.name}.parquet"
+        if not table.exists() or (step is not FIRST and step.after not in expected):
+            continue
+        if step is FIRST:
+            wanted = _expected_conversions(table, subjects, rows, series_description)
+        else:
+            wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
+        if wanted == made_from(table):
+            expected[step.name] = wanted
+        else:
+            stale.add(step.name)
+    return stale
+
+
+def _expected_conversions(
+    table: Path,
+    subjects: Sequence[str],
+    rows: Mapping[str, Mapping[str, str]],
+    series_description: Sequence[str],
+) -> str:
+    finished = {o.subject: o.fingerprint for o in _outcomes(table) if o.status == ANALYSED}
+    fingerprints = {}
+    for subject in subjects:
+        if subject in finished and images_away(rows[subject]):
+            fingerprints[subject] = finished[subject]
+        else:
+            inputs = conversion_inputs(rows[subject], series_description)
+            fingerprints[subject] = result_fingerprint(FIRST, inputs)
+    return conversions(fingerprints)
+
+
+def _outcomes(table: Path) -> list[Outcome]:
+    try:
+        return read_outcomes(table)
+    except InputError:  # damaged: nothing is known of it
+        return []
+
+
+def made_from(table: Path) -> str | None:
+    """Return the digest of what a table was made from, None where it is damaged or holds none."""
+    try:
+        return read_made_from(table)
+    except InputError:
+        return None
+
+
+def check_shard_tables(
+    folder: Path, plan: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping]
+) -> None:
+    """Raise InputError at a shard table of other subjects, or from another one than lies beside it.
+
+    folder: of the shards. plan: the subjects of each. settings: as of `step_settings`.
+    """
+    for shard, subjects in plan.items():
+        made: dict[str, str | None] = {}
+        for step in COHORT_STEPS:
+            table = folder / shard / f"{step.table.name}.parquet"
+            made[step.name] = read_made_from(table)
+            if step is FIRST:
+                fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)
+            else:
+                wanted = made_after(step, settings.get(step.name, {}), made[step.after])
+                fits = made[step.name] == wanted
+            if not fits:
+                raise InputError(
+                    table,
+                    "made from another sheet, other settings or other results than those of this "
+                    f"run; run Snakemake again, with --forcerun {step.name} if that does not help",
+                )
