@@ -121,7 +121,7 @@ def study_steps(folder: Path, subjects: int) -> None:
         "gather_cohort": [
             *("--sheet", "sheet.tsv", "--folder", "results/shards", "--out", cohort),
             *("--fat-fraction", "otsu_subject", "--model", model, "--model-sha256", "0" * 64),
-            *("--configuration", json.dumps({"seed": 1})),
+            *("--configuration", json.dumps(settings)),
         ],
         "fit_models": ["--cohort", cohort, "--out", f"{tables}/models.csv"],
         "write_tables": ["--cohort", cohort, "--out", tables],

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY / "workflow"))
+sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "tests")]
 
+from made_from import chain  # noqa: E402
 from paravert import plan, records, shard_tables, steps, tables  # noqa: E402
 
 SNAKEMAKE = ("snakemake", "--snakefile", REPOSITORY / "Snakefile", "--configfile", "study.yaml")
@@ -30,6 +31,7 @@ FAULTY = {"convert_dicom": (97, "no-dicom"), "measure_fat": (501, "blank-images"
 SCALED = ("csa_mm2", "csa_axial_mm2", "pixels", "pixels_truth", "pixels_prediction")
 SHIFTED = ("fat_fraction_", "eroded_")
 JITTERED = ("iou", "dice")
+FINGERPRINT = "0" * 64  # of all conversions
 OF_PHANTOMS = "phantom_study"
 
 
@@ -137,7 +139,8 @@ def simulate_results(folder: Path, phantom_study: Path, cohort: list[Person]) ->
         parts = _rows_by_phantom(phantom_study, step)
         for shard, names in by_shard.items():
             own = [by_name[name] for name in names]
-            write_shard(folder / "results/shards" / shard, step, own, parts)
+            made_from = chain(dict.fromkeys(names, FINGERPRINT))[step.name]
+            write_shard(folder / "results/shards" / shard, step, own, parts, made_from)
 
 
 def _rows_by_phantom(study: Path, step: steps.Step) -> dict[str, pa.Table]:
@@ -148,7 +151,11 @@ def _rows_by_phantom(study: Path, step: steps.Step) -> dict[str, pa.Table]:
 
 
 def write_shard(
-    folder: Path, step: steps.Step, people: list[Person], parts: dict[str, pa.Table]
+    folder: Path,
+    step: steps.Step,
+    people: list[Person],
+    parts: dict[str, pa.Table],
+    made_from: str,
 ) -> None:
     """Write one step's table of one shard. parts: rows of the phantoms."""
     outcomes, chunks, own = [], [], []
@@ -165,16 +172,17 @@ def write_shard(
             shard_tables.told_by(outcome) for outcome in outcomes if outcome.status != "analysed"
         ]
         data = pa.concat_tables([data, tables.from_rows(step.table, gone)]).sort_by("subject")
-    metadata = {"outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
+    told = json.dumps([asdict(outcome) for outcome in outcomes])
+    metadata = {"outcomes": told, "made_from": made_from}
     tables.write(folder / f"{step.table.name}.parquet", step.table, data, metadata)
 
 
 def _outcome(one: Person, out: bool) -> records.Outcome:
     if not out:
-        return records.Outcome(one.subject, "analysed", "0" * 64)
+        return records.Outcome(one.subject, "analysed", FINGERPRINT)
     reason = FAULTY[one.faulty][1]
     return records.Outcome(
-        one.subject, "quarantined", "0" * 64, (), one.faulty, reason, "simulated, expected none"
+        one.subject, "quarantined", FINGERPRINT, (), one.faulty, reason, "simulated, expected none"
     )
 
 
