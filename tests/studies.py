@@ -41,6 +41,12 @@ class Study:
         copied.settings = dict(self.settings)
         return copied
 
+    def without_results(self, folder: Path) -> "Study":
+        """Return a copy in which nothing was run yet."""
+        copied = self.copy(folder)
+        shutil.rmtree(folder / "results")
+        return copied
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
         return subprocess.run(
@@ -111,6 +117,19 @@ def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame
 def plan_of(number: int) -> Plan:
     """Return where the small series of a subject lies; areas differ from subject to subject."""
     return Plan(gap=5.0 + 0.1 * number, row_spacing=3.0 + 0.05 * number)
+
+
+def put_labels(study: Study, number: int) -> str:
+    """Write a label map for the images of a plan; return its name."""
+    file = study.folder / f"labels-{number}.nii.gz"
+    return write_nifti(file, plan_of(number), labels_phantom, dtype=np.uint8).name
+
+
+def change_images_and_labels(study: Study) -> None:
+    """Give the first subject other images and the labels that belong to them."""
+    row = study.rows[0]
+    write_series(study.folder / row["images"], plan_of(8))
+    row |= dict.fromkeys(("labels", "truth"), put_labels(study, 8))
 
 
 def small_cohort(folder: Path, subjects: Sequence[str]) -> Study:

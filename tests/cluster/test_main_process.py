@@ -7,7 +7,7 @@ import pytest
 from disturbances import Disturbance
 from runs import CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
 from slurm_jobs import ask
-from studies import assert_same
+from studies import assert_same, change_images_and_labels
 from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -82,6 +82,33 @@ def test_killed_and_run_again_while_an_orphan_still_works(study, start, half_way
     wait_until(lambda: run.jobs("0")[0].state == "COMPLETED", "the orphan's end")
     at_the_same.go_on()
     assert again.end() == 0, again.told[-3000:]
+    assert_same(finish(study), undisturbed)
+
+
+def test_what_an_orphan_finished_unseen_does_not_outlive_its_images(
+    study, start, half_way, undisturbed, tmp_path
+):
+    run = start()
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    run.kill()
+    half_way.go_on()
+    wait_until(lambda: run.jobs("0")[0].state == "COMPLETED", "the orphan's end")
+    unlock(study)
+    change_images_and_labels(study)
+    again = start()
+    assert again.end() == 0, again.told[-3000:]
+    assert_same(finish(study), finish(study.without_results(tmp_path / "fresh")))
+
+
+def test_jobs_work_by_the_settings_and_the_sheet_that_the_run_began_with(
+    study, start, half_way, undisturbed
+):
+    run = start("--jobs", "1")
+    run.wait_for(lambda: half_way.reached, "the job half way")
+    (study.folder / "study.yaml").write_text("subjects_per_shard: 1000\nno_such_setting: 1\n")
+    (study.folder / "sheet.tsv").write_text("subject\timages\n")
+    half_way.go_on()
+    assert run.end() == 0, run.told[-3000:]
     assert_same(finish(study), undisturbed)
 
 

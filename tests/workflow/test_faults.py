@@ -10,14 +10,20 @@ import signal
 import subprocess
 from contextlib import suppress
 
-import numpy as np
 import psutil
 import pytest
 
-from dicom_writer import labels_phantom, write_nifti, write_series
+from dicom_writer import write_series
 from disturbances import Disturbance
 from paravert.provenance import files_below
-from studies import assert_same, cohort_tables, plan_of, small_cohort
+from studies import (
+    assert_same,
+    change_images_and_labels,
+    cohort_tables,
+    plan_of,
+    put_labels,
+    small_cohort,
+)
 from waiting import wait_until
 
 pytestmark = pytest.mark.workflow
@@ -70,12 +76,6 @@ def finish(study):
     done = study.run("--", LEDGER)
     assert done.returncode == 0, done.stderr[-3000:]
     return cohort_tables(study)
-
-
-def put_labels(study, number):
-    """Write a label map for the images of a plan; return its name."""
-    file = study.folder / f"labels-{number}.nii.gz"
-    return write_nifti(file, plan_of(number), labels_phantom, dtype=np.uint8).name
 
 
 def steps_of(process):
@@ -231,11 +231,6 @@ def test_the_same_images_under_two_names_are_told_of(study):
 # --- results of jobs that ended unseen ------------------------------------------------------------
 
 
-def images_and_labels_change(study):
-    write_series(study.folder / "images/F1", plan_of(8))
-    study.rows[0] |= dict.fromkeys(("labels", "truth"), put_labels(study, 8))
-
-
 def shards_become_smaller(study):
     study.settings["subjects_per_shard"] = 2
 
@@ -245,7 +240,7 @@ def a_subject_leaves(study):
 
 
 @pytest.mark.parametrize(
-    "change", [images_and_labels_change, shards_become_smaller, a_subject_leaves]
+    "change", [change_images_and_labels, shards_become_smaller, a_subject_leaves]
 )
 def test_results_of_a_job_that_ended_unseen_do_not_outlive_what_they_were_made_from(
     study, run, half_way, tmp_path, change
@@ -259,9 +254,7 @@ def test_results_of_a_job_that_ended_unseen_do_not_outlive_what_they_were_made_f
     assert study.run("--unlock").returncode == 0
     change(study)
     tables = finish(study)
-    fresh = study.copy(tmp_path / "fresh")
-    shutil.rmtree(fresh.folder / "results")
-    assert_same(tables, finish(fresh))
+    assert_same(tables, finish(study.without_results(tmp_path / "fresh")))
 
 
 def test_without_any_record_of_snakemake_nothing_stale_stays(study, tmp_path):
@@ -270,11 +263,9 @@ def test_without_any_record_of_snakemake_nothing_stale_stays(study, tmp_path):
     assert study.planned("--", LEDGER) == set()
     study.rows[1]["age_years"] = "77"
     assert study.planned("--", LEDGER) == {"gather_cohort"}
-    images_and_labels_change(study)
+    change_images_and_labels(study)
     tables = finish(study)
-    fresh = study.copy(tmp_path / "fresh")
-    shutil.rmtree(fresh.folder / "results")
-    assert_same(tables, finish(fresh))
+    assert_same(tables, finish(study.without_results(tmp_path / "fresh")))
 
 
 def test_a_run_works_by_the_sheet_that_it_began_with(study, run, half_way, undisturbed):
