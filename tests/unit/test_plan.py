@@ -2,7 +2,7 @@ import pytest
 
 from made_from import CONFIGURATION
 from paravert import plan, shards
-from paravert.errors import Caution, InputError
+from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.plan import shard_names, shard_plan
 from paravert.shards import Product
 from paravert.steps import STEPS, VERSIONS
@@ -32,11 +32,13 @@ class Shard:
     def table(self, step):
         return self.tables / f"{STEPS[step].table.name}.parquet"
 
-    def convert(self):
+    def convert(self, fault=None):
         self.converted = []
 
         def do(task, scratch):
             self.converted.append(task.subject)
+            if fault:
+                raise fault
             return Product([{"stacks": 1, "slices": 20}], (Caution.MULTI_STACK,))
 
         tasks = [
@@ -169,6 +171,16 @@ def test_images_that_are_away_make_nothing_stale_and_keep_what_is_finished(shard
     (shard.folder / "away").rename(shard.folder / "images")
     shard.rows["S3"]["images"] = str(shard.folder / "images/S1")
     shard.convert()
+    assert shard.converted == []
+
+
+def test_the_reason_of_a_quarantined_subject_stays_while_its_images_are_away(tmp_path):
+    shard = Shard(tmp_path)
+    fault = SubjectFault(Reason.TRUNCATED_PIXELS, "10 bytes, expected 20")
+    shard.convert(fault)
+    (tmp_path / "images").rename(tmp_path / "away")
+    assert shard.stale() == set()
+    shard.convert(fault)
     assert shard.converted == []
 
 

@@ -82,6 +82,15 @@ def test_a_harmed_result_is_not_taken(run, step, tmp_path, harm):
     assert image.read_text() == "S1"
 
 
+def test_memory_that_does_not_suffice_for_a_subject_costs_its_own_row(run, step):
+    step.faulty["S1"] = MemoryError()
+    rows = run("S1", "S2")
+    assert [row["reason"] for row in rows] == ["process-died", None]
+    del step.faulty["S1"]
+    assert [row["status"] for row in run("S1", "S2")] == ["analysed", "analysed"]
+    assert step.called == ["S1"]
+
+
 def test_a_subjects_fault_is_a_row_and_the_others_go_on(run, step, tmp_path):
     step.faulty["S1"] = SubjectFault(Reason.NO_DICOM, "0 files, expected DICOM")
     rows = run("S1", "S2")
@@ -341,6 +350,19 @@ def stream(tmp_path, run):
 def previewed(begun):
     (begun.scratch / "preview.png").write_text(begun.task.subject)
     return begun, Product([])
+
+
+def test_memory_that_does_not_suffice_in_a_stream_is_tried_afresh(stream):
+    def flow(subjects):
+        for begun in subjects:
+            if begun.task.subject == "S1":
+                yield begun, shards.out_of_memory()
+            else:
+                yield previewed(begun)
+
+    assert stream(flow, "S1", "S2") == {"S1": "process-died", "S2": "analysed"}
+    again = lambda subjects: map(previewed, subjects)  # noqa: E731
+    assert stream(again, "S1", "S2") == dict.fromkeys(["S1", "S2"], "analysed")
 
 
 def test_a_stream_may_finish_subjects_in_another_order(stream, tmp_path):

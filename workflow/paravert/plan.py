@@ -13,7 +13,7 @@ from pathlib import Path
 from paravert import provenance
 from paravert.errors import InputError
 from paravert.provenance import digest
-from paravert.records import ANALYSED, Outcome
+from paravert.records import Outcome
 from paravert.shard_tables import read_made_from, read_outcomes
 from paravert.sheet import PATH_COLUMNS
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
@@ -167,7 +167,7 @@ def _expected_conversions(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
 ) -> str:
-    finished = {o.subject: o.fingerprint for o in _outcomes(table) if o.status == ANALYSED}
+    finished = {outcome.subject: outcome.fingerprint for outcome in _outcomes(table)}
     fingerprints = {}
     for subject in subjects:
         if subject in finished and images_away(rows[subject]):

@@ -44,14 +44,12 @@ class Result:
 class Found:
     """What lies in a place: the fingerprint in its record and that of the step before, if known.
 
-    harmed: files that are no longer as the record has them. analysed: the fingerprint, if the
-    subject was analysed and no file is harmed.
+    harmed: files that are no longer as the record has them.
     """
 
     fingerprint: str | None = None
     upstream: str | None = None
     harmed: tuple[str, ...] = ()
-    analysed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,8 @@ class Place:
         record = self._read()
         if record is None:
             return Found()
-        fingerprint, harmed = record["outcome"]["fingerprint"], self._harmed(record)
-        analysed = record["outcome"]["status"] == ANALYSED and not harmed
-        return Found(fingerprint, record["upstream"], harmed, fingerprint if analysed else None)
+        fingerprint = record["outcome"]["fingerprint"]
+        return Found(fingerprint, record["upstream"], self._harmed(record))
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:

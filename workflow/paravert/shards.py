@@ -23,7 +23,7 @@ from tqdm import tqdm
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.orphans import end_with
 from paravert.plan import conversions, made_after, result_fingerprint
-from paravert.records import ANALYSED, QUARANTINED, Outcome, Place, Result
+from paravert.records import ANALYSED, QUARANTINED, Found, Outcome, Place, Result
 from paravert.shard_tables import read_made_from, read_outcomes, write_shard_table
 from paravert.steps import STEPS, Step
 
@@ -173,11 +173,11 @@ class _Shard:
         jobs = []
         for task in tasks:
             place = self.place(task.subject)
-            fingerprint = (
-                task.inputs_away
-                and place.found().analysed
-                or result_fingerprint(self.step, task.depends_on)
-            )
+            found = place.found() if task.inputs_away else Found()
+            if found.fingerprint and not found.harmed:
+                fingerprint = found.fingerprint
+            else:
+                fingerprint = result_fingerprint(self.step, task.depends_on)
             jobs.append(_Job(task, fingerprint, place.deaths(fingerprint), place.was_left))
         return jobs
 
