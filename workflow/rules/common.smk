@@ -23,7 +23,7 @@ REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from paravert import codebook, provenance, resources, shards, sheet, steps
-from paravert.configuration import check_configuration
+from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
 from paravert.network.split import split_file
 
@@ -59,25 +59,33 @@ COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
 
 
+class FaultyInput(WorkflowError):
+    """A fault of the user's files, told without the places in these rules that found it."""
+
+    __traceback__ = None  # Snakemake reads it to tell file and line
+
+
 def checked_config():
     """Stop before anything runs if the configuration or the sheet is faulty."""
     try:
+        if workflow.is_main_process:
+            check_files(workflow.configfiles)
         check_configuration(config)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        raise FaultyInput(str(error)) from None
     for pattern in config["convert_dicom"]["series_description"]:
         try:
             re.compile(pattern)
         except re.error as error:
             fault = f"{pattern!r} is no regular expression ({error})"
-            raise WorkflowError(f"convert_dicom.series_description: {fault}") from None
+            raise FaultyInput(f"convert_dicom.series_description: {fault}") from None
     try:
         rows = sheet.read_sheet(Path(config["sheet"]))
         names = [row["subject"] for row in rows]
         plan = shards.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
         check_not_own_results(rows)
     except (InputError, LookupError) as error:
-        raise WorkflowError(str(error)) from None
+        raise FaultyInput(str(error)) from None
     return {row["subject"]: row for row in rows}, plan
 
 
