@@ -13,6 +13,7 @@ from paravert.records import Outcome, Result
 from paravert.study.cohort import gather_cohort, merged_outcome
 from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
+from study_tables import write_card
 
 
 def rows_of(step, labels_given=False):
@@ -60,7 +61,7 @@ def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", give
 
 @pytest.fixture
 def gather(tmp_path):
-    (tmp_path / "model.json").write_text(json.dumps({"trained_on": "wax", "note": "Not real."}))
+    write_card(tmp_path / "model.json", trained_on="wax", note="Not real.")
 
     def run(sheet_subjects, **options):
         sheet = tmp_path / "sheet.csv"

@@ -1,6 +1,5 @@
 """Large cohorts: no number depends on what is gathered together, and memory does not grow."""
 
-import json
 import tracemalloc
 
 import pandas as pd
@@ -14,7 +13,7 @@ from paravert.study import cohort
 from paravert.study.accuracy import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
 from paravert.study.cohort import chunks, gather_cohort
 from paravert.study.frames import read_by_subject, read_frame
-from study_tables import cohort_rows
+from study_tables import cohort_rows, write_card
 
 
 class Cohort:
@@ -24,7 +23,7 @@ class Cohort:
         self.folder, self.per_shard = folder, per_shard
         self.names = [f"S{number:04d}" for number in range(subjects)]
         folder.mkdir()
-        (folder / "model.json").write_text(json.dumps({"trained_on": "", "note": ""}))
+        write_card(folder / "model.json")
         self.write_sheet(self.names)
         write_shards(folder / "shards", shards.shard_plan(self.names, per_shard), slices)
 

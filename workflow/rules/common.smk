@@ -25,7 +25,8 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 from paravert import codebook, provenance, resources, shards, sheet, steps
 from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
-from paravert.network.split import split_file
+from paravert.network.card_file import card_file
+from paravert.network.split import learnt_from, split_file
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
 # of this Snakemake, except in an environment of its own (conda, container).
@@ -134,15 +135,15 @@ def start_model(training):
     path = found_model(configured)
     if not Path(path).is_file():
         fault = f"no such file, neither in {os.getcwd()} nor in {REPOSITORY}"
-        raise WorkflowError(f"{training}.start_from: {configured}: {fault}")
+        raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
     if path == os.path.abspath(trained_model(training)):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
-        raise WorkflowError(f"{training}.start_from: {fault}; give the new model another name")
+        raise FaultyInput(f"{training}.start_from: {fault}; give the new model another name")
     return path
 
 
 def model_card():
-    return str(Path(model_file()).with_suffix(".json"))
+    return str(card_file(Path(model_file())))
 
 
 def model_split():
@@ -152,15 +153,16 @@ def model_split():
 
 
 def check_model():
-    """Stop before anything runs if the model is not the one that the configuration pins."""
+    """Stop before anything runs at another model than the pinned one, or a faulty card or split."""
     from paravert.network import model_file as model
 
+    path = Path(model_file())
     try:
-        model.check_model(Path(model_file()), config["model"]["sha256"])
+        model.check_model(path, config["model"]["sha256"])
+        model.check_card(path)
+        learnt_from(path)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
-    if not Path(model_card()).is_file():
-        raise WorkflowError(f"{model_card()}: no such file, expected the card beside the model")
+        raise FaultyInput(str(error)) from None
 
 
 SUBJECTS, SHARDS = checked_config()
