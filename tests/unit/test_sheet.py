@@ -246,6 +246,11 @@ def test_the_quick_check_of_a_cell_is_that_of_the_schema(column, cell):
     assert bool(sheet_module._cell_checks()[column](cell)) == allowed
 
 
+def test_a_name_does_not_end_with_a_line_break():
+    assert sheet_module._cell_checks()["subject"]("S1")
+    assert not sheet_module._cell_checks()["subject"]("S1\n")
+
+
 def test_the_quick_check_knows_every_word_of_the_schema():
     known = {"type", "pattern", "enum", "minimum", "maximum", "description"}
     for column in sheet_module._schema()["properties"].values():
