@@ -162,3 +162,33 @@ def test_the_same_key_in_two_sections_or_files_is_not_twice(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("train_network: &a\n  seed: 1\npretrain_network: *a\nmodel:\n  seed: 1\n")
     check_files([file, file, *SHIPPED.parent.glob("*.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "an empty file, expected settings"),
+        (b"# sheet: a", "an empty file, expected settings"),
+        (b"- a\n- b\n", "a list or a single value, expected settings"),
+        (b"sheet", "a list or a single value, expected settings"),
+        (b"seed: \xff", "not UTF-8, expected a configuration"),
+        (b"seed: \x01", "no text, expected a configuration"),
+        ("seed: 1".encode("utf-16"), "not UTF-8, expected a configuration"),
+        ("seed: 1".encode("utf-16-le"), "no text, expected a configuration"),
+        (b"a: 1\nb: [1\n", "line 3: "),
+        (b"a: 1\n b: 2\n", "line 2: mapping values are not allowed here, expected YAML"),
+        (b"[" * 100_000, "no text"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_told_in_one_sentence(tmp_path, content, told):
+    file = tmp_path / "own.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        check_files([file])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_a_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match="may not be read"):
+        check_files([tmp_path])

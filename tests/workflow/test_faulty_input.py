@@ -62,6 +62,26 @@ def test_a_setting_at_fault_is_told(study, text, sentence):
     assert sentence in told_by(study, "--configfile", "own.yaml", "--", "train_network")
 
 
+FILES = {
+    "binary": (b"\x89PNG\xff", "not UTF-8, expected a configuration (YAML)"),
+    "empty": (b"", "an empty file, expected settings"),
+    "list": (b"[1]", "a list or a single value, expected settings"),
+    "no YAML": (b"a: [1", "line 1: expected ',' or ']'"),
+    "twice": (b"seed: 1\nseed: 2", "seed stands there twice (lines 1 and 2)"),
+}
+
+
+@pytest.mark.parametrize(("content", "sentence"), FILES.values(), ids=FILES)
+def test_the_shipped_configuration_edited_until_it_is_none_is_told(study, content, sentence):
+    file = study.folder / "config/config.yaml"
+    shipped = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        assert f"config/config.yaml: {sentence}" in told_by(study)
+    finally:
+        file.write_bytes(shipped)
+
+
 def test_the_faults_of_a_sheet_are_told_with_their_lines(study):
     study.rows[0]["sex"] = "W"
     study.add("S2", "a\x0bb")

@@ -36,16 +36,35 @@ def check_configuration(settings: dict) -> None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Raise InputError that lists the keys that a configuration file holds twice.
+    """Raise InputError for a file that is no configuration, or that lists the keys it holds twice.
 
-    Snakemake takes the last of them and is silent.
+    Of these Snakemake takes the last and is silent.
     """
     for file in map(Path, files):
-        # JSON, which Snakemake reads too, is YAML but for its tabs.
-        text = file.read_text(encoding="utf-8").replace("\t", " ")
-        twice = list(_keys_twice(yaml.compose(text, Loader=yaml.SafeLoader), [], set()))
+        document = _document(file)
+        if not isinstance(document, yaml.MappingNode):
+            found = "an empty file" if document is None else "a list or a single value"
+            raise InputError(file, f"{found}, expected settings, each with its name")
+        twice = list(_keys_twice(document, [], set()))
         if twice:
             raise InputError(file, f"{'; '.join(twice)}, expected once")
+
+
+def _document(file: Path) -> yaml.Node | None:
+    """Return what a YAML file holds. Raises InputError for any other file."""
+    try:
+        # JSON, which Snakemake reads too, is YAML but for its tabs.
+        text = file.read_text(encoding="utf-8").replace("\t", " ")
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except UnicodeDecodeError:
+        raise InputError(file, "not UTF-8, expected a configuration (YAML)") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(file, f"{line}{error.problem}, expected YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise InputError(file, "no text, expected a configuration (YAML)") from None
+    except OSError as error:
+        raise InputError(file, f"may not be read ({error.strerror})") from None
 
 
 def _is_whole(checker: object, value: object) -> bool:

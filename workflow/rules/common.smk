@@ -1,4 +1,4 @@
-# What all rules share: the package, the checked configuration, and who works on whom.
+# What all rules share: the checked configuration, and who works on whom.
 import atexit
 import functools
 import gc
@@ -12,18 +12,14 @@ import time
 from pathlib import Path
 
 import yaml
-from snakemake.exceptions import WorkflowError
 
 # The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
 gc.set_threshold(50_000, 20, 20)
 # Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
 os.environ.update(PYTHONSAFEPATH="1")
 
-REPOSITORY = Path(workflow.basedir)
-sys.path.insert(0, str(REPOSITORY / "workflow"))
-
 from paravert import codebook, provenance, resources, shards, sheet, steps
-from paravert.configuration import check_configuration, check_files
+from paravert.configuration import check_configuration
 from paravert.errors import InputError
 from paravert.network.card_file import card_file
 from paravert.network.split import learnt_from, split_file
@@ -60,17 +56,11 @@ COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
 
 
-class FaultyInput(WorkflowError):
-    """A fault of the user's files, told without the places in these rules that found it."""
-
-    __traceback__ = None  # Snakemake reads it to tell file and line
-
-
 def checked_config():
     """Stop before anything runs if the configuration or the sheet is faulty."""
+    if workflow.is_main_process:
+        check_configuration_files(workflow.configfiles)
     try:
-        if workflow.is_main_process:
-            check_files(workflow.configfiles)
         check_configuration(config)
     except InputError as error:
         raise FaultyInput(str(error)) from None
