@@ -13,9 +13,10 @@ SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliabili
 
 setup: $(READY)
 
-$(READY): envs/cpu.txt
+$(READY): envs/cpu.txt envs/torch.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement envs/cpu.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement envs/cpu.txt
+	$(BIN)/python -m pip install --quiet --requirement envs/torch.txt
 	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/paravert.pth"
 	touch $@
 
@@ -48,8 +49,12 @@ model: setup
 	cd results/models && cp $(SHIPPED) ../../models/
 	sed -i "s/^  sha256: .*/$$(grep sha256 results/models/synthetic.yaml)/" config/config.yaml
 
+# uv alone tells the hashes of every platform's files. Torch and its CUDA are left to envs/torch.txt.
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet --requirement envs/requirements.in
-	(head -n 1 envs/cpu.txt; .lock/bin/python -m pip freeze | sed 's/+cpu$$//') > .lock/cpu.txt
+	.lock/bin/python -m pip freeze | grep --invert-match -E '^(torch|triton|nvidia-|cuda-)' > .lock/cpu.in
+	.lock/bin/python -m pip install --quiet uv
+	(head -n 1 envs/cpu.txt; .lock/bin/uv pip compile --quiet --no-deps --no-annotate --no-header \
+		--generate-hashes .lock/cpu.in) > .lock/cpu.txt
 	mv .lock/cpu.txt envs/cpu.txt && rm -rf .lock

@@ -1,5 +1,6 @@
 """Small cohort tables from a seed, for tests of what is made of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,13 @@ METHOD_SHIFT = {
     "linear": 0.01,
 }
 ABSENT_MUSCLE = "quadratus_lumborum"  # in the lowest slice, as in the body
+
+
+def write_card(path: Path, **told: str) -> None:
+    """Write the card of a small model; told: of its texts, those that are not empty."""
+    architecture = {"width": 8, "levels": 4, "normalisation": "none", "dropout": 0.03}
+    settings = {"architecture": architecture, "size_px": 64}
+    path.write_text(json.dumps({"note": "", "trained_on": "", "settings": settings} | told))
 
 
 def write_cohort(

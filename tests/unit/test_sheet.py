@@ -1,9 +1,14 @@
+import gzip
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from paravert import sheet as sheet_module
+from paravert import sheet_file
 from paravert.errors import InputError
 from paravert.sheet import read_sheet
 
@@ -70,7 +75,9 @@ def test_names_that_one_folder_would_hold_on_some_disks_are_twice_the_same(sheet
         ("subject,image\nS1,a\n", "no column images; unknown column 'image'"),
         ("subject,images,images\nS1,a,a\n", "column images twice"),
         ("subject,images\n", "no subjects"),
-        ("", "no column subject"),
+        ("", "an empty file"),
+        ("\n \t\r\n", "an empty file"),
+        ("subject\n", "no column images"),
         ("subject,images\nS1,a,b\n", "line 2: 3 cells, expected 2"),
     ],
 )
@@ -80,7 +87,147 @@ def test_a_faulty_header_or_body_is_told(sheet, text, told):
 
 def test_a_missing_or_foreign_file_is_told(tmp_path, sheet):
     assert "no such file" in faults(tmp_path / "none.tsv")
-    assert "not UTF-8" in faults(sheet("subject,images,site\nS1,a,Köln\n", "latin-1"))
+    assert "line 2 is not UTF-8" in faults(sheet("subject,images,site\nS1,a,Köln\n", "latin-1"))
+    assert "a folder, expected the subject sheet" in faults(tmp_path)
+
+
+def workbook():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    return content.getvalue()
+
+
+TEXT = "subject,images\r\nS1,a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (workbook(), "an Excel workbook or another zip archive, expected text; save the sheet as"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512), "an old Excel workbook"),
+        (TEXT.encode("utf-16"), "UTF-16, expected text"),
+        (b"\xfe\xff" + TEXT.encode("utf-16-be"), "UTF-16, expected text"),
+        (TEXT.encode("utf-16-le"), "UTF-16 (or a binary file), expected text"),
+        (TEXT.encode("utf-16-be"), "UTF-16 (or a binary file), expected text"),
+        (TEXT.encode("utf-32-le"), "UTF-16 (or a binary file), expected text"),
+        (gzip.compress(TEXT.encode()), "a binary file, expected text"),
+        (b"", "an empty file, expected a header line"),
+        (b"\xef\xbb\xbf", "an empty file, expected a header line"),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_in_one_sentence(tmp_path, content, told):
+    path = tmp_path / "sheet.csv"
+    path.write_bytes(content)
+    assert told in faults(path)
+    assert "\n" not in faults(path)
+
+
+def test_a_file_too_large_for_a_sheet_is_not_read(tmp_path):
+    path = tmp_path / "sheet.csv"
+    with path.open("wb") as file:
+        file.truncate(sheet_file.SHEET_LIMIT_BYTES + 1)
+    assert "more than 128 MiB" in faults(path)
+
+
+# --- no line swallows another --------------------------------------------------------------------
+
+
+def forty_lines(spoilt, delimiter="\t"):
+    """Return a sheet of 40 subjects, of which line 11 reads as given, and its number of lines."""
+    lines = [f"S{number}|images/{number}|F|a place" for number in range(40)]
+    lines[9] = spoilt
+    return "\n".join(["subject|images|sex|site", *lines, ""]).replace("|", delimiter)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ('"S9|images/9|F|a place', "subject"),
+        ('S9|"images/9|F|a place', "images"),
+        ('S9| "images/9|F|', "images"),
+        ('S9|images/9|F|"a ""place""', "site"),
+        ('S9|"images"/9|F|a place', "images"),
+        ('"S9"|images/9|"F" |"a place"', "sex"),
+    ],
+)
+def test_a_quote_that_does_not_close_is_a_fault_of_its_line_alone(sheet, line, column, delimiter):
+    told = faults(sheet(forty_lines(line, delimiter)))
+    assert f"line 11, {column}: a quote that does not close at the end of its cell" in told
+    assert "1 fault in" in told
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_quoted_cells_are_read_as_they_were_written(sheet, delimiter):
+    rows = read_sheet(sheet(forty_lines('"S9"| "images/9"|F|"of ""Ulm"", A"', delimiter)))
+    assert len(rows) == 40
+    assert Path(rows[9]["images"]).name == "9"
+    assert rows[9]["site"] == 'of "Ulm", A'
+
+
+def test_a_line_break_in_quotes_is_a_fault_and_joins_no_path(sheet):
+    told = faults(sheet('subject,images\nS1,"a\nb"\nS2,c\n'))
+    assert "line 2, images: a quote that does not close" in told
+    assert "line 3: " in told
+    assert "line 4" not in told
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_each_kind_of_line_end_makes_as_many_rows_as_lines(sheet, end):
+    rows = read_sheet(sheet(end.join(["subject,images", "S1,a", "", "S2,b", "S3,c"])))
+    assert [row["subject"] for row in rows] == ["S1", "S2", "S3"]
+
+
+UNSEEN = "\0\x01\x0b\x0c\x1b\x1c\x1d\x1e\x7f\x85\u200b\u2028\u2029\ufeff"
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=lambda unseen: f"U+{ord(unseen):04X}")
+@pytest.mark.parametrize("place", ["{}a place", "a{}place", "a place{}"])
+def test_a_control_character_is_a_fault_of_its_cell_and_makes_no_row(sheet, unseen, place):
+    told = faults(sheet(forty_lines(f"S9|images/9|F|{place.format(unseen)}")))
+    assert f"line 11, site: the control character U+{ord(unseen):04X}, expected text" in told
+    assert "1 fault in" in told
+
+
+def test_a_tab_in_a_cell_is_a_fault_and_around_it_is_none(sheet):
+    rows = read_sheet(sheet("subject,images,site\nS1\t,\ta,\u00a0b\n"))
+    assert (rows[0]["subject"], rows[0]["site"]) == ("S1", "b")
+    assert Path(rows[0]["images"]).name == "a"
+    told = faults(sheet("subject,images\nS1,a\tb\n"))
+    assert "line 2, images: the control character U+0009 (tab)" in told
+    assert "U+0009 (tab)" in faults(sheet('subject\timages\nS1\t"a\tb"\n'))
+
+
+def test_a_cell_longer_than_any_path_is_a_fault(sheet):
+    longest = sheet_file.CELL_LIMIT
+    assert len(read_sheet(sheet(f"subject,images,site\nS1,a,{'x' * longest}\n"))) == 1
+    told = faults(sheet(f"subject,images,site\nS1,a,{'x' * (longest + 1)}\nS2,b,c\n"))
+    assert "line 2, site: 4097 characters, expected at most 4096" in told
+    told = faults(sheet(f"subject,images\nS1,{'x' * 200_000}\nS2,,\n"))
+    assert "line 2: 200003 characters, expected at most 65536" in told
+    assert "line 3: 3 cells, expected 2" in told
+
+
+def test_faults_of_all_kinds_are_told_in_the_order_of_the_lines(sheet):
+    told = faults(sheet('subject,images,sex\nS1,a,W\n"S2,b,F\nS3,\x0b,F\nS1,c,F\nS5,d,F,e\n'))
+    places = re.findall(r"line \d", told.replace("already on line", ""))
+    assert places == [f"line {number}" for number in range(2, 7)]
+    assert "5 faults" in told
+
+
+def test_very_many_faults_are_counted_and_the_first_are_told(sheet):
+    told = faults(sheet("\n".join(["subject,images", *(f"S {n},a" for n in range(1000))])))
+    assert "1000 faults" in told
+    assert "line 101: subject is 'S 99'" in told
+    assert "line 102" not in told
+    assert told.endswith("and 900 more")
+
+
+def test_a_faulty_cell_is_shown_by_its_beginning(sheet):
+    told = faults(sheet(f"subject,images\n{'x' * 4000},a\n"))
+    assert "(4002 characters), expected a pseudonym" in told
+    assert len(told) < 500
 
 
 CELLS = [
@@ -97,6 +244,11 @@ def test_the_quick_check_of_a_cell_is_that_of_the_schema(column, cell):
     validator = Draft202012Validator(sheet_module._schema())
     allowed = validator.is_valid(sheet_module._typed(row))
     assert bool(sheet_module._cell_checks()[column](cell)) == allowed
+
+
+def test_a_name_does_not_end_with_a_line_break():
+    assert sheet_module._cell_checks()["subject"]("S1")
+    assert not sheet_module._cell_checks()["subject"]("S1\n")
 
 
 def test_the_quick_check_knows_every_word_of_the_schema():

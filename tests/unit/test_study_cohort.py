@@ -11,9 +11,11 @@ from paravert import codebook, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.records import Outcome, Result
+from paravert.study import cohort
 from paravert.study.cohort import gather_cohort, merged_outcome
 from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
+from study_tables import write_card
 
 
 def rows_of(step, labels_given=False):
@@ -63,7 +65,7 @@ def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", give
 
 @pytest.fixture
 def gather(tmp_path):
-    (tmp_path / "model.json").write_text(json.dumps({"trained_on": "wax", "note": "Not real."}))
+    write_card(tmp_path / "model.json", trained_on="wax", note="Not real.")
 
     def run(sheet_subjects, **options):
         sheet = tmp_path / "sheet.csv"
@@ -140,10 +142,17 @@ def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
             gather(["S1"])
 
 
-def test_a_lost_subject_is_a_fault_of_the_program(tmp_path, gather):
+def test_tables_of_a_plan_without_a_subject_are_refused(tmp_path, gather):
     write_shard(tmp_path / "shards/0", analysed=["S1"])
-    with pytest.raises(RuntimeError, match=r"lacks \['S2'\]"):
+    with pytest.raises(InputError, match="convert.parquet: made from another sheet"):
         gather(["S1", "S2"])
+
+
+def test_a_ledger_that_differs_from_the_plan_is_a_fault_of_the_program(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1"])
+    gather(["S1"])
+    with pytest.raises(RuntimeError, match=r"lacks \['S2'\]"):
+        cohort._check_nobody_is_lost(tmp_path / "cohort", {"0": ["S1", "S2"]})
 
 
 def test_only_the_selected_subjects_are_gathered(tmp_path, gather):

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,7 +10,6 @@ from matplotlib.colors import to_rgb
 
 from paravert import codebook, tables
 from paravert.anatomy import LABELS, MUSCLES
-from paravert.errors import InputError
 from paravert.imaging.volume import Volume, stack_file, write_volume
 from paravert.study import figures, style
 from paravert.study.accuracy import area_agreement, pixel_areas
@@ -19,7 +17,7 @@ from paravert.study.choice import representatives
 from paravert.study.drawing import agreement, csa, examples, iou
 from paravert.study.drawing.shading import View, picture
 from paravert.study.drawing.surface import surface_of
-from study_tables import write_cohort
+from study_tables import write_card, write_cohort
 
 STEMS = {
     "fig1_network",
@@ -56,13 +54,6 @@ def write_subject(home: Path, seed: int) -> None:
     write_volume(stack_file(home, "image", 1), volume_of(image))
 
 
-def write_model(folder: Path) -> Path:
-    architecture = {"width": 8, "levels": 4, "normalisation": "none", "dropout": 0.03}
-    card = {"settings": {"architecture": architecture, "size_px": 64}}
-    (folder / "model.json").write_text(json.dumps(card))
-    return folder / "model.safetensors"
-
-
 def write_study(home: Path, subjects: int, *, truth: bool = True) -> None:
     write_cohort(home / "cohort", subjects, truth=truth, quarantined=2)
     for number in range(1, subjects + 1):
@@ -70,7 +61,9 @@ def write_study(home: Path, subjects: int, *, truth: bool = True) -> None:
 
 
 def draw(home: Path, out: str = "figures") -> Path:
-    figures.draw_figures(home / "cohort", home / "subjects", write_model(home), home / out, seed=3)
+    write_card(home / "model.json")
+    model = home / "model.safetensors"
+    figures.draw_figures(home / "cohort", home / "subjects", model, home / out, seed=3)
     return home / out
 
 
@@ -273,17 +266,6 @@ def test_drawing_leaves_the_settings_of_matplotlib_as_they_were():
     with style.applied():
         assert mpl.rcParams["svg.hashsalt"] == "paravert"
     assert dict(mpl.rcParams) == before
-
-
-def test_a_model_without_card_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="expected the card"):
-        figures.read_settings(tmp_path / "model.safetensors")
-
-
-def test_a_card_without_architecture_is_an_input_error(tmp_path):
-    (tmp_path / "model.json").write_text('{"settings": {"size_px": 64}}')
-    with pytest.raises(InputError, match="without architecture"):
-        figures.read_settings(tmp_path / "model.safetensors")
 
 
 # --- which subjects ------------------------------------------------------------------------------

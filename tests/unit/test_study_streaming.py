@@ -15,7 +15,7 @@ from paravert.study import cohort
 from paravert.study.accuracy import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
 from paravert.study.cohort import chunks, gather_cohort
 from paravert.study.frames import read_by_subject, read_frame
-from study_tables import cohort_rows
+from study_tables import cohort_rows, write_card
 
 
 class Cohort:
@@ -25,7 +25,7 @@ class Cohort:
         self.folder, self.per_shard = folder, per_shard
         self.names = [f"S{number:04d}" for number in range(subjects)]
         folder.mkdir()
-        (folder / "model.json").write_text(json.dumps({"trained_on": "", "note": ""}))
+        write_card(folder / "model.json")
         self.write_sheet(self.names)
         write_shards(folder / "shards", plan.shard_plan(self.names, per_shard), slices)
 

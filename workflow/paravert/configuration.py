@@ -1,39 +1,140 @@
 """The configuration: checked before anything runs, every fault told at once."""
 
 import difflib
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
 
+from paravert.characters import unseen_character
 from paravert.errors import InputError
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
+WORDS = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a finite number",
+    "object": "settings below it",
+    "string": "text",
+}
 
 
 def check_configuration(settings: dict) -> None:
     """Raise InputError that lists every setting that is unknown, missing or out of its range."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = Draft202012Validator(schema).iter_errors(settings)
-    faults = sorted(fault for error in errors for fault in _sentences(error))
+    errors = _VALIDATOR(schema).iter_errors(settings)
+    faults = {fault for error in errors for fault in _sentences(error)}
+    faults |= set(_unseen(settings, []))
     if faults:
-        raise InputError("configuration", "".join(f"\n  {fault}" for fault in faults))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        told = "".join(f"\n  {fault}" for fault in sorted(faults))
+        raise InputError("configuration", f"{count}:{told}")
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Raise InputError for a file that is no configuration, or that lists the keys it holds twice.
+
+    Of these Snakemake takes the last and is silent.
+    """
+    for file in map(Path, files):
+        document = _document(file)
+        if not isinstance(document, yaml.MappingNode):
+            found = "an empty file" if document is None else "a list or a single value"
+            raise InputError(file, f"{found}, expected settings, each with its name")
+        twice = list(_keys_twice(document, [], set()))
+        if twice:
+            raise InputError(file, f"{'; '.join(twice)}, expected once")
+
+
+def _document(file: Path) -> yaml.Node | None:
+    """Return what a YAML file holds. Raises InputError for any other file."""
+    try:
+        # JSON, which Snakemake reads too, is YAML but for its tabs.
+        text = file.read_text(encoding="utf-8").replace("\t", " ")
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except UnicodeDecodeError:
+        raise InputError(file, "not UTF-8, expected a configuration (YAML)") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(file, f"{line}{error.problem}, expected YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise InputError(file, "no text, expected a configuration (YAML)") from None
+    except OSError as error:
+        raise InputError(file, f"may not be read ({error.strerror})") from None
+
+
+def _is_whole(checker: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(checker: object, value: object) -> bool:
+    return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 64.0 for an integer, and knows no .nan and .inf, which YAML has.
+_VALIDATOR = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_whole, "number": _is_finite}
+    ),
+)
 
 
 def _sentences(error: ValidationError) -> list[str]:
     path = [str(part) for part in error.absolute_path]
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
-        return [_unknown([*path, key], known) for key in error.instance if key not in known]
+        return [_unknown([*path, str(key)], known) for key in error.instance if key not in known]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [f"no setting {'.'.join([*path, key])}, expected one" for key in missing]
-    told = error.schema.get("description", f"{error.validator} {error.validator_value}")
-    limits = f" ({error.validator} {error.validator_value})"
-    return [f"{'.'.join(path)} is {error.instance!r}, expected{limits}: {told}"]
+    told = error.schema.get("description", "")
+    found = "empty" if error.instance in (None, "") else repr(error.instance)
+    return [f"{'.'.join(path)} is {found}, expected {_expected(error)}{told and f': {told}'}"]
+
+
+def _expected(error: ValidationError) -> str:
+    value = error.validator_value
+    if error.validator != "type":
+        return f"({error.validator} {value})"
+    return " or ".join(WORDS[name] for name in ([value] if isinstance(value, str) else value))
 
 
 def _unknown(path: list[str], known: dict) -> str:
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected among {', '.join(known)}"
     return f"unknown setting {'.'.join(path)}, {hint}"
+
+
+def _unseen(value: object, path: list[str]) -> Iterator[str]:
+    """Yield a sentence for each text that holds a control character other than a tab or line break."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from _unseen(below, [*path, str(key)])
+    elif isinstance(value, list):
+        for number, below in enumerate(value):
+            yield from _unseen(below, [*path, str(number)])
+    elif isinstance(value, str) and (found := unseen_character(value.replace("\n", ""))):
+        yield f"{'.'.join(path)} holds the control character {found}, expected text"
+
+
+def _keys_twice(node: yaml.Node, path: list[str], known: set[int]) -> Iterator[str]:
+    """Yield the keys that a mapping of a document holds twice; known: nodes that were looked at."""
+    if id(node) in known or isinstance(node, yaml.ScalarNode):
+        return
+    known.add(id(node))  # an alias is its anchor's node
+    if isinstance(node, yaml.SequenceNode):
+        for below in node.value:
+            yield from _keys_twice(below, path, known)
+        return
+    first: dict[str, yaml.Mark] = {}
+    for key, below in node.value:
+        name = str(key.value)
+        if first.setdefault(name, key.start_mark) is not key.start_mark:
+            lines = f"lines {first[name].line + 1} and {key.start_mark.line + 1}"
+            yield f"{'.'.join([*path, name])} stands there twice ({lines})"
+        yield from _keys_twice(below, [*path, name], known)

@@ -10,29 +10,46 @@ from functools import cache
 from pathlib import Path
 
 from paravert.errors import InputError
+from paravert.sheet_file import Line, read_lines
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "subjects.schema.json"
 PATH_COLUMNS = ("images", "truth", "labels")
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
+FAULTS_SHOWN = 100  # a sheet with more is at fault as a whole
+SHOWN = 80  # characters of a faulty cell
 is_number = re.compile(r"-?\d+(\.\d+)?").fullmatch
 
 
 def read_sheet(path: Path) -> list[dict[str, str]]:
     """Return the sheet's rows: every column as text, empty where unknown, paths made absolute.
 
-    path: tab- or comma-separated, UTF-8, one header line. Raises InputError that lists every
-    fault with its line.
+    path: as for `sheet_file.read_lines`, one header line. Each line below it that has a filled cell
+    is a row. Raises InputError that lists every fault with its line.
     """
-    lines = _lines(path)
-    faults = _faults(lines)
-    if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults)
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise InputError(path, f"{count} in the subject sheet:\n{shown}")
+    header, *lines = read_lines(path)
+    _check_header(path, header)
+    rows = [
+        (line.number, dict(zip(header.cells, line.cells, strict=False)))
+        for line in lines
+        if not line.faults
+    ]
+    faults = [(line.number, fault) for line in lines for fault in line.faults] + _faults(rows)
+    if faults or not rows:
+        raise InputError(path, _told(faults))
     empty = dict.fromkeys(_schema()["properties"], "")
     home = str(path.resolve().parent)
-    return [_resolved(empty | row, home) for _, row in lines]
+    return [_resolved(empty | row, home) for _, row in rows]
+
+
+def _told(faults: list[tuple[int, str]]) -> str:
+    """Return what a sheet's faults are, in the order of its lines; no fault: it has no subject."""
+    told = [fault for _, fault in sorted(faults, key=lambda fault: fault[0])]
+    told = told or ["no subjects, expected at least one line below the header"]
+    count = "1 fault" if len(told) == 1 else f"{len(told)} faults"
+    more = [f"and {len(told) - FAULTS_SHOWN} more"] if len(told) > FAULTS_SHOWN else []
+    shown = "\n".join(f"  {fault}" for fault in told[:FAULTS_SHOWN] + more)
+    return f"{count} in the subject sheet:\n{shown}"
 
 
 @cache
@@ -40,58 +57,33 @@ def _schema() -> dict:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
-def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows with their line numbers, cells stripped; lines without any cell left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        fault = f"no such file in {Path.cwd()}, expected the subject sheet"
-        raise InputError(path, fault) from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            path, f"byte {error.start} is not UTF-8; save the sheet as UTF-8"
-        ) from None
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
-    _check_header(path, header)
-    rows = []
-    for cells in reader:
-        cells = [cell.strip() for cell in cells]
-        if any(cells):
-            if len(cells) > len(header):
-                found = f"line {reader.line_num}: {len(cells)} cells"
-                raise InputError(path, f"{found}, expected {len(header)} as in the header")
-            rows.append((reader.line_num, dict(zip(header, cells, strict=False))))
-    return rows
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    known, required = list(_schema()["properties"]), _schema()["required"]
-    if len(header) == 1 and ";" in header[0]:
-        raise InputError(path, "line 1: cells are separated by ;, expected tabs or commas")
-    faults = [f"no column {name}" for name in required if name not in header]
-    faults += [f"unknown column {name!r}" for name in header if name not in known]
-    faults += [f"column {name} twice" for name, count in Counter(header).items() if count > 1]
+def _check_header(path: Path, header: Line) -> None:
+    if header.faults:
+        raise InputError(path, "; ".join(header.faults))
+    names, known, required = header.cells, list(_schema()["properties"]), _schema()["required"]
+    place = f"line {header.number}"
+    if len(names) == 1 and ";" in names[0]:
+        raise InputError(path, f"{place}: cells are separated by ;, expected tabs or commas")
+    faults = [f"no column {name}" for name in required if name not in names]
+    faults += [f"unknown column {_shown(name)}" for name in names if name not in known]
+    faults += [f"column {name} twice" for name, count in Counter(names).items() if count > 1]
     if faults:
-        raise InputError(path, f"line 1: {'; '.join(faults)}; expected among {', '.join(known)}")
+        raise InputError(path, f"{place}: {'; '.join(faults)}; expected among {', '.join(known)}")
 
 
-def _faults(lines: list[tuple[int, dict[str, str]]]) -> list[str]:
-    if not lines:
-        return ["no subjects, expected at least one line below the header"]
+def _faults(rows: list[tuple[int, dict[str, str]]]) -> list[tuple[int, str]]:
+    """Return line and sentence for each fault in the cells of rows."""
     fits, required = _cell_checks(), _schema()["required"]
     faults = []
     first_line: dict[str, int] = {}
-    for number, row in lines:
+    for number, row in rows:
         filled = all(row.get(name) for name in required)
         if not (filled and all(fits[name](cell) for name, cell in row.items() if cell)):
-            faults += [f"line {number}: {_sentence(error)}" for error in _errors(row)]
+            faults += [(number, f"line {number}: {_sentence(error)}") for error in _errors(row)]
         subject = row.get("subject", "").lower()
         if subject and first_line.setdefault(subject, number) != number:
-            faults.append(
-                f"line {number}: subject {row['subject']} is already on line {first_line[subject]}"
-            )
+            fault = f"subject {row['subject']} is already on line {first_line[subject]}"
+            faults.append((number, f"line {number}: {fault}"))
     return faults
 
 
@@ -137,7 +129,12 @@ def _sentence(error) -> str:
     if error.validator == "required":
         return f"{error.message.split(' ')[0]} is empty, expected a value".replace("'", "")
     name = error.path[-1]
-    return f"{name} is {error.instance!r}, expected {error.schema['description']}"
+    return f"{name} is {_shown(error.instance)}, expected {error.schema['description']}"
+
+
+def _shown(value: object) -> str:
+    told = repr(value)
+    return told if len(told) <= SHOWN else f"{told[:SHOWN]}... ({len(told)} characters)"
 
 
 def _resolved(row: dict[str, str], home: str) -> dict[str, str]:

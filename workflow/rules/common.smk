@@ -1,4 +1,4 @@
-# What all rules share: the package, the checked configuration, and who works on whom.
+# What all rules share: the checked configuration, and who works on whom.
 import atexit
 import functools
 import gc
@@ -12,20 +12,17 @@ import time
 from pathlib import Path
 
 import yaml
-from snakemake.exceptions import WorkflowError
 
 # The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
 gc.set_threshold(50_000, 20, 20)
 # Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
 os.environ.update(PYTHONSAFEPATH="1")
 
-REPOSITORY = Path(workflow.basedir)
-sys.path.insert(0, str(REPOSITORY / "workflow"))
-
 from paravert import codebook, plan, provenance, resources, sheet, steps
 from paravert.configuration import check_configuration
 from paravert.errors import InputError
-from paravert.network.split import split_digest
+from paravert.network.card_file import card_file
+from paravert.network.split import learnt_from, split_digest
 
 # The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
 # of this Snakemake, except in an environment of its own (conda, container).
@@ -61,6 +58,7 @@ STARTED = time.time()
 
 def check_config():
     """Stop before anything runs if the configuration is faulty."""
+    check_configuration_files(workflow.configfiles)
     check_configuration(config)
     for pattern in config["convert_dicom"]["series_description"]:
         try:
@@ -123,24 +121,25 @@ def start_model(training):
     path = found_model(configured)
     if not Path(path).is_file():
         fault = f"no such file, neither in {os.getcwd()} nor in {REPOSITORY}"
-        raise WorkflowError(f"{training}.start_from: {configured}: {fault}")
+        raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
     if path == os.path.abspath(trained_model(training)):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
-        raise WorkflowError(f"{training}.start_from: {fault}; give the new model another name")
+        raise FaultyInput(f"{training}.start_from: {fault}; give the new model another name")
     return path
 
 
 def model_card():
-    return str(Path(model_file()).with_suffix(".json"))
+    return str(card_file(Path(model_file())))
 
 
 def check_model():
-    """Stop before anything runs if the model is not the one that the configuration pins."""
+    """Stop before anything runs at another model than the pinned one, or a faulty card or split."""
     from paravert.network import model_file as model
 
-    model.check_model(Path(model_file()), config["model"]["sha256"])
-    if not Path(model_card()).is_file():
-        raise InputError(model_card(), "no such file, expected the card beside the model")
+    path = Path(model_file())
+    model.check_model(path, config["model"]["sha256"])
+    model.check_card(path)
+    learnt_from(path)
 
 
 def keep_for_jobs():
@@ -167,7 +166,7 @@ try:
     else:
         SUBJECTS, SHARDS = subjects_and_shards(RUN_SHEET)
 except (InputError, LookupError) as error:
-    raise WorkflowError(str(error)) from None
+    raise FaultyInput(str(error)) from None
 PHANTOM_FOLDER = "results/phantoms"
 PHANTOM = re.compile(
     re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"

@@ -2,11 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from paravert.anatomy import CLASSES
 
+LEVELS_MOST = 7  # as for a training: at 8, a slice of 128 pixels would be one
 LEAKY_SLOPE = 0.01  # Niemeyer 2021, Network: (1)
-NORMALISATIONS = ("none", "batch", "instance", "group")
+KINDS = {"width": int, "levels": int, "normalisation": str, "dropout": int | float}
+KIND_WORDS = {int: "a whole number", str: "a text", int | float: "a number"}
+NORMALISATION_WEIGHTS = {
+    "none": (),
+    "batch": ("weight", "bias", "running_mean", "running_var"),
+    "instance": ("weight", "bias"),
+    "group": ("weight", "bias"),
+}
+NORMALISATIONS = tuple(NORMALISATION_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -25,16 +35,28 @@ class Architecture:
     dropout: float = 0.03
 
     def __post_init__(self):
-        if self.width < 1 or self.levels < 2:
-            raise ValueError(
-                f"width {self.width} and {self.levels} levels, expected at least 1 and 2"
-            )
+        if self.width < 1 or not 2 <= self.levels <= LEVELS_MOST:
+            expected = f"a width of 1 or more and 2 to {LEVELS_MOST} levels"
+            raise ValueError(f"width {self.width} and {self.levels} levels, expected {expected}")
         if self.normalisation not in NORMALISATIONS:
             raise ValueError(
                 f"normalisation {self.normalisation!r}, expected one of {NORMALISATIONS}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout}, expected 0 or more and below 1")
+
+    @classmethod
+    def of_fields(cls, told: object) -> "Architecture":
+        """Return the architecture that a file tells, as `dataclasses.asdict` would.
+
+        Raises ValueError for anything else, whatever it is.
+        """
+        if not isinstance(told, dict) or told.keys() != KINDS.keys():
+            raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
+        for name, value in told.items():
+            if isinstance(value, bool) or not isinstance(value, KINDS[name]):
+                raise ValueError(f"{name} {value!r:.40}, expected {KIND_WORDS[KINDS[name]]}")
+        return cls(**told)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -96,3 +118,32 @@ def _decoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
         yield Layer("decoder", "skip", level, 2 * channels, size)
         yield Layer("decoder", "convolution", level, channels, size)
         yield Layer("decoder", "convolution", level, channels, size)
+
+
+def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of the network's weights, under its name in a model file."""
+    channels = architecture.channels
+    shapes: dict[str, tuple[int, ...]] = {}
+    for level, (above, here) in enumerate(zip((1, *channels), channels, strict=False)):
+        shapes |= _two_convolutions(f"encoder.{level}", above, here, architecture.normalisation)
+    for level, (here, below) in enumerate(reversed(list(pairwise(channels)))):
+        place = f"decoder.{level}"
+        shapes |= {f"{place}.up.weight": (below, here, 2, 2), f"{place}.up.bias": (here,)}
+        shapes |= _two_convolutions(place, 2 * here, here, architecture.normalisation)
+    return shapes | {"head.weight": (CLASSES, channels[0], 1, 1), "head.bias": (CLASSES,)}
+
+
+def _two_convolutions(
+    place: str, channels_in: int, channels: int, normalisation: str
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of two convolutions, each with its normalisation behind it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    step = 2 if normalisation == "none" else 3  # the leaky ReLU has no weights, but a place
+    for number, given in ((0, channels_in), (step, channels)):
+        one = f"{place}.convolutions.{number}"
+        shapes |= {f"{one}.weight": (channels, given, 3, 3), f"{one}.bias": (channels,)}
+        for name in NORMALISATION_WEIGHTS[normalisation]:
+            shapes[f"{place}.convolutions.{number + 1}.{name}"] = (channels,)
+        if normalisation == "batch":
+            shapes[f"{place}.convolutions.{number + 1}.num_batches_tracked"] = ()
+    return shapes

@@ -76,8 +76,12 @@ def learnt_from(model: Path) -> frozenset[str]:
     path = split_file(model)
     if not path.is_file():
         return frozenset()
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if list(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(path, f"columns {reader.fieldnames}, expected {COLUMNS}")
-        return frozenset(row["subject"] for row in reader if row["part"] == TRAINING)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, f"no CSV ({error}), expected columns {COLUMNS}") from None
+    header = lines[0] if lines else []
+    if header != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
+        raise InputError(path, f"columns {header}, expected {COLUMNS} in every line")
+    return frozenset(subject for subject, part in lines if part == TRAINING)

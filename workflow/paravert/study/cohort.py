@@ -14,7 +14,8 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.errors import Caution, InputError, some_of
+from paravert.errors import Caution, some_of
+from paravert.network.card_file import Card, read_card
 from paravert.network.split import learnt_from, split_digest
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
@@ -152,7 +153,7 @@ def gather_cohort(
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
-        "model_notice": _notice(model.with_suffix(".json")),
+        "model_notice": _notice(read_card(model)),
         "run_id": _run_id(settings, rows),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -194,13 +195,10 @@ def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
     return digest([settings, told, __version__])[:12]
 
 
-def _notice(card: Path) -> str:
+def _notice(card: Card) -> str:
     """Return what the model's card says of its training data and of its use."""
-    if not card.is_file():
-        raise InputError(card, "no such file, expected the card of the model beside it")
-    told = json.loads(card.read_text(encoding="utf-8"))
-    trained_on = told["trained_on"] and f"The model was trained on {told['trained_on']}."
-    return f"{trained_on} {told['note']}".strip()
+    trained_on = card.trained_on and f"The model was trained on {card.trained_on}."
+    return f"{trained_on} {card.note}".strip()
 
 
 def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """The figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import typer
 from matplotlib.figure import Figure
 
 from paravert import codebook
-from paravert.errors import InputError
+from paravert.network.card_file import Card, read_card
 from paravert.study import style
 from paravert.study.accuracy import OVERLAP_COLUMNS, judging, scored_pixel_areas
 from paravert.study.drawing import (
@@ -57,19 +56,19 @@ def draw_figures(
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels."""
     tables = read_cohort(cohort)
-    settings = read_settings(model)
+    card = read_card(model)
     with style.applied():
-        for stem, make in figures(tables, folder, settings, seed):
+        for stem, make in figures(tables, folder, card, seed):
             frame, figure = make()
             style.write_figure(figure, frame, out, stem)
             log.info("draw_figures: %s: %d rows", stem, len(frame))
 
 
 def figures(
-    cohort: Cohort, folder: Path, settings: dict, seed: int
+    cohort: Cohort, folder: Path, card: Card, seed: int
 ) -> Iterator[tuple[str, Callable[[], Drawn]]]:
     """Yield each figure's name with a function that returns its table and the figure."""
-    yield "fig1_network", lambda: _plain(network, settings["architecture"], settings["size_px"])
+    yield "fig1_network", lambda: _plain(network, card.architecture, card.size_px)
     yield (
         "fig2_examples",
         lambda: _with_pictures(examples, cohort.subjects, judging(cohort.overlap), folder, seed),
@@ -110,16 +109,3 @@ def read_cohort(folder: Path) -> Cohort:
 def _read(folder: Path, table: Table, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
     frame = read_frame(folder, table, columns)
     return frame.astype({name: object for name in ORDERED if name in frame})
-
-
-def read_settings(model: Path) -> dict:
-    """Return the settings on a model's card. Raises InputError where they tell no architecture."""
-    path = model.with_suffix(".json")
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8")).get("settings", {})
-    except FileNotFoundError:
-        raise InputError(path, "no such file, expected the card of the model") from None
-    missing = sorted({"architecture", "size_px"} - set(settings))
-    if missing:
-        raise InputError(path, f"settings without {' and '.join(missing)}, expected both")
-    return settings

@@ -1,6 +1,5 @@
 """Figure 1: the network, drawn from the list of its layers."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
@@ -45,12 +44,12 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-def data(architecture: Mapping, size_px: int) -> pd.DataFrame:
+def data(architecture: Architecture, size_px: int) -> pd.DataFrame:
     """Return the layers in the order in which an image passes them, `step` from 1.
 
-    architecture: fields of `Architecture`. Columns as `paravert.network.architecture.Layer`.
+    Columns as `paravert.network.architecture.Layer`.
     """
-    layers = layer_table(Architecture(**architecture), size_px)
+    layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
     frame.insert(0, "step", range(1, len(frame) + 1))
     return frame
