@@ -9,6 +9,11 @@ from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
 from paravert.imaging.likeness import FURTHEST_MM, unlike_neighbours
 from paravert.imaging.volume import Volume, blank_slices
 
+# Of a scanner's signal: 32-bit integers stay below it, and the square of it, which segmenting and
+# measuring add up, far below the largest number in single precision.
+SIGNAL_LIMIT = 1e10
+SMALLEST_SIGNAL = 1e-10  # the largest value of an image; the square of less is lost likewise
+
 
 @dataclass(frozen=True, eq=False)
 class Slice:
@@ -52,6 +57,19 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
     if spacing_mm <= FURTHEST_MM:
         told[Caution.SLICE_UNLIKE_NEIGHBOURS] = unlike_neighbours(array)
     return [{caution for caution in told if told[caution][n]} for n in range(len(array))]
+
+
+def check_signal(array: np.ndarray) -> None:
+    """Raise SubjectFault (unsupported-pixels) unless values, as they are stored, may be a signal."""
+    low, high = float(array.min()), float(array.max())  # NaN if there is one
+    largest = max(-low, high)
+    if not (np.isfinite(largest) and np.isfinite(low)):
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "images: values that are not finite")
+    if largest > SIGNAL_LIMIT or 0 < largest < SMALLEST_SIGNAL:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"images: values up to {largest:.1e}, expected {SMALLEST_SIGNAL:g} to {SIGNAL_LIMIT:g}",
+        )
 
 
 def check_not_blank(stacks: tuple[Stack, ...]) -> None:

@@ -1,0 +1,151 @@
+"""What lies in a NIfTI file: its header, then the voxels that this promises, and nothing else.
+
+Memory is set aside for what the file can hold, within limits. A compressed file is read to its end,
+where its checksum and length stand.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from gzip import BadGzipFile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from paravert.errors import Reason, SubjectFault
+
+SINGLE_FILE = (b"n+1", b"n+2")  # header and voxels in one file
+EXTENSION_FLAG_BYTES = 4  # behind the header, in every file
+# Headers of other formats that a program may keep behind its own, such as DICOM's.
+MOST_EXTENSION_BYTES = 16 << 20
+# As stored after reading: 512 x 512 x 512 voxels in two bytes, half as many in four. No axial series
+# of a lumbar spine comes near it, and twice that, which reading takes, stays below 1 GB.
+MOST_BYTES = 256 << 20
+MOST_BYTES_PER_GZIP_BYTE = 1032  # of deflate: 258 bytes in 2 bits
+VOXELS_AT_ONCE = 1 << 20
+HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, OverflowError, KeyError)
+
+
+@contextmanager
+def opened(file: Path, role: str) -> Iterator[BinaryIO]:
+    """Open a NIfTI file, compressed or not; role (images, truth, labels) names it in messages.
+
+    Raises SubjectFault within: unreadable-header, truncated-pixels, undecodable-pixels.
+    """
+    try:
+        with (igzip.open if _is_compressed(file) else open)(file, "rb") as stream:
+            yield stream
+    except EOFError as error:
+        told = f"{role}: the compressed file ends too early, or more bytes follow its end"
+        raise SubjectFault(Reason.TRUNCATED_PIXELS, told) from error
+    except (BadGzipFile, isal_zlib.error) as error:
+        told = f"{role}: the compressed file is damaged: its checksum, its length or its structure"
+        raise SubjectFault(Reason.UNDECODABLE_PIXELS, told) from error
+    except OSError as error:
+        told = f"{role}: the file is absent or may not be read"
+        raise SubjectFault(Reason.UNREADABLE_HEADER, told) from error
+
+
+def _is_compressed(file: Path) -> bool:
+    return file.name.lower().endswith(".gz")
+
+
+def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
+    """Return the header, of version 1 or 2, and leave the stream at the first voxel.
+
+    Raises SubjectFault (unreadable-header).
+    """
+    block = stream.read(Nifti1Header.sizeof_hdr)
+    kind = Nifti1Header
+    if not kind.may_contain_header(block):
+        kind = Nifti2Header
+        block += stream.read(kind.sizeof_hdr - len(block))
+    try:
+        if not kind.may_contain_header(block):
+            raise HeaderDataError("neither version of NIfTI")
+        header = kind(block)
+        extension = header.get_data_offset() - kind.sizeof_hdr
+        header.get_xyzt_units(), header.get_data_shape()  # of unknown codes they raise errors, too
+    except HEADER_ERRORS as error:
+        raise _bad_header(role) from error
+    if header["magic"].item() not in SINGLE_FILE:
+        raise _bad_header(role)
+    if not EXTENSION_FLAG_BYTES <= extension <= MOST_EXTENSION_BYTES:
+        raise _bad_header(role)
+    stream.read(extension)
+    return header
+
+
+def _bad_header(role: str) -> SubjectFault:
+    return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: the NIfTI header is damaged or absent")
+
+
+def read_voxels(stream: BinaryIO, header: Nifti1Header, file: Path, role: str) -> np.ndarray:
+    """Return all voxels in their order in the file, scaled as the header says.
+
+    stream: at the first voxel. Returns integers of up to 16 bits as they are, all else as float32,
+    whatever that makes of the values.
+    Raises SubjectFault: truncated-pixels, unsupported-pixels.
+    """
+    on_disk = header.get_data_dtype()
+    if on_disk.kind not in "iuf":
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
+    slope, intercept = _scale(header, role)
+    plain = (slope, intercept) == (1, 0) and on_disk.kind in "iu" and on_disk.itemsize <= 2
+    stored = on_disk.newbyteorder("=") if plain else np.dtype(np.float32)
+    count = math.prod(header.get_data_shape())
+    _check_size(count, on_disk.itemsize, stored.itemsize, file, role)
+    voxels = np.empty(count, stored)
+    for start in range(0, count, VOXELS_AT_ONCE):
+        part = voxels[start : start + VOXELS_AT_ONCE]
+        content = stream.read(len(part) * on_disk.itemsize)
+        if len(content) < len(part) * on_disk.itemsize:
+            raise _too_short(role)
+        values = np.frombuffer(content, on_disk)
+        with np.errstate(over="ignore", invalid="ignore"):
+            part[:] = values if plain else values * slope + intercept
+    if stream.read(1):  # a compressed stream is checked here: this asks for its end
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{role}: more bytes than those of the {count} voxels in the header",
+        )
+    return voxels
+
+
+def _scale(header: Nifti1Header, role: str) -> tuple[float, float]:
+    """Return slope and intercept; a slope of 0 or NaN stands for no scaling."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or math.isnan(slope):
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS, f"{role}: scl_slope or scl_inter is no finite number"
+        )
+    return slope, intercept
+
+
+def _check_size(count: int, on_disk: int, stored: int, file: Path, role: str) -> None:
+    """Raise SubjectFault unless a file may hold so many voxels, and memory may.
+
+    on_disk, stored: bytes of a voxel there, and as it is kept.
+    """
+    most = file.stat().st_size * (MOST_BYTES_PER_GZIP_BYTE if _is_compressed(file) else 1)
+    if count * on_disk > most:
+        raise _too_short(role)
+    if count * stored > MOST_BYTES:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{role}: {count} voxels of {stored} bytes, expected at most {MOST_BYTES // stored}",
+        )
+
+
+def _too_short(role: str) -> SubjectFault:
+    return SubjectFault(
+        Reason.TRUNCATED_PIXELS, f"{role}: the file ends before the voxels of its header do"
+    )
