@@ -138,7 +138,8 @@ def _affine(header: Nifti1Header, shape: tuple[int, ...], role: str) -> np.ndarr
     if header.get_xyzt_units()[0] not in MILLIMETRES:
         raise SubjectFault(Reason.BAD_PIXEL_SPACING, f"{role}: lengths are not in mm")
     try:
-        forms = [form for form in (_sform(header), _qform(header)) if form is not None]
+        with np.errstate(all="ignore"):  # what is not finite is told of below
+            forms = [form for form in (_sform(header), _qform(header)) if form is not None]
     except (HeaderDataError, ValueError) as error:
         raise _bad_orientation(role, "the qform is damaged") from error
     if not forms:

@@ -69,9 +69,10 @@ def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
     try:
         if not kind.may_contain_header(block):
             raise HeaderDataError("neither version of NIfTI")
-        header = kind(block)
+        header = kind(block, check=False)  # nibabel's check mends: a spacing of 0 becomes 1 mm
         extension = header.get_data_offset() - kind.sizeof_hdr
-        header.get_xyzt_units(), header.get_data_shape()  # of unknown codes they raise errors, too
+        # Of unknown codes these raise errors, too.
+        header.get_data_dtype(), header.get_data_shape(), header.get_xyzt_units()
     except HEADER_ERRORS as error:
         raise _bad_header(role) from error
     if header["magic"].item() not in SINGLE_FILE:
@@ -79,6 +80,8 @@ def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
     if not EXTENSION_FLAG_BYTES <= extension <= MOST_EXTENSION_BYTES:
         raise _bad_header(role)
     stream.read(extension)
+    if header["pixdim"][0] == 0:  # the standard takes this for 1, nibabel does not
+        header["pixdim"][0] = 1
     return header
 
 
