@@ -118,13 +118,24 @@ def followed(content: bytes, place: int, chance: random.Random) -> bytes:
 
 
 def bomb(content: bytes, place: int, chance: random.Random) -> bytes:
-    """Return a compressed file of up to 1 GB of zeros, claimed by its header or not."""
+    """Return a compressed file of up to 1 GB of zeros: all that its header claims, or more."""
     inside = gzip.decompress(content)
     size = 2 ** chance.randint(20, BOMB_BYTES.bit_length() - 1)
     if chance.random() < 0.5:
-        rows = 2 ** chance.randint(8, 10)
-        inside = claiming(rows, rows, max(1, size // rows**2))(inside)
-    return _compressed(inside, size)
+        return _compressed(inside, size)
+    rows, header = 2 ** chance.randint(8, 10), header_of(inside)
+    depth = max(1, size // header.get_data_dtype().itemsize // rows**2)
+    claimed = _finer(claiming(rows, rows, depth)(inside))
+    start = header.get_data_offset()
+    return _compressed(claimed[:start], rows**2 * depth * header.get_data_dtype().itemsize)
+
+
+def _finer(content: bytes) -> bytes:
+    """Return content whose voxels are a tenth as long, so that a thousand of them fit a body."""
+    header = header_of(content)
+    pixdim = header["pixdim"] * [1, 0.1, 0.1, 0.1, 1, 1, 1, 1]
+    rows = {name: header[name] * [0.1, 0.1, 0.1, 1] for name in ("srow_x", "srow_y", "srow_z")}
+    return with_fields(content, pixdim=pixdim, **rows)
 
 
 def _compressed(content: bytes, zeros: int) -> bytes:
