@@ -301,9 +301,7 @@ def run_trial(home: Path, trial: Trial) -> Outcome:
     expected = home / "expected" / trial.form if trial.of.checked else None
     out = home / "trial" / "out"
     out.mkdir()
-    result, told, seconds, peak_mb = in_process(
-        lambda: _converted(subject, out, expected), SECONDS
-    )
+    result, told, seconds, peak_mb = in_process(lambda: _converted(subject, out, expected), SECONDS)
     return Outcome(trial, result, told, seconds, peak_mb)
 
 

@@ -55,7 +55,7 @@ def claiming(*lengths: int) -> Callable[[bytes], bytes]:
 def extreme_fields(content: bytes, place: int, chance: random.Random) -> bytes:
     """Return content with one to three numbers of the header at an end of what they can hold."""
     header = header_of(content)
-    names = [name for name in header.keys() if header[name].dtype.kind in "iuf"]
+    names = [name for name in header if header[name].dtype.kind in "iuf"]
     for name in chance.choices(names, k=chance.choice((1, 1, 2, 3))):
         values = np.array(header[name])
         values.flat[chance.randrange(values.size)] = _extreme(values.dtype, chance)

@@ -12,6 +12,7 @@ from imaging_cases import (
     multiframe,
     multiframe_faults,
     nifti,
+    nifti_bounds,
     orientations,
     pixels,
     series,
@@ -38,5 +39,6 @@ CASES: tuple[Case, ...] = (
     *pixels.CASES,
     *damage.CASES,
     *nifti.CASES,
+    *nifti_bounds.CASES,
     *masks.CASES,
 )

@@ -329,7 +329,11 @@ CONVERT = Table(
         Column("stacks", WHOLE, "1", meaning="stacks found", minimum=1),
         Column("slices", WHOLE, "1", meaning="slices in all stacks", minimum=1),
         Column("has_truth", FLAG, meaning="whether a manual mask came with the images"),
-        Column("has_labels", FLAG, meaning="whether a label map made elsewhere is used, in one stack at least"),
+        Column(
+            "has_labels",
+            FLAG,
+            meaning="whether a label map made elsewhere is used, in one stack at least",
+        ),
         *HEADER_COLUMNS,
     ),
     keys=("subject",),

@@ -28,7 +28,7 @@ from paravert.imaging.images import (
     check_signal,
     content_cautions,
 )
-from paravert.imaging.nifti_file import opened, read_header, read_voxels
+from paravert.imaging.nifti_file import check_promise, opened, read_header, read_voxels
 from paravert.imaging.pixels import compact
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 
@@ -115,8 +115,9 @@ def _read(file: Path, role: str) -> tuple[Nifti1Header, Grid]:
     with opened(file, role) as stream:
         header = read_header(stream, role)
         shape = _shape(header, role)
+        check_promise(header, file, role)
         affine = _affine(header, shape, role)
-        array = read_voxels(stream, header, file, role).reshape(shape, order="F")
+        array = read_voxels(stream, header, role).reshape(shape, order="F")
     return header, Grid(array, affine, rounded=_sform(header) is None)
 
 

@@ -89,36 +89,55 @@ def _bad_header(role: str) -> SubjectFault:
     return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: the NIfTI header is damaged or absent")
 
 
-def read_voxels(stream: BinaryIO, header: Nifti1Header, file: Path, role: str) -> np.ndarray:
+def check_promise(header: Nifti1Header, file: Path, role: str) -> None:
+    """Raise SubjectFault unless the file may hold the voxels of its header, and memory may.
+
+    Reasons: truncated-pixels, unsupported-pixels.
+    """
+    count, kept = math.prod(header.get_data_shape()), _kept(header, role).itemsize
+    most = file.stat().st_size * (MOST_BYTES_PER_GZIP_BYTE if _is_compressed(file) else 1)
+    if count * header.get_data_dtype().itemsize > most:
+        raise _too_short(role)
+    if count * kept > MOST_BYTES:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"{role}: {count} voxels of {kept} bytes, expected at most {MOST_BYTES // kept}",
+        )
+
+
+def read_voxels(stream: BinaryIO, header: Nifti1Header, role: str) -> np.ndarray:
     """Return all voxels in their order in the file, scaled as the header says.
 
-    stream: at the first voxel. Returns integers of up to 16 bits as they are, all else as float32,
-    whatever that makes of the values.
+    stream: at the first voxel, of a header that `check_promise` let pass. Returns integers of up to 16
+    bits as they are, all else as float32, whatever that makes of the values.
     Raises SubjectFault: truncated-pixels, unsupported-pixels.
     """
-    on_disk = header.get_data_dtype()
-    if on_disk.kind not in "iuf":
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
-    slope, intercept = _scale(header, role)
-    plain = (slope, intercept) == (1, 0) and on_disk.kind in "iu" and on_disk.itemsize <= 2
-    stored = on_disk.newbyteorder("=") if plain else np.dtype(np.float32)
-    count = math.prod(header.get_data_shape())
-    _check_size(count, on_disk.itemsize, stored.itemsize, file, role)
-    voxels = np.empty(count, stored)
-    for start in range(0, count, VOXELS_AT_ONCE):
+    on_disk, (slope, intercept) = header.get_data_dtype(), _scale(header, role)
+    voxels = np.empty(math.prod(header.get_data_shape()), _kept(header, role))
+    unscaled = (slope, intercept) == (1, 0)
+    for start in range(0, voxels.size, VOXELS_AT_ONCE):
         part = voxels[start : start + VOXELS_AT_ONCE]
-        content = stream.read(len(part) * on_disk.itemsize)
-        if len(content) < len(part) * on_disk.itemsize:
+        content = stream.read(part.size * on_disk.itemsize)
+        if len(content) < part.size * on_disk.itemsize:
             raise _too_short(role)
         values = np.frombuffer(content, on_disk)
         with np.errstate(over="ignore", invalid="ignore"):
-            part[:] = values if plain else values * slope + intercept
+            part[:] = values if unscaled else values * slope + intercept
     if stream.read(1):  # a compressed stream is checked here: this asks for its end
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
-            f"{role}: more bytes than those of the {count} voxels in the header",
+            f"{role}: more bytes than those of the {voxels.size} voxels in the header",
         )
     return voxels
+
+
+def _kept(header: Nifti1Header, role: str) -> np.dtype:
+    """Return the type in which voxels are kept in memory."""
+    on_disk = header.get_data_dtype()
+    if on_disk.kind not in "iuf":
+        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
+    whole = on_disk.kind in "iu" and on_disk.itemsize <= 2 and _scale(header, role) == (1, 0)
+    return on_disk.newbyteorder("=") if whole else np.dtype(np.float32)
 
 
 def _scale(header: Nifti1Header, role: str) -> tuple[float, float]:
@@ -131,21 +150,6 @@ def _scale(header: Nifti1Header, role: str) -> tuple[float, float]:
             Reason.UNSUPPORTED_PIXELS, f"{role}: scl_slope or scl_inter is no finite number"
         )
     return slope, intercept
-
-
-def _check_size(count: int, on_disk: int, stored: int, file: Path, role: str) -> None:
-    """Raise SubjectFault unless a file may hold so many voxels, and memory may.
-
-    on_disk, stored: bytes of a voxel there, and as it is kept.
-    """
-    most = file.stat().st_size * (MOST_BYTES_PER_GZIP_BYTE if _is_compressed(file) else 1)
-    if count * on_disk > most:
-        raise _too_short(role)
-    if count * stored > MOST_BYTES:
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS,
-            f"{role}: {count} voxels of {stored} bytes, expected at most {MOST_BYTES // stored}",
-        )
 
 
 def _too_short(role: str) -> SubjectFault:
