@@ -115,7 +115,7 @@ def _nifti(name: str, dtype: type = np.int16) -> Callable[[Path], Path]:
 def _nifti2(home: Path) -> Path:
     file = write_nifti(home / "images.nii", PLAN)
     image = nib.load(file)
-    nib.save(nib.Nifti2Image(np.array(image.dataobj), image.affine), file)
+    nib.save(nib.Nifti2Image(image.get_fdata().astype(np.int16), image.affine), file)
     return file
 
 
