@@ -49,6 +49,31 @@ def claiming(*lengths: int) -> Callable[[bytes], bytes]:
     return lambda content: with_fields(content, dim=dim)
 
 
+def emptied(content: bytes) -> bytes:
+    """Return content whose voxels are all 0, as of a mask in which nothing is drawn."""
+    start = header_of(content).get_data_offset()
+    return content[:start] + bytes(len(content) - start)
+
+
+def first_slice_alone(content: bytes) -> bytes:
+    """Return content whose voxels are 0 but in the first slice of the last axis."""
+    header = header_of(content)
+    rows, columns, _ = header.get_data_shape()
+    end = header.get_data_offset() + rows * columns * header.get_data_dtype().itemsize
+    return content[:end] + bytes(len(content) - end)
+
+
+def bit_flipped(place: int) -> Callable[[bytes], bytes]:
+    """Return what flips a bit of one byte: of a compressed file -8 to -5 are its checksum."""
+
+    def change(content):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        return bytes(damaged)
+
+    return change
+
+
 # --- damage of header and voxels -----------------------------------------------------------------
 
 

@@ -1,9 +1,11 @@
 """The table of cases: what scanners and exports do, and what the conversion must make of it."""
 
 from imaging_cases import (
+    compression,
     contrast,
     damage,
     density,
+    empty_masks,
     files,
     geometry,
     headers,
@@ -40,5 +42,7 @@ CASES: tuple[Case, ...] = (
     *damage.CASES,
     *nifti.CASES,
     *nifti_bounds.CASES,
+    *compression.CASES,
     *masks.CASES,
+    *empty_masks.CASES,
 )

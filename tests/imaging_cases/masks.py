@@ -5,7 +5,8 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 
-from dicom_writer import Plan, labels_phantom, phantom, plan_affine, turn
+from damaged_nifti import change_content, emptied
+from dicom_writer import Plan, labels_phantom, plan_affine, turn
 from imaging_cases.case import (
     DISCS,
     OBLIQUE,
@@ -46,17 +47,9 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
-def nothing(points):
-    return np.zeros(points.shape[:-1], np.uint8)
-
-
-def without_lowest(points):
-    """The labels, but none in the lowest slice of PLAN."""
-    return np.where(points[..., 2] < 0, 0, labels_phantom(points)).astype(np.uint8)
-
-
-def shown_or_blank(points):
-    return np.where(points[..., 2] < 0, 0, phantom(points))
+def in_mask(change, name: str = FILE, plan: Plan = PLAN) -> Write:
+    """Return what writes a mask and changes its header and voxels."""
+    return afterwards(mask(plan, name=name), lambda file: change_content(file, change))
 
 
 FITTING = (
@@ -112,60 +105,6 @@ FITTING = (
         stacks=(2, 2, 2),
         labels=FILE,
         masks=(2,),
-    ),
-)
-
-
-EMPTY_OR_PARTIAL = (
-    good(
-        "truth without any label",
-        with_mask(mask(function=nothing)),
-        Caution.MASK_EMPTY,
-        truth=FILE,
-        masks=(),
-    ),
-    good(
-        "labels without any label",
-        with_mask(mask(function=nothing)),
-        Caution.MASK_EMPTY,
-        labels=FILE,
-        masks=(),
-    ),
-    good(
-        "labels of three stacks, of one without any label",
-        together(
-            series(THREE),
-            mask(THREE[0], name="masks/a.nii.gz"),
-            mask(THREE[1], nothing, name="masks/b.nii.gz"),
-            mask(THREE[2], name="masks/c.nii.gz"),
-        ),
-        Caution.MULTI_STACK,
-        Caution.MASK_EMPTY,
-        stacks=(2, 2, 2),
-        labels="masks",
-        masks=(1, 3),
-    ),
-    good(
-        "labels of all slices but one",
-        with_mask(mask(function=without_lowest)),
-        Caution.MASK_PARTIAL,
-        labels=FILE,
-        mask_values=without_lowest,
-    ),
-    good(
-        "labels of all slices that are not blank",
-        together(nifti(function=shown_or_blank), mask(function=without_lowest)),
-        Caution.BLANK_SLICE,
-        images="image.nii.gz",
-        values=shown_or_blank,
-        labels=FILE,
-        mask_values=without_lowest,
-    ),
-    good(
-        "truth of all slices but one",
-        with_mask(mask(function=without_lowest)),
-        truth=FILE,
-        mask_values=without_lowest,
     ),
 )
 
@@ -228,7 +167,7 @@ FAULTY = (
     ),
     fault(
         "two masks on one stack, one without any label",
-        with_mask(together(mask(name="masks/a.nii"), mask(PLAN, nothing, "masks/b.nii"))),
+        with_mask(together(mask(name="masks/a.nii"), in_mask(emptied, "masks/b.nii"))),
         Reason.MASK_GRID_MISMATCH,
         "two masks on the grid of stack 1",
         labels="masks",
@@ -286,4 +225,4 @@ FAULTY = (
     ),
 )
 
-CASES = (*FITTING, *EMPTY_OR_PARTIAL, *FAULTY)
+CASES = (*FITTING, *FAULTY)

@@ -1,6 +1,5 @@
 """NIfTI files that promise more than they hold, or values and places that no patient has."""
 
-import gzip
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +10,7 @@ from damaged_nifti import change_content, claiming, with_fields
 from dicom_writer import Plan, phantom, plan_affine, save_nifti
 from imaging_cases import case
 from imaging_cases.case import OBLIQUE, PLAN, Case, Write, afterwards, nifti, series, together
-from imaging_cases.masks import mask
+from imaging_cases.masks import in_mask, mask
 from paravert.errors import Reason
 
 FILE = "image.nii.gz"
@@ -29,32 +28,6 @@ def with_content(change, name: str = FILE, plan: Plan = PLAN, **options) -> Writ
 def fields(name: str = FILE, **values) -> Write:
     """Return what writes a NIfTI file with other values in fields of its header."""
     return with_content(lambda content: with_fields(content, **values), name)
-
-
-def in_mask(change) -> Write:
-    """Return what writes a mask and changes its header and voxels."""
-    return afterwards(mask(), lambda file: change_content(file, change))
-
-
-def with_bytes(change):
-    """Return what changes the bytes of a file, compressed or not."""
-    return lambda file: file.write_bytes(change(file.read_bytes()))
-
-
-def flipped(place: int):
-    """Return what flips a bit of a byte."""
-
-    def change(content):
-        damaged = bytearray(content)
-        damaged[place] ^= 4
-        return bytes(damaged)
-
-    return change
-
-
-def in_two_members(content):
-    inside = gzip.decompress(content)
-    return gzip.compress(inside[:1000]) + gzip.compress(inside[1000:])
 
 
 def of_zeros(*lengths):
@@ -112,10 +85,6 @@ def qform_alone(**values):
 PIXDIM = [1, 2.5, 3.5, 6, 0, 0, 0, 0]
 
 SOUND = (
-    good("nifti, compressed in two members", afterwards(nifti(), with_bytes(in_two_members))),
-    good(
-        "nifti, compressed, zeros behind", afterwards(nifti(), with_bytes(lambda c: c + bytes(512)))
-    ),
     good("nifti, an extension of the header", with_extension),
     good("nifti, big endian", big_endian),
     good("nifti, a scale of NaN", fields(scl_slope=np.nan, scl_inter=np.nan)),
@@ -169,36 +138,6 @@ HUGE = (
     fault("nifti, an unknown type", fields(datatype=77), Reason.UNREADABLE_HEADER),
     fault("nifti, voxels in another file", fields(magic=b"ni1"), Reason.UNREADABLE_HEADER),
     fault("nifti, an empty axis", with_content(claiming(48, 0, 5)), Reason.UNSUPPORTED_PIXELS),
-)
-COMPRESSION = tuple(
-    each
-    for name, change, reason in (
-        ("a wrong checksum", flipped(-6), Reason.UNDECODABLE_PIXELS),
-        ("a wrong length", flipped(-2), Reason.UNDECODABLE_PIXELS),
-        ("no checksum", lambda content: content[:-8], Reason.TRUNCATED_PIXELS),
-        ("no length", lambda content: content[:-4], Reason.TRUNCATED_PIXELS),
-        ("its half", lambda content: content[: len(content) // 2], Reason.TRUNCATED_PIXELS),
-        ("something behind", lambda content: content + b"x" * 100, Reason.UNDECODABLE_PIXELS),
-        (
-            "another file behind",
-            lambda content: content + gzip.compress(b"x"),
-            Reason.UNSUPPORTED_PIXELS,
-        ),
-        ("no compression", gzip.decompress, Reason.UNDECODABLE_PIXELS),
-    )
-    for each in (
-        fault(f"nifti, compressed, {name}", afterwards(nifti(), with_bytes(change)), reason),
-        *(
-            case.fault(
-                f"{role}, compressed, {name}",
-                together(series(), afterwards(mask(), with_bytes(change))),
-                reason,
-                role,
-                **{role: MASK},
-            )
-            for role in ("truth", "labels")
-        ),
-    )
 )
 VALUES = (
     *(
@@ -309,4 +248,4 @@ MASKS = (
     ),
 )
 
-CASES = (*SOUND, *HUGE, *COMPRESSION, *VALUES, *PLACES, *MASKS)
+CASES = (*SOUND, *HUGE, *VALUES, *PLACES, *MASKS)

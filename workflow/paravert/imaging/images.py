@@ -9,10 +9,9 @@ from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
 from paravert.imaging.likeness import FURTHEST_MM, unlike_neighbours
 from paravert.imaging.volume import Volume, blank_slices
 
-# Of a scanner's signal: 32-bit integers stay below it, and the square of it, which segmenting and
-# measuring add up, far below the largest number in single precision.
-SIGNAL_LIMIT = 1e10
-SMALLEST_SIGNAL = 1e-10  # the largest value of an image; the square of less is lost likewise
+# The largest value of an image lies between these. 32-bit integers do; and squares of it, which are
+# added up in segmenting and measuring, are far from both ends of single precision.
+SMALLEST_SIGNAL, SIGNAL_LIMIT = 1e-10, 1e10
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,6 @@ CORNER_TOLERANCE_MM = 1e-3
 QFORM_TOLERANCE_MM = 0.5
 AXIS_TOLERANCE = 1e-2  # cosines; the corners decide, this only tells which axis is which
 
-
 Masks = dict[int, np.ndarray]  # by stack (from 1): uint8, on the grid of the stack
 
 
