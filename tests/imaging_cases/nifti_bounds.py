@@ -104,9 +104,9 @@ HUGE = (
     ),
     fault(
         "nifti, more voxels than memory is set aside for",
-        of_zeros(800, 700, 500),
+        of_zeros(800, 700, 400),
         Reason.UNSUPPORTED_PIXELS,
-        "280000000 voxels of 1 bytes, expected at most 268435456",
+        "224000000 voxels of 1 bytes, expected at most 201326592",
         images=PLAIN,
     ),
     fault(

@@ -24,9 +24,9 @@ SINGLE_FILE = (b"n+1", b"n+2")  # header and voxels in one file
 EXTENSION_FLAG_BYTES = 4  # behind the header, in every file
 # Headers of other formats that a program may keep behind its own, such as DICOM's.
 MOST_EXTENSION_BYTES = 16 << 20
-# As stored after reading: 512 x 512 x 512 voxels in two bytes, half as many in four. No axial series
-# of a lumbar spine comes near it, and twice that, which reading takes, stays below 1 GB.
-MOST_BYTES = 256 << 20
+# As kept after reading: 512 x 512 x 384 voxels in two bytes, half as many in four. No axial series of
+# a lumbar spine comes near it, and a conversion, which takes four times that, stays below 1 GB.
+MOST_BYTES = 192 << 20
 MOST_BYTES_PER_GZIP_BYTE = 1032  # of deflate: 258 bytes in 2 bits
 VOXELS_AT_ONCE = 1 << 20
 HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, OverflowError, KeyError)
