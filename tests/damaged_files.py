@@ -1,7 +1,8 @@
 """Files with random damage, and what becomes of them when they are converted.
 
-A trial takes a small series of the analytic phantom in one of FORMS, damages one of its files and
-converts it, as the step does, in a process of its own whose memory and time are limited.
+A trial takes a small series of the analytic phantom in one of the forms of a suite, damages one of
+its files and converts it, as the step does, in a process of its own whose memory and time are
+limited. A cohort of such subjects is converted in one process, and each must have its row.
 """
 
 import gzip
@@ -18,8 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas  # noqa: F401 - pyarrow loads it: once here, not in every process
+import pyarrow.parquet as pq
 import pydicom
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -35,6 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from damaged_nifti import GZIP_DAMAGES, NIFTI_DAMAGES
 from dicom_writer import (
     Plan,
     labels_phantom,
@@ -47,7 +51,8 @@ from dicom_writer import (
 from gdcm_encoder import compress_file
 from paravert.errors import SubjectFault
 from paravert.imaging import apart
-from paravert.imaging.convert import convert_subject
+from paravert.imaging.convert import convert_dicom, convert_subject
+from paravert.imaging.images import SIGNAL_LIMIT
 from paravert.imaging.volume import read_volume
 from paravert.shards import Task
 
@@ -58,15 +63,17 @@ ADDRESS_BYTES = 3 << 30
 SPACING_RANGE_MM = (0.05, 100.0)  # of anything called an image of a patient
 HEADER_BYTES = 2048  # half of the damage lies in the first so many bytes
 PLAN = Plan(slices=3)
-OK, TRACEBACK, KILLED, DIED, LARGE, NONSENSE = (
+OK, TRACEBACK, KILLED, DIED, LARGE, NONSENSE, OTHER, LOST = (
     "ok",
     "traceback",
     "over the time",
     "died",
     "over the memory",
     "nonsense",
+    "other values",
+    "lost",
 )
-FAILURES = (TRACEBACK, KILLED, DIED, LARGE, NONSENSE)
+FAILURES = (TRACEBACK, KILLED, DIED, LARGE, NONSENSE, OTHER, LOST)
 
 # --- the forms -----------------------------------------------------------------------------------
 
@@ -101,8 +108,15 @@ def _multi_frame(**options) -> Callable[[Path], Path]:
     return lambda home: write_enhanced(home / "images" / "IM0", [PLAN], **options)
 
 
-def _nifti(name: str) -> Callable[[Path], Path]:
-    return lambda home: write_nifti(home / name, PLAN)
+def _nifti(name: str, dtype: type = np.int16) -> Callable[[Path], Path]:
+    return lambda home: write_nifti(home / name, PLAN, dtype=dtype)
+
+
+def _nifti2(home: Path) -> Path:
+    file = write_nifti(home / "images.nii", PLAN)
+    image = nib.load(file)
+    nib.save(nib.Nifti2Image(image.get_fdata().astype(np.int16), image.affine), file)
+    return file
 
 
 def _mask(name: str) -> Callable[[Path], Path]:
@@ -133,6 +147,21 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "NIfTI": _nifti("images.nii"),
     "NIfTI, gzip": _nifti("images.nii.gz"),
     "truth": _mask("truth.nii"),
+    "labels, gzip": _mask("labels.nii.gz"),
+}
+
+NIFTI_FORMS = {
+    "NIfTI": _nifti("images.nii"),
+    "NIfTI, gzip": _nifti("images.nii.gz"),
+    "NIfTI, floats": _nifti("images.nii", np.float32),
+    "NIfTI, doubles, gzip": _nifti("images.nii.gz", np.float64),
+    "NIfTI 2": _nifti2,
+    "truth": _mask("truth.nii"),
+    "labels, gzip": _mask("labels.nii.gz"),
+}
+GZIP_FORMS = {
+    "NIfTI, gzip": _nifti("images.nii.gz"),
+    "truth, gzip": _mask("truth.nii.gz"),
     "labels, gzip": _mask("labels.nii.gz"),
 }
 
@@ -172,13 +201,36 @@ def repeated(content: bytes, place: int, chance: random.Random) -> bytes:
 DAMAGES = {"flipped": flipped, "cut": cut, "repeated": repeated}
 
 
-def damage(file: Path, how: str, chance: random.Random) -> None:
-    """Damage a file; of a compressed one (gzip, deflated) in half of the cases what is in it."""
+@dataclass(frozen=True)
+class Suite:
+    """What is damaged, and how.
+
+    inside: how often of a compressed file it is the content. checked: what is converted at all must
+    have the values of the undamaged file.
+    """
+
+    forms: dict[str, Callable[[Path], Path]]
+    damages: dict[str, Callable[[bytes, int, random.Random], bytes]]
+    inside: float
+    checked: bool = False
+
+
+SUITES = {
+    "any": Suite(FORMS, DAMAGES, inside=0.5),
+    "nifti": Suite(NIFTI_FORMS, NIFTI_DAMAGES, inside=1),
+    "gzip": Suite(GZIP_FORMS, DAMAGES | GZIP_DAMAGES, inside=0, checked=True),
+}
+
+
+def damage(file: Path, trial: "Trial") -> None:
+    """Damage a file as a trial does."""
+    chance = random.Random(f"{trial.seed} {trial.number}")
+    change = trial.of.damages[trial.how]
     content, pack = file.read_bytes(), bytes
-    if file.suffix == ".gz" and chance.random() < 0.5:
+    if file.suffix == ".gz" and chance.random() < trial.of.inside:
         content, pack = gzip.decompress(content), lambda raw: gzip.compress(raw, 1)
     reach = min(HEADER_BYTES, len(content)) if chance.random() < 0.5 else len(content)
-    file.write_bytes(pack(DAMAGES[how](content, chance.randrange(reach), chance)))
+    file.write_bytes(pack(change(content, chance.randrange(reach), chance)))
 
 
 # --- the trials ----------------------------------------------------------------------------------
@@ -186,18 +238,23 @@ def damage(file: Path, how: str, chance: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """A file to damage: seed and number give the same damage again."""
+    """A file to damage: suite, seed and number give the same damage again."""
 
     seed: int
     number: int
+    suite: str = "any"
+
+    @property
+    def of(self) -> Suite:
+        return SUITES[self.suite]
 
     @property
     def form(self) -> str:
-        return list(FORMS)[self.number % len(FORMS)]
+        return list(self.of.forms)[self.number % len(self.of.forms)]
 
     @property
     def how(self) -> str:
-        return list(DAMAGES)[self.number // len(FORMS) % len(DAMAGES)]
+        return list(self.of.damages)[self.number // len(self.of.forms) % len(self.of.damages)]
 
 
 @dataclass(frozen=True)
@@ -211,57 +268,103 @@ class Outcome:
     peak_mb: float
 
 
-def run_trials(home: Path, seed: int, count: int) -> Iterator[Outcome]:
+def run_trials(home: Path, seed: int, count: int, suite: str = "any") -> Iterator[Outcome]:
     """Run so many trials, one after the other; home: a folder for their files."""
-    for form, write in FORMS.items():
-        if not (home / "good" / form).exists():
-            file = write(home / "good" / form)
-            (home / f"{form}.damage").write_text(str(file.relative_to(home / "good" / form)))
+    write_good(home, suite)
     for number in range(count):
-        yield run_trial(home, Trial(seed, number))
+        yield run_trial(home, Trial(seed, number, suite))
+
+
+def write_good(home: Path, suite: str = "any") -> None:
+    """Write the undamaged files of a suite, and what they are converted to where that is compared."""
+    for form, write in SUITES[suite].forms.items():
+        file = write(home / "good" / form)
+        (home / f"{form}.damage").write_text(str(file.relative_to(home / "good" / form)))
+        if SUITES[suite].checked:
+            expected = home / "expected" / form
+            expected.mkdir(parents=True)
+            told = _converted(home / "good" / form, expected, None)
+            assert told == (OK, "")
+
+
+def put_damaged(home: Path, trial: Trial, subject: Path) -> None:
+    """Write a subject whose file is damaged as in a trial."""
+    shutil.copytree(home / "good" / trial.form, subject)
+    damage(subject / (home / f"{trial.form}.damage").read_text(), trial)
 
 
 def run_trial(home: Path, trial: Trial) -> Outcome:
     """Damage a copy of the good files of the trial's form and convert it."""
     subject = home / "trial" / "subject"
     shutil.rmtree(subject.parent, ignore_errors=True)
-    shutil.copytree(home / "good" / trial.form, subject)
-    file = subject / (home / f"{trial.form}.damage").read_text()
-    damage(file, trial.how, random.Random(f"{trial.seed} {trial.number}"))
-    return _in_process(trial, subject, home / "trial" / "out")
-
-
-def _in_process(trial: Trial, subject: Path, out: Path) -> Outcome:
+    put_damaged(home, trial, subject)
+    expected = home / "expected" / trial.form if trial.of.checked else None
+    out = home / "trial" / "out"
     out.mkdir()
+    result, told, seconds, peak_mb = in_process(lambda: _converted(subject, out, expected), SECONDS)
+    return Outcome(trial, result, told, seconds, peak_mb)
+
+
+def run_cohort(home: Path, trials: list[Trial], seconds: float) -> tuple[str, str, float]:
+    """Convert subjects, each damaged as in a trial, in one process as a shard.
+
+    Returns OK, or what failed and what was told; and the peak memory (MB).
+    """
+    place = home / "cohort"
+    shutil.rmtree(place, ignore_errors=True)
+    rows = []
+    for trial in trials:
+        subject = f"S{trial.number:05d}"
+        put_damaged(home, trial, place / subject)
+        rows.append({"subject": subject} | _sheet_row(place / subject))
+    result, told, _, peak_mb = in_process(lambda: _cohort_converted(place, rows), seconds)
+    return result, told, peak_mb
+
+
+def _cohort_converted(place: Path, rows: list[dict[str, str]]) -> tuple[str, str]:
+    sheet, out = place / "subjects.tsv", place / "convert.parquet"
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    sheet.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    subjects = [row["subject"] for row in rows]
+    convert_dicom(sheet, subjects, place / "results", out, workers=0)
+    found = pq.read_table(out, columns=["subject"])["subject"].to_pylist()
+    return (OK, "") if found == subjects else (LOST, f"{len(subjects)} subjects, {len(found)} rows")
+
+
+def in_process(do: Callable[[], tuple[str, str]], limit_s: float) -> tuple[str, str, float, float]:
+    """Do something in a forked process within time and memory.
+
+    do: returns a result and what is told of it. Returns both, the seconds and the peak memory (MB).
+    """
     started = time.monotonic()
     answer, tell = os.pipe()
     child = os.fork()
     if not child:
         os.close(answer)
-        _answer_and_end(subject, out, tell)
+        _answer_and_end(do, tell)
     os.close(tell)
     with os.fdopen(answer, "rb") as pipe:
-        in_time = select.select([pipe], [], [], SECONDS)[0]
+        in_time = select.select([pipe], [], [], limit_s)[0]
         if not in_time:
             os.kill(child, signal.SIGKILL)
         told = pipe.read() if in_time else b""
     _, _, used = os.wait4(child, 0)
-    seconds, peak_mb = time.monotonic() - started, used.ru_maxrss / 1024
+    cost = time.monotonic() - started, used.ru_maxrss / 1024
     if not in_time:
-        return Outcome(trial, KILLED, f"after {SECONDS} s", seconds, peak_mb)
+        return KILLED, f"after {limit_s:g} s", *cost
     if not told:
-        return Outcome(trial, DIED, "without a word", seconds, peak_mb)
+        return DIED, "without a word", *cost
     result, message = json.loads(told)
     if result not in FAILURES and used.ru_maxrss * 1024 > MEMORY_BYTES:
         result = LARGE
-    return Outcome(trial, result, message, seconds, peak_mb)
+    return result, message, *cost
 
 
-def _answer_and_end(subject: Path, out: Path, tell: int) -> None:
-    """Convert within the limits, in the forked process, and write (result, message) as JSON."""
+def _answer_and_end(do: Callable[[], tuple[str, str]], tell: int) -> None:
+    """Do something within the limits, in the forked process, and write what it returns as JSON."""
     try:
         _limit_memory()
-        told = _converted(subject, out)
+        told = do()
     except BaseException:
         told = TRACEBACK, traceback.format_exc()
     apart.stop()  # its memory counts once it has ended
@@ -275,7 +378,8 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _converted(subject: Path, out: Path) -> tuple[str, str]:
+def _converted(subject: Path, out: Path, expected: Path | None) -> tuple[str, str]:
+    """Convert a subject; expected: a folder with what its undamaged files are converted to."""
     try:
         convert_subject({"S": _sheet_row(subject)}, Task("S", {}), out)
     except SubjectFault as fault:
@@ -287,4 +391,14 @@ def _converted(subject: Path, out: Path) -> tuple[str, str]:
         low, high = SPACING_RANGE_MM
         if not (np.isfinite(volume.affine).all() and low <= steps.min() <= steps.max() <= high):
             return NONSENSE, f"affine {volume.affine.tolist()}"
+        if not (np.isfinite(volume.array).all() and np.abs(volume.array).max() <= SIGNAL_LIMIT):
+            return NONSENSE, f"values from {volume.array.min()} to {volume.array.max()}"
+    if expected is not None and _stacks_of(out) != _stacks_of(expected):
+        return OTHER, "converted, but not to what the undamaged file gives"
     return OK, ""
+
+
+def _stacks_of(folder: Path) -> dict[str, bytes]:
+    """Return the volumes of a subject's folder by their names, uncompressed."""
+    files = folder.rglob("*.nii.gz")
+    return {str(f.relative_to(folder)): gzip.decompress(f.read_bytes()) for f in files}

@@ -103,7 +103,7 @@ def assert_outcome(case, converted):
         masks = converted.files(kind)
         assert tuple(masks) == (case.masks if role else ())
         for number, file in masks.items():
-            _assert_mask(nib.load(file), nib.load(images[number]), rows[number - 1])
+            _assert_mask(case, nib.load(file), nib.load(images[number]), rows[number - 1])
 
 
 def _assert_stack(case, image, rows, slab_mm):
@@ -128,12 +128,12 @@ def _assert_stack(case, image, rows, slab_mm):
         assert abs(r["position_mm"] - normal @ middle[:3]) < 1e-2
 
 
-def _assert_mask(mask, image, rows):
+def _assert_mask(case, mask, image, rows):
     array = np.asanyarray(mask.dataobj).transpose(2, 1, 0)
     assert array.dtype == np.uint8
     assert np.array_equal(mask.affine, image.affine)
     for index, row in enumerate(rows):
         place = np.array(row["affine"]).reshape(4, 4)
-        expected = labels_phantom(positions_of(place, *array.shape[1:]))
-        assert set(np.unique(expected)) == set(range(9))
-        assert np.array_equal(array[index], expected)
+        positions = positions_of(place, *array.shape[1:])
+        assert set(np.unique(labels_phantom(positions))) == set(range(9))
+        assert np.array_equal(array[index], case.mask_values(positions))

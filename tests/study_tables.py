@@ -108,6 +108,7 @@ def _slice(person, number, muscle, side, size, fat_shift, random) -> dict:
     row = person | {"stack": 1, "slice": number, "muscle": muscle, "side": side}
     row |= {"position_mm": SLAB_MM * number, "tilt_deg": TILT_DEG, "slab_mm": SLAB_MM}
     row |= {"pixels": pixels, "csa_mm2": pixels * PIXEL_MM2, "overlaps": False}
+    row["labels_source"] = "network"
     row["csa_axial_mm2"] = row["csa_mm2"] * np.cos(np.radians(TILT_DEG))
     if absent:
         reasons = {f"reason_{method}": "absent" for method in tables.FAT_METHODS}

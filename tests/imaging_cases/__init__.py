@@ -1,9 +1,11 @@
 """The table of cases: what scanners and exports do, and what the conversion must make of it."""
 
 from imaging_cases import (
+    compression,
     contrast,
     damage,
     density,
+    empty_masks,
     files,
     geometry,
     headers,
@@ -12,6 +14,7 @@ from imaging_cases import (
     multiframe,
     multiframe_faults,
     nifti,
+    nifti_bounds,
     orientations,
     pixels,
     series,
@@ -38,5 +41,8 @@ CASES: tuple[Case, ...] = (
     *pixels.CASES,
     *damage.CASES,
     *nifti.CASES,
+    *nifti_bounds.CASES,
+    *compression.CASES,
     *masks.CASES,
+    *empty_masks.CASES,
 )

@@ -8,7 +8,17 @@ import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from dicom_writer import Edit, Plan, phantom, store, turn, write_enhanced, write_nifti, write_series
+from dicom_writer import (
+    Edit,
+    Plan,
+    labels_phantom,
+    phantom,
+    store,
+    turn,
+    write_enhanced,
+    write_nifti,
+    write_series,
+)
 from paravert.errors import Caution, Reason
 
 Write = Callable[[Path], object]
@@ -38,7 +48,7 @@ class Case:
     cautions: exactly these. stacks: slices of each. values: the function of LPS points (mm) that
     the voxels show, within tolerance. drift_mm: how far a slice may lie off its volume's grid.
     slab_mm: of all stacks or of each. overlaps: slices told to cut others. masks: the stacks that
-    get masks.
+    get masks. mask_values: the function of LPS points that these show.
     """
 
     name: str
@@ -59,6 +69,7 @@ class Case:
     truth: str = ""
     labels: str = ""
     masks: tuple[int, ...] = (1,)
+    mask_values: Callable[[np.ndarray], np.ndarray] = labels_phantom
     patterns: tuple[str, ...] = ()
 
 

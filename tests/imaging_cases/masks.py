@@ -5,6 +5,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 
+from damaged_nifti import change_content, emptied
 from dicom_writer import Plan, labels_phantom, plan_affine, turn
 from imaging_cases.case import (
     DISCS,
@@ -44,6 +45,11 @@ def without_forms(path):
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:200])
+
+
+def in_mask(change, name: str = FILE, plan: Plan = PLAN) -> Write:
+    """Return what writes a mask and changes its header and voxels."""
+    return afterwards(mask(plan, name=name), lambda file: change_content(file, change))
 
 
 FITTING = (
@@ -158,6 +164,13 @@ FAULTY = (
         Reason.MASK_GRID_MISMATCH,
         "two masks on the grid of stack 1",
         truth="masks",
+    ),
+    fault(
+        "two masks on one stack, one without any label",
+        with_mask(together(mask(name="masks/a.nii"), in_mask(emptied, "masks/b.nii"))),
+        Reason.MASK_GRID_MISMATCH,
+        "two masks on the grid of stack 1",
+        labels="masks",
     ),
     fault(
         "a folder without masks",

@@ -73,6 +73,7 @@ def _areas(random: np.random.Generator, rows: int) -> dict:
         "pixels": pixels,
         "csa_mm2": pixels * 0.36,
         "csa_axial_mm2": pixels * 0.35,
+        "labels_source": ["network"] * rows,
     }
 
 

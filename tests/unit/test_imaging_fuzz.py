@@ -4,7 +4,17 @@ import random
 
 import pytest
 
-from damaged_files import DAMAGES, FAILURES, FORMS, OK, run_trials
+from damaged_files import (
+    DAMAGES,
+    FAILURES,
+    FORMS,
+    OK,
+    SUITES,
+    Trial,
+    run_cohort,
+    run_trials,
+    write_good,
+)
 
 TRIALS = 2 * len(FORMS) * len(DAMAGES)
 
@@ -22,6 +32,21 @@ def test_every_form_in_every_kind_of_damage_is_tried_twice(outcomes):
 def test_a_damaged_file_is_converted_or_has_a_reason_within_five_seconds_and_a_gigabyte(outcomes):
     failed = [outcome for outcome in outcomes if outcome.result in FAILURES]
     assert not failed
+
+
+@pytest.mark.parametrize("suite", ["nifti", "gzip"])
+def test_a_nifti_file_with_chosen_damage_is_converted_rightly_or_has_a_reason(suite, tmp_path):
+    trials = 2 * len(SUITES[suite].forms) * len(SUITES[suite].damages)
+    outcomes = list(run_trials(tmp_path, seed=3, count=trials, suite=suite))
+    assert not [outcome for outcome in outcomes if outcome.result in FAILURES]
+    assert 0 < sum(outcome.result == OK for outcome in outcomes) < trials
+
+
+@pytest.mark.parametrize("suite", ["nifti", "gzip"])
+def test_each_of_many_damaged_subjects_has_its_row(suite, tmp_path):
+    write_good(tmp_path, suite)
+    result, told, _ = run_cohort(tmp_path, [Trial(4, n, suite) for n in range(40)], seconds=60)
+    assert (result, told) == (OK, "")
 
 
 def test_some_damage_is_harmless_and_some_is_not(outcomes):

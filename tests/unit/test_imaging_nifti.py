@@ -39,7 +39,7 @@ def test_masks_of_programs_that_go_by_the_qform_fit_too(tmp_path, forms):
     image.set_qform(rounded, code=1)
     image.set_sform(rounded, code=0 if forms.endswith("only") else 1)
     nib.save(image, tmp_path / "mask.nii.gz")
-    assert np.array_equal(read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[1], labels)
+    assert np.array_equal(read_masks(tmp_path / "mask.nii.gz", [volume], "truth")[0][1], labels)
 
 
 def test_a_mismatch_tells_both_grids(tmp_path):

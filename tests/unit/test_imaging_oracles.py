@@ -259,7 +259,7 @@ def test_labels_drawn_with_simpleitk_come_back_exactly(tmp_path, plan, suffix):
     ):
         mask = tmp_path / f"labels-{number}{suffix}"
         sitk.WriteImage(saved, str(mask))
-        found = read_masks(mask, [volume], "truth")[1]
+        found = read_masks(mask, [volume], "truth")[0][1]
         assert np.array_equal(found, labels_at(volume))
 
 
@@ -285,7 +285,7 @@ def test_labels_of_the_whole_study_find_their_stacks(tmp_path):
         labels = drawn_with_itk(sitk.ReadImage(str(tmp_path / "image.nii.gz")))
         (tmp_path / "masks").mkdir(exist_ok=True)
         sitk.WriteImage(labels, str(tmp_path / "masks" / f"{9 - number}.nii.gz"))
-    masks = read_masks(tmp_path / "masks", volumes, "labels")
+    masks, _ = read_masks(tmp_path / "masks", volumes, "labels")
     assert sorted(masks) == [1, 2, 3]
     for number, volume in enumerate(volumes, start=1):
         assert np.array_equal(masks[number], labels_at(volume))
@@ -310,6 +310,6 @@ def test_labels_saved_by_nibabel_in_any_orientation_come_back_exactly(
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
         turned = labels.as_reoriented(np.column_stack([order, signs]))
         nib.save(turned, tmp_path / f"mask{suffix}")
-        found = read_masks(tmp_path / f"mask{suffix}", [volume], "truth")[1]
+        found = read_masks(tmp_path / f"mask{suffix}", [volume], "truth")[0][1]
         assert found.dtype == np.uint8
         assert np.array_equal(found, labels_at(volume))

@@ -4,6 +4,7 @@ from measure_scene import SHARES, scene
 from scipy.ndimage import binary_erosion
 
 from paravert import tables
+from paravert.imaging.images import SIGNAL_LIMIT, SMALLEST_SIGNAL
 from paravert.measure.fat import fat_fractions
 from paravert.measure.pixels import inner_pixels
 
@@ -152,3 +153,14 @@ def test_muscle_of_one_pixel_has_nothing_left_to_erode():
     assert np.isnan(columns["eroded_otsu_subject"][0, 0])
     assert np.isfinite(columns["fat_fraction_otsu_subject"][0, 0])
     assert columns["reason_otsu_subject"][0, 0] is None
+
+
+@pytest.mark.parametrize("largest", [SMALLEST_SIGNAL, SIGNAL_LIMIT])
+def test_fat_of_the_weakest_and_the_strongest_signal_is_that_of_any(largest):
+    subject = scene()
+    scaled = subject.image * (largest / subject.image.max())
+    known = fractions(subject, image=subject.image.astype(np.float32))
+    found = fractions(subject, image=scaled.astype(np.float32))
+    for method in tables.FAT_METHODS:
+        name = f"fat_fraction_{method}"
+        np.testing.assert_allclose(found[name], known[name], atol=1e-4)

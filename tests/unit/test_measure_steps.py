@@ -120,10 +120,14 @@ def test_a_stack_whose_labels_were_given_says_so(results, tmp_path):
     for file in (folder / "S1/given").iterdir():
         if not file.name.startswith("stack-02.nii"):
             file.unlink()
-    (folder / "S1/overlap.json").unlink(missing_ok=True)
-    score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
-    rows = pq.read_table(folder / "overlap.parquet").to_pylist()
+    for step, record in ((score_overlap, "overlap.json"), (measure_area, "area.json")):
+        (folder / "S1" / record).unlink(missing_ok=True)
+        step(folder / "segment.parquet", folder, folder / f"{step.__name__}.parquet")
+    rows = rows_of(folder, score_overlap)
     assert {(row["stack"], row["labels_given"]) for row in rows} == {(1, False), (2, True)}
+    rows = [row for row in rows_of(folder, measure_area) if row["subject"] == "S1"]
+    told = {(row["stack"], row["labels_source"]) for row in rows}
+    assert told == {(1, "network"), (2, "sheet")}
 
 
 def test_quarantined_subject_is_passed_on_with_its_reason(results):

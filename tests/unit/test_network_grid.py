@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from paravert.imaging.images import SIGNAL_LIMIT, SMALLEST_SIGNAL
 from paravert.network.grid import (
     labels_on_image,
     labels_on_network,
@@ -121,6 +122,13 @@ def test_standard_intensities_have_mean_zero_and_variance_one():
 def test_scale_and_offset_of_the_scanner_do_not_matter():
     image = np.random.default_rng(1).gamma(2, 100, (5, 40, 40))
     np.testing.assert_allclose(standardise(7 * image + 300), standardise(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [SMALLEST_SIGNAL, SIGNAL_LIMIT])
+def test_the_weakest_and_the_strongest_signal_are_standardised_as_any(largest):
+    image = np.random.default_rng(8).random((2, 30, 30), np.float32)
+    scaled = (image * (largest / image.max())).astype(np.float32)
+    np.testing.assert_allclose(standardise(scaled), standardise(image), atol=1e-5)
 
 
 def test_a_single_bright_pixel_does_not_set_the_scale():

@@ -152,7 +152,10 @@ def test_a_stack_without_given_labels_is_left_to_the_network(cohort, model_file)
     image, truth = disc_stack(0)
     write_volume(stack_file(home, "image", 2), image)
     write_volume(stack_file(home, "given", 1), truth)
-    assert segmented(cohort, model_file)["S1"]["labels_source"] == "network"
+    rows = segmented(cohort, model_file)
+    assert rows["S1"]["labels_source"] == "sheet+network"
+    assert rows["S1"]["computed_on"]
+    assert rows["S2"]["labels_source"] == "network"
     np.testing.assert_array_equal(labels_of(cohort, "S1").array, truth.array)
     assert not np.array_equal(labels_of(cohort, "S1", 2).array, truth.array)
 

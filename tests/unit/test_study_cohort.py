@@ -35,6 +35,7 @@ def rows_of(step, labels_given=False):
         elif step == "measure_area":
             row |= {"position_mm": 0.0, "tilt_deg": 0.0, "slab_mm": 4.0, "overlaps": False}
             row |= {"pixels": 100, "csa_mm2": 50.0, "csa_axial_mm2": 50.0}
+            row["labels_source"] = "sheet" if labels_given else "network"
         else:
             row |= {f"fat_fraction_{method}": 0.2 for method in FAT_METHODS}
             row |= {f"separability_{method}": 0.9 for method in OTSU_METHODS}

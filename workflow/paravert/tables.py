@@ -184,6 +184,8 @@ FAT_METHODS = {
 }
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
+NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
+
 SUBJECT = Column(
     "subject", TEXT, meaning="pseudonym of the subject, as in the sheet", required=True
 )
@@ -248,6 +250,11 @@ AREA_COLUMNS = (
     Column(
         "csa_axial_mm2", NUMBER, "mm2", required=True, minimum=0,
         meaning="cross-sectional area times the cosine of the tilt",
+    ),
+    Column(
+        "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
+        meaning="where the labels of the stack come from: network, or sheet for a label map made "
+        "elsewhere",
     ),
     fraction(
         "predicted_iou",
@@ -322,7 +329,11 @@ CONVERT = Table(
         Column("stacks", WHOLE, "1", meaning="stacks found", minimum=1),
         Column("slices", WHOLE, "1", meaning="slices in all stacks", minimum=1),
         Column("has_truth", FLAG, meaning="whether a manual mask came with the images"),
-        Column("has_labels", FLAG, meaning="whether a label map made elsewhere is used"),
+        Column(
+            "has_labels",
+            FLAG,
+            meaning="whether a label map made elsewhere is used, in one stack at least",
+        ),
         Column("image_digests", TEXTS, meaning="SHA-256 of the voxels of each stack"),
         *HEADER_COLUMNS,
     ),
@@ -361,8 +372,8 @@ GEOMETRY = Table(
 
 LABELS_COLUMNS = (
     Column(
-        "labels_source", TEXT, meaning="network, or sheet for a label map made elsewhere",
-        allowed=("network", "sheet"),
+        "labels_source", TEXT, allowed=(NETWORK, SHEET, MIXED),
+        meaning="network, or sheet for a label map made elsewhere; sheet+network: stacks of both",
     ),
     Column("computed_on", TEXT, meaning="device and number format of the network"),
     Column(

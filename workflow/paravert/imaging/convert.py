@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 
 from paravert import shards, tables
-from paravert.errors import InputError, Reason, SubjectFault
+from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.images import Images, geometry_rows
-from paravert.imaging.masks import read_masks
+from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
-from paravert.imaging.volume import stack_file, voxel_digest, write_volume
+from paravert.imaging.volume import Volume, stack_file, voxel_digest, write_volume
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
 
@@ -72,9 +72,7 @@ def convert_subject(
     row = rows[task.subject]
     images = read_images(row["images"], series_description)
     volumes = [stack.volume for stack in images.stacks]
-    masks = {
-        name: read_masks(Path(row[name]), volumes, name) for name in MASK_FOLDERS if row.get(name)
-    }
+    masks, told = _masks(row, volumes)
     for number, volume in enumerate(volumes, start=1):
         write_volume(stack_file(scratch, "image", number), volume)
     for name, by_stack in masks.items():
@@ -87,12 +85,28 @@ def convert_subject(
     summary = {
         "stacks": len(volumes),
         "slices": len(slices),
-        "has_truth": "truth" in masks,
-        "has_labels": "labels" in masks,
+        "has_truth": bool(masks["truth"]),
+        "has_labels": bool(masks["labels"]),
         "image_digests": [voxel_digest(volume) for volume in volumes],
         **images.header,
     }
-    return shards.Product([summary], tuple(sorted(images.cautions)))
+    return shards.Product([summary], tuple(sorted(images.cautions | told)))
+
+
+def _masks(
+    row: Mapping[str, str], volumes: Sequence[Volume]
+) -> tuple[dict[str, Masks], set[Caution]]:
+    """Return the masks that a line of the sheet names, by their column, and warnings."""
+    found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
+    told: set[Caution] = set()
+    for name in MASK_FOLDERS:
+        if row.get(name):
+            found[name], own = read_masks(Path(row[name]), volumes, name)
+            told |= own
+    given = found["labels"].items()
+    if any(leaves_slices_out(mask, volumes[stack - 1].array) for stack, mask in given):
+        told.add(Caution.MASK_PARTIAL)
+    return found, told
 
 
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:

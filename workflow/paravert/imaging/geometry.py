@@ -7,6 +7,9 @@ Affines are NIfTI's: RAS. Lengths are mm.
 import numpy as np
 
 AXIAL_TILT_DEG = 50.0  # steeper slices cross the long axis too flatly to count as axial
+# Nobody is taller, and the origin of patient coordinates lies in the magnet or at a landmark of the
+# patient: no voxel's coordinate is larger, and no two voxels of a scan are further apart.
+BODY_LIMIT_MM = 3000.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -57,6 +60,13 @@ def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     far = np.asarray(shape, float) - 1
     picks = np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1)
     return (affine[:3, :3] @ (picks * far[:, None])).T + affine[:3, 3]
+
+
+def fits_body(points: np.ndarray) -> bool:
+    """Tell whether positions (n, 3) in mm may be of one patient; see BODY_LIMIT_MM."""
+    if not (np.abs(points) <= BODY_LIMIT_MM).all():  # NaN does not fit either
+        return False
+    return bool(np.linalg.norm(np.ptp(points, axis=0)) <= BODY_LIMIT_MM)
 
 
 def rearranged(

@@ -1,16 +1,17 @@
 """Masks that come with the images: brought onto the stacks' grids and checked."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
-from paravert.errors import Reason, SubjectFault
+from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
 from paravert.imaging.sides import left_beyond_right_mm
-from paravert.imaging.volume import Volume, qform_of
+from paravert.imaging.volume import Volume, blank_slices, qform_of
 from paravert.provenance import files_below
 
 CORNER_TOLERANCE_MM = 1e-3
@@ -19,16 +20,19 @@ CORNER_TOLERANCE_MM = 1e-3
 QFORM_TOLERANCE_MM = 0.5
 AXIS_TOLERANCE = 1e-2  # cosines; the corners decide, this only tells which axis is which
 
+Masks = dict[int, np.ndarray]  # by stack (from 1): uint8, on the grid of the stack
 
-def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np.ndarray]:
-    """Return the masks in a NIfTI file, or a folder of them, by stack (from 1).
 
-    Each mask (uint8, on the grid of its stack) belongs to exactly one stack; a stack may have none.
-    role: truth or labels; names the mask in messages.
-    Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
-    bad-geometry-orientation, mask-grid-mismatch, mask-unknown-label, mask-side-mismatch.
+def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks, set[Caution]]:
+    """Return the masks in a NIfTI file, or a folder of them, and warnings.
+
+    Each mask belongs to exactly one stack; a stack may have none. A mask without any label counts as
+    not given (mask-empty). role: truth or labels; names the mask in messages.
+    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
+    mask-side-mismatch.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # which tells of an impossible path, too, where Path.exists raises
         raise SubjectFault(
             Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
         )
@@ -38,7 +42,7 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np
             Reason.MASK_GRID_MISMATCH,
             f"{role}: a folder without NIfTI files, expected one for each stack",
         )
-    masks: dict[int, np.ndarray] = {}
+    masks: Masks = {}
     for file in files:
         stack, array = _placed(read_mask_grid(file, role), volumes, role)
         if stack in masks:
@@ -47,7 +51,17 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np
             )
         masks[stack] = checked_labels(array, role)
         check_sides(volumes[stack - 1].with_array(masks[stack]), role)
-    return masks
+    given = {stack: mask for stack, mask in masks.items() if mask.any()}
+    return given, {Caution.MASK_EMPTY} if len(given) < len(masks) else set()
+
+
+def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
+    """Tell whether a mask labels nothing in a slice whose image shows something.
+
+    mask, image: (slices, rows, columns). Every axial slice of the lumbar spine cuts at least the
+    muscles behind it.
+    """
+    return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 
 
 def _placed(mask: Grid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:

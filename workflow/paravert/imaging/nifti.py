@@ -1,26 +1,34 @@
 """NIfTI files: images as input, and the grids of masks."""
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.checks import PIXEL_SPACING_RANGE_MM
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
+    BODY_LIMIT_MM,
     LPS_TO_RAS,
     canonical_order,
     columns_first,
+    fits_body,
     grid_corners,
     rearranged,
     tilt_deg,
 )
-from paravert.imaging.images import Images, Slice, Stack, check_not_blank, content_cautions
+from paravert.imaging.images import (
+    Images,
+    Slice,
+    Stack,
+    check_not_blank,
+    check_signal,
+    content_cautions,
+)
+from paravert.imaging.nifti_file import check_promise, opened, read_header, read_voxels
 from paravert.imaging.pixels import compact
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 
@@ -28,7 +36,7 @@ SUFFIXES = (".nii", ".nii.gz")
 FORMS_TOLERANCE_MM = 1.0  # sform and qform of one file, at the corners: see QFORM_TOLERANCE_MM
 SLICE_AXIS_RATIO = 1.5  # an axis coarser than the others by this factor counts the slices
 MILLIMETRES = ("mm", "unknown")
-READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
+SLICE_SPACING_RANGE_MM = (0.05, 100.0)  # vertebrae are 40 mm apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +61,14 @@ def read_nifti(file: Path) -> Images:
 
     The slice axis is the one that the header names (dim_info), else one that is clearly
     coarser than the others, else the one nearest to the patient's long axis.
-    Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
-    bad-geometry-orientation, bad-pixel-spacing, no-axial-series, blank-images.
+    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels,
+    unsupported-pixels, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing,
+    no-axial-series, blank-images.
     """
-    image = _load(file, "images")
-    grid = _grid(image, "images")
+    header, grid = _read(file, "images")
+    check_signal(grid.array)
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    axis = _slice_axis(image.header.get_dim_info()[2], grid.affine, spacing)
+    axis = _slice_axis(header.get_dim_info()[2], grid.affine, spacing)
     tilt = tilt_deg(grid.affine[:3, axis] / spacing[axis])
     if tilt > AXIAL_TILT_DEG:
         raise SubjectFault(
@@ -73,6 +82,12 @@ def read_nifti(file: Path) -> Images:
             Reason.BAD_PIXEL_SPACING,
             f"images: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
         )
+    low, high = SLICE_SPACING_RANGE_MM
+    if not low <= spacing[axis] <= high:
+        raise SubjectFault(
+            Reason.BAD_PIXEL_SPACING,
+            f"images: slices {spacing[axis]:g} mm apart, expected {low:g} to {high:g}",
+        )
     order, flips = canonical_order(grid.affine, axis)
     array, affine = rearranged(grid.array, grid.affine, order, flips)
     stack = _stack(Volume(compact(list(array)), columns_first(_orthogonal(affine))))
@@ -83,7 +98,7 @@ def read_nifti(file: Path) -> Images:
 
 def read_mask_grid(file: Path, role: str) -> Grid:
     """Return a mask as it lies in its file; role (truth, labels) names it in messages."""
-    return _grid(_load(file, role), role)
+    return _read(file, role)[1]
 
 
 def _stack(volume: Volume) -> Stack:
@@ -96,59 +111,51 @@ def _stack(volume: Volume) -> Stack:
     return Stack(volume, tuple(slices), "positions")
 
 
-def _load(file: Path, role: str) -> nib.Nifti1Image:
-    try:
-        image = nib.load(file)
-    except READ_ERRORS as error:
-        raise _unreadable(role) from error
-    if not isinstance(image, nib.Nifti1Pair):
-        raise _unreadable(role)
-    return image
+def _read(file: Path, role: str) -> tuple[Nifti1Header, Grid]:
+    with opened(file, role) as stream:
+        header = read_header(stream, role)
+        shape = _shape(header, role)
+        check_promise(header, file, role)
+        affine = _affine(header, shape, role)
+        array = read_voxels(stream, header, role).reshape(shape, order="F")
+    return header, Grid(array, affine, rounded=_sform(header) is None)
 
 
-def _unreadable(role: str) -> SubjectFault:
-    return SubjectFault(
-        Reason.UNREADABLE_HEADER, f"{role}: the file is absent or its NIfTI header damaged"
-    )
-
-
-def _grid(image: nib.Nifti1Image, role: str) -> Grid:
-    shape = image.shape
+def _shape(header: Nifti1Header, role: str) -> tuple[int, ...]:
+    """Return the lengths of three axes; further ones of a length of one are left out."""
+    shape = told = header.get_data_shape()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3 or 0 in shape:
+    if len(shape) != 3 or min(shape) < 1:
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
-            f"{role}: an array of {len(image.shape)} dimensions, expected 3",
+            f"{role}: an array of {len(told)} dimensions, expected 3, none of them empty",
         )
-    affine = _affine(image, shape, role)
-    if image.get_data_dtype().kind not in "iuf":
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
-    try:
-        array = np.asanyarray(image.dataobj).reshape(shape)
-    except READ_ERRORS as error:
-        raise SubjectFault(
-            Reason.TRUNCATED_PIXELS, f"{role}: the file ends before its voxels do or is damaged"
-        ) from error
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values that are not finite")
-    return Grid(array, affine, rounded=_sform(image.header) is None)
+    return shape
 
 
-def _affine(image: nib.Nifti1Image, shape: tuple[int, ...], role: str) -> np.ndarray:
+def _affine(header: Nifti1Header, shape: tuple[int, ...], role: str) -> np.ndarray:
     """Return the affine that the header gives; raises SubjectFault where it cannot be trusted."""
-    header = image.header
     if header.get_xyzt_units()[0] not in MILLIMETRES:
         raise SubjectFault(Reason.BAD_PIXEL_SPACING, f"{role}: lengths are not in mm")
     try:
-        forms = [form for form in (_sform(header), _qform(header)) if form is not None]
-    except READ_ERRORS as error:
+        with np.errstate(all="ignore"):  # what is not finite is told of below
+            forms = [form for form in (_sform(header), _qform(header)) if form is not None]
+    except (HeaderDataError, ValueError) as error:
         raise _bad_orientation(role, "the qform is damaged") from error
     if not forms:
         raise _bad_orientation(role, "neither sform nor qform: left and right are unknown")
+    if not np.isfinite(forms).all():
+        raise _bad_orientation(role, "the sform or the qform is not finite")
     affine = forms[0]
-    if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
-        raise _bad_orientation(role, "the affine is not finite or has a spacing of 0")
+    # The numbers of an affine are themselves steps and a place; larger ones overflow below.
+    if not (np.abs(forms) <= BODY_LIMIT_MM).all() or not fits_body(grid_corners(affine, shape)):
+        raise SubjectFault(
+            Reason.BAD_GEOMETRY_POSITION,
+            f"{role}: voxels more than {BODY_LIMIT_MM:g} mm from the origin or from each other",
+        )
+    if not np.linalg.norm(affine[:3, :3], axis=0).all():
+        raise _bad_orientation(role, "the affine has a spacing of 0")
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONALITY_TOLERANCE):
         raise _bad_orientation(role, "the axes of the affine are not at right angles")
@@ -160,11 +167,11 @@ def _affine(image: nib.Nifti1Image, shape: tuple[int, ...], role: str) -> np.nda
     return affine
 
 
-def _sform(header: nib.Nifti1Header) -> np.ndarray | None:
+def _sform(header: Nifti1Header) -> np.ndarray | None:
     return header.get_sform() if header["sform_code"] > 0 else None
 
 
-def _qform(header: nib.Nifti1Header) -> np.ndarray | None:
+def _qform(header: Nifti1Header) -> np.ndarray | None:
     return header.get_qform() if header["qform_code"] > 0 else None
 
 

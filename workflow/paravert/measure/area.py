@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.imaging.volume import slice_pixels
+from paravert.imaging.volume import slice_pixels, stack_numbers
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
+from paravert.tables import NETWORK, SHEET
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
@@ -43,11 +44,12 @@ def measure_area(
 
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
-    rows = [
-        row
-        for stack in read_stacks(home)
-        for row in _rows(stack, read_predicted_iou(home, stack.number))
-    ]
+    given = stack_numbers(home, "given")
+    rows = []
+    for stack in read_stacks(home):
+        source = {"labels_source": SHEET if stack.number in given else NETWORK}
+        own = _rows(stack, read_predicted_iou(home, stack.number))
+        rows += [row | source for row in own]
     return shards.Product(rows)
 
 

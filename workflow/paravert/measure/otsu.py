@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.filters import threshold_otsu
-
-FLOAT_BINS = 256  # what scikit-image takes where the signal is not whole-numbered
 
 
 @dataclass(frozen=True)
@@ -24,36 +21,32 @@ NO_SPLIT = Split(float("nan"), float("nan"))
 
 
 def otsu_split(values: np.ndarray) -> Split:
-    """Find the threshold that `skimage.filters.threshold_otsu` finds in these pixels.
+    """Find the value up to which pixels are dark, so that the variance between classes is largest.
 
-    values: signal, (pixels,). Whole-numbered signal is split between its values, any other in 256
-    bins from the lowest to the highest. NO_SPLIT where there are no two different values.
+    values: signal, (pixels,), of any real type; the classes are parted between two values that
+    occur, and the lowest of equally good thresholds is taken. NO_SPLIT where there are no two
+    different values. Source: Otsu 1979; `skimage.filters.threshold_otsu` finds the same in whole
+    numbers, but sorts others into 256 bins first, and counts in single precision.
     """
     if values.size == 0 or values.min() == values.max():
         return NO_SPLIT
     counts, levels = _histogram(values)
-    threshold = float(threshold_otsu(hist=(counts, levels)))
-    return Split(threshold, _separability(counts, levels, levels <= threshold))
+    total = values.size
+    deviations = levels - (counts * levels).sum() / total
+    dark = counts.cumsum()[:-1]
+    dark_sums = (counts * deviations).cumsum()[:-1]  # of the bright class the same, negative
+    between = dark_sums**2 * (total / (dark * (total - dark)))
+    best = int(between.argmax())
+    separability = between[best] / (counts * deviations**2).sum()
+    return Split(float(levels[best]), float(min(separability, 1.0)))
 
 
 def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return counts and levels; without empty levels, which Otsu's threshold does not see."""
-    if values.dtype.kind not in "iu":
-        counts, edges = np.histogram(values, bins=FLOAT_BINS)
-        levels = (edges[:-1] + edges[1:]) / 2
-    elif (lowest := int(values.min())) + values.size < int(values.max()):
-        levels, counts = np.unique(values, return_counts=True)
-    else:
+    """Return the values that occur, ascending, and how often: counts and levels."""
+    if values.dtype.kind in "iu" and int(values.max()) - int(values.min()) <= values.size:
+        lowest = int(values.min())
         counts = np.bincount(values.astype(np.int64) - lowest)
-        levels = np.arange(lowest, lowest + counts.size)
-    held = counts > 0
-    return counts[held], levels[held].astype(np.float64)
-
-
-def _separability(counts: np.ndarray, levels: np.ndarray, dark: np.ndarray) -> float:
-    total = counts.sum()
-    levels = levels - (counts * levels).sum() / total
-    sums = [(counts * levels)[part].sum() for part in (dark, ~dark)]
-    sizes = [counts[part].sum() for part in (dark, ~dark)]
-    between = sum(s**2 / n for s, n in zip(sums, sizes, strict=True))
-    return float(min(between / (counts * levels**2).sum(), 1.0))
+        held = np.flatnonzero(counts)
+        return counts[held], (held + lowest).astype(np.float64)
+    levels, counts = np.unique(values, return_counts=True)
+    return counts, levels.astype(np.float64)

@@ -21,6 +21,7 @@ from paravert.imaging.volume import (
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.predict import Predicted, Predictor, Prepared
+from paravert.tables import MIXED, NETWORK, SHEET
 
 DOUBTFUL_IOU = 0.7  # of a muscle of a subject: worth a look at the preview
 
@@ -106,8 +107,7 @@ def write_labels(
 ) -> shards.Product:
     """Clean what was predicted, write a file per stack, and return the subject's product.
 
-    A stack whose labels were given keeps these as they are; the subject's labels_source is "sheet"
-    only if that holds for every stack. computed_on: device and number format of the network.
+    A stack whose labels were given keeps these as they are. computed_on: device and number format of the network.
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:
@@ -123,10 +123,18 @@ def write_labels(
                 warnings.add(Caution.LOW_PREDICTED_IOU)
         write_volume(stack_file(scratch, "labels", stack.number), labels)
         np.save(predicted_iou_file(scratch, stack.number), predicted_iou)
-    row = {"labels_source": "sheet", "removed_mm2": removed_mm2}
-    if any(stack.prepared is not None for stack in stacks):
-        row |= {"labels_source": "network", "computed_on": computed_on}
+    predicted = [stack.prepared is not None for stack in stacks]
+    row = {"labels_source": _source(predicted), "removed_mm2": removed_mm2}
+    if any(predicted):
+        row["computed_on"] = computed_on
     return shards.Product([row], tuple(warnings))
+
+
+def _source(predicted: list[bool]) -> str:
+    """Return where the labels of a subject come from; predicted: of each stack, whether by the network."""
+    if all(predicted):
+        return NETWORK
+    return MIXED if any(predicted) else SHEET
 
 
 def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
