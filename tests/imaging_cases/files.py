@@ -74,6 +74,11 @@ def lead_nowhere(path):
     path.symlink_to(path.parent / "not fetched")
 
 
+def in_a_circle(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
 def damaged(path):
     content = path.read_bytes()
     path.write_bytes(content[:140] + b"\xff" * 60)
@@ -167,6 +172,28 @@ CASES = (
         afterwards(series(), lead_nowhere, 4),
         Reason.UNREADABLE_HEADER,
         "leads nowhere",
+    ),
+    fault(
+        "a circle of links among the images",
+        afterwards(series(), in_a_circle, 4),
+        Reason.UNREADABLE_HEADER,
+        "a file may not be read (ELOOP)",
+    ),
+    fault(
+        "a circle of links as images",
+        lambda home: (home / "images").symlink_to(home / "images"),
+        Reason.UNREADABLE_HEADER,
+        "images: the path may not be read (ELOOP)",
+    ),
+    *(
+        fault(
+            f"too long a path of {role}",
+            series(),
+            Reason.UNREADABLE_HEADER,
+            f"{role}: the path may not be read (ENAMETOOLONG)",
+            **{role: "x" * 300},
+        )
+        for role in ("images", "truth", "labels")
     ),
     *(
         fault(

@@ -19,6 +19,7 @@ from paravert.imaging.dicom import read_dicom
 from paravert.imaging.images import Images, geometry_rows
 from paravert.imaging.masks import read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
+from paravert.imaging.places import FILE, NOTHING, found_at
 from paravert.imaging.volume import stack_file, write_volume
 from paravert.sheet import read_sheet
 
@@ -102,11 +103,13 @@ def convert_subject(
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     """Return the images at a path of the sheet: a NIfTI file, a DICOM file or a folder of those.
 
-    Raises SubjectFault (no-dicom) where the path is empty or nothing is there.
+    Raises SubjectFault: no-dicom where the path is empty or nothing is there, unreadable-header
+    where it may not be read, and what `read_nifti` and `read_dicom` find.
     """
     place = Path(path)
-    if not path or not place.exists():
+    found = found_at(place, "images") if path else NOTHING
+    if found == NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
-    if place.is_file() and is_nifti(place):
+    if found == FILE and is_nifti(place):
         return read_nifti(place)
     return read_dicom(place, series_description)

@@ -21,7 +21,7 @@ from paravert.imaging.apart import decode_apart
 from paravert.imaging.code_streams import size_fits, starts_with_items
 from paravert.imaging.formats import Format, pixel_format, unsupported
 from paravert.imaging.frames import Header
-from paravert.imaging.reading import READ_ERRORS, BoundedFile, element_at, parse
+from paravert.imaging.reading import READ_ERRORS, element_at, opened, parse
 
 Element = RawDataElement | DataElement
 PIXEL_DATA = Tag("PixelData")
@@ -110,7 +110,7 @@ def _pixel_data(header: Header) -> Element:
     """Return PixelData (7FE0,0010) as it stands in the file."""
     module = header.pixels
     try:
-        with BoundedFile(header.file) as stream:
+        with opened(header.file) as stream:
             if module.place is None:
                 element = _first_pixels(parse(stream))
             else:

@@ -9,9 +9,9 @@ from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
+from paravert.imaging.places import FILE, NOTHING, files_at, found_at
 from paravert.imaging.sides import left_beyond_right_mm
 from paravert.imaging.volume import Volume, qform_of
-from paravert.provenance import files_below
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
@@ -28,11 +28,12 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> dict[int, np
     Raises SubjectFault: unreadable-header, truncated-pixels, unsupported-pixels,
     bad-geometry-orientation, mask-grid-mismatch, mask-unknown-label, mask-side-mismatch.
     """
-    if not path.exists():
+    found = found_at(path, role)
+    if found == NOTHING:
         raise SubjectFault(
             Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
         )
-    files = [f for f in files_below(path) if is_nifti(f)] if path.is_dir() else [path]
+    files = [f for f in files_at(path, role) if found == FILE or is_nifti(f)]
     if not files:
         raise SubjectFault(
             Reason.MASK_GRID_MISMATCH,
