@@ -23,7 +23,7 @@ def test_positions_run_upwards_by_the_slab(tmp_path):
     assert {row["thickness_mm"] for row in rows} == {5.0}
 
 
-@pytest.mark.parametrize("tilt", [0, 5, 21, 49])
+@pytest.mark.parametrize("tilt", [0, 5, 21, 49, 59])
 def test_tilt_is_the_angle_of_the_slices_to_the_transverse_plane(tmp_path, tilt):
     write_series(tmp_path, Plan().turned(turn("x", tilt)))
     assert [row["tilt_deg"] for row in rows_of(tmp_path)] == pytest.approx([tilt] * 5, abs=1e-6)

@@ -97,7 +97,7 @@ def convert_subject(
         "has_labels": "labels" in masks,
         **images.header,
     }
-    return shards.Product([summary], tuple(sorted(images.cautions)))
+    return shards.Product([summary], tuple(sorted(images.cautions)), images.note)
 
 
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:

@@ -77,6 +77,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
         | grouped[1]
         | own
         | ({Caution.OVERLAPPING_STACKS} if overlap else set()),
+        note=chosen.note,
     )
 
 

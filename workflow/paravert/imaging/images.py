@@ -39,11 +39,13 @@ class Images:
     """The images of a subject: stacks from caudal to cranial, facts of the header, warnings.
 
     header: columns of `tables.HEADER_COLUMNS`; what is left out is unknown.
+    note: what a warning tells more than its code; None if nothing.
     """
 
     stacks: tuple[Stack, ...]
     header: dict = field(default_factory=dict)
     cautions: frozenset[Caution] = frozenset()
+    note: str | None = None
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
