@@ -7,6 +7,7 @@ from pydicom.uid import (
     GrayscaleSoftcopyPresentationStateStorage,
     MediaStorageDirectoryStorage,
     MRSpectroscopyStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     RawDataStorage,
     SecondaryCaptureImageStorage,
 )
@@ -164,7 +165,21 @@ CASES = (
         together(series(), document("1.2.840.10008.5.1.4.1.1.4", "screenshot")),
         Caution.NON_IMAGE_IGNORED,
     ),
-    fault("screenshots only", document(SecondaryCaptureImageStorage), Reason.NO_DICOM),
+    *(
+        fault(
+            f"{name} only", document(kind), Reason.NO_DICOM, "1 secondary captures by SOPClassUID"
+        )
+        for name, kind in {
+            "screenshots": SecondaryCaptureImageStorage,
+            "frames of a screen": MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        }.items()
+    ),
+    fault(
+        "MR stored again as secondary captures",
+        series(edit=values(SOPClassUID=SecondaryCaptureImageStorage)),
+        Reason.NO_DICOM,
+        "5 secondary captures",
+    ),
     fault("unknown objects only", document("1.2.3.4"), Reason.NO_DICOM),
     fault("documents only", document(BasicTextSRStorage), Reason.NO_DICOM),
     fault(

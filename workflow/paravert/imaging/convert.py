@@ -16,7 +16,7 @@ from paravert import provenance, shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.images import Images, geometry_rows
+from paravert.imaging.images import Images, geometry_rows, single_slices
 from paravert.imaging.masks import read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.places import FILE, NOTHING, found_at
@@ -97,7 +97,8 @@ def convert_subject(
         "has_labels": "labels" in masks,
         **images.header,
     }
-    return shards.Product([summary], tuple(sorted(images.cautions)), images.note)
+    cautions = images.cautions | single_slices(images.stacks)
+    return shards.Product([summary], tuple(sorted(cautions)), images.note)
 
 
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:

@@ -31,11 +31,16 @@ IMAGE_CLASSES = "1.2.840.10008.5.1.4.1.1."
 NO_IMAGE_CLASSES = tuple(
     IMAGE_CLASSES + branch for branch in ("9.", "11.", "66", "88.", "104.", "4.2", "4.3", "481.")
 )
-SECONDARY_CAPTURE = IMAGE_CLASSES + "7"
+SECONDARY_CAPTURE = IMAGE_CLASSES + "7"  # and below, multi-frame ones
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
 _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
+
+
+def is_secondary_capture(header: Header) -> bool:
+    """Tell whether an image is a picture of a screen or page, or was stored as one."""
+    return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,6 +62,12 @@ def check_not_blank(stacks: tuple[Stack, ...]) -> None:
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
 
+def single_slices(stacks: tuple[Stack, ...]) -> set[Caution]:
+    """Return the warning that a slice is alone: no position tells the length that it stands for."""
+    alone = any(len(stack.slices) == 1 for stack in stacks)
+    return {Caution.SINGLE_SLICE} if alone else set()
+
+
 def geometry_rows(stacks: tuple[Stack, ...]) -> list[dict]:
     """Return the rows of `tables.GEOMETRY`: stacks from 1, slices from 0."""
     return [

@@ -9,10 +9,11 @@ from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.checks import frame_fault
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import AXIAL_TILT_DEG
-from paravert.imaging.headers import SECONDARY_CAPTURE, Scan
+from paravert.imaging.headers import Scan, is_secondary_capture
+from paravert.imaging.identity import PERSON_TAGS, different
 from paravert.imaging.planes import AXIAL, LOCALIZER, NOWHERE, OTHER, Plane, plane_of
+from paravert.imaging.real_world import scales_differ
 
-PATIENT_TAGS = ("PatientID (0010,0020)", "PatientName (0010,0010)", "PatientBirthDate (0010,0030)")
 SUPINE = ("", "HFS", "FFS")
 
 
@@ -59,28 +60,37 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
 
 
 def _check_subject(scan: Scan) -> None:
-    if not any(header.sop_class != SECONDARY_CAPTURE for header in scan.images):
+    captures = sum(is_secondary_capture(header) for header in scan.images)
+    if captures == len(scan.images):
+        found = "no DICOM image"
+        if captures:
+            tag = "SOPClassUID (0008,0016)"
+            found = (
+                f"{captures} secondary captures by {tag}, which lack an image's place, and no image"
+            )
         raise SubjectFault(
-            Reason.NO_DICOM,
-            f"no DICOM image among {scan.files} files, expected one series at least",
+            Reason.NO_DICOM, f"{found} among {scan.files} files, expected one series at least"
         )
-    for tag, values in zip(
-        PATIENT_TAGS, zip(*(h.patient for h in scan.images), strict=True), strict=True
-    ):
-        _check_one(Reason.MIXED_PATIENTS, "patients", tag, values)
-    studies = [header.study for header in scan.images]
-    _check_one(Reason.MULTIPLE_STUDIES, "studies", "StudyInstanceUID (0020,000D)", studies)
+    people = zip(*(header.patient for header in scan.images), strict=True)
+    for tag, values in zip(PERSON_TAGS.values(), people, strict=True):
+        _check_one(Reason.MIXED_PATIENTS, f"patients in {tag}", different(values))
+    studies = {header.study for header in scan.images} - {""}
+    told = "studies in StudyInstanceUID (0020,000D)"
+    _check_one(Reason.MULTIPLE_STUDIES, told, len(studies))
     # Frames are those of MR images alone; a header that does not tell its modality is no other's.
     if not any(frame.header.modality in ("MR", "") for frame in scan.frames):
-        raise SubjectFault(Reason.WRONG_MODALITY, f"{_modalities(scan.images)}, expected MR")
+        raise SubjectFault(
+            Reason.WRONG_MODALITY,
+            f"{_modalities(scan.images)}, none of an MR image class by SOPClassUID (0008,0016) "
+            "and of modality MR, expected such",
+        )
     if any(frame.header.quadruped for frame in scan.frames):
         raise SubjectFault(Reason.QUADRUPED, "AnatomicalOrientationType (0010,2210) says quadruped")
 
 
-def _check_one(reason: Reason, what: str, tag: str, values: Sequence[str]) -> None:
-    different = {value for value in values if value}
-    if len(different) > 1:
-        raise SubjectFault(reason, f"{len(different)} {what} in {tag}, expected one")
+def _check_one(reason: Reason, what: str, found: int) -> None:
+    if found > 1:
+        raise SubjectFault(reason, f"{found} {what}, expected one")
 
 
 def _modalities(images: Sequence[Header]) -> str:
@@ -131,6 +141,7 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
     known = {
         Caution.BURNED_IN_ANNOTATION: any(header.burned_in for header in headers),
         Caution.PATIENT_POSITION: any(h.patient_position not in SUPINE for h in headers),
+        Caution.REAL_WORLD_VALUES_DIFFER: scales_differ(frames),
         Caution.FRAME_OF_REFERENCE_DIFFERS: len({h.frame_of_reference for h in headers}) > 1,
     }
     return {caution for caution, holds in known.items() if holds}
