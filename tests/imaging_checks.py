@@ -78,6 +78,21 @@ def convert_one(home, images, *, truth="", labels="", patterns=()) -> Converted:
     return Converted(row, home / "results" / SUBJECT)
 
 
+def convert_several(home, rows) -> dict[str, dict]:
+    """Run convert_dicom on several subjects; return the row of each.
+
+    rows: columns of the sheet, the paths relative to home, by subject.
+    """
+    columns = ("images", "truth", "labels")
+    lines = ["\t".join(("subject", *columns))]
+    lines += ["\t".join([name, *(row.get(c, "") for c in columns)]) for name, row in rows.items()]
+    sheet = home / "subjects.tsv"
+    sheet.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = home / "convert.parquet"
+    convert_dicom(sheet, list(rows), home / "results", out)
+    return {row["subject"]: row for row in pq.read_table(out).to_pylist()}
+
+
 def assert_outcome(case, converted):
     """A converted subject is what its case expects, by the files alone."""
     row = converted.row

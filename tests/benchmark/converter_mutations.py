@@ -169,10 +169,10 @@ MUTATIONS = (
         "OLDEST_AGE_YEARS = 900.0",
     ),
     mutation(
-        "slices up to 52 degrees count as axial",
+        "slices up to 62 degrees count as axial",
         "geometry",
-        "AXIAL_TILT_DEG = 50.0",
-        "AXIAL_TILT_DEG = 52.0",
+        "AXIAL_TILT_DEG = 60.0",
+        "AXIAL_TILT_DEG = 62.0",
     ),
     mutation("no look at mask sides", "masks", "if apart_mm <= 0:", "if False:"),
     mutation(

@@ -74,8 +74,12 @@ class Case:
 
 
 def good(name: str, write: Write, *cautions: Caution, **expected) -> Case:
-    """Return a case that is analysed, with exactly these warnings."""
-    return Case(name, write, cautions=frozenset(cautions), **expected)
+    """Return a case that is analysed, with exactly these warnings.
+
+    That slices are alone is expected wherever a stack has one only.
+    """
+    alone = {Caution.SINGLE_SLICE} if 1 in expected.get("stacks", ()) else set()
+    return Case(name, write, cautions=frozenset({*cautions, *alone}), **expected)
 
 
 def fault(name: str, write: Write, reason: Reason, told: str = "", **given) -> Case:

@@ -28,6 +28,15 @@ def _second(name: str, **changed) -> Case:
     return fault(name, write, Reason.AMBIGUOUS_CONTRAST, "2 images of different")
 
 
+def _at_one_place(data, number):
+    data.ImagePositionPatient = [0, 0, 0]
+    data.AcquisitionTime, data.AcquisitionNumber = f"10150{number}", number + 1
+
+
+def _at_its_time(data, number):
+    data.TemporalPositionIdentifier = number + 1
+
+
 CONTRASTS = (
     _second("two echoes", EchoTime=(20, 100)),
     _second("two echo numbers", EchoNumbers=(1, 2)),
@@ -143,7 +152,19 @@ COPIES = (
         "all slices at one position",
         series(edit=values(ImagePositionPatient=[0, 0, 0])),
         Reason.DUPLICATE_POSITIONS_CONFLICT,
-        "5 slices share one position",
+        "all 5 slices share one position",
+    ),
+    fault(
+        "all slices at one position, acquired one after the other",
+        series(edit=_at_one_place),
+        Reason.DUPLICATE_POSITIONS_CONFLICT,
+        "all 5 slices share one position",
+    ),
+    fault(
+        "time points of one slice",
+        series(edit=each(_at_one_place, _at_its_time)),
+        Reason.AMBIGUOUS_CONTRAST,
+        "5 images of different",
     ),
     fault(
         "two slices at one position",

@@ -7,6 +7,7 @@ from pydicom.uid import (
     GrayscaleSoftcopyPresentationStateStorage,
     MediaStorageDirectoryStorage,
     MRSpectroscopyStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     RawDataStorage,
     SecondaryCaptureImageStorage,
 )
@@ -72,6 +73,11 @@ def links(home):
 def lead_nowhere(path):
     path.unlink()
     path.symlink_to(path.parent / "not fetched")
+
+
+def in_a_circle(path):
+    path.unlink()
+    path.symlink_to(path)
 
 
 def damaged(path):
@@ -159,7 +165,21 @@ CASES = (
         together(series(), document("1.2.840.10008.5.1.4.1.1.4", "screenshot")),
         Caution.NON_IMAGE_IGNORED,
     ),
-    fault("screenshots only", document(SecondaryCaptureImageStorage), Reason.NO_DICOM),
+    *(
+        fault(
+            f"{name} only", document(kind), Reason.NO_DICOM, "1 secondary captures by SOPClassUID"
+        )
+        for name, kind in {
+            "screenshots": SecondaryCaptureImageStorage,
+            "frames of a screen": MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        }.items()
+    ),
+    fault(
+        "MR stored again as secondary captures",
+        series(edit=values(SOPClassUID=SecondaryCaptureImageStorage)),
+        Reason.NO_DICOM,
+        "5 secondary captures",
+    ),
     fault("unknown objects only", document("1.2.3.4"), Reason.NO_DICOM),
     fault("documents only", document(BasicTextSRStorage), Reason.NO_DICOM),
     fault(
@@ -167,6 +187,28 @@ CASES = (
         afterwards(series(), lead_nowhere, 4),
         Reason.UNREADABLE_HEADER,
         "leads nowhere",
+    ),
+    fault(
+        "a circle of links among the images",
+        afterwards(series(), in_a_circle, 4),
+        Reason.UNREADABLE_HEADER,
+        "a file may not be read (ELOOP)",
+    ),
+    fault(
+        "a circle of links as images",
+        lambda home: (home / "images").symlink_to(home / "images"),
+        Reason.UNREADABLE_HEADER,
+        "images: the path may not be read (ELOOP)",
+    ),
+    *(
+        fault(
+            f"too long a path of {role}",
+            series(),
+            Reason.UNREADABLE_HEADER,
+            f"{role}: the path may not be read (ENAMETOOLONG)",
+            **{role: "x" * 300},
+        )
+        for role in ("images", "truth", "labels")
     ),
     *(
         fault(

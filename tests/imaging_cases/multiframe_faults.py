@@ -110,6 +110,12 @@ CASES = (
         "is 6, but 5 frames",
     ),
     fault(
+        "enhanced, a negative number of frames",
+        multi_frame(edit=number_of_frames(-1)),
+        Reason.FRAME_COUNT_MISMATCH,
+        "is -1, but 5 frames",
+    ),
+    fault(
         "enhanced, no number of frames",
         multi_frame(edit=without("NumberOfFrames")),
         Reason.FRAME_COUNT_MISMATCH,

@@ -59,9 +59,12 @@ def _reordered(number: int) -> Case:
 NIFTI_AXES = tuple(_reordered(number) for number in range(48))
 
 TILTS = (
-    *(good(f"tilted by {tilt}", series(Plan().turned(turn("x", tilt)))) for tilt in (5, 21, 49)),
-    good("tilted sideways by 49", series(Plan().turned(turn("y", -49)))),
-    fault("tilted by 51", series(Plan().turned(turn("x", 51))), Reason.NO_AXIAL_SERIES),
+    *(
+        good(f"tilted by {tilt}", series(Plan().turned(turn("x", tilt))))
+        for tilt in (5, 21, 49, 59)
+    ),
+    good("tilted sideways by 59", series(Plan().turned(turn("y", -59)))),
+    fault("tilted by 61", series(Plan().turned(turn("x", 61))), Reason.NO_AXIAL_SERIES),
     good(
         "double oblique",
         series(Plan().turned(turn("z", 12) @ turn("y", -9) @ turn("x", 17))),

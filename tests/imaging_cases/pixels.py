@@ -65,7 +65,34 @@ def scaled_by_slice(data, number):
     data.RescaleSlope, data.RescaleIntercept = number + 1, -10 * number
 
 
+def of_vr(vr):
+    """Return what rewrites the VR of a file's pixel data."""
+
+    def change(path):
+        content = path.read_bytes()
+        start = content.rindex(b"\xe0\x7f\x10\x00")
+        path.write_bytes(content[: start + 4] + vr + content[start + 6 :])
+
+    return change
+
+
 STORED = (
+    *(
+        fault(
+            f"pixel data of VR {vr.decode()}",
+            afterwards(series(), of_vr(vr), 2),
+            Reason.UNSUPPORTED_PIXELS,
+            "pixel data (7FE0,0010) of a VR other than OB and OW",
+        )
+        for vr in (b"??", b"SH", b"US")
+    ),
+    good("pixel data of VR UN", afterwards(series(), of_vr(b"UN"), 2)),
+    fault(
+        "a negative number of frames",
+        series(edit=only(1, values(NumberOfFrames=-1))),
+        Reason.FRAME_COUNT_MISMATCH,
+        "NumberOfFrames (0028,0008) is -1",
+    ),
     good("16 bits", series(edit=pixels(lambda shown, _: shown, bits=16))),
     good(
         "unsigned values above int16",

@@ -10,6 +10,7 @@ from imaging_cases.case import (
     DISCS,
     PLAN,
     SAGITTAL,
+    each,
     fault,
     good,
     only,
@@ -24,6 +25,17 @@ SCOUT = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 THREE_PLANES = [replace(plan, slices=1) for plan in (PLAN, SAGITTAL, CORONAL)]
 T1 = series(Plan(slices=3), "T1 TRA")
 T2 = series(Plan(slices=4), "T2 TRA")
+
+
+def spelt(name: str, encoding: str, declared: str | None):
+    """Return what writes a name in an encoding, and declares that one, another or none."""
+    content = name.encode(encoding)
+    edit = raw("PatientName", "PN", content + b" " * (len(content) % 2))
+    return each(edit, values(SpecificCharacterSet=declared)) if declared else edit
+
+
+YAMADA = "Yamada^Taro=\u5c71\u7530^\u592a\u90ce"
+MULLER = spelt("M\u00fcller^J\u00f6rg", "latin-1", "ISO_IR 100")
 
 SUBJECT = (
     fault(
@@ -53,6 +65,47 @@ SUBJECT = (
         "one patient written in two ways",
         series(edit=only(2, values(PatientName="DOE^JANE^^", PatientBirthDate=""))),
     ),
+    *(
+        good(f"one name {told}", series(edit=each(MULLER, only((1, 3), edit))))
+        for told, edit in {
+            "in two declared encodings": spelt("M\u00fcller^J\u00f6rg", "utf-8", "ISO_IR 192"),
+            "in two encodings, one undeclared": spelt("M\u00fcller^J\u00f6rg", "utf-8", None),
+            "in an encoding that is declared to be another": spelt(
+                "M\u00fcller^J\u00f6rg", "utf-8", "ISO_IR 100"
+            ),
+            "with its accents apart": spelt("Mu\u0308ller^Jo\u0308rg", "utf-8", "ISO_IR 192"),
+        }.items()
+    ),
+    good(
+        "one name in Japanese, in two encodings and in Latin letters alone",
+        series(
+            edit=each(
+                spelt(YAMADA, "utf-8", "ISO_IR 192"),
+                only(1, spelt(YAMADA, "shift_jis", "ISO_IR 13")),
+                only(2, spelt(YAMADA, "iso2022_jp", "\\ISO 2022 IR 87")),
+                only(3, spelt(YAMADA, "utf-8", None)),
+                only(4, values(PatientName="YAMADA^TARO")),
+            )
+        ),
+    ),
+    *(
+        fault(
+            f"two names in {script}",
+            series(edit=each(spelt(one, *how), only(2, spelt(other, *how)))),
+            Reason.MIXED_PATIENTS,
+            "2 patients in PatientName",
+        )
+        for script, one, other, how in (
+            ("Japanese", "\u5c71\u7530^\u592a\u90ce", "\u9234\u6728^\u592a\u90ce", ("utf-8", None)),
+            (
+                "Cyrillic",
+                "\u0418\u0432\u0430\u043d",
+                "\u041e\u043b\u0435\u0433",
+                ("iso8859_5", "ISO_IR 144"),
+            ),
+            ("Latin letters with accents", "M\u00fcller", "M\u00f6ller", ("utf-8", "ISO_IR 192")),
+        )
+    ),
     good("patient ID empty in some files", series(edit=only((1, 3), values(PatientID="")))),
     good("no patient at all", series(edit=values(PatientID=None, PatientName=None))),
     fault(
@@ -71,7 +124,7 @@ SUBJECT = (
         "CT",
         series(edit=values(SOPClassUID=CTImageStorage, Modality="CT")),
         Reason.WRONG_MODALITY,
-        "5 images of modality CT, expected MR",
+        "5 images of modality CT, none of an MR image class",
     ),
     good(
         "CT beside",

@@ -188,7 +188,7 @@ TAGS = (
     good(
         "spacing tag negative",
         series(edit=values(SpacingBetweenSlices=-6)),
-        Caution.SPACING_TAG_MISSING,
+        Caution.SPACING_TAG_MISMATCH,
     ),
     good(
         "spacing tag is the gap between slabs",

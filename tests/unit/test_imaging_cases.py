@@ -12,7 +12,11 @@ from imaging_checks import assert_outcome, convert_one
 from paravert.errors import Caution, Reason
 from paravert.imaging import dicom, headers, spacing
 
-NOT_OF_CONVERSION = {Caution.SIDES_SWAPPED, Caution.LOW_PREDICTED_IOU}
+NOT_OF_CONVERSION = {
+    Caution.SIDES_SWAPPED,
+    Caution.LOW_PREDICTED_IOU,
+    Caution.COVARIATE_DIFFERS_FROM_HEADER,
+}
 
 
 def run(case, home):

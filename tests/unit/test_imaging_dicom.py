@@ -23,7 +23,7 @@ def test_positions_run_upwards_by_the_slab(tmp_path):
     assert {row["thickness_mm"] for row in rows} == {5.0}
 
 
-@pytest.mark.parametrize("tilt", [0, 5, 21, 49])
+@pytest.mark.parametrize("tilt", [0, 5, 21, 49, 59])
 def test_tilt_is_the_angle_of_the_slices_to_the_transverse_plane(tmp_path, tilt):
     write_series(tmp_path, Plan().turned(turn("x", tilt)))
     assert [row["tilt_deg"] for row in rows_of(tmp_path)] == pytest.approx([tilt] * 5, abs=1e-6)
@@ -70,7 +70,17 @@ def test_the_rescale_of_each_slice_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("age", "years"),
-    [("061Y", 61), ("018M", 1.5), ("089Y", 89), ("090Y", 90), ("104Y", 90), ("", None)],
+    [
+        ("061Y", 61),
+        ("018M", 1.5),
+        ("089Y", 89),
+        ("090Y", 90),
+        ("104Y", 90),
+        ("120Y", 90),
+        ("121Y", None),
+        ("999Y", None),
+        ("", None),
+    ],
 )
 def test_age_is_in_years_and_ends_at_90(tmp_path, age, years):
     write_series(tmp_path, Plan(slices=1), edit=values(PatientAge=age))
@@ -87,6 +97,28 @@ def test_header_facts_are_those_of_the_series(tmp_path):
         "repetition_time_ms": 4000,
         "manufacturer": "Siemens",
     }
+
+
+@pytest.mark.parametrize(
+    ("keyword", "fact", "implausible", "plausible"),
+    [
+        ("EchoTime", "echo_time_ms", (0, -5, 5001, 1e10, 1e300), (0.02, 1200)),
+        ("RepetitionTime", "repetition_time_ms", (0, -5, 100_001, 1e300), (2.5, 30_000)),
+        ("MagneticFieldStrength", "field_strength_t", (0, -3, 1e-9, 15_000, 1e300), (0.064, 21.1)),
+    ],
+)
+def test_implausible_facts_are_unknown(tmp_path, keyword, fact, implausible, plausible):
+    for number, told in enumerate((*implausible, *plausible)):
+        folder = tmp_path / str(number)
+        write_series(folder, Plan(slices=1), edit=values(**{keyword: told}))
+        expected = told if told in plausible else None
+        assert read_dicom(folder).header[fact] == expected, told
+
+
+def test_an_implausible_time_of_one_slice_is_no_other_contrast(tmp_path):
+    edit = only(2, values(EchoTime=1e10, RepetitionTime=1e10, InversionTime=1e10))
+    write_series(tmp_path, Plan(), edit=edit)
+    assert read_dicom(tmp_path).header["echo_time_ms"] is None  # of one slice not known
 
 
 def test_malformed_and_differing_facts_are_unknown(tmp_path):

@@ -18,10 +18,11 @@ from paravert.tables import FAT_METHODS, OTSU_METHODS
 from study_tables import write_card
 
 
-def rows_of(step, labels_given=False):
+def rows_of(step, labels_given=False, header=None):
     """Return rows of one analysed subject: one slice, every muscle alike."""
     if step == "convert_dicom":
-        return [{"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}]
+        counts = {"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}
+        return [counts | (header or {})]
     if step == "segment_muscles":
         return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
@@ -43,14 +44,14 @@ def rows_of(step, labels_given=False):
     return rows
 
 
-def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", given=()):
+def write_shard(folder, analysed=(), quarantined=(), stage="convert_dicom", given=(), header=None):
     reached = list(steps.STEPS).index(stage)
     made_from = chain(dict.fromkeys(sorted([*analysed, *quarantined]), "f"))
     for number, step in enumerate(steps.COHORT_STEPS):
         results = [
             Result(
                 Outcome(s, "analysed", "f", ("multi-stack",)),
-                rows_of(step.name, s in given),
+                rows_of(step.name, s in given, header),
             )
             for s in analysed
         ]
@@ -104,6 +105,22 @@ def test_everybody_is_in_the_ledger_and_the_analysed_in_the_tables(tmp_path, gat
     assert tables["subjects"].volume_ml.iloc[0] == pytest.approx(8 * 50 * 4 / 1000)
     assert tables["subjects"].n_warnings.iloc[0] == 1
     assert tables["slices"].attrs["model_notice"] == "The model was trained on wax. Not real."
+
+
+def test_covariates_that_differ_from_the_header_are_a_warning_of_their_subject(
+    tmp_path, gather, caplog
+):
+    header = {"header_sex": "F", "header_age_years": 40.0}  # of all; the sheet says 40, 41 and 42
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2", "S3"], header=header)
+    with caplog.at_level("INFO"):
+        tables = gather(["S1", "S2", "S3"])
+    ledger = tables["ledger"].set_index("subject")
+    code = "covariate-differs-from-header"
+    assert [code in warnings for warnings in ledger.warnings] == [False, False, True]
+    assert ledger.message["S3"] == "age_years differs from PatientAge (0010,1010) by 2.0"
+    assert list(tables["subjects"].n_warnings) == [1, 1, 2]
+    assert list(tables["subjects"].age_years) == [40, 41, 42]
+    assert f"S3: {ledger.message['S3']}" in caplog.text
 
 
 def test_a_cohort_of_which_nobody_could_be_analysed_has_empty_tables(tmp_path, gather):

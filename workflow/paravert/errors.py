@@ -40,6 +40,7 @@ class Caution(StrEnum):
     """What a reader of the tables should know of a subject: any number per subject."""
 
     MULTI_STACK = "multi-stack"
+    SINGLE_SLICE = "single-slice"
     OVERLAPPING_STACKS = "overlapping-stacks"
     MISSING_SLICES = "missing-slices"
     SPACING_TAG_MISSING = "spacing-tag-missing"

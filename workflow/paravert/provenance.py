@@ -5,7 +5,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
+
+# What asking for a path raises where nothing can be; ValueError: no name on this system is so.
+NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 
 
 def digest(value: object) -> str:
@@ -24,49 +27,65 @@ def state_of(path: Path) -> str:
     """Return a digest of the names, sizes and modification times below a path; "absent" if none.
 
     Cheap enough to ask for every subject before a run: no file is opened, and each is asked once.
+    Never raises for what may not be read: that enters as such, so that the state changes once it
+    may be.
     """
-    if path.is_file():
-        stat = path.stat()
-        return digest([stat.st_size, stat.st_mtime_ns])
-    if not path.is_dir():
+    try:
+        own = os.stat(path)
+    except NOTHING_THERE:
+        return "absent"
+    except OSError as error:
+        return digest(_state("", error))
+    if S_ISREG(own.st_mode):
+        return digest(_state(str(path), own))
+    if not S_ISDIR(own.st_mode):
         return "absent"
     start = len(os.path.join(path, ""))
-    return digest(
-        sorted((name[start:], stat.st_size, stat.st_mtime_ns) for name, stat in _walk(path))
-    )
+    return digest(sorted((place[start:], *_state(place, found)) for place, found in _walk(path)))
+
+
+def _state(path: str, found: os.stat_result | OSError) -> list:
+    if isinstance(found, OSError):
+        return ["unreadable", found.errno]
+    # What everybody may read needs no second question.
+    readable = found.st_mode & S_IROTH or S_ISLNK(found.st_mode) or os.access(path, os.R_OK)
+    return [found.st_size, found.st_mtime_ns, *([] if readable else ["unreadable"])]
 
 
 def files_below(folder: Path) -> list[Path]:
     """Return all files below a folder in order, links to folders followed, each folder once.
 
     Links that lead nowhere count as files: what is missing must not go unnoticed.
+    Raises OSError where a folder may not be read, or something in it not be asked.
     """
-    return sorted(Path(name) for name, _ in _walk(folder)) if folder.is_dir() else []
+    files = []
+    for place, found in _walk(folder):
+        if isinstance(found, OSError):
+            raise found
+        files.append(Path(place))
+    return sorted(files)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files below a folder, each with its state; a broken link with its own."""
-    waiting, seen = [(str(folder), os.stat(folder))], set()
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | OSError]]:
+    """Yield the files below a folder, each with its state; a broken link with its own.
+
+    Folders that may not be read, and what is in them but may not be asked, come with the error.
+    """
+    waiting, seen = [str(folder)], set()
     while waiting:
-        home, own = waiting.pop()
-        if (own.st_dev, own.st_ino) in seen:
+        path = waiting.pop()
+        try:
+            found = _followed(path)
+            if S_ISDIR(found.st_mode):
+                if (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    waiting += [f"{path}/{name}" for name in os.listdir(path)]
+                continue
+        except OSError as error:
+            yield path, error
             continue
-        seen.add((own.st_dev, own.st_ino))
-        for name in _listed(home):
-            path = f"{home}/{name}"
-            stat = _followed(path)
-            if S_ISREG(stat.st_mode) or S_ISLNK(stat.st_mode):
-                yield path, stat
-            elif S_ISDIR(stat.st_mode):
-                waiting.append((path, stat))
-
-
-def _listed(folder: str) -> list[str]:
-    """Return the names in a folder; none where it may not be read."""
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+        if S_ISREG(found.st_mode) or S_ISLNK(found.st_mode):
+            yield path, found
 
 
 def _followed(path: str) -> os.stat_result:

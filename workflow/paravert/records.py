@@ -20,7 +20,10 @@ LEFTOVER_SECONDS = 24 * 3600  # no subject takes a day: such a scratch folder be
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one subject in one step; stage, reason and message only if quarantined."""
+    """What became of one subject in one step; stage and reason only if quarantined.
+
+    message: what was found, of the reason or of a warning.
+    """
 
     subject: str
     status: str

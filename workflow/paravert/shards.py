@@ -46,10 +46,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """What a step made of one subject: rows of its table (without `subject`) and warnings."""
+    """What a step made of one subject: rows of its table (without `subject`) and warnings.
+
+    note: what the warnings tell more than their codes; None if nothing.
+    """
 
     rows: list[dict]
     warnings: tuple[Caution, ...] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -337,7 +341,8 @@ class _Shard:
             }
             return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **told), [])
         warnings = tuple(sorted({str(warning) for warning in done.warnings}))
-        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings)
+        told = {"warnings": warnings, "message": done.note}
+        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, **told)
         return Result(outcome, done.rows)
 
 
@@ -383,5 +388,6 @@ def _write(
 def _log_line(step: Step, result: Result) -> None:
     outcome = result.outcome
     how = "held" if result.held else "computed"
-    told = [f"{outcome.reason}: {outcome.message}"] if outcome.reason else outcome.warnings
-    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, " ".join(told))
+    codes = outcome.reason or " ".join(outcome.warnings)
+    told = f"{codes}: {outcome.message}" if outcome.message else codes
+    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, told)

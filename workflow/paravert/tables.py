@@ -215,7 +215,10 @@ OUTCOME = (
     ),
     Column("stage", TEXT, meaning="rule that quarantined the subject; null if analysed"),
     Column("reason", TEXT, meaning="code of the reason for quarantine; null if analysed"),
-    Column("message", TEXT, meaning="what was found and what was expected; null if analysed"),
+    Column(
+        "message", TEXT,
+        meaning="what was found and what was expected, of the reason or of a warning; else null",
+    ),
     Column("warnings", TEXTS, meaning="codes of what a reader should know of the subject"),
 )  # fmt: skip
 

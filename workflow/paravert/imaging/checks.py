@@ -4,7 +4,7 @@ import numpy as np
 
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.frames import MULTI_FRAME, Frame
-from paravert.imaging.geometry import angle_deg
+from paravert.imaging.geometry import BODY_LIMIT_MM, angle_deg, fits_body
 
 UNIT_TOLERANCE = 0.01  # headers that round directions to two decimals are still that near to 1
 ORTHOGONALITY_TOLERANCE_DEG = 0.2
@@ -20,6 +20,11 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
         return SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
             f"{header.frames_told} frames in one classic MR image, expected one",
+        )
+    if header.frames_told is not None and header.frames_told < 0:
+        return SubjectFault(
+            Reason.FRAME_COUNT_MISMATCH,
+            f"NumberOfFrames (0028,0008) is {header.frames_told}, expected 1",
         )
     if not frame.rows or not frame.columns:
         return SubjectFault(Reason.UNREADABLE_HEADER, "no Rows (0028,0010) or Columns (0028,0011)")
@@ -42,11 +47,12 @@ def _orientation_fault(frame: Frame) -> SubjectFault | None:
         return SubjectFault(
             Reason.BAD_GEOMETRY_ORIENTATION, f"{tag} is absent or not six finite numbers"
         )
-    lengths = np.linalg.norm([frame.right, frame.down], axis=1)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm([frame.right, frame.down], axis=1)
     if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
         return SubjectFault(
             Reason.BAD_GEOMETRY_ORIENTATION,
-            f"directions in {tag} have length {lengths[0]:.4f} and {lengths[1]:.4f}, expected 1",
+            f"directions in {tag} have length {lengths[0]:.5g} and {lengths[1]:.5g}, expected 1",
         )
     between = float(angle_deg(frame.right / lengths[0], frame.down / lengths[1]))
     if abs(between - 90) > ORTHOGONALITY_TOLERANCE_DEG:
@@ -58,12 +64,15 @@ def _orientation_fault(frame: Frame) -> SubjectFault | None:
 
 
 def _position_fault(frame: Frame) -> SubjectFault | None:
-    if frame.position is not None:
-        return None
     tag = "ImagePositionPatient (0020,0032)"
-    return SubjectFault(
-        Reason.BAD_GEOMETRY_POSITION, f"{tag} is absent or not three finite numbers"
-    )
+    if frame.position is None:
+        told = f"{tag} is absent or not three finite numbers"
+    elif not fits_body(frame.position[None]):
+        far_mm = np.abs(frame.position).max()
+        told = f"{tag} lies {far_mm:.4g} mm from the origin, expected at most {BODY_LIMIT_MM:g}"
+    else:
+        return None
+    return SubjectFault(Reason.BAD_GEOMETRY_POSITION, told)
 
 
 def _spacing_fault(frame: Frame) -> SubjectFault | None:

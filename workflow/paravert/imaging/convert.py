@@ -16,9 +16,10 @@ from paravert import shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.images import Images, geometry_rows
+from paravert.imaging.images import Images, geometry_rows, single_slices
 from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
+from paravert.imaging.places import FILE, NOTHING, found_at
 from paravert.imaging.volume import Volume, stack_file, voxel_digest, write_volume
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
@@ -90,7 +91,8 @@ def convert_subject(
         "image_digests": [voxel_digest(volume) for volume in volumes],
         **images.header,
     }
-    return shards.Product([summary], tuple(sorted(images.cautions | told)))
+    cautions = images.cautions | told | single_slices(images.stacks)
+    return shards.Product([summary], tuple(sorted(cautions)), images.note)
 
 
 def _masks(
@@ -112,11 +114,13 @@ def _masks(
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     """Return the images at a path of the sheet: a NIfTI file, a DICOM file or a folder of those.
 
-    Raises SubjectFault (no-dicom) where the path is empty or nothing is there.
+    Raises SubjectFault: no-dicom where the path is empty or nothing is there, unreadable-header
+    where it may not be read, and what `read_nifti` and `read_dicom` find.
     """
     place = Path(path)
-    if not path or not place.exists():
+    found = found_at(place, "images") if path else NOTHING
+    if found == NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
-    if place.is_file() and is_nifti(place):
+    if found == FILE and is_nifti(place):
         return read_nifti(place)
     return read_dicom(place, series_description)

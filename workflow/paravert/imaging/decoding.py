@@ -21,11 +21,12 @@ from paravert.imaging.apart import decode_apart
 from paravert.imaging.code_streams import size_fits, starts_with_items
 from paravert.imaging.formats import Format, pixel_format, unsupported
 from paravert.imaging.frames import Header
-from paravert.imaging.reading import READ_ERRORS, BoundedFile, element_at, parse
+from paravert.imaging.reading import READ_ERRORS, element_at, opened, parse
 
 Element = RawDataElement | DataElement
 PIXEL_DATA = Tag("PixelData")
 PIXELS = (PIXEL_DATA, Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
+PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
 # One decoder for each syntax, whatever else is installed. A damaged code stream brings down the
 # process in gdcm and raises no ordinary exception in pylibjpeg-rle: neither where another serves.
 PLUGINS = {
@@ -110,7 +111,7 @@ def _pixel_data(header: Header) -> Element:
     """Return PixelData (7FE0,0010) as it stands in the file."""
     module = header.pixels
     try:
-        with BoundedFile(header.file) as stream:
+        with opened(header.file) as stream:
             if module.place is None:
                 element = _first_pixels(parse(stream))
             else:
@@ -122,6 +123,9 @@ def _pixel_data(header: Header) -> Element:
         raise _truncated()
     if element.tag != PIXEL_DATA:
         raise unsupported("pixels stored as floats, expected integers")
+    # An unknown VR is taken for the length of an implicit element: pixels would be shifted.
+    if not (element.VR in PIXEL_VRS or (module.implicit and element.VR is None)):
+        raise unsupported("pixel data (7FE0,0010) of a VR other than OB and OW")
     if not element.value:
         raise SubjectFault(Reason.MISSING_PIXELS, "pixel data (7FE0,0010) of length 0")
     return element

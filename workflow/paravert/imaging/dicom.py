@@ -9,7 +9,15 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.geometry import canonical_order, columns_first, plane_affine, rearranged
+from paravert.imaging.geometry import (
+    BODY_LIMIT_MM,
+    canonical_order,
+    columns_first,
+    fits_body,
+    grid_corners,
+    plane_affine,
+    rearranged,
+)
 from paravert.imaging.headers import scan_folder
 from paravert.imaging.images import Images, Slice, Stack, check_not_blank, content_cautions
 from paravert.imaging.overlap import overlapping
@@ -38,7 +46,6 @@ MANUFACTURERS = (
 )
 OTHER_MANUFACTURER = "other"
 ECHO_TOLERANCE = 0.05  # of the echo time; another echo of the same scan is further away
-LARGEST_FIELD_T = 25.0  # some headers tell the field in gauss; that is not guessed at
 
 _Values = dict[int, tuple[np.ndarray, frozenset[Caution]]]  # by id of the frame
 
@@ -61,11 +68,13 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
             _check_stack(stack)
         values = _read_values([frame for place in doubled for frame in place])
         for place in doubled:
-            _check_duplicates(place, values)
+            _check_duplicates(place, values, alone=len(places) == 1)
         kept = [f for stack in grouped[0] for f in stack.frames if id(f) not in values]
         values |= _read_values(kept)
     dropped = {id(place[0]) for place in doubled}
     stacks = _filled(grouped[0], values, dropped)
+    for stack in stacks:
+        _check_extent(stack.volume)
     check_not_blank(stacks)
     own = frozenset().union(*(slice_.cautions for stack in stacks for slice_ in stack.slices))
     overlap = any(slice_.overlaps for stack in stacks for slice_ in stack.slices)
@@ -77,12 +86,19 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
         | grouped[1]
         | own
         | ({Caution.OVERLAPPING_STACKS} if overlap else set()),
+        note=chosen.note,
     )
 
 
 def _check_contrast(places: list[list[Frame]]) -> None:
+    """Raise SubjectFault where images of one place are of different contrast.
+
+    Times of acquisition alone tell nothing where all images lie at one place: they differ between
+    the slices of a series, and it is their positions that are damaged.
+    """
     for place in places:
-        if _differ([frame.contrast for frame in place]):
+        differ = _differ([frame.contrast for frame in place])
+        if differ or (len(places) > 1 and _differ([frame.acquired for frame in place])):
             raise SubjectFault(
                 Reason.AMBIGUOUS_CONTRAST,
                 f"{len(place)} images of different echo, type or time at one position, "
@@ -101,17 +117,31 @@ def _check_stack(stack: FrameStack) -> None:
         )
 
 
+def _check_extent(volume: Volume) -> None:
+    """Raise SubjectFault where the pixels of a stack reach further than a patient."""
+    slices, rows, columns = volume.array.shape
+    corners = grid_corners(volume.affine, (columns, rows, slices))
+    if not fits_body(corners):
+        wide_mm = float(np.linalg.norm(np.ptp(corners, axis=0)))
+        raise SubjectFault(
+            Reason.BAD_GEOMETRY_POSITION,
+            f"the pixels of a stack span {wide_mm:.4g} mm and lie up to "
+            f"{np.abs(corners).max():.4g} mm from the origin, expected at most {BODY_LIMIT_MM:g}",
+        )
+
+
 def _differ(values: Sequence[tuple]) -> bool:
     """Tell whether tuples differ in a member that is known in both."""
     return any(len(set(members) - {None}) > 1 for members in zip(*values, strict=True))
 
 
-def _check_duplicates(place: list[Frame], values: _Values) -> None:
+def _check_duplicates(place: list[Frame], values: _Values, *, alone: bool) -> None:
     first, *others = (values[id(frame)][0] for frame in place)
     if not all(np.array_equal(first, other) for other in others):
         raise SubjectFault(
             Reason.DUPLICATE_POSITIONS_CONFLICT,
-            f"{len(place)} slices share one position but not their pixels, expected one slice",
+            f"{'all ' if alone else ''}{len(place)} slices share one position, "
+            "ImagePositionPatient (0020,0032), but not their pixels, expected one slice at each",
         )
 
 
@@ -179,14 +209,13 @@ def _affine(stack: FrameStack, corner: np.ndarray) -> np.ndarray:
 def _header_facts(frames: Sequence[Frame]) -> dict:
     """Return the header columns of `tables.CONVERT`; what differs within the series is unknown."""
     headers = [frame.header for frame in frames]
-    field_strength = _common([header.field_strength_t for header in headers])
-    known_field = field_strength is not None and 0 < field_strength <= LARGEST_FIELD_T
     return {
         "header_sex": _common([header.sex for header in headers]),
         "header_age_years": _common([header.age_years for header in headers]),
-        "field_strength_t": field_strength if known_field else None,
-        "echo_time_ms": _common([frame.echo_time_ms for frame in frames]),
-        "repetition_time_ms": _common([frame.repetition_time_ms for frame in frames]),
+        "field_strength_t": _common([header.field_strength_t for header in headers]),
+        # Times of 0 tell images of one place apart, but are no times of a sequence.
+        "echo_time_ms": _common([frame.echo_time_ms for frame in frames]) or None,
+        "repetition_time_ms": _common([frame.repetition_time_ms for frame in frames]) or None,
         "manufacturer": _common([_manufacturer(header.manufacturer) for header in headers]),
     }
 

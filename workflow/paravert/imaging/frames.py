@@ -13,6 +13,14 @@ from pydicom.dataset import Dataset
 
 from paravert.imaging.formats import PIXEL_TAGS, PixelModule
 from paravert.imaging.geometry import orthonormal_pair
+from paravert.imaging.identity import PERSON_TAGS, Readings, person_of
+from paravert.imaging.plausible import (
+    AGE_RANGE_YEARS,
+    FIELD_RANGE_T,
+    SLAB_RANGE_MM,
+    plausible,
+    within,
+)
 from paravert.imaging.sources import Sources, sources_of
 from paravert.imaging.values import number, sop_class, text, whole
 
@@ -30,21 +38,24 @@ CONTRAST_NUMBERS = (
     "FlipAngle",
     "TriggerTime",
     "DiffusionBValue",
-    "AcquisitionNumber",
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
+)
+# When an image was made: other slices of one contrast are made at other times, too.
+ACQUISITION_NUMBERS = (
+    "AcquisitionNumber",
     "AcquisitionTime",
     "AcquisitionDateTime",
     "FrameAcquisitionDateTime",
 )
+ECHO_TIMES = ("EffectiveEchoTime", "EchoTime")
 CONTRAST_TEXTS = ("SequenceName", "ComplexImageComponent")
 GRADIENT = "DiffusionGradientOrientation"
+REAL_WORLD = "RealWorldValueMappingSequence"
 FILE_TAGS = (
     "SOPClassUID",
     "Modality",
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
+    *PERSON_TAGS,
     "PatientSex",
     "PatientAge",
     "StudyInstanceUID",
@@ -71,7 +82,9 @@ FILE_TAGS = (
     "RescaleIntercept",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    REAL_WORLD,
     *CONTRAST_NUMBERS,
+    *ACQUISITION_NUMBERS,
     *CONTRAST_TEXTS,
     GRADIENT,
     *PIXEL_TAGS,
@@ -82,14 +95,14 @@ FILE_TAGS = (
 class Header:
     """What a file says of itself as a whole. Unknown is None, or "" for text.
 
-    patient: PatientID, PatientName, PatientBirthDate; only ever compared, never passed on.
+    patient: see `person_of`; only ever compared, never passed on.
     pixels: how they are stored and where; None if nothing follows the header.
     """
 
     file: Path
     sop_class: str
     modality: str
-    patient: tuple[str, str, str]
+    patient: tuple[Readings, ...]
     study: str
     series: str
     description: str
@@ -112,8 +125,10 @@ class Frame:
     """One slice of a file: matrix, place (LPS, mm), contrast. Unknown is None.
 
     number: frame in the file, from 0. right, down: directions to the next column and row.
-    contrast: what tells images of one place apart, None where unknown; only ever compared.
-    slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed.
+    spacing_tag_mm: SpacingBetweenSlices as told, plausible or not.
+    contrast, acquired: what tells images of one place apart, None where unknown; only ever compared.
+    slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed. real_world: slope
+    and intercept of each real-world value mapping, NaN where it has none.
     """
 
     header: Header
@@ -131,8 +146,10 @@ class Frame:
     echo_time_ms: float | None
     repetition_time_ms: float | None
     contrast: tuple
+    acquired: tuple
     slope: float
     intercept: float
+    real_world: tuple[tuple[float, float], ...]
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -152,12 +169,11 @@ class Frame:
 
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
     """Return what the header of a file says of the whole file."""
-    name = text(data, "PatientName").upper().rstrip("^ ")
     return Header(
         file=file,
         sop_class=sop_class(data),
         modality=text(data, "Modality").upper(),
-        patient=(text(data, "PatientID"), name, text(data, "PatientBirthDate")),
+        patient=person_of(data),
         study=text(data, "StudyInstanceUID"),
         series=text(data, "SeriesInstanceUID"),
         description=text(data, "SeriesDescription"),
@@ -171,7 +187,7 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
         frames_told=whole(data, "NumberOfFrames"),
         sex=_sex(text(data, "PatientSex").upper()),
         age_years=_age_years(text(data, "PatientAge").upper()),
-        field_strength_t=number(data, "MagneticFieldStrength"),
+        field_strength_t=within(number(data, "MagneticFieldStrength"), FIELD_RANGE_T),
         manufacturer=text(data, "Manufacturer"),
     )
 
@@ -186,13 +202,13 @@ def _frame(header: Header, index: int, told: Sources) -> Frame:
     orientation = told.numbers("ImageOrientationPatient", 6)
     spacing = told.numbers("PixelSpacing", 2)
     image_type = told.words("FrameType") or told.words("ImageType")
-    echo_time = _first_known(told.number("EffectiveEchoTime"), told.number("EchoTime"))
+    echo_time = _first_known(*(plausible(told.number(name), name) for name in ECHO_TIMES))
     gradient = told.numbers(GRADIENT, 3)
     contrast = (
         image_type or None,
         echo_time,
         None if gradient is None else tuple(gradient),
-        *(told.number(keyword) for keyword in CONTRAST_NUMBERS),
+        *(plausible(told.number(keyword), keyword) for keyword in CONTRAST_NUMBERS),
         *(told.words(keyword) or None for keyword in CONTRAST_TEXTS),
     )
     return Frame(
@@ -206,22 +222,26 @@ def _frame(header: Header, index: int, told: Sources) -> Frame:
         down=None if orientation is None else orientation[3:],
         row_spacing_mm=None if spacing is None else float(spacing[0]),
         column_spacing_mm=None if spacing is None else float(spacing[1]),
-        thickness_mm=_positive(told.number("SliceThickness")),
-        spacing_tag_mm=_positive(told.number("SpacingBetweenSlices")),
+        thickness_mm=within(told.number("SliceThickness"), SLAB_RANGE_MM),
+        spacing_tag_mm=told.number("SpacingBetweenSlices"),
         echo_time_ms=echo_time,
-        repetition_time_ms=told.number("RepetitionTime"),
+        repetition_time_ms=plausible(told.number("RepetitionTime"), "RepetitionTime"),
         contrast=contrast,
+        acquired=tuple(told.number(keyword) for keyword in ACQUISITION_NUMBERS),
         slope=told.scale("RescaleSlope", 1.0),
         intercept=told.scale("RescaleIntercept", 0.0),
+        real_world=tuple(_mapping(item) for item in told.sequence(REAL_WORLD)),
     )
+
+
+def _mapping(item: Dataset) -> tuple[float, float]:
+    told = (number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept"))
+    slope, intercept = (np.nan if value is None else value for value in told)
+    return slope, intercept
 
 
 def _first_known(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
-
-
-def _positive(value: float | None) -> float | None:
-    return value if value is not None and value > 0 else None
 
 
 def _sex(told: str) -> str | None:
@@ -233,4 +253,5 @@ def _age_years(told: str) -> float | None:
     per_year = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
     if len(told) != 4 or not told[:3].isdigit() or told[3] not in per_year:
         return None
-    return min(int(told[:3]) / per_year[told[3]], OLDEST_AGE_YEARS)
+    age = within(int(told[:3]) / per_year[told[3]], AGE_RANGE_YEARS)
+    return None if age is None else min(age, OLDEST_AGE_YEARS)

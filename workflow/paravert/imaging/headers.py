@@ -21,9 +21,9 @@ from paravert.imaging.frames import (
     frames_of,
     header_of,
 )
-from paravert.imaging.reading import READ_ERRORS, BoundedFile, parse, quiet_pydicom
+from paravert.imaging.places import files_at
+from paravert.imaging.reading import READ_ERRORS, opened, parse, quiet_pydicom
 from paravert.imaging.values import sop_class
-from paravert.provenance import files_below
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
 # Image objects of MR scanners and other modalities; anything else is a document or raw data.
@@ -31,11 +31,16 @@ IMAGE_CLASSES = "1.2.840.10008.5.1.4.1.1."
 NO_IMAGE_CLASSES = tuple(
     IMAGE_CLASSES + branch for branch in ("9.", "11.", "66", "88.", "104.", "4.2", "4.3", "481.")
 )
-SECONDARY_CAPTURE = IMAGE_CLASSES + "7"
+SECONDARY_CAPTURE = IMAGE_CLASSES + "7"  # and below, multi-frame ones
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
 _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
+
+
+def is_secondary_capture(header: Header) -> bool:
+    """Tell whether an image is a picture of a screen or page, or was stored as one."""
+    return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +56,10 @@ class Scan:
 def scan_folder(path: Path) -> Scan:
     """Read the headers of a folder, searched recursively, or of one file.
 
-    Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed.
+    Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed, and for
+    a file or folder that may not be read.
     """
-    files = [path] if path.is_file() else files_below(path)
+    files = files_at(path, "images")
     frames: list[Frame] = []
     images: list[Header] = []
     cautions: set[Caution] = set()
@@ -85,7 +91,7 @@ def _pattern(file: Path) -> str:
 
 
 def _is_hollow(file: Path) -> bool:
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         return not any(stream.read(PREAMBLE_BYTES + len(MAGIC)))
 
 
@@ -135,15 +141,7 @@ class _Parsed:
 
 def _read_header(file: Path) -> _Parsed | None:
     """Return what precedes the pixels of a file; None if it is not DICOM."""
-    try:
-        stream = BoundedFile(file)
-    except PermissionError as error:
-        raise _unreadable("not open to reading") from error
-    except FileNotFoundError as error:
-        raise SubjectFault(
-            Reason.UNREADABLE_HEADER, "a file is gone, or a link to it leads nowhere"
-        ) from error
-    with stream:
+    with opened(file) as stream:
         start = stream.read(PREAMBLE_BYTES + len(MAGIC))
         preamble = start[PREAMBLE_BYTES:] == MAGIC
         if not preamble and not _looks_like_dicom(start):

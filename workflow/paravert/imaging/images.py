@@ -43,11 +43,13 @@ class Images:
     """The images of a subject: stacks from caudal to cranial, facts of the header, warnings.
 
     header: columns of `tables.HEADER_COLUMNS`; what is left out is unknown.
+    note: what a warning tells more than its code; None if nothing.
     """
 
     stacks: tuple[Stack, ...]
     header: dict = field(default_factory=dict)
     cautions: frozenset[Caution] = frozenset()
+    note: str | None = None
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
@@ -75,6 +77,12 @@ def check_not_blank(stacks: tuple[Stack, ...]) -> None:
     """Raise SubjectFault (blank-images) if no slice of any stack shows anything."""
     if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
+
+
+def single_slices(stacks: tuple[Stack, ...]) -> set[Caution]:
+    """Return the warning that a slice is alone: no position tells the length that it stands for."""
+    alone = any(len(stack.slices) == 1 for stack in stacks)
+    return {Caution.SINGLE_SLICE} if alone else set()
 
 
 def geometry_rows(stacks: tuple[Stack, ...]) -> list[dict]:

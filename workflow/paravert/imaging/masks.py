@@ -1,6 +1,5 @@
 """Masks that come with the images: brought onto the stacks' grids and checked."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
+from paravert.imaging.places import FILE, NOTHING, files_at, found_at
 from paravert.imaging.sides import left_beyond_right_mm
 from paravert.imaging.volume import Volume, blank_slices, qform_of
-from paravert.provenance import files_below
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
@@ -32,11 +31,12 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks,
     bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
     mask-side-mismatch.
     """
-    if not os.path.exists(path):  # which tells of an impossible path, too, where Path.exists raises
+    found = found_at(path, role)
+    if found == NOTHING:
         raise SubjectFault(
             Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
         )
-    files = [f for f in files_below(path) if is_nifti(f)] if path.is_dir() else [path]
+    files = [f for f in files_at(path, role) if found == FILE or is_nifti(f)]
     if not files:
         raise SubjectFault(
             Reason.MASK_GRID_MISMATCH,

@@ -8,6 +8,9 @@ from paravert.imaging.decoding import stored_frames
 from paravert.imaging.formats import Format
 from paravert.imaging.frames import Frame, Header
 
+# Far beyond every scanner's, and what variances over all pixels still keep in float32.
+LARGEST_VALUE, SMALLEST_SPREAD = 1e12, 1e-12
+ROUNDING = 1e-3  # of the spread of a slice: what values may change by when they are stored
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
 
@@ -29,9 +32,41 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
 
 
 def compact(slices: list[np.ndarray]) -> np.ndarray:
-    """Stack slices (rows, columns) to (slices, rows, columns): int16 if exact, else float32."""
-    exact = all(_fits_int16(slice_) for slice_ in slices)
-    return np.stack(slices, dtype=np.int16 if exact else np.float32, casting="unsafe")
+    """Stack slices (rows, columns) to (slices, rows, columns): int16 if exact, else float32.
+
+    Raises SubjectFault (unsupported-pixels) for values that float32, or what is computed from it,
+    does not hold.
+    """
+    if all(_fits_int16(slice_) for slice_ in slices):
+        return np.stack(slices, dtype=np.int16, casting="unsafe")
+    with np.errstate(over="ignore"):
+        array = np.stack(slices, dtype=np.float32, casting="unsafe")
+    for stored, slice_ in zip(array, slices, strict=True):
+        _check_stored(stored, slice_)
+    return array
+
+
+def _check_stored(stored: np.ndarray, values: np.ndarray) -> None:
+    """Raise SubjectFault unless float32 keeps the values (rows, columns) of a slice."""
+    largest, spread = float(np.abs(stored).max()), float(values.max()) - float(values.min())
+    if not largest <= LARGEST_VALUE:  # nor is NaN
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"values up to {largest:.3g} after the rescale, expected at most {LARGEST_VALUE:g}",
+        )
+    if not spread:
+        return
+    if spread < SMALLEST_SPREAD:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"values of a slice differ by {spread:.3g} in all after the rescale, "
+            f"expected at least {SMALLEST_SPREAD:g}",
+        )
+    if values.dtype != np.float32 and np.abs(stored - values).max() > ROUNDING * spread:
+        raise SubjectFault(
+            Reason.UNSUPPORTED_PIXELS,
+            f"values up to {largest:.3g} that differ by {spread:.3g} only: float32 loses them",
+        )
 
 
 def _fits_int16(values: np.ndarray) -> bool:
@@ -60,4 +95,5 @@ def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:
         raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "RescaleSlope (0028,1053) is 0")
     if frame.slope == 1 and frame.intercept == 0:
         return values
-    return values * frame.slope + frame.intercept
+    with np.errstate(over="ignore"):  # what is not finite then is found when it is stored
+        return values * frame.slope + frame.intercept

@@ -17,6 +17,7 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import data_element_generator
 
+from paravert.imaging.places import unreadable
 from paravert.imaging.values import VALUE_ERRORS
 
 # pydicom raises these for a damaged file, according to where the damage lies.
@@ -57,6 +58,20 @@ class BoundedFile(BufferedReader):
     def read(self, size: int | None = -1) -> bytes:
         """Read up to so many bytes, or all."""
         return super().read(size if size is None else min(size, self._bytes))
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[BoundedFile]:
+    """Give an image file to read from.
+
+    Raises SubjectFault (unreadable-header) for an error of the operating system, also one that
+    comes while the file is read.
+    """
+    try:
+        with BoundedFile(file) as stream:
+            yield stream
+    except OSError as error:
+        raise unreadable("images", "a file", error) from error
 
 
 def parse(stream: BinaryIO, **options: object) -> FileDataset:

@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.checks import frame_fault, has_orientation
+from paravert.imaging.checks import frame_fault
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.geometry import AXIAL_TILT_DEG, cranial_normal, tilt_deg
-from paravert.imaging.headers import SECONDARY_CAPTURE, Scan
+from paravert.imaging.geometry import AXIAL_TILT_DEG
+from paravert.imaging.headers import Scan, is_secondary_capture
+from paravert.imaging.identity import PERSON_TAGS, different
+from paravert.imaging.planes import AXIAL, LOCALIZER, NOWHERE, OTHER, Plane, plane_of
+from paravert.imaging.real_world import scales_differ
 
-PATIENT_TAGS = ("PatientID (0010,0020)", "PatientName (0010,0010)", "PatientBirthDate (0010,0030)")
 SUPINE = ("", "HFS", "FFS")
-AXIAL, OTHER, LOCALIZER, NOWHERE = "axial", "other", "localizer", "nowhere"
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The frames of the series to measure, and what a reader should know of the choice."""
+    """The frames of the series to measure, and what a reader should know of the choice.
+
+    note: of the slices that were set aside; None if there is nothing to tell.
+    """
 
     frames: tuple[Frame, ...]
     cautions: frozenset[Caution]
+    note: str | None = None
 
 
 def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
@@ -36,12 +41,12 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
     series: dict[str, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
         series[frame.header.series].append(frame)
-    planes = {uid: _plane(frames) for uid, frames in series.items()}
-    candidates = [uid for uid, plane in planes.items() if plane == AXIAL]
+    planes = {uid: plane_of(frames) for uid, frames in series.items()}
+    candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
         raise _no_axial(series, planes)
-    chosen = series[_pick(candidates, series, series_description)]
-    for frame in chosen:
+    chosen = planes[_pick(candidates, series, series_description)]
+    for frame in chosen.frames:
         if fault := frame_fault(frame):
             raise fault
     told = {
@@ -49,33 +54,43 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
         LOCALIZER: Caution.LOCALIZER_EXCLUDED,
         NOWHERE: Caution.NON_IMAGE_IGNORED,
     }
-    aside = {told[plane] for plane in planes.values() if plane in told}
-    return Chosen(tuple(chosen), frozenset(aside | _cautions(chosen)))
+    aside = {told[plane.kind] for plane in planes.values() if plane.kind in told}
+    cautions = aside | chosen.cautions | _cautions(chosen.frames)
+    return Chosen(chosen.frames, frozenset(cautions), chosen.note)
 
 
 def _check_subject(scan: Scan) -> None:
-    if not any(header.sop_class != SECONDARY_CAPTURE for header in scan.images):
+    captures = sum(is_secondary_capture(header) for header in scan.images)
+    if captures == len(scan.images):
+        found = "no DICOM image"
+        if captures:
+            tag = "SOPClassUID (0008,0016)"
+            found = (
+                f"{captures} secondary captures by {tag}, which lack an image's place, and no image"
+            )
         raise SubjectFault(
-            Reason.NO_DICOM,
-            f"no DICOM image among {scan.files} files, expected one series at least",
+            Reason.NO_DICOM, f"{found} among {scan.files} files, expected one series at least"
         )
-    for tag, values in zip(
-        PATIENT_TAGS, zip(*(h.patient for h in scan.images), strict=True), strict=True
-    ):
-        _check_one(Reason.MIXED_PATIENTS, "patients", tag, values)
-    studies = [header.study for header in scan.images]
-    _check_one(Reason.MULTIPLE_STUDIES, "studies", "StudyInstanceUID (0020,000D)", studies)
+    people = zip(*(header.patient for header in scan.images), strict=True)
+    for tag, values in zip(PERSON_TAGS.values(), people, strict=True):
+        _check_one(Reason.MIXED_PATIENTS, f"patients in {tag}", different(values))
+    studies = {header.study for header in scan.images} - {""}
+    told = "studies in StudyInstanceUID (0020,000D)"
+    _check_one(Reason.MULTIPLE_STUDIES, told, len(studies))
     # Frames are those of MR images alone; a header that does not tell its modality is no other's.
     if not any(frame.header.modality in ("MR", "") for frame in scan.frames):
-        raise SubjectFault(Reason.WRONG_MODALITY, f"{_modalities(scan.images)}, expected MR")
+        raise SubjectFault(
+            Reason.WRONG_MODALITY,
+            f"{_modalities(scan.images)}, none of an MR image class by SOPClassUID (0008,0016) "
+            "and of modality MR, expected such",
+        )
     if any(frame.header.quadruped for frame in scan.frames):
         raise SubjectFault(Reason.QUADRUPED, "AnatomicalOrientationType (0010,2210) says quadruped")
 
 
-def _check_one(reason: Reason, what: str, tag: str, values: Sequence[str]) -> None:
-    different = {value for value in values if value}
-    if len(different) > 1:
-        raise SubjectFault(reason, f"{len(different)} {what} in {tag}, expected one")
+def _check_one(reason: Reason, what: str, found: int) -> None:
+    if found > 1:
+        raise SubjectFault(reason, f"{found} {what}, expected one")
 
 
 def _modalities(images: Sequence[Header]) -> str:
@@ -86,29 +101,18 @@ def _modalities(images: Sequence[Header]) -> str:
     return ", ".join(f"{count} images of modality {code}" for code, count in sorted(codes.items()))
 
 
-def _plane(frames: Sequence[Frame]) -> str:
-    """Return how a series lies; frames that do not say so count as lying like the others."""
-    if any("LOCALIZER" in frame.image_type for frame in frames):
-        return LOCALIZER
-    placed = [frame for frame in frames if has_orientation(frame)]
-    tilts = [tilt_deg(cranial_normal(frame.right, frame.down)) for frame in placed]
-    axial = sum(tilt <= AXIAL_TILT_DEG for tilt in tilts)
-    if not tilts:
-        return NOWHERE
-    if axial == len(tilts):
-        return AXIAL
-    return LOCALIZER if axial else OTHER
-
-
-def _no_axial(series: dict[str, list[Frame]], planes: dict[str, str]) -> SubjectFault:
-    if set(planes.values()) == {NOWHERE}:
+def _no_axial(series: dict[str, list[Frame]], planes: dict[str, Plane]) -> SubjectFault:
+    found = Counter(plane.kind for plane in planes.values())
+    if set(found) == {NOWHERE}:
         return frame_fault(next(iter(series.values()))[0])
-    found = Counter(planes.values())
     names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
-    listed = ", ".join(f"{found[plane]} {name}" for plane, name in names.items() if found[plane])
+    listed = ", ".join(f"{found[kind]} {name}" for kind, name in names.items() if found[kind])
+    tilts = [tilt for plane in planes.values() for tilt in plane.tilts_deg]
+    axial = sum(tilt <= AXIAL_TILT_DEG for tilt in tilts)
     return SubjectFault(
         Reason.NO_AXIAL_SERIES,
-        f"{listed} series, expected one with slices tilted by at most {AXIAL_TILT_DEG:g} degrees",
+        f"{listed} series; {axial} of {len(tilts)} slices are tilted by at most "
+        f"{AXIAL_TILT_DEG:g} degrees, expected a series that consists of such mainly",
     )
 
 
@@ -137,6 +141,7 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
     known = {
         Caution.BURNED_IN_ANNOTATION: any(header.burned_in for header in headers),
         Caution.PATIENT_POSITION: any(h.patient_position not in SUPINE for h in headers),
+        Caution.REAL_WORLD_VALUES_DIFFER: scales_differ(frames),
         Caution.FRAME_OF_REFERENCE_DIFFERS: len({h.frame_of_reference for h in headers}) > 1,
     }
     return {caution for caution, holds in known.items() if holds}

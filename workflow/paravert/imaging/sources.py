@@ -62,6 +62,11 @@ class Sources:
         source = self._telling(keyword)
         return () if source is None else texts(source, keyword)
 
+    def sequence(self, keyword: str) -> list[Dataset]:
+        """Return the items of a sequence of the frame, else of all frames, else of the file."""
+        found = (items_of(place, keyword) for place in (*self.items, self.data))
+        return next((items for items in found if items), [])
+
     def _telling(self, keyword: str) -> Dataset | None:
         return next((place for place in self._places(keyword) if is_told(place, keyword)), None)
 

@@ -6,6 +6,7 @@ from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging import grouping
 from paravert.imaging.frames import Frame
 from paravert.imaging.parallel import Parallel
+from paravert.imaging.plausible import SLAB_RANGE_MM, within
 
 IRREGULAR_MM = 0.05  # gaps of a stack that differ more from the mean are told
 TAG_TOLERANCE = 0.05  # of the spacing between slices
@@ -73,15 +74,24 @@ def mean_gap_mm(heights: np.ndarray) -> float:
 def slab(group: Parallel) -> tuple[float, str]:
     """Return the length that a slice of a stack stands for (mm), and where it comes from.
 
-    Raises SubjectFault (too-few-slices) for a slice alone of which the tags tell nothing.
+    Raises SubjectFault: too-few-slices for a slice alone of which the tags tell nothing plausible,
+    bad-geometry-position for slices that are further apart than any.
     """
     if len(group.frames) > 1:
-        return mean_gap_mm(group.heights), "positions"
+        gap_mm = mean_gap_mm(group.heights)
+        if gap_mm > SLAB_RANGE_MM[1]:
+            raise SubjectFault(
+                Reason.BAD_GEOMETRY_POSITION,
+                f"slices of one stack lie {gap_mm:.4g} mm apart, "
+                f"expected at most {SLAB_RANGE_MM[1]:g}",
+            )
+        return gap_mm, "positions"
     frame = group.frames[0]
     if frame.thickness_mm is not None:
         return frame.thickness_mm, "thickness"
-    if frame.spacing_tag_mm is not None:
-        return frame.spacing_tag_mm, "tag"
+    tag_mm = within(frame.spacing_tag_mm, SLAB_RANGE_MM)
+    if tag_mm is not None:
+        return tag_mm, "tag"
     raise SubjectFault(
         Reason.TOO_FEW_SLICES,
         "a slice alone without SliceThickness (0018,0050) or SpacingBetweenSlices (0018,0088): "

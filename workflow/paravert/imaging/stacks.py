@@ -8,6 +8,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging import grouping
 from paravert.imaging.frames import Frame
+from paravert.imaging.geometry import BODY_LIMIT_MM, fits_body
 from paravert.imaging.parallel import Parallel, by_matrix, parallel_groups
 from paravert.imaging.spacing import blocks, slab, spacing_cautions, stack_runs
 
@@ -49,6 +50,7 @@ def stack_frames(frames: Sequence[Frame]) -> tuple[list[FrameStack], set[Caution
     Raises SubjectFault: inconsistent-matrix, bad-geometry-orientation, bad-geometry-position,
     duplicate-positions-conflict, too-few-slices.
     """
+    _check_span(frames)
     stacks: list[FrameStack] = []
     cautions: set[Caution] = set()
     for group in parallel_groups(frames):
@@ -63,6 +65,16 @@ def stack_frames(frames: Sequence[Frame]) -> tuple[list[FrameStack], set[Caution
     if len(stacks) > 1:
         cautions.add(Caution.MULTI_STACK)
     return stacks, cautions
+
+
+def _check_span(frames: Sequence[Frame]) -> None:
+    positions = np.array([frame.position for frame in frames])
+    if not fits_body(positions):
+        span = float(np.linalg.norm(np.ptp(positions, axis=0)))
+        raise SubjectFault(
+            Reason.BAD_GEOMETRY_POSITION,
+            f"slices lie up to {span:.4g} mm apart, expected at most {BODY_LIMIT_MM:g}",
+        )
 
 
 def _middle(stack: FrameStack) -> tuple[float, ...]:

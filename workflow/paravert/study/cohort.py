@@ -22,6 +22,7 @@ from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
 from paravert.study.cohort_cautions import Cautions, cohort_cautions
 from paravert.study.description import write_codebook, write_datapackage
+from paravert.study.header_check import covariate_differences, with_differences
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,10 @@ def _rows_of_chunk(
         for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
+    differences = covariate_differences(people, parts["convert_dicom"])
+    for subject, told in differences.items():
+        log.info("gather_cohort: %s: %s", subject, told)
+    ledger = with_differences(ledger, differences)
     slices = slice_rows(parts["measure_area"], parts["measure_fat"], method)
     muscles = muscle_rows(slices)
     subjects = subject_rows(
