@@ -56,7 +56,7 @@ def shifted(slice_: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 def _head(way: int) -> Callable[[np.random.Generator], np.ndarray]:
     def draw(chance):
-        size = int(chance.choice((64, 96, 128)))
+        size = int(chance.choice((64, 96)))
         return noisy(cut(head(chance), way, chance.uniform(3, 10), size), chance)
 
     return draw
@@ -64,7 +64,7 @@ def _head(way: int) -> Callable[[np.random.Generator], np.ndarray]:
 
 def top_of_head(chance: np.random.Generator) -> np.ndarray:
     """A few thick slices up to the vertex: each cross-section far smaller than the one before."""
-    return noisy(cut(head(chance), 2, chance.uniform(6, 10), 128, chance.uniform(110, 150)), chance)
+    return noisy(cut(head(chance), 2, chance.uniform(6, 10), 96, chance.uniform(110, 150)), chance)
 
 
 def echo_planar(chance: np.random.Generator) -> np.ndarray:
@@ -121,7 +121,7 @@ def masked(chance: np.random.Generator) -> np.ndarray:
 
 def resampled(chance: np.random.Generator) -> np.ndarray:
     """A turned grid that reaches beyond the volume: a wedge of zeros that grows over the slices."""
-    stack = cut(head(chance), int(chance.integers(3)), chance.uniform(3, 8), 128)
+    stack = cut(head(chance), int(chance.integers(3)), chance.uniform(3, 8), 96)
     stack = noisy(stack, chance)
     slope, start = chance.uniform(0.5, 3), chance.integers(-10, 20)
     for index in range(len(stack)):

@@ -24,7 +24,7 @@ OFF_BY = re.compile(rb"PTERM check failure: (\d+)")
 # Coded data look random, so that zeros never follow each other for long. Packets without content
 # are a zero byte each: one for each layer and resolution, unless these are parted into precincts.
 ZEROS = 64
-COD, COC, SOT = b"\xff\x52", b"\xff\x53", b"\xff\x90"
+COD, COC, SOT, EOC = b"\xff\x52", b"\xff\x53", b"\xff\x90", b"\xff\xd9"
 PRECINCTS = 0x01  # of Scod
 BYPASS, PREDICTABLE, HIGH_THROUGHPUT = 0x01, 0x10, 0x40  # of the style of code blocks
 CODE_STREAM = 0  # OPJ_CODEC_J2K: without the boxes of a JP2 file
@@ -113,12 +113,13 @@ def decode(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
 def _prepared(stream: bytes) -> bytes | None:
     """Return a stream that promises predictable termination, or None if zeros stand in for data."""
     prepared = bytearray(stream)
+    body = stream[stream.find(SOT) : stream.rfind(EOC)]  # what follows is padding
     for marker, style in _styles(stream):
         if not stream[style] & HIGH_THROUGHPUT:
             prepared[style] |= PREDICTABLE
         if marker == COD and not (stream[style] & BYPASS or stream[style - 8] & PRECINCTS):
             layers, levels = int.from_bytes(stream[style - 6 : style - 4]), stream[style - 3]
-            if stream.find(bytes(ZEROS + layers * (levels + 1)), stream.find(SOT)) >= 0:
+            if bytes(ZEROS + layers * (levels + 1)) in body:
                 return None
     return bytes(prepared)
 
