@@ -198,7 +198,13 @@ def repeated(content: bytes, place: int, chance: random.Random) -> bytes:
     return content[:place] + run * chance.choice((1, 1, 2, 64)) + content[place:]
 
 
-DAMAGES = {"flipped": flipped, "cut": cut, "repeated": repeated}
+def zeroed(content: bytes, place: int, chance: random.Random) -> bytes:
+    """Return bytes of which one or eight sectors are zero, as if they had never been written."""
+    end = place + chance.choice((512, 4096))
+    return content[:place] + bytes(len(content[place:end])) + content[end:]
+
+
+DAMAGES = {"flipped": flipped, "cut": cut, "repeated": repeated, "zeroed": zeroed}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """Code streams, good and damaged: every decoder gives the truth or says that it cannot."""
 
 import os
+import random
 import struct
 
 import numpy as np
+import openjpeg
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -21,9 +25,10 @@ from pydicom.uid import (
 
 from dicom_writer import Plan, phantom, save, slice_dataset, store, write_series
 from gdcm_encoder import compress_file
-from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging import apart, decoder_worker
+from paravert.errors import Caution, InputError, Reason, SubjectFault
+from paravert.imaging import apart, decoder_worker, jpeg2000, rle
 from paravert.imaging.code_streams import size_fits
+from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.formats import Format
 
@@ -185,6 +190,159 @@ def test_a_deflated_file_cut_short_has_an_unreadable_header(tmp_path):
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     assert_fault(Reason.UNREADABLE_HEADER, tmp_path)
+
+
+# --- damage that decoders accept -----------------------------------------------------------------
+
+LARGE = Plan(rows=256, columns=256, row_spacing=0.6, column_spacing=0.5, slices=1)
+ACCEPTED = (RLELossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEG2000Lossless, JPEG2000)
+
+
+def noisy():
+    """Return the phantom with noise, which does not compress much: (256, 256), 12 bits."""
+    noise = np.random.default_rng(1).normal(0, 20, (256, 256))
+    return np.clip(phantom(LARGE.points(0)) + noise, 0, 4095).astype(np.uint16)
+
+
+def noisy_file(folder, syntax):
+    """Write one noisy slice in a syntax."""
+    by_pydicom = ExplicitVRLittleEndian if syntax in (*JPEGS, JPEG2000) else syntax
+    (file,) = write_series(folder, LARGE, edit=lambda d, _: store(d, noisy()), syntax=by_pydicom)
+    if syntax == JPEG2000:
+        data = pydicom.dcmread(file)
+        data.compress(syntax, j2k_cr=[5], generate_instance_uid=False)
+        data.save_as(file)
+    return compress_file(file, syntax) if syntax in JPEGS else file
+
+
+@pytest.mark.parametrize("syntax", ACCEPTED, ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_four_thousand_zeros_within_a_code_stream_are_undecodable(tmp_path, syntax, share):
+    file = noisy_file(tmp_path, syntax)
+    stream = stream_of(file)
+    place = int(share * len(stream))
+    replace_stream(file, stream[:place] + bytes(4000) + stream[place + 4000 :])
+    assert_fault(Reason.UNDECODABLE_PIXELS, tmp_path)
+
+
+def test_sixteen_wrong_bytes_anywhere_in_jpeg_2000_are_found():
+    chance, values = random.Random(1), noisy()
+    stream = openjpeg.utils.encode_array(values, bits_stored=12, photometric_interpretation=2)
+    for _ in range(20):
+        place = chance.randrange(200, len(stream) - 20)
+        damaged = stream[:place] + chance.randbytes(16) + stream[place + 16 :]
+        assert jpeg2000.decode(damaged, values.dtype) is None
+
+
+def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
+    stream = openjpeg.utils.encode_array(noisy(), bits_stored=12, photometric_interpretation=2)
+    head = stream[: stream.index(b"\xff\x93") + 2]
+    assert openjpeg.decode(head + bytes(len(stream) - len(head) - 2) + b"\xff\xd9") is not None
+    for end in (b"\xff\xd9", b"\0\0"):
+        damaged = head + bytes(len(stream) - len(head) - 2) + end
+        assert jpeg2000.decode(damaged, np.dtype(np.uint16)) is None
+
+
+@pytest.mark.parametrize("ratios", [None, [8], [20, 10, 5, 1], [64, 32, 16, 8, 4, 2]])
+@pytest.mark.parametrize("form", [{}, {"codec_format": 1}, {"add_plt": True, "add_tlm": True}])
+@pytest.mark.parametrize("shown", [noisy(), np.zeros((256, 256)), np.full((64, 100), 77)])
+@pytest.mark.parametrize("padding", [b"", bytes(1), bytes(500), b"\xff\xff"])
+def test_good_jpeg_2000_of_any_writer_is_decoded(ratios, form, shown, padding):
+    values = shown.astype(np.uint16)
+    options = {"bits_stored": 12, "photometric_interpretation": 2, "compression_ratios": ratios}
+    stream = bytes(openjpeg.utils.encode_array(values, **options, **form))
+    found = jpeg2000.decode(stream + padding, values.dtype)
+    assert np.array_equal(found, openjpeg.decode(stream))
+    assert ratios or np.array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "JPEG2000.dcm",  # Kakadu
+        "J2K_pixelrep_mismatch.dcm",  # JasPer; the header says signed, the stream not
+        "693_J2KI.dcm",  # OpenJPEG in GDCM, three layers
+        "MR_small_jp2klossless.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+    ],
+)
+def test_real_files_of_other_writers_are_decoded_as_by_pydicom(tmp_path, name):
+    data = pydicom.dcmread(get_testdata_file(name))
+    (file,) = write_series(tmp_path, Plan(slices=1))
+    carrier = pydicom.dcmread(file)
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
+        setattr(carrier, keyword, data[keyword].value)
+    carrier.PixelRepresentation = data.PixelRepresentation
+    carrier.PixelData, carrier["PixelData"].is_undefined_length = data.PixelData, True
+    carrier.file_meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
+    carrier["PixelData"].VR = "OB"
+    carrier.save_as(file)
+    assert np.array_equal(read_dicom(tmp_path).stacks[0].volume.array[0], data.pixel_array)
+
+
+@pytest.mark.parametrize(("stream_signed", "header_signed"), [(False, True), (True, False)])
+def test_the_sign_of_the_header_holds_in_jpeg_2000(stream_signed, header_signed):
+    shown = np.arange(-2048, 2048).reshape(64, 64)
+    low = np.where(shown < 0, shown + 4096, shown)  # the 12 bits as they are
+    values, truth = (shown, low) if stream_signed else (low, shown)
+    values = values.astype(np.int16 if stream_signed else np.uint16)
+    stream = openjpeg.utils.encode_array(values, bits_stored=12, photometric_interpretation=2)
+    found = jpeg2000.decode(stream, np.dtype(np.int16 if header_signed else np.uint16))
+    assert np.array_equal(found, truth)
+
+
+@pytest.mark.parametrize("padding", [b"\0", bytes(15), b"\xff" * 3])
+def test_padding_around_the_end_of_a_jpeg_stream_is_no_damage(tmp_path, padding):
+    file = noisy_file(tmp_path, JPEGLosslessSV1)
+    stream = stream_of(file).rstrip(b"\0")
+    replace_stream(file, stream[:-2] + padding + stream[-2:] + padding)
+    assert np.array_equal(read_dicom(tmp_path).stacks[0].volume.array[0], noisy())
+
+
+def test_bytes_that_a_jpeg_decoder_leaves_are_damage(tmp_path):
+    file = noisy_file(tmp_path, JPEGLosslessSV1)
+    stream = stream_of(file).rstrip(b"\0")
+    replace_stream(file, stream[:-2] + b"12345678" + stream[-2:])
+    assert_fault(Reason.UNDECODABLE_PIXELS, tmp_path)
+
+
+RLE_HEAD = struct.pack("<16I", 1, 64, *[0] * 14)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0", b"\x80\0"])
+def test_rle_is_what_its_definition_says(padding):
+    segment = b"\x02abc" + b"\xfdx" + b"\x80" + b"\x00y"  # three literals, 4 x, nothing, a literal
+    found = rle.decode(RLE_HEAD + segment + padding, 2, 4, 8)
+    assert found.tobytes() == b"abcxxxxy"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        RLE_HEAD[:60],
+        RLE_HEAD,
+        RLE_HEAD + b"\x02abc\xfdx",  # 7 of 8 bytes
+        RLE_HEAD + b"\x02abc\xfbx",  # 9 of 8
+        RLE_HEAD + b"\x02abc\xfcx" + b"\x00y" * 3,  # 3 values too many
+        RLE_HEAD + b"\x02abc\x07x",  # literals that are not there
+        struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x02abc\xfcx",  # two segments for 8 bits
+        struct.pack("<16I", 1, 20, *[0] * 14) + b"\x02abc\xfcx",  # within the header
+        struct.pack("<16I", 1, 900, *[0] * 14) + b"\x02abc\xfcx",  # beyond the end
+    ],
+)
+def test_rle_of_another_length_is_damaged(stream):
+    assert rle.decode(stream, 2, 4, 8) is None
+
+
+def test_the_absence_of_a_decoder_is_told_before_anything_is_read(monkeypatch):
+    check_decoders()
+    monkeypatch.setitem(jpeg2000.SIGNATURES, "no_such_function", (None,))
+    jpeg2000.library.cache_clear()
+    with pytest.raises(InputError, match="pylibjpeg-openjpeg"):
+        check_decoders()
+    monkeypatch.undo()
+    jpeg2000.library.cache_clear()
 
 
 # --- the other process ---------------------------------------------------------------------------

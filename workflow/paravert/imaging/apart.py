@@ -121,15 +121,16 @@ def start(of_process: int) -> Worker:
 
     of_process: whose it is, because a forked process must not use its parent's.
     """
-    shared = _shared_file()
+    shared, complaints = _shared_file(), _shared_file()
     process = subprocess.Popen(
         [sys.executable, "-P", decoder_worker.__file__, str(shared)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # GDCM complains there even of what it decodes
+        stderr=complaints,
         env={**os.environ, **SETTINGS},
         pass_fds=[shared],
     )
+    os.close(complaints)
     return Worker(process, shared)
 
 

@@ -4,11 +4,13 @@ Run as a script by `apart`, with the descriptor of an open file; it imports noth
 and a decoder when that is first asked for, so that it starts in some 40 ms. A request is a head (see
 HEAD) on standard input, the code stream of one frame at the start of the file; a head with length 0
 asks for a sign of life. An answer is LENGTH on standard output, so many bytes of values at the start
-of the file; none where the code stream is damaged.
+of the file; none where the code stream is damaged. What a decoder complains of goes to standard
+error, a file that can be read again.
 """
 
 import contextlib
 import os
+import re
 import resource
 import struct
 import sys
@@ -19,6 +21,11 @@ from functools import cache
 HEAD = struct.Struct("<IIHH16s64sQ")
 LENGTH = struct.Struct("<Q")
 MEMORY_BYTES = 768 << 20  # a slice of 2048 x 2048 takes a tenth; a damaged one could ask for all
+# The decoder of JPEG (IJG) puts something in place of data that end too early or have no meaning, and
+# passes over what is left when all rows are there.
+CORRUPT = re.compile(rb"Corrupt JPEG data: (?:(\d+) extraneous bytes)?")
+COMPLAINT_BYTES = 1 << 16
+JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
 SECONDS = 1  # of processor time for one slice, to 2; a good one of 2048 x 2048 takes 0.1
 
 
@@ -68,10 +75,22 @@ def _gdcm() -> Callable[..., bytes]:
         image.SetTransferSyntax(gdcm.TransferSyntax(kind))
         # Signed or not is for the caller to see in the same bits: GDCM takes twice as long over it.
         image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, 0))
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
         values = image.GetBuffer()  # text, in the way of its binding
-        return b"" if values is None else values.encode("utf-8", "surrogateescape")
+        if values is None or _is_corrupt(stream, os.pread(2, COMPLAINT_BYTES, 0)):
+            return b""
+        return values.encode("utf-8", "surrogateescape")
 
     return decode
+
+
+def _is_corrupt(stream: bytes, complaints: bytes) -> bool:
+    """Tell whether a JPEG decoder complained of more than padding at the end of a code stream."""
+    scan = stream.rstrip(b"\0").removesuffix(JPEG_END)
+    padding = min(len(scan) - len(scan.rstrip(JPEG_PADDING)), MOST_PADDING)
+    found = CORRUPT.finditer(complaints)
+    return any(not spare[1] or int(spare[1]) > padding for spare in found)
 
 
 def _pyjpegls() -> Callable[..., bytes]:

@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from paravert.errors import InputError, Reason, SubjectFault
+from paravert.imaging import jpeg2000, rle
 from paravert.imaging.apart import decode_apart
 from paravert.imaging.code_streams import size_fits, starts_with_items
 from paravert.imaging.formats import Format, pixel_format, unsupported
@@ -27,19 +28,14 @@ Element = RawDataElement | DataElement
 PIXEL_DATA = Tag("PixelData")
 PIXELS = (PIXEL_DATA, Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
-# One decoder for each syntax, whatever else is installed. A damaged code stream brings down the
-# process in gdcm and raises no ordinary exception in pylibjpeg-rle: neither where another serves.
-PLUGINS = {
-    RLELossless: "pydicom",
+JPEG2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+# The packages that decode the others, whatever else is installed, in a process of their own: gdcm
+# dies of some damaged code streams, pyjpegls ponders over some for seconds or minutes without a way
+# to stop it.
+APART = {
     **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
-    **dict.fromkeys(
-        (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), "pylibjpeg"
-    ),
     **dict.fromkeys(JPEGTransferSyntaxes, "gdcm"),
 }
-# In a process of their own: gdcm dies of some damaged code streams, pyjpegls ponders over some for
-# seconds or minutes without a way to stop it.
-APART = ("gdcm", "pyjpegls")
 OPEN_LENGTH = 0xFFFFFFFF
 # pydicom masks values as if HighBit were BitsStored - 1: that is for the caller to do.
 AS_STORED = {"correct_unused_bits": False}
@@ -61,9 +57,7 @@ def stored_frames(header: Header, numbers: list[int]) -> tuple[Format, list[np.n
         _check_native(element, form)
     arrays = _decoded(element, form, header.pixels.offsets, numbers)
     if arrays is None:
-        raise SubjectFault(
-            Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} cannot be decoded"
-        )
+        raise SubjectFault(Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} are damaged")
     if any(array.shape != (form.rows, form.columns) for array in arrays):
         raise SubjectFault(
             Reason.UNDECODABLE_PIXELS, f"decoded pixels are not {form.rows} x {form.columns}"
@@ -98,13 +92,17 @@ def _length_is_open(element: Element) -> bool:
 
 def check_decoders() -> None:
     """Raise InputError unless the decoder of every syntax that pydicom knows is installed."""
-    for syntax, plugin in PLUGINS.items():
+    for syntax, plugin in APART.items():
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError:
             continue
         if plugin not in decoder.available_plugins:
             raise InputError(syntax.name, f"its decoder {plugin} is not installed")
+    try:
+        jpeg2000.library()
+    except (ImportError, OSError, AttributeError) as error:
+        raise InputError("JPEG 2000", "its decoder pylibjpeg-openjpeg is not installed") from error
 
 
 def _pixel_data(header: Header) -> Element:
@@ -148,18 +146,22 @@ def _decoded(
     except NotImplementedError as error:
         raise unsupported("a transfer syntax that no decoder reads") from error
     if not form.syntax.is_compressed:
-        return _decode(element, form, numbers, **AS_STORED)
+        return _native(element, form, numbers)
     try:
         streams = _code_streams(element.value, form, offsets, numbers)
     except READ_ERRORS:
         return None
-    plugin = PLUGINS[form.syntax]
-    if plugin not in APART:
-        options = {"decoding_plugin": plugin, "extended_offsets": offsets}
-        options |= AS_STORED if form.syntax == RLELossless else {}
-        return _decode(element, form, numbers, **options)
-    arrays = [decode_apart(stream, form, plugin) for stream in streams]
+    arrays = [_decoded_stream(stream, form) for stream in streams]
     return None if any(array is None for array in arrays) else arrays
+
+
+def _decoded_stream(stream: bytes, form: Format) -> np.ndarray | None:
+    if form.syntax == RLELossless:
+        values = rle.decode(stream, form.rows, form.columns, form.allocated)
+        return None if values is None else values.view(form.dtype)
+    if form.syntax in JPEG2000:
+        return jpeg2000.decode(stream, form.dtype)
+    return decode_apart(stream, form, APART[form.syntax])
 
 
 def _code_streams(
@@ -178,9 +180,7 @@ def _code_streams(
     return [streams[number] for number in numbers]
 
 
-def _decode(
-    element: Element, form: Format, numbers: list[int], **options: object
-) -> list[np.ndarray] | None:
+def _native(element: Element, form: Format, numbers: list[int]) -> list[np.ndarray] | None:
     described = {
         "rows": form.rows,
         "columns": form.columns,
@@ -194,7 +194,7 @@ def _decode(
         "pixel_vr": element.VR or "OW",  # which implicit files do not tell
     }
     frames = get_decoder(form.syntax).iter_array(
-        element.value, indices=numbers, raw=True, **described, **options
+        element.value, indices=numbers, raw=True, **described, **AS_STORED
     )
     try:
         return [array for array, _ in frames]
