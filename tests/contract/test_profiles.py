@@ -59,6 +59,12 @@ def test_jobs_that_fail_on_a_cluster_are_seen_and_submitted_again():
     assert SETTINGS["default"]["keep-going"] is True
 
 
+# Unless told otherwise, Snakemake adds up the minutes of all jobs in the queue.
+def test_memory_and_time_are_bounded_for_each_job():
+    assert SETTINGS["slurm"]["resources"].keys() == {"mem_mb", "runtime"}
+    assert SETTINGS["slurm"]["set-resource-scopes"] == {"runtime": "local"}
+
+
 # With squeue, an ended job must be seen before Slurm forgets it: within MinJobAge, 300 s by default.
 def test_the_first_look_at_a_job_comes_early_enough_for_squeue():
     assert 3 * SETTINGS["slurm"]["slurm-init-seconds-before-status-checks"] <= 300

@@ -22,7 +22,7 @@ rule gather_cohort:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("gather_cohort"),
     params:
         sheet=lambda wildcards: config["sheet"],
         rows=sheet_digest,
@@ -81,7 +81,7 @@ rule fit_models:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("fit_models"),
     params:
         code=code("study.inference"),
     message:
@@ -104,7 +104,7 @@ rule write_tables:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("write_tables"),
     params:
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
@@ -133,7 +133,7 @@ rule draw_figures:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("draw_figures"),
     params:
         seed=config["seed"],
         code=code("study.figures"),
@@ -162,7 +162,7 @@ rule write_report:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
-        runtime=lambda wildcards, attempt: attempt * 30,
+        runtime=cohort_minutes("write_report"),
     params:
         texts=report_texts,
         code=code("study.report"),
