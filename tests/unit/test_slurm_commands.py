@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from paravert.cluster import append_only, check_controller
+from paravert.errors import InputError
+
 COMMANDS = Path(__file__).parents[2] / "profiles/slurm/commands"
 ASKED = ("-X", "--parsable2", "--noheader", "--format=JobIdRaw,State", "--name", "run-1")
 AWAY = "Batch job submission failed: Unable to contact slurm controller (connect failure)"
@@ -95,6 +98,21 @@ def test_without_accounting_squeue_is_asked_for_the_jobs_of_the_run(call, tmp_pa
     script(tmp_path, "squeue", 'echo "$*" > asked; echo "3|PREEMPTED|None"')
     assert call("sacct", *ASKED).stdout == "3|CANCELLED|None\n"
     assert "--states=all --noheader --name=run-1" in (tmp_path / "asked").read_text()
+
+
+def test_a_machine_without_slurm_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="squeue: no such command"):
+        check_controller()
+
+
+def test_two_processes_may_write_to_a_file_that_grows_at_its_end(tmp_path):
+    file = tmp_path / "output"
+    with file.open("w", buffering=1) as first, file.open("a", buffering=1) as second:
+        append_only(first.fileno())
+        second.write("from the command\n")
+        first.write("from the run\n")
+    assert file.read_text() == "from the command\nfrom the run\n"
 
 
 def test_an_accounting_that_does_not_answer_is_asked_again_by_snakemake(call, tmp_path):
