@@ -24,7 +24,7 @@ def change(what, **settings):
 
 
 @pytest.fixture(scope="module")
-def obstructed(slurm, untouched, tmp_path_factory):
+def obstructed(slurm, untouched, tmp_path_factory, request):
     """A study of one job, its run, and the exit status: no partition, no controller, no node."""
     folder = tmp_path_factory.mktemp("obstructed")
     study = untouched.copy(folder / "study")
@@ -32,6 +32,7 @@ def obstructed(slurm, untouched, tmp_path_factory):
     change(nodes, State="DRAIN", Reason="test")
     change("PartitionName=cpu", State="INACTIVE")
     run = ClusterRun(study, folder / "log", *CONVERT_ON_SLURM)
+    request.addfinalizer(run.close)
     run.wait_for(lambda: INACTIVE in run.told, "the want of a partition")
     slurm.stop_controller()
     run.wait_for(lambda: AWAY in run.told, "the want of a controller")
