@@ -34,6 +34,10 @@ rule all_dicomseg:
         shard_outputs("dicomseg"),
 
 
+onstart:
+    start_on_slurm()
+
+
 onsuccess:
     tell_summary()
 

@@ -92,8 +92,9 @@ class Study:
 
 
 def _interruptible() -> None:
-    """Let SIGINT interrupt, which a shell has ignored by all that it starts in the background."""
+    """Let SIGINT and SIGHUP through, which a shell or nohup has ignored by what it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def cohort_tables(study: Study) -> dict[str, pd.DataFrame]:

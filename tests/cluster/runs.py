@@ -56,9 +56,13 @@ class ClusterRun:
     def end(self) -> int:
         """Wait for the end of the run and return its exit status."""
         try:
-            return self._process.wait(LONGEST_SECONDS)
+            return self.wait()
         finally:
             self.close()
+
+    def wait(self) -> int:
+        """Wait for the end of the main process and return its exit status; jobs may run on."""
+        return self._process.wait(LONGEST_SECONDS)
 
     def send(self, how: signal.Signals) -> None:
         self._process.send_signal(how)

@@ -38,11 +38,15 @@ MinJobAge=300
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
+# Jobs of the partition urgent push those of the others from the nodes, and are pushed by none.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[17001-1700{number}] \
 CPUs={cores} RealMemory=16000 Gres=gpu:1
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=600
 PartitionName=gpu Nodes=ALL MaxTime=INFINITE DefMemPerCPU=600
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefMemPerCPU=600 PriorityTier=10 PreemptMode=OFF
 """
 KILLED_BY_THE_KERNEL = """
 ProctrackType=proctrack/cgroup

@@ -1,11 +1,10 @@
-"""Parts of the cluster fail: a node dies with a job on it, the controller is away for a while."""
-
-import os
+"""Jobs lose their place: a node dies, another job is preferred, the controller is away for a while."""
 
 import pytest
 
 from disturbances import Disturbance
 from runs import CONVERT, CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
+from slurm_jobs import ask
 from studies import assert_same
 
 pytestmark = pytest.mark.cluster
@@ -29,12 +28,21 @@ def test_a_job_on_a_dead_node_is_done_again_on_another(slurm, untouched, undistu
     assert_same(finish(study), undisturbed)
 
 
-def test_a_controller_that_is_away_loses_no_job(
-    slurm, untouched, undisturbed, tmp_path, monkeypatch
-):
+def test_a_preempted_job_is_done_again(slurm, untouched, undisturbed, tmp_path):
     study = untouched.copy(tmp_path / "study")
-    ours = study.folder / "profiles/slurm/without_accounting"
-    monkeypatch.setenv("PATH", f"{ours}:{os.environ['PATH']}")
+    at = Disturbance(study.folder, shards_of(study)["0"][-1])
+    run = ClusterRun(study, tmp_path / "log", *CONVERT_ON_SLURM)
+    run.wait_for(lambda: at.reached, "the job half way")
+    place = f"--nodelist={run.jobs('0')[0].node}"
+    ask("sbatch", "--partition=urgent", place, "--exclusive", "--output=/dev/null", "--wrap=true")
+    assert run.end() == 0, run.told[-3000:]
+    assert [job.state for job in run.jobs("0")] == ["PREEMPTED", "COMPLETED"]
+    assert computed(study, "0") == {at.subject}
+    assert_same(finish(study), undisturbed)
+
+
+def test_a_controller_that_is_away_loses_no_job(slurm, untouched, undisturbed, tmp_path):
+    study = untouched.copy(tmp_path / "study")
     at = Disturbance(study.folder, shards_of(study)["0"][-1])
     run = ClusterRun(study, tmp_path / "log", *CONVERT, "--verbose")
     run.wait_for(lambda: at.reached, "the job half way")

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import yaml
 
+from paravert import resources
 from runs import ClusterRun
 from studies import REPOSITORY, Study, assert_same, cohort_tables, copy_of_the_workflow
 
@@ -44,6 +45,16 @@ def test_segmentation_gets_the_gpu_and_its_partition_and_nothing_else_does(on_sl
     _, run = on_slurm
     partitions = {(job.partition, "segment_muscles" in job.comment) for job in run.jobs()}
     assert partitions == {("gpu", True), ("cpu", False)}
+
+
+def test_jobs_over_the_cohort_ask_for_minutes_by_its_size(on_slurm):
+    _, run = on_slurm
+    minutes = {
+        job.comment: job.limit_minutes for job in run.jobs() if "_wildcards_" not in job.comment
+    }
+    steps = {f"rule_{step}" for step in resources.COHORT_SECONDS}
+    assert steps < set(minutes)
+    assert all(minutes[step] == resources.JOB_MINUTES for step in steps)  # 22 subjects add none
 
 
 def test_a_second_run_on_slurm_has_nothing_to_do(on_slurm):

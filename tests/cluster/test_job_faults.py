@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 
 from disturbances import Disturbance
 from runs import CONVERT_ON_SLURM, ClusterRun, computed, finish, shards_of
@@ -13,6 +14,8 @@ pytestmark = pytest.mark.cluster
 
 FAULTS = ("out of memory", "over time", "cancelled twice", "killed")
 MORE_THAN_ALLOWED = 1.2  # of the memory of the first attempt; less than a second one gets
+# What the partition is said to have; a third attempt would want more of both.
+LARGEST_MB, LONGEST_MINUTES = 2500, 30
 
 
 @dataclass
@@ -33,12 +36,21 @@ class Disturbed:
         return shards_of(self.study)[self.shards[fault]][-1]
 
 
+def bound(study: Study) -> None:
+    """Name the bounds in the study's profile, as a user would."""
+    profile = study.folder / "profiles/slurm/config.yaml"
+    settings = yaml.safe_load(profile.read_text())
+    settings["resources"].update(mem_mb=LARGEST_MB, runtime=LONGEST_MINUTES)
+    profile.write_text(yaml.safe_dump(settings))
+
+
 @pytest.fixture(scope="module")
 def disturbed(slurm, untouched, tmp_path_factory):
     """A run on Slurm of which each job is struck at the last subject of its shard."""
     folder = tmp_path_factory.mktemp("job-faults")
     study = untouched.copy(folder / "study")
     study.settings["subjects_per_shard"] = 4
+    bound(study)
     shards = shards_of(study)
     result = Disturbed(study, dict(zip(FAULTS, shards, strict=True)))
     at = {fault: Disturbance(study.folder, result.struck(fault)) for fault in FAULTS}
@@ -84,6 +96,11 @@ def test_a_job_out_of_memory_gets_more(disturbed):
 def test_a_job_over_time_gets_longer(disturbed):
     _, second = disturbed.attempts["over time"]
     assert second.limit_minutes == 2 * disturbed.granted_minutes
+
+
+def test_no_attempt_asks_for_more_than_the_partition_has(disturbed):
+    *_, third = disturbed.attempts["cancelled twice"]
+    assert (third.memory_mb, third.limit_minutes) == (LARGEST_MB, LONGEST_MINUTES)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

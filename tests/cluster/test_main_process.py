@@ -49,10 +49,13 @@ def unlock(study):
     assert done.returncode == 0, done.stderr
 
 
-def test_killed_and_recovered_as_documented(study, start, half_way, undisturbed):
+# SIGHUP is what a terminal that closes sends.
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_killed_and_recovered_as_documented(study, start, half_way, undisturbed, how):
     run = start()
     run.wait_for(lambda: half_way.reached, "the job half way")
-    run.kill()
+    run.send(how)
+    assert run.wait() == -how
     (orphan,) = run.jobs("0")
     assert orphan.state == "RUNNING"
     locked = study.run(*CONVERT_ON_SLURM)

@@ -1,5 +1,6 @@
 """The profiles say what was measured to work, say why, and say nothing that Snakemake ignores."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
+from paravert.resources import COHORT_SECONDS
+
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = {file.parent.name: file for file in REPOSITORY.glob("profiles/*/config.yaml")}
 SETTINGS = {name: yaml.safe_load(file.read_text()) for name, file in PROFILES.items()}
 RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow/rules").glob("*.smk"))]
+RULE_TEXTS = [part for file in RULES for part in re.split(r"^rule ", file.read_text(), flags=re.M)]
+COMMANDS = REPOSITORY / "profiles/slurm/commands"
 ENTRY = re.compile(r" *(?P<key>[a-z_-]+):(?: [^#]*)?(?P<comment>#.*)?")
 
 
@@ -59,6 +64,12 @@ def test_jobs_that_fail_on_a_cluster_are_seen_and_submitted_again():
     assert SETTINGS["default"]["keep-going"] is True
 
 
+# Unless told otherwise, Snakemake adds up the minutes of all jobs in the queue.
+def test_memory_and_time_are_bounded_for_each_job():
+    assert SETTINGS["slurm"]["resources"].keys() == {"mem_mb", "runtime"}
+    assert SETTINGS["slurm"]["set-resource-scopes"] == {"runtime": "local"}
+
+
 # With squeue, an ended job must be seen before Slurm forgets it: within MinJobAge, 300 s by default.
 def test_the_first_look_at_a_job_comes_early_enough_for_squeue():
     assert 3 * SETTINGS["slurm"]["slurm-init-seconds-before-status-checks"] <= 300
@@ -71,6 +82,18 @@ def test_the_first_look_at_a_job_comes_early_enough_for_squeue():
 def test_nothing_uses_what_is_known_to_fail(pattern):
     for file in (*RULES, *PROFILES.values()):
         assert not re.search(pattern, file.read_text(), re.MULTILINE), file
+
+
+def test_every_command_that_stands_before_one_of_slurm_can_be_run():
+    commands = [file for file in COMMANDS.iterdir() if file.suffix != ".sh"]
+    assert {file.name for file in commands} == {"sbatch", "squeue", "sacct"}
+    assert all(os.access(file, os.X_OK) for file in commands)
+
+
+@pytest.mark.parametrize("step", COHORT_SECONDS)
+def test_a_rule_over_the_cohort_asks_for_minutes_by_its_size(step):
+    (rule,) = [text for text in RULE_TEXTS if text.startswith(f"{step}:")]
+    assert f'runtime=cohort_minutes("{step}")' in rule
 
 
 def test_no_rule_has_retries_of_its_own():  # those of the profile would multiply them

@@ -27,6 +27,15 @@ SUBJECT_SECONDS = {
     "draw_preview": 20,
     "dicomseg": 20,
 }
+# Time granted to a thousand subjects by a step over the cohort, some ten times what was measured up
+# to 100,000 (docs/scale.md).
+COHORT_SECONDS = {
+    "gather_cohort": 15,
+    "fit_models": 2,
+    "write_tables": 10,
+    "draw_figures": 10,
+    "write_report": 2,
+}
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
@@ -37,3 +46,8 @@ def memory_mb(step: str, workers: int = 1) -> int:
 def minutes(step: str, subjects: int) -> int:
     """Return the time of a job for a shard of so many subjects, however many workers it has."""
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
+
+
+def cohort_minutes(step: str, subjects: int) -> int:
+    """Return the time of a job over a cohort of so many subjects."""
+    return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000

@@ -254,6 +254,12 @@ def minutes(step):
     )
 
 
+def cohort_minutes(step):
+    """Return the time of a job over the cohort: by its subjects, and more with each attempt."""
+    subjects = sum(map(len, SHARDS.values()))
+    return signed(lambda wildcards, attempt: attempt * resources.cohort_minutes(step, subjects))
+
+
 def shard_outputs(step):
     return [shard_table(step, shard) for shard in SHARDS]
 
@@ -299,6 +305,19 @@ def report_texts(wildcards):
     """Return a digest of the report's template and captions."""
     files = sorted((REPOSITORY / "workflow/report").iterdir())
     return provenance.digest([provenance.file_sha256(file) for file in files])
+
+
+def start_on_slurm():
+    """Stop if Slurm does not answer; otherwise let its commands be those of profiles/slurm/commands."""
+    from paravert import cluster
+
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        cluster.check_controller()
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    cluster.replace_commands(REPOSITORY / "profiles/slurm/commands")
 
 
 def tell_summary():

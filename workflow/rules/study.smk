@@ -22,7 +22,7 @@ rule gather_cohort:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("gather_cohort"),
     params:
         sheet=RUN_SHEET,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
@@ -80,7 +80,7 @@ rule fit_models:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("fit_models"),
     params:
         version=steps.VERSIONS["fit_models"],
     message:
@@ -103,7 +103,7 @@ rule write_tables:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("write_tables"),
     params:
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
@@ -132,7 +132,7 @@ rule draw_figures:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
-        runtime=lambda wildcards, attempt: attempt * 60,
+        runtime=cohort_minutes("draw_figures"),
     params:
         seed=config["seed"],
         version=steps.VERSIONS["draw_figures"],
@@ -161,7 +161,7 @@ rule write_report:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
-        runtime=lambda wildcards, attempt: attempt * 30,
+        runtime=cohort_minutes("write_report"),
     params:
         texts=report_texts,
         version=steps.VERSIONS["write_report"],
