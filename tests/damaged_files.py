@@ -6,15 +6,8 @@ limited. A cohort of such subjects is converted in one process, and each must ha
 """
 
 import gzip
-import json
-import os
 import random
-import resource
-import select
 import shutil
-import signal
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +31,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+import limited_process
 from damaged_nifti import GZIP_DAMAGES, NIFTI_DAMAGES
 from dicom_writer import (
     Plan,
@@ -50,30 +44,17 @@ from dicom_writer import (
 )
 from gdcm_encoder import compress_file
 from paravert.errors import SubjectFault
-from paravert.imaging import apart
 from paravert.imaging.convert import convert_dicom, convert_subject
 from paravert.imaging.images import SIGNAL_LIMIT
 from paravert.imaging.volume import read_volume
 from paravert.shards import Task
 
-SECONDS, MEMORY_BYTES = 5, 1 << 30  # what one file may cost
-# Address space is not memory (Arrow reserves a gigabyte of it), but who asks for this much has
-# believed a damaged length.
-ADDRESS_BYTES = 3 << 30
+SECONDS = 5  # what one file may cost
 SPACING_RANGE_MM = (0.05, 100.0)  # of anything called an image of a patient
 HEADER_BYTES = 2048  # half of the damage lies in the first so many bytes
 PLAN = Plan(slices=3)
-OK, TRACEBACK, KILLED, DIED, LARGE, NONSENSE, OTHER, LOST = (
-    "ok",
-    "traceback",
-    "over the time",
-    "died",
-    "over the memory",
-    "nonsense",
-    "other values",
-    "lost",
-)
-FAILURES = (TRACEBACK, KILLED, DIED, LARGE, NONSENSE, OTHER, LOST)
+OK, NONSENSE, OTHER, LOST = "ok", "nonsense", "other values", "lost"
+FAILURES = (*limited_process.FAILURES, NONSENSE, OTHER, LOST)
 
 # --- the forms -----------------------------------------------------------------------------------
 
@@ -307,7 +288,9 @@ def run_trial(home: Path, trial: Trial) -> Outcome:
     expected = home / "expected" / trial.form if trial.of.checked else None
     out = home / "trial" / "out"
     out.mkdir()
-    result, told, seconds, peak_mb = in_process(lambda: _converted(subject, out, expected), SECONDS)
+    result, told, seconds, peak_mb = limited_process.run(
+        lambda: _converted(subject, out, expected), SECONDS
+    )
     return Outcome(trial, result, told, seconds, peak_mb)
 
 
@@ -323,7 +306,7 @@ def run_cohort(home: Path, trials: list[Trial], seconds: float) -> tuple[str, st
         subject = f"S{trial.number:05d}"
         put_damaged(home, trial, place / subject)
         rows.append({"subject": subject} | _sheet_row(place / subject))
-    result, told, _, peak_mb = in_process(lambda: _cohort_converted(place, rows), seconds)
+    result, told, _, peak_mb = limited_process.run(lambda: _cohort_converted(place, rows), seconds)
     return result, told, peak_mb
 
 
@@ -335,53 +318,6 @@ def _cohort_converted(place: Path, rows: list[dict[str, str]]) -> tuple[str, str
     convert_dicom(sheet, subjects, place / "results", out, workers=0)
     found = pq.read_table(out, columns=["subject"])["subject"].to_pylist()
     return (OK, "") if found == subjects else (LOST, f"{len(subjects)} subjects, {len(found)} rows")
-
-
-def in_process(do: Callable[[], tuple[str, str]], limit_s: float) -> tuple[str, str, float, float]:
-    """Do something in a forked process within time and memory.
-
-    do: returns a result and what is told of it. Returns both, the seconds and the peak memory (MB).
-    """
-    started = time.monotonic()
-    answer, tell = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(answer)
-        _answer_and_end(do, tell)
-    os.close(tell)
-    with os.fdopen(answer, "rb") as pipe:
-        in_time = select.select([pipe], [], [], limit_s)[0]
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-        told = pipe.read() if in_time else b""
-    _, _, used = os.wait4(child, 0)
-    cost = time.monotonic() - started, used.ru_maxrss / 1024
-    if not in_time:
-        return KILLED, f"after {limit_s:g} s", *cost
-    if not told:
-        return DIED, "without a word", *cost
-    result, message = json.loads(told)
-    if result not in FAILURES and used.ru_maxrss * 1024 > MEMORY_BYTES:
-        result = LARGE
-    return result, message, *cost
-
-
-def _answer_and_end(do: Callable[[], tuple[str, str]], tell: int) -> None:
-    """Do something within the limits, in the forked process, and write what it returns as JSON."""
-    try:
-        _limit_memory()
-        told = do()
-    except BaseException:
-        told = TRACEBACK, traceback.format_exc()
-    apart.stop()  # its memory counts once it has ended
-    os.write(tell, json.dumps(told).encode()[:60_000])
-    os._exit(0)
-
-
-def _limit_memory() -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + ADDRESS_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _converted(subject: Path, out: Path, expected: Path | None) -> tuple[str, str]:
