@@ -98,10 +98,10 @@ def trunk(chance: np.random.Generator, size: int = 128) -> np.ndarray:
 
 def ends_in_air(chance: np.random.Generator) -> np.ndarray:
     """The first slices lie beyond the body, the next partly."""
-    stack = trunk(chance)
-    air = noisy(np.zeros((int(chance.integers(1, 3)), *stack.shape[1:])), chance)
-    partly = stack[:1] * chance.uniform(0.05, 0.6)
-    return np.concatenate([air + stack[0, :1, :1], partly, stack])
+    body = trunk(chance)
+    nothing = np.zeros((int(chance.integers(1, 3)), *body.shape[1:]))
+    partly = body[:1] * chance.uniform(0.05, 0.6)
+    return noisy(np.concatenate([nothing, partly, body]), chance)
 
 
 def moved(chance: np.random.Generator) -> np.ndarray:

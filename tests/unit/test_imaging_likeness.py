@@ -89,6 +89,14 @@ def test_intact_slices_that_differ_strongly_are_not_suspected(kind, seed):
     assert flagged(draw(kind, seed)) == []
 
 
+@pytest.mark.parametrize("end", [0, -1])
+def test_noise_beyond_the_body_is_no_damage(end):
+    stack = trunk(5)
+    stack[:, 60:64] += 1500  # a bright band, which noise lacks
+    stack[end] = np.abs(np.random.default_rng(1).normal(0, 30, stack[end].shape))
+    assert flagged(stack) == []
+
+
 def test_slices_of_few_pixels_are_not_judged():
     stack = trunk(5, size=LEAST_SIDE)
     stack[2] = lost_thread(stack[2])
