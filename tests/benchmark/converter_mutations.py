@@ -57,9 +57,7 @@ MUTATIONS = (
         "return self.position + self.to_centre(",
         "return self.position + self.right * self.column_spacing_mm / 2 + self.to_centre(",
     ),
-    mutation(
-        "4 mm spacing forced", "spacing", "return mean_gap_mm(group.heights), ", "return 4.0, "
-    ),
+    mutation("4 mm spacing forced", "spacing", "return gap_mm, ", "return 4.0, "),
     mutation(
         "mirrored through the affine",
         "geometry",
@@ -143,8 +141,8 @@ MUTATIONS = (
     mutation(
         "contrasts not told apart",
         "dicom",
-        "if _differ([frame.contrast for frame in place]):",
-        "if False:",
+        "differ = _differ([frame.contrast for frame in place])",
+        "differ = False",
     ),
     mutation("mixed echoes not noticed", "dicom", "            _check_stack(stack)\n", "            pass\n"),
     mutation("empty files passed over", "headers", "    _check_hollow(files, images)\n", ""),

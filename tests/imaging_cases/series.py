@@ -124,7 +124,7 @@ SUBJECT = (
         "CT",
         series(edit=values(SOPClassUID=CTImageStorage, Modality="CT")),
         Reason.WRONG_MODALITY,
-        "5 images of modality CT, none of an MR image class",
+        "5 images of modality CT, expected MR",
     ),
     good(
         "CT beside",

@@ -57,7 +57,7 @@ def header(series):
     return Header(
         file=Path("none"),
         sop_class=MR_CLASSIC,
-        patient=("", "", ""),
+        patient=(frozenset(),) * 3,
         series=series,
         preamble=True,
         pixels=None,
@@ -88,6 +88,8 @@ def frame_at(centre, directions, number, series="axial"):
         echo_time_ms=None,
         repetition_time_ms=None,
         contrast=(),
+        acquired=(),
+        real_world=(),
         slope=1.0,
         intercept=0.0,
     )

@@ -62,12 +62,12 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
 def _check_subject(scan: Scan) -> None:
     captures = sum(is_secondary_capture(header) for header in scan.images)
     if captures == len(scan.images):
-        found = "no DICOM image"
-        if captures:
-            tag = "SOPClassUID (0008,0016)"
-            found = (
-                f"{captures} secondary captures by {tag}, which lack an image's place, and no image"
-            )
+        tag = "SOPClassUID (0008,0016)"
+        found = (
+            f"no MR image, but {captures} secondary captures by {tag},"
+            if captures
+            else "no DICOM image"
+        )
         raise SubjectFault(
             Reason.NO_DICOM, f"{found} among {scan.files} files, expected one series at least"
         )
@@ -81,8 +81,8 @@ def _check_subject(scan: Scan) -> None:
     if not any(frame.header.modality in ("MR", "") for frame in scan.frames):
         raise SubjectFault(
             Reason.WRONG_MODALITY,
-            f"{_modalities(scan.images)}, none of an MR image class by SOPClassUID (0008,0016) "
-            "and of modality MR, expected such",
+            f"{_modalities(scan.images)}, "
+            "expected MR by SOPClassUID (0008,0016) and by Modality (0008,0060)",
         )
     if any(frame.header.quadruped for frame in scan.frames):
         raise SubjectFault(Reason.QUADRUPED, "AnatomicalOrientationType (0010,2210) says quadruped")
