@@ -13,6 +13,7 @@ from studies import REPOSITORY, assert_same
 
 pytestmark = pytest.mark.cluster
 
+ALL_NODES = f"NodeName={','.join(NODES)}"
 README = (REPOSITORY / "README.md").read_text()
 INACTIVE = "Slurm: Required partition not available (inactive or drain)"
 AWAY = "Slurm: Unable to contact slurm controller (connect failure)"
@@ -24,39 +25,47 @@ def change(what, **settings):
 
 
 @pytest.fixture(scope="module")
-def obstructed(slurm, untouched, tmp_path_factory, request):
-    """A study of one job, its run, and the exit status: no partition, no controller, no node."""
-    folder = tmp_path_factory.mktemp("obstructed")
-    study = untouched.copy(folder / "study")
-    nodes = f"NodeName={','.join(NODES)}"
-    change(nodes, State="DRAIN", Reason="test")
+def study(untouched, tmp_path_factory):
+    """A study of one job."""
+    return untouched.copy(tmp_path_factory.mktemp("obstructed") / "study")
+
+
+@pytest.fixture(scope="module")
+def run(slurm, study):
+    """Its run, started where the partition is inactive and every node drained."""
+    change(ALL_NODES, State="DRAIN", Reason="test")
     change("PartitionName=cpu", State="INACTIVE")
-    run = ClusterRun(study, folder / "log", *CONVERT_ON_SLURM)
-    request.addfinalizer(run.close)
+    run = ClusterRun(study, study.folder / "log", *CONVERT_ON_SLURM)
+    yield run
+    run.close()
+
+
+@pytest.fixture(scope="module")
+def status(slurm, run):
+    """The exit status of that run, which found no partition, then no controller, then no node."""
     run.wait_for(lambda: INACTIVE in run.told, "the want of a partition")
     slurm.stop_controller()
     run.wait_for(lambda: AWAY in run.told, "the want of a controller")
     slurm.start_controller()  # its partitions are up, its nodes still drained
     run.wait_for(lambda: DRAINED.search(run.told), "the want of a node")
-    change(nodes, State="RESUME")
-    return study, run, run.end()
+    change(ALL_NODES, State="RESUME")
+    return run.end()
 
 
-def test_a_job_waits_for_partition_controller_and_node_in_its_first_attempt(obstructed):
-    _, run, status = obstructed
+def test_a_job_waits_for_partition_controller_and_node_in_its_first_attempt(run, status):
     assert status == 0, run.told[-3000:]
     assert "Trying to restart" not in run.told
     assert [job.state for job in run.jobs()] == ["COMPLETED"]
 
 
 @pytest.mark.parametrize("sentence", [INACTIVE, AWAY])
-def test_what_a_job_waits_for_is_told_once(obstructed, sentence):
-    _, run, _ = obstructed
+@pytest.mark.usefixtures("status")
+def test_what_a_job_waits_for_is_told_once(run, sentence):
     assert run.told.count(sentence) == 1
 
 
-def test_the_tables_are_those_of_an_undisturbed_run(obstructed, undisturbed):
-    study, _, _ = obstructed
+@pytest.mark.usefixtures("status")
+def test_the_tables_are_those_of_an_undisturbed_run(study, undisturbed):
     assert_same(finish(study), undisturbed)
 
 
