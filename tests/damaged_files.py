@@ -45,7 +45,7 @@ from dicom_writer import (
 from gdcm_encoder import compress_file
 from paravert.errors import SubjectFault
 from paravert.imaging.convert import convert_dicom, convert_subject
-from paravert.imaging.images import SIGNAL_LIMIT
+from paravert.imaging.pixels import LARGEST_VALUE
 from paravert.imaging.volume import read_volume
 from paravert.shards import Task
 
@@ -333,7 +333,7 @@ def _converted(subject: Path, out: Path, expected: Path | None) -> tuple[str, st
         low, high = SPACING_RANGE_MM
         if not (np.isfinite(volume.affine).all() and low <= steps.min() <= steps.max() <= high):
             return NONSENSE, f"affine {volume.affine.tolist()}"
-        if not (np.isfinite(volume.array).all() and np.abs(volume.array).max() <= SIGNAL_LIMIT):
+        if not (np.isfinite(volume.array).all() and np.abs(volume.array).max() <= LARGEST_VALUE):
             return NONSENSE, f"values from {volume.array.min()} to {volume.array.max()}"
     if expected is not None and _stacks_of(out) != _stacks_of(expected):
         return OTHER, "converted, but not to what the undamaged file gives"

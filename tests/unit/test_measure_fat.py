@@ -4,7 +4,7 @@ from measure_scene import SHARES, scene
 from scipy.ndimage import binary_erosion
 
 from paravert import tables
-from paravert.imaging.images import SIGNAL_LIMIT, SMALLEST_SIGNAL
+from paravert.imaging.pixels import LARGEST_VALUE, SMALLEST_SPREAD
 from paravert.measure.fat import fat_fractions
 from paravert.measure.pixels import inner_pixels
 
@@ -155,7 +155,7 @@ def test_muscle_of_one_pixel_has_nothing_left_to_erode():
     assert columns["reason_otsu_subject"][0, 0] is None
 
 
-@pytest.mark.parametrize("largest", [SMALLEST_SIGNAL, SIGNAL_LIMIT])
+@pytest.mark.parametrize("largest", [SMALLEST_SPREAD, LARGEST_VALUE])
 def test_fat_of_the_weakest_and_the_strongest_signal_is_that_of_any(largest):
     subject = scene()
     scaled = subject.image * (largest / subject.image.max())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from paravert.imaging.images import SIGNAL_LIMIT, SMALLEST_SIGNAL
+from paravert.imaging.pixels import LARGEST_VALUE, SMALLEST_SPREAD
 from paravert.network.grid import (
     labels_on_image,
     labels_on_network,
@@ -124,7 +124,7 @@ def test_scale_and_offset_of_the_scanner_do_not_matter():
     np.testing.assert_allclose(standardise(7 * image + 300), standardise(image), atol=1e-5)
 
 
-@pytest.mark.parametrize("largest", [SMALLEST_SIGNAL, SIGNAL_LIMIT])
+@pytest.mark.parametrize("largest", [SMALLEST_SPREAD, LARGEST_VALUE])
 def test_the_weakest_and_the_strongest_signal_are_standardised_as_any(largest):
     image = np.random.default_rng(8).random((2, 30, 30), np.float32)
     scaled = (image * (largest / image.max())).astype(np.float32)

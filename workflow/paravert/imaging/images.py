@@ -9,10 +9,6 @@ from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
 from paravert.imaging.likeness import FURTHEST_MM, unlike_neighbours
 from paravert.imaging.volume import Volume, blank_slices
 
-# The largest value of an image lies between these. 32-bit integers do; and squares of it, which are
-# added up in segmenting and measuring, are far from both ends of single precision.
-SMALLEST_SIGNAL, SIGNAL_LIMIT = 1e-10, 1e10
-
 
 @dataclass(frozen=True, eq=False)
 class Slice:
@@ -58,19 +54,6 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
     if spacing_mm <= FURTHEST_MM:
         told[Caution.SLICE_UNLIKE_NEIGHBOURS] = unlike_neighbours(array)
     return [{caution for caution in told if told[caution][n]} for n in range(len(array))]
-
-
-def check_signal(array: np.ndarray) -> None:
-    """Raise SubjectFault (unsupported-pixels) unless values, as they are stored, may be a signal."""
-    low, high = float(array.min()), float(array.max())  # NaN if there is one
-    largest = max(-low, high)
-    if not (np.isfinite(largest) and np.isfinite(low)):
-        raise SubjectFault(Reason.UNSUPPORTED_PIXELS, "images: values that are not finite")
-    if largest > SIGNAL_LIMIT or 0 < largest < SMALLEST_SIGNAL:
-        raise SubjectFault(
-            Reason.UNSUPPORTED_PIXELS,
-            f"images: values up to {largest:.1e}, expected {SMALLEST_SIGNAL:g} to {SIGNAL_LIMIT:g}",
-        )
 
 
 def check_not_blank(stacks: tuple[Stack, ...]) -> None:

@@ -25,7 +25,6 @@ from paravert.imaging.images import (
     Slice,
     Stack,
     check_not_blank,
-    check_signal,
     content_cautions,
 )
 from paravert.imaging.nifti_file import check_promise, opened, read_header, read_voxels
@@ -66,7 +65,6 @@ def read_nifti(file: Path) -> Images:
     no-axial-series, blank-images.
     """
     header, grid = _read(file, "images")
-    check_signal(grid.array)
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
     axis = _slice_axis(header.get_dim_info()[2], grid.affine, spacing)
     tilt = tilt_deg(grid.affine[:3, axis] / spacing[axis])

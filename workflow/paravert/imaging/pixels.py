@@ -8,8 +8,9 @@ from paravert.imaging.decoding import stored_frames
 from paravert.imaging.formats import Format
 from paravert.imaging.frames import Frame, Header
 
-# Far beyond every scanner's, and what variances over all pixels still keep in float32.
-LARGEST_VALUE, SMALLEST_SPREAD = 1e12, 1e-12
+# 32-bit integers lie between; squares, which segmenting and measuring add up, are far from both ends
+# of float32.
+LARGEST_VALUE, SMALLEST_SPREAD = 1e10, 1e-10
 ROUNDING = 1e-3  # of the spread of a slice: what values may change by when they are stored
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 
