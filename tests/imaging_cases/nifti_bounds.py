@@ -151,17 +151,17 @@ VALUES = (
         for slope, intercept, told in (
             (np.inf, 0, "no finite number"),
             (1, np.nan, "no finite number"),
-            (3e38, 0, "not finite"),
-            (-1e30, 0, "expected 1e-10 to 1e+10"),
-            (1, 1e20, "expected 1e-10 to 1e+10"),
-            (1e-30, 0, "expected 1e-10 to 1e+10"),
+            (3e38, 0, "values up to inf after the rescale"),
+            (-1e30, 0, "after the rescale, expected at most 1e+10"),
+            (1, 1e20, "after the rescale, expected at most 1e+10"),
+            (1e-30, 0, "expected at least 1e-10"),
         )
     ),
     fault(
         "nifti, doubles beyond single precision",
         nifti(function=lambda points: phantom(points) * 1e40, dtype=np.float64),
         Reason.UNSUPPORTED_PIXELS,
-        "not finite",
+        "values up to inf after the rescale",
     ),
     fault(
         "nifti, doubles below single precision",

@@ -16,6 +16,8 @@ NOT_OF_CONVERSION = {
     Caution.SIDES_SWAPPED,
     Caution.LOW_PREDICTED_IOU,
     Caution.COVARIATE_DIFFERS_FROM_HEADER,
+    Caution.IMAGES_SHARED,
+    Caution.IMAGES_OFFLINE,
 }
 
 
