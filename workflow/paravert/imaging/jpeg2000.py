@@ -18,7 +18,7 @@ import numpy as np
 from paravert.imaging.code_streams import J2K_START
 
 # Good blocks are off by 3 bytes at most (OpenJPEG, Kakadu, JasPer, Grok and FFmpeg, in all coding
-# styles); nine in ten damaged ones by more than 8.
+# styles), damaged ones mostly by dozens to thousands.
 SPARE_BYTES = 8
 OFF_BY = re.compile(rb"PTERM check failure: (\d+)")
 # Coded data look random, so that zeros never follow each other for long. Packets without content

@@ -30,7 +30,7 @@ LEAST_SPREAD = 0.5  # of the largest among the neighbours: with less, noise is a
 NEARBY = 0.03  # of the length of a side: an edge of anatomy lies so near in the next slice
 LEAST_SLANT = 0.5  # a damaged neighbour may have next to none
 FAINT = 0.02  # of the spread: a step above that of most rows that is none at all
-# The limits leave room above what good stacks reach: a product of 4.0, contents as here below.
+# With these limits no intact series, real or drawn, is suspected (tests/benchmark/unlike_slices.py).
 LARGEST_STEP = 4.5
 UNLIKE = 0.35  # 1 - correlation with the most similar neighbour
 LEAST_DISTANCE = 0.02  # of neighbours: noise alone makes as much
