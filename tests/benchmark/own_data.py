@@ -2,7 +2,7 @@
 
 python tests/benchmark/own_data.py [--minutes 5] [--seed 7001] [--drawn MUSCLE ...] [--folder FOLDER]
 
-Runs the three commands of the README ("A model of your own") on phantoms that no model was trained on,
+Runs the three commands of docs/training.md on phantoms that no model was trained on,
 and compares the labels of the five before and after with their truth. With --drawn the masks show
 these muscles alone.
 """

@@ -14,7 +14,7 @@ from studies import REPOSITORY, assert_same
 pytestmark = pytest.mark.cluster
 
 ALL_NODES = f"NodeName={','.join(NODES)}"
-README = (REPOSITORY / "README.md").read_text()
+MANUAL = (REPOSITORY / "docs/cluster.md").read_text()
 INACTIVE = "Slurm: Required partition not available (inactive or drain)"
 AWAY = "Slurm: Unable to contact slurm controller (connect failure)"
 DRAINED = re.compile(r"Slurm: jobs wait in the queue: (ReqNodeNotAvail|Nodes required for job are)")
@@ -95,7 +95,7 @@ def waiting(slurm):
 
 
 def test_the_line_of_the_readme_says_why_jobs_wait(waiting):
-    (line,) = re.findall(r"`(squeue --me [^`]+)`", README)
+    (line,) = re.findall(r"`(squeue --me [^`]+)`", MANUAL)
     reasons = {row.split()[0]: row.split()[-1] for row in ask(*shlex.split(line)).splitlines()}
     too_long, held = waiting
     assert reasons[held] == "JobHeldAdmin"
@@ -104,6 +104,6 @@ def test_the_line_of_the_readme_says_why_jobs_wait(waiting):
 
 
 def test_the_line_of_the_readme_shows_partitions_with_time_memory_and_gpus(slurm):
-    (line,) = re.findall(r"^(sinfo [^#\n]+)", README, re.MULTILINE)
+    (line,) = re.findall(r"^(sinfo [^#\n]+)", MANUAL, re.MULTILINE)
     done = subprocess.run(line, shell=True, check=True, capture_output=True, text=True)
     assert ["gpu", "infinite", "16000", "gpu:1"] in map(str.split, done.stdout.splitlines())
