@@ -93,7 +93,14 @@ def test_the_configured_method_becomes_the_fat_fraction(tables):
 
 def test_a_subject_adds_up_its_muscles(tables):
     slices = slice_rows(*tables, "otsu_subject")
-    convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
+    convert = {
+        "subject": "S1",
+        "stacks": 1,
+        "slices": 2,
+        "has_truth": True,
+        "has_labels": False,
+        "image_digests": [],
+    }
     convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings"])
     segment = {
         "subject": ["S1"],
