@@ -28,8 +28,9 @@ def run(do: Callable[[], tuple[str, str]], limit_s: float) -> tuple[str, str, fl
     """Do something in a forked process within time and memory.
 
     do: returns a result and what is told of it. Returns both, the seconds and the peak memory (MB).
+    What this process holds already, and the forked one shares, does not count for the limit.
     """
-    started = time.monotonic()
+    started, held = time.monotonic(), _held_bytes()
     answer, tell = os.pipe()
     child = os.fork()
     if not child:
@@ -48,9 +49,13 @@ def run(do: Callable[[], tuple[str, str]], limit_s: float) -> tuple[str, str, fl
     if not told:
         return DIED, "without a word", *cost
     result, message = json.loads(told)
-    if result not in FAILURES and used.ru_maxrss * 1024 > MEMORY_BYTES:
+    if result not in FAILURES and used.ru_maxrss * 1024 - held > MEMORY_BYTES:
         result = LARGE
     return result, message, *cost
+
+
+def _held_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _answer_and_end(do: Callable[[], tuple[str, str]], tell: int) -> None:
