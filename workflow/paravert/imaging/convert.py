@@ -20,11 +20,12 @@ from paravert.imaging.images import Images, geometry_rows, single_slices
 from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.places import FILE, NOTHING, found_at
-from paravert.imaging.volume import Volume, stack_file, voxel_digest, write_volume
+from paravert.imaging.volume import Volume, voxel_digest, write_volume
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
+from paravert.subject_folder import GIVEN, IMAGE, TRUTH, SubjectFolder
 
-MASK_FOLDERS = {"truth": "truth", "labels": "given"}  # column of the sheet: folder of the subject
+MASK_FOLDERS = {"truth": TRUTH, "labels": GIVEN}  # column of the sheet: folder of the subject
 
 
 def convert_dicom(
@@ -75,14 +76,14 @@ def convert_subject(
     volumes = [stack.volume for stack in images.stacks]
     masks, told = _masks(row, volumes)
     for number, volume in enumerate(volumes, start=1):
-        write_volume(stack_file(scratch, "image", number), volume)
+        write_volume(SubjectFolder(scratch).stack_file(IMAGE, number), volume)
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
-            place = stack_file(scratch, MASK_FOLDERS[name], number)
+            place = SubjectFolder(scratch).stack_file(MASK_FOLDERS[name], number)
             write_volume(place, volumes[number - 1].with_array(array))
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
-    tables.write(scratch / "slices.parquet", tables.GEOMETRY, data, {})
+    tables.write(SubjectFolder(scratch).slices_file, tables.GEOMETRY, data, {})
     summary = {
         "stacks": len(volumes),
         "slices": len(slices),

@@ -100,11 +100,6 @@ def qform_of(affine: np.ndarray) -> np.ndarray:
     return header.get_qform()
 
 
-def stack_file(home: Path, kind: str, stack: int) -> Path:
-    """Return a subject's file of one stack; kind: image, labels, truth or given."""
-    return home / kind / f"stack-{stack:02d}.nii.gz"
-
-
 def blank_slices(array: np.ndarray) -> np.ndarray:
     """Tell which slices of (slices, rows, columns) hold a single value."""
     flat = array.reshape(len(array), -1)
@@ -119,14 +114,3 @@ def slice_pixels(labels: np.ndarray) -> np.ndarray:
     """
     counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
     return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
-
-
-def predicted_iou_file(home: Path, stack: int) -> Path:
-    """Return a subject's file of how well the labels of one stack may be: (slices, 8), float32."""
-    return home / "labels" / f"stack-{stack:02d}.predicted_iou.npy"
-
-
-def stack_numbers(home: Path, kind: str) -> list[int]:
-    """Return the stacks of a subject that have a file of this kind, in order."""
-    files = sorted((home / kind).glob("stack-*.nii.gz"))
-    return [int(file.name.removeprefix("stack-").removesuffix(".nii.gz")) for file in files]
