@@ -16,7 +16,7 @@ from network_subjects import AFFINE, disc_stack, make_cohort
 import paravert
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import Caution, InputError
-from paravert.imaging.sides import swapped_muscles
+from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network.architecture import Architecture
 from paravert.network.confidence import Calibration

@@ -8,9 +8,9 @@ import numpy as np
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
+from paravert.imaging.label_maps import left_beyond_right_mm
 from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
 from paravert.imaging.places import FILE, NOTHING, files_at, found_at
-from paravert.imaging.sides import left_beyond_right_mm
 from paravert.imaging.volume import Volume, blank_slices, qform_of
 
 CORNER_TOLERANCE_MM = 1e-3

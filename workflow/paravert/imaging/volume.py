@@ -8,8 +8,6 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
-from paravert.anatomy import CLASSES
-
 ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
 COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
 
@@ -104,13 +102,3 @@ def blank_slices(array: np.ndarray) -> np.ndarray:
     """Tell which slices of (slices, rows, columns) hold a single value."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
-
-
-def slice_pixels(labels: np.ndarray) -> np.ndarray:
-    """Count the pixels of each muscle in each slice.
-
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns (slices, 8), in the
-    order of LABELS; an absent muscle is 0.
-    """
-    counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
-    return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.imaging.volume import slice_pixels
+from paravert.imaging.label_maps import slice_pixels
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
 from paravert.subject_folder import SubjectFolder

@@ -8,7 +8,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import LABELS
-from paravert.imaging.label_overlap import drawn_labels, slice_overlap
+from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
 from paravert.subject_folder import SubjectFolder

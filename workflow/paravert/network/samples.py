@@ -9,7 +9,7 @@ import torch
 
 from paravert import shard_tables
 from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
-from paravert.imaging.label_overlap import drawn_labels
+from paravert.imaging.label_maps import drawn_labels
 from paravert.imaging.volume import Volume, read_volume
 from paravert.network.clean import cleaned
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise

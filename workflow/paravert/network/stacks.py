@@ -8,8 +8,8 @@ import numpy as np
 from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution
-from paravert.imaging.sides import swapped_muscles
-from paravert.imaging.volume import Volume, read_volume, slice_pixels, write_volume
+from paravert.imaging.label_maps import slice_pixels, swapped_muscles
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.predict import Predicted, Predictor, Prepared
