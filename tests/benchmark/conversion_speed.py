@@ -112,8 +112,8 @@ def peak_mb(folder: Path) -> float:
     told = (
         "import resource, sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
         "from conversion_speed import convert; convert(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "from paravert.imaging import apart\n"
-        "apart.stop()\n"
+        "from paravert.imaging import decoder_process\n"
+        "decoder_process.stop_decoder()\n"
         "who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
         "print(max(resource.getrusage(one).ru_maxrss for one in who))"
     )

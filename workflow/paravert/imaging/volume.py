@@ -1,4 +1,4 @@
-"""An image or label map with its place in the patient, as array and affine, and as NIfTI."""
+"""An image or label map with its affine, and our NIfTI files of it."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -64,7 +64,7 @@ class Volume:
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return another array (slices, rows, columns) in the same place."""
+        """Return a volume of another array, (slices, rows, columns), with the same affine."""
         return Volume(array, self.affine)
 
 
@@ -75,7 +75,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     image.set_qform(volume.affine, code="scanner")
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The time is left out of the gzip header, so that equal volumes are equal files.
+    # Without a time in the gzip header, equal volumes give equal files.
     path.write_bytes(igzip.compress(image.to_bytes(), COMPRESSION_LEVEL, mtime=0))
 
 
@@ -86,19 +86,19 @@ def read_volume(path: Path) -> Volume:
 
 
 def voxel_digest(volume: Volume) -> str:
-    """Return the SHA-256 (hex) of a volume's voxels, their shape and type; its place does not count."""
+    """Return the SHA-256 (hex) of the voxels, their shape and type, without the affine."""
     kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
     return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:
-    """Return an affine as the qform of a NIfTI file gives it back, rounded by its quaternion."""
+    """Return an affine, 4 x 4, rounded as the qform of a NIfTI file rounds it."""
     header = nib.Nifti1Header()
     header.set_qform(affine, code="scanner")
     return header.get_qform()
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Tell which slices of (slices, rows, columns) hold a single value."""
+    """Return which slices of an array (slices, rows, columns) hold a single value, bool (slices,)."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
