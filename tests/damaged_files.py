@@ -45,7 +45,7 @@ from dicom_writer import (
 from gdcm_encoder import compress_file
 from paravert.errors import SubjectFault
 from paravert.imaging.convert import convert_dicom, convert_subject
-from paravert.imaging.pixels import LARGEST_VALUE
+from paravert.imaging.image_stack import LARGEST_VALUE
 from paravert.imaging.volume import read_volume
 from paravert.shards import Task
 

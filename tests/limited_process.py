@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from paravert.imaging import apart
+from paravert.imaging import decoder_process
 
 MEMORY_BYTES = 1 << 30
 # Address space is not memory (Arrow reserves a gigabyte of it), but who asks for this much has
@@ -65,7 +65,7 @@ def _answer_and_end(do: Callable[[], tuple[str, str]], tell: int) -> None:
         told = do()
     except BaseException:
         told = TRACEBACK, traceback.format_exc()
-    apart.stop()  # its memory counts once it has ended
+    decoder_process.stop_decoder()  # its memory counts once it has ended
     os.write(tell, json.dumps(told).encode()[:60_000])
     os._exit(0)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paravert.imaging.label_overlap import Overlap
+from paravert.imaging.label_maps import Overlap
 from paravert.network.quartiles import by_muscle
 
 LARGE_MM2 = 200.0  # of a cut muscle, or of one that begins or ends, less is seen

@@ -30,7 +30,8 @@ sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "tests")]
 from dicom_writer import Plan, write_series  # noqa: E402
 from gdcm_encoder import compress_file  # noqa: E402
 from paravert.imaging.convert import read_images  # noqa: E402
-from paravert.imaging.volume import stack_file, write_volume  # noqa: E402
+from paravert.imaging.volume import write_volume  # noqa: E402
+from paravert.subject_folder import SubjectFolder  # noqa: E402
 
 PLAN = Plan(rows=512, columns=512, slices=40, row_spacing=0.5, column_spacing=0.5, gap=4)
 NOISE = 20.0  # of 4095: real images do not compress like smooth ones
@@ -69,7 +70,7 @@ def decode(files: list[Path]) -> None:
 def convert(folder: Path, out: Path) -> None:
     """Read a series and write its stacks, as the step does in process."""
     for number, stack in enumerate(read_images(str(folder)).stacks, start=1):
-        write_volume(stack_file(out, "image", number), stack.volume)
+        write_volume(SubjectFolder(out).stack_file("image", number), stack.volume)
 
 
 def command(folder: Path, out: Path) -> None:
@@ -111,8 +112,8 @@ def peak_mb(folder: Path) -> float:
     told = (
         "import resource, sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
         "from conversion_speed import convert; convert(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "from paravert.imaging import apart\n"
-        "apart.stop()\n"
+        "from paravert.imaging import decoder_process\n"
+        "decoder_process.stop_decoder()\n"
         "who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
         "print(max(resource.getrusage(one).ru_maxrss for one in who))"
     )

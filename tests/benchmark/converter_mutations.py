@@ -37,7 +37,7 @@ def mutation(name: str, module: str, old: str, new: str, **more) -> Mutation:
     return Mutation(name, module, ((old, new),), **more)
 
 
-COMPACT = "array = compact([values[id(frame)][0] for frame in stack.frames])"
+COMPACT = "array = compact_array([values[frame][0] for frame in stack.frames])"
 SPACING = "None if spacing is None else float(spacing[{}])"
 MUTATIONS = (
     mutation("left and right turned round", "dicom", COMPACT, f"{COMPACT}[..., ::-1]"),
@@ -57,7 +57,7 @@ MUTATIONS = (
         "return self.position + self.to_centre(",
         "return self.position + self.right * self.column_spacing_mm / 2 + self.to_centre(",
     ),
-    mutation("4 mm spacing forced", "spacing", "return gap_mm, ", "return 4.0, "),
+    mutation("4 mm spacing forced", "slice_spacing", "return gap_mm, ", "return 4.0, "),
     mutation(
         "mirrored through the affine",
         "geometry",
@@ -66,52 +66,52 @@ MUTATIONS = (
     ),
     mutation(
         "stacks from the head downwards",
-        "stacks",
+        "frame_stack",
         "stacks.sort(key=_middle)",
         "stacks.sort(key=_middle, reverse=True)",
     ),
     mutation(
         "orientations told apart by their digits",
-        "grouping",
+        "parallel_frames",
         ".max(axis=-1) <= ORIENTATION_TOLERANCE_DEG",
         ".max(axis=-1) == 0",
     ),
     mutation(
         "orientation tolerance of 0.4 degrees",
-        "grouping",
+        "parallel_frames",
         "ORIENTATION_TOLERANCE_DEG = 0.2",
         "ORIENTATION_TOLERANCE_DEG = 0.4",
     ),
-    mutation("gap tolerance of 8 %", "grouping", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.08"),
-    mutation("gap tolerance of 3 %", "grouping", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.03"),
+    mutation("gap tolerance of 8 %", "slice_spacing", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.08"),
+    mutation("gap tolerance of 3 %", "slice_spacing", "GAP_TOLERANCE = 0.05", "GAP_TOLERANCE = 0.03"),
     mutation(
         "no splitting at gaps",
-        "spacing",
-        "runs = grouping.even_runs(part.heights)",
+        "slice_spacing",
+        "runs = even_runs(part.heights)",
         "runs = [np.arange(len(part.heights))]",
     ),
     mutation(
-        "no look at shear", "stacks", "            _check_shear(alike)\n", "            pass\n"
+        "no look at shear", "frame_stack", "        _check_shear(group)\n", "        pass\n"
     ),
     mutation(
-        "stacks over any gap", "spacing", "gaps > WIDEST * thickness", "gaps > np.inf * thickness"
+        "stacks over any gap", "slice_spacing", "gaps > WIDEST * thickness", "gaps > np.inf * thickness"
     ),
     mutation(
-        "shear over any gap", "stacks", "in blocks(alone)", "in [np.arange(len(alone.frames))]"
+        "shear over any gap", "frame_stack", "in blocks_of_slices(alone)", "in [np.arange(len(alone.frames))]"
     ),
     mutation(
-        "reformats taken for repeats", "spacing", "if any(_agrees(frame.spacing_tag_mm", "if all(not _agrees(frame.spacing_tag_mm"
+        "reformats taken for repeats", "slice_spacing", "if any(_agrees(frame.spacing_tag_mm", "if all(not _agrees(frame.spacing_tag_mm"
     ),
     mutation(
         "slices skipped throughout not told",
-        "spacing",
-        "return grouping.missing_between(spacing_mm, tag) > 0",
+        "slice_spacing",
+        "return missing_between(spacing_mm, tag) > 0",
         "return False",
     ),
     mutation(
         "overlapping slices not told",
-        "overlap",
-        "any(_cuts(stack, f, other) for other in earlier)",
+        "slice_collisions",
+        "any(_collides(stack, f, other) for other in earlier)",
         "False",
     ),
     mutation(
@@ -122,20 +122,20 @@ MUTATIONS = (
     ),
     mutation(
         "slices within one another not found",
-        "spacing",
+        "slice_spacing",
         "near = gaps < NEAREST * thickness",
         "near = gaps < 0",
     ),
     mutation(
         "malformed rescale taken as none",
-        "sources",
+        "frame_attributes",
         "return np.nan if found is None",
-        "return absent if found is None",
+        "return default if found is None",
     ),
     mutation(
         "places taken from any group",
-        "sources",
-        "if not (self.items and keyword in NOWHERE_ELSE):",
+        "frame_attributes",
+        "if not (self.items and keyword in OWN_GROUP_ONLY):",
         "if True:",
     ),
     mutation(
@@ -144,22 +144,22 @@ MUTATIONS = (
         "differ = _differ([frame.contrast for frame in place])",
         "differ = False",
     ),
-    mutation("mixed echoes not noticed", "dicom", "            _check_stack(stack)\n", "            pass\n"),
-    mutation("empty files passed over", "headers", "    _check_hollow(files, images)\n", ""),
+    mutation("mixed echoes not noticed", "dicom", "        _check_stack_contrast(stack)\n", "        pass\n"),
+    mutation("empty files passed over", "dicom_scan", "    _check_empty_files(files, images)\n", ""),
     mutation("no look for blank images", "dicom", "    check_not_blank(stacks)\n", ""),
     mutation(
         "rescale left out",
-        "pixels",
+        "decoding",
         "return values * frame.slope + frame.intercept",
         "return values",
     ),
     mutation(
         "high bits left in",
-        "formats",
-        "return self.allocated - (self.high + 1 if whole_cells else self.stored)",
+        "pixel_format",
+        "return self.allocated - (self.high + 1 if keeps_cells else self.stored)",
         "return self.allocated - self.stored",
     ),
-    mutation("no sign extension", "formats", "{'i' if self.signed else 'u'}", "u"),
+    mutation("no sign extension", "pixel_format", "{'i' if self.signed else 'u'}", "u"),
     mutation(
         "ages above 90 told",
         "frames",

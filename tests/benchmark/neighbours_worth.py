@@ -18,7 +18,7 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
-from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
+from paravert.imaging.label_maps import slice_overlap  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402

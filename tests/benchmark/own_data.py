@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import LABELS, MUSCLES  # noqa: E402
-from paravert.imaging.label_overlap import slice_overlap  # noqa: E402
+from paravert.imaging.label_maps import slice_overlap  # noqa: E402
 from paravert.network.quartiles import by_muscle  # noqa: E402
 from studies import MODEL, Study, copy_of_the_workflow  # noqa: E402
 

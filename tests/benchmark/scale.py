@@ -29,10 +29,11 @@ sys.path[:0] = [str(REPOSITORY / "workflow"), str(Path(__file__).parent)]
 import scale_cohort  # noqa: E402
 
 from paravert import records, shard_tables, steps, tables  # noqa: E402
-from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume  # noqa: E402
+from paravert.imaging.volume import Volume, read_volume, write_volume  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
 from paravert.plan import shard_plan  # noqa: E402
+from paravert.subject_folder import SubjectFolder  # noqa: E402
 
 PHANTOMS = 32
 REAL_SUBJECTS = 128
@@ -231,7 +232,7 @@ def _measurable(home: Path, phantom: Path) -> Path:
     names = [f"S{number}" for number in range(SUBJECTS_MEASURED)]
     for name in names:
         for part, array in parts.items():
-            write_volume(stack_file(home / name, part, 1), Volume(array, affine))
+            write_volume(SubjectFolder(home / name).stack_file(part, 1), Volume(array, affine))
         geometry = tables.from_rows(tables.GEOMETRY, rows)
         tables.write(home / name / "slices.parquet", tables.GEOMETRY, geometry, {})
     step, segment = steps.STEPS["segment_muscles"], home / "segment.parquet"
@@ -242,7 +243,7 @@ def _measurable(home: Path, phantom: Path) -> Path:
 
 
 def _read(home: Path, part: str) -> Volume:
-    return read_volume(stack_file(home, part, 1))
+    return read_volume(SubjectFolder(home).stack_file(part, 1))
 
 
 def _resized(array: np.ndarray) -> np.ndarray:

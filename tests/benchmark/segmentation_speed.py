@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from paravert import records, shard_tables, shards, steps  # noqa: E402
 from paravert.anatomy import MUSCLES  # noqa: E402
-from paravert.imaging.volume import Volume, stack_file, write_volume  # noqa: E402
+from paravert.imaging.volume import Volume, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.confidence import Calibration  # noqa: E402
 from paravert.network.device import low_format  # noqa: E402
@@ -37,6 +37,7 @@ from paravert.network.fused import FusedUNet  # noqa: E402
 from paravert.network.model import Model, load_model, save_model  # noqa: E402
 from paravert.network.predict import TOGETHER  # noqa: E402
 from paravert.network.unet import UNet  # noqa: E402
+from paravert.subject_folder import SubjectFolder  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.cohort import cohort  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
@@ -63,7 +64,9 @@ def write_shard(root: Path, subjects: int) -> Path:
         name, volume = f"S{number:03d}", stacks[number % PHANTOMS]
         noise = np.random.default_rng(number).integers(0, 5, volume.array.shape, dtype=np.int16)
         home = root / "subjects" / name
-        write_volume(stack_file(home, "image", 1), volume.with_array(volume.array + noise))
+        write_volume(
+            SubjectFolder(home).stack_file("image", 1), volume.with_array(volume.array + noise)
+        )
         row = {"stacks": 1, "slices": SLICES, "has_truth": False, "has_labels": False}
         outcome = records.Outcome(name, records.ANALYSED, f"convert of {name}")
         results.append(records.Result(outcome, [row]))

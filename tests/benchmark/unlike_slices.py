@@ -38,12 +38,13 @@ from damaged_files import DAMAGES  # noqa: E402
 from dicom_writer import Plan, save, slice_dataset, store  # noqa: E402
 from gdcm_encoder import JPEG_BY_GDCM, compress_file  # noqa: E402
 from paravert.errors import SubjectFault  # noqa: E402
-from paravert.imaging.headers import scan_folder  # noqa: E402
-from paravert.imaging.likeness import FURTHEST_MM, LEAST_SIDE, REACH, unlike_neighbours  # noqa: E402
+from paravert.imaging.decoding import read_frames  # noqa: E402
+from paravert.imaging.dicom_scan import scan_folder  # noqa: E402
+from paravert.imaging.frame_stack import stack_frames  # noqa: E402
+from paravert.imaging.input_files import quiet_pydicom  # noqa: E402
 from paravert.imaging.nifti import is_nifti  # noqa: E402
-from paravert.imaging.pixels import read_frames  # noqa: E402
-from paravert.imaging.reading import quiet_pydicom  # noqa: E402
-from paravert.imaging.stacks import stack_frames  # noqa: E402
+from paravert.imaging.parallel_frames import group_frames  # noqa: E402
+from paravert.imaging.slice_similarity import FURTHEST_MM, LEAST_SIDE, REACH, unlike_neighbours  # noqa: E402
 from varied_stacks import KINDS, draw  # noqa: E402
 
 SYNTAXES = (
@@ -86,7 +87,7 @@ def _dicom_series(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for frame in scan_folder(folder).frames:
         series[frame.header.series].append(frame)
     for frames in series.values():
-        for stack in stack_frames(frames)[0]:
+        for stack in stack_frames(group_frames(frames))[0]:
             if len(stack.frames) > 1 and stack.slab_mm <= FURTHEST_MM:
                 slices = [_values(frame) for frame in stack.frames]
                 yield f"real, DICOM: {folder.name}", np.stack(slices)

@@ -8,7 +8,8 @@ import numpy as np
 
 from paravert import records, shard_tables, steps
 from paravert.anatomy import LABELS
-from paravert.imaging.volume import Volume, stack_file, write_volume
+from paravert.imaging.volume import Volume, write_volume
+from paravert.subject_folder import SubjectFolder
 
 SLICES, ROWS, COLUMNS = 4, 64, 56
 ROW_MM, COLUMN_MM, SLICE_MM = 2.0, 2.5, 5.0
@@ -60,10 +61,10 @@ def make_cohort(
     for seed, subject in enumerate(subjects):
         image, truth = disc_stack(seed)
         home = root / "subjects" / subject
-        write_volume(stack_file(home, "image", 1), image)
+        write_volume(SubjectFolder(home).stack_file("image", 1), image)
         has_truth = subject not in without_truth
         if has_truth:
-            write_volume(stack_file(home, "truth", 1), truth)
+            write_volume(SubjectFolder(home).stack_file("truth", 1), truth)
         row = {"stacks": 1, "slices": SLICES, "has_truth": has_truth, "has_labels": False}
         outcome = records.Outcome(subject, records.ANALYSED, f"convert of {subject}")
         results.append(records.Result(outcome, [row]))

@@ -10,7 +10,7 @@ from imaging_cases import CASES, orientations
 from imaging_cases.case import OBLIQUE, good, series
 from imaging_checks import assert_outcome, convert_one
 from paravert.errors import Caution, Reason
-from paravert.imaging import dicom, headers, spacing
+from paravert.imaging import dicom, dicom_scan, slice_spacing
 
 NOT_OF_CONVERSION = {
     Caution.SIDES_SWAPPED,
@@ -66,11 +66,11 @@ def half_a_pixel_on(frame):
 @pytest.mark.parametrize(
     ("module", "name", "changed"),
     [
-        (dicom, "compact", lambda array: array[..., ::-1]),
-        (dicom, "compact", lambda array: array[::-1]),
-        (headers, "frames_of", lambda frames: [swapped(frame) for frame in frames]),
-        (headers, "frames_of", lambda frames: [half_a_pixel_on(frame) for frame in frames]),
-        (spacing, "mean_gap_mm", lambda gap_mm: 4.0),
+        (dicom, "compact_array", lambda array: array[..., ::-1]),
+        (dicom, "compact_array", lambda array: array[::-1]),
+        (dicom_scan, "frames_of", lambda frames: [swapped(frame) for frame in frames]),
+        (dicom_scan, "frames_of", lambda frames: [half_a_pixel_on(frame) for frame in frames]),
+        (slice_spacing, "mean_gap_mm", lambda gap_mm: 4.0),
     ],
     ids=["left and right", "slices reversed", "spacings swapped", "half a pixel", "4 mm"],
 )

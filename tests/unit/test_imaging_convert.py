@@ -21,7 +21,8 @@ from dicom_writer import (
 )
 from paravert import tables
 from paravert.imaging.convert import convert_dicom
-from paravert.imaging.volume import read_volume, stack_file, stack_numbers, write_volume
+from paravert.imaging.volume import read_volume, write_volume
+from paravert.subject_folder import SubjectFolder
 
 DISCS = [
     Plan(slices=3, centre=(0, 0, -40)).turned(turn("x", 15)),
@@ -87,10 +88,10 @@ def test_volumes_and_masks_lie_beside_each_other_on_one_grid(converted):
     _, _, _, results = converted
     for subject, kind in (("S1", "truth"), ("S2", "given")):
         home = results / subject
-        assert stack_numbers(home, kind) == stack_numbers(home, "image")
-        for number in stack_numbers(home, "image"):
-            image = read_volume(stack_file(home, "image", number))
-            mask = read_volume(stack_file(home, kind, number))
+        assert SubjectFolder(home).stack_numbers(kind) == SubjectFolder(home).stack_numbers("image")
+        for number in SubjectFolder(home).stack_numbers("image"):
+            image = read_volume(SubjectFolder(home).stack_file("image", number))
+            mask = read_volume(SubjectFolder(home).stack_file(kind, number))
             assert image.array.shape == mask.array.shape
             assert np.array_equal(image.affine, mask.affine)
             assert (image.array.dtype, mask.array.dtype) == (np.int16, np.uint8)
@@ -99,7 +100,7 @@ def test_volumes_and_masks_lie_beside_each_other_on_one_grid(converted):
 def test_nibabel_reads_the_same_values_at_the_same_millimetres(converted):
     _, _, _, results = converted
     for number in (1, 2):
-        image = nib.load(stack_file(results / "S1", "image", number))
+        image = nib.load(SubjectFolder(results / "S1").stack_file("image", number))
         assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
         assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-4)
         assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
@@ -115,7 +116,7 @@ def test_a_quarantined_subject_leaves_no_files(converted):
 
 def test_a_second_run_takes_everything_as_it_is(converted, caplog):
     home, rows, told, results = converted
-    images = [stack_file(results / "S1", "image", number) for number in (1, 2)]
+    images = [SubjectFolder(results / "S1").stack_file("image", number) for number in (1, 2)]
     before = [os.stat(path).st_mtime_ns for path in images]
     again, _ = convert(home, rows)
     assert again == told
@@ -263,7 +264,7 @@ def test_the_real_study_has_five_stacks_and_seventeen_slices(real_study, tmp_pat
         assert affine[:3, 0] == pytest.approx(right * 0.546875, abs=1e-5)
         assert affine[:3, 1] == pytest.approx(down * 0.546875, abs=1e-5)
         assert row["slab_mm"] == pytest.approx(4.5, abs=1e-3)
-        array = read_volume(stack_file(results / "REAL", "image", row["stack"])).array
+        array = read_volume(SubjectFolder(results / "REAL").stack_file("image", row["stack"])).array
         assert np.array_equal(array[row["slice"]], data.pixel_array)
 
 
@@ -275,7 +276,7 @@ def test_spacing_and_tilt_of_the_real_stacks_follow_from_their_positions(real_st
     places = np.array(sorted(tuple(data.ImagePositionPatient)[::-1] for data in files))[:, ::-1]
     start = 0
     for number, (count, tilt) in expected.items():
-        image = nib.load(stack_file(results / "REAL", "image", number))
+        image = nib.load(SubjectFolder(results / "REAL").stack_file("image", number))
         assert image.shape == (512, 512, count)
         ends = places[start : start + count]
         spacing = np.linalg.norm(ends[-1] - ends[0]) / (count - 1)

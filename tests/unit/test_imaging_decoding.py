@@ -26,11 +26,11 @@ from pydicom.uid import (
 from dicom_writer import Plan, phantom, save, slice_dataset, store, write_series
 from gdcm_encoder import compress_file
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging import apart, decoder_worker, jpeg2000, rle
-from paravert.imaging.code_streams import size_fits
+from paravert.imaging import decoder_process, decoder_worker, jpeg2000
+from paravert.imaging.code_streams import decode_rle, size_fits
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.formats import Format
+from paravert.imaging.pixel_format import PixelFormat
 
 PLAN = Plan()
 # Of 256 and 4096 values: quality 95 rounds the coefficients of a block to multiples of 1 to 12.
@@ -231,7 +231,7 @@ def test_sixteen_wrong_bytes_anywhere_in_jpeg_2000_are_found():
     for _ in range(20):
         place = chance.randrange(200, len(stream) - 20)
         damaged = stream[:place] + chance.randbytes(16) + stream[place + 16 :]
-        assert jpeg2000.decode(damaged, values.dtype) is None
+        assert jpeg2000.decode_jpeg2000(damaged, values.dtype) is None
 
 
 def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
@@ -240,7 +240,7 @@ def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
     assert openjpeg.decode(head + bytes(len(stream) - len(head) - 2) + b"\xff\xd9") is not None
     for end in (b"\xff\xd9", b"\0\0"):
         damaged = head + bytes(len(stream) - len(head) - 2) + end
-        assert jpeg2000.decode(damaged, np.dtype(np.uint16)) is None
+        assert jpeg2000.decode_jpeg2000(damaged, np.dtype(np.uint16)) is None
 
 
 @pytest.mark.parametrize("ratios", [None, [8], [20, 10, 5, 1], [64, 32, 16, 8, 4, 2]])
@@ -251,7 +251,7 @@ def test_good_jpeg_2000_of_any_writer_is_decoded(ratios, form, shown, padding):
     values = shown.astype(np.uint16)
     options = {"bits_stored": 12, "photometric_interpretation": 2, "compression_ratios": ratios}
     stream = bytes(openjpeg.utils.encode_array(values, **options, **form))
-    found = jpeg2000.decode(stream + padding, values.dtype)
+    found = jpeg2000.decode_jpeg2000(stream + padding, values.dtype)
     assert np.array_equal(found, openjpeg.decode(stream))
     assert ratios or np.array_equal(found, values)
 
@@ -269,7 +269,7 @@ def test_good_jpeg_2000_of_any_writer_is_decoded(ratios, form, shown, padding):
 )
 def test_real_files_of_other_writers_are_decoded_as_by_pydicom(tmp_path, name):
     data = pydicom.dcmread(get_testdata_file(name))
-    (file,) = write_series(tmp_path, Plan(slices=1))
+    (file,) = write_series(tmp_path, Plan(slices=1, row_spacing=1, column_spacing=1))
     carrier = pydicom.dcmread(file)
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
         setattr(carrier, keyword, data[keyword].value)
@@ -288,7 +288,7 @@ def test_the_sign_of_the_header_holds_in_jpeg_2000(stream_signed, header_signed)
     values, truth = (shown, low) if stream_signed else (low, shown)
     values = values.astype(np.int16 if stream_signed else np.uint16)
     stream = openjpeg.utils.encode_array(values, bits_stored=12, photometric_interpretation=2)
-    found = jpeg2000.decode(stream, np.dtype(np.int16 if header_signed else np.uint16))
+    found = jpeg2000.decode_jpeg2000(stream, np.dtype(np.int16 if header_signed else np.uint16))
     assert np.array_equal(found, truth)
 
 
@@ -313,7 +313,7 @@ RLE_HEAD = struct.pack("<16I", 1, 64, *[0] * 14)
 @pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0", b"\x80\0"])
 def test_rle_is_what_its_definition_says(padding):
     segment = b"\x02abc" + b"\xfdx" + b"\x80" + b"\x00y"  # three literals, 4 x, nothing, a literal
-    found = rle.decode(RLE_HEAD + segment + padding, 2, 4, 8)
+    found = decode_rle(RLE_HEAD + segment + padding, 2, 4, 8)
     assert found.tobytes() == b"abcxxxxy"
 
 
@@ -332,23 +332,23 @@ def test_rle_is_what_its_definition_says(padding):
     ],
 )
 def test_rle_of_another_length_is_damaged(stream):
-    assert rle.decode(stream, 2, 4, 8) is None
+    assert decode_rle(stream, 2, 4, 8) is None
 
 
 def test_the_absence_of_a_decoder_is_told_before_anything_is_read(monkeypatch):
     check_decoders()
     monkeypatch.setitem(jpeg2000.SIGNATURES, "no_such_function", (None,))
-    jpeg2000.library.cache_clear()
+    jpeg2000.openjpeg.cache_clear()
     with pytest.raises(InputError, match="pylibjpeg-openjpeg"):
         check_decoders()
     monkeypatch.undo()
-    jpeg2000.library.cache_clear()
+    jpeg2000.openjpeg.cache_clear()
 
 
 # --- the other process ---------------------------------------------------------------------------
 
 STREAM = b"\xff\xd8 a code stream"
-FORM = Format(
+FORM = PixelFormat(
     JPEGLosslessSV1, 2, 2, frames=1, allocated=8, stored=8, high=7, signed=False, inverted=False
 )
 # A decoder that dies of some code streams; of others each value is their last byte.
@@ -384,22 +384,22 @@ def stand_in(tmp_path, monkeypatch):
 
     def put(dies):
         script = tmp_path / "decoder.py"
-        script.write_text(STAND_IN.format(head=decoder_worker.HEAD.format, dies=dies))
-        apart.stop()
+        script.write_text(STAND_IN.format(head=decoder_worker.REQUEST.format, dies=dies))
+        decoder_process.stop_decoder()
         monkeypatch.setattr(decoder_worker, "__file__", str(script))
 
     yield put
-    apart.stop()
+    decoder_process.stop_decoder()
 
 
 def assert_answered(stream):
-    values = apart.decode_apart(stream, FORM, "gdcm")
+    values = decoder_process.decode_in_process(stream, FORM, "gdcm")
     assert np.array_equal(values, np.full((2, 2), stream[-1]))
 
 
 def test_a_decoder_that_dies_of_a_file_tells_that_it_is_damaged(stand_in):
     stand_in(dies="b'deadly' in stream")
-    assert apart.decode_apart(STREAM + b"deadly", FORM, "gdcm") is None
+    assert decoder_process.decode_in_process(STREAM + b"deadly", FORM, "gdcm") is None
     assert_answered(STREAM)
 
 
@@ -418,9 +418,9 @@ def test_an_interrupted_request_leaves_no_answer_to_the_next(stand_in, monkeypat
         raise interruption
 
     monkeypatch.setattr(os, "preadv", interrupted)
-    process = apart.start(os.getpid()).process
+    process = decoder_process.start_decoder(os.getpid()).process
     with pytest.raises(interruption):
-        apart.decode_apart(STREAM + b"\1", FORM, "gdcm")
+        decoder_process.decode_in_process(STREAM + b"\1", FORM, "gdcm")
     assert process.returncode is not None
     assert_answered(STREAM + b"\2")
 
@@ -433,14 +433,14 @@ def test_a_system_without_files_in_memory_is_served_all_the_same(stand_in, monke
 
 def test_a_decoder_that_cannot_live_at_all_is_no_fault_of_the_data(stand_in):
     stand_in(dies="True")
-    with pytest.raises(apart.DecoderDied):
-        apart.decode_apart(STREAM, FORM, "gdcm")
+    with pytest.raises(decoder_process.DecoderDied):
+        decoder_process.decode_in_process(STREAM, FORM, "gdcm")
 
 
 def test_a_decoder_that_died_since_is_replaced_and_nobody_blamed(tmp_path):
     write_jpeg(tmp_path, JPEGLosslessSV1, 12)
     first = read_dicom(tmp_path)
-    process = apart.start(os.getpid()).process
+    process = decoder_process.start_decoder(os.getpid()).process
     process.kill()
     process.wait()
     again = read_dicom(tmp_path)
@@ -451,8 +451,8 @@ def test_a_decoder_that_is_asked_for_gigabytes_gives_up(tmp_path):
     stream = bytearray(stream_of(one_file(tmp_path, JPEGLosslessSV1)))
     place = stream.index(b"\xff\xc3") + 5  # rows and columns in the frame header
     struct.pack_into(">HH", stream, place, 65000, 65000)
-    form = Format(JPEGLosslessSV1, 65000, 65000, 1, 16, 12, 11, signed=False, inverted=False)
-    assert apart.decode_apart(bytes(stream), form, "gdcm") is None
+    form = PixelFormat(JPEGLosslessSV1, 65000, 65000, 1, 16, 12, 11, signed=False, inverted=False)
+    assert decoder_process.decode_in_process(bytes(stream), form, "gdcm") is None
 
 
 def test_a_decoder_that_ponders_over_a_file_is_stopped(tmp_path):
@@ -464,8 +464,8 @@ def test_a_decoder_that_ponders_over_a_file_is_stopped(tmp_path):
 
 def test_a_decoder_is_stopped_and_started_at_will(tmp_path):
     write_jpeg(tmp_path, JPEGLosslessSV1, 12)
-    apart.stop()
-    apart.stop()
+    decoder_process.stop_decoder()
+    decoder_process.stop_decoder()
     read_dicom(tmp_path)
-    apart.stop()
+    decoder_process.stop_decoder()
     assert len(read_dicom(tmp_path).stacks) == 1

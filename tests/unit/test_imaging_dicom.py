@@ -7,7 +7,7 @@ from dicom_writer import Plan, phantom, store, turn, write_series
 from imaging_cases.case import each, only, raw, values
 from imaging_checks import assert_is_phantom
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.images import geometry_rows
+from paravert.imaging.image_stack import geometry_rows
 
 
 def rows_of(folder):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_writer import turn
-from paravert.imaging import grouping
+from paravert.imaging import parallel_frames
+from paravert.imaging.frame_stack import shear_mm_per_mm
 from paravert.imaging.geometry import (
     angle_deg,
     canonical_order,
@@ -17,8 +18,8 @@ from paravert.imaging.geometry import (
     rearranged,
     tilt_deg,
 )
-from paravert.imaging.grouping import even_runs, missing_between
-from paravert.imaging.overlap import rectangles_cross
+from paravert.imaging.slice_collisions import rectangles_cross
+from paravert.imaging.slice_spacing import even_runs, missing_between
 
 SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
 
@@ -74,7 +75,7 @@ def test_orientations_cluster_alike_in_any_order(clusters, order):
         right.append(wobble @ [1, 0, 0])
         down.append(wobble @ [0, 1, 0])
     right, down = np.array(right), np.array(down)
-    found = grouping.orientation_clusters(right[order], down[order])
+    found = parallel_frames.orientation_clusters(right[order], down[order])
     members = {frozenset(int(order[index]) for index in cluster) for cluster in found}
     assert members == {frozenset(range(n, 20, clusters)) for n in range(clusters)}
 
@@ -82,7 +83,7 @@ def test_orientations_cluster_alike_in_any_order(clusters, order):
 def test_a_turn_in_the_plane_is_a_turn_too():
     right = np.array([[1, 0, 0], turn("z", 1) @ [1, 0, 0]])
     down = np.array([[0, 1, 0], turn("z", 1) @ [0, 1, 0]])
-    assert len(grouping.orientation_clusters(right, down)) == 2
+    assert len(parallel_frames.orientation_clusters(right, down)) == 2
 
 
 @pytest.mark.parametrize(
@@ -114,10 +115,10 @@ def sets(clusters):
 def test_places_and_shifts_are_linked_as_their_plain_definition_says(places):
     heights, in_plane = np.array(places)[:, 0], np.array(places)[:, 1:]
     apart = np.linalg.norm(in_plane[:, None] - in_plane[None], axis=-1)
-    over = apart <= grouping.SHIFT_TOLERANCE_MM
-    level = np.abs(heights[:, None] - heights[None]) <= grouping.SAME_HEIGHT_MM
-    assert sets(grouping.shift_clusters(in_plane)) == linked(over)
-    assert sets(grouping.same_places(heights, in_plane)) == linked(over & level)
+    over = apart <= parallel_frames.SHIFT_TOLERANCE_MM
+    level = np.abs(heights[:, None] - heights[None]) <= parallel_frames.SAME_HEIGHT_MM
+    assert sets(parallel_frames.shift_clusters(in_plane)) == linked(over)
+    assert sets(parallel_frames.same_places(heights, in_plane)) == linked(over & level)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 5)] * 2), min_size=1, max_size=30))
@@ -126,10 +127,12 @@ def test_orientations_are_linked_as_their_plain_definition_says(turns):
     wobbles = np.array([turn("x", 0.11 * a) @ turn("y", 0.11 * b) for a, b in turns])
     right, down = wobbles[:, :, 0], wobbles[:, :, 1]
     apart = np.maximum(*(angle_deg(side[:, None], side[None]) for side in (right, down)))
-    assert sets(grouping.orientation_clusters(right, down)) == linked(
-        apart <= grouping.ORIENTATION_TOLERANCE_DEG
+    assert sets(parallel_frames.orientation_clusters(right, down)) == linked(
+        apart <= parallel_frames.ORIENTATION_TOLERANCE_DEG
     )
-    assert grouping.orientation_spread_deg(right, down) == pytest.approx(apart.max(), abs=1e-9)
+    assert parallel_frames.orientation_spread_deg(right, down) == pytest.approx(
+        apart.max(), abs=1e-9
+    )
 
 
 def peak_mb(call, *given):
@@ -148,10 +151,10 @@ def test_thousands_of_slices_are_grouped_in_little_memory(spread):
     right = np.array([1.0, 0, 0]) + spread * random.normal(size=(2000, 3))
     right /= np.linalg.norm(right, axis=1, keepdims=True)
     down = np.cross([0.0, 0, 1], right)
-    assert peak_mb(grouping.same_places, heights, in_plane) < 5
-    assert peak_mb(grouping.shift_clusters, in_plane) < 5
-    assert peak_mb(grouping.orientation_clusters, right, down) < 5
-    assert peak_mb(grouping.orientation_spread_deg, right, down) < 5
+    assert peak_mb(parallel_frames.same_places, heights, in_plane) < 5
+    assert peak_mb(parallel_frames.shift_clusters, in_plane) < 5
+    assert peak_mb(parallel_frames.orientation_clusters, right, down) < 5
+    assert peak_mb(parallel_frames.orientation_spread_deg, right, down) < 5
 
 
 def test_gaps_that_grow_without_end_are_parted():
@@ -162,12 +165,12 @@ def test_gaps_that_grow_without_end_are_parted():
 def test_shear_is_the_slide_per_height():
     heights = np.arange(6) * 4.0
     slanted = np.column_stack([heights * 0.1, np.zeros(6)])
-    assert grouping.shear_mm_per_mm(heights, slanted) == pytest.approx(0.1)
-    assert grouping.shear_mm_per_mm(heights, slanted * 0) == 0
+    assert shear_mm_per_mm(heights, slanted) == pytest.approx(0.1)
+    assert shear_mm_per_mm(heights, slanted * 0) == 0
     steps = np.column_stack([(heights > 9) * 0.4, np.zeros(6)])
-    assert grouping.shear_mm_per_mm(heights, steps) == 0
+    assert shear_mm_per_mm(heights, steps) == 0
     scattered = slanted + np.array([[0, 0], [9, 0], [0, 5], [3, 0], [0, 0], [1, 1]])
-    assert grouping.shear_mm_per_mm(heights, scattered) == 0
+    assert shear_mm_per_mm(heights, scattered) == 0
 
 
 # --- geometry ------------------------------------------------------------------------------------

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from dicom_writer import turn
 from paravert.errors import Reason, SubjectFault
+from paravert.imaging.dicom_scan import FolderScan
+from paravert.imaging.frame_stack import stack_frames
 from paravert.imaging.frames import MR_CLASSIC, Frame, Header
-from paravert.imaging.grouping import (
-    GAP_TOLERANCE,
+from paravert.imaging.parallel_frames import (
     ORIENTATION_TOLERANCE_DEG,
     SHIFT_TOLERANCE_MM,
+    group_frames,
 )
-from paravert.imaging.headers import Scan
 from paravert.imaging.series import choose_series
-from paravert.imaging.stacks import frames_by_place, stack_frames
+from paravert.imaging.slice_spacing import GAP_TOLERANCE
 
 JITTER = ("none", "orientation", "height", "in plane")
 STABLE = settings(
@@ -139,7 +140,7 @@ def expected(stacks):
 def test_any_order_and_any_jitter_below_the_tolerances_give_the_same_stacks(kind, stacks, random):
     frames = frames_of(stacks, kind, random)
     random.shuffle(frames)
-    found, _ = stack_frames(frames)
+    found, _ = stack_frames(group_frames(frames))
     assert numbers_of(found) == expected(stacks)
     for stack, planned in zip(found, stacks, strict=True):
         within = 0.5 * GAP_TOLERANCE if kind == "height" else 1e-5
@@ -159,7 +160,7 @@ def test_stacks_acquired_in_turn_are_the_same_stacks(stacks, random):
     while any(queues):
         queue = random.choice([queue for queue in queues if queue])
         taken.append(queue.pop())
-    assert numbers_of(stack_frames(taken)[0]) == expected(stacks)
+    assert numbers_of(stack_frames(group_frames(taken))[0]) == expected(stacks)
 
 
 @given(PLANNED, st.randoms(use_true_random=False))
@@ -174,10 +175,10 @@ def test_the_axial_series_is_found_in_any_order_of_the_files(planned, random):
     frames = axial + sagittal
     random.shuffle(frames)
     headers = tuple(frame.header for frame in frames)
-    chosen = choose_series(Scan(tuple(frames), headers, frozenset(), len(frames)))
-    places = frames_by_place(chosen.frames)
-    assert all(len(place) == 1 for place in places)
-    found, _ = stack_frames([place[0] for place in places])
+    chosen = choose_series(FolderScan(tuple(frames), headers, frozenset(), len(frames)))
+    groups = group_frames(chosen.frames)
+    assert all(len(place) == 1 for group in groups for place in group.places)
+    found, _ = stack_frames(groups)
     assert numbers_of(found) == expected([planned])
 
 
@@ -187,7 +188,7 @@ def test_copies_are_found_at_their_places_in_any_order(stacks, random):
     frames = frames_of(stacks, "none", random)
     twice = frames + frames
     random.shuffle(twice)
-    places = frames_by_place(twice)
+    places = [place for group in group_frames(twice) for place in group.places]
     assert sorted(place[0].number for place in places) == list(range(len(frames)))
     assert all([frame.number for frame in place] == [place[0].number] * 2 for place in places)
 
@@ -206,7 +207,7 @@ def test_a_gap_beyond_the_tolerance_parts_a_stack(half, beyond, random):
     high = [frame_at(f.centre + step, (f.right, f.down), half + f.number) for f in low]
     frames = low + high
     random.shuffle(frames)
-    assert numbers_of(stack_frames(frames)[0]) == expected([planned, planned])
+    assert numbers_of(stack_frames(group_frames(frames))[0]) == expected([planned, planned])
 
 
 def raised(frames, along_mm, aside_mm_per_mm=0.0):
@@ -227,7 +228,7 @@ def raised(frames, along_mm, aside_mm_per_mm=0.0):
 def reason_of(frames, random):
     random.shuffle(frames)
     with pytest.raises(SubjectFault) as caught:
-        stack_frames(frames)
+        stack_frames(group_frames(frames))
     return caught.value.reason
 
 
@@ -260,6 +261,6 @@ def test_slices_farther_apart_than_three_thicknesses_stand_alone(planned, beyond
     far = replace(planned, gap_mm=3 * 4.0 * beyond)
     frames = frames_of([far], "none", random)
     random.shuffle(frames)
-    found, _ = stack_frames(frames)
+    found, _ = stack_frames(group_frames(frames))
     assert numbers_of(found) == [[number] for number in range(planned.slices)]
     assert {(stack.slab_mm, stack.slab_source) for stack in found} == {(4.0, "thickness")}

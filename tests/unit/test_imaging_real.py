@@ -23,7 +23,7 @@ from dicom_rewriter import classic_copy, rewrite, write_multi_frame
 from gdcm_encoder import compress_file
 from paravert.errors import Caution
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.images import geometry_rows
+from paravert.imaging.image_stack import geometry_rows
 
 pytestmark = pytest.mark.real
 

@@ -17,9 +17,10 @@ from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.convert import convert_subject
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.volume import Volume, read_volume, stack_file, write_volume
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.measure.dicom_images import mr_images, stack_names, stored
 from paravert.measure.dicomseg import dicomseg
+from paravert.subject_folder import SubjectFolder
 
 MODEL = "ab" * 32
 PLACE_MM = 1e-4
@@ -67,7 +68,7 @@ def put_stack(home, number, labels, affine, image=None, thickness_mm=4.0, given=
     image = random_image(labels.shape, seed=number) if image is None else image
     kinds = {"image": image, "labels": labels} | ({"given": labels} if given else {})
     for kind, array in kinds.items():
-        write_volume(stack_file(home, kind, number), Volume(array, affine))
+        write_volume(SubjectFolder(home).stack_file(kind, number), Volume(array, affine))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     rows = []
     for index in range(len(labels)):
@@ -167,7 +168,7 @@ def test_our_converter_reads_the_stack_back_from_the_images(tmp_path, affine, th
     labels = random_labels((5, 23, 17))
     export_of(tmp_path, labels, affine, thickness_mm=thickness_mm)
     (stack,) = read_dicom(tmp_path / "S1/dicomseg/image").stacks
-    image = read_volume(stack_file(tmp_path / "S1", "image", 1))
+    image = read_volume(SubjectFolder(tmp_path / "S1").stack_file("image", 1))
     assert np.array_equal(stack.volume.array, image.array)
     assert stack.volume.array.dtype == image.array.dtype
     assert np.abs(stack.volume.affine - affine).max() < PLACE_MM
@@ -182,7 +183,7 @@ def test_simpleitk_reads_the_same_images_in_the_same_place(tmp_path, affine):
     place = str(tmp_path / "S1/dicomseg/image/stack-01")
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(place))
     image = reader.Execute()
-    expected = read_volume(stack_file(tmp_path / "S1", "image", 1)).array
+    expected = read_volume(SubjectFolder(tmp_path / "S1").stack_file("image", 1)).array
     assert np.array_equal(SimpleITK.GetArrayFromImage(image), expected)
     for index in ((0, 0, 0), (16, 22, 4)):
         point = image.TransformIndexToPhysicalPoint(index)
@@ -286,7 +287,7 @@ def test_a_stack_without_labels_has_no_segmentation_and_the_others_have(tmp_path
     assert first.StudyInstanceUID == third.StudyInstanceUID
     assert first.FrameOfReferenceUID == third.FrameOfReferenceUID
     assert first.SeriesInstanceUID != third.SeriesInstanceUID
-    affine = read_volume(stack_file(home, "labels", 3)).affine
+    affine = read_volume(SubjectFolder(home).stack_file("labels", 3)).affine
     assert np.array_equal(label_map(third, affine, labels[2].shape), labels[2])
 
 
@@ -415,8 +416,8 @@ def test_nothing_of_the_input_but_voxels_and_place_is_passed_on(tmp_path):
     home.mkdir(parents=True)
     row = {"S1": {"subject": "S1", "images": str(scanner)}}
     convert_subject(row, shards.Task("S1", {}), home)
-    stack = read_volume(stack_file(home, "image", 1))
-    write_volume(stack_file(home, "labels", 1), stack.with_array(labels))
+    stack = read_volume(SubjectFolder(home).stack_file("image", 1))
+    write_volume(SubjectFolder(home).stack_file("labels", 1), stack.with_array(labels))
     export(tmp_path / "results", "S1")
     assert len(files_of(home)) == 5
     for path in files_of(home):

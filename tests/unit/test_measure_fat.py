@@ -4,7 +4,7 @@ from measure_scene import SHARES, scene
 from scipy.ndimage import binary_erosion
 
 from paravert import tables
-from paravert.imaging.pixels import LARGEST_VALUE, SMALLEST_SPREAD
+from paravert.imaging.image_stack import LARGEST_VALUE, SMALLEST_SPREAD
 from paravert.measure.fat import fat_fractions
 from paravert.measure.pixels import inner_pixels
 

@@ -8,17 +8,12 @@ from measure_scene import scene
 
 from paravert import shard_tables, shards, tables
 from paravert.errors import InputError, Reason, SubjectFault
-from paravert.imaging.volume import (
-    Volume,
-    predicted_iou_file,
-    read_volume,
-    stack_file,
-    write_volume,
-)
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
 from paravert.measure.overlap import score_overlap
 from paravert.measure.preview import draw_preview
+from paravert.subject_folder import SubjectFolder
 
 ROW_MM, COLUMN_MM, SLICE_MM, TILT_DEG = 1.25, 0.75, 4.0, 12.0
 STACKS = {"S1": (3, 2), "S2": (2,), "S3": ()}
@@ -34,8 +29,10 @@ def put_subject(home: Path, slices_per_stack, with_truth):
         if with_truth:
             kinds["truth"] = np.roll(subject.labels, 1, axis=2)
         for kind, array in kinds.items():
-            write_volume(stack_file(home, kind, number), Volume(array, affine))
-        np.save(predicted_iou_file(home, number), np.full((slices, 8), 0.875, np.float32))
+            write_volume(SubjectFolder(home).stack_file(kind, number), Volume(array, affine))
+        np.save(
+            SubjectFolder(home).predicted_iou_file(number), np.full((slices, 8), 0.875, np.float32)
+        )
         for index in range(slices):
             place = {"stack": number, "slice": index, "position_mm": first_mm + SLICE_MM * index}
             size = {"row_spacing_mm": ROW_MM, "column_spacing_mm": COLUMN_MM}
@@ -155,7 +152,7 @@ def test_number_of_workers_changes_no_number(results, tmp_path):
 def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)
-    path = stack_file(folder / "S1", "truth", 1)
+    path = SubjectFolder(folder / "S1").stack_file("truth", 1)
     truth = read_volume(path)
     drawn = truth.array.copy()
     drawn[1] = 0
@@ -171,7 +168,7 @@ def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
 def test_muscles_that_nobody_drew_are_not_scored(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)
-    first, second = (stack_file(folder / "S1", "truth", number) for number in (1, 2))
+    first, second = (SubjectFolder(folder / "S1").stack_file("truth", number) for number in (1, 2))
     for path, drawn in ((first, (1, 5)), (second, (1, 6))):
         truth = read_volume(path)
         array = np.where(np.isin(truth.array, drawn), truth.array, 0)
@@ -194,7 +191,7 @@ def test_muscles_that_nobody_drew_are_not_scored(results, tmp_path):
 def test_missing_labels_are_told_and_not_taken_for_absent_muscles(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)
-    stack_file(folder / "S1", "labels", 2).unlink()
+    SubjectFolder(folder / "S1").stack_file("labels", 2).unlink()
     (folder / "S1/area.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match="stack-02.nii.gz: no such file"):
         measure_area(folder / "segment.parquet", folder, folder / "area.parquet")

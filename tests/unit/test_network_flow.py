@@ -11,13 +11,7 @@ from network_subjects import disc_stack
 from paravert import shards
 from paravert.anatomy import MUSCLES
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.volume import (
-    Volume,
-    predicted_iou_file,
-    read_volume,
-    stack_file,
-    write_volume,
-)
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network import flow as flow_module
 from paravert.network.architecture import Architecture
 from paravert.network.clean import cleaned
@@ -28,6 +22,7 @@ from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Piece, Predictor, Prepared
 from paravert.network.unet import UNet
 from paravert.network.waiting import Waiting, halves
+from paravert.subject_folder import SubjectFolder
 
 CPU = torch.device("cpu")
 SIZES = ((64, 56), (50, 56), (80, 70), (64, 56), (33, 40))  # of the subjects, two of them alike
@@ -53,7 +48,7 @@ def folder(tmp_path_factory):
         array = np.pad(image.array, ((0, number), (0, 30), (0, 30)), mode="reflect")
         volume = Volume(np.ascontiguousarray(array[:, :rows, :columns]), image.affine)
         for stack in (1, 2) if number == 2 else (1,):
-            write_volume(stack_file(folder / f"S{number}", "image", stack), volume)
+            write_volume(SubjectFolder(folder / f"S{number}").stack_file("image", stack), volume)
     return folder
 
 
@@ -93,7 +88,7 @@ def one_by_one(folder, model_file):
             apart_mm = image.slice_spacing_mm
             predicted = predictor.stack_predicted(image.array, spacing_mm, apart_mm=apart_mm)
             found[home.name, file.name], _ = cleaned(predicted.labels)
-            iou_file = predicted_iou_file(home, int(file.name[6:8])).name
+            iou_file = SubjectFolder(home).predicted_iou_file(int(file.name[6:8])).name
             found[home.name, iou_file] = predicted.expected_iou  # its calibration changes nothing
     return found
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from paravert.imaging.pixels import LARGEST_VALUE, SMALLEST_SPREAD
+from paravert.imaging.image_stack import LARGEST_VALUE, SMALLEST_SPREAD
 from paravert.network.grid import (
     labels_on_image,
     labels_on_network,

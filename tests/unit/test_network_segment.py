@@ -16,14 +16,8 @@ from network_subjects import AFFINE, disc_stack, make_cohort
 import paravert
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import Caution, InputError
-from paravert.imaging.sides import swapped_muscles
-from paravert.imaging.volume import (
-    Volume,
-    predicted_iou_file,
-    read_volume,
-    stack_file,
-    write_volume,
-)
+from paravert.imaging.label_maps import swapped_muscles
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network.architecture import Architecture
 from paravert.network.confidence import Calibration
 from paravert.network.model import Model, load_model, save_model
@@ -33,6 +27,7 @@ from paravert.network.segment import segment_muscles
 from paravert.network.stacks import Stack, write_labels
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
+from paravert.subject_folder import SubjectFolder
 
 
 @pytest.fixture
@@ -64,7 +59,9 @@ def segmented(cohort, model_file, **options):
 
 
 def labels_of(cohort, subject, stack=1):
-    return read_volume(stack_file(cohort.parent / "subjects" / subject, "labels", stack))
+    return read_volume(
+        SubjectFolder(cohort.parent / "subjects" / subject).stack_file("labels", stack)
+    )
 
 
 def test_every_stack_gets_labels_on_its_own_grid(cohort, model_file):
@@ -139,7 +136,7 @@ def test_labels_that_were_given_are_taken_as_they_are(cohort, model_file):
     image, truth = disc_stack(0)
     spotted = truth.array.copy()
     spotted[0, 0, 0] = 1  # a stray that cleaning would take out
-    write_volume(stack_file(home, "given", 1), truth.with_array(spotted))
+    write_volume(SubjectFolder(home).stack_file("given", 1), truth.with_array(spotted))
     rows = segmented(cohort, model_file)
     assert rows["S1"]["labels_source"] == "sheet"
     assert rows["S1"]["removed_mm2"] == 0
@@ -150,8 +147,8 @@ def test_labels_that_were_given_are_taken_as_they_are(cohort, model_file):
 def test_a_stack_without_given_labels_is_left_to_the_network(cohort, model_file):
     home = cohort.parent / "subjects/S1"
     image, truth = disc_stack(0)
-    write_volume(stack_file(home, "image", 2), image)
-    write_volume(stack_file(home, "given", 1), truth)
+    write_volume(SubjectFolder(home).stack_file("image", 2), image)
+    write_volume(SubjectFolder(home).stack_file("given", 1), truth)
     rows = segmented(cohort, model_file)
     assert rows["S1"]["labels_source"] == "sheet+network"
     assert rows["S1"]["computed_on"]
@@ -219,7 +216,7 @@ def test_a_muscle_that_may_be_poorly_segmented_is_a_warning(tmp_path, found, war
     line = {"multifidus": ((0.0, 0.8), (0.0, found))}
     written = write_labels([stack], tmp_path, "cpu float32", Calibration(line))
     assert (Caution.LOW_PREDICTED_IOU in written.warnings) == warned
-    predicted = np.load(predicted_iou_file(tmp_path, 1))
+    predicted = np.load(SubjectFolder(tmp_path).predicted_iou_file(1))
     assert predicted.shape == (len(truth.array), 8)
     assert predicted[:, 6:] == pytest.approx(found)
     assert np.isnan(predicted[:, :6]).all()
@@ -228,7 +225,7 @@ def test_a_muscle_that_may_be_poorly_segmented_is_a_warning(tmp_path, found, war
 def test_given_labels_have_no_predicted_iou(tmp_path):
     _, truth = disc_stack(0)
     write_labels([Stack(1, truth)], tmp_path, "cpu float32", Calibration({}))
-    assert np.isnan(np.load(predicted_iou_file(tmp_path, 1))).all()
+    assert np.isnan(np.load(SubjectFolder(tmp_path).predicted_iou_file(1))).all()
 
 
 def test_a_model_of_other_settings_has_another_file(model_file, tmp_path):

@@ -14,7 +14,7 @@ from network_subjects import disc_stack, make_cohort
 
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.errors import InputError
-from paravert.imaging.label_overlap import slice_overlap
+from paravert.imaging.label_maps import slice_overlap
 from paravert.imaging.volume import read_volume, write_volume
 from paravert.network import batches, fit
 from paravert.network.architecture import Architecture

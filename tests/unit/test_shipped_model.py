@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from paravert.anatomy import MUSCLES
-from paravert.imaging.label_overlap import slice_overlap
+from paravert.imaging.label_maps import slice_overlap
 from paravert.network.clean import cleaned
 from paravert.network.model import load_model
 from paravert.network.predict import Predictor

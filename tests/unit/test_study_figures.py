@@ -10,13 +10,14 @@ from matplotlib.colors import to_rgb
 
 from paravert import codebook, tables
 from paravert.anatomy import LABELS, MUSCLES
-from paravert.imaging.volume import Volume, stack_file, write_volume
+from paravert.imaging.volume import Volume, write_volume
 from paravert.study import figures, style
 from paravert.study.accuracy import area_agreement, pixel_areas
 from paravert.study.choice import representatives
 from paravert.study.drawing import agreement, csa, examples, iou
 from paravert.study.drawing.shading import View, picture
 from paravert.study.drawing.surface import surface_of
+from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
 
 STEMS = {
@@ -50,8 +51,8 @@ def volume_of(array, spacing_mm=SPACING_MM):
 def write_subject(home: Path, seed: int) -> None:
     labels = discs()
     image = np.random.default_rng(seed).integers(0, 1000, labels.shape).astype(np.int16)
-    write_volume(stack_file(home, "labels", 1), volume_of(labels))
-    write_volume(stack_file(home, "image", 1), volume_of(image))
+    write_volume(SubjectFolder(home).stack_file("labels", 1), volume_of(labels))
+    write_volume(SubjectFolder(home).stack_file("image", 1), volume_of(image))
 
 
 def write_study(home: Path, subjects: int, *, truth: bool = True) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from paravert import tables
+from paravert.subject_folder import GIVEN, IMAGE, LABELS, PREVIEW, SLICES, TRUTH
 
 # The version of what each rule makes. Raise it when a change of the code moves numbers or changes
 # files of results: they are made anew then, and only then.
@@ -60,7 +61,7 @@ STEPS = {
             "imaging.convert",
             tables.CONVERT,
             "status.json",
-            owns=("image", "truth", "given", "slices.parquet"),
+            owns=(IMAGE, TRUTH, GIVEN, SLICES),
         ),
         Step(
             "segment_muscles",
@@ -68,7 +69,7 @@ STEPS = {
             tables.SEGMENT,
             "segment.json",
             after="convert_dicom",
-            owns=("labels",),
+            owns=(LABELS,),
             reads=("convert_dicom",),
         ),
         Step(
@@ -101,7 +102,7 @@ STEPS = {
             tables.PREVIEW,
             "preview.json",
             after="segment_muscles",
-            owns=("preview.png",),
+            owns=(PREVIEW,),
             reads=LABELLED,
         ),
         Step(

@@ -1,4 +1,4 @@
-"""The step convert_dicom: the images of a shard's subjects become checked volumes.
+"""The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
 NEEDS: the subject sheet and the images and masks that it names.
 MAKES: per subject image/stack-NN.nii.gz, truth/ and given/ where the sheet names masks, and
@@ -16,15 +16,16 @@ from paravert import shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.images import Images, geometry_rows, single_slices
+from paravert.imaging.image_stack import Images, geometry_rows, single_slices
+from paravert.imaging.input_files import FILE, NOTHING, path_kind
 from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
-from paravert.imaging.places import FILE, NOTHING, found_at
-from paravert.imaging.volume import Volume, stack_file, voxel_digest, write_volume
+from paravert.imaging.volume import Volume, voxel_digest, write_volume
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
+from paravert.subject_folder import GIVEN, IMAGE, TRUTH, SubjectFolder
 
-MASK_FOLDERS = {"truth": "truth", "labels": "given"}  # column of the sheet: folder of the subject
+MASK_FOLDERS = {"truth": TRUTH, "labels": GIVEN}  # column of the sheet: folder of the subject
 
 
 def convert_dicom(
@@ -66,23 +67,24 @@ def convert_subject(
     *,
     series_description: Sequence[str] = (),
 ) -> shards.Product:
-    """Convert one subject's images and masks, writing into a folder.
+    """Convert one subject's images and masks, and write them into the folder `scratch`.
 
-    rows: lines of the sheet by subject. Raises SubjectFault if the data cannot be used.
+    rows: rows of the sheet by subject. Raises SubjectFault if the data cannot be used.
     """
     row = rows[task.subject]
     images = read_images(row["images"], series_description)
     volumes = [stack.volume for stack in images.stacks]
     masks, told = _masks(row, volumes)
+    folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
-        write_volume(stack_file(scratch, "image", number), volume)
+        write_volume(folder.stack_file(IMAGE, number), volume)
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
-            place = stack_file(scratch, MASK_FOLDERS[name], number)
-            write_volume(place, volumes[number - 1].with_array(array))
+            mask = volumes[number - 1].with_array(array)
+            write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
-    tables.write(scratch / "slices.parquet", tables.GEOMETRY, data, {})
+    tables.write(folder.slices_file, tables.GEOMETRY, data, {})
     summary = {
         "stacks": len(volumes),
         "slices": len(slices),
@@ -98,7 +100,7 @@ def convert_subject(
 def _masks(
     row: Mapping[str, str], volumes: Sequence[Volume]
 ) -> tuple[dict[str, Masks], set[Caution]]:
-    """Return the masks that a line of the sheet names, by their column, and warnings."""
+    """Return the masks that a row of the sheet names, by column and stack, and warnings."""
     found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     told: set[Caution] = set()
     for name in MASK_FOLDERS:
@@ -115,12 +117,12 @@ def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     """Return the images at a path of the sheet: a NIfTI file, a DICOM file or a folder of those.
 
     Raises SubjectFault: no-dicom where the path is empty or nothing is there, unreadable-header
-    where it may not be read, and what `read_nifti` and `read_dicom` find.
+    where it may not be read, and the reasons of `read_nifti` and `read_dicom`.
     """
     place = Path(path)
-    found = found_at(place, "images") if path else NOTHING
-    if found == NOTHING:
+    kind = path_kind(place, "images") if path else NOTHING
+    if kind == NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
-    if found == FILE and is_nifti(place):
+    if kind == FILE and is_nifti(place):
         return read_nifti(place)
     return read_dicom(place, series_description)

@@ -1,11 +1,11 @@
-"""A process of its own for decoders that a damaged code stream brings down or keeps for minutes.
+"""The script of the decoder process, for decoders that crash or hang on a damaged code stream.
 
-Run as a script by `apart`, with the descriptor of an open file; it imports nothing of this package
-and a decoder when that is first asked for, so that it starts in some 40 ms. A request is a head (see
-HEAD) on standard input, the code stream of one frame at the start of the file; a head with length 0
-asks for a sign of life. An answer is LENGTH on standard output, so many bytes of values at the start
-of the file; none where the code stream is damaged. What a decoder complains of goes to standard
-error, a file that can be read again.
+`decoder_process` starts it with the descriptor of a shared file. It imports nothing of this package,
+and a decoder only at its first use: it starts in about 40 ms. A request is a REQUEST on standard
+input, with the code stream of one frame at the start of the shared file; a request with length 0 only
+checks that the process runs. An answer is an ANSWER on standard output, with that many bytes of pixel
+values at the start of the shared file; 0 if the code stream is damaged. Messages of a decoder go to
+standard error, which is a file, so that they can be read.
 """
 
 import contextlib
@@ -18,31 +18,31 @@ from collections.abc import Callable
 from functools import cache
 
 # rows, columns, bits allocated, bits stored, decoder, transfer syntax, length of the code stream
-HEAD = struct.Struct("<IIHH16s64sQ")
-LENGTH = struct.Struct("<Q")
-MEMORY_BYTES = 768 << 20  # a slice of 2048 x 2048 takes a tenth; a damaged one could ask for all
-# The decoder of JPEG (IJG) puts something in place of data that end too early or have no meaning, and
-# passes over what is left when all rows are there.
+REQUEST = struct.Struct("<IIHH16s64sQ")
+ANSWER = struct.Struct("<Q")  # length of the pixel values
+MEMORY_BYTES = 768 << 20  # ten times what a slice of 2048 x 2048 takes
+# The JPEG decoder (IJG) fills in data that end early or are invalid, and skips bytes behind the last
+# row; it reports both.
 CORRUPT = re.compile(rb"Corrupt JPEG data: (?:(\d+) extraneous bytes)?")
 COMPLAINT_BYTES = 1 << 16
 JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
-SECONDS = 1  # of processor time for one slice, to 2; a good one of 2048 x 2048 takes 0.1
+SECONDS = 1  # to 2, of processor time for one slice; an intact one of 2048 x 2048 takes 0.1
 
 
 def main() -> None:
     """Answer requests until there are no more."""
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints is no answer
-    while head := sys.stdin.buffer.read(HEAD.size):
-        *form, name, syntax, length = HEAD.unpack(head)
+    os.dup2(2, 1)  # what a decoder prints is not an answer
+    while head := sys.stdin.buffer.read(REQUEST.size):
+        *form, name, syntax, length = REQUEST.unpack(head)
         decode = _decoder(_text(name))
         stream = os.pread(shared, length, 0)
         _limit(resource.RLIMIT_AS, MEMORY_BYTES)
         _limit(resource.RLIMIT_CPU, int(_seconds_used()) + 1 + SECONDS)
         values = decode(stream, *form, _text(syntax)) if length else b""
         os.pwrite(shared, values, 0)
-        out.write(LENGTH.pack(len(values)))
+        out.write(ANSWER.pack(len(values)))
         out.flush()
 
 
@@ -73,11 +73,11 @@ def _gdcm() -> Callable[..., bytes]:
         image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
         kind = gdcm.TransferSyntax.GetTSType(syntax)
         image.SetTransferSyntax(gdcm.TransferSyntax(kind))
-        # Signed or not is for the caller to see in the same bits: GDCM takes twice as long over it.
+        # Unsigned even if the values are signed: GDCM takes twice as long otherwise; the bits are the same.
         image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, 0))
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
-        values = image.GetBuffer()  # text, in the way of its binding
+        values = image.GetBuffer()  # its binding returns text
         if values is None or _is_corrupt(stream, os.pread(2, COMPLAINT_BYTES, 0)):
             return b""
         return values.encode("utf-8", "surrogateescape")
@@ -86,7 +86,7 @@ def _gdcm() -> Callable[..., bytes]:
 
 
 def _is_corrupt(stream: bytes, complaints: bytes) -> bool:
-    """Tell whether a JPEG decoder complained of more than padding at the end of a code stream."""
+    """Tell whether a JPEG decoder reported more than padding at the end of a code stream."""
     scan = stream.rstrip(b"\0").removesuffix(JPEG_END)
     padding = min(len(scan) - len(scan.rstrip(JPEG_PADDING)), MOST_PADDING)
     found = CORRUPT.finditer(complaints)

@@ -1,7 +1,7 @@
-"""What a DICOM header says of a file and of each of its frames.
+"""The header of a DICOM file and of each of its frames, as far as conversion needs it.
 
-Tolerant of what geometry does not need: a malformed value there is unknown (None). What geometry
-needs is kept as it stands and judged when the series is chosen (`checks`).
+A malformed or implausible value is unknown (None). Geometry is kept as it is in the file; `frame_fault`
+checks it once the series is chosen.
 """
 
 from dataclasses import dataclass
@@ -11,26 +11,37 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from paravert.imaging.formats import PIXEL_TAGS, PixelModule
+from paravert.imaging.frame_attributes import FrameAttributes, attributes_of_frames
 from paravert.imaging.geometry import orthonormal_pair
-from paravert.imaging.identity import PERSON_TAGS, Readings, person_of
-from paravert.imaging.plausible import (
-    AGE_RANGE_YEARS,
-    FIELD_RANGE_T,
-    SLAB_RANGE_MM,
-    plausible,
-    within,
+from paravert.imaging.header_values import (
+    PERSON_TAGS,
+    Readings,
+    finite_number,
+    patient_readings,
+    sop_class,
+    text,
+    whole_number,
 )
-from paravert.imaging.sources import Sources, sources_of
-from paravert.imaging.values import number, sop_class, text, whole
+from paravert.imaging.pixel_format import PIXEL_TAGS, PixelModule
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
 MR_LEGACY_CONVERTED = "1.2.840.10008.5.1.4.1.1.4.4"
 MULTI_FRAME = (MR_ENHANCED, MR_LEGACY_CONVERTED)
 MR_IMAGES = (MR_CLASSIC, *MULTI_FRAME)
-OLDEST_AGE_YEARS = 90.0  # stands for 90 and more: the oldest can be recognised by their age
-# What tells images of one place apart, beside image type and echo time.
+OLDEST_AGE_YEARS = 90.0  # ages above are set to this: very old people are identifiable by age
+# Numbers outside these ranges are typing errors or in another unit, which is not guessed.
+SLAB_RANGE_MM = (0.1, 100.0)  # thickness of a slice, or distance to the next
+FIELD_RANGE_T = (0.01, 25.0)
+AGE_RANGE_YEARS = (0.0, 120.0)
+# 0 is allowed: some headers have it, and it distinguishes an image from one of another time.
+TIME_RANGES_MS = {
+    "EffectiveEchoTime": (0.0, 5_000.0),
+    "EchoTime": (0.0, 5_000.0),
+    "RepetitionTime": (0.0, 100_000.0),
+    "InversionTime": (0.0, 100_000.0),
+}
+# Distinguish the contrasts of images at one position, beside image type and echo time.
 CONTRAST_NUMBERS = (
     "EchoNumbers",
     "RepetitionTime",
@@ -41,7 +52,7 @@ CONTRAST_NUMBERS = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
 )
-# When an image was made: other slices of one contrast are made at other times, too.
+# Time of acquisition; it also differs between the slices of one contrast.
 ACQUISITION_NUMBERS = (
     "AcquisitionNumber",
     "AcquisitionTime",
@@ -93,10 +104,11 @@ FILE_TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a file says of itself as a whole. Unknown is None, or "" for text.
+    """The attributes of a file that all its frames share. Unknown is None, or "" for text.
 
-    patient: see `person_of`; only ever compared, never passed on.
-    pixels: how they are stored and where; None if nothing follows the header.
+    patient: see `patient_readings`; compared, never written anywhere.
+    pixels: how and where the pixels are stored; None if nothing follows the header.
+    frames_told: NumberOfFrames (0028,0008).
     """
 
     file: Path
@@ -122,11 +134,11 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One slice of a file: matrix, place (LPS, mm), contrast. Unknown is None.
+    """One slice of a file: matrix, position (LPS, mm), contrast. Unknown is None.
 
-    number: frame in the file, from 0. right, down: directions to the next column and row.
-    spacing_tag_mm: SpacingBetweenSlices as told, plausible or not.
-    contrast, acquired: what tells images of one place apart, None where unknown; only ever compared.
+    number: index in the file, from 0. position: centre of the first pixel, (3,). right, down: unit
+    vectors (3,) to the next column and row. spacing_tag_mm: SpacingBetweenSlices, plausible or not.
+    contrast, acquired: attributes that distinguish images at one position, None where unknown.
     slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed. real_world: slope
     and intercept of each real-world value mapping, NaN where it has none.
     """
@@ -153,27 +165,27 @@ class Frame:
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right and down, orthonormal: rounded in the header, they are a little too long or short."""
+        """Right and down, (3,) each, made orthonormal: headers round them."""
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Position (LPS) of the middle of the image."""
+        """Position (LPS, mm) of the middle of the image, (3,)."""
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-        """Return the way from the first pixel to the middle, in such unit directions."""
+        """Return the vector (mm) from the first pixel to the middle, for these unit directions."""
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
         return across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
-    """Return what the header of a file says of the whole file."""
+    """Return the attributes of a file that all its frames share."""
     return Header(
         file=file,
         sop_class=sop_class(data),
         modality=text(data, "Modality").upper(),
-        patient=person_of(data),
+        patient=patient_readings(data),
         study=text(data, "StudyInstanceUID"),
         series=text(data, "SeriesInstanceUID"),
         description=text(data, "SeriesDescription"),
@@ -184,38 +196,40 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
         lossy=text(data, "LossyImageCompression") == "01",
         preamble=preamble,
         pixels=pixels,
-        frames_told=whole(data, "NumberOfFrames"),
+        frames_told=whole_number(data, "NumberOfFrames"),
         sex=_sex(text(data, "PatientSex").upper()),
         age_years=_age_years(text(data, "PatientAge").upper()),
-        field_strength_t=within(number(data, "MagneticFieldStrength"), FIELD_RANGE_T),
+        field_strength_t=within(finite_number(data, "MagneticFieldStrength"), FIELD_RANGE_T),
         manufacturer=text(data, "Manufacturer"),
     )
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
     """Return the frames of a file: one of a classic image, each of a multi-frame one."""
-    sources = sources_of(data) if header.sop_class in MULTI_FRAME else [Sources(data)]
-    return [_frame(header, index, places) for index, places in enumerate(sources)]
+    multi = header.sop_class in MULTI_FRAME
+    frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]
+    return [_frame(header, index, told) for index, told in enumerate(frames)]
 
 
-def _frame(header: Header, index: int, told: Sources) -> Frame:
+def _frame(header: Header, index: int, told: FrameAttributes) -> Frame:
     orientation = told.numbers("ImageOrientationPatient", 6)
     spacing = told.numbers("PixelSpacing", 2)
-    image_type = told.words("FrameType") or told.words("ImageType")
-    echo_time = _first_known(*(plausible(told.number(name), name) for name in ECHO_TIMES))
+    image_type = told.texts("FrameType") or told.texts("ImageType")
+    echo_times = (_plausible(told.number(name), name) for name in ECHO_TIMES)
+    echo_time = next((time for time in echo_times if time is not None), None)
     gradient = told.numbers(GRADIENT, 3)
     contrast = (
         image_type or None,
         echo_time,
         None if gradient is None else tuple(gradient),
-        *(plausible(told.number(keyword), keyword) for keyword in CONTRAST_NUMBERS),
-        *(told.words(keyword) or None for keyword in CONTRAST_TEXTS),
+        *(_plausible(told.number(keyword), keyword) for keyword in CONTRAST_NUMBERS),
+        *(told.texts(keyword) or None for keyword in CONTRAST_TEXTS),
     )
     return Frame(
         header=header,
         number=index,
-        rows=whole(told.data, "Rows"),
-        columns=whole(told.data, "Columns"),
+        rows=whole_number(told.data, "Rows"),
+        columns=whole_number(told.data, "Columns"),
         image_type=image_type,
         position=told.numbers("ImagePositionPatient", 3),
         right=None if orientation is None else orientation[:3],
@@ -225,23 +239,29 @@ def _frame(header: Header, index: int, told: Sources) -> Frame:
         thickness_mm=within(told.number("SliceThickness"), SLAB_RANGE_MM),
         spacing_tag_mm=told.number("SpacingBetweenSlices"),
         echo_time_ms=echo_time,
-        repetition_time_ms=plausible(told.number("RepetitionTime"), "RepetitionTime"),
+        repetition_time_ms=_plausible(told.number("RepetitionTime"), "RepetitionTime"),
         contrast=contrast,
         acquired=tuple(told.number(keyword) for keyword in ACQUISITION_NUMBERS),
-        slope=told.scale("RescaleSlope", 1.0),
-        intercept=told.scale("RescaleIntercept", 0.0),
+        slope=told.rescale_number("RescaleSlope", 1.0),
+        intercept=told.rescale_number("RescaleIntercept", 0.0),
         real_world=tuple(_mapping(item) for item in told.sequence(REAL_WORLD)),
     )
 
 
 def _mapping(item: Dataset) -> tuple[float, float]:
-    told = (number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept"))
-    slope, intercept = (np.nan if value is None else value for value in told)
-    return slope, intercept
+    keywords = ("RealWorldValueSlope", "RealWorldValueIntercept")
+    told = [finite_number(item, keyword) for keyword in keywords]
+    return tuple(np.nan if value is None else value for value in told)
 
 
-def _first_known(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+def within(value: float | None, limits: tuple[float, float]) -> float | None:
+    """Return a number that lies within limits, inclusive; None otherwise."""
+    return value if value is not None and limits[0] <= value <= limits[1] else None
+
+
+def _plausible(value: float | None, keyword: str) -> float | None:
+    limits = TIME_RANGES_MS.get(keyword)
+    return value if limits is None else within(value, limits)
 
 
 def _sex(told: str) -> str | None:

@@ -1,23 +1,23 @@
-"""Where slices lie: directions, tilt, and the exact way to the canonical array order.
+"""Geometry of slices: directions, tilt, affines, and the canonical order of an array.
 
-Patient coordinates are DICOM's: LPS, x towards the left, y towards the back, z towards the head.
-Affines are NIfTI's: RAS. Lengths are mm.
+Positions and directions are in DICOM's patient coordinates, LPS: x towards the left, y towards the
+back, z towards the head. Affines are NIfTI's, RAS. Lengths are mm.
 """
 
 import numpy as np
 
-# Slices along the disc L5/S1 are tilted by 20 to 60 degrees, as the sacrum is: with a lower limit,
-# the steep ones alone would lose that level. Beyond, a degree more or less changes the cosine, and
-# with it csa_axial_mm2, by more than 3 %. Sagittal and coronal slices lie at about 90.
+# Slices along the disc L5/S1 are tilted by 20 to 60 degrees, as the sacrum is: a lower limit would
+# exclude that level in some subjects. Above 60, one degree changes the cosine, and with it
+# csa_axial_mm2, by more than 3 %. Sagittal and coronal slices have about 90.
 AXIAL_TILT_DEG = 60.0
-# Nobody is taller, and the origin of patient coordinates lies in the magnet or at a landmark of the
-# patient: no voxel's coordinate is larger, and no two voxels of a scan are further apart.
+# Taller than any patient; the origin of patient coordinates is in the magnet or at a landmark of the
+# patient. So no coordinate is larger, and no two voxels of a scan are further apart.
 BODY_LIMIT_MM = 3000.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the orthonormal pair of directions nearest to two nearly orthonormal ones."""
+    """Return the orthonormal pair, (3,) each, nearest to two nearly orthonormal directions."""
     left, _, transposed = np.linalg.svd(np.column_stack([right, down]), full_matrices=False)
     nearest = left @ transposed
     return nearest[:, 0], nearest[:, 1]
@@ -56,7 +56,7 @@ def plane_affine(
 
 
 def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the positions (8, 3) of the corner voxels' centres.
+    """Return the centres of the corner voxels, (8, 3), in the coordinates of the affine.
 
     affine and shape: of the same three axes in the same order.
     """
@@ -66,7 +66,7 @@ def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fits_body(points: np.ndarray) -> bool:
-    """Tell whether positions (n, 3) in mm may be of one patient; see BODY_LIMIT_MM."""
+    """Tell whether positions (n, 3) in mm can be in one patient; see BODY_LIMIT_MM."""
     if not (np.abs(points) <= BODY_LIMIT_MM).all():  # NaN does not fit either
         return False
     return bool(np.linalg.norm(np.ptp(points, axis=0)) <= BODY_LIMIT_MM)
@@ -97,9 +97,8 @@ def canonical_order(
     """Return the order and flips that bring an axial array into the canonical order.
 
     affine: RAS, of the array's axes. slice_axis: the axis that counts the slices.
-    Canonical: slices from caudal to cranial, rows towards the back, columns towards the left. Of
-    the two axes in the plane, columns are the one that together with the other runs more
-    from right to left.
+    Canonical: slices from caudal to cranial, rows towards the back, columns towards the left. Of the
+    two in-plane assignments of rows and columns, the one that is closer to that is chosen.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]
     first, second = (axis for axis in range(3) if axis != slice_axis)

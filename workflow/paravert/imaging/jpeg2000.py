@@ -1,11 +1,11 @@
-"""JPEG 2000 code streams, decoded by OpenJPEG and held against what their code blocks tell.
+"""Decoding of JPEG 2000 code streams by OpenJPEG, with detection of damaged code blocks.
 
-OpenJPEG takes a code block whose bytes are damaged for one of other values. It compares the bytes
-that a code block has with those that its values took only where the encoder promised to end each
-block so that this can be told (predictable termination, ISO/IEC 15444-1, D.4.2). Good encoders end
-their blocks within a few bytes of it anyway: so every stream is decoded as if it promised, and the
-decoder's warnings tell by how many bytes a block is off. The Python binding loses the warnings:
-hence OpenJPEG is called through its C interface, in the library that the binding brings along.
+OpenJPEG decodes a damaged code block to wrong values without an error. It compares the length of a
+code block with the bytes that decoding consumed only if the encoder declares predictable termination
+(ISO/IEC 15444-1, D.4.2). Blocks of common encoders end within a few bytes of that anyway: so every
+stream is decoded as if it declared it, and OpenJPEG's warnings give the difference in bytes. The
+Python binding drops the warnings: hence OpenJPEG is called through the C interface of the library
+that the binding ships.
 """
 
 import ctypes as c
@@ -17,12 +17,12 @@ import numpy as np
 
 from paravert.imaging.code_streams import J2K_START
 
-# Good blocks are off by 3 bytes at most (OpenJPEG, Kakadu, JasPer, Grok and FFmpeg, in all coding
-# styles), damaged ones mostly by dozens to thousands.
+# Intact blocks differ by 3 bytes at most (OpenJPEG, Kakadu, JasPer, Grok and FFmpeg, all coding
+# styles); damaged ones mostly by dozens to thousands.
 SPARE_BYTES = 8
 OFF_BY = re.compile(rb"PTERM check failure: (\d+)")
-# Coded data look random, so that zeros never follow each other for long. Packets without content
-# are a zero byte each: one for each layer and resolution, unless these are parted into precincts.
+# Coded data look random, without long runs of zeros. Empty packets are a zero byte each: one per
+# layer and resolution, unless resolutions are divided into precincts.
 ZEROS = 64
 COD, COC, SOT, EOC = b"\xff\x52", b"\xff\x53", b"\xff\x90", b"\xff\xd9"
 PRECINCTS = 0x01  # of Scod
@@ -33,13 +33,13 @@ PARAMETERS_BYTES = 1 << 14  # of which opj_dparameters_t takes half
 NO_MORE = c.c_size_t(-1).value
 
 Pointer = c.c_void_p
-Read = c.CFUNCTYPE(c.c_size_t, Pointer, c.c_size_t, Pointer)
-Skip = c.CFUNCTYPE(c.c_int64, c.c_int64, Pointer)
-Seek = c.CFUNCTYPE(c.c_int, c.c_int64, Pointer)
-Told = c.CFUNCTYPE(None, c.c_char_p, Pointer)
+ReadCallback = c.CFUNCTYPE(c.c_size_t, Pointer, c.c_size_t, Pointer)
+SkipCallback = c.CFUNCTYPE(c.c_int64, c.c_int64, Pointer)
+SeekCallback = c.CFUNCTYPE(c.c_int, c.c_int64, Pointer)
+WarningCallback = c.CFUNCTYPE(None, c.c_char_p, Pointer)
 
 
-class Component(c.Structure):
+class OpjComponent(c.Structure):
     """The beginning of opj_image_comp_t."""
 
     _fields_ = (
@@ -49,13 +49,13 @@ class Component(c.Structure):
     )
 
 
-class Image(c.Structure):
+class OpjImage(c.Structure):
     """The beginning of opj_image_t."""
 
     _fields_ = (
         *((name, c.c_uint32) for name in ("x0", "y0", "x1", "y1", "numcomps")),
         ("color_space", c.c_int),
-        ("comps", c.POINTER(Component)),
+        ("comps", c.POINTER(OpjComponent)),
     )
 
 
@@ -63,26 +63,26 @@ SIGNATURES = {
     "create_decompress": (Pointer, c.c_int),
     "set_default_decoder_parameters": (None, Pointer),
     "setup_decoder": (c.c_int, Pointer, Pointer),
-    "read_header": (c.c_int, Pointer, Pointer, c.POINTER(c.POINTER(Image))),
-    "decode": (c.c_int, Pointer, Pointer, c.POINTER(Image)),
+    "read_header": (c.c_int, Pointer, Pointer, c.POINTER(c.POINTER(OpjImage))),
+    "decode": (c.c_int, Pointer, Pointer, c.POINTER(OpjImage)),
     "end_decompress": (c.c_int, Pointer, Pointer),
-    "set_warning_handler": (c.c_int, Pointer, Told, Pointer),
+    "set_warning_handler": (c.c_int, Pointer, WarningCallback, Pointer),
     "stream_create": (Pointer, c.c_size_t, c.c_int),
-    "stream_set_read_function": (None, Pointer, Read),
-    "stream_set_skip_function": (None, Pointer, Skip),
-    "stream_set_seek_function": (None, Pointer, Seek),
+    "stream_set_read_function": (None, Pointer, ReadCallback),
+    "stream_set_skip_function": (None, Pointer, SkipCallback),
+    "stream_set_seek_function": (None, Pointer, SeekCallback),
     "stream_set_user_data_length": (None, Pointer, c.c_uint64),
     "destroy_codec": (None, Pointer),
-    "image_destroy": (None, c.POINTER(Image)),
+    "image_destroy": (None, c.POINTER(OpjImage)),
     "stream_destroy": (None, Pointer),
 }
 
 
 @cache
-def library() -> dict:
-    """Return functions of OpenJPEG by their names without "opj_".
+def openjpeg() -> dict:
+    """Return the functions of OpenJPEG, keyed by name without "opj_".
 
-    Raises ImportError, OSError or AttributeError where it is not installed or lacks one.
+    Raises ImportError, OSError or AttributeError where the library or a function is missing.
     """
     import _openjpeg
 
@@ -94,11 +94,11 @@ def library() -> dict:
     return functions
 
 
-def decode(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
-    """Return the values of a code stream of one component, or None where it is damaged.
+def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
+    """Return the values of a code stream of one component, (rows, columns), or None where damaged.
 
-    dtype: that of the header, an integer, whose sign holds where the stream says another. Returns
-    (rows, columns). For a stream whose size fits (see `code_streams`).
+    dtype: integer type of the DICOM header, whose sign overrides that of the stream. The size of the
+    stream must have been checked by `size_fits`.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None
@@ -111,9 +111,9 @@ def decode(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
 
 
 def _prepared(stream: bytes) -> bytes | None:
-    """Return a stream that promises predictable termination, or None if zeros stand in for data."""
+    """Return the stream with predictable termination declared; None if zeros replace coded data."""
     prepared = bytearray(stream)
-    body = stream[stream.find(SOT) : stream.rfind(EOC)]  # what follows is padding
+    body = stream[stream.find(SOT) : stream.rfind(EOC)]  # padding may follow
     for marker, style in _styles(stream):
         if not stream[style] & HIGH_THROUGHPUT:
             prepared[style] |= PREDICTABLE
@@ -125,7 +125,7 @@ def _prepared(stream: bytes) -> bytes | None:
 
 
 def _styles(stream: bytes) -> Iterator[tuple[bytes, int]]:
-    """Find the style of code blocks in the marker segments COD and COC of the main header."""
+    """Yield (marker, byte offset of the code block style) of each COD and COC of the main header."""
     place = 2  # behind SOC
     while place + 14 <= len(stream) and (marker := stream[place : place + 2]) != SOT:
         if marker in (COD, COC):
@@ -134,12 +134,12 @@ def _styles(stream: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | None:
-    """Return what OpenJPEG makes of a stream, None where it fails; add its warnings to told."""
-    opj = library()
+    """Return the decoded values, None where OpenJPEG fails; append its warnings to `told`."""
+    opj = openjpeg()
     source = _Source(stream)
-    warned = Told(lambda message, _: told.append(message))
+    warned = WarningCallback(lambda message, _: told.append(message))
     bytes_in = opj["stream_create"](BUFFER_BYTES, 1)
-    codec, image = opj["create_decompress"](CODE_STREAM), c.POINTER(Image)()
+    codec, image = opj["create_decompress"](CODE_STREAM), c.POINTER(OpjImage)()
     try:
         source.attach(bytes_in)
         opj["set_warning_handler"](codec, warned, None)
@@ -159,7 +159,7 @@ def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | 
         opj["stream_destroy"](bytes_in)
 
 
-def _values(component: Component, dtype: np.dtype) -> np.ndarray | None:
+def _values(component: OpjComponent, dtype: np.dtype) -> np.ndarray | None:
     if not component.data:
         return None
     values = np.ctypeslib.as_array(component.data, (component.h, component.w))
@@ -170,17 +170,21 @@ def _values(component: Component, dtype: np.dtype) -> np.ndarray | None:
 
 
 class _Source:
-    """The bytes of a stream, as OpenJPEG asks for them."""
+    """The read callbacks of an OpenJPEG stream over bytes in memory."""
 
     def __init__(self, stream: bytes):
         self._stream, self._place = stream, 0
-        self._functions = Read(self._read), Skip(self._skip), Seek(self._seek)
+        self._callbacks = (
+            ReadCallback(self._read),
+            SkipCallback(self._skip),
+            SeekCallback(self._seek),
+        )
 
     def attach(self, bytes_in: int) -> None:
-        """Let an opj_stream_t read from here, as long as this object lives."""
-        for kind, function in zip(("read", "skip", "seek"), self._functions, strict=True):
-            library()[f"stream_set_{kind}_function"](bytes_in, function)
-        library()["stream_set_user_data_length"](bytes_in, len(self._stream))
+        """Make an opj_stream_t read from this object, which must outlive it."""
+        for kind, function in zip(("read", "skip", "seek"), self._callbacks, strict=True):
+            openjpeg()[f"stream_set_{kind}_function"](bytes_in, function)
+        openjpeg()["stream_set_user_data_length"](bytes_in, len(self._stream))
 
     def _read(self, target: int, length: int, _: object) -> int:
         found = self._stream[self._place : self._place + length]

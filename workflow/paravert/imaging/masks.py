@@ -1,4 +1,4 @@
-"""Masks that come with the images: brought onto the stacks' grids and checked."""
+"""Reading masks: matched to the stack with the same grid, and checked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,30 +8,30 @@ import numpy as np
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
-from paravert.imaging.nifti import Grid, is_nifti, read_mask_grid
-from paravert.imaging.places import FILE, NOTHING, files_at, found_at
-from paravert.imaging.sides import left_beyond_right_mm
+from paravert.imaging.input_files import FILE, NOTHING, files_at, path_kind
+from paravert.imaging.label_maps import left_beyond_right_mm
+from paravert.imaging.nifti import VoxelGrid, is_nifti, read_mask_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
 # fourth is lost in their rounding: up to 0.3 mm at the corners of 256 x 256 x 120 mm (measured).
 QFORM_TOLERANCE_MM = 0.5
-AXIS_TOLERANCE = 1e-2  # cosines; the corners decide, this only tells which axis is which
+AXIS_TOLERANCE = 1e-2  # of cosines; only to match the axes: the corners are compared afterwards
 
 Masks = dict[int, np.ndarray]  # by stack (from 1): uint8, on the grid of the stack
 
 
 def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks, set[Caution]]:
-    """Return the masks in a NIfTI file, or a folder of them, and warnings.
+    """Return the masks in a NIfTI file, or a folder of them, by stack, and warnings.
 
-    Each mask belongs to exactly one stack; a stack may have none. A mask without any label counts as
-    not given (mask-empty). role: truth or labels; names the mask in messages.
+    Each mask must match exactly one stack; a stack may have none. A mask without any label is ignored
+    (mask-empty). role: truth or labels; names the mask in messages.
     Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
     bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
     mask-side-mismatch.
     """
-    found = found_at(path, role)
+    found = path_kind(path, role)
     if found == NOTHING:
         raise SubjectFault(
             Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
@@ -56,15 +56,14 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks,
 
 
 def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
-    """Tell whether a mask labels nothing in a slice whose image shows something.
+    """Tell whether a mask has no label in a slice whose image is not blank.
 
-    mask, image: (slices, rows, columns). Every axial slice of the lumbar spine cuts at least the
-    muscles behind it.
+    mask, image: (slices, rows, columns). Every axial slice of the lumbar spine shows muscles.
     """
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 
 
-def _placed(mask: Grid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
+def _placed(mask: VoxelGrid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
     found = [(n, onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
     found = [(number, array) for number, array in found if array is not None]
     if len(found) == 1:
@@ -81,7 +80,7 @@ def _placed(mask: Grid, volumes: Sequence[Volume], role: str) -> tuple[int, np.n
 
 
 def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
-    """Describe a grid: voxels, spacing and origin (RAS) along its axes."""
+    """Describe a grid for a message: voxels, spacing and origin (RAS)."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     return (
         f"{' x '.join(str(length) for length in shape)} voxels of "
@@ -90,11 +89,11 @@ def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
     )
 
 
-def onto_grid(mask: Grid, volume: Volume) -> np.ndarray | None:
-    """Return a mask's array on the grid of a volume, by exact permutation and flips.
+def onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
+    """Return a mask's array on the grid of a volume, (slices, rows, columns), by permutation and flips.
 
-    None where the grids differ: in shape, or by more than 0.001 mm at a corner. A mask drawn with a
-    program that reads the qform of our images has the rounded grid of that, and fits too.
+    None where the grids differ: in shape, or by more than 0.001 mm at a corner. The grid rounded by
+    the qform of our images matches too: some programs read the qform.
     """
     wanted = columns_first(volume.affine)
     turn = _directions(wanted).T @ _directions(mask.affine)  # (axis of volume, axis of mask)
@@ -126,7 +125,7 @@ def _is_permutation(matrix: np.ndarray) -> bool:
 
 
 def checked_labels(array: np.ndarray, role: str) -> np.ndarray:
-    """Return a label map as uint8; raises SubjectFault for values that are no muscle's."""
+    """Return a label map as uint8; raises SubjectFault (mask-unknown-label) for other values."""
     unknown = np.setdiff1d(array, (BACKGROUND, *LABEL_VALUES))
     if len(unknown):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
@@ -138,9 +137,9 @@ def checked_labels(array: np.ndarray, role: str) -> np.ndarray:
 
 
 def check_sides(labels: Volume, role: str) -> None:
-    """Raise SubjectFault unless each muscle's left label lies to the left of its right label.
+    """Raise SubjectFault unless each muscle's left label is to the patient's left of its right label.
 
-    By the centroids over the whole volume; a muscle with one side only cannot be judged.
+    See `left_beyond_right_mm`.
     """
     for muscle, apart_mm in left_beyond_right_mm(labels).items():
         if apart_mm <= 0:

@@ -1,4 +1,4 @@
-"""NIfTI files: images as input, and the grids of masks."""
+"""Reading NIfTI files: images as checked stacks, and masks on the grid of their file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.checks import PIXEL_SPACING_RANGE_MM
+from paravert.imaging.frame_checks import PIXEL_SPACING_RANGE_MM
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
@@ -20,29 +20,29 @@ from paravert.imaging.geometry import (
     rearranged,
     tilt_deg,
 )
-from paravert.imaging.images import (
+from paravert.imaging.image_stack import (
     Images,
-    Slice,
-    Stack,
+    ImageSlice,
+    ImageStack,
     check_not_blank,
+    compact_array,
     content_cautions,
 )
-from paravert.imaging.nifti_file import check_promise, opened, read_header, read_voxels
-from paravert.imaging.pixels import compact
+from paravert.imaging.nifti_file import check_length, open_nifti, read_header, read_voxels
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 FORMS_TOLERANCE_MM = 1.0  # sform and qform of one file, at the corners: see QFORM_TOLERANCE_MM
-SLICE_AXIS_RATIO = 1.5  # an axis coarser than the others by this factor counts the slices
+SLICE_AXIS_RATIO = 1.5  # an axis whose spacing is larger by this factor is the slice axis
 MILLIMETRES = ("mm", "unknown")
 SLICE_SPACING_RANGE_MM = (0.05, 100.0)  # vertebrae are 40 mm apart
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """A three-dimensional array of any axis order with its RAS affine in mm.
+class VoxelGrid:
+    """An array of three axes in any order, and its affine, 4 x 4, voxel index to RAS in mm.
 
-    rounded: whether the affine comes from a qform, whose quaternion rounds it.
+    rounded: whether the affine comes from a qform, which its quaternion rounds.
     """
 
     array: np.ndarray
@@ -51,7 +51,7 @@ class Grid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Tell whether a path is named like a NIfTI file."""
+    """Tell whether a file name ends like that of a NIfTI file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -88,39 +88,39 @@ def read_nifti(file: Path) -> Images:
         )
     order, flips = canonical_order(grid.affine, axis)
     array, affine = rearranged(grid.array, grid.affine, order, flips)
-    stack = _stack(Volume(compact(list(array)), columns_first(_orthogonal(affine))))
+    stack = _stack(Volume(compact_array(list(array)), columns_first(_orthogonal(affine))))
     check_not_blank((stack,))
     cautions = frozenset().union(*(slice_.cautions for slice_ in stack.slices))
     return Images((stack,), cautions=cautions)
 
 
-def read_mask_grid(file: Path, role: str) -> Grid:
-    """Return a mask as it lies in its file; role (truth, labels) names it in messages."""
+def read_mask_grid(file: Path, role: str) -> VoxelGrid:
+    """Return a mask in the axis order of its file; role (truth, labels) names it in messages."""
     return _read(file, role)[1]
 
 
-def _stack(volume: Volume) -> Stack:
+def _stack(volume: Volume) -> ImageStack:
     seen = content_cautions(volume.array, volume.slice_spacing_mm)
     slices = []
     for index in range(len(volume.array)):
         affine = volume.affine.copy()
         affine[:3, 3] += index * affine[:3, 2]
-        slices.append(Slice(affine, cautions=frozenset(seen[index])))
-    return Stack(volume, tuple(slices), "positions")
+        slices.append(ImageSlice(affine, cautions=frozenset(seen[index])))
+    return ImageStack(volume, tuple(slices), "positions")
 
 
-def _read(file: Path, role: str) -> tuple[Nifti1Header, Grid]:
-    with opened(file, role) as stream:
+def _read(file: Path, role: str) -> tuple[Nifti1Header, VoxelGrid]:
+    with open_nifti(file, role) as stream:
         header = read_header(stream, role)
         shape = _shape(header, role)
-        check_promise(header, file, role)
+        check_length(header, file, role)
         affine = _affine(header, shape, role)
         array = read_voxels(stream, header, role).reshape(shape, order="F")
-    return header, Grid(array, affine, rounded=_sform(header) is None)
+    return header, VoxelGrid(array, affine, rounded=_sform(header) is None)
 
 
 def _shape(header: Nifti1Header, role: str) -> tuple[int, ...]:
-    """Return the lengths of three axes; further ones of a length of one are left out."""
+    """Return the shape of three axes; further axes of length one are dropped."""
     shape = told = header.get_data_shape()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -133,11 +133,11 @@ def _shape(header: Nifti1Header, role: str) -> tuple[int, ...]:
 
 
 def _affine(header: Nifti1Header, shape: tuple[int, ...], role: str) -> np.ndarray:
-    """Return the affine that the header gives; raises SubjectFault where it cannot be trusted."""
+    """Return the affine of the header, 4 x 4 (RAS, mm); raises SubjectFault where it is not valid."""
     if header.get_xyzt_units()[0] not in MILLIMETRES:
         raise SubjectFault(Reason.BAD_PIXEL_SPACING, f"{role}: lengths are not in mm")
     try:
-        with np.errstate(all="ignore"):  # what is not finite is told of below
+        with np.errstate(all="ignore"):  # values that are not finite are refused below
             forms = [form for form in (_sform(header), _qform(header)) if form is not None]
     except (HeaderDataError, ValueError) as error:
         raise _bad_orientation(role, "the qform is damaged") from error
@@ -146,7 +146,7 @@ def _affine(header: Nifti1Header, shape: tuple[int, ...], role: str) -> np.ndarr
     if not np.isfinite(forms).all():
         raise _bad_orientation(role, "the sform or the qform is not finite")
     affine = forms[0]
-    # The numbers of an affine are themselves steps and a place; larger ones overflow below.
+    # The numbers of an affine are lengths in mm; larger ones would overflow below.
     if not (np.abs(forms) <= BODY_LIMIT_MM).all() or not fits_body(grid_corners(affine, shape)):
         raise SubjectFault(
             Reason.BAD_GEOMETRY_POSITION,
@@ -187,7 +187,7 @@ def _slice_axis(told: int | None, affine: np.ndarray, spacing: np.ndarray) -> in
 
 
 def _orthogonal(affine: np.ndarray) -> np.ndarray:
-    """Return the affine with its axes, at right angles to rounding, at right angles exactly."""
+    """Return the affine with its nearly orthogonal axes made exactly orthogonal."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     left, _, transposed = np.linalg.svd(affine[:3, :3] / spacing)
     exact = affine.copy()

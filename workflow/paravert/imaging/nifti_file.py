@@ -1,7 +1,7 @@
-"""What lies in a NIfTI file: its header, then the voxels that this promises, and nothing else.
+"""Reading the header and the voxels of a NIfTI file, with checks of its length.
 
-Memory is set aside for what the file can hold, within limits. A compressed file is read to its end,
-where its checksum and length stand.
+Memory is allocated only for voxels that the file can hold, up to a limit. A compressed file is read
+to its end, so that its checksum and length are verified.
 """
 
 import math
@@ -21,19 +21,19 @@ from nibabel.wrapstruct import WrapStructError
 from paravert.errors import Reason, SubjectFault
 
 SINGLE_FILE = (b"n+1", b"n+2")  # header and voxels in one file
-EXTENSION_FLAG_BYTES = 4  # behind the header, in every file
-# Headers of other formats that a program may keep behind its own, such as DICOM's.
+EXTENSION_FLAG_BYTES = 4  # follow the header in every file
+# Header extensions, such as a copy of the DICOM header.
 MOST_EXTENSION_BYTES = 16 << 20
-# As kept after reading: 512 x 512 x 384 voxels in two bytes, half as many in four. No axial series of
-# a lumbar spine comes near it, and a conversion, which takes four times that, stays below 1 GB.
+# In memory: 512 x 512 x 384 voxels of two bytes, half as many of four. No axial series of a lumbar
+# spine is that large, and a conversion, which needs four times that, stays below 1 GB.
 MOST_BYTES = 192 << 20
-MOST_BYTES_PER_GZIP_BYTE = 1032  # of deflate: 258 bytes in 2 bits
+MOST_BYTES_PER_GZIP_BYTE = 1032  # deflate codes at most 258 bytes in 2 bits
 VOXELS_AT_ONCE = 1 << 20
 HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, OverflowError, KeyError)
 
 
 @contextmanager
-def opened(file: Path, role: str) -> Iterator[BinaryIO]:
+def open_nifti(file: Path, role: str) -> Iterator[BinaryIO]:
     """Open a NIfTI file, compressed or not; role (images, truth, labels) names it in messages.
 
     Raises SubjectFault within: unreadable-header, truncated-pixels, undecodable-pixels.
@@ -57,7 +57,7 @@ def _is_compressed(file: Path) -> bool:
 
 
 def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
-    """Return the header, of version 1 or 2, and leave the stream at the first voxel.
+    """Return the header, NIfTI-1 or NIfTI-2; the stream is then at the first voxel.
 
     Raises SubjectFault (unreadable-header).
     """
@@ -69,9 +69,11 @@ def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
     try:
         if not kind.may_contain_header(block):
             raise HeaderDataError("neither version of NIfTI")
-        header = kind(block, check=False)  # nibabel's check mends: a spacing of 0 becomes 1 mm
+        header = kind(
+            block, check=False
+        )  # nibabel's check would repair: a spacing of 0 becomes 1 mm
         extension = header.get_data_offset() - kind.sizeof_hdr
-        # Of unknown codes these raise errors, too.
+        # These raise errors for unknown codes.
         header.get_data_dtype(), header.get_data_shape(), header.get_xyzt_units()
     except HEADER_ERRORS as error:
         raise _bad_header(role) from error
@@ -80,7 +82,7 @@ def read_header(stream: BinaryIO, role: str) -> Nifti1Header:
     if not EXTENSION_FLAG_BYTES <= extension <= MOST_EXTENSION_BYTES:
         raise _bad_header(role)
     stream.read(extension)
-    if header["pixdim"][0] == 0:  # the standard takes this for 1, nibabel does not
+    if header["pixdim"][0] == 0:  # the standard reads 0 as 1, nibabel does not
         header["pixdim"][0] = 1
     return header
 
@@ -89,31 +91,31 @@ def _bad_header(role: str) -> SubjectFault:
     return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: the NIfTI header is damaged or absent")
 
 
-def check_promise(header: Nifti1Header, file: Path, role: str) -> None:
-    """Raise SubjectFault unless the file may hold the voxels of its header, and memory may.
+def check_length(header: Nifti1Header, file: Path, role: str) -> None:
+    """Raise SubjectFault unless the file is long enough for its voxels, and they fit in memory.
 
     Reasons: truncated-pixels, unsupported-pixels.
     """
-    count, kept = math.prod(header.get_data_shape()), _kept(header, role).itemsize
+    count, itemsize = math.prod(header.get_data_shape()), _memory_type(header, role).itemsize
     most = file.stat().st_size * (MOST_BYTES_PER_GZIP_BYTE if _is_compressed(file) else 1)
     if count * header.get_data_dtype().itemsize > most:
         raise _too_short(role)
-    if count * kept > MOST_BYTES:
+    if count * itemsize > MOST_BYTES:
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
-            f"{role}: {count} voxels of {kept} bytes, expected at most {MOST_BYTES // kept}",
+            f"{role}: {count} voxels of {itemsize} bytes, expected at most {MOST_BYTES // itemsize}",
         )
 
 
 def read_voxels(stream: BinaryIO, header: Nifti1Header, role: str) -> np.ndarray:
-    """Return all voxels in their order in the file, scaled as the header says.
+    """Return all voxels in the order of the file, (voxels,), with slope and intercept applied.
 
-    stream: at the first voxel, of a header that `check_promise` let pass. Returns integers of up to 16
-    bits as they are, all else as float32, whatever that makes of the values.
+    stream: at the first voxel; `check_length` must have passed. Unscaled integers of up to 16 bits keep
+    their type; all else becomes float32, where values may overflow.
     Raises SubjectFault: truncated-pixels, unsupported-pixels.
     """
     on_disk, (slope, intercept) = header.get_data_dtype(), _scale(header, role)
-    voxels = np.empty(math.prod(header.get_data_shape()), _kept(header, role))
+    voxels = np.empty(math.prod(header.get_data_shape()), _memory_type(header, role))
     unscaled = (slope, intercept) == (1, 0)
     for start in range(0, voxels.size, VOXELS_AT_ONCE):
         part = voxels[start : start + VOXELS_AT_ONCE]
@@ -123,7 +125,7 @@ def read_voxels(stream: BinaryIO, header: Nifti1Header, role: str) -> np.ndarray
         values = np.frombuffer(content, on_disk)
         with np.errstate(over="ignore", invalid="ignore"):
             part[:] = values if unscaled else values * slope + intercept
-    if stream.read(1):  # a compressed stream is checked here: this asks for its end
+    if stream.read(1):  # reading at the end makes gzip verify the checksum
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
             f"{role}: more bytes than those of the {voxels.size} voxels in the header",
@@ -131,8 +133,8 @@ def read_voxels(stream: BinaryIO, header: Nifti1Header, role: str) -> np.ndarray
     return voxels
 
 
-def _kept(header: Nifti1Header, role: str) -> np.dtype:
-    """Return the type in which voxels are kept in memory."""
+def _memory_type(header: Nifti1Header, role: str) -> np.dtype:
+    """Return the data type of the voxels in memory."""
     on_disk = header.get_data_dtype()
     if on_disk.kind not in "iuf":
         raise SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{role}: values are not real numbers")
@@ -141,7 +143,7 @@ def _kept(header: Nifti1Header, role: str) -> np.dtype:
 
 
 def _scale(header: Nifti1Header, role: str) -> tuple[float, float]:
-    """Return slope and intercept; a slope of 0 or NaN stands for no scaling."""
+    """Return slope and intercept; a slope of 0 or NaN means no scaling."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0

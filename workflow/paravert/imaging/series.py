@@ -1,27 +1,69 @@
-"""Which series to measure: one patient, one study, MR, axial."""
+"""Choosing the series to measure: one patient, one study, MR, axial."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.checks import frame_fault
+from paravert.imaging.dicom_scan import FolderScan, is_secondary_capture
+from paravert.imaging.frame_checks import frame_fault, has_orientation, scales_differ
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.geometry import AXIAL_TILT_DEG
-from paravert.imaging.headers import Scan, is_secondary_capture
-from paravert.imaging.identity import PERSON_TAGS, different
-from paravert.imaging.planes import AXIAL, LOCALIZER, NOWHERE, OTHER, Plane, plane_of
-from paravert.imaging.real_world import scales_differ
+from paravert.imaging.geometry import AXIAL_TILT_DEG, cranial_normal, tilt_deg
+from paravert.imaging.header_values import PERSON_TAGS, count_different
+from paravert.imaging.parallel_frames import orientation_clusters
 
 SUPINE = ("", "HFS", "FFS")
+AXIAL, OTHER, LOCALIZER, NOWHERE = "axial", "other", "localizer", "nowhere"  # planes of a series
+OTHER_PLANE_DEG = 75.0  # steeper slices are sagittal or coronal; others may follow an oblique disc
+# A localizer has about as many slices in every plane; a scout within an axial series has few.
+AXIAL_PER_OTHER = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """The frames of the series to measure, and what a reader should know of the choice.
+class SeriesPlane:
+    """The plane of a series, and the frames that are measured if it is chosen.
 
-    note: of the slices that were set aside; None if there is nothing to tell.
+    kind: AXIAL, OTHER, LOCALIZER or NOWHERE. frames: the axial ones, and those without a valid
+    orientation. tilts_deg: of all frames with an orientation. steep_deg: tilts of the frames that are
+    excluded as too steep. scouts: whether localizer frames are excluded.
+    """
+
+    kind: str
+    frames: tuple[Frame, ...] = ()
+    tilts_deg: tuple[float, ...] = ()
+    steep_deg: tuple[float, ...] = ()
+    scouts: bool = False
+
+    @property
+    def cautions(self) -> frozenset[Caution]:
+        """Warnings about excluded slices."""
+        told = {
+            Caution.OFF_AXIS_SLICES_EXCLUDED: bool(self.steep_deg),
+            Caution.LOCALIZER_EXCLUDED: self.scouts,
+        }
+        return frozenset(caution for caution, holds in told.items() if holds)
+
+    @property
+    def note(self) -> str | None:
+        """How many slices are excluded as too steep, and their tilts; None if there are none."""
+        if not self.steep_deg:
+            return None
+        low, high = min(self.steep_deg), max(self.steep_deg)
+        tilt = f"{low:.1f}" if high - low < 0.1 else f"{low:.1f} to {high:.1f}"
+        one = len(self.steep_deg) == 1
+        slices = "1 slice" if one else f"{len(self.steep_deg)} slices"
+        aside = f"{slices} tilted by {tilt} degrees {'was' if one else 'were'} set aside"
+        return f"{aside}, expected at most {AXIAL_TILT_DEG:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenSeries:
+    """The frames of the series to measure, and warnings.
+
+    note: describes slices of the series that are excluded; None if there are none.
     """
 
     frames: tuple[Frame, ...]
@@ -29,7 +71,7 @@ class Chosen:
     note: str | None = None
 
 
-def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
+def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
     """Return the frames of the one axial series.
 
     series_description: regular expressions, tried in the order given on SeriesDescription
@@ -41,7 +83,7 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
     series: dict[str, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
         series[frame.header.series].append(frame)
-    planes = {uid: plane_of(frames) for uid, frames in series.items()}
+    planes = {uid: series_plane(frames) for uid, frames in series.items()}
     candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
         raise _no_axial(series, planes)
@@ -56,10 +98,10 @@ def choose_series(scan: Scan, series_description: Sequence[str] = ()) -> Chosen:
     }
     aside = {told[plane.kind] for plane in planes.values() if plane.kind in told}
     cautions = aside | chosen.cautions | _cautions(chosen.frames)
-    return Chosen(chosen.frames, frozenset(cautions), chosen.note)
+    return ChosenSeries(chosen.frames, frozenset(cautions), chosen.note)
 
 
-def _check_subject(scan: Scan) -> None:
+def _check_subject(scan: FolderScan) -> None:
     captures = sum(is_secondary_capture(header) for header in scan.images)
     if captures == len(scan.images):
         tag = "SOPClassUID (0008,0016)"
@@ -73,7 +115,7 @@ def _check_subject(scan: Scan) -> None:
         )
     people = zip(*(header.patient for header in scan.images), strict=True)
     for tag, values in zip(PERSON_TAGS.values(), people, strict=True):
-        _check_one(Reason.MIXED_PATIENTS, f"patients in {tag}", different(values))
+        _check_one(Reason.MIXED_PATIENTS, f"patients in {tag}", count_different(values))
     studies = {header.study for header in scan.images} - {""}
     told = "studies in StudyInstanceUID (0020,000D)"
     _check_one(Reason.MULTIPLE_STUDIES, told, len(studies))
@@ -101,7 +143,7 @@ def _modalities(images: Sequence[Header]) -> str:
     return ", ".join(f"{count} images of modality {code}" for code, count in sorted(codes.items()))
 
 
-def _no_axial(series: dict[str, list[Frame]], planes: dict[str, Plane]) -> SubjectFault:
+def _no_axial(series: dict[str, list[Frame]], planes: dict[str, SeriesPlane]) -> SubjectFault:
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
         return frame_fault(next(iter(series.values()))[0])
@@ -145,3 +187,41 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
         Caution.FRAME_OF_REFERENCE_DIFFERS: len({h.frame_of_reference for h in headers}) > 1,
     }
     return {caution for caution, holds in known.items() if holds}
+
+
+# --- the plane of a series -----------------------------------------------------------------------
+
+
+def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
+    """Return the plane of a series, from the tilt of each orientation in it.
+
+    Frames without a valid orientation are kept with the axial ones; `frame_fault` refuses them.
+    """
+    own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
+    if not own:
+        return SeriesPlane(LOCALIZER)
+    placed = [frame for frame in own if has_orientation(frame)]
+    if not placed:
+        return SeriesPlane(NOWHERE)
+    tilts = _tilts_deg(placed)
+    axial, others = (tilts <= AXIAL_TILT_DEG).sum(), (tilts > OTHER_PLANE_DEG).sum()
+    if not axial:
+        return SeriesPlane(OTHER, tilts_deg=tuple(tilts))
+    if axial <= AXIAL_PER_OTHER * others:
+        return SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
+    steep = {f: float(tilt) for f, tilt in zip(placed, tilts, strict=True) if tilt > AXIAL_TILT_DEG}
+    kept = tuple(frame for frame in own if frame not in steep)
+    return SeriesPlane(
+        AXIAL, kept, tuple(tilts), tuple(steep.values()), scouts=len(own) < len(frames)
+    )
+
+
+def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
+    """Return the tilt of each frame, (frames,); frames of one orientation share their mean tilt."""
+    right = np.array([frame.directions[0] for frame in frames])
+    down = np.array([frame.directions[1] for frame in frames])
+    tilts = np.empty(len(frames))
+    for members in orientation_clusters(right, down):
+        normal = cranial_normal(right[members].mean(axis=0), down[members].mean(axis=0))
+        tilts[members] = tilt_deg(normal)
+    return tilts

@@ -1,4 +1,4 @@
-"""An image or label map with its place in the patient, as array and affine, and as NIfTI."""
+"""An image or label map with its affine, and our NIfTI files of it."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -7,8 +7,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip
-
-from paravert.anatomy import CLASSES
 
 ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
 COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
@@ -66,7 +64,7 @@ class Volume:
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return another array (slices, rows, columns) in the same place."""
+        """Return a volume of another array, (slices, rows, columns), with the same affine."""
         return Volume(array, self.affine)
 
 
@@ -77,7 +75,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     image.set_qform(volume.affine, code="scanner")
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The time is left out of the gzip header, so that equal volumes are equal files.
+    # Without a time in the gzip header, equal volumes give equal files.
     path.write_bytes(igzip.compress(image.to_bytes(), COMPRESSION_LEVEL, mtime=0))
 
 
@@ -88,45 +86,19 @@ def read_volume(path: Path) -> Volume:
 
 
 def voxel_digest(volume: Volume) -> str:
-    """Return the SHA-256 (hex) of a volume's voxels, their shape and type; its place does not count."""
+    """Return the SHA-256 (hex) of the voxels, their shape and type, without the affine."""
     kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
     return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:
-    """Return an affine as the qform of a NIfTI file gives it back, rounded by its quaternion."""
+    """Return an affine, 4 x 4, rounded as the qform of a NIfTI file rounds it."""
     header = nib.Nifti1Header()
     header.set_qform(affine, code="scanner")
     return header.get_qform()
 
 
-def stack_file(home: Path, kind: str, stack: int) -> Path:
-    """Return a subject's file of one stack; kind: image, labels, truth or given."""
-    return home / kind / f"stack-{stack:02d}.nii.gz"
-
-
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Tell which slices of (slices, rows, columns) hold a single value."""
+    """Return which slices of an array (slices, rows, columns) hold a single value, bool (slices,)."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
-
-
-def slice_pixels(labels: np.ndarray) -> np.ndarray:
-    """Count the pixels of each muscle in each slice.
-
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns (slices, 8), in the
-    order of LABELS; an absent muscle is 0.
-    """
-    counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
-    return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
-
-
-def predicted_iou_file(home: Path, stack: int) -> Path:
-    """Return a subject's file of how well the labels of one stack may be: (slices, 8), float32."""
-    return home / "labels" / f"stack-{stack:02d}.predicted_iou.npy"
-
-
-def stack_numbers(home: Path, kind: str) -> list[int]:
-    """Return the stacks of a subject that have a file of this kind, in order."""
-    files = sorted((home / kind).glob("stack-*.nii.gz"))
-    return [int(file.name.removeprefix("stack-").removesuffix(".nii.gz")) for file in files]

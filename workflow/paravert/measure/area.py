@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
-from paravert.imaging.volume import slice_pixels, stack_numbers
+from paravert.imaging.label_maps import slice_pixels
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
+from paravert.subject_folder import SubjectFolder
 from paravert.tables import NETWORK, SHEET
 
 
@@ -44,7 +45,7 @@ def measure_area(
 
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
-    given = stack_numbers(home, "given")
+    given = SubjectFolder(home).stack_numbers("given")
     rows = []
     for stack in read_stacks(home):
         source = {"labels_source": SHEET if stack.number in given else NETWORK}

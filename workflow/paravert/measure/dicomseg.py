@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert import shards
-from paravert.imaging.volume import read_volume, stack_file, stack_numbers
+from paravert.imaging.volume import read_volume
 from paravert.measure import dicom_images, dicom_segments
 from paravert.measure.dicom_images import StackName
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
-from paravert.measure.stacks import SLICES_FILE, Stack, read_stacks
+from paravert.measure.stacks import Stack, read_stacks
 from paravert.provenance import file_sha256
+from paravert.subject_folder import SubjectFolder, stack_name
 
 FOLDER = "dicomseg"
 
@@ -43,7 +44,7 @@ def _write_subject(
     stacks = read_stacks(home)
     salts = {stack.number: file_sha256(_image_file(home, stack.number)) for stack in stacks}
     names = dicom_images.stack_names(task.subject, salts)
-    given = stack_numbers(home, "given")
+    given = SubjectFolder(home).stack_numbers("given")
     network = dicom_segments.network(model_sha256)
     rows = []
     for stack in stacks:
@@ -54,7 +55,7 @@ def _write_subject(
 
 
 def _image_file(home: Path, stack: int) -> Path:
-    return stack_file(home, "image", stack)
+    return SubjectFolder(home).stack_file("image", stack)
 
 
 def _write_stack(
@@ -66,12 +67,12 @@ def _write_stack(
     content = dicom_images.stored(volume.array)
     thickness_mm = _thickness_mm(home, stack.number)
     images = dicom_images.mr_images(volume, content, thickness_mm, name)
-    beside = place / "image" / f"stack-{stack.number:02d}"
+    beside = place / "image" / stack_name(stack.number)
     beside.mkdir(parents=True)
     for index, image in enumerate(images):
         image.save_as(beside / f"{index:04d}.dcm", enforce_file_format=True)
     data = dicom_segments.segmentation(images, stack.labels, name, method)
-    data.save_as(place / f"stack-{stack.number:02d}.dcm", enforce_file_format=True)
+    data.save_as(place / f"{stack_name(stack.number)}.dcm", enforce_file_format=True)
     return {
         "segments": len(data.SegmentSequence),
         "frames": int(data.NumberOfFrames),
@@ -81,5 +82,7 @@ def _write_stack(
 
 def _thickness_mm(home: Path, stack: int) -> list[float | None]:
     columns = ["slice", "thickness_mm"]
-    table = pq.read_table(home / SLICES_FILE, columns=columns, filters=[("stack", "==", stack)])
+    table = pq.read_table(
+        SubjectFolder(home).slices_file, columns=columns, filters=[("stack", "==", stack)]
+    )
     return table.sort_by("slice")["thickness_mm"].to_pylist()

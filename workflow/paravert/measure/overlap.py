@@ -8,10 +8,10 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import LABELS
-from paravert.imaging.label_overlap import drawn_labels, slice_overlap
-from paravert.imaging.volume import stack_numbers
+from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import read_stacks, read_truth, rows_of
+from paravert.subject_folder import SubjectFolder
 
 
 def score_overlap(
@@ -29,8 +29,8 @@ def score_overlap(
 
 def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
-    given = stack_numbers(home, "given")
-    truths = {number: read_truth(home, number) for number in stack_numbers(home, "truth")}
+    given, drawn_on = map(SubjectFolder(home).stack_numbers, ("given", "truth"))
+    truths = {number: read_truth(home, number) for number in drawn_on}
     drawn = drawn_labels(truths.values())
     muscles = {(label.muscle, label.side) for label in compress(LABELS, drawn)}
     rows = []

@@ -12,6 +12,7 @@ from paravert.anatomy import LABELS
 from paravert.measure import drawing
 from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
 from paravert.measure.stacks import Stack, read_image, read_stacks, read_truth
+from paravert.subject_folder import SubjectFolder
 
 MOST_SLICES = 12
 COLUMNS = 4
@@ -142,5 +143,5 @@ def _draw_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Prod
         for stack in read_stacks(home)
     ]
     picture = drawing.as_picture(contact_sheet(task.subject, stacks))
-    picture.save(scratch / "preview.png", compress_level=9)
+    picture.save(SubjectFolder(scratch).preview_file, compress_level=9)
     return shards.Product([])

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
-from paravert.imaging.volume import predicted_iou_file, read_volume, stack_file
+from paravert.imaging.volume import read_volume
+from paravert.subject_folder import SLICES, SubjectFolder
 
-SLICES_FILE = "slices.parquet"
 PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
 SPACING = ("row_spacing_mm", "column_spacing_mm")
 
@@ -38,7 +38,7 @@ class Stack:
         if len(self.labels) != len(self.position_mm):
             raise ValueError(
                 f"stack {self.number}: labels of {len(self.labels)} slices, "
-                f"{SLICES_FILE} has {len(self.position_mm)}"
+                f"{SLICES} has {len(self.position_mm)}"
             )
 
     @property
@@ -52,7 +52,9 @@ def read_stacks(home: Path) -> list[Stack]:
 
     Raises InputError where the labels of a stack are missing.
     """
-    geometry = pq.read_table(home / SLICES_FILE, columns=["stack", "slice", *PLACE, *SPACING])
+    geometry = pq.read_table(
+        SubjectFolder(home).slices_file, columns=["stack", "slice", *PLACE, *SPACING]
+    )
     geometry = geometry.sort_by([("stack", "ascending"), ("slice", "ascending")])
     columns = {name: geometry[name].to_numpy() for name in geometry.column_names}
     stacks = []
@@ -60,7 +62,7 @@ def read_stacks(home: Path) -> list[Stack]:
         mine = columns["stack"] == number
         places = (columns[name][mine] for name in PLACE)
         spacings = (float(columns[name][mine][0]) for name in SPACING)
-        labels = read_volume(_there(stack_file(home, "labels", number))).array
+        labels = read_volume(_there(SubjectFolder(home).stack_file("labels", number))).array
         stacks.append(Stack(number, labels, *places, *spacings))
     return stacks
 
@@ -76,17 +78,17 @@ def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
 
     NaN where the network predicts nothing. Raises InputError where the file is missing.
     """
-    return np.load(_there(predicted_iou_file(home, stack)))
+    return np.load(_there(SubjectFolder(home).predicted_iou_file(stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
     """Return the image of a stack, (slices, rows, columns), in the type on disk."""
-    return read_volume(stack_file(home, "image", stack)).array
+    return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
 
 def read_truth(home: Path, stack: int) -> np.ndarray | None:
     """Return the manual labels of a stack, (slices, rows, columns), or None without any."""
-    path = stack_file(home, "truth", stack)
+    path = SubjectFolder(home).stack_file("truth", stack)
     return read_volume(path).array if path.is_file() else None
 
 

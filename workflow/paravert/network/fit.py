@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from paravert.errors import InputError
-from paravert.imaging.label_overlap import slice_overlap
+from paravert.imaging.label_maps import slice_overlap
 from paravert.network.batches import Source
 from paravert.network.device import low_format
 from paravert.network.grid import padded

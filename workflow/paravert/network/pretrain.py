@@ -16,7 +16,7 @@ import torch
 import typer
 
 from paravert.errors import InputError
-from paravert.imaging.label_overlap import Overlap, slice_overlap
+from paravert.imaging.label_maps import Overlap, slice_overlap
 from paravert.network import options
 from paravert.network.calibration import calibration_error, fitted, reliability, told_error
 from paravert.network.card import (

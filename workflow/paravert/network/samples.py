@@ -9,12 +9,13 @@ import torch
 
 from paravert import shard_tables
 from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
-from paravert.imaging.label_overlap import drawn_labels
-from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
+from paravert.imaging.label_maps import drawn_labels
+from paravert.imaging.volume import Volume, read_volume
 from paravert.network.clean import cleaned
 from paravert.network.grid import labels_on_network, network_size, resampled, standardise
 from paravert.network.predict import Predictor
 from paravert.provenance import digest, file_sha256
+from paravert.subject_folder import SubjectFolder
 
 ALL_DRAWN = (True,) * len(LABELS)
 
@@ -43,8 +44,8 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
         subject
         for subject in subjects
         if not drawn_labels(
-            read_volume(stack_file(folder / subject, "truth", stack)).array
-            for stack in stack_numbers(folder / subject, "truth")
+            read_volume(SubjectFolder(folder / subject).stack_file("truth", stack)).array
+            for stack in SubjectFolder(folder / subject).stack_numbers("truth")
         ).any()
     ]
 
@@ -58,9 +59,13 @@ def left_out(convert: Sequence[Path]) -> list[str]:
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
     """Return image and truth of every stack of a subject that has both."""
+    files = SubjectFolder(home)
     return [
-        tuple(read_volume(stack_file(home, kind, stack)) for kind in ("image", "truth"))
-        for stack in stack_numbers(home, "truth")
+        (
+            read_volume(files.stack_file("image", stack)),
+            read_volume(files.stack_file("truth", stack)),
+        )
+        for stack in files.stack_numbers("truth")
     ]
 
 
@@ -122,9 +127,9 @@ def data_digest(folder: Path, subjects: Sequence[str]) -> str:
     """Return the SHA-256 over names and contents of every image and truth of the subjects."""
     return digest(
         [
-            [subject, kind, stack, file_sha256(stack_file(folder / subject, kind, stack))]
-            for subject in subjects
+            [files.home.name, kind, stack, file_sha256(files.stack_file(kind, stack))]
+            for files in (SubjectFolder(folder / subject) for subject in subjects)
             for kind in ("image", "truth")
-            for stack in stack_numbers(folder / subject, kind)
+            for stack in files.stack_numbers(kind)
         ]
     )

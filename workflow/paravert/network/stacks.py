@@ -8,19 +8,12 @@ import numpy as np
 from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution
-from paravert.imaging.sides import swapped_muscles
-from paravert.imaging.volume import (
-    Volume,
-    predicted_iou_file,
-    read_volume,
-    slice_pixels,
-    stack_file,
-    stack_numbers,
-    write_volume,
-)
+from paravert.imaging.label_maps import slice_pixels, swapped_muscles
+from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.predict import Predicted, Predictor, Prepared
+from paravert.subject_folder import SubjectFolder
 from paravert.tables import MIXED, NETWORK, SHEET
 
 DOUBTFUL_IOU = 0.7  # of a muscle of a subject: worth a look at the preview
@@ -68,7 +61,9 @@ class Subject:
 
 def has_all_labels(home: Path) -> bool:
     """Tell whether a subject's labels are given for every stack: no network is asked then."""
-    return set(stack_numbers(home, "given")).issuperset(stack_numbers(home, "image"))
+    return set(SubjectFolder(home).stack_numbers("given")).issuperset(
+        SubjectFolder(home).stack_numbers("image")
+    )
 
 
 def read_stacks(home: Path, predictor: Predictor | None) -> list[Stack]:
@@ -76,21 +71,21 @@ def read_stacks(home: Path, predictor: Predictor | None) -> list[Stack]:
 
     predictor: None where `has_all_labels`.
     """
-    given = set(stack_numbers(home, "given"))
+    given = set(SubjectFolder(home).stack_numbers("given"))
     return [
         _given(home, number) if number in given else _to_predict(home, number, predictor)
-        for number in stack_numbers(home, "image")
+        for number in SubjectFolder(home).stack_numbers("image")
     ]
 
 
 def _given(home: Path, number: int) -> Stack:
-    image = read_volume(stack_file(home, "image", number))
-    labels = read_volume(stack_file(home, "given", number)).array.astype(np.uint8)
+    image = read_volume(SubjectFolder(home).stack_file("image", number))
+    labels = read_volume(SubjectFolder(home).stack_file("given", number)).array.astype(np.uint8)
     return Stack(number, image.with_array(labels))
 
 
 def _to_predict(home: Path, number: int, predictor: Predictor) -> Stack:
-    image = read_volume(stack_file(home, "image", number))
+    image = read_volume(SubjectFolder(home).stack_file("image", number))
     prepared = predictor.prepared(
         image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
     )
@@ -121,8 +116,8 @@ def write_labels(
                 warnings.add(Caution.SIDES_SWAPPED)
             if calibration.knots and doubtful(predicted_iou, labels.array):
                 warnings.add(Caution.LOW_PREDICTED_IOU)
-        write_volume(stack_file(scratch, "labels", stack.number), labels)
-        np.save(predicted_iou_file(scratch, stack.number), predicted_iou)
+        write_volume(SubjectFolder(scratch).stack_file("labels", stack.number), labels)
+        np.save(SubjectFolder(scratch).predicted_iou_file(stack.number), predicted_iou)
     predicted = [stack.prepared is not None for stack in stacks]
     row = {"labels_source": _source(predicted), "removed_mm2": removed_mm2}
     if any(predicted):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from paravert.anatomy import MUSCLES
-from paravert.imaging.label_overlap import drawn_labels, slice_overlap
+from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.network.calibration import FEWEST, fitted, kept_lines, together
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration

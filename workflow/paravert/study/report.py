@@ -17,6 +17,7 @@ from paravert.study import readable
 from paravert.study.embedding import figure_uri, preview_uri
 from paravert.study.frames import read_frame
 from paravert.study.wording import UNKNOWN
+from paravert.subject_folder import SubjectFolder
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def read_caption(name: str) -> str:
 def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[Preview], int]:
     """Return the previews of the analysed subjects, and how many were left out as too many."""
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
-    found = [(subject, folder / subject / "preview.png") for subject in analysed]
+    found = [(subject, SubjectFolder(folder / subject).preview_file) for subject in analysed]
     found = [(subject, path) for subject, path in found if path.is_file()]
     shown = [Preview(subject, preview_uri(path)) for subject, path in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)

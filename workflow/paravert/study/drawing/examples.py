@@ -12,9 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from paravert.anatomy import BACKGROUND, LABELS
-from paravert.imaging.volume import Volume, read_volume, stack_file, stack_numbers
+from paravert.imaging.volume import Volume, read_volume
 from paravert.study import style
 from paravert.study.choice import representatives
+from paravert.subject_folder import SubjectFolder
 
 SUBJECTS, COLUMNS = 8, 4
 FIELD_MM = (145, 190)  # rows, columns: what a panel shows, the muscles in its middle
@@ -45,7 +46,7 @@ def data(
     random = np.random.default_rng(seed)
     rows, examples = [], []
     for subject in representatives(subjects, "fat_fraction", SUBJECTS, seed):
-        found = _random_slice(folder / subject, random)
+        found = _random_slice(SubjectFolder(folder / subject), random)
         if found is not None:
             stack, number, example = found
             examples.append(example)
@@ -57,9 +58,11 @@ def data(
     return frame, examples
 
 
-def _random_slice(home: Path, random: np.random.Generator) -> tuple[int, int, Example] | None:
-    stacks = {number: read_volume(stack_file(home, "labels", number))
-              for number in stack_numbers(home, "labels")}  # fmt: skip
+def _random_slice(
+    home: SubjectFolder, random: np.random.Generator
+) -> tuple[int, int, Example] | None:
+    stacks = {number: read_volume(home.stack_file("labels", number))
+              for number in home.stack_numbers("labels")}  # fmt: skip
     candidates = [
         (stack, int(number))
         for stack, labels in stacks.items()
@@ -68,7 +71,7 @@ def _random_slice(home: Path, random: np.random.Generator) -> tuple[int, int, Ex
     if not candidates:
         return None
     stack, number = candidates[random.integers(len(candidates))]
-    image = read_volume(stack_file(home, "image", stack))
+    image = read_volume(home.stack_file("image", stack))
     return stack, number, _cropped(image, stacks[stack], number)
 
 

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from paravert.anatomy import LABELS, Label
-from paravert.imaging.volume import read_volume, stack_file, stack_numbers
+from paravert.imaging.volume import read_volume
 from paravert.study import style
 from paravert.study.choice import representatives
 from paravert.study.drawing.shading import PIXEL_MM, View, extent_mm, picture
 from paravert.study.drawing.surface import Surface, surface_of
+from paravert.subject_folder import SubjectFolder
 
 SUBJECTS = 4
 VIEWS = (View("from the front and left", 35, 12), View("from the back and left", 145, 12))
@@ -33,7 +34,7 @@ def data(
     which are smoothed.
     """
     found = {
-        subject: _reconstruction(folder / subject)
+        subject: _reconstruction(SubjectFolder(folder / subject))
         for subject in representatives(subjects, "volume_ml", SUBJECTS, seed)
     }
     found = {subject: surfaces for subject, surfaces in found.items() if surfaces}
@@ -56,8 +57,8 @@ def data(
     return frame.merge(measured, how="left", on=keys), found
 
 
-def _reconstruction(home: Path) -> Reconstruction:
-    stacks = [read_volume(stack_file(home, "labels", n)) for n in stack_numbers(home, "labels")]
+def _reconstruction(home: SubjectFolder) -> Reconstruction:
+    stacks = [read_volume(home.stack_file("labels", n)) for n in home.stack_numbers("labels")]
     pairs = [(label, surface_of(stack, label.value)) for stack in stacks for label in LABELS]
     return [(label, surface) for label, surface in pairs if surface is not None]
 

@@ -12,9 +12,9 @@ import pytest
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from imaging_checks import convert_several
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging import reading
-from paravert.imaging.headers import scan_folder
-from paravert.imaging.places import files_at
+from paravert.imaging import input_files
+from paravert.imaging.dicom_scan import scan_folder
+from paravert.imaging.input_files import files_at
 from paravert.provenance import state_of
 from unprivileged import as_nobody
 
@@ -55,7 +55,7 @@ def test_what_may_not_be_read_is_a_reason_of_its_subject_and_the_others_are_anal
     home, rows = cohort
     before = convert_several(home, rows)  # what is imported here is there without the rights too
     assert {row["status"] for row in before.values()} == {"analysed"}
-    shutil.rmtree(home / "results")  # what is finished stays while its images are out of reach
+    shutil.rmtree(home / "results")  # finished results would stay while their images are away
     _lock(home)
     told = as_nobody(home, lambda: convert_several(Path("."), rows))
     outcomes = {name: (row["status"], row["reason"]) for name, row in told.items()}
@@ -128,7 +128,7 @@ def test_an_error_in_the_middle_of_a_file_is_a_reason(tmp_path, monkeypatch, cod
     def fails(stream, size=-1):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(reading.BoundedFile, "read", fails)
+    monkeypatch.setattr(input_files.BoundedFile, "read", fails)
     with pytest.raises(SubjectFault, match=r"a file (may not be read|is gone)") as caught:
         scan_folder(tmp_path)
     assert caught.value.reason == Reason.UNREADABLE_HEADER

@@ -1,4 +1,4 @@
-"""How a DICOM file stores its pixels, and whether they can be read so."""
+"""The format of a DICOM file's pixels: bits, sign, transfer syntax; unsupported ones are refused."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ from pydicom.uid import (
 )
 
 from paravert.errors import Reason, SubjectFault
-from paravert.imaging.values import text, whole
+from paravert.imaging.header_values import text, whole_number
 
-COMMAND_GROUP = 0x0000  # of messages: always implicit, whatever follows
+COMMAND_GROUP = 0x0000  # of network messages: always implicit VR, whatever follows
 PIXEL_TAGS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -32,15 +32,15 @@ PIXEL_TAGS = (
 
 @dataclass(frozen=True)
 class PixelModule:
-    """What a header says of the pixels, (0028,00xx), as it stands there; unknown is None or "".
+    """The Image Pixel module, (0028,00xx), as in the header; unknown is None or "".
 
-    place: byte of the file at which the element that ends the header begins; None if the file is
-    deflated. implicit, little_endian: how that element is written. offsets: the extended offset
-    table, (7FE0,0001) and (7FE0,0002).
+    offset: byte offset of the pixel data element in the file; None if the file is deflated.
+    implicit, little_endian: encoding of that element. offset_tables: the extended offset table and
+    its lengths, (7FE0,0001) and (7FE0,0002).
     """
 
     syntax: UID
-    place: int | None
+    offset: int | None
     implicit: bool
     little_endian: bool
     rows: int | None
@@ -52,12 +52,12 @@ class PixelModule:
     stored: int | None
     high: int | None
     representation: int | None
-    offsets: tuple[bytes, bytes] | None
+    offset_tables: tuple[bytes, bytes] | None
 
 
 @dataclass(frozen=True)
-class Format:
-    """How a file stores its pixels (module Image Pixel, (0028,00xx))."""
+class PixelFormat:
+    """The checked pixel format of a file, with the defaults of absent attributes filled in."""
 
     syntax: UID
     rows: int
@@ -71,54 +71,54 @@ class Format:
 
     @property
     def frame_bytes(self) -> int:
-        """Length of a frame that is not compressed."""
+        """Bytes of an uncompressed frame."""
         return self.rows * self.columns * self.allocated // 8
 
     @property
     def bits_above(self) -> int:
-        """Bits of a decoded value above those stored; RLE keeps them as they were, others do not."""
-        whole_cells = not self.syntax.is_compressed or self.syntax == RLELossless
-        return self.allocated - (self.high + 1 if whole_cells else self.stored)
+        """Unused bits above the stored ones in a decoded value; compression other than RLE drops them."""
+        keeps_cells = not self.syntax.is_compressed or self.syntax == RLELossless
+        return self.allocated - (self.high + 1 if keeps_cells else self.stored)
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of decoded values."""
+        """Integer type of decoded values."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
 
 
 def is_deflated(data: FileDataset) -> bool:
-    """Tell whether all of a file behind its meta group is compressed."""
+    """Tell whether the data set is compressed as a whole (deflated transfer syntax)."""
     return data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
-    """Return what a header says of the pixels; ended: where the header does in the file."""
+    """Return the pixel attributes of a header that ends at byte offset `ended`."""
     implicit, little_endian = _encoding(data)
     tables = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
     return PixelModule(
         syntax=_syntax(data),
-        place=None if is_deflated(data) else ended,
+        offset=None if is_deflated(data) else ended,
         implicit=implicit,
         little_endian=little_endian,
-        rows=whole(data, "Rows"),
-        columns=whole(data, "Columns"),
-        frames=whole(data, "NumberOfFrames"),
-        samples=whole(data, "SamplesPerPixel"),
+        rows=whole_number(data, "Rows"),
+        columns=whole_number(data, "Columns"),
+        frames=whole_number(data, "NumberOfFrames"),
+        samples=whole_number(data, "SamplesPerPixel"),
         photometric=text(data, "PhotometricInterpretation").upper(),
-        allocated=whole(data, "BitsAllocated"),
-        stored=whole(data, "BitsStored"),
-        high=whole(data, "HighBit"),
-        representation=whole(data, "PixelRepresentation"),
-        offsets=None if None in tables else tables,
+        allocated=whole_number(data, "BitsAllocated"),
+        stored=whole_number(data, "BitsStored"),
+        high=whole_number(data, "HighBit"),
+        representation=whole_number(data, "PixelRepresentation"),
+        offset_tables=None if None in tables else tables,
     )
 
 
 def _encoding(data: FileDataset) -> tuple[bool, bool]:
-    """Return whether elements lack their VR, and whether they are little endian, as pydicom read.
+    """Return (implicit VR, little endian) as pydicom read the elements.
 
-    Some writers label explicit files as implicit or the other way: pydicom sees it at the first
-    element and keeps it in every element that it has not converted yet, but tells of the data set
-    what the label says.
+    Some writers declare explicit files as implicit, or the other way. pydicom detects this at the
+    first element and keeps it in each raw element, while the data set's own attribute keeps what was
+    declared.
     """
     for tag in data.keys():  # noqa: SIM118, for iteration converts
         element = data.get_item(tag)
@@ -128,7 +128,7 @@ def _encoding(data: FileDataset) -> tuple[bool, bool]:
 
 
 def _syntax(data: FileDataset) -> UID:
-    """Return the transfer syntax; of a file without meta group as pydicom found it to be."""
+    """Return the transfer syntax; without a meta group, the one that pydicom detected."""
     told = data.file_meta.get("TransferSyntaxUID")
     if told is not None:
         return UID(told)
@@ -137,29 +137,33 @@ def _syntax(data: FileDataset) -> UID:
     return ImplicitVRLittleEndian if implicit else explicit
 
 
-def pixel_format(module: PixelModule) -> Format:
-    """Return how a file stores its pixels; raises SubjectFault (unsupported-pixels)."""
+def pixel_format(module: PixelModule) -> PixelFormat:
+    """Return the pixel format of a file; raises SubjectFault (unsupported-pixels)."""
     if not module.syntax.is_transfer_syntax:
-        raise unsupported("a transfer syntax that no decoder reads")
+        raise unsupported_pixels("a transfer syntax that no decoder reads")
     if module.samples not in (1, None):
-        raise unsupported("colour pixels (0028,0002), expected one sample per pixel")
+        raise unsupported_pixels("colour pixels (0028,0002), expected one sample per pixel")
     if module.photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise unsupported(
+        raise unsupported_pixels(
             "PhotometricInterpretation (0028,0004) is neither MONOCHROME1 nor MONOCHROME2"
         )
     if module.representation not in (0, 1):
-        raise unsupported("PixelRepresentation (0028,0103) does not say whether values have a sign")
+        raise unsupported_pixels(
+            "PixelRepresentation (0028,0103) does not say whether values have a sign"
+        )
     allocated = module.allocated or 0
     stored = module.stored or allocated
     high = stored - 1 if module.high is None else module.high
     if allocated not in (8, 16) or not 1 <= stored <= high + 1 <= allocated:
-        raise unsupported(
+        raise unsupported_pixels(
             f"{stored} bits stored up to bit {high} of {allocated} allocated (0028,0100), "
             "expected 8 or 16 allocated"
         )
     if module.syntax.is_compressed and module.syntax != RLELossless and high != stored - 1:
-        raise unsupported(f"{stored} bits stored up to bit {high} (0028,0102) in compressed pixels")
-    return Format(
+        raise unsupported_pixels(
+            f"{stored} bits stored up to bit {high} (0028,0102) in compressed pixels"
+        )
+    return PixelFormat(
         syntax=module.syntax,
         rows=module.rows or 0,
         columns=module.columns or 0,
@@ -172,6 +176,6 @@ def pixel_format(module: PixelModule) -> Format:
     )
 
 
-def unsupported(found: str) -> SubjectFault:
-    """Return the fault of pixels that are not of a kind that can be read."""
+def unsupported_pixels(found: str) -> SubjectFault:
+    """Return the fault of pixels in a format that is not supported."""
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

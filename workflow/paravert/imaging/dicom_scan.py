@@ -1,4 +1,4 @@
-"""Reading the headers of everything in a folder: what is an image, and what is beside it."""
+"""Reading the DICOM headers of all files in a folder: MR images, other images, and other files."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from pydicom.dataset import FileDataset
 from pydicom.tag import Tag
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.formats import is_deflated, pixel_module
 from paravert.imaging.frames import (
     FILE_TAGS,
     MR_IMAGES,
@@ -21,12 +20,18 @@ from paravert.imaging.frames import (
     frames_of,
     header_of,
 )
-from paravert.imaging.places import files_at
-from paravert.imaging.reading import READ_ERRORS, opened, parse, quiet_pydicom
-from paravert.imaging.values import sop_class
+from paravert.imaging.header_values import sop_class
+from paravert.imaging.input_files import (
+    READ_ERRORS,
+    files_at,
+    open_image_file,
+    parse_dicom,
+    quiet_pydicom,
+)
+from paravert.imaging.pixel_format import is_deflated, pixel_module
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: DICOMDIR under any name
-# Image objects of MR scanners and other modalities; anything else is a document or raw data.
+# SOP classes of images; NO_IMAGE_CLASSES are documents, waveforms, raw data and the like.
 IMAGE_CLASSES = "1.2.840.10008.5.1.4.1.1."
 NO_IMAGE_CLASSES = tuple(
     IMAGE_CLASSES + branch for branch in ("9.", "11.", "66", "88.", "104.", "4.2", "4.3", "481.")
@@ -39,13 +44,13 @@ _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Tell whether an image is a picture of a screen or page, or was stored as one."""
+    """Tell whether an image is a secondary capture, such as a screenshot or a scanned page."""
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
-    """What a folder holds: the frames of all MR images, headers of all images, and warnings."""
+class FolderScan:
+    """Frames of all MR images in a folder, headers of all images, warnings, and the number of files."""
 
     frames: tuple[Frame, ...]
     images: tuple[Header, ...]
@@ -53,7 +58,7 @@ class Scan:
     files: int
 
 
-def scan_folder(path: Path) -> Scan:
+def scan_folder(path: Path) -> FolderScan:
     """Read the headers of a folder, searched recursively, or of one file.
 
     Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed, and for
@@ -65,38 +70,38 @@ def scan_folder(path: Path) -> Scan:
     cautions: set[Caution] = set()
     with quiet_pydicom():
         for file in files:
-            caution = _take(file, frames, images)
+            caution = _add_file(file, frames, images)
             cautions |= {caution} if caution else set()
-    _check_hollow(files, images)
+    _check_empty_files(files, images)
     if any(not header.preamble for header in images):
         cautions.add(Caution.NO_PREAMBLE)
-    return Scan(tuple(frames), tuple(images), frozenset(cautions), len(files))
+    return FolderScan(tuple(frames), tuple(images), frozenset(cautions), len(files))
 
 
-def _check_hollow(files: Sequence[Path], images: Sequence[Header]) -> None:
-    """Raise SubjectFault where a file that is empty or all zeros is named like an image beside."""
+def _check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
+    """Raise SubjectFault for files that are empty or begin with zeros but are named like images."""
     taken = {header.file for header in images}
-    alike = {(file.parent, _pattern(file)) for file in taken}
+    alike = {(file.parent, _name_pattern(file)) for file in taken}
     left = [file for file in files if file not in taken]
-    named = [f for f in left if f.suffix.lower() == ".dcm" or (f.parent, _pattern(f)) in alike]
-    hollow = [file for file in named if _is_hollow(file)]
-    if hollow:
+    named = [f for f in left if f.suffix.lower() == ".dcm" or (f.parent, _name_pattern(f)) in alike]
+    empty = [file for file in named if _begins_with_zeros(file)]
+    if empty:
         raise SubjectFault(
-            Reason.UNREADABLE_HEADER, f"{len(hollow)} image files are empty or begin with zeros"
+            Reason.UNREADABLE_HEADER, f"{len(empty)} image files are empty or begin with zeros"
         )
 
 
-def _pattern(file: Path) -> str:
+def _name_pattern(file: Path) -> str:
     return re.sub("[0-9a-fA-F]+", "0", file.name)
 
 
-def _is_hollow(file: Path) -> bool:
-    with opened(file) as stream:
+def _begins_with_zeros(file: Path) -> bool:
+    with open_image_file(file) as stream:
         return not any(stream.read(PREAMBLE_BYTES + len(MAGIC)))
 
 
-def _take(file: Path, frames: list[Frame], images: list[Header]) -> Caution | None:
-    """Add what a file holds; return the warning that it deserves, if it is set aside."""
+def _add_file(file: Path, frames: list[Frame], images: list[Header]) -> Caution | None:
+    """Add the header and frames of a file; return a warning if the file is ignored."""
     read = _read_header(file)
     if read is None:
         return None if file.name.upper() == "DICOMDIR" else Caution.NON_DICOM_IGNORED
@@ -131,7 +136,7 @@ def _check_frame_count(header: Header, found: list[Frame]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Parsed:
-    """The data set up to the pixels; ended: place in the file where it stopped."""
+    """The data set up to the pixels; ended: byte offset where it ends."""
 
     data: FileDataset
     preamble: bool
@@ -140,15 +145,15 @@ class _Parsed:
 
 
 def _read_header(file: Path) -> _Parsed | None:
-    """Return what precedes the pixels of a file; None if it is not DICOM."""
-    with opened(file) as stream:
+    """Return the header of a file; None if it is not DICOM."""
+    with open_image_file(file) as stream:
         start = stream.read(PREAMBLE_BYTES + len(MAGIC))
         preamble = start[PREAMBLE_BYTES:] == MAGIC
         if not preamble and not _looks_like_dicom(start):
             return None
         stream.seek(0)
         try:
-            data = parse(stream, stop_before_pixels=True, specific_tags=_TAGS)
+            data = parse_dicom(stream, stop_before_pixels=True, specific_tags=_TAGS)
         except READ_ERRORS as error:
             if not preamble:
                 return None
@@ -161,7 +166,7 @@ def _read_header(file: Path) -> _Parsed | None:
 
 
 def _has_more(stream: BinaryIO, data: FileDataset) -> bool:
-    """Tell whether an element follows where the header ended (deflated data: not known, True)."""
+    """Tell whether a data element follows the header; True for deflated data, where it is unknown."""
     if is_deflated(data):
         return True
     ended = stream.tell()
@@ -169,7 +174,7 @@ def _has_more(stream: BinaryIO, data: FileDataset) -> bool:
 
 
 def _looks_like_dicom(start: bytes) -> bool:
-    """Tell whether bytes could begin a data set without preamble: group 2 or 8, sane length."""
+    """Tell whether bytes may begin a data set without preamble: group 2 or 8, plausible length."""
     if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         return False
     explicit = start[4:6].isalpha() and start[4:6].isupper()

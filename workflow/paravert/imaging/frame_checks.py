@@ -1,4 +1,6 @@
-"""Whether a frame says where it lies and what its values mean, and sensibly."""
+"""Checks of the frames of a series: valid position, orientation, pixel spacing and rescale."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,13 +8,15 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.frames import MULTI_FRAME, Frame
 from paravert.imaging.geometry import BODY_LIMIT_MM, angle_deg, fits_body
 
-UNIT_TOLERANCE = 0.01  # headers that round directions to two decimals are still that near to 1
+UNIT_TOLERANCE = 0.01  # length of direction vectors that a header rounds to two decimals
 ORTHOGONALITY_TOLERANCE_DEG = 0.2
 PIXEL_SPACING_RANGE_MM = (0.05, 10.0)
+REAL_WORLD_TOLERANCE = 1e-3  # of the scale: the rescale is written as text, rounded
+USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 
 
 def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return what keeps a frame of a chosen series from being used, or None."""
+    """Return the fault that makes a frame of the chosen series unusable, or None."""
     header = frame.header
     if "MOSAIC" in frame.image_type:
         return SubjectFault(Reason.MOSAIC, "ImageType (0008,0008) says MOSAIC")
@@ -37,7 +41,7 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
 
 
 def has_orientation(frame: Frame) -> bool:
-    """Tell whether a frame says how it lies in the patient, and validly."""
+    """Tell whether a frame has a valid ImageOrientationPatient (0020,0037)."""
     return _orientation_fault(frame) is None
 
 
@@ -98,3 +102,35 @@ def _rescale_fault(frame: Frame) -> SubjectFault | None:
         if not np.isfinite(value):
             return SubjectFault(Reason.UNSUPPORTED_PIXELS, f"{tag} is not a finite number")
     return None
+
+
+# --- real-world value mappings (0040,9096) -------------------------------------------------------
+
+
+def scales_differ(frames: Sequence[Frame]) -> bool:
+    """Tell whether the real-world value mappings, relative to the rescale, differ between slices.
+
+    False where no frame has a mapping; True where only some have. The mappings are not applied: an
+    image may have several, each in a unit of its own, and nothing marks the one of the signal.
+    Scanners write a scale that the signal needs as the rescale, which is applied.
+    """
+    counts = {len(frame.real_world) for frame in frames}
+    if len(counts) > 1:
+        return True
+    slope = np.array([frame.slope for frame in frames])
+    if counts == {0} or not slope.all():
+        return False
+    intercept = np.array([frame.intercept for frame in frames])
+    mappings = np.array([frame.real_world for frame in frames])  # (frames, mappings, 2)
+    scale = mappings[..., 0] / slope[:, None]
+    offset = mappings[..., 1] - scale * intercept[:, None]
+    return any(_vary(s, o) for s, o in zip(scale.T, offset.T, strict=True))
+
+
+def _vary(scale: np.ndarray, offset: np.ndarray) -> bool:
+    """Tell whether scale and offset (frames,) of one mapping vary; NaN: a lookup table instead."""
+    unknown = np.isnan(scale) | np.isnan(offset)
+    if unknown.any():
+        return not unknown.all()
+    allowed = REAL_WORLD_TOLERANCE * np.abs(scale).max()
+    return bool(np.ptp(scale) > allowed or np.ptp(offset) > allowed * USUAL_SIGNAL)

@@ -1,28 +1,28 @@
-"""Which slices cut others: what stands in two stacks must not silently count twice."""
+"""Slices that intersect or overlap a slice of another stack: their muscle would count twice."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from paravert.imaging.frame_stack import FrameStack
 from paravert.imaging.frames import Frame
-from paravert.imaging.stacks import FrameStack
 
-OVERLAP_FRACTION = 0.95  # parallel slices nearer than this part of their slab overlap
-# Slices that share a slab at a smaller angle than this need not cut each other within the image.
+OVERLAP_FRACTION = 0.95  # of the slab: parallel slices nearer than that overlap
+# Slabs at a smaller angle than this can overlap without their planes crossing within the image.
 PARALLEL_DEG = 5.0
 PARALLEL_COSINE = float(np.cos(np.radians(PARALLEL_DEG)))
 
 
-def overlapping(stacks: Sequence[FrameStack]) -> list[list[bool]]:
-    """Tell for each slice of each stack whether it cuts a slice of an earlier stack."""
+def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
+    """Return for each slice of each stack whether it collides with a slice of an earlier stack."""
     flags = []
     for number, stack in enumerate(stacks):
         earlier = stacks[:number]
-        flags.append([any(_cuts(stack, f, other) for other in earlier) for f in stack.frames])
+        flags.append([any(_collides(stack, f, other) for other in earlier) for f in stack.frames])
     return flags
 
 
-def _cuts(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
+def _collides(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
     outline = _outline(stack, frame)
     return any(
         rectangles_cross(outline, _outline(other, neighbour))
@@ -32,7 +32,7 @@ def _cuts(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
 
 
 def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: Frame) -> bool:
-    """Tell whether the slabs of two slices overlap that are parallel or nearly so."""
+    """Tell whether the slabs of two slices, parallel within PARALLEL_DEG, overlap."""
     if stack.normal @ other.normal < PARALLEL_COSINE:
         return False
     apart = frame.centre - neighbour.centre
@@ -49,7 +49,7 @@ def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: 
 
 
 def _outline(stack: FrameStack, frame: Frame) -> np.ndarray:
-    """Return the four corners (4, 3) of a frame, to the outer edges of its pixels."""
+    """Return the four corners of a frame, (4, 3), at the outer edges of its pixels (LPS, mm)."""
     across = stack.right * frame.column_spacing_mm * frame.columns / 2
     along = stack.down * frame.row_spacing_mm * frame.rows / 2
     signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
@@ -57,9 +57,9 @@ def _outline(stack: FrameStack, frame: Frame) -> np.ndarray:
 
 
 def rectangles_cross(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether two flat rectangles in space, each (4, 3) corners in turn, share a point.
+    """Tell whether two rectangles in space share a point; parallel ones do not.
 
-    Parallel rectangles count as apart.
+    first, second: corners (4, 3) in order around the rectangle.
     """
     normals = [_unit_normal(first), _unit_normal(second)]
     along = np.cross(*normals)
@@ -84,7 +84,7 @@ def _unit_normal(corners: np.ndarray) -> np.ndarray:
 
 
 def _span_on_line(corners, point, along, normal) -> tuple[float, float] | None:
-    """Return where a line in the rectangle's plane enters and leaves it, or None."""
+    """Return where a line in a rectangle's plane enters and leaves it, or None if it misses it."""
     low, high = -np.inf, np.inf
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         inward = np.cross(normal, end - start)

@@ -8,13 +8,13 @@ import pytest
 from dicom_writer import Plan, plan_affine, save_nifti, write_series
 from paravert.errors import Caution
 from paravert.imaging.convert import read_images
+from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.headers import scan_folder
-from paravert.imaging.images import geometry_rows
-from paravert.imaging.likeness import LEAST_SIDE, unlike_neighbours
+from paravert.imaging.dicom_scan import scan_folder
+from paravert.imaging.image_stack import geometry_rows
+from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.nifti import read_nifti
-from paravert.imaging.pixels import read_frames
-from paravert.imaging.reading import quiet_pydicom
+from paravert.imaging.slice_similarity import LEAST_SIDE, unlike_neighbours
 from varied_stacks import KINDS, draw
 
 UNLIKE = Caution.SLICE_UNLIKE_NEIGHBOURS

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABEL_VALUES
-from paravert.imaging.label_overlap import drawn_labels, slice_overlap
+from paravert.imaging.label_maps import drawn_labels, slice_overlap
 
 
 def square(top, left, value=1, side=20, shape=(1, 60, 60)):

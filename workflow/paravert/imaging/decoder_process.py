@@ -1,0 +1,160 @@
+"""Decoding in a separate process, so that a decoder that crashes or hangs does not stop this one.
+
+Code streams and pixel values are exchanged through a file in memory that both processes have open;
+requests and answers of a few bytes go through pipes. See `decoder_worker`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+
+import numpy as np
+
+from paravert.imaging import decoder_worker
+from paravert.imaging.decoder_worker import ANSWER, REQUEST
+from paravert.imaging.pixel_format import PixelFormat
+
+SETTINGS = {
+    "OPENBLAS_NUM_THREADS": "1",  # numpy, which a decoder imports, allocates memory per thread
+    # glibc keeps the memory of one slice for the next: allocating it anew takes a fifth of the time.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
+_one_at_a_time = Lock()
+
+
+class DecoderDied(RuntimeError):
+    """The decoding process ended before it answered; returncode: as in `subprocess.Popen`."""
+
+    def __init__(self, returncode: int):
+        super().__init__(f"the decoding process ended with {returncode}")
+        self.returncode = returncode
+
+
+def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndarray | None:
+    """Return the stored values of a frame, (rows, columns), or None where its code stream is damaged.
+
+    decoder: gdcm or pyjpegls. A stream is damaged if the process dies of it twice, but runs without
+    it. Raises DecoderDied if it does not run, or was killed from outside twice.
+    """
+    names = decoder.encode(), form.syntax.encode()
+    head = (form.rows, form.columns, form.allocated, form.stored, *names)
+    with _one_at_a_time:
+        try:
+            values = _ask_twice(REQUEST.pack(*head, len(stream)), stream)
+        except DecoderDied as died:
+            if died.returncode == -signal.SIGKILL:  # killed from outside, for lack of memory
+                raise
+            _ask(REQUEST.pack(*head, 0), b"")
+            return None
+    return _array(values, form)
+
+
+def _ask_twice(head: bytes, stream: bytes) -> np.ndarray:
+    """Return the answer; if the process died, ask once more: it may have been killed from outside.
+
+    Not after the limit of processor time, which would be reached again.
+    """
+    try:
+        return _ask(head, stream)
+    except DecoderDied as died:
+        if died.returncode == -signal.SIGXCPU:
+            raise
+    return _ask(head, stream)
+
+
+def _array(values: np.ndarray, form: PixelFormat) -> np.ndarray | None:
+    """Return decoded bytes as a frame; code streams of up to 8 bits give one byte per pixel."""
+    pixels = form.rows * form.columns
+    if not pixels or len(values) not in (pixels, form.frame_bytes):
+        return None
+    dtype = form.dtype if len(values) == form.frame_bytes else np.uint8
+    return values.view(dtype).reshape(form.rows, form.columns)
+
+
+@dataclass(frozen=True)
+class DecoderProcess:
+    """A running decoder process; shared: descriptor of the file shared with it."""
+
+    process: subprocess.Popen
+    shared: int
+
+
+def _ask(head: bytes, stream: bytes) -> np.ndarray:
+    decoder = start_decoder(os.getpid())
+    if (
+        decoder.process.poll() is not None
+    ):  # it ended after its last answer, not because of this request
+        _end(decoder)
+        decoder = start_decoder(os.getpid())
+    answer = None
+    try:
+        answer = _answer(decoder, head, stream)
+    finally:
+        if answer is None:  # also if interrupted: its answer must not be read as the next one
+            _end(decoder)
+    return answer
+
+
+def _answer(decoder: DecoderProcess, head: bytes, stream: bytes) -> np.ndarray:
+    os.pwrite(decoder.shared, stream, 0)
+    try:
+        decoder.process.stdin.write(head)
+        decoder.process.stdin.flush()
+    except BrokenPipeError as error:
+        raise DecoderDied(decoder.process.wait()) from error
+    length = decoder.process.stdout.read(ANSWER.size)
+    if len(length) < ANSWER.size:
+        raise DecoderDied(decoder.process.wait())
+    values = np.empty(ANSWER.unpack(length), np.uint8)
+    os.preadv(decoder.shared, [values], 0)
+    return values
+
+
+@cache
+def start_decoder(of_process: int) -> DecoderProcess:
+    """Return the decoder process of this process, started at the first call; it ends with this one.
+
+    of_process: id of this process, so that a forked one does not use its parent's decoder.
+    """
+    shared, complaints = _shared_file(), _shared_file()
+    process = subprocess.Popen(
+        [sys.executable, "-P", decoder_worker.__file__, str(shared)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        env={**os.environ, **SETTINGS},
+        pass_fds=[shared],
+    )
+    os.close(complaints)
+    return DecoderProcess(process, shared)
+
+
+def _shared_file() -> int:
+    if hasattr(os, "memfd_create"):  # Linux; elsewhere an unnamed file on disk
+        return os.memfd_create("paravert-pixels")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def stop_decoder() -> None:
+    """End the decoder process, if one is running; the next request starts another."""
+    with _one_at_a_time:
+        if start_decoder.cache_info().currsize:
+            _end(start_decoder(os.getpid()))
+
+
+def _end(decoder: DecoderProcess) -> None:
+    start_decoder.cache_clear()
+    decoder.process.kill()
+    decoder.process.wait()
+    decoder.process.stdout.close()
+    with suppress(BrokenPipeError):  # of what the process did not read
+        decoder.process.stdin.close()
+    os.close(decoder.shared)

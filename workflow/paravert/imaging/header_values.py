@@ -1,0 +1,168 @@
+"""Single values of a DICOM header, read tolerantly: a malformed value is unknown."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from functools import cache, lru_cache
+
+import numpy as np
+from pydicom.charset import default_encoding, python_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.tag import BaseTag, Tag
+
+BINARY = ("FD", "FL", "US", "SS", "UL", "SL")  # a zero byte is a value in these VRs, not padding
+# pydicom converts a value when it is accessed, and raises these where it is malformed.
+VALUE_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    NotImplementedError,
+    BytesLengthException,
+)
+CACHED_ELEMENTS = 512  # the files of a series share most of their values
+
+UNDECODABLE = "\ufffd"  # replaces bytes that are invalid in the declared encoding
+ESCAPE = b"\x1b"  # switches the character set (ISO 2022)
+PERSON_TAGS = {
+    "PatientID": "PatientID (0010,0020)",
+    "PatientName": "PatientName (0010,0010)",
+    "PatientBirthDate": "PatientBirthDate (0010,0030)",
+}
+Readings = frozenset[str]  # what a value may say, one reading per encoding; empty if unknown
+
+
+def value_of(data: Dataset, keyword: str) -> object:
+    """Return a value as pydicom converts it, None where absent; equal elements are converted once.
+
+    The caller must not modify it. Raises one of VALUE_ERRORS where it is malformed.
+    """
+    element = data.get_item(_tag(keyword))
+    if not isinstance(element, RawDataElement):
+        return None if element is None else element.value
+    encodings = data.original_character_set or default_encoding
+    names = (encodings,) if isinstance(encodings, str) else tuple(encodings)
+    return _converted(element._replace(value_tell=0), names)
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+@lru_cache(CACHED_ELEMENTS)
+def _converted(element: RawDataElement, encodings: tuple[str, ...]) -> object:
+    return convert_raw_data_element(element, encoding=list(encodings)).value
+
+
+def sop_class(data: Dataset) -> str:
+    """Return SOPClassUID (0008,0016), from the file meta group if the data set lacks it."""
+    meta = getattr(data, "file_meta", None)
+    return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
+
+
+def text(data: Dataset, keyword: str) -> str:
+    """Return a value as text without surrounding blanks; "" where absent or malformed."""
+    try:
+        value = value_of(data, keyword)
+        return "" if value is None else str(value).strip(" \0")
+    except VALUE_ERRORS:
+        return ""
+
+
+def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the strings of a multi-valued element in upper case; () where absent or malformed."""
+    try:
+        value = value_of(data, keyword)
+    except VALUE_ERRORS:
+        return ()
+    if value is None or value == "":
+        return ()
+    values = [value] if isinstance(value, str) else list(value)
+    return tuple(str(word).strip(" \0").upper() for word in values)
+
+
+def is_present(data: Dataset, keyword: str) -> bool:
+    """Tell whether an element is there and not empty, well-formed or not."""
+    element = data.get_item(_tag(keyword))
+    if element is None:
+        return False
+    value = element.value
+    if not isinstance(value, bytes):
+        return value not in (None, "")
+    padding = b"" if dictionary_VR(keyword) in BINARY else b" \0"
+    return bool(value.strip(padding) if padding else value)
+
+
+def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
+    """Return a value of exactly `count` finite numbers, (count,); None for anything else."""
+    try:
+        values = np.asarray(value_of(data, keyword), dtype=float)
+    except VALUE_ERRORS:
+        return None
+    return values if values.shape == (count,) and np.isfinite(values).all() else None
+
+
+def finite_number(data: Dataset, keyword: str) -> float | None:
+    """Return a single finite number; None where it is absent or anything else."""
+    try:
+        value = value_of(data, keyword)
+        found = math.nan if value is None else float(value)
+    except VALUE_ERRORS:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def whole_number(data: Dataset, keyword: str) -> int | None:
+    """Return a whole number; None where it is absent or malformed."""
+    found = finite_number(data, keyword)
+    return None if found is None or found != int(found) else int(found)
+
+
+# --- whether headers name one patient; the values are compared, never written ---------------------
+
+
+def patient_readings(data: Dataset) -> tuple[Readings, ...]:
+    """Return the possible readings of each of PERSON_TAGS, in their order."""
+    return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
+
+
+def count_different(values: Sequence[Readings]) -> int:
+    """Return the number of groups of values that share no reading, directly or through others."""
+    groups: list[Readings] = []
+    for value in set(values) - {frozenset()}:
+        meeting = [group for group in groups if group & value]
+        groups = [group for group in groups if not group & value]
+        groups.append(value.union(*meeting))
+    return len(groups)
+
+
+def _readings(data: Dataset, keyword: str) -> Readings:
+    """Return a value decoded by the declared encoding and by every other that DICOM defines.
+
+    Archives declare a wrong encoding, or none: one name then appears in two forms.
+    """
+    found = {text(data, keyword)}
+    element = data.get_item(_tag(keyword))
+    raw = element.value if isinstance(element, RawDataElement) else None
+    if isinstance(raw, bytes) and not (raw.isascii() and ESCAPE not in raw):
+        found |= _decoded(raw)
+    if keyword == "PatientName":  # its component groups are one name in several scripts
+        found = {group.upper().rstrip("^ ") for name in found for group in name.split("=")}
+    return frozenset(unicodedata.normalize("NFKC", r) for r in found if r and UNDECODABLE not in r)
+
+
+@lru_cache(64)
+def _decoded(raw: bytes) -> frozenset[str]:
+    found = set()
+    for encoding in set(python_encoding.values()):
+        try:
+            found.add(raw.decode(encoding).strip(" \0"))
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return frozenset(found)

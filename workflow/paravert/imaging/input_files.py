@@ -1,0 +1,152 @@
+"""Reading the files that a sheet names: unreadable paths and damaged DICOM give known errors."""
+
+import logging
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import errorcode
+from io import BufferedReader, FileIO
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import data_element_generator
+
+from paravert.errors import Reason, SubjectFault
+from paravert.imaging.header_values import VALUE_ERRORS
+from paravert.provenance import NOTHING_THERE, files_below
+
+FILE, FOLDER, NOTHING = "file", "folder", "nothing"
+# pydicom raises these for a damaged file, according to where the damage lies.
+READ_ERRORS = (
+    *VALUE_ERRORS,
+    InvalidDicomError,
+    EOFError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+
+
+def path_kind(path: Path, role: str) -> str:
+    """Return FILE, FOLDER or NOTHING; links are followed.
+
+    role: column of the sheet that names the path. Raises SubjectFault (unreadable-header) where the
+    operating system refuses to tell: no permission, too long a name, a circle of links.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except NOTHING_THERE:
+        return NOTHING
+    except OSError as error:
+        raise _unreadable(role, "the path", error) from error
+    if S_ISREG(mode):
+        return FILE
+    return FOLDER if S_ISDIR(mode) else NOTHING
+
+
+def files_at(path: Path, role: str) -> list[Path]:
+    """Return the file at a path, or all files below the folder there, sorted.
+
+    Raises SubjectFault (unreadable-header) where any part may not be read: its files would be
+    missing without notice.
+    """
+    kind = path_kind(path, role)
+    if kind != FOLDER:
+        return [path] if kind == FILE else []
+    try:
+        return files_below(path)
+    except OSError as error:
+        raise _unreadable(role, "a folder", error) from error
+
+
+def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
+    """Return the fault for an error of the operating system; names its code, but no path."""
+    code = errorcode.get(error.errno, "no code")
+    if isinstance(error, FileNotFoundError):
+        found = f"{what} is gone, or a link to it leads nowhere"
+    else:
+        found = f"{what} may not be read ({code})"
+    return SubjectFault(Reason.UNREADABLE_HEADER, f"{role}: {found}")
+
+
+# --- DICOM ---------------------------------------------------------------------------------------
+
+
+class BoundedFile(BufferedReader):
+    """A file whose reads are limited to its size.
+
+    A damaged element length can be 4 GB, and Python allocates memory before it reads.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__(FileIO(file))
+        self._bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to `size` bytes, or all."""
+        return super().read(size if size is None else min(size, self._bytes))
+
+
+@contextmanager
+def open_image_file(file: Path) -> Iterator[BoundedFile]:
+    """Open an image file for reading.
+
+    Raises SubjectFault (unreadable-header) for an error of the operating system, also for one that
+    occurs while the file is read.
+    """
+    try:
+        with BoundedFile(file) as stream:
+            yield stream
+    except OSError as error:
+        raise _unreadable("images", "a file", error) from error
+
+
+def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
+    """Return `pydicom.dcmread(stream, **options)`; raises one of READ_ERRORS for damaged contents."""
+    with _damage_as_dicom_error():
+        return pydicom.dcmread(stream, force=True, **options)
+
+
+def element_at(
+    stream: BinaryIO, offset: int, *, implicit: bool, little_endian: bool
+) -> RawDataElement | DataElement | None:
+    """Return the data element at a byte offset, its value as in the file; None at the end.
+
+    A value of undefined length includes its items and delimiters. Raises one of READ_ERRORS.
+    """
+    stream.seek(offset)
+    with _damage_as_dicom_error():
+        return next(data_element_generator(stream, implicit, little_endian), None)
+
+
+@contextmanager
+def _damage_as_dicom_error() -> Iterator[None]:
+    """Turn an OSError that pydicom raises for damaged contents (no errno) into InvalidDicomError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise InvalidDicomError from error
+        raise
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Suppress pydicom's log messages and warnings: they quote header values, such as names."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,192 @@
+"""Spacing of slices above one another: where a stack ends, and the slab that a slice represents."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from paravert.errors import Caution, Reason, SubjectFault
+from paravert.imaging.frames import SLAB_RANGE_MM, Frame, within
+from paravert.imaging.parallel_frames import ParallelFrames
+
+GAP_TOLERANCE = 0.05  # of the nominal gap
+EQUAL_JUMPS = 1e-6  # ratios of neighbouring gaps that differ less are equally large
+IRREGULAR_MM = 0.05  # gaps that differ more from the mean gap of their stack give a warning
+TAG_TOLERANCE = 0.05  # of the spacing between slices
+WIDEST = 3 * (1 + GAP_TOLERANCE)  # of the thickness: a wider gap ends a stack
+NEAREST = 0.495  # of the thickness: interpolated slices are half of it apart, but for rounding
+
+
+def _between(group: ParallelFrames) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gaps of ascending slices and the thickness of the thinner neighbour, or NaN."""
+    thickness = np.array([frame.thickness_mm or np.nan for frame in group.frames])
+    return np.diff(group.heights), np.fmin(thickness[:-1], thickness[1:])
+
+
+def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
+    """Split ascending slices at gaps of more than three thicknesses; returns the indices of each block."""
+    gaps, thickness = _between(group)
+    cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
+    return np.split(np.arange(len(group.frames)), cuts)
+
+
+def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
+    """Split ascending slices above one another into evenly spaced stacks; returns indices of each.
+
+    Raises SubjectFault (duplicate-positions-conflict) where the slices of a repeated scan lie between
+    those of the first.
+    """
+    found = []
+    for block in blocks_of_slices(group):
+        part = group.part(block)
+        runs = even_runs(part.heights)
+        _check_density(part, runs)
+        found += [block[run] for run in runs]
+    return found
+
+
+def _check_density(block: ParallelFrames, runs: list[np.ndarray]) -> None:
+    """Raise SubjectFault where slices overlap as those of a repeated scan do.
+
+    Slices that a reformat placed so close are evenly spaced, or their spacing tag agrees; for two
+    slices evenness cannot be seen. A single close pair between two runs is where two stacks meet:
+    they overlap, and a warning says so.
+    """
+    gaps, thickness = _between(block)
+    near = gaps < NEAREST * thickness
+    if not near.any() or (len(runs) == 1 and len(block.frames) > 2):
+        return
+    nearest = float(gaps.min())
+    if any(_agrees(frame.spacing_tag_mm, nearest) for frame in block.frames):
+        return
+    if near.sum() > 1 or any(len(run) == 2 and near[run[0]] for run in runs):
+        thick = thickness[gaps.argmin()]
+        raise SubjectFault(
+            Reason.DUPLICATE_POSITIONS_CONFLICT,
+            f"slices of {thick:g} mm lie {nearest:.2f} mm apart, expected one at each height",
+        )
+
+
+def _agrees(tag_mm: float | None, spacing_mm: float) -> bool:
+    return tag_mm is not None and abs(tag_mm - spacing_mm) <= TAG_TOLERANCE * spacing_mm
+
+
+def mean_gap_mm(heights: np.ndarray) -> float:
+    """Return the mean distance of two or more ascending slices."""
+    return float((heights[-1] - heights[0]) / (len(heights) - 1))
+
+
+def slab_length(group: ParallelFrames) -> tuple[float, str]:
+    """Return the length (mm) that a slice represents, and its source: positions, thickness or tag.
+
+    Raises SubjectFault: too-few-slices for a single slice without a plausible tag,
+    bad-geometry-position for slices of one stack that are implausibly far apart.
+    """
+    if len(group.frames) > 1:
+        gap_mm = mean_gap_mm(group.heights)
+        if gap_mm > SLAB_RANGE_MM[1]:
+            raise SubjectFault(
+                Reason.BAD_GEOMETRY_POSITION,
+                f"slices of one stack lie {gap_mm:.4g} mm apart, "
+                f"expected at most {SLAB_RANGE_MM[1]:g}",
+            )
+        return gap_mm, "positions"
+    frame = group.frames[0]
+    if frame.thickness_mm is not None:
+        return frame.thickness_mm, "thickness"
+    tag_mm = within(frame.spacing_tag_mm, SLAB_RANGE_MM)
+    if tag_mm is not None:
+        return tag_mm, "tag"
+    raise SubjectFault(
+        Reason.TOO_FEW_SLICES,
+        "a slice alone without SliceThickness (0018,0050) or SpacingBetweenSlices (0018,0088): "
+        "the length that it stands for is unknown",
+    )
+
+
+def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Caution]:
+    """Return the warnings about the spacing within runs, their tags, and the gaps between them."""
+    told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
+    for below, above in zip(runs, runs[1:], strict=False):
+        gap = group.heights[above[0]] - group.heights[below[-1]]
+        spacings = [mean_gap_mm(group.heights[run]) for run in (below, above) if len(run) > 1]
+        if any(missing_between(gap, spacing) for spacing in spacings):
+            told.add(Caution.MISSING_SLICES)
+        elif any(gap < 2 * spacing for spacing in spacings):
+            told.add(Caution.SPACING_IRREGULAR)
+    return told
+
+
+def _cautions_within(run: ParallelFrames) -> set[Caution]:
+    spacing = mean_gap_mm(run.heights)
+    told = set()
+    if np.abs(np.diff(run.heights) - spacing).max() > IRREGULAR_MM:
+        told.add(Caution.SPACING_IRREGULAR)
+    tags = {frame.spacing_tag_mm for frame in run.frames}
+    if None in tags:
+        told.add(Caution.SPACING_TAG_MISSING)
+    if not all(_agrees(tag, spacing) for tag in tags - {None}):
+        told.add(Caution.SPACING_TAG_MISMATCH)
+    if any(_skips(frame, spacing) for frame in run.frames):
+        told.add(Caution.MISSING_SLICES)
+    return told
+
+
+def _skips(frame: Frame, spacing_mm: float) -> bool:
+    """Tell whether the spacing tag implies that only every second, third ... slice is there.
+
+    A tag below the thickness is the gap between slabs instead, as some scanners write it.
+    """
+    tag, thickness = frame.spacing_tag_mm, frame.thickness_mm
+    if tag is None or thickness is None or tag < (1 - TAG_TOLERANCE) * thickness:
+        return False
+    return missing_between(spacing_mm, tag) > 0
+
+
+# --- even spacing, from heights alone ------------------------------------------------------------
+
+
+def even_runs(heights: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of each run of evenly spaced slices, from the lowest; every slice is in one.
+
+    heights: (slices,), strictly ascending. The gaps of a run differ by at most 5 % from their median.
+    A slice between two runs belongs to the longer one, at equal length to the denser one.
+    """
+    gaps = np.diff(heights)
+    free = np.ones(len(heights), bool)
+    runs = []
+    stretches = sorted(_like_gaps(gaps), key=lambda s: (s[0] - s[1], gaps[s[0]], s[0]))
+    for start, stop in stretches:
+        for piece in _pieces(np.flatnonzero(free[start : stop + 1]) + start):
+            if len(piece) > 1:
+                free[piece] = False
+                runs.append(piece)
+    runs += [np.array([alone]) for alone in np.flatnonzero(free)]
+    return sorted(runs, key=lambda run: run[0])
+
+
+def _like_gaps(gaps: np.ndarray) -> list[tuple[int, int]]:
+    """Return ranges [start, stop) of gaps near their median, splitting at the largest changes."""
+    found = []
+    waiting = [(0, len(gaps))] if len(gaps) else []
+    while waiting:
+        start, stop = waiting.pop()
+        part = gaps[start:stop]
+        nominal = np.median(part)
+        if np.abs(part - nominal).max() <= GAP_TOLERANCE * nominal:
+            found.append((start, stop))
+            continue
+        jumps = np.abs(np.diff(np.log(part)))
+        cuts = start + 1 + np.flatnonzero(jumps >= jumps.max() * (1 - EQUAL_JUMPS))
+        waiting += pairwise([start, *cuts.tolist(), stop])
+    return found
+
+
+def _pieces(indices: np.ndarray) -> list[np.ndarray]:
+    return np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+
+
+def missing_between(gap_mm: float, spacing_mm: float) -> int:
+    """Return the number of slices missing in a gap; 0 if the gap is no multiple of the spacing."""
+    steps = round(gap_mm / spacing_mm)
+    even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm
+    return steps - 1 if even and steps > 1 else 0

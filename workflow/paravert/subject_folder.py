@@ -1,0 +1,52 @@
+"""The files of one subject below `results/subjects/`, as the steps leave them for each other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE = "image"  # the converted stacks
+TRUTH = "truth"  # manual labels on the voxels of the image
+GIVEN = "given"  # labels that the sheet names, on the voxels of the image
+LABELS = "labels"  # the segmentation, with its predicted IoU
+SLICES = "slices.parquet"  # the table `geometry`: a row per slice
+PREVIEW = "preview.png"
+
+SUFFIX = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class SubjectFolder:
+    """The paths in a subject's folder.
+
+    home: the folder, or the scratch folder of a step that is writing it. kind is IMAGE, TRUTH, GIVEN
+    or LABELS; stacks are numbered from 1.
+    """
+
+    home: Path
+
+    @property
+    def slices_file(self) -> Path:
+        """The table of the geometry of all slices."""
+        return self.home / SLICES
+
+    @property
+    def preview_file(self) -> Path:
+        """The picture for visual review."""
+        return self.home / PREVIEW
+
+    def stack_file(self, kind: str, stack: int) -> Path:
+        """Return the NIfTI file of one stack."""
+        return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
+
+    def stack_numbers(self, kind: str) -> list[int]:
+        """Return the numbers of the stacks that have a file of this kind, ascending."""
+        files = (self.home / kind).glob(f"stack-*{SUFFIX}")
+        return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
+
+    def predicted_iou_file(self, stack: int) -> Path:
+        """Return the file of the predicted IoU of one stack: (slices, 8), float32."""
+        return self.home / LABELS / f"{stack_name(stack)}.predicted_iou.npy"
+
+
+def stack_name(stack: int) -> str:
+    """Return the name of a stack in file names, such as stack-01."""
+    return f"stack-{stack:02d}"
