@@ -17,8 +17,8 @@ from paravert.imaging.volume import (
 )
 from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
-from paravert.measure.overlap import score_overlap
 from paravert.measure.preview import draw_preview
+from paravert.measure.score_overlap import score_overlap
 
 ROW_MM, COLUMN_MM, SLICE_MM, TILT_DEG = 1.25, 0.75, 4.0, 12.0
 STACKS = {"S1": (3, 2), "S2": (2,), "S3": ()}
