@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def loaded_rules(sheet: Path) -> dict[str, dict]:
-    """Return by rule: retries, group, has_run, has_service, and minutes (None if not constant).
+    """Return by rule: retries, has_run, has_service, and minutes (None if not constant).
 
     sheet: the subject sheet, for which no image needs to exist.
     """
@@ -43,7 +43,6 @@ def _described(rule) -> dict:
 
     return {
         "retries": rule._restart_times,
-        "group": rule.group,
         "has_run": rule.is_run,
         "has_service": any(is_flagged(file, "service") for file in rule.output),
         "minutes": _minutes(rule.resources["runtime"]) if "runtime" in rule.resources else None,

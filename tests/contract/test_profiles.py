@@ -69,7 +69,7 @@ def test_no_profile_uses_what_is_known_to_fail(name):
 
 def test_no_rule_uses_what_is_known_to_fail(rules):
     for name, rule in rules.items():
-        assert not [key for key in ("group", "has_run", "has_service") if rule[key]], name
+        assert not [key for key in ("has_run", "has_service") if rule[key]], name
 
 
 def test_every_command_that_stands_before_one_of_slurm_can_be_run():
