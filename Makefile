@@ -1,5 +1,6 @@
 # make demo   the whole study on the built-in cohort
-# make test   every test that needs no cluster
+# make test   the tests, on two cores, without the long ones and those that need a cluster
+# make test-all   the same, then the long ones
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
 # make clean  delete the results, but not the models that were trained
@@ -7,9 +8,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# Files of tests share nothing, so each goes to one of two processes, the slowest files first.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo test cluster-test check format model lock clean
+.PHONY: setup demo test test-all cluster-test check format model lock clean
 
 setup: $(READY)
 
@@ -24,7 +28,10 @@ demo: setup
 	$(BIN)/snakemake --configfile config/demo.yaml
 
 test: setup
-	$(BIN)/python -m pytest -m "not cluster"
+	$(PYTEST) -m "not long"
+
+test-all: test
+	$(PYTEST) -m long
 
 cluster-test: setup
 	$(BIN)/python -m pytest -m cluster tests/cluster

@@ -1,42 +1,28 @@
-"""The profiles say what was measured to work, say why, and say nothing that Snakemake ignores."""
+"""Profiles and rules ask Snakemake and Slurm for what was measured to work."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
-from paravert.resources import COHORT_SECONDS
+from loaded_rules import loaded_rules
+from paravert.resources import COHORT_SECONDS, cohort_minutes
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = {file.parent.name: file for file in REPOSITORY.glob("profiles/*/config.yaml")}
 SETTINGS = {name: yaml.safe_load(file.read_text()) for name, file in PROFILES.items()}
-RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow/rules").glob("*.smk"))]
-RULE_TEXTS = [part for file in RULES for part in re.split(r"^rule ", file.read_text(), flags=re.M)]
+SUBJECTS = 100_000  # of the cohort for which the rules are loaded
 COMMANDS = REPOSITORY / "profiles/slurm/commands"
-ENTRY = re.compile(r" *(?P<key>[a-z_-]+):(?: [^#]*)?(?P<comment>#.*)?")
 
 
-def uncommented(text):
-    """Yield the entries with a comment neither above nor beside them."""
-    before = ""
-    for line in text.splitlines():
-        entry = ENTRY.fullmatch(line)
-        if entry and not entry["comment"] and not before.lstrip().startswith("#"):
-            yield entry["key"]
-        before = line
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_every_entry_carries_a_comment(name):
-    assert list(uncommented(PROFILES[name].read_text())) == []
-
-
-def test_an_entry_without_comment_is_noticed():
-    text = "# why\na: 1\nb: 2\n\nc: # why\n  d: 3 # why\n  e: 4\n"
-    assert list(uncommented(text)) == ["b", "e"]
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    sheet = tmp_path_factory.mktemp("rules") / "sheet.csv"
+    rows = "\n".join(f"S{number},images" for number in range(SUBJECTS))
+    sheet.write_text(f"subject,images\n{rows}\n")
+    return loaded_rules(sheet)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -76,12 +62,14 @@ def test_the_first_look_at_a_job_comes_early_enough_for_squeue():
 
 
 # What was measured to fail under load or on a cluster.
-@pytest.mark.parametrize(
-    "pattern", ["slurm-array-jobs", "group-components", r"\bservice\(", r"^\s+run:"]
-)
-def test_nothing_uses_what_is_known_to_fail(pattern):
-    for file in (*RULES, *PROFILES.values()):
-        assert not re.search(pattern, file.read_text(), re.MULTILINE), file
+@pytest.mark.parametrize("name", PROFILES)
+def test_no_profile_uses_what_is_known_to_fail(name):
+    assert not {"slurm-array-jobs", "groups", "group-components"} & SETTINGS[name].keys()
+
+
+def test_no_rule_uses_what_is_known_to_fail(rules):
+    for name, rule in rules.items():
+        assert not [key for key in ("has_run", "has_service") if rule[key]], name
 
 
 def test_every_command_that_stands_before_one_of_slurm_can_be_run():
@@ -91,11 +79,10 @@ def test_every_command_that_stands_before_one_of_slurm_can_be_run():
 
 
 @pytest.mark.parametrize("step", COHORT_SECONDS)
-def test_a_rule_over_the_cohort_asks_for_minutes_by_its_size(step):
-    (rule,) = [text for text in RULE_TEXTS if text.startswith(f"{step}:")]
-    assert f'runtime=cohort_minutes("{step}")' in rule
+def test_a_rule_over_the_cohort_asks_for_minutes_by_its_size(rules, step):
+    assert rules[step]["minutes"] == cohort_minutes(step, SUBJECTS)
+    assert rules[step]["minutes"] > cohort_minutes(step, 1)
 
 
-def test_no_rule_has_retries_of_its_own():  # those of the profile would multiply them
-    for file in RULES:
-        assert not re.search(r"^\s+retries:", file.read_text(), re.MULTILINE), file
+def test_no_rule_has_retries_of_its_own(rules):  # they would replace those of the profile
+    assert {rule["retries"] for rule in rules.values()} == {None}

@@ -27,8 +27,8 @@ from paravert.imaging.convert import convert_dicom  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
 from paravert.measure.dicomseg import dicomseg  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
-from paravert.measure.overlap import score_overlap  # noqa: E402
 from paravert.measure.preview import draw_preview  # noqa: E402
+from paravert.measure.score_overlap import score_overlap  # noqa: E402
 from paravert.network.segment import segment_muscles  # noqa: E402
 from paravert.steps import VERSIONS  # noqa: E402
 from paravert.study.cohort import gather_cohort  # noqa: E402

@@ -18,7 +18,7 @@ from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.convert import convert_subject
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.volume import Volume, read_volume, write_volume
-from paravert.measure.dicom_images import mr_images, stack_names, stored
+from paravert.measure.dicom_images import mr_images, stack_names, stored_pixels
 from paravert.measure.dicomseg import dicomseg
 from paravert.subject_folder import SubjectFolder
 
@@ -324,7 +324,7 @@ def test_values_that_are_not_whole_are_off_by_half_a_step_at_most(tmp_path):
 def test_whole_numbers_too_large_for_int16_and_constants_are_kept():
     large = np.array([[[0, 40000], [65535, 7]]], np.float32)
     for values in (large, large + 100000, large - 65535, np.full((2, 3, 4), 0.5, np.float32)):
-        content = stored(values)
+        content = stored_pixels(values)
         assert content.error == 0
         assert np.array_equal(content.pixels * content.slope + content.intercept, values)
 
@@ -403,7 +403,7 @@ def test_nothing_of_the_input_but_voxels_and_place_is_passed_on(tmp_path):
     name = stack_names("S9", {1: "0" * 64})[1]
     scanner = tmp_path / "scanner"
     scanner.mkdir()
-    for index, image in enumerate(mr_images(volume, stored(volume.array), [4.0] * 4, name)):
+    for index, image in enumerate(mr_images(volume, stored_pixels(volume.array), [4.0] * 4, name)):
         image.PatientName, image.PatientID = "Planted^Person", "PLANTED1"
         image.PatientBirthDate, image.StudyDate = "19430217", "20190523"
         image.InstitutionName = image.StationName = image.ProtocolName = "Planted Place"

@@ -5,7 +5,7 @@ from measure_scene import FAT, LEAN, scene
 
 from paravert.measure.linear import (
     NoReference,
-    Surface,
+    SignalSurface,
     band_around,
     linear_fractions,
     reference_surfaces,
@@ -97,7 +97,7 @@ def test_surface_is_the_polynomial_of_its_factors():
     places = tuple(draw.integers(0, size, 50) for size in shape)
     s, r, c = (2 * place / (size - 1) - 1 for place, size in zip(places, shape, strict=True))
     expected = factors @ [np.ones(50), s, s**2, r, r**2, c, c**2, r * c]
-    assert Surface(shape, factors, 1.0).at(places) == pytest.approx(expected)
+    assert SignalSurface(shape, factors, 1.0).at(places) == pytest.approx(expected)
 
 
 def test_band_reaches_as_far_as_asked_in_rows_and_columns():

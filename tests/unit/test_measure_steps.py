@@ -11,8 +11,8 @@ from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
-from paravert.measure.overlap import score_overlap
 from paravert.measure.preview import draw_preview
+from paravert.measure.score_overlap import score_overlap
 from paravert.subject_folder import SubjectFolder
 
 ROW_MM, COLUMN_MM, SLICE_MM, TILT_DEG = 1.25, 0.75, 4.0, 12.0

@@ -82,6 +82,7 @@ def peaks(tmp_path_factory):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", steps.STEPS)
 def test_a_job_stays_within_the_memory_that_its_rule_asks_for(peaks, step):
     processes = (

@@ -484,6 +484,7 @@ def test_a_mean_with_the_start_needs_a_start(tmp_path):
         pretrain_network(*tables, tmp_path / "m.safetensors", start_weight=0.5)
 
 
+@pytest.mark.long
 def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     tmp_path, monkeypatch, caplog
 ):

@@ -103,6 +103,7 @@ def peak_bytes(study):
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_number_of_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "SUBJECTS_AT_ONCE", 16)
     few = Cohort(tmp_path / "few", 48, per_shard=16, slices=12)

@@ -47,8 +47,21 @@ def study(untouched, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(untouched, tmp_path_factory):
-    return finish(untouched.copy(tmp_path_factory.mktemp("undisturbed") / "study"))
+def finished(untouched, tmp_path_factory):
+    """The cohort after a run that nothing disturbed."""
+    study = untouched.copy(tmp_path_factory.mktemp("finished") / "study")
+    finish(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished):
+    return cohort_tables(finished)
+
+
+@pytest.fixture
+def finished_study(finished, tmp_path):
+    return finished.copy(tmp_path / "study")
 
 
 @pytest.fixture
@@ -184,9 +197,9 @@ def test_images_that_were_never_there_are_told_of_and_taken_when_they_come(study
     assert_same(finish(study), undisturbed)
 
 
-def test_what_is_finished_stays_while_its_images_are_away(study, undisturbed, tmp_path):
+def test_what_is_finished_stays_while_its_images_are_away(finished_study, undisturbed, tmp_path):
     """Another covariate is taken, a new subject is analysed, no number of the others changes."""
-    finish(study)
+    study = finished_study
     (study.folder / "images").rename(study.folder / "away")
     study.rows[0]["age_years"] = "77"
     write_series(study.folder / "new", plan_of(9))
@@ -205,9 +218,9 @@ def test_what_is_finished_stays_while_its_images_are_away(study, undisturbed, tm
     assert not any("images-offline" in told for told in finish(study)["ledger"].warnings)
 
 
-def test_tables_alone_are_gathered_again_without_images_and_subjects(study, undisturbed):
+def test_tables_alone_are_gathered_again_without_images_and_subjects(finished_study, undisturbed):
     """As on a laptop that holds the tables of a study and neither images nor labels."""
-    finish(study)
+    study = finished_study
     shutil.rmtree(study.folder / "images")
     shutil.rmtree(study.folder / "results/subjects")
     study.rows[0]["age_years"] = "77"
@@ -288,8 +301,8 @@ def test_the_images_are_only_read(study):
 
 
 @pytest.mark.parametrize("harmed", ["image/stack-01.nii.gz", "labels/stack-01.nii.gz"])
-def test_a_file_spoilt_by_hand_is_named_and_made_anew(study, undisturbed, harmed):
-    finish(study)
+def test_a_file_spoilt_by_hand_is_named_and_made_anew(finished_study, undisturbed, harmed):
+    study = finished_study
     file = study.folder / "results/subjects/F3" / harmed
     file.write_bytes(file.read_bytes()[:-100])
     assert_same(finish(study), undisturbed)  # nothing reads it
@@ -304,8 +317,8 @@ def test_a_file_spoilt_by_hand_is_named_and_made_anew(study, undisturbed, harmed
     assert_same(cohort_tables(study), undisturbed)
 
 
-def test_a_shard_table_spoilt_by_hand_is_made_anew(study, undisturbed):
-    finish(study)
+def test_a_shard_table_spoilt_by_hand_is_made_anew(finished_study, undisturbed):
+    study = finished_study
     table = study.folder / "results/shards/0/segment.parquet"
     table.write_bytes(table.read_bytes()[:-100])
     assert_same(finish(study), undisturbed)

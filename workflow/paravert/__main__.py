@@ -26,7 +26,7 @@ COMMANDS = {
     "segment_muscles": "network.segment",
     "measure_area": "measure.area",
     "measure_fat": "measure.fat",
-    "score_overlap": "measure.overlap",
+    "score_overlap": "measure.score_overlap",
     "draw_preview": "measure.preview",
     "dicomseg": "measure.dicomseg",
     "gather_cohort": "study.cohort",

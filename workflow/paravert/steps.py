@@ -90,7 +90,7 @@ STEPS = {
         ),
         Step(
             "score_overlap",
-            "measure.overlap",
+            "measure.score_overlap",
             tables.SHARD_OVERLAP,
             "overlap.json",
             after="segment_muscles",

@@ -1,1 +1,1 @@
-"""What is measured in the labels of one subject: area, fat fraction, overlap, preview."""
+"""Measures of one subject's labels: area, fat fraction, overlap with manual masks; previews."""

@@ -1,4 +1,4 @@
-"""Cross-sectional area of the muscles, slice by slice."""
+"""Cross-sectional area of each muscle in each slice."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,22 @@ import numpy as np
 
 from paravert import shards
 from paravert.imaging.label_maps import slice_pixels
-from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
-from paravert.measure.stacks import Stack, read_predicted_iou, read_stacks, rows_of
+from paravert.measure.labelled_stack import (
+    LabelledStack,
+    OutTable,
+    SegmentTable,
+    SubjectsFolder,
+    Workers,
+    read_labelled_stacks,
+    read_predicted_iou,
+    stack_rows,
+)
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import NETWORK, SHEET
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
-    """Measure the area of each muscle in each slice, in the image plane.
+    """Return the area of each muscle in each slice, in the image plane.
 
     labels: label map, (slices, rows, columns), values of LABELS or 0. Returns mm2, (slices, 8), in
     the order of LABELS; an absent muscle is 0. Source: the paper, CSA from labels and PixelSpacing
@@ -47,14 +55,14 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
     home = folder / task.subject
     given = SubjectFolder(home).stack_numbers("given")
     rows = []
-    for stack in read_stacks(home):
+    for stack in read_labelled_stacks(home):
         source = {"labels_source": SHEET if stack.number in given else NETWORK}
-        own = _rows(stack, read_predicted_iou(home, stack.number))
-        rows += [row | source for row in own]
+        areas = _area_rows(stack, read_predicted_iou(home, stack.number))
+        rows += [row | source for row in areas]
     return shards.Product(rows)
 
 
-def _rows(stack: Stack, predicted_iou: np.ndarray) -> list[dict]:
+def _area_rows(stack: LabelledStack, predicted_iou: np.ndarray) -> list[dict]:
     areas = slice_areas(stack.labels, stack.pixel_area_mm2)
     pixels = slice_pixels(stack.labels)
     columns = {
@@ -67,4 +75,4 @@ def _rows(stack: Stack, predicted_iou: np.ndarray) -> list[dict]:
         "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
         "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
     }
-    return rows_of(stack.number, columns)
+    return stack_rows(stack.number, columns)

@@ -1,4 +1,4 @@
-"""Labels as a DICOM segmentation: one segment for each muscle and side that was found."""
+"""A label map as a DICOM segmentation: one segment per muscle and side that occurs in it."""
 
 import hashlib
 import logging
@@ -19,11 +19,11 @@ from paravert.provenance import digest
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
 
-logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells every module that it copies
+logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs every module that it copies
 
 MAKER = "paravert"
-FIRST_SERIES = 1000  # segmentations come after the images in a viewer's list
-# (0008,0023) and (0008,0033) must not be empty: a date that is no date, the same in every run.
+FIRST_SERIES = 1000  # lists segmentations after the images in a viewer
+# (0008,0023) and (0008,0033) must not be empty: a placeholder, the same in every run.
 NO_DATE, NO_TIME = "19700101", "000000"
 
 # Context group 7150 of PS3.16 (Segmentation Property Category). Older files name 123037004 here,
@@ -31,13 +31,13 @@ NO_DATE, NO_TIME = "19700101", "000000"
 CATEGORY = Code("91723000", "SCT", "Anatomical Structure")
 # Context group 244 of PS3.16 (Laterality).
 SIDE_CODES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
-# SNOMED CT, each found in two places:
+# SNOMED CT codes, each confirmed in two sources:
 # 44947003  PS3.16 context groups 6116 and 7151; label table of Slicer for TotalSegmentator
 # 5709001   HL7 value sets body-site and approach-site-codes; in no context group of PS3.16
-# Two muscles have no code that two places agree on, and stand under the nearest concept that
+# Two muscles have no code that two sources agree on. They get the code of the nearest concept that
 # includes them; the label and the description of a segment always name the muscle itself:
-# 68455001  iliopsoas, for psoas major: label tables of TotalSegmentator and MOOSE. (64038003, which
-#           goes around as psoas major, is the intercostal lymph node in PS3.16 groups 7600 and 8134.)
+# 68455001  iliopsoas, for psoas major: label tables of TotalSegmentator and MOOSE. (64038003, often
+#           given for psoas major, is the intercostal lymph node in PS3.16 groups 7600 and 8134.)
 # 127954009 skeletal muscle, for quadratus lumborum: PS3.16 context groups 7710 and 8134; MOOSE
 MUSCLE_CODES = {
     "psoas_major": Code("68455001", "SCT", "Iliopsoas muscle"),
@@ -49,25 +49,25 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # co
 
 
 @dataclass(frozen=True)
-class Method:
-    """How labels were made: SegmentAlgorithmType (0062,0008), name, and parameters by name."""
+class LabelMethod:
+    """How labels were made: SegmentAlgorithmType (0062,0008), algorithm name, and parameters."""
 
     type: str
     name: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def network(model_sha256: str) -> Method:
-    """Return the method of labels that our network made."""
-    return Method("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
+def network_method(model_sha256: str) -> LabelMethod:
+    """Return the method of labels that the network made."""
+    return LabelMethod("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
 
 
-# Whether a person drew it or corrected another program's is not told.
-SHEET = Method("SEMIAUTOMATIC", "label map of the subject sheet")
+# Labels of the subject sheet: whether they were drawn or only corrected by hand is unknown.
+SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
 
 
 def check_highdicom() -> None:
-    """Raise InputError where highdicom, which only this step needs, is not installed."""
+    """Raise InputError if highdicom, which only this step needs, is not installed."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
@@ -77,20 +77,20 @@ def check_highdicom() -> None:
 
 
 def found_muscles(labels: np.ndarray) -> list[Label]:
-    """Return the muscles and sides that a label map shows, in the order of LABELS."""
+    """Return the muscles and sides that occur in a label map, in the order of LABELS."""
     held = np.bincount(labels.ravel(), minlength=CLASSES) > 0
     return [label for label in LABELS if held[label.value]]
 
 
 def segmentation(
-    images: Sequence[Dataset], labels: np.ndarray, name: StackName, method: Method
+    images: Sequence[Dataset], labels: np.ndarray, name: StackName, method: LabelMethod
 ) -> "Segmentation":
-    """Return the labels of a stack as a DICOM segmentation (binary).
+    """Return the label map of a stack as a binary DICOM segmentation.
 
-    images: those of the stack, one per slice. labels: (slices, rows, columns), 0 or a value of
-    LABELS, one at least. Segments are numbered without gaps, as the standard asks for; SegmentLabel
-    (0062,0005) is the name of the muscle and side. A frame stands for a slice of a segment; slices
-    in which a muscle is absent have none.
+    images: of the stack, one per slice. labels: (slices, rows, columns), 0 or a value of LABELS; not
+    all 0. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
+    (0062,0005) is the name of the muscle and side. A segment has one frame per slice in which the
+    muscle occurs.
     """
     from highdicom.seg import Segmentation
 
@@ -98,7 +98,7 @@ def segmentation(
     numbers = np.zeros(CLASSES, dtype=np.uint8)
     numbers[[label.value for label in found]] = np.arange(1, len(found) + 1)
     descriptions = [_description(number, label, method) for number, label in enumerate(found, 1)]
-    # Other labels on the same images are another instance.
+    # Other labels on the same images get other UIDs.
     hashed = hashlib.sha256(labels.tobytes()).hexdigest()
     content = digest([hashed, method.type, method.name, dict(method.parameters)])
     data = Segmentation(
@@ -120,12 +120,12 @@ def segmentation(
         content_date=NO_DATE,
         content_time=NO_TIME,
     )
-    _tell_thickness(data)
-    _forget_the_run(data, name.uid("dimensions", content))
+    _fill_thickness(data)
+    _remove_run_specifics(data, name.uid("dimensions", content))
     return data
 
 
-def _description(number: int, label: Label, method: Method) -> "SegmentDescription":
+def _description(number: int, label: Label, method: LabelMethod) -> "SegmentDescription":
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
@@ -147,20 +147,20 @@ def _description(number: int, label: Label, method: Method) -> "SegmentDescripti
     kind = description.SegmentedPropertyTypeCodeSequence[0]
     side = CodedConcept.from_code(SIDE_CODES[label.side])
     kind.SegmentedPropertyTypeModifierCodeSequence = [side]
-    if method == SHEET:  # neither our algorithm nor our version
+    if method == SHEET_METHOD:  # not made by this program
         del description.SegmentationAlgorithmIdentificationSequence
     return description
 
 
-def _tell_thickness(data: Dataset) -> None:
-    """Let slices of unknown thickness stand for their spacing: here it must not be left out."""
+def _fill_thickness(data: Dataset) -> None:
+    """Set an unknown SliceThickness to the spacing of slices: a segmentation must have one."""
     measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     if measures.get("SliceThickness") is None:
         measures.SliceThickness = measures.SpacingBetweenSlices
 
 
-def _forget_the_run(data: Dataset, dimensions: str) -> None:
-    """Replace what would differ in the next run: times, and UIDs made at random."""
+def _remove_run_specifics(data: Dataset, dimensions: str) -> None:
+    """Remove times and replace random UIDs, which would differ in the next run."""
     del data.InstanceCreationDate
     del data.InstanceCreationTime
     for equipment in data.get("ContributingEquipmentSequence", ()):

@@ -1,10 +1,10 @@
-"""Fat fraction of the muscles, slice by slice, by every method side by side.
+"""Fat fraction of each muscle in each slice, by every method.
 
-Every method takes brighter pixels for fat: it holds for T1- and T2-weighted images without fat
+Every method takes brighter pixels for fat: valid for T1- and T2-weighted images without fat
 suppression. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
-does not say over which pixels; here the scope is part of the method's name. Otsu always finds two
-classes: inside a single lean muscle it splits the noise and reads about one half, which is why the
-pooled `otsu_subject` leads (Wesselink 2024; own phantoms).
+does not say over which pixels; here the method's name says over which (its scope). Otsu's method
+always finds two classes: in a single lean muscle it splits the noise and reads about 0.5. So the
+default is `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own phantoms).
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
+from paravert.measure.labelled_stack import (
+    OutTable,
+    SegmentTable,
+    SubjectsFolder,
+    Workers,
+    read_image,
+    read_labelled_stacks,
+    stack_rows,
+)
 from paravert.measure.linear import NoReference, linear_fractions
-from paravert.measure.options import OutTable, SegmentTable, SubjectsFolder, Workers
-from paravert.measure.otsu import Split, otsu_split
-from paravert.measure.pixels import MusclePixels, muscle_pixels, places_of
-from paravert.measure.stacks import read_image, read_stacks, rows_of
+from paravert.measure.muscle_pixels import GroupedPixels, group_muscle_pixels, nonzero_indices
+from paravert.measure.otsu import OtsuSplit, otsu_split
 from paravert.tables import OTSU_METHODS
 
 ABSENT, SINGLE_VALUE = "absent", "single-value"
@@ -29,53 +36,53 @@ def fat_fractions(
     labels: Sequence[np.ndarray],
     spacings_mm: Sequence[tuple[float, float]],
 ) -> dict[str, np.ndarray]:
-    """Measure the fat fraction of one subject by every method of FAT_METHODS.
+    """Return the fat fraction of one subject by every method of FAT_METHODS.
 
     images, labels: the subject's stacks, each (slices, rows, columns). spacings_mm: per stack,
-    between rows and between columns.
+    distance between rows and between columns.
 
     Returns columns of the table `fat`, each (slices of all stacks, 8), muscles as in LABELS:
     fat_fraction_<method>  share of fat, 0-1; NaN with a reason
-    reason_<method>        None, or absent (the muscle has no pixel in the slice), single-value (the
-                           scope has no two values), no-lean-reference, no-fat-reference
-    eroded_<method>        the same threshold or line over the pixels that erosion by one pixel in
-                           plane leaves; NaN, without reason of its own, where it leaves none
+    reason_<method>        None, absent (the muscle has no pixel in the slice), single-value (all
+                           pixels in the scope are equal), no-lean-reference, no-fat-reference
+    eroded_<method>        the same threshold or line over the muscle eroded by one pixel in plane;
+                           NaN without a reason if no pixel is left
     separability_<otsu>    variance between the classes over total variance in the scope, 0-1; NaN
-                           where the fat fraction is
+                           if the fat fraction is NaN
     """
-    places = [places_of(stack) for stack in labels]
-    pixels = muscle_pixels(images, labels, places)
+    indices = [nonzero_indices(stack) for stack in labels]
+    pixels = group_muscle_pixels(images, labels, indices)
     absent = pixels.counts.T == 0
     columns = {}
     for method in OTSU_METHODS:
         columns |= _otsu_columns(method, pixels, _SPLITS[method](pixels, images), absent)
-    lines = [_linear(*stack) for stack in zip(images, labels, spacings_mm, places, strict=True)]
+    lines = [_linear(*stack) for stack in zip(images, labels, spacings_mm, indices, strict=True)]
     return columns | _linear_columns(pixels, lines, [len(stack) for stack in labels], absent)
 
 
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
-def _splits_by_muscle_slice(pixels: MusclePixels, images) -> list[Split]:
+def _splits_by_muscle_slice(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
     return [otsu_split(part) for part in np.split(pixels.signal, pixels.counts.cumsum()[:-1])]
 
 
-def _splits_by_muscle(pixels: MusclePixels, images) -> list[Split]:
+def _splits_by_muscle(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
     ends = pixels.counts.sum(axis=1).cumsum()[:-1]
     splits = [otsu_split(part) for part in np.split(pixels.signal, ends)]
     return [split for split in splits for _ in range(pixels.counts.shape[1])]
 
 
-def _splits_by_subject(pixels: MusclePixels, images) -> list[Split]:
+def _splits_by_subject(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
     return [otsu_split(pixels.signal)] * pixels.counts.size
 
 
-def _splits_by_image(pixels: MusclePixels, images) -> list[Split]:
+def _splits_by_image(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
     every_pixel = np.concatenate([image.ravel() for image in images])
     return [otsu_split(every_pixel)] * pixels.counts.size
 
 
-# A split per region, muscle after muscle, slice after slice.
+# By method: the split of each region, muscle after muscle, slice after slice.
 _SPLITS = {
     "otsu_muscle_slice": _splits_by_muscle_slice,
     "otsu_muscle": _splits_by_muscle,
@@ -85,12 +92,12 @@ _SPLITS = {
 
 
 def _otsu_columns(
-    method: str, pixels: MusclePixels, splits: list[Split], absent: np.ndarray
+    method: str, pixels: GroupedPixels, splits: list[OtsuSplit], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
     threshold = np.array([split.threshold for split in splits]).reshape(pixels.counts.shape)
     separability = np.array([split.separability for split in splits]).reshape(pixels.counts.shape)
     reason = np.where(np.isnan(threshold.T), SINGLE_VALUE, None)
-    fat = pixels.signal > pixels.spread(threshold)
+    fat = pixels.signal > pixels.per_pixel(threshold)
     columns = _columns(method, pixels, fat, reason, absent)
     known = ~np.isnan(columns[f"fat_fraction_{method}"])
     return columns | {f"separability_{method}": np.where(known, separability.T, np.nan)}
@@ -100,28 +107,36 @@ def _otsu_columns(
 
 
 def _linear(image, labels, spacing_mm, indices) -> tuple[np.ndarray, str | None]:
-    """Return fat per muscle pixel of a stack, and None; or NaN and the reason."""
+    """Return the fat fraction of each muscle pixel of a stack, and None; or NaN and the reason."""
     try:
         return linear_fractions(image, labels, spacing_mm, indices), None
-    except NoReference as lack:
-        return np.full(indices[0].size, np.nan), lack.reason
+    except NoReference as missing:
+        return np.full(indices[0].size, np.nan), missing.reason
 
 
-def _linear_columns(pixels, lines, slices_per_stack, absent) -> dict[str, np.ndarray]:
-    fat = np.concatenate([fraction for fraction, _ in lines])[pixels.place]
+def _linear_columns(
+    pixels: GroupedPixels,
+    lines: list[tuple[np.ndarray, str | None]],
+    slices_per_stack: list[int],
+    absent: np.ndarray,
+) -> dict[str, np.ndarray]:
+    fat = np.concatenate([fraction for fraction, _ in lines])[pixels.order]
     reason = np.repeat(np.array([reason for _, reason in lines], dtype=object), slices_per_stack)
     return _columns("linear", pixels, fat, reason[:, None], absent)
 
 
 def _columns(
-    method: str, pixels: MusclePixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
+    method: str, pixels: GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return a method's columns; fat: (pixels,), reason of a null and absent: (slices, 8)."""
+    """Return the columns of a method.
+
+    fat: (pixels,), flag or fraction. reason of a null, or None, and absent: (slices, 8).
+    """
     reason = np.where(absent, ABSENT, reason)
     known = np.equal(reason, None)
     return {
-        f"fat_fraction_{method}": np.where(known, pixels.share(fat), np.nan),
-        f"eroded_{method}": np.where(known, pixels.share(fat, pixels.inner), np.nan),
+        f"fat_fraction_{method}": np.where(known, pixels.region_means(fat), np.nan),
+        f"eroded_{method}": np.where(known, pixels.region_means(fat, pixels.inner), np.nan),
         f"reason_{method}": reason,
     }
 
@@ -142,15 +157,15 @@ def measure_fat(
 
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
-    stacks = read_stacks(home)
+    stacks = read_labelled_stacks(home)
     columns = fat_fractions(
         [read_image(home, stack.number) for stack in stacks],
         [stack.labels for stack in stacks],
-        [(stack.row_spacing_mm, stack.column_spacing_mm) for stack in stacks],
+        [stack.spacing_mm for stack in stacks],
     )
     rows, first = [], 0
     for stack in stacks:
         own = slice(first, first + len(stack.labels))
-        rows += rows_of(stack.number, {name: column[own] for name, column in columns.items()})
+        rows += stack_rows(stack.number, {name: column[own] for name, column in columns.items()})
         first = own.stop
     return shards.Product(rows)

@@ -1,4 +1,4 @@
-"""Otsu's threshold over a set of pixels, and how well it parts them."""
+"""Otsu's threshold of a set of pixels, and the separability of the two classes."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Split:
-    """A threshold and its separability; both NaN where there is nothing to split.
+class OtsuSplit:
+    """A threshold and its separability; both NaN if there are no two different values.
 
     threshold: in the unit of the signal; pixels above it are the brighter class.
     separability: variance between the two classes over total variance, 0-1.
@@ -17,16 +17,16 @@ class Split:
     separability: float
 
 
-NO_SPLIT = Split(float("nan"), float("nan"))
+NO_SPLIT = OtsuSplit(float("nan"), float("nan"))
 
 
-def otsu_split(values: np.ndarray) -> Split:
-    """Find the value up to which pixels are dark, so that the variance between classes is largest.
+def otsu_split(values: np.ndarray) -> OtsuSplit:
+    """Return the threshold that maximises the variance between the two classes.
 
-    values: signal, (pixels,), of any real type; the classes are parted between two values that
-    occur, and the lowest of equally good thresholds is taken. NO_SPLIT where there are no two
-    different values. Source: Otsu 1979; `skimage.filters.threshold_otsu` finds the same in whole
-    numbers, but sorts others into 256 bins first, and counts in single precision.
+    values: signal, (pixels,), of any real type. Pixels above the threshold are the brighter class;
+    the threshold is a value that occurs, the lowest of equally good ones. Returns NO_SPLIT if there
+    are no two different values. Source: Otsu 1979. `skimage.filters.threshold_otsu` gives the same
+    for whole numbers, but sorts other values into 256 bins and counts in single precision.
     """
     if values.size == 0 or values.min() == values.max():
         return NO_SPLIT
@@ -34,15 +34,15 @@ def otsu_split(values: np.ndarray) -> Split:
     total = values.size
     deviations = levels - (counts * levels).sum() / total
     dark = counts.cumsum()[:-1]
-    dark_sums = (counts * deviations).cumsum()[:-1]  # of the bright class the same, negative
+    dark_sums = (counts * deviations).cumsum()[:-1]  # the bright class has the negative of it
     between = dark_sums**2 * (total / (dark * (total - dark)))
     best = int(between.argmax())
     separability = between[best] / (counts * deviations**2).sum()
-    return Split(float(levels[best]), float(min(separability, 1.0)))
+    return OtsuSplit(float(levels[best]), float(min(separability, 1.0)))
 
 
 def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values that occur, ascending, and how often: counts and levels."""
+    """Return (counts, levels): the values that occur, ascending, and how often each occurs."""
     if values.dtype.kind in "iu" and int(values.max()) - int(values.min()) <= values.size:
         lowest = int(values.min())
         counts = np.bincount(values.astype(np.int64) - lowest)

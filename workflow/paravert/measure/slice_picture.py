@@ -1,51 +1,52 @@
-"""A slice with its muscles as a small picture in a fixed palette, whatever its pixel spacing.
+"""A slice with its muscles as a small picture in a fixed palette, at any pixel spacing.
 
-A canvas is (rows, columns), uint8: entries of PALETTE, so that a picture needs one byte per pixel
-and its file stays small. Drawn without interpolation of colours, hence the same bytes every time.
+A canvas is an array (rows, columns), uint8, of indices into PALETTE: one byte per pixel and small
+files. Colours are never interpolated, so a picture has the same bytes every time.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, Label
 
-GREYS = 48  # enough for the eye; fewer make smaller files
+GREYS = 48  # shades of grey; fewer make smaller files
 TINTS = 16  # shades of grey under each muscle's colour
 OPACITY = 0.30
 BLACK, WHITE = 0, GREYS - 1
 WINDOW_PERCENTILES = (1.0, 99.5)
-INSIDE = 128  # of 255: half of a drawn pixel lies in the mask
+INSIDE = 128  # of 255: at least half of a drawn pixel lies in the mask
 
 
-def _colour_of(label) -> np.ndarray:
+def _rgb(label: Label) -> np.ndarray:
     return np.array([int(label.colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=float)
 
 
 def _palette() -> np.ndarray:
     greys = np.repeat(np.linspace(0, 255, GREYS)[:, None], 3, axis=1)
     under = np.repeat(np.linspace(0, 255, TINTS)[:, None], 3, axis=1)
-    tints = [(1 - OPACITY) * under + OPACITY * _colour_of(label) for label in LABELS]
-    pure = [_colour_of(label)[None] for label in LABELS]
+    tints = [(1 - OPACITY) * under + OPACITY * _rgb(label) for label in LABELS]
+    pure = [_rgb(label)[None] for label in LABELS]
     return np.round(np.concatenate([greys, *tints, *pure])).astype(np.uint8)
 
 
-# 48 greys, then 16 tints of each muscle, then the eight pure colours.
+# RGB, (entries, 3): 48 greys, then 16 tints of each muscle, then the eight pure colours.
 PALETTE = _palette()
 
 
-def pure_colour(value: int) -> int:
-    """Return the palette entry of a label value's own colour."""
+def pure_colour(value: int | np.ndarray) -> int | np.ndarray:
+    """Return the palette index of a label value's own colour."""
     return GREYS + len(LABELS) * TINTS + value - 1
 
 
 @dataclass(frozen=True)
-class View:
+class SliceView:
     """The part of a slice that is drawn.
 
     centre: (row, column) of the slice's pixel in the middle. pixels_per_pixel: slice pixels per
-    drawn pixel over (rows, columns); they differ where the slice's pixels are not square.
+    drawn pixel over (rows, columns); they differ if the slice's pixels are not square.
     size: (rows, columns) of the picture.
     """
 
@@ -53,8 +54,11 @@ class View:
     pixels_per_pixel: tuple[float, float]
     size: tuple[int, int]
 
-    def of(self, plane: np.ndarray) -> np.ndarray:
-        """Return the part of a slice, (rows, columns) of uint8, interpolated; outside it is 0."""
+    def crop(self, plane: np.ndarray) -> np.ndarray:
+        """Return this part of a slice, uint8, resampled linearly to (rows, columns) of `size`.
+
+        plane: (rows, columns), uint8. Pixels outside the slice are 0.
+        """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2
         top = self.centre[0] + 0.5 - down * rows / 2
@@ -66,11 +70,23 @@ class View:
         )
         return np.asarray(picture)
 
+    def crop_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return this part of a label map, uint8; mask by mask, so that no value is interpolated.
+
+        labels: (rows, columns), 0 or a label value.
+        """
+        cropped = np.zeros(self.size, dtype=np.uint8)
+        for label in LABELS:
+            mask = labels == label.value
+            if mask.any():
+                cropped[self.crop(mask.astype(np.uint8) * 255) >= INSIDE] = label.value
+        return cropped
+
 
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return a stack, (slices, rows, columns), as uint8 between percentiles of its signal.
 
-    Air is left out of the percentiles, as far as it is exactly 0; a stack of one value is black.
+    The percentiles ignore pixels of exactly 0 (air); a stack with a single value becomes black.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)
@@ -79,38 +95,33 @@ def windowed(image: np.ndarray) -> np.ndarray:
     return (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def tile(grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: View) -> np.ndarray:
+def draw_slice(
+    grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: SliceView
+) -> np.ndarray:
     """Draw one slice: muscles tinted and outlined in their colours, truth as a thin white line.
 
-    grey: (rows, columns), uint8. labels, truth: the same shape, 0 or a label value.
+    grey: (rows, columns), uint8. labels, truth: the same shape, 0 or a label value. Returns a
+    canvas of the view's size.
     """
-    signal = view.of(grey).astype(np.uint16)
+    signal = view.crop(grey).astype(np.uint16)
     canvas = (signal * (GREYS - 1) // 255).astype(np.uint8)
-    for label in LABELS:
-        mask = _mask(labels, label.value, view)
-        if mask is not None:
-            first = GREYS + (label.value - 1) * TINTS
-            canvas[mask] = first + signal[mask] * (TINTS - 1) // 255
-            canvas[_rim(mask, 2)] = pure_colour(label.value)
-    for label in LABELS if truth is not None else ():
-        mask = _mask(truth, label.value, view)
-        if mask is not None:
-            canvas[_rim(mask, 1)] = WHITE
+    shown = view.crop_labels(labels)
+    muscle = shown > 0
+    first = GREYS + (shown[muscle].astype(np.uint16) - 1) * TINTS
+    canvas[muscle] = first + signal[muscle] * (TINTS - 1) // 255
+    rim = _rim(shown, 2)
+    canvas[rim] = pure_colour(shown[rim])
+    if truth is not None:
+        canvas[_rim(view.crop_labels(truth), 1)] = WHITE
     return canvas
 
 
-def _mask(labels: np.ndarray, value: int, view: View) -> np.ndarray | None:
-    mask = labels == value
-    return view.of(mask.astype(np.uint8) * 255) >= INSIDE if mask.any() else None
-
-
-def _rim(mask: np.ndarray, width: int) -> np.ndarray:
-    """Return the outermost pixels of a mask."""
-    inner = mask
+def _rim(labels: np.ndarray, width: int) -> np.ndarray:
+    """Return the outermost pixels of each label, boolean; labels: (rows, columns)."""
+    inner = labels
     for _ in range(width):
-        padded = np.pad(inner, 1, mode="edge")
-        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
+        inner = np.where(find_boundaries(inner, connectivity=1, mode="inner"), 0, inner)
+    return inner != labels
 
 
 def write_text(
@@ -129,7 +140,7 @@ def write_text(
 
 
 def as_picture(canvas: np.ndarray) -> Image.Image:
-    """Return a canvas as a picture with its palette."""
+    """Return a canvas as a Pillow image with PALETTE."""
     picture = Image.fromarray(canvas, mode="P")
     picture.putpalette(PALETTE.tobytes())
     return picture

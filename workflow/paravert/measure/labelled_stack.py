@@ -1,28 +1,35 @@
-"""The stacks of one subject as measuring sees them, and the rows that come out of them."""
+"""Labelled stacks of one subject, the options of the commands that read them, and table rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
+import typer
 
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
 from paravert.subject_folder import SLICES, SubjectFolder
 
-PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
-SPACING = ("row_spacing_mm", "column_spacing_mm")
+SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
+SubjectsFolder = Annotated[Path, typer.Option(help="folder with a folder per subject")]
+OutTable = Annotated[Path, typer.Option(help="shard table to write")]
+Workers = Annotated[int, typer.Option(help="subjects processed at the same time")]
+
+PER_SLICE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
+PER_STACK = ("row_spacing_mm", "column_spacing_mm")
 
 
 @dataclass(frozen=True)
-class Stack:
-    """The labels of one stack and where its slices lie.
+class LabelledStack:
+    """Label map and geometry of one stack.
 
     number: from 1. labels: (slices, rows, columns), 0 or a label value.
     position_mm, tilt_deg, slab_mm, overlaps: (slices,), as in the table `geometry`.
-    Raises ValueError where labels and geometry differ in the number of slices.
+    Raises ValueError if labels and geometry differ in the number of slices.
     """
 
     number: int
@@ -42,64 +49,69 @@ class Stack:
             )
 
     @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Distance between the centres of adjacent rows and of adjacent columns."""
+        return self.row_spacing_mm, self.column_spacing_mm
+
+    @property
     def pixel_area_mm2(self) -> float:
         """Area of one pixel in the image plane."""
         return self.row_spacing_mm * self.column_spacing_mm
 
 
-def read_stacks(home: Path) -> list[Stack]:
-    """Return the stacks of a subject's folder with their labels, in order.
+def read_labelled_stacks(home: Path) -> list[LabelledStack]:
+    """Return the labelled stacks in a subject's folder, ordered by number.
 
-    Raises InputError where the labels of a stack are missing.
+    Raises InputError if the labels of a stack are missing.
     """
     geometry = pq.read_table(
-        SubjectFolder(home).slices_file, columns=["stack", "slice", *PLACE, *SPACING]
+        SubjectFolder(home).slices_file, columns=["stack", "slice", *PER_SLICE, *PER_STACK]
     )
     geometry = geometry.sort_by([("stack", "ascending"), ("slice", "ascending")])
     columns = {name: geometry[name].to_numpy() for name in geometry.column_names}
     stacks = []
     for number in np.unique(columns["stack"]).tolist():
-        mine = columns["stack"] == number
-        places = (columns[name][mine] for name in PLACE)
-        spacings = (float(columns[name][mine][0]) for name in SPACING)
-        labels = read_volume(_there(SubjectFolder(home).stack_file("labels", number))).array
-        stacks.append(Stack(number, labels, *places, *spacings))
+        rows = columns["stack"] == number
+        per_slice = (columns[name][rows] for name in PER_SLICE)
+        per_stack = (float(columns[name][rows][0]) for name in PER_STACK)
+        labels = read_volume(_existing(SubjectFolder(home).stack_file("labels", number))).array
+        stacks.append(LabelledStack(number, labels, *per_slice, *per_stack))
     return stacks
 
 
-def _there(path: Path) -> Path:
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(path, "no such file; make it again with --forcerun segment_muscles")
     return path
 
 
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
-    """Return how well each slice and muscle of a stack may be segmented, (slices, 8).
+    """Return the predicted IoU of a stack, (slices, 8), muscles in the order of LABELS.
 
-    NaN where the network predicts nothing. Raises InputError where the file is missing.
+    NaN where the network predicts none. Raises InputError if the file is missing.
     """
-    return np.load(_there(SubjectFolder(home).predicted_iou_file(stack)))
+    return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
-    """Return the image of a stack, (slices, rows, columns), in the type on disk."""
+    """Return the image of a stack, (slices, rows, columns), in its data type on disk."""
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
 
 def read_truth(home: Path, stack: int) -> np.ndarray | None:
-    """Return the manual labels of a stack, (slices, rows, columns), or None without any."""
+    """Return the manual label map of a stack, (slices, rows, columns); None if there is none."""
     path = SubjectFolder(home).stack_file("truth", stack)
     return read_volume(path).array if path.is_file() else None
 
 
-def rows_of(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
+def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
     """Return a row per slice, muscle and side, slices from 0, muscles in the order of LABELS.
 
-    columns: name to values, (slices, 8), or (slices,) where they hold for the whole slice.
+    columns: values by name, (slices, 8), or (slices,) if they hold for the whole slice.
     NaN becomes None (null).
     """
     slices = len(next(iter(columns.values())))
-    values = [_listed(column, slices) for column in columns.values()]
+    values = [_python_values(column, slices) for column in columns.values()]
     keys = [
         {"stack": stack, "slice": number, "muscle": label.muscle, "side": label.side}
         for number in range(slices)
@@ -111,7 +123,7 @@ def rows_of(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
     ]
 
 
-def _listed(column: np.ndarray, slices: int) -> list:
+def _python_values(column: np.ndarray, slices: int) -> list:
     if column.ndim == 1:
         column = np.repeat(column[:, None], len(LABELS), axis=1)
     values = column.reshape(slices * len(LABELS)).tolist()
