@@ -104,12 +104,13 @@ def _label(axes: Axes, frame: pd.DataFrame, floor: float) -> None:
 
 
 def _values_below(frame: pd.DataFrame, floor: float) -> str:
-    """Return how many values are below the axis, how many are 0, and how small the masks of these."""
+    """Return how many values are below the axis, how many of them are 0, and how large these are."""
     below = frame[frame["iou"] < floor]
     if below.empty:
         return ""
-    zeros = below.loc[below["iou"] == 0, "pixels_truth"]
     text = f"\n▼ {len(below):,} of {len(frame):,} values are below {floor:.1f}"
+    zeros = below.loc[below["iou"] == 0, ["pixels_truth", "pixels_prediction"]]
     if zeros.empty:
         return text
-    return f"{text}; {len(zeros):,} are 0, with at most {zeros.max():,.0f} pixels in the mask"
+    largest = int(zeros.max(axis=None))
+    return f"{text}; {len(zeros):,} are 0, in sections of at most {largest:,} pixels"
