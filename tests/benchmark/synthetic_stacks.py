@@ -37,7 +37,6 @@ from paravert.network.randomised.slices import (  # noqa: E402
     seed_of,
 )
 from paravert.synthesis.anatomies import write_sections  # noqa: E402
-from told_overlap import told  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 13
@@ -128,7 +127,7 @@ def main() -> None:
         predicted, overlap = judged(model, drawn, neighbours_mm)
         error = calibration_error(predicted, overlap.iou)
         print(f"neighbours_mm {neighbours_mm}, {len(drawn)} stacks: calibration error {error:.3f}")
-        print(*told(overlap, model.spacing_mm), sep="\n", flush=True)
+        print(*overlap_lines(overlap, model.spacing_mm), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

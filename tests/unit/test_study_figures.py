@@ -135,7 +135,10 @@ def test_few_values_of_0_do_not_stretch_figure_4_but_are_counted():
         axes = draw_iou(frame).axes[0]
     assert 0.6 < axes.get_ylim()[0] < 0.7
     assert "3 below" in texts_of(axes)
-    assert "3 of 400 values are below 0.7; 3 are 0, in sections of at most 3 pixels" in texts_of(axes)[-1]
+    assert (
+        "3 of 400 values are below 0.7; 3 are 0, in sections of at most 3 pixels"
+        in texts_of(axes)[-1]
+    )
 
 
 def test_many_low_values_are_drawn_in_figure_4():
