@@ -17,6 +17,7 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
+from overlap_lines import overlap_lines  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
@@ -25,7 +26,6 @@ from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import held_out_samples  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
-from told_overlap import told  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 11
@@ -47,7 +47,7 @@ def main() -> None:
         found, predicted = overlap.iou, model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")
-        print(*told(overlap, model.spacing_mm), sep="\n", flush=True)
+        print(*overlap_lines(overlap, model.spacing_mm), sep="\n", flush=True)
         if folder := os.environ.get("PARAVERT_REAL_DATA"):
             for kind in ("water", "fat"):
                 for muscle, dice in mean_dice(predictor, Path(folder), kind).items():

@@ -25,6 +25,7 @@ from PIL import Image
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
+from overlap_lines import overlap_lines  # noqa: E402
 from paravert.imaging.label_maps import Overlap, slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import Model, load_model  # noqa: E402
@@ -37,7 +38,6 @@ from paravert.network.randomised.slices import (  # noqa: E402
     seed_of,
 )
 from paravert.synthesis.anatomies import write_sections  # noqa: E402
-from told_overlap import told  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 13
@@ -128,7 +128,7 @@ def main() -> None:
         predicted, overlap = judged(model, drawn, neighbours_mm)
         error = calibration_error(predicted, overlap.iou)
         print(f"neighbours_mm {neighbours_mm}, {len(drawn)} stacks: calibration error {error:.3f}")
-        print(*told(overlap, model.spacing_mm), sep="\n", flush=True)
+        print(*overlap_lines(overlap, model.spacing_mm), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.aggregate import _lean_volume_ml, muscle_rows, slice_rows, subject_rows
+from paravert.study.aggregate import (
+    _lean_volume_ml,
+    cohort_muscles,
+    cohort_slices,
+    cohort_subjects,
+)
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 
 CSA = {"left": (1000.0, 500.0), "right": (800.0, 400.0)}
@@ -51,7 +56,7 @@ def muscle(rows, muscle="psoas_major", side="left"):
 
 
 def test_volume_is_area_times_slab_and_fat_is_weighted_by_volume(tables):
-    row = muscle(muscle_rows(slice_rows(*tables, "otsu_subject")))
+    row = muscle(cohort_muscles(cohort_slices(*tables, "otsu_subject")))
     assert row.slices == 2
     assert row.csa_mean_mm2 == pytest.approx(750)
     assert row.csa_sd_mm2 == pytest.approx(500 / np.sqrt(2))
@@ -63,7 +68,7 @@ def test_volume_is_area_times_slab_and_fat_is_weighted_by_volume(tables):
 
 
 def test_an_absent_muscle_has_volume_0_and_an_unknown_fat_fraction(tables):
-    row = muscle(muscle_rows(slice_rows(*tables, "otsu_subject")), "multifidus", "right")
+    row = muscle(cohort_muscles(cohort_slices(*tables, "otsu_subject")), "multifidus", "right")
     assert row.slices == 0
     assert row.volume_ml == 0
     assert pd.isna(row.csa_mean_mm2)
@@ -74,7 +79,7 @@ def test_an_absent_muscle_has_volume_0_and_an_unknown_fat_fraction(tables):
 def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(tables):
     area, fat = tables
     area.loc[area.slice == 1, "overlaps"] = True
-    row = muscle(muscle_rows(slice_rows(area, fat, "otsu_subject")))
+    row = muscle(cohort_muscles(cohort_slices(area, fat, "otsu_subject")))
     assert row.slices == 2
     assert row.csa_mean_mm2 == pytest.approx(750)
     assert row.volume_ml == pytest.approx(4)
@@ -85,23 +90,16 @@ def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(t
 def test_the_configured_method_becomes_the_fat_fraction(tables):
     area, fat = tables
     fat["fat_fraction_linear"] = 0.3
-    rows = slice_rows(area, fat, "linear")
+    rows = cohort_slices(area, fat, "linear")
     assert (rows.fat_fraction == 0.3).all()
     assert rows.fat_fraction_otsu_subject.iloc[0] == 0.1
     assert rows.lean_csa_mm2.iloc[0] == pytest.approx(700)
 
 
 def test_a_subject_adds_up_its_muscles(tables):
-    slices = slice_rows(*tables, "otsu_subject")
-    convert = {
-        "subject": "S1",
-        "stacks": 1,
-        "slices": 2,
-        "has_truth": True,
-        "has_labels": False,
-        "image_digests": [],
-    }
-    convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings"])
+    slices = cohort_slices(*tables, "otsu_subject")
+    convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
+    convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings", "image_digests"])
     segment = {
         "subject": ["S1"],
         "labels_source": ["network"],
@@ -109,8 +107,8 @@ def test_a_subject_adds_up_its_muscles(tables):
         "removed_mm2": [3.0],
     }
     people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
-    muscles = muscle_rows(slices)
-    rows = subject_rows(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
+    muscles = cohort_muscles(slices)
+    rows = cohort_subjects(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
     row = rows.iloc[0]
     assert row.n_slices == 2
     assert row.coverage_mm == 10
@@ -125,6 +123,6 @@ def test_a_subject_adds_up_its_muscles(tables):
 def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):
     area, fat = tables
     fat.loc[fat.muscle == "psoas_major", "fat_fraction_otsu_subject"] = None
-    muscles = muscle_rows(slice_rows(area, fat, "otsu_subject"))
+    muscles = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
     unknown = _lean_volume_ml(muscles).isna()
     assert (unknown == (muscles.muscle == "psoas_major")).all()  # an absent muscle adds 0

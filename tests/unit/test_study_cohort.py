@@ -137,19 +137,17 @@ def test_a_subject_that_a_late_step_quarantines_leaves_no_rows(tmp_path, gather)
     assert tables["ledger"].set_index("subject").stage["S2"] == "score_overlap"
 
 
-def test_a_subject_judges_the_network_unless_it_was_learnt_from_or_its_labels_were_given(
-    tmp_path, gather
-):
+def test_a_subject_is_held_out_unless_it_was_trained_on_or_its_labels_were_given(tmp_path, gather):
     write_shard(tmp_path / "shards/0", analysed=["S1", "S2", "S3", "S4"], given=["S4"])
     split = tmp_path / "model.split.csv"
     split.write_text("subject,part\nS1,training\nS2,validation\nS9,training\n")
     overlap = gather(["S1", "S2", "S3", "S4"])["overlap"]
-    told = overlap.groupby("subject").judges_network.agg(["all", "any"])
+    told = overlap.groupby("subject").held_out.agg(["all", "any"])
     assert told["all"].to_dict() == {"S1": False, "S2": True, "S3": True, "S4": False}
     assert (told["all"] == told["any"]).all()
     split.unlink()
     overlap = gather(["S1", "S2", "S3", "S4"])["overlap"]
-    assert set(overlap.subject[overlap.judges_network]) == {"S1", "S2", "S3"}
+    assert set(overlap.subject[overlap.held_out]) == {"S1", "S2", "S3"}
 
 
 def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
@@ -170,7 +168,7 @@ def test_a_ledger_that_differs_from_the_plan_is_a_fault_of_the_program(tmp_path,
     write_shard(tmp_path / "shards/0", analysed=["S1"])
     gather(["S1"])
     with pytest.raises(RuntimeError, match=r"lacks \['S2'\]"):
-        cohort._check_nobody_is_lost(tmp_path / "cohort", {"0": ["S1", "S2"]})
+        cohort._check_all_subjects_are_listed(tmp_path / "cohort", {"0": ["S1", "S2"]})
 
 
 def test_only_the_selected_subjects_are_gathered(tmp_path, gather):

@@ -4,23 +4,17 @@ import pytest
 
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
-from paravert.study.accuracy import (
-    BOTH,
-    area_agreement,
-    judging,
-    pixel_areas,
-    subject_areas,
-    table1_iou,
-)
+from paravert.study.accuracy import held_out_rows, table1_iou
+from paravert.study.agreement import BOTH, area_agreement, pixel_areas, subject_areas
+from paravert.study.data_frames import in_order, read_frame
 from paravert.study.describe import (
     cohort_description,
+    distribution_summary,
     fat_methods,
-    flow,
     normal_values,
-    summary,
+    subject_flow,
     write_tables,
 )
-from paravert.study.frames import in_order, read_frame
 from paravert.tables import FAT_METHODS
 from study_tables import cohort_rows, write_cohort
 
@@ -130,7 +124,7 @@ def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
 
 
 def test_summary_of_one_to_five():
-    found = summary(pd.Series([5, 1, 4, 2, 3, None]))
+    found = distribution_summary(pd.Series([5, 1, 4, 2, 3, None]))
     assert found == {
         "n": 5, "missing": 1, "mean": 3, "sd": pytest.approx(np.sqrt(2.5)), "lowest": 1,
         "lower_quartile": 2, "median": 3, "upper_quartile": 4, "highest": 5,
@@ -167,24 +161,24 @@ def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle(
         assert "lean muscle" in table.caveat[method]
 
 
-def test_table_1_leaves_out_who_does_not_judge_the_network():
+def test_table_1_leaves_out_subjects_that_are_not_held_out():
     tables = frames(6, quarantined=1)
     overlap = tables["overlap"]
     known = overlap.subject.isin(sorted(overlap.subject.unique())[:2])
-    overlap["judges_network"] = ~known
-    others = judging(overlap)
+    overlap["held_out"] = ~known
+    others = held_out_rows(overlap)
     table = table1_iou(others, 50, 1)
     assert (table.n_subjects == 4).all()
     assert table.iou_median.tolist() == [
         overlap[~known & (overlap.muscle == row.muscle) & (overlap.side == row.side)].iou.median()
         for row in table.itertuples()
     ]
-    assert flow(tables["ledger"], overlap).set_index("kind").subjects["judging"] == 4
+    assert subject_flow(tables["ledger"], overlap).set_index("kind").subjects["judging"] == 4
 
 
 def test_flow_accounts_for_every_subject_of_the_sheet():
     tables = frames(7, quarantined=3)
-    table = flow(tables["ledger"], tables["overlap"])
+    table = subject_flow(tables["ledger"], tables["overlap"])
     totals = table[table.code.isna()].set_index("kind").subjects
     expected = {"sheet": 10, "analysed": 7, "scored": 7, "judging": 7, "quarantined": 3}
     assert totals.to_dict() == expected

@@ -7,29 +7,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_rgb
+from scipy import stats
 
 from paravert import codebook, tables
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.volume import Volume, write_volume
-from paravert.study import figures, style
-from paravert.study.accuracy import area_agreement, pixel_areas
-from paravert.study.choice import representatives
-from paravert.study.drawing import agreement, csa, examples, iou
-from paravert.study.drawing.shading import View, picture
-from paravert.study.drawing.surface import surface_of
+from paravert.outputs import FIGURES
+from paravert.study import figures
+from paravert.study.agreement import area_agreement, pixel_areas
+from paravert.study.drawing import fig4_iou, style
+from paravert.study.drawing.bland_altman import agreement_points, draw_agreement
+from paravert.study.drawing.distributions import distribution_points, draw_distributions
+from paravert.study.drawing.fig2_examples import (
+    Example,
+    draw_examples,
+    example_slices,
+    overlay,
+    representatives,
+)
+from paravert.study.drawing.fig4_iou import draw_iou, iou_points
+from paravert.study.drawing.fig5_csa import csa_points, draw_csa
+from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
+from paravert.study.drawing.flow_chart import draw_flow, flow_counts
+from paravert.study.drawing.mesh import mesh_of
+from paravert.study.drawing.shading import AMBIENT, LIGHT, PIXEL_MM, Viewpoint, shaded
 from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
 
-STEMS = {
-    "fig1_network",
-    "fig2_examples",
-    "fig3_reconstructions",
-    "fig4_iou",
-    "fig5_csa",
-    "fig6_fat_fraction",
-    "agreement",
-    "flow",
-}
 SPACING_MM = (8.0, 2.0, 2.0)
 
 
@@ -95,7 +99,7 @@ def table(study: Path, name: str) -> pd.DataFrame:
 
 def test_every_figure_is_svg_and_png_beside_its_csv(study):
     found = {path.name for path in (study / "figures").iterdir()}
-    assert found == {f"{stem}.{kind}" for stem in STEMS for kind in ("svg", "png", "csv")}
+    assert found == {f"{stem}.{kind}" for stem in FIGURES for kind in ("svg", "png", "csv")}
 
 
 def test_points_of_figure_4_are_the_known_iou_of_the_overlap_table(study):
@@ -108,17 +112,78 @@ def test_points_of_figure_4_are_the_known_iou_of_the_overlap_table(study):
 def test_a_box_of_very_many_values_has_fewer_points_and_all_values():
     keys = {"subject": "S1", "stack": 1, "muscle": "multifidus", "side": "left"}
     values = pd.DataFrame({**keys, "slice": range(4000), "iou": np.linspace(0.5, 1, 4000)})
-    frame = iou.data(values, seed=1)
+    frame = iou_points(values.assign(pixels_truth=50, pixels_prediction=50), seed=1)
     assert len(frame) == 4000
-    assert frame["across"].count() == iou.MAX_POINTS_PER_BOX
+    assert frame["point"].sum() == fig4_iou.MAX_POINTS_PER_BOX
 
 
-def test_subjects_of_figure_5_ascend_within_sex_and_muscle(study):
+def scores(values, pixels):
+    keys = {"subject": "S1", "stack": 1, "muscle": "quadratus_lumborum", "side": "left"}
+    return iou_points(
+        pd.DataFrame(keys | {"slice": range(len(values)), "iou": values})
+        .assign(pixels_truth=pixels, pixels_prediction=0),
+        seed=1,
+    )  # fmt: skip
+
+
+def texts_of(axes):
+    return [text.get_text() for text in axes.texts] + [axes.get_title("left")]
+
+
+def test_few_values_of_0_do_not_stretch_figure_4_but_are_counted():
+    frame = scores(np.r_[np.zeros(3), np.linspace(0.8, 0.95, 397)], np.r_[1, 2, 3, [90] * 397])
+    with style.applied():
+        axes = draw_iou(frame).axes[0]
+    assert 0.6 < axes.get_ylim()[0] < 0.7
+    assert "3 below" in texts_of(axes)
+    assert (
+        "3 of 400 values are below 0.7; 3 are 0, in sections of at most 3 pixels"
+        in texts_of(axes)[-1]
+    )
+
+
+def test_many_low_values_are_drawn_in_figure_4():
+    with style.applied():
+        axes = draw_iou(scores(np.r_[np.full(40, 0.31), np.full(60, 0.9)], 90)).axes[0]
+    assert axes.get_ylim()[0] < 0.3
+    assert not any("below" in text for text in texts_of(axes)[:-1])
+
+
+def test_boxes_of_figure_4_are_the_quartiles_of_all_values():
+    values = np.linspace(0.75, 0.95, 101)
+    with style.applied():
+        axes = draw_iou(scores(values, 90)).axes[0]
+    heights = {round(float(y), 4) for line in axes.lines for y in line.get_ydata()}
+    assert {round(float(q), 4) for q in np.quantile(values, [0.25, 0.5, 0.75])} <= heights
+
+
+def test_subjects_of_figure_5_stand_in_one_order_of_their_area(study):
     frame = drawn(study, "fig5_csa")
-    for _, panel in frame.groupby(["sex", "muscle"]):
-        of_rank = panel.groupby("rank")["csa_mean_mm2"].mean()
-        assert of_rank.is_monotonic_increasing
-        assert list(of_rank.index) == list(range(1, panel["subject"].nunique() + 1))
+    assert (frame.groupby("subject")["rank"].nunique() == 1).all()
+    for _, of_sex in frame.groupby("sex"):
+        area = of_sex.groupby("rank")["csa_mean_mm2"].sum()
+        assert area.is_monotonic_increasing
+        assert list(area.index) == list(range(1, of_sex["subject"].nunique() + 1))
+
+
+def test_muscles_of_figure_5_have_their_own_scales(study):
+    with style.applied():
+        figure = draw_csa(drawn(study, "fig5_csa"))
+    highest = [axes.get_ylim()[1] for axes in figure.axes[: len(MUSCLES)]]
+    frame = drawn(study, "fig5_csa")
+    for muscle, height in zip(MUSCLES, highest, strict=True):
+        own = frame[frame["muscle"] == muscle]
+        assert 1 < height / (own["csa_mean_mm2"] + own["csa_sd_mm2"]).max() < 1.1
+
+
+def test_lines_of_figure_5_reach_one_sd_to_both_sides_of_the_mean(study):
+    frame = drawn(study, "fig5_csa")
+    with style.applied():
+        axes = draw_csa(frame).axes[0]
+    lines = np.array([path.vertices[:, 1] for path in axes.collections[0].get_paths()])
+    own = frame[(frame["muscle"] == MUSCLES[0]) & (frame["sex"] == "F")]
+    np.testing.assert_allclose(lines.mean(axis=1), own["csa_mean_mm2"])
+    np.testing.assert_allclose(np.ptp(lines, axis=1), 2 * own["csa_sd_mm2"])
 
 
 def test_figure_5_shows_mean_and_sd_of_the_muscles_table(study):
@@ -128,29 +193,79 @@ def test_figure_5_shows_mean_and_sd_of_the_muscles_table(study):
     pd.testing.assert_frame_equal(found, expected)
 
 
-def test_lines_of_figure_6_are_the_least_squares_of_each_group(study):
-    frame = drawn(study, "fig6_fat_fraction")
-    assert set(frame.loc[frame["panel"] == "muscle", "group"]) == set(MUSCLES)
-    for _, points in frame[frame["panel"] == "muscle"].groupby("group"):
-        line = np.polyval(
-            np.polyfit(points["age_years"], points["fat_fraction"], 1), points["age_years"]
-        )
-        np.testing.assert_allclose(points["fitted"], line)
+def of_age(ages, sex="F", slope=0.002, noise=0.01):
+    fat = 0.1 + slope * np.array(ages) + np.random.default_rng(1).normal(0, noise, len(ages))
+    frame = pd.DataFrame({"subject": [f"S{n}" for n in range(len(ages))], "age_years": ages})
+    columns = ["fat_fraction", *(f"fat_fraction_{muscle}" for muscle in MUSCLES)]
+    return frame.assign(sex=sex, **dict.fromkeys(columns, fat))
+
+
+def test_lines_of_figure_6_are_the_least_squares_of_each_sex_and_muscle():
+    ages = [22.0, 30.0, 35.0, 51.0, 60.0, 44.0]
+    frame = fat_points(pd.concat([of_age(ages), of_age(ages, "M", 0.004)]))
+    assert set(frame["muscle"]) == {"all", *MUSCLES}
+    for _, points in frame.groupby(["muscle", "sex"]):
+        fit = np.polyfit(points["age_years"], points["fat_fraction"], 1)
+        np.testing.assert_allclose(points["fitted"], np.polyval(fit, points["age_years"]))
+        np.testing.assert_allclose(points["slope_per_year"], fit[0])
+
+
+def test_the_band_of_figure_6_is_that_of_the_textbook():
+    ages = np.array([22.0, 30.0, 35.0, 51.0, 60.0, 44.0])
+    points = fat_points(of_age(ages)).query("muscle == 'all'")
+    residual = points["fat_fraction"] - points["fitted"]
+    sd, spread = np.sqrt(np.sum(residual**2) / 4), np.sum((ages - ages.mean()) ** 2)
+    t = stats.t.ppf(0.975, 4)
+    reach = t * sd * np.sqrt(1 / 6 + (ages - ages.mean()) ** 2 / spread)
+    np.testing.assert_allclose(points["high_95"], points["fitted"] + reach)
+    np.testing.assert_allclose(points["low_95"], points["fitted"] - reach)
+    np.testing.assert_allclose(
+        points["slope_high_95"] - points["slope_per_year"], t * sd / np.sqrt(spread)
+    )
+
+
+@pytest.mark.parametrize(("subjects", "has_line"), [(4, False), (5, True)])
+def test_five_subjects_of_a_sex_are_the_fewest_with_a_line(subjects, has_line):
+    frame = fat_points(of_age(np.linspace(20, 60, subjects)))
+    assert frame["fitted"].notna().all() == has_line
+    with style.applied():
+        axes = draw_fat_fraction(frame).axes[0]
+    assert any(len(line.get_xdata()) for line in axes.lines) == has_line
+
+
+def test_subjects_of_one_age_have_no_line():
+    assert fat_points(of_age([40.0] * 9))["fitted"].isna().all()
 
 
 def test_points_of_figure_6_are_fat_fractions_of_the_subjects_table(study):
     frame, subjects = drawn(study, "fig6_fat_fraction"), table(study, "subjects")
-    of_sex = frame[frame["panel"] == "sex"].set_index("subject")["fat_fraction"]
-    assert of_sex.to_dict() == pytest.approx(
+    everything = frame[frame["muscle"] == "all"].set_index("subject")["fat_fraction"]
+    assert everything.to_dict() == pytest.approx(
         subjects.set_index("subject")["fat_fraction"].to_dict()
     )
 
 
-def test_two_subjects_of_a_sex_have_no_regression_line(study):
-    frame = drawn(study, "fig6_fat_fraction")
-    men = frame[(frame["panel"] == "sex") & (frame["group"] == "M")]
-    assert len(men) == 2
-    assert men["fitted"].isna().all()
+def test_values_of_the_distributions_are_those_of_the_subjects_table(study):
+    frame, subjects = drawn(study, "distributions"), table(study, "subjects").set_index("subject")
+    assert set(frame["muscle"]) == set(MUSCLES)
+    for (measure, muscle), own in frame.groupby(["measure", "muscle"]):
+        column = f"csa_{muscle}_mm2" if measure == "csa" else f"fat_fraction_{muscle}"
+        expected = subjects[column].loc[own["subject"]]
+        np.testing.assert_allclose(own["value"], expected)
+
+
+@pytest.mark.parametrize("subjects", [1, 9, 10, 300])
+def test_distributions_show_points_of_few_subjects_and_violins_of_many(subjects):
+    frame = of_age(np.linspace(20, 60, subjects)).assign(
+        **{f"csa_{muscle}_mm2": np.linspace(900, 1500, subjects) for muscle in MUSCLES}
+    )
+    with style.applied():
+        axes = draw_distributions(distribution_points(frame)).axes[0]
+    points = sum(
+        len(shown.get_offsets()) for shown in axes.collections if shown.get_offsets().any()
+    )
+    assert points == (subjects if subjects <= 200 else 0)
+    assert (len(axes.lines) == 3) == (subjects >= 10)  # the quartiles of the violin
 
 
 def test_limits_of_the_agreement_figure_are_those_of_the_agreement_table(study):
@@ -165,15 +280,57 @@ def test_a_muscle_that_nobody_drew_on_both_sides_has_an_empty_panel(study):
     overlap, pixels = table(study, "overlap"), pixel_areas(table(study, "slices"))
     multifidus = overlap["muscle"] == "multifidus"
     psoas = (overlap["muscle"] == "psoas_major") & (overlap["side"] == "left")
-    frame = agreement.data(overlap[~multifidus & ~psoas], pixels)
+    frame = agreement_points(overlap[~multifidus & ~psoas], pixels)
     assert set(frame["muscle"]) == {"quadratus_lumborum", "erector_spinae"}
-    told = [[text.get_text() for text in axes.texts] for axes in agreement.draw(frame).axes]
-    assert [texts == ["no judging subject has both sides"] for texts in told] == [
+    told = [[text.get_text() for text in axes.texts] for axes in draw_agreement(frame).axes]
+    assert [texts == ["no held-out subject has both sides"] for texts in told] == [
         True,
         False,
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("subjects", [1, 2, 3, 40])
+def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
+    random = np.random.default_rng(2)
+    truth = random.normal(1000, 100, subjects)
+    frame = pd.DataFrame(
+        {"subject": range(subjects), "side": "left", "stack": 1, "slice": 0}
+        | {"muscle": "multifidus", "iou": 0.9, "pixels_truth": truth}
+        | {"pixels_prediction": truth + random.normal(0, 5, subjects)}
+    )
+    overlap = pd.concat([frame, frame.assign(side="right")])
+    pixels = pd.DataFrame({"subject": range(subjects), "stack": 1, "pixel_mm2": 1.0})
+    with style.applied():
+        figure = draw_agreement(agreement_points(overlap, pixels))
+        figure.draw_without_rendering()
+    axes = figure.axes[3]
+    boxes = [text.get_window_extent() for text in axes.texts if "\n" in text.get_text()]
+    assert len(boxes) == (1 if subjects == 1 else 3)
+    for upper, lower in zip(boxes, boxes[1:], strict=False):
+        assert upper.y0 > lower.y1
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_flow_names_excluded_subjects_apart():
+    ledger = pd.DataFrame(
+        {
+            "subject": ["S1", "S2", "S3"],
+            "status": ["analysed", "excluded", "quarantined"],
+            "stage": [None, "review", "convert_dicom"],
+            "reason": [None, "review-failed", "no-dicom"],
+            "warnings": [[], [], []],
+        }
+    )
+    overlap = pd.DataFrame({"subject": [], "held_out": pd.Series([], dtype=bool)})
+    frame = flow_counts(ledger, overlap)
+    count = frame.dropna(subset=["subjects"]).set_index("kind")["subjects"]
+    assert count[["sheet", "analysed", "quarantined", "excluded"]].tolist() == [3, 1, 1, 1]
+    told = texts_of(draw_flow(frame).axes[0])
+    assert "Quarantined converting the images: 1" in told
+    assert "Excluded, review: 1" in told
+    assert "review-failed: 1" in told
 
 
 def test_flow_counts_every_subject_of_the_sheet_once(study):
@@ -182,12 +339,12 @@ def test_flow_counts_every_subject_of_the_sheet_once(study):
     assert count["sheet"] == count["analysed"] + count["reason"] == 7
 
 
-def test_figure_2_tells_no_iou_of_whom_the_network_learnt_from(tmp_path):
+def test_figure_2_has_no_iou_of_subjects_that_are_not_held_out(tmp_path):
     write_study(tmp_path, 3)
     path = tmp_path / "cohort/overlap.parquet"
     overlap = pq.read_table(path)
     judges = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
-    place = overlap.schema.get_field_index("judges_network")
+    place = overlap.schema.get_field_index("held_out")
     overlap = overlap.set_column(place, overlap.schema.field(place), judges)
     pq.write_table(overlap, path)
     draw(tmp_path)
@@ -205,7 +362,7 @@ def test_mean_iou_of_figure_2_is_the_mean_of_the_slices_muscles(study):
 
 def test_muscles_are_drawn_in_the_colours_of_the_anatomy():
     labels = discs(1)[0]
-    shown = examples.overlay(np.zeros(labels.shape), labels)
+    shown = overlay(np.zeros(labels.shape), labels)
     for label in LABELS:
         column = 10 + 20 * ((label.value - 1) % 4)
         top = 14 + 20 * ((label.value - 1) // 4) - 7  # the outline, which covers the image
@@ -214,9 +371,45 @@ def test_muscles_are_drawn_in_the_colours_of_the_anatomy():
 
 def test_boxes_of_figure_4_have_the_colours_of_the_anatomy(study):
     with style.applied():
-        axes = iou.draw(drawn(study, "fig4_iou")).axes[0]
+        axes = draw_iou(drawn(study, "fig4_iou")).axes[0]
     found = [tuple(points.get_facecolor()[0, :3]) for points in axes.collections]
     assert found == [to_rgb(label.colour) for label in LABELS]
+
+
+def test_colours_of_the_sexes_are_none_of_the_muscles():
+    sexes, muscles = style.SEX_COLOURS.values(), [label.colour for label in LABELS]
+    distance = [np.linalg.norm(np.subtract(to_rgb(a), to_rgb(b))) for a in sexes for b in muscles]
+    assert min(distance) > 0.1
+
+
+def test_figure_2_draws_the_manual_mask_where_there_is_one(tmp_path):
+    write_study(tmp_path, 2)
+    truth = np.zeros_like(discs())
+    truth[:, 10:20, 30:41] = 3
+    write_volume(
+        SubjectFolder(tmp_path / "subjects/S0002").stack_file("truth", 1), volume_of(truth)
+    )
+    cohort = figures.read_cohort(tmp_path / "cohort")
+    frame, shown = example_slices(cohort.subjects, cohort.held_out, tmp_path / "subjects", 3)
+    by_subject = dict(zip(frame["subject"], shown, strict=True))
+    assert not by_subject["S0001"].truth.any()
+    assert np.count_nonzero(by_subject["S0002"].truth == 3) == 110
+    with style.applied():
+        figure = draw_examples(frame, shown)
+    outlines = {axes.get_title("left"): len(axes.collections) for axes in figure.axes[:2]}
+    assert outlines == {"S0001": 0, "S0002": 1}
+
+
+def test_the_manual_outline_lies_around_its_pixels():
+    truth = np.zeros((20, 30), np.uint8)
+    truth[5:9, 10:20] = 1
+    example = Example(np.ones((20, 30)), np.zeros((20, 30), np.uint8), truth, 2.0, 1.0)
+    row = {"subject": "S1", "mean_iou": np.nan}
+    with style.applied():
+        axes = draw_examples(pd.DataFrame([row]), [example]).axes[0]
+    x, y = axes.collections[0].get_paths()[0].vertices.T
+    assert (x.min(), x.max()) == pytest.approx((10, 20), abs=0.1)
+    assert (y.min(), y.max()) == pytest.approx((10, 18), abs=0.1)
 
 
 def test_one_subject_is_drawn_and_twice_with_the_same_bytes(tmp_path):
@@ -229,7 +422,7 @@ def test_one_subject_is_drawn_and_twice_with_the_same_bytes(tmp_path):
 def test_an_empty_cohort_is_drawn_with_words(tmp_path):
     write_study(tmp_path, 0, truth=False)
     out = draw(tmp_path)
-    assert {path.stem for path in out.glob("*.svg")} == STEMS
+    assert {path.stem for path in out.glob("*.svg")} == set(FIGURES)
     assert pd.read_csv(out / "fig4_iou.csv").empty
 
 
@@ -245,7 +438,7 @@ def test_subjects_without_masks_or_covariates_are_drawn(tmp_path):
 
 def test_ten_thousand_subjects_are_not_named():
     subjects = np.repeat([f"S{number:05d}" for number in range(10_000)], 2)
-    frame = csa.data(
+    frame = csa_points(
         pd.DataFrame(
             {
                 "subject": subjects, "sex": "F", "muscle": "multifidus",
@@ -256,7 +449,7 @@ def test_ten_thousand_subjects_are_not_named():
         )
     )  # fmt: skip
     with style.applied():
-        figure = csa.draw(frame)
+        figure = draw_csa(frame)
     names = [tick.get_text() for tick in figure.axes[3].get_xticklabels()]
     assert len(names) < 20
     assert not any(name.startswith("S") for name in names)
@@ -305,12 +498,12 @@ def ball(radius_mm, spacing_mm):
 
 
 def test_surface_of_a_ball_encloses_its_volume():
-    surface = surface_of(volume_of(ball(30, (3, 1, 1)), (3, 1, 1)), 1)
+    surface = mesh_of(volume_of(ball(30, (3, 1, 1)), (3, 1, 1)), 1)
     assert surface.volume_mm3 == pytest.approx(4 / 3 * np.pi * 30**3, rel=0.05)
 
 
 def test_normals_of_a_ball_point_away_from_its_centre():
-    surface = surface_of(volume_of(ball(30, (3, 1, 1)), (3, 1, 1)), 1)
+    surface = mesh_of(volume_of(ball(30, (3, 1, 1)), (3, 1, 1)), 1)
     outwards = surface.vertices - surface.vertices.mean(axis=0)
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
     assert np.einsum("ij,ij->i", outwards, surface.normals).min() > 0.8
@@ -319,32 +512,32 @@ def test_normals_of_a_ball_point_away_from_its_centre():
 def test_surface_stands_where_the_affine_puts_the_label():
     labels = discs()
     stack = volume_of(labels)
-    surface = surface_of(stack, 3)
+    surface = mesh_of(stack, 3)
     index = np.argwhere(labels == 3).mean(axis=0)[::-1]
     expected = (stack.affine @ [*index, 1])[:3]
     np.testing.assert_allclose(surface.vertices.mean(axis=0), expected, atol=1)
 
 
 def test_a_label_in_one_thin_slice_has_a_surface():
-    surface = surface_of(volume_of(discs(1), (0.4, 2, 2)), 1)
+    surface = mesh_of(volume_of(discs(1), (0.4, 2, 2)), 1)
     assert np.ptp(surface.vertices[:, 2]) < 3
 
 
 def test_an_absent_label_has_no_surface():
-    assert surface_of(volume_of(np.zeros((4, 9, 9), np.uint8)), 1) is None
+    assert mesh_of(volume_of(np.zeros((4, 9, 9), np.uint8)), 1) is None
 
 
 def seen(*surfaces_and_colours, azimuth_deg):
     surfaces, colours = zip(*surfaces_and_colours, strict=True)
-    view = View("", azimuth_deg, 0)
-    return picture(list(surfaces), list(colours), view, np.array([200.0, 80.0]))
+    view = Viewpoint("", azimuth_deg, 0)
+    return shaded(list(surfaces), list(colours), view, np.array([200.0, 80.0]))
 
 
 def moved_ball(right_mm, front_mm):
     stack = volume_of(ball(12, (2, 2, 2)), (2, 2, 2))
     affine = stack.affine.copy()
     affine[:2, 3] += (right_mm, front_mm)
-    return surface_of(Volume(stack.array, affine), 1)
+    return mesh_of(Volume(stack.array, affine), 1)
 
 
 def test_the_left_ball_is_on_the_right_from_the_front_and_on_the_left_from_the_back():
@@ -365,7 +558,35 @@ def test_the_nearer_ball_hides_the_farther():
 
 
 def test_picture_of_a_ball_has_the_area_of_its_great_circle():
-    rgba = seen(
-        (surface_of(volume_of(ball(30, (2, 2, 2)), (2, 2, 2)), 1), (1, 1, 1)), azimuth_deg=40
-    )
-    assert rgba[..., 3].sum() * 0.45**2 == pytest.approx(np.pi * 30**2, rel=0.05)
+    rgba = seen((mesh_of(volume_of(ball(30, (2, 2, 2)), (2, 2, 2)), 1), (1, 1, 1)), azimuth_deg=40)
+    assert rgba[..., 3].sum() * PIXEL_MM**2 == pytest.approx(np.pi * 30**2, rel=0.05)
+
+
+def test_a_ball_is_lit_from_the_side_of_the_light():
+    rgba = seen((mesh_of(volume_of(ball(30, (2, 2, 2)), (2, 2, 2)), 1), (0.5,) * 3), azimuth_deg=0)
+    rows, columns = rgba.shape[:2]
+    y, x = np.mgrid[:rows, :columns]
+    right = (x - (columns - 1) / 2) * PIXEL_MM / 30
+    up = ((rows - 1) / 2 - y) * PIXEL_MM / 30
+    matt = (right**2 + up**2 < 0.8**2) & (rgba[..., 3] == 1)  # the rim is in shadow
+    design = np.column_stack([np.ones(matt.sum()), right[matt], up[matt]])
+    (_, to_right, to_top), *_ = np.linalg.lstsq(design, rgba[matt][:, 0], rcond=None)
+    assert to_right < 0 < to_top  # from the upper left, as readers expect
+    assert np.arctan2(to_top, to_right) == pytest.approx(np.arctan2(LIGHT[1], LIGHT[0]), abs=0.05)
+
+
+def test_the_brightest_point_of_a_ball_faces_the_light_and_its_dark_side_has_ambient_light():
+    grey = 0.5
+    rgba = seen((mesh_of(volume_of(ball(30, (1, 1, 1)), (1, 1, 1)), 1), (grey,) * 3), azimuth_deg=0)
+    light = LIGHT / np.linalg.norm(LIGHT)
+    brightness = np.where(rgba[..., 3] == 1, rgba[..., 0], 0)
+    row, column = np.unravel_index(brightness.argmax(), brightness.shape)
+    right = (column - (brightness.shape[1] - 1) / 2) * PIXEL_MM / 30
+    up = ((brightness.shape[0] - 1) / 2 - row) * PIXEL_MM / 30
+    half = (light + [0, 0, 1]) / np.linalg.norm(light + [0, 0, 1])
+    lowest, highest = np.sort([light[:2], half[:2]], axis=0)  # between light and its reflection
+    assert (lowest - 0.1 < [right, up]).all()
+    assert ([right, up] < highest + 0.1).all()
+    lit = rgba[rgba[..., 3] == 1][:, 0]
+    assert lit.min() >= AMBIENT * grey * 0.45 * 0.5 - 1e-6  # step and deepest shadow
+    assert lit.max() > 1.6 * AMBIENT * grey

@@ -4,15 +4,24 @@ import pytest
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.frames import in_order, read_frame
-from paravert.study.inference import COLUMNS, Model, fit_models, model_rows
-from paravert.study.terms import term_label, term_unit
+from paravert.study.data_frames import in_order, read_frame
+from paravert.study.inference import (
+    MODEL_COLUMNS,
+    StudyModel,
+    fit_models,
+    model_rows,
+    term_label,
+    term_unit,
+)
 from study_tables import write_cohort
 
 MEN_MINUS_WOMEN = dict(zip(MUSCLES, (200.0, 90.0, 400.0, 150.0), strict=True))
 PER_DECADE = dict(zip(MUSCLES, (-10.0, -5.0, 20.0, 0.0), strict=True))
 RIGHT_MINUS_LEFT = 12.0
-ALL_MUSCLES, PSOAS = Model("all", "csa_mean_mm2"), Model("one", "csa_mean_mm2", MUSCLES[:1])
+ALL_MUSCLES, PSOAS = (
+    StudyModel("all", "csa_mean_mm2"),
+    StudyModel("one", "csa_mean_mm2", MUSCLES[:1]),
+)
 
 
 def cohort(subjects, sd_subjects=60.0, sd_rows=30.0, seed=0):
@@ -42,7 +51,7 @@ def cohort(subjects, sd_subjects=60.0, sd_rows=30.0, seed=0):
 
 
 def terms(model, muscles, kind="fixed"):
-    rows = pd.DataFrame(model_rows(model, muscles), columns=list(COLUMNS))
+    rows = pd.DataFrame(model_rows(model, muscles), columns=list(MODEL_COLUMNS))
     return rows[rows.kind == kind].set_index("term")
 
 
@@ -83,7 +92,7 @@ def test_balanced_sex_effect_is_the_difference_of_the_group_means():
 def test_adjusting_for_body_size_finds_its_effect():
     muscles = cohort(80)
     muscles["csa_mean_mm2"] += 5 * muscles.height_cm
-    model = Model(
+    model = StudyModel(
         "adjusted", "csa_mean_mm2", covariates=("sex", "age_decades", "height_10cm", "weight_10kg")
     )
     row = terms(model, muscles).loc["height_10cm"]
@@ -158,7 +167,7 @@ def test_every_model_of_the_study_is_in_the_table(tmp_path, subjects):
     write_cohort(tmp_path / "cohort", subjects)
     fit_models(tmp_path / "cohort", tmp_path / "tables" / "models.csv")
     table = pd.read_csv(tmp_path / "tables" / "models.csv")
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == list(MODEL_COLUMNS)
     assert table.groupby(["outcome", "model"]).ngroups == 12
     assert (table.estimate.notna().any()) == (subjects == 8)
 

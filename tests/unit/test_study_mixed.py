@@ -76,10 +76,12 @@ def likeliest(data):
         estimates = np.linalg.solve(information, design.T @ inverse @ outcome)
         residual = outcome - design @ estimates
         variance = residual @ inverse @ residual / (rows - terms)
-        unlikelihood = (rows - terms) * np.log(variance) + np.linalg.slogdet(information)[1]
-        unlikelihood -= np.linalg.slogdet(inverse)[1]
+        minus_two_log_likelihood = (rows - terms) * np.log(variance) + np.linalg.slogdet(
+            information
+        )[1]
+        minus_two_log_likelihood -= np.linalg.slogdet(inverse)[1]
         errors = np.sqrt(variance * np.diag(np.linalg.inv(information)))
-        return unlikelihood, estimates, errors, ratio * variance
+        return minus_two_log_likelihood, estimates, errors, ratio * variance
 
     inner = optimize.minimize_scalar(
         lambda log_ratio: at(np.exp(log_ratio))[0], bounds=(-9, 6), method="bounded"

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from paravert import codebook, tables
-from paravert.study import readable, report, wording
+from paravert.outputs import FIGURES
+from paravert.study import report, report_tables
 from paravert.study.describe import write_tables
-from paravert.study.embedding import figure_uri
 from paravert.study.inference import fit_models
 from study_tables import cohort_rows, write_cohort
 
@@ -20,7 +20,7 @@ RUN = {"software_version": "1.2.3", "model_sha256": "ab" * 32, "run_id": "012345
 
 def write_figures(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for name in report.FIGURES:
+    for name in FIGURES:
         (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
         (folder / f"{name}.png").write_bytes(b"png")
 
@@ -50,7 +50,7 @@ def _poison(cohort: Path, subjects: int) -> None:
         tables.write(cohort / f"{table.name}.parquet", table, data, RUN)
 
 
-def make_report(home: Path) -> str:
+def make_report(home: Path, **options: str) -> str:
     out = home / "report.html"
     report.write_report(
         home / "cohort",
@@ -59,6 +59,7 @@ def make_report(home: Path) -> str:
         home / "subjects",
         home / "configuration.yaml",
         out,
+        **options,
     )
     return out.read_text(encoding="utf-8")
 
@@ -106,7 +107,7 @@ def test_every_quarantined_subject_stands_in_the_report_with_its_reason(page, ho
 
 def test_hostile_texts_are_escaped(page):
     assert HOSTILE not in page
-    assert page.count("&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;") == 2
+    assert len(re.findall(r"&lt;script&gt;alert\((&#34;|\")x\1\)&lt;/script&gt;", page)) == 2
 
 
 def test_every_entry_of_the_contents_leads_somewhere(page):
@@ -160,9 +161,9 @@ def test_one_subject_without_preview_has_a_report(tmp_path):
 
 def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):
     write_figures(tmp_path / "figures")
-    assert figure_uri(tmp_path / "figures", "flow").startswith("data:image/svg+xml")
-    monkeypatch.setattr("paravert.study.embedding.LARGEST_SVG_BYTES", 10)
-    assert figure_uri(tmp_path / "figures", "flow").startswith("data:image/png")
+    assert report.figure_uri(tmp_path / "figures", "flow").startswith("data:image/svg+xml")
+    monkeypatch.setattr("paravert.study.report.LARGEST_SVG_BYTES", 10)
+    assert report.figure_uri(tmp_path / "figures", "flow").startswith("data:image/png")
 
 
 @pytest.mark.parametrize(
@@ -170,18 +171,62 @@ def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):
     [(1234.5678, 1, "1,234.6"), (-0.04, 1, "0.0"), (-2.5, 1, "−2.5"), (float("nan"), 1, "–")],
 )
 def test_numbers_are_read_with_separated_thousands_and_a_true_minus(value, digits, text):
-    assert wording.number(value, digits) == text
+    assert report_tables.number_text(value, digits) == text
 
 
 def test_small_p_values_are_read_as_a_bound():
-    assert [wording.p_value(p) for p in (0.0004, 0.04321)] == ["< 0.001", "0.043"]
+    assert [report_tables.p_value_text(p) for p in (0.0004, 0.04321)] == ["< 0.001", "0.043"]
 
 
 def test_fat_fractions_are_read_in_percent_and_areas_in_square_millimetres(home):
-    table = readable.cohort(pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str}))
-    names = [row[0] for row in table.rows]
-    assert "Multifidus, fat fraction, %" in names
-    assert "Psoas major, CSA, mm²" in names
+    table = report_tables.cohort_text(
+        pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str})
+    )
+    assert "Multifidus, fat fraction, %" in table.index
+    assert "Psoas major, CSA, mm²" in table.index
     raw = pd.read_csv(home / "tables" / "cohort.csv").query("sex == 'all'").set_index("variable")
-    cell = table.rows[names.index("All muscles, fat fraction, %")][1]
+    cell = table.loc["All muscles, fat fraction, %", "All (n = 4)"]
     assert cell.startswith(f"{100 * raw.loc['fat_fraction', 'mean']:.1f} ±")
+
+
+def test_one_value_stands_without_a_range_and_missing_values_are_counted(tmp_path):
+    write_study(tmp_path, 1)
+    frame = pd.read_csv(tmp_path / "tables" / "cohort.csv", dtype={"unit": str})
+    frame.loc[frame["variable"] == "weight_kg", ["n", "missing"]] = 0, 1
+    table = report_tables.cohort_text(frame)
+    assert re.fullmatch(r"[\d.]+", table.loc["Age, years", "All (n = 1)"])
+    assert table.loc[["Age, years", "Weight, kg"], "Missing"].tolist() == ["0", "1"]
+    assert table.loc["Weight, kg", "All (n = 1)"] == "–"
+
+
+def test_the_report_names_study_and_date(home):
+    page = make_report(home, study_name="Knees & <backs>")
+    assert "<h1>Knees &amp; &lt;backs&gt;</h1>" in page
+    assert report.TITLE in page
+    assert re.search(r"<dt>Report of</dt><dd>\d{4}-\d{2}-\d{2}</dd>", page)
+
+
+def test_the_report_tells_whose_images_gave_which_warning(page):
+    (line,) = [line for line in rows_of(page) if line.startswith("spacing-tag-missing")]
+    assert line == "spacing-tag-missing 1 S0003"
+
+
+def test_very_many_subjects_with_a_warning_are_counted():
+    subjects = [f"S{number:03d}" for number in range(30)]
+    ledger = pd.DataFrame({"subject": subjects, "warnings": [["multi-stack"]] * 30})
+    row = report_tables.warnings_text(ledger).loc["multi-stack"]
+    assert row["Number"] == "30"
+    assert row["Subjects"].endswith("S019 and 10 more")
+
+
+def test_a_long_message_is_shown_whole():
+    told = "found " + "many, " * 40 + "expected one"
+    ledger = {"subject": ["S1"], "reason": ["r"], "message": [told], "stage": ["convert_dicom"]}
+    page = report_tables.as_html(report_tables.quarantined_text(pd.DataFrame(ledger)))
+    assert told in page
+
+
+def test_figures_stand_in_the_order_of_their_numbers(page):
+    numbers = [int(number) for number in re.findall(r'<figure id="fig(\d)', page)]
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert set(re.findall(r'<figure id="(\w+)"', page)) == set(FIGURES)

@@ -310,7 +310,7 @@ def test_a_model_that_is_fitted_to_own_masks_is_judged_by_the_others_and_goes_an
     done = study.run("--configfile", "study.yaml", "results/models/own.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
     overlap = cohort(study, "overlap")
-    judges = overlap.groupby("subject").judges_network.all()
+    judges = overlap.groupby("subject").held_out.all()
     assert dict(judges) == dict(parts == "validation")
     table1 = pd.read_csv(study.folder / "results/tables/table1_iou.csv")
     assert set(table1.n_subjects) == {1}

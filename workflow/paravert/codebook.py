@@ -146,8 +146,8 @@ OVERLAP = Table(
         *COVARIATES,
         *OVERLAP_COLUMNS,
         Column(
-            "judges_network", FLAG, required=True,
-            meaning="whether the labels were predicted by a network that did not learn from the subject",
+            "held_out", FLAG, required=True,
+            meaning="whether the labels come from the network, and the subject was not in its training data",
         ),
     ),
     keys=tuple(column.name for column in SLICE_KEYS),

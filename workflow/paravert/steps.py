@@ -19,12 +19,12 @@ VERSIONS = {
     "score_overlap": 1,
     "draw_preview": 1,
     "dicomseg": 1,
-    "gather_cohort": 1,
+    "gather_cohort": 2,
     "accept_ledger": 1,
     "fit_models": 1,
     "write_tables": 1,
-    "draw_figures": 1,
-    "write_report": 1,
+    "draw_figures": 2,
+    "write_report": 2,
 }
 
 

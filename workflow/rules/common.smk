@@ -18,7 +18,7 @@ gc.set_threshold(50_000, 20, 20)
 # Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
 os.environ.update(PYTHONSAFEPATH="1")
 
-from paravert import codebook, plan, provenance, resources, sheet, steps
+from paravert import codebook, outputs, plan, provenance, resources, sheet, steps
 from paravert.configuration import check_configuration
 from paravert.errors import InputError
 from paravert.network.card_file import card_file
@@ -34,24 +34,6 @@ shell.prefix(
 )
 
 STEP_TABLES = {step.name: step.table.name for step in steps.STEPS.values()}
-FIGURES = (
-    "fig1_network",
-    "fig2_examples",
-    "fig3_reconstructions",
-    "fig4_iou",
-    "fig5_csa",
-    "fig6_fat_fraction",
-    "agreement",
-    "flow",
-)
-TABLES = {  # and the captions that tell them from figures of the same name
-    "table1_iou": "table1_iou",
-    "cohort": "cohort",
-    "normal_values": "normal_values",
-    "agreement": "agreement_table",
-    "flow": "flow",
-    "fat_methods": "fat_methods",
-}
 COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 STARTED = time.time()
 
@@ -280,8 +262,14 @@ def training_options(training):
     return " ".join(options(key.replace("_", "-"), [value]) for key, value in values.items())
 
 
-def captioned(path, caption, category):
-    return report(path, caption=f"../report/{caption}.rst", category=category)
+def captioned(path, output, category):
+    """Mark a file for Snakemake's report, with caption and title."""
+    return report(
+        path,
+        caption=f"../report/{output.caption}.rst",
+        category=category,
+        labels={"Title": output.title},
+    )
 
 
 def cohort_made_from(wildcards=None):

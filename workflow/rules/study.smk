@@ -70,7 +70,7 @@ rule fit_models:
     input:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
     output:
-        captioned("results/tables/models.csv", "models", "Tables"),
+        captioned("results/tables/models.csv", outputs.MODELS, "Tables"),
     log:
         "results/logs/fit_models.log",
     benchmark:
@@ -93,7 +93,10 @@ rule write_tables:
     input:
         tables=expand("results/cohort/{table}.parquet", table=COHORT),
     output:
-        [captioned(f"results/tables/{t}.csv", TABLES[t], "Tables") for t in TABLES],
+        [
+            captioned(f"results/tables/{name}.csv", table, "Tables")
+            for name, table in outputs.TABLES.items()
+        ],
     log:
         "results/logs/write_tables.log",
     benchmark:
@@ -121,8 +124,11 @@ rule draw_figures:
         model=ancient(model_file()),
         card=model_card(),
     output:
-        [captioned(f"results/figures/{f}.svg", f, "Figures") for f in FIGURES],
-        expand("results/figures/{figure}.{kind}", figure=FIGURES, kind=("png", "csv")),
+        [
+            captioned(f"results/figures/{name}.svg", figure, "Figures")
+            for name, figure in outputs.FIGURES.items()
+        ],
+        expand("results/figures/{name}.{kind}", name=outputs.FIGURES, kind=("png", "csv")),
     log:
         "results/logs/draw_figures.log",
     benchmark:
@@ -146,8 +152,8 @@ rule draw_figures:
 rule write_report:
     input:
         cohort=expand("results/cohort/{table}.parquet", table=COHORT),
-        tables=expand("results/tables/{table}.csv", table=(*TABLES, "models")),
-        figures=expand("results/figures/{figure}.png", figure=FIGURES),
+        tables=expand("results/tables/{table}.csv", table=(*outputs.TABLES, outputs.MODELS.name)),
+        figures=expand("results/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="results/cohort/configuration.yaml",
     output:
@@ -163,6 +169,7 @@ rule write_report:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
         runtime=cohort_minutes("write_report"),
     params:
+        study_name=config["write_report"]["study_name"],
         texts=report_texts,
         version=steps.VERSIONS["write_report"],
     message:
@@ -170,4 +177,5 @@ rule write_report:
     shell:
         "python -m paravert write_report --cohort results/cohort --tables results/tables"
         " --figures results/figures --folder results/subjects"
-        " --configuration {input.configuration} --out {output} 2> {log}"
+        " --configuration {input.configuration} --study-name {params.study_name:q}"
+        " --out {output} 2> {log}"

@@ -1,15 +1,11 @@
-"""Prediction against manual masks over the cohort: Table 1 and the agreement of areas."""
+"""Overlap of prediction and manual mask over the cohort: Table 1, with bootstrap intervals."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from paravert import codebook
-from paravert.anatomy import LABELS, MUSCLES, SIDES
-from paravert.study.agreement import absolute_agreement, limits_of_agreement
-from paravert.study.bootstrap import median_intervals
-from paravert.study.frames import read_by_subject
+from paravert.anatomy import LABELS
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -22,26 +18,25 @@ PAPER_MEDIAN_IOU = {
     ("multifidus", "left"): 0.868,
     ("multifidus", "right"): 0.862,
 }
-OVERLAP_COLUMNS = (
+SCORE_COLUMNS = (
     "subject", "stack", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
-    "pixels_prediction", "judges_network",
+    "pixels_prediction", "held_out",
 )  # fmt: skip
-PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
-BOTH = "both"
-NOBODY = "No subject with a manual mask is new to the network"
+CONFIDENCE = 0.95
+NO_HELD_OUT = "No held-out subject has a manual mask"
 
 
-def judging(overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that tell how good the network is: its own labels, of subjects new to it."""
-    return overlap[overlap["judges_network"]]
+def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that measure the network: its own labels, of subjects not trained on."""
+    return overlap[overlap["held_out"]]
 
 
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the overlap per muscle and side over all slices that show it, eight rows.
 
-    overlap: rows of the cohort's table. Slices where truth and prediction are both empty (null IoU)
-    are left out. Quartiles interpolate linearly; the interval is the subject-clustered bootstrap's.
-    Without truth n is 0 and every figure null.
+    overlap: rows of the cohort's table. Slices without IoU (mask and prediction empty) are left
+    out. Quartiles interpolate linearly; the 95 % interval of the median is that of
+    `median_intervals`. Without masks n is 0 and all other values are null.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -74,91 +69,41 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
     return summary
 
 
-def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return how the mean CSA of a subject agrees, prediction against truth, twelve rows.
+def median_intervals(
+    columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
+) -> list[tuple[float, float]]:
+    """Return the 95 % percentile interval of each column's median, by a bootstrap over subjects.
 
-    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. The mean runs, for both,
-    over the slices where either shows the muscle; side "both" is the sum of left and right.
-    Differences are prediction - truth.
+    columns: each (n,), finite. subjects: (n,), the subject of each value. A sample draws subjects
+    with replacement, each with all its values. (nan, nan) below two subjects. The order of the
+    values does not matter.
+    Source: Efron and Tibshirani 1993, chapter 13; Davison and Hinkley 1997, section 3.8.
     """
-    pairs = subject_areas(overlap, pixels)
-    rows = [
-        {"muscle": muscle, "side": side}
-        | _agreement(pairs[(pairs["muscle"] == muscle) & (pairs["side"] == side)])
-        for muscle in MUSCLES
-        for side in (*SIDES, BOTH)
+    medians = clustered_medians(columns, subjects, samples, seed)
+    if not medians.size:
+        return [(np.nan, np.nan)] * len(columns)
+    ends = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
+    return [(float(low), float(high)) for low, high in ends.T]
+
+
+def clustered_medians(
+    columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
+) -> np.ndarray:
+    """Return the median of each column in each bootstrap sample of subjects, (columns, samples).
+
+    (columns, 0) below two subjects.
+    """
+    names, codes = np.unique(subjects, return_inverse=True)
+    samples = samples if len(names) > 1 else 0
+    random, medians = np.random.default_rng(seed), np.empty((len(columns), samples))
+    orders = [np.argsort(values, kind="stable") for values in columns]
+    ascending = [
+        (values[order], codes[order]) for values, order in zip(columns, orders, strict=True)
     ]
-    return pd.DataFrame(rows)
-
-
-def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return `pixel_areas` of the subjects in the overlap table, from the cohort's slices."""
-    scored = set(overlap["subject"].unique())
-    parts = [
-        pixel_areas(part[part["subject"].isin(scored)])
-        for part in read_by_subject(cohort, codebook.SLICES, PIXEL_COLUMNS)
-    ]
-    found = [part for part in parts if len(part)]
-    return pd.concat(found or parts[:1], ignore_index=True)
-
-
-def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return subject, stack and pixel_mm2, csa_mm2 / pixels, of each stack that shows a muscle.
-
-    slices: all rows of some subjects in the cohort's table.
-    """
-    found = slices[slices["pixels"] > 0]
-    areas = (found["csa_mm2"] / found["pixels"]).groupby([found["subject"], found["stack"]])
-    return areas.median().rename("pixel_mm2").reset_index()
-
-
-def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
-
-    pixels: as `pixel_areas` returns them; a stack in which no muscle was found has none, and is
-    left out. Nobody who lacks one side counts among "both".
-    """
-    shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
-    shown = shown.merge(pixels, on=["subject", "stack"])
-    areas = pd.DataFrame(
-        {
-            "subject": shown["subject"],
-            "muscle": shown["muscle"].astype(str),
-            "side": shown["side"].astype(str),
-            "truth_mm2": shown["pixels_truth"] * shown["pixel_mm2"],
-            "prediction_mm2": shown["pixels_prediction"] * shown["pixel_mm2"],
-        }
-    )
-    sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
-    columns = ["truth_mm2", "prediction_mm2"]
-    grouped = sides.groupby(["subject", "muscle"])
-    both = grouped[columns].sum()[grouped.size() == len(SIDES)].reset_index().assign(side=BOTH)
-    return pd.concat([sides, both[sides.columns]], ignore_index=True)
-
-
-def _agreement(pairs: pd.DataFrame) -> dict:
-    truth = pairs["truth_mm2"].to_numpy(dtype=float)
-    prediction = pairs["prediction_mm2"].to_numpy(dtype=float)
-    limits = limits_of_agreement(prediction, truth)
-    correlation = absolute_agreement(np.column_stack([prediction, truth]))
-    return {
-        "n_subjects": len(pairs),
-        "truth_mean_mm2": truth.mean() if truth.size else np.nan,
-        "prediction_mean_mm2": prediction.mean() if truth.size else np.nan,
-        "bias_mm2": limits.bias,
-        "sd_mm2": limits.sd,
-        "lower_limit_mm2": limits.lower,
-        "upper_limit_mm2": limits.upper,
-        "icc_2_1": correlation.icc,
-        "icc_low_95": correlation.low,
-        "icc_high_95": correlation.high,
-        "median_absolute_difference_percent": _median_percent(prediction, truth),
-    }
-
-
-def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Return the median of |prediction - truth| / truth in percent; no truth, no share of it."""
-    drawn = truth > 0
-    if not drawn.any():
-        return float("nan")
-    return float(100 * np.median(np.abs(prediction - truth)[drawn] / truth[drawn]))
+    for sample in range(samples):
+        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)))
+        for column, (values, owners) in enumerate(ascending):
+            upto = drawn[owners].cumsum()  # how often values up to this one were drawn
+            middle = np.array([upto[-1] - 1, upto[-1]]) // 2
+            medians[column, sample] = values[np.searchsorted(upto, middle, side="right")].mean()
+    return medians

@@ -8,17 +8,22 @@ import pandas as pd
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.tables import FAT_METHODS, SLICE_KEYS
 
-KEYS = [column.name for column in SLICE_KEYS]
+SLICE_KEY_NAMES = [column.name for column in SLICE_KEYS]
 MUSCLE_KEYS = ["subject", "muscle", "side"]
-FAT_COLUMNS = ("fat_fraction", "fat_fraction_eroded", *(f"fat_fraction_{m}" for m in FAT_METHODS))
+MEAN_FAT_COLUMNS = (
+    "fat_fraction",
+    "fat_fraction_eroded",
+    *(f"fat_fraction_{m}" for m in FAT_METHODS),
+)
 
 
-def slice_rows(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return a row per slice, muscle and side: area, every fat fraction, and the configured one.
+def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return a row per slice, muscle and side, with fat_fraction by the configured method.
 
-    method: a key of FAT_METHODS. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction).
+    area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: a key of
+    FAT_METHODS. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction), 0 for an absent muscle.
     """
-    rows = area.merge(fat, on=KEYS, validate="one_to_one")
+    rows = area.merge(fat, on=SLICE_KEY_NAMES, validate="one_to_one")
     rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
     rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
     rows["fat_fraction_reason"] = rows[f"reason_{method}"]
@@ -29,10 +34,10 @@ def slice_rows(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFra
 
 @dataclass(frozen=True)
 class _Groups:
-    """Rows that belong to the entries of an index. code: (rows,), place of each in the index.
+    """Rows grouped by the entries of an index. code: (rows,), position of each row's entry.
 
-    Sums are made row after row: those of one entry never depend on which others are there, as
-    those of pandas do in the last digit. among: (rows,), count only these rows.
+    Rows are summed one after the other, so that no sum depends on the other entries; sums of pandas
+    do, in the last digit. among: (rows,) bool, the rows to use.
     """
 
     code: np.ndarray
@@ -59,11 +64,11 @@ def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
     return _Groups(index.get_indexer(keys), index)
 
 
-def muscle_rows(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject, muscle and side, from rows of `slice_rows`.
+def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per subject, muscle and side, from `cohort_slices`.
 
-    Slices that cut an earlier stack count for the areas, not for volume, coverage and fat: there,
-    the same tissue would count twice.
+    Slices that overlap an earlier stack are used for areas, but not for volume, coverage and fat
+    fraction, where the same tissue would be counted twice.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -72,7 +77,7 @@ def muscle_rows(slices: pd.DataFrame) -> pd.DataFrame:
     columns = _areas(groups, slices.csa_mm2, shown)
     columns["volume_ml"] = groups.sums(weight, once) / 1000
     columns["coverage_mm"] = groups.sums(slices.slab_mm, once)
-    columns |= {name: groups.means(slices[name], weight, once) for name in FAT_COLUMNS}
+    columns |= {name: groups.means(slices[name], weight, once) for name in MEAN_FAT_COLUMNS}
     rows = pd.DataFrame(columns, index=groups.index)
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
     rows["fat_fraction_reason"] = _reasons(slices).reindex(groups.index)
@@ -100,13 +105,13 @@ def _every_muscle(subjects: np.ndarray) -> pd.MultiIndex:
 
 
 def _reasons(slices: pd.DataFrame) -> pd.Series:
-    """Return the first reason other than absence, or absence, of each muscle and side."""
-    told = slices.assign(absent=slices.fat_fraction_reason == "absent")
-    told = told.dropna(subset=["fat_fraction_reason"]).sort_values("absent", kind="stable")
-    return told.groupby(MUSCLE_KEYS).fat_fraction_reason.first()
+    """Return why fat_fraction is null, per muscle and side: "absent" only if no slice has another."""
+    known = slices.assign(absent=slices.fat_fraction_reason == "absent")
+    known = known.dropna(subset=["fat_fraction_reason"]).sort_values("absent", kind="stable")
+    return known.groupby(MUSCLE_KEYS).fat_fraction_reason.first()
 
 
-def subject_rows(
+def cohort_subjects(
     muscles: pd.DataFrame,
     slices: pd.DataFrame,
     convert: pd.DataFrame,
@@ -115,8 +120,8 @@ def subject_rows(
 ) -> pd.DataFrame:
     """Return a row per analysed subject.
 
-    muscles, slices: rows of the functions above; convert, segment: rows of the shard tables;
-    people: covariates by subject.
+    muscles, slices: as returned by `cohort_muscles` and `cohort_slices`. convert, segment: rows of
+    the shard tables. people: covariates by subject.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"})
     rows = rows.drop(columns=["status", "stage", "reason", "message", "warnings"])
@@ -146,14 +151,14 @@ def _coverage_mm(slices: pd.DataFrame, subjects: pd.Index) -> np.ndarray:
 
 
 def _lean_volume_ml(muscles: pd.DataFrame) -> pd.Series:
-    """Return what muscles add to the lean volume: 0 if absent, null if it is unknown."""
+    """Return the lean volume of each muscle: 0 if absent, null if its fat fraction is null."""
     return muscles.lean_volume_ml.mask(muscles.volume_ml == 0, 0.0).astype(float)
 
 
 def _muscle_of_subject(
     groups: _Groups, muscles: pd.DataFrame, own: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return columns of one muscle, own: (rows of muscles,); each subject has both sides."""
+    """Return columns of one muscle by name pattern. own: (rows of muscles,) bool, its two sides."""
     left, right = (
         groups.sums(muscles.csa_mean_mm2, own & (muscles.side == side).to_numpy()) for side in SIDES
     )

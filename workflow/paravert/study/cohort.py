@@ -1,4 +1,4 @@
-"""Gather the shards into the tables of the cohort, and account for every subject of the sheet."""
+"""Gathers the shards into the tables of the cohort; every subject of the sheet is in the ledger."""
 
 import json
 import logging
@@ -19,21 +19,25 @@ from paravert.network.card_file import Card, read_card
 from paravert.network.split import learnt_from, split_digest
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
-from paravert.study.aggregate import muscle_rows, slice_rows, subject_rows
-from paravert.study.cohort_cautions import Cautions, cohort_cautions
-from paravert.study.description import write_codebook, write_datapackage
-from paravert.study.header_check import covariate_differences, with_differences
+from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
+from paravert.study.cohort_warnings import (
+    Cautions,
+    covariate_differences,
+    image_warnings,
+    with_differences,
+)
+from paravert.study.dictionary import write_codebook, write_datapackage
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
 
-SUBJECTS_AT_ONCE = 256  # bounds the memory, changes no number; one shard may be larger
+SUBJECTS_AT_ONCE = 256  # bounds the memory and changes no number; a shard may hold more
 
 
 def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
-    """Return what became of a subject after all steps, given in their order.
+    """Return the outcome of a subject over all steps, given in their order.
 
-    The first quarantine counts; the warnings of all steps are kept.
+    It is the first quarantine, or analysed, with the warnings of all steps.
     """
     warnings = tuple(sorted({warning for outcome in outcomes for warning in outcome.warnings}))
     first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
@@ -47,7 +51,7 @@ def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
 def chunks(
     by_shard: Mapping[str, Sequence[str]], most: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield shards that are gathered together, and their subjects: at most so many, or one shard.
+    """Yield groups of shards and their subjects: at most `most` subjects, but at least one shard.
 
     by_shard: the subjects of each shard, in order.
     """
@@ -64,14 +68,18 @@ def chunks(
 
 
 def _rows_of_chunk(
-    folders: Sequence[Path], people: pd.DataFrame, method: str, known: Set[str], told: Cautions
+    folders: Sequence[Path],
+    people: pd.DataFrame,
+    method: str,
+    trained_on: Set[str],
+    warned: Cautions,
 ) -> dict[str, pd.DataFrame]:
-    """Return the rows that some shards give to each cohort table.
+    """Return the rows of each cohort table from some shards.
 
-    people: covariates by subject. known: the subjects that the model was trained on. told: warnings
-    that the cohort as a whole gives cause to.
+    people: covariates by subject. trained_on: subjects that the model was trained on. warned:
+    further warnings by subject.
     """
-    ledger = pd.concat([_ledger_rows(shard, told) for shard in folders], ignore_index=True)
+    ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
     parts = {
         step.name: _rows_of(folders, step, analysed)
@@ -79,16 +87,16 @@ def _rows_of_chunk(
         if step.name != "draw_preview"
     }
     differences = covariate_differences(people, parts["convert_dicom"])
-    for subject, told in differences.items():
-        log.info("gather_cohort: %s: %s", subject, told)
+    for subject, difference in differences.items():
+        log.info("gather_cohort: %s: %s", subject, difference)
     ledger = with_differences(ledger, differences)
-    slices = slice_rows(parts["measure_area"], parts["measure_fat"], method)
-    muscles = muscle_rows(slices)
-    subjects = subject_rows(
+    slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
+    muscles = cohort_muscles(slices)
+    subjects = cohort_subjects(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
     )
     overlap = parts["score_overlap"]
-    overlap["judges_network"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(known))
+    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(trained_on))
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
     return {
         "slices": slices.join(people, on="subject"),
@@ -99,14 +107,14 @@ def _rows_of_chunk(
     }
 
 
-def _ledger_rows(shard: Path, told: Cautions) -> pd.DataFrame:
+def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:
     by_subject: dict[str, list[records.Outcome]] = {}
     for step in steps.COHORT_STEPS:
         for outcome in shard_tables.read_outcomes(shard / f"{step.table.name}.parquet"):
             by_subject.setdefault(outcome.subject, []).append(outcome)
     merged = {subject: merged_outcome(outcomes) for subject, outcomes in by_subject.items()}
     rows = [
-        shard_tables.told_by(replace(outcome, warnings=_joined(outcome, told.get(subject, ()))))
+        shard_tables.told_by(replace(outcome, warnings=_joined(outcome, warned.get(subject, ()))))
         for subject, outcome in merged.items()
     ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
@@ -148,8 +156,8 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    Reads a few shards at a time: only the subject sheet takes more memory in a larger cohort.
-    Raises RuntimeError when the ledger and the sheet differ: that would be a fault of this program.
+    Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
+    Raises RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
     rows = read_sheet(sheet)
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
@@ -165,16 +173,14 @@ def gather_cohort(
     people = _covariates(rows)
     by_subject = {row["subject"]: row for row in rows}
     made_from = plan.cohort_made_from(by_shard, by_subject, configuration, split_digest(model))
-    told = cohort_cautions(folder, by_shard, by_subject)
+    warned = image_warnings(folder, by_shard, by_subject)
     del rows, by_subject
-    known = learnt_from(model)
-    if named := known & set(people.index):
-        log.info(
-            "gather_cohort: the model learnt from subjects so named: %s", some_of(sorted(named))
-        )
-    parts = _parts(folder, by_shard, people, fat_fraction, known, told)
+    trained_on = learnt_from(model)
+    if named := trained_on & set(people.index):
+        log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
+    parts = _parts(folder, by_shard, people, fat_fraction, trained_on, warned)
     _write_tables(out, parts, metadata | {"made_from": made_from})
-    _check_nobody_is_lost(out, by_shard)
+    _check_all_subjects_are_listed(out, by_shard)
     write_codebook(out / "codebook.csv")
     write_datapackage(out / "datapackage.json", metadata)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -186,22 +192,22 @@ def _parts(
     by_shard: dict,
     people: pd.DataFrame,
     method: str,
-    known: Set[str],
-    told: Cautions,
+    trained_on: Set[str],
+    warned: Cautions,
 ) -> Iterator[dict]:
     for names, subjects in chunks(by_shard, SUBJECTS_AT_ONCE):
         own = people.loc[subjects]
-        yield _rows_of_chunk([folder / name for name in names], own, method, known, told)
+        yield _rows_of_chunk([folder / name for name in names], own, method, trained_on, warned)
 
 
 def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
-    """Return a short digest of settings, sheet and version; where the files lie does not count."""
-    told = [{k: v for k, v in row.items() if k not in PATH_COLUMNS} for row in rows]
-    return digest([settings, told, __version__])[:12]
+    """Return a short digest of settings, sheet (without its paths) and software version."""
+    covariates = [{k: v for k, v in row.items() if k not in PATH_COLUMNS} for row in rows]
+    return digest([settings, covariates, __version__])[:12]
 
 
 def _notice(card: Card) -> str:
-    """Return what the model's card says of its training data and of its use."""
+    """Return the notice of the report: training data and note of the model's card."""
     trained_on = card.trained_on and f"The model was trained on {card.trained_on}."
     return f"{trained_on} {card.note}".strip()
 
@@ -215,9 +221,9 @@ def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) ->
                 writers.add(table, data.replace_schema_metadata(None))
 
 
-def _check_nobody_is_lost(out: Path, by_shard: dict[str, list[str]]) -> None:
+def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
     expected = sorted(subject for subjects in by_shard.values() for subject in subjects)
     found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
     if found != expected:
         lost, extra = set(expected) - set(found), set(found) - set(expected)
-        raise RuntimeError(f"the ledger lacks {sorted(lost)} and has too much {sorted(extra)}")
+        raise RuntimeError(f"the ledger lacks {sorted(lost)} and has in excess {sorted(extra)}")

@@ -1,4 +1,4 @@
-"""Tables of the study: cohort, normal values, accuracy, fat methods and the flow of subjects."""
+"""Writes the tables of the study: cohort, normal values, accuracy, fat methods, flow of subjects."""
 
 import logging
 from pathlib import Path
@@ -9,26 +9,21 @@ import typer
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import (
-    OVERLAP_COLUMNS,
-    area_agreement,
-    judging,
-    scored_pixel_areas,
-    table1_iou,
-)
-from paravert.study.frames import SEXES, read_frame, write_csv
+from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, table1_iou
+from paravert.study.agreement import area_agreement, scored_pixel_areas
+from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.tables import FAT_METHODS
 
 log = logging.getLogger(__name__)
 
-ALL, UNKNOWN = "all", "unknown"
-NORMAL_VALUES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
-MUSCLE_COLUMNS = (
+ALL, SEX_UNKNOWN = "all", "unknown"
+MEASURES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
+MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
-    *NORMAL_VALUES,
+    *MEASURES,
     *(f"fat_fraction_{method}" for method in FAT_METHODS),
 )
-DESCRIBED = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
+COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAN_CAVEAT = (
     "splits the noise of a lean muscle: about 0.5 where there is no fat, not monotone in the true "
     "fraction (mean absolute error 0.22 in simulation); not to be read in lean muscle"
@@ -51,17 +46,17 @@ def write_tables(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
 ) -> None:
     """Write the tables of the study as CSV from the cohort tables."""
-    overlap = read_frame(cohort, codebook.OVERLAP, OVERLAP_COLUMNS)
+    overlap = read_frame(cohort, codebook.OVERLAP, SCORE_COLUMNS)
     pixels = scored_pixel_areas(cohort, overlap)
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MUSCLE_COLUMNS)
+    muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     ledger = read_frame(cohort, codebook.LEDGER)
     made = {
-        "table1_iou": table1_iou(judging(overlap), bootstrap_samples, seed),
+        "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
         "cohort": cohort_description(subjects),
         "normal_values": normal_values(muscles),
-        "agreement": area_agreement(judging(overlap), pixels),
-        "flow": flow(ledger, overlap),
+        "agreement": area_agreement(held_out_rows(overlap), pixels),
+        "flow": subject_flow(ledger, overlap),
         "fat_methods": fat_methods(muscles),
     }
     for name, frame in made.items():
@@ -72,7 +67,7 @@ def write_tables(
     )  # fmt: skip
 
 
-def summary(values: pd.Series) -> dict:
+def distribution_summary(values: pd.Series) -> dict:
     """Return n, missing, mean, SD (n - 1), quartiles (linear) and extremes of the known values."""
     known = values.dropna().astype(float)
     lower, median, upper = known.quantile([0.25, 0.5, 0.75])
@@ -95,13 +90,13 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
     subjects: the cohort's table. CSA and volume are left + right.
     """
     known = subjects.assign(bmi_kg_m2=subjects["weight_kg"] / (subjects["height_cm"] / 100) ** 2)
-    units = DESCRIBED | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
+    units = COVARIATE_UNITS | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
     return pd.DataFrame(
         [
             {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
-            | summary(own[variable])
+            | distribution_summary(own[variable])
             for variable, unit in units.items()
             for sex, own in by_sex(known)
         ]
@@ -110,9 +105,9 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
 
 def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of all, F and M, and of unknown sex where there are any."""
-    groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEXES)]
+    groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]
-    return [*groups, (UNKNOWN, unknown)] if len(unknown) else groups
+    return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
 def normal_values(muscles: pd.DataFrame) -> pd.DataFrame:
@@ -123,17 +118,17 @@ def normal_values(muscles: pd.DataFrame) -> pd.DataFrame:
             own = muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)]
             rows += [
                 {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
-                | summary(group[measure])
+                | distribution_summary(group[measure])
                 for sex, group in by_sex(own)
-                for measure, unit in NORMAL_VALUES.items()
+                for measure, unit in MEASURES.items()
             ]
     return pd.DataFrame(rows)
 
 
 def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per method: its mean fat fraction in each muscle, and what to beware of.
+    """Return a row per method: its mean fat fraction in each muscle, and its caveat.
 
-    The mean is that of subjects and sides in which the method gave one; n_<muscle> counts them.
+    mean_<muscle>: over the n_<muscle> subjects and sides for which the method has a value.
     Sources of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
     """
     rows = []
@@ -146,21 +141,23 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects came, were analysed, scored, quarantined (by reason) and warned.
+def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return numbers of subjects: columns kind, stage, code, subjects.
 
-    Columns: kind (sheet, analysed, scored, judging, quarantined, reason, warning), stage, code,
-    subjects. Of those scored, some may not judge the network: it knew them, or did not draw them.
-    Every analysed subject may carry any number of warnings, every quarantined one has one reason.
+    kind: sheet (all), analysed, scored (with a manual mask), judging (of these, held out),
+    quarantined, excluded (if any), reason (why not analysed, by stage and code), warning (by code;
+    of analysed subjects, which may have several).
     """
-    analysed = ledger["status"] == "analysed"
+    status, analysed = ledger["status"], ledger["status"] == "analysed"
     totals = {
         "sheet": len(ledger),
         "analysed": int(analysed.sum()),
         "scored": overlap["subject"].nunique(),
-        "judging": judging(overlap)["subject"].nunique(),
-        "quarantined": int((~analysed).sum()),
+        "judging": held_out_rows(overlap)["subject"].nunique(),
+        "quarantined": int((status == "quarantined").sum()),
     }
+    if excluded := len(ledger) - totals["analysed"] - totals["quarantined"]:
+        totals["excluded"] = excluded
     reasons = ledger[~analysed].groupby(["stage", "reason"]).size()
     warnings = ledger["warnings"].explode().dropna().value_counts()
     rows = [{"kind": kind, "subjects": count} for kind, count in totals.items()]

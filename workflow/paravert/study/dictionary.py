@@ -1,5 +1,7 @@
-"""The data dictionary: results/README.md, generated from the tables themselves."""
+"""What the columns of the cohort tables mean: data dictionary, codebook and data package."""
 
+import csv
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +9,8 @@ import typer
 
 from paravert import codebook, tables
 from paravert.errors import Caution, Reason
+
+# --- results/README.md ---------------------------------------------------------------------------
 
 INTRODUCTION = """# Data dictionary
 
@@ -18,7 +22,7 @@ the tables say the same. Which volumes, labels and previews belong to a subject:
 
 This file is written by `python -m paravert write_dictionary`.
 """
-HEADER = "| column | type | unit | meaning | values |\n|---|---|---|---|---|"
+COLUMN_HEADER = "| column | type | unit | meaning | values |\n|---|---|---|---|---|"
 
 
 def dictionary() -> str:
@@ -30,7 +34,7 @@ def dictionary() -> str:
 def _section(table: tables.Table) -> str:
     lines = [
         f"## {table.name}\n\nOne row: {table.meaning}. Key: {', '.join(table.keys)}.\n",
-        HEADER,
+        COLUMN_HEADER,
     ]
     lines += [_row(column) for column in table.columns]
     return "\n".join(lines) + "\n"
@@ -56,5 +60,68 @@ def _codes() -> str:
 def write_dictionary(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("results/README.md"),
 ) -> None:
-    """Write the data dictionary."""
+    """Write the data dictionary, results/README.md, from the tables' definitions."""
     out.write_text(dictionary(), encoding="utf-8")
+
+
+# --- beside the tables ---------------------------------------------------------------------------
+
+CODEBOOK_HEADER = (
+    *("table", "column", "type", "unit", "required", "minimum", "maximum", "allowed", "meaning"),
+)
+
+
+def write_codebook(path: Path) -> None:
+    """Write every column of the cohort tables with its unit and meaning as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CODEBOOK_HEADER)
+        for table in codebook.COHORT_TABLES:
+            for c in table.columns:
+                ends = ["" if end is None else end for end in (c.minimum, c.maximum)]
+                required = "yes" if c.required else ""
+                allowed = " ".join(c.allowed)
+                row = [table.name, c.name, c.type, c.unit, required, *ends, allowed, c.meaning]
+                writer.writerow(row)
+
+
+FRICTIONLESS_TYPES = {
+    tables.TEXT: "string",
+    tables.WHOLE: "integer",
+    tables.NUMBER: "number",
+    tables.FLAG: "boolean",
+    tables.TEXTS: "array",
+}
+
+
+def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+    """Write the Frictionless description of the cohort tables."""
+    resources = []
+    for table in codebook.COHORT_TABLES:
+        fields = [
+            {
+                "name": column.name,
+                "type": FRICTIONLESS_TYPES[column.type],
+                "unit": column.unit,
+                "description": column.meaning,
+                "constraints": _constraints(column),
+            }
+            for column in table.columns
+        ]
+        resources.append(
+            {
+                "name": table.name,
+                "path": f"{table.name}.parquet",
+                "format": "parquet",
+                "description": table.meaning,
+                "schema": {"fields": fields, "primaryKey": list(table.keys)},
+            }
+        )
+    package = {"name": "paravert-cohort", **metadata, "resources": resources}
+    path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _constraints(column: tables.Column) -> dict:
+    found = {"required": column.required, "minimum": column.minimum, "maximum": column.maximum}
+    found["enum"] = list(column.allowed)
+    return {key: value for key, value in found.items() if value not in (None, False, [])}

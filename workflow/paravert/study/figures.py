@@ -1,7 +1,7 @@
-"""The figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
+"""Draws the figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,37 +12,39 @@ from matplotlib.figure import Figure
 
 from paravert import codebook
 from paravert.network.card_file import Card, read_card
-from paravert.study import style
-from paravert.study.accuracy import OVERLAP_COLUMNS, judging, scored_pixel_areas
-from paravert.study.drawing import (
-    agreement,
-    csa,
-    examples,
-    fat_fraction,
-    flow,
-    iou,
-    network,
-    reconstructions,
-)
-from paravert.study.frames import ORDERED, read_frame
+from paravert.outputs import FIGURES
+from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows
+from paravert.study.agreement import scored_pixel_areas
+from paravert.study.data_frames import ORDERED, read_frame
+from paravert.study.drawing import style
+from paravert.study.drawing.bland_altman import agreement_points, draw_agreement
+from paravert.study.drawing.distributions import distribution_points, draw_distributions
+from paravert.study.drawing.fig1_network import draw_network, network_layers
+from paravert.study.drawing.fig2_examples import draw_examples, example_slices
+from paravert.study.drawing.fig3_reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.fig4_iou import draw_iou, iou_points
+from paravert.study.drawing.fig5_csa import csa_points, draw_csa
+from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
+from paravert.study.drawing.flow_chart import draw_flow, flow_counts
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
 
-MUSCLE_COLUMNS = (
+CSA_COLUMNS = (
     *("subject", "muscle", "side", "sex", "age_years", "slices"),
     *("csa_mean_mm2", "csa_sd_mm2", "volume_ml"),
 )
-Drawn = tuple[pd.DataFrame, Figure]
+Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What the figures need of the cohort's tables; pixels: their areas, as for the agreement."""
+    """The cohort's tables that figures need. held_out: rows of overlap; pixels: `pixel_areas`."""
 
     subjects: pd.DataFrame
     muscles: pd.DataFrame
     overlap: pd.DataFrame
+    held_out: pd.DataFrame
     pixels: pd.DataFrame
     ledger: pd.DataFrame
 
@@ -55,52 +57,53 @@ def draw_figures(
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels."""
-    tables = read_cohort(cohort)
-    card = read_card(model)
+    makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
     with style.applied():
-        for stem, make in figures(tables, folder, card, seed):
-            frame, figure = make()
+        for stem in FIGURES:
+            frame, figure = makers[stem]()
             style.write_figure(figure, frame, out, stem)
             log.info("draw_figures: %s: %d rows", stem, len(frame))
 
 
-def figures(
+def figure_makers(
     cohort: Cohort, folder: Path, card: Card, seed: int
-) -> Iterator[tuple[str, Callable[[], Drawn]]]:
-    """Yield each figure's name with a function that returns its table and the figure."""
-    yield "fig1_network", lambda: _plain(network, card.architecture, card.size_px)
-    yield (
-        "fig2_examples",
-        lambda: _with_pictures(examples, cohort.subjects, judging(cohort.overlap), folder, seed),
-    )
-    yield (
-        "fig3_reconstructions",
-        lambda: _with_pictures(reconstructions, cohort.subjects, cohort.muscles, folder, seed),
-    )
-    yield "fig4_iou", lambda: _plain(iou, judging(cohort.overlap), seed)
-    yield "fig5_csa", lambda: _plain(csa, cohort.muscles)
-    yield "fig6_fat_fraction", lambda: _plain(fat_fraction, cohort.subjects)
-    yield "agreement", lambda: _plain(agreement, judging(cohort.overlap), cohort.pixels)
-    yield "flow", lambda: _plain(flow, cohort.ledger, cohort.overlap)
+) -> dict[str, Callable[[], Drawn]]:
+    """Return for each figure a function that returns its table and draws it."""
 
+    def plain(data: pd.DataFrame, draw: Callable) -> Drawn:
+        return data, draw(data)
 
-def _plain(module, *given) -> Drawn:
-    frame = module.data(*given)
-    return frame, module.draw(frame)
+    def with_pictures(data: tuple, draw: Callable) -> Drawn:
+        return data[0], draw(*data)
 
-
-def _with_pictures(module, *given) -> Drawn:
-    frame, pictures = module.data(*given)
-    return frame, module.draw(frame, pictures)
+    c = cohort
+    return {
+        "flow": lambda: plain(flow_counts(c.ledger, c.overlap), draw_flow),
+        "fig1_network": lambda: plain(
+            network_layers(card.architecture, card.size_px), draw_network
+        ),
+        "fig2_examples": lambda: with_pictures(
+            example_slices(c.subjects, c.held_out, folder, seed), draw_examples
+        ),
+        "fig3_reconstructions": lambda: with_pictures(
+            reconstructed(c.subjects, c.muscles, folder, seed), draw_reconstructions
+        ),
+        "fig4_iou": lambda: plain(iou_points(c.held_out, seed), draw_iou),
+        "fig5_csa": lambda: plain(csa_points(c.muscles), draw_csa),
+        "fig6_fat_fraction": lambda: plain(fat_points(c.subjects), draw_fat_fraction),
+        "agreement": lambda: plain(agreement_points(c.held_out, c.pixels), draw_agreement),
+        "distributions": lambda: plain(distribution_points(c.subjects), draw_distributions),
+    }
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Read the cohort's tables, rows in the order of their keys, texts as texts."""
-    overlap = _read(folder, codebook.OVERLAP, OVERLAP_COLUMNS)
+    """Return the cohort's tables, rows in the order of their keys, text columns as text."""
+    overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     return Cohort(
         subjects=_read(folder, codebook.SUBJECT_TABLE),
-        muscles=_read(folder, codebook.MUSCLE_TABLE, MUSCLE_COLUMNS),
+        muscles=_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS),
         overlap=overlap,
+        held_out=held_out_rows(overlap),
         pixels=scored_pixel_areas(folder, overlap),
         ledger=_read(folder, codebook.LEDGER),
     )

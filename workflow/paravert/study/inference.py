@@ -1,6 +1,7 @@
-"""Models of the study: how sex, age, muscle and side go with area and fat fraction."""
+"""Models of the study: area and fat fraction by sex, age, muscle and side."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,29 +12,34 @@ import typer
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES
-from paravert.study.frames import read_frame, write_csv
+from paravert.study.data_frames import read_frame, write_csv
 from paravert.study.mixed import Fit, NotFitted, fit_mixed, interval_and_p
-from paravert.study.terms import SCALES, term_label, term_unit
 
 log = logging.getLogger(__name__)
 
 OUTCOMES = {"csa_mean_mm2": "mm2", "fat_fraction": "1"}
-PAPER_COVARIATES = ("sex", "age_decades")  # these may differ from muscle to muscle
-BODY_SIZE = ("height_10cm", "weight_10kg")  # these act on all muscles alike
+PAPER_COVARIATES = ("sex", "age_decades")  # a coefficient per muscle (interaction)
+BODY_SIZE = ("height_10cm", "weight_10kg")  # one coefficient for all muscles
 CATEGORIES = ("sex", "muscle", "side")
+SEX_WORDS = {"F": "women", "M": "men"}
+SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
+    "age_decades": ("age_years", 10.0, "decade"),
+    "height_10cm": ("height_cm", 10.0, "10 cm"),
+    "weight_10kg": ("weight_kg", 10.0, "10 kg"),
+}
 COLUMN_OF = {"sex": "sex"} | {name: column for name, (column, _, _) in SCALES.items()}
-SPARE_SUBJECTS = 2  # beyond the terms between subjects; with fewer the errors say nothing
-COLUMNS = (
+SPARE_SUBJECTS = 2  # at least so many more subjects than terms between subjects
+MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95",
     "high_95", "df", "p_value", "n_subjects", "n_rows", "formula", "note",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model to be fitted: its name, its outcome, the muscles it runs over, what it adjusts for.
+class StudyModel:
+    """A mixed model: name, outcome (column), muscles whose rows it uses, covariates of the subject.
 
-    covariates: of the subject; sex or keys of SCALES.
+    covariates: sex or keys of SCALES.
     """
 
     name: str
@@ -43,24 +49,25 @@ class Model:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Everything the formula would hold if all of it varied."""
+        """All terms of the formula; those that do not vary in the data are left out of the fit."""
         return (*self.covariates, *(("muscle",) if len(self.muscles) > 1 else ()), "side")
 
 
-def study_models() -> list[Model]:
-    """Return the models of the study: per outcome all muscles, adjusted, and each muscle alone.
+def study_models() -> list[StudyModel]:
+    """Return the models: per outcome all muscles, all muscles adjusted, and each muscle alone.
 
-    Areas of a large muscle scatter more than those of a small one; the model of all muscles has one
-    residual variance for both, so the errors within a muscle are those of its own model.
-    Fat fractions are taken as they are, not as logits: 0 occurs, and differences of fat fraction
-    are what the literature reports.
+    The variance of the area grows with the muscle, but a model of all muscles has one residual
+    variance: errors for a single muscle come from its own model. Fat fractions are not transformed
+    to logits: 0 occurs, and the literature reports differences of fat fraction.
     """
     models = []
     for outcome in OUTCOMES:
         models += [
-            Model("all muscles", outcome),
-            Model("all muscles, adjusted", outcome, covariates=(*PAPER_COVARIATES, *BODY_SIZE)),
-            *(Model(muscle.replace("_", " "), outcome, (muscle,)) for muscle in MUSCLES),
+            StudyModel("all muscles", outcome),
+            StudyModel(
+                "all muscles, adjusted", outcome, covariates=(*PAPER_COVARIATES, *BODY_SIZE)
+            ),
+            *(StudyModel(muscle.replace("_", " "), outcome, (muscle,)) for muscle in MUSCLES),
         ]
     return models
 
@@ -76,34 +83,36 @@ def fit_models(
         of_model = model_rows(model, muscles)
         log.info("fit_models: %s, %s: %s", model.outcome, model.name, of_model[0]["note"] or "done")
         rows += of_model
-    write_csv(out, pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_csv(out, pd.DataFrame(rows, columns=list(MODEL_COLUMNS)))
 
 
-def model_rows(model: Model, muscles: pd.DataFrame) -> list[dict]:
+def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
     """Return the terms of a model, or one row whose note says why it was not fitted.
 
-    muscles: the cohort's table. Rows without outcome and subjects without a covariate are left out,
-    the latter counted in the note; a covariate that does not vary gets a row and a note of its own.
-    kind: fixed (term of the formula), mean (sex or age, averaged over the muscles), spread (SD
-    between and within subjects). Intervals and p values are those of Student's t.
+    muscles: the cohort's table. Rows without outcome and subjects with a missing covariate are left
+    out; the note gives the number of these subjects. A covariate that does not vary has a row with
+    a note. kind: fixed (term of the formula), mean (sex or age, averaged over the muscles), spread
+    (SD between and within subjects). Intervals and p values: Student's t.
     """
     rows = muscles[muscles["muscle"].isin(model.muscles)].dropna(subset=[model.outcome])
     columns = [COLUMN_OF[name] for name in model.covariates]
     known = rows.dropna(subset=columns)
     subjects = known["subject"].nunique()
-    told = {"outcome": model.outcome, "model": model.name}
-    told |= {"n_subjects": subjects, "n_rows": len(known)}
+    common = {"outcome": model.outcome, "model": model.name}
+    common |= {"n_subjects": subjects, "n_rows": len(known)}
     missing = rows["subject"].nunique() - subjects
     notes = [f"{_counted(missing)} left out, {' or '.join(columns)} unknown"] if missing else []
     try:
         terms, formula, remarks = _fitted_terms(model, known)
     except NotFitted as reason:
-        return [told | {"note": "; ".join([f"not fitted: {reason}", *notes])}]
-    told |= {"formula": formula, "note": "; ".join([*notes, *remarks])}
-    return [told | term for term in terms]
+        return [common | {"note": "; ".join([f"not fitted: {reason}", *notes])}]
+    common |= {"formula": formula, "note": "; ".join([*notes, *remarks])}
+    return [common | term for term in terms]
 
 
-def _fitted_terms(model: Model, known: pd.DataFrame) -> tuple[list[dict], str, tuple[str, ...]]:
+def _fitted_terms(
+    model: StudyModel, known: pd.DataFrame
+) -> tuple[list[dict], str, tuple[str, ...]]:
     subjects, expected = known["subject"].nunique(), 1 + len(model.covariates) + SPARE_SUBJECTS
     if subjects < expected:
         raise NotFitted(f"{_counted(subjects)}, expected at least {expected}")
@@ -121,8 +130,8 @@ def _counted(subjects: int) -> str:
     return f"{subjects} subject" if subjects == 1 else f"{subjects} subjects"
 
 
-def _prepared(model: Model, known: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with numbers centred at the mean of the subjects and scaled."""
+def _prepared(model: StudyModel, known: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with numeric covariates centred at the mean of the subjects and scaled."""
     seen = {name: known[name].cat.remove_unused_categories() for name in CATEGORIES}
     data = known.assign(**seen)
     people = known.drop_duplicates("subject")
@@ -142,7 +151,7 @@ def _formula(outcome: str, kept: list[str]) -> str:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _fixed(model: Model, fit: Fit, levels: dict) -> list[dict]:
+def _fixed(model: StudyModel, fit: Fit, levels: dict) -> list[dict]:
     weights = np.eye(len(fit.names))
     return [
         {"term": term, "kind": "fixed", "label": term_label(term, levels)}
@@ -151,7 +160,7 @@ def _fixed(model: Model, fit: Fit, levels: dict) -> list[dict]:
     ]
 
 
-def _means(model: Model, fit: Fit, levels: dict) -> list[dict]:
+def _means(model: StudyModel, fit: Fit, levels: dict) -> list[dict]:
     """Return sex and age averaged over the muscles: the term plus the mean of its interactions."""
     rows = []
     for index, term in enumerate(fit.names):
@@ -167,7 +176,7 @@ def _means(model: Model, fit: Fit, levels: dict) -> list[dict]:
     return rows
 
 
-def _estimated(model: Model, fit: Fit, term: str, weights: np.ndarray) -> dict:
+def _estimated(model: StudyModel, fit: Fit, term: str, weights: np.ndarray) -> dict:
     """Return estimate and errors of a weighted sum of terms; weights: (terms,)."""
     estimate = float(weights @ fit.estimates)
     error = float(np.sqrt(weights @ fit.covariance @ weights))
@@ -184,14 +193,53 @@ def _estimated(model: Model, fit: Fit, term: str, weights: np.ndarray) -> dict:
     }
 
 
-def _spread(model: Model, fit: Fit) -> list[dict]:
-    told = {"kind": "spread", "unit": OUTCOMES[model.outcome]}
+def _spread(model: StudyModel, fit: Fit) -> list[dict]:
+    common = {"kind": "spread", "unit": OUTCOMES[model.outcome]}
     between = {"term": "sd_subjects", "label": "SD between subjects", "estimate": fit.sd_subjects}
     within = {"term": "sd_residual", "label": "SD within subjects", "estimate": fit.sd_residual}
-    return [told | between, told | within]
+    return [common | between, common | within]
 
 
 def _left_out(name: str, known: pd.DataFrame) -> dict:
     column = COLUMN_OF.get(name, name)
     note = f"left out of the model: {column} is {known[column].iloc[0]} in all rows"
     return {"term": name, "kind": "fixed", "label": column, "note": note}
+
+
+# --- terms in words ------------------------------------------------------------------------------
+
+
+def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool = True) -> str:
+    """Return a term in words, such as "men minus women, in psoas major".
+
+    term: name by statsmodels, such as "sex[T.M]:muscle[T.multifidus]". levels: categories of sex,
+    muscle and side in the model, the reference first. at_reference: name the reference muscle in
+    terms that interact with muscle.
+    """
+    if term == "Intercept":
+        first = [_level_name(values[0]) for values in levels.values()]
+        return f"reference: {', '.join(first)}; covariates at their mean"
+    first, _, second = term.partition(":")
+    if second:
+        return f"{_part(first, levels)}, {_part(second, levels)}"
+    by_muscle = first.startswith(("sex[", "age_")) and len(levels.get("muscle", [])) > 1
+    where = f", in {_level_name(levels['muscle'][0])}" if by_muscle and at_reference else ""
+    return _part(first, levels) + where
+
+
+def term_unit(term: str, unit: str) -> str:
+    """Return the unit of a term's estimate; unit: that of the outcome."""
+    return next(
+        (f"{unit} per {step}" for name, (_, _, step) in SCALES.items() if name in term), unit
+    )
+
+
+def _part(part: str, levels: Mapping[str, list[str]]) -> str:
+    if part in SCALES:
+        return f"{part.partition('_')[0]}, per {SCALES[part][2]}"
+    name, _, level = part.removesuffix("]").partition("[T.")
+    return f"{_level_name(level)} minus {_level_name(levels[name][0])}"
+
+
+def _level_name(level: str) -> str:
+    return SEX_WORDS.get(level, level.replace("_", " "))

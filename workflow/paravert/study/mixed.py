@@ -1,7 +1,7 @@
-"""A linear mixed model with a random intercept per subject, with what a table of it needs.
+"""A linear mixed model with a random intercept per subject, fitted by REML.
 
-Its likelihood knows the data through few sums only: products of the terms over all rows, and of
-their sums per subject. They are made once, so that many subjects take hardly longer than few.
+The likelihood depends on the data through a few sums: cross products of the terms over all rows,
+and of their sums per subject. They are computed once, so the time hardly grows with the cohort.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from scipy.stats import t as t_distribution
 from statsmodels.regression.linear_model import RegressionResultsWrapper
 
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
-# Variance between subjects over residual variance: where the likelihood is looked at first. The
-# best is searched for between the neighbours of the best of these.
+# Variance between subjects over residual variance: grid of the first search; the second search is
+# between the neighbours of the best of these.
 RATIOS = np.logspace(-8, 8, 129)
-TOLERANCE = 1e-10  # of the logarithm of that ratio
+RATIO_TOLERANCE = 1e-10  # of the logarithm of that ratio
 
 
 class NotFitted(Exception):
-    """The data do not allow the model; the message says what was found and expected."""
+    """The model cannot be fitted to the data; the message says what was found and expected."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fit:
 
     names: terms, as in the formula. estimates: (terms,). covariance: (terms, terms).
     df: (terms,), residual degrees of freedom of each term. sd_subjects, sd_residual: spread between
-    and within subjects, in the unit of the outcome. notes: what a reader should know of the fit.
+    and within subjects, in the unit of the outcome. notes: remarks for the reader of the table.
     """
 
     names: tuple[str, ...]
@@ -46,9 +46,9 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
     """Fit a formula by REML, column `subject` as random intercept.
 
     Degrees of freedom follow the between-within rule (Schluchter and Elashoff 1990): a term that is
-    constant within subjects is judged by the number of subjects, every other one by that of rows.
-    Without variance between subjects, or with one row each, ordinary least squares is what remains.
-    Raises NotFitted where terms cannot be told apart or the residuals vanish.
+    constant within subjects has those of the number of subjects, every other one those of the rows.
+    Without variance between subjects, or with one row each, the fit is ordinary least squares.
+    Raises NotFitted if terms are collinear or the residuals vanish.
     Source of the likelihood: Pinheiro and Bates 2000, chapter 2.
     """
     plain = smf.ols(formula, data)
@@ -63,11 +63,14 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
     if len(names) == len(codes):
         return _from_least_squares(least_squares, df, "one row per subject, no random intercept")
     sums = _sums(basis, np.asarray(least_squares.resid), codes)
-    ratio = _likeliest_ratio(sums)
-    if _at(sums, ratio).unlikelihood >= _at(sums, 0.0).unlikelihood:
+    ratio = _best_ratio(sums)
+    if (
+        _likelihood_at(sums, ratio).minus_two_log_likelihood
+        >= _likelihood_at(sums, 0.0).minus_two_log_likelihood
+    ):
         why = "no variance between subjects: random intercept 0, ordinary least squares"
         return _from_least_squares(least_squares, df, why)
-    found, inverse = _at(sums, ratio), np.linalg.inv(triangle)
+    found, inverse = _likelihood_at(sums, ratio), np.linalg.inv(triangle)
     vanishing = ratio > RATIOS[-2]
     return Fit(
         names=tuple(plain.exog_names),
@@ -81,7 +84,7 @@ def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
 
 
 def _rank(triangle: np.ndarray, rows: int) -> int:
-    """Return the rank of a design from its R of QR, told as that of the design itself."""
+    """Return the rank of a design from the R of its QR decomposition."""
     sizes = np.linalg.svd(triangle, compute_uv=False)
     return int((sizes > sizes[0] * rows * np.finfo(float).eps).sum())
 
@@ -91,11 +94,11 @@ def _rank(triangle: np.ndarray, rows: int) -> int:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What the likelihood needs of an orthonormal basis of the design and the outcome beside it.
+    """Sums of the columns (orthonormal basis of the design, outcome) that the likelihood needs.
 
-    products: over all rows, (terms + 1, terms + 1). sizes: numbers of rows that subjects have,
-    (sizes,); counts: how many subjects have so many, (sizes,); between: products of their sums per
-    subject, (sizes, terms + 1, terms + 1).
+    products: cross products over all rows, (terms + 1, terms + 1). sizes: rows per subject, each
+    number once, (sizes,). counts: subjects with so many rows, (sizes,). between: cross products of
+    these subjects' sums, (sizes, terms + 1, terms + 1).
     """
 
     products: np.ndarray
@@ -106,12 +109,13 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """Minus twice the restricted log likelihood but for a constant, and the estimates there.
+    """Restricted likelihood at a ratio of variances, and the estimates there.
 
-    estimates, covariance: of the terms in the basis; variance: residual.
+    minus_two_log_likelihood: without its constant. estimates, covariance: of the terms in the
+    orthonormal basis. variance: residual.
     """
 
-    unlikelihood: float
+    minus_two_log_likelihood: float
     estimates: np.ndarray
     covariance: np.ndarray
     variance: float
@@ -128,28 +132,30 @@ def _sums(basis: np.ndarray, outcome: np.ndarray, codes: np.ndarray) -> _Sums:
     return _Sums(products, sizes, counts, np.array(between))
 
 
-def _at(sums: _Sums, ratio: float) -> _Likelihood:
+def _likelihood_at(sums: _Sums, ratio: float) -> _Likelihood:
     """Return the likelihood at a ratio of the variance between subjects to the residual one."""
     shrinkage = ratio / (1 + sums.sizes * ratio)
     weighted = sums.products - np.tensordot(shrinkage, sums.between, 1)
     information, right = weighted[:-1, :-1], weighted[:-1, -1]
     estimates = np.linalg.solve(information, right)
-    spare = int(sums.sizes @ sums.counts) - len(estimates)
-    variance = max(float(weighted[-1, -1] - right @ estimates) / spare, np.finfo(float).tiny)
-    unlikelihood = spare * np.log(variance) + np.linalg.slogdet(information)[1]
-    unlikelihood += sums.counts @ np.log1p(sums.sizes * ratio)
+    df = int(sums.sizes @ sums.counts) - len(estimates)
+    variance = max(float(weighted[-1, -1] - right @ estimates) / df, np.finfo(float).tiny)
+    minus_two_log_likelihood = df * np.log(variance) + np.linalg.slogdet(information)[1]
+    minus_two_log_likelihood += sums.counts @ np.log1p(sums.sizes * ratio)
     covariance = variance * np.linalg.inv(information)
-    return _Likelihood(float(unlikelihood), estimates, covariance, variance)
+    return _Likelihood(float(minus_two_log_likelihood), estimates, covariance, variance)
 
 
-def _likeliest_ratio(sums: _Sums) -> float:
-    best = int(np.argmin([_at(sums, ratio).unlikelihood for ratio in RATIOS]))
+def _best_ratio(sums: _Sums) -> float:
+    best = int(
+        np.argmin([_likelihood_at(sums, ratio).minus_two_log_likelihood for ratio in RATIOS])
+    )
     ends = RATIOS[[max(best - 1, 0), min(best + 1, len(RATIOS) - 1)]]
     found = minimize_scalar(
-        lambda logarithm: _at(sums, np.exp(logarithm)).unlikelihood,
+        lambda logarithm: _likelihood_at(sums, np.exp(logarithm)).minus_two_log_likelihood,
         bounds=np.log(ends),
         method="bounded",
-        options={"xatol": TOLERANCE},
+        options={"xatol": RATIO_TOLERANCE},
     )
     return float(np.exp(found.x))
 

@@ -1,4 +1,4 @@
-"""The run's last word: how many subjects were analysed, how many quarantined, and why."""
+"""The summary of a run: how many subjects were analysed, how many quarantined, and why."""
 
 import logging
 from collections import Counter
@@ -12,11 +12,11 @@ from paravert.errors import InputError
 
 log = logging.getLogger(__name__)
 
-ROUNDING = 1e-9  # 0.29 x 100 is a little less than 29
+ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 
 
 def summary_line(reasons: list[str | None]) -> str:
-    """Return the counts as one line; reasons: one per subject, None if it was analysed."""
+    """Return the numbers of subjects in one line. reasons: per subject, None if analysed."""
     counts = Counter(reason for reason in reasons if reason)
     quarantined = counts.total()
     subjects = "1 subject" if len(reasons) == 1 else f"{len(reasons)} subjects"
@@ -45,7 +45,7 @@ def accept_ledger(
     reasons = _reasons(ledger)
     line = summary_line(reasons)
     quarantined = len(reasons) - reasons.count(None)
-    if quarantined > max_quarantined_fraction * len(reasons) + ROUNDING:
+    if quarantined > max_quarantined_fraction * len(reasons) + ROUNDING_ERROR:
         limit = f"expected at most a share of {max_quarantined_fraction:g} quarantined"
         raise InputError(ledger.name, f"{line}; {limit}")
     out.write_text(line + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""One module per figure: `data` returns the table that is drawn, `draw` draws that table."""
+"""The figures, a module each: one function returns the table that is drawn, another draws it."""

@@ -1,23 +1,23 @@
-"""Pictures of surfaces: parallel projection, hidden parts removed, light and soft shadow."""
+"""Renders meshes: parallel projection, depth buffer, Phong light, soft shadow."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, minimum_filter
 
-from paravert.study.drawing.surface import Surface
+from paravert.study.drawing.mesh import Mesh
 
 PIXEL_MM = 0.45
-FINER = 2  # drawn that much finer, then averaged: smooth edges
+SUPERSAMPLING = 2  # per axis; then averaged
 AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.52, 0.55, 0.16, 24
-LIGHT = np.array([-0.30, 0.45, 0.85])  # right, up, towards the eye
+LIGHT = np.array([-0.30, 0.45, 0.85])  # direction to it: right, up, towards the eye
 SHADOW_MM, SHADOW_RADIUS_MM, DEEPEST_SHADOW = 30.0, 6.0, 0.5
 EDGE_MM = 5.0  # a step in depth of this much gets a dark line
 
 
 @dataclass(frozen=True)
-class View:
-    """Where the eye is. azimuth_deg: 0 in front, 90 at the subject's left; elevation_deg: above."""
+class Viewpoint:
+    """Direction of view. azimuth_deg: 0 from the front, 90 from the subject's left; elevation_deg: up."""
 
     name: str
     azimuth_deg: float
@@ -38,25 +38,25 @@ class View:
         return np.array([right, np.cross(eye, right), eye])
 
 
-def extent_mm(surfaces: list[Surface], view: View) -> np.ndarray:
+def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
     """Return width and height of the surfaces in this view."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
 
-def picture(
-    surfaces: list[Surface], colours: list[tuple], view: View, size_mm: np.ndarray
+def shaded(
+    surfaces: list[Mesh], colours: list[tuple], view: Viewpoint, size_mm: np.ndarray
 ) -> np.ndarray:
-    """Return surfaces in their colours (sRGB 0-1) as RGBA (rows, columns, 4), 0-1.
+    """Return a picture of meshes in their colours (sRGB 0-1) as RGBA, (rows, columns, 4), 0-1.
 
-    size_mm: width and height of the picture; the surfaces stand in the middle of it.
+    size_mm: width and height of the picture; the meshes are centred in it.
     """
     axes = view.axes()
-    columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * FINER
+    columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING
     samples = _samples(surfaces, colours, axes)
     across, up = samples.points[:, 0], samples.points[:, 1]
     middle_x, middle_y = (across.min() + across.max()) / 2, (up.min() + up.max()) / 2
-    fine_mm = PIXEL_MM / FINER
+    fine_mm = PIXEL_MM / SUPERSAMPLING
     x = np.floor((across - middle_x) / fine_mm + columns / 2).astype(int)
     y = np.floor((middle_y - up) / fine_mm + rows / 2).astype(int)
     inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
@@ -66,7 +66,7 @@ def picture(
 
 
 def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
-    """Return for each pixel the index of the nearest sample in it, -1 where there is none."""
+    """Return for each pixel the index of its sample nearest to the eye, -1 without sample."""
     front = np.full(pixels, -np.inf, dtype=depth.dtype)
     np.maximum.at(front, pixel, depth)
     wins = np.flatnonzero(depth == front[pixel])
@@ -77,7 +77,7 @@ def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Points on the front of surfaces. points, normals: (n, 3) along the axes of the view.
+    """Points on the front faces. points, normals: (n, 3), along right, up and towards the eye.
 
     colour: (n,), index into palette, (colours, 3).
     """
@@ -88,8 +88,8 @@ class _Samples:
     palette: np.ndarray
 
 
-def _samples(surfaces: list[Surface], colours: list[tuple], axes: np.ndarray) -> _Samples:
-    parts = [_of_surface(s, axes, PIXEL_MM / FINER) for s in surfaces]
+def _samples(surfaces: list[Mesh], colours: list[tuple], axes: np.ndarray) -> _Samples:
+    parts = [_of_surface(s, axes, PIXEL_MM / SUPERSAMPLING) for s in surfaces]
     counts = [len(points) for points, _ in parts]
     return _Samples(
         np.concatenate([points for points, _ in parts]),
@@ -99,8 +99,8 @@ def _samples(surfaces: list[Surface], colours: list[tuple], axes: np.ndarray) ->
     )
 
 
-def _of_surface(surface: Surface, axes: np.ndarray, step_mm: float) -> tuple:
-    """Return points, closer than step_mm in the picture, and normals on the front faces."""
+def _of_surface(surface: Mesh, axes: np.ndarray, step_mm: float) -> tuple:
+    """Return points on the front faces, at most step_mm apart in the picture, and their normals."""
     vertices = np.hstack([surface.vertices @ axes.T, surface.normals @ axes.T]).astype(np.float32)
     corners = vertices[surface.faces]
     ab, ac = (corners[:, corner, :2] - corners[:, 0, :2] for corner in (1, 2))
@@ -134,7 +134,7 @@ def _lit(samples: _Samples, winner: np.ndarray, fine_mm: float) -> np.ndarray:
 
 
 def _shadow(depth: np.ndarray, shown: np.ndarray, fine_mm: float) -> np.ndarray:
-    """Return factors: dark in furrows and behind nearer parts, and at steps in depth."""
+    """Return factors of brightness, (rows, columns): low in furrows and at steps in depth."""
     far = np.nanmin(depth)
     filled = np.where(shown, depth, far)
     radius = SHADOW_RADIUS_MM / fine_mm
@@ -147,8 +147,8 @@ def _shadow(depth: np.ndarray, shown: np.ndarray, fine_mm: float) -> np.ndarray:
 
 
 def _averaged(rgba: np.ndarray) -> np.ndarray:
-    """Return every FINER x FINER pixels as one; colours are those of the shown pixels."""
-    rows, columns = rgba.shape[0] // FINER, rgba.shape[1] // FINER
-    mean = rgba.reshape(rows, FINER, columns, FINER, 4).mean(axis=(1, 3))
+    """Return the mean of each block of pixels; colours are averaged over its shown pixels."""
+    rows, columns = rgba.shape[0] // SUPERSAMPLING, rgba.shape[1] // SUPERSAMPLING
+    mean = rgba.reshape(rows, SUPERSAMPLING, columns, SUPERSAMPLING, 4).mean(axis=(1, 3))
     mean[..., :3] /= np.maximum(mean[..., 3:], 1e-9)
     return np.clip(mean, 0, 1)

@@ -1,4 +1,4 @@
-"""Flow of the subjects: who was in the sheet, who was quarantined and why, who was analysed."""
+"""Flow of the subjects: in the sheet, not analysed and why, analysed."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -6,39 +6,42 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from paravert.steps import STEPS
-from paravert.study import describe, style
+from paravert.study.describe import subject_flow
+from paravert.study.drawing import style
 
 LINE_IN, PADDING_IN, GAP_IN = 0.155, 0.11, 0.2
 MAIN_X, MAIN_WIDTH, SIDE_X, SIDE_WIDTH = 1.75, 2.9, 4.0, 3.1
 STAGE_NAMES = {
-    "convert_dicom": "converting the images",
-    "segment_muscles": "segmenting",
-    "measure_area": "measuring areas",
-    "measure_fat": "measuring fat",
-    "score_overlap": "comparing with the mask",
-    "draw_preview": "drawing the preview",
+    "convert_dicom": "Quarantined converting the images",
+    "segment_muscles": "Quarantined segmenting",
+    "measure_area": "Quarantined measuring areas",
+    "measure_fat": "Quarantined measuring fat",
+    "score_overlap": "Quarantined comparing with the mask",
+    "draw_preview": "Quarantined drawing the preview",
 }
 
 
-def data(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects there are: in the sheet, quarantined by stage and reason, analysed.
-
-    The table `flow` without its warnings, stages in the order of the work.
-    """
-    frame = describe.flow(ledger, overlap)
+def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return the table `flow` without its warnings, stages in the order of the work."""
+    frame = subject_flow(ledger, overlap)
     frame = frame[frame["kind"] != "warning"]
-    order = frame["stage"].map({stage: place for place, stage in enumerate(STEPS)}).fillna(-1)
-    return frame.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
+    order = {stage: place for place, stage in enumerate(STEPS)}
+    place = frame["stage"].map(lambda stage: order.get(stage, len(order)), na_action="ignore")
+    return (
+        frame.assign(place=place.fillna(-1))
+        .sort_values("place", kind="stable")
+        .drop(columns="place")
+    )
 
 
-def draw(frame: pd.DataFrame) -> Figure:
-    """Draw the subjects from the sheet downwards, those who leave to the right."""
+def draw_flow(frame: pd.DataFrame) -> Figure:
+    """Draw the subjects from the sheet downwards; those not analysed to the right."""
     count = frame[frame["kind"] != "reason"].set_index("kind")["subjects"]
     asides = _asides(frame)
     main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])]]
     scored = ["With a manual mask, scored", _n(count["scored"])]
     if count["judging"] != count["scored"]:
-        scored.append(f"new to the network: {count['judging']:,}")
+        scored.append(f"not in the network's training data: {count['judging']:,}")
     main.append(scored)
     height = sum(_height(lines) + GAP_IN for lines in [*main, *asides]) + GAP_IN
     figure = style.new_figure(height, arranged=False)
@@ -46,22 +49,25 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes.set_axis_off()
     axes.set_xlim(0, style.WIDTH_IN)
     axes.set_ylim(-height, 0)
-    _stack(axes, main, asides)
+    _boxes(axes, main, asides)
     return figure
 
 
 def _asides(frame: pd.DataFrame) -> list[list[str]]:
+    """Return the lines of the boxes of those not analysed, one box per stage."""
     reasons = frame[frame["kind"] == "reason"]
+    if reasons.empty:
+        return [["Quarantined or excluded", _n(0)]]
     return [
         [
-            f"Quarantined {STAGE_NAMES[stage]}: {rows['subjects'].sum():,}",
+            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {rows['subjects'].sum():,}",
             *(f"{row.code}: {row.subjects:,}" for row in rows.itertuples()),
         ]
         for stage, rows in reasons.groupby("stage", sort=False)
     ]
 
 
-def _stack(axes: Axes, main: list[list[str]], asides: list[list[str]]) -> None:
+def _boxes(axes: Axes, main: list[list[str]], asides: list[list[str]]) -> None:
     y = -GAP_IN
     bottom = y = _box(axes, MAIN_X, MAIN_WIDTH, y, main[0])
     for lines in asides:
@@ -76,7 +82,7 @@ def _stack(axes: Axes, main: list[list[str]], asides: list[list[str]]) -> None:
 
 
 def _box(axes: Axes, x: float, width: float, top: float, lines: list[str], quiet=False) -> float:
-    """Draw a box around lines of text, its upper edge at top; return the lower edge."""
+    """Draw a box around lines of text, its upper edge at `top`; return its lower edge."""
     height = _height(lines)
     axes.add_patch(
         FancyBboxPatch(
@@ -95,14 +101,8 @@ def _box(axes: Axes, x: float, width: float, top: float, lines: list[str], quiet
 
 
 def _arrow(axes: Axes, start: tuple, end: tuple) -> None:
-    arrow = {
-        "arrowstyle": "-|>",
-        "color": style.QUIET,
-        "linewidth": 0.9,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
-    axes.annotate("", end, start, arrowprops=arrow, zorder=0)
+    line = {"arrowstyle": "-|>", "color": style.QUIET, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops=line, zorder=0)
 
 
 def _height(lines: list[str]) -> float:

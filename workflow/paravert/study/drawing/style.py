@@ -1,10 +1,11 @@
-"""The look of every figure: sizes, fonts, colours, names, and how a figure is written."""
+"""The look of the figures: sizes, fonts, colours, names; and how a figure is written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,20 +14,20 @@ from paravert.anatomy import LABELS, MUSCLES
 
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
-MANY_POINTS = 3000  # from here on points are drawn as pixels, also in the SVG
+MANY_POINTS = 3000  # from here on points are pixels in the SVG, too
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 LABEL_COLOURS = {(label.muscle, label.side): label.colour for label in LABELS}
-# A muscle of both sides bears the colour of its left one.
+# A muscle of both sides has the colour of its left one.
 MUSCLE_COLOURS = {muscle: LABEL_COLOURS[muscle, "left"] for muscle in MUSCLES}
 MUSCLE_NAMES = {muscle: muscle.replace("_", " ").capitalize() for muscle in MUSCLES}
-# Sides and sexes differ in the marker as well: colour alone is not seen by everyone.
+# Sides and sexes also differ in the marker, for readers who cannot tell the colours apart.
 SIDE_MARKERS = {"left": "o", "right": "s"}
 SEX_NAMES = {"F": "Women", "M": "Men", "unknown": "Sex unknown"}
-SEX_COLOURS = {"F": "#d55e00", "M": "#0072b2", "unknown": QUIET}
+SEX_COLOURS = {"F": "#b3004b", "M": "#00707a", "unknown": QUIET}  # none is that of a muscle
 SEX_MARKERS = {"F": "o", "M": "^", "unknown": "D"}
 
-SETTINGS = {
+RC_PARAMS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7.5,
     "axes.titlesize": 8.5,
@@ -54,22 +55,35 @@ SETTINGS = {
     "legend.frameon": False,
     "legend.fontsize": 7.5,
     "figure.dpi": 100,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.06,
     "svg.fonttype": "path",
-    "svg.hashsalt": "paravert",  # else element names change from run to run
+    "svg.hashsalt": "paravert",  # otherwise element names change from run to run
 }
 
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Draw and write figures in this style; what was set before holds again afterwards."""
+    """Draw in this style; the settings of matplotlib are restored afterwards."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(SETTINGS)
+        mpl.rcParams.update(RC_PARAMS)
         yield
 
 
+@contextmanager
+def seeded(seed: int = 1) -> Iterator[None]:
+    """Set numpy's global random state, from which seaborn takes jitter; restore it afterwards."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
 def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure of the page's width; arranged: its axes find their own places."""
+    """Return an empty figure of the page's width. arranged: with constrained layout."""
     layout = "constrained" if arranged else None
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     FigureCanvasAgg(figure)
@@ -84,18 +98,18 @@ def sentence(text: str) -> Figure:
 
 
 def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:
-    """Write a figure as SVG and PNG beside the CSV it was drawn from; equal input, equal bytes."""
+    """Write a figure as SVG and PNG beside its table as CSV; equal input gives equal bytes."""
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}
     svg_metadata = {"Date": None, "Creator": "paravert"}
     figure.savefig(out / f"{stem}.svg", metadata=svg_metadata, dpi=PNG_DPI, **background)
-    figure.set_layout_engine("none")  # the axes stay where they found their places
+    figure.set_layout_engine("none")  # the PNG has the layout of the SVG
     figure.savefig(out / f"{stem}.png", metadata={"Software": None}, dpi=PNG_DPI, **background)
     data.to_csv(out / f"{stem}.csv", index=False, lineterminator="\n")
 
 
 def sexes_in(data: pd.DataFrame) -> list[str]:
-    """Return the sexes of a table in the order in which they are drawn, women first."""
+    """Return the sexes in a table's column `sex` in drawing order, women first."""
     return [sex for sex in SEX_NAMES if (data["sex"] == sex).any()]
 
 

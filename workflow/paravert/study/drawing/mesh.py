@@ -1,4 +1,4 @@
-"""Surfaces of muscles from label maps, for the eye only: smooth between slices, in mm."""
+"""Surfaces of muscles from label maps, smoothed between slices; for pictures, not for measuring."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ MIN_PIXELS = 20
 
 
 @dataclass(frozen=True)
-class Surface:
-    """A closed triangle mesh. vertices: (n, 3), RAS mm. faces: (m, 3), counter-clockwise outside.
+class Mesh:
+    """A closed triangle mesh. vertices: (n, 3), RAS mm. faces: (m, 3), counter-clockwise from outside.
 
     normals: (n, 3), unit, outwards.
     """
@@ -31,11 +31,11 @@ class Surface:
         return _signed_volume(self.vertices, self.faces)
 
 
-def surface_of(labels: Volume, value: int) -> Surface | None:
-    """Return the surface of a label; None where it has hardly any voxels.
+def mesh_of(labels: Volume, value: int) -> Mesh | None:
+    """Return the surface of a label, or None if it has less than MIN_PIXELS voxels.
 
-    The signed distance to the outline, known in every slice, is interpolated between the slices
-    and smoothed; the surface is where it is 0. It closes half a slice beyond the last slice.
+    The signed distance to the outline in each slice is interpolated between slices and smoothed;
+    the surface is its zero level. It closes half a slice beyond the first and last slice.
     """
     mask = labels.array == value
     if mask.sum() < MIN_PIXELS:
@@ -73,7 +73,7 @@ def _signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> n
     return distance
 
 
-def _oriented(vertices: np.ndarray, faces: np.ndarray) -> Surface:
+def _oriented(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     if _signed_volume(vertices, faces) < 0:
         faces = faces[:, ::-1]
     normals = np.zeros_like(vertices)
@@ -81,7 +81,7 @@ def _oriented(vertices: np.ndarray, faces: np.ndarray) -> Surface:
     for corner in range(3):
         np.add.at(normals, faces[:, corner], across)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return Surface(vertices, faces, normals)
+    return Mesh(vertices, faces, normals)
 
 
 def _face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -11,31 +11,30 @@ from matplotlib.patches import Patch
 
 from paravert.anatomy import LABELS, Label
 from paravert.imaging.volume import read_volume
-from paravert.study import style
-from paravert.study.choice import representatives
-from paravert.study.drawing.shading import PIXEL_MM, View, extent_mm, picture
-from paravert.study.drawing.surface import Surface, surface_of
+from paravert.study.drawing import style
+from paravert.study.drawing.fig2_examples import SCALE_BAR_MM, representatives
+from paravert.study.drawing.mesh import Mesh, mesh_of
+from paravert.study.drawing.shading import PIXEL_MM, Viewpoint, extent_mm, shaded
 from paravert.subject_folder import SubjectFolder
 
-SUBJECTS = 4
-VIEWS = (View("from the front and left", 35, 12), View("from the back and left", 145, 12))
-MARGIN_MM = (12, 8)  # to the sides, above and below
-SCALE_MM = 50
-Reconstruction = list[tuple[Label, Surface]]
+MAX_RECONSTRUCTIONS = 4
+VIEWS = (Viewpoint("from the front and left", 35, 12), Viewpoint("from the back and left", 145, 12))
+PANEL_MARGIN_MM = (12, 8)  # to the sides, above and below
+Reconstruction = list[tuple[Label, Mesh]]
 
 
-def data(
+def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
     """Return a row per muscle shown, and the surfaces by subject.
 
-    Subjects spread over sex and muscle volume; a stack of slices gives a surface of its own.
-    volume_ml: as measured, in the table `muscles`. surface_volume_ml: inside the drawn surfaces,
-    which are smoothed.
+    subjects, muscles: the cohort's tables. folder: of the subjects. Subjects are spread over sex
+    and muscle volume; each stack of slices has surfaces of its own. volume_ml: of the table
+    `muscles`. surface_volume_ml: inside the surfaces, which are smoothed.
     """
     found = {
-        subject: _reconstruction(SubjectFolder(folder / subject))
-        for subject in representatives(subjects, "volume_ml", SUBJECTS, seed)
+        subject: _reconstruction(folder / subject)
+        for subject in representatives(subjects, "volume_ml", MAX_RECONSTRUCTIONS, seed)
     }
     found = {subject: surfaces for subject, surfaces in found.items() if surfaces}
     rows = [
@@ -57,13 +56,16 @@ def data(
     return frame.merge(measured, how="left", on=keys), found
 
 
-def _reconstruction(home: SubjectFolder) -> Reconstruction:
-    stacks = [read_volume(home.stack_file("labels", n)) for n in home.stack_numbers("labels")]
-    pairs = [(label, surface_of(stack, label.value)) for stack in stacks for label in LABELS]
+def _reconstruction(home: Path) -> Reconstruction:
+    stacks = [
+        read_volume(SubjectFolder(home).stack_file("labels", n))
+        for n in SubjectFolder(home).stack_numbers("labels")
+    ]
+    pairs = [(label, mesh_of(stack, label.value)) for stack in stacks for label in LABELS]
     return [(label, surface) for label, surface in pairs if surface is not None]
 
 
-def draw(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
+def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
     """Draw a column per subject, a row per view, all on one scale."""
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")
@@ -72,10 +74,10 @@ def draw(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Fig
         for parts in reconstructions.values()
         for view in VIEWS
     ]
-    size_mm = np.max(sizes, axis=0) + 2 * np.array(MARGIN_MM)
-    panel_in = style.WIDTH_IN / SUBJECTS * 0.96
+    size_mm = np.max(sizes, axis=0) + 2 * np.array(PANEL_MARGIN_MM)
+    panel_in = style.WIDTH_IN / MAX_RECONSTRUCTIONS * 0.96
     figure = style.new_figure(0.75 + len(VIEWS) * panel_in * size_mm[1] / size_mm[0])
-    grid = figure.subplots(len(VIEWS), SUBJECTS, squeeze=False)
+    grid = figure.subplots(len(VIEWS), MAX_RECONSTRUCTIONS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for column, (subject, parts) in zip(grid.T, reconstructions.items(), strict=False):
@@ -96,10 +98,10 @@ def _title(row: pd.Series) -> str:
     return ", ".join(part for part in (row["subject"], sex, age) if part)
 
 
-def _panel(axes: Axes, parts: Reconstruction, view: View, size_mm: np.ndarray) -> None:
+def _panel(axes: Axes, parts: Reconstruction, view: Viewpoint, size_mm: np.ndarray) -> None:
     surfaces = [surface for _, surface in parts]
     colours = [to_rgb(label.colour) for label, _ in parts]
-    shown = picture(surfaces, colours, view, size_mm)
+    shown = shaded(surfaces, colours, view, size_mm)
     height, width = shown.shape[0] * PIXEL_MM, shown.shape[1] * PIXEL_MM
     axes.imshow(shown, extent=(0, width, 0, height), interpolation="antialiased")
     on_the_left, on_the_right = ("R", "L") if view.axes()[0, 0] < 0 else ("L", "R")
@@ -107,5 +109,5 @@ def _panel(axes: Axes, parts: Reconstruction, view: View, size_mm: np.ndarray) -
     for x, y, letter in letters:
         axes.text(0.02 + 0.96 * x, 0.015 + 0.97 * y, letter, ha="center", va="center",
                   color=style.QUIET, fontsize=8, transform=axes.transAxes)  # fmt: skip
-    axes.plot([4, 4 + SCALE_MM], [3, 3], color=style.INK, linewidth=1.3)
-    axes.text(4 + SCALE_MM / 2, 5, f"{SCALE_MM} mm", ha="center", va="bottom", fontsize=6.5)
+    axes.plot([4, 4 + SCALE_BAR_MM], [3, 3], color=style.INK, linewidth=1.3)
+    axes.text(4 + SCALE_BAR_MM / 2, 5, f"{SCALE_BAR_MM} mm", ha="center", va="bottom", fontsize=6.5)

@@ -1,4 +1,4 @@
-"""Overlap in words: medians and lower quartiles per muscle, of all its sections and of large ones."""
+"""IoU per muscle as lines of text: median and lower quartile of all sections, median of large ones."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ import numpy as np
 from paravert.imaging.label_maps import Overlap
 from paravert.network.quartiles import by_muscle
 
-LARGE_MM2 = 200.0  # of a cut muscle, or of one that begins or ends, less is seen
+LARGE_MM2 = 200.0  # smaller are sections at the ends of a muscle, or cut by the image's edge
 
 
-def told(overlap: Overlap, spacing_mm: float) -> Iterator[str]:
-    """Yield a line per muscle; spacing_mm: of the pixels."""
+def overlap_lines(overlap: Overlap, spacing_mm: float) -> Iterator[str]:
+    """Yield a line per muscle. spacing_mm: of the square pixels."""
     large = overlap.pixels_truth * spacing_mm**2 >= LARGE_MM2
     of_large = by_muscle(np.where(large, overlap.iou, np.nan))
     for muscle, row in by_muscle(overlap.iou).items():

@@ -1,4 +1,4 @@
-"""Figure 1: the network, drawn from the list of its layers."""
+"""Figure 1: the network, drawn from the table of its layers."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from paravert.network.architecture import Architecture, layer_table
-from paravert.study import style
+from paravert.study.drawing import style
 
 ARROWS = {
     "convolution": ("convolution 3 × 3, leaky ReLU", "#1f4e9c"),
@@ -19,15 +19,15 @@ ARROWS = {
     "classes": ("convolution 1 × 1, softmax", "#762a83"),
 }
 MAP_COLOUR, COPY_COLOUR, EDGE_COLOUR = "#c6d7ee", "#f1f1f1", "#40618f"
-# All in inches. Sizes and channels grow too fast to be drawn true to scale.
+# In inches. Height and width grow with a power of pixels and channels.
 HIGHEST_IN, HEIGHT_POWER, WIDEST_IN, WIDTH_POWER = 0.95, 0.5, 0.17, 0.3
 LEVEL_GAP_IN, LABEL_IN, MARGIN_IN, LEGEND_IN = 0.36, 0.13, 0.3, 0.5
 ABOVE = ("pooling", "transposed convolution")  # arrows between levels
 
 
 @dataclass(frozen=True)
-class Box:
-    """A feature map as drawn, in inches. x, y: left, lower corner. channels: its label."""
+class MapBox:
+    """The box of a feature map, in inches. x, y: lower left corner. channels: its label."""
 
     kind: str
     level: int
@@ -44,8 +44,8 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-def data(architecture: Architecture, size_px: int) -> pd.DataFrame:
-    """Return the layers in the order in which an image passes them, `step` from 1.
+def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
+    """Return a row per layer in the order of the forward pass, `step` from 1.
 
     Columns as `paravert.network.architecture.Layer`.
     """
@@ -55,8 +55,8 @@ def data(architecture: Architecture, size_px: int) -> pd.DataFrame:
     return frame
 
 
-def draw(frame: pd.DataFrame) -> Figure:
-    """Draw a box per feature map; the higher the more pixels, the wider the more channels."""
+def draw_network(frame: pd.DataFrame) -> Figure:
+    """Draw a box per feature map; its height grows with the pixels, its width with the channels."""
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
     height_in = top - bottom + LABEL_IN + 2 * MARGIN_IN + LEGEND_IN
@@ -76,11 +76,11 @@ def draw(frame: pd.DataFrame) -> Figure:
 # --- places --------------------------------------------------------------------------------------
 
 
-def _placed(frame: pd.DataFrame) -> list[Box]:
-    """Return the boxes in the layers' order, spread over the width of the page.
+def _placed(frame: pd.DataFrame) -> list[MapBox]:
+    """Return the boxes in the order of the layers, spread over the width of the page.
 
-    Dropout leaves every shape as it is: no box. The copy that a skip brings stands left of the map
-    that comes from below and carries the channels of both.
+    Dropout has no box. The box of a skip connection is left of that of the map from below; its
+    label is the channels of both.
     """
     boxes = [_sized(layer, frame) for layer in frame.itertuples() if layer.kind != "dropout"]
     first = _in_row(boxes, 0.0)
@@ -89,11 +89,11 @@ def _placed(frame: pd.DataFrame) -> list[Box]:
     return [replace(box, x=box.x + MARGIN_IN) for box in _in_row(boxes, gap)]
 
 
-def _sized(layer, frame: pd.DataFrame) -> Box:
+def _sized(layer, frame: pd.DataFrame) -> MapBox:
     channels = layer.channels // 2 if layer.kind == "skip" else layer.channels
     share_of_pixels = layer.size_px / frame["size_px"].max()
     share_of_channels = channels / frame.loc[frame["kind"] != "skip", "channels"].max()
-    return Box(
+    return MapBox(
         kind=layer.kind,
         level=layer.level,
         channels=layer.channels,
@@ -103,13 +103,13 @@ def _sized(layer, frame: pd.DataFrame) -> Box:
     )
 
 
-def _in_row(boxes: list[Box], gap: float) -> list[Box]:
+def _in_row(boxes: list[MapBox], gap: float) -> list[MapBox]:
     heights = {box.level: box.height for box in boxes}
     lower = {
         level: -sum(heights[above] for above in range(1, level + 1)) - LEVEL_GAP_IN * (level - 1)
         for level in heights
     }
-    placed: list[Box] = []
+    placed: list[MapBox] = []
     for box in boxes:
         x = 0.0
         if box.kind == "skip":
@@ -122,14 +122,14 @@ def _in_row(boxes: list[Box], gap: float) -> list[Box]:
     return placed
 
 
-def _right(boxes: list[Box]) -> float:
+def _right(boxes: list[MapBox]) -> float:
     return max(box.x + box.width for box in boxes)
 
 
 # --- ink -----------------------------------------------------------------------------------------
 
 
-def _draw_box(axes: Axes, box: Box) -> None:
+def _draw_box(axes: Axes, box: MapBox) -> None:
     colour = COPY_COLOUR if box.kind == "skip" else MAP_COLOUR
     axes.add_patch(
         Rectangle(
@@ -138,13 +138,13 @@ def _draw_box(axes: Axes, box: Box) -> None:
         )
     )  # fmt: skip
     if box.kind == "transposed convolution":
-        return  # the label of the copy beside it tells the channels of both
+        return  # the label of the skip connection beside it gives the channels of both
     x = box.x + box.width if box.kind == "skip" else box.middle[0]
     y = box.y + box.height + 0.03
     axes.text(x, y, str(box.channels), ha="center", va="bottom", fontsize=6)
 
 
-def _draw_arrows(axes: Axes, boxes: list[Box]) -> None:
+def _draw_arrows(axes: Axes, boxes: list[MapBox]) -> None:
     encoder_end = {}
     previous = None
     for box in boxes:
@@ -161,7 +161,7 @@ def _draw_arrows(axes: Axes, boxes: list[Box]) -> None:
         elif box.kind == "skip":
             source = encoder_end[box.level]
             _arrow(axes, "skip", (_right([source]), box.middle[1]), (box.x, box.middle[1]))
-            continue  # what follows starts at the map beside the copy
+            continue  # the next arrow starts at the map from below
         previous = box
 
 
@@ -171,7 +171,7 @@ def _arrow(axes: Axes, kind: str, start: tuple, end: tuple) -> None:
     axes.annotate("", end, start, arrowprops=shape | line)
 
 
-def _draw_sizes(axes: Axes, boxes: list[Box]) -> None:
+def _draw_sizes(axes: Axes, boxes: list[MapBox]) -> None:
     for level in sorted({box.level for box in boxes}):
         first = next(box for box in boxes if box.level == level)
         axes.text(

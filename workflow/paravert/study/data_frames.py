@@ -1,4 +1,4 @@
-"""Cohort tables as data frames, and data frames as CSV."""
+"""Reads cohort tables as data frames, and writes data frames as CSV."""
 
 import os
 import tempfile
@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.tables import Table
 
-SEXES = ("F", "M")
-ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEXES}
+SEX_CATEGORIES = ("F", "M")
+ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
 
 
 def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a cohort table, or some of its columns, rows in the order of its keys.
+    """Return a cohort table, or some of its columns, sorted by its keys.
 
-    muscle, side and sex are ordered categories with all their values, seen or not.
+    muscle, side and sex are ordered categories of all possible values.
     """
     frame = pd.read_parquet(
         cohort / f"{table.name}.parquet", columns=None if columns is None else list(columns)
@@ -31,10 +31,10 @@ def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None)
 
 
 def read_by_subject(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a cohort table in parts, all rows of a subject in one of them.
+    """Yield some columns of a cohort table in parts; all rows of a subject are in one part.
 
-    Parts are as the table lies on disk, a row group each: no more is in memory. Raises ValueError
-    if the rows of a subject do not stand together.
+    A part is about one row group of the file, which bounds the memory. Raises ValueError if the
+    rows of a subject are not contiguous.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
@@ -53,13 +53,13 @@ def read_by_subject(cohort: Path, table: Table, columns: Sequence[str]) -> Itera
 def _whole_subjects(part: pa.Table, done: set[str]) -> pd.DataFrame:
     names = set(pc.unique(part["subject"]).to_pylist())
     if done & names:
-        raise ValueError(f"{len(done & names)} subjects whose rows do not stand together")
+        raise ValueError(f"{len(done & names)} subjects whose rows are not contiguous")
     done |= names
     return in_order(part.to_pandas())
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with muscle, side and sex, where it has them, as ordered categories."""
+    """Return the frame with its columns muscle, side and sex as ordered categories."""
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)
         for name, values in ORDERED.items()
@@ -69,7 +69,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as CSV, whole or not at all; null is an empty cell, nothing is rounded."""
+    """Write a frame as CSV, atomically; null is an empty cell, nothing is rounded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name

@@ -1,0 +1,266 @@
+"""The study's tables as the report shows them: few columns, rounded, units in the headers."""
+
+import html
+
+import pandas as pd
+from markupsafe import Markup
+
+from paravert.anatomy import MUSCLES
+
+UNKNOWN = "–"
+SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
+# The first of these that is part of a variable's name names it.
+MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
+UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
+MOST_NAMED = 20  # subjects named beside a warning
+
+
+def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show.") -> Markup:
+    """Return a table of text as HTML, escaped; its index levels become leading columns.
+
+    prose: number of trailing columns of running text. empty: text for a table without rows.
+    """
+    if table.empty:
+        return Markup(f'<p class="none">{html.escape(empty)}</p>')
+    classes = ["labels-" + str(table.index.nlevels), f"prose-{prose}"]
+    with pd.option_context("display.max_colwidth", None):
+        text = table.reset_index().to_html(
+            index=False, border=0, classes=classes, na_rep=UNKNOWN, justify="unset"
+        )
+    return Markup(f'<div class="scroll">{text}</div>')
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def number_text(value: float | None, digits: int) -> str:
+    """Return a number with thousands separated and a true minus; a dash if null."""
+    if value is None or pd.isna(value):
+        return UNKNOWN
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")
+
+
+def interval_text(low: float, high: float, digits: int) -> str:
+    """Return "low to high"; a dash if an end is null."""
+    if pd.isna(low) or pd.isna(high):
+        return UNKNOWN
+    return f"{number_text(low, digits)} to {number_text(high, digits)}"
+
+
+def p_value_text(value: float) -> str:
+    """Return a p value with three digits, or "< 0.001"; a dash if null."""
+    if pd.isna(value):
+        return UNKNOWN
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _numbers(values: pd.Series, digits: int = 0) -> list[str]:
+    return [number_text(value, digits) for value in values]
+
+
+def _intervals(low: pd.Series, high: pd.Series, digits: int) -> list[str]:
+    return [interval_text(*ends, digits) for ends in zip(low, high, strict=True)]
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ").capitalize()
+
+
+def _scale(unit: str) -> tuple[float, int]:
+    """Return the factor and digits with which values of a unit are shown; fractions as percent."""
+    return {"1": (100, 1), "mm2": (1, 0), "ml": (1, 0)}.get(unit.split(" ")[0], (1, 1))
+
+
+def _unit(unit: str) -> str:
+    """Return a unit as it is shown; that of a fraction is percent."""
+    first, *rest = unit.split(" ", 1)
+    return " ".join([UNIT_NAMES.get(first, first), *rest])
+
+
+def _mean_sd(row: pd.Series) -> str:
+    factor, digits = _scale(row["unit"])
+    mean = number_text(row["mean"] * factor, digits)
+    return mean if pd.isna(row["sd"]) else f"{mean} ± {number_text(row['sd'] * factor, digits)}"
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def table1_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 1: IoU per muscle and side, the paper's value beside it."""
+    own = table[table["n_slices"] > 0]
+    return pd.DataFrame(
+        {
+            "Muscle": own["muscle"].map(_words),
+            "Side": own["side"],
+            "Subjects": _numbers(own["n_subjects"]),
+            "Slices": _numbers(own["n_slices"]),
+            "Median IoU": _numbers(own["iou_median"], 3),
+            "95 % interval": _intervals(own["iou_low_95"], own["iou_high_95"], 3),
+            "Quartiles": _intervals(own["iou_lower_quartile"], own["iou_upper_quartile"], 3),
+            "Lowest": _numbers(own["iou_lowest"], 3),
+            "Median IoU, paper": _numbers(own["iou_paper"], 3),
+            "Median Dice": _numbers(own["dice_median"], 3),
+        }
+    ).set_index(["Muscle", "Side"])
+
+
+def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the description of the cohort: a row per variable, a column per sex, missing values."""
+    known = table[table["n_subjects"] > 0]
+    if known.empty:
+        return pd.DataFrame()
+    counts = known.groupby("sex")["n_subjects"].max()
+    titles = {
+        sex: f"{SEX_TITLES[sex]} (n = {counts[sex]:,})" for sex in SEX_TITLES if sex in counts
+    }
+    names = _variable(table)
+    frame = pd.DataFrame(
+        {
+            "Variable": pd.Categorical(names, names.unique(), ordered=True),
+            "sex": pd.Categorical(table["sex"].map(titles), titles.values(), ordered=True),
+            "text": table.apply(_mean_sd_range, axis=1),
+            "missing": table["missing"],
+        }
+    ).dropna(subset=["sex"])
+    shown = frame.pivot(index="Variable", columns="sex", values="text")
+    shown.columns = list(shown.columns)
+    missing = frame[frame["sex"] == titles["all"]].set_index("Variable")["missing"]
+    return shown.assign(Missing=missing.map(lambda count: number_text(count, 0)))
+
+
+def _variable(table: pd.DataFrame) -> pd.Series:
+    return table["variable"].map(_variable_name) + ", " + table["unit"].map(_unit)
+
+
+def _variable_name(name: str) -> str:
+    if name == "bmi_kg_m2":
+        return "Body mass index"
+    measure = _measure(name)
+    if measure is None:
+        return _words(name.rsplit("_", 1)[0])
+    muscle = next((muscle for muscle in MUSCLES if muscle in name), "all_muscles")
+    return f"{_words(muscle)}, {measure if measure == 'CSA' else measure.lower()}"
+
+
+def _measure(name: str) -> str | None:
+    return next((measure for key, measure in MEASURE_NAMES.items() if key in name), None)
+
+
+def _mean_sd_range(row: pd.Series) -> str:
+    """Return "mean ± SD (lowest to highest)"; a single value alone."""
+    if row["n"] < 2:
+        return _mean_sd(row) if row["n"] else UNKNOWN
+    factor, digits = _scale(row["unit"])
+    return f"{_mean_sd(row)} ({interval_text(row['lowest'] * factor, row['highest'] * factor, digits)})"
+
+
+def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the normal values: a row per measure, muscle and side, a column per sex."""
+    known = table[(table["n"] > 0) & (table["sex"] != "all")]
+    if known.empty:
+        return pd.DataFrame()
+    measures = known["measure"].map(_measure) + ", " + known["unit"].map(_unit)
+    frame = pd.DataFrame(
+        {
+            "Measure": pd.Categorical(measures, measures.unique(), ordered=True),
+            "Muscle": pd.Categorical(known["muscle"], MUSCLES, ordered=True),
+            "Side": known["side"],
+            "sex": pd.Categorical(known["sex"], [s for s in SEX_TITLES if s in set(known["sex"])]),
+            "text": known.apply(lambda row: f"{_mean_sd(row)} ({row['n']:.0f})", axis=1),
+        }
+    )
+    shown = frame.pivot(index=["Measure", "Muscle", "Side"], columns="sex", values="text")
+    shown.columns = [SEX_TITLES[sex] for sex in shown.columns]
+    return shown.rename(index=_words, level="Muscle")
+
+
+def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the agreement of areas, a row per muscle and side with subjects to compare."""
+    own = table[table["n_subjects"] > 0]
+    return pd.DataFrame(
+        {
+            "Muscle": own["muscle"].map(_words),
+            "Side": own["side"],
+            "Subjects": _numbers(own["n_subjects"]),
+            "Mask, mean mm²": _numbers(own["truth_mean_mm2"]),
+            "Prediction, mean mm²": _numbers(own["prediction_mean_mm2"]),
+            "Bias, mm²": _numbers(own["bias_mm2"], 1),
+            "Limits of agreement, mm²": _intervals(
+                own["lower_limit_mm2"], own["upper_limit_mm2"], 1
+            ),
+            "ICC(2,1)": _numbers(own["icc_2_1"], 3),
+            "95 % interval": _intervals(own["icc_low_95"], own["icc_high_95"], 3),
+            "Median difference, %": _numbers(own["median_absolute_difference_percent"], 1),
+        }
+    ).set_index(["Muscle", "Side"])
+
+
+def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean fat fraction per method and muscle, with meaning and caveat (prose)."""
+    means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
+    shown = pd.DataFrame({"Method": table["method"], **means})
+    return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
+
+
+def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Return for each model, in the order of the table, its title, terms, formula and note."""
+    return [
+        _model(outcome, model, terms)
+        for (outcome, model), terms in table.groupby(["outcome", "model"], sort=False)
+    ]
+
+
+def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
+    first, known = terms.iloc[0], terms[terms["estimate"].notna()]
+    n = "" if pd.isna(first["n_subjects"]) else f" ({first['n_subjects']:,.0f} subjects)"
+    rows = [
+        (
+            row.label,
+            number_text(row.estimate * factor, digits + 1),
+            interval_text(row.low_95 * factor, row.high_95 * factor, digits + 1),
+            _unit(row.unit).replace("%", "% points"),  # a difference of percentages
+            p_value_text(row.p_value),
+        )
+        for row in known.itertuples()
+        for factor, digits in [_scale(str(row.unit))]
+    ]
+    columns = ["Term", "Estimate", "95 % interval", "Unit", "p"]
+    return {
+        "title": f"{_measure(outcome)}, {model}{n}",
+        "terms": as_html(pd.DataFrame(rows, columns=columns).set_index("Term"), empty="No fit."),
+        "formula": "" if pd.isna(first["formula"]) else str(first["formula"]),
+        "note": "" if pd.isna(first["note"]) else str(first["note"]),
+    }
+
+
+def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return quarantined subjects with their reasons. ledger: their rows."""
+    columns = {
+        "subject": "Subject",
+        "reason": "Reason",
+        "message": "What was found",
+        "stage": "Stage",
+    }
+    return ledger[[*columns]].rename(columns=columns).set_index(["Subject", "Reason"])
+
+
+def warnings_text(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return each warning with the number and names of its subjects, the commonest first."""
+    known = ledger[["subject", "warnings"]].explode("warnings").dropna(subset=["warnings"])
+    subjects = known.sort_values("subject").groupby("warnings")["subject"].agg(list).reset_index()
+    subjects["count"] = subjects["subject"].map(len)
+    subjects = subjects.sort_values(["count", "warnings"], ascending=[False, True])
+    return pd.DataFrame(
+        {
+            "Warning": subjects["warnings"],
+            "Number": _numbers(subjects["count"]),
+            "Subjects": subjects["subject"].map(_named),
+        }
+    ).set_index("Warning")
+
+
+def _named(subjects: list[str]) -> str:
+    names = ", ".join(subjects[:MOST_NAMED])
+    more = len(subjects) - MOST_NAMED
+    return f"{names} and {more:,} more" if more > 0 else names
