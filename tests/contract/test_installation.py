@@ -13,7 +13,7 @@ import pytest
 import paravert
 
 REPOSITORY = Path(__file__).parents[2]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "workflow")
+BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "workflow", "config", "models")
 DATA = """
 import sys
 from pathlib import Path
@@ -96,6 +96,7 @@ def test_a_wheel_holds_every_module_and_data_file(source, tmp_path):
     package = REPOSITORY / "workflow/paravert"
     expected = {
         str(path.relative_to(package.parent))
-        for path in [*package.rglob("*.py"), *package.glob("schemas/*"), *package.glob("report/*")]
+        for pattern in ("**/*.py", "schemas/*", "report/*", "config/config.yaml", "models/*.json")
+        for path in package.glob(pattern)
     }
     assert expected <= set(zipfile.ZipFile(wheel).namelist())

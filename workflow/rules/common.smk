@@ -12,7 +12,7 @@ import yaml
 from snakemake.utils import update_config
 
 # In a clone the package is beside the rules. Without a clone (`module` with a remote snakefile) it must
-# be installed, and Snakemake fetches the shipped files.
+# be installed, and brings the configuration and the model with it.
 WORKFLOW_FOLDER = Path(workflow.snakefile).parents[1]
 IS_CLONE = (WORKFLOW_FOLDER / "paravert").is_dir()
 if IS_CLONE and str(WORKFLOW_FOLDER) not in sys.path:
@@ -26,15 +26,9 @@ from paravert.network.card_file import card_file
 from paravert.network.split import learnt_from, split_digest
 from paravert.snakemake_hooks import FaultyInput
 
+SHIPPED = WORKFLOW_FOLDER.parent if IS_CLONE else Path(paravert.__file__).parent
 snakemake_hooks.collect_garbage_rarely()
 snakemake_hooks.keep_jobs_from_searching_plugins()
-
-
-def shipped(path):
-    """Return where a file of this repository is; path: relative to its root."""
-    if IS_CLONE:
-        return WORKFLOW_FOLDER.parent / path
-    return Path(workflow.source_path(f"../../{path}"))
 
 
 def check_configuration_files(files):
@@ -46,7 +40,7 @@ def check_configuration_files(files):
 
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
-SHIPPED_CONFIGURATION = shipped("config/config.yaml")
+SHIPPED_CONFIGURATION = SHIPPED / "config/config.yaml"
 if workflow.is_main_process and SHIPPED_CONFIGURATION.exists():
     check_configuration_files([SHIPPED_CONFIGURATION])
 
@@ -73,9 +67,9 @@ def prepend(variable, folder):
 
 # `python -m paravert` in a rule is this package, run by the Python of this Snakemake unless the rule has
 # an environment of its own (--sdm conda). Not by shell.prefix, which belongs to the importing workflow.
+PACKAGE_FOLDER = WORKFLOW_FOLDER if IS_CLONE else (RUN_FOLDER / "package").absolute()
 prepend("PATH", os.path.dirname(sys.executable))
-if IS_CLONE:
-    prepend("PYTHONPATH", str(WORKFLOW_FOLDER))
+prepend("PYTHONPATH", str(PACKAGE_FOLDER))
 
 STEP_TABLES = {step.name: step.table.name for step in steps.STEPS.values()}
 FIGURES = (
@@ -158,11 +152,8 @@ def found_model(configured):
     The path of a model that was trained here is absolute: otherwise Snakemake would take the file for
     an output of train_network, and train it again for every study.
     """
-    found = Path(configured)
-    if not found.exists():
-        shipped(card_file(found))  # fetched, too, where there is no clone
-        found = shipped(found)
-    path = os.path.relpath(found)
+    configured = Path(configured)
+    path = os.path.relpath(configured if configured.exists() else SHIPPED / configured)
     return os.path.abspath(path) if path.startswith(f"{RESULTS}/models/") else path
 
 
@@ -177,7 +168,7 @@ def start_model(training):
         return []
     path = found_model(configured)
     if not Path(path).is_file():
-        fault = f"no such file, neither in {os.getcwd()} nor in {WORKFLOW_FOLDER.parent}"
+        fault = f"no such file, neither in {os.getcwd()} nor in {SHIPPED}"
         raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
     if path == os.path.abspath(trained_model(training)):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
@@ -204,6 +195,10 @@ def keep_for_jobs():
     if any(Path(".snakemake/locks").glob("*")):
         return
     RUN_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not IS_CLONE:  # the package alone: a job's own environment brings the others
+        PACKAGE_FOLDER.mkdir(exist_ok=True)
+        (PACKAGE_FOLDER / "paravert").unlink(missing_ok=True)
+        (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SUBJECTS.values())
@@ -371,7 +366,7 @@ def start_on_slurm():
         cluster.check_controller()
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    cluster.replace_commands(WORKFLOW_FOLDER.parent / "profiles/slurm/commands")
+    cluster.replace_commands(SHIPPED / "profiles/slurm/commands")
 
 
 def print_summary():
