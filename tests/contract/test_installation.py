@@ -1,19 +1,16 @@
 """What `pip install` gives: a package that works without the repository."""
 
-import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import paravert
+from installed import install, plain_environment, source_of_the_package
 
 REPOSITORY = Path(__file__).parents[2]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "workflow", "config", "models")
 DATA = """
 import sys
 from pathlib import Path
@@ -31,38 +28,17 @@ print(*sorted(path.name for path in report.TEMPLATES.iterdir()))
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of what the package is built from: building writes into its folder."""
-    folder = tmp_path_factory.mktemp("source")
-    for part in BUILT_FROM:
-        if (REPOSITORY / part).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(REPOSITORY / part, folder / part, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(REPOSITORY / part, folder)
-    return folder
+    return source_of_the_package(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory, source):
-    """A fresh virtual environment into which pip installed paravert; it sees our other packages."""
-    home = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    python = home / "bin/python"
-    packages = home / f"lib/python{sysconfig.get_python_version()}/site-packages"
-    (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    words = [python, "-P", "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    # Our own packages come after: those that belong to the fresh environment go first.
-    subprocess.run([*words, "--ignore-installed", source], check=True, env=_plain_environment())
-    return home
-
-
-def _plain_environment():
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return install(tmp_path_factory.mktemp("environment"), source).parents[1]
 
 
 def run(*words, folder):
     done = subprocess.run(
-        words, cwd=folder, env=_plain_environment(), capture_output=True, text=True, check=False
+        words, cwd=folder, env=plain_environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,17 +1,18 @@
 """The workflow as a module of another workflow, in a folder that holds nothing of ours."""
 
 import csv
-import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dicom_writer import labels_phantom, write_nifti, write_series
-from studies import REPOSITORY, plan_of
+from installed import install, plain_environment, source_of_the_package
+from studies import REPOSITORY, copy_of_the_workflow, plan_of
 
 pytestmark = pytest.mark.workflow
 
@@ -43,8 +44,11 @@ SETTINGS = "theirs: 1\nparavert:\n  sheet: scans.csv\n  subjects_per_shard: 1\n"
 class Foreign:
     """Somebody's workflow that imports ours."""
 
-    def __init__(self, folder, snakefile=REPOSITORY / "workflow/Snakefile"):
+    def __init__(
+        self, folder, snakefile=REPOSITORY / "workflow/Snakefile", python=Path(sys.executable)
+    ):
         self.folder = folder
+        self.python = python
         (folder / "Snakefile").write_text(SNAKEFILE.format(snakefile=snakefile))
         (folder / "theirs.yaml").write_text(SETTINGS)
         rows = []
@@ -60,9 +64,8 @@ class Foreign:
             writer.writerows(rows)
 
     def run(self, *arguments):
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PATH")}
-        environment["PATH"] = "/usr/bin:/bin"
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        environment = plain_environment() | {"PATH": "/usr/bin:/bin"}
+        command = [self.python, "-m", "snakemake", "--cores", "2", *arguments]
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -163,3 +166,21 @@ def test_a_prefix_is_refused_in_a_sentence(foreign, tmp_path):
     status, told = foreign.run("--snakefile", file.name, "--dry-run")
     assert status == 1
     assert "expected `pathvars: results=...`" in told
+
+
+# As from a host of repositories: Snakemake reads the rules from git, the package is installed by pip.
+def test_a_module_from_git_works_with_the_installed_package(tmp_path):
+    places = [tmp_path / name for name in ("source", "environment", "repository", "foreign")]
+    for place in places:
+        place.mkdir()
+    source, environment, repository, folder = places
+    python = install(environment, source_of_the_package(source))
+    copy_of_the_workflow(repository)
+    for words in (("init", "--initial-branch=main"), ("add", "."), ("commit", "-m", "all")):
+        who = ("-c", "user.name=none", "-c", "user.email=none@localhost")
+        subprocess.run(["git", *who, *words], cwd=repository, check=True, capture_output=True)
+    foreign = Foreign(folder, f"git+file://{repository}/workflow/Snakefile@main", python)
+    (repository / "workflow").rename(repository / "moved")  # only what git holds is read
+    status, told = foreign.run()
+    assert status == 0, told[-3000:]
+    assert (folder / "areas.txt").read_text() == "2\n"
