@@ -4,6 +4,7 @@
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make check  formatting and lint
 # make clean  delete the results, but not the models that were trained
+# make lock   renew the locked versions in envs/
 # make model  train a model like the shipped one, on synthetic slices (7 hours), and pin it
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,15 +14,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscop
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo test test-all cluster-test check format model lock clean
+.PHONY: setup demo test test-all cluster-test check format model lock conda-file clean
 
 setup: $(READY)
 
-$(READY): envs/cpu.txt envs/torch.txt
+$(READY): envs/cpu.txt envs/torch.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement envs/cpu.txt
 	$(BIN)/python -m pip install --quiet --requirement envs/torch.txt
-	echo "$(CURDIR)/workflow" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/paravert.pth"
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup
@@ -39,13 +40,13 @@ cluster-test: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt workflow/Snakefile workflow/rules
 
 clean:
 	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name models -exec rm -rf {} +
@@ -56,12 +57,19 @@ model: setup
 	cd results/models && cp $(SHIPPED) ../../models/
 	sed -i "s/^  sha256: .*/$$(grep sha256 results/models/synthetic.yaml)/" config/config.yaml
 
-# uv alone tells the hashes of every platform's files. Torch and its CUDA are left to envs/torch.txt.
+# Only uv writes the hashes for every platform. torch and its CUDA packages are left to envs/torch.txt.
 lock:
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/python -m pip install --quiet --requirement envs/requirements.in
-	.lock/bin/python -m pip freeze | grep --invert-match -E '^(torch|triton|nvidia-|cuda-)' > .lock/cpu.in
+	.lock/bin/python -m pip install --quiet --constraint envs/torch.txt '.[test]'
+	.lock/bin/python -m pip freeze \
+		| grep --invert-match -E '^(paravert|torch|triton|nvidia-|cuda-)' > .lock/cpu.in
 	.lock/bin/python -m pip install --quiet uv
 	(head -n 1 envs/cpu.txt; .lock/bin/uv pip compile --quiet --no-deps --no-annotate --no-header \
 		--generate-hashes .lock/cpu.in) > .lock/cpu.txt
 	mv .lock/cpu.txt envs/cpu.txt && rm -rf .lock
+	$(MAKE) conda-file
+
+# The head of the file stays; the list of packages is that of the lock.
+conda-file:
+	(sed '/ pip:$$/q' envs/cpu.yaml; sed -n 's/^\([^# ]*==[^ ]*\).*/      - \1/p' envs/cpu.txt envs/torch.txt) \
+		> envs/cpu.yaml.new && mv envs/cpu.yaml.new envs/cpu.yaml

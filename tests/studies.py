@@ -159,6 +159,8 @@ def copy_of_the_workflow(folder: Path) -> None:
         if source.is_symlink():
             (folder / part).symlink_to(source.readlink())
         elif source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, folder / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy2(source, folder / part)

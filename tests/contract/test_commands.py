@@ -14,48 +14,36 @@ import pytest
 import typer
 import yaml
 
-from paravert.__main__ import COMMANDS, main
-from paravert.steps import STEPS
+from paravert.__main__ import COMMANDS, application, main
+from paravert.steps import STEPS, VERSIONS
 
 REPOSITORY = Path(__file__).parents[2]
-RULES = {
-    match["name"]: match["body"]
-    for file in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
-    for match in re.finditer(
-        r"^rule (?P<name>\w+):\n(?P<body>(?:(?: .*)?\n)*)", file.read_text(), re.MULTILINE
-    )
-}
 WITHOUT_RULE = {"write_dictionary"}
-HELPER_OPTIONS = {  # options that functions of common.smk write into a rule's parameters
-    "make_phantoms": {"subject"},
-    "convert_dicom": {"subject", "series_description"},
-    "gather_cohort": {"subjects"},
-}
 
 
 def function_of(command):
     return getattr(importlib.import_module(f"paravert.{COMMANDS[command]}"), command)
 
 
-def test_every_rule_is_a_command_and_every_command_a_rule():
-    assert set(RULES) == set(COMMANDS) - WITHOUT_RULE
+def test_every_rule_is_a_command_and_every_command_a_rule(rules):
+    assert set(rules) == set(COMMANDS) - WITHOUT_RULE
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
-def test_a_rule_calls_the_command_of_its_name(name):
-    assert re.findall(r"python -m paravert (\w+)", RULES[name]) == [name]
+def test_a_rule_calls_the_command_of_its_name(rules):
+    for name, rule in rules.items():
+        (called,) = re.findall(r"python -m paravert (\S+)", rule["shell"])
+        assert called in (name, "{params.command}")
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
-def test_a_rule_passes_only_options_that_the_function_has(name):
-    parameters = inspect.signature(function_of(name)).parameters
-    shell = RULES[name].partition("shell:")[2] + RULES[name].partition("params:")[2]
-    passed = {option.replace("-", "_") for option in re.findall(r" --(?:no-)?([\w-]+)", shell)}
-    passed |= {option.replace("-", "_") for option in re.findall(r'"--(?:no-)?([\w-]+)"', shell)}
-    passed |= HELPER_OPTIONS.get(name, set())
-    assert passed <= set(parameters)
-    required = {key for key, value in parameters.items() if value.default is value.empty}
-    assert required - passed <= ({"convert"} if name == "train_network" else set())
+def test_the_planned_commands_are_those_of_the_rules(planned):
+    assert {words[0] for words in planned} == set(COMMANDS) - WITHOUT_RULE
+
+
+def test_a_rule_passes_options_that_the_command_accepts(planned):
+    for name, *options in planned:
+        command = typer.main.get_command(application(name))
+        with command.make_context(name, options) as context:
+            assert context.params
 
 
 @pytest.mark.parametrize("command", ["train_network", "pretrain_network"])
@@ -67,12 +55,14 @@ def test_every_setting_of_a_training_is_an_option_with_the_same_default(command)
         assert key == "name" or parameters[key].default == value["default"], key
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
-def test_a_rule_says_what_it_needs(name):
-    for word in ("log:", "conda:", "message:", "threads:", "resources:", "mem_mb=", "runtime="):
-        assert word in RULES[name], word
-    assert "{log}" in RULES[name]
-    assert f'version=steps.VERSIONS["{name}"]' in RULES[name]
+def test_a_rule_says_what_it_needs(rules):
+    for name, rule in rules.items():
+        assert rule["log"], name
+        assert rule["shell"].endswith(("2> {log}", "2> >(tee {log} >&2)")), name
+        assert rule["message"], name
+        for first, second in rule["needs"].values():
+            assert second == 2 * first > 0 or name == "accept_ledger", name
+        assert rule["version"] == VERSIONS[name], name
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

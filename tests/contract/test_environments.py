@@ -1,6 +1,9 @@
 """What is installed is what was locked: versions, and hashes of each file for every platform."""
 
 import re
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,22 +39,41 @@ def test_compiled_packages_have_hashes_for_many_platforms(name):
 
 
 def test_everything_that_is_asked_for_is_locked_and_torch_alone_stands_apart():
-    asked = {name_of(line) for line in wanted("requirements.in")}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    asked = {name_of(line) for line in project["dependencies"]}
+    asked |= {name_of(line) for line in project["optional-dependencies"]["test"]}
     assert asked - LOCKED.keys() == {"torch"}
     assert not [name for name in LOCKED if re.match("torch|triton|nvidia-|cuda-", name)]
 
 
-def test_torch_has_one_version_everywhere():
-    (torch,) = [line for line in wanted("requirements.in") if name_of(line) == "torch"]
-    assert wanted("torch.txt") == [torch]
-    assert wanted("cpu.post-deploy.sh") == [f"python -m pip install {torch}"]
+def test_the_makefile_installs_the_lock_first_and_then_torch():
+    text = (REPOSITORY / "Makefile").read_text()
+    hashed = text.index("--require-hashes --requirement envs/cpu.txt")
+    assert hashed < text.index("--requirement envs/torch.txt", hashed)
 
 
-def test_every_way_to_install_takes_the_lock_first_and_then_torch():
-    for file in ("Makefile", "envs/Dockerfile"):
-        text = (REPOSITORY / file).read_text()
-        hashed = text.index("--require-hashes --requirement")
-        assert hashed < text.index("/torch.txt", hashed)
-    conda = yaml.safe_load((ENVS / "cpu.yaml").read_text())["dependencies"]
-    assert {"pip": ["-r cpu.txt"]} in conda
-    assert wanted("gpu.txt") == ["-r cpu.txt"]
+# Snakemake copies the file of a conda environment alone, and makes the environment anew if its text
+# changes: so it names each version itself.
+def test_the_conda_environment_has_the_locked_versions_and_needs_no_file_beside_it():
+    (torch,) = wanted("torch.txt")
+    (packages,) = [
+        entry["pip"]
+        for entry in yaml.safe_load((ENVS / "cpu.yaml").read_text())["dependencies"]
+        if isinstance(entry, dict)
+    ]
+    assert packages == [*(line.split()[0] for line in LOCKED.values()), torch]
+
+
+def test_the_conda_file_follows_from_the_lock(tmp_path):
+    shutil.copytree(ENVS, tmp_path / "envs")
+    file = tmp_path / "envs/cpu.yaml"
+    file.write_text(file.read_text().partition("      - ")[0])
+    subprocess.run(
+        ["make", "-s", "-f", REPOSITORY / "Makefile", "conda-file"], cwd=tmp_path, check=True
+    )
+    assert file.read_text() == (ENVS / "cpu.yaml").read_text()
+
+
+def test_every_rule_has_the_conda_environment(rules):
+    (file,) = {rule["conda"] for rule in rules.values()}
+    assert (REPOSITORY / "workflow/rules" / file).resolve() == ENVS / "cpu.yaml"

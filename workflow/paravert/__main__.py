@@ -1,4 +1,4 @@
-"""python -m paravert COMMAND: the rules of the workflow, one command each."""
+"""paravert COMMAND, or python -m paravert COMMAND: each rule of the workflow as a command."""
 
 import ast
 import errno
@@ -7,14 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paravert.errors import InputError
 
+if TYPE_CHECKING:
+    import typer
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# Matrices are small here, and numpy takes 0.05 s to start a thread for each core.
+# Our matrices are small, and OpenBLAS takes 0.05 s to start one thread per core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Threads that wait for each other leave their core to others: to the process that draws slices for a
-# training, or to whatever else runs on the machine.
+# Waiting OpenMP threads sleep instead of spinning, and leave their cores to other processes, such as
+# those that draw training slices.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
@@ -40,12 +44,12 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; 0 if it worked, 1 if the machine let it down, 2 for input not to be used."""
+    """Run a command. Return its exit code: 0, or 1 for a fault of the machine, 2 for faulty input."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0 if arguments else 2
     if arguments[0] not in COMMANDS:
-        sys.stderr.write(f"paravert: no command {arguments[0]!r}, expected one of those below\n\n")
+        sys.stderr.write(f"paravert: no command {arguments[0]!r}, expected one of these\n\n")
         sys.stderr.write(_overview())
         return 2
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
@@ -54,7 +58,7 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 2
-    except ChildProcessError as error:  # of a worker that died
+    except ChildProcessError as error:  # a worker process died
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
     except OSError as error:
@@ -66,18 +70,27 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _run(command: str, *options: str) -> None:
-    """Import only the module of this command: the start-up is part of every job's time."""
+def run_command() -> int:
+    """Run the command of this process's arguments; the console script `paravert` calls this."""
+    return main(sys.argv[1:])
+
+
+def application(command: str) -> "typer.Typer":
+    """Return a command's application. Only its own module is imported: start-up is part of every job."""
     import typer
 
     function = getattr(importlib.import_module(f"paravert.{COMMANDS[command]}"), command)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=command)(function)
-    app(list(options), standalone_mode=True, prog_name=f"paravert {command}")
+    return app
+
+
+def _run(command: str, *options: str) -> None:
+    application(command)(list(options), standalone_mode=True, prog_name=f"paravert {command}")
 
 
 def _overview() -> str:
-    lines = ["usage: python -m paravert COMMAND [OPTIONS]   (COMMAND --help tells the options)", ""]
+    lines = ["usage: paravert COMMAND [OPTIONS]   (paravert COMMAND --help lists the options)", ""]
     lines += [f"  {command:17s} {_summary(command)}" for command in COMMANDS]
     return "\n".join(lines) + "\n"
 
@@ -92,4 +105,4 @@ def _summary(command: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command())

@@ -12,7 +12,7 @@ from jsonschema.validators import extend
 from paravert.characters import unseen_character
 from paravert.errors import InputError
 
-SCHEMA = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
+SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 WORDS = {
     "array": "a list",
     "boolean": "true or false",

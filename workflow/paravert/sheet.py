@@ -12,7 +12,7 @@ from pathlib import Path
 from paravert.errors import InputError
 from paravert.sheet_file import Line, read_lines
 
-SCHEMA = Path(__file__).parent.parent / "schemas" / "subjects.schema.json"
+SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
 PATH_COLUMNS = ("images", "truth", "labels")
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")

@@ -1,8 +1,5 @@
-# What all rules share: the checked configuration, and who works on whom.
-import atexit
+# Where the package and the shipped files are, the checked configuration, and functions for the rules.
 import functools
-import gc
-import inspect
 import json
 import os
 import re
@@ -12,36 +9,87 @@ import time
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
 
-# The jobs of a large cohort live to the end: looking for waste as often as usual took a sixth.
-gc.set_threshold(50_000, 20, 20)
-# Jobs start Snakemake in the study; without this, it looks for plugins in all the folders there.
-os.environ.update(PYTHONSAFEPATH="1")
+# In a clone the package is beside the rules. Without a clone (`module` with a remote snakefile) it must
+# be installed, and brings the configuration and the model with it.
+WORKFLOW_FOLDER = Path(workflow.snakefile).parents[1]
+IS_CLONE = (WORKFLOW_FOLDER / "paravert").is_dir()
+if IS_CLONE and str(WORKFLOW_FOLDER) not in sys.path:
+    sys.path.insert(0, str(WORKFLOW_FOLDER))
 
-from paravert import codebook, outputs, plan, provenance, resources, sheet, steps
-from paravert.configuration import check_configuration
+import paravert
+from paravert import codebook, outputs, plan, provenance, resources, sheet, snakemake_hooks, steps
+from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
 from paravert.network.card_file import card_file
 from paravert.network.split import learnt_from, split_digest
+from paravert.snakemake_hooks import FaultyInput
 
-# The prefix repeats the strict mode, otherwise a failing pipe would return 0. A job runs the Python
-# of this Snakemake, except in an environment of its own (conda, container).
-OWN_ENVIRONMENT = bool(workflow.deployment_settings.deployment_method)
-PYTHON_FOLDER = "" if OWN_ENVIRONMENT else f"{shlex.quote(str(Path(sys.executable).parent))}:"
-shell.prefix(
-    f"set -euo pipefail; export PATH={PYTHON_FOLDER}$PATH"
-    f" PYTHONPATH={shlex.quote(str(REPOSITORY / 'workflow'))}; "
-)
+SHIPPED = WORKFLOW_FOLDER.parent if IS_CLONE else Path(paravert.__file__).parent
+snakemake_hooks.collect_garbage_rarely()
+snakemake_hooks.keep_jobs_from_searching_plugins()
+
+
+def check_configuration_files(files):
+    """Stop at a file that is no configuration, or that holds a key twice."""
+    try:
+        check_files(files)
+    except InputError as error:
+        raise FaultyInput(str(error)) from None
+
+
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+SHIPPED_CONFIGURATION = SHIPPED / "config/config.yaml"
+if workflow.is_main_process and SHIPPED_CONFIGURATION.exists():
+    check_configuration_files([SHIPPED_CONFIGURATION])
+
+
+configfile: SHIPPED_CONFIGURATION
+
+
+# The folder of all results, which Snakemake writes as <results> in paths. A workflow that imports this
+# one may set another: `pathvars: results="lumbar/results"` in its `module` statement.
+RESULTS = workflow.pathvars.get("results")
+# What a run started with is kept here for its jobs, so that an edit during a run concerns the next run.
+RUN_FOLDER = Path(".snakemake/paravert", __name__ if IS_MODULE else "")
+RUN_CONFIGURATION = RUN_FOLDER / "configuration.yaml"
+RUN_SHEET = RUN_FOLDER / "sheet.csv"
+LEDGER = Path(RESULTS, "cohort/ledger.parquet")
+STARTED = time.time()
+
+
+def prepend(variable, folder):
+    """Put a folder at the front of an environment variable that lists folders, for all jobs."""
+    others = [one for one in os.environ.get(variable, "").split(":") if one and one != folder]
+    os.environ[variable] = ":".join([folder, *others])
+
+
+# `python -m paravert` in a rule is this package, run by the Python of this Snakemake unless the rule has
+# an environment of its own (--sdm conda). Not by shell.prefix, which belongs to the importing workflow.
+PACKAGE_FOLDER = WORKFLOW_FOLDER if IS_CLONE else (RUN_FOLDER / "package").absolute()
+prepend("PATH", os.path.dirname(sys.executable))
+prepend("PYTHONPATH", str(PACKAGE_FOLDER))
 
 STEP_TABLES = {step.name: step.table.name for step in steps.STEPS.values()}
 COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
-STARTED = time.time()
+
+
+def complete(given):
+    """Return a configuration with the shipped value for every setting that it does not give.
+
+    Snakemake skips `configfile:` in a module to which the importing workflow passes a `config`.
+    """
+    settings = yaml.safe_load(SHIPPED_CONFIGURATION.read_text(encoding="utf-8"))
+    update_config(settings, given)
+    return settings
 
 
 def check_config():
     """Stop before anything runs if the configuration is faulty."""
-    check_configuration_files(workflow.configfiles)
-    check_configuration(config)
+    if not IS_MODULE:
+        check_configuration_files(workflow.configfiles)
+    check_configuration({key: config[key] for key in config if key != "pathvars"})
     for pattern in config["convert_dicom"]["series_description"]:
         try:
             re.compile(pattern)
@@ -60,11 +108,11 @@ def subjects_and_shards(file):
 
 def check_not_own_results(rows):
     """Stop at inputs that a run would overwrite: a corrected mask belongs outside the results."""
-    own = os.path.join(os.path.abspath("results/subjects"), "")
+    own = os.path.join(os.path.abspath(f"{RESULTS}/subjects"), "")
     for row in rows:
         for column in sheet.PATH_COLUMNS:
             if os.path.join(row[column], "").startswith(own):
-                fault = f"{column} of {row['subject']} lies in results/subjects"
+                fault = f"{column} of {row['subject']} lies in {RESULTS}/subjects"
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
 
@@ -72,7 +120,7 @@ def check_not_own_results(rows):
 def model_file():
     """Return the configured model's path: beside the file that configures it, or as `found_model`."""
     configured = config["model"]["file"]
-    for file in map(Path, reversed(workflow.configfiles)):
+    for file in map(Path, [] if IS_MODULE else reversed(workflow.configfiles)):
         own = (yaml.safe_load(file.read_text()) or {}).get("model") or {}
         if own.get("file") == configured:
             beside = file.parent / Path(configured).name
@@ -81,18 +129,18 @@ def model_file():
 
 
 def found_model(configured):
-    """Return a model's path: as configured, or below the repository.
+    """Return a model's path: as configured, or a shipped one's.
 
-    That of a model that was trained here is absolute: otherwise Snakemake would take it for an
-    output of train_network, and train it again for every study.
+    The path of a model that was trained here is absolute: otherwise Snakemake would take the file for
+    an output of train_network, and train it again for every study.
     """
     configured = Path(configured)
-    path = os.path.relpath(configured if configured.exists() else REPOSITORY / configured)
-    return os.path.abspath(path) if path.startswith("results/models/") else path
+    path = os.path.relpath(configured if configured.exists() else SHIPPED / configured)
+    return os.path.abspath(path) if path.startswith(f"{RESULTS}/models/") else path
 
 
 def trained_model(training):
-    return "results/models/{}.safetensors".format(config[training]["name"])
+    return "{}/models/{}.safetensors".format(RESULTS, config[training]["name"])
 
 
 def start_model(training):
@@ -102,7 +150,7 @@ def start_model(training):
         return []
     path = found_model(configured)
     if not Path(path).is_file():
-        fault = f"no such file, neither in {os.getcwd()} nor in {REPOSITORY}"
+        fault = f"no such file, neither in {os.getcwd()} nor in {SHIPPED}"
         raise FaultyInput(f"{training}.start_from: {configured}: {fault}")
     if path == os.path.abspath(trained_model(training)):
         fault = f"{configured} is what this training writes, and would be lost before it is read"
@@ -125,31 +173,37 @@ def check_model():
 
 
 def keep_for_jobs():
-    """Write the configuration and the sheet that jobs read, unless another run is at work here."""
+    """Write the configuration and the sheet that jobs read, unless another run is in progress here."""
     if any(Path(".snakemake/locks").glob("*")):
         return
-    RUN_SHEET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    RUN_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not IS_CLONE:  # the package alone: a job's own environment brings the others
+        PACKAGE_FOLDER.mkdir(exist_ok=True)
+        (PACKAGE_FOLDER / "paravert").unlink(missing_ok=True)
+        (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SUBJECTS.values())
-    workflow.config_settings.configfiles = [RUN_CONFIGURATION.absolute()]
+    if not IS_MODULE:
+        snakemake_hooks.pass_configuration_to_jobs(workflow, RUN_CONFIGURATION)
 
 
-# Jobs read these, so that an edit during a run concerns the next run.
-RUN_CONFIGURATION = Path(".snakemake/paravert/configuration.yaml")
-RUN_SHEET = Path(".snakemake/paravert/sheet.csv")
-LEDGER = Path("results/cohort/ledger.parquet")
+if workflow.modifier.modify_path("results") != "results":
+    raise FaultyInput("module with `prefix`, expected `pathvars: results=...` in its place")
 try:
     if workflow.is_main_process:
+        config = complete(config) if IS_MODULE else config
         check_config()
         SUBJECTS, SHARDS = subjects_and_shards(config["sheet"])
         check_not_own_results(SUBJECTS.values())
         check_model()
+        keep_for_jobs()
     else:
+        config = yaml.safe_load(RUN_CONFIGURATION.read_text(encoding="utf-8"))
         SUBJECTS, SHARDS = subjects_and_shards(RUN_SHEET)
 except (InputError, LookupError) as error:
     raise FaultyInput(str(error)) from None
-PHANTOM_FOLDER = "results/phantoms"
+PHANTOM_FOLDER = f"{RESULTS}/phantoms"
 PHANTOM = re.compile(
     re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"
 )
@@ -169,13 +223,6 @@ def phantoms_at_hand(subjects):
     return sorted({phantom_of(subject) for subject in subjects} - {None})
 
 
-def signed(function):
-    """Return a function with its signature beside it: Snakemake asks for it several times a job."""
-    function.__signature__ = inspect.signature(function)
-    return function
-
-
-@signed
 def phantoms_of_shard(wildcards):
     force_if_stale("convert_dicom", wildcards.shard)
     return [f"{PHANTOM_FOLDER}/truth.parquet"] if phantoms_at_hand(SHARDS[wildcards.shard]) else []
@@ -184,7 +231,6 @@ def phantoms_of_shard(wildcards):
 def table_before(step):
     """Return the input function of a shard rule that takes the table of the step before."""
 
-    @signed
     def table(wildcards):
         force_if_stale(step, wildcards.shard)
         return shard_table(steps.STEPS[step].after, wildcards.shard)
@@ -196,27 +242,29 @@ def shard_tables(wildcards):
     """Return the tables of all shards that become those of the cohort."""
     if workflow.is_main_process and LEDGER.exists():
         if plan.made_from(LEDGER) != cohort_made_from():
-            workflow.dag.forcefiles.add(str(LEDGER))
+            snakemake_hooks.force(workflow, str(LEDGER))
     return [table for step in steps.COHORT_STEPS for table in shard_outputs(step.name)]
 
 
 def force_if_stale(step, shard):
-    """Have a table made anew that was made from something else than is asked for.
-
-    Snakemake compares what it recorded itself, and knows nothing of jobs that ended unseen.
-    """
+    """Force the job of a step if its table was made from other inputs or settings than those of now."""
     if workflow.is_main_process and step in stale_steps(shard):
-        workflow.dag.forcefiles.add(shard_table(step, shard))
+        snakemake_hooks.force(workflow, shard_table(step, shard))
 
 
 @functools.cache
 def stale_steps(shard):
     settings = config["convert_dicom"]["series_description"], plan.step_settings(config)
-    return plan.stale_steps(Path("results/shards", shard), SHARDS[shard], SUBJECTS, *settings)
+    return plan.stale_steps(Path(RESULTS, "shards", shard), SHARDS[shard], SUBJECTS, *settings)
 
 
 def shard_table(step, shard):
-    return f"results/shards/{shard}/{STEP_TABLES[step]}.parquet"
+    return f"{RESULTS}/shards/{shard}/{STEP_TABLES[step]}.parquet"
+
+
+def results_folder(wildcards, output):
+    """Return the folder of all results as a parameter of rules; --lint wants outputs as the source."""
+    return RESULTS
 
 
 def options(name, values):
@@ -225,21 +273,21 @@ def options(name, values):
 
 
 def memory_mb(step):
-    """Return the memory of a shard's job: by its processes, and more with each attempt."""
-    return signed(lambda wildcards, threads, attempt: attempt * resources.memory_mb(step, threads))
+    """Return the memory of a shard's job (MB), a function of its processes and of the attempt."""
+    return lambda wildcards, threads, attempt: attempt * resources.memory_mb(step, threads)
 
 
 def minutes(step):
-    """Return the time of a shard's job: by its subjects, and more with each attempt."""
-    return signed(
-        lambda wildcards, attempt: attempt * resources.minutes(step, len(SHARDS[wildcards.shard]))
+    """Return the time of a shard's job (minutes), a function of its subjects and of the attempt."""
+    return lambda wildcards, attempt: attempt * resources.minutes(
+        step, len(SHARDS[wildcards.shard])
     )
 
 
 def cohort_minutes(step):
-    """Return the time of a job over the cohort: by its subjects, and more with each attempt."""
+    """Return the time of a job over the cohort (minutes), a function of the attempt."""
     subjects = sum(map(len, SHARDS.values()))
-    return signed(lambda wildcards, attempt: attempt * resources.cohort_minutes(step, subjects))
+    return lambda wildcards, attempt: attempt * resources.cohort_minutes(step, subjects)
 
 
 def shard_outputs(step):
@@ -280,6 +328,7 @@ def cohort_made_from(wildcards=None):
 def configuration_json(wildcards):
     """Return the resolved configuration without folders, which may name persons or places."""
     told = dict(config, sheet=Path(config["sheet"]).name)
+    told.pop("pathvars", None)
     for section, key in (
         ("model", "file"),
         ("train_network", "start_from"),
@@ -291,12 +340,12 @@ def configuration_json(wildcards):
 
 def report_texts(wildcards):
     """Return a digest of the report's template and captions."""
-    files = sorted((REPOSITORY / "workflow/report").iterdir())
+    files = sorted((Path(paravert.__file__).parent / "report").iterdir())
     return provenance.digest([provenance.file_sha256(file) for file in files])
 
 
 def start_on_slurm():
-    """Stop if Slurm does not answer; otherwise let its commands be those of profiles/slurm/commands."""
+    """On Slurm: stop if it does not answer; put profiles/slurm/commands in front of its commands."""
     from paravert import cluster
 
     if workflow.executor_plugin.name != "slurm":
@@ -305,22 +354,19 @@ def start_on_slurm():
         cluster.check_controller()
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    cluster.replace_commands(REPOSITORY / "profiles/slurm/commands")
+    cluster.replace_commands(SHIPPED / "profiles/slurm/commands")
 
 
-def tell_summary():
-    """Make the counts of analysed and quarantined subjects the last line of the run.
+def print_summary():
+    """Print the counts of analysed and quarantined subjects as the last line of the run.
 
-    Snakemake tells its log file and time after its own hooks, hence at exit. Nothing is said of a
-    ledger that an earlier run left.
+    Nothing is printed for a ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of
 
-    ledger, made = Path("results/cohort/ledger.parquet"), Path("results/report.html")
-    fresh = any(file.is_file() and file.stat().st_mtime >= STARTED for file in (ledger, made))
-    if fresh and ledger.is_file():
-        atexit.register(print, summary_of(ledger), file=sys.stderr)
-
-
-if workflow.is_main_process:
-    keep_for_jobs()
+    fresh = any(
+        file.is_file() and file.stat().st_mtime >= STARTED
+        for file in (LEDGER, Path(RESULTS, "report.html"))
+    )
+    if fresh and LEDGER.is_file():
+        snakemake_hooks.print_last(summary_of(LEDGER))

@@ -7,11 +7,11 @@ rule convert_dicom:
     input:
         phantoms=phantoms_of_shard,
     output:
-        "results/shards/{shard}/convert.parquet",
+        "<results>/shards/{shard}/convert.parquet",
     log:
-        "results/logs/convert_dicom/{shard}.log",
+        "<results>/logs/convert_dicom/{shard}.log",
     benchmark:
-        "results/benchmarks/convert_dicom/{shard}.tsv"
+        "<results>/benchmarks/convert_dicom/{shard}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 4
@@ -19,6 +19,7 @@ rule convert_dicom:
         mem_mb=memory_mb("convert_dicom"),
         runtime=minutes("convert_dicom"),
     params:
+        results=results_folder,
         sheet=RUN_SHEET,
         subjects=lambda wildcards: options("subject", SHARDS[wildcards.shard]),
         series=lambda wildcards: options(
@@ -29,4 +30,4 @@ rule convert_dicom:
         "Converting the images of shard {wildcards.shard}"
     shell:
         "python -m paravert convert_dicom --sheet {params.sheet:q} {params.subjects} {params.series}"
-        " --folder results/subjects --out {output} --workers {threads} 2> {log}"
+        " --folder {params.results}/subjects --out {output} --workers {threads} 2> {log}"

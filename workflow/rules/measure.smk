@@ -1,4 +1,4 @@
-# What is measured in the labels of each subject.
+# Measurements in the labels of each subject.
 #   NEEDS  segment.parquet and the stacks behind it
 #   MAKES  per shard area.parquet, fat.parquet, overlap.parquet, preview.parquet;
 #          per subject preview.png;
@@ -9,11 +9,14 @@ rule measure_area:
     input:
         segment=table_before("measure_area"),
     output:
-        "results/shards/{shard}/area.parquet",
+        "<results>/shards/{shard}/<table>.parquet",
     log:
-        "results/logs/measure_area/{shard}.log",
+        "<results>/logs/<step>/{shard}.log",
     benchmark:
-        "results/benchmarks/measure_area/{shard}.tsv"
+        "<results>/benchmarks/<step>/{shard}.tsv"
+    pathvars:
+        step="measure_area",
+        table="area",
     conda:
         "../../envs/cpu.yaml"
     threads: 4
@@ -21,107 +24,78 @@ rule measure_area:
         mem_mb=memory_mb("measure_area"),
         runtime=minutes("measure_area"),
     params:
+        results=results_folder,
+        command="measure_area",
+        options="",
         version=steps.VERSIONS["measure_area"],
     message:
         "Measuring areas in shard {wildcards.shard}"
     shell:
-        "python -m paravert measure_area --segment {input.segment} --folder results/subjects"
-        " --out {output} --workers {threads} 2> {log}"
+        "python -m paravert {params.command} --segment {input.segment} --folder {params.results}/subjects"
+        " {params.options} --out {output} --workers {threads} 2> {log}"
 
 
-rule measure_fat:
+use rule measure_area as measure_fat with:
     input:
         segment=table_before("measure_fat"),
-    output:
-        "results/shards/{shard}/fat.parquet",
-    log:
-        "results/logs/measure_fat/{shard}.log",
-    benchmark:
-        "results/benchmarks/measure_fat/{shard}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 4
+    pathvars:
+        step="measure_fat",
+        table="fat",
     resources:
         mem_mb=memory_mb("measure_fat"),
         runtime=minutes("measure_fat"),
     params:
+        command="measure_fat",
         version=steps.VERSIONS["measure_fat"],
     message:
         "Measuring fat fractions in shard {wildcards.shard}"
-    shell:
-        "python -m paravert measure_fat --segment {input.segment} --folder results/subjects"
-        " --out {output} --workers {threads} 2> {log}"
 
 
-rule score_overlap:
+use rule measure_area as score_overlap with:
     input:
         segment=table_before("score_overlap"),
-    output:
-        "results/shards/{shard}/overlap.parquet",
-    log:
-        "results/logs/score_overlap/{shard}.log",
-    benchmark:
-        "results/benchmarks/score_overlap/{shard}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 4
+    pathvars:
+        step="score_overlap",
+        table="overlap",
     resources:
         mem_mb=memory_mb("score_overlap"),
         runtime=minutes("score_overlap"),
     params:
+        command="score_overlap",
         version=steps.VERSIONS["score_overlap"],
     message:
         "Scoring shard {wildcards.shard} against manual masks"
-    shell:
-        "python -m paravert score_overlap --segment {input.segment} --folder results/subjects"
-        " --out {output} --workers {threads} 2> {log}"
 
 
-rule draw_preview:
+use rule measure_area as draw_preview with:
     input:
         segment=table_before("draw_preview"),
-    output:
-        "results/shards/{shard}/preview.parquet",
-    log:
-        "results/logs/draw_preview/{shard}.log",
-    benchmark:
-        "results/benchmarks/draw_preview/{shard}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 4
+    pathvars:
+        step="draw_preview",
+        table="preview",
     resources:
         mem_mb=memory_mb("draw_preview"),
         runtime=minutes("draw_preview"),
     params:
+        command="draw_preview",
         version=steps.VERSIONS["draw_preview"],
     message:
         "Drawing previews of shard {wildcards.shard}"
-    shell:
-        "python -m paravert draw_preview --segment {input.segment} --folder results/subjects"
-        " --out {output} --workers {threads} 2> {log}"
 
 
-# An extra, no part of the study: `snakemake all_dicomseg` asks for it.
-rule dicomseg:
+# Optional: only the target all_dicomseg needs it.
+use rule measure_area as dicomseg with:
     input:
         segment=table_before("dicomseg"),
-    output:
-        "results/shards/{shard}/dicomseg.parquet",
-    log:
-        "results/logs/dicomseg/{shard}.log",
-    benchmark:
-        "results/benchmarks/dicomseg/{shard}.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 4
+    pathvars:
+        step="dicomseg",
+        table="dicomseg",
     resources:
         mem_mb=memory_mb("dicomseg"),
         runtime=minutes("dicomseg"),
     params:
-        sha256=config["model"]["sha256"],
+        command="dicomseg",
+        options=f"--model-sha256 {config['model']['sha256']}",
         version=steps.VERSIONS["dicomseg"],
     message:
         "Writing DICOM segmentations of shard {wildcards.shard}"
-    shell:
-        "python -m paravert dicomseg --segment {input.segment} --folder results/subjects"
-        " --model-sha256 {params.sha256} --out {output} --workers {threads} 2> {log}"

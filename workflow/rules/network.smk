@@ -8,11 +8,11 @@ rule segment_muscles:
         convert=table_before("segment_muscles"),
         model=ancient(model_file()),
     output:
-        "results/shards/{shard}/segment.parquet",
+        "<results>/shards/{shard}/segment.parquet",
     log:
-        "results/logs/segment_muscles/{shard}.log",
+        "<results>/logs/segment_muscles/{shard}.log",
     benchmark:
-        "results/benchmarks/segment_muscles/{shard}.tsv"
+        "<results>/benchmarks/segment_muscles/{shard}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 8
@@ -20,6 +20,7 @@ rule segment_muscles:
         mem_mb=memory_mb("segment_muscles"),
         runtime=minutes("segment_muscles"),
     params:
+        results=results_folder,
         sha256=config["model"]["sha256"],
         device=config["segment_muscles"]["device"],
         flip="" if config["segment_muscles"]["flip"] else "--no-flip",
@@ -30,7 +31,7 @@ rule segment_muscles:
     message:
         "Segmenting shard {wildcards.shard}"
     shell:
-        "python -m paravert segment_muscles --convert {input.convert} --folder results/subjects"
+        "python -m paravert segment_muscles --convert {input.convert} --folder {params.results}/subjects"
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
         " {params.flip} --neighbours-mm {params.neighbours_mm} {params.largest} {params.holes}"
         " --threads {threads} --out {output} 2> {log}"
@@ -43,14 +44,14 @@ rule train_network:
     output:
         model=trained_model("train_network"),
         beside=expand(
-            "results/models/{name}.{kind}",
+            "<results>/models/{name}.{kind}",
             name=config["train_network"]["name"],
             kind=("json", "yaml", "curve.csv", "curve.png", "split.csv"),
         ),
     log:
-        "results/logs/train_network.log",
+        "<results>/logs/train_network.log",
     benchmark:
-        "results/benchmarks/train_network.tsv"
+        "<results>/benchmarks/train_network.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 16
@@ -58,31 +59,32 @@ rule train_network:
         mem_mb=lambda wildcards, attempt: attempt * 16000,
         runtime=lambda wildcards, attempt: attempt * 720,
     params:
+        results=results_folder,
         options=train_options,
         version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
     shell:
-        "python -m paravert train_network --folder results/subjects --out {output.model} {params.options}"
+        "python -m paravert train_network --folder {params.results}/subjects --out {output.model} {params.options}"
         " --threads {threads} 2> >(tee {log} >&2)"
 
 
 rule pretrain_network:
     input:
-        anatomies="results/anatomies/training.parquet",
-        validation="results/anatomies/validation.parquet",
+        anatomies="<results>/anatomies/training.parquet",
+        validation="<results>/anatomies/validation.parquet",
         start=start_model("pretrain_network"),
     output:
         model=trained_model("pretrain_network"),
         beside=expand(
-            "results/models/{name}.{kind}",
+            "<results>/models/{name}.{kind}",
             name=config["pretrain_network"]["name"],
             kind=("json", "yaml", "curve.csv", "curve.png", "reliability.csv", "reliability.png"),
         ),
     log:
-        "results/logs/pretrain_network.log",
+        "<results>/logs/pretrain_network.log",
     benchmark:
-        "results/benchmarks/pretrain_network.tsv"
+        "<results>/benchmarks/pretrain_network.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 16

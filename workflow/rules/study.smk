@@ -9,14 +9,14 @@ rule gather_cohort:
         model=ancient(model_file()),
         card=model_card(),
     output:
-        tables=expand("results/cohort/{table}.parquet", table=COHORT),
-        codebook="results/cohort/codebook.csv",
-        datapackage="results/cohort/datapackage.json",
-        configuration="results/cohort/configuration.yaml",
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
+        codebook="<results>/cohort/codebook.csv",
+        datapackage="<results>/cohort/datapackage.json",
+        configuration="<results>/cohort/configuration.yaml",
     log:
-        "results/logs/gather_cohort.log",
+        "<results>/logs/gather_cohort.log",
     benchmark:
-        "results/benchmarks/gather_cohort.tsv"
+        "<results>/benchmarks/gather_cohort.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -24,6 +24,7 @@ rule gather_cohort:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=cohort_minutes("gather_cohort"),
     params:
+        results=results_folder,
         sheet=RUN_SHEET,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
         subjects_per_shard=config["subjects_per_shard"],
@@ -35,8 +36,8 @@ rule gather_cohort:
     message:
         "Gathering the cohort"
     shell:
-        "python -m paravert gather_cohort --sheet {params.sheet:q} --folder results/shards"
-        " --out results/cohort --fat-fraction {params.fat_fraction}"
+        "python -m paravert gather_cohort --sheet {params.sheet:q} --folder {params.results}/shards"
+        " --out {params.results}/cohort --fat-fraction {params.fat_fraction}"
         " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
         " --model {input.model:q} --model-sha256 {params.sha256}"
         " --configuration {params.configuration:q} 2> {log}"
@@ -44,11 +45,11 @@ rule gather_cohort:
 
 rule accept_ledger:
     input:
-        ledger="results/cohort/ledger.parquet",
+        ledger="<results>/cohort/ledger.parquet",
     output:
-        "results/summary.txt",
+        "<results>/summary.txt",
     log:
-        "results/logs/accept_ledger.log",
+        "<results>/logs/accept_ledger.log",
     localrule: True  # over in a second: not worth a place in a queue
     conda:
         "../../envs/cpu.yaml"
@@ -68,13 +69,13 @@ rule accept_ledger:
 
 rule fit_models:
     input:
-        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
     output:
-        captioned("results/tables/models.csv", outputs.MODELS, "Tables"),
+        captioned("<results>/tables/models.csv", outputs.MODELS, "Tables"),
     log:
-        "results/logs/fit_models.log",
+        "<results>/logs/fit_models.log",
     benchmark:
-        "results/benchmarks/fit_models.tsv"
+        "<results>/benchmarks/fit_models.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -82,25 +83,26 @@ rule fit_models:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=cohort_minutes("fit_models"),
     params:
+        results=results_folder,
         version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
-        "python -m paravert fit_models --cohort results/cohort --out {output} 2> {log}"
+        "python -m paravert fit_models --cohort {params.results}/cohort --out {output} 2> {log}"
 
 
 rule write_tables:
     input:
-        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
     output:
         [
-            captioned(f"results/tables/{name}.csv", table, "Tables")
+            captioned(f"<results>/tables/{name}.csv", table, "Tables")
             for name, table in outputs.TABLES.items()
         ],
     log:
-        "results/logs/write_tables.log",
+        "<results>/logs/write_tables.log",
     benchmark:
-        "results/benchmarks/write_tables.tsv"
+        "<results>/benchmarks/write_tables.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -108,31 +110,32 @@ rule write_tables:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=cohort_minutes("write_tables"),
     params:
+        results=results_folder,
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
         version=steps.VERSIONS["write_tables"],
     message:
         "Writing the tables"
     shell:
-        "python -m paravert write_tables --cohort results/cohort --out results/tables"
+        "python -m paravert write_tables --cohort {params.results}/cohort --out {params.results}/tables"
         " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
 rule draw_figures:
     input:
-        tables=expand("results/cohort/{table}.parquet", table=COHORT),
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
         model=ancient(model_file()),
         card=model_card(),
     output:
         [
-            captioned(f"results/figures/{name}.svg", figure, "Figures")
+            captioned(f"<results>/figures/{name}.svg", figure, "Figures")
             for name, figure in outputs.FIGURES.items()
         ],
-        expand("results/figures/{name}.{kind}", name=outputs.FIGURES, kind=("png", "csv")),
+        expand("<results>/figures/{name}.{kind}", name=outputs.FIGURES, kind=("png", "csv")),
     log:
-        "results/logs/draw_figures.log",
+        "<results>/logs/draw_figures.log",
     benchmark:
-        "results/benchmarks/draw_figures.tsv"
+        "<results>/benchmarks/draw_figures.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -140,28 +143,29 @@ rule draw_figures:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
         runtime=cohort_minutes("draw_figures"),
     params:
+        results=results_folder,
         seed=config["seed"],
         version=steps.VERSIONS["draw_figures"],
     message:
         "Drawing the figures"
     shell:
-        "python -m paravert draw_figures --cohort results/cohort --folder results/subjects"
-        " --model {input.model:q} --out results/figures --seed {params.seed} 2> {log}"
+        "python -m paravert draw_figures --cohort {params.results}/cohort --folder {params.results}/subjects"
+        " --model {input.model:q} --out {params.results}/figures --seed {params.seed} 2> {log}"
 
 
 rule write_report:
     input:
-        cohort=expand("results/cohort/{table}.parquet", table=COHORT),
-        tables=expand("results/tables/{table}.csv", table=(*outputs.TABLES, outputs.MODELS.name)),
-        figures=expand("results/figures/{figure}.png", figure=outputs.FIGURES),
+        cohort=expand("<results>/cohort/{table}.parquet", table=COHORT),
+        tables=expand("<results>/tables/{table}.csv", table=(*outputs.TABLES, outputs.MODELS.name)),
+        figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
-        configuration="results/cohort/configuration.yaml",
+        configuration="<results>/cohort/configuration.yaml",
     output:
-        "results/report.html",
+        "<results>/report.html",
     log:
-        "results/logs/write_report.log",
+        "<results>/logs/write_report.log",
     benchmark:
-        "results/benchmarks/write_report.tsv"
+        "<results>/benchmarks/write_report.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -169,13 +173,14 @@ rule write_report:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
         runtime=cohort_minutes("write_report"),
     params:
-        study_name=config["write_report"]["study_name"],
+        results=results_folder,
+        study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
         texts=report_texts,
         version=steps.VERSIONS["write_report"],
     message:
         "Writing the report"
     shell:
-        "python -m paravert write_report --cohort results/cohort --tables results/tables"
-        " --figures results/figures --folder results/subjects"
-        " --configuration {input.configuration} --study-name {params.study_name:q}"
+        "python -m paravert write_report --cohort {params.results}/cohort --tables {params.results}/tables"
+        " --figures {params.results}/figures --folder {params.results}/subjects"
+        " --configuration {input.configuration} {params.study_name}"
         " --out {output} 2> {log}"

@@ -20,9 +20,9 @@ rule make_phantoms:
         f"{PHANTOM_FOLDER}/truth.parquet",
         f"{PHANTOM_FOLDER}/subjects.tsv",
     log:
-        "results/logs/make_phantoms.log",
+        "<results>/logs/make_phantoms.log",
     benchmark:
-        "results/benchmarks/make_phantoms.tsv"
+        "<results>/benchmarks/make_phantoms.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 16
@@ -30,6 +30,7 @@ rule make_phantoms:
         mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 500 * threads),
         runtime=lambda wildcards, attempt: attempt * 30,
     params:
+        results=results_folder,
         subjects=options("subject", phantoms_at_hand(s for shard in SHARDS.values() for s in shard)),
         seed=config["make_phantoms"]["seed"],
         volunteers=config["make_phantoms"]["volunteers"],
@@ -37,17 +38,17 @@ rule make_phantoms:
     message:
         "Drawing the phantom volunteers (a minute or two)"
     shell:
-        "python -m paravert make_phantoms --out results/phantoms --seed {params.seed}"
+        "python -m paravert make_phantoms --out {params.results}/phantoms --seed {params.seed}"
         " --volunteers {params.volunteers} {params.subjects} --workers {threads} 2> {log}"
 
 
 rule draw_anatomies:
     output:
-        "results/anatomies/{part}.parquet",
+        "<results>/anatomies/{part}.parquet",
     log:
-        "results/logs/draw_anatomies/{part}.log",
+        "<results>/logs/draw_anatomies/{part}.log",
     benchmark:
-        "results/benchmarks/draw_anatomies/{part}.tsv"
+        "<results>/benchmarks/draw_anatomies/{part}.tsv"
     wildcard_constraints:
         part="training|validation",
     conda:

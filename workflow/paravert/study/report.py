@@ -26,7 +26,7 @@ from paravert.subject_folder import SubjectFolder
 
 log = logging.getLogger(__name__)
 
-TEMPLATES = Path(__file__).parents[2] / "report"
+TEMPLATES = Path(__file__).parents[1] / "report"
 TITLE = "Lumbar paravertebral muscles"
 NOTICE = "For research only: not a medical device, never for the care of a patient."
 MOST_PREVIEWS = 200
