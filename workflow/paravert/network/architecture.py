@@ -1,4 +1,4 @@
-"""The shape of the paper's U-Net, told without torch: settings, layers, sizes, parameters."""
+"""The shape of the paper's U-Net, without torch: settings, layers, sizes, shapes of the weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ NORMALISATION_WEIGHTS = {
     "group": ("weight", "bias"),
 }
 NORMALISATIONS = tuple(NORMALISATION_WEIGHTS)
+NORMALISATION_EPSILON = 1e-5  # torch's
+CHANNELS_PER_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Architecture:
     def stride(self) -> int:
         """What rows and columns of an input must be multiples of."""
         return 2 ** (self.levels - 1)
+
+
+def normalisation_groups(channels: int) -> int:
+    """Return into how many groups group normalisation divides the channels of a layer."""
+    return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 @dataclass(frozen=True)
