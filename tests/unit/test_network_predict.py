@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import openvino
 import pytest
 import torch
 from network_subjects import disc_stack
@@ -17,7 +16,13 @@ import paravert
 from paravert.anatomy import LABEL_VALUES, OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
 from paravert.network.model import Model
-from paravert.network.openvino_unet import BFLOAT16, FLOAT32, OpenVinoUNet, best_number_format
+from paravert.network.openvino_unet import (
+    BFLOAT16,
+    FLOAT32,
+    OpenVinoUNet,
+    best_number_format,
+    openvino,
+)
 from paravert.network.predict import Predictor, read_model
 from paravert.network.unet import GpuUNet, UNet
 from phantom_slices import phantom_slices
@@ -122,9 +127,9 @@ def test_memory_that_runs_out_on_a_processor_is_a_memory_error(silently):
     np.testing.assert_array_equal(network(images), expected)  # the next subject is not affected
 
 
-def test_any_other_error_of_openvino_fails_the_job():
+def test_images_that_the_levels_cannot_halve_are_refused():
     model = Model(untrained(), 3.0)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="multiples of 8"):
         OpenVinoUNet(model.architecture, model.weights)(random_images(1, 63, 64))
 
 

@@ -38,6 +38,7 @@ class OpenVinoUNet:
         number_format: str | None = None,
     ):
         self.number_format = number_format or best_number_format()
+        self._stride = architecture.stride
         options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self.number_format],
             "INFERENCE_NUM_THREADS": 1,
@@ -51,16 +52,19 @@ class OpenVinoUNet:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return logits, float32 (n, classes, rows, columns), of images, float32 (n, 1, rows, columns).
 
-        Raises MemoryError where the memory does not suffice.
+        Raises MemoryError where the memory does not suffice, and ValueError unless rows and columns
+        are multiples of the architecture's stride.
         """
+        if images.shape[2] % self._stride or images.shape[3] % self._stride:
+            raise ValueError(f"{images.shape}, expected multiples of {self._stride} pixels")
         try:
             logits = self._request.infer([images], share_inputs=True)[0]
         except RuntimeError as error:
             if "alloc" not in str(error):
                 raise
             logits = None
-        # Where memory runs out OpenVINO may also return without an error: then with the result of an
-        # earlier call, of another shape.
+        # Where memory runs out OpenVINO 2026.4 may also return without an error: then with the result
+        # of an earlier call, of another shape.
         if logits is None or (len(logits), *logits.shape[2:]) != (len(images), *images.shape[2:]):
             self._request = self._compiled.create_infer_request()
             raise MemoryError(f"no logits of images of shape {images.shape}")
