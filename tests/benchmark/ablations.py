@@ -38,7 +38,7 @@ from paravert.network.randomised import artefacts, contrast, slices  # noqa: E40
 from paravert.network.randomised.place import Place  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
-from paravert.network.unet import UNet  # noqa: E402
+from paravert.network.unet import GpuUNet, UNet  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -63,11 +63,11 @@ class CoordinateUNet(UNet):
         first = self.encoder[0].convolutions[0]
         self.encoder[0].convolutions[0] = torch.nn.Conv2d(3, first.out_channels, 3, padding=1)
 
-    def forward(self, image: torch.Tensor, low: torch.dtype | None = None) -> torch.Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits."""
         lines = (torch.linspace(-1, 1, size, device=image.device) for size in image.shape[2:])
         places = torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(image), -1, -1, -1)
-        return super().forward(torch.cat([image, places.to(image)], dim=1), low)
+        return super().forward(torch.cat([image, places.to(image)], dim=1))
 
 
 # --- randomisations left out ---------------------------------------------------------------------
@@ -216,7 +216,7 @@ def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     )
     predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
     if isinstance(run.network, CoordinateUNet):
-        predictor._forward = run.network  # the fused pass knows the plain network alone
+        predictor._forward = GpuUNet(run.network, CPU)  # OpenVINO's graph is of the plain network
     own = by_muscle(judged(predictor, samples)[1].iou)
     row = {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
     row |= {f"lower_quartile_{muscle}": own[muscle]["lower_quartile"] for muscle in MUSCLES}

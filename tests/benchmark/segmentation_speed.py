@@ -1,23 +1,22 @@
-"""How fast a shard is segmented on the processor, and how much of that time the network runs.
+"""How fast a shard is segmented on the processor, and how fast the forward pass is.
 
-python tests/benchmark/segmentation_speed.py [--cores 2] [--subjects 64] [--widths 16 32 64]
+python tests/benchmark/segmentation_speed.py [--cores 2] [--subjects 64] [--beside CHECKOUT]
 
-A shard of phantoms of 40 slices passes `segment_muscles`, all but the start of Python. Widths beyond
-the shipped model's 16 are that model with channels of zeros beside its own: as much work as any
-network of this width, and the same labels, so that what follows the network stays what it is. The
-forward pass is then timed beside OpenVINO's in bfloat16, in turn, on one core, where OpenVINO is
-installed (`pip install openvino`; it is no part of paravert).
+A shard of phantoms of 40 slices passes the command `segment_muscles`, the start of Python included;
+with --beside, in turn with that of another checkout of paravert. Widths beyond the shipped model's
+16 are that model with channels of zeros beside its own: as much work as any network of this width,
+and the same labels, so that what follows the network stays what it is. The forward pass is then timed
+on one core beside a graph that OpenVINO converts from torch for one shape, and beside torch.
 """
 
 import argparse
-import logging
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +25,15 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from paravert import records, shard_tables, shards, steps  # noqa: E402
+from paravert import records, shard_tables, steps  # noqa: E402
 from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.imaging.volume import Volume, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.confidence import Calibration  # noqa: E402
-from paravert.network.device import low_format  # noqa: E402
-from paravert.network.flow import Segmenter  # noqa: E402
-from paravert.network.fused import FusedUNet  # noqa: E402
 from paravert.network.model import Model, load_model, save_model  # noqa: E402
-from paravert.network.predict import TOGETHER  # noqa: E402
+from paravert.network.openvino_unet import PRECISIONS, OpenVinoUNet, best_number_format  # noqa: E402
 from paravert.network.unet import UNet  # noqa: E402
+from paravert.provenance import file_sha256  # noqa: E402
 from paravert.subject_folder import SubjectFolder  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.cohort import cohort  # noqa: E402
@@ -44,16 +41,11 @@ from paravert.synthesis.protocol import protocol_of  # noqa: E402
 from paravert.synthesis.signal import render_plane  # noqa: E402
 
 SHIPPED = REPOSITORY / "models/synthetic.safetensors"
-CPU = torch.device("cpu")
 PHANTOMS = 6
 RENDERED, SLICES = 8, 40  # of each phantom so many sections, repeated to so many slices
 SIZE_PX = 224  # of the network's grid: 269 mm at 1.2 mm, as most phantoms have
+AT_ONCE = 8  # images
 TURNS = 15
-# With a calibration the expected IoU of every slice is computed, too.
-CALIBRATIONS = {
-    "no calibration": Calibration({}),
-    "calibrated": Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES}),
-}
 
 
 def write_shard(root: Path, subjects: int) -> Path:
@@ -87,8 +79,8 @@ def rendered(index: int) -> Volume:
     return Volume(array, np.diag([*spacing, 1.0]))
 
 
-def widened(width: int, calibration: Calibration) -> Model:
-    """Return the shipped model with channels of zeros beside its own, and a calibration."""
+def widened(width: int) -> Model:
+    """Return the shipped model with channels of zeros beside its own."""
     shipped = load_model(SHIPPED)
     own = shipped.network.architecture.width
     network = UNet(Architecture(width=width)).to(memory_format=torch.channels_last)
@@ -104,64 +96,58 @@ def widened(width: int, calibration: Calibration) -> Model:
         else:
             parameter.data[tuple(slice(0, size) for size in given.shape)] = given
     assert width >= own
-    return Model(network.eval().requires_grad_(False), shipped.spacing_mm, calibration)
+    identity = Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES})
+    return Model(network.eval().requires_grad_(False), shipped.spacing_mm, identity)
 
 
-def shard_row(table: Path, model: Path, cores: int) -> dict[str, float]:
-    """Segment a shard and return what was measured."""
+def segmenting_seconds(checkout: Path, table: Path, model: Path, cores: int) -> float:
+    """Segment a shard by the command of a checkout and return the seconds from start to end."""
     folder = table.parent / "subjects"
-    segmenter = Segmenter(folder, model, CPU, cores)
-    clock = segmenter.predictor.clock
-    begin = time.perf_counter()
-    shards.stream_after(
-        table,
-        "segment_muscles",
-        segmenter.flow,
-        folder=folder,
-        out=table.with_name("segment.parquet"),
-        settings={"run": time.time()},
-        applies=lambda subject: True,
+    for labels in folder.glob("*/segment.json"):
+        labels.unlink()
+    given = ["--convert", table, "--folder", folder, "--out", table.with_name("segment.parquet")]
+    given += ["--model", model, "--model-sha256", file_sha256(model), "--device", "cpu"]
+    command = [sys.executable, "-m", "paravert", "segment_muscles", *given, "--threads", cores]
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "workflow")}
+    return timed(
+        lambda: subprocess.run(
+            list(map(str, command)), env=environment, check=True, stderr=subprocess.DEVNULL
+        )
     )
-    seconds = time.perf_counter() - begin
-    return {
-        "slices/s": clock.slices / seconds,
-        "ms forward per slice and core": 1000 * clock.all_seconds / clock.slices,
-        "share of the wall time, %": 100 * clock.any_seconds / seconds,
-        "share of the cores' time, %": 100 * clock.all_seconds / seconds / cores,
-    }
 
 
 @torch.inference_mode()
-def beside_openvino(width: int) -> dict[str, float]:
-    """Return milliseconds per slice of both forward passes on one core, in turn, and their ratio."""
-    network = widened(width, CALIBRATIONS["no calibration"]).network
-    images = torch.randn(TOGETHER, 1, SIZE_PX, SIZE_PX)
-    fused = FusedUNet(network, low_format(CPU, "prediction") or torch.float32)
-    passes = {
-        "ours": lambda: fused(images),
-        "torch as it is": lambda: network(images, low=low_format(CPU, "prediction")),
-        "OpenVINO": openvino_pass(network, images.numpy()),
-    }
+def forward_ms(width: int) -> dict[str, float]:
+    """Return milliseconds of a core per slice in the forward pass, each way in turn."""
+    model = widened(width)
+    network, weights = model.network, model.weights
+    images = torch.randn(AT_ONCE, 1, SIZE_PX, SIZE_PX)
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    passes: dict[str, Callable[[], object]] = {"torch, float32": lambda: network(channels_last)}
+    for number_format in dict.fromkeys(("float32", best_number_format())):
+        ours = OpenVinoUNet(model.architecture, weights, number_format)
+        converted = converted_pass(network, images.numpy(), number_format)
+        passes[f"ours, {number_format}"] = lambda ours=ours: ours(images.numpy())
+        passes[f"converted, {number_format}"] = converted
     taken: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(TURNS + 1):
         for name, forward in passes.items():
-            taken[name].append(timed(forward))
-    row = {f"{name}, ms": 1000 * statistics.median(v[1:]) / TOGETHER for name, v in taken.items()}
-    pairs = zip(taken["ours"][1:], taken["OpenVINO"][1:], strict=True)
-    row["ours / OpenVINO, median of turns"] = statistics.median(a / b for a, b in pairs)
-    row["of minima"] = min(taken["ours"][1:]) / min(taken["OpenVINO"][1:])
-    return row
+            taken[name].append(timed(forward, time.process_time))
+    row = {f"ms, {name}": 1000 * statistics.median(v[1:]) / AT_ONCE for name, v in taken.items()}
+    ours, converted = (taken[f"{way}, {best_number_format()}"][1:] for way in ("ours", "converted"))
+    ratios = [a / b for a, b in zip(ours, converted, strict=True)]
+    return row | {"ours / converted, median of turns": statistics.median(ratios)}
 
 
-def openvino_pass(network: UNet, images: np.ndarray) -> Callable[[], object]:
-    """Return OpenVINO's forward pass in bfloat16 on one core."""
+def converted_pass(network: UNet, images: np.ndarray, number_format: str) -> Callable[[], object]:
+    """Return the forward pass of a graph that OpenVINO converts from torch, for this shape alone."""
     import openvino
 
     converted = openvino.convert_model(
         network, example_input=torch.from_numpy(images), input=[list(images.shape)]
     )
     options = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": PRECISIONS[number_format],
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
     }
@@ -169,18 +155,11 @@ def openvino_pass(network: UNet, images: np.ndarray) -> Callable[[], object]:
     return lambda: request.infer([images], share_inputs=True, share_outputs=True)
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    begin = time.perf_counter()
+def timed(function: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the seconds that a call takes, by the wall clock or another."""
+    begin = clock()
     function()
-    return time.perf_counter() - begin
-
-
-def startup_seconds() -> float:
-    """Return how long Python takes to start and to import the step."""
-    words = [sys.executable, "-c", "import paravert.network.segment"]
-    environment = {"PYTHONPATH": str(REPOSITORY / "workflow")}
-    return min(timed(lambda: subprocess.run(words, env=environment, check=True)) for _ in range(3))
+    return clock() - begin
 
 
 def show(title: str, rows: dict[str, dict[str, float]]) -> None:
@@ -196,27 +175,29 @@ def main() -> None:
     options.add_argument("--cores", type=int, default=2)
     options.add_argument("--subjects", type=int, default=64)
     options.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64])
-    options.add_argument("--repeats", type=int, default=1)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--beside", type=Path, help="another checkout of paravert")
     given = options.parse_args()
-    logging.disable()
     torch.set_num_threads(1)
-    print(f"start of Python and imports: {startup_seconds():.2f} s")
+    checkouts = {"this": REPOSITORY} | ({"beside": given.beside} if given.beside else {})
+    rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         table = write_shard(Path(scratch), given.subjects)
-        rows = {}
         for width in given.widths:
             model = Path(scratch) / f"{width}.safetensors"
-            for (name, calibration), repeat in product(CALIBRATIONS.items(), range(given.repeats)):
-                save_model(model, widened(width, calibration))
-                row = f"width {width}, {name} #{repeat + 1}"
-                rows[row] = shard_row(table, model, given.cores)
+            save_model(model, widened(width))
+            taken = {name: [] for name in checkouts}
+            for _ in range(given.repeats):
+                for name, checkout in checkouts.items():
+                    taken[name].append(segmenting_seconds(checkout, table, model, given.cores))
+            slices = given.subjects * SLICES
+            rows[f"width {width}"] = {
+                f"slices/s, {name}": slices / statistics.median(seconds)
+                for name, seconds in taken.items()
+            }
     show(f"{given.subjects} subjects of {SLICES} slices, {given.cores} cores", rows)
-    try:
-        rows = {f"width {width}": beside_openvino(width) for width in given.widths}
-    except ModuleNotFoundError as error:
-        print(f"\n{error}; pip install openvino")
-        return
-    show(f"forward pass, {TOGETHER} slices of {SIZE_PX} x {SIZE_PX}, one core, ms per slice", rows)
+    rows = {f"width {width}": forward_ms(width) for width in given.widths}
+    show(f"forward pass, {AT_ONCE} slices of {SIZE_PX} x {SIZE_PX}, one core", rows)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,12 @@ from overlap_lines import overlap_lines  # noqa: E402
 from paravert.imaging.label_maps import Overlap, slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import Model, load_model  # noqa: E402
-from paravert.network.neighbours import NEIGHBOURS_MM, bonds_of, neighbour_weight  # noqa: E402
-from paravert.network.predict import Predictor, Prepared  # noqa: E402
+from paravert.network.predict import (  # noqa: E402
+    NEIGHBOURS_MM,
+    Predictor,
+    Prepared,
+    neighbour_weights,
+)
 from paravert.network.randomised.slices import (  # noqa: E402
     Anatomies,
     Pictures,
@@ -94,11 +98,9 @@ def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.n
     predictor = Predictor(model, CPU, judging=True)
     labels, expected = [], []
     for stack in drawn:
-        bonds = bonds_of(stack.images, neighbour_weight(stack.apart_mm, neighbours_mm))
+        weights = neighbour_weights(stack.images, stack.apart_mm, neighbours_mm)
         shape = stack.truth.shape
-        made = predictor.whole(
-            Prepared(torch.from_numpy(stack.images)[:, None], shape, shape, bonds)
-        )
+        made = predictor.whole(Prepared(stack.images, shape, shape, weights))
         labels.append(made.labels[MIDDLE])
         expected.append(made.expected_iou[MIDDLE])
     truth = np.stack([stack.truth for stack in drawn])

@@ -43,9 +43,8 @@ def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> li
         stack = stacks[number % len(stacks)]
         images, spacing = stack.array, stack.pixel_spacing_mm
         chosen = rng.integers(len(images))
-        one = torch.from_numpy(standardise(images[chosen : chosen + 1].astype(np.float32)))
-        picture = resampled(one[:, None], network_size(images.shape[1:], spacing, spacing_mm))
-        picture = picture[0, 0].numpy()
+        one = standardise(images[chosen : chosen + 1].astype(np.float32))
+        picture = resampled(one, network_size(images.shape[1:], spacing, spacing_mm))[0]
         top, left = (max(0, (pixels - size_px) // 2) for pixels in picture.shape)
         found.append(picture[top : top + size_px, left : left + size_px])
     return found

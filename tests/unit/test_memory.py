@@ -85,7 +85,5 @@ def peaks(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("step", steps.STEPS)
 def test_a_job_stays_within_the_memory_that_its_rule_asks_for(peaks, step):
-    processes = (
-        1 if step == "segment_muscles" else 3
-    )  # two workers, and one that hands out the work
+    processes = 3  # two workers, and one that hands out the work
     assert processes * peaks[step] <= resources.memory_mb(step, workers=2)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from paravert.imaging.image_stack import LARGEST_VALUE, SMALLEST_SPREAD
 from paravert.network.grid import (
@@ -45,10 +46,10 @@ def test_a_blob_stays_where_it_is_there_and_back(case):
     centre = extent * (0.47, 0.56)
     image = blob(rows, columns, row_mm, column_mm, centre)
     size = network_size((rows, columns), (row_mm, column_mm), network_mm)
-    there = resampled(torch.from_numpy(image)[None, None], size)
-    found = centroid_mm(there[0, 0].numpy().astype(np.float64), *(extent / size))
+    there = resampled(image[None], size)
+    found = centroid_mm(there[0].astype(np.float64), *(extent / size))
     np.testing.assert_allclose(found, centre, atol=0.01)
-    back = resampled(there, (rows, columns))[0, 0].numpy().astype(np.float64)
+    back = resampled(there, (rows, columns))[0].astype(np.float64)
     np.testing.assert_allclose(centroid_mm(back, row_mm, column_mm), centre, atol=0.01)
     np.testing.assert_allclose(back, image, atol=0.02)
 
@@ -73,8 +74,8 @@ def test_an_ellipse_keeps_its_area_and_place_through_logits_and_back(case):
     y = ((np.arange(size[0]) + 0.5) * step[0] - centre[0]) / radius[0]
     x = ((np.arange(size[1]) + 0.5) * step[1] - centre[1]) / radius[1]
     inside = 1 - np.hypot(y[:, None], x[None])
-    logits = torch.from_numpy(np.stack([np.zeros_like(inside), inside])).float()[None]
-    labels = labels_on_image(padded(logits, 32), size, shape)[0].numpy()
+    logits = np.stack([np.zeros_like(inside), inside]).astype(np.float32)
+    labels = labels_on_image(padded(logits, 32), size, shape)
     area = labels.sum() * row_mm * column_mm
     assert area == pytest.approx(np.pi * radius.prod(), rel=0.005)
     np.testing.assert_allclose(centroid_mm(labels, row_mm, column_mm), centre, atol=0.05)
@@ -84,31 +85,39 @@ def test_an_ellipse_keeps_its_area_and_place_through_logits_and_back(case):
 def test_labels_are_those_of_interpolated_logits(shape):
     """Finer, coarser, or both: what is not computed away from the outlines would not differ."""
     size = (64, 48)
-    generator = torch.Generator().manual_seed(3)
-    logits = torch.randn(3, 9, 12, 9, generator=generator)
-    logits = padded(
-        resampled(logits, size) + 0.1 * torch.randn(3, 9, *size, generator=generator), 32
-    )
-    logits = logits.contiguous(memory_format=torch.channels_last)
+    rng = np.random.default_rng(3)
+    smooth = resampled(rng.normal(size=(9, 12, 9)).astype(np.float32), size)
+    noise = 0.1 * rng.normal(size=(9, *size)).astype(np.float32)
+    logits = padded(smooth + noise, 32)
     found = labels_on_image(logits, size, shape)
-    assert found.dtype == torch.uint8
-    expected = resampled(logits[:, :, :64, :48], shape).argmax(dim=1)
-    assert (found == expected).float().mean() > 0.9995
+    assert found.dtype == np.uint8
+    expected = resampled(logits[:, :64, :48], shape).argmax(axis=0)
+    assert (found == expected).mean() > 0.9995
+
+
+@pytest.mark.parametrize("size", [(64, 48), (101, 77), (40, 90), (30, 20), (16, 12)])
+def test_resampling_is_torchs_bilinear_interpolation_with_antialias(size):
+    planes = np.random.default_rng(3).normal(size=(3, 64, 48)).astype(np.float32)
+    expected = functional.interpolate(
+        torch.from_numpy(planes)[:, None], size=size, mode="bilinear", antialias=True
+    )
+    np.testing.assert_allclose(resampled(planes, size), expected[:, 0].numpy(), atol=1e-4)
 
 
 def test_labels_of_a_single_row_or_column_of_pixels():
-    logits = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1).expand(1, 2, 32, 32)
+    logits = np.zeros((2, 32, 32), np.float32)
+    logits[1] = 1
     assert (labels_on_image(logits, (1, 3), (2, 5)) == 1).all()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (65, 95), (1, 33)])
 def test_padding_reaches_the_multiple_and_leaves_the_image_in_its_corner(rows, columns):
-    image = torch.rand(1, 1, rows, columns)
+    image = np.random.default_rng(1).random((1, rows, columns))
     found = padded(image, 32)
-    assert found.shape[2] % 32 == found.shape[3] % 32 == 0
-    assert found.shape[2] - rows < 32
-    assert torch.equal(found[:, :, :rows, :columns], image)
-    assert (found[:, :, rows:, :columns] == image[:, :, -1:]).all()
+    assert found.shape[1] % 32 == found.shape[2] % 32 == 0
+    assert found.shape[1] - rows < 32
+    np.testing.assert_array_equal(found[:, :rows, :columns], image)
+    assert (found[:, rows:, :columns] == image[:, -1:]).all()
 
 
 def test_standard_intensities_have_mean_zero_and_variance_one():

@@ -5,19 +5,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from paravert.anatomy import CLASSES
 from paravert.network.confidence import Calibration
-from paravert.network.neighbours import (
+from paravert.network.predict import (
     LEAST_WEIGHT,
-    bonds_of,
+    Predictor,
     neighbour_weight,
+    neighbour_weights,
     with_neighbours,
 )
-from paravert.network.predict import Piece, Predictor
 
-CPU = torch.device("cpu")
 MUSCLE = 5
 
 
@@ -30,53 +28,51 @@ def test_neighbours_count_by_a_gaussian_of_their_distance():
 
 
 def test_the_mean_of_a_slice_and_its_neighbours_is_weighted():
-    values = torch.tensor([1.0, 4.0, 16.0, 64.0])
-    bonds = torch.full((3,), 0.5)
-    found = with_neighbours(values.view(4, 1, 1, 1).expand(4, 2, 3, 3), bonds)[:, 1, 2, 2]
+    logits = [np.full((2, 3, 3), value, np.float32) for value in (1, 4, 16, 64)]
+    found = [mean[1, 2, 2] for mean in with_neighbours(logits, np.full(3, np.float32(0.5)))]
     wanted = [
         (1 + 0.5 * 4) / 1.5,
         (0.5 * 1 + 4 + 0.5 * 16) / 2,
         (0.5 * 4 + 16 + 0.5 * 64) / 2,
         (0.5 * 16 + 64) / 1.5,
     ]
-    torch.testing.assert_close(found, torch.tensor(wanted))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 def test_what_goes_on_along_a_straight_line_stays():
     """Logits that change evenly from slice to slice, as an outline does that moves evenly."""
-    line = torch.arange(6.0).view(6, 1, 1, 1)
-    torch.testing.assert_close(with_neighbours(line, torch.full((5,), 0.7))[1:-1], line[1:-1])
+    line = [np.full((1, 1, 1), value, np.float32) for value in range(6)]
+    found = list(with_neighbours(line, np.full(5, np.float32(0.7))))
+    np.testing.assert_allclose(found[1:-1], line[1:-1], rtol=1e-6)
 
 
 def test_a_slice_of_a_single_value_is_nobodys_neighbour():
     image = np.random.default_rng(1).normal(size=(5, 4, 4))
     image[2] = 7
-    assert bonds_of(image, 0.5).tolist() == [0.5, 0, 0, 0.5]
-    assert bonds_of(image, 0.0) is None
-    assert bonds_of(image[:1], 0.5) is None
+    assert neighbour_weights(image, 0.0, 3.5).tolist() == [1, 0, 0, 1]
+    assert neighbour_weights(image, math.inf, 3.5) is None
+    assert neighbour_weights(image[:1], 1.0, 3.5) is None
 
 
 @pytest.fixture
 def brightness_reader(monkeypatch):
-    """Return what makes predictors that read a muscle where a pixel is bright, as sure as it is bright.
-
-    Its `passed` are the slices of each batch.
-    """
+    """Return what makes predictors that read a muscle where a pixel is bright, as sure as it is bright."""
 
     def logits(slices):
-        predictor.passed.append(len(slices))
-        made = torch.zeros(len(slices), CLASSES, *slices.shape[2:])
+        made = np.zeros((len(slices), CLASSES, *slices.shape[2:]), np.float32)
         made[:, MUSCLE] = slices[:, 0]
         return made
 
-    def predictor(neighbours_mm, judging=False):
-        network = SimpleNamespace(architecture=SimpleNamespace(stride=1))
-        model = SimpleNamespace(network=network, spacing_mm=1.0, calibration=Calibration({}))
-        given = {"neighbours_mm": neighbours_mm, "judging": judging}
-        return Predictor(model, CPU, None, flip=False, **given)
+    logits.number_format = "float32"
 
-    predictor.passed = []
-    monkeypatch.setattr("paravert.network.predict._forward", lambda model, low: logits)
+    def predictor(neighbours_mm, **options):
+        architecture = SimpleNamespace(stride=1)
+        model = SimpleNamespace(
+            architecture=architecture, spacing_mm=1.0, calibration=Calibration({})
+        )
+        return Predictor(model, flip=False, neighbours_mm=neighbours_mm, **options)
+
+    monkeypatch.setattr("paravert.network.predict._network_on", lambda model, device: logits)
     return predictor
 
 
@@ -92,9 +88,8 @@ def one_lost(slices=7, lost=3):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_a_muscle_lost_in_one_slice_is_found_by_its_neighbours(brightness_reader, batch_size):
     def found(neighbours_mm, apart_mm):
-        reader = brightness_reader(neighbours_mm)
-        given = {"apart_mm": apart_mm, "batch_size": batch_size}
-        labels = reader.stack_labels(one_lost(), (1.0, 1.0), **given)
+        reader = brightness_reader(neighbours_mm, batch_size=batch_size)
+        labels = reader.stack_labels(one_lost(), (1.0, 1.0), apart_mm=apart_mm)
         return (labels == MUSCLE).sum(axis=(1, 2)).tolist()
 
     alone = [36, 36, 36, 0, 36, 36, 36]
@@ -122,26 +117,3 @@ def test_what_is_expected_is_of_the_mean(brightness_reader):
     assert 0 < together[3] < together[1]
     np.testing.assert_allclose(together[[0, 1, 5, 6]], alone[[0, 1, 5, 6]], rtol=1e-5)
     assert together[2] < alone[2]
-
-
-@pytest.mark.parametrize(("slices", "batch_size", "passed"), [(8, 2, 8), (8, 8, 8), (9, 8, 10)])
-def test_slices_that_two_pieces_see_pass_the_network_once(
-    brightness_reader, slices, batch_size, passed
-):
-    """But for a piece of one slice at the end, which never comes to the network with nothing."""
-    reader = brightness_reader(3.5)
-    image = one_lost(slices=slices)
-    reader.stack_labels(image, (1.0, 1.0), apart_mm=3.0, batch_size=batch_size)
-    assert sum(brightness_reader.passed) == passed
-
-
-def test_stacks_in_one_batch_keep_their_own_distances(brightness_reader):
-    reader = brightness_reader(3.5)
-    near, far = (
-        reader.prepared(one_lost(), (1.0, 1.0), apart_mm=apart_mm) for apart_mm in (3.0, 12.0)
-    )
-    found = reader.predicted([Piece(near, 2, 5), Piece(far, 2, 5)])
-    assert [(one.labels == MUSCLE).sum(axis=(1, 2)).tolist() for one in found] == [
-        [36, 36, 36],
-        [36, 0, 36],
-    ]

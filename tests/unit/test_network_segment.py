@@ -14,18 +14,20 @@ import torch
 from network_subjects import AFFINE, disc_stack, make_cohort
 
 import paravert
-from paravert.anatomy import LABELS, OTHER_SIDE
+from paravert import shard_tables
+from paravert.anatomy import LABELS, MUSCLES, OTHER_SIDE
 from paravert.errors import Caution, InputError
 from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
+from paravert.network import segment
 from paravert.network.architecture import Architecture
+from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
-from paravert.network.predict import Prepared
-from paravert.network.segment import segment_muscles
-from paravert.network.stacks import Stack, write_labels
-from paravert.network.unet import UNet
+from paravert.network.predict import Predictor, read_model
+from paravert.network.segment import SegmentedStack, segment_muscles, write_labels
+from paravert.network.unet import GpuUNet, UNet
 from paravert.provenance import file_sha256
 from paravert.subject_folder import SubjectFolder
 
@@ -172,7 +174,8 @@ def test_device_and_threads_recompute_nobody_and_cleaning_everybody(cohort, mode
 
 def test_the_model_is_read_only_when_a_subject_needs_it(cohort, model_file, monkeypatch):
     segmented(cohort, model_file)
-    monkeypatch.setattr("paravert.network.flow.load_model", None)
+    segment._predictor.cache_clear()
+    monkeypatch.setattr(segment, "read_model", None)
     segmented(cohort, model_file)
 
 
@@ -203,7 +206,7 @@ def test_swapped_sides_are_a_warning(tmp_path):
     _, truth = disc_stack(0)
     exchanged = truth.with_array(np.array(OTHER_SIDE, dtype=np.uint8)[truth.array])
     for labels, warnings in ((truth, ()), (exchanged, (Caution.SIDES_SWAPPED,))):
-        stack = Stack(1, labels, Prepared(torch.zeros(1), (1, 1), (1, 1)))
+        stack = SegmentedStack(1, labels, np.full((len(labels.array), 8), np.nan))
         written = write_labels([stack], tmp_path, "cpu float32", Calibration({}))
         assert written.warnings == warnings
 
@@ -211,8 +214,7 @@ def test_swapped_sides_are_a_warning(tmp_path):
 @pytest.mark.parametrize(("found", "warned"), [(0.9, False), (0.5, True)])
 def test_a_muscle_that_may_be_poorly_segmented_is_a_warning(tmp_path, found, warned):
     _, truth = disc_stack(0)
-    stack = Stack(1, truth, Prepared(torch.zeros(1), (1, 1), (1, 1)))
-    stack.expected_iou[:] = 0.8
+    stack = SegmentedStack(1, truth, np.full((len(truth.array), 8), 0.8))
     line = {"multifidus": ((0.0, 0.8), (0.0, found))}
     written = write_labels([stack], tmp_path, "cpu float32", Calibration(line))
     assert (Caution.LOW_PREDICTED_IOU in written.warnings) == warned
@@ -224,7 +226,7 @@ def test_a_muscle_that_may_be_poorly_segmented_is_a_warning(tmp_path, found, war
 
 def test_given_labels_have_no_predicted_iou(tmp_path):
     _, truth = disc_stack(0)
-    write_labels([Stack(1, truth)], tmp_path, "cpu float32", Calibration({}))
+    write_labels([SegmentedStack(1, truth)], tmp_path)
     assert np.isnan(np.load(SubjectFolder(tmp_path).predicted_iou_file(1))).all()
 
 
@@ -241,3 +243,124 @@ def test_the_figure_needs_no_torch():
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(paravert.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+# --- subjects of several sizes, side by side -----------------------------------------------------
+
+SIZES = ((64, 56), (50, 56), (80, 70), (64, 56), (33, 40))  # of the subjects, two of them alike
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Five subjects of several sizes and numbers of slices; the third has two stacks."""
+    names = [f"S{number}" for number in range(len(SIZES))]
+    table = make_cohort(tmp_path, names)
+    for number, (rows, columns) in enumerate(SIZES):
+        image, _ = disc_stack(number)
+        array = np.pad(image.array, ((0, number), (0, 30), (0, 30)), mode="reflect")
+        volume = Volume(np.ascontiguousarray(array[:, :rows, :columns]), image.affine)
+        for stack in (1, 2) if number == 2 else (1,):
+            write_volume(
+                SubjectFolder(tmp_path / "subjects" / names[number]).stack_file("image", stack),
+                volume,
+            )
+    return table
+
+
+@pytest.fixture
+def expecting_model(tmp_path):
+    """A model file with a calibration that changes nothing."""
+    torch.manual_seed(7)
+    network = UNet(Architecture(width=4, levels=4))
+    network.head.weight.data *= 20
+    path = tmp_path / "expecting.safetensors"
+    identity = Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES})
+    save_model(path, Model(network, 3.0, identity))
+    return path
+
+
+def all_labels(table):
+    """Return labels and predicted IoU by subject and file."""
+    return {
+        (home.name, file.name): np.load(file) if file.suffix == ".npy" else read_volume(file).array
+        for home in sorted((table.parent / "subjects").iterdir())
+        for file in sorted((home / "labels").iterdir())
+    }
+
+
+def alone(table, predictor):
+    """Return what the predictor makes of each stack alone, cleaned: as `all_labels`."""
+    found = {}
+    for home in sorted((table.parent / "subjects").iterdir()):
+        for file in sorted((home / "image").iterdir()):
+            image = read_volume(file)
+            predicted = predictor.stack_predicted(
+                image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+            )
+            found[home.name, file.name], _ = cleaned(predicted.labels)
+            iou_file = SubjectFolder(home).predicted_iou_file(int(file.name[6:8])).name
+            found[home.name, iou_file] = predicted.expected_iou
+    return found
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, array in found.items():
+        np.testing.assert_array_equal(array, expected[key])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_worker_processes_change_no_label(several, expecting_model, threads):
+    segmented(several, expecting_model, threads=threads)
+    found = all_labels(several)
+    assert_same(found, alone(several, Predictor(read_model(expecting_model))))
+    assert len(np.unique(found["S0", "stack-01.nii.gz"])) > 2
+
+
+@pytest.mark.parametrize("left_out", [{"flip": False}, {"neighbours_mm": 0.0}])
+def test_mirror_images_and_neighbours_decide_unless_switched_off(cohort, model_file, left_out):
+    segmented(cohort, model_file, **left_out)
+    expected = alone(cohort, Predictor(load_model(model_file)))
+    key = "S1", "stack-01.nii.gz"
+    assert (all_labels(cohort)[key] != expected[key]).any()
+
+
+def test_memory_that_does_not_suffice_costs_one_subject(cohort, model_file, monkeypatch):
+    prepared = Predictor.prepared
+
+    def short_of_memory(self, image, *given, **named):
+        if np.array_equal(image, disc_stack(0)[0].array):
+            raise MemoryError
+        return prepared(self, image, *given, **named)
+
+    monkeypatch.setattr(Predictor, "prepared", short_of_memory)
+    segmented(cohort, model_file, threads=2)
+    outcomes = shard_tables.read_outcomes(cohort.parent / "segment.parquet")
+    assert {one.subject: one.reason for one in outcomes} == {"S1": "process-died", "S2": None}
+
+
+def torch_predictor(model_file):
+    """Return a predictor as on a GPU, on this processor."""
+    predictor = Predictor(load_model(model_file))
+    predictor._forward = GpuUNet(predictor.model.network, torch.device("cpu"))
+    return predictor
+
+
+def test_as_on_a_gpu_every_stack_has_the_labels_of_torch(several, expecting_model, monkeypatch):
+    """All but the device: read ahead, computed by torch, written behind."""
+    predictor = torch_predictor(expecting_model)
+    monkeypatch.setattr(segment, "device_kind", lambda device: "cuda")
+    monkeypatch.setattr(segment, "_predictor", lambda *given: predictor)
+    rows = segmented(several, expecting_model, device="cuda")
+    assert [row["labels_source"] for row in rows.values()] == ["network"] * len(SIZES)
+    assert_same(all_labels(several), alone(several, predictor))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_labels_are_nearly_those_of_the_processor(several, expecting_model):
+    rows = segmented(several, expecting_model, device="cuda")
+    assert {row["computed_on"] for row in rows.values()} == {"cuda float32"}
+    expected = alone(several, torch_predictor(expecting_model))
+    for key, array in all_labels(several).items():
+        if array.dtype == np.uint8:
+            assert (array == expected[key]).mean() > 0.99

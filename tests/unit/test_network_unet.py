@@ -92,7 +92,7 @@ def test_upsampling_is_by_transposed_convolutions():
 
 
 def test_nine_probabilities_add_up_to_one_at_every_pixel():
-    probabilities = UNet(SMALL).eval().probabilities(torch.randn(2, 1, 64, 96))
+    probabilities = UNet(SMALL).eval()(torch.randn(2, 1, 64, 96)).softmax(dim=1)
     assert probabilities.shape == (2, 9, 64, 96)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 64, 96))
 

@@ -54,18 +54,10 @@ class Shard:
         return self
 
     def follow(self, name):
-        before = self.table(STEPS[name].after)
-        if name == "segment_muscles":
-
-            def flow(subjects):
-                for begun in subjects:
-                    yield begun, Product([{"labels_source": "network"}])
-
-            how = {"settings": SETTINGS[name], "applies": lambda subject: True}
-            shards.stream_after(before, name, flow, **how, **self.place(name))
-        else:
-            do = lambda task, scratch: Product([])  # noqa: E731
-            shards.work_after(before, name, do, **self.place(name))
+        before, segments = self.table(STEPS[name].after), name == "segment_muscles"
+        how = {"settings": SETTINGS[name]} if segments else {}
+        do = lambda task, scratch: Product([{"labels_source": "network"}] if segments else [])  # noqa: E731
+        shards.work_after(before, name, do, **how, **self.place(name))
 
     def place(self, step):
         return {"folder": self.folder / "subjects", "out": self.table(step)}

@@ -2,14 +2,14 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from functools import partial
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from paravert import shard_tables, shards
-from paravert.errors import Caution, InputError, Reason, SubjectFault
+from paravert.errors import Caution, Reason, SubjectFault
 from paravert.shards import Product, Task
 
 
@@ -323,196 +323,122 @@ def test_an_error_that_the_process_survives_counts_as_no_death(run, step):
     assert run("S1")[0]["status"] == "analysed"
 
 
-# --- streams -------------------------------------------------------------------------------------
+# --- read, compute and write side by side --------------------------------------------------------
+
+
+class Stages:
+    """A step in three stages that notes what it does, and raises as told."""
+
+    def __init__(self):
+        self.done, self.faulty = [], {}
+
+    def _stage(self, name, subject):
+        self.done.append((name, subject))
+        if (name, subject) in self.faulty:
+            raise self.faulty[name, subject]
+
+    def read(self, task):
+        self._stage("read", task.subject)
+        return task.subject
+
+    def compute(self, subject):
+        self._stage("compute", subject)
+        return subject.lower()
+
+    def write(self, task, computed, scratch):
+        (scratch / "preview.png").write_text(computed)
+        self._stage("write", task.subject)
+        return Product([])
 
 
 @pytest.fixture
-def stream(tmp_path, run):
-    """Return what converts subjects and streams them through a flow to previews."""
+def stages():
+    return Stages()
 
-    def work(flow, *subjects):
+
+@pytest.fixture
+def previewed(tmp_path, run, stages):
+    """Return what converts subjects and previews them in stages: what became of each."""
+
+    def work(*subjects):
         run(*subjects)
+        stages.done.clear()
         out = tmp_path / "preview.parquet"
-        shards.stream_after(
+        shards.overlapped_after(
             tmp_path / "convert.parquet",
             "draw_preview",
-            flow,
+            stages.read,
+            stages.compute,
+            stages.write,
             folder=tmp_path / "subjects",
             out=out,
-            settings={},
-            applies=lambda subject: True,
         )
         return {o.subject: o.reason or o.status for o in shard_tables.read_outcomes(out)}
 
     return work
 
 
-def previewed(begun):
-    (begun.scratch / "preview.png").write_text(begun.task.subject)
-    return begun, Product([])
+def test_each_subject_passes_the_stages_in_their_order(previewed, stages, tmp_path):
+    subjects = ["S1", "S2", "S3"]
+    assert previewed(*subjects) == dict.fromkeys(subjects, "analysed")
+    for subject in subjects:
+        passed = [name for name, one in stages.done if one == subject]
+        assert passed == ["read", "compute", "write"]
+        assert (tmp_path / "subjects" / subject / "preview.png").read_text() == subject.lower()
 
 
-def test_memory_that_does_not_suffice_in_a_stream_is_tried_afresh(stream):
-    def flow(subjects):
-        for begun in subjects:
-            if begun.task.subject == "S1":
-                yield begun, shards.out_of_memory()
-            else:
-                yield previewed(begun)
+def test_one_subject_is_read_and_one_written_while_another_is_computed(previewed, stages):
+    """Every stage of three subjects waits for another stage of its neighbours: in turn, it would hang."""
+    read, computing = threading.Event(), threading.Event()
+    given_read, given_compute, given_write = stages.read, stages.compute, stages.write
 
-    assert stream(flow, "S1", "S2") == {"S1": "process-died", "S2": "analysed"}
-    again = lambda subjects: map(previewed, subjects)  # noqa: E731
-    assert stream(again, "S1", "S2") == dict.fromkeys(["S1", "S2"], "analysed")
+    def noted_read(task):
+        if task.subject == "S3":
+            read.set()
+        return given_read(task)
 
+    def compute(subject):
+        if subject == "S2":
+            computing.set()
+            assert read.wait(30)
+        return given_compute(subject)
 
-def test_a_stream_may_finish_subjects_in_another_order(stream, tmp_path):
-    def backwards(subjects):
-        yield from [previewed(begun) for begun in subjects][::-1]
+    def write(task, computed, scratch):
+        if task.subject == "S1":
+            assert computing.wait(30)
+        return given_write(task, computed, scratch)
 
-    assert stream(backwards, "S1", "S2", "S3") == dict.fromkeys(["S1", "S2", "S3"], "analysed")
-    for subject in ("S1", "S2", "S3"):
-        assert (tmp_path / "subjects" / subject / "preview.png").read_text() == subject
-
-
-def test_a_stream_takes_only_subjects_that_are_not_at_hand(stream):
-    taken = []
-
-    def noted(subjects):
-        for begun in subjects:
-            taken.append(begun.task.subject)
-            yield previewed(begun)
-
-    stream(noted, "S1", "S2")
-    stream(noted, "S1", "S2", "S3")
-    assert taken == ["S1", "S2", "S3"]
+    stages.read, stages.compute, stages.write = noted_read, compute, write
+    assert set(previewed("S1", "S2", "S3").values()) == {"analysed"}
 
 
-def test_a_fault_in_a_stream_is_a_row_and_leaves_no_file(stream, tmp_path):
-    def faulty(subjects):
-        for begun in subjects:
-            done = previewed(begun)
-            fault = SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
-            yield (begun, fault) if begun.task.subject == "S1" else done
+def test_stages_take_only_subjects_that_are_not_at_hand(previewed, stages):
+    previewed("S1", "S2")
+    previewed("S1", "S2", "S3")
+    assert {subject for _, subject in stages.done} == {"S3"}
 
-    assert stream(faulty, "S1", "S2") == {"S1": "blank-images", "S2": "analysed"}
+
+@pytest.mark.parametrize("stage", ["read", "compute", "write"])
+def test_a_fault_in_any_stage_is_a_row_and_leaves_no_file(previewed, stages, tmp_path, stage):
+    stages.faulty[stage, "S1"] = SubjectFault(
+        Reason.BLANK_IMAGES, "every slice holds a single value"
+    )
+    assert previewed("S1", "S2") == {"S1": "blank-images", "S2": "analysed"}
     assert not (tmp_path / "subjects/S1/preview.png").exists()
 
 
-def test_a_stream_that_loses_a_subject_fails(stream):
-    def lossy(subjects):
-        for begun in subjects:
-            if begun.task.subject != "S1":
-                yield previewed(begun)
-
-    with pytest.raises(RuntimeError, match="draw_preview left out S1"):
-        stream(lossy, "S1", "S2")
+@pytest.mark.parametrize("stage", ["read", "compute", "write"])
+def test_memory_that_does_not_suffice_in_a_stage_is_tried_afresh(previewed, stages, stage):
+    stages.faulty[stage, "S1"] = MemoryError()
+    assert previewed("S1", "S2") == {"S1": "process-died", "S2": "analysed"}
+    stages.faulty.clear()
+    assert previewed("S1", "S2") == dict.fromkeys(["S1", "S2"], "analysed")
 
 
-def test_an_error_in_a_stream_leaves_neither_marks_nor_scratch(stream, tmp_path):
-    def broken(subjects):
-        taken = list(subjects)
-        yield previewed(taken[0])
-        raise ZeroDivisionError
-
+@pytest.mark.parametrize("stage", ["read", "compute", "write"])
+def test_an_error_in_a_stage_leaves_neither_marks_nor_scratch(previewed, stages, tmp_path, stage):
+    stages.faulty[stage, "S2"] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        stream(broken, "S1", "S2", "S3")
+        previewed("S1", "S2", "S3")
     assert not list((tmp_path / "subjects").glob("*/.draw_preview*"))
     assert (tmp_path / "subjects/S1/preview.json").exists()
-
-
-# --- results that were harmed --------------------------------------------------------------------
-
-
-def measured(task, scratch):
-    return Product([])
-
-
-@pytest.fixture
-def measure(tmp_path, run):
-    """Return what measures the subjects of a conversion."""
-
-    def work():
-        convert, folder = tmp_path / "convert.parquet", tmp_path / "subjects"
-        out = tmp_path / "area.parquet"
-        shards.work_after(convert, "measure_area", measured, folder=folder, out=out)
-        return [outcome.subject for outcome in shard_tables.read_outcomes(out)]
-
-    return work
-
-
-def test_what_an_earlier_step_left_and_another_hand_changed_is_not_measured(run, measure, tmp_path):
-    run("S1", "S2")
-    file = tmp_path / "subjects/S2/image/stack-01.nii.gz"
-    file.write_text("XX")
-    with pytest.raises(InputError, match=r"S2/image/stack-01.nii.gz: not as convert_dicom left it"):
-        measure()
-    run("S1", "S2")
-    assert measure() == ["S1", "S2"]
-
-
-@pytest.mark.parametrize("harm", ["cut", "of another program"])
-def test_a_harmed_shard_table_is_named(run, measure, tmp_path, harm):
-    run("S1")
-    table = tmp_path / "convert.parquet"
-    if harm == "cut":
-        table.write_bytes(table.read_bytes()[:-20])
-    else:
-        pq.write_table(pa.table({"subject": ["S1"]}), table)
-    with pytest.raises(InputError, match=r"convert.parquet: not the table that a step wrote here"):
-        measure()
-
-
-def test_harmed_rows_of_a_shard_table_are_named(run, tmp_path):
-    run(*(f"S{number}" for number in range(50)))
-    table = tmp_path / "convert.parquet"
-    contents = bytearray(table.read_bytes())
-    contents[4:200] = bytes(196)
-    table.write_bytes(contents)
-    with pytest.raises(InputError, match=r"convert.parquet: not the table"):
-        shard_tables.read_shard_rows(table)
-
-
-def put_back_by_an_older_job(run, tmp_path, version):
-    """Leave the files of another version behind the table of this one."""
-    table = tmp_path / "convert.parquet"
-    told = table.read_bytes()
-    run("S1", version=version)
-    table.write_bytes(told)
-
-
-def segment(tmp_path, do=measured):
-    convert, folder = tmp_path / "convert.parquet", tmp_path / "subjects"
-    out = tmp_path / "segment.parquet"
-    shards.work_after(convert, "segment_muscles", do, folder=folder, out=out)
-    return out
-
-
-CHANGED = r"S1/status.json: not as convert_dicom left it"
-
-
-def test_images_that_an_older_job_put_back_are_not_segmented(run, tmp_path):
-    run("S1", version=2)
-    put_back_by_an_older_job(run, tmp_path, version=1)
-    with pytest.raises(InputError, match=CHANGED):
-        segment(tmp_path)
-
-
-def test_images_that_an_older_job_puts_back_meanwhile_make_no_labels(run, tmp_path):
-    run("S1", version=2)
-
-    def slowly(task, scratch):
-        put_back_by_an_older_job(run, tmp_path, version=1)
-        return Product([])
-
-    with pytest.raises(InputError, match=CHANGED):
-        segment(tmp_path, slowly)
-    assert not (tmp_path / "subjects/S1/segment.json").exists()
-
-
-def test_images_that_an_older_job_put_back_are_not_measured_in_newer_labels(run, tmp_path):
-    run("S1", version=2)
-    labels = segment(tmp_path)
-    put_back_by_an_older_job(run, tmp_path, version=1)
-    out = tmp_path / "area.parquet"
-    with pytest.raises(InputError, match=CHANGED):
-        shards.work_after(labels, "measure_area", measured, folder=tmp_path / "subjects", out=out)

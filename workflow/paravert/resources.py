@@ -6,8 +6,8 @@ No step imports this, so that another bound makes no result anew.
 JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
 JOB_MINUTES = 10
 
-# Memory of a worker process, or of a core of segment_muscles: a subject of 120 slices of 512 x 512
-# fits into it, and the paper's network.
+# Memory of a worker process: a subject of 120 slices of 512 x 512 fits into it, and the paper's
+# network. On a GPU segment_muscles is one process, and takes less than that of two workers.
 WORKER_MB = {
     "convert_dicom": 600,
     "segment_muscles": 900,
@@ -39,7 +39,7 @@ COHORT_SECONDS = {
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory of a job with so many workers: processes, or cores of segment_muscles."""
+    """Return the memory (MB) of a job with so many worker processes."""
     return JOB_MB + workers * WORKER_MB[step]
 
 

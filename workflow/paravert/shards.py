@@ -1,9 +1,9 @@
-"""A step at work on the subjects of a shard: fingerprints and the isolation of faults.
+"""How a step runs over the subjects of a shard: fingerprints, worker processes, isolation of faults.
 
-A step works through the subjects of one shard. For each subject it leaves its files below
-`<folder>/<subject>/` and a record (`records`): the fingerprint of what made them, the outcome and
-the subject's rows. A rerun takes a subject as it is while fingerprint and files hold. A subject at
-whose work a worker process died is tried last and alone, and put aside when that died, too.
+For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
+fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
+fingerprint and files are unchanged. If a worker process dies while it works on a subject, the job
+fails; that subject is retried last and alone, and quarantined if a process dies again.
 """
 
 import logging
@@ -11,12 +11,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -34,9 +35,9 @@ DEATHS = 2  # the first may be another's doing; the second is the subject's, whi
 
 @dataclass(frozen=True)
 class Task:
-    """One subject and what its result depends on beside the step's version (JSON-able, hashed).
+    """One subject and what its result depends on beside the step's version (JSON, hashed).
 
-    inputs_away: its inputs cannot be reached, so that an earlier result stands, if there is one.
+    inputs_away: its inputs cannot be reached; an earlier result is kept, if there is one.
     """
 
     subject: str
@@ -46,25 +47,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """What a step made of one subject: rows of its table (without `subject`) and warnings.
+    """The result of a step for one subject: rows of its table (without `subject`) and warnings.
 
-    note: what the warnings tell more than their codes; None if nothing.
+    note: details of the warnings beyond their codes; None if there are none.
     """
 
     rows: list[dict]
     warnings: tuple[Caution, ...] = ()
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A subject that a stream has begun: its task, and the empty folder for its files."""
-
-    task: Task
-    scratch: Path
-
-
-Flow = Callable[[Iterable[Begun]], Iterator[tuple[Begun, Product | SubjectFault]]]
 
 
 # --- working through a shard ---------------------------------------------------------------------
@@ -79,13 +69,13 @@ def work_through(
     out: Path,
     workers: int = 0,
 ) -> None:
-    """Do the first step for every subject of a shard and write the shard's table.
+    """Run the first step for every subject of a shard and write the shard's table.
 
-    do: makes one subject's product, writing its files into the empty folder it is given; they are
-    moved to `<folder>/<subject>/` when it returns. Raises SubjectFault for faulty data (the subject
-    is quarantined); any other exception fails the job. workers: processes at work, for which it must
-    be picklable; 0: all is done in this one, and what kills it counts for nobody.
-    Raises ChildProcessError where a worker process died.
+    do: returns one subject's product and writes its files into the empty folder it is given; they
+    are moved to `<folder>/<subject>/` when it returns. It raises SubjectFault for faulty data, or
+    MemoryError: the subject is quarantined; any other exception fails the job. workers: number of
+    worker processes, for which `do` must be picklable; 0: everything runs in this process, and if
+    that dies no subject is charged. Raises ChildProcessError if a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -101,42 +91,67 @@ def work_after(
     folder: Path,
     out: Path,
     workers: int = 0,
+    settings: Mapping | None = None,
+    applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Do a step for every subject that the step before, of this shard table, analysed.
+    """Run a step for every subject that the previous step, of this shard table, analysed.
 
-    Who was quarantined before is passed on. The rest is as in `work_through`.
+    Subjects that were quarantined before keep their outcome. settings: what results depend on beside
+    the previous step; applies: tells whether they do for a subject, None: for all. The rest is as in
+    `work_through`.
     """
-    shard = _Shard(STEPS[step_name], folder)
-    made_from = made_after(shard.step, {}, read_made_from(shard_table))
-    tasks, outcomes = tasks_after(shard_table)
-    results = shard.in_turn(do, shard.jobs(tasks), workers)
-    _write(shard, results, len(tasks), made_from, out, outcomes)
+    _run_after(
+        shard_table,
+        _Shard(STEPS[step_name], folder),
+        lambda shard, jobs: shard.in_turn(do, jobs, workers),
+        out,
+        settings or {},
+        applies,
+    )
 
 
-def stream_after(
+def overlapped_after(
     shard_table: Path,
     step_name: str,
-    flow: Flow,
+    read: Callable[[Task], Any],
+    compute: Callable[[Any], Any],
+    write: Callable[[Task, Any, Path], Product],
     *,
     folder: Path,
     out: Path,
-    settings: Mapping,
-    applies: Callable[[str], bool],
+    settings: Mapping | None = None,
+    applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Do a step, in this process, for subjects that flow through it with several begun at a time.
+    """Run a step in this process: one subject is read and one written while another is computed.
 
-    flow: takes subjects as it has room for them, and yields each once, in any order, with its
-    product (its files lie in its folder then) or with the fault of its data. settings: what results
-    depend on beside the step before, of the subjects to whom they apply. The rest is as in
-    `work_after`.
+    read: in a thread of its own. compute: takes what `read` returned. write: in a third thread; takes
+    what `compute` returned, and an empty folder. Each may raise as `do` of `work_through`. The rest
+    is as in `work_after`.
     """
-    shard = _Shard(STEPS[step_name], folder)
+    _run_after(
+        shard_table,
+        _Shard(STEPS[step_name], folder),
+        lambda shard, jobs: shard.overlapped(read, compute, write, jobs),
+        out,
+        settings or {},
+        applies,
+    )
+
+
+def _run_after(
+    shard_table: Path,
+    shard: "_Shard",
+    results: Callable[["_Shard", list["_Job"]], Iterator[Result]],
+    out: Path,
+    settings: Mapping,
+    applies: Callable[[str], bool] | None,
+) -> None:
     made_from = made_after(shard.step, settings, read_made_from(shard_table))
     tasks, outcomes = tasks_after(
-        shard_table, lambda subject: dict(settings) if applies(subject) else {}
+        shard_table,
+        lambda subject: dict(settings) if applies is None or applies(subject) else {},
     )
-    results = shard.stream(flow, shard.jobs(tasks))
-    _write(shard, results, len(tasks), made_from, out, outcomes)
+    _write(shard, results(shard, shard.jobs(tasks)), len(tasks), made_from, out, outcomes)
 
 
 def tasks_after(
@@ -156,7 +171,7 @@ def tasks_after(
 class _Job:
     """A task with the fingerprint of its result.
 
-    deaths: processes that died at it before. left: somebody did not come to its end.
+    deaths: how many processes died at it before. left: another process works on it, or died at it.
     """
 
     task: Task
@@ -167,13 +182,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A step at work on the subjects of a shard, one or several at a time."""
+    """A step and the folder of its subjects."""
 
     step: Step
     folder: Path
 
     def jobs(self, tasks: Sequence[Task]) -> list[_Job]:
-        """Return what there is to do."""
+        """Return one job per task, with its fingerprint and crash count."""
         jobs = []
         for task in tasks:
             place = self.place(task.subject)
@@ -188,12 +203,12 @@ class _Shard:
     def in_turn(
         self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield the result of each subject, those last and alone at which a worker died before.
+        """Yield the result of each subject; those at which a worker died before come last and alone.
 
-        Where workers die, the others are done all the same; then raises ChildProcessError.
+        If workers die, the other subjects are still done; then raises ChildProcessError.
         """
         work = partial(self.work, do)
-        # A process takes longer to start than a subject to convert; it is for those who need it.
+        # To start a process takes longer than to convert a subject.
         single = len(jobs) == 1 and not (jobs[0].deaths or jobs[0].left)
         if single or not workers:
             yield from map(work, jobs)
@@ -226,18 +241,18 @@ class _Shard:
     def _until_a_death(
         self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield the results that worker processes make of jobs, up to the death of one."""
+        """Yield the results of jobs from worker processes, until one of these dies."""
         with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
             for future in as_completed([pool.submit(work, job) for job in jobs]):
                 with suppress(BrokenProcessPool):
                     yield future.result()
 
     def _died(self, job: _Job) -> bool:
-        """Note a death of the worker that was at work on the subject, if it did die."""
+        """Record and tell whether the worker process died while it worked on the subject."""
         return self.place(job.task.subject).count_death(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
-        """Return the result of one subject, at hand or made."""
+        """Return the result of one subject, kept or computed."""
         place = self.place(job.task.subject)
         at_hand = self._at_hand(place, job)
         if at_hand is not None:
@@ -253,40 +268,37 @@ class _Shard:
             self._check_unharmed(job.task)  # another job may have been at work there meanwhile
             return self._finished(place, job, scratch, done)
 
-    def stream(self, flow: Flow, jobs: Sequence[_Job]) -> Iterator[Result]:
-        """Yield the result of each subject as it comes out of the flow."""
+    def overlapped(
+        self, read: Callable, compute: Callable, write: Callable, jobs: Sequence[_Job]
+    ) -> Iterator[Result]:
+        """Yield the result of each subject, see `overlapped_after`."""
         waiting = []
         for job in jobs:
             at_hand = self._at_hand(self.place(job.task.subject), job)
-            if at_hand is not None:
-                yield at_hand
-            else:
+            if at_hand is None:
                 waiting.append(job)
-        open_: dict[str, tuple[_Job, ExitStack]] = {}
+            else:
+                yield at_hand
 
-        def begin() -> Iterator[Begun]:
-            for job in waiting:
-                self._check_unharmed(job.task)
-                stack = ExitStack()
-                scratch = stack.enter_context(self.place(job.task.subject).begun(job.fingerprint))
-                open_[job.task.subject] = job, stack
-                yield Begun(job.task, scratch)
+        def checked_read(task: Task) -> Any:
+            self._check_unharmed(task)
+            return read(task)
 
-        try:
-            for begun, done in flow(begin()):
-                job, stack = open_.pop(begun.task.subject)
-                with stack:
-                    self._check_unharmed(job.task)
-                    result = self._finished(self.place(job.task.subject), job, begun.scratch, done)
-                yield result
-            if open_:
-                raise RuntimeError(f"{self.step.name} left out {', '.join(open_)}")
-        finally:
-            for _, stack in open_.values():
-                stack.close()
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            reading = writing = None
+            for job, following in zip(waiting, [*waiting[1:], None], strict=True):
+                reading = reading or reader.submit(_tried, checked_read, job.task)
+                had = reading.result()
+                reading = following and reader.submit(_tried, checked_read, following.task)
+                made = had if isinstance(had, Exception) else _tried(compute, had)
+                if writing:
+                    yield writing.result()
+                writing = writer.submit(self.work, partial(_written, write, made), job)
+            if writing:
+                yield writing.result()
 
     def _check_unharmed(self, task: Task) -> None:
-        """Raise InputError where what earlier steps left of a subject is not what they told of."""
+        """Raise InputError if files of earlier steps were changed since these wrote them."""
         expected = task.depends_on.get("upstream")
         for name in reversed(self.step.reads):
             place = self.place(task.subject, STEPS[name])
@@ -298,24 +310,24 @@ class _Shard:
             expected = found.upstream
 
     def place(self, subject: str, step: Step | None = None) -> Place:
-        """Return where a step, this one unless told, keeps what it made of a subject."""
+        """Return where a step (by default this one) keeps its result of a subject."""
         step = step or self.step
         return Place(self.folder / subject, step.name, step.record, step.owns)
 
     def _at_hand(self, place: Place, job: _Job) -> Result | None:
-        """Return a result that need not, or must not, be made: one held, or that of a killer."""
+        """Return the kept result, or the quarantine of a subject that killed processes; else None."""
         held = place.held(job.fingerprint)
         if held is not None or job.deaths < DEATHS:
             return held
         return self._verdict(job)
 
     def _verdict(self, job: _Job) -> Result:
-        """Return the result of a subject at whose work processes died."""
+        """Return the quarantine of a subject at which processes died."""
         told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
-        """Return the result of a subject that asks too much of the machine: another run tries again."""
+        """Return a quarantine that is not kept, so that the next run tries the subject again."""
         self.place(job.task.subject).clear()
         return self._result(job, fault)
 
@@ -346,8 +358,22 @@ class _Shard:
         return Result(outcome, done.rows)
 
 
+def _tried(do: Callable, given: Any) -> Any:
+    """Return what a function makes, or the fault of the subject that it raises."""
+    try:
+        return do(given)
+    except (SubjectFault, MemoryError) as fault:
+        return fault
+
+
+def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
+    if isinstance(made, Exception):
+        raise made
+    return write(task, made, scratch)
+
+
 def out_of_memory() -> SubjectFault:
-    """Return the fault of a subject for which the memory at hand did not suffice."""
+    """Return the fault of a subject that does not fit into memory."""
     told = "the memory at hand did not suffice for this subject"
     return SubjectFault(Reason.PROCESS_DIED, told)
 
@@ -368,7 +394,7 @@ def _write(
     out: Path,
     upstream: Iterable[Outcome] = (),
 ) -> None:
-    """Write the shard's table when every result is there, telling of each as it comes."""
+    """Write the shard's table once all results are there; log each as it comes."""
     made, name = [], shard.step.name
     watched = sys.stderr.isatty()
     for result in tqdm(results, name, total, unit="subject", disable=not watched):
@@ -379,7 +405,7 @@ def _write(
     passed_on = [Result(outcome, []) for outcome in upstream if outcome.status == QUARANTINED]
     everybody = sorted([*made, *passed_on], key=lambda result: result.outcome.subject)
     write_shard_table(out, shard.step, everybody, made_from)
-    # Only now: a job that is killed before must not forget whom it had put aside.
+    # Only now: a job that is killed before this must remember whom it quarantined.
     for result in made:
         if result.outcome.reason == Reason.PROCESS_DIED:
             shard.place(result.outcome.subject).forget_deaths()

@@ -13,7 +13,7 @@ VERSIONS = {
     "convert_dicom": 1,
     "pretrain_network": 1,
     "train_network": 1,
-    "segment_muscles": 1,
+    "segment_muscles": 2,
     "measure_area": 1,
     "measure_fat": 1,
     "score_overlap": 1,

@@ -1,4 +1,4 @@
-"""The shape of the paper's U-Net, told without torch: settings, layers, sizes, parameters."""
+"""The shape of the paper's U-Net, without torch: settings, layers, sizes, shapes of the weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +17,18 @@ NORMALISATION_WEIGHTS = {
     "group": ("weight", "bias"),
 }
 NORMALISATIONS = tuple(NORMALISATION_WEIGHTS)
+NORMALISATION_EPSILON = 1e-5  # torch's
+CHANNELS_PER_GROUP = 8
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is free in the paper's U-Net, with the paper's value where it names one.
+    """The settings of the U-Net; the defaults are the paper's where it states a value.
 
     width: channels of the first level, doubled at every level below (not stated; Ronneberger: 64).
     levels: six, "one additional layer" to Ronneberger's five. dropout: in the encoder.
-    normalisation: of the layers, one of NORMALISATIONS (none is mentioned).
-    Raises ValueError for a value that makes no network.
+    normalisation: of the layers, one of NORMALISATIONS (the paper mentions none).
+    Raises ValueError for an impossible value.
     """
 
     width: int = 64
@@ -47,9 +49,9 @@ class Architecture:
 
     @classmethod
     def of_fields(cls, told: object) -> "Architecture":
-        """Return the architecture that a file tells, as `dataclasses.asdict` would.
+        """Return the architecture of a file, from the fields that `dataclasses.asdict` makes.
 
-        Raises ValueError for anything else, whatever it is.
+        Raises ValueError for anything else.
         """
         if not isinstance(told, dict) or told.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
@@ -65,18 +67,23 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """What rows and columns of an input must be multiples of."""
+        """Rows and columns of an input must be multiples of this."""
         return 2 ** (self.levels - 1)
+
+
+def normalisation_groups(channels: int) -> int:
+    """Return into how many groups group normalisation divides the channels of a layer."""
+    return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as the figure draws it.
+    """One layer, as in the figure of the network.
 
     part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout,
     pooling (2 x 2, maximum), transposed convolution (2 x 2), skip (channels of the encoder put
     beside those of the decoder) or classes (1 x 1, softmax).
-    level: 1 is the image's resolution. channels, size_px: of what comes out.
+    level: 1 is the image's resolution. channels, size_px: of the layer's output.
     """
 
     part: str
@@ -87,7 +94,7 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return the layers in the order in which a square image passes them, as the figure needs.
+    """Return the layers in the order in which a square image passes them.
 
     size_px: rows and columns of the image. Raises ValueError unless every level halves it evenly.
     """
@@ -121,7 +128,7 @@ def _decoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of the network's weights, under its name in a model file."""
+    """Return the shape of each weight tensor by its name in a model file."""
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}
     for level, (above, here) in enumerate(zip((1, *channels), channels, strict=False)):
@@ -136,7 +143,7 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 def _two_convolutions(
     place: str, channels_in: int, channels: int, normalisation: str
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of two convolutions, each with its normalisation behind it."""
+    """Return the shapes of two convolutions, each followed by its normalisation."""
     shapes: dict[str, tuple[int, ...]] = {}
     step = 2 if normalisation == "none" else 3  # the leaky ReLU has no weights, but a place
     for number, given in ((0, channels_in), (step, channels)):

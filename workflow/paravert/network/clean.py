@@ -1,4 +1,4 @@
-"""Cleaning of a predicted label map: strays out, holes filled, the changed pixels counted."""
+"""Cleaning of a predicted label map: strays removed, holes filled, changed pixels counted."""
 
 import numpy as np
 from scipy import ndimage
@@ -13,11 +13,11 @@ WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 def cleaned(
     labels: np.ndarray, *, keep_largest: bool = True, fill_holes: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cleaned label map of one stack and the pixels changed per label, (8,).
+    """Return the cleaned label map of one stack and the number of pixels changed per label, (8,).
 
-    labels: (slices, rows, columns), values of anatomy.LABELS or 0. First the strays of every label
-    become background, then background that a label encloses within a slice becomes that label.
-    Changed pixels of a label: those taken out of it and those filled in.
+    labels: uint8 (slices, rows, columns), values of anatomy.LABELS or 0. First all components of a
+    label but its `main_part` become background (keep_largest), then background that a label encloses
+    within a slice becomes that label (fill_holes). Changed pixels of a label: removed and filled ones.
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
@@ -38,9 +38,9 @@ def cleaned(
 
 
 def label_boxes(labels: np.ndarray, count: int) -> list[tuple[slice, ...] | None]:
-    """Return the box (slices, rows, columns) around each label 1 to count; None for an absent one.
+    """Return the bounding box of each label 1 to count, slices of three axes; None for an absent one.
 
-    Sought in the box around all of them, which is quick to find.
+    labels: (slices, rows, columns). Searched within the box around all labels, which is fast to find.
     """
     plane = labels.max(axis=0, initial=0)
     there = (labels.max(axis=(1, 2), initial=0), plane.max(axis=1), plane.max(axis=0))
@@ -61,14 +61,13 @@ def label_boxes(labels: np.ndarray, count: int) -> list[tuple[slice, ...] | None
 
 
 def main_part(mask: np.ndarray) -> np.ndarray:
-    """Return the largest piece of a mask (slices, rows, columns) and what continues it.
+    """Return the largest connected component of a mask, and those that continue it across a gap.
 
-    Pieces hang together through faces of pixels, within a slice and from slice to slice. Slices are
-    thick, yet a muscle lies over itself from one to the next; two heads of a muscle that fat parts
-    in one slice join in another, and a rule per slice would lose one of them. A smaller piece stays
-    only if it goes on where slices are missing in between: it shares no slice with what is kept,
-    and its footprint meets that of the nearest kept slice. An empty mask stays
-    empty; of equal pieces the more caudal one counts as larger.
+    mask: bool (slices, rows, columns); returns the same. Components are connected through faces of
+    pixels, within a slice and between slices: two heads of a muscle that fat separates in one slice
+    join in another, and a rule per slice would lose one of them. A smaller component is kept only if
+    it lies in slices without kept pixels and overlaps the nearest kept slice, seen along the slices.
+    Of equal components the more caudal one counts as larger. An empty mask stays empty.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:
@@ -87,7 +86,7 @@ def main_part(mask: np.ndarray) -> np.ndarray:
 
 
 def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray) -> bool:
-    """Tell whether a piece, cut out at its box, lies over or under the nearest kept slice."""
+    """Tell whether a component, cut out at its box, overlaps the nearest slice with kept pixels."""
     slices, facing = np.arange(len(taken))[box[0]], np.flatnonzero(taken)
     distance = np.abs(slices[:, None] - facing)
     here, there = np.unravel_index(distance.argmin(), distance.shape)
@@ -95,9 +94,9 @@ def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray
 
 
 def enclosed(mask: np.ndarray) -> np.ndarray:
-    """Return what a mask (slices, rows, columns) encloses within its slices, the mask left out.
+    """Return the holes of a mask within its slices, bool (slices, rows, columns), without the mask.
 
-    Enclosed is what no path over faces of pixels leads out of.
+    A hole is connected to the edge of its slice by no path through faces of pixels.
     """
     result = np.zeros_like(mask)
     for box in ndimage.find_objects(mask.view(np.uint8)):  # one around all, none if empty

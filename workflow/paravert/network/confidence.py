@@ -1,60 +1,65 @@
-"""How well a muscle is segmented in a slice, as far as the network itself can tell: a predicted IoU.
+"""Predicted IoU: how well a muscle is segmented in a slice, estimated from the network's probabilities.
 
-Taken at their word, the network's probabilities say what overlap with the truth is to be expected:
-of the pixels given to a muscle as many are right as their probabilities add up to, and elsewhere
-the muscle is missed as often as its probability there says. Networks are surer of themselves than
-they should be (Guo 2017), so what is expected is mapped to what was found on slices that were not
-trained on: a rising line per muscle (`calibration`), kept with the model.
+If the probabilities are right, the pixels given to a muscle that are correct are as many as their
+probabilities add up to, and the pixels of the muscle are the sum of its probabilities over the whole
+slice. Networks are overconfident (Guo 2017), so this expected IoU is calibrated on held-out slices:
+a monotonic line per muscle (`calibration`), kept with the model.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from scipy.special import softmax
 
 from paravert.anatomy import CLASSES, LABELS
+from paravert.network.grid import largest
 
-CERTAIN = 10.0  # of a logit before all others: the class is wrong once in 2,700 times or less
+CERTAIN = 10.0  # margin of a logit: the class is wrong once in 2,700 times or less
 
 
-def expected_iou(logits: torch.Tensor) -> np.ndarray:
-    """Return the IoU to be expected of each slice and muscle, float32 (slices, 8), as in LABELS.
+def expected_iou(logits: np.ndarray) -> np.ndarray:
+    """Return the expected IoU of each muscle in a slice, float32 (8,), in the order of LABELS.
 
-    logits: (slices, CLASSES, rows, columns). NaN where no pixel is given to the muscle.
+    logits: (CLASSES, rows, columns). NaN for a muscle that no pixel is given to.
     """
-    return np.stack([_of_slice(one.float()) for one in logits])
+    planes = logits.reshape(CLASSES, -1)
+    given = largest(planes)
+    # Most pixels are certain: probabilities are computed for the others alone.
+    uncertain = np.flatnonzero(_margin(planes) < CERTAIN)
+    probability = softmax(planes[:, uncertain].astype(np.float64), axis=0)
+    given_there = given[uncertain]
+    pixels = np.bincount(given, minlength=CLASSES)
+    certain = pixels - np.bincount(given_there, minlength=CLASSES)
+    correct = certain + np.bincount(given_there, probability.max(axis=0), minlength=CLASSES)
+    expected_pixels = certain + probability.sum(axis=1)
+    union = pixels + expected_pixels - correct
+    expected = np.full(CLASSES, np.nan)
+    np.divide(correct, union, out=expected, where=pixels > 0)
+    return expected[1:].astype(np.float32)
 
 
-def _of_slice(logits: torch.Tensor) -> np.ndarray:
-    """Return the expected IoU of one slice, (8,); alone, so that no other slice changes a bit."""
-    planes = logits.reshape(CLASSES, -1).contiguous()
-    first, given = planes.max(dim=0)
-    second = planes.scatter(0, given[None], -torch.inf).amax(dim=0)
-    # Of most pixels the class is certain: only of the others are probabilities computed.
-    open_ones = torch.nonzero(first - second < CERTAIN)[:, 0]
-    probability = planes[:, open_ones].cpu().double().softmax(dim=0)
-    given_there = given[open_ones].cpu()
-    pixels = torch.bincount(given, minlength=CLASSES).cpu()
-    certain = pixels - torch.bincount(given_there, minlength=CLASSES)
-    right = certain + torch.bincount(given_there, probability.amax(dim=0), minlength=CLASSES)
-    promised = certain + probability.sum(dim=1)
-    expected = torch.where(pixels > 0, right / (pixels + promised - right), torch.nan)
-    return expected[1:].float().numpy()
+def _margin(planes: np.ndarray) -> np.ndarray:
+    """Return by how much the largest of (classes, pixels) exceeds the second largest."""
+    best, second = planes[0].copy(), np.full_like(planes[0], -np.inf)
+    for one in planes[1:]:
+        np.maximum(second, np.minimum(best, one), out=second)
+        np.maximum(best, one, out=best)
+    return best - second
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Lines from expected to found IoU.
+    """Monotonic lines from expected to observed IoU.
 
-    knots: by muscle two rising tuples, expected and found. A muscle that is not there has no line,
-    and its IoU is not predicted.
+    knots: by muscle two rising tuples, expected and observed IoU. Of a muscle without a line no IoU
+    is predicted.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
     def predicted(self, expected: np.ndarray) -> np.ndarray:
-        """Return the predicted IoU, (slices, 8), of the expected one; NaN stays NaN."""
+        """Return the predicted IoU, float32 (slices, 8), of the expected IoU; NaN stays NaN."""
         result = np.full(expected.shape, np.nan, np.float32)
         for column, label in enumerate(LABELS):
             if label.muscle in self.knots:

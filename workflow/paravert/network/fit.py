@@ -51,7 +51,7 @@ class Training:
         self.source, self.validation = source, validation
         self.progress = Progress()
         self._made_of = digest([asdict(settings), trained_on])
-        self._low = low_format(device, "training")
+        self._low = low_format(device)
         torch.manual_seed(settings.seed)
         self._learner = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
         if start is not None:
@@ -157,10 +157,11 @@ class Training:
 
     def _logits(self, sample: Sample) -> torch.Tensor:
         """Return logits, float32 (1, classes, rows, columns), on the sample's grid."""
-        image = torch.from_numpy(sample.image.astype(np.float32))[None, None]
+        stride = self.settings.architecture.stride
+        images = torch.from_numpy(padded(sample.image[None].astype(np.float32), stride))[None]
         rows, columns = sample.truth.shape
         with self._lowered():
-            logits = self.network(self._on_device(padded(image, self.settings.architecture.stride)))
+            logits = self.network(self._on_device(images))
         return logits[:, :, :rows, :columns].float()
 
     def _on_device(self, images: torch.Tensor) -> torch.Tensor:

@@ -2,19 +2,21 @@
 
 Both grids cover the same rectangle: the network's has round(extent / spacing) pixels per axis, and
 its spacing is what then follows, so that nothing is shifted. Pixel i of n lies at (i + 1/2) / n of
-the extent on either grid (`align_corners=False`).
+the extent on either grid.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import torch
-from torch.nn import functional
+from scipy import sparse
 
 CLIPPED_PERCENTILES = (0.5, 99.5)  # single bright vessels must not set the scale of a stack
 
 
-def network_size(shape: tuple[int, int], spacing_mm: tuple[float, float], network_mm: float):
+def network_size(
+    shape: tuple[int, int], spacing_mm: tuple[float, float], network_mm: float
+) -> tuple[int, int]:
     """Return rows and columns on the network's grid of an image of this shape and spacing."""
     return tuple(
         max(1, round(pixels * spacing / network_mm))
@@ -23,14 +25,14 @@ def network_size(shape: tuple[int, int], spacing_mm: tuple[float, float], networ
 
 
 def standardise(image: np.ndarray) -> np.ndarray:
-    """Return a stack's intensities with zero mean and unit variance, as float32.
+    """Return the intensities of a stack with mean 0 and variance 1, float32 (slices, rows, columns).
 
     Values outside the stack's own 0.5 and 99.5 percentiles are set to these before. A stack of one
-    value becomes zero. Nothing but this stack counts: no other subject, no batch.
+    value becomes zero. The result depends on this stack alone.
     """
     low, high = _percentiles(image)
     total = squares = 0.0
-    for plane in image:  # one at a time stays in the processor's own memory
+    for plane in image:  # one at a time stays in the processor's cache
         above = np.clip(plane, low, high, dtype=np.float64)
         above -= low
         total += above.sum()
@@ -57,45 +59,55 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def resampled(slices: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return (n, channels, rows, columns) on another grid over the same rectangle.
+def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return planes, float32 (n, rows, columns), on a grid of another size over the same rectangle.
 
-    Bilinear; where the grid becomes coarser, averaged over the width of the new pixels.
+    Bilinear; along an axis that becomes coarser, averaged over two widths of the new pixels by a
+    triangle, as `torch.nn.functional.interpolate` does with `antialias`.
     """
-    if tuple(slices.shape[2:]) == tuple(size):
-        return slices
-    coarser = size[0] < slices.shape[2] or size[1] < slices.shape[3]
-    return functional.interpolate(
-        slices.contiguous(), size=size, mode="bilinear", align_corners=False, antialias=coarser
+    if planes.shape[1:] == tuple(size):
+        return planes
+    rows, columns = (
+        _interpolation(pixels, points)
+        for pixels, points in zip(planes.shape[1:], size, strict=True)
     )
+    return np.stack([(columns @ (rows @ plane).T).T for plane in planes])
 
 
-def padded(slices: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Return (n, channels, rows, columns) with rows and columns grown to multiples of a number.
+@lru_cache
+def _interpolation(pixels: int, points: int) -> sparse.csr_array:
+    """Return the weights (points, pixels) of pixels in the values at evenly spread points."""
+    width = max(pixels / points, 1.0)
+    place = (np.arange(points) + 0.5) * (pixels / points) - 0.5
+    weights = (1 - np.abs(np.arange(pixels) - place[:, None]) / width).clip(0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return sparse.csr_array(weights.astype(np.float32))
+
+
+def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
+    """Return planes (n, rows, columns) with rows and columns grown to multiples of a number.
 
     The last row and column are repeated: a mirror image would show a second muscle beyond the edge,
     zero would draw an edge through tissue that goes on.
     """
-    rows, columns = (-size % multiple for size in slices.shape[2:])
-    return functional.pad(slices, (0, columns, 0, rows), mode="replicate")
+    rows, columns = (-size % multiple for size in planes.shape[1:])
+    return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")
 
 
-def labels_on_image(logits: torch.Tensor, size: tuple[int, int], shape: tuple[int, int]):
-    """Return labels, uint8 (n, rows, columns), on the image's own grid.
+def labels_on_image(
+    logits: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """Return the labels of a slice, uint8 (rows, columns), on the image's own grid.
 
-    logits: (n, classes, rows, columns) on the padded network grid; size: rows and columns of the
+    logits: (classes, rows, columns) on the padded network grid; size: rows and columns of the
     network grid without padding; shape: of the image. The logits are interpolated, not the labels,
     so that outlines lie between the pixels of the network.
     """
-    logits = logits[:, :, : size[0], : size[1]]
-    finer = shape[0] >= size[0] > 1 and shape[1] >= size[1] > 1
-    if finer and logits.device.type == "cpu":
+    logits = np.ascontiguousarray(logits[:, : size[0], : size[1]])
+    if shape[0] >= size[0] > 1 and shape[1] >= size[1] > 1:
         rows, columns = (_Between.points(*ends) for ends in zip(size, shape, strict=True))
-        return torch.from_numpy(
-            np.stack([_labels_along_outlines(one.numpy(), rows, columns) for one in logits])
-        )
-    fine = resampled(logits, shape)
-    return fine.max(dim=1).indices.to(torch.uint8)  # max is 3 times as fast as argmax here
+        return _labels_along_outlines(logits, rows, columns)
+    return largest(resampled(logits, shape))
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,7 @@ def _labels_along_outlines(logits: np.ndarray, rows: _Between, columns: _Between
     outlines, a few percent of the image, is there anything to interpolate.
     """
     classes, _, width = logits.shape
-    logits = np.ascontiguousarray(logits)
-    coarse = _largest(logits)
+    coarse = largest(logits)
     here, below = coarse[:-1], coarse[1:]
     inside = (here[:, :-1] == here[:, 1:]) & (below[:, :-1] == below[:, 1:])
     inside &= here[:, :-1] == below[:, :-1]
@@ -136,12 +147,15 @@ def _labels_along_outlines(logits: np.ndarray, rows: _Between, columns: _Between
         + flat.take(corner + step + 1, axis=1) * right
         for step in (0, width)
     )
-    labels[row, column] = _largest(upper * (1 - down) + lower * down)
+    labels[row, column] = largest(upper * (1 - down) + lower * down)
     return labels
 
 
-def _largest(values: np.ndarray) -> np.ndarray:
-    """Return which of (classes, ...) is largest, uint8, the first of equals; faster than argmax."""
+def largest(values: np.ndarray) -> np.ndarray:
+    """Return the index of the largest of (classes, ...), uint8; the first of equals.
+
+    Three times as fast as argmax.
+    """
     best, result = values[0].copy(), np.zeros(values.shape[1:], dtype=np.uint8)
     for number, one in enumerate(values[1:], start=1):
         np.copyto(result, np.uint8(number), where=one > best)
@@ -154,9 +168,7 @@ def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     The counterpart of `labels_on_image` for the truth that a network is trained on.
     """
-    classes = torch.arange(int(labels.max()) + 1)
-    result = [
-        resampled((torch.from_numpy(one)[None] == classes[:, None, None])[None].float(), size)
-        for one in labels
-    ]
-    return torch.cat(result).max(dim=1).indices.to(torch.uint8).numpy()
+    classes = np.arange(int(labels.max()) + 1)[:, None, None]
+    return np.stack(
+        [largest(resampled((one == classes).astype(np.float32), size)) for one in labels]
+    )

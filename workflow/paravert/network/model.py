@@ -1,13 +1,15 @@
-"""A trained network, written as a file and read back."""
+"""A trained network as a torch module, written as a file and read back."""
 
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
+from paravert.network.architecture import Architecture
 from paravert.network.confidence import Calibration
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.unet import UNet
@@ -15,17 +17,27 @@ from paravert.network.unet import UNet
 
 @dataclass(frozen=True)
 class Model:
-    """A network, the pixel size in mm of the grid it was trained on, and how sure it may be."""
+    """A network, the pixel size in mm of the grid it was trained on, and its calibration."""
 
     network: UNet
     spacing_mm: float
     calibration: Calibration = Calibration({})
 
+    @property
+    def architecture(self) -> Architecture:
+        """The network's."""
+        return self.network.architecture
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's, by name."""
+        return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
+
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model, whole or not at all; weights in float16, settings in the file's metadata.
+    """Write a model atomically; weights in float16, settings in the file's metadata.
 
-    float16 keeps 99.97 % of the labels and more, in half the size.
+    float16 changes less than 0.03 % of the labels and halves the size.
     """
     weights = {
         name: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None)

@@ -1,4 +1,4 @@
-"""What a model file tells before its weights are read; without torch."""
+"""The settings of a model file (.safetensors) and its checks; without torch."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -19,8 +19,8 @@ METADATA_KEY, FORMAT = "paravert", 1
 class ModelSettings:
     """What a model is beside its weights.
 
-    spacing_mm: pixel size of the grid that it was trained on. calibration: knots of the lines from
-    expected to found IoU by muscle (`confidence.Calibration`).
+    spacing_mm: pixel size of the grid that it was trained on. calibration: the knots of its
+    `confidence.Calibration`.
     """
 
     architecture: Architecture
@@ -57,7 +57,7 @@ def read_settings(path: Path) -> ModelSettings:
 
 
 def _settings(metadata: str) -> ModelSettings:
-    """Return the settings that metadata tell. Raises ValueError for anything else."""
+    """Return the settings in the metadata. Raises ValueError for anything else."""
     try:
         told = json.loads(metadata)
     except (ValueError, RecursionError):
@@ -79,7 +79,7 @@ def _calibration(told: object) -> dict:
 
 
 def _is_line(line: object) -> bool:
-    """Tell whether this is a pair of lists of as many rising shares, none of them NaN."""
+    """Tell whether this is a pair of lists of equal length with rising values from 0 to 1."""
     if not (isinstance(line, list) and len(line) == 2 and all(isinstance(x, list) for x in line)):
         return False
     if not all(type(share) in (int, float) and 0 <= share <= 1 for x in line for share in x):
@@ -99,7 +99,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 
 
 def check_model(path: Path, expected_sha256: str) -> None:
-    """Raise InputError unless the file is there, the expected one by its SHA-256, and a model."""
+    """Raise InputError unless the file exists, has the expected SHA-256 and is a model."""
     _check_there(path)
     try:
         found = file_sha256(path)
@@ -111,10 +111,10 @@ def check_model(path: Path, expected_sha256: str) -> None:
 
 
 def check_card(model: Path) -> None:
-    """Raise InputError unless the card beside a model is whole and tells the model's architecture."""
-    told, found = read_card(model).architecture, read_settings(model).architecture
-    if told != found:
-        raise InputError(card_file(model), f"the card of another model ({told}), expected {found}")
+    """Raise InputError unless the card beside a model is complete and has the model's architecture."""
+    of_card, own = read_card(model).architecture, read_settings(model).architecture
+    if of_card != own:
+        raise InputError(card_file(model), f"the card of another model ({of_card}), expected {own}")
 
 
 def _check_there(path: Path) -> None:

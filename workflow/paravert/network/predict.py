@@ -1,92 +1,79 @@
-"""From images to labels by a model: standardised, resampled, predicted and exactly back."""
+"""From images to labels by a model: standardise, resample, predict, resample back.
 
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+The network segments one slice at a time. Its logits are averaged over the slice, its mirror image
+and the adjacent slices, these weighted by their distance: muscles continue from slice to slice,
+errors seldom do.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from safetensors.numpy import load_file
 
 from paravert.anatomy import LABELS, OTHER_SIDE
-from paravert.network.clock import Clock
-from paravert.network.confidence import expected_iou
-from paravert.network.device import low_format
-from paravert.network.fused import FusedUNet, can_fuse
-from paravert.network.grid import (
-    labels_on_image,
-    network_size,
-    padded,
-    resampled,
-    standardise,
-)
-from paravert.network.model import Model
-from paravert.network.neighbours import (
-    NEIGHBOURS_MM,
-    bonds_of,
-    neighbour_weight,
-    with_neighbours,
-)
+from paravert.imaging.volume import blank_slices
+from paravert.network.architecture import Architecture
+from paravert.network.confidence import Calibration, expected_iou
+from paravert.network.grid import labels_on_image, network_size, padded, resampled, standardise
+from paravert.network.model_file import read_settings
+from paravert.network.openvino_unet import OpenVinoUNet
 
-TOGETHER = 8  # slices at once on the processor: with fewer each call costs more, with 16 no less
+if TYPE_CHECKING:  # torch takes longer to import than a subject to segment
+    import torch
+
+    from paravert.network.model import Model
+
+# Standard deviation of the Gaussian. Phantoms lose nothing by it from 3 to 7 mm of distance, a real
+# volunteer gains (tests/benchmark/neighbours_worth.py); with 5 mm phantoms lose.
+NEIGHBOURS_MM = 3.5
+LEAST_WEIGHT = 0.02  # smaller weights of adjacent slices are set to 0
+BATCH_SIZES = {"cpu": 4, "cuda": 32}  # slices; more are not faster
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as its file has it: weights as arrays by name, for prediction without torch."""
+
+    architecture: Architecture
+    spacing_mm: float
+    calibration: Calibration
+    weights: Mapping[str, np.ndarray]
+
+
+def read_model(path: Path) -> StoredModel:
+    """Return the model of a file, weights in float32. Raises InputError if the file is not one."""
+    settings = read_settings(path)
+    weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
+    calibration = Calibration(settings.calibration)
+    return StoredModel(settings.architecture, settings.spacing_mm, calibration, weights)
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A stack as the network takes it.
 
-    slices: float32 (n, 1, rows, columns), padded. size: rows and columns without the padding; shape:
-    of the image. bonds: see `bonds_of`; None where slices are no neighbours. handed_on: logits that one
-    piece leaves for the next, by slice: of one predictor.
+    slices: float32 (slices, rows, columns), padded. size: rows and columns without the padding.
+    shape: rows and columns of the image. neighbour_weights: see `neighbour_weights`; None for no
+    averaging.
     """
 
-    slices: torch.Tensor
+    slices: np.ndarray
     size: tuple[int, int]
     shape: tuple[int, int]
-    bonds: torch.Tensor | None = None
-    handed_on: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns with the padding: slices of one grid can pass the network together."""
-        return tuple(self.slices.shape[2:])
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Neighbouring slices of a stack, start to before stop."""
-
-    stack: Prepared
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def wider(self) -> "Piece":
-        """Return the piece with its neighbours before and behind, as far as it has any."""
-        if self.stack.bonds is None:
-            return self
-        return Piece(self.stack, max(0, self.start - 1), min(len(self.stack.slices), self.stop + 1))
-
-    def taken(self) -> list[torch.Tensor]:
-        """Return the logits of its first slices that an earlier piece left; never of all of them."""
-        found = []
-        for number in range(self.start, self.stop - 1):
-            # Taken away at once: another thread may look for them for its own piece.
-            if (logits := self.stack.handed_on.pop(number, None)) is None:
-                break
-            found.append(logits[None])
-        return found
+    neighbour_weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model made of some slices.
+    """The prediction for a stack.
 
     labels: uint8 (slices, rows, columns), on the image's own grid. expected_iou: float32 (slices,
-    8), before any calibration; NaN where that is not asked for, which saves time.
+    8), not calibrated; NaN where it is not asked for, which saves time.
     """
 
     labels: np.ndarray
@@ -94,169 +81,147 @@ class Predicted:
 
 
 class Predictor:
-    """A model at work on a device; may be called from several threads.
+    """A model on a device: OpenVINO on a processor, torch on a GPU (which needs a torch `Model`).
 
-    low: number format inside the network, None for float32; as the device does best if not given.
-    flip: the mean of each slice's logits and of those of its mirror image decides. neighbours_mm: and
-    of those of the slices beside it, see `neighbour_weight`.
-    judging: the expected IoU is told of a model without calibration, too.
+    flip: average the logits of each slice and its mirror image. neighbours_mm: SD (mm) of the
+    Gaussian weights of adjacent slices; 0 disables. judging: compute the expected IoU of a
+    model without calibration, too. batch_size: slices at once; changes no bit of a result on a
+    processor.
     """
 
     def __init__(
         self,
-        model: Model,
-        device: torch.device,
-        low: torch.dtype | None | str = "best",
+        model: "StoredModel | Model",
+        device: "str | torch.device" = "cpu",
         *,
         flip: bool = True,
         neighbours_mm: float = NEIGHBOURS_MM,
         judging: bool = False,
+        batch_size: int | None = None,
     ):
-        self.model, self.device, self.flip = model, device, flip
+        self.model, self.flip = model, flip
         self._neighbours_mm = neighbours_mm
-        self._judging = judging or bool(model.calibration.knots)
-        self.low = low_format(device, "prediction") if low == "best" else low
-        self.clock = Clock()
-        self._forward = _forward(model, self.low)
-        self._streams = threading.local()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # the weights are there before another stream reads them
+        self._expects = judging or bool(model.calibration.knots)
+        kind = str(device).partition(":")[0]
+        self._batch_size = batch_size or BATCH_SIZES[kind]
+        self._forward = _network_on(model, device)
+        self.computed_on = f"{kind} {self._forward.number_format}"
 
-    @torch.inference_mode()
     def prepared(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
         """Return a stack (slices, rows, columns) of any intensity scale for the network.
 
-        spacing_mm: between rows, columns. apart_mm: between slices; infinite where they are not
-        neighbours.
+        spacing_mm: between rows, columns. apart_mm: between slices; infinite for slices that are not
+        adjacent.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
-        slices = torch.from_numpy(standardise(image))[:, None]
-        stride = self.model.network.architecture.stride
-        bonds = bonds_of(image, neighbour_weight(apart_mm, self._neighbours_mm))
-        return Prepared(padded(resampled(slices, size), stride), size, shape, bonds)
+        slices = resampled(standardise(image), size)
+        weights = neighbour_weights(image, apart_mm, self._neighbours_mm)
+        return Prepared(padded(slices, self.model.architecture.stride), size, shape, weights)
 
-    @torch.inference_mode()
-    def predicted(self, pieces: Sequence[Piece]) -> list[Predicted]:
-        """Return what the model makes of each piece.
+    def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
+        """Yield the logits of each slice, float32 (classes, rows, columns), before neighbours count."""
+        for start in range(0, len(stack.slices), self._batch_size):
+            yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
 
-        pieces: of one grid, of any stacks. What else is in the batch changes no bit of a slice.
-        """
-        seen = [piece.wider() for piece in pieces]
-        known = [one.taken() for one in seen]
-        new = [
-            one.stack.slices[one.start + len(before) : one.stop]
-            for one, before in zip(seen, known, strict=True)
-        ]
-        slices = torch.cat(new)
-        with self._stream():
-            logits = self._logits(slices, counted=sum(map(len, pieces)))
-            if self.flip:
-                logits = (logits + self._mirrored(slices)) / 2
-            parts = logits.split([len(one) for one in new])
-            return [
-                self._of_piece(piece, torch.cat([*before, part]) if before else part, one)
-                for piece, before, part, one in zip(pieces, known, parts, seen, strict=True)
-            ]
+    def predicted(self, stack: Prepared, logits: Iterable[np.ndarray]) -> Predicted:
+        """Return the prediction for a stack from the logits of its slices."""
+        count = len(stack.slices)
+        labels = np.empty((count, *stack.shape), np.uint8)
+        expected = np.full((count, len(LABELS)), np.nan, np.float32)
+        rows, columns = stack.size
+        for number, mean in enumerate(with_neighbours(logits, stack.neighbour_weights)):
+            labels[number] = labels_on_image(mean, stack.size, stack.shape)
+            if self._expects:
+                expected[number] = expected_iou(mean[:, :rows, :columns])
+        return Predicted(labels, expected)
 
-    def _of_piece(self, piece: Piece, logits: torch.Tensor, seen: Piece) -> Predicted:
-        """Return what the logits of all that was seen say of a piece."""
-        if seen.stop > piece.stop and self.device.type != "cuda":
-            # The next piece sees these, too; on a GPU it may be in another queue, and computes them.
-            for number in (piece.stop - 1, piece.stop):
-                piece.stack.handed_on[number] = logits[number - seen.start].clone()
-        if piece.stack.bonds is not None:
-            logits = with_neighbours(logits, piece.stack.bonds[seen.start : seen.stop - 1])
-        own = logits[piece.start - seen.start : piece.stop - seen.start]
-        size = piece.stack.size
-        return Predicted(
-            labels_on_image(own, size, piece.stack.shape).cpu().numpy(),
-            self._expected(own[:, :, : size[0], : size[1]]),
-        )
-
-    def _expected(self, logits: torch.Tensor) -> np.ndarray:
-        if self._judging:
-            return expected_iou(logits)
-        return np.full((len(logits), len(LABELS)), np.nan, np.float32)
-
-    def stack_labels(
-        self,
-        image: np.ndarray,
-        spacing_mm: tuple[float, float],
-        *,
-        apart_mm: float,
-        batch_size: int = TOGETHER,
-    ) -> np.ndarray:
-        """Return the labels of a whole stack, uint8 (slices, rows, columns), on its own grid."""
-        return self.stack_predicted(
-            image, spacing_mm, apart_mm=apart_mm, batch_size=batch_size
-        ).labels
+    def whole(self, stack: Prepared) -> Predicted:
+        """Return the prediction for a stack that is ready for the network."""
+        return self.predicted(stack, self.logits(stack))
 
     def stack_predicted(
-        self,
-        image: np.ndarray,
-        spacing_mm: tuple[float, float],
-        *,
-        apart_mm: float,
-        batch_size: int = TOGETHER,
+        self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Predicted:
-        """Return what the model makes of a whole stack."""
-        return self.whole(self.prepared(image, spacing_mm, apart_mm=apart_mm), batch_size)
+        """Return the prediction for an image, (slices, rows, columns); parameters as of `prepared`."""
+        return self.whole(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
-    def whole(self, stack: Prepared, batch_size: int = TOGETHER) -> Predicted:
-        """Return what the model makes of all slices of a stack that is ready for the network."""
-        count = len(stack.slices)
-        starts = range(0, count, batch_size)
-        pieces = [Piece(stack, start, min(start + batch_size, count)) for start in starts]
-        parts = [self.predicted([piece])[0] for piece in pieces]
-        stack.handed_on.clear()
-        return Predicted(
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.expected_iou for part in parts]),
-        )
+    def stack_labels(
+        self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
+    ) -> np.ndarray:
+        """Return the labels of an image, uint8 (slices, rows, columns), on its own grid."""
+        return self.stack_predicted(image, spacing_mm, apart_mm=apart_mm).labels
 
-    def _mirrored(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the mirror images, turned back."""
-        return self._logits(slices.flip(3), counted=0).flip(3)[:, list(OTHER_SIDE)]
-
-    def _logits(self, slices: torch.Tensor, counted: int) -> torch.Tensor:
-        """Return logits; counted: as how many slices the clock takes them."""
-        if self.device.type != "cuda":
-            with self.clock.running(counted):
-                return self._forward(slices.contiguous(memory_format=torch.channels_last))
-        # From pinned memory the copy of one thread goes on beside the computation of another.
-        there = slices.pin_memory().to(self.device, non_blocking=True)
-        with self.clock.running(counted):
-            logits = self._forward(there.contiguous(memory_format=torch.channels_last))
-            torch.cuda.current_stream(self.device).synchronize()
-        return logits
-
-    def _stream(self) -> AbstractContextManager:
-        """Return the queue of this thread on a GPU, so that the batches of two threads overlap."""
-        if self.device.type != "cuda":
-            return nullcontext()
-        if not hasattr(self._streams, "own"):
-            self._streams.own = torch.cuda.Stream(self.device)
-        return torch.cuda.stream(self._streams.own)
+    def _of_batch(self, images: np.ndarray) -> np.ndarray:
+        """Return logits, (n, classes, rows, columns), of images, (n, 1, rows, columns)."""
+        if not self.flip:
+            return self._forward(np.ascontiguousarray(images))
+        logits = self._forward(np.concatenate([images, images[..., ::-1]]))
+        own, mirrored = np.split(logits, 2)
+        return (own + mirrored[:, list(OTHER_SIDE), :, ::-1]) / 2
 
 
-def _forward(model: Model, low: torch.dtype | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    if can_fuse(model.network):
-        return FusedUNet(model.network, low or torch.float32)
-    return partial(_twice_if_single, partial(model.network, low=low))
+def _network_on(
+    model: "StoredModel | Model", device: "str | torch.device"
+) -> Callable[[np.ndarray], np.ndarray]:
+    if str(device) == "cpu":
+        return OpenVinoUNet(model.architecture, model.weights)
+    from paravert.network.unet import GpuUNet
+
+    return GpuUNet(model.network, device)
 
 
-def _twice_if_single(
-    forward: Callable[[torch.Tensor], torch.Tensor], slices: torch.Tensor
-) -> torch.Tensor:
-    """Return the logits; a single slice goes in twice.
+def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
+    """Return the weight of an adjacent slice, relative to 1 for the slice itself.
 
-    For one slice the processor's library takes other kernels than for several, which round
-    otherwise; from two on the bits are equal whatever the number (tested for widths 4 to 16).
+    A Gaussian of their distance, apart_mm, with standard deviation neighbours_mm; 0 where it would
+    be below LEAST_WEIGHT, and for neighbours_mm of 0.
     """
-    if len(slices) > 1:
-        return forward(slices)
-    pair = slices.expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-    return forward(pair)[:1]
+    if neighbours_mm == 0:
+        return 0.0
+    weight = math.exp(-((apart_mm / neighbours_mm) ** 2) / 2)
+    return weight if weight >= LEAST_WEIGHT else 0.0
+
+
+def neighbour_weights(
+    image: np.ndarray, apart_mm: float, neighbours_mm: float
+) -> np.ndarray | None:
+    """Return the weights between each slice of a stack and the next, float32 (slices - 1,).
+
+    image: (slices, rows, columns). A slice of a single value has weight 0. None where all weights
+    would be 0.
+    """
+    weight = neighbour_weight(apart_mm, neighbours_mm)
+    if weight == 0 or len(image) == 1:
+        return None
+    shows = ~blank_slices(image)
+    return np.float32(weight) * (shows[1:] & shows[:-1])
+
+
+def with_neighbours(
+    logits: Iterable[np.ndarray], weights: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    """Yield the weighted mean of each slice and its adjacent slices.
+
+    logits: of a stack's slices in their order, each (classes, rows, columns). weights: see
+    `neighbour_weights`.
+    """
+    if weights is None:
+        yield from logits
+        return
+    to_next = iter([*weights, np.float32(0)])
+    before = here = None
+    weight_before = np.float32(0)
+    for after in chain(logits, [None]):
+        if here is not None:
+            weight_after = next(to_next)
+            total = here.copy()
+            if weight_before:
+                total += weight_before * before
+            if weight_after:
+                total += weight_after * after
+            yield total / (1 + weight_before + weight_after)
+            weight_before = weight_after
+        before, here = here, after

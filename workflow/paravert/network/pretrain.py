@@ -158,7 +158,7 @@ def pretrain_network(
 
 def judged(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, (slices, 8), and the overlap found, of slices that have no neighbours."""
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))[:, None]
+    images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])
     made = predictor.whole(Prepared(images, truth.shape[1:], truth.shape[1:]))
     return made.expected_iou, slice_overlap(made.labels, truth)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from paravert import shard_tables
 from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
@@ -80,8 +79,7 @@ def samples_of(
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
     if not len(drawn):
         return []
-    standard = torch.from_numpy(standardise(image.array)[drawn])[:, None]
-    images = resampled(standard, size)[:, 0].numpy().astype(np.float16)  # half the memory
+    images = resampled(standardise(image.array)[drawn], size).astype(np.float16)  # half the memory
     truths = labels_on_network(truth.array[drawn], size)
     return [Sample(*pair, drawn=muscles) for pair in zip(images, truths, strict=True)]
 

@@ -8,22 +8,19 @@ Not stated and chosen here: one dropout after the two convolutions of every enco
 deepest included; a normalisation layer, if there is one, stands before the leaky ReLU.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
+import numpy as np
 import torch
 from torch import nn
 
 from paravert.anatomy import CLASSES
-from paravert.network.architecture import LEAKY_SLOPE, Architecture
-
-CHANNELS_PER_GROUP = 8
+from paravert.network.architecture import LEAKY_SLOPE, Architecture, normalisation_groups
 
 
 class UNet(nn.Module):
     """The network: images (n, 1, rows, columns) to logits (n, 9, rows, columns).
 
-    Rows and columns must be multiples of `architecture.stride`. The logits become probabilities by
-    `softmax(dim=1)`, which training and `probabilities` do.
+    Rows and columns must be multiples of `architecture.stride`. `softmax(dim=1)` of the logits gives
+    the probabilities.
     """
 
     def __init__(self, architecture: Architecture):
@@ -41,29 +38,40 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(architecture.width, CLASSES, kernel_size=1)
         self.apply(_initialise)
 
-    def forward(self, image: torch.Tensor, low: torch.dtype | None = None) -> torch.Tensor:
-        """Return logits.
-
-        low: number format of all but the first encoder level and the head, which keep float32: so
-        areas stay within 0.6 % of those in float32 (95 % of slices). None: as the caller set it.
-        """
-        features = self.encoder[0](image)
-        with _lowered(image.device.type, low):
-            features = self._between(features)
-        return self.head(features.float() if low else features)
-
-    def _between(self, features: torch.Tensor) -> torch.Tensor:
-        skips = [features]
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        skips = [self.encoder[0](images)]
         for level in self.encoder[1:]:
             skips.append(level(nn.functional.max_pool2d(skips[-1], 2)))
         features = skips.pop()
         for level in self.decoder:
             features = level(features, skips.pop())
-        return features
+        return self.head(features)
 
-    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the probability of each class, (n, 9, rows, columns); they add up to 1."""
-        return self(image).softmax(dim=1)
+
+class GpuUNet:
+    """A trained U-Net on a GPU, in float32: images to logits, as `OpenVinoUNet` on processors."""
+
+    number_format = "float32"
+
+    def __init__(self, network: UNet, device: torch.device):
+        self._network, self._device = network, device
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return logits, float32 (n, classes, rows, columns), of images, float32 (n, 1, rows, columns).
+
+        Where the GPU's memory runs out, the images are computed in halves. Raises
+        torch.OutOfMemoryError where it does not suffice for one.
+        """
+        try:
+            on_device = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+            return self._network(on_device).cpu().contiguous().numpy()
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+        torch.cuda.empty_cache()  # here the error is gone, and what it held
+        return np.concatenate([self(half) for half in np.array_split(images, 2)])
 
 
 class EncoderLevel(nn.Module):
@@ -90,7 +98,7 @@ class DecoderLevel(nn.Module):
     def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return the features of this level."""
         up = self.up(below)
-        return self.convolutions(torch.cat([skip.to(up.dtype), up], dim=1))
+        return self.convolutions(torch.cat([skip, up], dim=1))
 
 
 def _two_convolutions(channels_in: int, channels: int, normalisation: str) -> nn.Sequential:
@@ -112,12 +120,8 @@ _NORMALISATION = {
     "none": lambda channels: [],
     "batch": lambda channels: [nn.BatchNorm2d(channels)],
     "instance": lambda channels: [nn.InstanceNorm2d(channels, affine=True)],
-    "group": lambda channels: [nn.GroupNorm(_groups(channels), channels)],
+    "group": lambda channels: [nn.GroupNorm(normalisation_groups(channels), channels)],
 }
-
-
-def _groups(channels: int) -> int:
-    return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 def _initialise(module: nn.Module) -> None:
@@ -125,7 +129,3 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
         nn.init.zeros_(module.bias)
-
-
-def _lowered(device: str, low: torch.dtype | None) -> AbstractContextManager:
-    return nullcontext() if low is None else torch.autocast(device, dtype=low)
