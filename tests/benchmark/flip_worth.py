@@ -17,6 +17,7 @@ import torch
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
+from overlap_lines import overlap_lines  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402

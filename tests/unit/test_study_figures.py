@@ -342,12 +342,11 @@ def test_figure_2_has_no_iou_of_subjects_that_are_not_held_out(tmp_path):
     write_study(tmp_path, 3)
     path = tmp_path / "cohort/overlap.parquet"
     overlap = pq.read_table(path)
-    judges = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
+    held_out = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
     place = overlap.schema.get_field_index("held_out")
-    overlap = overlap.set_column(place, overlap.schema.field(place), judges)
-    pq.write_table(overlap, path)
-    draw(tmp_path)
-    frame = drawn(tmp_path, "fig2_examples")
+    pq.write_table(overlap.set_column(place, overlap.schema.field(place), held_out), path)
+    cohort = figures.read_cohort(tmp_path / "cohort")
+    frame, _ = example_slices(cohort.subjects, cohort.held_out, tmp_path / "subjects", 3)
     assert set(frame["subject"]) == {"S0001", "S0002", "S0003"}
     assert (frame["mean_iou"].isna() == (frame["subject"] == "S0002")).all()
 
