@@ -30,7 +30,16 @@ from paravert.study.drawing.fig5_csa import csa_points, draw_csa
 from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
 from paravert.study.drawing.flow_chart import draw_flow, flow_counts
 from paravert.study.drawing.mesh import mesh_of
-from paravert.study.drawing.shading import AMBIENT, LIGHT, PIXEL_MM, Viewpoint, shaded
+from paravert.study.drawing.shading import (
+    AMBIENT,
+    DIFFUSE,
+    GLOSS,
+    LIGHT,
+    PIXEL_MM,
+    SHININESS,
+    Viewpoint,
+    shaded,
+)
 from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
 
@@ -343,12 +352,11 @@ def test_figure_2_has_no_iou_of_subjects_that_are_not_held_out(tmp_path):
     write_study(tmp_path, 3)
     path = tmp_path / "cohort/overlap.parquet"
     overlap = pq.read_table(path)
-    judges = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
+    held_out = pa.array([name != "S0002" for name in overlap["subject"].to_pylist()])
     place = overlap.schema.get_field_index("held_out")
-    overlap = overlap.set_column(place, overlap.schema.field(place), judges)
-    pq.write_table(overlap, path)
-    draw(tmp_path)
-    frame = drawn(tmp_path, "fig2_examples")
+    pq.write_table(overlap.set_column(place, overlap.schema.field(place), held_out), path)
+    cohort = figures.read_cohort(tmp_path / "cohort")
+    frame, _ = example_slices(cohort.subjects, cohort.held_out, tmp_path / "subjects", 3)
     assert set(frame["subject"]) == {"S0001", "S0002", "S0003"}
     assert (frame["mean_iou"].isna() == (frame["subject"] == "S0002")).all()
 
@@ -575,18 +583,19 @@ def test_a_ball_is_lit_from_the_side_of_the_light():
     assert np.arctan2(to_top, to_right) == pytest.approx(np.arctan2(LIGHT[1], LIGHT[0]), abs=0.05)
 
 
-def test_the_brightest_point_of_a_ball_faces_the_light_and_its_dark_side_has_ambient_light():
-    grey = 0.5
+@pytest.mark.parametrize("towards", ["light", "half way to the eye", "away"])
+def test_points_of_a_ball_are_as_bright_as_the_formula_of_phong(towards):
+    """Ambient and diffuse light times the colour, plus gloss (Blinn 1977); no shadow on a ball."""
+    grey, eye, light = 0.5, np.array([0, 0, 1]), LIGHT / np.linalg.norm(LIGHT)
+    half = (light + eye) / np.linalg.norm(light + eye)
+    away = np.array([-light[0], -light[1], 0.6])
+    normal = {"light": light, "half way to the eye": half, "away": away}[towards]
+    normal = normal / np.linalg.norm(normal)
     rgba = seen((mesh_of(volume_of(ball(30, (1, 1, 1)), (1, 1, 1)), 1), (grey,) * 3), azimuth_deg=0)
-    light = LIGHT / np.linalg.norm(LIGHT)
-    brightness = np.where(rgba[..., 3] == 1, rgba[..., 0], 0)
-    row, column = np.unravel_index(brightness.argmax(), brightness.shape)
-    right = (column - (brightness.shape[1] - 1) / 2) * PIXEL_MM / 30
-    up = ((brightness.shape[0] - 1) / 2 - row) * PIXEL_MM / 30
-    half = (light + [0, 0, 1]) / np.linalg.norm(light + [0, 0, 1])
-    lowest, highest = np.sort([light[:2], half[:2]], axis=0)  # between light and its reflection
-    assert (lowest - 0.1 < [right, up]).all()
-    assert ([right, up] < highest + 0.1).all()
-    lit = rgba[rgba[..., 3] == 1][:, 0]
-    assert lit.min() >= AMBIENT * grey * 0.45 * 0.5 - 1e-6  # step and deepest shadow
-    assert lit.max() > 1.6 * AMBIENT * grey
+    rows, columns = rgba.shape[:2]
+    row = round((rows - 1) / 2 - 30 * normal[1] / PIXEL_MM)
+    column = round((columns - 1) / 2 + 30 * normal[0] / PIXEL_MM)
+    found = rgba[row - 3 : row + 4, column - 3 : column + 4, 0].mean()
+    expected = grey * (AMBIENT + DIFFUSE * max(normal @ light, 0))
+    expected += GLOSS * max(normal @ half, 0) ** SHININESS
+    assert found == pytest.approx(expected, rel=0.04)

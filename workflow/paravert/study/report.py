@@ -21,7 +21,7 @@ from paravert.outputs import FIGURES, MODELS, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.data_frames import read_frame
-from paravert.study.report_tables import UNKNOWN, as_html
+from paravert.study.report_tables import DASH, as_html
 from paravert.subject_folder import SubjectFolder
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def write_report(
         "sections": list(SECTIONS.items()),
         "numbers": counts(ledger, overlap),
         "run": [("Report of", date)]
-        + [(name, metadata.get(key) or UNKNOWN) for key, name in RUN.items()],
+        + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
         "figures": {name: read_figure(figures, name) for name in FIGURES},
         "tables": _study_tables(tables)
         | {

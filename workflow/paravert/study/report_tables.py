@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from paravert.anatomy import MUSCLES
 
-UNKNOWN = "–"
+DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
 MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
@@ -25,7 +25,7 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
     classes = ["labels-" + str(table.index.nlevels), f"prose-{prose}"]
     with pd.option_context("display.max_colwidth", None):
         text = table.reset_index().to_html(
-            index=False, border=0, classes=classes, na_rep=UNKNOWN, justify="unset"
+            index=False, border=0, classes=classes, na_rep=DASH, justify="unset"
         )
     return Markup(f'<div class="scroll">{text}</div>')
 
@@ -36,21 +36,21 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
 def number_text(value: float | None, digits: int) -> str:
     """Return a number with thousands separated and a true minus; a dash if null."""
     if value is None or pd.isna(value):
-        return UNKNOWN
+        return DASH
     return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")
 
 
 def interval_text(low: float, high: float, digits: int) -> str:
     """Return "low to high"; a dash if an end is null."""
     if pd.isna(low) or pd.isna(high):
-        return UNKNOWN
+        return DASH
     return f"{number_text(low, digits)} to {number_text(high, digits)}"
 
 
 def p_value_text(value: float) -> str:
     """Return a p value with three digits, or "< 0.001"; a dash if null."""
     if pd.isna(value):
-        return UNKNOWN
+        return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -150,7 +150,7 @@ def _measure(name: str) -> str | None:
 def _mean_sd_range(row: pd.Series) -> str:
     """Return "mean ± SD (lowest to highest)"; a single value alone."""
     if row["n"] < 2:
-        return _mean_sd(row) if row["n"] else UNKNOWN
+        return _mean_sd(row) if row["n"] else DASH
     factor, digits = _scale(row["unit"])
     return f"{_mean_sd(row)} ({interval_text(row['lowest'] * factor, row['highest'] * factor, digits)})"
 
