@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
-from paravert.subject_folder import SLICES, SubjectFolder
+from paravert.subject_folder import SLICES_FILE, SubjectFolder
 
 PLACE = ("position_mm", "tilt_deg", "slab_mm", "overlaps")
 SPACING = ("row_spacing_mm", "column_spacing_mm")
@@ -38,7 +38,7 @@ class Stack:
         if len(self.labels) != len(self.position_mm):
             raise ValueError(
                 f"stack {self.number}: labels of {len(self.labels)} slices, "
-                f"{SLICES} has {len(self.position_mm)}"
+                f"{SLICES_FILE} has {len(self.position_mm)}"
             )
 
     @property
