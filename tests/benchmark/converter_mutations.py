@@ -128,13 +128,13 @@ MUTATIONS = (
     ),
     mutation(
         "malformed rescale taken as none",
-        "frame_attributes",
+        "header_values",
         "return np.nan if found is None",
         "return default if found is None",
     ),
     mutation(
         "places taken from any group",
-        "frame_attributes",
+        "header_values",
         "if not (self.items and keyword in OWN_GROUP_ONLY):",
         "if True:",
     ),

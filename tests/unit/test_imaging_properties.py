@@ -193,6 +193,25 @@ def test_copies_are_found_at_their_places_in_any_order(stacks, random):
     assert all([frame.number for frame in place] == [place[0].number] * 2 for place in places)
 
 
+@pytest.mark.parametrize("kind", JITTER)
+@given(st.lists(PLANNED, min_size=1, max_size=3), st.randoms(use_true_random=False))
+@STABLE
+def test_copies_go_along_with_their_slices_and_change_no_stack(kind, stacks, random):
+    frames = frames_of(stacks, kind, random)
+    doubled = random.sample(frames, random.randint(1, len(frames)))
+    copies = [replace(frame, number=1000 + frame.number) for frame in doubled]
+    alone, _ = stack_frames(group_frames(frames))
+    both, _ = stack_frames(group_frames(frames + copies))
+    assert numbers_of(both) == numbers_of(alone)
+    for one, other in zip(both, alone, strict=True):
+        assert one.affine == pytest.approx(other.affine, abs=1e-9)
+    told = {
+        place[0].number: [f.number - 1000 for f in place[1:]] for s in both for place in s.places
+    }
+    assert {n for n, others in told.items() if others} == {frame.number for frame in doubled}
+    assert all(others in ([], [number]) for number, others in told.items())
+
+
 @given(
     st.integers(2, 6),
     st.floats(0.06, 0.4),

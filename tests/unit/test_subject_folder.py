@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from paravert.subject_folder import GIVEN, IMAGE, LABELS, SubjectFolder
+from paravert.subject_folder import GIVEN_FOLDER, IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 
@@ -11,8 +11,8 @@ WORKFLOW = Path(__file__).parents[2] / "workflow"
 def test_files_of_a_subject_are_those_that_users_find(tmp_path):
     folder = SubjectFolder(tmp_path)
     found = {
-        folder.stack_file(IMAGE, 1),
-        folder.stack_file(LABELS, 12),
+        folder.stack_file(IMAGE_FOLDER, 1),
+        folder.stack_file(LABELS_FOLDER, 12),
         folder.predicted_iou_file(2),
         folder.slices_file,
         folder.preview_file,
@@ -29,12 +29,12 @@ def test_files_of_a_subject_are_those_that_users_find(tmp_path):
 def test_stacks_are_numbered_as_their_files_are_however_many(tmp_path):
     folder = SubjectFolder(tmp_path)
     numbers = [1, 2, 10, 99, 100, 101]
-    (tmp_path / LABELS).mkdir()
+    (tmp_path / LABELS_FOLDER).mkdir()
     for number in reversed(numbers):
-        folder.stack_file(LABELS, number).touch()
+        folder.stack_file(LABELS_FOLDER, number).touch()
         folder.predicted_iou_file(number).touch()
-    assert folder.stack_numbers(LABELS) == numbers
-    assert folder.stack_numbers(GIVEN) == []
+    assert folder.stack_numbers(LABELS_FOLDER) == numbers
+    assert folder.stack_numbers(GIVEN_FOLDER) == []
 
 
 def test_paths_of_a_subject_are_told_without_reading_images():

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from paravert import tables
-from paravert.subject_folder import GIVEN, IMAGE, LABELS, PREVIEW, SLICES, TRUTH
+from paravert.subject_folder import (
+    GIVEN_FOLDER,
+    IMAGE_FOLDER,
+    LABELS_FOLDER,
+    PREVIEW_FILE,
+    SLICES_FILE,
+    TRUTH_FOLDER,
+)
 
 # The version of what each rule makes. Raise it when a change of the code moves numbers or changes
 # files of results: they are made anew then, and only then.
@@ -61,7 +68,7 @@ STEPS = {
             "imaging.convert",
             tables.CONVERT,
             "status.json",
-            owns=(IMAGE, TRUTH, GIVEN, SLICES),
+            owns=(IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
         ),
         Step(
             "segment_muscles",
@@ -69,7 +76,7 @@ STEPS = {
             tables.SEGMENT,
             "segment.json",
             after="convert_dicom",
-            owns=(LABELS,),
+            owns=(LABELS_FOLDER,),
             reads=("convert_dicom",),
         ),
         Step(
@@ -102,7 +109,7 @@ STEPS = {
             tables.PREVIEW,
             "preview.json",
             after="segment_muscles",
-            owns=(PREVIEW,),
+            owns=(PREVIEW_FILE,),
             reads=LABELLED,
         ),
         Step(

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE = "image"  # the converted stacks
-TRUTH = "truth"  # manual labels on the voxels of the image
-GIVEN = "given"  # labels that the sheet names, on the voxels of the image
-LABELS = "labels"  # the segmentation, with its predicted IoU
-SLICES = "slices.parquet"  # the table `geometry`: a row per slice
-PREVIEW = "preview.png"
+IMAGE_FOLDER = "image"  # the converted stacks
+TRUTH_FOLDER = "truth"  # manual labels on the voxels of the image
+GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
+LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
+SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
+PREVIEW_FILE = "preview.png"
 
 SUFFIX = ".nii.gz"
 
@@ -17,8 +17,8 @@ SUFFIX = ".nii.gz"
 class SubjectFolder:
     """The paths in a subject's folder.
 
-    home: the folder, or the scratch folder of a step that is writing it. kind is IMAGE, TRUTH, GIVEN
-    or LABELS; stacks are numbered from 1.
+    home: the folder, or the scratch folder of a step that is writing it. kind is IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER
+    or LABELS_FOLDER; stacks are numbered from 1.
     """
 
     home: Path
@@ -26,12 +26,12 @@ class SubjectFolder:
     @property
     def slices_file(self) -> Path:
         """The table of the geometry of all slices."""
-        return self.home / SLICES
+        return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
         """The picture for visual review."""
-        return self.home / PREVIEW
+        return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the NIfTI file of one stack."""
@@ -44,7 +44,7 @@ class SubjectFolder:
 
     def predicted_iou_file(self, stack: int) -> Path:
         """Return the file of the predicted IoU of one stack: (slices, 8), float32."""
-        return self.home / LABELS / f"{stack_name(stack)}.predicted_iou.npy"
+        return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
 
 def stack_name(stack: int) -> str:

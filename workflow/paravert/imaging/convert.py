@@ -17,15 +17,16 @@ from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.image_stack import Images, geometry_rows, single_slices
-from paravert.imaging.input_files import FILE, NOTHING, path_kind
+from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.volume import Volume, voxel_digest, write_volume
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
-from paravert.subject_folder import GIVEN, IMAGE, TRUTH, SubjectFolder
+from paravert.subject_folder import GIVEN_FOLDER, IMAGE_FOLDER, TRUTH_FOLDER, SubjectFolder
 
-MASK_FOLDERS = {"truth": TRUTH, "labels": GIVEN}  # column of the sheet: folder of the subject
+# Column of the sheet: folder of the subject.
+MASK_FOLDERS = {"truth": TRUTH_FOLDER, "labels": GIVEN_FOLDER}
 
 
 def convert_dicom(
@@ -77,7 +78,7 @@ def convert_subject(
     masks, told = _masks(row, volumes)
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
-        write_volume(folder.stack_file(IMAGE, number), volume)
+        write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
@@ -120,9 +121,9 @@ def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     where it may not be read, and the reasons of `read_nifti` and `read_dicom`.
     """
     place = Path(path)
-    kind = path_kind(place, "images") if path else NOTHING
-    if kind == NOTHING:
+    kind = path_kind(place, "images") if path else PathKind.NOTHING
+    if kind == PathKind.NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
-    if kind == FILE and is_nifti(place):
+    if kind == PathKind.FILE and is_nifti(place):
         return read_nifti(place)
     return read_dicom(place, series_description)

@@ -20,7 +20,7 @@ from paravert.imaging import decoder_worker
 from paravert.imaging.decoder_worker import ANSWER, REQUEST
 from paravert.imaging.pixel_format import PixelFormat
 
-SETTINGS = {
+ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy, which a decoder imports, allocates memory per thread
     # glibc keeps the memory of one slice for the next: allocating it anew takes a fifth of the time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -129,7 +129,7 @@ def start_decoder(of_process: int) -> DecoderProcess:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,
-        env={**os.environ, **SETTINGS},
+        env={**os.environ, **ENVIRONMENT},
         pass_fds=[shared],
     )
     os.close(complaints)

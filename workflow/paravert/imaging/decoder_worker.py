@@ -29,7 +29,7 @@ JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
 SECONDS = 1  # to 2, of processor time for one slice; an intact one of 2048 x 2048 takes 0.1
 
 
-def main() -> None:
+def serve() -> None:
     """Answer requests until there are no more."""
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
@@ -121,4 +121,4 @@ def _limit(what: int, amount: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -29,7 +29,7 @@ from paravert.imaging.image_stack import (
     content_cautions,
 )
 from paravert.imaging.input_files import quiet_pydicom
-from paravert.imaging.parallel_frames import Place, group_frames
+from paravert.imaging.parallel_frames import FrameCopies, group_frames
 from paravert.imaging.series import choose_series
 from paravert.imaging.slice_collisions import colliding_slices
 from paravert.imaging.volume import Volume
@@ -88,7 +88,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note)
 
 
-def _check_contrast(places: list[Place]) -> None:
+def _check_contrast(places: list[FrameCopies]) -> None:
     """Raise SubjectFault where images at one position differ in contrast.
 
     Times of acquisition are ignored where all images are at one position: they differ between the
@@ -133,7 +133,7 @@ def _read_values(frames: Sequence[Frame]) -> FrameValues:
     return values
 
 
-def _check_duplicates(place: Place, values: FrameValues, *, only_place: bool) -> None:
+def _check_duplicates(place: FrameCopies, values: FrameValues, *, only_place: bool) -> None:
     """Raise SubjectFault where images at one position differ in a pixel."""
     first, *others = (values[frame][0] for frame in place)
     if not all(np.array_equal(first, other) for other in others):

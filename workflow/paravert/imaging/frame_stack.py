@@ -11,8 +11,8 @@ from paravert.imaging.geometry import BODY_LIMIT_MM, columns_first, fits_body, p
 from paravert.imaging.parallel_frames import (
     SAME_HEIGHT_MM,
     SHIFT_TOLERANCE_MM,
+    FrameCopies,
     ParallelFrames,
-    Place,
     shift_clusters,
 )
 from paravert.imaging.slice_spacing import (
@@ -35,7 +35,7 @@ class FrameStack:
     first slice, (3,). slab_source: positions, thickness or tag.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[FrameCopies, ...]
     right: np.ndarray
     down: np.ndarray
     normal: np.ndarray

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from paravert.imaging.frame_attributes import FrameAttributes, attributes_of_frames
 from paravert.imaging.geometry import orthonormal_pair
 from paravert.imaging.header_values import (
     PERSON_TAGS,
+    FrameAttributes,
     Readings,
+    attributes_of_frames,
     finite_number,
     patient_readings,
     sop_class,

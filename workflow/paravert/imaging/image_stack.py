@@ -12,7 +12,7 @@ from paravert.imaging.volume import Volume, blank_slices
 # The largest allows 32-bit integers; the squares of all values, which segmentation and measures
 # add up, stay far from both ends of float32.
 LARGEST_VALUE, SMALLEST_SPREAD = 1e10, 1e-10
-ROUNDING = 1e-3  # of the spread of a slice: error allowed when values are stored
+STORED_ERROR = 1e-3  # of the spread of a slice: error allowed when values are stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def _check_stored(stored: np.ndarray, values: np.ndarray) -> None:
             f"values of a slice differ by {spread:.3g} in all after the rescale, "
             f"expected at least {SMALLEST_SPREAD:g}",
         )
-    if values.dtype != np.float32 and np.abs(stored - values).max() > ROUNDING * spread:
+    if values.dtype != np.float32 and np.abs(stored - values).max() > STORED_ERROR * spread:
         raise SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
             f"values up to {largest:.3g} that differ by {spread:.3g} only: float32 loses them",

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from errno import errorcode
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -23,7 +24,6 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.header_values import VALUE_ERRORS
 from paravert.provenance import NOTHING_THERE, files_below
 
-FILE, FOLDER, NOTHING = "file", "folder", "nothing"
 # pydicom raises these for a damaged file, according to where the damage lies.
 READ_ERRORS = (
     *VALUE_ERRORS,
@@ -35,8 +35,16 @@ READ_ERRORS = (
 )
 
 
-def path_kind(path: Path, role: str) -> str:
-    """Return FILE, FOLDER or NOTHING; links are followed.
+class PathKind(Enum):
+    """What is at a path."""
+
+    FILE = auto()
+    FOLDER = auto()
+    NOTHING = auto()
+
+
+def path_kind(path: Path, role: str) -> PathKind:
+    """Return what is at a path; links are followed.
 
     role: column of the sheet that names the path. Raises SubjectFault (unreadable-header) where the
     operating system refuses to tell: no permission, too long a name, a circle of links.
@@ -44,12 +52,12 @@ def path_kind(path: Path, role: str) -> str:
     try:
         mode = os.stat(path).st_mode
     except NOTHING_THERE:
-        return NOTHING
+        return PathKind.NOTHING
     except OSError as error:
         raise _unreadable(role, "the path", error) from error
     if S_ISREG(mode):
-        return FILE
-    return FOLDER if S_ISDIR(mode) else NOTHING
+        return PathKind.FILE
+    return PathKind.FOLDER if S_ISDIR(mode) else PathKind.NOTHING
 
 
 def files_at(path: Path, role: str) -> list[Path]:
@@ -59,8 +67,8 @@ def files_at(path: Path, role: str) -> list[Path]:
     missing without notice.
     """
     kind = path_kind(path, role)
-    if kind != FOLDER:
-        return [path] if kind == FILE else []
+    if kind != PathKind.FOLDER:
+        return [path] if kind == PathKind.FILE else []
     try:
         return files_below(path)
     except OSError as error:

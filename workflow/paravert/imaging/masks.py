@@ -8,7 +8,7 @@ import numpy as np
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import columns_first, grid_corners, rearranged
-from paravert.imaging.input_files import FILE, NOTHING, files_at, path_kind
+from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.label_maps import left_beyond_right_mm
 from paravert.imaging.nifti import VoxelGrid, is_nifti, read_mask_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
@@ -32,11 +32,11 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks,
     mask-side-mismatch.
     """
     found = path_kind(path, role)
-    if found == NOTHING:
+    if found == PathKind.NOTHING:
         raise SubjectFault(
             Reason.UNREADABLE_HEADER, f"{role}: no such file as the sheet names, expected NIfTI"
         )
-    files = [f for f in files_at(path, role) if found == FILE or is_nifti(f)]
+    files = [f for f in files_at(path, role) if found == PathKind.FILE or is_nifti(f)]
     if not files:
         raise SubjectFault(
             Reason.MASK_GRID_MISMATCH,

@@ -18,7 +18,9 @@ PIXEL_SPACING_TOLERANCE_MM = 1e-4  # 0.05 mm over 512 pixels
 SHIFT_TOLERANCE_MM = 0.15  # in the plane, between the slices of one stack
 SAME_HEIGHT_MM = 0.05  # slices nearer than that are at one position
 
-Place = tuple[Frame, ...]  # the frames at one position: the one that is kept, then its duplicates
+FrameCopies = tuple[
+    Frame, ...
+]  # the frames at one position: the one that is kept, then its duplicates
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class ParallelFrames:
     (places, 2), centres along right and down.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[FrameCopies, ...]
     right: np.ndarray
     down: np.ndarray
     normal: np.ndarray
@@ -69,7 +71,7 @@ def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     return groups
 
 
-def _parallel(places: Sequence[Place]) -> ParallelFrames:
+def _parallel(places: Sequence[FrameCopies]) -> ParallelFrames:
     """Return frames of one orientation, which is the mean over those that are kept."""
     kept = [place[0] for place in places]
     directions = np.mean([frame.directions for frame in kept], axis=0)

@@ -28,7 +28,7 @@ GRID = 16  # cells along each side, on which content is compared
 LEAST_SPREAD = 0.5  # of the largest among the neighbours; below, a slice shows little but noise
 NEARBY = 0.03  # of the side length: how far an anatomical edge moves to the next slice
 LEAST_SLANT = 0.5  # the slant of a damaged neighbour may be near 0
-FAINT = 0.02  # of the spread: added to the median step; smaller excesses are no edge
+FAINT_STEP = 0.02  # of the spread: added to the median step; smaller excesses are no edge
 # Above the largest values of intact stacks: 4.0 for LARGEST_STEP.
 LARGEST_STEP = 4.5
 UNLIKE = 0.35  # 1 - correlation with the most similar neighbour
@@ -42,7 +42,7 @@ class _Features:
 
     spread: standard deviation of the values. content: means of cells, flat, of mean 0 and norm 1.
     steps: mean absolute difference of each row to the next, in spreads, and the same of columns.
-    edges: for each step, the largest step within NEARBY, and at least FAINT above the median. slant:
+    edges: for each step, the largest step within NEARBY, and at least FAINT_STEP above the median. slant:
     the largest step between rows over that between columns, and the reverse.
     """
 
@@ -138,10 +138,10 @@ def _steps(rows: np.ndarray) -> np.ndarray:
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
-    """Return for each step the largest nearby, and at least FAINT above the median, (steps,)."""
+    """Return for each step the largest nearby, and at least FAINT_STEP above the median, (steps,)."""
     reach = max(1, round(NEARBY * len(steps)))
     parts = np.maximum.reduceat(steps, np.arange(0, len(steps), reach))
-    wide = np.maximum(parts, FAINT + np.median(steps))
+    wide = np.maximum(parts, FAINT_STEP + np.median(steps))
     wide[1:] = np.maximum(wide[1:], parts[:-1])
     wide[:-1] = np.maximum(wide[:-1], parts[1:])
     return np.repeat(wide, reach)[: len(steps)]

@@ -12,7 +12,7 @@ import typer
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
-from paravert.subject_folder import SLICES, SubjectFolder
+from paravert.subject_folder import SLICES_FILE, SubjectFolder
 
 SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
 SubjectsFolder = Annotated[Path, typer.Option(help="folder with a folder per subject")]
@@ -45,7 +45,7 @@ class LabelledStack:
         if len(self.labels) != len(self.position_mm):
             raise ValueError(
                 f"stack {self.number}: labels of {len(self.labels)} slices, "
-                f"{SLICES} has {len(self.position_mm)}"
+                f"{SLICES_FILE} has {len(self.position_mm)}"
             )
 
     @property
