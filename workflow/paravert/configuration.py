@@ -1,4 +1,4 @@
-"""The configuration: checked before anything runs, every fault told at once."""
+"""Checks of the configuration before anything runs; all faults are listed at once."""
 
 import difflib
 import math
@@ -24,7 +24,7 @@ WORDS = {
 
 
 def check_configuration(settings: dict) -> None:
-    """Raise InputError that lists every setting that is unknown, missing or out of its range."""
+    """Raises InputError that lists every setting that is unknown, missing or out of range."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     errors = _VALIDATOR(schema).iter_errors(settings)
     faults = {fault for error in errors for fault in _sentences(error)}
@@ -36,9 +36,9 @@ def check_configuration(settings: dict) -> None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Raise InputError for a file that is no configuration, or that lists the keys it holds twice.
+    """Raises InputError for a file that is not a configuration, or that holds a key twice.
 
-    Of these Snakemake takes the last and is silent.
+    Snakemake uses the last of the two without a message.
     """
     for file in map(Path, files):
         document = _document(file)
@@ -51,9 +51,9 @@ def check_files(files: Iterable[Path]) -> None:
 
 
 def _document(file: Path) -> yaml.Node | None:
-    """Return what a YAML file holds. Raises InputError for any other file."""
+    """Return the root node of a YAML file, None for an empty one. Raises InputError for other files."""
     try:
-        # JSON, which Snakemake reads too, is YAML but for its tabs.
+        # Snakemake also reads JSON, which is YAML except for its tabs.
         text = file.read_text(encoding="utf-8").replace("\t", " ")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
@@ -75,7 +75,7 @@ def _is_finite(checker: object, value: object) -> bool:
     return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
 
 
-# JSON Schema takes 64.0 for an integer, and knows no .nan and .inf, which YAML has.
+# JSON Schema accepts 64.0 as an integer, and YAML's .nan and .inf as numbers.
 _VALIDATOR = extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -111,7 +111,7 @@ def _unknown(path: list[str], known: dict) -> str:
 
 
 def _unseen(value: object, path: list[str]) -> Iterator[str]:
-    """Yield a sentence for each text that holds a control character other than a tab or line break."""
+    """Yield a sentence for each text with a control character other than a tab or line break."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield from _unseen(below, [*path, str(key)])
@@ -123,7 +123,7 @@ def _unseen(value: object, path: list[str]) -> Iterator[str]:
 
 
 def _keys_twice(node: yaml.Node, path: list[str], known: set[int]) -> Iterator[str]:
-    """Yield the keys that a mapping of a document holds twice; known: nodes that were looked at."""
+    """Yield the duplicate keys of all mappings of a document. known: ids of the nodes already visited."""
     if id(node) in known or isinstance(node, yaml.ScalarNode):
         return
     known.add(id(node))  # an alias is its anchor's node

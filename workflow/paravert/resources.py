@@ -1,9 +1,9 @@
-"""What a job of a step needs of the machine.
+"""Memory and time that a job requests.
 
-No step imports this, so that another bound makes no result anew.
+No step imports this: a changed request does not rerun a step.
 """
 
-JOB_MB = 500  # two processes of Snakemake on a cluster, and the one that hands out the work
+JOB_MB = 500  # two Snakemake processes on a cluster, and the parent of the worker processes
 JOB_MINUTES = 10
 
 # Memory of a worker process: a subject of 120 slices of 512 x 512 fits into it, and the paper's
@@ -17,7 +17,7 @@ WORKER_MB = {
     "draw_preview": 850,
     "dicomseg": 700,
 }
-# Time granted to a subject, several times what a good one takes.
+# Time limit per subject: several times the usual duration.
 SUBJECT_SECONDS = {
     "convert_dicom": 30,
     "segment_muscles": 60,
@@ -27,8 +27,8 @@ SUBJECT_SECONDS = {
     "draw_preview": 20,
     "dicomseg": 20,
 }
-# Time granted to a thousand subjects by a step over the cohort, some ten times what was measured up
-# to 100,000 (docs/scale.md).
+# Time limit per thousand subjects of a step over the cohort: about ten times what was measured with up
+# to 100,000 subjects (docs/scale.md).
 COHORT_SECONDS = {
     "gather_cohort": 15,
     "fit_models": 2,
@@ -39,15 +39,15 @@ COHORT_SECONDS = {
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory (MB) of a job with so many worker processes."""
+    """Return the memory of a job (MB); workers: its worker processes."""
     return JOB_MB + workers * WORKER_MB[step]
 
 
 def minutes(step: str, subjects: int) -> int:
-    """Return the time of a job for a shard of so many subjects, however many workers it has."""
+    """Return the time limit of a job (minutes) for a shard of so many subjects."""
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
 
 
 def cohort_minutes(step: str, subjects: int) -> int:
-    """Return the time of a job over a cohort of so many subjects."""
+    """Return the time limit of a job (minutes) over a cohort of so many subjects."""
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000

@@ -99,7 +99,7 @@ def check_config():
 
 
 def subjects_and_shards(file):
-    """Return the sheet's rows by subject, and the subjects at hand of each shard."""
+    """Return the sheet's rows by subject, and the selected subjects of each shard."""
     rows = sheet.read_sheet(Path(file))
     names = [row["subject"] for row in rows]
     shards = plan.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
@@ -163,7 +163,7 @@ def model_card():
 
 
 def check_model():
-    """Stop before anything runs at another model than the pinned one, or a faulty card or split."""
+    """Stop before anything runs if the model is not the pinned one, or its card or split is faulty."""
     from paravert.network import model_file as model
 
     path = Path(model_file())
@@ -214,7 +214,7 @@ wildcard_constraints:
 
 
 def phantom_of(subject):
-    """Return whose phantom a subject's images show, or None if make_phantoms does not make them."""
+    """Return the phantom volunteer of a subject's images, None if make_phantoms does not make them."""
     found = PHANTOM.fullmatch(SUBJECTS[subject]["images"])
     return found and found[1]
 
@@ -229,7 +229,7 @@ def phantoms_of_shard(wildcards):
 
 
 def table_before(step):
-    """Return the input function of a shard rule that takes the table of the step before."""
+    """Return an input function: the previous step's table of the same shard."""
 
     def table(wildcards):
         force_if_stale(step, wildcards.shard)
@@ -239,7 +239,7 @@ def table_before(step):
 
 
 def shard_tables(wildcards):
-    """Return the tables of all shards that become those of the cohort."""
+    """Return the tables of all shards from which the cohort's are gathered."""
     if workflow.is_main_process and LEDGER.exists():
         if plan.made_from(LEDGER) != cohort_made_from():
             snakemake_hooks.force(workflow, str(LEDGER))
@@ -247,7 +247,7 @@ def shard_tables(wildcards):
 
 
 def force_if_stale(step, shard):
-    """Force the job of a step if its table was made from other inputs or settings than those of now."""
+    """Force a step's job if its table was made from other inputs or settings than the present ones."""
     if workflow.is_main_process and step in stale_steps(shard):
         snakemake_hooks.force(workflow, shard_table(step, shard))
 
@@ -268,7 +268,7 @@ def results_folder(wildcards, output):
 
 
 def options(name, values):
-    """Return an option of a command once for each value."""
+    """Return one `--name value` per value, quoted for the shell."""
     return " ".join(f"--{name} {shlex.quote(str(value))}" for value in values)
 
 
@@ -295,7 +295,7 @@ def shard_outputs(step):
 
 
 def train_options(wildcards):
-    """Return the options of train_network: the shards' tables and every key of its section."""
+    """Return the options of train_network: the shards' tables and all keys of its section."""
     tables = options("convert", shard_outputs("convert_dicom"))
     return " ".join([tables, training_options("train_network")])
 
@@ -305,7 +305,7 @@ def pretrain_options(wildcards):
 
 
 def training_options(training):
-    """Return every key of the section of a training as an option."""
+    """Return all keys of a training's section as options."""
     values = config[training] | {"start_from": start_model(training) or ""}
     return " ".join(options(key.replace("_", "-"), [value]) for key, value in values.items())
 

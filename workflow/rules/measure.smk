@@ -1,5 +1,5 @@
 # Measurements in the labels of each subject.
-#   NEEDS  segment.parquet and the stacks behind it
+#   NEEDS  segment.parquet, and the stacks and labels of its subjects
 #   MAKES  per shard area.parquet, fat.parquet, overlap.parquet, preview.parquet;
 #          per subject preview.png;
 #          with the target all_dicomseg also dicomseg.parquet and, per subject, dicomseg/

@@ -1,5 +1,5 @@
-# The network: training on manual masks or on synthetic slices, segmentation of everybody.
-#   NEEDS  convert.parquet and the stacks behind it; for segmentation the configured model
+# The network: training on manual masks or synthetic slices, and segmentation.
+#   NEEDS  convert.parquet and the stacks of its subjects; for segmentation the configured model
 #   MAKES  per shard segment.parquet; per subject labels/; results/models/
 
 
@@ -93,7 +93,7 @@ rule pretrain_network:
         runtime=lambda wildcards, attempt: attempt * 1440,
     params:
         options=pretrain_options,
-        drawing=lambda wildcards, threads: max(1, threads // 4),  # a slice takes less than a step
+        drawing=lambda wildcards, threads: max(1, threads // 4),  # drawing takes less time than training
         version=steps.VERSIONS["pretrain_network"],
     message:
         "Training a network on synthetic slices"

@@ -50,7 +50,7 @@ rule accept_ledger:
         "<results>/summary.txt",
     log:
         "<results>/logs/accept_ledger.log",
-    localrule: True  # over in a second: not worth a place in a queue
+    localrule: True  # takes a second: no cluster job
     conda:
         "../../envs/cpu.yaml"
     threads: 1

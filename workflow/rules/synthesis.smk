@@ -1,7 +1,7 @@
-# The built-in cohort, and the anatomy that a network is trained on without images.
+# The built-in phantom cohort, and the anatomy from which training slices are drawn.
 #   NEEDS  a seed
 #   MAKES  results/phantoms/: per volunteer DICOM files and a manual mask, truth.parquet, subjects.tsv;
-#          results/anatomies/: sections of other people, without contrast
+#          results/anatomies/: label maps of other synthetic people
 
 ANATOMIES = {
     "training": {
