@@ -1,6 +1,6 @@
 """A whole body: all parts of a volunteer in painting order, and what a plane cuts from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,12 +10,12 @@ from paravert.anatomy import LABELS
 from paravert.synthesis.canal import canal, foramina
 from paravert.synthesis.flanks import flanks
 from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
-from paravert.synthesis.geometry import Plane
+from paravert.synthesis.geometry import Outlines, Plane
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.parts import Part
 from paravert.synthesis.raster import Grid
-from paravert.synthesis.tissues import TISSUES, Contrast, Tissue, contrast_of
+from paravert.synthesis.tissues import Contrast, Tissue, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
 from paravert.synthesis.variation import PHANTOM, Variation
 from paravert.synthesis.varied_parts import cleft_part, defect_part, strand_part
@@ -41,20 +41,30 @@ class Body:
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
     def tissues(self, plane: Plane, grid: Grid) -> np.ndarray:
-        """Return the tissue at every pixel centre of a plane, uint8 of the grid's shape."""
-        picture = np.zeros(grid.rows * grid.columns, np.uint8)
-        for number in np.flatnonzero(self._cut(plane, grid)):
-            _paint(picture, self.parts[number], plane, grid)
-        return picture.reshape(grid.shape)
+        """Return the tissue at every pixel centre of a plane, (rows, columns) uint8."""
+        return self.tissues_in([plane], grid)[0]
 
-    def _cut(self, plane: Plane, grid: Grid) -> np.ndarray:
-        """Return which parts may be seen in a plane, by their bounding boxes, (parts,) bool."""
-        offset = self.corners - plane.centre
-        height, u, v = (offset @ axis for axis in (plane.normal, plane.across, plane.down))
+    def tissues_in(self, planes: Sequence[Plane], grid: Grid) -> np.ndarray:
+        """Return the tissue at every pixel centre of planes, (planes, rows, columns) uint8.
+
+        planes: parallel, of the same axes; together they take much less time than one by one.
+        """
+        picture = bytearray(len(planes) * grid.rows * grid.columns)
+        for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):
+            if cut.any():
+                _paint(picture, part, planes, np.flatnonzero(cut), grid)
+        return np.frombuffer(picture, np.uint8).reshape(len(planes), *grid.shape)
+
+    def _cut(self, planes: Sequence[Plane], grid: Grid) -> np.ndarray:
+        """Return which parts may be seen in planes, by bounding boxes, (parts, planes) bool."""
+        centres = np.stack([plane.centre for plane in planes])
+        axes = np.stack((planes[0].normal, planes[0].across, planes[0].down), axis=1)
+        corners = self.corners @ axes
+        low, high = (ends[:, None] - centres @ axes for ends in (corners.min(1), corners.max(1)))
         u0, u1, v0, v1 = grid.bounds
-        cut = (height.min(axis=1) < 0) & (height.max(axis=1) > 0)
-        cut &= (u.min(axis=1) < u1 + BOX_MARGIN_MM) & (u.max(axis=1) > u0 - BOX_MARGIN_MM)
-        return cut & (v.min(axis=1) < v1 + BOX_MARGIN_MM) & (v.max(axis=1) > v0 - BOX_MARGIN_MM)
+        start = (0.0, u0 - BOX_MARGIN_MM, v0 - BOX_MARGIN_MM)
+        stop = (0.0, u1 + BOX_MARGIN_MM, v1 + BOX_MARGIN_MM)
+        return ((low < stop) & (high > start)).all(axis=2)
 
 
 @lru_cache(maxsize=4)
@@ -104,23 +114,28 @@ def _parts(
         yield defect_part(frame, defect)
 
 
-def _paint(picture: np.ndarray, part: Part, plane: Plane, grid: Grid) -> None:
+def _paint(
+    picture: bytearray, part: Part, planes: Sequence[Plane], cut: np.ndarray, grid: Grid
+) -> None:
+    """Paint the rim and the inside of a part, run by run: faster with bytes than with arrays.
+
+    cut: numbers of the planes that the part may be cut by.
+    """
     if part.rim is None:
         painted = ((part.tissue, -part.margin_mm),)
     else:
         painted = ((part.rim, 0.0), (part.tissue, part.rim_mm))
-    outlines = part.tube.sections(plane, tuple(by_mm for _, by_mm in painted))
-    for (tissue, _), outline in zip(painted, outlines, strict=False):
-        _fill(picture, outline, tissue, part, grid)
-
-
-def _fill(picture: np.ndarray, outline: np.ndarray, tissue: int, part: Part, grid: Grid) -> None:
-    if part.over is None:
-        for start, stop in zip(*(ends.tolist() for ends in grid.spans(outline)), strict=True):
-            picture[start:stop] = tissue
-        return
-    allowed = np.zeros(TISSUES, bool)
-    allowed[list(part.over)] = True
-    allowed[tissue if part.rim is None else part.rim] = True
-    inside = grid.fill(outline)
-    picture[inside[allowed[picture[inside]]]] = tissue
+    insets_mm = tuple(by_mm for _, by_mm in painted)
+    sections = part.tube.sections([planes[number] for number in cut], insets_mm)
+    for (tissue, _), section in zip(painted, sections, strict=True):
+        runs = grid.spans(Outlines(section.points, cut[section.plane]))
+        starts_and_stops = zip(*(ends.tolist() for ends in runs), strict=True)
+        if part.over is None:
+            row = bytearray([tissue]) * grid.columns
+            for start, stop in starts_and_stops:
+                picture[start:stop] = row[: stop - start]
+        else:
+            over = {*part.over, painted[0][0]}
+            table = bytes(tissue if value in over else value for value in range(256))
+            for start, stop in starts_and_stops:
+                picture[start:stop] = picture[start:stop].translate(table)

@@ -6,6 +6,7 @@ of outlines in space; a plane cuts it exactly at whatever angle, so that an obli
 vertex at that vertex's own height.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,33 +68,59 @@ def signed_area(outline: np.ndarray) -> float:
     return 0.5 * float(x @ following(y) - y @ following(x))
 
 
-def inset(outline: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
-    """Move every vertex inwards along its normal, or outwards where by_mm is negative.
+def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
+    """Return outlines, (..., vertices, 2), moved inwards along the normal of every vertex.
 
-    by_mm: one distance, or one per vertex.
+    by_mm: one distance, or one per vertex; negative moves outwards.
     """
-    tangent = following(outline) - np.concatenate((outline[-1:], outline[:-1]))
-    length = np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)
-    inward = np.column_stack((-tangent[:, 1], tangent[:, 0])) / length[:, None]
-    direction = 1.0 if signed_area(outline) > 0 else -1.0
-    return outline + direction * inward * np.reshape(by_mm, (-1, 1))
+    after = np.concatenate((outlines[..., 1:, :], outlines[..., :1, :]), axis=-2)
+    before = np.concatenate((outlines[..., -1:, :], outlines[..., :-1, :]), axis=-2)
+    tangent = after - before
+    length = np.maximum(np.hypot(tangent[..., 0], tangent[..., 1]), 1e-9)
+    inward = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1) / length[..., None]
+    area = (outlines[..., 0] * after[..., 1] - outlines[..., 1] * after[..., 0]).sum(axis=-1)
+    direction = np.where(area > 0, 1.0, -1.0)[..., None, None]
+    return outlines + direction * inward * np.reshape(by_mm, (-1, 1))
 
 
-def clipped(outline: np.ndarray, half_plane: np.ndarray) -> np.ndarray:
-    """Return the part of an outline where a*u + b*v + c <= 0; may be empty, (0, 2).
+@dataclass(frozen=True)
+class Outlines:
+    """Closed polygons in parallel planes, one after the other.
 
-    half_plane: (a, b, c).
+    points: (vertices, 2) in mm. plane: (vertices,) int, ascending: the plane of each vertex, whose
+    polygon it belongs to.
     """
-    value = outline @ half_plane[:2] + half_plane[2]
-    inside = value <= 0
-    if inside.all():
-        return outline
-    value_next = following(value)
-    crosses = inside != (value_next <= 0)
-    span = np.where(crosses, value - value_next, 1.0)
-    crossing = outline + (value / span)[:, None] * (following(outline) - outline)
-    both = np.stack((outline, crossing), axis=1).reshape(-1, 2)
-    return both[np.stack((inside, crosses), axis=1).ravel()]
+
+    points: np.ndarray
+    plane: np.ndarray
+
+    @property
+    def following(self) -> np.ndarray:
+        """The next vertex of the same polygon, (vertices, 2)."""
+        if not len(self.plane):
+            return self.points
+        last = np.flatnonzero(self.plane[1:] != self.plane[:-1])
+        index = np.arange(1, len(self.plane) + 1)
+        index[np.append(last, len(index) - 1)] = np.append(0, last + 1)  # back to the first one
+        return self.points[index]
+
+    def clipped(self, half_planes: np.ndarray) -> "Outlines":
+        """Return the part of each polygon where a*u + b*v + c <= 0; whole polygons may go.
+
+        half_planes: (planes, 3), the a, b, c of each plane.
+        """
+        a, b, c = half_planes[self.plane].T
+        value = self.points[:, 0] * a + self.points[:, 1] * b + c
+        inside = value <= 0
+        if inside.all():
+            return self
+        value_next = Outlines(value, self.plane).following
+        crosses = inside != (value_next <= 0)
+        share = value / np.where(crosses, value - value_next, 1.0)
+        crossing = self.points + share[:, None] * (self.following - self.points)
+        kept = np.stack((inside, crosses), axis=1).ravel()
+        both = np.stack((self.points, crossing), axis=1).reshape(-1, 2)
+        return Outlines(both[kept], np.repeat(self.plane, 2)[kept])
 
 
 @dataclass(frozen=True)
@@ -155,52 +182,77 @@ class Tube:
         )
 
     def section(self, plane: Plane) -> np.ndarray | None:
-        """Return the outline that a plane cuts, in (u, v) of the plane, or None if it misses."""
-        outlines = self.sections(plane, (0.0,))
-        return outlines[0] if outlines else None
+        """Return the outline, (vertices, 2), that a plane cuts, or None if it misses."""
+        (outline,) = self.sections([plane], (0.0,))
+        return outline.points if len(outline.points) > 2 else None
 
-    def sections(self, plane: Plane, insets_mm: tuple[float, ...]) -> list[np.ndarray]:
-        """Return the outline that a plane cuts, once per inset; none if the plane misses.
+    def sections(self, planes: Sequence[Plane], insets_mm: tuple[float, ...]) -> list[Outlines]:
+        """Return the outlines that parallel planes cut, in (u, v) of each plane, once per inset.
 
-        The solid is narrowed round its axis, not at its ends: there all outlines end alike.
+        planes: of the same axes. The solid is narrowed round its axis, not at its ends: there all
+        outlines end alike.
         """
-        height = (self.rings.reshape(-1, 3) @ plane.normal).reshape(self.rings.shape[:2])
-        height -= plane.centre @ plane.normal
-        above = (height > 0).sum(axis=0)
-        last = len(height) - 1
-        lowest, highest = above.min(), above.max()
-        if highest == 0 or lowest > last:
-            return []
-        outline = self._cut(plane, height, above)
-        top, bottom = self._caps
-        ends = [_side_of(plane, *top)] if lowest == 0 else []
-        ends += [_side_of(plane, *bottom)] if highest > last else []
-        outlines = []
+        first = planes[0]
+        along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])
+        height = along - np.array([plane.centre @ first.normal for plane in planes])[:, None, None]
+        above = (height > 0).sum(axis=1)
+        lowest, highest = above.min(axis=1), above.max(axis=1)
+        last = len(along) - 1
+        met = np.flatnonzero((highest > 0) & (lowest <= last))
+        outlines = self._cut(planes, met, height[met], above[met])
+        ends = [
+            _sides_of(planes, *cap, reached)
+            for cap, reached in zip(self._caps, (lowest == 0, highest > last), strict=True)
+            if reached[met].any()
+        ]
+        found = []
         for by_mm in insets_mm:
-            narrowed = inset(outline, by_mm) if by_mm else outline
+            narrowed = inset(outlines, by_mm) if by_mm else outlines
+            whole = Outlines(narrowed.reshape(-1, 2), np.repeat(met, outlines.shape[1]))
             for end in ends:
-                narrowed = clipped(narrowed, end)
-            outlines.append(narrowed)
-        return [outline for outline in outlines if len(outline) > 2]
+                whole = whole.clipped(end)
+            found.append(whole)
+        return found
 
-    def _cut(self, plane: Plane, height: np.ndarray, above: np.ndarray) -> np.ndarray:
-        """Return where the lines along the tube meet the plane; beyond the ends, the end itself."""
-        upper = np.minimum(np.maximum(above - 1, 0), len(height) - 2)
-        vertex = np.arange(height.shape[1])
-        h0, h1 = height[upper, vertex], height[upper + 1, vertex]
+    def _cut(
+        self, planes: Sequence[Plane], met: np.ndarray, height: np.ndarray, above: np.ndarray
+    ) -> np.ndarray:
+        """Return where the lines along the tube meet planes, (planes, vertices, 2).
+
+        Beyond the ends, the end itself. met: numbers of the planes. height: of the rings above each
+        plane, (planes, rings, vertices). above: rings above it, (planes, vertices).
+        """
+        upper = np.minimum(np.maximum(above - 1, 0), height.shape[1] - 2)
+        vertex = np.arange(height.shape[2])
+        number = np.arange(len(met))[:, None]
+        h0, h1 = height[number, upper, vertex], height[number, upper + 1, vertex]
         step = h0 - h1
         weight = h0 / np.where(np.abs(step) > 1e-9, step, 1.0)
-        weight = np.minimum(np.maximum(weight, 0.0), 1.0)[:, None]
+        weight = np.minimum(np.maximum(weight, 0.0), 1.0)[..., None]
         p0, p1 = self.rings[upper, vertex], self.rings[upper + 1, vertex]
-        point = p0 + weight * (p1 - p0) - plane.centre
-        return point @ np.column_stack((plane.across, plane.down))
+        centres = np.stack([plane.centre for plane in planes])[met]
+        point = p0 + weight * (p1 - p0) - centres[:, None]
+        axes = np.column_stack((planes[0].across, planes[0].down))
+        return (point.reshape(-1, 3) @ axes).reshape(*point.shape[:2], 2)
 
 
-def _side_of(plane: Plane, point: np.ndarray, outward: np.ndarray) -> np.ndarray:
-    """Return the half plane, as for clipped, that lies on the inner side of an end."""
-    return np.array(
-        [plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward]
-    )
+NOWHERE_BEYOND = (0.0, 0.0, -1.0)  # a half plane that holds everything
+
+
+def _sides_of(
+    planes: Sequence[Plane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
+) -> np.ndarray:
+    """Return half planes, as for `Outlines.clipped`, on the inner side of an end, (planes, 3).
+
+    point, outward: of the end. reached: which planes meet it, (planes,); the others are not clipped.
+    """
+    sides = [
+        (plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward)
+        if meets
+        else NOWHERE_BEYOND
+        for plane, meets in zip(planes, reached, strict=True)
+    ]
+    return np.array(sides)
 
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:

@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-TILE = 512
+TILE = 512  # a power of two
+LAST_CELL = TILE - 1
 CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
 
 
@@ -42,9 +43,9 @@ def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)
     row, column = np.floor(a), np.floor(b)
     p, q = a - row, b - column
-    row, column = row.astype(np.int32) % TILE, column.astype(np.int32) % TILE
-    below, beside = (row + 1) % TILE * TILE, (column + 1) % TILE
+    row, column = row.astype(np.int32) & LAST_CELL, column.astype(np.int32) & LAST_CELL
+    below, beside = ((row + 1) & LAST_CELL) * TILE, (column + 1) & LAST_CELL
     row = row * TILE
-    upper = field[row + column] * (1 - q) + field[row + beside] * q
-    lower = field[below + column] * (1 - q) + field[below + beside] * q
+    upper = field.take(row + column) * (1 - q) + field.take(row + beside) * q
+    lower = field.take(below + column) * (1 - q) + field.take(below + beside) * q
     return upper * (1 - p) + lower * p

@@ -111,11 +111,8 @@ def _volume(body: Body, protocol: Protocol, grid: Grid, heights: np.ndarray) -> 
         fat = body.volunteer.fat_fraction_at(value, 3.0)
         table[value] += fat * (body.contrast.fat - table[value])
     centre = _centre(body, protocol)
-    sections = [
-        body.tissues(protocol.in_body(axial_plane(centre + (0, 0, height))), grid)
-        for height in heights
-    ]
-    return table[np.stack(sections)]
+    planes = [protocol.in_body(axial_plane(centre + (0, 0, height))) for height in heights]
+    return table[body.tissues_in(planes, grid)]
 
 
 def _finished(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
