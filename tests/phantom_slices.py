@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paravert.synthesis.body import body_of
-from paravert.synthesis.cohort import cohort
 from paravert.synthesis.protocol import Protocol, protocol_of
 from paravert.synthesis.signal import render_plane
 from paravert.synthesis.volunteers import Volunteer
+from paravert.synthesis.volunteers import volunteers as drawn_volunteers
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class PhantomSlices:
 
 def phantom_slices(seed: int, volunteers: int, index: int, count: int) -> PhantomSlices:
     """Return so many slices, evenly spread, of one volunteer of a cohort."""
-    volunteer = cohort(seed, volunteers)[index]
+    volunteer = drawn_volunteers(seed, volunteers)[index]
     protocol = protocol_of(volunteer, index)
     numbers = np.linspace(2, protocol.slices - 3, count).astype(int)
     return _rendered(volunteer, protocol, numbers)
@@ -33,7 +33,7 @@ def phantom_stack(
     seed: int, volunteers: int, index: int, apart_mm: float, count: int
 ) -> PhantomSlices:
     """Return the middle slices of one volunteer of a cohort, cut as thick as they lie apart."""
-    volunteer = cohort(seed, volunteers)[index]
+    volunteer = drawn_volunteers(seed, volunteers)[index]
     protocol = protocol_of(volunteer, index)
     middle = (protocol.slices - 1) / 2 * protocol.spacing_mm / apart_mm
     look = replace(protocol.look, thickness_mm=apart_mm)

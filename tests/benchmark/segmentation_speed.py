@@ -38,9 +38,9 @@ from paravert.network.model import Model, load_model, save_model  # noqa: E402
 from paravert.network.predict import TOGETHER  # noqa: E402
 from paravert.network.unet import UNet  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
-from paravert.synthesis.cohort import cohort  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
 from paravert.synthesis.signal import render_plane  # noqa: E402
+from paravert.synthesis.volunteers import volunteers as drawn_volunteers  # noqa: E402
 
 SHIPPED = REPOSITORY / "models/synthetic.safetensors"
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def write_shard(root: Path, subjects: int) -> Path:
 
 def rendered(index: int) -> Volume:
     """Return the image of a phantom, in the matrix and spacing of its protocol."""
-    volunteer = cohort(2021, 22)[index]
+    volunteer = drawn_volunteers(2021, 22)[index]
     body, protocol = body_of(volunteer), protocol_of(volunteer, index)
     numbers = np.linspace(1, protocol.slices - 2, RENDERED).astype(int)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]

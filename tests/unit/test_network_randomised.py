@@ -9,17 +9,18 @@ import torch
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
+from paravert.network.batches import EpochLoader
 from paravert.network.randomised import artefacts, contrast, slices
 from paravert.network.randomised.contrast import SEQUENCES, Contrast, drawn_contrast
 from paravert.network.randomised.place import Place, picture_grid, placed
 from paravert.network.randomised.slices import Anatomies, drawn_pictures
-from paravert.network.settings import Settings
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
-from paravert.synthesis.anatomies import COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
+from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.tissues import TISSUES, Tissue
+from trainings import loop_settings
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(
+SETTINGS = loop_settings(
     architecture=Architecture(width=4, levels=4), size_px=64, spacing_mm=3.0, batch_size=4, seed=5
 )
 SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
@@ -29,7 +30,7 @@ SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
 def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("anatomies") / "two.parquet"
     rows = [row for person in (0, 1) for row in sections_of(8, person)]
-    columns = COLUMNS.with_metadata({SEED_KEY: "8"})
+    columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: "8"})
     pq.write_table(pa.Table.from_pylist(rows, schema=columns), path)
     return path
 
@@ -453,12 +454,12 @@ def test_sections_of_some_people_can_be_kept(table):
 
 
 def batches_of(table, workers, epoch=1):
-    with SyntheticSlices(table, SETTINGS, CPU, 3, workers) as source:
-        return list(source.batches(epoch))
+    with EpochLoader(SyntheticSlices(table, SETTINGS, CPU, 3), workers) as loader:
+        return list(loader.epoch(epoch))
 
 
-def test_batches_are_the_same_whoever_draws_them(table):
-    one, two, other = batches_of(table, 1), batches_of(table, 2), batches_of(table, 1, epoch=2)
+def test_batches_are_the_same_whatever_the_number_of_processes(table):
+    one, two, other = batches_of(table, 0), batches_of(table, 2), batches_of(table, 0, epoch=2)
     assert len(one) == 3
     for (images, labels), (same, same_labels) in zip(one, two, strict=True):
         assert images.shape == (4, 1, 64, 64)

@@ -7,7 +7,7 @@ import pytest
 
 from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.anatomies import (
-    COLUMNS,
+    ANATOMY_COLUMNS,
     LAYERS,
     LEVELS,
     SECTIONS_PER_PERSON,
@@ -18,10 +18,10 @@ from paravert.synthesis.anatomies import (
     unpacked,
 )
 from paravert.synthesis.body import body_of
-from paravert.synthesis.fat import MusclePixels, fat_order
-from paravert.synthesis.geometry import axial_plane, signed_area
+from paravert.synthesis.muscle_fat import MusclePoints, fat_order
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.raster import centred_grid
+from paravert.synthesis.solids import axial_plane, signed_area
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
     PHANTOM,
@@ -40,8 +40,8 @@ GRID = centred_grid(300, 1.0)
 
 
 def plane_at(body, level):
-    x, y = body.frame.middle(level)
-    return axial_plane(np.array([x, y, float(body.frame.height_mm(level))]))
+    x, y = body.spine.middle(level)
+    return axial_plane(np.array([x, y, float(body.spine.height_mm(level))]))
 
 
 def area_of(tube, plane):
@@ -71,8 +71,8 @@ FAR_OUT = PsoasCourse(leaves=4.0, per_level_mm=(18.0, -24.0), taller=1.5)
     [PHANTOM, Variation(correction=0.8, shape=1.2), Variation(correction=0.8, psoas=FAR_OUT)],
 )
 def test_muscles_have_the_planted_area_whatever_their_shape(variation):
-    frame = body_of(PERSON, variation).frame
-    tubes = muscle_tubes(PERSON, frame, variation)
+    spine = body_of(PERSON, variation).spine
+    tubes = muscle_tubes(PERSON, spine, variation)
     for level in (2.0, 3.0, 4.0, 4.5):
         plane = plane_at(body_of(PERSON, variation), level)
         for label in LABELS:
@@ -85,8 +85,8 @@ def test_a_wasted_muscle_has_lost_the_share_and_leaves_fat():
     variation = Variation(lost=lost)
     body = body_of(PERSON, variation)
     plane = plane_at(body, 3.0)
-    whole = muscle_tubes(PERSON, body.frame, variation, wasted=False)
-    left = muscle_tubes(PERSON, body.frame, variation)
+    whole = muscle_tubes(PERSON, body.spine, variation, wasted=False)
+    left = muscle_tubes(PERSON, body.spine, variation)
     for label, share in zip(LABELS, lost, strict=True):
         before, after = (area_of(tubes[label.value], plane) for tubes in (whole, left))
         assert after / before == pytest.approx(1 - share, rel=1e-6)
@@ -119,7 +119,7 @@ def test_a_defect_replaces_bone_and_muscle():
     before, after = body_of(PERSON).tissues(plane, GRID), body.tissues(plane, GRID)
     changed = before != after
     assert (after[changed] == Tissue.CSF).all()
-    assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.frame.scale**2, rel=0.1)
+    assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.spine.scale**2, rel=0.1)
 
 
 def test_a_kidney_lies_where_it_was_moved_to():
@@ -132,7 +132,7 @@ def test_a_kidney_lies_where_it_was_moved_to():
         left = columns > GRID.columns / 2
         places.append([(columns[own].mean(), rows[own].mean()) for own in (left, ~left)])
     (left, right), (left_moved, right_moved) = places
-    scale = body.frame.scale
+    scale = body.spine.scale
     assert np.subtract(left_moved, left) == pytest.approx((9 * scale, -5 * scale), abs=1.0)
     assert right_moved == right
 
@@ -143,11 +143,11 @@ def test_the_psoas_goes_its_course_to_the_pelvis():
     for course in (straight, FAR_OUT):
         variation = Variation(correction=0.8, psoas=course)
         body = body_of(PERSON, variation)
-        section = muscle_tubes(PERSON, body.frame, variation)[label_value("psoas_major", "left")]
+        section = muscle_tubes(PERSON, body.spine, variation)[label_value("psoas_major", "left")]
         sections.append(section.section(plane_at(body, 5.0)))
     before, after = ((outline.max(axis=0) + outline.min(axis=0)) / 2 for outline in sections)
     # Areas are kept by growing about the spine's side of the muscle, so its middle moves a little.
-    assert after - before == pytest.approx(body.frame.scale * np.array([18.0, -24.0]), abs=3.0)
+    assert after - before == pytest.approx(body.spine.scale * np.array([18.0, -24.0]), abs=3.0)
     ratios = [np.ptp(outline[:, 1]) / np.ptp(outline[:, 0]) for outline in sections]
     assert ratios[1] / ratios[0] == pytest.approx(FAR_OUT.taller, rel=0.05)
 
@@ -161,7 +161,7 @@ def test_hips_lie_where_they_were_moved_to():
         places.append((columns.mean(), rows.mean()))
     (x, y), (nearer, _), (_, forward), (deeper, _) = places
     assert nearer / x == pytest.approx(0.9, abs=0.02)
-    assert y - forward == pytest.approx(10 * body.frame.scale, abs=1.0)
+    assert y - forward == pytest.approx(10 * body.spine.scale, abs=1.0)
     assert deeper < x  # further below its crest a wing is nearer to the spine
 
 
@@ -200,7 +200,7 @@ def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
     changed = before != after
     assert set(before[changed]) <= {left, Tissue.SEPTUM}
     assert (after[changed] == Tissue.FAT).all()
-    scale = parted.frame.scale
+    scale = parted.spine.scale
     taken_mm2 = (changed & (before == left)).sum() * GRID.du * GRID.dv
     assert taken_mm2 == pytest.approx(8 * 12 / 2 * scale**2, rel=0.25)  # a triangle, at mid length
     rows, columns = np.nonzero(changed)
@@ -223,7 +223,7 @@ def test_muscle_turns_to_fat_evenly_from_last_to_first():
     labels = rng.integers(1, 9, 4000)
     places = rng.uniform(-60, 60, (2, 4000)).astype(np.float32)
     order = fat_order(
-        MusclePixels(PERSON, body.frame, labels, *places, np.full(4000, 3.0, np.float32))
+        MusclePoints(PERSON, body.spine, labels, *places, np.full(4000, 3.0, np.float32))
     )
     for value in range(1, 9):
         own = np.sort(order[labels == value])
@@ -241,7 +241,7 @@ def test_sections_of_a_person_are_spread_over_the_lumbar_spine(rows):
     assert levels == sorted(levels)
     assert LEVELS[0] <= levels[0] < 1.0
     assert 5.5 < levels[-1] <= LEVELS[1]
-    assert set(rows[0]) == set(COLUMNS.names)
+    assert set(rows[0]) == set(ANATOMY_COLUMNS.names)
 
 
 def test_a_section_is_the_body_cut_there(rows):
@@ -283,7 +283,7 @@ def test_what_is_packed_comes_back():
 def test_below_l5_the_psoas_goes_to_the_side_and_forwards():
     person, variation = varied_person(1, 0)
     body = body_of(person, variation)
-    left = muscle_tubes(person, body.frame, variation)[1]
+    left = muscle_tubes(person, body.spine, variation)[1]
     places = []
     for level in (5.0, 6.0):
         plane = plane_at(body, level)

@@ -7,18 +7,23 @@ from functools import lru_cache
 import numpy as np
 
 from paravert.anatomy import LABELS
+from paravert.synthesis.body_part import BodyPart
 from paravert.synthesis.canal import canal, foramina
 from paravert.synthesis.flanks import flanks
-from paravert.synthesis.frame import REFERENCE_HEIGHT_CM, Frame
-from paravert.synthesis.geometry import Outlines, Plane
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
-from paravert.synthesis.parts import Part
-from paravert.synthesis.raster import Grid
-from paravert.synthesis.tissues import Contrast, Tissue, contrast_of
+from paravert.synthesis.raster import PixelGrid
+from paravert.synthesis.solids import CutPlane, Outlines
+from paravert.synthesis.spine import DRAWN_HEIGHT_CM, Spine
+from paravert.synthesis.tissues import Tissue, TissueSignal, contrast_of
 from paravert.synthesis.trunk import trunk_of, trunk_parts
-from paravert.synthesis.variation import PHANTOM, Variation
-from paravert.synthesis.varied_parts import cleft_part, defect_part, strand_part
+from paravert.synthesis.variation import (
+    PHANTOM,
+    Variation,
+    cleft_part,
+    defect_part,
+    strand_part,
+)
 from paravert.synthesis.vertebrae import vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
@@ -32,19 +37,19 @@ BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 @dataclass(frozen=True)
 class Body:
-    """Parts in painting order, the spine's frame and the tissues' contrast of one volunteer."""
+    """Parts in painting order, the spine's spine and the tissues' contrast of one volunteer."""
 
     volunteer: Volunteer
-    frame: Frame
-    contrast: Contrast
-    parts: tuple[Part, ...]
+    spine: Spine
+    contrast: TissueSignal
+    parts: tuple[BodyPart, ...]
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
-    def tissues(self, plane: Plane, grid: Grid) -> np.ndarray:
+    def tissues(self, plane: CutPlane, grid: PixelGrid) -> np.ndarray:
         """Return the tissue at every pixel centre of a plane, (rows, columns) uint8."""
         return self.tissues_in([plane], grid)[0]
 
-    def tissues_in(self, planes: Sequence[Plane], grid: Grid) -> np.ndarray:
+    def tissues_in(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
         """Return the tissue at every pixel centre of planes, (planes, rows, columns) uint8.
 
         planes: parallel, of the same axes; together they take much less time than one by one.
@@ -55,7 +60,7 @@ class Body:
                 _paint(picture, part, planes, np.flatnonzero(cut), grid)
         return np.frombuffer(picture, np.uint8).reshape(len(planes), *grid.shape)
 
-    def _cut(self, planes: Sequence[Plane], grid: Grid) -> np.ndarray:
+    def _cut(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
         """Return which parts may be seen in planes, by bounding boxes, (parts, planes) bool."""
         centres = np.stack([plane.centre for plane in planes])
         axes = np.stack((planes[0].normal, planes[0].across, planes[0].down), axis=1)
@@ -71,51 +76,51 @@ class Body:
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
     """Build the body of a volunteer; the last few are kept."""
     rng = np.random.default_rng([volunteer.seed, 1])
-    frame = Frame(
-        scale=volunteer.height_cm / REFERENCE_HEIGHT_CM,
+    spine = Spine(
+        scale=volunteer.height_cm / DRAWN_HEIGHT_CM,
         bend_mm=float(np.clip(rng.normal(8.0, 2.5), 2, 14)),
         sway_mm=float(rng.normal(0, 1.5)),
     )
-    parts = tuple(_parts(volunteer, variation, frame, rng))
+    parts = tuple(_parts(volunteer, variation, spine, rng))
     corners = np.stack([part.tube.corners for part in parts])
-    return Body(volunteer, frame, contrast_of(volunteer.seed, volunteer.age_years), parts, corners)
+    return Body(volunteer, spine, contrast_of(volunteer.seed, volunteer.age_years), parts, corners)
 
 
 def _parts(
-    volunteer: Volunteer, variation: Variation, frame: Frame, rng: np.random.Generator
-) -> Iterator[Part]:
-    muscles = within_fascia = muscle_tubes(volunteer, frame, variation, wasted=False)
+    volunteer: Volunteer, variation: Variation, spine: Spine, rng: np.random.Generator
+) -> Iterator[BodyPart]:
+    muscles = within_fascia = muscle_tubes(volunteer, spine, variation, wasted=False)
     if any(variation.lost):
-        muscles = muscle_tubes(volunteer, frame, variation)
+        muscles = muscle_tubes(volunteer, spine, variation)
     trunk = trunk_of(volunteer, rng)
-    yield from trunk_parts(trunk, frame, within_fascia)
-    yield from organs(frame, trunk, rng, variation.kidneys)
-    yield from vessels(frame, trunk, rng)
-    yield from flanks(frame, rng, variation.hip)
+    yield from trunk_parts(trunk, spine, within_fascia)
+    yield from organs(spine, trunk, rng, variation.kidneys)
+    yield from vessels(spine, trunk, rng)
+    yield from flanks(spine, rng, variation.hip)
     back = [within_fascia[label.value] for label in LABELS if label.value >= 5]
     for tube in back:
-        yield Part(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
+        yield BodyPart(tube, Tissue.FASCIA, margin_mm=FASCIA_MM)
     if any(variation.lost):
         for tube in within_fascia.values():
-            yield Part(tube, Tissue.VISCERAL_FAT)
+            yield BodyPart(tube, Tissue.VISCERAL_FAT)
     for label in LABELS if variation.correction is None else SMALLER_LAST:
         tube = muscles[label.value]
         fat = float(np.mean(volunteer.fat_fraction[label.value - 1]))
-        yield Part(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
-        yield Part(tube, label.value)
+        yield BodyPart(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
+        yield BodyPart(tube, label.value)
     for cleft in variation.clefts:
-        yield cleft_part(frame, cleft, muscles)
+        yield cleft_part(spine, cleft, muscles)
     for strand in (*variation.loops, *variation.strands):
-        yield strand_part(frame, strand)
-    yield from foramina(frame)
-    yield from vertebrae(frame, rng)
-    yield from canal(frame, rng)
+        yield strand_part(spine, strand)
+    yield from foramina(spine)
+    yield from vertebrae(spine, rng)
+    yield from canal(spine, rng)
     for defect in variation.defects:
-        yield defect_part(frame, defect)
+        yield defect_part(spine, defect)
 
 
 def _paint(
-    picture: bytearray, part: Part, planes: Sequence[Plane], cut: np.ndarray, grid: Grid
+    picture: bytearray, part: BodyPart, planes: Sequence[CutPlane], cut: np.ndarray, grid: PixelGrid
 ) -> None:
     """Paint the rim and the inside of a part, run by run: faster with bytes than with arrays.
 
@@ -135,7 +140,7 @@ def _paint(
             for start, stop in starts_and_stops:
                 picture[start:stop] = row[: stop - start]
         else:
-            over = {*part.over, painted[0][0]}
-            table = bytes(tissue if value in over else value for value in range(256))
+            over = bytes({*part.over, painted[0][0]})
+            table = bytes.maketrans(over, bytes([tissue]) * len(over))
             for start, stop in starts_and_stops:
                 picture[start:stop] = picture[start:stop].translate(table)

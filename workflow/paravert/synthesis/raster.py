@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.synthesis.geometry import Outlines
+from paravert.synthesis.solids import Outlines
 
 
 @dataclass(frozen=True)
-class Grid:
+class PixelGrid:
     """Pixel centres in a plane: pixel (row, column) lies at (u0 + column * du, v0 + row * dv).
 
     All in mm.
@@ -26,10 +26,10 @@ class Grid:
         """Rows and columns."""
         return self.rows, self.columns
 
-    def finer(self, factor: int) -> "Grid":
+    def finer(self, factor: int) -> "PixelGrid":
         """Return the grid of the same area with every pixel divided into factor x factor."""
         shift = (1 / factor - 1) / 2
-        return Grid(
+        return PixelGrid(
             self.rows * factor,
             self.columns * factor,
             self.du / factor,
@@ -53,8 +53,8 @@ class Grid:
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
         """Return the runs of pixels whose centre lies inside outlines (even-odd rule).
 
-        Two int arrays of flat indices into pictures, (planes, rows, columns), first and one past
-        the last of each run.
+        Two int arrays, (runs,): flat indices into (planes, rows, columns) of the first pixel of each
+        run and of one past its last.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv
@@ -78,14 +78,7 @@ class Grid:
         return start[some], stop[some]
 
 
-def filled(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Return the indices of all pixels of runs, as `Grid.spans` gives them."""
-    length = stop - start
-    shift = start - (np.cumsum(length) - length)
-    return np.arange(length.sum()) + np.repeat(shift, length)
-
-
-def centred_grid(matrix: int, pixel_mm: float) -> Grid:
+def centred_grid(matrix: int, pixel_mm: float) -> PixelGrid:
     """Return a square grid whose middle is the origin of the plane."""
     edge = -(matrix - 1) / 2 * pixel_mm
-    return Grid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)
+    return PixelGrid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)

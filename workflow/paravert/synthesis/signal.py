@@ -8,10 +8,10 @@ from scipy.ndimage import gaussian_filter
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.fat import MusclePixels, fat_fractions
-from paravert.synthesis.geometry import Plane, axial_plane
-from paravert.synthesis.noise import sampled, tile, window
-from paravert.synthesis.raster import Grid, centred_grid
+from paravert.synthesis.muscle_fat import MusclePoints, planted_fat
+from paravert.synthesis.random_fields import field_tile, sampled, window
+from paravert.synthesis.raster import PixelGrid, centred_grid
+from paravert.synthesis.solids import CutPlane, axial_plane
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.volunteers import Volunteer
 
@@ -77,22 +77,22 @@ def render_slice(
     arguments.
     """
     body = body_of(volunteer)
-    x, y = body.frame.middle(level) + shift_mm
-    centre = np.array([x, y + BEHIND_SPINE_MM, float(body.frame.height_mm(level))])
+    x, y = body.spine.middle(level) + shift_mm
+    centre = np.array([x, y + BEHIND_SPINE_MM, float(body.spine.height_mm(level))])
     tilt = np.tan(np.deg2rad(tilt_deg))
     centre[2] += BEHIND_SPINE_MM * tilt  # the plane meets the spine's axis at the level
     plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
-    plane = Plane(centre, plane.across, plane.down)
+    plane = CutPlane(centre, plane.across, plane.down)
     return render_plane(body, plane, centred_grid(matrix, pixel_mm), look or Look())
 
 
-def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
+def render_plane(body: Body, plane: CutPlane, grid: PixelGrid, look: Look) -> Section:
     """Render any nearly axial plane of a body; see Section for what comes back."""
     return next(render_planes(body, [plane], grid, look))
 
 
 def render_planes(
-    body: Body, planes: Sequence[Plane], grid: Grid, look: Look
+    body: Body, planes: Sequence[CutPlane], grid: PixelGrid, look: Look
 ) -> Iterator[Section]:
     """Yield the sections of parallel planes, of the same axes; together they take less time."""
     fine = grid.finer(look.supersample)
@@ -103,7 +103,9 @@ def render_planes(
         yield _rendered(body, plane, layers, fine, look)
 
 
-def _rendered(body: Body, plane: Plane, layers: np.ndarray, fine: Grid, look: Look) -> Section:
+def _rendered(
+    body: Body, plane: CutPlane, layers: np.ndarray, fine: PixelGrid, look: Look
+) -> Section:
     """Return the section that a plane shows; layers: tissues on the fine grid, (layers, ...)."""
     rng = np.random.default_rng(
         [body.volunteer.seed, 41, *np.round(100 * (plane.centre + 5000)).astype(int)]
@@ -112,8 +114,8 @@ def _rendered(body: Body, plane: Plane, layers: np.ndarray, fine: Grid, look: Lo
     values = np.where(middle <= LABEL_VALUES[-1], middle, 0).ravel()
     inside = np.flatnonzero(values)
     place = places(body, plane, fine, inside)
-    pixels = MusclePixels(body.volunteer, body.frame, values[inside], *place)
-    fraction, fibres = fat_fractions(pixels)
+    pixels = MusclePoints(body.volunteer, body.spine, values[inside], *place)
+    fraction, fibres = planted_fat(pixels)
 
     signal = _tissue_signal(body, layers, middle, rng)
     _add_muscle_fat(signal, body, layers, inside, fraction, fibres)
@@ -125,9 +127,9 @@ def _rendered(body: Body, plane: Plane, layers: np.ndarray, fine: Grid, look: Lo
 
 
 def places(
-    body: Body, plane: Plane, grid: Grid, inside: np.ndarray
+    body: Body, plane: CutPlane, grid: PixelGrid, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x and y in the spine's local frame and the level of pixels given by flat index."""
+    """Return x and y in the spine's local spine and the level of pixels given by flat index."""
     u, v = grid.axes()
     row, column = np.divmod(inside, grid.columns)
     u, v = u[column], v[row]
@@ -137,8 +139,8 @@ def places(
         + v * np.float32(plane.down[i])
         for i in range(3)
     )
-    level = body.frame.level(z).astype(np.float32)
-    middle = body.frame.middle(level).astype(np.float32)
+    level = body.spine.level(z).astype(np.float32)
+    middle = body.spine.middle(level).astype(np.float32)
     return x - middle[:, 0], y - middle[:, 1], level
 
 
@@ -150,8 +152,8 @@ def _tissue_signal(
     signal = table[layers[0]]
     for layer in layers[1:]:
         signal += table[layer]
-    coarse = window(tile(5.0), middle.shape, rng)
-    grain = window(tile(1.6, 1), middle.shape, rng)
+    coarse = window(field_tile(5.0), middle.shape, rng)
+    grain = window(field_tile(1.6, 1), middle.shape, rng)
     signal *= 1 + body.contrast.texture[middle] * (0.75 * coarse + 0.65 * grain)
     return signal
 
@@ -175,7 +177,7 @@ def _add_muscle_fat(
 
 
 def _add_septa(
-    signal: np.ndarray, body: Body, middle: np.ndarray, plane: Plane, grid: Grid
+    signal: np.ndarray, body: Body, middle: np.ndarray, plane: CutPlane, grid: PixelGrid
 ) -> None:
     """Darken thin lines in subcutaneous fat along the skin and strands in the cavity's fat."""
     u, v = grid.axes()
@@ -235,7 +237,9 @@ def _label_picture(
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 
 
-def _totals(values: np.ndarray, fraction: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _totals(
+    values: np.ndarray, fraction: np.ndarray, grid: PixelGrid
+) -> tuple[np.ndarray, np.ndarray]:
     """Return area in mm² and mean fat fraction by label."""
     count = np.bincount(values, minlength=LABEL_VALUES[-1] + 1)[1:]
     total = np.bincount(values, weights=fraction, minlength=LABEL_VALUES[-1] + 1)[1:]

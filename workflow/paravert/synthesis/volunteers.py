@@ -50,7 +50,7 @@ AREA_MM2 = {
     },
 }
 # Fat fraction of the whole muscle at age 40 and its rise per year on the logit scale.
-FAT_FRACTION = {
+FAT_BY_AGE = {
     "M": {
         "psoas_major": (0.042, 0.008),
         "quadratus_lumborum": (0.070, 0.011),
@@ -194,7 +194,7 @@ def _with_muscles(
         for number, side in enumerate(SIDES):
             scale = np.exp(build + lean_side[number] + by_level)
             areas[muscle, side] = np.array(AREA_MM2[sex][muscle]) * scale
-            start, per_year = FAT_FRACTION[sex][muscle]
+            start, per_year = FAT_BY_AGE[sex][muscle]
             logit = np.log(start / (1 - start)) + per_year * (age - 40) + infiltration
             logit = logit + fat_side[number] + np.array(FAT_BY_LEVEL[muscle])
             fractions[muscle, side] = np.clip(1 / (1 + np.exp(-logit)), 0.02, 0.75)

@@ -23,7 +23,14 @@ from paravert.network.randomised.place import (
     picture_grid,
     placed,
 )
-from paravert.synthesis.anatomies import COLUMNS, LAYERS, SEED_KEY, SIZE_PX, SPACING_MM, unpacked
+from paravert.synthesis.anatomies import (
+    ANATOMY_COLUMNS,
+    LAYERS,
+    SEED_KEY,
+    SIZE_PX,
+    SPACING_MM,
+    unpacked,
+)
 from paravert.synthesis.tissues import TISSUES, Tissue
 
 FINER = 2  # subpixels per pixel and axis
@@ -43,7 +50,7 @@ def seed_of(table: Path) -> int:
     """
     try:
         columns = pq.read_schema(table)
-        if set(COLUMNS.names) <= set(columns.names):
+        if set(ANATOMY_COLUMNS.names) <= set(columns.names):
             return int(columns.metadata[SEED_KEY])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise InputError(table, NO_TABLE) from error

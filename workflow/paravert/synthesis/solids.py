@@ -1,6 +1,6 @@
 """Outlines, tubes and planes: the geometry from which anatomy is cut.
 
-The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
+The anatomical spine is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
 An outline is a closed polygon, (vertices, 2), without its first vertex repeated. A tube is a stack
 of outlines in space; a plane cuts it exactly at whatever angle, so that an oblique slice sees every
 vertex at that vertex's own height.
@@ -124,7 +124,7 @@ class Outlines:
 
 
 @dataclass(frozen=True)
-class Plane:
+class CutPlane:
     """A plane with its own axes: its points are centre + u * across + v * down, in mm.
 
     across and down are orthonormal.
@@ -139,23 +139,23 @@ class Plane:
         """Unit normal across x down, DICOM's slice normal: to the head in an axial plane."""
         return np.cross(self.across, self.down)
 
-    def moved(self, along_normal_mm: float) -> "Plane":
+    def moved(self, along_normal_mm: float) -> "CutPlane":
         """Return the parallel plane at a distance along the normal."""
-        return Plane(self.centre + along_normal_mm * self.normal, self.across, self.down)
+        return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
-    def turned(self, degrees: float) -> "Plane":
+    def turned(self, degrees: float) -> "CutPlane":
         """Return the plane turned about the z axis through the origin, from x towards y."""
         turn = np.deg2rad(degrees)
         c, s = np.cos(turn), np.sin(turn)
         rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-        return Plane(rotation @ self.centre, rotation @ self.across, rotation @ self.down)
+        return CutPlane(rotation @ self.centre, rotation @ self.across, rotation @ self.down)
 
 
-def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> Plane:
+def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> CutPlane:
     """Return an axial plane; a positive tilt raises its back edge towards the head."""
     tilt = np.deg2rad(tilt_deg)
     down = np.array([0.0, np.cos(tilt), np.sin(tilt)])
-    return Plane(np.asarray(centre, float), np.array([1.0, 0.0, 0.0]), down)
+    return CutPlane(np.asarray(centre, float), np.array([1.0, 0.0, 0.0]), down)
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,12 @@ class Tube:
             for end, up in ((0, 1.0), (-1, -1.0))
         )
 
-    def section(self, plane: Plane) -> np.ndarray | None:
+    def section(self, plane: CutPlane) -> np.ndarray | None:
         """Return the outline, (vertices, 2), that a plane cuts, or None if it misses."""
         (outline,) = self.sections([plane], (0.0,))
         return outline.points if len(outline.points) > 2 else None
 
-    def sections(self, planes: Sequence[Plane], insets_mm: tuple[float, ...]) -> list[Outlines]:
+    def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return the outlines that parallel planes cut, in (u, v) of each plane, once per inset.
 
         planes: of the same axes. The solid is narrowed round its axis, not at its ends: there all
@@ -215,7 +215,7 @@ class Tube:
         return found
 
     def _cut(
-        self, planes: Sequence[Plane], met: np.ndarray, height: np.ndarray, above: np.ndarray
+        self, planes: Sequence[CutPlane], met: np.ndarray, height: np.ndarray, above: np.ndarray
     ) -> np.ndarray:
         """Return where the lines along the tube meet planes, (planes, vertices, 2).
 
@@ -240,7 +240,7 @@ NOWHERE_BEYOND = (0.0, 0.0, -1.0)  # a half plane that holds everything
 
 
 def _sides_of(
-    planes: Sequence[Plane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
+    planes: Sequence[CutPlane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
 ) -> np.ndarray:
     """Return half planes, as for `Outlines.clipped`, on the inner side of an end, (planes, 3).
 
