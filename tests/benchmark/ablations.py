@@ -33,7 +33,7 @@ from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS, scored  # noqa: E402
 from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
-from paravert.network.randomised.place import Place  # noqa: E402
+from paravert.network.randomised.place import PicturePose  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import SyntheticSlices, held_out_samples  # noqa: E402
@@ -107,7 +107,7 @@ def _no_deformation() -> None:
 
 
 def _same_place() -> None:
-    straight = Place(np.eye(2), np.zeros(2), False)
+    straight = PicturePose(np.eye(2), np.zeros(2), False)
     slices.drawn_place = lambda rng: straight
 
 

@@ -134,7 +134,7 @@ def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> Held
 
 @dataclass(frozen=True)
 class SyntheticJudgement:
-    """What held-out slices tell of a model.
+    """How good a model is on held-out synthetic slices, and its calibration by others.
 
     metrics: `quartiles` of the IoU. reliability: rows of `calibration.reliability`. told: what the
     card tells.
@@ -147,7 +147,7 @@ class SyntheticJudgement:
 
 
 def judge_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticJudgement:
-    """Return what held-out slices tell of a model, calibrated by some and reported by the others."""
+    """Return how good a model is on some held-out slices, calibrated by the others."""
     expected, overlap = scored(predictor, held_out.calibrating)
     calibration = fitted(expected, overlap.iou)
     expected, overlap = scored(predictor, held_out.reporting)

@@ -58,7 +58,7 @@ def split_digest(model: Path) -> str:
 
 
 def write_split(model: Path, split: SubjectSplit, learnt_from: Collection[str] = ()) -> None:
-    """Write a model's split; learnt_from: as for `split_by_subject`, wherever they are now."""
+    """Write a model's split; learnt_from: as for `split_by_subject`, also subjects of other studies."""
     training = sorted({*split.training, *learnt_from})
     with split_file(model).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -68,7 +68,7 @@ def write_split(model: Path, split: SubjectSplit, learnt_from: Collection[str] =
 
 
 def learnt_from(model: Path) -> frozenset[str]:
-    """Return the subjects that a model was trained on; none where no split lies beside it.
+    """Return the subjects that a model was trained on; empty if it has no split file.
 
     Raises InputError for a file that is no split.
     """

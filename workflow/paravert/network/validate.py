@@ -26,17 +26,16 @@ from paravert.network.samples import stacks_with_truth
 
 log = logging.getLogger(__name__)
 
-METHOD = (
-    "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"  # card
-)
+METHOD = "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"
 IouPairs = tuple[np.ndarray, np.ndarray]  # expected and found IoU of a subject, each (slices, 8)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the validation subjects tell of a model; without any, metrics are None.
+    """How good a model is on the validation subjects, and its calibration by them.
 
-    metrics, start_metrics: `quartiles` of the IoU, of the model and of the one it was trained on.
+    metrics, start_metrics: `quartiles` of the IoU, of the model and of the one that it was trained
+    on; None without validation subjects.
     """
 
     calibration: Calibration
@@ -52,7 +51,7 @@ def judge(
     device: torch.device,
     start: tuple[Path, Calibration] | None,
 ) -> Judgement:
-    """Return what the validation subjects tell of a model file, and log it.
+    """Return how good a model file is on the validation subjects, and log it.
 
     folder: with a folder per subject. start: file and calibration of the model it was trained on.
     """
