@@ -7,7 +7,9 @@ import numpy as np
 
 from paravert.synthesis.body import body_of
 from paravert.synthesis.protocol import Protocol, protocol_of
-from paravert.synthesis.signal import render_plane
+from paravert.synthesis.raster import centred_grid
+from paravert.synthesis.signal import BEHIND_SPINE_MM, Look, Section, render_planes
+from paravert.synthesis.solids import CutPlane, axial_plane
 from paravert.synthesis.volunteers import Volunteer
 from paravert.synthesis.volunteers import volunteers as drawn_volunteers
 
@@ -44,8 +46,36 @@ def phantom_stack(
 def _rendered(volunteer: Volunteer, protocol: Protocol, numbers: Sequence[float]) -> PhantomSlices:
     body = body_of(volunteer)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
-    sections = [render_plane(body, plane, protocol.grid, protocol.look) for plane in planes]
+    sections = list(render_planes(body, planes, protocol.grid, protocol.look))
     images, labels = (
         np.stack([getattr(s, name) for s in sections]) for name in ("image", "labels")
     )
     return PhantomSlices(images, labels, protocol.pixel_mm)
+
+
+def render_slice(
+    volunteer: Volunteer,
+    level: float = 3.0,
+    *,
+    matrix: int = 320,
+    pixel_mm: float = 0.75,
+    tilt_deg: float = 0.0,
+    rotation_deg: float = 0.0,
+    shift_mm: tuple[float, float] = (0.0, 0.0),
+    look: Look | None = None,
+) -> Section:
+    """Render an axial slice of a volunteer at a level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
+
+    matrix: rows and columns. tilt_deg: positive raises the back edge towards the head.
+    rotation_deg: turns the subject in the picture. shift_mm: moves the picture's middle to the
+    left and back of where it would lie, a little before the spine. A pure function of its
+    arguments.
+    """
+    body = body_of(volunteer)
+    x, y = body.spine.middle(level) + shift_mm
+    centre = np.array([x, y + BEHIND_SPINE_MM, float(body.spine.height_mm(level))])
+    tilt = np.tan(np.deg2rad(tilt_deg))
+    centre[2] += BEHIND_SPINE_MM * tilt  # the plane meets the spine's axis at the level
+    plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
+    plane = CutPlane(centre, plane.across, plane.down)
+    return next(render_planes(body, [plane], centred_grid(matrix, pixel_mm), look or Look()))

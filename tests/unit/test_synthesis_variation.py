@@ -39,6 +39,10 @@ PERSON = population_member(11, 3)
 GRID = centred_grid(300, 1.0)
 
 
+def tissues_of(body, plane, grid):
+    return body.tissues([plane], grid)[0]
+
+
 def plane_at(body, level):
     x, y = body.spine.middle(level)
     return axial_plane(np.array([x, y, float(body.spine.height_mm(level))]))
@@ -90,8 +94,8 @@ def test_a_wasted_muscle_has_lost_the_share_and_leaves_fat():
     for label, share in zip(LABELS, lost, strict=True):
         before, after = (area_of(tubes[label.value], plane) for tubes in (whole, left))
         assert after / before == pytest.approx(1 - share, rel=1e-6)
-    healthy = body_of(PERSON).tissues(plane, GRID)
-    wasted = body.tissues(plane, GRID)
+    healthy = tissues_of(body_of(PERSON), plane, GRID)
+    wasted = tissues_of(body, plane, GRID)
     muscle = (healthy >= 5) & (healthy <= 8)
     now_fat = np.isin(wasted, [Tissue.VISCERAL_FAT, Tissue.SEPTUM])
     assert (muscle & now_fat).sum() > 0.25 * muscle.sum()
@@ -103,7 +107,7 @@ def test_hardly_any_muscle_is_hidden_by_its_neighbours():
         person, variation = varied_person(1, index)
         body = body_of(person, replace(variation, defects=()))
         for level in (2.0, 3.0, 4.0):
-            tissues = body.tissues(plane_at(body, level), GRID)
+            tissues = tissues_of(body, plane_at(body, level), GRID)
             for label in LABELS:
                 planted = person.area_at(label.value, level) * (1 - variation.lost[label.value - 1])
                 shown.append((tissues == label.value).sum() / planted)
@@ -116,7 +120,7 @@ def test_a_defect_replaces_bone_and_muscle():
     defect = Defect((2.0, 4.0), (0.0, 50.0), (15.0, 18.0), Tissue.CSF)
     body = body_of(PERSON, Variation(defects=(defect,)))
     plane = plane_at(body, 3.0)
-    before, after = body_of(PERSON).tissues(plane, GRID), body.tissues(plane, GRID)
+    before, after = tissues_of(body_of(PERSON), plane, GRID), tissues_of(body, plane, GRID)
     changed = before != after
     assert (after[changed] == Tissue.CSF).all()
     assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.spine.scale**2, rel=0.1)
@@ -127,7 +131,7 @@ def test_a_kidney_lies_where_it_was_moved_to():
     places = []
     for variation in (PHANTOM, moved):
         body = body_of(PERSON, variation)
-        tissues = body.tissues(plane_at(body, 1.4), GRID)
+        tissues = tissues_of(body, plane_at(body, 1.4), GRID)
         rows, columns = np.nonzero(np.isin(tissues, (Tissue.KIDNEY, Tissue.MEDULLA)))
         left = columns > GRID.columns / 2
         places.append([(columns[own].mean(), rows[own].mean()) for own in (left, ~left)])
@@ -156,7 +160,7 @@ def test_hips_lie_where_they_were_moved_to():
     places = []
     for hip in (Hip(), Hip(width=0.9), Hip(back_mm=-10.0), Hip(crest=-0.3)):
         body = body_of(PERSON, Variation(hip=hip))
-        tissues = body.tissues(plane_at(body, 5.3), GRID)
+        tissues = tissues_of(body, plane_at(body, 5.3), GRID)
         rows, columns = np.nonzero(tissues[:, GRID.columns // 2 :] == Tissue.ILIUM)
         places.append((columns.mean(), rows.mean()))
     (x, y), (nearer, _), (_, forward), (deeper, _) = places
@@ -169,7 +173,7 @@ def test_a_hollow_loop_has_a_wall_and_stays_in_the_fat_of_the_cavity():
     loop = Strand((2.0, 4.0), (60.0, -10.0), (0.0, 0.0), 12.0, Tissue.GAS, Tissue.BOWEL_WALL)
     plain, crowded = body_of(PERSON), body_of(PERSON, Variation(loops=(loop,)))
     plane = plane_at(plain, 3.0)
-    before, after = (body.tissues(plane, GRID) for body in (plain, crowded))
+    before, after = (tissues_of(body, plane, GRID) for body in (plain, crowded))
     changed = before != after
     assert (before[changed] == Tissue.VISCERAL_FAT).all()
     wall, lumen = ((after[changed] == tissue).sum() for tissue in (Tissue.BOWEL_WALL, Tissue.GAS))
@@ -180,15 +184,15 @@ def test_a_hollow_loop_has_a_wall_and_stays_in_the_fat_of_the_cavity():
 
 def test_a_strand_runs_through_fat_and_leaves_muscle_alone():
     strand = Strand((4.8, 5.6), (45.0, 5.0), (0.0, 0.0), 25.0, Tissue.ROOT)
-    without = body_of(PERSON).tissues(plane_at(body_of(PERSON), 5.3), GRID)
+    without = tissues_of(body_of(PERSON), plane_at(body_of(PERSON), 5.3), GRID)
     body = body_of(PERSON, Variation(strands=(strand,)))
-    with_strand = body.tissues(plane_at(body, 5.3), GRID)
+    with_strand = tissues_of(body, plane_at(body, 5.3), GRID)
     changed = with_strand != without
     assert changed.sum() > 50
     assert (without[changed] == Tissue.VISCERAL_FAT).all()
     assert (with_strand[changed] == Tissue.ROOT).all()
-    above = body.tissues(plane_at(body, 4.5), GRID)
-    assert (above == body_of(PERSON).tissues(plane_at(body, 4.5), GRID)).all()
+    above = tissues_of(body, plane_at(body, 4.5), GRID)
+    assert (above == tissues_of(body_of(PERSON), plane_at(body, 4.5), GRID)).all()
 
 
 def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
@@ -196,7 +200,7 @@ def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
     plain, parted = body_of(PERSON), body_of(PERSON, Variation(clefts=(cleft,)))
     left = label_value("erector_spinae", "left")
     plane = plane_at(plain, 3.0)
-    before, after = (body.tissues(plane, GRID) for body in (plain, parted))
+    before, after = (tissues_of(body, plane, GRID) for body in (plain, parted))
     changed = before != after
     assert set(before[changed]) <= {left, Tissue.SEPTUM}
     assert (after[changed] == Tissue.FAT).all()

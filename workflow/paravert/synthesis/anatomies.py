@@ -152,7 +152,7 @@ def _section(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return tissues, (LAYERS, rows, columns), and order of fat, (rows, columns), both uint8."""
     offsets = thickness_mm * (np.arange(LAYERS) - LAYERS // 2) / LAYERS
-    tissues = body.tissues_in([plane.moved(offset) for offset in offsets], grid)
+    tissues = body.tissues([plane.moved(offset) for offset in offsets], grid)
     # Muscle of any layer may turn to fat: the order is that of whichever layer shows it.
     muscle = np.where(tissues <= LABEL_VALUES[-1], tissues, 0).max(axis=0).ravel()
     inside = np.flatnonzero(muscle)

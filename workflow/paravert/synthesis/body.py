@@ -37,7 +37,7 @@ BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 @dataclass(frozen=True)
 class Body:
-    """Parts in painting order, the spine's spine and the tissues' contrast of one volunteer."""
+    """Parts in painting order, the spine and the tissues' contrast of one volunteer."""
 
     volunteer: Volunteer
     spine: Spine
@@ -45,11 +45,7 @@ class Body:
     parts: tuple[BodyPart, ...]
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
-    def tissues(self, plane: CutPlane, grid: PixelGrid) -> np.ndarray:
-        """Return the tissue at every pixel centre of a plane, (rows, columns) uint8."""
-        return self.tissues_in([plane], grid)[0]
-
-    def tissues_in(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
+    def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
         """Return the tissue at every pixel centre of planes, (planes, rows, columns) uint8.
 
         planes: parallel, of the same axes; together they take much less time than one by one.

@@ -25,7 +25,7 @@ SAMPLE_PIXELS = 1500  # enough to place the threshold; the mean is set on all pi
 class Fan:
     """Where the fascicles of a muscle spring from and how they look.
 
-    origin: (x, y) of the left side in the local spine, mm. along_mm, across_mm: size of the
+    origin: (x, y) of the left side in the local frame, mm. along_mm, across_mm: size of the
     fascicles. deep: how much more fat lies near the origin, per mm. patches: weight of patches
     against streaks. cleft_deg: direction of the cleft between two parts of the muscle, from x
     towards y.

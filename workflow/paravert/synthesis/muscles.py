@@ -29,7 +29,7 @@ BEYOND = {
 
 
 # Control points of the muscles of the left side, drawn for the reference man: five outlines, mid L1 to
-# mid L5, in the spine's local spine, x to the left, y to the back, in mm. Points of the same number
+# mid L5, in the spine's local frame, x to the left, y to the back, in mm. Points of the same number
 # belong together from level to level.
 def _points(*levels: str) -> np.ndarray:
     """Return control points, (levels, points, 2), from "x,y" pairs: one text per level."""

@@ -112,7 +112,7 @@ def _volume(body: Body, protocol: Protocol, grid: PixelGrid, heights: np.ndarray
         table[value] += fat * (body.contrast.fat - table[value])
     centre = _centre(body, protocol)
     planes = [protocol.in_body(axial_plane(centre + (0, 0, height))) for height in heights]
-    return table[body.tissues_in(planes, grid)]
+    return table[body.tissues(planes, grid)]
 
 
 def _finished(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

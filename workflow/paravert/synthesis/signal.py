@@ -7,13 +7,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from paravert.anatomy import LABEL_VALUES
-from paravert.synthesis.body import Body, body_of
+from paravert.synthesis.body import Body
 from paravert.synthesis.muscle_fat import MusclePoints, planted_fat
 from paravert.synthesis.random_fields import field_tile, sampled, window
-from paravert.synthesis.raster import PixelGrid, centred_grid
-from paravert.synthesis.solids import CutPlane, axial_plane
+from paravert.synthesis.raster import PixelGrid
+from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.tissues import Tissue
-from paravert.synthesis.volunteers import Volunteer
 
 BEHIND_SPINE_MM = -14.0  # the middle of the picture lies before the spine
 
@@ -58,47 +57,14 @@ class Section:
     mean_fat_fraction: np.ndarray
 
 
-def render_slice(
-    volunteer: Volunteer,
-    level: float = 3.0,
-    *,
-    matrix: int = 320,
-    pixel_mm: float = 0.75,
-    tilt_deg: float = 0.0,
-    rotation_deg: float = 0.0,
-    shift_mm: tuple[float, float] = (0.0, 0.0),
-    look: Look | None = None,
-) -> Section:
-    """Render an axial slice of a volunteer at a level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
-
-    matrix: rows and columns. tilt_deg: positive raises the back edge towards the head.
-    rotation_deg: turns the subject in the picture. shift_mm: moves the picture's middle to the
-    left and back of where it would lie, a little before the spine. A pure function of its
-    arguments.
-    """
-    body = body_of(volunteer)
-    x, y = body.spine.middle(level) + shift_mm
-    centre = np.array([x, y + BEHIND_SPINE_MM, float(body.spine.height_mm(level))])
-    tilt = np.tan(np.deg2rad(tilt_deg))
-    centre[2] += BEHIND_SPINE_MM * tilt  # the plane meets the spine's axis at the level
-    plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
-    plane = CutPlane(centre, plane.across, plane.down)
-    return render_plane(body, plane, centred_grid(matrix, pixel_mm), look or Look())
-
-
-def render_plane(body: Body, plane: CutPlane, grid: PixelGrid, look: Look) -> Section:
-    """Render any nearly axial plane of a body; see Section for what comes back."""
-    return next(render_planes(body, [plane], grid, look))
-
-
 def render_planes(
     body: Body, planes: Sequence[CutPlane], grid: PixelGrid, look: Look
 ) -> Iterator[Section]:
-    """Yield the sections of parallel planes, of the same axes; together they take less time."""
+    """Yield the sections of nearly axial planes that share their axes, each with its truth."""
     fine = grid.finer(look.supersample)
     offsets = look.thickness_mm * ((np.arange(look.layers) + 0.5) / look.layers - 0.5)
     cuts = [plane.moved(offset) for plane in planes for offset in offsets]
-    tissues = body.tissues_in(cuts, fine).reshape(len(planes), look.layers, *fine.shape)
+    tissues = body.tissues(cuts, fine).reshape(len(planes), look.layers, *fine.shape)
     for plane, layers in zip(planes, tissues, strict=True):
         yield _rendered(body, plane, layers, fine, look)
 
@@ -129,7 +95,7 @@ def _rendered(
 def places(
     body: Body, plane: CutPlane, grid: PixelGrid, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x and y in the spine's local spine and the level of pixels given by flat index."""
+    """Return x and y in the spine's local frame and the level of pixels given by flat index."""
     u, v = grid.axes()
     row, column = np.divmod(inside, grid.columns)
     u, v = u[column], v[row]

@@ -1,6 +1,6 @@
 """Outlines, tubes and planes: the geometry from which anatomy is cut.
 
-The anatomical spine is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
+The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
 An outline is a closed polygon, (vertices, 2), without its first vertex repeated. A tube is a stack
 of outlines in space; a plane cuts it exactly at whatever angle, so that an oblique slice sees every
 vertex at that vertex's own height.

@@ -95,7 +95,7 @@ def _tube_part(
 
 
 def _abdomen(trunk: Trunk, spine: Spine, level: float) -> np.ndarray:
-    """Return the outer border of the abdominal wall in the local spine."""
+    """Return the outer border of the abdominal wall in the local frame."""
     bend = spine.middle(level)[1]
     front = -trunk.front_mm - bend  # the belly does not follow the lordosis
     back = BACK_MM * spine.scale

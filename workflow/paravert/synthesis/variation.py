@@ -15,7 +15,7 @@ from paravert.synthesis.tissues import Tissue
 class Defect:
     """What an operation left behind the spine: an oval that replaces bone and muscle.
 
-    levels: first and last. centre_mm, radii_mm: (x, y) in the spine's local spine, drawn for the
+    levels: first and last. centre_mm, radii_mm: (x, y) in the spine's local frame, drawn for the
     reference man. fill: fat, scar, fluid, fibrous tissue, or the void round an implant.
     """
 
@@ -29,7 +29,7 @@ class Defect:
 class Strand:
     """A nerve, vessel or loop of bowel that runs down through fat.
 
-    levels: first and last. centre_mm: (x, y) in the spine's local spine where it begins, drift_mm:
+    levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
     how far it moves per level, both for the reference man. rim: the wall of a hollow one.
     """
 

@@ -28,7 +28,7 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 
 
 def spinous_tip_mm(level: float) -> float:
-    """Return y of the spinous tips in the local spine."""
+    """Return y of the spinous tips in the local frame."""
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
 
