@@ -9,7 +9,7 @@ from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.anatomies import (
     ANATOMY_COLUMNS,
     LAYERS,
-    LEVELS,
+    SECTION_LEVELS,
     SECTIONS_PER_PERSON,
     SIZE_PX,
     SPACING_MM,
@@ -243,8 +243,8 @@ def test_sections_of_a_person_are_spread_over_the_lumbar_spine(rows):
     assert len(rows) == SECTIONS_PER_PERSON
     levels = [row["level"] for row in rows]
     assert levels == sorted(levels)
-    assert LEVELS[0] <= levels[0] < 1.0
-    assert 5.5 < levels[-1] <= LEVELS[1]
+    assert SECTION_LEVELS[0] <= levels[0] < 1.0
+    assert 5.5 < levels[-1] <= SECTION_LEVELS[1]
     assert set(rows[0]) == set(ANATOMY_COLUMNS.names)
 
 

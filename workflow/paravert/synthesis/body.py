@@ -1,4 +1,4 @@
-"""A whole body: all parts of a volunteer in painting order, and what a plane cuts from them."""
+"""A volunteer's body: all parts in painting order, and their tissues in sections of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 @dataclass(frozen=True)
 class Body:
-    """Parts in painting order, the spine and the tissues' contrast of one volunteer."""
+    """One volunteer's body: spine, signal of the tissues, and parts in painting order."""
 
     volunteer: Volunteer
     spine: Spine

@@ -1,4 +1,4 @@
-"""A part: one solid of the body with its tissue, in the order in which parts are painted."""
+"""A part of the body: one solid with its tissue."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What bounds the trunk beside the spine: lowest ribs, latissimus, iliac wings and hip muscles."""
+"""The parts of the trunk beside the spine: lowest ribs, latissimus, iliac wings and hip muscles."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""How a volunteer is scanned: matrix, spacing, gaps, tilt and numbering, varied by index."""
+"""The scan protocol of a volunteer: matrix, spacing, gaps, tilt and numbering, varied by index."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
 
 
 def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a view-like piece of a tile at a random place, turned or mirrored at random."""
+    """Return a piece of a tile, of the shape given, at a random place; transposed at random."""
     if rng.random() < 0.5:
         field = field.T
     row, column = rng.integers(TILE_CELLS, size=2)

@@ -105,7 +105,7 @@ def _centre(body: Body, protocol: Protocol) -> np.ndarray:
 
 
 def _volume(body: Body, protocol: Protocol, grid: PixelGrid, heights: np.ndarray) -> np.ndarray:
-    """Return the plain signal of horizontal sections, (heights, grid rows, grid columns)."""
+    """Return the noiseless signal of horizontal sections, (heights, grid rows, grid columns)."""
     table = body.contrast.signal.copy()
     for value in LABEL_VALUES:
         fat = body.volunteer.fat_fraction_at(value, 3.0)

@@ -1,4 +1,4 @@
-"""Tissues of the phantom and how bright they are in a T2-weighted turbo spin echo."""
+"""Tissues of the phantom, and their signal in a T2-weighted turbo spin echo."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,4 +1,4 @@
-"""How a body departs from a phantom's: what varied people have, not how often they have it."""
+"""Variations of a body against the phantom's anatomy, and the parts that they add."""
 
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ class PsoasCourse:
 
 @dataclass(frozen=True)
 class Variation:
-    """How a body departs from a phantom's.
+    """How a body differs from the phantom's.
 
     lost: share of each muscle's area that fat within its fascia has taken, in the order of
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real

@@ -1,4 +1,4 @@
-"""Who the phantoms are: sex, age, size, muscle areas and fat fractions, drawn from a seed.
+"""The phantom volunteers: sex, age, size, muscle areas and fat fractions, drawn from a seed.
 
 Two populations: the external validation cohort of the paper (10 men and 12 women, codes S0001 to
 S0022) and a broad one of 20 to 85 years for training (codes T0001 and on, every second a woman).
@@ -75,7 +75,7 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject; everything that its pictures show follows from these values.
+    """One phantom subject; its images are a function of these values alone.
 
     sex: "F" or "M". area_mm2, fat_fraction: eight rows in the order of anatomy.LABELS, each with
     the planted value at mid L1 to L5 in an untilted section; between them they run linearly.
