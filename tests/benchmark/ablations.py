@@ -15,10 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +25,25 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
-from paravert.network import fit, synthetic  # noqa: E402
+from paravert.network import fit  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
+from paravert.network.batches import EpochLoader  # noqa: E402
 from paravert.network.model import Model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
-from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS, judged  # noqa: E402
+from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS, scored  # noqa: E402
 from paravert.network.quartiles import by_muscle  # noqa: E402
 from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
-from paravert.network.randomised.place import Place  # noqa: E402
+from paravert.network.randomised.place import PicturePose  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
+from paravert.network.synthetic import SyntheticSlices, held_out_samples  # noqa: E402
 from paravert.network.unet import GpuUNet, UNet  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
+from trainings import loop_settings  # noqa: E402
 
 CPU = torch.device("cpu")
-BASE = Settings(
+BASE = loop_settings(
+    "pretrain_network",
     architecture=Architecture(width=16, dropout=0.0),
     size_px=96,
     spacing_mm=2.4,
@@ -50,7 +51,6 @@ BASE = Settings(
     finish_with_iou_fraction=0.2,
     batch_size=8,
     average=0.99,
-    validation_fraction=0.0,
 )
 EPOCH = 3200  # slices
 
@@ -107,7 +107,7 @@ def _no_deformation() -> None:
 
 
 def _same_place() -> None:
-    straight = Place(np.eye(2), np.zeros(2), False)
+    straight = PicturePose(np.eye(2), np.zeros(2), False)
     slices.drawn_place = lambda rng: straight
 
 
@@ -140,27 +140,17 @@ LEFT_OUT: dict[str, Callable[[], None]] = {
 }
 
 
-class LessRandomSlices(synthetic.SyntheticSlices):
-    """Training slices without one of the randomisations; also where the drawing process starts."""
+class LessRandomSlices(SyntheticSlices):
+    """Training slices without one of the randomisations; also in the process that draws them."""
 
     def __init__(self, *given, left_out: str | None):
         super().__init__(*given)
         self._left_out = left_out
 
-    @cached_property
-    def _processes(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._workers,
-            get_context("spawn"),
-            initializer=_load_without,
-            initargs=(self._left_out, self._file, self._settings, os.getpid()),
-        )
-
-
-def _load_without(left_out: str | None, *given) -> None:
-    synthetic._load(*given)
-    if left_out is not None:
-        LEFT_OUT[left_out]()
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if self._left_out is not None:
+            LEFT_OUT[self._left_out]()
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -202,8 +192,8 @@ def trained(row: Row, anatomies: Path, epochs: int) -> fit.Training:
     settings = replace(row.settings, epochs=epochs)
     fit.UNet = row.network
     given = anatomies, settings, CPU, EPOCH // settings.batch_size
-    with LessRandomSlices(*given, left_out=row.left_out) as source:
-        run = fit.Training(settings, source, [], CPU)
+    with EpochLoader(LessRandomSlices(*given, left_out=row.left_out), workers=1) as loader:
+        run = fit.Training(settings, loader, [], CPU)
         run.run()
     return run
 
@@ -211,13 +201,11 @@ def trained(row: Row, anatomies: Path, epochs: int) -> fit.Training:
 def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
     """Return synthetic median IoU and lower quartile per muscle, and real Dice."""
     settings = run.settings
-    samples = synthetic.held_out_samples(
-        validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1]
-    )
+    samples = held_out_samples(validation, settings, HELD_OUT[-1], seed=HELD_OUT_SEEDS[-1])
     predictor = Predictor(Model(run.network.eval(), settings.spacing_mm), CPU)
     if isinstance(run.network, CoordinateUNet):
         predictor._forward = GpuUNet(run.network, CPU)  # OpenVINO's graph is of the plain network
-    own = by_muscle(judged(predictor, samples)[1].iou)
+    own = by_muscle(scored(predictor, samples)[1].iou)
     row = {f"iou_{muscle}": own[muscle]["median_iou"] for muscle in MUSCLES}
     row |= {f"lower_quartile_{muscle}": own[muscle]["lower_quartile"] for muscle in MUSCLES}
     folder = os.environ.get("PARAVERT_REAL_DATA")

@@ -21,11 +21,11 @@ from overlap_lines import overlap_lines  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
-from paravert.network.pretrain import judged  # noqa: E402
+from paravert.network.pretrain import scored  # noqa: E402
 from paravert.network.randomised.slices import Anatomies  # noqa: E402
-from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import held_out_samples  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
+from trainings import loop_settings  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE_PX, SEED = 192, 11
@@ -39,11 +39,13 @@ def main() -> None:
     options.add_argument("--slices", type=int, default=640)
     given = options.parse_args()
     model = load_model(given.model)
-    settings = Settings(model.network.architecture, SIZE_PX, model.spacing_mm)
+    settings = loop_settings(
+        architecture=model.network.architecture, size_px=SIZE_PX, spacing_mm=model.spacing_mm
+    )
     samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
     for flip in (False, True):
         predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, judging=True)
-        expected, overlap = judged(predictor, samples)
+        expected, overlap = scored(predictor, samples)
         found, predicted = overlap.iou, model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")
         print(f"calibration error {calibration_error(predicted, found):.3f}")

@@ -36,9 +36,9 @@ from paravert.network.unet import UNet  # noqa: E402
 from paravert.provenance import file_sha256  # noqa: E402
 from paravert.subject_folder import SubjectFolder  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
-from paravert.synthesis.cohort import cohort  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
-from paravert.synthesis.signal import render_plane  # noqa: E402
+from paravert.synthesis.signal import render_planes  # noqa: E402
+from paravert.synthesis.volunteers import volunteers as drawn_volunteers  # noqa: E402
 
 SHIPPED = REPOSITORY / "models/synthetic.safetensors"
 PHANTOMS = 6
@@ -69,11 +69,13 @@ def write_shard(root: Path, subjects: int) -> Path:
 
 def rendered(index: int) -> Volume:
     """Return the image of a phantom, in the matrix and spacing of its protocol."""
-    volunteer = cohort(2021, 22)[index]
+    volunteer = drawn_volunteers(2021, 22)[index]
     body, protocol = body_of(volunteer), protocol_of(volunteer, index)
     numbers = np.linspace(1, protocol.slices - 2, RENDERED).astype(int)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
-    sections = [render_plane(body, plane, protocol.grid, protocol.look).image for plane in planes]
+    sections = [
+        section.image for section in render_planes(body, planes, protocol.grid, protocol.look)
+    ]
     array = np.stack(sections)[np.arange(SLICES) * RENDERED // SLICES].astype(np.int16)
     spacing = np.array([-protocol.pixel_mm, -protocol.pixel_mm, protocol.spacing_mm])
     return Volume(array, np.diag([*spacing, 1.0]))

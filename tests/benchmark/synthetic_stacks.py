@@ -25,9 +25,8 @@ from PIL import Image
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
-from paravert.imaging.label_overlap import Overlap, slice_overlap  # noqa: E402
-
 from overlap_lines import overlap_lines  # noqa: E402
+from paravert.imaging.label_maps import Overlap, slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.model import Model, load_model  # noqa: E402
 from paravert.network.predict import (  # noqa: E402

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ import typer
 import yaml
 
 from paravert.__main__ import COMMANDS, application, main
+from paravert.errors import InputError
+from paravert.network.settings import read_section
 from paravert.steps import STEPS, VERSIONS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,12 +50,21 @@ def test_a_rule_passes_options_that_the_command_accepts(planned):
 
 
 @pytest.mark.parametrize("command", ["train_network", "pretrain_network"])
-def test_every_setting_of_a_training_is_an_option_with_the_same_default(command):
+def test_a_training_takes_its_whole_section_and_tells_each_key_in_its_help(command, capsys):
     schema = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
-    parameters = inspect.signature(function_of(command)).parameters
-    for key, value in schema["properties"][command]["properties"].items():
-        assert key in parameters
-        assert key == "name" or parameters[key].default == value["default"], key
+    section = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())[command]
+    keys = schema["properties"][command]["properties"]
+    assert read_section(command, json.dumps(section)) == section
+    assert read_section(command, str(REPOSITORY / "config/config.yaml")) == section
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    for key in keys:
+        assert f"{key}: " in told
+        lacking = {name: value for name, value in section.items() if name != key}
+        with pytest.raises(InputError, match=f"no setting {command}.{key}, expected one"):
+            read_section(command, json.dumps(lacking))
+    assert "seed" not in inspect.signature(function_of(command)).parameters
 
 
 def test_a_rule_says_what_it_needs(rules):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE
-from paravert.network.augment import cut, drawn_bias, drawn_pose, mirrored, training_crop
+from paravert.network.augment import cut, drawn_bias, drawn_pose, mirrored_slice, training_crop
 
 
 def slice_with_labels(rows=96, columns=128):
@@ -20,14 +20,14 @@ def slice_with_labels(rows=96, columns=128):
 
 def test_mirroring_twice_is_no_mirroring():
     image, truth = slice_with_labels()
-    again = mirrored(*mirrored(image, truth))
+    again = mirrored_slice(*mirrored_slice(image, truth))
     np.testing.assert_array_equal(again[0], image)
     np.testing.assert_array_equal(again[1], truth)
 
 
 def test_mirroring_swaps_the_sides_so_that_left_stays_left():
     _, truth = slice_with_labels()
-    _, found = mirrored(truth, truth)
+    _, found = mirrored_slice(truth, truth)
     for label in LABELS:
         columns = np.nonzero(found == label.value)[1]
         assert (columns.mean() > truth.shape[1] / 2) == (label.side == "left")

@@ -9,17 +9,18 @@ import torch
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
+from paravert.network.batches import EpochLoader
 from paravert.network.randomised import artefacts, contrast, slices
 from paravert.network.randomised.contrast import SEQUENCES, Contrast, drawn_contrast
-from paravert.network.randomised.place import Place, picture_grid, placed
+from paravert.network.randomised.place import PicturePose, picture_grid, placed
 from paravert.network.randomised.slices import Anatomies, drawn_pictures
-from paravert.network.settings import Settings
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
-from paravert.synthesis.anatomies import COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
+from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.tissues import TISSUES, Tissue
+from trainings import loop_settings
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(
+SETTINGS = loop_settings(
     architecture=Architecture(width=4, levels=4), size_px=64, spacing_mm=3.0, batch_size=4, seed=5
 )
 SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
@@ -29,7 +30,7 @@ SHAPE = {"size_px": 96, "spacing_mm": 2.0, "device": CPU}
 def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("anatomies") / "two.parquet"
     rows = [row for person in (0, 1) for row in sections_of(8, person)]
-    columns = COLUMNS.with_metadata({SEED_KEY: "8"})
+    columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: "8"})
     pq.write_table(pa.Table.from_pylist(rows, schema=columns), path)
     return path
 
@@ -144,7 +145,9 @@ def test_the_fat_of_the_cavity_is_partly_lean_in_the_slim(monkeypatch):
 
 
 def test_a_picture_that_is_not_moved_shows_the_middle_of_the_section():
-    points = placed(picture_grid(4, 2.0, 1, CPU), [Place(np.eye(2), np.zeros(2), False)], [WAVE])
+    points = placed(
+        picture_grid(4, 2.0, 1, CPU), [PicturePose(np.eye(2), np.zeros(2), False)], [WAVE]
+    )
     assert points[0, 0, 0].tolist() == [-3, -1, 1, 3]
     assert points[0, 1, :, 0].tolist() == [-3, -1, 1, 3]
 
@@ -164,7 +167,7 @@ def test_subpixels_lie_evenly_about_their_pixel():
 @pytest.fixture
 def bare(monkeypatch):
     """Nothing but the anatomy in a contrast: no artefact, no texture, no move, no fat in muscle."""
-    still = Place(np.eye(2), np.zeros(2), False)
+    still = PicturePose(np.eye(2), np.zeros(2), False)
     signal = np.linspace(0.1, 1, TISSUES).astype(np.float32)
     nothing = np.zeros(TISSUES, np.float32)
     plain = Contrast("plain", signal, nothing, nothing, 0.5, 0.9)
@@ -218,7 +221,7 @@ def test_labels_have_the_area_of_the_section(anatomies, bare):
 
 def test_a_mirrored_picture_has_its_sides_swapped(anatomies, bare, monkeypatch):
     straight = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE)
-    place = Place(np.diag([-1.0, 1.0]), np.zeros(2), True)
+    place = PicturePose(np.diag([-1.0, 1.0]), np.zeros(2), True)
     monkeypatch.setattr(slices, "drawn_place", lambda rng: place)
     mirrored = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE)
     assert torch.allclose(mirrored.images, straight.images.flip(2), atol=1e-6)
@@ -369,7 +372,7 @@ def test_labels_follow_the_edges_that_chemical_shift_shows(
     water, fat = np.full(TISSUES, 0.3, np.float32), np.zeros(TISSUES, np.float32)
     water[list(contrast.MOSTLY_FAT)], fat[list(contrast.MOSTLY_FAT)] = 0.0, 1.0
     drawn = Contrast("bright fat", water, fat, np.zeros(TISSUES, np.float32), 0.3, 1.0)
-    place = Place(np.diag([-1.0 if mirrored else 1.0, 1.0]), np.zeros(2), mirrored)
+    place = PicturePose(np.diag([-1.0 if mirrored else 1.0, 1.0]), np.zeros(2), mirrored)
     monkeypatch.setattr(slices, "drawn_contrast", lambda rng: drawn)
     monkeypatch.setattr(slices, "drawn_place", lambda rng: place)
     still = drawn_pictures(anatomies, np.array([5]), seed=(1,), **SHAPE).labels
@@ -388,7 +391,7 @@ def test_labels_follow_the_edges_that_chemical_shift_shows(
 def test_chemical_shift_moves_no_edge_between_muscle_and_what_is_not_fat():
     tissues = torch.full((1, SIZE_PX, SIZE_PX), int(Tissue.CORTEX), dtype=torch.uint8)
     tissues[:, 100:200, 100:150], tissues[:, 100:200, 150:200] = 5, 7
-    place, still = [Place(np.eye(2), np.zeros(2), False)], np.zeros((1, 2))
+    place, still = [PicturePose(np.eye(2), np.zeros(2), False)], np.zeros((1, 2))
     points = picture_grid(SIZE_PX, SPACING_MM, 1, CPU)[None]
     found = slices._labels(tissues, points, still + 4 * SPACING_MM, place)
     assert torch.equal(found, slices._labels(tissues, points, still, place))
@@ -453,12 +456,12 @@ def test_sections_of_some_people_can_be_kept(table):
 
 
 def batches_of(table, workers, epoch=1):
-    with SyntheticSlices(table, SETTINGS, CPU, 3, workers) as source:
-        return list(source.batches(epoch))
+    with EpochLoader(SyntheticSlices(table, SETTINGS, CPU, 3), workers) as loader:
+        return list(loader.epoch(epoch))
 
 
-def test_batches_are_the_same_whoever_draws_them(table):
-    one, two, other = batches_of(table, 1), batches_of(table, 2), batches_of(table, 1, epoch=2)
+def test_batches_are_the_same_whatever_the_number_of_processes(table):
+    one, two, other = batches_of(table, 0), batches_of(table, 2), batches_of(table, 0, epoch=2)
     assert len(one) == 3
     for (images, labels), (same, same_labels) in zip(one, two, strict=True):
         assert images.shape == (4, 1, 64, 64)

@@ -18,25 +18,25 @@ from paravert.imaging.label_maps import slice_overlap
 from paravert.imaging.volume import read_volume, write_volume
 from paravert.network import batches, fit
 from paravert.network.architecture import Architecture
-from paravert.network.batches import Crops
+from paravert.network.batches import Crops, EpochLoader
 from paravert.network.calibration import BINS
 from paravert.network.confidence import Calibration
 from paravert.network.device import chosen_device
-from paravert.network.fit import Training
+from paravert.network.fit import Training, mix
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
 from paravert.network.randomised.contrast import SEQUENCES
 from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
 from paravert.network.settings import Settings
-from paravert.network.split import Split, write_split
-from paravert.network.start import mix
+from paravert.network.split import SubjectSplit, write_split
 from paravert.network.train import train_network
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
 from paravert.synthesis.anatomies import draw_anatomies
+from trainings import loop_settings, section_of
 
-SMALL = Settings(
+SMALL = loop_settings(
     architecture=Architecture(width=4, levels=3, dropout=0.03),
     size_px=32,
     spacing_mm=4.0,
@@ -64,6 +64,15 @@ def samples(count, first_seed=0):
     ]
 
 
+def train(convert, folder, out, **changes):
+    train_network(convert, folder, out, section_of("train_network", **changes), threads=1)
+
+
+def pretrain(anatomies, validation, out, **changes):
+    section = section_of("pretrain_network", **changes)
+    pretrain_network(anatomies, validation, out, section, threads=1)
+
+
 def kill_after_an_epoch(monkeypatch, train):
     """Call a training, and interrupt it once it has written its first checkpoint."""
     save = fit.Training._save
@@ -88,12 +97,18 @@ def test_a_slice_without_labels_is_not_learnt_from():
     assert len(samples_of(image, truth.with_array(drawn), 4.0)) == len(drawn) - 1
 
 
-def test_batches_follow_from_seed_and_epoch_whoever_prepares_them():
+def loader_of(some, settings=SMALL, workers=0):
+    return EpochLoader(Crops(some, settings), workers)
+
+
+def test_batches_follow_from_seed_and_epoch_whatever_the_number_of_processes():
     some = samples(2)
-    one, three = (list(Crops(some, SMALL, workers).batches(5)) for workers in (1, 3))
-    other = list(Crops(some, SMALL).batches(6))
-    assert len(one) == len(some) // 4
-    for a, b in zip(one, three, strict=True):
+    loader = loader_of(some)
+    one, other = list(loader.epoch(5)), list(loader.epoch(6))
+    with loader_of(some, workers=2) as two:
+        again = [list(two.epoch(number)) for number in (6, 5)][1]
+    assert len(one) == len(loader) == len(some) // 4
+    for a, b in zip(one, again, strict=True):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
     assert not torch.equal(one[0][0], other[0][0])
@@ -103,8 +118,16 @@ def test_an_epoch_shows_every_slice_at_most_once(monkeypatch):
     marked = [Sample(np.full((32, 32), float(i), np.float16), np.full((32, 32), 1, np.uint8))
               for i in range(12)]  # fmt: skip
     monkeypatch.setattr(batches, "training_crop", lambda image, truth, *_: (image, truth))
-    shown = torch.cat([images for images, _ in Crops(marked, SMALL).batches(3)])
+    shown = torch.cat([images for images, _ in loader_of(marked).epoch(3)])
     assert sorted(shown[:, 0, 0, 0].tolist()) == list(range(12))
+
+
+def test_a_loader_leaves_torchs_own_random_numbers_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    assert len(list(loader_of(samples(1)).epoch(0))) == 1
+    assert torch.equal(torch.rand(3), expected)
 
 
 # --- the loop ------------------------------------------------------------------------------------
@@ -113,7 +136,7 @@ def test_an_epoch_shows_every_slice_at_most_once(monkeypatch):
 @pytest.fixture(scope="module")
 def learnt():
     torch.set_num_threads(1)
-    settings = Settings(
+    settings = loop_settings(
         architecture=Architecture(width=8, levels=4),
         size_px=32,
         spacing_mm=4.0,
@@ -123,7 +146,7 @@ def learnt():
         epochs=14,
         learning_rate=0.003,
     )
-    run = Training(settings, Crops(samples(20), settings), samples(3, first_seed=100), CPU)
+    run = Training(settings, loader_of(samples(20), settings), samples(3, first_seed=100), CPU)
     run.run()
     return run
 
@@ -147,7 +170,7 @@ def test_left_and_right_are_told_apart(learnt):
 
 def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp_path):
     some, held = samples(4), samples(1, first_seed=100)
-    whole = Training(SMALL, Crops(some, SMALL), held, CPU)
+    whole = Training(SMALL, loader_of(some, SMALL), held, CPU)
     whole.run()
     checkpoint = tmp_path / "model.checkpoint"
 
@@ -159,8 +182,8 @@ def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp
             raise Killed
 
     with pytest.raises(Killed):
-        Training(SMALL, Crops(some, SMALL), held, CPU).run(checkpoint, after_epoch=kill)
-    resumed = Training(SMALL, Crops(some, SMALL), held, CPU)
+        Training(SMALL, loader_of(some, SMALL), held, CPU).run(checkpoint, after_epoch=kill)
+    resumed = Training(SMALL, loader_of(some, SMALL), held, CPU)
     resumed.run(checkpoint)
     assert resumed.progress.epoch == 4
     for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
@@ -172,17 +195,17 @@ def test_resuming_gives_the_network_of_an_uninterrupted_training_bit_for_bit(tmp
 def test_a_checkpoint_of_other_settings_or_data_is_refused(tmp_path):
     some = samples(1)
     checkpoint = tmp_path / "model.checkpoint"
-    Training(SMALL, Crops(some, SMALL), [], CPU).run(checkpoint)
+    Training(SMALL, loader_of(some, SMALL), [], CPU).run(checkpoint)
     other = Settings(**{**vars(SMALL), "learning_rate": 0.02})
     with pytest.raises(InputError, match="other settings, data or code"):
-        Training(other, Crops(some, other), [], CPU).run(checkpoint)
+        Training(other, loader_of(some, other), [], CPU).run(checkpoint)
     with pytest.raises(InputError, match="other settings, data or code"):
-        Training(SMALL, Crops(some, SMALL), [], CPU, trained_on="other data").run(checkpoint)
+        Training(SMALL, loader_of(some, SMALL), [], CPU, made_of="other data").run(checkpoint)
 
 
 def test_a_time_budget_ends_the_training():
     budget = Settings(**{**vars(SMALL), "epochs": 1, "minutes": 0.01})
-    run = Training(budget, Crops(samples(1), budget), [], CPU)
+    run = Training(budget, loader_of(samples(1), budget), [], CPU)
     run.run()
     assert run.progress.curve[-1]["share_done"] == 1
 
@@ -197,8 +220,8 @@ def test_a_training_within_a_time_budget_goes_on_with_what_is_left_of_it(tmp_pat
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Training(budget, Crops(samples(4), budget), [], CPU).run(checkpoint, after_epoch=kill)
-    resumed = Training(budget, Crops(samples(4), budget), [], CPU)
+        Training(budget, loader_of(samples(4), budget), [], CPU).run(checkpoint, after_epoch=kill)
+    resumed = Training(budget, loader_of(samples(4), budget), [], CPU)
     resumed.run(checkpoint)
     first, *rest = resumed.progress.curve
     assert 0 < first["share_done"] < 0.5
@@ -214,7 +237,7 @@ def test_a_training_within_a_time_budget_goes_on_with_what_is_left_of_it(tmp_pat
 def test_each_normalisation_learns(normalisation):
     architecture = Architecture(width=8, levels=3, normalisation=normalisation)
     settings = Settings(**{**vars(SMALL), "architecture": architecture, "epochs": 6})
-    run = Training(settings, Crops(samples(6), settings), [], CPU)
+    run = Training(settings, loader_of(samples(6), settings), [], CPU)
     run.run()
     curve = run.progress.curve
     assert curve[-1]["training_loss"] < 0.8 * curve[0]["training_loss"]
@@ -238,9 +261,9 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
     out = tmp_path / "models/toy.safetensors"
     options = {
         "width": 4, "levels": 3, "size_px": 32, "spacing_mm": 4.0, "loss": "cross_entropy_iou",
-        "batch_size": 4, "epochs": 2, "device": "cpu", "threads": 1, "trained_on": "discs",
+        "batch_size": 4, "epochs": 2, "device": "cpu", "trained_on": "discs",
     }  # fmt: skip
-    train_network([convert], tmp_path / "subjects", out, **options)
+    train([convert], tmp_path / "subjects", out, **options)
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
     assert card["trained_on"] == "discs"
@@ -258,7 +281,7 @@ def test_a_model_and_its_card_come_out_of_a_cohort(tmp_path):
     assert model.spacing_mm == 4.0
     assert model.network.architecture == Architecture(width=4, levels=3)
     before = out.read_bytes()
-    train_network([convert], tmp_path / "subjects", out, **options)
+    train([convert], tmp_path / "subjects", out, **options)
     assert out.read_bytes() == before
 
 
@@ -267,8 +290,8 @@ def test_a_model_is_trained_on_from_another(tmp_path):
     torch.manual_seed(3)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
-    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "learning_rate": 1e-9, "threads": 1}
-    train_network([convert], tmp_path / "subjects", second, start_from=str(first), **options)
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "learning_rate": 1e-9}
+    train([convert], tmp_path / "subjects", second, start_from=str(first), **options)
     before, after = load_model(first), load_model(second)
     assert after.network.architecture == before.network.architecture
     assert after.spacing_mm == 4.0
@@ -291,8 +314,8 @@ def test_masks_of_some_muscles_do_not_unlearn_the_others(tmp_path, learnt, caplo
     masks(tmp_path, lambda array: np.where(array > 4, array, 0))
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(learnt.network, 4.0))
-    train_network(
-        [convert], tmp_path / "subjects", second, start_from=str(first), threads=1, epochs=20,
+    train(
+        [convert], tmp_path / "subjects", second, start_from=str(first), epochs=20,
         size_px=32, batch_size=4, loss="cross_entropy_iou", learning_rate=0.003,
     )  # fmt: skip
     image, truth = disc_stack(200)
@@ -302,10 +325,10 @@ def test_masks_of_some_muscles_do_not_unlearn_the_others(tmp_path, learnt, caplo
     card = json.loads(second.with_suffix(".json").read_text())
     found = {name: told["slices"] for name, told in card["validation_iou"].items()}
     assert found == {label.name: 4 * (label.value > 4) for label in LABELS}
-    told = "muscles that these lack are left where the model that is started from finds them"
+    told = "muscles without annotation, the starting model's prediction is kept"
     assert re.search(rf"{told}: (S\d, ){{3}}S\d$", caplog.text, re.MULTILINE)
-    assert "nobody judges the psoas major left" in caplog.text
-    assert "nobody judges the multifidus" not in caplog.text
+    assert "no validation mask contains the psoas major left: no IoU" in caplog.text
+    assert "no validation mask contains the multifidus" not in caplog.text
     assert card["validation_iou_of_start"]["multifidus left"]["median_iou"] > 0.6
 
 
@@ -333,15 +356,16 @@ def test_muscles_that_too_few_slices_judge_keep_the_line_of_the_first_model(tmp_
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     lines = Calibration({"multifidus": ((0.0, 1.0), (0.0, 0.5))})
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0, lines))
-    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "threads": 1, "start_from": str(first)}
-    train_network([convert], tmp_path / "subjects", second, **options)
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "start_from": str(first)}
+    train([convert], tmp_path / "subjects", second, **options)
     knots = load_model(second).calibration.knots
     assert {muscle: [list(x) for x in line] for muscle, line in knots.items()} == {
         "multifidus": [[0.0, 1.0], [0.0, 0.5]]
     }
-    assert "IoU of multifidus is calibrated as that of the first model: under 60" in caplog.text
+    kept = "IoU of multifidus keeps the starting model's calibration: under 60"
+    assert kept in caplog.text
     without = "psoas major, quadratus lumborum, erector spinae"
-    assert f"IoU of {without} is not told: under 60" in caplog.text
+    assert f"IoU of {without} is not predicted: under 60" in caplog.text
     card = json.loads(second.with_suffix(".json").read_text())
     assert card["data"]["calibration_error"] > 0  # of the line that is kept
 
@@ -351,7 +375,7 @@ def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path, cap
     empty = tmp_path / "subjects/S2/truth/stack-01.nii.gz"
     write_volume(empty, read_volume(empty).with_array(np.zeros_like(read_volume(empty).array)))
     with pytest.raises(InputError, match="drawn in their masks: 1, expected at least 2"):
-        train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
     assert "left out, nothing is drawn in the masks: S2" in caplog.text
 
 
@@ -359,8 +383,8 @@ def test_who_is_quarantined_is_named(tmp_path, caplog):
     faults = {f"R{number}": "no-dicom" for number in range(10, 20)}
     faults["S3"] = "mask-unknown-label"
     convert = make_cohort(tmp_path, ["S1", "S2"], quarantined=faults)
-    train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors",
-                  width=4, levels=3, size_px=32, spacing_mm=4.0, epochs=1, threads=1)  # fmt: skip
+    train([convert], tmp_path / "subjects", tmp_path / "m.safetensors",
+                  width=4, levels=3, size_px=32, spacing_mm=4.0, epochs=1)  # fmt: skip
     assert "left out, quarantined: S3 (mask-unknown-label), R10 (no-dicom), R11" in caplog.text
     assert caplog.text.count("no-dicom") == 9
     assert "R18 (no-dicom) and 1 more" in caplog.text
@@ -374,20 +398,19 @@ def test_a_training_is_not_resumed_with_other_masks(tmp_path, monkeypatch):
         "size_px": 32,
         "spacing_mm": 4.0,
         "epochs": 2,
-        "threads": 1,
     }
     given = ([convert], tmp_path / "subjects", tmp_path / "m.safetensors")
-    kill_after_an_epoch(monkeypatch, lambda: train_network(*given, **settings))
+    kill_after_an_epoch(monkeypatch, lambda: train(*given, **settings))
     masks(tmp_path, lambda array: np.where(array == 8, 0, array))
     with pytest.raises(InputError, match="other settings, data or code"):
-        train_network(*given, **settings)
+        train(*given, **settings)
 
 
 def test_a_start_that_is_not_there_is_an_input_error(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"])
     absent = str(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="no such model file"):
-        train_network([convert], tmp_path, tmp_path / "m.safetensors", start_from=absent)
+        train([convert], tmp_path, tmp_path / "m.safetensors", start_from=absent)
 
 
 def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
@@ -395,15 +418,15 @@ def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
     convert = make_cohort(tmp_path, names)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
-    write_split(first, Split(["S1", "S2", "S4", "S5", "S9"], []))
-    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "threads": 1, "start_from": str(first)}
-    train_network([convert], tmp_path / "subjects", second, **options)
+    write_split(first, SubjectSplit(["S1", "S2", "S4", "S5", "S9"], []))
+    options = {"size_px": 32, "batch_size": 4, "epochs": 1, "start_from": str(first)}
+    train([convert], tmp_path / "subjects", second, **options)
     rows = second.with_suffix(".split.csv").read_text().splitlines()
     parts = dict(row.split(",") for row in rows[1:])
     assert parts == dict.fromkeys([*names, "S9"], "training") | {"S3": "validation"}
-    write_split(first, Split(names, []))
+    write_split(first, SubjectSplit(names, []))
     with pytest.raises(InputError, match="trained on every subject with truth"):
-        train_network([convert], tmp_path / "subjects", second, **options)
+        train([convert], tmp_path / "subjects", second, **options)
 
 
 def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
@@ -414,13 +437,13 @@ def test_only_converted_subjects_with_truth_are_learnt_from(tmp_path):
 def test_a_single_subject_with_truth_is_too_few(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"], without_truth=["S2"])
     with pytest.raises(InputError, match="in their masks: 1, expected at least 2"):
-        train_network([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
+        train([convert], tmp_path / "subjects", tmp_path / "m.safetensors", width=4)
 
 
 def test_a_faulty_setting_is_told_as_an_input_error(tmp_path):
     convert = make_cohort(tmp_path, ["S1", "S2"])
     with pytest.raises(InputError, match="multiple of 32"):
-        train_network([convert], tmp_path, tmp_path / "m.safetensors", size_px=100)
+        train([convert], tmp_path, tmp_path / "m.safetensors", size_px=100)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -440,7 +463,7 @@ def test_an_unknown_device_is_an_input_error():
 
 def test_the_network_that_is_kept_averages_the_weights_of_the_steps():
     settings = replace(SMALL, average=0.5, epochs=1)
-    run = Training(settings, Crops(samples(8), settings), [], CPU)
+    run = Training(settings, loader_of(samples(8), settings), [], CPU)
     taken = []
     step = run.optimiser.step
 
@@ -475,13 +498,13 @@ def test_training_and_validation_are_of_different_people(tmp_path):
     for table in tables:
         draw_anatomies(out=table, people=2, seed=5)
     with pytest.raises(InputError, match="the same people"):
-        pretrain_network(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
+        pretrain(*tables, tmp_path / "m.safetensors", width=4, levels=4, size_px=64)
 
 
 def test_a_mean_with_the_start_needs_a_start(tmp_path):
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     with pytest.raises(InputError, match="start_weight: 0.5 without start_from"):
-        pretrain_network(*tables, tmp_path / "m.safetensors", start_weight=0.5)
+        pretrain(*tables, tmp_path / "m.safetensors", start_weight=0.5)
 
 
 @pytest.mark.long
@@ -492,9 +515,7 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     for seed, table in enumerate(tables):
         draw_anatomies(out=table, people=2, seed=seed)
     out = tmp_path / "model.safetensors"
-    pretrain_network(
-        *tables, out, width=4, levels=4, size_px=64, spacing_mm=3.0, batches=4, epochs=2, threads=1
-    )
+    pretrain(*tables, out, width=4, levels=4, size_px=64, spacing_mm=3.0, batches=4, epochs=2)
     assert load_model(out).spacing_mm == 3.0
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
@@ -511,7 +532,7 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
 
     further = tmp_path / "further.safetensors"
     start = {"start_from": str(out), "learning_rate": 1e-12, "average": 0.0}
-    pretrain_network(*tables, further, size_px=64, batches=1, epochs=1, threads=1, **start)
+    pretrain(*tables, further, size_px=64, batches=1, epochs=1, **start)
     assert load_model(further).spacing_mm == 3.0
     card = json.loads(further.with_suffix(".json").read_text())
     assert card["data"]["started_from_sha256"] == file_sha256(out)
@@ -526,13 +547,12 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
         "epochs": 3,
         "size_px": 64,
         "batches": 1,
-        "threads": 1,
     }
-    pretrain_network(*tables, further, **settings)
+    pretrain(*tables, further, **settings)
     whole = further.read_bytes()
-    kill_after_an_epoch(monkeypatch, lambda: pretrain_network(*tables, further, **settings))
+    kill_after_an_epoch(monkeypatch, lambda: pretrain(*tables, further, **settings))
     further.unlink()
-    pretrain_network(*tables, further, **settings)
+    pretrain(*tables, further, **settings)
     assert "resumed after 1 epochs" in caplog.text
     assert json.loads(further.with_suffix(".json").read_text())["epochs_done"] == 3
     assert further.read_bytes() == whole
@@ -541,7 +561,7 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     found = []
     for share in (0.0, 0.5):
         start |= {"learning_rate": 0.01, "start_weight": share}
-        pretrain_network(*tables, further, size_px=64, batches=1, epochs=1, threads=1, **start)
+        pretrain(*tables, further, size_px=64, batches=1, epochs=1, **start)
         found.append(load_model(further).network.state_dict())
     whole, half = found
     assert any((whole[key] - before[key]).abs().max() > 0.005 for key in before)

@@ -9,16 +9,16 @@ from PIL import Image
 from skimage.measure import regionprops
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.synthesis.geometry import signed_area, spline
 from paravert.synthesis.muscles import DRAWN, LEARNT_SEPTUM, _back_muscles
-from paravert.synthesis.raster import Grid
+from paravert.synthesis.raster import PixelGrid
 from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
+from paravert.synthesis.solids import Outlines, signed_area, spline
 from paravert.synthesis.volunteers import AREA_MM2
 
 BACK = ("multifidus", "erector_spinae")
 MASK_VALUES = {"left": (150, 200), "right": (100, 50)}  # multifidus, erector spinae
 MASK_PIXEL_MM = 0.6875
-MASK_GRID = Grid(160, 200, MASK_PIXEL_MM, MASK_PIXEL_MM, -10.0, 0.0)
+MASK_GRID = PixelGrid(160, 200, MASK_PIXEL_MM, MASK_PIXEL_MM, -10.0, 0.0)
 STEP = 4  # every fourth mask will do
 
 
@@ -105,7 +105,9 @@ def real_masks(real_data):
 
 def filled(outline):
     mask = np.zeros(MASK_GRID.shape, bool)
-    mask.ravel()[MASK_GRID.fill(outline)] = True
+    alone = Outlines(outline, np.zeros(len(outline), int))
+    for start, stop in zip(*MASK_GRID.spans(alone), strict=True):
+        mask.ravel()[start:stop] = True
     return mask
 
 

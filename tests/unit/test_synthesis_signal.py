@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE, label_value
-from paravert.synthesis.signal import Look, coil_profile, render_slice
+from paravert.synthesis.signal import Look, coil_profile
 from paravert.synthesis.volunteers import LEVELS, volunteers
+from phantom_slices import render_slice
 
 PIXEL_MM = 1.1
 PEOPLE = volunteers(11, 8)

@@ -7,9 +7,9 @@ import pytest
 
 from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.anatomies import (
-    COLUMNS,
+    ANATOMY_COLUMNS,
     LAYERS,
-    LEVELS,
+    SECTION_LEVELS,
     SECTIONS_PER_PERSON,
     SIZE_PX,
     SPACING_MM,
@@ -18,10 +18,10 @@ from paravert.synthesis.anatomies import (
     unpacked,
 )
 from paravert.synthesis.body import body_of
-from paravert.synthesis.fat import MusclePixels, fat_order
-from paravert.synthesis.geometry import axial_plane, signed_area
+from paravert.synthesis.muscle_fat import MusclePoints, fat_order
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.raster import centred_grid
+from paravert.synthesis.solids import axial_plane, signed_area
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
     PHANTOM,
@@ -39,9 +39,13 @@ PERSON = population_member(11, 3)
 GRID = centred_grid(300, 1.0)
 
 
+def tissues_of(body, plane, grid):
+    return body.tissues([plane], grid)[0]
+
+
 def plane_at(body, level):
-    x, y = body.frame.middle(level)
-    return axial_plane(np.array([x, y, float(body.frame.height_mm(level))]))
+    x, y = body.spine.middle(level)
+    return axial_plane(np.array([x, y, float(body.spine.height_mm(level))]))
 
 
 def area_of(tube, plane):
@@ -71,8 +75,8 @@ FAR_OUT = PsoasCourse(leaves=4.0, per_level_mm=(18.0, -24.0), taller=1.5)
     [PHANTOM, Variation(correction=0.8, shape=1.2), Variation(correction=0.8, psoas=FAR_OUT)],
 )
 def test_muscles_have_the_planted_area_whatever_their_shape(variation):
-    frame = body_of(PERSON, variation).frame
-    tubes = muscle_tubes(PERSON, frame, variation)
+    spine = body_of(PERSON, variation).spine
+    tubes = muscle_tubes(PERSON, spine, variation)
     for level in (2.0, 3.0, 4.0, 4.5):
         plane = plane_at(body_of(PERSON, variation), level)
         for label in LABELS:
@@ -85,13 +89,13 @@ def test_a_wasted_muscle_has_lost_the_share_and_leaves_fat():
     variation = Variation(lost=lost)
     body = body_of(PERSON, variation)
     plane = plane_at(body, 3.0)
-    whole = muscle_tubes(PERSON, body.frame, variation, wasted=False)
-    left = muscle_tubes(PERSON, body.frame, variation)
+    whole = muscle_tubes(PERSON, body.spine, variation, wasted=False)
+    left = muscle_tubes(PERSON, body.spine, variation)
     for label, share in zip(LABELS, lost, strict=True):
         before, after = (area_of(tubes[label.value], plane) for tubes in (whole, left))
         assert after / before == pytest.approx(1 - share, rel=1e-6)
-    healthy = body_of(PERSON).tissues(plane, GRID)
-    wasted = body.tissues(plane, GRID)
+    healthy = tissues_of(body_of(PERSON), plane, GRID)
+    wasted = tissues_of(body, plane, GRID)
     muscle = (healthy >= 5) & (healthy <= 8)
     now_fat = np.isin(wasted, [Tissue.VISCERAL_FAT, Tissue.SEPTUM])
     assert (muscle & now_fat).sum() > 0.25 * muscle.sum()
@@ -103,7 +107,7 @@ def test_hardly_any_muscle_is_hidden_by_its_neighbours():
         person, variation = varied_person(1, index)
         body = body_of(person, replace(variation, defects=()))
         for level in (2.0, 3.0, 4.0):
-            tissues = body.tissues(plane_at(body, level), GRID)
+            tissues = tissues_of(body, plane_at(body, level), GRID)
             for label in LABELS:
                 planted = person.area_at(label.value, level) * (1 - variation.lost[label.value - 1])
                 shown.append((tissues == label.value).sum() / planted)
@@ -116,10 +120,10 @@ def test_a_defect_replaces_bone_and_muscle():
     defect = Defect((2.0, 4.0), (0.0, 50.0), (15.0, 18.0), Tissue.CSF)
     body = body_of(PERSON, Variation(defects=(defect,)))
     plane = plane_at(body, 3.0)
-    before, after = body_of(PERSON).tissues(plane, GRID), body.tissues(plane, GRID)
+    before, after = tissues_of(body_of(PERSON), plane, GRID), tissues_of(body, plane, GRID)
     changed = before != after
     assert (after[changed] == Tissue.CSF).all()
-    assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.frame.scale**2, rel=0.1)
+    assert changed.sum() == pytest.approx(np.pi * 15 * 18 * body.spine.scale**2, rel=0.1)
 
 
 def test_a_kidney_lies_where_it_was_moved_to():
@@ -127,12 +131,12 @@ def test_a_kidney_lies_where_it_was_moved_to():
     places = []
     for variation in (PHANTOM, moved):
         body = body_of(PERSON, variation)
-        tissues = body.tissues(plane_at(body, 1.4), GRID)
+        tissues = tissues_of(body, plane_at(body, 1.4), GRID)
         rows, columns = np.nonzero(np.isin(tissues, (Tissue.KIDNEY, Tissue.MEDULLA)))
         left = columns > GRID.columns / 2
         places.append([(columns[own].mean(), rows[own].mean()) for own in (left, ~left)])
     (left, right), (left_moved, right_moved) = places
-    scale = body.frame.scale
+    scale = body.spine.scale
     assert np.subtract(left_moved, left) == pytest.approx((9 * scale, -5 * scale), abs=1.0)
     assert right_moved == right
 
@@ -143,11 +147,11 @@ def test_the_psoas_goes_its_course_to_the_pelvis():
     for course in (straight, FAR_OUT):
         variation = Variation(correction=0.8, psoas=course)
         body = body_of(PERSON, variation)
-        section = muscle_tubes(PERSON, body.frame, variation)[label_value("psoas_major", "left")]
+        section = muscle_tubes(PERSON, body.spine, variation)[label_value("psoas_major", "left")]
         sections.append(section.section(plane_at(body, 5.0)))
     before, after = ((outline.max(axis=0) + outline.min(axis=0)) / 2 for outline in sections)
     # Areas are kept by growing about the spine's side of the muscle, so its middle moves a little.
-    assert after - before == pytest.approx(body.frame.scale * np.array([18.0, -24.0]), abs=3.0)
+    assert after - before == pytest.approx(body.spine.scale * np.array([18.0, -24.0]), abs=3.0)
     ratios = [np.ptp(outline[:, 1]) / np.ptp(outline[:, 0]) for outline in sections]
     assert ratios[1] / ratios[0] == pytest.approx(FAR_OUT.taller, rel=0.05)
 
@@ -156,12 +160,12 @@ def test_hips_lie_where_they_were_moved_to():
     places = []
     for hip in (Hip(), Hip(width=0.9), Hip(back_mm=-10.0), Hip(crest=-0.3)):
         body = body_of(PERSON, Variation(hip=hip))
-        tissues = body.tissues(plane_at(body, 5.3), GRID)
+        tissues = tissues_of(body, plane_at(body, 5.3), GRID)
         rows, columns = np.nonzero(tissues[:, GRID.columns // 2 :] == Tissue.ILIUM)
         places.append((columns.mean(), rows.mean()))
     (x, y), (nearer, _), (_, forward), (deeper, _) = places
     assert nearer / x == pytest.approx(0.9, abs=0.02)
-    assert y - forward == pytest.approx(10 * body.frame.scale, abs=1.0)
+    assert y - forward == pytest.approx(10 * body.spine.scale, abs=1.0)
     assert deeper < x  # further below its crest a wing is nearer to the spine
 
 
@@ -169,7 +173,7 @@ def test_a_hollow_loop_has_a_wall_and_stays_in_the_fat_of_the_cavity():
     loop = Strand((2.0, 4.0), (60.0, -10.0), (0.0, 0.0), 12.0, Tissue.GAS, Tissue.BOWEL_WALL)
     plain, crowded = body_of(PERSON), body_of(PERSON, Variation(loops=(loop,)))
     plane = plane_at(plain, 3.0)
-    before, after = (body.tissues(plane, GRID) for body in (plain, crowded))
+    before, after = (tissues_of(body, plane, GRID) for body in (plain, crowded))
     changed = before != after
     assert (before[changed] == Tissue.VISCERAL_FAT).all()
     wall, lumen = ((after[changed] == tissue).sum() for tissue in (Tissue.BOWEL_WALL, Tissue.GAS))
@@ -180,15 +184,15 @@ def test_a_hollow_loop_has_a_wall_and_stays_in_the_fat_of_the_cavity():
 
 def test_a_strand_runs_through_fat_and_leaves_muscle_alone():
     strand = Strand((4.8, 5.6), (45.0, 5.0), (0.0, 0.0), 25.0, Tissue.ROOT)
-    without = body_of(PERSON).tissues(plane_at(body_of(PERSON), 5.3), GRID)
+    without = tissues_of(body_of(PERSON), plane_at(body_of(PERSON), 5.3), GRID)
     body = body_of(PERSON, Variation(strands=(strand,)))
-    with_strand = body.tissues(plane_at(body, 5.3), GRID)
+    with_strand = tissues_of(body, plane_at(body, 5.3), GRID)
     changed = with_strand != without
     assert changed.sum() > 50
     assert (without[changed] == Tissue.VISCERAL_FAT).all()
     assert (with_strand[changed] == Tissue.ROOT).all()
-    above = body.tissues(plane_at(body, 4.5), GRID)
-    assert (above == body_of(PERSON).tissues(plane_at(body, 4.5), GRID)).all()
+    above = tissues_of(body, plane_at(body, 4.5), GRID)
+    assert (above == tissues_of(body_of(PERSON), plane_at(body, 4.5), GRID)).all()
 
 
 def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
@@ -196,11 +200,11 @@ def test_a_cleft_parts_the_erector_spinae_from_behind_and_nothing_else():
     plain, parted = body_of(PERSON), body_of(PERSON, Variation(clefts=(cleft,)))
     left = label_value("erector_spinae", "left")
     plane = plane_at(plain, 3.0)
-    before, after = (body.tissues(plane, GRID) for body in (plain, parted))
+    before, after = (tissues_of(body, plane, GRID) for body in (plain, parted))
     changed = before != after
     assert set(before[changed]) <= {left, Tissue.SEPTUM}
     assert (after[changed] == Tissue.FAT).all()
-    scale = parted.frame.scale
+    scale = parted.spine.scale
     taken_mm2 = (changed & (before == left)).sum() * GRID.du * GRID.dv
     assert taken_mm2 == pytest.approx(8 * 12 / 2 * scale**2, rel=0.25)  # a triangle, at mid length
     rows, columns = np.nonzero(changed)
@@ -223,7 +227,7 @@ def test_muscle_turns_to_fat_evenly_from_last_to_first():
     labels = rng.integers(1, 9, 4000)
     places = rng.uniform(-60, 60, (2, 4000)).astype(np.float32)
     order = fat_order(
-        MusclePixels(PERSON, body.frame, labels, *places, np.full(4000, 3.0, np.float32))
+        MusclePoints(PERSON, body.spine, labels, *places, np.full(4000, 3.0, np.float32))
     )
     for value in range(1, 9):
         own = np.sort(order[labels == value])
@@ -239,9 +243,9 @@ def test_sections_of_a_person_are_spread_over_the_lumbar_spine(rows):
     assert len(rows) == SECTIONS_PER_PERSON
     levels = [row["level"] for row in rows]
     assert levels == sorted(levels)
-    assert LEVELS[0] <= levels[0] < 1.0
-    assert 5.5 < levels[-1] <= LEVELS[1]
-    assert set(rows[0]) == set(COLUMNS.names)
+    assert SECTION_LEVELS[0] <= levels[0] < 1.0
+    assert 5.5 < levels[-1] <= SECTION_LEVELS[1]
+    assert set(rows[0]) == set(ANATOMY_COLUMNS.names)
 
 
 def test_a_section_is_the_body_cut_there(rows):
@@ -283,7 +287,7 @@ def test_what_is_packed_comes_back():
 def test_below_l5_the_psoas_goes_to_the_side_and_forwards():
     person, variation = varied_person(1, 0)
     body = body_of(person, variation)
-    left = muscle_tubes(person, body.frame, variation)[1]
+    left = muscle_tubes(person, body.spine, variation)[1]
     places = []
     for level in (5.0, 6.0):
         plane = plane_at(body, level)

@@ -105,3 +105,15 @@ def test_nobody_is_symmetric_and_the_sides_differ_by_a_few_percent():
     ratios = [v.area_mm2[4][2] / v.area_mm2[5][2] for v in volunteers(1, 200)]
     assert 0.02 < np.std(np.log(ratios)) < 0.10
     assert np.mean(ratios) == pytest.approx(1, abs=0.02)
+
+
+def test_muscle_areas_grow_with_the_square_of_height():
+    # As a body of twice the size has four times the section, at the same age and body mass index.
+    people = volunteers(1, 3000)
+    areas = np.array([np.sum(v.area_mm2) for v in people])
+    covariates = [
+        (1, np.log(v.height_cm), v.sex == "F", max(v.age_years - 30, 0), np.clip(v.bmi, 18, 34))
+        for v in people
+    ]
+    slopes, *_ = np.linalg.lstsq(np.array(covariates, float), np.log(areas), rcond=None)
+    assert slopes[1] == pytest.approx(2, abs=0.3)

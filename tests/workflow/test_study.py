@@ -363,7 +363,7 @@ def test_a_start_is_the_file_that_is_named_whatever_lies_beside_the_settings(stu
     asked = ("--configfile", "study.yaml", "results/models/own.yaml", "--dry-run")
     done = study.run("--printshellcmds", *asked, "--", "train_network")
     assert done.returncode == 0, done.stderr
-    assert "--start-from handed_on/own.safetensors" in done.stdout + done.stderr
+    assert '"start_from": "handed_on/own.safetensors"' in done.stdout + done.stderr
 
 
 def test_a_failed_run_does_not_tell_of_an_earlier_ledger(study):

@@ -24,8 +24,19 @@ WORDS = {
 
 
 def check_configuration(settings: dict) -> None:
-    """Raises InputError that lists every setting that is unknown, missing or out of range."""
+    """Raise InputError that lists every setting that is unknown, missing or out of range."""
+    _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+
+
+def check_section(name: str, settings: object) -> None:
+    """Raise InputError likewise for a section that a command is given: whole, with every key."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    section = schema["properties"][name]
+    whole = section | {"required": list(section["properties"])}
+    _check({name: settings}, {"type": "object", "properties": {name: whole}})
+
+
+def _check(settings: dict, schema: dict) -> None:
     errors = _VALIDATOR(schema).iter_errors(settings)
     faults = {fault for error in errors for fault in _sentences(error)}
     faults |= set(_unseen(settings, []))

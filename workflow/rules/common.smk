@@ -294,20 +294,9 @@ def shard_outputs(step):
     return [shard_table(step, shard) for shard in SHARDS]
 
 
-def train_options(wildcards):
-    """Return the options of train_network: the shards' tables and all keys of its section."""
-    tables = options("convert", shard_outputs("convert_dicom"))
-    return " ".join([tables, training_options("train_network")])
-
-
-def pretrain_options(wildcards):
-    return training_options("pretrain_network")
-
-
-def training_options(training):
-    """Return all keys of a training's section as options."""
-    values = config[training] | {"start_from": start_model(training) or ""}
-    return " ".join(options(key.replace("_", "-"), [value]) for key, value in values.items())
+def training_settings(training):
+    """Return the section of a training as JSON, with the path of the model that it starts from."""
+    return json.dumps(config[training] | {"start_from": start_model(training) or ""})
 
 
 def captioned(path, output, category):

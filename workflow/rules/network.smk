@@ -60,13 +60,15 @@ rule train_network:
         runtime=lambda wildcards, attempt: attempt * 720,
     params:
         results=results_folder,
-        options=train_options,
+        convert=lambda wildcards: options("convert", shard_outputs("convert_dicom")),
+        settings=training_settings("train_network"),
         version=steps.VERSIONS["train_network"],
     message:
         "Training the network"
     shell:
-        "python -m paravert train_network --folder {params.results}/subjects --out {output.model} {params.options}"
-        " --threads {threads} 2> >(tee {log} >&2)"
+        "python -m paravert train_network {params.convert} --folder {params.results}/subjects"
+        " --out {output.model} --settings {params.settings:q} --threads {threads}"
+        " 2> >(tee {log} >&2)"
 
 
 rule pretrain_network:
@@ -92,12 +94,12 @@ rule pretrain_network:
         mem_mb=lambda wildcards, attempt: attempt * 16000,
         runtime=lambda wildcards, attempt: attempt * 1440,
     params:
-        options=pretrain_options,
+        settings=training_settings("pretrain_network"),
         drawing=lambda wildcards, threads: max(1, threads // 4),  # drawing takes less time than training
         version=steps.VERSIONS["pretrain_network"],
     message:
         "Training a network on synthetic slices"
     shell:
         "python -m paravert pretrain_network --anatomies {input.anatomies}"
-        " --validation {input.validation} --out {output.model} {params.options}"
+        " --validation {input.validation} --out {output.model} --settings {params.settings:q}"
         " --threads {threads} --workers {params.drawing} 2> >(tee {log} >&2)"

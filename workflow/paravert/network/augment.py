@@ -1,7 +1,6 @@
-"""Variation of training slices: where the crop lies, sides, pose, contrast, field, noise.
+"""Augmentation of training slices: position, mirror image, pose, contrast, bias field, noise.
 
-All is drawn from the generator that is given, so that the same generator gives the same crop. Without
-torch: its threads and those that prepare crops beside them would wait for each other.
+All random numbers come from the generator given: the same generator gives the same crop.
 """
 
 import numpy as np
@@ -29,11 +28,11 @@ def training_crop(
     """
     image, truth = cut(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
     if rng.random() < MIRRORED_SHARE:
-        image, truth = mirrored(image, truth)
+        image, truth = mirrored_slice(image, truth)
     return varied_intensity(image, rng), truth
 
 
-def mirrored(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mirrored_slice(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a slice as its mirror image, columns reversed: what was left is labelled right."""
     return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
 

@@ -1,4 +1,4 @@
-"""Lines from expected to found IoU, fitted and judged; only trainings need this, and scipy with it."""
+"""Calibration of the predicted IoU: fitted and measured on held-out slices; used by trainings alone."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,11 +17,10 @@ NONE = Calibration({})
 def fitted(
     expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
 ) -> Calibration:
-    """Return the calibration of pairs: expected and found IoU, each (slices, 8).
+    """Return the calibration by isotonic regression of found on expected IoU, each (slices, 8).
 
-    Sides are taken together. Pairs in which nothing was expected are left out; where the truth is
-    empty, what was found is 0. A muscle with fewer pairs than `fewest` keeps the line of the model that
-    was started from; without one it gets none.
+    One line per muscle, of both sides. NaN is left out. A muscle with fewer pairs than `fewest` keeps
+    the starting model's line, if it has one.
     """
     knots = dict(start.knots)
     for muscle in MUSCLES:
@@ -37,18 +36,18 @@ def fitted(
 
 
 def kept_lines(calibration: Calibration, start: Calibration) -> dict:
-    """Return the knots that a calibration keeps of the model that was started from."""
+    """Return the starting model's lines that a calibration keeps, by muscle."""
     return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
 
 
 def error_among_subjects(
     subjects: Sequence[tuple[np.ndarray, np.ndarray]], calibration: Calibration, start: Calibration
 ) -> float:
-    """Return the calibration error where each subject is predicted by lines fitted to the others.
+    """Return the leave-one-subject-out calibration error: each is predicted by lines of the others.
 
-    subjects: expected and found IoU of each, (slices, 8). calibration: by all of them. Where it keeps
-    a line of the start, this one is judged. NaN where nothing is predicted, as of one subject with
-    lines of its own.
+    subjects: expected and found IoU of each, (slices, 8). calibration: by all of them; lines that it
+    keeps of the starting model are used as they are. NaN where nothing is predicted, as with a single
+    subject.
     """
     if not subjects:
         return float("nan")

@@ -1,7 +1,8 @@
-"""What is told about a trained model: its card (JSON) and learning curve (CSV and PNG)."""
+"""The files beside a trained model: its card (JSON), configuration, learning curve, reliability."""
 
 import csv
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from paravert import __version__
-from paravert.network.progress import Progress
+from paravert.network.device import describe
+from paravert.network.fit import Training, checkpoint_file
 from paravert.network.settings import Settings
+from paravert.provenance import file_sha256
+
+log = logging.getLogger(__name__)
 
 NOTE = "Not a medical device: for research, never for the care of a patient."
 PAPER_LOSS = "1 - mean soft IoU over the batch (Niemeyer 2021, eq. 4)"
@@ -25,40 +30,47 @@ LOSSES_TOLD = {
 
 def model_card(
     name: str,
-    settings: Settings,
+    training: Training,
+    model: Path,
     *,
     trained_on: str,
     data: dict,
-    judged: str | None,
-    sha256: str,
-    device: str,
-    progress: Progress,
+    method: str | None,
     metrics: dict | None,
     start_metrics: dict | None = None,
 ) -> dict:
-    """Return the card, JSON-able.
+    """Return the card of a model file, JSON-able.
 
-    data: numbers of subjects and slices, split and digest. metrics: per muscle and side over the
-    slices of the validation subjects; None if there were none. judged: how these were segmented.
-    start_metrics: the same of the model that was started from.
+    data: numbers of subjects and slices, split and digest. metrics: IoU per muscle and side over the
+    validation slices; None if there were none. method: how these were segmented. start_metrics: the
+    same of the model that was trained on.
     """
     return {
         "name": name,
         "note": NOTE,
         "trained_on": trained_on,
-        "weights_sha256": sha256,
+        "weights_sha256": file_sha256(model),
         "software": f"paravert {__version__}",
-        "loss": _loss_told(settings),
-        "settings": asdict(settings),
+        "loss": _loss_told(training.settings),
+        "settings": asdict(training.settings),
         "data": data,
-        "epochs_done": progress.epoch,
-        "seconds": round(progress.seconds),
-        "device": device,
+        "epochs_done": training.progress.epoch,
+        "seconds": round(training.progress.seconds),
+        "device": describe(training.device),
         "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,
         "validation_iou_of_start": start_metrics,
-        "validation_labels": judged,
+        "validation_labels": method,
     }
+
+
+def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
+    """Write what stands beside a model: card, configuration, learning curve; drop the checkpoint."""
+    _write_card(out.with_suffix(".json"), card)
+    _write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
+    _write_curve(out.with_suffix(".curve.csv"), curve)
+    checkpoint_file(out).unlink()
+    log.info("%s written, SHA-256 %s", out.name, card["weights_sha256"])
 
 
 def _loss_told(settings: Settings) -> str:
@@ -69,18 +81,18 @@ def _loss_told(settings: Settings) -> str:
     return told
 
 
-def write_card(path: Path, card: dict) -> None:
+def _write_card(path: Path, card: dict) -> None:
     """Write a model card."""
     path.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_configuration(path: Path, model: Path, sha256: str) -> None:
+def _write_configuration(path: Path, model: Path, sha256: str) -> None:
     """Write the settings that choose a model, to be given to Snakemake beside a study's own."""
     chosen = {"model": {"file": str(model), "sha256": sha256}}
     path.write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
 
 
-def write_curve(path: Path, curve: Sequence[dict]) -> None:
+def _write_curve(path: Path, curve: Sequence[dict]) -> None:
     """Write the learning curve, a row per epoch, as CSV and beside it as PNG."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=curve[0])
@@ -92,7 +104,7 @@ def write_curve(path: Path, curve: Sequence[dict]) -> None:
 
 
 def write_reliability(path: Path, rows: np.ndarray) -> None:
-    """Write how far the predicted IoU holds, rows of `calibration.reliability`, as CSV and PNG."""
+    """Write a reliability diagram, rows of `calibration.reliability`, as CSV and beside it as PNG."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["predicted_iou", "found_iou", "muscles_in_slices"])

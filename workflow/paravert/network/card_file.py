@@ -1,4 +1,4 @@
-"""What the card beside a model must tell, read and checked in one place; without torch."""
+"""Reading and checking the card beside a model; without torch."""
 
 import json
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from paravert.network.architecture import Architecture, layer_table
 class Card:
     """What a study takes from a model's card.
 
-    note: of its use. trained_on: the images it learnt from, in words, maybe empty. size_px: side of
-    the slices that it was trained on.
+    note: on its use. trained_on: the training images in words, may be empty. size_px: side of the
+    training slices.
     """
 
     note: str
@@ -28,7 +28,7 @@ def card_file(model: Path) -> Path:
 
 
 def read_card(model: Path) -> Card:
-    """Return a model's card. Raises InputError where it is not there or tells something else."""
+    """Return a model's card. Raises InputError if it is absent, unreadable or incomplete."""
     path = card_file(model)
     told = _object(path)
     settings = told.get("settings")

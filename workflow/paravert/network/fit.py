@@ -3,25 +3,26 @@
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from paravert.errors import InputError
 from paravert.imaging.label_maps import slice_overlap
-from paravert.network.batches import Source
-from paravert.network.device import low_format
+from paravert.network.batches import EpochLoader
+from paravert.network.device import chosen_device, describe, exact_float32, low_format
 from paravert.network.grid import padded
 from paravert.network.losses import loss_at
 from paravert.network.model import Model
-from paravert.network.progress import Progress, progress_bar, show, told
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 from paravert.network.unet import UNet
@@ -30,27 +31,76 @@ from paravert.provenance import digest
 log = logging.getLogger(__name__)
 
 
-class Training:
-    """A network, its optimiser and its progress, on what a source gives.
+@dataclass
+class Progress:
+    """Epochs done, seconds spent, and a row of the learning curve per epoch."""
 
-    trained_on: digest of the data, part of what a checkpoint must agree with. start: model whose
-    weights it begins with, of the same architecture.
+    epoch: int = 0
+    seconds: float = 0.0
+    curve: list[dict] = field(default_factory=list)
+
+
+def training_device(device: str, threads: int) -> torch.device:
+    """Return the device that is asked for, as `chosen_device`, set up for training.
+
+    threads: of the processor; 0 uses all cores.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    exact_float32()
+    return chosen_device(device)
+
+
+def checkpoint_file(out: Path) -> Path:
+    """Return the file that keeps an unfinished training beside the model that it will write."""
+    return out.with_suffix(".checkpoint")
+
+
+def fit(
+    settings: Settings,
+    dataset: Dataset,
+    validation: Sequence[Sample],
+    device: torch.device,
+    out: Path,
+    *,
+    made_of: str,
+    start: Model | None,
+    workers: int,
+) -> "Training":
+    """Return a finished training; one that was interrupted goes on from its checkpoint beside out.
+
+    dataset, workers: as for `EpochLoader`. made_of, start: as for `Training`.
+    """
+    log.info("training on %s, seed %d", describe(device), settings.seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with EpochLoader(dataset, workers) as loader:
+        training = Training(settings, loader, validation, device, made_of=made_of, start=start)
+        training.run(checkpoint_file(out))
+    return training
+
+
+class Training:
+    """A network, its optimiser and its progress.
+
+    validation: slices by which progress is measured after every epoch. made_of: digest of the data,
+    part of what a checkpoint must agree with. start: model whose weights it begins with, of the same
+    architecture.
     """
 
     def __init__(
         self,
         settings: Settings,
-        source: Source,
+        loader: EpochLoader,
         validation: Sequence[Sample],
         device: torch.device,
         *,
-        trained_on: str = "",
+        made_of: str = "",
         start: Model | None = None,
     ):
         self.settings, self.device = settings, device
-        self.source, self.validation = source, validation
+        self.loader, self.validation = loader, validation
         self.progress = Progress()
-        self._made_of = digest([asdict(settings), trained_on])
+        self._made_of = digest([asdict(settings), made_of])
         self._low = low_format(device)
         torch.manual_seed(settings.seed)
         self._learner = UNet(settings.architecture).to(device, memory_format=torch.channels_last)
@@ -63,12 +113,12 @@ class Training:
 
     @property
     def network(self) -> UNet:
-        """The network as it is validated and kept: its weights are means over the last steps."""
+        """The network that is validated and saved: with the averaged weights."""
         return self._averaged.module
 
     @property
     def steps(self) -> int:
-        """The batches that were learnt from."""
+        """The number of batches trained on."""
         return int(self._averaged.n_averaged)
 
     def run(
@@ -81,12 +131,12 @@ class Training:
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
-        with progress_bar() as bar:
+        with _progress_bar() as bar:
             while self._share(0) < 1:
                 row = self._epoch(bar)
                 self.progress.curve.append(row)
                 if bar.disable:
-                    log.info("training: %s", told(row))
+                    log.info("training: %s", _line(row))
                 if checkpoint is not None:
                     self._save(checkpoint)
                 if after_epoch is not None:
@@ -98,13 +148,13 @@ class Training:
         torch.manual_seed(_epoch_seed(settings.seed, progress.epoch))
         self._learner.train()
         losses = []
-        for step, batch in enumerate(self.source.batches(progress.epoch)):
+        for step, batch in enumerate(self.loader.epoch(progress.epoch)):
             progress.seconds = before + time.monotonic() - begin
             share = self._share(step)
             if share >= 1:
                 break
             losses.append(self._step(*batch, share))
-            show(bar, share, losses[-1])
+            _show(bar, share, losses[-1])
         progress.epoch += 1
         validation_iou = self._validate()
         progress.seconds = before + time.monotonic() - begin
@@ -121,11 +171,11 @@ class Training:
         """Return the share of the whole training that is done, after some steps of this epoch."""
         if self.settings.minutes > 0:
             return self.progress.seconds / (60 * self.settings.minutes)
-        steps = self.source.batches_per_epoch()
+        steps = len(self.loader)
         return (self.progress.epoch * steps + step) / (self.settings.epochs * steps)
 
     def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> float:
-        """Learn from one batch and return its loss."""
+        """Train on one batch and return its loss."""
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
@@ -151,7 +201,7 @@ class Training:
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
 
     def _overlap(self, sample: Sample, logits: torch.Tensor) -> np.ndarray:
-        """Return the IoU of a slice, (1, 8); NaN for what nobody drew."""
+        """Return the IoU of a slice, (1, 8); NaN for muscles that are not annotated."""
         iou = slice_overlap(logits.argmax(dim=1).cpu().numpy(), sample.truth[None]).iou
         return np.where(sample.drawn, iou, np.nan)
 
@@ -202,12 +252,46 @@ class Training:
 def _averaged(
     share: float, averaged: torch.Tensor, last: torch.Tensor, steps: torch.Tensor
 ) -> torch.Tensor:
-    """Return an average that keeps a share of what it was, less in the first steps."""
+    """Return the exponential moving average after a step; share: its decay, less in the first steps."""
     steps = int(steps)
     kept = min(share, (1 + steps) / (10 + steps))
     return torch.lerp(last, averaged, kept) if averaged.is_floating_point() else last
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch's dropout: a resumed training draws what it would have."""
+    """Return the seed of an epoch's dropout: the same in a training that is resumed."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+
+@torch.no_grad()
+def mix(network: UNet, start: UNet, start_weight: float) -> None:
+    """Set a network's weights to s x initial + (1 - s) x trained, s = start_weight, 0-1.
+
+    Trainings with a falling learning rate, one after the other, end in the same valley; its middle
+    generalises better than its rim (Izmailov 2018).
+    """
+    first = start.state_dict()  # with the running means of normalisation layers
+    for name, own in network.state_dict().items():
+        if own.is_floating_point():
+            own.lerp_(first[name].to(own), start_weight)
+
+
+def _progress_bar() -> tqdm:
+    """Return a bar from 0 to 1, disabled where stderr is no terminal."""
+    form = "training {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
+    return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
+
+
+def _show(bar: tqdm, share_done: float, loss: float) -> None:
+    """Move the bar to a share (0-1) and show the loss of the last batch."""
+    bar.set_postfix_str(f" loss {loss:.3f}", refresh=False)
+    bar.update(share_done - bar.n)
+
+
+def _line(row: dict) -> str:
+    """Return a row of the learning curve as a line of the log."""
+    return (
+        f"{row['share_done']:.1%} after epoch {row['epoch']}, {row['seconds']:.0f} s: "
+        f"loss {row['training_loss']:.4f}, "
+        f"validation IoU {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
+    )

@@ -1,4 +1,4 @@
-"""What training minimises: the paper's IoU loss, alone or beside the cross-entropy."""
+"""The losses of a training: the paper's IoU loss, alone or added to the cross-entropy."""
 
 import torch
 from torch.nn import functional
@@ -32,7 +32,7 @@ def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy over all pixels plus `iou_loss`: learns much faster."""
+    """Return the mean cross-entropy over all pixels plus `iou_loss`: converges much faster."""
     logs = _log_probabilities(logits)
     return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))
 
@@ -48,9 +48,9 @@ def _lost(iou: torch.Tensor) -> torch.Tensor:
 
 
 def loss_at(name: str, share_done: float, finish_with_iou_fraction: float):
-    """Return the loss that holds after a share (0-1) of the training.
+    """Return the loss function to use after a share (0-1) of the training.
 
-    finish_with_iou_fraction: the last share, in which the paper's loss alone holds.
+    finish_with_iou_fraction: last share of the training, with the paper's loss alone.
     """
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss

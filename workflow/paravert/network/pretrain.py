@@ -8,32 +8,31 @@ IoU) and, while it trains, model.checkpoint.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
 from paravert.errors import InputError
 from paravert.imaging.label_maps import Overlap, slice_overlap
-from paravert.network import options
 from paravert.network.calibration import calibration_error, fitted, reliability, told_error
-from paravert.network.card import (
-    model_card,
-    write_card,
-    write_configuration,
-    write_curve,
-    write_reliability,
-)
-from paravert.network.device import chosen_device, describe, exact_float32
-from paravert.network.fit import Training
+from paravert.network.card import model_card, publish, write_reliability
+from paravert.network.confidence import Calibration
+from paravert.network.fit import fit, mix, training_device
 from paravert.network.model import Model, save_model
 from paravert.network.predict import Predictor, Prepared
 from paravert.network.quartiles import by_muscle, quartiles
 from paravert.network.randomised.slices import Anatomies, seed_of
-from paravert.network.settings import checked_settings
-from paravert.network.start import mix, started_from
+from paravert.network.settings import (
+    OutModel,
+    Settings,
+    TrainingThreads,
+    prepared,
+    read_section,
+    settings_help,
+)
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.provenance import digest, file_sha256
 from paravert.steps import VERSIONS
@@ -41,123 +40,128 @@ from paravert.steps import VERSIONS
 log = logging.getLogger(__name__)
 
 TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no image of a person"
-JUDGED = "on the network's grid, mirror image with a say, no neighbours, not cleaned"
-# Slices to watch the progress by, of everybody; to calibrate with, of every second person; and to
-# judge by, of the others.
+SYNTHETIC_METHOD = (
+    "on the network's grid, averaged over the mirror image, without neighbours, not cleaned"
+)
+# Slices to measure the progress by, of all validation people; to calibrate with, of every second
+# person; and to report, of the others.
 HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
 
 
 def pretrain_network(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
-    out: options.OutModel,
-    name: options.Name = "synthetic",
-    width: options.Width = 16,
-    levels: options.Levels = 6,
-    normalisation: options.Normalisation = "none",
-    size_px: Annotated[int, typer.Option(help="side of the training slices")] = 192,
-    spacing_mm: options.SpacingMm = 1.2,
-    loss: options.Loss = "cross_entropy_iou",
-    finish_with_iou_fraction: options.FinishWithIou = 0.2,
-    learning_rate: options.LearningRate = 0.001,
-    average: Annotated[float, typer.Option(help="share of the mean weights a step keeps")] = 0.999,
-    batch_size: options.BatchSize = 8,
-    batches: Annotated[int, typer.Option(help="steps of an epoch")] = 400,
-    epochs: Annotated[int, typer.Option(help="epochs")] = 100,
-    minutes: options.Minutes = 0.0,
-    seed: Annotated[int, typer.Option(help="of weights and of all that is drawn")] = 1,
-    device: options.Device = "auto",
-    threads: options.AllThreads = 0,
+    out: OutModel,
+    settings: Annotated[str, typer.Option(help=settings_help("pretrain_network"))],
+    threads: TrainingThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
-    start_from: options.StartFrom = "",
-    start_weight: Annotated[
-        float, typer.Option(min=0, max=1, help="share of the weights it started from that is kept")
-    ] = 0.0,
 ) -> None:
     """Train a network on synthetic slices alone."""
-    if start_weight and not start_from:
-        raise InputError("start_weight", f"{start_weight} without start_from, expected both")
-    start, architecture, spacing_mm, start_told = started_from(
-        start_from, (width, levels, normalisation, 0.0), spacing_mm
-    )
-    settings = checked_settings(
-        architecture=architecture,
-        size_px=size_px,
-        spacing_mm=spacing_mm,
-        loss=loss,
-        finish_with_iou_fraction=finish_with_iou_fraction,
-        learning_rate=learning_rate,
-        average=average,
-        batch_size=batch_size,
-        epochs=epochs,
-        minutes=minutes,
-        validation_fraction=0.0,
-        seed=seed,
-    )
-    if threads:
-        torch.set_num_threads(threads)
-    exact_float32()
-    processor = chosen_device(device)
-    log.info("pretrain_network: %s, seed %d", describe(processor), seed)
-    if (own := seed_of(validation)) == seed_of(anatomies):
-        raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
-    even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
-    others = [Anatomies(validation, keep) for keep in (None, even, odd)]
-    watched, calibrating, judging = (
-        held_out_samples(source, settings, count, seed=own)
-        for source, count, own in zip(others, HELD_OUT, HELD_OUT_SEEDS, strict=True)
-    )
-    data = {
+    section = read_section("pretrain_network", settings)
+    if section["start_weight"] and not section["start_from"]:
+        fault = f"{section['start_weight']} without start_from, expected both"
+        raise InputError("start_weight", fault)
+    loop, start, start_told = prepared(section)
+    device = training_device(section["device"], threads)
+    held_out = read_held_out(anatomies, validation, loop)
+    told = {
         "anatomies_sha256": file_sha256(anatomies),
         "validation_sha256": file_sha256(validation),
         **start_told,
     }
-    made_of = [*data.values(), VERSIONS["pretrain_network"], batches]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = out.with_suffix(".checkpoint")
-    with SyntheticSlices(anatomies, settings, processor, batches, workers) as source:
-        run = Training(
-            settings, source, watched, processor, trained_on=digest(made_of), start=start
-        )
-        run.run(checkpoint)
-    if start is not None:
-        mix(run.network, start.network, start_weight)
-        data["start_weight"] = start_weight
-    predictor = Predictor(Model(run.network.eval(), spacing_mm), processor, judging=True)
-    expected, overlap = judged(predictor, calibrating)
-    calibration = fitted(expected, overlap.iou)
-    save_model(out, Model(run.network, spacing_mm, calibration))
-    expected, overlap = judged(predictor, judging)
-    predicted, found = calibration.predicted(expected), overlap.iou
-    write_reliability(out.with_suffix(".reliability.csv"), reliability(predicted, found))
-    error = calibration_error(predicted, found)
-    card = model_card(
-        name,
-        settings,
-        trained_on=TRAINED_ON,
-        data={
-            **data,
-            "slices_drawn": run.steps * batch_size,
-            "steps_per_epoch": batches,
-            "validation_slices": len(judging),
-            "calibration_error": told_error(error),
-            "median_iou_by_sequence": _by_sequence(judging, found),
-        },
-        judged=JUDGED,
-        sha256=file_sha256(out),
-        device=describe(processor),
-        progress=run.progress,
-        metrics=quartiles(found),
+    training = fit(
+        loop,
+        SyntheticSlices(anatomies, loop, device, section["batches"]),
+        held_out.progress,
+        device,
+        out,
+        made_of=digest([*told.values(), VERSIONS["pretrain_network"], section["batches"]]),
+        start=start,
+        workers=0 if device.type == "cuda" else workers,
     )
-    write_card(out.with_suffix(".json"), card)
-    write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
-    write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
-    checkpoint.unlink()
-    log.info("pretrain_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
+    told |= {
+        "slices_drawn": training.steps * loop.batch_size,
+        "steps_per_epoch": len(training.loader),
+    }
+    if start is not None:
+        mix(training.network, start.network, section["start_weight"])
+        told["start_weight"] = section["start_weight"]
+    predictor = Predictor(Model(training.network.eval(), loop.spacing_mm), device, judging=True)
+    judgement = judge_synthetic(predictor, held_out)
+    save_model(out, Model(training.network, loop.spacing_mm, judgement.calibration))
+    write_reliability(out.with_suffix(".reliability.csv"), judgement.reliability)
+    card = model_card(
+        section["name"],
+        training,
+        out,
+        trained_on=TRAINED_ON,
+        data=told | judgement.told,
+        method=SYNTHETIC_METHOD,
+        metrics=judgement.metrics,
+    )
+    publish(out, card, training.progress.curve)
 
 
-def judged(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
-    """Return the expected IoU, (slices, 8), and the overlap found, of slices that have no neighbours."""
+@dataclass(frozen=True)
+class HeldOut:
+    """Slices of people who are not trained on.
+
+    progress: to validate with after every epoch. calibrating, reporting: of different people.
+    """
+
+    progress: list[SyntheticSample]
+    calibrating: list[SyntheticSample]
+    reporting: list[SyntheticSample]
+
+
+def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> HeldOut:
+    """Return the slices drawn from the validation table.
+
+    Raises InputError if the table to train on shows the same people.
+    """
+    if (own := seed_of(validation)) == seed_of(anatomies):
+        raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
+    even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
+    sources = [Anatomies(validation, keep) for keep in (None, even, odd)]
+    return HeldOut(
+        *(
+            held_out_samples(source, settings, count, seed=seed)
+            for source, count, seed in zip(sources, HELD_OUT, HELD_OUT_SEEDS, strict=True)
+        )
+    )
+
+
+@dataclass(frozen=True)
+class SyntheticJudgement:
+    """How good a model is on held-out synthetic slices, and its calibration by others.
+
+    metrics: `quartiles` of the IoU. reliability: rows of `calibration.reliability`. told: what the
+    card tells.
+    """
+
+    calibration: Calibration
+    metrics: dict
+    reliability: np.ndarray
+    told: dict[str, Any]
+
+
+def judge_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticJudgement:
+    """Return how good a model is on some held-out slices, calibrated by the others."""
+    expected, overlap = scored(predictor, held_out.calibrating)
+    calibration = fitted(expected, overlap.iou)
+    expected, overlap = scored(predictor, held_out.reporting)
+    predicted, found = calibration.predicted(expected), overlap.iou
+    told = {
+        "validation_slices": len(held_out.reporting),
+        "calibration_error": told_error(calibration_error(predicted, found)),
+        "median_iou_by_sequence": _by_sequence(held_out.reporting, found),
+    }
+    rows = reliability(predicted, found)
+    return SyntheticJudgement(calibration, quartiles(found), rows, told)
+
+
+def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
+    """Return the expected IoU, (slices, 8), and the overlap found; slices have no neighbours."""
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])
     made = predictor.whole(Prepared(images, truth.shape[1:], truth.shape[1:]))

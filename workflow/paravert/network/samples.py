@@ -1,4 +1,4 @@
-"""The stacks with truth that a network learns from: reading, digest."""
+"""The annotated slices that a network is trained on: reading, and a digest of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ ALL_DRAWN = (True,) * len(LABELS)
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice on the network's grid: image (rows, columns), standardised, and its truth.
+    """One slice on the network's grid, both (rows, columns): standardised image, and its truth.
 
-    drawn: muscles that somebody drew, in the order of LABELS (`drawn_labels`).
+    drawn: which muscles are annotated, in the order of LABELS (`drawn_labels`).
     """
 
     image: np.ndarray
@@ -50,7 +50,7 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the quarantined subjects of shard tables, each with its reason: first faults of masks."""
+    """Return the quarantined subjects of shard tables with their reasons; faults of masks first."""
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
     return [f"{one.subject} ({one.reason})" for one in outcomes]
@@ -71,9 +71,9 @@ def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
 def samples_of(
     image: Volume, truth: Volume, spacing_mm: float, muscles: tuple[bool, ...] = ALL_DRAWN
 ) -> list[Sample]:
-    """Return the slices of a stack on the network's grid.
+    """Return the annotated slices of a stack on the network's grid.
 
-    A slice without a single label counts as not segmented and is left out. muscles: that are drawn.
+    A slice without any label is not annotated and left out. muscles: which are annotated.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -90,10 +90,10 @@ def read_samples(
     spacing_mm: float,
     finder: Predictor | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """Return all segmented slices of the subjects, in the order given, and whose masks lack muscles.
+    """Return all annotated slices of the subjects, in order, and the subjects that lack a muscle.
 
-    finder: finds the muscles that a subject's masks lack, so that a network is not taught that they
-    are background (as pseudo-labels, Lee 2013).
+    finder: segments muscles without annotation, as pseudo-labels (Lee 2013); without it they are
+    background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -109,9 +109,9 @@ def read_samples(
 
 
 def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:
-    """Return a truth with the muscles that are not drawn where a model finds them in its background.
+    """Return a truth whose background holds a model's prediction of the muscles not annotated.
 
-    drawn: as of `drawn_labels`. Slices in which nothing is drawn stay empty.
+    drawn: as of `drawn_labels`. Slices without any label stay empty.
     """
     labels, _ = cleaned(
         finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)

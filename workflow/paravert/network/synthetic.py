@@ -1,79 +1,50 @@
 """Training slices without a single image: batches and validation slices drawn from anatomy."""
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from paravert.errors import InputError
-from paravert.network.batches import Batch, ahead
+from paravert.network.batches import Batch, BatchKey
 from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
-from paravert.orphans import end_with
 
-TOGETHER = 16  # held-out slices that are drawn at once, whatever the batches of the training
-AHEAD = 3  # batches per process that wait, so that a slow one holds up nobody
+HELD_OUT_BATCH = (
+    16  # validation slices that are drawn at once, whatever the batches of the training
+)
 
 
-class SyntheticSlices:
-    """Batches of slices drawn anew each time; epoch and place in it decide what is drawn.
+class SyntheticSlices(Dataset):
+    """Batches of slices, drawn anew each time; the key (epoch, number) seeds what is drawn.
 
-    anatomies: table of draw_anatomies. workers: processes that draw while a processor trains; a GPU
-    draws for itself. A context: leaving it ends the processes.
+    anatomies: table of draw_anatomies. device: that draws. batches: of an epoch.
     """
 
-    def __init__(
-        self,
-        anatomies: Path,
-        settings: Settings,
-        device: torch.device,
-        batches_per_epoch: int,
-        workers: int = 1,
-    ):
+    def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
         self._file, self._settings, self._device = anatomies, settings, device
-        self._batches, self._workers = batches_per_epoch, workers
+        self._batches = batches
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if "_processes" in self.__dict__:
-            self._processes.shutdown(cancel_futures=True)
-
-    def batches_per_epoch(self) -> int:
-        """Return how many batches make an epoch."""
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
         return self._batches
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch."""
-        places = [(epoch, number) for number in range(self._batches)]
-        if self._device.type == "cuda":
-            _load(self._file, self._settings)
-            yield from (_drawn(place, self._device) for place in places)
-            return
-        for images, labels in ahead(self._begin, places, AHEAD * self._workers):
-            yield torch.from_numpy(images), torch.from_numpy(labels)
-
-    def _begin(self, place: tuple[int, int]) -> Future:
-        return self._processes.submit(_drawn_as_arrays, place)
+    def __getitem__(self, key: BatchKey) -> Batch:
+        """Return a batch."""
+        settings = self._settings
+        seed = (settings.seed, *key)
+        rng = np.random.default_rng([*seed, 72])
+        numbers = rng.integers(len(self._anatomies), size=settings.batch_size)
+        drawn = _pictures(self._anatomies, numbers, seed, settings, self._device)
+        return drawn.images[:, None], drawn.labels
 
     @cached_property
-    def _processes(self) -> ProcessPoolExecutor:
-        # A process that is forked after torch has started its threads may wait for them for ever.
-        return ProcessPoolExecutor(
-            self._workers,
-            multiprocessing.get_context("spawn"),
-            initializer=_load,
-            initargs=(self._file, self._settings, os.getpid()),
-        )
+    def _anatomies(self) -> Anatomies:
+        return Anatomies(self._file)  # read where batches are drawn: in each process once
 
 
 @dataclass(frozen=True)
@@ -92,8 +63,8 @@ def held_out_samples(
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])
-    for batch in range(-(-count // TOGETHER)):
-        numbers = rng.integers(len(source), size=TOGETHER)
+    for batch in range(-(-count // HELD_OUT_BATCH)):
+        numbers = rng.integers(len(source), size=HELD_OUT_BATCH)
         drawn = _pictures(source, numbers, (seed, batch), settings, torch.device("cpu"))
         sequences = (contrast.sequence for contrast in drawn.contrasts)
         slices = zip(drawn.images.numpy(), drawn.labels.numpy(), sequences, strict=True)
@@ -118,29 +89,3 @@ def _pictures(
         spacing_mm=settings.spacing_mm,
         device=device,
     )
-
-
-# What a drawing process holds: the anatomies and the settings.
-_held: dict = {}
-
-
-def _load(anatomies: Path, settings: Settings, parent: int | None = None) -> None:
-    if _held.get("file") != anatomies:
-        _held.update(file=anatomies, source=Anatomies(anatomies))
-    _held["settings"] = settings
-    if parent is not None:
-        end_with(parent)
-        torch.set_num_threads(1)
-
-
-def _drawn(place: tuple[int, int], device: torch.device) -> Batch:
-    settings = _held["settings"]
-    seed = (settings.seed, *place)
-    rng = np.random.default_rng([*seed, 72])
-    numbers = rng.integers(len(_held["source"]), size=settings.batch_size)
-    drawn = _pictures(_held["source"], numbers, seed, settings, device)
-    return drawn.images[:, None], drawn.labels
-
-
-def _drawn_as_arrays(place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(part.numpy() for part in _drawn(place, torch.device("cpu")))

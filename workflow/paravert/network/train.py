@@ -7,19 +7,18 @@ and, while it trains, model.checkpoint.
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from paravert.errors import InputError, some_of
-from paravert.network import options
 from paravert.network.batches import Crops
-from paravert.network.calibration import NONE, error_among_subjects, told_error
-from paravert.network.card import model_card, write_card, write_configuration, write_curve
-from paravert.network.device import chosen_device, describe, exact_float32
-from paravert.network.fit import Training
+from paravert.network.calibration import told_error
+from paravert.network.card import model_card, publish
+from paravert.network.fit import Training, fit, training_device
 from paravert.network.model import Model, load_model, save_model
 from paravert.network.predict import Predictor
 from paravert.network.samples import (
@@ -30,11 +29,16 @@ from paravert.network.samples import (
     read_samples,
     subjects_with_truth,
 )
-from paravert.network.settings import checked_settings
-from paravert.network.split import Split, learnt_from, split_by_subject, write_split
-from paravert.network.start import started_from
-from paravert.network.validate import JUDGED, calibrated, metrics_of, tell_metrics, validated
-from paravert.provenance import digest, file_sha256
+from paravert.network.settings import (
+    OutModel,
+    TrainingThreads,
+    prepared,
+    read_section,
+    settings_help,
+)
+from paravert.network.split import SubjectSplit, learnt_from, split_by_subject, write_split
+from paravert.network.validate import METHOD, Judgement, judge
+from paravert.provenance import digest
 from paravert.steps import VERSIONS
 
 log = logging.getLogger(__name__)
@@ -43,130 +47,114 @@ log = logging.getLogger(__name__)
 def train_network(
     convert: Annotated[list[Path], typer.Option(help="shard table of convert_dicom; repeatable")],
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
-    out: options.OutModel,
-    name: options.Name = "paravert",
-    trained_on: Annotated[str, typer.Option(help="what the images are, for the card")] = "",
-    start_from: options.StartFrom = "",
-    width: options.Width = 64,
-    levels: options.Levels = 6,
-    normalisation: options.Normalisation = "none",
-    dropout: Annotated[float, typer.Option(help="dropout in the encoder")] = 0.03,
-    size_px: Annotated[int, typer.Option(help="side of the training crops")] = 256,
-    spacing_mm: options.SpacingMm = 1.0,
-    loss: options.Loss = "iou",
-    finish_with_iou_fraction: options.FinishWithIou = 0.0,
-    learning_rate: options.LearningRate = 0.001,
-    batch_size: options.BatchSize = 16,
-    epochs: Annotated[int, typer.Option(help="passes over the training slices")] = 100,
-    minutes: options.Minutes = 0.0,
-    validation_fraction: Annotated[float, typer.Option(help="share of subjects kept out")] = 0.2,
-    seed: Annotated[int, typer.Option(help="of split, weights, order and variation")] = 1,
-    device: options.Device = "auto",
-    threads: options.AllThreads = 0,
+    out: OutModel,
+    settings: Annotated[str, typer.Option(help=settings_help("train_network"))],
+    threads: TrainingThreads = 0,
 ) -> None:
     """Train the paper's U-Net on the subjects that have manual masks."""
-    start, architecture, spacing_mm, start_told = started_from(
-        start_from, (width, levels, normalisation, dropout), spacing_mm
+    section = read_section("train_network", settings)
+    loop, start, start_told = prepared(section)
+    device = training_device(section["device"], threads)
+    data = read_data(convert, folder, section, loop.spacing_mm, device)
+    told = data.told | start_told
+    training = fit(
+        loop,
+        Crops(data.training, loop),
+        data.validation,
+        device,
+        out,
+        made_of=digest([told, VERSIONS["train_network"]]),
+        start=start,
+        workers=1 if device.type == "cuda" else 0,  # a processor has none to spare
     )
-    settings = checked_settings(
-        architecture=architecture,
-        size_px=size_px,
-        spacing_mm=spacing_mm,
-        loss=loss,
-        finish_with_iou_fraction=finish_with_iou_fraction,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        epochs=epochs,
-        minutes=minutes,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
-    if threads:
-        torch.set_num_threads(threads)
-    exact_float32()
-    processor = chosen_device(device)
-    log.info("train_network: %s, seed %d", describe(processor), seed)
+    save_model(out, Model(training.network, loop.spacing_mm))
+    begun = (Path(section["start_from"]), start.calibration) if start else None
+    judgement = judge(out, folder, data.split.validation, device, begun)
+    save_model(out, Model(training.network, loop.spacing_mm, judgement.calibration))
+    write_split(out, data.split, data.earlier)
+    publish(out, _card(section, training, out, judgement, told), training.progress.curve)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Slices to train on and to measure the progress by, and the subjects that they are of.
+
+    earlier: subjects that the model to start from was trained on. told: what the card tells.
+    """
+
+    split: SubjectSplit
+    earlier: frozenset[str]
+    training: list[Sample]
+    validation: list[Sample]
+    told: dict[str, Any]
+
+
+def read_data(
+    convert: list[Path],
+    folder: Path,
+    section: dict[str, Any],
+    spacing_mm: float,
+    device: torch.device,
+) -> TrainingData:
+    """Return the annotated slices of a cohort, split by subject.
+
+    section: of the configuration. spacing_mm: of the network's grid. Raises InputError where fewer
+    than two subjects are annotated, or none is left to validate with.
+    """
+    start_from, fraction = section["start_from"], section["validation_fraction"]
+    subjects = _annotated_subjects(convert, folder)
+    earlier = learnt_from(Path(start_from)) if start_from else frozenset()
+    split = split_by_subject(subjects, fraction, section["seed"], earlier)
+    if fraction > 0 and not split.validation:
+        raise InputError(
+            start_from, "it was trained on every subject with truth: none is left to validate with"
+        )
+    finder = Predictor(load_model(Path(start_from), device), device) if start_from else None
+    training, lacking = read_samples(folder, split.training, spacing_mm, finder)
+    log.info("%d slices to train on, %s", len(training), some_of(split.training))
+    if lacking:
+        handled = "the starting model's prediction is kept" if finder else "taken for background"
+        log.warning("muscles without annotation, %s: %s", handled, some_of(lacking))
+    validation, _ = read_samples(folder, split.validation, spacing_mm)
+    log.info("%d slices to validate with, %s", len(validation), some_of(split.validation))
+    told = {
+        "training_subjects": len(split.training),
+        "training_slices": len(training),
+        "validation_subjects": len(split.validation),
+        "validation_slices": len(validation),
+        "split": "by subject; .split.csv names them where the model was trained",
+        "digest": data_digest(folder, subjects),
+    }
+    return TrainingData(split, earlier, training, validation, told)
+
+
+def _annotated_subjects(convert: list[Path], folder: Path) -> list[str]:
+    """Return the subjects with something drawn in their masks, sorted; log who is left out."""
     if quarantined := left_out(convert):
-        log.warning("train_network: left out, quarantined: %s", some_of(quarantined))
+        log.warning("left out, quarantined: %s", some_of(quarantined))
     subjects = subjects_with_truth(convert)
     if empty := nothing_drawn(folder, subjects):
-        log.warning("train_network: left out, nothing is drawn in the masks: %s", some_of(empty))
+        log.warning("left out, nothing is drawn in the masks: %s", some_of(empty))
         subjects = sorted(set(subjects) - set(empty))
     if len(subjects) < 2:
         fault = (
             f"subjects with something drawn in their masks: {len(subjects)}, expected at least 2"
         )
         raise InputError("truth", fault)
-    known = learnt_from(Path(start_from)) if start_from else frozenset()
-    split = split_by_subject(subjects, validation_fraction, seed, known)
-    if validation_fraction > 0 and not split.validation:
-        raise InputError(
-            start_from, "it was trained on every subject with truth: none is left to judge"
-        )
-    training, validation = _samples(folder, split, spacing_mm, start_from, processor)
-    data = _data_told(split, (training, validation), data_digest(folder, subjects)) | start_told
-    made_of = digest([data, VERSIONS["train_network"]])
-    source = Crops(training, settings)
-    run = Training(settings, source, validation, processor, trained_on=made_of, start=start)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = out.with_suffix(".checkpoint")
-    run.run(checkpoint)
-    save_model(out, Model(run.network, spacing_mm))
-    pairs = validated(out, folder, split.validation, processor)
-    before = start.calibration if start else NONE
-    calibration = calibrated(pairs, before)
-    save_model(out, Model(run.network, spacing_mm, calibration))
-    error = error_among_subjects(pairs, calibration, before)
-    metrics = metrics_of(pairs)
-    start_metrics = None
-    if start:
-        start_metrics = metrics_of(validated(Path(start_from), folder, split.validation, processor))
-    tell_metrics(metrics, start_metrics)
-    card = model_card(
-        name,
-        settings,
-        trained_on=trained_on,
-        data=data | {"calibration_error": told_error(error)},
-        judged=JUDGED if pairs else None,
-        sha256=file_sha256(out),
-        device=describe(processor),
-        progress=run.progress,
-        metrics=metrics,
-        start_metrics=start_metrics,
+    return subjects
+
+
+def _card(
+    section: dict[str, Any], training: Training, out: Path, judgement: Judgement, told: dict
+) -> dict:
+    error = told_error(judgement.calibration_error)
+    return model_card(
+        section["name"],
+        training,
+        out,
+        trained_on=section["trained_on"],
+        data=told | {"calibration_error": error},
+        method=METHOD if judgement.metrics else None,
+        metrics=judgement.metrics,
+        start_metrics=judgement.start_metrics,
     )
-    write_card(out.with_suffix(".json"), card)
-    write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
-    write_curve(out.with_suffix(".curve.csv"), run.progress.curve)
-    write_split(out, split, known)
-    checkpoint.unlink()
-    log.info("train_network: %s written, SHA-256 %s", out.name, card["weights_sha256"])
-
-
-def _samples(
-    folder: Path, split: Split, spacing_mm: float, start_from: str, device: torch.device
-) -> tuple[list[Sample], list[Sample]]:
-    """Return the slices to learn from and those to watch the progress by."""
-    if start_from:
-        finder = Predictor(load_model(Path(start_from), device), device)
-        undrawn = "are left where the model that is started from finds them"
-    else:
-        finder, undrawn = None, "count as absent"
-    training, lacking = read_samples(folder, split.training, spacing_mm, finder)
-    log.info("train_network: %d slices to learn from, %s", len(training), some_of(split.training))
-    if lacking:
-        log.warning("train_network: muscles that these lack %s: %s", undrawn, some_of(lacking))
-    validation, _ = read_samples(folder, split.validation, spacing_mm)
-    log.info("train_network: %d slices to judge by, %s", len(validation), some_of(split.validation))
-    return training, validation
-
-
-def _data_told(split: Split, samples: tuple, made_of: str) -> dict:
-    training_slices, validation_slices = samples
-    return {
-        "training_subjects": len(split.training),
-        "training_slices": len(training_slices),
-        "validation_subjects": len(split.validation),
-        "validation_slices": len(validation_slices),
-        "split": "by subject; .split.csv names them where the model was trained",
-        "digest": made_of,
-    }

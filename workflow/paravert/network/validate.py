@@ -1,6 +1,7 @@
-"""How good a trained network is on the subjects that were kept out, and its calibration by them."""
+"""Validation of a trained network on the held-out subjects, and its calibration by them."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,14 @@ import torch
 
 from paravert.anatomy import MUSCLES
 from paravert.imaging.label_maps import drawn_labels, slice_overlap
-from paravert.network.calibration import FEWEST, fitted, kept_lines, together
+from paravert.network.calibration import (
+    FEWEST,
+    NONE,
+    error_among_subjects,
+    fitted,
+    kept_lines,
+    together,
+)
 from paravert.network.clean import cleaned
 from paravert.network.confidence import Calibration
 from paravert.network.model import load_model
@@ -18,16 +26,53 @@ from paravert.network.samples import stacks_with_truth
 
 log = logging.getLogger(__name__)
 
-JUDGED = "on the images' own grids, mirror image and neighbours with a say, cleaned"
+METHOD = "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"
+IouPairs = tuple[np.ndarray, np.ndarray]  # expected and found IoU of a subject, each (slices, 8)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good a model is on the validation subjects, and its calibration by them.
+
+    metrics, start_metrics: `quartiles` of the IoU, of the model and of the one that it was trained
+    on; None without validation subjects.
+    """
+
+    calibration: Calibration
+    calibration_error: float
+    metrics: dict | None
+    start_metrics: dict | None
+
+
+def judge(
+    model: Path,
+    folder: Path,
+    subjects: list[str],
+    device: torch.device,
+    start: tuple[Path, Calibration] | None,
+) -> Judgement:
+    """Return how good a model file is on the validation subjects, and log it.
+
+    folder: with a folder per subject. start: file and calibration of the model it was trained on.
+    """
+    pairs = validated(model, folder, subjects, device)
+    before = start[1] if start else NONE
+    calibration = calibrated(pairs, before)
+    metrics, start_metrics = _metrics(pairs), None
+    if start:
+        start_metrics = _metrics(validated(start[0], folder, subjects, device))
+    _log_metrics(metrics, start_metrics)
+    error = error_among_subjects(pairs, calibration, before)
+    return Judgement(calibration, error, metrics, start_metrics)
 
 
 def validated(
     model: Path, folder: Path, subjects: list[str], device: torch.device
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return how good a model is as it was written: expected and found IoU of each subject.
+) -> list[IouPairs]:
+    """Return expected and found IoU of each subject, by a model file.
 
-    Of the segmented slices, (slices, 8), on the images' own grids, cleaned, as segment_muscles does by
-    default; the found one is NaN for muscles that the subject's truth does not tell of.
+    Of the annotated slices, on the images' own grids, segmented as segment_muscles does by default.
+    The found IoU is NaN for muscles that are not annotated in the subject.
     """
     predictor = Predictor(load_model(model, device), device, judging=True)
     pairs = []
@@ -48,38 +93,38 @@ def validated(
     return pairs
 
 
-def metrics_of(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict | None:
-    """Return median and quartiles of the IoU that `validated` found; None without subjects."""
+def _metrics(pairs: list[IouPairs]) -> dict | None:
+    """Return median and quartiles of the found IoU; None without subjects."""
     return quartiles(np.concatenate([found for _, found in pairs])) if pairs else None
 
 
-def tell_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
-    """Log the median IoU of each muscle and side, that of the start beside it, and who is not judged."""
+def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
+    """Log the median IoU of each muscle and side, beside it that of the start, and what has none."""
     for name, told in (metrics or {}).items():
         if not told["slices"]:
-            log.warning("train_network: nobody judges the %s: it is in no mask of theirs", name)
+            log.warning("no validation mask contains the %s: no IoU", name)
             continue
         before = f", {start_metrics[name]['median_iou']:.3f} before" if start_metrics else ""
-        log.info("train_network: %s: median IoU %.3f%s", name, told["median_iou"], before)
+        log.info("%s: median IoU %.3f%s", name, told["median_iou"], before)
 
 
-def calibrated(pairs: list[tuple[np.ndarray, np.ndarray]], start: Calibration) -> Calibration:
-    """Return the calibration by what `validated` returns; says which muscles get no line of their own.
+def calibrated(pairs: list[IouPairs], start: Calibration) -> Calibration:
+    """Return the calibration by the validation subjects; log which muscles have too few slices.
 
-    start: of the model that was started from.
+    start: of the model that was trained on; kept where there are too few.
     """
     if not pairs:
-        log.warning(
-            "train_network: nobody judges the model: IoU is predicted as before, or not at all"
-        )
+        log.warning("no validation subject: the starting model's calibration is kept, if any")
         return start
     calibration = fitted(*together(pairs), start)
     kept = kept_lines(calibration, start)
     without = [name for name in MUSCLES if name not in calibration.knots]
-    for muscles, told in ((kept, "calibrated as that of the first model"), (without, "not told")):
+    few = f"under {FEWEST} validation sections"
+    for muscles, told in (
+        (kept, "keeps the starting model's calibration"),
+        (without, "is not predicted"),
+    ):
         if muscles:
-            log.warning(
-                "train_network: the predicted IoU of %s is %s: under %d sections in validation",
-                ", ".join(muscles).replace("_", " "), told, FEWEST,
-            )  # fmt: skip
+            names = ", ".join(muscles).replace("_", " ")
+            log.warning("the predicted IoU of %s %s: %s", names, told, few)
     return calibration

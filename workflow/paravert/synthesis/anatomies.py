@@ -21,23 +21,23 @@ import typer
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.fat import MusclePixels, fat_order
-from paravert.synthesis.geometry import Plane
-from paravert.synthesis.raster import Grid, centred_grid
+from paravert.synthesis.muscle_fat import MusclePoints, fat_order
+from paravert.synthesis.raster import PixelGrid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, places
+from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.varied_people import varied_person
 
 log = logging.getLogger(__name__)
 
 SIZE_PX, SPACING_MM = 512, 0.8  # 410 mm: the widest people, and air around the others
 LAYERS = 3  # upper, middle and lower third of the slice
-LEVELS = (0.4, 6.4)  # above mid L1 to S1
+SECTION_LEVELS = (0.4, 6.4)  # above mid L1 to S1
 TILT_SD_DEG, LARGEST_TILT_DEG, ANY_TILT_SHARE = 8.0, 25.0, 0.3
 LEAN_SD_DEG, LARGEST_LEAN_DEG = 4.0, 12.0  # a side bend, or a subject who lies crooked
 THICKNESS_MM = (2.0, 10.0)
 SECTIONS_PER_PERSON = 12
 
-COLUMNS = pa.schema(
+ANATOMY_COLUMNS = pa.schema(
     [
         ("person", pa.int32()),
         ("level", pa.float32()),
@@ -66,7 +66,7 @@ def write_sections(
     """Write the table of so many people; steps: see `sections_of`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
-    columns = COLUMNS.with_metadata({SEED_KEY: str(seed)})
+    columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (
         pq.ParquetWriter(draft, columns, compression="none", use_dictionary=False) as table,
         ProcessPoolExecutor(max_workers=workers) as pool,
@@ -127,12 +127,12 @@ def unpacked(maps: pa.Buffer) -> np.ndarray:
 
 def _levels(rng: np.random.Generator) -> Iterator[float]:
     """Yield levels spread over the lumbar spine, one in each of as many equal parts."""
-    ends = np.linspace(*LEVELS, SECTIONS_PER_PERSON + 1)
+    ends = np.linspace(*SECTION_LEVELS, SECTIONS_PER_PERSON + 1)
     for low, high in zip(ends, ends[1:], strict=False):
         yield float(rng.uniform(low, high))
 
 
-def _plane(body: Body, level: float, tilt_deg: float, lean_deg: float) -> Plane:
+def _plane(body: Body, level: float, tilt_deg: float, lean_deg: float) -> CutPlane:
     """Return a plane through the spine's axis; its middle lies a little before the spine.
 
     tilt_deg raises the back edge towards the head, lean_deg the left edge.
@@ -142,22 +142,22 @@ def _plane(body: Body, level: float, tilt_deg: float, lean_deg: float) -> Plane:
     across = np.array([np.cos(lean), 0.0, np.sin(lean)])
     across -= (across @ down) * down
     across /= np.linalg.norm(across)
-    x, y = body.frame.middle(level)
-    spine = np.array([x, y, float(body.frame.height_mm(level))])
-    return Plane(spine + BEHIND_SPINE_MM * down, across, down)
+    x, y = body.spine.middle(level)
+    spine = np.array([x, y, float(body.spine.height_mm(level))])
+    return CutPlane(spine + BEHIND_SPINE_MM * down, across, down)
 
 
 def _section(
-    body: Body, plane: Plane, grid: Grid, thickness_mm: float
+    body: Body, plane: CutPlane, grid: PixelGrid, thickness_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return tissues, (LAYERS, rows, columns), and order of fat, (rows, columns), both uint8."""
     offsets = thickness_mm * (np.arange(LAYERS) - LAYERS // 2) / LAYERS
-    tissues = np.stack([body.tissues(plane.moved(offset), grid) for offset in offsets])
+    tissues = body.tissues([plane.moved(offset) for offset in offsets], grid)
     # Muscle of any layer may turn to fat: the order is that of whichever layer shows it.
     muscle = np.where(tissues <= LABEL_VALUES[-1], tissues, 0).max(axis=0).ravel()
     inside = np.flatnonzero(muscle)
     order = np.zeros(muscle.size, np.uint8)
     where = places(body, plane, grid, inside)
-    pixels = MusclePixels(body.volunteer, body.frame, muscle[inside], *where)
+    pixels = MusclePoints(body.volunteer, body.spine, muscle[inside], *where)
     order[inside] = np.rint(255 * fat_order(pixels)).astype(np.uint8)
     return tissues, order.reshape(grid.shape)

@@ -5,40 +5,40 @@ from functools import partial
 
 import numpy as np
 
-from paravert.synthesis.frame import Frame
-from paravert.synthesis.geometry import ellipse, mirrored, spline
-from paravert.synthesis.parts import Part
+from paravert.synthesis.body_part import BodyPart
+from paravert.synthesis.solids import ellipse, mirrored, spline
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.vertebrae import VERTEBRAE
 
-FIRST, LAST = -1.5, 7.2
+_FIRST, _LAST = -1.5, 7.2
 RINGS = 48
 ROOTS = 22
 FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
 
 
-def foramina(frame: Frame) -> Iterator[Part]:
+def foramina(spine: Spine) -> Iterator[BodyPart]:
     """Yield the fat between the pedicles, beside the canal; bones are painted over it."""
     left = spline(np.array(FORAMEN_FAT, float), 40)
     for vertebra in VERTEBRAE:
         for outline in (left, mirrored(left)):
-            tube = frame.bone(vertebra - 0.06, vertebra + 0.66, outline)
-            yield Part(tube, Tissue.EPIDURAL_FAT)
+            tube = spine.bone(vertebra - 0.06, vertebra + 0.66, outline)
+            yield BodyPart(tube, Tissue.EPIDURAL_FAT)
 
 
-def canal(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
+def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield canal and nerves in painting order."""
     end = 1.35 + rng.normal(0, 0.15)
-    yield Part(frame.bone(FIRST, LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)
-    yield Part(frame.bone(FIRST, LAST, _sac, RINGS), Tissue.CSF, Tissue.LIGAMENT, 0.35)
-    yield Part(frame.bone(FIRST, end, partial(_cord, end=end), 14), Tissue.CORD)
+    yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)
+    yield BodyPart(spine.bone(_FIRST, _LAST, _sac, RINGS), Tissue.CSF, Tissue.LIGAMENT, 0.35)
+    yield BodyPart(spine.bone(_FIRST, end, partial(_cord, end=end), 14), Tissue.CORD)
     for number in range(ROOTS):
         root = _cauda_root(number, rng)
-        yield Part(frame.bone(end - 0.6, _exit_level(number), root, 14), Tissue.ROOT)
+        yield BodyPart(spine.bone(end - 0.6, _exit_level(number), root, 14), Tissue.ROOT)
     for vertebra in VERTEBRAE:
         for side in (1, -1):
             root = partial(_leaving_root, vertebra=vertebra, side=side)
-            yield Part(frame.bone(vertebra - 0.1, vertebra + 0.8, root, 9), Tissue.ROOT)
+            yield BodyPart(spine.bone(vertebra - 0.1, vertebra + 0.8, root, 9), Tissue.ROOT)
 
 
 def _at_disc(level: float) -> float:
@@ -64,7 +64,7 @@ def _sac(level: float) -> np.ndarray:
 
 
 def _cord(level: float, end: float) -> np.ndarray:
-    slim = np.interp(level, (FIRST, end - 0.75, end), (1.0, 1.0, 0.2))
+    slim = np.interp(level, (_FIRST, end - 0.75, end), (1.0, 1.0, 0.2))
     return ellipse((0, 24.2), (4.8 * slim, 3.9 * slim), vertices=28)
 
 

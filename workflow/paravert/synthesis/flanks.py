@@ -1,12 +1,12 @@
-"""What bounds the trunk beside the spine: lowest ribs, latissimus, iliac wings and hip muscles."""
+"""The parts of the trunk beside the spine: lowest ribs, latissimus, iliac wings and hip muscles."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from paravert.synthesis.frame import Frame
-from paravert.synthesis.geometry import mirrored, spline
-from paravert.synthesis.parts import CAVITY, Part
+from paravert.synthesis.body_part import CAVITY, BodyPart
+from paravert.synthesis.solids import mirrored, spline
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import Hip
 
@@ -41,16 +41,16 @@ LATISSIMUS = np.array(
 LATISSIMUS_LEVELS = (0.6, 2.9)
 
 
-def flanks(frame: Frame, rng: np.random.Generator, hip: Hip) -> Iterator[Part]:
+def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
     """Yield the parts of both sides in painting order; the muscles of the back stand above them."""
     crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):
-        yield from _latissimus(frame, side)
-        yield from _ribs(frame, side, rng)
-        yield from _hip(frame, side, crest, hip)
+        yield from _latissimus(spine, side)
+        yield from _ribs(spine, side, rng)
+        yield from _hip(spine, side, crest, hip)
 
 
-def _hip(frame: Frame, side: int, crest: float, hip: Hip) -> Iterator[Part]:
+def _hip(spine: Spine, side: int, crest: float, hip: Hip) -> Iterator[BodyPart]:
     """Yield gluteal muscles, iliacus and the wing between them, from the crest downwards."""
 
     def wing(level: float) -> np.ndarray:
@@ -72,21 +72,21 @@ def _hip(frame: Frame, side: int, crest: float, hip: Hip) -> Iterator[Part]:
         return bone + thick * bulge[:, None] * INWARDS
 
     for shape in (outer, inner):
-        tube = frame.organ(crest, crest + 2.5, _on(side, shape), 14)
-        yield Part(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5, over=UNDER)
-    tube = frame.organ(crest, crest + 2.5, _on(side, wing), 14)
-    yield Part(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1, over=WITH_MUSCLE)
+        tube = spine.organ(crest, crest + 2.5, _on(side, shape), 14)
+        yield BodyPart(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5, over=UNDER)
+    tube = spine.organ(crest, crest + 2.5, _on(side, wing), 14)
+    yield BodyPart(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1, over=WITH_MUSCLE)
 
 
-def _latissimus(frame: Frame, side: int) -> Iterator[Part]:
+def _latissimus(spine: Spine, side: int) -> Iterator[BodyPart]:
     def shape(level: float) -> np.ndarray:
         return spline(_between(level, LATISSIMUS_LEVELS, LATISSIMUS), 56)
 
-    tube = frame.organ(-2.0, LATISSIMUS_LEVELS[1], _on(side, shape), 10)
-    yield Part(tube, Tissue.WALL_MUSCLE, Tissue.SEPTUM, 0.3, over=UNDER)
+    tube = spine.organ(-2.0, LATISSIMUS_LEVELS[1], _on(side, shape), 10)
+    yield BodyPart(tube, Tissue.WALL_MUSCLE, Tissue.SEPTUM, 0.3, over=UNDER)
 
 
-def _ribs(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]:
+def _ribs(spine: Spine, side: int, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the eleventh and twelfth rib, which run outwards, downwards and forwards."""
     for first, last in ((-1.4, 1.15), (-0.4, 1.55)):
         last += rng.normal(0, 0.15)
@@ -100,8 +100,8 @@ def _ribs(frame: Frame, side: int, rng: np.random.Generator) -> Iterator[Part]:
                 np.stack([middle + along, middle + thick, middle - along, middle - thick]), 32
             )
 
-        tube = frame.organ(first, last, _on(side, shape), 14)
-        yield Part(tube, Tissue.MARROW, Tissue.CORTEX, 0.9, over=UNDER | {Tissue.SEPTUM})
+        tube = spine.organ(first, last, _on(side, shape), 14)
+        yield BodyPart(tube, Tissue.MARROW, Tissue.CORTEX, 0.9, over=UNDER | {Tissue.SEPTUM})
 
 
 def _on(side: int, shape):

@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from paravert.synthesis.frame import Frame
-from paravert.synthesis.geometry import ellipse, spline
-from paravert.synthesis.parts import CAVITY, Part
+from paravert.synthesis.body_part import CAVITY, BodyPart
+from paravert.synthesis.solids import ellipse, spline
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.trunk import Trunk
 
@@ -19,21 +19,21 @@ LUMEN = (
 
 
 def organs(
-    frame: Frame, trunk: Trunk, rng: np.random.Generator, kidneys: Sequence[Sequence[float]]
-) -> Iterator[Part]:
+    spine: Spine, trunk: Trunk, rng: np.random.Generator, kidneys: Sequence[Sequence[float]]
+) -> Iterator[BodyPart]:
     """Yield the organs of the cavity in painting order; they never leave it.
 
     kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
     """
-    yield from _bowel_loops(frame, trunk, rng)
-    yield from _colon(frame, trunk, rng)
-    yield from _upper_organs(frame, trunk, rng)
+    yield from _bowel_loops(spine, trunk, rng)
+    yield from _colon(spine, trunk, rng)
+    yield from _upper_organs(spine, trunk, rng)
     for side, moved in zip((1, -1), kidneys, strict=True):
-        yield from _kidney(frame, side, rng, moved)
+        yield from _kidney(spine, side, rng, moved)
 
 
-def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0) -> Part:
-    return Part(tube, tissue, rim, rim_mm, over=CAVITY)
+def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0) -> BodyPart:
+    return BodyPart(tube, tissue, rim, rim_mm, over=CAVITY)
 
 
 def _cap(level: float, first: float, last: float) -> float:
@@ -42,7 +42,7 @@ def _cap(level: float, first: float, last: float) -> float:
     return float(np.sqrt(np.clip(1 - ((level - first - half) / half) ** 4, 1e-4, 1)))
 
 
-def _bowel_loops(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
+def _bowel_loops(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     deep = -trunk.front_mm + 22
     for _ in range(64):
         x = rng.uniform(-0.72, 0.72) * trunk.half_width_mm
@@ -66,13 +66,13 @@ def _bowel_loops(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterat
 
         tissues, shares = zip(*LUMEN[:2] + ((Tissue.GAS, 0.12),), strict=True)
         content = rng.choice(tissues, p=np.array(shares) / sum(shares))
-        tube = frame.organ(first, last, loop, 14)
+        tube = spine.organ(first, last, loop, 14)
         yield _cavity(tube, Tissue(int(content)), Tissue.BOWEL_WALL, rng.uniform(1.8, 3.2))
 
 
-def _colon(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
+def _colon(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     for side, first, last in ((-1, 1.8, 5.6), (1, 0.4, 6.2)):
-        x = side * (trunk.half_width_mm - trunk.wall_mm - 20) / frame.scale
+        x = side * (trunk.half_width_mm - trunk.wall_mm - 20) / spine.scale
         phase = rng.uniform(0, 6, 3)
         radius = rng.uniform(15, 20) if side < 0 else rng.uniform(11, 16)
 
@@ -87,15 +87,15 @@ def _colon(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Par
             return ellipse(centre, (size, size * 1.15), power=2.3)
 
         yield _cavity(
-            frame.organ(first, last, colon, 40), Tissue.BOWEL_CONTENT, Tissue.BOWEL_WALL, 2.0
+            spine.organ(first, last, colon, 40), Tissue.BOWEL_CONTENT, Tissue.BOWEL_WALL, 2.0
         )
         gas = partial(colon, share=0.5)
         start = rng.uniform(first, last - 1.6)
-        yield _cavity(frame.organ(start, start + 1.5, gas, 20), Tissue.GAS)
+        yield _cavity(spine.organ(start, start + 1.5, gas, 20), Tissue.GAS)
 
 
-def _upper_organs(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
-    edge = (trunk.half_width_mm - trunk.wall_mm) / frame.scale
+def _upper_organs(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
+    edge = (trunk.half_width_mm - trunk.wall_mm) / spine.scale
     end = 2.4 + rng.normal(0, 0.35)
 
     def liver(level: float) -> np.ndarray:
@@ -112,14 +112,14 @@ def _upper_organs(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Itera
         middle = np.array([-16.0, -56.0])
         return spline(middle + (np.array(points) - middle) * size, 48)
 
-    yield _cavity(frame.organ(0.4, 2.7, pancreas), Tissue.PANCREAS)
-    yield _cavity(frame.organ(-2.0, end, liver, 20), Tissue.LIVER)
-    yield _cavity(frame.organ(-2.0, 1.2, spleen, 14), Tissue.SPLEEN)
+    yield _cavity(spine.organ(0.4, 2.7, pancreas), Tissue.PANCREAS)
+    yield _cavity(spine.organ(-2.0, end, liver, 20), Tissue.LIVER)
+    yield _cavity(spine.organ(-2.0, 1.2, spleen, 14), Tissue.SPLEEN)
 
 
 def _kidney(
-    frame: Frame, side: int, rng: np.random.Generator, moved: Sequence[float]
-) -> Iterator[Part]:
+    spine: Spine, side: int, rng: np.random.Generator, moved: Sequence[float]
+) -> Iterator[BodyPart]:
     aside_mm, back_mm, levels = moved
     last = 3.05 + 0.25 * (side < 0) + rng.normal(0, 0.15) + levels
     first = last - 3.1
@@ -155,9 +155,9 @@ def _kidney(
         return _placed(outline, turn, side) + centre(level)
 
     over = frozenset({Tissue.VISCERAL_FAT})
-    tube = frame.organ(middle - 1.7, middle + 1.7, fascia, 16)
-    yield Part(tube, Tissue.VISCERAL_FAT, Tissue.SEPTUM, 0.45, over=over)
-    yield _cavity(frame.organ(first, last, kidney, 24), Tissue.KIDNEY, Tissue.FASCIA, 0.35)
+    tube = spine.organ(middle - 1.7, middle + 1.7, fascia, 16)
+    yield BodyPart(tube, Tissue.VISCERAL_FAT, Tissue.SEPTUM, 0.45, over=over)
+    yield _cavity(spine.organ(first, last, kidney, 24), Tissue.KIDNEY, Tissue.FASCIA, 0.35)
     for number in range(7):
         angle = np.deg2rad(-105 + 35 * number + rng.uniform(-8, 8))
         for start in (middle - 1.05, middle - 0.35, middle + 0.35):
@@ -171,10 +171,10 @@ def _kidney(
                 return _placed(outline * shrink, turn, side) + centre(level)
 
             over = frozenset({Tissue.KIDNEY})
-            tube = frame.organ(at, at + 0.65, pyramid, 7)
-            yield Part(tube, Tissue.MEDULLA, over=over)
-    yield _cavity(frame.organ(middle - 1.05, middle + 1.05, sinus, 12), Tissue.VISCERAL_FAT)
-    yield _cavity(frame.organ(middle - 0.45, middle + 0.65, pelvis, 9), Tissue.URINE)
+            tube = spine.organ(at, at + 0.65, pyramid, 7)
+            yield BodyPart(tube, Tissue.MEDULLA, over=over)
+    yield _cavity(spine.organ(middle - 1.05, middle + 1.05, sinus, 12), Tissue.VISCERAL_FAT)
+    yield _cavity(spine.organ(middle - 0.45, middle + 0.65, pelvis, 9), Tissue.URINE)
 
 
 def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
@@ -186,7 +186,7 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
     return np.column_stack((side * x, y))
 
 
-def vessels(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
+def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the great vessels and small ones of the mesentery and before the psoas."""
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4
@@ -220,17 +220,17 @@ def vessels(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Pa
         (confluence, 6.5, partial(vein, side=-1)),
         (-2.0, confluence + 0.1, cava),
     ):
-        yield Part(frame.organ(first, last, shape, 14), Tissue.VEIN, Tissue.VESSEL_WALL, 0.7)
+        yield BodyPart(spine.organ(first, last, shape, 14), Tissue.VEIN, Tissue.VESSEL_WALL, 0.7)
     for first, last, shape in (
         (fork - 0.1, 6.5, partial(artery, side=1)),
         (fork - 0.1, 6.5, partial(artery, side=-1)),
         (-2.0, fork + 0.12, aorta),
     ):
-        yield Part(frame.organ(first, last, shape, 14), Tissue.ARTERY, Tissue.VESSEL_WALL, 0.9)
-    yield from _small_vessels(frame, trunk, rng)
+        yield BodyPart(spine.organ(first, last, shape, 14), Tissue.ARTERY, Tissue.VESSEL_WALL, 0.9)
+    yield from _small_vessels(spine, trunk, rng)
 
 
-def _small_vessels(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iterator[Part]:
+def _small_vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     for _ in range(40):
         x, y = rng.uniform(-70, 70), rng.uniform(-trunk.front_mm + 25, -34)
         first = rng.uniform(0, 4.5)
@@ -240,13 +240,13 @@ def _small_vessels(frame: Frame, trunk: Trunk, rng: np.random.Generator) -> Iter
             centre = (x + d[0] * (level - a), y + d[1] * (level - a))
             return ellipse(centre, (r, r), vertices=14)
 
-        tube = frame.organ(first, first + rng.uniform(0.5, 1.8), vessel, 6)
+        tube = spine.organ(first, first + rng.uniform(0.5, 1.8), vessel, 6)
         over = frozenset({Tissue.VISCERAL_FAT})
-        yield Part(tube, Tissue.VESSEL_WALL, Tissue.ARTERY, 0.5 * radius, over=over)
+        yield BodyPart(tube, Tissue.VESSEL_WALL, Tissue.ARTERY, 0.5 * radius, over=over)
     for side in (1, -1):  # ureter and gonadal vessels before the psoas
 
         def beside(level: float, s=side) -> np.ndarray:
             return ellipse((s * (40 + 3 * level), -20 - 2.5 * level), (1.8, 1.8), vertices=14)
 
-        tube = frame.organ(2.0, 5.5, beside, 12)
-        yield Part(tube, Tissue.VESSEL_WALL, over=frozenset({Tissue.VISCERAL_FAT}))
+        tube = spine.organ(2.0, 5.5, beside, 12)
+        yield BodyPart(tube, Tissue.VESSEL_WALL, over=frozenset({Tissue.VISCERAL_FAT}))

@@ -1,13 +1,13 @@
-"""How a volunteer is scanned: matrix, spacing, gaps, tilt and numbering, varied by index."""
+"""The scan protocol of a volunteer: matrix, spacing, gaps, tilt and numbering, varied by index."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from paravert.synthesis.body import body_of
-from paravert.synthesis.geometry import Plane, axial_plane
-from paravert.synthesis.raster import Grid, centred_grid
+from paravert.synthesis.raster import PixelGrid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, Look
+from paravert.synthesis.solids import CutPlane, axial_plane
 from paravert.synthesis.volunteers import Volunteer
 
 # Matrix and pixel spacing in mm; the field of view lies between 218 and 273 mm.
@@ -27,13 +27,13 @@ class Protocol:
     rotation_deg, offset_mm: how the subject lies, anatomy to scanner.
     """
 
-    grid: Grid
+    grid: PixelGrid
     pixel_mm: float
     slices: int
     spacing_mm: float
     thickness_mm: float
     tilt_deg: float
-    first: Plane
+    first: CutPlane
     rotation_deg: float
     offset_mm: tuple[float, float, float]
     bits: int
@@ -41,13 +41,13 @@ class Protocol:
     cranial_first: bool
     look: Look
 
-    def plane(self, number: int) -> Plane:
+    def plane(self, number: int) -> CutPlane:
         """Return the plane of a slice, 0 the most caudal, in scanner coordinates."""
         return self.first.moved(number * self.spacing_mm)
 
-    def in_body(self, plane: Plane) -> Plane:
+    def in_body(self, plane: CutPlane) -> CutPlane:
         """Return a plane given in scanner coordinates in the frame of the anatomy."""
-        shifted = Plane(plane.centre - np.array(self.offset_mm), plane.across, plane.down)
+        shifted = CutPlane(plane.centre - np.array(self.offset_mm), plane.across, plane.down)
         return shifted.turned(-self.rotation_deg)
 
 
@@ -58,14 +58,14 @@ def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
     compressed, every second is numbered from the head.
     """
     rng = np.random.default_rng([volunteer.seed, 51])
-    frame = body_of(volunteer).frame
+    spine = body_of(volunteer).spine
     tilt = float(rng.uniform(6, 15) * rng.choice((-1, 1))) if index % 4 == 2 else 0.0
     matrix, pixel_mm = MATRICES[index % len(MATRICES)]
     if tilt and matrix * pixel_mm < TILTED_SMALLEST_FIELD_MM:
         matrix, pixel_mm = MATRICES[-1]
     spacing = SPACINGS_MM[index % len(SPACINGS_MM)]
     gap = float(rng.uniform(0.15, 0.4)) * spacing if index % 3 == 1 else 0.0
-    height = (LAST_LEVEL - FIRST_LEVEL) * frame.pitch_mm * np.cos(np.deg2rad(tilt))
+    height = (LAST_LEVEL - FIRST_LEVEL) * spine.pitch_mm * np.cos(np.deg2rad(tilt))
     slices = max(FEWEST_SLICES, int(np.ceil(height / spacing)) + 1)
     rotation = float(rng.normal(0, 1.2))
     offset = tuple(np.round(rng.normal((0, 15, -40), (6, 6, 20)), 3).tolist())
@@ -77,7 +77,7 @@ def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
     )
     middle = _middle_plane(volunteer, tilt, matrix * pixel_mm / 2)
     middle = middle.turned(rotation)
-    middle = Plane(middle.centre + np.array(offset), *_rounded_axes(tilt))
+    middle = CutPlane(middle.centre + np.array(offset), *_rounded_axes(tilt))
     return Protocol(
         grid=centred_grid(matrix, pixel_mm),
         pixel_mm=pixel_mm,
@@ -100,15 +100,15 @@ def _rounded_axes(tilt_deg: float) -> tuple[np.ndarray, np.ndarray]:
     return plane.across, plane.down
 
 
-def _middle_plane(volunteer: Volunteer, tilt_deg: float, half_field_mm: float) -> Plane:
+def _middle_plane(volunteer: Volunteer, tilt_deg: float, half_field_mm: float) -> CutPlane:
     """Return the plane in the middle of the stack, placed so that no back muscle is cut off."""
     body = body_of(volunteer)
     level = (FIRST_LEVEL + LAST_LEVEL) / 2
-    x, y = body.frame.middle(level)
-    plane = axial_plane(np.array([x, y, float(body.frame.height_mm(level))]), tilt_deg)
+    x, y = body.spine.middle(level)
+    plane = axial_plane(np.array([x, y, float(body.spine.height_mm(level))]), tilt_deg)
     points = np.concatenate(
         [part.tube.rings.reshape(-1, 3) for part in body.parts if part.tissue in (5, 6, 7, 8)]
     )
     hindmost = float(((points - plane.centre) @ plane.down).max())
     shift = max(BEHIND_SPINE_MM, hindmost + HIND_MARGIN_MM - half_field_mm)
-    return Plane(plane.centre + shift * plane.down, plane.across, plane.down)
+    return CutPlane(plane.centre + shift * plane.down, plane.across, plane.down)

@@ -1,15 +1,14 @@
 """Filling outlines on a pixel grid."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.synthesis.geometry import following
+from paravert.synthesis.solids import Outlines
 
 
 @dataclass(frozen=True)
-class Grid:
+class PixelGrid:
     """Pixel centres in a plane: pixel (row, column) lies at (u0 + column * du, v0 + row * dv).
 
     All in mm.
@@ -27,10 +26,10 @@ class Grid:
         """Rows and columns."""
         return self.rows, self.columns
 
-    def finer(self, factor: int) -> "Grid":
+    def finer(self, factor: int) -> "PixelGrid":
         """Return the grid of the same area with every pixel divided into factor x factor."""
         shift = (1 / factor - 1) / 2
-        return Grid(
+        return PixelGrid(
             self.rows * factor,
             self.columns * factor,
             self.du / factor,
@@ -51,41 +50,35 @@ class Grid:
         v = self.v0 + self.dv * np.arange(self.rows, dtype=np.float32)
         return u, v
 
-    def spans(self, outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the runs of pixels whose centre lies inside an outline, (vertices, 2) in mm.
+    def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
+        """Return the runs of pixels whose centre lies inside outlines (even-odd rule).
 
-        Two int arrays of flat indices, first and one past the last of each run (even-odd rule).
+        Two int arrays, (runs,): flat indices into (planes, rows, columns) of the first pixel of each
+        run and of one past its last.
         """
-        x = (outline[:, 0] - self.u0) / self.du
-        y = (outline[:, 1] - self.v0) / self.dv
-        first = max(math.ceil(y.min()), 0)
-        last = min(math.floor(y.max()), self.rows - 1)
-        if last < first or x.max() < 0 or x.min() > self.columns - 1:
-            return _NONE, _NONE
-        x_next, y_next = following(x), following(y)
-        below = y <= np.arange(first, last + 1)[:, None]
-        below_next = np.concatenate((below[:, 1:], below[:, :1]), axis=1)
-        line, edge = np.nonzero(below != below_next)
-        row = line + first
-        slope = (x_next[edge] - x[edge]) / (y_next[edge] - y[edge])
-        cut = np.ceil(x[edge] + (row - y[edge]) * slope)
+        x = (outlines.points[:, 0] - self.u0) / self.du
+        y = (outlines.points[:, 1] - self.v0) / self.dv
+        x_next, y_next = Outlines(np.stack((x, y), axis=1), outlines.plane).following.T
+        # The row from which on a vertex lies above; an edge crosses the rows between its vertices'.
+        row = np.clip(np.ceil(y), 0, self.rows).astype(np.int64)
+        row_next = np.clip(np.ceil(y_next), 0, self.rows).astype(np.int64)
+        crossed = np.abs(row_next - row)
+        edge = np.repeat(np.arange(len(x)), crossed)
+        before = np.cumsum(crossed) - crossed
+        line = np.arange(len(edge)) + (np.minimum(row, row_next) - before)[edge]
+        with np.errstate(divide="ignore", invalid="ignore"):  # edges along a row cross none
+            slope = (x_next - x) / (y_next - y)
+        cut = np.ceil(x[edge] + (line - y[edge]) * slope[edge])
         column = np.minimum(np.maximum(cut, 0), self.columns).astype(np.int64)
-        key = np.sort(row * (self.columns + 1) + column)  # crossings come in pairs per row
+        line += outlines.plane[edge] * self.rows
+        key = np.sort(line * (self.columns + 1) + column)  # crossings come in pairs per row
         flat = key - key // (self.columns + 1)
-        return flat[0::2], flat[1::2]
-
-    def fill(self, outline: np.ndarray) -> np.ndarray:
-        """Return the flat indices of the pixels whose centre lies inside an outline."""
-        start, stop = self.spans(outline)
-        length = stop - start
-        shift = start - np.concatenate(([0], np.cumsum(length)[:-1]))
-        return np.arange(length.sum()) + np.repeat(shift, length)
+        start, stop = flat[0::2], flat[1::2]
+        some = start < stop
+        return start[some], stop[some]
 
 
-_NONE = np.empty(0, np.int64)
-
-
-def centred_grid(matrix: int, pixel_mm: float) -> Grid:
+def centred_grid(matrix: int, pixel_mm: float) -> PixelGrid:
     """Return a square grid whose middle is the origin of the plane."""
     edge = -(matrix - 1) / 2 * pixel_mm
-    return Grid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)
+    return PixelGrid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)

@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body
-from paravert.synthesis.geometry import Plane, axial_plane
-from paravert.synthesis.noise import tile, window
 from paravert.synthesis.protocol import Protocol
-from paravert.synthesis.raster import Grid
+from paravert.synthesis.random_fields import field_tile, window
+from paravert.synthesis.raster import PixelGrid
+from paravert.synthesis.solids import CutPlane, axial_plane
 
 SAGITTAL_MATRIX = 160
 SAGITTAL_PIXEL_MM = 1.75
@@ -32,7 +32,7 @@ class Scout:
     """One scout image in scanner coordinates: image float32, (rows, columns), about 0 to 1.3."""
 
     image: np.ndarray
-    plane: Plane
+    plane: CutPlane
     pixel_mm: float
     thickness_mm: float
     spacing_mm: float
@@ -42,14 +42,14 @@ def sagittal_series(body: Body, protocol: Protocol) -> list[Scout]:
     """Return sagittal slices from the subject's right to left."""
     size, pixel, gap = SAGITTAL_MATRIX, SAGITTAL_PIXEL_MM, SAGITTAL_SPACING_MM
     first = -(SAGITTAL_SLICES - 1) / 2 * gap
-    grid = Grid(size, SAGITTAL_SLICES, gap, pixel, first, -(size - 1) / 2 * pixel)
+    grid = PixelGrid(size, SAGITTAL_SLICES, gap, pixel, first, -(size - 1) / 2 * pixel)
     volume = _volume(body, protocol, grid, _heights(size, pixel))
     rng = np.random.default_rng([body.volunteer.seed, 61])
     centre = _centre(body, protocol)
     return [
         Scout(
             _finished(volume[:, :, number], rng),
-            Plane(centre + (first + number * gap, 0, 0), *_axes(1, 2)),
+            CutPlane(centre + (first + number * gap, 0, 0), *_axes(1, 2)),
             pixel,
             gap - 1.0,
             gap,
@@ -62,7 +62,7 @@ def localizer_series(body: Body, protocol: Protocol) -> list[Scout]:
     """Return an axial, a coronal and a sagittal overview through the middle of the lumbar spine."""
     size, pixel = LOCALIZER_MATRIX, LOCALIZER_PIXEL_MM
     edge = -(size - 1) / 2 * pixel
-    grid = Grid(size, size, pixel, pixel, edge, edge)
+    grid = PixelGrid(size, size, pixel, pixel, edge, edge)
     rows = _heights(size, pixel)
     volume = _volume(body, protocol, grid, rows[::2])
     volume = np.repeat(volume, 2, axis=0)
@@ -78,7 +78,7 @@ def localizer_series(body: Body, protocol: Protocol) -> list[Scout]:
     return [
         Scout(
             _finished(image, rng),
-            Plane(centre + shift, *axes),
+            CutPlane(centre + shift, *axes),
             pixel,
             LOCALIZER_THICKNESS_MM,
             LOCALIZER_THICKNESS_MM,
@@ -100,26 +100,23 @@ def _axes(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _centre(body: Body, protocol: Protocol) -> np.ndarray:
     """Return the middle of the scouts in scanner coordinates."""
-    middle = body.frame.middle(3.0)
+    middle = body.spine.middle(3.0)
     return np.array([middle[0], middle[1] - FORWARD_MM, 0.0]) + np.array(protocol.offset_mm)
 
 
-def _volume(body: Body, protocol: Protocol, grid: Grid, heights: np.ndarray) -> np.ndarray:
-    """Return the plain signal of horizontal sections, (heights, grid rows, grid columns)."""
+def _volume(body: Body, protocol: Protocol, grid: PixelGrid, heights: np.ndarray) -> np.ndarray:
+    """Return the noiseless signal of horizontal sections, (heights, grid rows, grid columns)."""
     table = body.contrast.signal.copy()
     for value in LABEL_VALUES:
         fat = body.volunteer.fat_fraction_at(value, 3.0)
         table[value] += fat * (body.contrast.fat - table[value])
     centre = _centre(body, protocol)
-    sections = [
-        body.tissues(protocol.in_body(axial_plane(centre + (0, 0, height))), grid)
-        for height in heights
-    ]
-    return table[np.stack(sections)]
+    planes = [protocol.in_body(axial_plane(centre + (0, 0, height))) for height in heights]
+    return table[body.tissues(planes, grid)]
 
 
 def _finished(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    texture = 1 + 0.06 * window(tile(1.6, 1), image.shape, rng)
+    texture = 1 + 0.06 * window(field_tile(1.6, 1), image.shape, rng)
     smooth = gaussian_filter(image * texture, 0.6)
     channels = rng.normal(0, NOISE, (2, *image.shape))
     return np.hypot(smooth + channels[0], channels[1]).astype(np.float32)

@@ -1,18 +1,18 @@
 """From anatomy to an image: T2 contrast, texture, partial volume, coil profile and noise."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from paravert.anatomy import LABEL_VALUES
-from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.fat import MusclePixels, fat_fractions
-from paravert.synthesis.geometry import Plane, axial_plane
-from paravert.synthesis.noise import sampled, tile, window
-from paravert.synthesis.raster import Grid, centred_grid
+from paravert.synthesis.body import Body
+from paravert.synthesis.muscle_fat import MusclePoints, planted_fat
+from paravert.synthesis.random_fields import field_tile, sampled, window
+from paravert.synthesis.raster import PixelGrid
+from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.tissues import Tissue
-from paravert.synthesis.volunteers import Volunteer
 
 BEHIND_SPINE_MM = -14.0  # the middle of the picture lies before the spine
 
@@ -57,49 +57,31 @@ class Section:
     mean_fat_fraction: np.ndarray
 
 
-def render_slice(
-    volunteer: Volunteer,
-    level: float = 3.0,
-    *,
-    matrix: int = 320,
-    pixel_mm: float = 0.75,
-    tilt_deg: float = 0.0,
-    rotation_deg: float = 0.0,
-    shift_mm: tuple[float, float] = (0.0, 0.0),
-    look: Look | None = None,
+def render_planes(
+    body: Body, planes: Sequence[CutPlane], grid: PixelGrid, look: Look
+) -> Iterator[Section]:
+    """Yield the sections of nearly axial planes that share their axes, each with its truth."""
+    fine = grid.finer(look.supersample)
+    offsets = look.thickness_mm * ((np.arange(look.layers) + 0.5) / look.layers - 0.5)
+    cuts = [plane.moved(offset) for plane in planes for offset in offsets]
+    tissues = body.tissues(cuts, fine).reshape(len(planes), look.layers, *fine.shape)
+    for plane, layers in zip(planes, tissues, strict=True):
+        yield _rendered(body, plane, layers, fine, look)
+
+
+def _rendered(
+    body: Body, plane: CutPlane, layers: np.ndarray, fine: PixelGrid, look: Look
 ) -> Section:
-    """Render an axial slice of a volunteer at a level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
-
-    matrix: rows and columns. tilt_deg: positive raises the back edge towards the head.
-    rotation_deg: turns the subject in the picture. shift_mm: moves the picture's middle to the
-    left and back of where it would lie, a little before the spine. A pure function of its
-    arguments.
-    """
-    body = body_of(volunteer)
-    x, y = body.frame.middle(level) + shift_mm
-    centre = np.array([x, y + BEHIND_SPINE_MM, float(body.frame.height_mm(level))])
-    tilt = np.tan(np.deg2rad(tilt_deg))
-    centre[2] += BEHIND_SPINE_MM * tilt  # the plane meets the spine's axis at the level
-    plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
-    plane = Plane(centre, plane.across, plane.down)
-    return render_plane(body, plane, centred_grid(matrix, pixel_mm), look or Look())
-
-
-def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
-    """Render any nearly axial plane of a body; see Section for what comes back."""
+    """Return the section that a plane shows; layers: tissues on the fine grid, (layers, ...)."""
     rng = np.random.default_rng(
         [body.volunteer.seed, 41, *np.round(100 * (plane.centre + 5000)).astype(int)]
     )
-    fine = grid.finer(look.supersample)
-    offsets = look.thickness_mm * ((np.arange(look.layers) + 0.5) / look.layers - 0.5)
-    layers = [body.tissues(plane.moved(offset), fine) for offset in offsets]
     middle = layers[look.layers // 2]
-
     values = np.where(middle <= LABEL_VALUES[-1], middle, 0).ravel()
     inside = np.flatnonzero(values)
     place = places(body, plane, fine, inside)
-    pixels = MusclePixels(body.volunteer, body.frame, values[inside], *place)
-    fraction, fibres = fat_fractions(pixels)
+    pixels = MusclePoints(body.volunteer, body.spine, values[inside], *place)
+    fraction, fibres = planted_fat(pixels)
 
     signal = _tissue_signal(body, layers, middle, rng)
     _add_muscle_fat(signal, body, layers, inside, fraction, fibres)
@@ -111,7 +93,7 @@ def render_plane(body: Body, plane: Plane, grid: Grid, look: Look) -> Section:
 
 
 def places(
-    body: Body, plane: Plane, grid: Grid, inside: np.ndarray
+    body: Body, plane: CutPlane, grid: PixelGrid, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return x and y in the spine's local frame and the level of pixels given by flat index."""
     u, v = grid.axes()
@@ -123,21 +105,21 @@ def places(
         + v * np.float32(plane.down[i])
         for i in range(3)
     )
-    level = body.frame.level(z).astype(np.float32)
-    middle = body.frame.middle(level).astype(np.float32)
+    level = body.spine.level(z).astype(np.float32)
+    middle = body.spine.middle(level).astype(np.float32)
     return x - middle[:, 0], y - middle[:, 1], level
 
 
 def _tissue_signal(
-    body: Body, layers: list[np.ndarray], middle: np.ndarray, rng: np.random.Generator
+    body: Body, layers: np.ndarray, middle: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the mean signal of the layers with the texture of the middle one, on the fine grid."""
     table = body.contrast.signal / len(layers)
     signal = table[layers[0]]
     for layer in layers[1:]:
         signal += table[layer]
-    coarse = window(tile(5.0), middle.shape, rng)
-    grain = window(tile(1.6, 1), middle.shape, rng)
+    coarse = window(field_tile(5.0), middle.shape, rng)
+    grain = window(field_tile(1.6, 1), middle.shape, rng)
     signal *= 1 + body.contrast.texture[middle] * (0.75 * coarse + 0.65 * grain)
     return signal
 
@@ -145,7 +127,7 @@ def _tissue_signal(
 def _add_muscle_fat(
     signal: np.ndarray,
     body: Body,
-    layers: list[np.ndarray],
+    layers: np.ndarray,
     inside: np.ndarray,
     fraction: np.ndarray,
     fibres: np.ndarray,
@@ -161,7 +143,7 @@ def _add_muscle_fat(
 
 
 def _add_septa(
-    signal: np.ndarray, body: Body, middle: np.ndarray, plane: Plane, grid: Grid
+    signal: np.ndarray, body: Body, middle: np.ndarray, plane: CutPlane, grid: PixelGrid
 ) -> None:
     """Darken thin lines in subcutaneous fat along the skin and strands in the cavity's fat."""
     u, v = grid.axes()
@@ -221,7 +203,9 @@ def _label_picture(
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 
 
-def _totals(values: np.ndarray, fraction: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _totals(
+    values: np.ndarray, fraction: np.ndarray, grid: PixelGrid
+) -> tuple[np.ndarray, np.ndarray]:
     """Return area in mm² and mean fat fraction by label."""
     count = np.bincount(values, minlength=LABEL_VALUES[-1] + 1)[1:]
     total = np.bincount(values, weights=fraction, minlength=LABEL_VALUES[-1] + 1)[1:]

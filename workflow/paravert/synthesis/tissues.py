@@ -1,4 +1,4 @@
-"""Tissues of the phantom and how bright they are in a T2-weighted turbo spin echo."""
+"""Tissues of the phantom, and their signal in a T2-weighted turbo spin echo."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -93,7 +93,7 @@ LEAN_MUSCLE = (0.17, 0.055)
 
 
 @dataclass(frozen=True)
-class Contrast:
+class TissueSignal:
     """Signal and texture by tissue value for one subject, each (TISSUES,) float32."""
 
     signal: np.ndarray
@@ -110,7 +110,7 @@ class Contrast:
         return 0.95 * float(self.signal[Tissue.FAT])
 
 
-def contrast_of(seed: int, age_years: float) -> Contrast:
+def contrast_of(seed: int, age_years: float) -> TissueSignal:
     """Return one subject's contrast: about APPEARANCE, old marrow brighter, old discs darker."""
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
@@ -126,4 +126,4 @@ def contrast_of(seed: int, age_years: float) -> Contrast:
     signal[Tissue.MARROW] *= 1 + 0.22 * older
     signal[Tissue.NUCLEUS] = np.clip(0.52 - 0.30 * older + rng.normal(0, 0.08), 0.14, 0.85)
     signal[Tissue.INNER_ANNULUS] = 0.5 * (signal[Tissue.NUCLEUS] + signal[Tissue.ANNULUS])
-    return Contrast(signal, texture)
+    return TissueSignal(signal, texture)

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.synthesis.frame import Frame
-from paravert.synthesis.geometry import Tube, ellipse, inset
-from paravert.synthesis.parts import Part
+from paravert.synthesis.body_part import BodyPart
+from paravert.synthesis.solids import Tube, ellipse, inset
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.vertebrae import spinous_tip_mm
 from paravert.synthesis.volunteers import Volunteer
 
-LEVELS = np.arange(-2.0, 7.6, 0.2)
+TRUNK_LEVELS = np.arange(-2.0, 7.6, 0.2)
 SKIN_MM = 1.8
-OUTLINE_VERTICES = 200
+TRUNK_VERTICES = 200
 BMI = (18, 25, 40)
 HALF_WIDTH_MM = (122, 141, 182)  # of the abdomen inside the subcutaneous fat, by BMI
 FRONT_MM = (74, 96, 158)  # of the abdominal wall before the spine, by BMI
@@ -60,11 +60,11 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
     )
 
 
-def trunk_parts(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> Iterator[Part]:
+def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
     """Yield skin, fat, the three layers of the wall and the cavity, from outside inwards."""
-    yield _tube_part(frame, _skin_outlines(trunk, frame, muscles), Tissue.FAT, Tissue.SKIN, SKIN_MM)
-    abdomen = [_abdomen(trunk, frame, level) for level in LEVELS]
-    yield _tube_part(frame, abdomen, Tissue.FASCIA, margin_mm=0.9)
+    yield _tube_part(spine, _skin_outlines(trunk, spine, muscles), Tissue.FAT, Tissue.SKIN, SKIN_MM)
+    abdomen = [_abdomen(trunk, spine, level) for level in TRUNK_LEVELS]
+    yield _tube_part(spine, abdomen, Tissue.FASCIA, margin_mm=0.9)
     lateral = [_lateral(outline) for outline in abdomen]
     thick = [_wall_thickness(trunk, outline) for outline in abdomen]
     layers = (
@@ -80,28 +80,28 @@ def trunk_parts(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> Iterato
             inset(outline, share * wall + gap * side)
             for outline, wall, side in zip(abdomen, thick, lateral, strict=True)
         ]
-        yield _tube_part(frame, outlines, tissue)
+        yield _tube_part(spine, outlines, tissue)
 
 
 def _tube_part(
-    frame: Frame,
+    spine: Spine,
     outlines: list[np.ndarray],
     tissue: Tissue,
     rim: Tissue | None = None,
     rim_mm: float = 0.0,
     margin_mm: float = 0.0,
-) -> Part:
-    return Part(frame.tube(LEVELS, np.stack(outlines)), tissue, rim, rim_mm, margin_mm)
+) -> BodyPart:
+    return BodyPart(spine.tube(TRUNK_LEVELS, np.stack(outlines)), tissue, rim, rim_mm, margin_mm)
 
 
-def _abdomen(trunk: Trunk, frame: Frame, level: float) -> np.ndarray:
+def _abdomen(trunk: Trunk, spine: Spine, level: float) -> np.ndarray:
     """Return the outer border of the abdominal wall in the local frame."""
-    bend = frame.middle(level)[1]
+    bend = spine.middle(level)[1]
     front = -trunk.front_mm - bend  # the belly does not follow the lordosis
-    back = BACK_MM * frame.scale
+    back = BACK_MM * spine.scale
     centre = (0.0, (front + back) / 2)
     return ellipse(
-        centre, (trunk.width_at(level), (back - front) / 2), power=2.7, vertices=OUTLINE_VERTICES
+        centre, (trunk.width_at(level), (back - front) / 2), power=2.7, vertices=TRUNK_VERTICES
     )
 
 
@@ -120,36 +120,36 @@ def _wall_thickness(trunk: Trunk, abdomen: np.ndarray) -> np.ndarray:
     return np.where(y < 0, np.maximum(rectus, trunk.wall_mm * flank), 1.2 + trunk.wall_mm * flank)
 
 
-def _skin_outlines(trunk: Trunk, frame: Frame, muscles: dict[int, Tube]) -> list[np.ndarray]:
+def _skin_outlines(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> list[np.ndarray]:
     outlines = []
-    for level in LEVELS:
+    for level in TRUNK_LEVELS:
         fat = trunk.fat_at(level)
-        bend = frame.middle(level)[1]
+        bend = spine.middle(level)[1]
         front = -trunk.front_mm - bend - 1.1 * trunk.fat_mm - 4
-        back = (BACK_MM + 33) * frame.scale + fat
+        back = (BACK_MM + 33) * spine.scale + fat
         half = trunk.width_at(level) + (1.25 if trunk.female else 0.9) * fat
         outline = ellipse(
             (0.0, (front + back) / 2),
             (half, (back - front) / 2),
             power=2.5,
-            vertices=OUTLINE_VERTICES,
+            vertices=TRUNK_VERTICES,
         )
         behind = outline[:, 1] > -40
-        cover = _muscle_cover(outline[:, 0], frame, level, muscles) + fat
+        cover = _muscle_cover(outline[:, 0], spine, level, muscles) + fat
         outline[:, 1] = np.where(behind, _smooth_maximum(outline[:, 1], cover), outline[:, 1])
         outlines.append(outline)
     return outlines
 
 
 def _muscle_cover(
-    x: np.ndarray, frame: Frame, level: float, muscles: dict[int, Tube]
+    x: np.ndarray, spine: Spine, level: float, muscles: dict[int, Tube]
 ) -> np.ndarray:
     """Return y of the hindmost muscle or spinous process at x, smoothed as skin is."""
     grid = np.arange(-180.0, 181.0, 2.0)
     beside = 25.0 - 1.2 * np.maximum(np.abs(grid) - 55, 0)
-    cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * frame.scale, beside)
+    cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * spine.scale, beside)
     for value in (5, 6, 7, 8):
-        ring = frame.nearest_ring(muscles[value], level)
+        ring = spine.nearest_ring(muscles[value], level)
         order = np.argsort(ring[:, 0])
         hind = ring[order][ring[order, 1] > 0.5 * (ring[:, 1].min() + ring[:, 1].max())]
         inside = (grid >= hind[0, 0]) & (grid <= hind[-1, 0])

@@ -11,35 +11,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paravert.anatomy import LABELS
-from paravert.synthesis.dicom import corner_mm
+from paravert.synthesis.mr_images import corner_mm
 from paravert.synthesis.protocol import Protocol
 from paravert.synthesis.signal import Section
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
     return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
 
 
-KEYS = (
+_KEYS = (
     _field("subject", pa.string(), "", "code of the volunteer"),
     _field("muscle", pa.string(), "", "muscle, as in paravert.anatomy"),
     _field("side", pa.string(), "", "the subject's own side, left or right"),
 )
-SLICES = pa.schema(
+TRUTH_SLICES = pa.schema(
     (
-        KEYS[0],
+        _KEYS[0],
         _field("slice", pa.int32(), "1", "number of the slice, 0 the most caudal"),
         _field("position_mm", pa.float64(), "mm", "place along the slice normal, up to the head"),
-        *KEYS[1:],
+        *_KEYS[1:],
         _field("csa_mm2", pa.float64(), "mm2", "area in the plane of the image; 0 if absent"),
         _field("fat_fraction", pa.float64(), "1", "mean planted fat fraction; null if absent"),
     )
 )
-MUSCLES = pa.schema(
+TRUTH_MUSCLES = pa.schema(
     (
-        *KEYS,
+        *_KEYS,
         _field("csa_mean_mm2", pa.float64(), "mm2", "mean area of the slices that show the muscle"),
         _field("volume_ml", pa.float64(), "ml", "sum of areas times the distance of the slices"),
         _field("fat_fraction", pa.float64(), "1", "mean of the slices weighted by area"),
@@ -55,7 +55,7 @@ def affine_of(protocol: Protocol) -> np.ndarray:
     affine[:3, 1] = first.down * protocol.pixel_mm
     affine[:3, 2] = first.normal * protocol.spacing_mm
     affine[:3, 3] = corner_mm(first, protocol.grid.shape, protocol.pixel_mm)
-    affine[:3] = LPS_TO_RAS @ affine[:3]
+    affine[:3] = _LPS_TO_RAS @ affine[:3]
     return affine
 
 
@@ -68,7 +68,7 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
 
 
-def slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -> list[dict]:
+def true_slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -> list[dict]:
     """Return a row per slice, muscle and side of a subject; sections from caudal to cranial."""
     rows = []
     for number, section in enumerate(sections):
@@ -90,7 +90,7 @@ def slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -> lis
     return rows
 
 
-def muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
+def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
     """Sum the slice rows of one subject up to a row per muscle and side."""
     result = []
     for label in LABELS:

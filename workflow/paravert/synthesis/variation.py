@@ -1,8 +1,13 @@
-"""How a body departs from a phantom's: what varied people have, not how often they have it."""
+"""Variations of a body against the phantom's anatomy, and the parts that they add."""
 
 from dataclasses import dataclass
 
-from paravert.anatomy import LABELS, SIDES
+import numpy as np
+
+from paravert.anatomy import LABELS, SIDES, label_value
+from paravert.synthesis.body_part import BodyPart
+from paravert.synthesis.solids import Tube, ellipse
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.tissues import Tissue
 
 
@@ -82,7 +87,7 @@ class PsoasCourse:
 
 @dataclass(frozen=True)
 class Variation:
-    """How a body departs from a phantom's.
+    """How a body differs from the phantom's.
 
     lost: share of each muscle's area that fat within its fascia has taken, in the order of
     anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
@@ -105,3 +110,48 @@ class Variation:
 
 
 PHANTOM = Variation()
+
+CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
+WALL_MM = 1.5  # of a hollow loop
+
+
+def defect_part(spine: Spine, defect: Defect) -> BodyPart:
+    """Return the oval that an operation left."""
+    outline = ellipse(defect.centre_mm, defect.radii_mm)
+    return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
+
+
+def cleft_part(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
+    """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
+    label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
+
+    def outline(level: float) -> np.ndarray:
+        ring = spine.nearest_ring(muscles[label], level) * (cleft.side, 1) / spine.scale
+        x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
+        beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
+        back = ring[beside, 1].max()
+        first, last = cleft.levels
+        grown = np.sqrt(
+            np.clip(4 * (level - first) * (last - level) / (last - first) ** 2, 0.01, 1)
+        )
+        half = grown * cleft.width_mm / 2
+        end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
+        mouth = back + CLEFT_REACH_MM
+        medial = (x - 1.6 * half, mouth), (x - half, back)
+        lateral = (x + half, back), (x + 1.6 * half, mouth)
+        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
+
+    tube = spine.organ(*cleft.levels, outline, 16)
+    return BodyPart(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))
+
+
+def strand_part(spine: Spine, strand: Strand) -> BodyPart:
+    """Return the nerve, vessel or loop, where it runs through fat."""
+
+    def outline(level: float) -> np.ndarray:
+        down = level - strand.levels[0]
+        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
+        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
+
+    tube = spine.organ(*strand.levels, outline, 6)
+    return BodyPart(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))

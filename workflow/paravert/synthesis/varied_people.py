@@ -1,4 +1,4 @@
-"""People as a network must know them: wider than the phantom cohort, ill and operated ones too.
+"""Random people to train a network on: more varied than the phantoms, some ill or operated on.
 
 Sizes, sides, shapes and fat scatter about the population of `volunteers` by more than people do,
 so that no subject of a study lies outside what was learnt (domain randomisation, Billot 2023).

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paravert.synthesis.frame import Frame, Shape
-from paravert.synthesis.geometry import ellipse, mirrored, spline
-from paravert.synthesis.parts import Part
+from paravert.synthesis.body_part import BodyPart
+from paravert.synthesis.solids import ellipse, mirrored, spline
+from paravert.synthesis.spine import Shape, Spine
 from paravert.synthesis.tissues import Tissue
 
 VERTEBRAE = (-1, 0, 1, 2, 3, 4, 5)  # T11 to L5, counted as levels
@@ -32,17 +32,17 @@ def spinous_tip_mm(level: float) -> float:
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
 
-def vertebrae(frame: Frame, rng: np.random.Generator) -> Iterator[Part]:
+def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield bones, discs and ligaments in painting order; all of them stand above the muscles."""
     turn_deg = rng.normal(0, 2.0)  # facets are never quite symmetric
-    yield from _ligaments_behind(frame)
+    yield from _ligaments_behind(spine)
     for vertebra in VERTEBRAE:
-        yield from _posterior_elements(frame, vertebra)
+        yield from _posterior_elements(spine, vertebra)
     for vertebra in VERTEBRAE:
-        yield from _body_and_disc(frame, vertebra)
-    yield from _sacrum(frame)
+        yield from _body_and_disc(spine, vertebra)
+    yield from _sacrum(spine)
     for vertebra in VERTEBRAE:
-        yield from _joints(frame, vertebra + 0.5, turn_deg)
+        yield from _joints(spine, vertebra + 0.5, turn_deg)
 
 
 def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
@@ -55,13 +55,13 @@ def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
 
 
 def _bone(
-    frame: Frame,
+    spine: Spine,
     levels: tuple[float, float],
     shape: Shape | np.ndarray,
     cortex_mm: float = 0.8,
     rings: int = 7,
-) -> Part:
-    return Part(frame.bone(*levels, shape, rings), Tissue.MARROW, Tissue.CORTEX, cortex_mm)
+) -> BodyPart:
+    return BodyPart(spine.bone(*levels, shape, rings), Tissue.MARROW, Tissue.CORTEX, cortex_mm)
 
 
 def _both_sides(points: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -69,18 +69,18 @@ def _both_sides(points: tuple) -> tuple[np.ndarray, np.ndarray]:
     return left, mirrored(left)
 
 
-def _body_and_disc(frame: Frame, vertebra: int) -> Iterator[Part]:
+def _body_and_disc(spine: Spine, vertebra: int) -> Iterator[BodyPart]:
     top, bottom = vertebra - BODY_HALF_HEIGHT, vertebra + BODY_HALF_HEIGHT
 
     def body(level: float) -> np.ndarray:
         return body_outline(level, 0.93 + 0.10 * (abs(level - vertebra) / BODY_HALF_HEIGHT) ** 2)
 
-    yield _bone(frame, (top, bottom), body, 1.1, rings=9)
+    yield _bone(spine, (top, bottom), body, 1.1, rings=9)
     vein = ellipse((0, 9.5), (1.8, 5.5), vertices=20)
-    yield Part(frame.bone(vertebra - 0.06, vertebra + 0.06, vein), Tissue.VEIN_IN_BONE)
+    yield BodyPart(spine.bone(vertebra - 0.06, vertebra + 0.06, vein), Tissue.VEIN_IN_BONE)
 
     below = vertebra + 1 - BODY_HALF_HEIGHT
-    yield Part(frame.bone(bottom, below, body_outline(vertebra + 0.5, 1.05)), Tissue.ANNULUS)
+    yield BodyPart(spine.bone(bottom, below, body_outline(vertebra + 0.5, 1.05)), Tissue.ANNULUS)
     middle, half = (bottom + below) / 2, 0.42 * (below - bottom)
     step = np.clip(middle - 1, -2, 5)
 
@@ -89,18 +89,18 @@ def _body_and_disc(frame: Frame, vertebra: int) -> Iterator[Part]:
         radii = ((17.5 + 0.8 * step) * swell, (12.0 + 0.3 * step) * swell)
         return ellipse((0, -0.5), radii, power=2.3)
 
-    tube = frame.bone(middle - half, middle + half, nucleus)
-    yield Part(tube, Tissue.NUCLEUS, Tissue.INNER_ANNULUS, 2.6)
+    tube = spine.bone(middle - half, middle + half, nucleus)
+    yield BodyPart(tube, Tissue.NUCLEUS, Tissue.INNER_ANNULUS, 2.6)
 
 
-def _posterior_elements(frame: Frame, vertebra: int) -> Iterator[Part]:
+def _posterior_elements(spine: Spine, vertebra: int) -> Iterator[BodyPart]:
     """Yield transverse processes, pedicles, spinous process and lamina of a vertebra."""
     wide = 1.0 if vertebra < 5 else 1.25  # the pedicles of L5 stand far apart
     pedicles = _both_sides(tuple((x * wide, y) for x, y in PEDICLE))
     processes = _both_sides(_transverse_process(vertebra))
     for process, pedicle in zip(processes, pedicles, strict=True):
-        yield _bone(frame, (vertebra - 0.20, vertebra + 0.02), process)
-        yield _bone(frame, (vertebra - 0.34, vertebra - 0.02), pedicle, 1.0)
+        yield _bone(spine, (vertebra - 0.20, vertebra + 0.02), process)
+        yield _bone(spine, (vertebra - 0.34, vertebra - 0.02), pedicle, 1.0)
     tip = spinous_tip_mm(vertebra)
 
     def spinous(level: float) -> np.ndarray:
@@ -111,8 +111,8 @@ def _posterior_elements(frame: Frame, vertebra: int) -> Iterator[Part]:
         half = np.array(LAMINA) + np.outer([1, 1, 0, 0, 0, 1, 0], [0, fall])
         return spline(np.concatenate((half, mirrored(half[-2:0:-1]))), 72)
 
-    yield _bone(frame, (vertebra + 0.02, vertebra + 0.60), spinous, rings=9)
-    yield _bone(frame, (vertebra - 0.06, vertebra + 0.42), lamina, rings=5)
+    yield _bone(spine, (vertebra + 0.02, vertebra + 0.60), spinous, rings=9)
+    yield _bone(spine, (vertebra - 0.06, vertebra + 0.42), lamina, rings=5)
 
 
 def _transverse_process(vertebra: int) -> tuple:
@@ -135,7 +135,7 @@ def _spinous_outline(below: float, tip: float) -> np.ndarray:
     )
 
 
-def _joints(frame: Frame, level: float, turn_deg: float) -> Iterator[Part]:
+def _joints(spine: Spine, level: float, turn_deg: float) -> Iterator[BodyPart]:
     """Yield the facet joints and yellow ligaments at a disc."""
     wide = 0.94 + 0.06 * max(level - 1, 0)
     size = float(np.interp(level, (1.5, 4.5), (0.78, 1.0)))
@@ -146,11 +146,11 @@ def _joints(frame: Frame, level: float, turn_deg: float) -> Iterator[Part]:
             (SUPERIOR_PROCESS, 0.16, 0.24),
         ):
             outline = _joint_outline(points, turn, size) * (side * wide, 1)
-            yield _bone(frame, (level - above, level + below), outline, 0.9)
+            yield _bone(spine, (level - above, level + below), outline, 0.9)
         gap = _joint_outline(JOINT_GAP, turn, size) * (side * wide, 1)
-        yield Part(frame.bone(level - 0.13, level + 0.17, gap), Tissue.JOINT)
+        yield BodyPart(spine.bone(level - 0.13, level + 0.17, gap), Tissue.JOINT)
         ligament = spline(np.array(YELLOW_LIGAMENT) * (side, 1), 40)
-        yield Part(frame.bone(level - 0.12, level + 0.42, ligament), Tissue.LIGAMENT)
+        yield BodyPart(spine.bone(level - 0.12, level + 0.42, ligament), Tissue.LIGAMENT)
 
 
 def _joint_outline(points: tuple, turn_deg: float, size: float) -> np.ndarray:
@@ -159,7 +159,7 @@ def _joint_outline(points: tuple, turn_deg: float, size: float) -> np.ndarray:
     return spline((np.array(points, float) - JOINT_MIDDLE) @ rotation * size + JOINT_MIDDLE, 36)
 
 
-def _ligaments_behind(frame: Frame) -> Iterator[Part]:
+def _ligaments_behind(spine: Spine) -> Iterator[BodyPart]:
     """Yield the ligaments between and behind the spinous processes."""
 
     def interspinous(level: float) -> np.ndarray:
@@ -170,11 +170,11 @@ def _ligaments_behind(frame: Frame) -> Iterator[Part]:
     def supraspinous(level: float) -> np.ndarray:
         return ellipse((0, spinous_tip_mm(level) + 0.5), (3.0, 1.8), vertices=20)
 
-    yield Part(frame.bone(-1.0, 5.9, interspinous, 24), Tissue.INTERSPINOUS)
-    yield Part(frame.bone(-1.0, 5.9, supraspinous, 24), Tissue.LIGAMENT)
+    yield BodyPart(spine.bone(-1.0, 5.9, interspinous, 24), Tissue.INTERSPINOUS)
+    yield BodyPart(spine.bone(-1.0, 5.9, supraspinous, 24), Tissue.LIGAMENT)
 
 
-def _sacrum(frame: Frame) -> Iterator[Part]:
+def _sacrum(spine: Spine) -> Iterator[BodyPart]:
     def body(level: float) -> np.ndarray:
         shrink = np.interp(level, (SACRUM_LEVEL, 7.5), (1.0, 0.6))
         return body_outline(5.0, 1.02) * shrink + (0, 8 * (level - SACRUM_LEVEL))
@@ -184,6 +184,6 @@ def _sacrum(frame: Frame) -> Iterator[Part]:
         back = 8 * max(level - SACRUM_LEVEL, 0)
         return spline(np.array(SACRAL_WING) * (grow, 1) + (0, back), 56)
 
-    yield _bone(frame, (5.55, 7.2), wing, 1.2)
-    yield _bone(frame, (5.55, 7.2), lambda level: mirrored(wing(level)), 1.2)
-    yield _bone(frame, (SACRUM_LEVEL, 7.4), body, 1.2)
+    yield _bone(spine, (5.55, 7.2), wing, 1.2)
+    yield _bone(spine, (5.55, 7.2), lambda level: mirrored(wing(level)), 1.2)
+    yield _bone(spine, (SACRUM_LEVEL, 7.4), body, 1.2)

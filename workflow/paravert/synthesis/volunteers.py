@@ -1,4 +1,4 @@
-"""Who the phantoms are: sex, age, size, muscle areas and fat fractions, drawn from a seed.
+"""The phantom volunteers: sex, age, size, muscle areas and fat fractions, drawn from a seed.
 
 Two populations: the external validation cohort of the paper (10 men and 12 women, codes S0001 to
 S0022) and a broad one of 20 to 85 years for training (codes T0001 and on, every second a woman).
@@ -50,7 +50,7 @@ AREA_MM2 = {
     },
 }
 # Fat fraction of the whole muscle at age 40 and its rise per year on the logit scale.
-FAT_FRACTION = {
+FAT_BY_AGE = {
     "M": {
         "psoas_major": (0.042, 0.008),
         "quadratus_lumborum": (0.070, 0.011),
@@ -75,7 +75,7 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject; everything that its pictures show follows from these values.
+    """One phantom subject; its images are a function of these values alone.
 
     sex: "F" or "M". area_mm2, fat_fraction: eight rows in the order of anatomy.LABELS, each with
     the planted value at mid L1 to L5 in an untilted section; between them they run linearly.
@@ -194,7 +194,7 @@ def _with_muscles(
         for number, side in enumerate(SIDES):
             scale = np.exp(build + lean_side[number] + by_level)
             areas[muscle, side] = np.array(AREA_MM2[sex][muscle]) * scale
-            start, per_year = FAT_FRACTION[sex][muscle]
+            start, per_year = FAT_BY_AGE[sex][muscle]
             logit = np.log(start / (1 - start)) + per_year * (age - 40) + infiltration
             logit = logit + fat_side[number] + np.array(FAT_BY_LEVEL[muscle])
             fractions[muscle, side] = np.clip(1 / (1 + np.exp(-logit)), 0.02, 0.75)

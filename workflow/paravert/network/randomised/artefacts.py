@@ -1,7 +1,7 @@
-"""What coils, k-space and people do to a picture; every function takes (n, rows, columns).
+"""Random imaging artefacts: coils, saturation, k-space, motion, noise; pictures are (n, rows, columns).
 
-Strengths are drawn per picture; a picture that is spared a fault has strength 0. Directions of
-frequency and phase are drawn too: rows or columns.
+Strengths are drawn per picture; 0 leaves a picture without the artefact. Directions of frequency and
+phase encoding are drawn too: rows or columns.
 """
 
 import numpy as np

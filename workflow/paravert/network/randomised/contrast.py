@@ -1,4 +1,4 @@
-"""How bright each tissue is, in the sequences of lumbar imaging and in none that exists.
+"""Random tissue contrast: of the sequences of lumbar imaging, and free of any sequence.
 
 Spin echoes and gradient echoes follow their signal equations (Bernstein, Handbook of MRI Pulse
 Sequences, chapters 14 and 16) with proton densities and relaxation times about those published
@@ -53,7 +53,7 @@ WATER_AND_FAT = {
     Tissue.PANCREAS: (0.78, 620, 46, 0.12),
     Tissue.INNER_ANNULUS: (0.70, 1000, 55, 0.0),
 }
-MUSCLE = (0.80, 1050, 36, 0.0)
+PURE_MUSCLE = (0.80, 1050, 36, 0.0)
 FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
 FLOWING = (Tissue.ARTERY, Tissue.VEIN)
 STILL_CSF_SHARE = 0.7  # of the pictures; in the others it pulsates, and part of its signal is lost
@@ -180,7 +180,7 @@ class _Signals:
 
 def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
     """Return signals by the equation of a sequence."""
-    rows = np.array([WATER_AND_FAT.get(value, MUSCLE) for value in range(TISSUES)], float)
+    rows = np.array([WATER_AND_FAT.get(value, PURE_MUSCLE) for value in range(TISSUES)], float)
     density, t1, t2, fat_share = rows.T
     field = rng.uniform(0.9, 1.3)  # T1 grows with the field strength
     t1 = t1 * field * np.exp(rng.normal(0, LOG_TIME_SD, TISSUES))

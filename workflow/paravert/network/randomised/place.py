@@ -1,4 +1,4 @@
-"""Where a slice lies in the picture: position, turn, size, and a smooth deformation of all of it."""
+"""Random geometry of a training slice: position, rotation, scale and a smooth deformation."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-MIRRORED_SHARE = 0.5
+PICTURES_MIRRORED = 0.5
 TURN_SD_DEG = 6.0
 LOG_SIZE_SD = 0.08  # besides what people differ by
 LOG_STRETCH_SD = 0.05  # of width against height
@@ -19,8 +19,8 @@ BENT_POINTS = (48, 48)  # on which both are smooth enough to go on along straigh
 
 
 @dataclass(frozen=True)
-class Place:
-    """Affine part of one picture's place.
+class PicturePose:
+    """Affine part of one picture's geometry.
 
     matrix: from (right, down) in the picture to (x, y) in the section, both in mm from their
     middles. centre_mm: (x, y) of the picture's middle. mirrored: sides change places.
@@ -31,16 +31,16 @@ class Place:
     mirrored: bool
 
 
-def drawn_place(rng: np.random.Generator) -> Place:
-    """Draw a place."""
+def drawn_place(rng: np.random.Generator) -> PicturePose:
+    """Return a random pose."""
     turn = np.deg2rad(rng.normal(0, TURN_SD_DEG))
     size, stretch = np.exp(rng.normal(0, LOG_SIZE_SD)), np.exp(rng.normal(0, LOG_STRETCH_SD))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     scale = np.diag([size * stretch, size / stretch])
-    mirrored = bool(rng.random() < MIRRORED_SHARE)
+    mirrored = bool(rng.random() < PICTURES_MIRRORED)
     flip = np.diag([-1.0 if mirrored else 1.0, 1.0])
     spread = ANYWHERE_SD_MM if rng.random() < ANYWHERE_SHARE else np.array(CENTRE_SD_MM)
-    return Place(flip @ rotation @ scale, rng.normal(0, 1, 2) * spread, mirrored)
+    return PicturePose(flip @ rotation @ scale, rng.normal(0, 1, 2) * spread, mirrored)
 
 
 def picture_grid(size_px: int, spacing_mm: float, factor: int, device: torch.device):
@@ -51,7 +51,9 @@ def picture_grid(size_px: int, spacing_mm: float, factor: int, device: torch.dev
     return torch.stack((x, y))
 
 
-def placed(grid: torch.Tensor, places: list[Place], waves: list[torch.Tensor]) -> torch.Tensor:
+def placed(
+    grid: torch.Tensor, places: list[PicturePose], waves: list[torch.Tensor]
+) -> torch.Tensor:
     """Return where each point of each picture lies in its section, (n, 2, rows, columns), in mm.
 
     waves: coarse displacements in mm, each (n, 2, k, k), as `drawn_waves` gives them.
@@ -68,7 +70,7 @@ def placed(grid: torch.Tensor, places: list[Place], waves: list[torch.Tensor]) -
     return points
 
 
-def in_section(shifts_mm: np.ndarray, places: list[Place]) -> np.ndarray:
+def in_section(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.ndarray:
     """Return what steps in each picture, (right, down), are in its section, (x, y), (n, 2), in mm.
 
     The deformation, which hardly changes from one end of a step to the other, is left out.

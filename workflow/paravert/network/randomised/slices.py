@@ -1,4 +1,4 @@
-"""From sections without contrast to batches of pictures and labels, on CPU or GPU alike."""
+"""Batches of synthetic images and labels from sections without contrast, on CPU or GPU."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,18 +16,25 @@ from paravert.network.grid import CLIPPED_PERCENTILES
 from paravert.network.randomised import artefacts
 from paravert.network.randomised.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.randomised.place import (
-    Place,
+    PicturePose,
     drawn_place,
     drawn_waves,
     in_section,
     picture_grid,
     placed,
 )
-from paravert.synthesis.anatomies import COLUMNS, LAYERS, SEED_KEY, SIZE_PX, SPACING_MM, unpacked
+from paravert.synthesis.anatomies import (
+    ANATOMY_COLUMNS,
+    LAYERS,
+    SEED_KEY,
+    SIZE_PX,
+    SPACING_MM,
+    unpacked,
+)
 from paravert.synthesis.tissues import TISSUES, Tissue
 
-FINER = 2  # subpixels per pixel and axis
-MIDDLE = LAYERS // 2
+SUBPIXELS = 2  # subpixels per pixel and axis
+MIDDLE_LAYER = LAYERS // 2
 # Of the standardised picture: what else a stack may show. The air and fat of a wide field of view
 # make its mean lower and its spread another: half the pictures are as if cut out of such a field.
 GAIN_SD, OFFSET_SD = 0.15, 0.25
@@ -43,7 +50,7 @@ def seed_of(table: Path) -> int:
     """
     try:
         columns = pq.read_schema(table)
-        if set(COLUMNS.names) <= set(columns.names):
+        if set(ANATOMY_COLUMNS.names) <= set(columns.names):
             return int(columns.metadata[SEED_KEY])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise InputError(table, NO_TABLE) from error
@@ -104,7 +111,7 @@ def drawn_pictures(
     waves = drawn_waves(n, generator, device)
 
     centres = placed(picture_grid(size_px, spacing_mm, 1, device), places, waves)
-    fine = placed(picture_grid(size_px, spacing_mm, FINER, device), places, waves)
+    fine = placed(picture_grid(size_px, spacing_mm, SUBPIXELS, device), places, waves)
     down = artefacts.phase_runs_down(n, rng)
     water, fat = _signal(_read(maps, _cells(fine)), contrasts, rng, generator)
     saturated, shifts, fat_bounds = (
@@ -112,12 +119,12 @@ def drawn_pictures(
         for name in ("saturated", "shifts", "fat_bounds")
     )
     fat *= artefacts.failing_saturation(fine, saturated, rng)
-    fine_mm = spacing_mm / FINER
+    fine_mm = spacing_mm / SUBPIXELS
     shifts_px = artefacts.drawn_shifts_px(fine_mm, down, shifts, rng)
     signal = water + artefacts.shifted(fat, shifts_px)
     seen_mm = in_section(shifts_px * fat_bounds[:, None] * fine_mm, places)
-    labels = _labels(maps[:, MIDDLE], centres, seen_mm, places)
-    images = functional.avg_pool2d(signal[:, None], FINER)[:, 0].abs()
+    labels = _labels(maps[:, MIDDLE_LAYER], centres, seen_mm, places)
+    images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
     images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
@@ -135,7 +142,7 @@ def _cells(points: torch.Tensor) -> torch.Tensor:
 
 
 def _labels(
-    tissues: torch.Tensor, points: torch.Tensor, shifts_mm: np.ndarray, places: list[Place]
+    tissues: torch.Tensor, points: torch.Tensor, shifts_mm: np.ndarray, places: list[PicturePose]
 ) -> torch.Tensor:
     """Return the label that is seen at each pixel's centre, uint8.
 
@@ -190,7 +197,7 @@ def _signal(
         in_muscle = muscle[:, layer]
         water += torch.where(in_muscle, flesh, _looked_up(water_of, tissues[:, layer]))
         fat += torch.where(in_muscle, marbling, _looked_up(fat_of, tissues[:, layer]))
-    middle = tissues[:, MIDDLE]
+    middle = tissues[:, MIDDLE_LAYER]
     grain = _looked_up(texture, middle)
     field = _texture(water.shape, device, generator)
     uneven = torch.addcmul(torch.ones((), device=device), grain, field)

@@ -9,17 +9,20 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-TILE = 512
+TILE_CELLS = 512  # a power of two
+LAST_CELL = TILE_CELLS - 1
 CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
 
 
 @lru_cache(maxsize=32)
-def tile(sigma_cells: float, number: int = 0) -> np.ndarray:
-    """Return a periodic Gaussian field, (TILE, TILE) float32; numbers give independent ones."""
+def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
+    """Return a periodic Gaussian field, (TILE_CELLS, TILE_CELLS) float32; numbers give independent ones."""
     rng = np.random.default_rng([97, number, round(1000 * sigma_cells)])
-    spectrum = rfft2(rng.standard_normal((TILE, TILE)))
-    frequency = np.fft.fftfreq(TILE)[:, None] ** 2 + np.fft.rfftfreq(TILE)[None] ** 2
-    field = irfft2(spectrum * np.exp(-2 * (np.pi * sigma_cells) ** 2 * frequency), s=(TILE, TILE))
+    spectrum = rfft2(rng.standard_normal((TILE_CELLS, TILE_CELLS)))
+    frequency = np.fft.fftfreq(TILE_CELLS)[:, None] ** 2 + np.fft.rfftfreq(TILE_CELLS)[None] ** 2
+    field = irfft2(
+        spectrum * np.exp(-2 * (np.pi * sigma_cells) ** 2 * frequency), s=(TILE_CELLS, TILE_CELLS)
+    )
     field -= field.mean()
     field = (field / field.std()).astype(np.float32)
     field.flags.writeable = False
@@ -27,24 +30,24 @@ def tile(sigma_cells: float, number: int = 0) -> np.ndarray:
 
 
 def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a view-like piece of a tile at a random place, turned or mirrored at random."""
+    """Return a piece of a tile, of the shape given, at a random place; transposed at random."""
     if rng.random() < 0.5:
         field = field.T
-    row, column = rng.integers(TILE, size=2)
-    rows = (row + np.arange(shape[0])) % TILE
-    columns = (column + np.arange(shape[1])) % TILE
+    row, column = rng.integers(TILE_CELLS, size=2)
+    rows = (row + np.arange(shape[0])) % TILE_CELLS
+    columns = (column + np.arange(shape[1])) % TILE_CELLS
     return field[rows[:, None], columns]
 
 
 def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
     """Return a field with structures of about one unit at coordinates (a, b) of any shape."""
-    field = tile(0.5 * CELLS_PER_UNIT, number).ravel()
+    field = field_tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)
     row, column = np.floor(a), np.floor(b)
     p, q = a - row, b - column
-    row, column = row.astype(np.int32) % TILE, column.astype(np.int32) % TILE
-    below, beside = (row + 1) % TILE * TILE, (column + 1) % TILE
-    row = row * TILE
-    upper = field[row + column] * (1 - q) + field[row + beside] * q
-    lower = field[below + column] * (1 - q) + field[below + beside] * q
+    row, column = row.astype(np.int32) & LAST_CELL, column.astype(np.int32) & LAST_CELL
+    below, beside = ((row + 1) & LAST_CELL) * TILE_CELLS, (column + 1) & LAST_CELL
+    row = row * TILE_CELLS
+    upper = field.take(row + column) * (1 - q) + field.take(row + beside) * q
+    lower = field.take(below + column) * (1 - q) + field.take(below + beside) * q
     return upper * (1 - p) + lower * p

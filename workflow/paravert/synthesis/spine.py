@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.synthesis.geometry import Tube
+from paravert.synthesis.solids import Tube
 
-REFERENCE_HEIGHT_CM = 178.0  # outlines are drawn for a man of this height
+DRAWN_HEIGHT_CM = 178.0  # outlines are drawn for a man of this height
 PITCH_MM = 36.2  # vertebra and disc of the reference man
 MIDDLE_LEVEL = 3.0
 FOREMOST_LEVEL = 3.4  # where the lordosis reaches furthest forward
@@ -21,7 +21,7 @@ Shape = Callable[[float], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Frame:
+class Spine:
     """One subject's spine: size, lordosis and a slight side bend.
 
     scale: size against the reference. bend_mm: by how much L1 lies behind L3 to L4. sway_mm:

@@ -11,7 +11,7 @@ import pytest
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
 from paravert.synthesis import protocol, scouts
-from paravert.synthesis.cohort import make_phantoms
+from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
 PLAIN, TILTED, PACKED = "T0001", "T0003", "T0004"

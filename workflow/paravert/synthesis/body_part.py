@@ -1,8 +1,8 @@
-"""A part: one solid of the body with its tissue, in the order in which parts are painted."""
+"""A part of the body: one solid with its tissue."""
 
 from dataclasses import dataclass
 
-from paravert.synthesis.geometry import Tube
+from paravert.synthesis.solids import Tube
 from paravert.synthesis.tissues import Tissue
 
 CAVITY = frozenset(
@@ -23,7 +23,7 @@ CAVITY = frozenset(
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """A tube filled with one tissue and, where rim is given, with another along its edge.
 
     tissue: a Tissue or a label value. rim_mm: width of the edge inside the outline.

@@ -14,8 +14,8 @@ import typer
 
 from paravert.errors import InputError
 from paravert.steps import VERSIONS
-from paravert.synthesis.study import write_study
-from paravert.synthesis.truth import MUSCLES, SLICES, write_table
+from paravert.synthesis.truth import TRUTH_MUSCLES, TRUTH_SLICES, write_table
+from paravert.synthesis.volunteer_study import write_study
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
 from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
@@ -52,7 +52,7 @@ def make_phantoms(
     there <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
     subject already complete from the same seed and version is left alone.
     """
-    people = cohort(seed, volunteers)
+    people = draw_volunteers(seed, volunteers)
     wanted = subject or [person.subject for person in people]
     unknown = sorted(set(wanted) - {person.subject for person in people})
     if unknown:
@@ -71,11 +71,6 @@ def make_phantoms(
         log.info("%s", line)
     there = [person for person in people if _made(out, person, settings) is not None]
     _write_cohort_files(out, there, settings)
-
-
-def cohort(seed: int, count: int) -> tuple[Volunteer, ...]:
-    """Return the volunteers of a seed; see volunteers.volunteers."""
-    return draw_volunteers(seed, count)
 
 
 def _each(make, chosen: list[int], workers: int) -> Iterable[str]:
@@ -114,9 +109,11 @@ def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
 
 def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> None:
     truths = [_made(out, person, settings) for person in people]
-    write_table(out / "truth.parquet", (r for truth in truths for r in truth["slices"]), SLICES)
+    write_table(
+        out / "truth.parquet", (r for truth in truths for r in truth["slices"]), TRUTH_SLICES
+    )
     rows = (row for truth in truths for row in truth["muscles"])
-    write_table(out / "truth_muscles.parquet", rows, MUSCLES)
+    write_table(out / "truth_muscles.parquet", rows, TRUTH_MUSCLES)
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file, delimiter="\t", lineterminator="\n")
         sheet.writerow(SHEET_COLUMNS)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from paravert.synthesis.body import body_of
-from paravert.synthesis.dicom import Series, write_image
+from paravert.synthesis.mr_images import Series, write_image
 from paravert.synthesis.protocol import Protocol, protocol_of
 from paravert.synthesis.scouts import Scout, localizer_series, sagittal_series
-from paravert.synthesis.signal import Section, render_plane
-from paravert.synthesis.truth import affine_of, muscle_rows, slice_rows, write_label_map
+from paravert.synthesis.signal import Section, render_planes
+from paravert.synthesis.truth import affine_of, true_muscle_rows, true_slice_rows, write_label_map
 from paravert.synthesis.volunteers import Volunteer
 
 
@@ -21,10 +21,8 @@ def write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> di
     """
     body = body_of(volunteer)
     protocol = protocol_of(volunteer, index)
-    sections = [
-        render_plane(body, protocol.in_body(protocol.plane(number)), protocol.grid, protocol.look)
-        for number in range(protocol.slices)
-    ]
+    planes = [protocol.in_body(protocol.plane(number)) for number in range(protocol.slices)]
+    sections = list(render_planes(body, planes, protocol.grid, protocol.look))
     dicom = folder / "dicom"
     _write_axial(dicom / "AX_T2", sections, protocol, volunteer, seed)
     for name, number, kind, scouts in (
@@ -34,8 +32,8 @@ def write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> di
         _write_scouts(dicom / name, scouts, number, kind, volunteer, seed)
     labels = np.stack([section.labels for section in sections])
     write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
-    rows = slice_rows(volunteer.subject, protocol, sections)
-    return {"slices": rows, "muscles": muscle_rows(rows, protocol.spacing_mm)}
+    rows = true_slice_rows(volunteer.subject, protocol, sections)
+    return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}
 
 
 def _write_axial(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from paravert.anatomy import LABELS, Label
-from paravert.synthesis.frame import Frame
-from paravert.synthesis.noise import sampled
+from paravert.synthesis.random_fields import sampled
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.volunteers import Volunteer
 
 DIFFUSE_SHARE = 0.3  # of the fat fraction lies between the fibres, at most
@@ -48,21 +48,21 @@ FANS = {
 
 
 @dataclass(frozen=True)
-class MusclePixels:
+class MusclePoints:
     """Pixels of a volunteer's muscles, each array (pixels,).
 
-    labels: label values. x, y: place in the frame's local coordinates, mm. level: of each pixel.
+    labels: label values. x, y: place in the spine's local frame, mm. level: of each pixel.
     """
 
     volunteer: Volunteer
-    frame: Frame
+    spine: Spine
     labels: np.ndarray
     x: np.ndarray
     y: np.ndarray
     level: np.ndarray
 
 
-def fat_fractions(pixels: MusclePixels) -> tuple[np.ndarray, np.ndarray]:
+def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
     """Return fat fraction and fine fibre texture of muscle pixels.
 
     Both results are float32 (pixels,); the mean fat fraction over each muscle is the
@@ -78,7 +78,7 @@ def fat_fractions(pixels: MusclePixels) -> tuple[np.ndarray, np.ndarray]:
     return fraction, fibres
 
 
-def fat_order(pixels: MusclePixels) -> np.ndarray:
+def fat_order(pixels: MusclePoints) -> np.ndarray:
     """Return in which order muscle pixels turn to fat, float32 (pixels,).
 
     Within each muscle the values are spread evenly from 0 (last) to 1 (first).
@@ -89,7 +89,7 @@ def fat_order(pixels: MusclePixels) -> np.ndarray:
     return order
 
 
-def _scores(pixels: MusclePixels) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
+def _scores(pixels: MusclePoints) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield each muscle at hand, which pixels are its own, and their `_score`."""
     rng = np.random.default_rng([pixels.volunteer.seed, 31])
     drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
@@ -99,7 +99,7 @@ def _scores(pixels: MusclePixels) -> Iterator[tuple[Label, np.ndarray, np.ndarra
             continue
         side = 1.0 if label.side == "left" else -1.0
         local = np.float32(side) * pixels.x[here], pixels.y[here]
-        fan, scale = FANS[label.muscle], np.float32(pixels.frame.scale)
+        fan, scale = FANS[label.muscle], np.float32(pixels.spine.scale)
         yield label, here, *_score(fan, local, pixels.level[here], drift[label.value - 1], scale)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
-from paravert.synthesis.geometry import Plane
+from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.volunteers import Volunteer
 
 SIGNAL_FULL_SCALE = 1.8  # of an image; brighter pixels are clipped
@@ -42,7 +42,7 @@ def uid(*words: object) -> UID:
 def write_image(
     path: Path,
     image: np.ndarray,
-    plane: Plane,
+    plane: CutPlane,
     series: Series,
     instance: int,
     volunteer: Volunteer,
@@ -71,7 +71,7 @@ def write_image(
     dataset.save_as(path, enforce_file_format=True)
 
 
-def corner_mm(plane: Plane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
+def corner_mm(plane: CutPlane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
     """Return the middle of the first pixel: ImagePositionPatient (0020,0032)."""
     rows, columns = shape
     across = (columns - 1) / 2 * pixel_mm * plane.across
@@ -122,7 +122,7 @@ def _describe_series(dataset: Dataset, series: Series, words: tuple) -> None:
 
 
 def _describe_geometry(
-    dataset: Dataset, plane: Plane, series: Series, shape: tuple[int, int], instance: int
+    dataset: Dataset, plane: CutPlane, series: Series, shape: tuple[int, int], instance: int
 ) -> None:
     position = corner_mm(plane, shape, series.pixel_mm)
     direction = np.concatenate((plane.across, plane.down))

@@ -1,22 +1,32 @@
 import numpy as np
 import pytest
 
-from paravert.synthesis.geometry import (
+from paravert.synthesis.raster import PixelGrid, centred_grid
+from paravert.synthesis.solids import (
+    Outlines,
     Tube,
     axial_plane,
-    clipped,
     ellipse,
     inset,
     signed_area,
     spline,
 )
-from paravert.synthesis.raster import Grid, centred_grid
 
 
 def cylinder(radii=(20.0, 12.0), half_height=60.0):
     ring = ellipse((3.0, -5.0), radii, vertices=256)
     rings = [np.column_stack((ring, np.full(len(ring), z))) for z in (half_height, 0, -half_height)]
     return Tube(np.stack(rings))
+
+
+def alone(outline):
+    return Outlines(outline, np.zeros(len(outline), int))
+
+
+def filled(grid, outlines):
+    """Return the flat indices of the pixels inside outlines."""
+    runs = zip(*grid.spans(outlines), strict=True)
+    return np.concatenate([np.arange(*run) for run in runs] or [np.empty(0, int)])
 
 
 def test_area_of_an_ellipse_is_pi_a_b():
@@ -37,30 +47,55 @@ def test_inset_of_a_circle_is_a_smaller_circle():
 
 
 def test_half_of_a_disc_is_clipped_at_its_diameter():
-    half = clipped(ellipse((0, 0), (10, 10), vertices=400), np.array([1.0, 0.0, 0.0]))
+    disc = ellipse((0, 0), (10, 10), vertices=400)
+    half = alone(disc).clipped(np.array([[1.0, 0.0, 0.0]])).points
     assert half[:, 0].max() == pytest.approx(0, abs=1e-9)
     assert abs(signed_area(half)) == pytest.approx(np.pi * 100 / 2, rel=1e-3)
+
+
+def test_outlines_of_several_planes_are_clipped_and_filled_each_by_itself():
+    discs = [ellipse((0, 0), (radius, radius), vertices=400) for radius in (10, 20, 30)]
+    three = Outlines(np.concatenate(discs), np.repeat((0, 2, 3), 400))
+    half_planes = np.array([(1.0, 0, 0), (0, 0, -1.0), (0, 0, 1.0), (0, 1.0, 0)])
+    kept = three.clipped(half_planes)  # half of the first, none of the second, half of the third
+    assert set(kept.plane) == {0, 3}
+    grid = centred_grid(80, 1.0)
+    plane, row, column = np.unravel_index(filled(grid, kept), (4, 80, 80))
+    assert np.bincount(plane)[[0, 3]] == pytest.approx(np.pi * np.array((100, 900)) / 2, rel=0.03)
+    assert set(plane) == {0, 3}
+    assert (column[plane == 0] < 40).all()
+    assert (row[plane == 3] < 40).all()
+
+
+@pytest.mark.parametrize("tilt_deg", [0, 12])
+def test_planes_cut_together_are_those_cut_one_by_one(tilt_deg):
+    planes = [axial_plane(np.array([1.0, 2.0, z]), tilt_deg) for z in (-70, -58, 0.3, 59, 64)]
+    outline, rim = cylinder().sections(planes, (0.0, 1.5))
+    for number, plane in enumerate(planes):
+        alone = cylinder().sections([plane], (0.0, 1.5))
+        for together, own in zip((outline, rim), alone, strict=True):
+            assert np.array_equal(together.points[together.plane == number], own.points)
 
 
 @pytest.mark.parametrize("spacing", [(0.3, 0.3), (0.25, 0.6), (1.0, 0.2)])
 def test_filled_pixels_have_the_area_of_the_ellipse(spacing):
     du, dv = spacing
-    grid = Grid(400, 400, du, dv, -200 * du, -200 * dv)
-    count = len(grid.fill(ellipse((1.3, -2.1), (21, 13), 20, vertices=256)))
+    grid = PixelGrid(400, 400, du, dv, -200 * du, -200 * dv)
+    count = len(filled(grid, alone(ellipse((1.3, -2.1), (21, 13), 20, vertices=256))))
     assert count * du * dv == pytest.approx(np.pi * 21 * 13, rel=0.004)
 
 
 def test_filling_leaves_out_what_lies_beyond_the_grid():
     grid = centred_grid(50, 1.0)
-    inside = grid.fill(ellipse((25, 0), (10, 10), vertices=128))
+    inside = filled(grid, alone(ellipse((25, 0), (10, 10), vertices=128)))
     rows, columns = np.divmod(inside, 50)
     assert columns.min() >= 39
     assert len(inside) == pytest.approx(np.pi * 100 / 2, rel=0.05)
-    assert len(grid.fill(ellipse((90, 0), (5, 5)))) == 0
+    assert len(filled(grid, alone(ellipse((90, 0), (5, 5))))) == 0
 
 
 def test_a_finer_grid_covers_the_same_area():
-    grid = Grid(10, 20, 0.8, 0.5, -3.0, 2.0)
+    grid = PixelGrid(10, 20, 0.8, 0.5, -3.0, 2.0)
     fine = grid.finer(4)
     assert fine.u0 - fine.du / 2 == pytest.approx(grid.u0 - grid.du / 2)
     assert fine.rows * fine.dv == pytest.approx(grid.rows * grid.dv)

@@ -1,0 +1,264 @@
+"""Outlines, tubes and planes: the geometry from which anatomy is cut.
+
+The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
+An outline is a closed polygon, (vertices, 2), without its first vertex repeated. A tube is a stack
+of outlines in space; a plane cuts it exactly at whatever angle, so that an oblique slice sees every
+vertex at that vertex's own height.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+OUTLINE_VERTICES = 64
+
+
+def following(values: np.ndarray) -> np.ndarray:
+    """Return for every entry of a cycle the next one (np.roll by -1, several times faster)."""
+    return np.concatenate((values[1:], values[:1]))
+
+
+def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
+    """Return a closed Catmull-Rom curve through control points, (k, 2), as an outline."""
+    points = np.asarray(points, float)
+    count = len(points)
+    position = np.linspace(0, count, vertices, endpoint=False)
+    index = position.astype(int)
+    u = (position - index)[:, None]
+    before, start, end, after = (points[(index + step) % count] for step in (-1, 0, 1, 2))
+    cubic = 3 * start - before - 3 * end + after
+    square = 2 * before - 5 * start + 4 * end - after
+    return 0.5 * (2 * start + (end - before) * u + square * u**2 + cubic * u**3)
+
+
+def ellipse(
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    turn_deg: float = 0.0,
+    power: float = 2.0,
+    vertices: int = OUTLINE_VERTICES,
+) -> np.ndarray:
+    """Return a (super)ellipse as an outline.
+
+    A power above 2 makes it squarer; turn_deg leads from x towards y.
+    """
+    angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    x = radii[0] * np.sign(cosine) * np.abs(cosine) ** (2 / power)
+    y = radii[1] * np.sign(sine) * np.abs(sine) ** (2 / power)
+    turn = np.deg2rad(turn_deg)
+    return np.column_stack(
+        (
+            centre[0] + x * np.cos(turn) - y * np.sin(turn),
+            centre[1] + x * np.sin(turn) + y * np.cos(turn),
+        )
+    )
+
+
+def mirrored(outline: np.ndarray) -> np.ndarray:
+    """Return the outline of the other side."""
+    return outline * (-1.0, 1.0)
+
+
+def signed_area(outline: np.ndarray) -> float:
+    """Return the shoelace area in mm², positive where the vertices run from x towards y."""
+    x, y = outline[:, 0], outline[:, 1]
+    return 0.5 * float(x @ following(y) - y @ following(x))
+
+
+def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
+    """Return outlines, (..., vertices, 2), moved inwards along the normal of every vertex.
+
+    by_mm: one distance, or one per vertex; negative moves outwards.
+    """
+    after = np.concatenate((outlines[..., 1:, :], outlines[..., :1, :]), axis=-2)
+    before = np.concatenate((outlines[..., -1:, :], outlines[..., :-1, :]), axis=-2)
+    tangent = after - before
+    length = np.maximum(np.hypot(tangent[..., 0], tangent[..., 1]), 1e-9)
+    inward = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1) / length[..., None]
+    area = (outlines[..., 0] * after[..., 1] - outlines[..., 1] * after[..., 0]).sum(axis=-1)
+    direction = np.where(area > 0, 1.0, -1.0)[..., None, None]
+    return outlines + direction * inward * np.reshape(by_mm, (-1, 1))
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Closed polygons in parallel planes, one after the other.
+
+    points: (vertices, 2) in mm. plane: (vertices,) int, ascending: the plane of each vertex, whose
+    polygon it belongs to.
+    """
+
+    points: np.ndarray
+    plane: np.ndarray
+
+    @property
+    def following(self) -> np.ndarray:
+        """The next vertex of the same polygon, (vertices, 2)."""
+        if not len(self.plane):
+            return self.points
+        last = np.flatnonzero(self.plane[1:] != self.plane[:-1])
+        index = np.arange(1, len(self.plane) + 1)
+        index[np.append(last, len(index) - 1)] = np.append(0, last + 1)  # back to the first one
+        return self.points[index]
+
+    def clipped(self, half_planes: np.ndarray) -> "Outlines":
+        """Return the part of each polygon where a*u + b*v + c <= 0; whole polygons may go.
+
+        half_planes: (planes, 3), the a, b, c of each plane.
+        """
+        a, b, c = half_planes[self.plane].T
+        value = self.points[:, 0] * a + self.points[:, 1] * b + c
+        inside = value <= 0
+        if inside.all():
+            return self
+        value_next = Outlines(value, self.plane).following
+        crosses = inside != (value_next <= 0)
+        share = value / np.where(crosses, value - value_next, 1.0)
+        crossing = self.points + share[:, None] * (self.following - self.points)
+        kept = np.stack((inside, crosses), axis=1).ravel()
+        both = np.stack((self.points, crossing), axis=1).reshape(-1, 2)
+        return Outlines(both[kept], np.repeat(self.plane, 2)[kept])
+
+
+@dataclass(frozen=True)
+class CutPlane:
+    """A plane with its own axes: its points are centre + u * across + v * down, in mm.
+
+    across and down are orthonormal.
+    """
+
+    centre: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+
+    @cached_property
+    def normal(self) -> np.ndarray:
+        """Unit normal across x down, DICOM's slice normal: to the head in an axial plane."""
+        return np.cross(self.across, self.down)
+
+    def moved(self, along_normal_mm: float) -> "CutPlane":
+        """Return the parallel plane at a distance along the normal."""
+        return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
+
+    def turned(self, degrees: float) -> "CutPlane":
+        """Return the plane turned about the z axis through the origin, from x towards y."""
+        turn = np.deg2rad(degrees)
+        c, s = np.cos(turn), np.sin(turn)
+        rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        return CutPlane(rotation @ self.centre, rotation @ self.across, rotation @ self.down)
+
+
+def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> CutPlane:
+    """Return an axial plane; a positive tilt raises its back edge towards the head."""
+    tilt = np.deg2rad(tilt_deg)
+    down = np.array([0.0, np.cos(tilt), np.sin(tilt)])
+    return CutPlane(np.asarray(centre, float), np.array([1.0, 0.0, 0.0]), down)
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A solid between its first (upper) and its last (lower) ring.
+
+    rings: (rings, vertices, 3) in mm; vertices of the same number are joined.
+    """
+
+    rings: np.ndarray
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """Eight corners of the bounding box, (8, 3)."""
+        low, high = self.rings.min(axis=(0, 1)), self.rings.max(axis=(0, 1))
+        choice = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], bool)
+        return np.where(choice, high, low)
+
+    @cached_property
+    def _caps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        return tuple(
+            (self.rings[end].mean(axis=0), _outward(self.rings[end], up))
+            for end, up in ((0, 1.0), (-1, -1.0))
+        )
+
+    def section(self, plane: CutPlane) -> np.ndarray | None:
+        """Return the outline, (vertices, 2), that a plane cuts, or None if it misses."""
+        (outline,) = self.sections([plane], (0.0,))
+        return outline.points if len(outline.points) > 2 else None
+
+    def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
+        """Return the outlines that parallel planes cut, in (u, v) of each plane, once per inset.
+
+        planes: of the same axes. The solid is narrowed round its axis, not at its ends: there all
+        outlines end alike.
+        """
+        first = planes[0]
+        along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])
+        height = along - np.array([plane.centre @ first.normal for plane in planes])[:, None, None]
+        above = (height > 0).sum(axis=1)
+        lowest, highest = above.min(axis=1), above.max(axis=1)
+        last = len(along) - 1
+        met = np.flatnonzero((highest > 0) & (lowest <= last))
+        outlines = self._cut(planes, met, height[met], above[met])
+        ends = [
+            _sides_of(planes, *cap, reached)
+            for cap, reached in zip(self._caps, (lowest == 0, highest > last), strict=True)
+            if reached[met].any()
+        ]
+        found = []
+        for by_mm in insets_mm:
+            narrowed = inset(outlines, by_mm) if by_mm else outlines
+            whole = Outlines(narrowed.reshape(-1, 2), np.repeat(met, outlines.shape[1]))
+            for end in ends:
+                whole = whole.clipped(end)
+            found.append(whole)
+        return found
+
+    def _cut(
+        self, planes: Sequence[CutPlane], met: np.ndarray, height: np.ndarray, above: np.ndarray
+    ) -> np.ndarray:
+        """Return where the lines along the tube meet planes, (planes, vertices, 2).
+
+        Beyond the ends, the end itself. met: numbers of the planes. height: of the rings above each
+        plane, (planes, rings, vertices). above: rings above it, (planes, vertices).
+        """
+        upper = np.minimum(np.maximum(above - 1, 0), height.shape[1] - 2)
+        vertex = np.arange(height.shape[2])
+        number = np.arange(len(met))[:, None]
+        h0, h1 = height[number, upper, vertex], height[number, upper + 1, vertex]
+        step = h0 - h1
+        weight = h0 / np.where(np.abs(step) > 1e-9, step, 1.0)
+        weight = np.minimum(np.maximum(weight, 0.0), 1.0)[..., None]
+        p0, p1 = self.rings[upper, vertex], self.rings[upper + 1, vertex]
+        centres = np.stack([plane.centre for plane in planes])[met]
+        point = p0 + weight * (p1 - p0) - centres[:, None]
+        axes = np.column_stack((planes[0].across, planes[0].down))
+        return (point.reshape(-1, 3) @ axes).reshape(*point.shape[:2], 2)
+
+
+NOWHERE_BEYOND = (0.0, 0.0, -1.0)  # a half plane that holds everything
+
+
+def _sides_of(
+    planes: Sequence[CutPlane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
+) -> np.ndarray:
+    """Return half planes, as for `Outlines.clipped`, on the inner side of an end, (planes, 3).
+
+    point, outward: of the end. reached: which planes meet it, (planes,); the others are not clipped.
+    """
+    sides = [
+        (plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward)
+        if meets
+        else NOWHERE_BEYOND
+        for plane, meets in zip(planes, reached, strict=True)
+    ]
+    return np.array(sides)
+
+
+def _outward(ring: np.ndarray, up: float) -> np.ndarray:
+    """Unit normal of an end ring, away from the tube; along z where the ring is a point."""
+    normal = np.cross(ring, following(ring)).sum(axis=0)
+    length = np.linalg.norm(normal)
+    if length < 1e-6:
+        return np.array([0.0, 0.0, up])
+    return normal / length * np.sign(normal[2] * up or 1.0)
