@@ -47,7 +47,7 @@ def study(untouched, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(untouched, tmp_path_factory):
+def finished_cohort(untouched, tmp_path_factory):
     """The cohort after a run that nothing disturbed."""
     study = untouched.copy(tmp_path_factory.mktemp("finished") / "study")
     finish(study)
@@ -55,13 +55,14 @@ def finished(untouched, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(finished):
-    return cohort_tables(finished)
+def undisturbed(finished_cohort):
+    return cohort_tables(finished_cohort)
 
 
 @pytest.fixture
-def finished_study(finished, tmp_path):
-    return finished.copy(tmp_path / "study")
+def finished_study(finished_cohort, tmp_path):
+    """A copy of it that a test may change."""
+    return finished_cohort.copy(tmp_path / "study")
 
 
 @pytest.fixture
@@ -253,7 +254,12 @@ def a_subject_leaves(study):
 
 
 @pytest.mark.parametrize(
-    "change", [change_images_and_labels, shards_become_smaller, a_subject_leaves]
+    "change",
+    [
+        change_images_and_labels,
+        pytest.param(shards_become_smaller, marks=pytest.mark.long),
+        pytest.param(a_subject_leaves, marks=pytest.mark.long),
+    ],
 )
 def test_results_of_a_job_that_ended_unseen_do_not_outlive_what_they_were_made_from(
     study, run, half_way, tmp_path, change

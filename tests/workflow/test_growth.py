@@ -133,6 +133,7 @@ def test_only_subjects_that_are_new_or_changed_are_computed(cohort, tmp_path):
     assert volumes["G4", "psoas_major", "right"] > 0
 
 
+@pytest.mark.long
 def test_another_model_segments_only_those_without_labels(cohort, tmp_path):
     cohort.settings["model"] = other_model(cohort)
     changed = of("G3", "G4", steps=AFTER_CONVERSION)

@@ -161,6 +161,7 @@ def test_one_subject_alone(study):
     assert "0 computed" in study.log("convert_dicom")
 
 
+@pytest.mark.long
 def test_a_subject_of_its_own_shard_has_the_same_numbers(study):
     before = {name: cohort(study, name) for name in ("slices", "muscles", "subjects", "overlap")}
     study.settings["subjects_per_shard"] = 1
@@ -292,6 +293,7 @@ def test_a_model_of_our_own_is_not_trained_again_by_the_study(study):
     assert "train_network" not in study.planned("--forceall")
 
 
+@pytest.mark.long
 def test_a_model_that_is_fitted_to_own_masks_is_judged_by_the_others_and_goes_anywhere(study):
     study.settings["train_network"] = {
         "start_from": MODEL["file"],
