@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from paravert.records import ANALYSED, Outcome, Place, Result
+from paravert.records import ANALYSED, Outcome, Result, ResultStore
 
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(tmp_path / "S1", "segment_muscles", "segment.json", ("labels",))
+    return ResultStore(tmp_path / "S1", "segment_muscles", "segment.json", ("labels",))
 
 
 def test_who_is_at_work_for_another_job_counts_as_no_death(place):
@@ -22,5 +22,5 @@ def test_a_file_that_was_gone_before_its_record_came_is_harmed(place):
     record = json.loads((place.home / "segment.json").read_text())
     record["files"] = {"labels/stack-01.nii.gz": None}
     (place.home / "segment.json").write_text(json.dumps(record))
-    assert place.found().harmed == ("labels/stack-01.nii.gz",)
+    assert place.stored().harmed == ("labels/stack-01.nii.gz",)
     assert place.held("made from this") is None

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from functools import partial
 
@@ -183,15 +184,23 @@ def test_a_step_writes_only_into_its_own_places(run, step):
         run("S1")
 
 
-def test_scratch_folders_of_jobs_killed_long_ago_are_removed(run, tmp_path):
-    home = tmp_path / "subjects/S1"
-    old, young = home / ".convert_dicom-old", home / ".convert_dicom-young"
-    for folder in (old, young):
+def test_scratch_folders_of_killed_jobs_are_removed_and_no_others(run, tmp_path):
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    here = os.uname().nodename
+    left = {
+        "of a dead process": f"{ended.pid}-{here}-a",
+        "of a living process": f"{os.getppid()}-{here}-b",
+        "on another node, old": f"{os.getppid()}-elsewhere-c",
+        "on another node, young": f"{ended.pid}-elsewhere-d",
+    }
+    folders = {what: tmp_path / f"subjects/S1/.convert_dicom-{name}" for what, name in left.items()}
+    for folder in folders.values():
         folder.mkdir(parents=True)
-    os.utime(old, (0, 0))
+    os.utime(folders["on another node, old"], (0, 0))
     run("S1")
-    assert not old.exists()
-    assert young.exists()
+    kept = [what for what, folder in folders.items() if folder.exists()]
+    assert kept == ["of a living process", "on another node, young"]
 
 
 def test_quarantined_subjects_are_passed_on_with_their_reason(tmp_path, run, step):

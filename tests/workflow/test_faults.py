@@ -109,6 +109,7 @@ def test_a_job_killed_half_way_goes_on_where_it_was(study, run, half_way, undist
     tables = finish(study)
     assert computed(study) == [SUBJECTS[-1]]
     assert_same(tables, undisturbed)
+    assert not list((study.folder / "results/subjects").glob("*/.convert_dicom-*"))
 
 
 def test_workers_end_with_the_process_that_hands_out_the_work(study, half_way, tmp_path):

@@ -1,11 +1,12 @@
-"""What a step keeps of one subject: its files, a record of what made them, a mark while at work.
+"""The result of one step for one subject on disk: files, a record, and a mark while it is computed.
 
-A subject's files and record appear whole or not at all, whatever kills the process. By the mark, a
-process that lives on tells at whose work another one died; who had better be tried alone is noted.
+Files and record appear completely or not at all, even if the process is killed. The mark shows the
+parent process which subject a dead worker was working on; a crash count is kept for each subject.
 """
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -15,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ANALYSED, QUARANTINED = "analysed", "quarantined"
-LEFTOVER_SECONDS = 24 * 3600  # no subject takes a day: such a scratch folder belongs to nobody
+LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of a dead process
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one subject in one step; stage and reason only if quarantined.
+    """The outcome of one subject in one step; stage and reason only if quarantined.
 
-    message: what was found, of the reason or of a warning.
+    message: what was found, for the reason or for a warning.
     """
 
     subject: str
@@ -36,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What a shard table takes from one subject; held: taken as it was, not computed."""
+    """Outcome and table rows of one subject; held: kept from an earlier run, not computed."""
 
     outcome: Outcome
     rows: list[dict]
@@ -44,10 +45,10 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies in a place: the fingerprint in its record and that of the step before, if known.
+class StoredResult:
+    """Fingerprints of a result on disk and of the previous step's result, None if there is none.
 
-    harmed: files that are no longer as the record has them.
+    harmed: files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
@@ -56,11 +57,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a step keeps what it made of one subject.
+class ResultStore:
+    """Stores the result of one step for one subject.
 
-    home: the subject's folder. record: name of the record. owns: files and folders of a subject
-    that this step alone writes.
+    home: the subject's folder. record: file name of the record. owns: files and folders in home that
+    only this step writes.
     """
 
     home: Path
@@ -69,7 +70,7 @@ class Place:
     owns: tuple[str, ...]
 
     def held(self, fingerprint: str) -> Result | None:
-        """Return the result if it was made from that and every file is as it was written."""
+        """Return the stored result if its fingerprint is this one and no file changed, else None."""
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
             return None
@@ -77,20 +78,20 @@ class Place:
             return None
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
-    def found(self) -> Found:
-        """Return what lies there, whatever it was made from."""
+    def stored(self) -> StoredResult:
+        """Return the fingerprints of the stored result, whatever they are."""
         record = self._read()
         if record is None:
-            return Found()
+            return StoredResult()
         fingerprint = record["outcome"]["fingerprint"]
-        return Found(fingerprint, record["upstream"], self._harmed(record))
+        return StoredResult(fingerprint, record["upstream"], self._harmed(record))
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Mark the subject as begun and give an empty folder for its files; both are gone at the end."""
+        """Mark the subject as being computed and yield an empty scratch folder; remove both at the end."""
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
-        with tempfile.TemporaryDirectory(dir=self.home, prefix=f".{self.step}-") as scratch:
+        with self._scratch() as scratch:
             mark = {"fingerprint": fingerprint, "parent": os.getppid()}
             _write_json(self._mark, mark, Path(scratch))
             try:
@@ -100,34 +101,34 @@ class Place:
 
     @property
     def was_left(self) -> bool:
-        """Whether somebody is at work on the subject, or was when the process was killed."""
+        """Whether a process is computing the subject, or was killed while it did."""
         return self._mark.exists()
 
     def count_death(self, fingerprint: str) -> bool:
-        """Note that a child of this process died, and return True, if it was at work on the subject.
+        """Count a crash and return True if a dead child of this process was computing the subject.
 
-        A process that is killed together with its parent counts for nobody: that comes from outside.
+        If the parent died too, the cause was external and no subject is charged.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
             return False
         note = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
-        with tempfile.TemporaryDirectory(dir=self.home, prefix=f".{self.step}-") as scratch:
+        with self._scratch() as scratch:
             _write_json(self._deaths, note, Path(scratch))
         self._mark.unlink(missing_ok=True)
         return True
 
     def deaths(self, fingerprint: str) -> int:
-        """Return how often a process died at work on the subject from the same."""
+        """Return how many processes crashed on the subject with this fingerprint."""
         note = _read_json(self._deaths)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
-        """Move a result's files home; the record goes first and comes back last.
+        """Move the files of a result from the scratch folder to the subject's folder.
 
-        upstream: fingerprint of the result of the step before that this one was made from.
-        A kill at any moment leaves either a whole result or none that a rerun would take. Whatever
-        an earlier result left in the step's own places is removed.
+        upstream: fingerprint of the previous step's result. The old record is removed first and the
+        new one is written last, so that a kill at any moment leaves a complete result or none. Files
+        of an earlier result of this step are removed.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -147,12 +148,12 @@ class Place:
         self.forget_deaths()
 
     def clear(self) -> None:
-        """Leave no result of the subject in this step."""
+        """Remove the stored result."""
         self._forget()
         self._remove_all_but([])
 
     def forget_deaths(self) -> None:
-        """Let the subject be tried afresh."""
+        """Reset the crash count."""
         self._deaths.unlink(missing_ok=True)
 
     @property
@@ -179,19 +180,47 @@ class Place:
             (self.home / stale).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove the scratch folders of jobs that were killed long ago."""
+        """Remove the scratch folders of killed processes.
+
+        On another node a process cannot be asked for: there, the age of its folder decides.
+        """
         for scratch in self.home.glob(f".{self.step}-*"):
-            if scratch.is_dir() and time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS:
+            if scratch.is_dir() and _is_left(scratch, self.step):
                 shutil.rmtree(scratch, ignore_errors=True)
+
+    def _scratch(self) -> tempfile.TemporaryDirectory:
+        prefix = f".{self.step}-{os.getpid()}-{os.uname().nodename}-"
+        return tempfile.TemporaryDirectory(dir=self.home, prefix=prefix)
+
+
+def _is_left(scratch: Path, step: str) -> bool:
+    """Tell whether the process that made a scratch folder is dead."""
+    made = re.fullmatch(rf"\.{step}-(\d+)-(.*)-[^-]*", scratch.name)
+    if made and made[2] == os.uname().nodename:
+        return not _is_alive(int(made[1]))
+    try:
+        return time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS
+    except FileNotFoundError:  # its process has just ended
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return an outcome from what JSON kept of it."""
+    """Return the outcome that JSON fields describe."""
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 
 
 def _read_json(path: Path) -> dict | None:
-    """Return what a file holds, or None where there is none or it was left damaged."""
+    """Return the content of a JSON file, None if it is absent or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
@@ -199,7 +228,7 @@ def _read_json(path: Path) -> dict | None:
 
 
 def _write_json(path: Path, value: dict, scratch: Path) -> None:
-    """Write a file whole or not at all; scratch: a folder on the same file system."""
+    """Write a file completely or not at all; scratch: a folder on the same file system."""
     draft = scratch / "draft"
     draft.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
     os.replace(draft, path)
@@ -214,7 +243,7 @@ def _file_state(path: Path) -> list[int] | None:
 
 
 def _files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the files below some of a folder's entries, relative to it."""
+    """Return the files below these entries of a folder, relative to it."""
     found = []
     for entry in (folder / name for name in names):
         below = entry.rglob("*") if entry.is_dir() else [entry]

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -17,19 +18,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.orphans import end_with
 from paravert.plan import conversions, made_after, result_fingerprint
-from paravert.records import ANALYSED, QUARANTINED, Found, Outcome, Place, Result
+from paravert.records import ANALYSED, QUARANTINED, Outcome, Result, ResultStore, StoredResult
 from paravert.shard_tables import read_made_from, read_outcomes, write_shard_table
 from paravert.steps import STEPS, Step
 
 log = logging.getLogger(__name__)
 
+WATCH_SECONDS = 1.0
 DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
 
 
@@ -191,13 +193,13 @@ class _Shard:
         """Return one job per task, with its fingerprint and crash count."""
         jobs = []
         for task in tasks:
-            place = self.place(task.subject)
-            found = place.found() if task.inputs_away else Found()
+            store = self.store(task.subject)
+            found = store.stored() if task.inputs_away else StoredResult()
             if found.fingerprint and not found.harmed:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)
-            jobs.append(_Job(task, fingerprint, place.deaths(fingerprint), place.was_left))
+            jobs.append(_Job(task, fingerprint, store.deaths(fingerprint), store.was_left))
         return jobs
 
     def in_turn(
@@ -249,16 +251,16 @@ class _Shard:
 
     def _died(self, job: _Job) -> bool:
         """Record and tell whether the worker process died while it worked on the subject."""
-        return self.place(job.task.subject).count_death(job.fingerprint)
+        return self.store(job.task.subject).count_death(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
         """Return the result of one subject, kept or computed."""
-        place = self.place(job.task.subject)
-        at_hand = self._at_hand(place, job)
+        store = self.store(job.task.subject)
+        at_hand = self._at_hand(store, job)
         if at_hand is not None:
             return at_hand
         self._check_unharmed(job.task)
-        with place.begun(job.fingerprint) as scratch:
+        with store.begun(job.fingerprint) as scratch:
             try:
                 done: Product | SubjectFault = do(job.task, scratch)
             except SubjectFault as fault:
@@ -266,7 +268,7 @@ class _Shard:
             except MemoryError:
                 done = out_of_memory()
             self._check_unharmed(job.task)  # another job may have been at work there meanwhile
-            return self._finished(place, job, scratch, done)
+            return self._finished(store, job, scratch, done)
 
     def overlapped(
         self, read: Callable, compute: Callable, write: Callable, jobs: Sequence[_Job]
@@ -274,7 +276,7 @@ class _Shard:
         """Yield the result of each subject, see `overlapped_after`."""
         waiting = []
         for job in jobs:
-            at_hand = self._at_hand(self.place(job.task.subject), job)
+            at_hand = self._at_hand(self.store(job.task.subject), job)
             if at_hand is None:
                 waiting.append(job)
             else:
@@ -301,22 +303,22 @@ class _Shard:
         """Raise InputError if files of earlier steps were changed since these wrote them."""
         expected = task.depends_on.get("upstream")
         for name in reversed(self.step.reads):
-            place = self.place(task.subject, STEPS[name])
-            found = place.found()
+            store = self.store(task.subject, STEPS[name])
+            found = store.stored()
             for file in found.harmed:
-                raise _changed(place.home / file, name)
+                raise _changed(store.home / file, name)
             if None not in (found.fingerprint, expected) and found.fingerprint != expected:
-                raise _changed(place.home / place.record, name)
+                raise _changed(store.home / store.record, name)
             expected = found.upstream
 
-    def place(self, subject: str, step: Step | None = None) -> Place:
+    def store(self, subject: str, step: Step | None = None) -> ResultStore:
         """Return where a step (by default this one) keeps its result of a subject."""
         step = step or self.step
-        return Place(self.folder / subject, step.name, step.record, step.owns)
+        return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 
-    def _at_hand(self, place: Place, job: _Job) -> Result | None:
+    def _at_hand(self, store: ResultStore, job: _Job) -> Result | None:
         """Return the kept result, or the quarantine of a subject that killed processes; else None."""
-        held = place.held(job.fingerprint)
+        held = store.held(job.fingerprint)
         if held is not None or job.deaths < DEATHS:
             return held
         return self._verdict(job)
@@ -328,11 +330,11 @@ class _Shard:
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
         """Return a quarantine that is not kept, so that the next run tries the subject again."""
-        self.place(job.task.subject).clear()
+        self.store(job.task.subject).clear()
         return self._result(job, fault)
 
     def _finished(
-        self, place: Place, job: _Job, scratch: Path, done: Product | SubjectFault
+        self, store: ResultStore, job: _Job, scratch: Path, done: Product | SubjectFault
     ) -> Result:
         if isinstance(done, SubjectFault):
             if done.reason is Reason.PROCESS_DIED:
@@ -340,7 +342,7 @@ class _Shard:
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         result = self._result(job, done)
-        place.put(scratch, result, job.task.depends_on.get("upstream"))
+        store.put(scratch, result, job.task.depends_on.get("upstream"))
         return result
 
     def _result(self, job: _Job, done: Product | SubjectFault) -> Result:
@@ -370,6 +372,17 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
     if isinstance(made, Exception):
         raise made
     return write(task, made, scratch)
+
+
+def end_with(parent: int) -> None:
+    """End this worker process when its parent, given by process id, has ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def out_of_memory() -> SubjectFault:
@@ -408,7 +421,7 @@ def _write(
     # Only now: a job that is killed before this must remember whom it quarantined.
     for result in made:
         if result.outcome.reason == Reason.PROCESS_DIED:
-            shard.place(result.outcome.subject).forget_deaths()
+            shard.store(result.outcome.subject).forget_deaths()
 
 
 def _log_line(step: Step, result: Result) -> None:
