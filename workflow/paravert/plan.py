@@ -1,8 +1,8 @@
-"""Which subject is in which shard, and which tables were made from something else than is asked for.
+"""Assignment of subjects to shards, and detection of out-of-date tables.
 
-Snakemake records what an output was made from when it sees the end of its job; of jobs that end
-unseen it knows nothing. So each table holds a digest of what it was made from, `made_from`, and
-every run compares it before it plans.
+Snakemake records the provenance of an output when it sees the job end. It has no record of jobs that
+end while it is not running. So each table stores a digest of its inputs, settings and step version
+(`made_from`), and every run compares these digests when it plans.
 """
 
 import hashlib
@@ -66,7 +66,10 @@ def _stable_hash(subject: str) -> int:
 
 
 def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
-    """Return what the conversion of a line of the sheet depends on, beside the step's version."""
+    """Return what the conversion of a subject depends on, besides the version of the step.
+
+    row: line of the sheet. Returns digests of the files behind each path, and the patterns.
+    """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
     return {**states, "series_description": list(series_description)}
 
@@ -76,7 +79,7 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Tell whether the images of a line of the sheet cannot be reached at their path."""
+    """Return whether the path of a subject's images does not exist or may not be read."""
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
 
@@ -84,12 +87,15 @@ def images_away(row: Mapping[str, str]) -> bool:
 
 
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
-    """Return the fingerprint of one subject's result in a step."""
+    """Return the fingerprint of one subject's result: a digest of step, version and dependencies."""
     return digest([step.name, step.version, depends_on])
 
 
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
-    """Return what the network's labels depend on; section: segment_muscles of the configuration."""
+    """Return the settings that change the network's labels.
+
+    section: `segment_muscles` of the configuration.
+    """
     return {
         "model_sha256": model_sha256,
         "flip": section["flip"],
@@ -100,18 +106,18 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 
 
 def step_settings(configuration: Mapping) -> dict[str, dict]:
-    """Return by step what its results depend on beside the step before."""
+    """Return the settings that change results, by step; steps without such settings are left out."""
     section = configuration["segment_muscles"]
     return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:
-    """Return what the table of the first step is made from, by the fingerprints of its subjects."""
+    """Return `made_from` of a table of the first step. fingerprints: of its subjects' results."""
     return digest([FIRST.name, fingerprints])
 
 
 def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
-    """Return what a later shard table is made from; upstream: that of the table of the step before."""
+    """Return `made_from` of a table of a later step. upstream: that of the previous step's table."""
     return digest([step.name, step.version, settings, upstream])
 
 
@@ -121,10 +127,11 @@ def cohort_made_from(
     configuration: str,
     split: str,
 ) -> str:
-    """Return what the cohort's tables, and all that follows from them, are made from beside shards.
+    """Return `made_from` of the cohort tables: a digest of all their inputs except the shard tables.
 
-    rows: lines of the sheet by subject. configuration: as JSON. split: digest of whom the model
-    learnt from.
+    plan: subjects of each shard. rows: lines of the sheet by subject. configuration: as JSON. split:
+    digest of the model's list of training subjects. If the digest changes, the cohort tables and
+    everything made from them are made again.
     """
     at_hand = [rows[subject] for subjects in plan.values() for subject in subjects]
     away = [row["subject"] for row in at_hand if images_away(row)]
@@ -139,10 +146,10 @@ def stale_steps(
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
 ) -> set[str]:
-    """Return the steps whose table was made from something else than today's sheet and settings.
+    """Return the steps whose table does not match today's sheet, images and settings.
 
-    shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: as of
-    `step_settings`. Steps that follow a stale or absent table are not told.
+    shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: see
+    `step_settings`. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -186,7 +193,7 @@ def _outcomes(table: Path) -> list[Outcome]:
 
 
 def made_from(table: Path) -> str | None:
-    """Return the digest of what a table was made from, None where it is damaged or holds none."""
+    """Return `made_from` of a table, None if the table is damaged or has none."""
     try:
         return read_made_from(table)
     except InputError:
@@ -196,9 +203,9 @@ def made_from(table: Path) -> str | None:
 def check_shard_tables(
     folder: Path, plan: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping]
 ) -> None:
-    """Raise InputError at a shard table of other subjects, or from another one than lies beside it.
+    """Raise InputError for a shard table of other subjects, or one made from another upstream table.
 
-    folder: of the shards. plan: the subjects of each. settings: as of `step_settings`.
+    folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

@@ -115,7 +115,9 @@ def _masks(
 
 
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
-    """Return the images at a path of the sheet: a NIfTI file, a DICOM file or a folder of those.
+    """Read the images of one subject from a NIfTI file, a DICOM file or a folder of DICOM files.
+
+    series_description: regular expressions that choose one of several axial series (DICOM only).
 
     Raises SubjectFault: no-dicom where the path is empty or nothing is there, unreadable-header
     where it may not be read, and the reasons of `read_nifti` and `read_dicom`.
