@@ -31,7 +31,7 @@ from paravert.imaging.volume import Volume, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.confidence import Calibration  # noqa: E402
 from paravert.network.model import Model, load_model, save_model  # noqa: E402
-from paravert.network.openvino_unet import PRECISIONS, OpenVinoUNet, best_number_format  # noqa: E402
+from paravert.network.openvino_unet import OpenVinoUNet  # noqa: E402
 from paravert.network.unet import UNet  # noqa: E402
 from paravert.provenance import file_sha256  # noqa: E402
 from paravert.subject_folder import SubjectFolder  # noqa: E402
@@ -126,22 +126,20 @@ def forward_ms(width: int) -> dict[str, float]:
     images = torch.randn(AT_ONCE, 1, SIZE_PX, SIZE_PX)
     channels_last = images.contiguous(memory_format=torch.channels_last)
     passes: dict[str, Callable[[], object]] = {"torch, float32": lambda: network(channels_last)}
-    for number_format in dict.fromkeys(("float32", best_number_format())):
-        ours = OpenVinoUNet(model.architecture, weights, number_format)
-        converted = converted_pass(network, images.numpy(), number_format)
-        passes[f"ours, {number_format}"] = lambda ours=ours: ours(images.numpy())
-        passes[f"converted, {number_format}"] = converted
+    own = OpenVinoUNet(model.architecture, weights)
+    passes["ours"] = lambda: own(images.numpy())
+    passes["converted"] = converted_pass(network, images.numpy())
     taken: dict[str, list[float]] = {name: [] for name in passes}
     for _ in range(TURNS + 1):
         for name, forward in passes.items():
             taken[name].append(timed(forward, time.process_time))
     row = {f"ms, {name}": 1000 * statistics.median(v[1:]) / AT_ONCE for name, v in taken.items()}
-    ours, converted = (taken[f"{way}, {best_number_format()}"][1:] for way in ("ours", "converted"))
+    ours, converted = (taken[way][1:] for way in ("ours", "converted"))
     ratios = [a / b for a, b in zip(ours, converted, strict=True)]
     return row | {"ours / converted, median of turns": statistics.median(ratios)}
 
 
-def converted_pass(network: UNet, images: np.ndarray, number_format: str) -> Callable[[], object]:
+def converted_pass(network: UNet, images: np.ndarray) -> Callable[[], object]:
     """Return the forward pass of a graph that OpenVINO converts from torch, for this shape alone."""
     import openvino
 
@@ -149,7 +147,7 @@ def converted_pass(network: UNet, images: np.ndarray, number_format: str) -> Cal
         network, example_input=torch.from_numpy(images), input=[list(images.shape)]
     )
     options = {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[number_format],
+        "INFERENCE_PRECISION_HINT": openvino.Type.f32,
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
     }

@@ -13,27 +13,16 @@ from network_subjects import disc_stack
 from torch import nn
 
 import paravert
-from paravert.anatomy import LABEL_VALUES, OTHER_SIDE
+from paravert.anatomy import OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
 from paravert.network.model import Model
-from paravert.network.openvino_unet import (
-    BFLOAT16,
-    FLOAT32,
-    OpenVinoUNet,
-    best_number_format,
-    openvino,
-)
-from paravert.network.predict import Predictor, read_model
+from paravert.network.openvino_unet import OpenVinoUNet
+from paravert.network.predict import Predictor
 from paravert.network.unet import GpuUNet, UNet
-from phantom_slices import phantom_slices
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "models/synthetic.safetensors"
 SPACING_MM = (2.0, 2.5)
-needs_bfloat16 = pytest.mark.skipif(
-    best_number_format() != BFLOAT16, reason="the processor does not compute in bfloat16"
-)
-FORMATS = [FLOAT32, pytest.param(BFLOAT16, marks=needs_bfloat16)]
 
 
 def untrained(width=8, levels=4, normalisation="none"):
@@ -49,12 +38,6 @@ def untrained(width=8, levels=4, normalisation="none"):
     return network
 
 
-def predictor_in(number_format, model, **options):
-    predictor = Predictor(model, **options)
-    predictor._forward = OpenVinoUNet(model.architecture, model.weights, number_format)
-    return predictor
-
-
 def random_images(count, rows=64, columns=96):
     return np.random.default_rng(1).normal(size=(count, 1, rows, columns)).astype(np.float32)
 
@@ -64,18 +47,17 @@ def random_images(count, rows=64, columns=96):
 def test_openvino_computes_what_torch_computes(width, levels, normalisation):
     network = untrained(width, levels, normalisation)
     model, images = Model(network, 3.0), random_images(3)
-    found = OpenVinoUNet(model.architecture, model.weights, FLOAT32)(images)
+    found = OpenVinoUNet(model.architecture, model.weights)(images)
     expected = GpuUNet(network, CPU)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
-def test_the_batch_size_changes_no_bit(number_format, normalisation):
+def test_the_batch_size_changes_no_bit(normalisation):
     model = Model(untrained(normalisation=normalisation), 3.0)
     image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
     found = [
-        predictor_in(number_format, model, judging=True, batch_size=batch_size).stack_predicted(
+        Predictor(model, judging=True, batch_size=batch_size).stack_predicted(
             image, SPACING_MM, apart_mm=4.0
         )
         for batch_size in (1, 2, 5, 11, 12, None)
@@ -149,47 +131,16 @@ def test_segmentation_needs_no_torch_and_reports_its_use_to_nobody(tmp_path):
 
 
 def test_the_number_format_is_recorded():
-    model = Model(untrained(), 3.0)
-    assert Predictor(model).computed_on == f"cpu {best_number_format()}"
-    capable = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    assert best_number_format() == (BFLOAT16 if capable else FLOAT32)
-
-
-@pytest.fixture(scope="module")
-def phantoms():
-    """Images of three phantom volunteers and their pixel spacing, four slices each."""
-    drawn = [phantom_slices(2021, 22, index, 4) for index in range(3)]
-    return [(phantom.images, phantom.pixel_mm) for phantom in drawn]
-
-
-@needs_bfloat16
-def test_bfloat16_moves_neither_labels_nor_areas(phantoms):
-    model = read_model(SHIPPED)
-    same = muscle = 0
-    whole_px, low_px = (np.zeros((len(phantoms), len(LABEL_VALUES))) for _ in range(2))
-    for number, (image, pixel_mm) in enumerate(phantoms):
-        whole, low = (
-            predictor_in(form, model).stack_labels(image, (pixel_mm, pixel_mm), apart_mm=np.inf)
-            for form in (FLOAT32, BFLOAT16)
-        )
-        either = (whole > 0) | (low > 0)
-        same, muscle = same + (whole == low)[either].sum(), muscle + either.sum()
-        for px, labels in ((whole_px, whole), (low_px, low)):
-            px[number] = [(labels == value).sum() for value in LABEL_VALUES]
-    assert whole_px.min() > 500
-    assert same / muscle > 0.995
-    np.testing.assert_allclose(low_px, whole_px, rtol=0.01)
-    np.testing.assert_allclose(low_px.sum(axis=0), whole_px.sum(axis=0), rtol=0.005)
+    assert Predictor(Model(untrained(), 3.0)).computed_on == "cpu float32"
 
 
 # --- flipped -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number_format", FORMATS)
-def test_flipped_a_mirror_image_gets_the_mirrored_labels(number_format):
+def test_flipped_a_mirror_image_gets_the_mirrored_labels():
     model = Model(untrained(), 3.0)
     image = disc_stack(0)[0].array[:, :48, :48]  # a multiple of the stride: no padding on one side
-    predictors = [predictor_in(number_format, model, flip=flip) for flip in (True, False)]
+    predictors = [Predictor(model, flip=flip) for flip in (True, False)]
     (both, both_mirrored), (plain, plain_mirrored) = (
         [
             one.stack_labels(turned, (3.0, 3.0), apart_mm=5.0)

@@ -19,28 +19,24 @@ from paravert.network.architecture import (  # noqa: E402
     normalisation_groups,
 )
 
-BFLOAT16, FLOAT32 = "bfloat16", "float32"
-PRECISIONS = {BFLOAT16: openvino.Type.bf16, FLOAT32: openvino.Type.f32}
+NUMBER_FORMAT = (
+    "float32"  # the same on every processor; bfloat16 would compute in AMX: see __init__
+)
 
 
 class OpenVinoUNet:
     """A trained U-Net on one processor core: images to logits, as `unet.UNet` computes them.
 
-    weights: float32 by name, as in a model file. number_format: that of the computation, see
-    `best_number_format`. The logits of an image are the same to the last bit whatever else is in the
-    batch.
+    weights: float32 by name, as in a model file. The logits of an image are the same to the last bit
+    whatever else is in the batch.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        weights: Mapping[str, np.ndarray],
-        number_format: str | None = None,
-    ):
-        self.number_format = number_format or best_number_format()
+    number_format = NUMBER_FORMAT
+
+    def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
         self._stride = architecture.stride
         options = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self.number_format],
+            "INFERENCE_PRECISION_HINT": openvino.Type.f32,
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # all worker processes would share the first core
@@ -69,12 +65,6 @@ class OpenVinoUNet:
             self._request = self._compiled.create_infer_request()
             raise MemoryError(f"no logits of images of shape {images.shape}")
         return logits
-
-
-def best_number_format() -> str:
-    """Return bfloat16 where the processor computes in it (AMX, AVX-512 BF16), else float32."""
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return BFLOAT16 if "BF16" in capabilities else FLOAT32
 
 
 class _Graph:
