@@ -2,6 +2,6 @@
 
 import os
 
-# Not AMX: on a virtual machine (Linux 6.18, Firecracker) its use corrupted other computations and
-# crashed processes that a signal reached. oneDNN reads this once, when torch first computes.
+# Not AMX, as a precaution: with it, processes on a virtual machine (Linux 6.18, Firecracker) crashed or
+# computed other values; the cause is not established. oneDNN reads this once, when torch first computes.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
