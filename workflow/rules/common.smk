@@ -342,7 +342,7 @@ def start_on_slurm():
     try:
         cluster.check_controller()
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        raise FaultyInput(str(error)) from None
     cluster.replace_commands(SHIPPED / "profiles/slurm/commands")
 
 
