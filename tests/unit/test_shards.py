@@ -6,12 +6,14 @@ import subprocess
 import threading
 from functools import partial
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from paravert import shard_tables, shards
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.shards import Product, Task
+from waiting import wait_until
 
 
 class Step:
@@ -187,9 +189,12 @@ def test_a_step_writes_only_into_its_own_places(run, step):
 def test_scratch_folders_of_killed_jobs_are_removed_and_no_others(run, tmp_path):
     with subprocess.Popen(["true"]) as ended:
         pass
+    unwaited = subprocess.Popen(["true"])  # dead, but known to the system until it is waited for
+    wait_until(lambda: psutil.Process(unwaited.pid).status() == psutil.STATUS_ZOMBIE, "its end")
     here = os.uname().nodename
     left = {
         "of a dead process": f"{ended.pid}-{here}-a",
+        "of a dead process, unwaited": f"{unwaited.pid}-{here}-e",
         "of a living process": f"{os.getppid()}-{here}-b",
         "on another node, old": f"{os.getppid()}-elsewhere-c",
         "on another node, young": f"{ended.pid}-elsewhere-d",
@@ -199,6 +204,7 @@ def test_scratch_folders_of_killed_jobs_are_removed_and_no_others(run, tmp_path)
         folder.mkdir(parents=True)
     os.utime(folders["on another node, old"], (0, 0))
     run("S1")
+    unwaited.wait()
     kept = [what for what, folder in folders.items() if folder.exists()]
     assert kept == ["of a living process", "on another node, young"]
 

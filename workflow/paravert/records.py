@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 ANALYSED, QUARANTINED = "analysed", "quarantined"
 LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of a dead process
 
@@ -205,13 +207,11 @@ def _is_left(scratch: Path, step: str) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    """Tell whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 def outcome_of(fields: dict) -> Outcome:
