@@ -26,7 +26,7 @@ from pydicom.uid import (
 from dicom_writer import Plan, phantom, save, slice_dataset, store, write_series
 from gdcm_encoder import compress_file
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging import decoder_process, decoder_worker, jpeg2000
+from paravert.imaging import code_streams, decoder_process, decoder_worker
 from paravert.imaging.code_streams import decode_rle, size_fits
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
@@ -231,7 +231,7 @@ def test_sixteen_wrong_bytes_anywhere_in_jpeg_2000_are_found():
     for _ in range(20):
         place = chance.randrange(200, len(stream) - 20)
         damaged = stream[:place] + chance.randbytes(16) + stream[place + 16 :]
-        assert jpeg2000.decode_jpeg2000(damaged, values.dtype) is None
+        assert code_streams.decode_jpeg2000(damaged, values.dtype) is None
 
 
 def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
@@ -240,7 +240,7 @@ def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
     assert openjpeg.decode(head + bytes(len(stream) - len(head) - 2) + b"\xff\xd9") is not None
     for end in (b"\xff\xd9", b"\0\0"):
         damaged = head + bytes(len(stream) - len(head) - 2) + end
-        assert jpeg2000.decode_jpeg2000(damaged, np.dtype(np.uint16)) is None
+        assert code_streams.decode_jpeg2000(damaged, np.dtype(np.uint16)) is None
 
 
 @pytest.mark.parametrize("ratios", [None, [8], [20, 10, 5, 1], [64, 32, 16, 8, 4, 2]])
@@ -251,7 +251,7 @@ def test_good_jpeg_2000_of_any_writer_is_decoded(ratios, form, shown, padding):
     values = shown.astype(np.uint16)
     options = {"bits_stored": 12, "photometric_interpretation": 2, "compression_ratios": ratios}
     stream = bytes(openjpeg.utils.encode_array(values, **options, **form))
-    found = jpeg2000.decode_jpeg2000(stream + padding, values.dtype)
+    found = code_streams.decode_jpeg2000(stream + padding, values.dtype)
     assert np.array_equal(found, openjpeg.decode(stream))
     assert ratios or np.array_equal(found, values)
 
@@ -288,7 +288,7 @@ def test_the_sign_of_the_header_holds_in_jpeg_2000(stream_signed, header_signed)
     values, truth = (shown, low) if stream_signed else (low, shown)
     values = values.astype(np.int16 if stream_signed else np.uint16)
     stream = openjpeg.utils.encode_array(values, bits_stored=12, photometric_interpretation=2)
-    found = jpeg2000.decode_jpeg2000(stream, np.dtype(np.int16 if header_signed else np.uint16))
+    found = code_streams.decode_jpeg2000(stream, np.dtype(np.int16 if header_signed else np.uint16))
     assert np.array_equal(found, truth)
 
 
@@ -337,12 +337,12 @@ def test_rle_of_another_length_is_damaged(stream):
 
 def test_the_absence_of_a_decoder_is_told_before_anything_is_read(monkeypatch):
     check_decoders()
-    monkeypatch.setitem(jpeg2000.SIGNATURES, "no_such_function", (None,))
-    jpeg2000.openjpeg.cache_clear()
+    monkeypatch.setitem(code_streams.SIGNATURES, "no_such_function", (None,))
+    code_streams.openjpeg.cache_clear()
     with pytest.raises(InputError, match="pylibjpeg-openjpeg"):
         check_decoders()
     monkeypatch.undo()
-    jpeg2000.openjpeg.cache_clear()
+    code_streams.openjpeg.cache_clear()
 
 
 # --- the other process ---------------------------------------------------------------------------

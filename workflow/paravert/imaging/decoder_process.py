@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from threading import Lock
 import numpy as np
 
 from paravert.imaging import decoder_worker
+from paravert.imaging.code_streams import memory_file
 from paravert.imaging.decoder_worker import ANSWER, REQUEST
 from paravert.imaging.pixel_format import PixelFormat
 
@@ -123,7 +123,7 @@ def start_decoder(of_process: int) -> DecoderProcess:
 
     of_process: id of this process, so that a forked one does not use its parent's decoder.
     """
-    shared, complaints = _shared_file(), _shared_file()
+    shared, complaints = memory_file(), memory_file()
     process = subprocess.Popen(
         [sys.executable, "-P", decoder_worker.__file__, str(shared)],
         stdin=subprocess.PIPE,
@@ -134,13 +134,6 @@ def start_decoder(of_process: int) -> DecoderProcess:
     )
     os.close(complaints)
     return DecoderProcess(process, shared)
-
-
-def _shared_file() -> int:
-    if hasattr(os, "memfd_create"):  # Linux; elsewhere an unnamed file on disk
-        return os.memfd_create("paravert-pixels")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def stop_decoder() -> None:

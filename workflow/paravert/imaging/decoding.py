@@ -23,11 +23,16 @@ from pydicom.uid import (
 )
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging.code_streams import decode_rle, size_fits, starts_with_items
+from paravert.imaging.code_streams import (
+    decode_jpeg2000,
+    decode_rle,
+    openjpeg,
+    size_fits,
+    starts_with_items,
+)
 from paravert.imaging.decoder_process import decode_in_process
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.input_files import READ_ERRORS, element_at, open_image_file, parse_dicom
-from paravert.imaging.jpeg2000 import decode_jpeg2000, openjpeg
 from paravert.imaging.pixel_format import PixelFormat, pixel_format, unsupported_pixels
 
 Element = RawDataElement | DataElement

@@ -1,6 +1,6 @@
 """Slices unlike their neighbours: signs of damage that neither the decoder nor the length shows.
 
-Decoding detects most damage (`jpeg2000`, `code_streams`, `decoder_worker`). What remains is damage of
+Decoding detects most damage (`code_streams`, `decoder_worker`). What remains is damage of
 uncompressed pixels, and of JPEG streams that lose bytes in the middle. Two signs are tested, both
 independent of scale and offset of a slice's values:
 
