@@ -110,7 +110,7 @@ MUTATIONS = (
     ),
     mutation(
         "overlapping slices not told",
-        "slice_collisions",
+        "frame_stack",
         "any(_collides(stack, f, other) for other in earlier)",
         "False",
     ),

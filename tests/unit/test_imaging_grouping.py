@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dicom_writer import turn
 from paravert.imaging import parallel_frames
-from paravert.imaging.frame_stack import shear_mm_per_mm
+from paravert.imaging.frame_stack import rectangles_cross, shear_mm_per_mm
 from paravert.imaging.geometry import (
     angle_deg,
     canonical_order,
@@ -18,7 +18,6 @@ from paravert.imaging.geometry import (
     rearranged,
     tilt_deg,
 )
-from paravert.imaging.slice_collisions import rectangles_cross
 from paravert.imaging.slice_spacing import even_runs, missing_between
 
 SQUARE = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)

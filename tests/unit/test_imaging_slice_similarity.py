@@ -11,10 +11,9 @@ from paravert.imaging.convert import read_images
 from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.image_stack import geometry_rows
+from paravert.imaging.image_stack import LEAST_SIDE, geometry_rows, unlike_neighbours
 from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.nifti import read_nifti
-from paravert.imaging.slice_similarity import LEAST_SIDE, unlike_neighbours
 from varied_stacks import KINDS, draw
 
 UNLIKE = Caution.SLICE_UNLIKE_NEIGHBOURS

@@ -10,7 +10,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.frame_stack import FrameStack, stack_frames
+from paravert.imaging.frame_stack import FrameStack, colliding_slices, stack_frames
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import (
     BODY_LIMIT_MM,
@@ -31,7 +31,6 @@ from paravert.imaging.image_stack import (
 from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies, group_frames
 from paravert.imaging.series import choose_series
-from paravert.imaging.slice_collisions import colliding_slices
 from paravert.imaging.volume import Volume
 
 # Free text could identify a subject: (0008,0070) is reduced to one of these names, or `other`.

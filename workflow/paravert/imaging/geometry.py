@@ -13,6 +13,7 @@ AXIAL_TILT_DEG = 60.0
 # Taller than any patient; the origin of patient coordinates is in the magnet or at a landmark of the
 # patient. So no coordinate is larger, and no two voxels of a scan are further apart.
 BODY_LIMIT_MM = 3000.0
+PIXEL_SPACING_RANGE_MM = (0.05, 10.0)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

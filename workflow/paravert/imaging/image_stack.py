@@ -6,13 +6,26 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
-from paravert.imaging.slice_similarity import FURTHEST_MM, unlike_neighbours
 from paravert.imaging.volume import Volume, blank_slices
 
 # The largest allows 32-bit integers; the squares of all values, which segmentation and measures
 # add up, stay far from both ends of float32.
 LARGEST_VALUE, SMALLEST_SPREAD = 1e10, 1e-10
 STORED_ERROR = 1e-3  # of the spread of a slice: error allowed when values are stored
+REACH = 2  # slices to either side
+FURTHEST_MM = 10.0  # slices further apart are not neighbours
+SAMPLES = 64  # at least, of a row or column: as good as all pixels, in a fraction of the time
+LEAST_SIDE = 40  # rows and columns; with fewer, a bright spot features like an edge
+GRID = 16  # cells along each side, on which content is compared
+LEAST_SPREAD = 0.5  # of the largest among the neighbours; below, a slice shows little but noise
+NEARBY = 0.03  # of the side length: how far an anatomical edge moves to the next slice
+LEAST_SLANT = 0.5  # the slant of a damaged neighbour may be near 0
+FAINT_STEP = 0.02  # of the spread: added to the median step; smaller excesses are no edge
+# Above the largest values of intact stacks: 4.0 for LARGEST_STEP.
+LARGEST_STEP = 4.5
+UNLIKE = 0.35  # 1 - correlation with the most similar neighbour
+LEAST_DISTANCE = 0.02  # between neighbours: the effect of noise alone
+TIMES_INSIDE, TIMES_AT_END = 4.0, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,3 +162,132 @@ def _row(stack: ImageStack, slice_: ImageSlice) -> dict:
         "overlaps": slice_.overlaps,
         "warnings": sorted(str(caution) for caution in slice_.cautions),
     }
+
+
+# --- slices unlike their neighbours: signs of damage that decoding does not show ------------------
+#
+# Decoding detects most damage (`code_streams`, `decoder_worker`). What remains is damage of
+# uncompressed pixels, and of JPEG streams that lose bytes in the middle. Two signs are tested, both
+# independent of scale and offset of a slice's values:
+#
+# - an edge across the slice, along rows or columns, that the neighbours do not have there, while edges
+#   in the other direction are no stronger than theirs: lost or foreign bytes begin and end along rows;
+# - content that differs from both neighbours by far more than these differ from each other (at an end
+#   of the stack: than the next two slices do), as after a loss that shifts all the rest.
+#
+# A slice is judged by how much its neighbours differ, not by a fixed similarity. Not detected: changed
+# values within the range of their surroundings, zeros in air or in less than a row, an upside-down or
+# foreign slice where slices differ much anyway, several adjacent damaged slices, and anything in a
+# slice with little content (the end of a head) and, except for edges, in a stack of two.
+# `tests/benchmark/unlike_slices.py` measures the rates of detection.
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """The features of a slice that are compared.
+
+    spread: standard deviation of the values. content: means of cells, flat, of mean 0 and norm 1.
+    steps: mean absolute difference of each row to the next, in spreads, and the same of columns.
+    edges: for each step, the largest step within NEARBY, and at least FAINT_STEP above the median. slant:
+    the largest step between rows over that between columns, and the reverse.
+    """
+
+    spread: float
+    content: np.ndarray
+    steps: tuple[np.ndarray, np.ndarray]
+    edges: tuple[np.ndarray, np.ndarray]
+    slant: tuple[float, float]
+
+
+def unlike_neighbours(array: np.ndarray) -> np.ndarray:
+    """Return which slices of a stack, (slices, rows, columns), are unlike their neighbours, bool (slices,).
+
+    Slices of a single value, or of fewer than LEAST_SIDE rows or columns, are not compared; a slice
+    without neighbours is False.
+    """
+    features = [_features(slice_) for slice_ in array]
+    return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)
+
+
+def _is_unlike(index: int, features: list[_Features | None]) -> bool:
+    own = features[index]
+    around = range(max(0, index - REACH), min(len(features), index + REACH + 1))
+    others = [features[other] for other in around if other != index and features[other] is not None]
+    if own is None or not others:
+        return False
+    if own.spread < LEAST_SPREAD * max(other.spread for other in others):
+        return False
+    return _largest_step(own, others) > LARGEST_STEP or _stands_alone(index, features, others)
+
+
+def _largest_step(own: _Features, others: list[_Features]) -> float:
+    """Return the largest ratio of a step to the neighbours' edges there, times the ratio of slants."""
+    found = []
+    for way in (0, 1):
+        edges = np.maximum.reduce([other.edges[way] for other in others])
+        excess = float((own.steps[way] / edges).max())
+        slant = max(LEAST_SLANT, *(other.slant[way] for other in others))
+        found.append(excess * own.slant[way] / slant)
+    return max(found)
+
+
+def _stands_alone(index: int, features: list[_Features | None], others: list[_Features]) -> bool:
+    """Tell whether the content differs from the others, but the adjacent ones hardly from each other."""
+    distance = min(_distance(features[index], other) for other in others)
+    inside = 0 < index < len(features) - 1
+    if inside:
+        pair = [features[index - 1], features[index + 1]]
+    else:
+        pair = features[1:3] if index == 0 else features[-3:-1]
+    if distance < UNLIKE or len(pair) < 2 or None in pair:
+        return False
+    times = TIMES_INSIDE if inside else TIMES_AT_END
+    return distance > times * max(LEAST_DISTANCE, _distance(*pair))
+
+
+def _distance(one: _Features, other: _Features) -> float:
+    return 1 - float(one.content @ other.content)
+
+
+def _features(slice_: np.ndarray) -> _Features | None:
+    """Return the features of a slice, None if it is too small or without contrast."""
+    if min(slice_.shape) < LEAST_SIDE:
+        return None
+    down, across = (max(1, length // SAMPLES) for length in slice_.shape)
+    rows = slice_[:, ::across].astype(np.float32)
+    columns = slice_[::down].T.astype(np.float32)
+    content = _coarse(rows[::down])
+    content -= content.mean()
+    spread, length = float(columns.std()), float(np.linalg.norm(content))
+    if not (spread > 0 and length > 0):
+        return None
+    steps = _steps(rows) / spread, _steps(columns) / spread
+    most = [float(along.max(initial=0)) for along in steps]
+    if 0 in most:
+        return None
+    slant = most[0] / most[1], most[1] / most[0]
+    edges = _edges(steps[0]), _edges(steps[1])
+    return _Features(spread, (content / length).ravel(), steps, edges, slant)
+
+
+def _coarse(values: np.ndarray) -> np.ndarray:
+    """Return the means of cells, 16 to 31 along each side; an incomplete cell at the end is dropped."""
+    rows, columns = (max(1, length // GRID) for length in values.shape)
+    down, across = values.shape[0] // rows, values.shape[1] // columns
+    cells = values[: down * rows, : across * columns].reshape(down, rows, across, columns)
+    return cells.mean(axis=(1, 3))
+
+
+def _steps(rows: np.ndarray) -> np.ndarray:
+    """Return the mean absolute difference of each row to the next, (rows - 1,)."""
+    return np.abs(np.diff(rows, axis=0)).mean(axis=1)
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Return for each step the largest nearby, and at least FAINT_STEP above the median, (steps,)."""
+    reach = max(1, round(NEARBY * len(steps)))
+    parts = np.maximum.reduceat(steps, np.arange(0, len(steps), reach))
+    wide = np.maximum(parts, FAINT_STEP + np.median(steps))
+    wide[1:] = np.maximum(wide[1:], parts[:-1])
+    wide[:-1] = np.maximum(wide[:-1], parts[1:])
+    return np.repeat(wide, reach)[: len(steps)]
