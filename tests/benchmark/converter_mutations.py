@@ -140,11 +140,11 @@ MUTATIONS = (
     ),
     mutation(
         "contrasts not told apart",
-        "dicom",
+        "frame_stack",
         "differ = _differ([frame.contrast for frame in place])",
         "differ = False",
     ),
-    mutation("mixed echoes not noticed", "dicom", "        _check_stack_contrast(stack)\n", "        pass\n"),
+    mutation("mixed echoes not noticed", "frame_stack", "        _check_stack_contrast(stack)\n", "        pass\n"),
     mutation("empty files passed over", "dicom_scan", "    _check_empty_files(files, images)\n", ""),
     mutation("no look for blank images", "dicom", "    check_not_blank(stacks)\n", ""),
     mutation(
@@ -180,8 +180,7 @@ MUTATIONS = (
         "CORNER_TOLERANCE_MM = 0.1",
     ),
     mutation(
-        "masks not flipped", "masks", "bool(flip) for flip in signed.sum(axis=1) < 0", "False"
-        " for flip in signed"
+        "masks not flipped", "masks", "turn[order, 1] < 0", "(False, False, False)"
     ),
 )  # fmt: skip
 

@@ -206,7 +206,9 @@ def test_copies_go_along_with_their_slices_and_change_no_stack(kind, stacks, ran
     for one, other in zip(both, alone, strict=True):
         assert one.affine == pytest.approx(other.affine, abs=1e-9)
     told = {
-        place[0].number: [f.number - 1000 for f in place[1:]] for s in both for place in s.places
+        place[0].number: [f.number - 1000 for f in place[1:]]
+        for s in both
+        for place in s.group.places
     }
     assert {n for n, others in told.items() if others} == {frame.number for frame in doubled}
     assert all(others in ([], [number]) for number, others in told.items())

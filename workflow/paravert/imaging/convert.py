@@ -16,7 +16,7 @@ from paravert import shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.image_stack import Images, geometry_rows, single_slices
+from paravert.imaging.image_stack import Images, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
@@ -40,11 +40,14 @@ def convert_dicom(
     ] = None,
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:
-    """Convert the images of a shard's subjects to volumes, one per stack."""
+    """Convert the images of a shard's subjects to checked NIfTI volumes, one per stack."""
     check_decoders()
     patterns = list(series_description or [])
     rows = _rows_of(sheet, subject)
-    tasks = [_task(row, patterns) for row in rows.values()]
+    tasks = [
+        shards.Task(row["subject"], conversion_inputs(row, patterns), images_away(row))
+        for row in rows.values()
+    ]
     do = partial(convert_subject, rows, series_description=patterns)
     shards.work_through("convert_dicom", tasks, do, folder=folder, out=out, workers=workers)
 
@@ -57,10 +60,6 @@ def _rows_of(sheet: Path, subjects: Sequence[str]) -> dict[str, Mapping[str, str
     return {subject: rows[subject] for subject in sorted(set(subjects))}
 
 
-def _task(row: Mapping[str, str], patterns: list[str]) -> shards.Task:
-    return shards.Task(row["subject"], conversion_inputs(row, patterns), images_away(row))
-
-
 def convert_subject(
     rows: Mapping[str, Mapping[str, str]],
     task: shards.Task,
@@ -68,9 +67,11 @@ def convert_subject(
     *,
     series_description: Sequence[str] = (),
 ) -> shards.Product:
-    """Convert one subject's images and masks, and write them into the folder `scratch`.
+    """Convert one subject's images and masks, write them into a folder, and return its table row.
 
-    rows: rows of the sheet by subject. Raises SubjectFault if the data cannot be used.
+    rows: rows of the sheet by subject. task: names the subject. scratch: temporary folder of the subject.
+    series_description: see `read_images`. Returns the row of convert.parquet, the warnings and a note.
+    Raises SubjectFault, with the reasons of `read_images` and `read_masks`, if the data cannot be used.
     """
     row = rows[task.subject]
     images = read_images(row["images"], series_description)
@@ -94,14 +95,16 @@ def convert_subject(
         "image_digests": [voxel_digest(volume) for volume in volumes],
         **images.header,
     }
-    cautions = images.cautions | told | single_slices(images.stacks)
+    cautions = images.cautions | told
+    if any(len(stack.slices) == 1 for stack in images.stacks):
+        cautions |= {Caution.SINGLE_SLICE}  # its slab does not follow from positions
     return shards.Product([summary], tuple(sorted(cautions)), images.note)
 
 
 def _masks(
     row: Mapping[str, str], volumes: Sequence[Volume]
 ) -> tuple[dict[str, Masks], set[Caution]]:
-    """Return the masks that a row of the sheet names, by column and stack, and warnings."""
+    """Return the masks that a row of the sheet names, by column (truth, labels), and warnings."""
     found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     told: set[Caution] = set()
     for name in MASK_FOLDERS:
@@ -115,12 +118,12 @@ def _masks(
 
 
 def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
-    """Read the images of one subject from a NIfTI file, a DICOM file or a folder of DICOM files.
+    """Return the images of one subject, from a NIfTI file, a DICOM file or a folder of DICOM files.
 
-    series_description: regular expressions that choose one of several axial series (DICOM only).
-
-    Raises SubjectFault: no-dicom where the path is empty or nothing is there, unreadable-header
-    where it may not be read, and the reasons of `read_nifti` and `read_dicom`.
+    path: from the column `images` of the sheet; "" if empty. series_description: regular expressions that
+    choose one of several axial series, for DICOM only; see `choose_series`.
+    Raises SubjectFault: no-dicom if the path is empty or nothing is there, unreadable-header if it may
+    not be read, and the reasons of `read_nifti` and `read_dicom`.
     """
     place = Path(path)
     kind = path_kind(place, "images") if path else PathKind.NOTHING

@@ -1,7 +1,7 @@
-"""Decoding in a separate process, so that a decoder that crashes or hangs does not stop this one.
+"""Decoding of JPEG and JPEG-LS in a separate process, as the decoders may crash or hang.
 
 Code streams and pixel values are exchanged through a file in memory that both processes have open;
-requests and answers of a few bytes go through pipes. See `decoder_worker`.
+requests and answers of a few bytes go through pipes. `decoder_worker` is the program of that process.
 """
 
 import os
@@ -30,43 +30,34 @@ _one_at_a_time = Lock()
 
 
 class DecoderDied(RuntimeError):
-    """The decoding process ended before it answered; returncode: as in `subprocess.Popen`."""
+    """The decoder process ended before it answered; returncode: as in `subprocess.Popen`."""
 
     def __init__(self, returncode: int):
-        super().__init__(f"the decoding process ended with {returncode}")
+        super().__init__(f"the decoder process ended with {returncode}")
         self.returncode = returncode
 
 
 def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndarray | None:
-    """Return the stored values of a frame, (rows, columns), or None where its code stream is damaged.
+    """Return the stored values of a frame, (rows, columns); None where its code stream is damaged.
 
-    decoder: gdcm or pyjpegls. A stream is damaged if the process dies of it twice, but runs without
-    it. Raises DecoderDied if it does not run, or was killed from outside twice.
+    stream: the code stream of one frame. decoder: gdcm or pyjpegls. Type: that of `form`, or uint8 where
+    the decoder returns one byte per pixel. If the process dies of a stream twice but runs without it, the
+    stream is damaged. Raises DecoderDied if it does not run, or was killed (SIGKILL) twice.
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
     with _one_at_a_time:
-        try:
-            values = _ask_twice(REQUEST.pack(*head, len(stream)), stream)
-        except DecoderDied as died:
-            if died.returncode == -signal.SIGKILL:  # killed from outside, for lack of memory
-                raise
-            _ask(REQUEST.pack(*head, 0), b"")
-            return None
-    return _array(values, form)
-
-
-def _ask_twice(head: bytes, stream: bytes) -> np.ndarray:
-    """Return the answer; if the process died, ask once more: it may have been killed from outside.
-
-    Not after the limit of processor time, which would be reached again.
-    """
-    try:
-        return _ask(head, stream)
-    except DecoderDied as died:
-        if died.returncode == -signal.SIGXCPU:
-            raise
-    return _ask(head, stream)
+        for _ in range(2):  # the first time, it may have been killed from outside
+            try:
+                return _array(_ask(REQUEST.pack(*head, len(stream)), stream), form)
+            except DecoderDied as died:
+                returncode = died.returncode
+            if returncode == -signal.SIGXCPU:  # it would reach its limit of time again
+                break
+        if returncode == -signal.SIGKILL:  # killed from outside, for lack of memory
+            raise DecoderDied(returncode)
+        _ask(REQUEST.pack(*head, 0), b"")
+        return None
 
 
 def _array(values: np.ndarray, form: PixelFormat) -> np.ndarray | None:
@@ -80,17 +71,16 @@ def _array(values: np.ndarray, form: PixelFormat) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class DecoderProcess:
-    """A running decoder process; shared: descriptor of the file shared with it."""
+    """A running decoder process; shared: descriptor of the file in memory shared with it."""
 
     process: subprocess.Popen
     shared: int
 
 
 def _ask(head: bytes, stream: bytes) -> np.ndarray:
+    """Return the decoded bytes of a request, uint8 (bytes,); raises DecoderDied."""
     decoder = start_decoder(os.getpid())
-    if (
-        decoder.process.poll() is not None
-    ):  # it ended after its last answer, not because of this request
+    if decoder.process.poll() is not None:  # it ended after its last answer, not of this request
         _end(decoder)
         decoder = start_decoder(os.getpid())
     answer = None
@@ -119,9 +109,9 @@ def _answer(decoder: DecoderProcess, head: bytes, stream: bytes) -> np.ndarray:
 
 @cache
 def start_decoder(of_process: int) -> DecoderProcess:
-    """Return the decoder process of this process, started at the first call; it ends with this one.
+    """Return the decoder process of this process; the first call starts it, and it ends with this one.
 
-    of_process: id of this process, so that a forked one does not use its parent's decoder.
+    of_process: id of this process, so that a forked one does not use the decoder of its parent.
     """
     shared, complaints = memory_file(), memory_file()
     process = subprocess.Popen(
@@ -137,7 +127,7 @@ def start_decoder(of_process: int) -> DecoderProcess:
 
 
 def stop_decoder() -> None:
-    """End the decoder process, if one is running; the next request starts another."""
+    """End the decoder process if one is running; the next request starts another."""
     with _one_at_a_time:
         if start_decoder.cache_info().currsize:
             _end(start_decoder(os.getpid()))

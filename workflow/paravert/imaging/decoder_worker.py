@@ -1,7 +1,7 @@
-"""The script of the decoder process, for decoders that crash or hang on a damaged code stream.
+"""The program of the decoder process, for decoders that crash or hang on a damaged code stream.
 
 `decoder_process` starts it with the descriptor of a shared file. It imports nothing of this package,
-and a decoder only at its first use: it starts in about 40 ms. A request is a REQUEST on standard
+and a decoder only at its first use, so that it starts in about 40 ms. A request is a REQUEST on standard
 input, with the code stream of one frame at the start of the shared file; a request with length 0 only
 checks that the process runs. An answer is an ANSWER on standard output, with that many bytes of pixel
 values at the start of the shared file; 0 if the code stream is damaged. Messages of a decoder go to
@@ -30,7 +30,7 @@ SECONDS = 1  # to 2, of processor time for one slice; an intact one of 2048 x 20
 
 
 def serve() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests on standard input until it is closed. argv[1]: descriptor of the shared file."""
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is not an answer
@@ -86,7 +86,7 @@ def _gdcm() -> Callable[..., bytes]:
 
 
 def _is_corrupt(stream: bytes, complaints: bytes) -> bool:
-    """Tell whether a JPEG decoder reported more than padding at the end of a code stream."""
+    """Return whether a JPEG decoder reported more than padding at the end of a code stream."""
     scan = stream.rstrip(b"\0").removesuffix(JPEG_END)
     padding = min(len(scan) - len(scan.rstrip(JPEG_PADDING)), MOST_PADDING)
     found = CORRUPT.finditer(complaints)

@@ -1,18 +1,18 @@
-"""The pixel values of a DICOM file: decoded, unused bits masked, signed, inverted, rescaled.
+"""Reading the pixel values of a DICOM file: decoding, unused bits, sign, MONOCHROME1, rescale.
 
-Damaged pixel data give a reason, whatever the decoder does with them.
+Damaged pixel data raise a SubjectFault, also where the decoder reports no error.
 """
 
+import math
+
 import numpy as np
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import (
-    HTJ2K,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
+    ExplicitVRBigEndian,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -35,11 +35,9 @@ from paravert.imaging.frames import Frame, Header
 from paravert.imaging.input_files import READ_ERRORS, element_at, open_image_file, parse_dicom
 from paravert.imaging.pixel_format import PixelFormat, pixel_format, unsupported_pixels
 
-Element = RawDataElement | DataElement
 PIXEL_DATA = Tag("PixelData")
 PIXELS = (PIXEL_DATA, Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
-JPEG2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 # Decoders of the other syntaxes run in a separate process: gdcm crashes on some damaged code streams,
 # and pyjpegls runs for minutes on some without a way to stop it.
@@ -48,18 +46,15 @@ DECODER_IN_PROCESS = {
     **dict.fromkeys(JPEGTransferSyntaxes, "gdcm"),
 }
 UNDEFINED_LENGTH = 0xFFFFFFFF
-# pydicom masks values as if HighBit were BitsStored - 1; `_unpacked` does it right.
-AS_STORED = {"correct_unused_bits": False}
-# Decoders raise these for a damaged code stream; MemoryError for a damaged size in it.
-DECODE_ERRORS = (*READ_ERRORS, RuntimeError, OSError, MemoryError)
 
 
 def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], set[Caution]]:
-    """Return the values of some frames of one file, each (rows, columns), and warnings.
+    """Return the pixel values of some frames of one file, and warnings about the file.
 
-    Rescale slope and intercept (0028,1053), (0028,1052) are applied per frame; MONOCHROME1 is
-    inverted within the stored range. Integers for slope 1 and intercept 0, otherwise float64.
-    Call within `quiet_pydicom`.
+    Values: one array (rows, columns) per frame, in the order and orientation of the file. RescaleSlope
+    (0028,1053) and RescaleIntercept (0028,1052) are applied per frame; MONOCHROME1 is inverted within the
+    range of the stored bits. 8- or 16-bit integers if slope is 1 and intercept 0, otherwise float64.
+    Warnings: monochrome1-inverted, lossy-compressed. Call within `quiet_pydicom`.
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
     frame-count-mismatch.
     """
@@ -77,10 +72,14 @@ def _stored_frames(header: Header, numbers: list[int]) -> tuple[PixelFormat, lis
         raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
     element = _pixel_data(header)
     form = pixel_format(header.pixels)
+    try:
+        get_decoder(form.syntax)
+    except NotImplementedError as error:
+        raise unsupported_pixels("a transfer syntax that no decoder reads") from error
     if not form.syntax.is_compressed:
         _check_native(element, form)
     arrays = _decoded(element, form, header.pixels.offset_tables, numbers)
-    if arrays is None:
+    if any(array is None for array in arrays):
         raise SubjectFault(Reason.UNDECODABLE_PIXELS, f"pixels in {form.syntax.name} are damaged")
     if any(array.shape != (form.rows, form.columns) for array in arrays):
         raise SubjectFault(
@@ -89,9 +88,9 @@ def _stored_frames(header: Header, numbers: list[int]) -> tuple[PixelFormat, lis
     return form, arrays
 
 
-def _check_native(element: Element, form: PixelFormat) -> None:
+def _check_native(element: RawDataElement, form: PixelFormat) -> None:
     """Raise SubjectFault unless uncompressed pixel data have the length of all frames."""
-    if _has_undefined_length(element) or starts_with_items(element.value):
+    if element.length == UNDEFINED_LENGTH or starts_with_items(element.value):
         raise unsupported_pixels(
             "a transfer syntax and pixels that disagree: compressed pixels, said not to be"
         )
@@ -108,20 +107,13 @@ def _check_native(element: Element, form: PixelFormat) -> None:
         )
 
 
-def _has_undefined_length(element: Element) -> bool:
-    if isinstance(element, RawDataElement):
-        return element.length == UNDEFINED_LENGTH
-    return element.is_undefined_length
-
-
 def check_decoders() -> None:
-    """Raise InputError unless the decoder of every syntax that pydicom knows is installed."""
+    """Check that the decoder of every transfer syntax that pydicom knows is installed.
+
+    Raises InputError, which names the decoder, if one is missing.
+    """
     for syntax, plugin in DECODER_IN_PROCESS.items():
-        try:
-            decoder = get_decoder(syntax)
-        except NotImplementedError:
-            continue
-        if plugin not in decoder.available_plugins:
+        if plugin not in get_decoder(syntax).available_plugins:
             raise InputError(syntax.name, f"its decoder {plugin} is not installed")
     try:
         openjpeg()
@@ -129,7 +121,7 @@ def check_decoders() -> None:
         raise InputError("JPEG 2000", "its decoder pylibjpeg-openjpeg is not installed") from error
 
 
-def _pixel_data(header: Header) -> Element:
+def _pixel_data(header: Header) -> RawDataElement:
     """Return the element PixelData (7FE0,0010), its value as in the file."""
     module = header.pixels
     try:
@@ -153,7 +145,7 @@ def _pixel_data(header: Header) -> Element:
     return element
 
 
-def _first_pixels(data: FileDataset) -> Element | None:
+def _first_pixels(data: FileDataset) -> RawDataElement | None:
     return next((data.get_item(tag) for tag in PIXELS if tag in data), None)
 
 
@@ -162,68 +154,49 @@ def _truncated(told: str = "") -> SubjectFault:
 
 
 def _decoded(
-    element: Element, form: PixelFormat, offsets: tuple[bytes, bytes] | None, numbers: list[int]
-) -> list[np.ndarray] | None:
-    """Return the stored values of frames, or None where a code stream is damaged."""
-    try:
-        get_decoder(form.syntax)
-    except NotImplementedError as error:
-        raise unsupported_pixels("a transfer syntax that no decoder reads") from error
+    element: RawDataElement,
+    form: PixelFormat,
+    offsets: tuple[bytes, bytes] | None,
+    numbers: list[int],
+) -> list[np.ndarray | None]:
+    """Return the stored values of frames, each (rows, columns) or None where they are damaged."""
     if not form.syntax.is_compressed:
         return _native(element, form, numbers)
     try:
-        streams = _code_streams(element.value, form, offsets, numbers)
+        every = generate_frames(
+            element.value, number_of_frames=form.frames, extended_offsets=offsets
+        )
+        wanted = set(numbers)
+        streams = {number: stream for number, stream in enumerate(every) if number in wanted}
     except READ_ERRORS:
-        return None
-    arrays = [_decoded_stream(stream, form) for stream in streams]
-    return None if any(array is None for array in arrays) else arrays
+        return [None]
+    return [_decoded_stream(streams.get(number, b""), form) for number in numbers]
 
 
 def _decoded_stream(stream: bytes, form: PixelFormat) -> np.ndarray | None:
+    if not size_fits(stream, form.syntax, form.rows, form.columns, form.frame_bytes):
+        return None
     if form.syntax == RLELossless:
         values = decode_rle(stream, form.rows, form.columns, form.allocated)
         return None if values is None else values.view(form.dtype)
-    if form.syntax in JPEG2000:
+    if form.syntax in JPEG2000TransferSyntaxes:
         return decode_jpeg2000(stream, form.dtype)
     return decode_in_process(stream, form, DECODER_IN_PROCESS[form.syntax])
 
 
-def _code_streams(
-    value: bytes, form: PixelFormat, offsets: tuple[bytes, bytes] | None, numbers: list[int]
-) -> list[bytes]:
-    """Return the code streams of some frames; raises ValueError where one is absent or of another size."""
-    every = generate_frames(value, number_of_frames=form.frames, extended_offsets=offsets)
-    wanted = set(numbers)
-    streams = {number: stream for number, stream in enumerate(every) if number in wanted}
-    for number in numbers:
-        if number not in streams:
-            raise ValueError(f"no frame {number}")
-        fits = (form.syntax, form.rows, form.columns, form.frame_bytes)
-        if not size_fits(streams[number], *fits):
-            raise ValueError(f"frame {number} is of another size")
-    return [streams[number] for number in numbers]
-
-
-def _native(element: Element, form: PixelFormat, numbers: list[int]) -> list[np.ndarray] | None:
-    described = {
-        "rows": form.rows,
-        "columns": form.columns,
-        "number_of_frames": form.frames,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "bits_allocated": form.allocated,
-        "bits_stored": form.stored,
-        "pixel_representation": int(form.signed),
-        "pixel_keyword": "PixelData",
-        "pixel_vr": element.VR or "OW",  # implicit files have no VR
-    }
-    frames = get_decoder(form.syntax).iter_array(
-        element.value, indices=numbers, raw=True, **described, **AS_STORED
-    )
-    try:
-        return [array for array, _ in frames]
-    except DECODE_ERRORS:
-        return None
+def _native(element: RawDataElement, form: PixelFormat, numbers: list[int]) -> list[np.ndarray]:
+    """Return frames of uncompressed pixel data, whose length `_check_native` has checked."""
+    value, shape = element.value, (form.frames, form.rows, form.columns)
+    big_endian = form.syntax == ExplicitVRBigEndian
+    if (
+        big_endian and form.allocated == 8 and element.VR == "OW"
+    ):  # the bytes of each word are swapped
+        if len(value) % 2:
+            raise _truncated()
+        value = np.frombuffer(value, np.uint16).byteswap()
+    dtype = form.dtype.newbyteorder(">" if big_endian else "<")
+    frames = np.frombuffer(value, dtype, math.prod(shape)).reshape(shape)
+    return [frames[number].astype(form.dtype, copy=False) for number in numbers]
 
 
 def _unpacked(raw: np.ndarray, form: PixelFormat) -> np.ndarray:

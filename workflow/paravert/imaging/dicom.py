@@ -1,4 +1,4 @@
-"""Reading a folder of DICOM files as checked stacks in canonical order."""
+"""Reading a folder of DICOM files as checked stacks of images in canonical order."""
 
 import re
 from collections import defaultdict
@@ -51,25 +51,23 @@ MANUFACTURERS = (
     "Bruker",
 )
 OTHER_MANUFACTURER = "other"
-ECHO_TOLERANCE = 0.05  # of the echo time; another echo of the same scan differs by more
 
 FrameValues = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]  # pixels (rows, columns), warnings
 
 
 def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
-    """Return the axial series in a folder (searched recursively) or file, as checked stacks.
+    """Return the images of the axial series in a folder, searched recursively, or in one file.
 
-    series_description: see `choose_series`.
-    Raises SubjectFault with the reason if the data cannot be used as they are.
+    series_description: see `choose_series`. The stacks are in canonical order; see `Volume`.
+    Raises SubjectFault with the reason if the data cannot be used as they are: the reasons of `scan_folder`,
+    `choose_series`, `group_frames`, `stack_frames` and `read_frames`;
+    duplicate-positions-conflict, bad-geometry-position, unsupported-pixels, blank-images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)
     groups = group_frames(chosen.frames)
     places = [place for group in groups for place in group.places]
-    _check_contrast(places)
     frame_stacks, spacing_told = stack_frames(groups)
-    for stack in frame_stacks:
-        _check_stack_contrast(stack)
     with quiet_pydicom():
         values = _read_values([frame for place in places for frame in place])
     for place in places:
@@ -85,38 +83,6 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
         cautions |= slice_.cautions
         cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
     return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note)
-
-
-def _check_contrast(places: list[FrameCopies]) -> None:
-    """Raise SubjectFault where images at one position differ in contrast.
-
-    Times of acquisition are ignored where all images are at one position: they differ between the
-    slices of a series, and it is the positions that are damaged.
-    """
-    for place in places:
-        differ = _differ([frame.contrast for frame in place])
-        if differ or (len(places) > 1 and _differ([frame.acquired for frame in place])):
-            raise SubjectFault(
-                Reason.AMBIGUOUS_CONTRAST,
-                f"{len(place)} images of different echo, type or time at one position, "
-                "expected one contrast in the series",
-            )
-
-
-def _check_stack_contrast(stack: FrameStack) -> None:
-    """Raise SubjectFault where slices of a stack differ in contrast: half of each echo is missing."""
-    kinds = [(frame.image_type[2:] or None,) for frame in stack.frames]
-    echoes = [f.echo_time_ms for f in stack.frames if f.echo_time_ms is not None]
-    if _differ(kinds) or (echoes and max(echoes) > (1 + ECHO_TOLERANCE) * min(echoes)):
-        raise SubjectFault(
-            Reason.AMBIGUOUS_CONTRAST,
-            "slices of one stack are of different echo or type, expected one contrast",
-        )
-
-
-def _differ(values: Sequence[tuple]) -> bool:
-    """Tell whether tuples differ in an element that is known in both."""
-    return any(len(set(members) - {None}) > 1 for members in zip(*values, strict=True))
 
 
 def _read_values(frames: Sequence[Frame]) -> FrameValues:
@@ -152,7 +118,7 @@ def _image_stack(stack: FrameStack, values: FrameValues, overlaps: list[bool]) -
     _check_extent(volume)
     content = content_cautions(array, stack.slab_mm)
     slices = []
-    for index, (frame, *duplicates) in enumerate(stack.places):
+    for index, (frame, *duplicates) in enumerate(stack.group.places):
         own = array[index : index + 1]
         _, own_affine = rearranged(own, stack.affine_of(frame), order, flips)
         dropped = {Caution.DUPLICATE_SLICE_DROPPED} if duplicates else set()

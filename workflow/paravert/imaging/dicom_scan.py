@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END
 from pathlib import Path
-from typing import BinaryIO
 
 from pydicom.dataset import FileDataset
 from pydicom.tag import Tag
@@ -39,18 +38,19 @@ NO_IMAGE_CLASSES = tuple(
 SECONDARY_CAPTURE = IMAGE_CLASSES + "7"  # and below, multi-frame ones
 
 PREAMBLE_BYTES = 128
+ELEMENT_BYTES = 8  # of the shortest data element: tag and length
 MAGIC = b"DICM"
 _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Tell whether an image is a secondary capture, such as a screenshot or a scanned page."""
+    """Return whether an image is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016)."""
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderScan:
-    """Frames of all MR images in a folder, headers of all images, warnings, and the number of files."""
+    """What is in a folder: frames of all MR images, headers of all images, warnings, number of files."""
 
     frames: tuple[Frame, ...]
     images: tuple[Header, ...]
@@ -59,10 +59,11 @@ class FolderScan:
 
 
 def scan_folder(path: Path) -> FolderScan:
-    """Read the headers of a folder, searched recursively, or of one file.
+    """Return the headers of all DICOM images in a folder, searched recursively, or in one file.
 
-    Raises SubjectFault (unreadable-header) for a DICOM file whose header cannot be parsed, and for
-    a file or folder that may not be read.
+    No pixels are read. Warnings: non-dicom-ignored, non-image-ignored, no-preamble.
+    Raises SubjectFault: unreadable-header for a damaged DICOM header, an empty image file, and a file or
+    folder that may not be read; frame-count-mismatch.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []
@@ -105,18 +106,19 @@ def _add_file(file: Path, frames: list[Frame], images: list[Header]) -> Caution 
     read = _read_header(file)
     if read is None:
         return None if file.name.upper() == "DICOMDIR" else Caution.NON_DICOM_IGNORED
-    kind = sop_class(read.data)
+    data, preamble, ended = read
+    kind = sop_class(data)
     if kind == DIRECTORY:
         return None
     if not kind.startswith(IMAGE_CLASSES) or kind.startswith(NO_IMAGE_CLASSES):
         return Caution.NON_IMAGE_IGNORED
     try:
-        pixels = pixel_module(read.data, read.ended) if read.has_pixels else None
-        header = header_of(file, read.data, pixels, preamble=read.preamble)
-        found = frames_of(header, read.data) if kind in MR_IMAGES else []
+        pixels = None if ended is None else pixel_module(data, ended)
+        header = header_of(file, data, pixels, preamble=preamble)
+        found = frames_of(header, data) if kind in MR_IMAGES else []
     except (*READ_ERRORS, OSError) as error:  # OSError: pydicom's, nothing is read from disk here
         raise _unreadable("damaged") from error
-    if found and not read.has_pixels and found[0].rows is None:
+    if found and ended is None and found[0].rows is None:
         raise _unreadable("cut off")
     if kind in MULTI_FRAME:
         _check_frame_count(header, found)
@@ -134,18 +136,11 @@ def _check_frame_count(header: Header, found: list[Frame]) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Parsed:
-    """The data set up to the pixels; ended: byte offset where it ends."""
+def _read_header(file: Path) -> tuple[FileDataset, bool, int | None] | None:
+    """Return the data set up to the pixels, whether the file has a preamble, and where pixels begin.
 
-    data: FileDataset
-    preamble: bool
-    ended: int
-    has_pixels: bool
-
-
-def _read_header(file: Path) -> _Parsed | None:
-    """Return the header of a file; None if it is not DICOM."""
+    That is a byte offset, or None if nothing follows the data set. None for all if it is not DICOM.
+    """
     with open_image_file(file) as stream:
         start = stream.read(PREAMBLE_BYTES + len(MAGIC))
         preamble = start[PREAMBLE_BYTES:] == MAGIC
@@ -162,19 +157,13 @@ def _read_header(file: Path) -> _Parsed | None:
             if preamble:
                 raise _unreadable("without SOPClassUID (0008,0016)")
             return None
-        return _Parsed(data, preamble, stream.tell(), _has_more(stream, data))
-
-
-def _has_more(stream: BinaryIO, data: FileDataset) -> bool:
-    """Tell whether a data element follows the header; True for deflated data, where it is unknown."""
-    if is_deflated(data):
-        return True
-    ended = stream.tell()
-    return stream.seek(0, SEEK_END) - ended >= 8
+        ended = stream.tell()  # of deflated data it is unknown whether pixels follow
+        follows = is_deflated(data) or stream.seek(0, SEEK_END) - ended >= ELEMENT_BYTES
+        return data, preamble, ended if follows else None
 
 
 def _looks_like_dicom(start: bytes) -> bool:
-    """Tell whether bytes may begin a data set without preamble: group 2 or 8, plausible length."""
+    """Return whether bytes may begin a data set without preamble: group 2 or 8, plausible length."""
     if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         return False
     explicit = start[4:6].isalpha() and start[4:6].isupper()

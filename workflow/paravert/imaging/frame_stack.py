@@ -1,4 +1,7 @@
-"""Stacks of frames: parallel, evenly spaced slices, caudal to cranial."""
+"""Stacks of DICOM frames: parallel, evenly spaced slices, from caudal to cranial.
+
+A frame is one slice as its file describes it; see `frames`. Positions and directions are LPS, in mm.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.frames import Frame
-from paravert.imaging.geometry import BODY_LIMIT_MM, columns_first, fits_body, plane_affine
+from paravert.imaging.geometry import BODY_LIMIT_MM, LPS_TO_RAS, fits_body, plane_affine
 from paravert.imaging.parallel_frames import (
     SAME_HEIGHT_MM,
     SHIFT_TOLERANCE_MM,
@@ -24,54 +27,54 @@ from paravert.imaging.slice_spacing import (
 )
 
 SHEAR_TOLERANCE = 0.5  # of the even shift from slice to slice; others are displaced, not sheared
+ECHO_TOLERANCE = 0.05  # of the echo time; another echo of the same scan differs by more
 OVERLAP_FRACTION = 0.95  # of the slab: parallel slices nearer than that overlap
 # Slabs at a smaller angle than this can overlap without their planes crossing within the image.
 PARALLEL_DEG = 5.0
 PARALLEL_COSINE = float(np.cos(np.radians(PARALLEL_DEG)))
+PARALLEL_MM = 1e-6  # an edge that rises less above a plane is parallel to it, but for rounding
 
 
 @dataclass(frozen=True, eq=False)
 class FrameStack:
-    """Frames of one stack, from caudal to cranial, in a common orientation (LPS, mm).
+    """The frames of one stack, from caudal to cranial, in a common orientation; without pixels.
 
-    places: the frame of each slice and its duplicates. right, down: orthonormal directions (3,) to
-    the next column and row. normal: (3,), towards the head. corner: centre of the first pixel of the
-    first slice, (3,). slab_source: positions, thickness or tag.
+    group: the frames, ascending, with their directions. affine: of the stack, 4 x 4: (slice, row, column)
+    of its frames to RAS in mm. slab_mm: length along the normal that one slice stands for. slab_source:
+    where that comes from, positions, thickness or tag.
     """
 
-    places: tuple[FrameCopies, ...]
-    right: np.ndarray
-    down: np.ndarray
-    normal: np.ndarray
-    corner: np.ndarray
+    group: ParallelFrames
+    affine: np.ndarray
     slab_mm: float
     slab_source: str
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame of each slice."""
-        return [place[0] for place in self.places]
-
-    @property
-    def affine(self) -> np.ndarray:
-        """The affine of the stack, 4 x 4: (slice, row, column), as in the files, to RAS in mm."""
-        return self._affine_from(self.corner)
+        """The frame of each slice, without duplicates."""
+        return self.group.frames
 
     def affine_of(self, frame: Frame) -> np.ndarray:
-        """Return the affine of the one slice of a frame, in the orientation of the stack."""
-        return self._affine_from(frame.centre - frame.to_centre(self.right, self.down))
+        """Return the affine, 4 x 4, (0, row, column) to RAS in mm, of one frame of the stack.
 
-    def _affine_from(self, corner: np.ndarray) -> np.ndarray:
-        frame, along = self.places[0][0], self.normal * self.slab_mm
-        right, down = self.right * frame.column_spacing_mm, self.down * frame.row_spacing_mm
-        return columns_first(plane_affine(corner, right, down, along))
+        Its position is that of the frame, its orientation that of the stack.
+        """
+        affine = self.affine.copy()
+        affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
+            frame.centre - frame.to_centre(self.group.right, self.group.down)
+        )
+        return affine
 
 
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
-    """Return the stacks of the groups of `group_frames`, from caudal to cranial, and warnings.
+    """Return the stacks that groups of parallel frames consist of, from caudal to cranial, and warnings.
 
-    Raises SubjectFault: bad-geometry-position, duplicate-positions-conflict, too-few-slices.
+    groups: from `group_frames`. A group is split where slices are shifted in the plane, and where
+    their spacing changes. Warnings: multi-stack, and those of `spacing_cautions`.
+    Raises SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
+    too-few-slices.
     """
+    _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])
     stacks: list[FrameStack] = []
     cautions: set[Caution] = set()
@@ -82,6 +85,8 @@ def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], se
             made, told = _stacks_along(group.part(over))
             stacks += made
             cautions |= told
+    for stack in stacks:
+        _check_stack_contrast(stack)
     stacks.sort(key=_middle)
     if len(stacks) > 1:
         cautions.add(Caution.MULTI_STACK)
@@ -128,10 +133,11 @@ def _check_shear_of(group: ParallelFrames) -> None:
 
 
 def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
-    """Return the in-plane shift of slices per mm along the normal, if they are sheared evenly.
+    """Return the in-plane shift of slices per mm along the normal, where they are sheared evenly.
 
-    heights: (slices,). in_plane: (slices, 2). 0 for fewer than three slices, where the steps from
-    slice to slice differ, and where the total shift is within the tolerance.
+    heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
+    (slices, 2). 0 for fewer than three slices, where the shift from slice to slice varies, and where the
+    total shift is at most 2 SHIFT_TOLERANCE_MM. Method: least squares.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0
@@ -167,16 +173,60 @@ def _stack(group: ParallelFrames) -> FrameStack:
             f"expected at most {SHIFT_TOLERANCE_MM:g}",
         )
     slab_mm, source = slab_length(group)
+    first = group.frames[0]
     centre = middle[0] * group.right + middle[1] * group.down + group.heights[0] * group.normal
-    corner = centre - group.frames[0].to_centre(group.right, group.down)
-    return FrameStack(group.places, group.right, group.down, group.normal, corner, slab_mm, source)
+    affine = plane_affine(
+        centre - first.to_centre(group.right, group.down),
+        group.right * first.column_spacing_mm,
+        group.down * first.row_spacing_mm,
+        group.normal * slab_mm,
+    )
+    return FrameStack(group, affine, slab_mm, source)
 
 
-# --- slices that intersect or overlap a slice of another stack: their muscle would count twice ----
+# --- contrast ------------------------------------------------------------------------------------
+
+
+def _check_contrast(places: list[FrameCopies]) -> None:
+    """Raise SubjectFault where images at one position differ in contrast.
+
+    Times of acquisition are ignored where all images are at one position: they differ between the
+    slices of a series, and it is the positions that are damaged.
+    """
+    for place in places:
+        differ = _differ([frame.contrast for frame in place])
+        if differ or (len(places) > 1 and _differ([frame.acquired for frame in place])):
+            raise SubjectFault(
+                Reason.AMBIGUOUS_CONTRAST,
+                f"{len(place)} images of different echo, type or time at one position, "
+                "expected one contrast in the series",
+            )
+
+
+def _check_stack_contrast(stack: FrameStack) -> None:
+    """Raise SubjectFault where slices of a stack differ in contrast: half of each echo is missing."""
+    kinds = [(frame.image_type[2:] or None,) for frame in stack.frames]
+    echoes = [f.echo_time_ms for f in stack.frames if f.echo_time_ms is not None]
+    if _differ(kinds) or (echoes and max(echoes) > (1 + ECHO_TOLERANCE) * min(echoes)):
+        raise SubjectFault(
+            Reason.AMBIGUOUS_CONTRAST,
+            "slices of one stack are of different echo or type, expected one contrast",
+        )
+
+
+def _differ(values: Sequence[tuple]) -> bool:
+    """Return whether tuples differ in an element that is known in both."""
+    return any(len(set(members) - {None}) > 1 for members in zip(*values, strict=True))
+
+
+# --- slices that intersect or overlap one of another stack: muscle would be counted twice ---------
 
 
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
-    """Return for each slice of each stack whether it collides with a slice of an earlier stack."""
+    """Return whether each slice collides with a slice of an earlier stack: one list per stack.
+
+    Slices collide where their image planes cross within both images, or their slabs overlap.
+    """
     flags = []
     for number, stack in enumerate(stacks):
         earlier = stacks[:number]
@@ -194,8 +244,8 @@ def _collides(stack: FrameStack, frame: Frame, other: FrameStack) -> bool:
 
 
 def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: Frame) -> bool:
-    """Tell whether the slabs of two slices, parallel within PARALLEL_DEG, overlap."""
-    if stack.normal @ other.normal < PARALLEL_COSINE:
+    """Return whether the slabs of two slices, parallel within PARALLEL_DEG, overlap."""
+    if stack.group.normal @ other.group.normal < PARALLEL_COSINE:
         return False
     apart = frame.centre - neighbour.centre
     reach = OVERLAP_FRACTION * (stack.slab_mm + other.slab_mm) / 2
@@ -204,58 +254,38 @@ def _shares_slab(stack: FrameStack, frame: Frame, other: FrameStack, neighbour: 
     ) / 2
     height = (frame.rows * frame.row_spacing_mm + neighbour.rows * neighbour.row_spacing_mm) / 2
     return bool(
-        abs(apart @ stack.normal) < reach
-        and abs(apart @ stack.right) < width
-        and abs(apart @ stack.down) < height
+        abs(apart @ stack.group.normal) < reach
+        and abs(apart @ stack.group.right) < width
+        and abs(apart @ stack.group.down) < height
     )
 
 
 def _outline(stack: FrameStack, frame: Frame) -> np.ndarray:
     """Return the four corners of a frame, (4, 3), at the outer edges of its pixels (LPS, mm)."""
-    across = stack.right * frame.column_spacing_mm * frame.columns / 2
-    along = stack.down * frame.row_spacing_mm * frame.rows / 2
+    across = stack.group.right * frame.column_spacing_mm * frame.columns / 2
+    along = stack.group.down * frame.row_spacing_mm * frame.rows / 2
     signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
     return np.array([frame.centre + a * across + b * along for a, b in signs])
 
 
 def rectangles_cross(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether two rectangles in space share a point; parallel ones do not.
+    """Return whether two rectangles in space share a point; False for parallel ones.
 
-    first, second: corners (4, 3) in order around the rectangle.
+    first, second: corners (4, 3), in mm, in order around the rectangle.
     """
-    normals = [_unit_normal(first), _unit_normal(second)]
-    along = np.cross(*normals)
-    length = np.linalg.norm(along)
-    if length < 1e-9:  # parallel to rounding
-        return False
-    along /= length
-    heights = np.array([normals[0] @ first[0], normals[1] @ second[0], 0.0])
-    point = np.linalg.solve(np.array([*normals, along]), heights)
-    spans = [
-        _span_on_line(corners, point, along, normal)
-        for corners, normal in zip((first, second), normals, strict=True)
-    ]
-    if None in spans:
-        return False
-    return max(low for low, _ in spans) <= min(high for _, high in spans)
+    return _an_edge_crosses(first, second) or _an_edge_crosses(second, first)
 
 
-def _unit_normal(corners: np.ndarray) -> np.ndarray:
-    normal = np.cross(corners[1] - corners[0], corners[3] - corners[0])
-    return normal / np.linalg.norm(normal)
-
-
-def _span_on_line(corners, point, along, normal) -> tuple[float, float] | None:
-    """Return where a line in a rectangle's plane enters and leaves it, or None if it misses it."""
-    low, high = -np.inf, np.inf
-    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        inward = np.cross(normal, end - start)
-        inside, slope = inward @ (point - start), inward @ along
-        if abs(slope) < 1e-12:
-            if inside < 0:
-                return None
-        elif slope > 0:
-            low = max(low, -inside / slope)
-        else:
-            high = min(high, -inside / slope)
-    return (low, high) if low <= high else None
+def _an_edge_crosses(edges: np.ndarray, rectangle: np.ndarray) -> bool:
+    """Return whether an edge of one rectangle passes through another; both are corners (4, 3)."""
+    sides = (rectangle[[1, 3]] - rectangle[0]) / 2
+    normal = np.cross(*sides)
+    axes = np.column_stack([*sides, normal / np.linalg.norm(normal)])
+    # In the coordinates of the rectangle, which extends from -1 to 1 along its sides.
+    starts = np.linalg.solve(axes, (edges - rectangle.mean(axis=0)).T).T
+    steps = np.roll(starts, -1, axis=0) - starts
+    rising = np.abs(steps[:, 2]) > PARALLEL_MM
+    starts, steps = starts[rising], steps[rising]
+    share = -starts[:, 2] / steps[:, 2]
+    inside = np.abs(starts + share[:, None] * steps)[:, :2].max(axis=1) <= 1
+    return bool((inside & (share >= 0) & (share <= 1)).any())

@@ -1,7 +1,7 @@
-"""The header of a DICOM file and of each of its frames, as far as conversion needs it.
+"""The attributes of a DICOM file (`Header`) and of each slice in it (`Frame`) that conversion needs.
 
-A malformed or implausible value is unknown (None). Geometry is kept as it is in the file; `frame_fault`
-checks it once the series is chosen.
+A malformed or implausible value is unknown (None). Geometry is kept as it is in the file, in DICOM's
+patient coordinates (LPS, mm); `choose_series` checks it for the chosen series.
 """
 
 from dataclasses import dataclass
@@ -80,9 +80,6 @@ FILE_TAGS = (
     "LossyImageCompression",
     "MagneticFieldStrength",
     "Manufacturer",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
     "ImageType",
     "EchoTime",
     "ImageOrientationPatient",
@@ -107,9 +104,12 @@ FILE_TAGS = (
 class Header:
     """The attributes of a file that all its frames share. Unknown is None, or "" for text.
 
-    patient: see `patient_readings`; compared, never written anywhere.
-    pixels: how and where the pixels are stored; None if nothing follows the header.
-    frames_told: NumberOfFrames (0028,0008).
+    patient: see `patient_readings`; compared between files, never written. study, series,
+    frame_of_reference: UIDs (0020,000D), (0020,000E), (0020,0052). description: SeriesDescription
+    (0008,103E). quadruped: AnatomicalOrientationType (0010,2210) says so. burned_in, lossy: (0028,0301),
+    (0028,2110). preamble: whether the file has the DICOM preamble. pixels: how and where the pixels are
+    stored; None if nothing follows the header. frames_told: NumberOfFrames (0028,0008). sex: F or M.
+    age_years: at most 90, see OLDEST_AGE_YEARS. field_strength_t: (0018,0087), tesla.
     """
 
     file: Path
@@ -135,13 +135,16 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One slice of a file: matrix, position (LPS, mm), contrast. Unknown is None.
+    """One slice of a file: matrix, position, contrast; without pixels. Unknown is None.
 
-    number: index in the file, from 0. position: centre of the first pixel, (3,). right, down: unit
-    vectors (3,) to the next column and row. spacing_tag_mm: SpacingBetweenSlices, plausible or not.
-    contrast, acquired: attributes that distinguish images at one position, None where unknown.
-    slope, intercept: of the rescale; 1 and 0 where absent, NaN where malformed. real_world: slope
-    and intercept of each real-world value mapping, NaN where it has none.
+    number: index in the file, from 0. image_type: FrameType (0008,9007) or ImageType (0008,0008).
+    position: centre of the first pixel, LPS in mm, (3,), (0020,0032). right, down: directions (3,), LPS, to
+    the next column and row, (0020,0037). row_spacing_mm, column_spacing_mm: between the centres of
+    neighbouring rows and columns, (0028,0030). thickness_mm: SliceThickness (0018,0050).
+    spacing_tag_mm: SpacingBetweenSlices (0018,0088), plausible or not. contrast, acquired: values
+    that may differ between images at one position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS).
+    slope, intercept: of the rescale (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed.
+    real_world: slope and intercept of each real-world value mapping (0040,9096), NaN where malformed.
     """
 
     header: Header
@@ -166,22 +169,29 @@ class Frame:
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right and down, (3,) each, made orthonormal: headers round them."""
+        """Right and down, (3,) each, LPS, made exactly orthonormal, as headers round them."""
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Position (LPS, mm) of the middle of the image, (3,)."""
+        """Position of the middle of the image, LPS in mm, (3,)."""
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-        """Return the vector (mm) from the first pixel to the middle, for these unit directions."""
+        """Return the vector, LPS in mm, (3,), from the centre of the first pixel to the middle of the image.
+
+        right, down: unit directions (3,), LPS, to the next column and row.
+        """
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
         return across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
-    """Return the attributes of a file that all its frames share."""
+    """Return the attributes of a file that all its frames share.
+
+    data: the data set before the pixels. pixels: from `pixel_module`, None if nothing follows the header.
+    preamble: whether the file has the DICOM preamble.
+    """
     return Header(
         file=file,
         sop_class=sop_class(data),
@@ -206,7 +216,7 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
-    """Return the frames of a file: one of a classic image, each of a multi-frame one."""
+    """Return the frames of a file: one of a classic image, all of a multi-frame image."""
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]
     return [_frame(header, index, told) for index, told in enumerate(frames)]
@@ -256,7 +266,7 @@ def _mapping(item: Dataset) -> tuple[float, float]:
 
 
 def within(value: float | None, limits: tuple[float, float]) -> float | None:
-    """Return a number that lies within limits, inclusive; None otherwise."""
+    """Return the number if it lies within the limits (lowest, highest), inclusive; None otherwise."""
     return value if value is not None and limits[0] <= value <= limits[1] else None
 
 

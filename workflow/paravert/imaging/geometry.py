@@ -1,7 +1,8 @@
 """Geometry of slices: directions, tilt, affines, and the canonical order of an array.
 
-Positions and directions are in DICOM's patient coordinates, LPS: x towards the left, y towards the
-back, z towards the head. Affines are NIfTI's, RAS. Lengths are mm.
+Positions and directions are in the patient coordinates of DICOM, LPS (PS3.3, C.7.6.2): x towards the
+left, y towards the back, z towards the head. Affines are those of NIfTI: 4 x 4, voxel index to RAS (x
+towards the right, y towards the front, z towards the head). Lengths are mm.
 """
 
 import numpy as np
@@ -18,27 +19,39 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the orthonormal pair, (3,) each, nearest to two nearly orthonormal directions."""
+    """Return the orthonormal pair (right, down), (3,) each, nearest to nearly orthonormal directions.
+
+    right, down: directions (3,) to the next column and row. Source: the polar decomposition, by SVD.
+    """
     left, _, transposed = np.linalg.svd(np.column_stack([right, down]), full_matrices=False)
     nearest = left @ transposed
     return nearest[:, 0], nearest[:, 1]
 
 
 def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Return the unit normal of an image plane (LPS) that points towards the head."""
+    """Return the unit normal, LPS (3,), of an image plane; it points towards the head.
+
+    right, down: directions (3,) in the plane, LPS.
+    """
     normal = np.cross(right, down)
     normal = normal / np.linalg.norm(normal)
     return -normal if normal[2] < 0 else normal
 
 
 def tilt_deg(normal: np.ndarray) -> float:
-    """Return the angle between a unit normal and the patient's long axis, 0-90 degrees."""
+    """Return the angle between a unit normal, (3,), LPS or RAS, and the patient's long axis (z).
+
+    Degrees, 0 (transverse slice) to 90 (sagittal or coronal slice).
+    """
     across = float(np.hypot(normal[0], normal[1]))
     return float(np.degrees(np.arctan2(across, abs(float(normal[2])))))
 
 
 def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the angles between unit vectors along the last axis; exact for small angles too."""
+    """Return the angles in degrees between unit vectors (..., 3), shape (...); exact for small angles.
+
+    first and second are broadcast against each other.
+    """
     chord = np.linalg.norm(first - second, axis=-1)
     return np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1)))
 
@@ -46,29 +59,47 @@ def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def plane_affine(
     corner: np.ndarray, right: np.ndarray, down: np.ndarray, along: np.ndarray
 ) -> np.ndarray:
-    """Return the RAS affine (column, row, slice) of a grid described in LPS.
+    """Return the affine, 4 x 4, voxel index (slice, row, column) to RAS in mm, of a grid given in LPS.
 
     corner: centre of the first voxel. right, down, along: steps to the next column, row and slice.
+    All are (3,), LPS, in mm.
     """
     affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([right, down, along])
+    affine[:3, :3] = np.column_stack([along, down, right])
     affine[:3, 3] = corner
     return LPS_TO_RAS @ affine
 
 
 def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the centres of the corner voxels, (8, 3), in the coordinates of the affine.
+    """Return the centres of the eight corner voxels of a grid, (8, 3), RAS in mm.
 
-    affine and shape: of the same three axes in the same order.
+    affine: 4 x 4, voxel index to RAS. shape: number of voxels along the same three axes.
     """
     far = np.asarray(shape, float) - 1
     picks = np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1)
     return (affine[:3, :3] @ (picks * far[:, None])).T + affine[:3, 3]
 
 
+def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the largest distance between corresponding corner voxels of two grids of one shape.
+
+    first, second: affines, 4 x 4. shape: number of voxels along their three axes.
+    """
+    apart = grid_corners(first, shape) - grid_corners(second, shape)
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
+    """Return the distance of neighbouring voxels along each axis of an affine, (3,)."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
 def fits_body(points: np.ndarray) -> bool:
-    """Tell whether positions (n, 3) in mm can be in one patient; see BODY_LIMIT_MM."""
-    if not (np.abs(points) <= BODY_LIMIT_MM).all():  # NaN does not fit either
+    """Return whether all positions (n, 3), in mm, can lie in one patient; see BODY_LIMIT_MM.
+
+    False for NaN.
+    """
+    if not (np.abs(points) <= BODY_LIMIT_MM).all():
         return False
     return bool(np.linalg.norm(np.ptp(points, axis=0)) <= BODY_LIMIT_MM)
 
@@ -76,9 +107,10 @@ def fits_body(points: np.ndarray) -> bool:
 def rearranged(
     array: np.ndarray, affine: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return array and affine with the axes in another order, then flipped; no value changes.
+    """Return array and affine with the axes in another order, then flipped; no voxel moves in space.
 
-    affine: of the array's axes in their order. order: old axis of each new one. flips: per new axis.
+    array: three axes. affine: 4 x 4, index along these axes to RAS. order: the old axis that becomes each
+    new axis. flips: whether to reverse each new axis. The array returned is a view.
     """
     array = array.transpose(order)
     steps, origin = affine[:3, list(order)], affine[:3, 3].copy()
@@ -95,11 +127,12 @@ def rearranged(
 def canonical_order(
     affine: np.ndarray, slice_axis: int
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Return the order and flips that bring an axial array into the canonical order.
+    """Return order and flips, for `rearranged`, that bring an axial array into the canonical order.
 
-    affine: RAS, of the array's axes. slice_axis: the axis that counts the slices.
-    Canonical: slices from caudal to cranial, rows towards the back, columns towards the left. Of the
-    two in-plane assignments of rows and columns, the one that is closer to that is chosen.
+    affine: 4 x 4, voxel index to RAS. slice_axis: the axis of the array along which the slices follow.
+    Canonical: (slices, rows, columns), slices from caudal to cranial, rows towards the patient's back,
+    columns towards the patient's left. Rows and columns are the two other axes, assigned as is closer to
+    these directions.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]
     first, second = (axis for axis in range(3) if axis != slice_axis)
@@ -112,7 +145,10 @@ def canonical_order(
 
 
 def columns_first(affine: np.ndarray) -> np.ndarray:
-    """Return the affine of (slice, row, column) as one of (column, row, slice), or back."""
+    """Return the affine, 4 x 4, for the voxel index in reverse order.
+
+    affine of (slice, row, column): result for (column, row, slice), as in NIfTI files; or the reverse.
+    """
     turned = affine.copy()
     turned[:3, :3] = affine[:3, 2::-1]
     return turned

@@ -1,8 +1,8 @@
-"""Attributes of a DICOM file and of its frames, read tolerantly: a malformed value is unknown.
+"""Values of DICOM attributes of a file or frame; a malformed value is unknown and raises no error.
 
-Multi-frame images store attributes of all frames and of each frame in functional groups (PS3.3,
-C.7.6.16). An attribute is read from the first place that has it; if it is malformed there, it is
-unknown, and no other place is tried.
+Attributes are named by keyword, such as PixelSpacing. Multi-frame images store attributes of all frames
+and of each frame in functional groups (PS3.3, C.7.6.16). An attribute is read from the first place that
+has it; if it is malformed there, it is unknown, and no other place is tried.
 """
 
 import math
@@ -45,6 +45,7 @@ OWN_GROUP = {
 }
 # In other groups these belong to another image; the rest may be left there by a conversion.
 OWN_GROUP_ONLY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+NO_PLACE = Dataset()
 DIRECTION = "DiffusionGradientDirectionSequence"  # nested in a functional group
 
 UNDECODABLE = "\ufffd"  # replaces bytes that are invalid in the declared encoding
@@ -54,13 +55,14 @@ PERSON_TAGS = {
     "PatientName": "PatientName (0010,0010)",
     "PatientBirthDate": "PatientBirthDate (0010,0030)",
 }
-Readings = frozenset[str]  # what a value may say, one reading per encoding; empty if unknown
+Readings = frozenset[str]  # one value decoded by each possible encoding; empty if unknown
 
 
 def value_of(data: Dataset, keyword: str) -> object:
-    """Return a value as pydicom converts it, None where absent; equal elements are converted once.
+    """Return the value of an element as pydicom converts it, None where absent.
 
-    The caller must not modify it. Raises one of VALUE_ERRORS where it is malformed.
+    Conversions are cached: the caller must not modify the value. Raises one of VALUE_ERRORS where it is
+    malformed.
     """
     element = data.get_item(_tag(keyword))
     if not isinstance(element, RawDataElement):
@@ -81,13 +83,13 @@ def _converted(element: RawDataElement, encodings: tuple[str, ...]) -> object:
 
 
 def sop_class(data: Dataset) -> str:
-    """Return SOPClassUID (0008,0016), from the file meta group if the data set lacks it."""
+    """Return SOPClassUID (0008,0016), else Media Storage SOP Class UID (0002,0002), else ""."""
     meta = getattr(data, "file_meta", None)
     return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
 
 
 def text(data: Dataset, keyword: str) -> str:
-    """Return a value as text without surrounding blanks; "" where absent or malformed."""
+    """Return a value as text without blanks at its ends; "" where absent or malformed."""
     try:
         value = value_of(data, keyword)
         return "" if value is None else str(value).strip(" \0")
@@ -108,7 +110,7 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def is_present(data: Dataset, keyword: str) -> bool:
-    """Tell whether an element is there and not empty, well-formed or not."""
+    """Return whether an element is present and not empty; it may be malformed."""
     element = data.get_item(_tag(keyword))
     if element is None:
         return False
@@ -120,7 +122,7 @@ def is_present(data: Dataset, keyword: str) -> bool:
 
 
 def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
-    """Return a value of exactly `count` finite numbers, (count,); None for anything else."""
+    """Return a value of exactly `count` finite numbers as float64 (count,); None for anything else."""
     try:
         values = np.asarray(value_of(data, keyword), dtype=float)
     except VALUE_ERRORS:
@@ -149,10 +151,11 @@ def whole_number(data: Dataset, keyword: str) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class FrameAttributes:
-    """The places where the attributes of a frame may be.
+    """The attributes of one frame, looked up in all places of its file where they may be.
 
-    data: the data set. items: the frame's own item of functional groups and the shared one; empty
-    for a classic image. groups: the functional groups in these items.
+    data: the data set of the file. items: the item of the frame in PerFrameFunctionalGroupsSequence
+    (5200,9230), then that of SharedFunctionalGroupsSequence (5200,9229); empty for a classic image.
+    groups: the functional groups in these items.
     """
 
     data: Dataset
@@ -160,34 +163,32 @@ class FrameAttributes:
     groups: tuple[Dataset, ...] = ()
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """Return a value of exactly `count` finite numbers, (count,), or None."""
-        place = self._place_of(keyword)
-        return None if place is None else finite_numbers(place, keyword, count)
+        """Return a value of exactly `count` finite numbers, float64 (count,); None if unknown."""
+        return finite_numbers(self._place_of(keyword), keyword, count)
 
     def number(self, keyword: str) -> float | None:
-        """Return a finite number, or None."""
-        place = self._place_of(keyword)
-        return None if place is None else finite_number(place, keyword)
+        """Return a finite number; None if unknown."""
+        return finite_number(self._place_of(keyword), keyword)
 
     def rescale_number(self, keyword: str, default: float) -> float:
-        """Return a number of the rescale: `default` where it is absent, NaN where malformed."""
-        if self._place_of(keyword) is None:
+        """Return RescaleSlope or RescaleIntercept: `default` where absent, NaN where malformed."""
+        if self._place_of(keyword) is NO_PLACE:
             return default
         found = self.number(keyword)
         return np.nan if found is None else found
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the strings of a multi-valued element in upper case; () where unknown."""
-        place = self._place_of(keyword)
-        return () if place is None else texts(place, keyword)
+        """Return the strings of a multi-valued element in upper case; () if unknown."""
+        return texts(self._place_of(keyword), keyword)
 
     def sequence(self, keyword: str) -> list[Dataset]:
-        """Return the items of a sequence of the frame, else of all frames, else of the data set."""
+        """Return the items of a sequence of the frame, else of all frames, else of the file; or []."""
         found = (_items_of(place, keyword) for place in (*self.items, self.data))
         return next((items for items in found if items), [])
 
-    def _place_of(self, keyword: str) -> Dataset | None:
-        return next((place for place in self._places(keyword) if is_present(place, keyword)), None)
+    def _place_of(self, keyword: str) -> Dataset:
+        places = (place for place in self._places(keyword) if is_present(place, keyword))
+        return next(places, NO_PLACE)
 
     def _places(self, keyword: str) -> Iterator[Dataset]:
         group = OWN_GROUP.get(keyword)
@@ -199,7 +200,7 @@ class FrameAttributes:
 
 
 def attributes_of_frames(data: Dataset) -> list[FrameAttributes]:
-    """Return the attributes of each frame of a multi-frame image."""
+    """Return the attributes of each frame of a multi-frame image, in the order of the file."""
     shared = _items_of(data, "SharedFunctionalGroupsSequence")[:1]
     common = [group for item in shared for group in _groups(item)]
     return [
@@ -222,16 +223,23 @@ def _items_of(data: Dataset, keyword: str) -> list[Dataset]:
     return list(data.get(keyword) or [])
 
 
-# --- whether headers name one patient; the values are compared, never written ---------------------
+# --- identity of the patient: compared between files, never written ------------------------------
 
 
 def patient_readings(data: Dataset) -> tuple[Readings, ...]:
-    """Return the possible readings of each of PERSON_TAGS, in their order."""
+    """Return the readings of PatientID, PatientName and PatientBirthDate, in the order of PERSON_TAGS.
+
+    Readings of a value: the texts that it gives in each encoding that DICOM defines. Archives declare
+    a wrong encoding, or none, so that one name appears in two forms.
+    """
     return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
 
 
 def count_different(values: Sequence[Readings]) -> int:
-    """Return the number of groups of values that share no reading, directly or through others."""
+    """Return how many different values there are, for example different patients.
+
+    Values with a common reading are one value, directly or through others. Unknown values do not count.
+    """
     groups: list[Readings] = []
     for value in set(values) - {frozenset()}:
         meeting = [group for group in groups if group & value]
@@ -241,10 +249,6 @@ def count_different(values: Sequence[Readings]) -> int:
 
 
 def _readings(data: Dataset, keyword: str) -> Readings:
-    """Return a value decoded by the declared encoding and by every other that DICOM defines.
-
-    Archives declare a wrong encoding, or none: one name then appears in two forms.
-    """
     found = {text(data, keyword)}
     element = data.get_item(_tag(keyword))
     raw = element.value if isinstance(element, RawDataElement) else None

@@ -1,4 +1,4 @@
-"""Stacks of image slices, as read from DICOM or NIfTI: voxels, geometry and warnings per slice."""
+"""Stacks of images, as read from DICOM or NIfTI: voxels, geometry and warnings of each slice."""
 
 from dataclasses import dataclass, field
 
@@ -30,10 +30,11 @@ TIMES_INSIDE, TIMES_AT_END = 4.0, 6.0
 
 @dataclass(frozen=True, eq=False)
 class ImageSlice:
-    """Attributes of one slice of a stack; unknown is None.
+    """The attributes of one slice of a stack; unknown is None.
 
-    affine: 4 x 4, (column, row, 0, 1) to RAS in mm. slope, intercept: of the rescale, which is applied
-    already. overlaps: whether the slice collides with one of an earlier stack.
+    affine: 4 x 4, (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050). slope,
+    intercept: of the rescale (0028,1053), (0028,1052), which has been applied. overlaps: whether the slice
+    collides with a slice of an earlier stack. cautions: warnings about the slice.
     """
 
     affine: np.ndarray
@@ -46,7 +47,10 @@ class ImageSlice:
 
 @dataclass(frozen=True, eq=False)
 class ImageStack:
-    """A volume and its slices; slab_source: positions, thickness or tag."""
+    """The voxels of a stack, and the attributes of each slice in the order of the volume.
+
+    slab_source: where the slice spacing of the volume comes from: positions, thickness or tag.
+    """
 
     volume: Volume
     slices: tuple[ImageSlice, ...]
@@ -55,10 +59,10 @@ class ImageStack:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images of a subject: stacks from caudal to cranial, header facts, warnings.
+    """The images of a subject.
 
-    header: values of `tables.HEADER_COLUMNS`; absent keys are unknown.
-    note: details of a warning, or None.
+    stacks: from caudal to cranial. header: value of each of `tables.HEADER_COLUMNS`; an absent key or None
+    is unknown. cautions: warnings about the subject. note: a sentence on excluded slices, or None.
     """
 
     stacks: tuple[ImageStack, ...]
@@ -68,7 +72,11 @@ class Images:
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
-    """Return the warnings about each slice's values; array: (slices, rows, columns)."""
+    """Return the warnings about the values of each slice: blank-slice, slice-unlike-neighbours.
+
+    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices; slices further apart than
+    FURTHEST_MM are not compared.
+    """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
         told[Caution.SLICE_UNLIKE_NEIGHBOURS] = unlike_neighbours(array)
@@ -76,10 +84,10 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
 
 def compact_array(slices: list[np.ndarray]) -> np.ndarray:
-    """Return slices (rows, columns) as one array (slices, rows, columns): int16 if exact, else float32.
+    """Return slices, (rows, columns) each, as one array (slices, rows, columns).
 
-    Raises SubjectFault (unsupported-pixels) for values outside the range or precision of float32 and
-    of sums of their squares.
+    int16 if it holds all values exactly, otherwise float32. Raises SubjectFault (unsupported-pixels) for
+    values that float32, or sums of their squares in float32, cannot hold.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -123,23 +131,17 @@ def _fits_int16(values: np.ndarray) -> bool:
 
 
 def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
-    """Raise SubjectFault (blank-images) if every slice of every stack is blank."""
+    """Check that not every slice of every stack is blank; raises SubjectFault (blank-images)."""
     if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
 
-def single_slices(stacks: tuple[ImageStack, ...]) -> set[Caution]:
-    """Return a warning if a stack has one slice: its slab does not follow from positions."""
-    alone = any(len(stack.slices) == 1 for stack in stacks)
-    return {Caution.SINGLE_SLICE} if alone else set()
-
-
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
-    """Return the rows of `tables.GEOMETRY`: stacks from 1, slices from 0."""
+    """Return the rows of `tables.GEOMETRY`, one dict per slice; stacks are numbered from 1, slices from 0."""
     return [
-        {"stack": number, "slice": index, **_row(stack, stack.slices[index])}
+        {"stack": number, "slice": index, **_row(stack, slice_)}
         for number, stack in enumerate(stacks, start=1)
-        for index in range(len(stack.slices))
+        for index, slice_ in enumerate(stack.slices)
     ]
 
 
@@ -166,7 +168,7 @@ def _row(stack: ImageStack, slice_: ImageSlice) -> dict:
 
 # --- slices unlike their neighbours: signs of damage that decoding does not show ------------------
 #
-# Decoding detects most damage (`code_streams`, `decoder_worker`). What remains is damage of
+# Decoding detects most damage. What remains is damage of
 # uncompressed pixels, and of JPEG streams that lose bytes in the middle. Two signs are tested, both
 # independent of scale and offset of a slice's values:
 #
@@ -200,10 +202,10 @@ class _Features:
 
 
 def unlike_neighbours(array: np.ndarray) -> np.ndarray:
-    """Return which slices of a stack, (slices, rows, columns), are unlike their neighbours, bool (slices,).
+    """Return which slices of a stack are unlike their neighbours, a sign of damage, bool (slices,).
 
-    Slices of a single value, or of fewer than LEAST_SIDE rows or columns, are not compared; a slice
-    without neighbours is False.
+    array: (slices, rows, columns). Slices of a single value, or of fewer than LEAST_SIDE rows or columns,
+    are not compared; they and a slice without neighbours are False.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)
@@ -232,7 +234,7 @@ def _largest_step(own: _Features, others: list[_Features]) -> float:
 
 
 def _stands_alone(index: int, features: list[_Features | None], others: list[_Features]) -> bool:
-    """Tell whether the content differs from the others, but the adjacent ones hardly from each other."""
+    """Return whether the content differs from all others, while the adjacent two are much alike."""
     distance = min(_distance(features[index], other) for other in others)
     inside = 0 < index < len(features) - 1
     if inside:

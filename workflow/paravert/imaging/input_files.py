@@ -1,4 +1,4 @@
-"""Reading the files that a sheet names: unreadable paths and damaged DICOM give known errors."""
+"""Opening the files that the sheet names; errors of the system and of pydicom become known ones."""
 
 import logging
 import os
@@ -46,8 +46,8 @@ class PathKind(Enum):
 def path_kind(path: Path, role: str) -> PathKind:
     """Return what is at a path; links are followed.
 
-    role: column of the sheet that names the path. Raises SubjectFault (unreadable-header) where the
-    operating system refuses to tell: no permission, too long a name, a circle of links.
+    role: column of the sheet that names the path, for messages. Raises SubjectFault (unreadable-header)
+    for other errors than absence: no permission, too long a name, a circle of links.
     """
     try:
         mode = os.stat(path).st_mode
@@ -61,10 +61,10 @@ def path_kind(path: Path, role: str) -> PathKind:
 
 
 def files_at(path: Path, role: str) -> list[Path]:
-    """Return the file at a path, or all files below the folder there, sorted.
+    """Return the file at a path, or all files below the folder there, sorted; [] if nothing is there.
 
-    Raises SubjectFault (unreadable-header) where any part may not be read: its files would be
-    missing without notice.
+    role: column of the sheet that names the path, for messages. Raises SubjectFault (unreadable-header)
+    if a folder may not be read, as its files would be missing without notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -89,7 +89,7 @@ def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
 
 
 class BoundedFile(BufferedReader):
-    """A file whose reads are limited to its size.
+    """A file opened for reading, of which `read` allocates no more memory than the file has bytes.
 
     A damaged element length can be 4 GB, and Python allocates memory before it reads.
     """
@@ -99,16 +99,16 @@ class BoundedFile(BufferedReader):
         self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return up to `size` bytes, or all."""
+        """Return up to `size` bytes; all that follow for -1 or None."""
         return super().read(size if size is None else min(size, self._bytes))
 
 
 @contextmanager
 def open_image_file(file: Path) -> Iterator[BoundedFile]:
-    """Open an image file for reading.
+    """Open an image file for reading, as a context manager.
 
-    Raises SubjectFault (unreadable-header) for an error of the operating system, also for one that
-    occurs while the file is read.
+    Raises SubjectFault (unreadable-header) for an error of the operating system, on opening or while
+    the file is read.
     """
     try:
         with BoundedFile(file) as stream:
@@ -118,7 +118,10 @@ def open_image_file(file: Path) -> Iterator[BoundedFile]:
 
 
 def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
-    """Return `pydicom.dcmread(stream, **options)`; raises one of READ_ERRORS for damaged contents."""
+    """Return the data set that pydicom.dcmread reads; `options` are its options.
+
+    Raises one of READ_ERRORS if the contents are damaged.
+    """
     with _damage_as_dicom_error():
         return pydicom.dcmread(stream, force=True, **options)
 
@@ -126,9 +129,10 @@ def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
 def element_at(
     stream: BinaryIO, offset: int, *, implicit: bool, little_endian: bool
 ) -> RawDataElement | DataElement | None:
-    """Return the data element at a byte offset, its value as in the file; None at the end.
+    """Return the data element at a byte offset of a DICOM file, its value not decoded; None at the end.
 
-    A value of undefined length includes its items and delimiters. Raises one of READ_ERRORS.
+    implicit, little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes
+    its items and delimiters. Raises one of READ_ERRORS if the contents are damaged.
     """
     stream.seek(offset)
     with _damage_as_dicom_error():
@@ -148,7 +152,10 @@ def _damage_as_dicom_error() -> Iterator[None]:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Suppress pydicom's log messages and warnings: they quote header values, such as names."""
+    """Suppress log messages and warnings of pydicom within a `with` block.
+
+    They quote header values, such as names of patients.
+    """
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     logger.disabled = True

@@ -1,18 +1,22 @@
-"""Label maps: pixel counts, agreement of two maps (IoU, Dice), and the side that each label is on."""
+"""Label maps: pixel counts, agreement of two maps (IoU, Dice), and the side of each label.
+
+A label map is an integer array (slices, rows, columns) with the values of LABELS, 1 to 8, and 0 outside
+the muscles.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.anatomy import CLASSES, LABEL_VALUES, MUSCLES, SIDES, label_value
+from paravert.anatomy import BACKGROUND, CLASSES, LABEL_VALUES, MUSCLES, SIDES, label_value
 from paravert.imaging.volume import Volume
 
 
 def slice_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return the number of pixels of each label in each slice, (slices, 8), in the order of LABELS.
+    """Return the number of pixels of each label in each slice, int64 (slices, 8), in the order of LABELS.
 
-    labels: label map, (slices, rows, columns), values of LABELS or 0. An absent muscle is 0.
+    labels: label map, (slices, rows, columns). An absent muscle has 0 pixels.
     """
     counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
     return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
@@ -20,9 +24,10 @@ def slice_pixels(labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Agreement of prediction and truth, each array (slices, 8), in the order of LABELS.
+    """Agreement of prediction and truth; each array is (slices, 8), labels in the order of LABELS.
 
-    iou, dice: 0-1; NaN (unknown) where both are empty; 0 where only one is.
+    iou, dice: float, 0 to 1; NaN (unknown) where both are empty, 0 where only one is.
+    pixels_truth, pixels_prediction: int, number of pixels of the label.
     """
 
     iou: np.ndarray
@@ -32,10 +37,11 @@ class Overlap:
 
 
 def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
-    """Return IoU and Dice of two label maps, (slices, rows, columns), per slice and label.
+    """Return IoU and Dice of each label in each slice.
 
-    IoU = |I| / |U| and Dice = 2 |I| / (|P| + |T|), over the pixels of one slice; IoU = D / (2 - D).
-    Source: the paper, eq. 3. Raises ValueError where the shapes differ.
+    prediction, truth: label maps, (slices, rows, columns). With the label's pixels P in the prediction
+    and T in the truth of one slice: IoU = |P and T| / |P or T|, Dice = 2 |P and T| / (|P| + |T|).
+    Source: the paper, eq. 3. Raises ValueError if the shapes differ.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
@@ -53,10 +59,10 @@ def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
 
 
 def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
-    """Return which labels occur in any of a subject's manual masks, bool (8,), in the order of LABELS.
+    """Return which labels occur in a subject's manual masks, bool (8,), in the order of LABELS.
 
-    truths: label maps, (slices, rows, columns). Some labs segment a few of the muscles only: a label
-    that occurs nowhere was not drawn, which does not mean that the muscle is absent.
+    truths: one label map, (slices, rows, columns), per stack. Some labs segment only some muscles: a
+    label that occurs nowhere was not drawn, which does not mean that the muscle is absent.
     """
     shown = np.zeros(CLASSES, dtype=bool)
     for truth in truths:
@@ -79,41 +85,24 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
     """Return how far (mm) each muscle's left label lies to the patient's left of its right label.
 
-    Measured between the centroids over the whole volume; 0 or negative where the sides are swapped.
-    Muscles with only one side are left out.
+    labels: label map with its affine. Keys: names of MUSCLES; a muscle without one of its sides is left
+    out. The distance is that of the centroids over the whole volume along the left-right axis; it is 0
+    or negative where the sides are swapped.
     """
+    inside = labels.array != BACKGROUND
+    places, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column
     apart = {}
-    box = _bounding_box(labels.array)
     for muscle in MUSCLES:
-        left, right = (_left_mm(labels, label_value(muscle, side), box) for side in SIDES)
-        if left is not None and right is not None:
-            apart[muscle] = left - right
+        sides = [places[values == label_value(muscle, side)] for side in SIDES]
+        if all(len(side) for side in sides):
+            left, right = (labels.affine @ [*side.mean(axis=0)[::-1], 1] for side in sides)
+            apart[muscle] = float(right[0] - left[0])  # x of RAS grows towards the right
     return apart
 
 
 def swapped_muscles(labels: Volume) -> list[str]:
-    """Return the muscles whose left label does not lie on the patient's left of the right one."""
+    """Return the names of the muscles whose left label is not to the patient's left of the right one.
+
+    labels: label map with its affine. See `left_beyond_right_mm`.
+    """
     return [muscle for muscle, apart_mm in left_beyond_right_mm(labels).items() if apart_mm <= 0]
-
-
-def _bounding_box(array: np.ndarray) -> tuple[slice, ...]:
-    """Return the box around all labels, empty if there are none."""
-    rows_columns = array.any(axis=0)
-    there = (array.any(axis=(1, 2)), rows_columns.any(axis=1), rows_columns.any(axis=0))
-    ends = [np.flatnonzero(one)[[0, -1]] if one.any() else (0, -1) for one in there]
-    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
-
-
-def _left_mm(labels: Volume, value: int, box: tuple[slice, ...]) -> float | None:
-    """Return the centroid of a label along the axis to the patient's left (mm); None if absent."""
-    mask = labels.array[box] == value
-    counts = mask.sum(axis=0, dtype=np.uint32)
-    profiles = (np.array([np.count_nonzero(one) for one in mask]), counts.sum(1), counts.sum(0))
-    total = profiles[0].sum()
-    if not total:
-        return None
-    slice_, row, column = (
-        part.start + float(profile @ np.arange(len(profile))) / total
-        for part, profile in zip(box, profiles, strict=True)
-    )
-    return float(-(labels.affine @ [column, row, slice_, 1])[0])

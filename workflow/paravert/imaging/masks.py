@@ -1,32 +1,39 @@
-"""Reading masks: matched to the stack with the same grid, and checked."""
+"""Reading masks in NIfTI files: each is matched to the stack with the same voxel grid, and checked."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from nibabel.orientations import io_orientation
 
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.geometry import columns_first, grid_corners, rearranged
+from paravert.imaging.geometry import (
+    columns_first,
+    corner_distance_mm,
+    rearranged,
+    voxel_spacing_mm,
+)
 from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.label_maps import left_beyond_right_mm
-from paravert.imaging.nifti import VoxelGrid, is_nifti, read_mask_grid
+from paravert.imaging.nifti import VoxelGrid, is_nifti, read_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
 # fourth is lost in their rounding: up to 0.3 mm at the corners of 256 x 256 x 120 mm (measured).
 QFORM_TOLERANCE_MM = 0.5
-AXIS_TOLERANCE = 1e-2  # of cosines; only to match the axes: the corners are compared afterwards
 
-Masks = dict[int, np.ndarray]  # by stack (from 1): uint8, on the grid of the stack
+# Number of the stack (from 1): label map on its grid, uint8 (slices, rows, columns).
+Masks = dict[int, np.ndarray]
 
 
 def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks, set[Caution]]:
-    """Return the masks in a NIfTI file, or a folder of them, by stack, and warnings.
+    """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
-    Each mask must match exactly one stack; a stack may have none. A mask without any label is ignored
-    (mask-empty). role: truth or labels; names the mask in messages.
+    volumes: the stacks of the subject, in the order of their numbers. role: column of the sheet that names
+    the path (truth or labels), for messages. Each mask must have the voxel grid of exactly one stack; a
+    stack may have none. A mask without any label is left out, with the warning mask-empty.
     Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
     bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
     mask-side-mismatch.
@@ -44,27 +51,29 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks,
         )
     masks: Masks = {}
     for file in files:
-        stack, array = _placed(read_mask_grid(file, role), volumes, role)
+        stack, array = _placed(read_grid(file, role), volumes, role)
         if stack in masks:
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
             )
-        masks[stack] = checked_labels(array, role)
-        check_sides(volumes[stack - 1].with_array(masks[stack]), role)
+        masks[stack] = _checked_labels(array, role)
+        _check_sides(volumes[stack - 1].with_array(masks[stack]), role)
     given = {stack: mask for stack, mask in masks.items() if mask.any()}
     return given, {Caution.MASK_EMPTY} if len(given) < len(masks) else set()
 
 
 def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
-    """Tell whether a mask has no label in a slice whose image is not blank.
+    """Return whether a mask has no label in some slice whose image is not blank.
 
-    mask, image: (slices, rows, columns). Every axial slice of the lumbar spine shows muscles.
+    mask, image: (slices, rows, columns) of one stack. Every axial slice of the lumbar spine shows muscles:
+    such a slice was not segmented.
     """
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 
 
 def _placed(mask: VoxelGrid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
-    found = [(n, onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
+    """Return the number of the one stack that a mask matches, and the mask on its grid."""
+    found = [(n, _onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
     found = [(number, array) for number, array in found if array is not None]
     if len(found) == 1:
         return found[0]
@@ -81,7 +90,7 @@ def _placed(mask: VoxelGrid, volumes: Sequence[Volume], role: str) -> tuple[int,
 
 def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
     """Describe a grid for a message: voxels, spacing and origin (RAS)."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = voxel_spacing_mm(affine)
     return (
         f"{' x '.join(str(length) for length in shape)} voxels of "
         f"{' x '.join(f'{length:.4g}' for length in spacing)} mm from "
@@ -89,43 +98,33 @@ def _told(affine: np.ndarray, shape: tuple[int, ...]) -> str:
     )
 
 
-def onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
-    """Return a mask's array on the grid of a volume, (slices, rows, columns), by permutation and flips.
+def _onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
+    """Return a mask's array with its axes permuted and flipped to those of a volume.
 
-    None where the grids differ: in shape, or by more than 0.001 mm at a corner. The grid rounded by
-    the qform of our images matches too: some programs read the qform.
+    Axes of the result: (slices, rows, columns). None where the grids differ: in shape, or by more than
+    0.001 mm at a corner voxel. The grid of our own images as rounded by their qform matches too, as some
+    programs write masks on that; a mask that has a qform only may be 0.5 mm off.
     """
     wanted = columns_first(volume.affine)
-    turn = _directions(wanted).T @ _directions(mask.affine)  # (axis of volume, axis of mask)
-    signed = np.rint(turn)
-    if np.abs(turn - signed).max() > AXIS_TOLERANCE or not _is_permutation(np.abs(signed)):
-        return None
-    order = tuple(int(axis) for axis in np.abs(signed).argmax(axis=1))
-    flips = tuple(bool(flip) for flip in signed.sum(axis=1) < 0)
-    array, affine = rearranged(mask.array, mask.affine, order, flips)
+    turn = io_orientation(
+        np.linalg.inv(wanted) @ mask.affine
+    )  # (axis of mask): axis of volume, sign
+    order = np.argsort(turn[:, 0])
+    array, affine = rearranged(mask.array, mask.affine, order, turn[order, 1] < 0)
     if array.shape != volume.array.shape:
         return None
     grids = (wanted, columns_first(qform_of(volume.affine)))
-    apart = min(_apart_mm(affine, grid, array.shape) for grid in grids)
-    tolerance = QFORM_TOLERANCE_MM if mask.rounded else CORNER_TOLERANCE_MM
-    return array if apart <= tolerance else None
+    apart_mm = min(corner_distance_mm(affine, grid, array.shape) for grid in grids)
+    return (
+        array if apart_mm <= (QFORM_TOLERANCE_MM if mask.rounded else CORNER_TOLERANCE_MM) else None
+    )
 
 
-def _apart_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
-    apart = grid_corners(first, shape) - grid_corners(second, shape)
-    return float(np.linalg.norm(apart, axis=1).max())
+def _checked_labels(array: np.ndarray, role: str) -> np.ndarray:
+    """Return a label map as uint8, in the shape of `array`.
 
-
-def _directions(affine: np.ndarray) -> np.ndarray:
-    return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-
-
-def _is_permutation(matrix: np.ndarray) -> bool:
-    return bool((matrix.sum(axis=0) == 1).all() and (matrix.sum(axis=1) == 1).all())
-
-
-def checked_labels(array: np.ndarray, role: str) -> np.ndarray:
-    """Return a label map as uint8; raises SubjectFault (mask-unknown-label) for other values."""
+    Raises SubjectFault (mask-unknown-label) if it has values other than 0 and those of LABELS.
+    """
     unknown = np.setdiff1d(array, (BACKGROUND, *LABEL_VALUES))
     if len(unknown):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
@@ -136,10 +135,10 @@ def checked_labels(array: np.ndarray, role: str) -> np.ndarray:
     return array.astype(np.uint8)
 
 
-def check_sides(labels: Volume, role: str) -> None:
-    """Raise SubjectFault unless each muscle's left label is to the patient's left of its right label.
+def _check_sides(labels: Volume, role: str) -> None:
+    """Check that each muscle's left label is to the patient's left of its right label.
 
-    See `left_beyond_right_mm`.
+    Raises SubjectFault (mask-side-mismatch) otherwise. See `left_beyond_right_mm`.
     """
     for muscle, apart_mm in left_beyond_right_mm(labels).items():
         if apart_mm <= 0:

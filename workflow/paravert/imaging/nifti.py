@@ -23,7 +23,6 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
     BODY_LIMIT_MM,
-    LPS_TO_RAS,
     PIXEL_SPACING_RANGE_MM,
     canonical_order,
     columns_first,
@@ -31,6 +30,7 @@ from paravert.imaging.geometry import (
     grid_corners,
     rearranged,
     tilt_deg,
+    voxel_spacing_mm,
 )
 from paravert.imaging.image_stack import (
     Images,
@@ -61,33 +61,36 @@ HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, OverflowError, Ke
 
 @dataclass(frozen=True, eq=False)
 class VoxelGrid:
-    """An array of three axes in any order, and its affine, 4 x 4, voxel index to RAS in mm.
+    """The voxels of a NIfTI file, and where they are.
 
-    rounded: whether the affine comes from a qform, which its quaternion rounds.
+    array: three axes in the order of the file. affine: 4 x 4, index along these axes to RAS in mm.
+    slice_axis: the axis along which the slices follow, from dim_info of the header; None if unknown.
+    rounded: whether the affine comes from the qform, whose quaternion rounds it.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    slice_axis: int | None = None
     rounded: bool = False
 
 
 def is_nifti(path: Path) -> bool:
-    """Tell whether a file name ends like that of a NIfTI file."""
+    """Return whether a file name ends with .nii or .nii.gz."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_nifti(file: Path) -> Images:
-    """Return the volume of a NIfTI file as a checked stack.
+    """Return the images of a NIfTI file: one checked stack in canonical order (see `Volume`).
 
-    The slice axis is the one that the header names (dim_info), else one that is clearly
-    coarser than the others, else the one nearest to the patient's long axis.
+    The slice axis is the one that the header names (dim_info), else the one with the largest spacing if
+    that is 1.5 times the others, else the one nearest to the patient's long axis.
     Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels,
     unsupported-pixels, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing,
     no-axial-series, blank-images.
     """
-    header, grid = _read(file, "images")
-    spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    axis = _slice_axis(header.get_dim_info()[2], grid.affine, spacing)
+    grid = read_grid(file, "images")
+    spacing = voxel_spacing_mm(grid.affine)
+    axis = _slice_axis(grid, spacing)
     tilt = tilt_deg(grid.affine[:3, axis] / spacing[axis])
     if tilt > AXIAL_TILT_DEG:
         raise SubjectFault(
@@ -115,9 +118,21 @@ def read_nifti(file: Path) -> Images:
     return Images((stack,), cautions=cautions)
 
 
-def read_mask_grid(file: Path, role: str) -> VoxelGrid:
-    """Return a mask in the axis order of its file; role (truth, labels) names it in messages."""
-    return _read(file, role)[1]
+def read_grid(file: Path, role: str) -> VoxelGrid:
+    """Return the voxels of a NIfTI file in its axis order, with slope and intercept applied.
+
+    role: images, truth or labels; names the file in messages. Unscaled integers of up to 16 bits keep
+    their type, other values become float32.
+    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
+    """
+    with _open_nifti(file, role) as stream:
+        header = _read_header(stream, role)
+        shape = _shape(header, role)
+        _check_length(header, file, role)
+        affine = _affine(header, shape, role)
+        array = _read_voxels(stream, header, role).reshape(shape, order="F")
+    return VoxelGrid(array, affine, header.get_dim_info()[2], rounded=_sform(header) is None)
 
 
 def _stack(volume: Volume) -> ImageStack:
@@ -128,16 +143,6 @@ def _stack(volume: Volume) -> ImageStack:
         affine[:3, 3] += index * affine[:3, 2]
         slices.append(ImageSlice(affine, cautions=frozenset(seen[index])))
     return ImageStack(volume, tuple(slices), "positions")
-
-
-def _read(file: Path, role: str) -> tuple[Nifti1Header, VoxelGrid]:
-    with _open_nifti(file, role) as stream:
-        header = _read_header(stream, role)
-        shape = _shape(header, role)
-        _check_length(header, file, role)
-        affine = _affine(header, shape, role)
-        array = _read_voxels(stream, header, role).reshape(shape, order="F")
-    return header, VoxelGrid(array, affine, rounded=_sform(header) is None)
 
 
 def _shape(header: Nifti1Header, role: str) -> tuple[int, ...]:
@@ -173,9 +178,10 @@ def _affine(header: Nifti1Header, shape: tuple[int, ...], role: str) -> np.ndarr
             Reason.BAD_GEOMETRY_POSITION,
             f"{role}: voxels more than {BODY_LIMIT_MM:g} mm from the origin or from each other",
         )
-    if not np.linalg.norm(affine[:3, :3], axis=0).all():
+    spacing = voxel_spacing_mm(affine)
+    if not spacing.all():
         raise _bad_orientation(role, "the affine has a spacing of 0")
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / spacing
     if not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONALITY_TOLERANCE):
         raise _bad_orientation(role, "the axes of the affine are not at right angles")
     apart = max(
@@ -198,18 +204,18 @@ def _bad_orientation(role: str, told: str) -> SubjectFault:
     return SubjectFault(Reason.BAD_GEOMETRY_ORIENTATION, f"{role}: {told}")
 
 
-def _slice_axis(told: int | None, affine: np.ndarray, spacing: np.ndarray) -> int:
-    if told is not None:
-        return told
+def _slice_axis(grid: VoxelGrid, spacing: np.ndarray) -> int:
+    if grid.slice_axis is not None:
+        return grid.slice_axis
     coarsest = int(np.argmax(spacing))
     if spacing[coarsest] >= SLICE_AXIS_RATIO * np.delete(spacing, coarsest).max():
         return coarsest
-    return int(np.argmax(np.abs((LPS_TO_RAS @ affine)[2, :3] / spacing)))
+    return int(np.argmax(np.abs(grid.affine[2, :3] / spacing)))
 
 
 def _orthogonal(affine: np.ndarray) -> np.ndarray:
     """Return the affine with its nearly orthogonal axes made exactly orthogonal."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = voxel_spacing_mm(affine)
     left, _, transposed = np.linalg.svd(affine[:3, :3] / spacing)
     exact = affine.copy()
     exact[:3, :3] = left @ transposed * spacing

@@ -1,6 +1,6 @@
-"""Frames grouped by orientation, matrix and position: the groups that stacks are made of.
+"""Grouping of DICOM frames by orientation, matrix and position. Stacks are made of these groups.
 
-Every function gives the same groups for the same frames in any order. Lengths are mm.
+The groups do not depend on the order in which the frames are given. Positions are LPS, in mm.
 """
 
 from collections import defaultdict
@@ -18,18 +18,16 @@ PIXEL_SPACING_TOLERANCE_MM = 1e-4  # 0.05 mm over 512 pixels
 SHIFT_TOLERANCE_MM = 0.15  # in the plane, between the slices of one stack
 SAME_HEIGHT_MM = 0.05  # slices nearer than that are at one position
 
-FrameCopies = tuple[
-    Frame, ...
-]  # the frames at one position: the one that is kept, then its duplicates
+FrameCopies = tuple[Frame, ...]  # the frames at one position: the one kept, then its duplicates
 
 
 @dataclass(frozen=True, eq=False)
 class ParallelFrames:
-    """Frames of one orientation, one at each position, with their duplicates.
+    """Frames of one orientation, matrix and pixel spacing, by position.
 
-    places: the frames at each position. right, down: orthonormal directions (3,) to the next column
-    and row (LPS). normal: (3,), towards the head. heights: (places,), along the normal. in_plane:
-    (places, 2), centres along right and down.
+    places: for each position its frame, then the duplicates of that. right, down: orthonormal directions (3,), LPS, to the next
+    column and row. normal: unit vector (3,), LPS, towards the head. heights: (places,), mm, centres of the
+    frames along the normal. in_plane: (places, 2), mm, centres along right and down.
     """
 
     places: tuple[FrameCopies, ...]
@@ -45,15 +43,17 @@ class ParallelFrames:
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":
-        """Return some of the positions, in the order of the indices."""
+        """Return a group of only some positions; indices: (n,), into `places`, in the order wanted."""
         places = tuple(self.places[index] for index in indices)
         heights, in_plane = self.heights[indices], self.in_plane[indices]
         return ParallelFrames(places, self.right, self.down, self.normal, heights, in_plane)
 
 
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
-    """Return the groups of one orientation and matrix; the first of several frames at a position is kept.
+    """Return the frames in groups of one orientation, matrix and pixel spacing.
 
+    Frames at one position are kept together; the first of them in `frames` is the one kept, the others
+    are its duplicates. frames: with valid position, orientation and pixel spacing, from `choose_series`.
     Raises SubjectFault: bad-geometry-orientation where orientations change gradually from slice to
     slice, inconsistent-matrix where slices of different matrices interleave.
     """
@@ -135,9 +135,10 @@ def _matrix(part: ParallelFrames) -> str:
 
 
 def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of each orientation: slices linked by turns of at most 0.2 degrees.
+    """Return the indices of the slices of each orientation, one array (n,) per orientation.
 
-    right, down: unit directions (slices, 3).
+    right, down: unit directions (slices, 3). Slices whose directions differ by at most 0.2 degrees are of
+    one orientation, directly or through others.
     """
     pairs, member = np.unique(np.stack([right, down], axis=1), axis=0, return_inverse=True)
 
@@ -149,23 +150,28 @@ def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray
 
 
 def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
-    """Return the largest angle (degrees) between directions, (slices, 3), of two slices."""
+    """Return the largest angle in degrees between the directions of any two slices.
+
+    right, down: unit directions (slices, 3).
+    """
     pairs = np.unique(np.stack([right, down], axis=1), axis=0)
     return max(float(angle_deg(pair, pairs[n:]).max()) for n, pair in enumerate(pairs))
 
 
 def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of slices above one another: those linked by in-plane shifts up to 0.15 mm.
+    """Return the indices of slices above one another, of equal position in the plane: an array per cluster.
 
-    in_plane: centres (slices, 2) of parallel slices.
+    in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ by at
+    most 0.15 mm are equal, directly or through others.
     """
     return _linked(len(in_plane), lambda one, others: _over(in_plane, one, others))
 
 
 def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of the slices at each position.
+    """Return the indices of the slices at each position, one array (n,) per position.
 
-    heights, in_plane: of parallel slices, (slices,) and (slices, 2).
+    heights, in_plane: centres of parallel slices along the normal, (slices,), and in the plane,
+    (slices, 2), in mm. Tolerances: SAME_HEIGHT_MM and SHIFT_TOLERANCE_MM.
     """
 
     def near(one: int, others: np.ndarray) -> np.ndarray:

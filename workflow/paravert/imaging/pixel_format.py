@@ -1,4 +1,4 @@
-"""The format of a DICOM file's pixels: bits, sign, transfer syntax; unsupported ones are refused."""
+"""The format of the pixels of a DICOM file: bits, sign, transfer syntax; unsupported ones are refused."""
 
 from dataclasses import dataclass
 
@@ -18,46 +18,49 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.header_values import text, whole_number
 
 COMMAND_GROUP = 0x0000  # of network messages: always implicit VR, whatever follows
-PIXEL_TAGS = (
+PIXEL_NUMBERS = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
     "SamplesPerPixel",
-    "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
 )
+OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES)
 
 
 @dataclass(frozen=True)
 class PixelModule:
-    """The Image Pixel module, (0028,00xx), as in the header; unknown is None or "".
+    """The Image Pixel module of a file as its header has it, not checked yet (PS3.3, C.7.6.3).
 
-    offset: byte offset of the pixel data element in the file; None if the file is deflated.
-    implicit, little_endian: encoding of that element. offset_tables: the extended offset table and
-    its lengths, (7FE0,0001) and (7FE0,0002).
+    syntax: transfer syntax (0002,0010). offset: byte offset of the element PixelData (7FE0,0010) in the
+    file; None if the file is deflated. implicit, little_endian: encoding of that element. numbers: value of
+    each keyword in PIXEL_NUMBERS; None where absent or malformed. photometric:
+    PhotometricInterpretation (0028,0004), "" where absent. offset_tables: values of the extended offset
+    table and its lengths, (7FE0,0001) and (7FE0,0002); None where either is absent.
     """
 
     syntax: UID
     offset: int | None
     implicit: bool
     little_endian: bool
-    rows: int | None
-    columns: int | None
-    frames: int | None
-    samples: int | None
+    numbers: dict[str, int | None]
     photometric: str
-    allocated: int | None
-    stored: int | None
-    high: int | None
-    representation: int | None
     offset_tables: tuple[bytes, bytes] | None
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The checked pixel format of a file, with the defaults of absent attributes filled in."""
+    """The pixel format of a file, checked; absent attributes have their default.
+
+    syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011), (0028,0008).
+    allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100) to (0028,0102).
+    signed: whether stored values are two's complement (0028,0103). inverted: whether small values are
+    bright, MONOCHROME1 (0028,0004).
+    """
 
     syntax: UID
     rows: int
@@ -71,44 +74,43 @@ class PixelFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of an uncompressed frame."""
+        """Number of bytes of one uncompressed frame."""
         return self.rows * self.columns * self.allocated // 8
 
     @property
     def bits_above(self) -> int:
-        """Unused bits above the stored ones in a decoded value; compression other than RLE drops them."""
+        """Number of unused bits above the stored ones in a decoded value, which may hold overlays.
+
+        Compression other than RLE keeps the stored bits only.
+        """
         keeps_cells = not self.syntax.is_compressed or self.syntax == RLELossless
         return self.allocated - (self.high + 1 if keeps_cells else self.stored)
 
     @property
     def dtype(self) -> np.dtype:
-        """Integer type of decoded values."""
+        """Integer type of decoded values: uint8, int8, uint16 or int16, in native byte order."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.allocated // 8}")
 
 
 def is_deflated(data: FileDataset) -> bool:
-    """Tell whether the data set is compressed as a whole (deflated transfer syntax)."""
+    """Return whether the whole data set is compressed (deflated transfer syntax, PS3.5, A.5)."""
     return data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
-    """Return the pixel attributes of a header that ends at byte offset `ended`."""
+    """Return the Image Pixel module of a header, unchecked.
+
+    data: the data set before the pixels. ended: byte offset in the file where it ends.
+    """
     implicit, little_endian = _encoding(data)
-    tables = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
+    tables = tuple(data.get(keyword) for keyword in OFFSET_TABLES)
     return PixelModule(
         syntax=_syntax(data),
         offset=None if is_deflated(data) else ended,
         implicit=implicit,
         little_endian=little_endian,
-        rows=whole_number(data, "Rows"),
-        columns=whole_number(data, "Columns"),
-        frames=whole_number(data, "NumberOfFrames"),
-        samples=whole_number(data, "SamplesPerPixel"),
+        numbers={keyword: whole_number(data, keyword) for keyword in PIXEL_NUMBERS},
         photometric=text(data, "PhotometricInterpretation").upper(),
-        allocated=whole_number(data, "BitsAllocated"),
-        stored=whole_number(data, "BitsStored"),
-        high=whole_number(data, "HighBit"),
-        representation=whole_number(data, "PixelRepresentation"),
         offset_tables=None if None in tables else tables,
     )
 
@@ -138,22 +140,27 @@ def _syntax(data: FileDataset) -> UID:
 
 
 def pixel_format(module: PixelModule) -> PixelFormat:
-    """Return the pixel format of a file; raises SubjectFault (unsupported-pixels)."""
+    """Return the checked pixel format of a file.
+
+    Raises SubjectFault (unsupported-pixels) for colour, unknown syntaxes, and other than 8 or 16 bits
+    allocated.
+    """
+    numbers = module.numbers
     if not module.syntax.is_transfer_syntax:
         raise unsupported_pixels("a transfer syntax that no decoder reads")
-    if module.samples not in (1, None):
+    if numbers["SamplesPerPixel"] not in (1, None):
         raise unsupported_pixels("colour pixels (0028,0002), expected one sample per pixel")
     if module.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise unsupported_pixels(
             "PhotometricInterpretation (0028,0004) is neither MONOCHROME1 nor MONOCHROME2"
         )
-    if module.representation not in (0, 1):
+    if numbers["PixelRepresentation"] not in (0, 1):
         raise unsupported_pixels(
             "PixelRepresentation (0028,0103) does not say whether values have a sign"
         )
-    allocated = module.allocated or 0
-    stored = module.stored or allocated
-    high = stored - 1 if module.high is None else module.high
+    allocated = numbers["BitsAllocated"] or 0
+    stored = numbers["BitsStored"] or allocated
+    high = stored - 1 if numbers["HighBit"] is None else numbers["HighBit"]
     if allocated not in (8, 16) or not 1 <= stored <= high + 1 <= allocated:
         raise unsupported_pixels(
             f"{stored} bits stored up to bit {high} of {allocated} allocated (0028,0100), "
@@ -165,17 +172,17 @@ def pixel_format(module: PixelModule) -> PixelFormat:
         )
     return PixelFormat(
         syntax=module.syntax,
-        rows=module.rows or 0,
-        columns=module.columns or 0,
-        frames=module.frames or 1,
+        rows=numbers["Rows"] or 0,
+        columns=numbers["Columns"] or 0,
+        frames=numbers["NumberOfFrames"] or 1,
         allocated=allocated,
         stored=stored,
         high=high,
-        signed=module.representation == 1,
+        signed=numbers["PixelRepresentation"] == 1,
         inverted=module.photometric == "MONOCHROME1",
     )
 
 
 def unsupported_pixels(found: str) -> SubjectFault:
-    """Return the fault of pixels in a format that is not supported."""
+    """Return the fault unsupported-pixels, to be raised; found: what the file has instead."""
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

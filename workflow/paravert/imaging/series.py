@@ -1,4 +1,4 @@
-"""Choosing the series to measure: one patient, one study, MR, axial."""
+"""Choosing the series to measure, and checking it: one patient, one study, MR, axial, valid frames."""
 
 import re
 from collections import Counter, defaultdict
@@ -34,12 +34,13 @@ USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 
 
 @dataclass(frozen=True, eq=False)
-class SeriesPlane:
-    """The plane of a series, and the frames that are measured if it is chosen.
+class _SeriesPlane:
+    """The plane of a series, and its frames that are measured if the series is chosen.
 
-    kind: AXIAL, OTHER, LOCALIZER or NOWHERE. frames: the axial ones, and those without a valid
-    orientation. tilts_deg: of all frames with an orientation. steep_deg: tilts of the frames that are
-    excluded as too steep. scouts: whether localizer frames are excluded.
+    kind: AXIAL, OTHER (sagittal or coronal), LOCALIZER or NOWHERE (no valid orientation). frames: the axial
+    ones, and those without a valid orientation; empty for other kinds. tilts_deg: angle in degrees between
+    normal and long axis of all frames with an orientation. steep_deg: the same of frames that are excluded as
+    too steep. scouts: whether localizer frames are excluded.
     """
 
     kind: str
@@ -50,7 +51,7 @@ class SeriesPlane:
 
     @property
     def cautions(self) -> frozenset[Caution]:
-        """Warnings about excluded slices."""
+        """Warnings about slices that are excluded: off-axis-slices-excluded, localizer-excluded."""
         told = {
             Caution.OFF_AXIS_SLICES_EXCLUDED: bool(self.steep_deg),
             Caution.LOCALIZER_EXCLUDED: self.scouts,
@@ -59,7 +60,7 @@ class SeriesPlane:
 
     @property
     def note(self) -> str | None:
-        """How many slices are excluded as too steep, and their tilts; None if there are none."""
+        """A sentence on the slices excluded as too steep: number and tilts; None if there are none."""
         if not self.steep_deg:
             return None
         low, high = min(self.steep_deg), max(self.steep_deg)
@@ -72,9 +73,9 @@ class SeriesPlane:
 
 @dataclass(frozen=True, eq=False)
 class ChosenSeries:
-    """The frames of the series to measure, and warnings.
+    """The frames to measure, all of one series, and warnings.
 
-    note: describes slices of the series that are excluded; None if there are none.
+    note: a sentence on slices of the series that are excluded; None if there are none.
     """
 
     frames: tuple[Frame, ...]
@@ -83,24 +84,26 @@ class ChosenSeries:
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
-    """Return the frames of the one axial series.
+    """Return the frames of the one axial series among all files of a subject.
 
-    series_description: regular expressions, tried in the order given on SeriesDescription
-    (0008,103E) when several axial series are left; each that matches any keeps those it matches.
+    series_description: regular expressions for SeriesDescription (0008,103E), used in the given order
+    while several axial series are left: each keeps the series that it matches, if there are any.
     Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
-    no-axial-series, ambiguous-series, and what `frame_fault` finds in the chosen series.
+    no-axial-series, ambiguous-series; for a frame of the chosen series: mosaic, unsupported-pixels,
+    frame-count-mismatch, unreadable-header, bad-geometry-orientation, bad-geometry-position,
+    bad-pixel-spacing.
     """
     _check_subject(scan)
     series: dict[str, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
         series[frame.header.series].append(frame)
-    planes = {uid: series_plane(frames) for uid, frames in series.items()}
+    planes = {uid: _series_plane(frames) for uid, frames in series.items()}
     candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
         raise _no_axial(series, planes)
     chosen = planes[_pick(candidates, series, series_description)]
     for frame in chosen.frames:
-        if fault := frame_fault(frame):
+        if fault := _frame_fault(frame):
             raise fault
     told = {
         OTHER: Caution.NON_AXIAL_EXCLUDED,
@@ -147,17 +150,17 @@ def _check_one(reason: Reason, what: str, found: int) -> None:
 
 
 def _modalities(images: Sequence[Header]) -> str:
-    """Count the images by modality, naming only well-formed codes."""
+    """Return a text that counts the images by modality; codes that are not two letters: unknown."""
     codes = Counter(
         h.modality if re.fullmatch(r"[A-Z]{2}", h.modality) else "unknown" for h in images
     )
     return ", ".join(f"{count} images of modality {code}" for code, count in sorted(codes.items()))
 
 
-def _no_axial(series: dict[str, list[Frame]], planes: dict[str, SeriesPlane]) -> SubjectFault:
+def _no_axial(series: dict[str, list[Frame]], planes: dict[str, _SeriesPlane]) -> SubjectFault:
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
-        return frame_fault(next(iter(series.values()))[0])
+        return _frame_fault(next(iter(series.values()))[0])
     names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
     listed = ", ".join(f"{found[kind]} {name}" for kind, name in names.items() if found[kind])
     tilts = [tilt for plane in planes.values() for tilt in plane.tilts_deg]
@@ -194,7 +197,7 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
     known = {
         Caution.BURNED_IN_ANNOTATION: any(header.burned_in for header in headers),
         Caution.PATIENT_POSITION: any(h.patient_position not in SUPINE for h in headers),
-        Caution.REAL_WORLD_VALUES_DIFFER: scales_differ(frames),
+        Caution.REAL_WORLD_VALUES_DIFFER: _scales_differ(frames),
         Caution.FRAME_OF_REFERENCE_DIFFERS: len({h.frame_of_reference for h in headers}) > 1,
     }
     return {caution for caution, holds in known.items() if holds}
@@ -203,32 +206,34 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 # --- the plane of a series -----------------------------------------------------------------------
 
 
-def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
-    """Return the plane of a series, from the tilt of each orientation in it.
+def _series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
+    """Return the plane of a series by the tilts of its frames.
 
-    Frames without a valid orientation are kept with the axial ones; `frame_fault` refuses them.
+    frames: all of the series. Axial: tilted by at most AXIAL_TILT_DEG. A series with at most twice as many
+    axial as sagittal or coronal frames is a localizer, as is one of frames with ImageType (0008,0008)
+    LOCALIZER. Frames without a valid orientation are kept with the axial ones; `_frame_fault` refuses them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
-        return SeriesPlane(LOCALIZER)
-    placed = [frame for frame in own if has_orientation(frame)]
+        return _SeriesPlane(LOCALIZER)
+    placed = [frame for frame in own if _orientation_fault(frame) is None]
     if not placed:
-        return SeriesPlane(NOWHERE)
+        return _SeriesPlane(NOWHERE)
     tilts = _tilts_deg(placed)
     axial, others = (tilts <= AXIAL_TILT_DEG).sum(), (tilts > OTHER_PLANE_DEG).sum()
     if not axial:
-        return SeriesPlane(OTHER, tilts_deg=tuple(tilts))
+        return _SeriesPlane(OTHER, tilts_deg=tuple(tilts))
     if axial <= AXIAL_PER_OTHER * others:
-        return SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
+        return _SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
     steep = {f: float(tilt) for f, tilt in zip(placed, tilts, strict=True) if tilt > AXIAL_TILT_DEG}
     kept = tuple(frame for frame in own if frame not in steep)
-    return SeriesPlane(
+    return _SeriesPlane(
         AXIAL, kept, tuple(tilts), tuple(steep.values()), scouts=len(own) < len(frames)
     )
 
 
 def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the tilt of each frame, (frames,); frames of one orientation share their mean tilt."""
+    """Return the tilt of each frame in degrees, (frames,); one value per orientation, of its mean."""
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])
     tilts = np.empty(len(frames))
@@ -241,8 +246,11 @@ def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
 # --- checks of the frames ------------------------------------------------------------------------
 
 
-def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return the fault that makes a frame of the chosen series unusable, or None."""
+def _frame_fault(frame: Frame) -> SubjectFault | None:
+    """Return the fault that makes a frame of the chosen series unusable, to be raised; None if valid.
+
+    Checks: mosaic, number of frames, matrix, orientation, position, pixel spacing, rescale.
+    """
     header = frame.header
     if "MOSAIC" in frame.image_type:
         return SubjectFault(Reason.MOSAIC, "ImageType (0008,0008) says MOSAIC")
@@ -264,11 +272,6 @@ def frame_fault(frame: Frame) -> SubjectFault | None:
         or _spacing_fault(frame)
         or _rescale_fault(frame)
     )
-
-
-def has_orientation(frame: Frame) -> bool:
-    """Tell whether a frame has a valid ImageOrientationPatient (0020,0037)."""
-    return _orientation_fault(frame) is None
 
 
 def _orientation_fault(frame: Frame) -> SubjectFault | None:
@@ -333,12 +336,13 @@ def _rescale_fault(frame: Frame) -> SubjectFault | None:
 # --- real-world value mappings (0040,9096) -------------------------------------------------------
 
 
-def scales_differ(frames: Sequence[Frame]) -> bool:
-    """Tell whether the real-world value mappings, relative to the rescale, differ between slices.
+def _scales_differ(frames: Sequence[Frame]) -> bool:
+    """Return whether slices differ in their real-world value mappings (0040,9096), relative to the rescale.
 
-    False where no frame has a mapping; True where only some have. The mappings are not applied: an
-    image may have several, each in a unit of its own, and nothing marks the one of the signal.
-    Scanners write a scale that the signal needs as the rescale, which is applied.
+    False where no frame has a mapping; True where only some have. Compared are the numbers that convert
+    a rescaled value to the real-world value. The mappings are not applied: an image may have several, each
+    in another unit, and nothing marks the one of the signal. Scanners write a scale that the signal needs
+    as the rescale, which is applied. Source: PS3.3, C.7.6.16.2.11.
     """
     counts = {len(frame.real_world) for frame in frames}
     if len(counts) > 1:
@@ -354,7 +358,7 @@ def scales_differ(frames: Sequence[Frame]) -> bool:
 
 
 def _vary(scale: np.ndarray, offset: np.ndarray) -> bool:
-    """Tell whether scale and offset (frames,) of one mapping vary; NaN: a lookup table instead."""
+    """Return whether scale and offset (frames,) of one mapping vary; NaN: a lookup table instead."""
     unknown = np.isnan(scale) | np.isnan(offset)
     if unknown.any():
         return not unknown.all()

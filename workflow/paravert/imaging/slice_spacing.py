@@ -1,4 +1,8 @@
-"""Spacing of slices above one another: where a stack ends, and the slab that a slice represents."""
+"""Spacing of parallel slices: where a stack ends, and the length that one slice stands for.
+
+Heights are positions of slices along their common normal, in mm, ascending towards the head. A gap is
+the distance between the centres of neighbouring slices.
+"""
 
 from itertools import pairwise
 
@@ -17,23 +21,26 @@ NEAREST = 0.495  # of the thickness: interpolated slices are half of it apart, b
 
 
 def _between(group: ParallelFrames) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gaps of ascending slices and the thickness of the thinner neighbour, or NaN."""
+    """Return gaps and thicknesses, (slices - 1,), in mm: of the thinner neighbour, NaN if unknown."""
     thickness = np.array([frame.thickness_mm or np.nan for frame in group.frames])
     return np.diff(group.heights), np.fmin(thickness[:-1], thickness[1:])
 
 
 def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
-    """Split ascending slices at gaps of more than three thicknesses; returns the indices of each block."""
+    """Return the indices of blocks of slices, one array (n,) per block.
+
+    group: slices by ascending height. Blocks are separated by gaps of more than three slice thicknesses.
+    """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
     return np.split(np.arange(len(group.frames)), cuts)
 
 
 def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
-    """Split ascending slices above one another into evenly spaced stacks; returns indices of each.
+    """Return the indices of each run of evenly spaced slices, each becomes a stack.
 
-    Raises SubjectFault (duplicate-positions-conflict) where the slices of a repeated scan lie between
-    those of the first.
+    group: slices above one another, by ascending height. Result: one array (n,) per run. Raises SubjectFault (duplicate-positions-conflict) where
+    the slices of a repeated scan lie between those of the first.
     """
     found = []
     for block in blocks_of_slices(group):
@@ -71,13 +78,15 @@ def _agrees(tag_mm: float | None, spacing_mm: float) -> bool:
 
 
 def mean_gap_mm(heights: np.ndarray) -> float:
-    """Return the mean distance of two or more ascending slices."""
+    """Return the mean distance of neighbouring slices; heights: in mm, (slices,), ascending, two or more."""
     return float((heights[-1] - heights[0]) / (len(heights) - 1))
 
 
 def slab_length(group: ParallelFrames) -> tuple[float, str]:
-    """Return the length (mm) that a slice represents, and its source: positions, thickness or tag.
+    """Return the length (mm) along the normal that a slice stands for, and its source.
 
+    group: the slices of one stack, by ascending height. Source: "positions" (mean gap) for two or more slices; for one slice
+    "thickness", SliceThickness (0018,0050), or else "tag", SpacingBetweenSlices (0018,0088).
     Raises SubjectFault: too-few-slices for a single slice without a plausible tag,
     bad-geometry-position for slices of one stack that are implausibly far apart.
     """
@@ -104,7 +113,11 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
 
 
 def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Caution]:
-    """Return the warnings about the spacing within runs, their tags, and the gaps between them."""
+    """Return the warnings about the spacing of slices.
+
+    group: slices above one another, by ascending height. runs: from `stack_runs`. Warnings: missing-slices,
+    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch.
+    """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
     for below, above in zip(runs, runs[1:], strict=False):
         gap = group.heights[above[0]] - group.heights[below[-1]]
@@ -132,7 +145,7 @@ def _cautions_within(run: ParallelFrames) -> set[Caution]:
 
 
 def _skips(frame: Frame, spacing_mm: float) -> bool:
-    """Tell whether the spacing tag implies that only every second, third ... slice is there.
+    """Return whether by the spacing tag only every second (third ...) slice is there.
 
     A tag below the thickness is the gap between slabs instead, as some scanners write it.
     """
@@ -146,10 +159,11 @@ def _skips(frame: Frame, spacing_mm: float) -> bool:
 
 
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of each run of evenly spaced slices, from the lowest; every slice is in one.
+    """Return the indices of runs of evenly spaced slices, one array (n,) per run, from the lowest.
 
-    heights: (slices,), strictly ascending. The gaps of a run differ by at most 5 % from their median.
-    A slice between two runs belongs to the longer one, at equal length to the denser one.
+    heights: (slices,), strictly ascending. Every slice is in one run. The gaps of a run differ by at most
+    5 % from their median. A slice between two runs goes to the one with more slices, at equal number to
+    the one with smaller gaps.
     """
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)
@@ -186,7 +200,10 @@ def _pieces(indices: np.ndarray) -> list[np.ndarray]:
 
 
 def missing_between(gap_mm: float, spacing_mm: float) -> int:
-    """Return the number of slices missing in a gap; 0 if the gap is no multiple of the spacing."""
+    """Return how many slices are missing in a gap between slices that are `spacing_mm` apart elsewhere.
+
+    0 if the gap is not a multiple of the spacing, within 5 % of it.
+    """
     steps = round(gap_mm / spacing_mm)
     even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm
     return steps - 1 if even and steps > 1 else 0

@@ -1,4 +1,4 @@
-"""An image or label map with its affine, and our NIfTI files of it."""
+"""Volumes: an image or label map with its affine; writing and reading our NIfTI files of them."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,17 +8,20 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
+from paravert.imaging.geometry import voxel_spacing_mm
+
 ORTHOGONALITY_TOLERANCE = 1e-4  # NIfTI stores the affine in float32
 COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A stack of parallel, evenly spaced slices.
+    """The voxels of a stack of parallel, evenly spaced slices: an image or a label map.
 
     array: (slices, rows, columns); slices from caudal to cranial, rows towards the patient's back,
     columns towards the patient's left.
-    affine: 4 x 4, voxel index (column, row, slice, 1) to RAS coordinates in mm.
+    affine: 4 x 4, voxel index (column, row, slice, 1) to RAS coordinates in mm, as in NIfTI files: in
+    the reverse order of the array's axes.
     Raises ValueError unless the array is 3-D and the affine finite, orthogonal and right-handed.
     """
 
@@ -32,7 +35,7 @@ class Volume:
             )
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
             raise ValueError(f"affine {self.affine} is not a finite 4 x 4 matrix")
-        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        axes = self.affine[:3, :3] / voxel_spacing_mm(self.affine)
         if not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONALITY_TOLERANCE):
             raise ValueError(f"the axes of affine {self.affine} are not orthogonal")
         if np.linalg.det(axes) < 0:
@@ -55,7 +58,7 @@ class Volume:
 
     @property
     def pixel_spacing_mm(self) -> tuple[float, float]:
-        """Distance between the centres of rows and of columns, as in DICOM (0028,0030)."""
+        """(row spacing, column spacing), as PixelSpacing of DICOM (0028,0030)."""
         return self.row_spacing_mm, self.column_spacing_mm
 
     @property
@@ -64,41 +67,44 @@ class Volume:
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return a volume of another array, (slices, rows, columns), with the same affine."""
+        """Return a volume of another array, (slices, rows, columns), with the affine of this one."""
         return Volume(array, self.affine)
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a volume as compressed NIfTI-1, sform and qform set, in the type of its array."""
+    """Write a volume as compressed NIfTI-1 (.nii.gz), in the type of its array.
+
+    Sets sform and qform to the affine, and mm as the unit. Makes the folder. The file has no time
+    stamp: equal volumes give equal files.
+    """
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")
     image.set_qform(volume.affine, code="scanner")
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without a time in the gzip header, equal volumes give equal files.
     path.write_bytes(igzip.compress(image.to_bytes(), COMPRESSION_LEVEL, mtime=0))
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a volume that `write_volume` wrote, values unscaled and in the type on disk."""
+    """Return the volume in a file that `write_volume` wrote, in the type on disk, without rescaling."""
     image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
 def voxel_digest(volume: Volume) -> str:
-    """Return the SHA-256 (hex) of the voxels, their shape and type, without the affine."""
+    """Return the SHA-256, in hexadecimal, of the voxels, their shape and type; not of the affine."""
     kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
     return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:
-    """Return an affine, 4 x 4, rounded as the qform of a NIfTI file rounds it."""
+    """Return an affine, 4 x 4, rounded as the qform of a NIfTI-1 file rounds it (a quaternion)."""
     header = nib.Nifti1Header()
     header.set_qform(affine, code="scanner")
     return header.get_qform()
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Return which slices of an array (slices, rows, columns) hold a single value, bool (slices,)."""
+    """Return which slices hold a single value, bool (slices,); array: (slices, rows, columns)."""
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)
