@@ -234,6 +234,13 @@ def test_sixteen_wrong_bytes_anywhere_in_jpeg_2000_are_found():
         assert code_streams.decode_jpeg2000(damaged, values.dtype) is None
 
 
+def test_jpeg_2000_is_decoded_on_a_system_without_files_in_memory(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    stream = openjpeg.utils.encode_array(noisy(), bits_stored=12, photometric_interpretation=2)
+    found = code_streams.decode_jpeg2000(bytes(stream), np.dtype(np.uint16))
+    assert np.array_equal(found, noisy())
+
+
 def test_zeros_in_place_of_all_packets_of_jpeg_2000_are_no_blank_slice():
     stream = openjpeg.utils.encode_array(noisy(), bits_stored=12, photometric_interpretation=2)
     head = stream[: stream.index(b"\xff\x93") + 2]

@@ -33,7 +33,7 @@ JPEG_SCAN_MARKER = 0xDA
 RLE_HEADER = struct.Struct("<16I")  # number of segments and where each begins
 # Below: count + 1 literal bytes follow. Above: the next byte repeats 257 - count times.
 RLE_LITERAL = 128
-RLE_PADDING_BYTES = 4  # segments are padded to an even length, by some writers further
+RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add more
 
 
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
@@ -76,15 +76,15 @@ def starts_with_items(value: bytes) -> bool:
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
     """Return (rows, columns) in the first frame header of a JPEG or JPEG-LS stream, or None."""
-    place = 2  # behind SOI
-    while place + 9 <= len(stream) and stream[place] == 0xFF:
-        marker = stream[place + 1]
+    offset = 2  # behind SOI
+    while offset + 9 <= len(stream) and stream[offset] == 0xFF:
+        marker = stream[offset + 1]
         if marker in JPEG_FRAME_MARKERS:
-            return struct.unpack_from(">HH", stream, place + 5)
+            return struct.unpack_from(">HH", stream, offset + 5)
         if marker == JPEG_SCAN_MARKER:
             return None
         # 0xFF may be repeated before a marker
-        place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", stream, place + 2)[0]
+        offset += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", stream, offset + 2)[0]
     return None
 
 
@@ -119,8 +119,8 @@ def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.nda
     if None in planes:
         return None
     values = np.empty((rows * columns, len(planes)), np.uint8)
-    for place, plane in enumerate(reversed(planes)):
-        values[:, place] = plane
+    for byte, plane in enumerate(reversed(planes)):
+        values[:, byte] = plane
     return values.view(f"<u{len(planes)}").reshape(rows, columns)
 
 
@@ -128,30 +128,30 @@ def _segments(stream: bytes, count: int) -> list[bytes] | None:
     """Return the segments, most significant byte first; None if the header is damaged."""
     if len(stream) < RLE_HEADER.size:
         return None
-    told, *begins = RLE_HEADER.unpack_from(stream)
-    places = [*begins[:count], len(stream)]
-    if told != count or places[0] < RLE_HEADER.size or sorted(places) != places:
+    found, *begins = RLE_HEADER.unpack_from(stream)
+    offsets = [*begins[:count], len(stream)]
+    if found != count or offsets[0] < RLE_HEADER.size or sorted(offsets) != offsets:
         return None
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
 
 
 def _decoded_segment(segment: bytes, length: int) -> bytearray | None:
     """Return the bytes of a segment, or None unless it decodes to exactly `length`."""
-    values, place = bytearray(), 0
+    values, offset = bytearray(), 0
     try:
         while len(values) < length:
-            count = segment[place]
+            count = segment[offset]
             if count < RLE_LITERAL:
-                values += segment[place + 1 : place + 2 + count]
-                place += 2 + count
+                values += segment[offset + 1 : offset + 2 + count]
+                offset += 2 + count
             elif count > RLE_LITERAL:
-                values += segment[place + 1 : place + 2] * (257 - count)
-                place += 2
+                values += segment[offset + 1 : offset + 2] * (257 - count)
+                offset += 2
             else:
-                place += 1
+                offset += 1
     except IndexError:
         return None
-    spare = len(segment) - place
+    spare = len(segment) - offset
     return values if len(values) == length and 0 <= spare <= RLE_PADDING_BYTES else None
 
 
@@ -265,11 +265,11 @@ def _prepared(stream: bytes) -> bytes | None:
 
 def _styles(stream: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield (marker, byte offset of the code block style) of each COD and COC of the main header."""
-    place = 2  # behind SOC
-    while place + 14 <= len(stream) and (marker := stream[place : place + 2]) != SOT:
+    offset = 2  # behind SOC
+    while offset + 14 <= len(stream) and (marker := stream[offset : offset + 2]) != SOT:
         if marker in (COD, COC):
-            yield marker, place + (12 if marker == COD else 9)
-        place += 2 + int.from_bytes(stream[place + 2 : place + 4])
+            yield marker, offset + (12 if marker == COD else 9)
+        offset += 2 + int.from_bytes(stream[offset + 2 : offset + 4])
 
 
 def _decoded(stream: bytes, dtype: np.dtype, told: list[bytes]) -> np.ndarray | None:

@@ -97,7 +97,7 @@ def convert_subject(
     }
     cautions = images.cautions | told
     if any(len(stack.slices) == 1 for stack in images.stacks):
-        cautions |= {Caution.SINGLE_SLICE}  # its slab does not follow from positions
+        cautions |= {Caution.SINGLE_SLICE}
     return shards.Product([summary], tuple(sorted(cautions)), images.note)
 
 
@@ -125,10 +125,10 @@ def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
     Raises SubjectFault: no-dicom if the path is empty or nothing is there, unreadable-header if it may
     not be read, and the reasons of `read_nifti` and `read_dicom`.
     """
-    place = Path(path)
-    kind = path_kind(place, "images") if path else PathKind.NOTHING
+    source = Path(path)
+    kind = path_kind(source, "images") if path else PathKind.NOTHING
     if kind == PathKind.NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
-    if kind == PathKind.FILE and is_nifti(place):
-        return read_nifti(place)
-    return read_dicom(place, series_description)
+    if kind == PathKind.FILE and is_nifti(source):
+        return read_nifti(source)
+    return read_dicom(source, series_description)

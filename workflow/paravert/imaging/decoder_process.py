@@ -80,7 +80,7 @@ class DecoderProcess:
 def _ask(head: bytes, stream: bytes) -> np.ndarray:
     """Return the decoded bytes of a request, uint8 (bytes,); raises DecoderDied."""
     decoder = start_decoder(os.getpid())
-    if decoder.process.poll() is not None:  # it ended after its last answer, not of this request
+    if decoder.process.poll() is not None:  # it ended before this request
         _end(decoder)
         decoder = start_decoder(os.getpid())
     answer = None

@@ -26,7 +26,8 @@ MEMORY_BYTES = 768 << 20  # ten times what a slice of 2048 x 2048 takes
 CORRUPT = re.compile(rb"Corrupt JPEG data: (?:(\d+) extraneous bytes)?")
 COMPLAINT_BYTES = 1 << 16
 JPEG_END, JPEG_PADDING, MOST_PADDING = b"\xff\xd9", b"\0\xff", 64
-SECONDS = 1  # to 2, of processor time for one slice; an intact one of 2048 x 2048 takes 0.1
+# Of processor time for a slice, rounded up to whole seconds. 2048 x 2048 pixels take 0.1.
+SECONDS = 1
 
 
 def serve() -> None:

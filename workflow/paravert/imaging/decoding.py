@@ -188,9 +188,7 @@ def _native(element: RawDataElement, form: PixelFormat, numbers: list[int]) -> l
     """Return frames of uncompressed pixel data, whose length `_check_native` has checked."""
     value, shape = element.value, (form.frames, form.rows, form.columns)
     big_endian = form.syntax == ExplicitVRBigEndian
-    if (
-        big_endian and form.allocated == 8 and element.VR == "OW"
-    ):  # the bytes of each word are swapped
+    if big_endian and form.allocated == 8 and element.VR == "OW":  # each word is two swapped bytes
         if len(value) % 2:
             raise _truncated()
         value = np.frombuffer(value, np.uint16).byteswap()

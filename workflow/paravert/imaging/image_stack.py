@@ -12,6 +12,7 @@ from paravert.imaging.volume import Volume, blank_slices
 # add up, stay far from both ends of float32.
 LARGEST_VALUE, SMALLEST_SPREAD = 1e10, 1e-10
 STORED_ERROR = 1e-3  # of the spread of a slice: error allowed when values are stored
+# Comparison of a slice with its neighbours, see `unlike_neighbours`.
 REACH = 2  # slices to either side
 FURTHEST_MM = 10.0  # slices further apart are not neighbours
 SAMPLES = 64  # at least, of a row or column: as good as all pixels, in a fraction of the time
@@ -168,9 +169,8 @@ def _row(stack: ImageStack, slice_: ImageSlice) -> dict:
 
 # --- slices unlike their neighbours: signs of damage that decoding does not show ------------------
 #
-# Decoding detects most damage. What remains is damage of
-# uncompressed pixels, and of JPEG streams that lose bytes in the middle. Two signs are tested, both
-# independent of scale and offset of a slice's values:
+# Decoding detects most damage. What remains is damage of uncompressed pixels, and of JPEG streams
+# that lose bytes in the middle. Two signs are tested, both independent of scale and offset of the values:
 #
 # - an edge across the slice, along rows or columns, that the neighbours do not have there, while edges
 #   in the other direction are no stronger than theirs: lost or foreign bytes begin and end along rows;

@@ -90,10 +90,10 @@ def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
     or negative where the sides are swapped.
     """
     inside = labels.array != BACKGROUND
-    places, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column
+    indices, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column
     apart = {}
     for muscle in MUSCLES:
-        sides = [places[values == label_value(muscle, side)] for side in SIDES]
+        sides = [indices[values == label_value(muscle, side)] for side in SIDES]
         if all(len(side) for side in sides):
             left, right = (labels.affine @ [*side.mean(axis=0)[::-1], 1] for side in sides)
             apart[muscle] = float(right[0] - left[0])  # x of RAS grows towards the right

@@ -106,9 +106,7 @@ def _onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
     programs write masks on that; a mask that has a qform only may be 0.5 mm off.
     """
     wanted = columns_first(volume.affine)
-    turn = io_orientation(
-        np.linalg.inv(wanted) @ mask.affine
-    )  # (axis of mask): axis of volume, sign
+    turn = io_orientation(np.linalg.inv(wanted) @ mask.affine)  # per axis: that of the volume, sign
     order = np.argsort(turn[:, 0])
     array, affine = rearranged(mask.array, mask.affine, order, turn[order, 1] < 0)
     if array.shape != volume.array.shape:

@@ -262,9 +262,8 @@ def _read_header(stream: BinaryIO, role: str) -> Nifti1Header:
     try:
         if not kind.may_contain_header(block):
             raise HeaderDataError("neither version of NIfTI")
-        header = kind(
-            block, check=False
-        )  # nibabel's check would repair: a spacing of 0 becomes 1 mm
+        # The check of nibabel would repair: a spacing of 0 becomes 1 mm.
+        header = kind(block, check=False)
         extension = header.get_data_offset() - kind.sizeof_hdr
         # These raise errors for unknown codes.
         header.get_data_dtype(), header.get_data_shape(), header.get_xyzt_units()

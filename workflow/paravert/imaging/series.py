@@ -133,7 +133,7 @@ def _check_subject(scan: FolderScan) -> None:
     studies = {header.study for header in scan.images} - {""}
     told = "studies in StudyInstanceUID (0020,000D)"
     _check_one(Reason.MULTIPLE_STUDIES, told, len(studies))
-    # Frames are those of MR images alone; a header that does not tell its modality is no other's.
+    # All frames are of MR image classes; Modality only excludes if it names another one.
     if not any(frame.header.modality in ("MR", "") for frame in scan.frames):
         raise SubjectFault(
             Reason.WRONG_MODALITY,
