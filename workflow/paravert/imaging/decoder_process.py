@@ -127,7 +127,7 @@ def start_decoder(of_process: int) -> DecoderProcess:
 
 
 def stop_decoder() -> None:
-    """End the decoder process if one is running; the next request starts another."""
+    """End the decoder process if one is running; the next request starts another. For measurements."""
     with _one_at_a_time:
         if start_decoder.cache_info().currsize:
             _end(start_decoder(os.getpid()))

@@ -50,15 +50,6 @@ class _SeriesPlane:
     scouts: bool = False
 
     @property
-    def cautions(self) -> frozenset[Caution]:
-        """Warnings about slices that are excluded: off-axis-slices-excluded, localizer-excluded."""
-        told = {
-            Caution.OFF_AXIS_SLICES_EXCLUDED: bool(self.steep_deg),
-            Caution.LOCALIZER_EXCLUDED: self.scouts,
-        }
-        return frozenset(caution for caution, holds in told.items() if holds)
-
-    @property
     def note(self) -> str | None:
         """A sentence on the slices excluded as too steep: number and tilts; None if there are none."""
         if not self.steep_deg:
@@ -110,8 +101,12 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
         LOCALIZER: Caution.LOCALIZER_EXCLUDED,
         NOWHERE: Caution.NON_IMAGE_IGNORED,
     }
-    aside = {told[plane.kind] for plane in planes.values() if plane.kind in told}
-    cautions = aside | chosen.cautions | _cautions(chosen.frames)
+    cautions = {told[plane.kind] for plane in planes.values() if plane.kind in told}
+    if chosen.steep_deg:
+        cautions.add(Caution.OFF_AXIS_SLICES_EXCLUDED)
+    if chosen.scouts:
+        cautions.add(Caution.LOCALIZER_EXCLUDED)
+    cautions |= _cautions(chosen.frames)
     return ChosenSeries(chosen.frames, frozenset(cautions), chosen.note)
 
 
