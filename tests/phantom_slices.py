@@ -9,7 +9,7 @@ from paravert.synthesis.body import body_of
 from paravert.synthesis.protocol import Protocol, protocol_of
 from paravert.synthesis.raster import centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, Look, Section, render_planes
-from paravert.synthesis.solids import CutPlane, axial_plane
+from paravert.synthesis.solids import CutPlane, Tube, axial_plane
 from paravert.synthesis.volunteers import Volunteer
 from paravert.synthesis.volunteers import volunteers as drawn_volunteers
 
@@ -79,3 +79,9 @@ def render_slice(
     plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
     plane = CutPlane(centre, plane.across, plane.down)
     return next(render_planes(body, [plane], centred_grid(matrix, pixel_mm), look or Look()))
+
+
+def section_outline(tube: Tube, plane: CutPlane) -> np.ndarray | None:
+    """Return the outline that a plane cuts from a tube, (vertices, 2) in mm; None if it misses."""
+    (outlines,) = tube.sections([plane], (0.0,))
+    return outlines.points if len(outlines.points) > 2 else None

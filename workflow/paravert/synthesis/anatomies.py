@@ -25,7 +25,7 @@ from paravert.synthesis.muscle_fat import MusclePoints, fat_order
 from paravert.synthesis.raster import PixelGrid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, places
 from paravert.synthesis.solids import CutPlane
-from paravert.synthesis.varied_people import varied_person
+from paravert.synthesis.variation import varied_person
 
 log = logging.getLogger(__name__)
 

@@ -6,25 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from paravert.anatomy import LABELS
-from paravert.synthesis.body_part import BodyPart
-from paravert.synthesis.canal import canal, foramina
-from paravert.synthesis.flanks import flanks
+from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.raster import PixelGrid
-from paravert.synthesis.solids import CutPlane, Outlines
+from paravert.synthesis.solids import CutPlane, Outlines, Tube, ellipse
 from paravert.synthesis.spine import DRAWN_HEIGHT_CM, Spine
-from paravert.synthesis.tissues import Tissue, TissueSignal, contrast_of
-from paravert.synthesis.trunk import trunk_of, trunk_parts
-from paravert.synthesis.variation import (
-    PHANTOM,
-    Variation,
-    cleft_part,
-    defect_part,
-    strand_part,
-)
-from paravert.synthesis.vertebrae import vertebrae
+from paravert.synthesis.tissues import BodyPart, Tissue, TissueSignal, contrast_of
+from paravert.synthesis.trunk import flanks, trunk_of, trunk_parts
+from paravert.synthesis.variation import PHANTOM, Cleft, Defect, Strand, Variation
+from paravert.synthesis.vertebrae import canal, foramina, vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
 MUSCLE_GAP_MM = 0.25  # fat plane round each muscle
@@ -32,6 +23,8 @@ FATTY_GAP_MM = 1.5  # added to it per fat fraction
 FASCIA_MM = 1.0
 # Where shapes that vary by themselves meet, the larger muscle gives way: it loses less of itself.
 SMALLER_LAST = sorted(LABELS, key=lambda label: -label.value)
+CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
+WALL_MM = 1.5  # of a hollow loop
 BOX_MARGIN_MM = 2.0  # more than any outline is widened
 
 
@@ -105,14 +98,56 @@ def _parts(
         yield BodyPart(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
         yield BodyPart(tube, label.value)
     for cleft in variation.clefts:
-        yield cleft_part(spine, cleft, muscles)
+        yield _cleft(spine, cleft, muscles)
     for strand in (*variation.loops, *variation.strands):
-        yield strand_part(spine, strand)
+        yield _strand(spine, strand)
     yield from foramina(spine)
     yield from vertebrae(spine, rng)
     yield from canal(spine, rng)
     for defect in variation.defects:
-        yield defect_part(spine, defect)
+        yield _defect(spine, defect)
+
+
+def _defect(spine: Spine, defect: Defect) -> BodyPart:
+    """Return the oval that an operation left."""
+    outline = ellipse(defect.centre_mm, defect.radii_mm)
+    return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
+
+
+def _cleft(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
+    """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
+    label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
+
+    def outline(level: float) -> np.ndarray:
+        ring = spine.nearest_ring(muscles[label], level) * (cleft.side, 1) / spine.scale
+        x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
+        beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
+        back = ring[beside, 1].max()
+        first, last = cleft.levels
+        grown = np.sqrt(
+            np.clip(4 * (level - first) * (last - level) / (last - first) ** 2, 0.01, 1)
+        )
+        half = grown * cleft.width_mm / 2
+        end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
+        mouth = back + CLEFT_REACH_MM
+        medial = (x - 1.6 * half, mouth), (x - half, back)
+        lateral = (x + half, back), (x + 1.6 * half, mouth)
+        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
+
+    tube = spine.organ(*cleft.levels, outline, 16)
+    return BodyPart(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))
+
+
+def _strand(spine: Spine, strand: Strand) -> BodyPart:
+    """Return the nerve, vessel or loop, where it runs through fat."""
+
+    def outline(level: float) -> np.ndarray:
+        down = level - strand.levels[0]
+        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
+        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
+
+    tube = spine.organ(*strand.levels, outline, 6)
+    return BodyPart(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))
 
 
 def _paint(

@@ -145,12 +145,9 @@ def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.nda
         else:
             high = middle
     fraction = _fractions(score, 0.5 * (low + high), softness, floor)
-    return np.clip(floor + (fraction - floor) * _gain(fraction, floor, wanted), 0, 1)
+    gain = (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)
+    return np.clip(floor + (fraction - floor) * gain, 0, 1)
 
 
 def _fractions(score: np.ndarray, threshold: float, softness: float, floor: float) -> np.ndarray:
     return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(softness)))
-
-
-def _gain(fraction: np.ndarray, floor: float, wanted: float) -> float:
-    return (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)

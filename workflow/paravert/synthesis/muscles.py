@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 
 from paravert.anatomy import MUSCLES, SIDES, label_value
-from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
+from paravert.synthesis.shape_modes import CORRECTION_MM, control_points, shape_deviations
 from paravert.synthesis.solids import Tube, mirrored, signed_area, spline
-from paravert.synthesis.spine import Spine
+from paravert.synthesis.spine import Spine, between_levels
 from paravert.synthesis.variation import PHANTOM, PsoasCourse, Variation
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
@@ -31,13 +31,9 @@ BEYOND = {
 # Control points of the muscles of the left side, drawn for the reference man: five outlines, mid L1 to
 # mid L5, in the spine's local frame, x to the left, y to the back, in mm. Points of the same number
 # belong together from level to level.
-def _points(*levels: str) -> np.ndarray:
-    """Return control points, (levels, points, 2), from "x,y" pairs: one text per level."""
-    return np.array([[pair.split(",") for pair in line.split()] for line in levels], float)
-
 
 # From the vertebral body forwards round the belly; the first and last point touch the vertebra.
-PSOAS = _points(
+PSOAS = control_points(
     "23,-6  27,-7  31,-1  34,7  35,14  33,20  29,21  26,16  24,9  23,1",
     "23,-9  28,-11  34,-6  40,3  43,13  42,20  36,22  29,21  25,16  23,4",
     "24,-10  31,-14  40,-11  48,-1  54,11  52,21  43,25  32,23  26,17  24,4",
@@ -46,7 +42,7 @@ PSOAS = _points(
 )
 
 # From the transverse process along the front to the side and back.
-QUADRATUS = _points(
+QUADRATUS = control_points(
     "29,25  34,22  43,26  53,34  56,39  52,40  42,35  32,30",
     "34,28  40,23  51,24  63,30  70,37  66,40  54,37  42,32",
     "41,31  47,26  59,25  71,29  78,37  73,42  59,39  48,34",
@@ -55,7 +51,7 @@ QUADRATUS = _points(
 )
 
 # From the lamina along the facet, down the septum (points 2 to 4), round the spinous process.
-MULTIFIDUS = _points(
+MULTIFIDUS = control_points(
     "4,40  9,36  16,37  18,46  13,56  8,61  3.5,60  3,50",
     "4,40  10,36  18,37  20,48  15,60  9,66  4,65  3,52",
     "4,41  11,36  20,37  22,50  19,63  12,71  4.5,68  3,54",
@@ -66,7 +62,7 @@ MULTIFIDUS = _points(
 MULTIFIDUS_SEPTUM = np.array([0, 0, 1, 1, 1, 0.3, 0, 0])
 
 # From the top of the septum along the transverse process to the side, back along the fascia.
-ERECTOR = _points(
+ERECTOR = control_points(
     "17,38  23,34  42,38  64,46  79,55  72,65  50,70  24,69  9,64  19,47",
     "19,38  25,34  44,37  64,42  77,52  73,65  52,73  28,75  11,69  21,50",
     "21,38  27,34  45,37  62,42  73,53  69,67  52,76  33,78  15,74  23,52",
@@ -144,7 +140,7 @@ class _Drawing:
         """Return control points by muscle, (points, 2), in mm of the reference man."""
         result = {}
         for muscle, points in DRAWN.items():
-            control = _between(points, level)
+            control = between_levels(level, LEVELS, points)
             size = np.sqrt(abs(signed_area(control)))
             result[muscle] = control + size * self.offsets[muscle][: len(control)]
         return result
@@ -166,7 +162,7 @@ class _LearntDrawing:
     def controls(self, level: float) -> dict[str, np.ndarray]:
         """Return control points by muscle, (points, 2), in mm of the reference man."""
         result = {
-            muscle: _between(points + self.correction * CORRECTION_MM[muscle], level)
+            muscle: between_levels(level, LEVELS, points + self.correction * CORRECTION_MM[muscle])
             for muscle, points in DRAWN.items()
         }
         result["psoas_major"] = self._on_its_course(result["psoas_major"], level)
@@ -215,13 +211,6 @@ def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing 
         wobble = {m: 0.8 * common[m] + 0.6 * own.normal(0, 1, (10, 2)) for m in MUSCLES}
         drawings[side] = _Drawing({m: WOBBLE[m] * wobble[m] for m in MUSCLES})
     return drawings
-
-
-def _between(points: np.ndarray, level: float) -> np.ndarray:
-    """Return control points at a level from those at L1 to L5, (levels, points, 2)."""
-    position = np.clip(level, LEVELS[0], LEVELS[-1]) - LEVELS[0]
-    lower = min(int(position), len(LEVELS) - 2)
-    return points[lower] + (position - lower) * (points[lower + 1] - points[lower])
 
 
 def _outlines(

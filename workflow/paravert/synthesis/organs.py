@@ -5,10 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from paravert.synthesis.body_part import CAVITY, BodyPart
 from paravert.synthesis.solids import ellipse, spline
 from paravert.synthesis.spine import Spine
-from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.tissues import CAVITY, BodyPart, Tissue
 from paravert.synthesis.trunk import Trunk
 
 LUMEN = (

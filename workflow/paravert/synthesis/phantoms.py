@@ -1,21 +1,40 @@
-"""The built-in cohort: phantom volunteers as DICOM studies with manual masks and exact truth."""
+"""The built-in cohort."""
 
 import csv
 import json
 import logging
 import shutil
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from paravert.errors import InputError
 from paravert.steps import VERSIONS
-from paravert.synthesis.truth import TRUTH_MUSCLES, TRUTH_SLICES, write_table
-from paravert.synthesis.volunteer_study import write_study
+from paravert.synthesis.body import body_of
+from paravert.synthesis.phantom_files import (
+    TRUTH_MUSCLES,
+    TRUTH_SLICES,
+    Series,
+    affine_of,
+    true_muscle_rows,
+    true_slice_rows,
+    write_image,
+    write_label_map,
+)
+from paravert.synthesis.protocol import (
+    Protocol,
+    Scout,
+    localizer_series,
+    protocol_of,
+    sagittal_series,
+)
+from paravert.synthesis.signal import Section, render_planes
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
 from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
@@ -67,18 +86,11 @@ def make_phantoms(
     }
     make = partial(_make_one, out, people, settings)
     chosen = [index for index, person in enumerate(people) if person.subject in set(wanted)]
-    for line in _each(make, chosen, workers):
-        log.info("%s", line)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        for line in pool.map(make, chosen):
+            log.info("%s", line)
     there = [person for person in people if _made(out, person, settings) is not None]
     _write_cohort_files(out, there, settings)
-
-
-def _each(make, chosen: list[int], workers: int) -> Iterable[str]:
-    if workers == 1:
-        yield from map(make, chosen)
-        return
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        yield from pool.map(make, chosen)
 
 
 def _make_one(out: Path, people: tuple[Volunteer, ...], settings: dict, index: int) -> str:
@@ -109,11 +121,12 @@ def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
 
 def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> None:
     truths = [_made(out, person, settings) for person in people]
-    write_table(
-        out / "truth.parquet", (r for truth in truths for r in truth["slices"]), TRUTH_SLICES
-    )
-    rows = (row for truth in truths for row in truth["muscles"])
-    write_table(out / "truth_muscles.parquet", rows, TRUTH_MUSCLES)
+    for name, kind, schema in (
+        ("truth.parquet", "slices", TRUTH_SLICES),
+        ("truth_muscles.parquet", "muscles", TRUTH_MUSCLES),
+    ):
+        rows = [row for truth in truths for row in truth[kind]]
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name)
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file, delimiter="\t", lineterminator="\n")
         sheet.writerow(SHEET_COLUMNS)
@@ -132,3 +145,72 @@ def _sheet_row(person: Volunteer) -> tuple:
         "phantom",
         "volunteer" if person.subject.startswith("S") else "population",
     )
+
+
+# --- one study ---------------------------------------------------------------------------------
+
+
+def write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
+    """Write a study: dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
+
+    index: of the volunteer in the cohort; it chooses the protocol. Returns the truth as rows,
+    {"slices": [...], "muscles": [...]}.
+    """
+    body = body_of(volunteer)
+    protocol = protocol_of(volunteer, index)
+    planes = [protocol.in_body(protocol.plane(number)) for number in range(protocol.slices)]
+    sections = list(render_planes(body, planes, protocol.grid, protocol.look))
+    dicom = folder / "dicom"
+    _write_axial(dicom / "AX_T2", sections, protocol, volunteer, seed)
+    for name, number, kind, scouts in (
+        ("SAG_T2", 2, "", sagittal_series(body, protocol)),
+        ("LOC", 1, "LOCALIZER", localizer_series(body, protocol)),
+    ):
+        _write_scouts(dicom / name, scouts, number, kind, volunteer, seed)
+    labels = np.stack([section.labels for section in sections])
+    write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
+    rows = true_slice_rows(volunteer.subject, protocol, sections)
+    return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}
+
+
+def _write_axial(
+    folder: Path, sections: list[Section], protocol: Protocol, volunteer: Volunteer, seed: int
+) -> None:
+    folder.mkdir(parents=True)
+    series = Series(
+        name=folder.name,
+        number=3,
+        kind="",
+        spacing_mm=protocol.spacing_mm,
+        thickness_mm=protocol.look.thickness_mm,
+        pixel_mm=protocol.pixel_mm,
+        echo_ms=99.0,
+        repetition_ms=4200.0,
+        bits=protocol.bits,
+        compressed=protocol.compressed,
+    )
+    count = len(sections)
+    names = np.random.default_rng([volunteer.seed, 71]).permutation(count)
+    for number, section in enumerate(sections):
+        instance = count - number if protocol.cranial_first else number + 1
+        path = folder / f"IM{names[number] + 1:04d}.dcm"
+        write_image(path, section.image, protocol.plane(number), series, instance, volunteer, seed)
+
+
+def _write_scouts(
+    folder: Path, scouts: list[Scout], number: int, kind: str, volunteer: Volunteer, seed: int
+) -> None:
+    folder.mkdir(parents=True)
+    series = Series(
+        name=folder.name,
+        number=number,
+        kind=kind,
+        spacing_mm=scouts[0].spacing_mm,
+        thickness_mm=scouts[0].thickness_mm,
+        pixel_mm=scouts[0].pixel_mm,
+        echo_ms=95.0,
+        repetition_ms=3500.0,
+    )
+    for instance, scout in enumerate(scouts, start=1):
+        path = folder / f"IM{instance:04d}.dcm"
+        write_image(path, scout.image, scout.plane, series, instance, volunteer, seed)

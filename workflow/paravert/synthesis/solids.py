@@ -15,11 +15,6 @@ import numpy as np
 OUTLINE_VERTICES = 64
 
 
-def following(values: np.ndarray) -> np.ndarray:
-    """Return for every entry of a cycle the next one (np.roll by -1, several times faster)."""
-    return np.concatenate((values[1:], values[:1]))
-
-
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, (k, 2), as an outline."""
     points = np.asarray(points, float)
@@ -64,8 +59,8 @@ def mirrored(outline: np.ndarray) -> np.ndarray:
 
 def signed_area(outline: np.ndarray) -> float:
     """Return the shoelace area in mm², positive where the vertices run from x towards y."""
-    x, y = outline[:, 0], outline[:, 1]
-    return 0.5 * float(x @ following(y) - y @ following(x))
+    x, y = outline.T
+    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
 
 
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
@@ -73,9 +68,8 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 
     by_mm: one distance, or one per vertex; negative moves outwards.
     """
-    after = np.concatenate((outlines[..., 1:, :], outlines[..., :1, :]), axis=-2)
-    before = np.concatenate((outlines[..., -1:, :], outlines[..., :-1, :]), axis=-2)
-    tangent = after - before
+    after = np.roll(outlines, -1, axis=-2)
+    tangent = after - np.roll(outlines, 1, axis=-2)
     length = np.maximum(np.hypot(tangent[..., 0], tangent[..., 1]), 1e-9)
     inward = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1) / length[..., None]
     area = (outlines[..., 0] * after[..., 1] - outlines[..., 1] * after[..., 0]).sum(axis=-1)
@@ -181,11 +175,6 @@ class Tube:
             for end, up in ((0, 1.0), (-1, -1.0))
         )
 
-    def section(self, plane: CutPlane) -> np.ndarray | None:
-        """Return the outline, (vertices, 2), that a plane cuts, or None if it misses."""
-        (outline,) = self.sections([plane], (0.0,))
-        return outline.points if len(outline.points) > 2 else None
-
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return the outlines that parallel planes cut, in (u, v) of each plane, once per inset.
 
@@ -236,9 +225,6 @@ class Tube:
         return (point.reshape(-1, 3) @ axes).reshape(*point.shape[:2], 2)
 
 
-NOWHERE_BEYOND = (0.0, 0.0, -1.0)  # a half plane that holds everything
-
-
 def _sides_of(
     planes: Sequence[CutPlane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
 ) -> np.ndarray:
@@ -249,7 +235,7 @@ def _sides_of(
     sides = [
         (plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward)
         if meets
-        else NOWHERE_BEYOND
+        else (0.0, 0.0, -1.0)  # a half plane that holds everything
         for plane, meets in zip(planes, reached, strict=True)
     ]
     return np.array(sides)
@@ -257,7 +243,7 @@ def _sides_of(
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:
     """Unit normal of an end ring, away from the tube; along z where the ring is a point."""
-    normal = np.cross(ring, following(ring)).sum(axis=0)
+    normal = np.cross(ring, np.roll(ring, -1, axis=0)).sum(axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-6:
         return np.array([0.0, 0.0, up])

@@ -4,7 +4,7 @@ A level counts vertebrae: 1.0 is mid L1, 1.5 the disc L1/L2, 5.0 mid L5. Local o
 the middle of the vertebral body or disc, x to the left and y to the back, in mm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,3 +96,12 @@ class Spine:
             levels = np.linspace(first, last, rings)
             outlines = np.stack([shape(level) for level in levels])
         return self.tube(levels, outlines * self.scale, tilted=tilted)
+
+
+def between_levels(
+    level: float, levels: Sequence[float] | np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """Interpolate control points, (levels, points, 2), linearly between levels."""
+    lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
+    share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)
+    return points[lower] + share * (points[lower + 1] - points[lower])

@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 
 from paravert.anatomy import LABEL_VALUES
+from paravert.synthesis.solids import Tube
 
 
 class Tissue(IntEnum):
@@ -49,7 +50,40 @@ class Tissue(IntEnum):
 
 
 TISSUES = 1 + max(Tissue)
-MUSCLE_TISSUES = LABEL_VALUES
+
+CAVITY = frozenset(
+    {
+        Tissue.VISCERAL_FAT,
+        Tissue.LIVER,
+        Tissue.SPLEEN,
+        Tissue.KIDNEY,
+        Tissue.MEDULLA,
+        Tissue.URINE,
+        Tissue.PANCREAS,
+        Tissue.BOWEL_WALL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.GAS,
+    }
+)
+
+
+@dataclass(frozen=True)
+class BodyPart:
+    """A tube filled with one tissue and, where rim is given, with another along its edge.
+
+    tissue: a Tissue or a label value. rim_mm: width of the edge inside the outline.
+    margin_mm: by how much a part without a rim is widened. over: the tissues that may be painted
+    over; None stands for all.
+    """
+
+    tube: Tube
+    tissue: int
+    rim: int | None = None
+    rim_mm: float = 0.0
+    margin_mm: float = 0.0
+    over: frozenset[int] | None = None
+
 
 # Signal against 1 = bright fluid, and standard deviation of the texture as a share of it.
 APPEARANCE = {
@@ -102,7 +136,7 @@ class TissueSignal:
     @property
     def lean(self) -> float:
         """Signal of muscle without fat."""
-        return float(self.signal[MUSCLE_TISSUES[0]])
+        return float(self.signal[LABEL_VALUES[0]])
 
     @property
     def fat(self) -> float:
@@ -114,13 +148,13 @@ def contrast_of(seed: int, age_years: float) -> TissueSignal:
     """Return one subject's contrast: about APPEARANCE, old marrow brighter, old discs darker."""
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
-    for value in MUSCLE_TISSUES:
+    for value in LABEL_VALUES:
         table[value] = LEAN_MUSCLE
     for tissue, appearance in APPEARANCE.items():
         table[tissue] = appearance
     signal, texture = table.T.copy()
     signal *= np.exp(rng.normal(0, 0.05, TISSUES)).astype(np.float32)
-    muscles = list(MUSCLE_TISSUES)
+    muscles = list(LABEL_VALUES)
     signal[muscles] = LEAN_MUSCLE[0] * np.exp(rng.normal(0, 0.09))
     older = (age_years - 40) / 40
     signal[Tissue.MARROW] *= 1 + 0.22 * older

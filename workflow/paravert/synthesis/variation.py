@@ -1,14 +1,12 @@
-"""Variations of a body against the phantom's anatomy, and the parts that they add."""
+"""Variation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paravert.anatomy import LABELS, SIDES, label_value
-from paravert.synthesis.body_part import BodyPart
-from paravert.synthesis.solids import Tube, ellipse
-from paravert.synthesis.spine import Spine
+from paravert.anatomy import LABELS, MUSCLES, SIDES, label_value
 from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 
 @dataclass(frozen=True)
@@ -111,47 +109,185 @@ class Variation:
 
 PHANTOM = Variation()
 
-CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
-WALL_MM = 1.5  # of a hollow loop
+
+# --- random people -----------------------------------------------------------------------------
 
 
-def defect_part(spine: Spine, defect: Defect) -> BodyPart:
-    """Return the oval that an operation left."""
-    outline = ellipse(defect.centre_mm, defect.radii_mm)
-    return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
+# Standard deviations of the logarithm of a muscle's area, beyond that of the population.
+OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
+# Most people's outlines lie near the real ones; some lie near those drawn by hand.
+CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
+ATROPHIC_SHARE = 0.3  # of the people
+MOST_LOST = {  # of the area within the fascia, by atrophy
+    "psoas_major": 0.3,
+    "quadratus_lumborum": 0.4,
+    "erector_spinae": 0.4,
+    "multifidus": 0.6,
+}
+OPERATED_SHARE = 0.08
+# The hip bones: by how many levels lower, how far from the spine, how far back; the iliacus.
+CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4), (0.8, 2.6)
+# The psoas on its way to the pelvis: where it leaves the spine, how far it goes to the side and
+# forwards per level, and how much taller than wide it becomes.
+LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
+KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
+# The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
+# one, where its mouth lies across the muscle, how wide and how deep it is.
+CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
+FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
-def cleft_part(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
-    """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
-    label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
+@dataclass(frozen=True)
+class _Strands:
+    """Between which bounds strands of a kind are drawn.
 
-    def outline(level: float) -> np.ndarray:
-        ring = spine.nearest_ring(muscles[label], level) * (cleft.side, 1) / spine.scale
-        x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
-        beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
-        back = ring[beside, 1].max()
-        first, last = cleft.levels
-        grown = np.sqrt(
-            np.clip(4 * (level - first) * (last - level) / (last - first) ** 2, 0.01, 1)
+    count: how many. first, length: in levels. x_mm: on either side. drift_sd_mm: per level.
+    """
+
+    count: tuple[int, int]
+    first: tuple[float, float]
+    length: tuple[float, float]
+    x_mm: tuple[float, float]
+    y_mm: tuple[float, float]
+    drift_sd_mm: float
+    radius_mm: tuple[float, float]
+    tissues: tuple[Tissue, ...]
+    rim: Tissue | None = None
+
+
+NERVES_AND_VESSELS = _Strands(  # in the fat between psoas and sacrum
+    count=(8, 32),
+    first=(4.2, 5.8),
+    length=(0.4, 1.6),
+    x_mm=(26, 64),
+    y_mm=(-24, 30),
+    drift_sd_mm=9,
+    radius_mm=(0.7, 3.0),
+    tissues=(Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA),
+)
+BOWEL = _Strands(  # and the like around the spine: against psoas and quadratus in slim people
+    count=(0, 120),
+    first=(-0.5, 6.0),
+    length=(0.5, 3.0),
+    x_mm=(15, 105),
+    y_mm=(-80, 22),
+    drift_sd_mm=12,
+    radius_mm=(5.0, 20.0),
+    tissues=(
+        Tissue.BOWEL_WALL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.PANCREAS,
+        Tissue.GAS,
+    ),
+    rim=Tissue.BOWEL_WALL,
+)
+
+
+def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
+    """Draw person number index of a seed: a pure function of both."""
+    rng = np.random.default_rng([seed, index, 61])
+    person = population_member(seed, index)
+    areas = np.array(person.area_mm2) * _scatter(rng)
+    hip = _hip(rng)
+    variation = Variation(
+        lost=_lost(rng),
+        correction=float(rng.triangular(*CORRECTION)),
+        shape=float(rng.uniform(*SHAPE)),
+        defects=_defects(rng),
+        hip=hip,
+        kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
+        strands=_strands(rng, NERVES_AND_VESSELS),
+        clefts=_clefts(rng),
+        psoas=_psoas_course(rng, hip),
+        loops=_strands(rng, BOWEL),
+    )
+    return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
+
+
+def _scatter(rng: np.random.Generator) -> np.ndarray:
+    """Return factors of the area, (muscles and sides, levels)."""
+    total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
+    for muscle in MUSCLES:
+        common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
+        for side in SIDES:
+            total[label_value(muscle, side) - 1] += common + rng.normal(0, OF_SIDE)
+    return np.exp(total)
+
+
+def _lost(rng: np.random.Generator) -> tuple[float, ...]:
+    if rng.random() > ATROPHIC_SHARE:
+        return PHANTOM.lost
+    severity = rng.uniform(0.2, 1.0)
+    return tuple(
+        float(np.clip(severity * MOST_LOST[label.muscle] * rng.uniform(0.3, 1.0), 0, 0.6))
+        for label in LABELS
+    )
+
+
+def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
+    if rng.random() > OPERATED_SHARE:
+        return ()
+    first = rng.uniform(1.5, 4.5)
+    return (
+        Defect(
+            levels=(first, first + rng.uniform(0.8, 2.5)),
+            centre_mm=(rng.normal(0, 8), rng.uniform(38, 62)),
+            radii_mm=(rng.uniform(5, 20), rng.uniform(8, 22)),
+            fill=FILLS[rng.integers(len(FILLS))],
+        ),
+    )
+
+
+def _strands(rng: np.random.Generator, kind: _Strands) -> tuple[Strand, ...]:
+    return tuple(_strand(rng, kind) for _ in range(rng.integers(*kind.count)))
+
+
+def _strand(rng: np.random.Generator, kind: _Strands) -> Strand:
+    first = rng.uniform(*kind.first)
+    return Strand(
+        levels=(first, first + rng.uniform(*kind.length)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*kind.x_mm), rng.uniform(*kind.y_mm)),
+        drift_mm=tuple(rng.normal(0, kind.drift_sd_mm, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(kind.radius_mm)))),
+        tissue=kind.tissues[rng.integers(len(kind.tissues))],
+        rim=kind.rim,
+    )
+
+
+def _hip(rng: np.random.Generator) -> Hip:
+    return Hip(
+        crest=float(rng.uniform(*CREST_DOWN)),
+        width=float(rng.uniform(*HIP_WIDTH)),
+        back_mm=float(rng.uniform(*HIP_BACK_MM)),
+        iliacus=float(rng.uniform(*ILIACUS)),
+    )
+
+
+def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
+    """Draw a course that goes the less far to the side the nearer the hip bones are."""
+    return PsoasCourse(
+        leaves=float(rng.uniform(*LEAVES_LEVEL)),
+        per_level_mm=(
+            hip.width * float(rng.uniform(*TO_THE_SIDE_MM)),
+            -float(rng.uniform(*FORWARDS_MM)),
+        ),
+        taller=float(np.exp(rng.uniform(*np.log(TALLER)))),
+    )
+
+
+def _clefts(rng: np.random.Generator) -> tuple[Cleft, ...]:
+    """Draw the clefts of both sides, which are alike."""
+    place, share = rng.uniform(*CLEFT_PLACE), rng.random()
+    return tuple(
+        Cleft(
+            side=side,
+            levels=(rng.uniform(-0.5, 2.5), rng.uniform(2.8, 5.2)),
+            place=float(np.clip(place + rng.normal(0, 0.08), *CLEFT_PLACE)),
+            width_mm=float(rng.uniform(*CLEFT_WIDTH_MM)),
+            depth_mm=float(rng.uniform(*CLEFT_DEPTH_MM)),
+            lean_mm=float(rng.normal(0, 5)),
         )
-        half = grown * cleft.width_mm / 2
-        end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
-        mouth = back + CLEFT_REACH_MM
-        medial = (x - 1.6 * half, mouth), (x - half, back)
-        lateral = (x + half, back), (x + 1.6 * half, mouth)
-        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
-
-    tube = spine.organ(*cleft.levels, outline, 16)
-    return BodyPart(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))
-
-
-def strand_part(spine: Spine, strand: Strand) -> BodyPart:
-    """Return the nerve, vessel or loop, where it runs through fat."""
-
-    def outline(level: float) -> np.ndarray:
-        down = level - strand.levels[0]
-        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
-        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
-
-    tube = spine.organ(*strand.levels, outline, 6)
-    return BodyPart(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))
+        for side in (1, -1)
+        if 0.7 * share + 0.3 * rng.random() < CLEFT_SHARE
+    )
