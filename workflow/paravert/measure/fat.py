@@ -8,12 +8,14 @@ default is `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from paravert import shards
+from paravert.anatomy import LABELS
 from paravert.measure.labelled_stack import (
     OutTable,
     SegmentTable,
@@ -23,9 +25,8 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     stack_rows,
 )
-from paravert.measure.linear import NoReference, linear_fractions
-from paravert.measure.muscle_pixels import GroupedPixels, group_muscle_pixels, nonzero_indices
-from paravert.measure.otsu import OtsuSplit, otsu_split
+from paravert.measure.linear import NoReference, linear_fractions, nonzero_indices
+from paravert.measure.otsu import otsu_split
 from paravert.tables import OTSU_METHODS
 
 ABSENT, SINGLE_VALUE = "absent", "single-value"
@@ -55,52 +56,125 @@ def fat_fractions(
     absent = pixels.counts.T == 0
     columns = {}
     for method in OTSU_METHODS:
-        columns |= _otsu_columns(method, pixels, _SPLITS[method](pixels, images), absent)
+        columns |= _otsu_columns(method, pixels, images, absent)
     lines = [_linear(*stack) for stack in zip(images, labels, spacings_mm, indices, strict=True)]
     return columns | _linear_columns(pixels, lines, [len(stack) for stack in labels], absent)
+
+
+# --- pixels by region -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GroupedPixels:
+    """The muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
+
+    A region is one muscle and side in one slice.
+
+    signal: (pixels,).
+    inner: (pixels,), whether the four neighbours in the slice belong to the same muscle.
+    order: (pixels,), index of each pixel before sorting: stack after stack, as in np.nonzero(labels).
+    counts: pixels per region, (8, slices of all stacks).
+    """
+
+    signal: np.ndarray
+    inner: np.ndarray
+    order: np.ndarray
+    counts: np.ndarray
+
+    def region_means(self, values: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean of a value or flag per pixel in each region, (slices, 8).
+
+        values: (pixels,). within: (pixels,), boolean; only these pixels count, all if None. NaN
+        for a region without pixels.
+        """
+        total = self._region_sums(values if within is None else values * within)
+        size = self.counts.ravel() if within is None else self._region_sums(within)
+        mean = np.divide(total, size, out=np.full(size.shape, np.nan), where=size > 0)
+        return mean.reshape(self.counts.shape).T
+
+    def _region_sums(self, values: np.ndarray) -> np.ndarray:
+        counts = self.counts.ravel()
+        filled = counts > 0  # reduceat cannot sum an empty region
+        sums = np.zeros(counts.size)
+        if filled.any():
+            starts = counts[filled].cumsum() - counts[filled]
+            sums[filled] = np.add.reduceat(values, starts, dtype=np.float64)
+        return sums
+
+    def per_pixel(self, by_region: np.ndarray) -> np.ndarray:
+        """Return a value per region, (8, slices), as a value per pixel, (pixels,)."""
+        return np.repeat(by_region.ravel(), self.counts.ravel())
+
+
+def group_muscle_pixels(
+    images: Sequence[np.ndarray], labels: Sequence[np.ndarray], indices: Sequence[tuple]
+) -> GroupedPixels:
+    """Return the muscle pixels of a subject's stacks, grouped by region.
+
+    images, labels: each (slices, rows, columns). indices: np.nonzero of each of the labels.
+    """
+    slices = sum(len(stack) for stack in labels)
+    signal, inner, region, first = [], [], [], 0
+    for image, stack, own in zip(images, labels, indices, strict=True):
+        value = stack[own].astype(np.int64)
+        signal.append(image[own])
+        inner.append(inner_pixels(stack)[own])
+        region.append((value - 1) * slices + first + own[0])
+        first += len(stack)
+    region = np.concatenate(region)
+    order = np.argsort(region, kind="stable")
+    counts = np.bincount(region, minlength=len(LABELS) * slices).reshape(len(LABELS), slices)
+    return GroupedPixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
+
+
+def inner_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return each muscle eroded by one pixel in plane: boolean, (slices, rows, columns) as labels.
+
+    A pixel stays if its four neighbours in the slice have its own label; none stays at the edge of
+    the image.
+    """
+    inner = np.zeros(labels.shape, dtype=bool)
+    centre = labels[:, 1:-1, 1:-1]
+    inner[:, 1:-1, 1:-1] = (
+        (centre > 0)
+        & (centre == labels[:, :-2, 1:-1])
+        & (centre == labels[:, 2:, 1:-1])
+        & (centre == labels[:, 1:-1, :-2])
+        & (centre == labels[:, 1:-1, 2:])
+    )
+    return inner
 
 
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
-def _splits_by_muscle_slice(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    return [otsu_split(part) for part in np.split(pixels.signal, pixels.counts.cumsum()[:-1])]
-
-
-def _splits_by_muscle(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    ends = pixels.counts.sum(axis=1).cumsum()[:-1]
-    splits = [otsu_split(part) for part in np.split(pixels.signal, ends)]
-    return [split for split in splits for _ in range(pixels.counts.shape[1])]
-
-
-def _splits_by_subject(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    return [otsu_split(pixels.signal)] * pixels.counts.size
-
-
-def _splits_by_image(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    every_pixel = np.concatenate([image.ravel() for image in images])
-    return [otsu_split(every_pixel)] * pixels.counts.size
-
-
-# By method: the split of each region, muscle after muscle, slice after slice.
-_SPLITS = {
-    "otsu_muscle_slice": _splits_by_muscle_slice,
-    "otsu_muscle": _splits_by_muscle,
-    "otsu_subject": _splits_by_subject,
-    "otsu_image": _splits_by_image,
-}
-
-
 def _otsu_columns(
-    method: str, pixels: GroupedPixels, splits: list[OtsuSplit], absent: np.ndarray
+    method: str, pixels: GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
-    threshold = np.array([split.threshold for split in splits]).reshape(pixels.counts.shape)
-    separability = np.array([split.separability for split in splits]).reshape(pixels.counts.shape)
+    splits = [otsu_split(part) for part in _scopes(method, pixels, images)]
+    threshold, separability = (
+        np.broadcast_to(np.reshape(values, (min(len(splits), len(LABELS)), -1)), absent.T.shape)
+        for values in zip(*((split.threshold, split.separability) for split in splits), strict=True)
+    )
     reason = np.where(np.isnan(threshold.T), SINGLE_VALUE, None)
     fat = pixels.signal > pixels.per_pixel(threshold)
     columns = _columns(method, pixels, fat, reason, absent)
     known = ~np.isnan(columns[f"fat_fraction_{method}"])
     return columns | {f"separability_{method}": np.where(known, separability.T, np.nan)}
+
+
+def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the signal in each scope of a method, muscle after muscle, then slice after slice."""
+    match method:
+        case "otsu_image":
+            return [np.concatenate([image.ravel() for image in images])]
+        case "otsu_subject":
+            return [pixels.signal]
+        case "otsu_muscle":
+            sizes = pixels.counts.sum(axis=1)
+        case "otsu_muscle_slice":
+            sizes = pixels.counts.ravel()
+    return np.split(pixels.signal, sizes.cumsum()[:-1])
 
 
 # --- between lean muscle and fat -----------------------------------------------------------------

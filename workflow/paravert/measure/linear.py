@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from paravert.measure.muscle_pixels import nonzero_indices
 from paravert.measure.otsu import otsu_split
 
 # Phantoms: mean absolute error .012 at 10 and at 20 mm. Water and fat of a real Dixon scan, added as
@@ -132,6 +131,14 @@ def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
     for axis, width in zip((1, 2), widths, strict=True):
         dilated = maximum_filter1d(dilated, 2 * max(1, round(width)) + 1, axis, mode="constant")
     return (dilated > 0) & ~mask
+
+
+def nonzero_indices(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return np.nonzero of an array (slices, rows, columns); takes half its time."""
+    _, rows, columns = stack.shape
+    flat = np.flatnonzero(stack.ravel() != 0)
+    number, within = np.divmod(flat, rows * columns)
+    return number, *np.divmod(within, columns)
 
 
 def _thinned(coarse_mask: np.ndarray) -> Indices:
