@@ -1,4 +1,7 @@
-"""Tissues of the phantom, and their signal in a T2-weighted turbo spin echo."""
+"""Tissues, body parts that consist of them, and their signal in an MR image.
+
+The signal is that of a T2-weighted turbo spin echo.
+"""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +13,7 @@ from paravert.synthesis.solids import Tube
 
 
 class Tissue(IntEnum):
-    """What a pixel shows; 1 to 8 are the muscles and equal their label values."""
+    """Tissue of a pixel. Values 1 to 8 are the muscles, the label values of `anatomy.LABELS`."""
 
     AIR = 0
     SKIN = 9
@@ -70,11 +73,11 @@ CAVITY = frozenset(
 
 @dataclass(frozen=True)
 class BodyPart:
-    """A tube filled with one tissue and, where rim is given, with another along its edge.
+    """A tube filled with one tissue, optionally with a rim of another.
 
-    tissue: a Tissue or a label value. rim_mm: width of the edge inside the outline.
-    margin_mm: by how much a part without a rim is widened. over: the tissues that may be painted
-    over; None stands for all.
+    tissue: a `Tissue` or a label value. rim, rim_mm: tissue and width (mm) of a rim inside the
+    outline; None: no rim. margin_mm: by how much a part without a rim is widened, mm. over:
+    tissues that this part replaces where they lie; None: all.
     """
 
     tube: Tube
@@ -128,7 +131,11 @@ LEAN_MUSCLE = (0.17, 0.055)
 
 @dataclass(frozen=True)
 class TissueSignal:
-    """Signal and texture by tissue value for one subject, each (TISSUES,) float32."""
+    """Mean signal and texture of each tissue in one subject, indexed by tissue value.
+
+    signal: (TISSUES,) float32; 1 is the signal of bright fluid. texture: (TISSUES,) float32, SD of
+    the texture relative to the signal.
+    """
 
     signal: np.ndarray
     texture: np.ndarray
@@ -140,12 +147,15 @@ class TissueSignal:
 
     @property
     def fat(self) -> float:
-        """Signal of fat between fascicles, a little below subcutaneous fat."""
+        """Signal of fat within muscle: 95 % of that of subcutaneous fat."""
         return 0.95 * float(self.signal[Tissue.FAT])
 
 
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
-    """Return one subject's contrast: about APPEARANCE, old marrow brighter, old discs darker."""
+    """Return the T2 contrast of one subject: APPEARANCE with random deviations.
+
+    Bone marrow becomes brighter and discs darker with age. A pure function of its arguments.
+    """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
     for value in LABEL_VALUES:
