@@ -118,7 +118,7 @@ def test_some_stacks_are_tilted_some_have_gaps_some_are_compressed(cohort):
     syntax = series(cohort, PACKED)[0].file_meta.TransferSyntaxUID
     assert syntax == pydicom.uid.RLELossless
     made = [protocol.protocol_of(v, i) for i, v in enumerate(volunteers(9, 4))]
-    assert any(p.look.thickness_mm < 0.9 * p.spacing_mm for p in made)
+    assert any(p.acquisition.thickness_mm < 0.9 * p.spacing_mm for p in made)
     assert {p.bits for p in made} == {12, 16}
     assert {p.cranial_first for p in made} == {True, False}
 

@@ -1,4 +1,4 @@
-"""A volunteer's body: all parts in painting order, and their tissues in sections of it."""
+"""A volunteer's body: its parts in painting order, and tissue maps of planes through it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,23 @@ from paravert.synthesis.variation import PHANTOM, Cleft, Defect, Strand, Variati
 from paravert.synthesis.vertebrae import canal, foramina, vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
-MUSCLE_GAP_MM = 0.25  # fat plane round each muscle
-FATTY_GAP_MM = 1.5  # added to it per fat fraction
+MUSCLE_GAP_MM = 0.25  # width of the fat around each muscle
+FATTY_GAP_MM = 1.5  # added width at a fat fraction of 1
 FASCIA_MM = 1.0
-# Where shapes that vary by themselves meet, the larger muscle gives way: it loses less of itself.
+# Painting order of muscles that may overlap: the smaller ones last, as the larger ones lose less.
 SMALLER_LAST = sorted(LABELS, key=lambda label: -label.value)
-CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
-WALL_MM = 1.5  # of a hollow loop
-BOX_MARGIN_MM = 2.0  # more than any outline is widened
+CLEFT_REACH_MM = 6.0  # a cleft begins this far behind the muscle's surface
+WALL_MM = 1.5  # of a bowel loop
+BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 
 
 @dataclass(frozen=True)
 class Body:
-    """One volunteer's body: spine, signal of the tissues, and parts in painting order."""
+    """The body of one volunteer, in LPS mm with mid L3 at z = 0.
+
+    contrast: signal of its tissues. parts: in painting order; later parts replace earlier ones.
+    corners: (parts, 8, 3), corners of each part's bounding box.
+    """
 
     volunteer: Volunteer
     spine: Spine
@@ -39,9 +43,10 @@ class Body:
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
     def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return the tissue at every pixel centre of planes, (planes, rows, columns) uint8.
+        """Return the tissue at each pixel centre, uint8 (planes, rows, columns).
 
-        planes: parallel, of the same axes; together they take much less time than one by one.
+        The values are those of `Tissue`. planes: in coordinates of the body, all with the same
+        axes. One call for several planes is faster than one call each.
         """
         picture = bytearray(len(planes) * grid.rows * grid.columns)
         for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):
@@ -50,7 +55,7 @@ class Body:
         return np.frombuffer(picture, np.uint8).reshape(len(planes), *grid.shape)
 
     def _cut(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return which parts may be seen in planes, by bounding boxes, (parts, planes) bool."""
+        """Return which parts may meet which planes, bool (parts, planes), by bounding boxes."""
         centres = np.stack([plane.centre for plane in planes])
         axes = np.stack((planes[0].normal, planes[0].across, planes[0].down), axis=1)
         corners = self.corners @ axes
@@ -63,7 +68,7 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Build the body of a volunteer; the last few are kept."""
+    """Return the body of a volunteer, a pure function of its arguments; the last four are cached."""
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(
         scale=volunteer.height_cm / DRAWN_HEIGHT_CM,
@@ -109,13 +114,13 @@ def _parts(
 
 
 def _defect(spine: Spine, defect: Defect) -> BodyPart:
-    """Return the oval that an operation left."""
+    """Return the oval of an operation."""
     outline = ellipse(defect.centre_mm, defect.radii_mm)
     return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
 
 
 def _cleft(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
-    """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
+    """Return the wedge of fat in one erector spinae. muscles: tubes by label value."""
     label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
 
     def outline(level: float) -> np.ndarray:
@@ -139,7 +144,7 @@ def _cleft(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
 
 
 def _strand(spine: Spine, strand: Strand) -> BodyPart:
-    """Return the nerve, vessel or loop, where it runs through fat."""
+    """Return a nerve, vessel or bowel loop; it replaces visceral fat only."""
 
     def outline(level: float) -> np.ndarray:
         down = level - strand.levels[0]
@@ -153,9 +158,10 @@ def _strand(spine: Spine, strand: Strand) -> BodyPart:
 def _paint(
     picture: bytearray, part: BodyPart, planes: Sequence[CutPlane], cut: np.ndarray, grid: PixelGrid
 ) -> None:
-    """Paint the rim and the inside of a part, run by run: faster with bytes than with arrays.
+    """Paint a part into picture, the bytes of a tissue map (planes, rows, columns).
 
-    cut: numbers of the planes that the part may be cut by.
+    cut: indices of the planes that may meet the part. Runs of pixels are written as bytes, which
+    is faster than arrays.
     """
     if part.rim is None:
         painted = ((part.tissue, -part.margin_mm),)

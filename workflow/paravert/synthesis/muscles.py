@@ -1,8 +1,8 @@
-"""Outlines of the eight muscles by level, fitted to the areas of a volunteer.
+"""Outlines of the eight muscles at each vertebral level, with the areas of a volunteer.
 
-Multifidus and erector spinae fill one compartment and share their septum: the septum is moved
-until multifidus has its area, then the lateral part of the erector spinae is stretched until it
-has its own. Both conditions are linear in the shift and the stretch, hence solved exactly.
+Multifidus and erector spinae fill one compartment and share their septum. The septum is moved
+until the multifidus has its area; then the lateral part of the erector spinae is stretched until
+it has its area. Area is linear in the shift and in the stretch, so both are solved exactly.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer
 
 RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
 SMALLEST_AREA_MM2 = 25.0  # below this a muscle is not drawn
-# Share of the area at L1 or L5 that is left above and below them.
+# Factor of the interpolated area: (levels, factors); muscles taper off above L1 and below L5.
 BEYOND = {
     "psoas_major": ((0.2, 1.0, 5.4, 7.2), (0.0, 1.0, 1.0, 0.8)),
     "quadratus_lumborum": ((-0.2, 0.8), (0.0, 1.0)),
@@ -28,11 +28,10 @@ BEYOND = {
 }
 
 
-# Control points of the muscles of the left side, drawn for the reference man: five outlines, mid L1 to
-# mid L5, in the spine's local frame, x to the left, y to the back, in mm. Points of the same number
-# belong together from level to level.
+# Control points of the left muscles, drawn by hand for the reference man: an outline each at mid L1
+# to mid L5, (x, y) in local coordinates (mm). Points of equal index correspond between levels.
 
-# From the vertebral body forwards round the belly; the first and last point touch the vertebra.
+# From the vertebral body forwards round the muscle; the first and last point touch the vertebra.
 PSOAS = control_points(
     "23,-6  27,-7  31,-1  34,7  35,14  33,20  29,21  26,16  24,9  23,1",
     "23,-9  28,-11  34,-6  40,3  43,13  42,20  36,22  29,21  25,16  23,4",
@@ -58,7 +57,7 @@ MULTIFIDUS = control_points(
     "4,43  13,37  25,38  28,54  25,70  17,79  6,76  3.5,58",
     "4,44  14,37  29,37  35,52  38,68  26,76  8,74  3.5,58",
 )
-# How far each point follows the septum when it is moved.
+# How far each point moves with the septum, 0-1.
 MULTIFIDUS_SEPTUM = np.array([0, 0, 1, 1, 1, 0.3, 0, 0])
 
 # From the top of the septum along the transverse process to the side, back along the fascia.
@@ -77,17 +76,17 @@ DRAWN = {
     "erector_spinae": ERECTOR,
     "multifidus": MULTIFIDUS,
 }
-WOBBLE = {  # of a volunteer's own points; those of the back also part neighbours
+WOBBLE = {  # SD of the random offsets of drawn points; smaller where muscles touch
     "psoas_major": 0.022,
     "quadratus_lumborum": 0.022,
     "erector_spinae": 0.6 * 0.022,
     "multifidus": 0.6 * 0.022,
 }
-# As drawn, but the fifth point is moved to the back end of the septum and goes with it.
+# As MULTIFIDUS_SEPTUM, but the fifth point, the posterior end of the septum, moves with it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
-TALLER_LEVELS = (3.5, 5.0)  # between which the psoas becomes as tall as its course tells
-# What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
+TALLER_LEVELS = (3.5, 5.0)  # between these `PsoasCourse.taller` takes effect
+# Point towards which a muscle shrinks in atrophy: left side, local coordinates of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),
     "quadratus_lumborum": (52.0, 32.0),
@@ -99,9 +98,9 @@ ROOT_MM = {
 def muscle_tubes(
     volunteer: Volunteer, spine: Spine, variation: Variation = PHANTOM, *, wasted: bool = True
 ) -> dict[int, Tube]:
-    """Return the eight muscles as tubes by label value, with the planted area at every level.
+    """Return the eight muscles by label value, each with its planted area at every level.
 
-    wasted: shrunk by what the variation says is lost; otherwise as far as their fascia reaches.
+    wasted: whether muscles are shrunk by `Variation.lost`; if False, they fill their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}
@@ -122,15 +121,15 @@ def muscle_tubes(
                 rings[muscle].append(outline if side == "left" else mirrored(outline))
                 levels[muscle].append(level)
         for muscle, outlines in rings.items():
-            tubes[label_value(muscle, side)] = spine.tube(levels[muscle], np.stack(outlines))
+            tubes[label_value(muscle, side)] = spine.tube(levels[muscle], outlines)
     return tubes
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Control points of one side, as drawn by hand, with offsets of the volunteer's own.
+    """Control points of one side, drawn by hand, with a volunteer's random offsets.
 
-    offsets: by muscle, (points, 2), as shares of the square root of that muscle's area.
+    offsets: by muscle, (10, 2), in units of the square root of the muscle's drawn area.
     """
 
     offsets: dict[str, np.ndarray]
@@ -148,10 +147,10 @@ class _Drawing:
 
 @dataclass(frozen=True)
 class _LearntDrawing:
-    """Control points of one side, moved towards real outlines, with offsets as real ones have.
+    """Control points of one side, moved towards real outlines, with offsets from shape modes.
 
-    correction: how far they are moved, 1 in full. psoas: its course. offsets: as `shape_deviations`
-    draws them.
+    correction, psoas: as in `Variation`. offsets: by muscle, (points, 2), as from
+    `shape_deviations`.
     """
 
     correction: float
@@ -183,7 +182,7 @@ class _LearntDrawing:
         return result
 
     def _on_its_course(self, psoas: np.ndarray, level: float) -> np.ndarray:
-        """Return control points of the psoas as tall and where they are at a level."""
+        """Return the psoas at a level, stretched and shifted along its course."""
         tall = np.sqrt(np.interp(level, TALLER_LEVELS, (1.0, self.psoas.taller)))
         centre = psoas.mean(axis=0)
         gone_mm = max(0.0, level - self.psoas.leaves) * np.array(self.psoas.per_level_mm)
@@ -191,7 +190,7 @@ class _LearntDrawing:
 
 
 def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing | _LearntDrawing]:
-    """Return each side's drawing; sides share most of what is a volunteer's own."""
+    """Return the drawing of each side; most of the random offsets are common to both sides."""
     if variation.correction is not None:
         rng = np.random.default_rng([volunteer.seed, 13])
         deviations = shape_deviations(rng)
@@ -216,7 +215,11 @@ def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing 
 def _outlines(
     drawing: _Drawing | _LearntDrawing, level: float, area: dict[str, float], scale: float
 ) -> dict[str, np.ndarray]:
-    """Return the left outlines at a level; muscles that have ended are left out."""
+    """Return the outlines of the left muscles at a level, by muscle.
+
+    Each is (vertices, 2), in local coordinates (mm). area: by muscle, mm2; psoas and quadratus of
+    less than SMALLEST_AREA_MM2 are left out.
+    """
     controls = {muscle: scale * points for muscle, points in drawing.controls(level).items()}
     outlines = _back_muscles(controls, drawing.septum, area, scale)
     for muscle in ("psoas_major", "quadratus_lumborum"):
@@ -229,13 +232,18 @@ def _outlines(
 
 
 def _grown(outline: np.ndarray, anchor: np.ndarray, area_mm2: float) -> np.ndarray:
-    """Scale an outline about an anchor to an area."""
+    """Return an outline scaled about an anchor to an area."""
     return anchor + (outline - anchor) * np.sqrt(area_mm2 / abs(signed_area(outline)))
 
 
 def _back_muscles(
     controls: dict[str, np.ndarray], septum: np.ndarray, area: dict[str, float], scale: float
 ) -> dict[str, np.ndarray]:
+    """Return the outlines of multifidus and erector spinae, which share a septum.
+
+    controls: (points, 2) in mm, by muscle. septum: (8,), how far each point of the multifidus
+    moves with the septum. area: by muscle, mm2.
+    """
     multifidus, erector = controls["multifidus"], controls["erector_spinae"]
     wanted = area["multifidus"] + area["erector_spinae"]
     drawn = abs(signed_area(spline(multifidus))) + abs(signed_area(spline(erector)))
@@ -256,7 +264,11 @@ def _back_muscles(
 def _to_area(
     control: np.ndarray, direction: np.ndarray, area_mm2: float
 ) -> tuple[np.ndarray, float]:
-    """Move control points along x until their curve has an area: linear in the amount."""
+    """Return the curve of control points moved to enclose an area, and the amount of movement.
+
+    direction: (points, 2), displacement along x per unit of movement. The area is linear in the
+    amount.
+    """
     start = signed_area(spline(control))
     gain = signed_area(spline(control + direction)) - start
     amount = (np.sign(start) * area_mm2 - start) / gain

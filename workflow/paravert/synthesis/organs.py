@@ -1,4 +1,4 @@
-"""Kidneys, liver, spleen, pancreas, bowel and the great vessels."""
+"""Kidneys, liver, spleen, pancreas, bowel and vessels."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,9 +20,10 @@ LUMEN = (
 def organs(
     spine: Spine, trunk: Trunk, rng: np.random.Generator, kidneys: Sequence[Sequence[float]]
 ) -> Iterator[BodyPart]:
-    """Yield the organs of the cavity in painting order; they never leave it.
+    """Yield kidneys, liver, spleen, pancreas and bowel in painting order.
 
-    kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
+    They replace only tissues of the abdominal cavity. kidneys: shift of the left and of the right
+    kidney, as in `Variation`.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)
@@ -32,11 +33,12 @@ def organs(
 
 
 def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0) -> BodyPart:
+    """Return a part that replaces only tissues of the abdominal cavity."""
     return BodyPart(tube, tissue, rim, rim_mm, over=CAVITY)
 
 
 def _cap(level: float, first: float, last: float) -> float:
-    """Return the radius of a rounded body between two levels: 1 in the middle, 0 at the ends."""
+    """Return the relative radius at a level of a rounded body: 1 in the middle, 0 at both ends."""
     half = (last - first) / 2
     return float(np.sqrt(np.clip(1 - ((level - first - half) / half) ** 4, 1e-4, 1)))
 
@@ -177,7 +179,7 @@ def _kidney(
 
 
 def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
-    """Turn an outline drawn for the left and mirror it for the right."""
+    """Rotate an outline drawn for the left kidney, and mirror it if side is -1 (right)."""
     turn = np.deg2rad(abs(turn_deg))
     c, s = np.cos(turn), np.sin(turn)
     x = outline[:, 0] * c - outline[:, 1] * s
@@ -186,7 +188,7 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 
 
 def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
-    """Yield the great vessels and small ones of the mesentery and before the psoas."""
+    """Yield aorta, vena cava, iliac vessels and small vessels, in painting order."""
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4
     wide = np.exp(rng.normal(0, 0.08))

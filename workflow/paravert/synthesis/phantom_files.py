@@ -1,8 +1,7 @@
-"""Files of a phantom: DICOM images, label map and tables of the truth."""
+"""Files of a phantom study: DICOM images, label map, and truth tables with their schemas."""
 
 import gzip
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -12,37 +11,17 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
 from paravert.anatomy import LABELS
-from paravert.synthesis.protocol import Protocol
-from paravert.synthesis.signal import Section
+from paravert.synthesis.protocol import Protocol, Series
+from paravert.synthesis.signal import RenderedSlice
 from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.volunteers import Volunteer
 
-SIGNAL_FULL_SCALE = 1.8  # of an image; brighter pixels are clipped
+SIGNAL_FULL_SCALE = 1.8  # signal stored as the largest pixel value
 STUDY_DATE = "20210301"
 
 
-@dataclass(frozen=True)
-class Series:
-    """What the files of one series share.
-
-    name: goes into descriptions and UIDs. kind: third value of ImageType, may be empty.
-    spacing_mm: between the middles of neighbouring slices. bits: stored bits, 12 or 16.
-    """
-
-    name: str
-    number: int
-    kind: str
-    spacing_mm: float
-    thickness_mm: float
-    pixel_mm: float
-    echo_ms: float
-    repetition_ms: float
-    bits: int = 12
-    compressed: bool = False
-
-
 def uid(*words: object) -> UID:
-    """Return the UID that belongs to these words, the same in every run."""
+    """Return the UID of some words; equal words give the same UID in every run."""
     return generate_uid(entropy_srcs=["paravert phantom", *map(str, words)])
 
 
@@ -55,7 +34,12 @@ def write_image(
     volunteer: Volunteer,
     seed: int,
 ) -> None:
-    """Write one image, (rows, columns) in signal units, whose middle is the plane's centre."""
+    """Write one image as a DICOM file (classic MR Image Storage).
+
+    image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill the stored bits,
+    higher ones are clipped. plane: in scanner coordinates; its centre is the middle of the image.
+    instance: InstanceNumber (0020,0013). seed: of the cohort, part of the UIDs.
+    """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     words = (seed, volunteer.subject)
@@ -79,7 +63,10 @@ def write_image(
 
 
 def corner_mm(plane: CutPlane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
-    """Return the middle of the first pixel: ImagePositionPatient (0020,0032)."""
+    """Return the centre of the first pixel, (3,), LPS in mm: ImagePositionPatient (0020,0032).
+
+    shape: (rows, columns) of the image whose middle is the plane's centre.
+    """
     rows, columns = shape
     across = (columns - 1) / 2 * pixel_mm * plane.across
     return plane.centre - across - (rows - 1) / 2 * pixel_mm * plane.down
@@ -195,7 +182,7 @@ TRUTH_MUSCLES = pa.schema(
 
 
 def affine_of(protocol: Protocol) -> np.ndarray:
-    """Return the RAS affine of (column, row, slice), 4 x 4: the axial series' own geometry."""
+    """Return the affine of the axial series, (4, 4): (column, row, slice) to RAS in mm."""
     first = protocol.plane(0)
     affine = np.eye(4)
     affine[:3, 0] = first.across * protocol.pixel_mm
@@ -207,7 +194,10 @@ def affine_of(protocol: Protocol) -> np.ndarray:
 
 
 def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write labels, (slices, rows, columns) uint8 from caudal to cranial, as compressed NIfTI."""
+    """Write a label map as compressed NIfTI.
+
+    labels: (slices, rows, columns) uint8, from caudal to cranial. affine: as from `affine_of`.
+    """
     image = nib.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
@@ -215,14 +205,17 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
 
 
-def true_slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -> list[dict]:
-    """Return a row per slice, muscle and side of a subject; sections from caudal to cranial."""
+def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
+    """Return the rows of TRUTH_SLICES: one per slice, muscle and side of a subject.
+
+    slices: all slices of the series, from caudal to cranial.
+    """
     rows = []
-    for number, section in enumerate(sections):
+    for number, rendered in enumerate(slices):
         plane = protocol.plane(number)
-        position = float(corner_mm(plane, section.labels.shape, protocol.pixel_mm) @ plane.normal)
+        position = float(corner_mm(plane, rendered.labels.shape, protocol.pixel_mm) @ plane.normal)
         for label in LABELS:
-            fat = float(section.mean_fat_fraction[label.value - 1])
+            fat = float(rendered.mean_fat_fraction[label.value - 1])
             rows.append(
                 {
                     "subject": subject,
@@ -230,7 +223,7 @@ def true_slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -
                     "position_mm": position,
                     "muscle": label.muscle,
                     "side": label.side,
-                    "csa_mm2": float(section.csa_mm2[label.value - 1]),
+                    "csa_mm2": float(rendered.csa_mm2[label.value - 1]),
                     "fat_fraction": None if math.isnan(fat) else fat,
                 }
             )
@@ -238,7 +231,7 @@ def true_slice_rows(subject: str, protocol: Protocol, sections: list[Section]) -
 
 
 def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
-    """Sum the slice rows of one subject up to a row per muscle and side."""
+    """Return the rows of TRUTH_MUSCLES, one per muscle and side, from one subject's slice rows."""
     result = []
     for label in LABELS:
         own = [r for r in rows if (r["muscle"], r["side"]) == (label.muscle, label.side)]

@@ -1,6 +1,10 @@
-"""The built-in cohort."""
+"""Rule make_phantoms: phantom volunteers as DICOM studies with label maps and exact truth.
+
+NEEDS a seed. MAKES the built-in cohort, in the layout that a user's own data has.
+"""
 
 import csv
+import itertools
 import json
 import logging
 import shutil
@@ -20,7 +24,6 @@ from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import (
     TRUTH_MUSCLES,
     TRUTH_SLICES,
-    Series,
     affine_of,
     true_muscle_rows,
     true_slice_rows,
@@ -28,13 +31,12 @@ from paravert.synthesis.phantom_files import (
     write_label_map,
 )
 from paravert.synthesis.protocol import (
-    Protocol,
-    Scout,
+    Series,
     localizer_series,
     protocol_of,
     sagittal_series,
 )
-from paravert.synthesis.signal import Section, render_planes
+from paravert.synthesis.signal import render_planes
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
 from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
@@ -67,9 +69,10 @@ def make_phantoms(
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
-    Makes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
-    there <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
-    subject already complete from the same seed and version is left alone.
+    Writes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
+    complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
+    subject that is complete from the same seed and version is left unchanged. Raises InputError if
+    a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     wanted = subject or [person.subject for person in people]
@@ -94,14 +97,14 @@ def make_phantoms(
 
 
 def _make_one(out: Path, people: tuple[Volunteer, ...], settings: dict, index: int) -> str:
-    """Make one subject under a temporary name and move it in place; returns what to log."""
+    """Make one subject in a temporary folder, rename it, and return a line for the log."""
     volunteer = people[index]
     if _made(out, volunteer, settings) is not None:
         return f"{volunteer.subject}: already made"
     draft, home = out / f".{volunteer.subject}.part", out / volunteer.subject
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    truth = write_study(draft, volunteer, index, settings["seed"])
+    truth = _write_study(draft, volunteer, index, settings["seed"])
     record = {"settings": settings, "truth": truth}
     (draft / MADE).write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(home, ignore_errors=True)
@@ -111,7 +114,10 @@ def _make_one(out: Path, people: tuple[Volunteer, ...], settings: dict, index: i
 
 
 def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
-    """Return the truth of a subject that is complete from these settings, or None."""
+    """Return the truth of a subject that is complete with these settings, else None.
+
+    The truth is a dict as returned by `_write_study`.
+    """
     path = out / volunteer.subject / MADE
     if not path.is_file():
         return None
@@ -120,6 +126,7 @@ def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
 
 
 def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> None:
+    """Write the subject sheet and both truth tables of these people."""
     truths = [_made(out, person, settings) for person in people]
     for name, kind, schema in (
         ("truth.parquet", "slices", TRUTH_SLICES),
@@ -147,70 +154,47 @@ def _sheet_row(person: Volunteer) -> tuple:
     )
 
 
-# --- one study ---------------------------------------------------------------------------------
+# --- one study -----------------------------------------------------------------------------------
 
 
-def write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
-    """Write a study: dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
+def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
+    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
 
-    index: of the volunteer in the cohort; it chooses the protocol. Returns the truth as rows,
-    {"slices": [...], "muscles": [...]}.
+    index: of the volunteer in the cohort; it selects the protocol. Returns the rows of both truth
+    tables, {"slices": [...], "muscles": [...]}.
     """
     body = body_of(volunteer)
     protocol = protocol_of(volunteer, index)
-    planes = [protocol.in_body(protocol.plane(number)) for number in range(protocol.slices)]
-    sections = list(render_planes(body, planes, protocol.grid, protocol.look))
-    dicom = folder / "dicom"
-    _write_axial(dicom / "AX_T2", sections, protocol, volunteer, seed)
-    for name, number, kind, scouts in (
-        ("SAG_T2", 2, "", sagittal_series(body, protocol)),
-        ("LOC", 1, "LOCALIZER", localizer_series(body, protocol)),
-    ):
-        _write_scouts(dicom / name, scouts, number, kind, volunteer, seed)
-    labels = np.stack([section.labels for section in sections])
-    write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
-    rows = true_slice_rows(volunteer.subject, protocol, sections)
-    return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}
-
-
-def _write_axial(
-    folder: Path, sections: list[Section], protocol: Protocol, volunteer: Volunteer, seed: int
-) -> None:
-    folder.mkdir(parents=True)
-    series = Series(
-        name=folder.name,
-        number=3,
-        kind="",
-        spacing_mm=protocol.spacing_mm,
-        thickness_mm=protocol.look.thickness_mm,
-        pixel_mm=protocol.pixel_mm,
+    planes = [protocol.plane(number) for number in range(protocol.slices)]
+    cuts = [protocol.in_body(plane) for plane in planes]
+    slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
+    axial = Series(
+        "AX_T2",
+        3,
+        "",
+        protocol.spacing_mm,
+        protocol.acquisition.thickness_mm,
+        protocol.pixel_mm,
         echo_ms=99.0,
         repetition_ms=4200.0,
         bits=protocol.bits,
         compressed=protocol.compressed,
     )
-    count = len(sections)
-    names = np.random.default_rng([volunteer.seed, 71]).permutation(count)
-    for number, section in enumerate(sections):
-        instance = count - number if protocol.cranial_first else number + 1
-        path = folder / f"IM{names[number] + 1:04d}.dcm"
-        write_image(path, section.image, protocol.plane(number), series, instance, volunteer, seed)
-
-
-def _write_scouts(
-    folder: Path, scouts: list[Scout], number: int, kind: str, volunteer: Volunteer, seed: int
-) -> None:
-    folder.mkdir(parents=True)
-    series = Series(
-        name=folder.name,
-        number=number,
-        kind=kind,
-        spacing_mm=scouts[0].spacing_mm,
-        thickness_mm=scouts[0].thickness_mm,
-        pixel_mm=scouts[0].pixel_mm,
-        echo_ms=95.0,
-        repetition_ms=3500.0,
-    )
-    for instance, scout in enumerate(scouts, start=1):
-        path = folder / f"IM{instance:04d}.dcm"
-        write_image(path, scout.image, scout.plane, series, instance, volunteer, seed)
+    images = [(one.image, plane) for one, plane in zip(slices, planes, strict=True)]
+    file_numbers = 1 + np.random.default_rng([volunteer.seed, 71]).permutation(len(images))
+    order = slice(None, None, -1) if protocol.cranial_first else slice(None)
+    for series, pictures, numbers in (
+        (axial, images[order], file_numbers[order]),
+        (*sagittal_series(body, protocol), itertools.count(1)),
+        (*localizer_series(body, protocol), itertools.count(1)),
+    ):
+        (folder / "dicom" / series.name).mkdir(parents=True)
+        for instance, ((image, plane), number) in enumerate(
+            zip(pictures, numbers, strict=False), 1
+        ):
+            path = folder / "dicom" / series.name / f"IM{number:04d}.dcm"
+            write_image(path, image, plane, series, instance, volunteer, seed)
+    labels = np.stack([one.labels for one in slices])
+    write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
+    rows = true_slice_rows(volunteer.subject, protocol, slices)
+    return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}

@@ -1,16 +1,15 @@
-"""How the muscles' cross-sections vary between people, learnt from label maps of real ones.
+"""How muscle outlines vary between people: statistics of label maps of real people.
 
-The control points of `muscle_shapes` were fitted to real outlines (0.4 mm root mean square) and
-compared with them in the local frame of the left side: x from the subject's midline, y from the
-front of the multifidus, which rests on the lamina, areas made equal. Only the statistics below
-were kept. Sources, all label maps without images:
+The control points of `muscles` were fitted to real outlines (root mean square 0.4 mm) and compared
+with them on the left side: x from the midline, y from the anterior end of the multifidus, with
+equal areas. Only the statistics below were kept. Sources, all label maps without images:
 
 - johnnydfci/3Shot-LPM-Seg, Apache-2.0: 415 masks at L4/5, both sides of erector spinae and
-  multifidus (830 samples). They give the joint modes of these two, which explain 91 % of their
-  variance, and at L4 and L5 the correction of their drawn points.
+  multifidus (830 samples). Used for the common modes of these two muscles, which explain 91 % of
+  their variance, and for the correction of their drawn points at L4 and L5.
 - MuscleMap/MuscleMap, MIT: the abdomen template and three subjects, L1 to L5 as far as covered.
-  They give everything else. Four people are few: the three modes each of psoas and quadratus
-  explain 86 and 88 % of a variance that also holds the error of the estimated level.
+  Used for everything else. Four people are few: the three modes each of psoas and quadratus
+  explain 86 and 88 % of a variance that includes the error of the estimated level.
 """
 
 import numpy as np
@@ -19,12 +18,14 @@ from paravert.anatomy import SIDES
 
 
 def control_points(*rows: str, unit: float = 1.0) -> np.ndarray:
-    """Return values, (rows, points, 2), from "x,y" pairs in a unit."""
+    """Return points, float (rows, points, 2), times unit.
+
+    rows: one text per row, of "x,y" pairs separated by blanks.
+    """
     return unit * np.array([[pair.split(",") for pair in row.split()] for row in rows], float)
 
 
-# What to add to the points of `muscle_shapes`, mid L1 to L5, in mm of the reference man: the real
-# erector spinae lies further to the front, flush with the multifidus, its lateral edge above all.
+# Mean real minus drawn control points (`muscles.DRAWN`), mid L1 to L5, in mm of the reference man.
 CORRECTION_MM = {
     "psoas_major": control_points(
         "-0.2,10.9 0,11.6 0.3,11.8 -0.7,10 -1.2,9.6 -2.4,7.1 -4.5,5.5 -5.6,6.7 -4.5,7.8 -2.3,9.7",
@@ -56,7 +57,7 @@ CORRECTION_MM = {
     ),
 }
 
-# Modes: displacement of the points by one standard deviation, in thousandths of the unit size.
+# Modes, (modes, points, 2): displacement of the points by one SD, in units of `shape_deviations`.
 _MODES = {
     "psoas_major": control_points(
         "-3,-25 -11,8 -48,43 -69,80 -52,117 -47,137 -30,133 -18,114 -4,75 3,25",
@@ -89,7 +90,7 @@ _MODES = {
         unit=1e-3,
     ),
 }
-# Muscles that vary together, and for each of their modes the correlation of left and right.
+# Muscles with common modes, and the correlation between left and right of each mode.
 _GROUPS = (
     (("psoas_major",), (0.45, 0.15, 0.11)),
     (("quadratus_lumborum",), (0.68, 0.23, 0.16)),
@@ -98,11 +99,11 @@ _GROUPS = (
 
 
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
-    """Draw how a person's muscles depart from the mean shape, by side and muscle.
+    """Return random offsets of the control points from the mean shape, by side and muscle.
 
-    Offsets of the control points, (points, 2), zero on average, in the frame of the left side:
-    mirror the right outline afterwards. Their unit is the square root of the drawn area, for
-    multifidus and erector spinae of both together, since they share their septum.
+    Each is (points, 2), 0 on average, in local coordinates of the left side: mirror the right
+    outline afterwards. Unit: square root of the drawn area, for multifidus and erector spinae of
+    both together, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:

@@ -68,14 +68,20 @@ class Spine:
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
 
-    def tube(self, levels: np.ndarray, outlines: np.ndarray, *, tilted: bool = False) -> Tube:
+    def tube(
+        self,
+        levels: Sequence[float] | np.ndarray,
+        outlines: Sequence[np.ndarray] | np.ndarray,
+        *,
+        tilted: bool = False,
+    ) -> Tube:
         """Return a tube from outlines in local coordinates.
 
         levels: (rings,), ascending, from cranial to caudal. outlines: (rings, vertices, 2) in mm.
         tilted: whether the outlines lie parallel to the endplates (bones, discs) or horizontally
         (muscles, organs).
         """
-        levels = np.asarray(levels, float)
+        levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
         height = np.broadcast_to(self.height_mm(levels)[:, None], outlines.shape[:2])
         if tilted:
@@ -97,12 +103,9 @@ class Spine:
     def _drawn(
         self, first: float, last: float, shape: Shape | np.ndarray, rings: int, *, tilted: bool
     ) -> Tube:
-        if isinstance(shape, np.ndarray):
-            levels = np.array((first, last))
-            outlines = np.stack((shape, shape))
-        else:
-            levels = np.linspace(first, last, rings)
-            outlines = np.stack([shape(level) for level in levels])
+        constant = isinstance(shape, np.ndarray)
+        levels = np.linspace(first, last, 2 if constant else rings)
+        outlines = np.stack([shape if constant else shape(level) for level in levels])
         return self.tube(levels, outlines * self.scale, tilted=tilted)
 
 

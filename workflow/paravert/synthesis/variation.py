@@ -1,4 +1,9 @@
-"""Variation."""
+"""Variations of a body relative to the phantoms, and random people to train a network on.
+
+Sizes, side differences, shapes and fat vary more than in a population, so that subjects of a study
+lie within the training distribution (domain randomisation, Billot 2023). Some people have atrophy
+or signs of an operation.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -11,10 +16,10 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 @dataclass(frozen=True)
 class Defect:
-    """What an operation left behind the spine: an oval that replaces bone and muscle.
+    """The site of an operation: an oval that replaces bone and muscle.
 
-    levels: first and last. centre_mm, radii_mm: (x, y) in the spine's local frame, drawn for the
-    reference man. fill: fat, scar, fluid, fibrous tissue, or the void round an implant.
+    levels: first and last vertebral level. centre_mm, radii_mm: (x, y) in local coordinates, mm of
+    the reference man. fill: tissue in it.
     """
 
     levels: tuple[float, float]
@@ -25,10 +30,11 @@ class Defect:
 
 @dataclass(frozen=True)
 class Strand:
-    """A nerve, vessel or loop of bowel that runs down through fat.
+    """A nerve, vessel or bowel loop that runs through fat from cranial to caudal.
 
-    levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
-    how far it moves per level, both for the reference man. rim: the wall of a hollow one.
+    levels: first and last vertebral level. centre_mm: (x, y) in local coordinates at its cranial
+    end; drift_mm: change of the centre per level, both in mm of the reference man, as is
+    radius_mm. rim: tissue of its wall; None: no wall.
     """
 
     levels: tuple[float, float]
@@ -41,11 +47,11 @@ class Strand:
 
 @dataclass(frozen=True)
 class Cleft:
-    """A wedge of fat that parts the erector spinae from behind.
+    """A wedge of fat that enters the erector spinae from behind.
 
-    side: 1 for the left, -1. levels: first and last. place: of its mouth, from the muscle's medial
-    edge, 0, to its lateral one, 1. width_mm: of its mouth, depth_mm, and lean_mm, by how much its end
-    lies further to the side, all for the reference man.
+    side: 1 left, -1 right. levels: first and last vertebral level. place: position of its opening
+    across the muscle, 0 at the medial edge, 1 at the lateral edge. width_mm, depth_mm: of the
+    opening and of the wedge; lean_mm: lateral offset of its tip; in mm of the reference man.
     """
 
     side: int
@@ -58,10 +64,10 @@ class Cleft:
 
 @dataclass(frozen=True)
 class Hip:
-    """Where the iliac wings are, and how thick the iliacus.
+    """Position of the iliac wings and thickness of the iliacus, relative to the phantoms.
 
-    crest: moved down by so many levels. width: distance from the spine, and iliacus, thickness,
-    both against the phantom's. back_mm: moved back, for the reference man.
+    crest: caudal shift in vertebral levels. width: factor of the distance from the midline.
+    back_mm: shift towards the back, mm of the reference man. iliacus: factor of its thickness.
     """
 
     crest: float = 0.0
@@ -72,10 +78,11 @@ class Hip:
 
 @dataclass(frozen=True)
 class PsoasCourse:
-    """How the psoas goes from the spine to the pelvis.
+    """Course of the psoas from the spine to the pelvis.
 
-    leaves: the level. per_level_mm: (x, y) from there on, for the reference man. taller: how many
-    times its height against its width grows from L3/L4 to L5.
+    leaves: vertebral level at which it leaves the spine. per_level_mm: (x, y) shift per level from
+    there on, left side, mm of the reference man. taller: factor of the ratio of height to width,
+    reached at L5, 1 at L3/L4.
     """
 
     leaves: float = 5.0
@@ -85,14 +92,14 @@ class PsoasCourse:
 
 @dataclass(frozen=True)
 class Variation:
-    """How a body differs from the phantom's.
+    """How a body differs from the phantoms.
 
-    lost: share of each muscle's area that fat within its fascia has taken, in the order of
-    anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
-    ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
-    ones do, 1 as much (`shape_modes`). hip: where its bones are. kidneys: by how much the left and
-    the right one are moved: x and y in mm, and levels. strands: through fat. clefts: of the back.
-    psoas: its course, where outlines are moved towards real ones. loops: of bowel about the spine.
+    lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), in the
+    order of anatomy.LABELS. correction: how far outlines are moved from the drawn to the real mean
+    shape (`shape_modes`), 0 none, 1 full; None: drawn outlines with random offsets. shape: factor
+    of the SD of the shape modes. kidneys: shift of the left and of the right kidney: x and y in mm
+    of the reference man, and vertebral levels. psoas: used only if correction is given. loops:
+    bowel loops beside the spine; strands: nerves and vessels.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -113,35 +120,36 @@ PHANTOM = Variation()
 # --- random people -----------------------------------------------------------------------------
 
 
-# Standard deviations of the logarithm of a muscle's area, beyond that of the population.
+# SD of the logarithm of a muscle's area, in addition to the population's.
 OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
-# Most people's outlines lie near the real ones; some lie near those drawn by hand.
+# `Variation.correction`: lowest, most frequent and highest value; `Variation.shape`: range.
 CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
-ATROPHIC_SHARE = 0.3  # of the people
-MOST_LOST = {  # of the area within the fascia, by atrophy
+ATROPHIC_SHARE = 0.3  # of people
+MOST_LOST = {  # largest fraction of the area within the fascia lost to atrophy
     "psoas_major": 0.3,
     "quadratus_lumborum": 0.4,
     "erector_spinae": 0.4,
     "multifidus": 0.6,
 }
-OPERATED_SHARE = 0.08
-# The hip bones: by how many levels lower, how far from the spine, how far back; the iliacus.
+OPERATED_SHARE = 0.08  # of people
+# Ranges of the values of `Hip`.
 CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4), (0.8, 2.6)
-# The psoas on its way to the pelvis: where it leaves the spine, how far it goes to the side and
-# forwards per level, and how much taller than wide it becomes.
+# Ranges of the values of `PsoasCourse`; shifts in mm per level.
 LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
-KIDNEY_SD = (6.0, 6.0, 0.3)  # to the side and back in mm, down in levels
-# The cleft behind the erector spinae, where longissimus and iliocostalis part: how many sides have
-# one, where its mouth lies across the muscle, how wide and how deep it is.
+KIDNEY_SD = (6.0, 6.0, 0.3)  # x and y in mm, vertebral levels
+# The cleft between longissimus and iliocostalis: fraction of sides with one, and ranges of the
+# values of `Cleft`.
 CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
 FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
 @dataclass(frozen=True)
 class _Strands:
-    """Between which bounds strands of a kind are drawn.
+    """Ranges (low, high) from which strands of one kind are drawn.
 
-    count: how many. first, length: in levels. x_mm: on either side. drift_sd_mm: per level.
+    count: number. first, length: cranial end and length, vertebral levels. x_mm, y_mm: position, x
+    on a random side. drift_sd_mm: SD of the shift per level. radius_mm: radius, uniform on a
+    logarithmic scale.
     """
 
     count: tuple[int, int]
@@ -165,7 +173,7 @@ NERVES_AND_VESSELS = _Strands(  # in the fat between psoas and sacrum
     radius_mm=(0.7, 3.0),
     tissues=(Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA),
 )
-BOWEL = _Strands(  # and the like around the spine: against psoas and quadratus in slim people
+BOWEL = _Strands(  # beside the spine, in contact with psoas and quadratus in slim people
     count=(0, 120),
     first=(-0.5, 6.0),
     length=(0.5, 3.0),
@@ -185,7 +193,10 @@ BOWEL = _Strands(  # and the like around the spine: against psoas and quadratus 
 
 
 def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
-    """Draw person number index of a seed: a pure function of both."""
+    """Return person number `index` of a seed, with the variations of the body.
+
+    A pure function of its arguments: the same seed and index give the same person.
+    """
     rng = np.random.default_rng([seed, index, 61])
     person = population_member(seed, index)
     areas = np.array(person.area_mm2) * _scatter(rng)
@@ -206,7 +217,7 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
 
 
 def _scatter(rng: np.random.Generator) -> np.ndarray:
-    """Return factors of the area, (muscles and sides, levels)."""
+    """Return random factors of the muscle areas, (8, 5): anatomy.LABELS by L1 to L5."""
     total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
     for muscle in MUSCLES:
         common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
@@ -265,7 +276,7 @@ def _hip(rng: np.random.Generator) -> Hip:
 
 
 def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
-    """Draw a course that goes the less far to the side the nearer the hip bones are."""
+    """Draw a course; the nearer the hip bones, the smaller the lateral shift."""
     return PsoasCourse(
         leaves=float(rng.uniform(*LEAVES_LEVEL)),
         per_level_mm=(
@@ -277,7 +288,7 @@ def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
 
 
 def _clefts(rng: np.random.Generator) -> tuple[Cleft, ...]:
-    """Draw the clefts of both sides, which are alike."""
+    """Draw the clefts of both sides; place and presence are correlated between sides."""
     place, share = rng.uniform(*CLEFT_PLACE), rng.random()
     return tuple(
         Cleft(
