@@ -1,8 +1,8 @@
 """Variations of a body relative to the phantoms, and random people to train a network on.
 
-Sizes, side differences, shapes and fat vary more than in a population, so that subjects of a study
-lie within the training distribution (domain randomisation, Billot 2023). Some people have atrophy
-or signs of an operation.
+Sizes, side differences, shapes and fat vary more than in a population, so that no subject of a
+study should lie outside the training distribution (domain randomisation, Billot 2023). Some people
+have atrophy or signs of an operation.
 """
 
 from dataclasses import dataclass, replace
