@@ -1,4 +1,4 @@
-"""Labels as DICOM segmentations."""
+"""Rule dicomseg: the labels of each stack as a DICOM segmentation, with the images it refers to."""
 
 import hashlib
 import logging
@@ -65,7 +65,11 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # co
 
 @dataclass(frozen=True)
 class LabelMethod:
-    """How labels were made: SegmentAlgorithmType (0062,0008), algorithm name, and parameters."""
+    """How labels were made, for a segment's attributes.
+
+    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters: of
+    the algorithm, by name.
+    """
 
     type: str
     name: str
@@ -73,7 +77,7 @@ class LabelMethod:
 
 
 def network_method(model_sha256: str) -> LabelMethod:
-    """Return the method of labels that the network made."""
+    """Return the method of labels that the network with this SHA-256 (hex) predicted."""
     return LabelMethod("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
 
 
@@ -82,7 +86,7 @@ SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
 
 
 def found_muscles(labels: np.ndarray) -> list[Label]:
-    """Return the muscles and sides that occur in a label map, in the order of LABELS."""
+    """Return the muscles and sides that occur in a label map of any shape, in the order of LABELS."""
     held = np.bincount(labels.ravel(), minlength=CLASSES) > 0
     return [label for label in LABELS if held[label.value]]
 
@@ -92,10 +96,10 @@ def segmentation(
 ) -> "Segmentation":
     """Return the label map of a stack as a binary DICOM segmentation.
 
-    images: of the stack, one per slice. labels: (slices, rows, columns), 0 or a value of LABELS; not
-    all 0. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
-    (0062,0005) is the name of the muscle and side. A segment has one frame per slice in which the
-    muscle occurs.
+    images: as from `mr_images`, one per slice. labels: (slices, rows, columns), 0 or a value of
+    LABELS; not all 0. Segments are numbered from 1 without gaps, as the standard requires;
+    SegmentLabel (0062,0005) is the name of muscle and side. A segment has one frame for each slice
+    in which the muscle occurs.
     """
     from highdicom.seg import Segmentation
 
@@ -158,14 +162,14 @@ def _description(number: int, label: Label, method: LabelMethod) -> "SegmentDesc
 
 
 def _fill_thickness(data: Dataset) -> None:
-    """Set an unknown SliceThickness to the spacing of slices: a segmentation must have one."""
+    """Set an unknown SliceThickness (0018,0050), required here, to the spacing of the slices."""
     measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     if measures.get("SliceThickness") is None:
         measures.SliceThickness = measures.SpacingBetweenSlices
 
 
 def _remove_run_specifics(data: Dataset, dimensions: str) -> None:
-    """Remove times and replace random UIDs, which would differ in the next run."""
+    """Remove times and replace random UIDs, which would differ between runs."""
     del data.InstanceCreationDate
     del data.InstanceCreationTime
     for equipment in data.get("ContributingEquipmentSequence", ()):
@@ -238,6 +242,7 @@ def _write_stack(
 
 
 def _thickness_mm(home: Path, stack: int) -> list[float | None]:
+    """Return the slice thickness of each slice of a stack in mm, None if unknown."""
     columns = ["slice", "thickness_mm"]
     table = pq.read_table(
         SubjectFolder(home).slices_file, columns=columns, filters=[("stack", "==", stack)]
@@ -246,7 +251,7 @@ def _thickness_mm(home: Path, stack: int) -> list[float | None]:
 
 
 def check_highdicom() -> None:
-    """Raise InputError if highdicom, which only this step needs, is not installed."""
+    """Raise InputError if highdicom is not installed; no other step needs it."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:

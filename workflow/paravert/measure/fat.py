@@ -1,13 +1,14 @@
 """Fat fraction of each muscle in each slice, by every method.
 
-Every method takes brighter pixels for fat: valid for T1- and T2-weighted images without fat
-suppression. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
-does not say over which pixels; here the method's name says over which (its scope). Otsu's method
-always finds two classes: in a single lean muscle it splits the noise and reads about 0.5. So the
-default is `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own phantoms).
+All methods assume that brighter pixels are fat: T1- or T2-weighted images without fat suppression.
+The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and does not say
+over which pixels it is computed (its scope); here the name of each method says so. Otsu's method
+always returns two classes: in a single lean muscle it splits noise and gives about 0.5. The
+default is therefore `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own
+phantoms).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,11 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     stack_rows,
 )
-from paravert.measure.linear import NoReference, linear_fractions, nonzero_indices
+from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
 from paravert.measure.otsu import otsu_split
 from paravert.tables import OTSU_METHODS
 
-ABSENT, SINGLE_VALUE = "absent", "single-value"
+ABSENT, SINGLE_VALUE = "absent", "single-value"  # reason codes
 
 
 def fat_fractions(
@@ -57,8 +58,8 @@ def fat_fractions(
     columns = {}
     for method in OTSU_METHODS:
         columns |= _otsu_columns(method, pixels, images, absent)
-    lines = [_linear(*stack) for stack in zip(images, labels, spacings_mm, indices, strict=True)]
-    return columns | _linear_columns(pixels, lines, [len(stack) for stack in labels], absent)
+    stacks = zip(images, labels, spacings_mm, indices, strict=True)
+    return columns | _linear_columns(pixels, stacks, absent)
 
 
 # --- pixels by region -----------------------------------------------------------------------------
@@ -68,12 +69,14 @@ def fat_fractions(
 class GroupedPixels:
     """The muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
 
-    A region is one muscle and side in one slice.
+    A region is one muscle and side in one slice; slices are counted over all stacks.
 
-    signal: (pixels,).
-    inner: (pixels,), whether the four neighbours in the slice belong to the same muscle.
-    order: (pixels,), index of each pixel before sorting: stack after stack, as in np.nonzero(labels).
-    counts: pixels per region, (8, slices of all stacks).
+    - signal: (pixels,), image values.
+    - inner: (pixels,) bool, whether the four neighbours in the slice belong to the same muscle and
+      side.
+    - order: (pixels,) int, index of each pixel before sorting: stack after stack, in the order of
+      np.nonzero(labels).
+    - counts: (8, slices) int, number of pixels per region, in the order of LABELS.
     """
 
     signal: np.ndarray
@@ -82,10 +85,10 @@ class GroupedPixels:
     counts: np.ndarray
 
     def region_means(self, values: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
-        """Return the mean of a value or flag per pixel in each region, (slices, 8).
+        """Return the mean over each region of a value or flag per pixel, float (slices, 8).
 
-        values: (pixels,). within: (pixels,), boolean; only these pixels count, all if None. NaN
-        for a region without pixels.
+        values: (pixels,). within: (pixels,) bool, the pixels to average; None: all. NaN for a
+        region without pixels.
         """
         total = self._region_sums(values if within is None else values * within)
         size = self.counts.ravel() if within is None else self._region_sums(within)
@@ -93,6 +96,7 @@ class GroupedPixels:
         return mean.reshape(self.counts.shape).T
 
     def _region_sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum over each region, (8 * slices,), of a value per pixel, (pixels,)."""
         counts = self.counts.ravel()
         filled = counts > 0  # reduceat cannot sum an empty region
         sums = np.zeros(counts.size)
@@ -111,7 +115,7 @@ def group_muscle_pixels(
 ) -> GroupedPixels:
     """Return the muscle pixels of a subject's stacks, grouped by region.
 
-    images, labels: each (slices, rows, columns). indices: np.nonzero of each of the labels.
+    images, labels: per stack, (slices, rows, columns). indices: per stack, np.nonzero(labels).
     """
     slices = sum(len(stack) for stack in labels)
     signal, inner, region, first = [], [], [], 0
@@ -128,10 +132,10 @@ def group_muscle_pixels(
 
 
 def inner_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return each muscle eroded by one pixel in plane: boolean, (slices, rows, columns) as labels.
+    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
 
-    A pixel stays if its four neighbours in the slice have its own label; none stays at the edge of
-    the image.
+    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
+    have its own label value; pixels at the border of the image do not remain.
     """
     inner = np.zeros(labels.shape, dtype=bool)
     centre = labels[:, 1:-1, 1:-1]
@@ -151,6 +155,7 @@ def inner_pixels(labels: np.ndarray) -> np.ndarray:
 def _otsu_columns(
     method: str, pixels: GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
+    """Return the columns of one Otsu method. absent: (slices, 8) bool, muscles without a pixel."""
     splits = [otsu_split(part) for part in _scopes(method, pixels, images)]
     threshold, separability = (
         np.broadcast_to(np.reshape(values, (min(len(splits), len(LABELS)), -1)), absent.T.shape)
@@ -164,7 +169,7 @@ def _otsu_columns(
 
 
 def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the signal in each scope of a method, muscle after muscle, then slice after slice."""
+    """Return the signal in each scope of a method, (pixels,) each: by muscle and side, then slice."""
     match method:
         case "otsu_image":
             return [np.concatenate([image.ravel() for image in images])]
@@ -180,31 +185,36 @@ def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) ->
 # --- between lean muscle and fat -----------------------------------------------------------------
 
 
-def _linear(image, labels, spacing_mm, indices) -> tuple[np.ndarray, str | None]:
-    """Return the fat fraction of each muscle pixel of a stack, and None; or NaN and the reason."""
-    try:
-        return linear_fractions(image, labels, spacing_mm, indices), None
-    except NoReference as missing:
-        return np.full(indices[0].size, np.nan), missing.reason
-
-
 def _linear_columns(
     pixels: GroupedPixels,
-    lines: list[tuple[np.ndarray, str | None]],
-    slices_per_stack: list[int],
+    stacks: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float], Indices]],
     absent: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    fat = np.concatenate([fraction for fraction, _ in lines])[pixels.order]
-    reason = np.repeat(np.array([reason for _, reason in lines], dtype=object), slices_per_stack)
-    return _columns("linear", pixels, fat, reason[:, None], absent)
+    """Return the columns of the method `linear`.
+
+    stacks: image, labels, spacing and indices of each stack, as for `linear_fractions`. absent:
+    (slices, 8) bool, muscles without a pixel.
+    """
+    fat, reasons = [], []
+    for image, labels, spacing_mm, indices in stacks:
+        reason = None
+        try:
+            fat.append(linear_fractions(image, labels, spacing_mm, indices))
+        except NoReference as missing:
+            reason = missing.reason
+            fat.append(np.full(indices[0].size, np.nan))
+        reasons += [[reason]] * len(labels)
+    fat = np.concatenate(fat)[pixels.order]
+    return _columns("linear", pixels, fat, np.array(reasons, dtype=object), absent)
 
 
 def _columns(
     method: str, pixels: GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the columns of a method.
+    """Return the columns of a method, by name.
 
-    fat: (pixels,), flag or fraction. reason of a null, or None, and absent: (slices, 8).
+    fat: (pixels,), flag or fraction. reason: reason code or None, broadcastable to (slices, 8).
+    absent: (slices, 8) bool.
     """
     reason = np.where(absent, ABSENT, reason)
     known = np.equal(reason, None)

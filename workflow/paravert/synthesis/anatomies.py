@@ -57,7 +57,7 @@ def draw_anatomies(
     seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:
-    """Draw sections of varied people, the anatomy that a network is trained on."""
+    """Draw cross-sections of varied people, without contrast, to train a network on."""
     write_sections(out, people, seed, workers)
 
 

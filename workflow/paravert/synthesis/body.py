@@ -32,7 +32,7 @@ BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 class Body:
     """The body of one volunteer, in LPS mm with mid L3 at z = 0.
 
-    contrast: signal of its tissues. parts: in painting order; later parts replace earlier ones.
+    contrast: signal of its tissues. parts: later ones replace earlier ones where they overlap.
     corners: (parts, 8, 3), corners of each part's bounding box.
     """
 
@@ -68,7 +68,10 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Return the body of a volunteer, a pure function of its arguments; the last four are cached."""
+    """Return the body of a volunteer, a pure function of its arguments.
+
+    variation: how it differs from the phantoms. The last four bodies are cached.
+    """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(
         scale=volunteer.height_cm / DRAWN_HEIGHT_CM,
@@ -83,6 +86,7 @@ def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
 def _parts(
     volunteer: Volunteer, variation: Variation, spine: Spine, rng: np.random.Generator
 ) -> Iterator[BodyPart]:
+    """Yield the parts of a body in painting order."""
     muscles = within_fascia = muscle_tubes(volunteer, spine, variation, wasted=False)
     if any(variation.lost):
         muscles = muscle_tubes(volunteer, spine, variation)

@@ -3,7 +3,7 @@
 Fascicles spread from their origin at the bone. The coordinates along and across the fascicles are
 slightly distorted and index a smooth random field; its zero crossings are perimysial fat. The
 result is a score. A threshold turns it into fat fractions whose mean over the muscle is the
-planted one.
+volunteer's true fat fraction.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ SAMPLE_PIXELS = 1500  # used to find the threshold; a gain then sets the mean ov
 class Fan:
     """Direction and size of a muscle's fascicles, which spread from an origin at the bone.
 
-    origin: (x, y) in local coordinates of the left side, mm of the reference man. along_mm,
-    across_mm: size of the fascicles. deep: decrease of the fat score per mm of distance from the
-    origin. patches: weight of patches relative to streaks. cleft_deg: direction of the cleft
-    between two parts of the muscle, from x towards y; None: no cleft.
+    origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178
+    cm. along_mm, across_mm: size of the fascicles. deep: decrease of the fat score per mm of
+    distance from the origin. patches: weight of patches relative to streaks. cleft_deg: direction
+    of the cleft between two parts of the muscle, from x towards y; None: no cleft.
     """
 
     origin: tuple[float, float]
@@ -51,8 +51,8 @@ FANS = {
 class MusclePoints:
     """Muscle pixels of one volunteer, each array (pixels,).
 
-    labels: label values. x, y: float32, local coordinates in mm (see `spine`). level: float32,
-    vertebral level.
+    labels: label values. x, y: float32, mm to the left of and behind the spine's axis. level:
+    float32, vertebral level (1.0 mid L1, 5.0 mid L5).
     """
 
     volunteer: Volunteer
@@ -66,8 +66,8 @@ class MusclePoints:
 def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
     """Return fat fraction and fibre texture of muscle pixels, float32 (pixels,) each.
 
-    The fat fraction is 0-1; its mean over each muscle is the volunteer's fat fraction at the
-    muscle's mean level. The texture has mean 0 and SD about 1.
+    The fat fraction is 0-1; its mean over each muscle is exactly `Volunteer.fat_fraction_at` at
+    the mean level of the muscle's pixels. The texture has mean 0 and SD about 1.
     """
     fraction = np.zeros(len(pixels.labels), np.float32)
     fibres = np.zeros(len(pixels.labels), np.float32)

@@ -57,7 +57,7 @@ MULTIFIDUS = control_points(
     "4,43  13,37  25,38  28,54  25,70  17,79  6,76  3.5,58",
     "4,44  14,37  29,37  35,52  38,68  26,76  8,74  3.5,58",
 )
-# How far each point moves with the septum, 0-1.
+# Displacement of each point relative to that of the septum.
 MULTIFIDUS_SEPTUM = np.array([0, 0, 1, 1, 1, 0.3, 0, 0])
 
 # From the top of the septum along the transverse process to the side, back along the fascia.
@@ -82,7 +82,7 @@ WOBBLE = {  # SD of the random offsets of drawn points; smaller where muscles to
     "erector_spinae": 0.6 * 0.022,
     "multifidus": 0.6 * 0.022,
 }
-# As MULTIFIDUS_SEPTUM, but the fifth point, the posterior end of the septum, moves with it.
+# As MULTIFIDUS_SEPTUM, but point 5 (from 0) lies at the posterior end of the septum and follows it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
 TALLER_LEVELS = (3.5, 5.0)  # between these `PsoasCourse.taller` takes effect
@@ -98,9 +98,11 @@ ROOT_MM = {
 def muscle_tubes(
     volunteer: Volunteer, spine: Spine, variation: Variation = PHANTOM, *, wasted: bool = True
 ) -> dict[int, Tube]:
-    """Return the eight muscles by label value, each with its planted area at every level.
+    """Return the solid (tube) of each of the eight muscles, by label value.
 
-    wasted: whether muscles are shrunk by `Variation.lost`; if False, they fill their fascia.
+    At each vertebral level its horizontal section has the volunteer's area, `Volunteer.area_at`.
+    wasted: whether muscles are then shrunk by `Variation.lost` (atrophy); if False, they fill
+    their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}

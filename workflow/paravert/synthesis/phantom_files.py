@@ -206,9 +206,9 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
-    """Return the rows of TRUTH_SLICES: one per slice, muscle and side of a subject.
+    """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
 
-    slices: all slices of the series, from caudal to cranial.
+    slices: all slices of the axial series, from caudal to cranial.
     """
     rows = []
     for number, rendered in enumerate(slices):
@@ -231,7 +231,11 @@ def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice
 
 
 def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
-    """Return the rows of TRUTH_MUSCLES, one per muscle and side, from one subject's slice rows."""
+    """Return the rows of the table TRUTH_MUSCLES, one dict per muscle and side.
+
+    rows: all rows of one subject from `true_slice_rows`. spacing_mm: between slices, for the
+    volume.
+    """
     result = []
     for label in LABELS:
         own = [r for r in rows if (r["muscle"], r["side"]) == (label.muscle, label.side)]

@@ -101,7 +101,7 @@ class Outlines:
 
     @property
     def following(self) -> np.ndarray:
-        """The next vertex of the same polygon for each vertex, (vertices, 2)."""
+        """For each vertex, the next vertex of its polygon, float (vertices, 2)."""
         if not len(self.plane):
             return self.points
         last = np.flatnonzero(self.plane[1:] != self.plane[:-1])

@@ -41,29 +41,37 @@ class Spine:
         return PITCH_MM * self.scale
 
     def height_mm(self, level: float | np.ndarray) -> np.ndarray:
-        """Return z of a vertebral level in mm: 0 at mid L3, positive towards the head."""
+        """Return z in mm of a vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5): 0 at mid
+        L3, up is positive.
+        """
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 
     def level(self, height_mm: float | np.ndarray) -> np.ndarray:
-        """Return the vertebral level at height z (mm): the inverse of `height_mm`."""
+        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at height z in mm."""
         return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
 
     def middle(self, level: float | np.ndarray) -> np.ndarray:
-        """Return x and y of the axis at a level, float (..., 2), in mm of the body (LPS)."""
+        """Return x and y of the spine's axis at a vertebral level, float (..., 2).
+
+        In mm of the body (LPS): x to the left, y to the back. level: a number, or an array (...).
+        """
         level = np.asarray(level, float)
         x = self.sway_mm * np.sin((level - 1) * np.pi / 4)
         y = self.bend_mm * ((level - FOREMOST_LEVEL) / (FOREMOST_LEVEL - 1)) ** 2
         return np.stack((x, y), axis=-1)
 
     def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
-        """Return how far vertebrae rise towards the back at a level, in mm per mm."""
+        """Return the slope of the endplates at a vertebral level, in mm per mm.
+
+        It is the rise in z per mm towards the back. level: a number, or an array.
+        """
         per_level = 2 * self.bend_mm * (np.asarray(level) - FOREMOST_LEVEL)
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
-        """Return the ring of a horizontal tube that lies nearest to a level.
+        """Return the ring of a horizontal tube that lies nearest to a vertebral level.
 
-        Returns (vertices, 2), in local coordinates (mm).
+        Returns (vertices, 2), x and y in mm relative to the spine's axis.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
@@ -75,11 +83,11 @@ class Spine:
         *,
         tilted: bool = False,
     ) -> Tube:
-        """Return a tube from outlines in local coordinates.
+        """Return a tube from outlines at vertebral levels.
 
-        levels: (rings,), ascending, from cranial to caudal. outlines: (rings, vertices, 2) in mm.
-        tilted: whether the outlines lie parallel to the endplates (bones, discs) or horizontally
-        (muscles, organs).
+        levels: (rings,), ascending, from cranial to caudal. outlines: (rings, vertices, 2), x and
+        y in mm relative to the spine's axis. tilted: whether the outlines lie parallel to the
+        endplates (bones, discs) or horizontally (muscles, organs).
         """
         levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
@@ -89,15 +97,16 @@ class Spine:
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
-        """Return a tube parallel to the endplates between two levels.
+        """Return a tube parallel to the endplates between two vertebral levels, first and last.
 
-        shape: outline in local coordinates, (vertices, 2), in mm of the reference man: one for all
-        levels, or a function of the level. rings: number of outlines if it is a function.
+        shape: an outline, (vertices, 2), in mm relative to the spine's axis, for a body height of
+        178 cm: the same at all levels, or a function of the level. rings: number of outlines if it
+        is a function.
         """
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
-        """Return a horizontal tube between two levels; arguments as in `bone`."""
+        """Return a horizontal tube between two vertebral levels; arguments as in `bone`."""
         return self._drawn(first, last, shape, rings, tilted=False)
 
     def _drawn(
@@ -112,10 +121,10 @@ class Spine:
 def between_levels(
     level: float, levels: Sequence[float] | np.ndarray, points: np.ndarray
 ) -> np.ndarray:
-    """Return control points at a level, (points, 2), interpolated linearly.
+    """Return control points at a vertebral level, float (points, 2), interpolated linearly.
 
-    levels: (levels,), ascending. points: (levels, points, 2). Beyond the ends, the points of the
-    end.
+    levels: (levels,), ascending. points: (levels, points, 2), the control points at each of them.
+    Beyond the first and last level, those of the end are returned.
     """
     lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
     share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)

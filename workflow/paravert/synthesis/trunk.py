@@ -39,21 +39,31 @@ class Trunk:
     female: bool
 
     def width_at(self, level: float) -> float:
-        """Return half the width of the abdomen in mm at a level: smallest at L3, widest below."""
+        """Return half the width of the abdomen in mm at a vertebral level (1.0 mid L1, 5.0 mid
+        L5).
+
+        It is smallest at L3 and largest at the hips.
+        """
         hips = 1.12 if self.female else 1.04
         return self.half_width_mm * float(
             np.interp(level, (-1, 1, 3, 4, 5.5), (1.02, 1.0, 0.96, 1.0, hips))
         )
 
     def fat_at(self, level: float) -> float:
-        """Return the thickness in mm of the fat behind the muscles at a level: largest at L5."""
+        """Return the thickness in mm of the fat behind the muscles at a vertebral level.
+
+        It is largest at L5 (level 5.0).
+        """
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
         )
 
 
 def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
-    """Return a volunteer's trunk, from sex, height and weight, with random deviations."""
+    """Return a volunteer's trunk, from sex, height and weight.
+
+    rng: draws deviations from the mean.
+    """
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
     front_mm = float(np.interp(volunteer.bmi, BMI, FRONT_MM)) * size
@@ -67,9 +77,10 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 
 
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
-    """Yield skin, fat, the layers of the abdominal wall and the cavity, from outside inwards.
+    """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
 
-    muscles: tubes by label value; skin and fat cover those of the back.
+    Later parts replace earlier ones where they overlap. muscles: tubes by label value; skin and
+    fat cover those of the back.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
@@ -195,9 +206,10 @@ LATISSIMUS_LEVELS = (0.6, 2.9)
 
 
 def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
-    """Yield latissimus, lowest ribs, iliac wings and hip muscles of both sides, in painting order.
+    """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
 
-    They do not replace the muscles of `anatomy.LABELS`.
+    Later parts replace earlier ones where they overlap. They do not replace the muscles of
+    `anatomy.LABELS`. rng: draws positions.
     """
     crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):

@@ -193,7 +193,7 @@ BOWEL = _Strands(  # beside the spine, in contact with psoas and quadratus in sl
 
 
 def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
-    """Return person number `index` of a seed, with the variations of the body.
+    """Return (volunteer, variation): person number `index` of a seed.
 
     A pure function of its arguments: the same seed and index give the same person.
     """

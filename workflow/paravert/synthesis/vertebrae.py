@@ -28,12 +28,19 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 
 
 def spinous_tip_mm(level: float) -> float:
-    """Return the local y of the spinous process tips at a level, in mm of the reference man."""
+    """Return y of the tips of the spinous processes at a vertebral level, in mm.
+
+    y is the distance behind the spine's axis, for a body height of 178 cm.
+    """
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
 
 def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
-    """Yield vertebrae, joints, ligaments, discs and sacrum in painting order."""
+    """Yield the body parts of vertebrae T11 to L5, their joints, ligaments and discs, and sacrum.
+
+    Later parts replace earlier ones where they overlap. rng: draws the asymmetry of the facet
+    joints.
+    """
     turn_deg = rng.normal(0, 2.0)  # facets are never quite symmetric
     yield from _ligaments_behind(spine)
     for vertebra in VERTEBRAE:
@@ -46,10 +53,10 @@ def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
 
 
 def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
-    """Return the outline of a vertebral body or disc at a level, (vertices, 2).
+    """Return the outline of a vertebral body or disc at a vertebral level, float (vertices, 2).
 
-    In local coordinates, mm of the reference man. flare: factor of its size. The posterior wall is
-    slightly concave.
+    In mm relative to the spine's axis, for a body height of 178 cm. flare: factor of its size. The
+    posterior wall is slightly concave.
     """
     step = np.clip(level - 1, -2, 5)
     outline = ellipse((0, 0), ((22 + step) * flare, (16.0 + 0.35 * step) * flare), power=2.45)
@@ -206,7 +213,7 @@ FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
 
 
 def foramina(spine: Spine) -> Iterator[BodyPart]:
-    """Yield the fat of the intervertebral foramina; bones are painted over it."""
+    """Yield the body parts of the fat in the intervertebral foramina, left and right."""
     left = spline(np.array(FORAMEN_FAT, float), 40)
     for vertebra in VERTEBRAE:
         for outline in (left, mirrored(left)):
@@ -215,7 +222,11 @@ def foramina(spine: Spine) -> Iterator[BodyPart]:
 
 
 def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
-    """Yield epidural fat, dural sac, cord, cauda equina and nerve roots in painting order."""
+    """Yield the body parts of epidural fat, dural sac, cord, cauda equina and nerve roots.
+
+    Later parts replace earlier ones where they overlap. rng: draws the end of the cord and the
+    positions of the roots.
+    """
     end = 1.35 + rng.normal(0, 0.15)
     yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)
     yield BodyPart(spine.bone(_FIRST, _LAST, _sac, RINGS), Tissue.CSF, Tissue.LIGAMENT, 0.35)

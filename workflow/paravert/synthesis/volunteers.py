@@ -77,9 +77,10 @@ FAT_BY_LEVEL = {
 class Volunteer:
     """One phantom subject. Its images depend on these values alone.
 
-    sex: "F" or "M". area_mm2, fat_fraction: (8, 5), in the order of anatomy.LABELS by mid L1 to
-    L5, in a horizontal section; linear in between; fat fraction 0-1. subcutaneous_mm: thickness of
-    the fat behind the spinous process of L3. seed: of the individual shape and texture.
+    sex: "F" or "M". area_mm2, fat_fraction: (8, 5), muscles in the order of anatomy.LABELS by mid
+    L1 to mid L5: true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in
+    between. subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the
+    individual shape and texture.
     """
 
     subject: str
@@ -98,20 +99,26 @@ class Volunteer:
         return self.weight_kg / (self.height_cm / 100) ** 2
 
     def area_at(self, label: int, level: float | np.ndarray) -> np.ndarray:
-        """Return the area in mm2 of a label value at a vertebral level, or at an array of levels."""
+        """Return the true area in mm2 of a muscle at a vertebral level, or an array of levels.
+
+        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5; shape of the result.
+        """
         return np.interp(level, LEVELS, self.area_mm2[label - 1])
 
     def fat_fraction_at(self, label: int, level: float) -> float:
-        """Return the fat fraction, 0-1, of a label value at a vertebral level."""
+        """Return the true fat fraction, 0-1, of a muscle at a vertebral level.
+
+        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5.
+        """
         return float(np.interp(level, LEVELS, self.fat_fraction[label - 1]))
 
 
 def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
     """Return a cohort: that of the paper for a count of 22, otherwise a general population.
 
-    A member of the population depends on seed and index alone, so a larger cohort extends a
-    smaller one. The paper's cohort depends on the seed only, as its means and ranges are met
-    exactly. Raises ValueError if count is below 1.
+    seed: of the random values; a member of the population depends on seed and index alone, so a
+    larger cohort extends a smaller one. The paper's cohort depends on the seed only, because its
+    means and ranges are met exactly. Raises ValueError if count is below 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
@@ -136,6 +143,7 @@ def population_member(seed: int, index: int) -> Volunteer:
 
 
 def _paper_cohort(seed: int) -> tuple[Volunteer, ...]:
+    """Return the 22 volunteers of the paper's external validation cohort."""
     rng = np.random.default_rng([seed, PAPER_COUNT])
     people = []
     for sex, facts in PAPER_COHORT.items():
