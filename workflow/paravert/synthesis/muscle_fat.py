@@ -66,7 +66,7 @@ class MusclePoints:
 def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
     """Return fat fraction and fibre texture of muscle pixels, float32 (pixels,) each.
 
-    The fat fraction is 0-1; its mean over each muscle is exactly `Volunteer.fat_fraction_at` at
+    The fat fraction is 0-1; its mean over each muscle is `Volunteer.fat_fraction_at` at
     the mean level of the muscle's pixels. The texture has mean 0 and SD about 1.
     """
     fraction = np.zeros(len(pixels.labels), np.float32)

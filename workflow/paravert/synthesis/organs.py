@@ -133,28 +133,28 @@ def _kidney(
         down = (level - middle) / 1.5
         return np.array([side * (64 + 6 * down) + aside_mm, 4 - 7 * down + back_mm])
 
-    def kidney(level: float, share: float = 1.0) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.0004, 1)) * size
-        outline = ellipse((0, 0), (25 * full * share, 31 * full * share), 0, 2.2, 56)
-        hollow = np.clip(1.25 - abs(level - middle), 0, 1) * 11 * share
-        opening = np.exp(-((outline[:, 1] / 9) ** 2)) * (outline[:, 0] < 0)
-        outline[:, 0] += hollow * opening
+    def oval(level: float, shift, half, at, radii, power, vertices) -> np.ndarray:
+        """Return an ellipse that shrinks to a point at `half` levels from the kidney's middle."""
+        full = np.sqrt(np.clip(1 - ((level - middle - shift) / half) ** 2, 0.0004, 1)) * size
+        return ellipse(at, (radii[0] * full, radii[1] * full), 0, power, vertices)
+
+    def placed(outline: np.ndarray, level: float) -> np.ndarray:
         return _placed(outline, turn, side) + centre(level)
 
-    def sinus(level: float, share: float = 1.0) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / 1.05) ** 2, 0.0004, 1)) * size * share
-        outline = ellipse((-7, 0), (11 * full, 15 * full), 0, 2.2, 40)
-        return _placed(outline, turn, side) + centre(level)
+    def kidney(level: float) -> np.ndarray:
+        outline = oval(level, 0, last - middle, (0, 0), (25, 31), 2.2, 56)
+        hollow = np.clip(1.25 - abs(level - middle), 0, 1) * 11
+        outline[:, 0] += hollow * np.exp(-((outline[:, 1] / 9) ** 2)) * (outline[:, 0] < 0)
+        return placed(outline, level)
+
+    def sinus(level: float) -> np.ndarray:
+        return placed(oval(level, 0, 1.05, (-7, 0), (11, 15), 2.2, 40), level)
 
     def pelvis(level: float) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle - 0.1) / 0.55) ** 2, 0.0004, 1)) * size
-        outline = ellipse((-9, 2), (7.5 * full, 3.6 * full), 0, 2.0, 28)
-        return _placed(outline, turn, side) + centre(level)
+        return placed(oval(level, 0.1, 0.55, (-9, 2), (7.5, 3.6), 2.0, 28), level)
 
     def fascia(level: float) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / 1.8) ** 2, 0.0004, 1)) * size
-        outline = ellipse((3, 0), (37 * full, 43 * full), 0, 2.3, 64)
-        return _placed(outline, turn, side) + centre(level)
+        return placed(oval(level, 0, 1.8, (3, 0), (37, 43), 2.3, 64), level)
 
     over = frozenset({Tissue.VISCERAL_FAT})
     tube = spine.organ(middle - 1.7, middle + 1.7, fascia, 16)
@@ -170,7 +170,7 @@ def _kidney(
                 spot = np.array([15.5 * np.cos(a), 20.0 * np.sin(a)]) * size
                 outline = ellipse(tuple(spot), (6.0 * full, 4.2 * full), np.rad2deg(a), 2.2, 20)
                 shrink = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.01, 1))
-                return _placed(outline * shrink, turn, side) + centre(level)
+                return placed(outline * shrink, level)
 
             over = frozenset({Tissue.KIDNEY})
             tube = spine.organ(at, at + 0.65, pyramid, 7)

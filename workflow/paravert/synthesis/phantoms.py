@@ -43,17 +43,6 @@ from paravert.synthesis.volunteers import volunteers as draw_volunteers
 log = logging.getLogger(__name__)
 
 MADE = "made.json"
-SHEET_COLUMNS = (
-    "subject",
-    "images",
-    "truth",
-    "sex",
-    "age_years",
-    "height_cm",
-    "weight_kg",
-    "site",
-    "group",
-)
 
 
 def make_phantoms(
@@ -135,23 +124,24 @@ def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> N
         rows = [row for truth in truths for row in truth[kind]]
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name)
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
-        sheet = csv.writer(file, delimiter="\t", lineterminator="\n")
-        sheet.writerow(SHEET_COLUMNS)
-        sheet.writerows(_sheet_row(person) for person in people)
+        rows = [_sheet_row(person) for person in people]
+        sheet = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
+        sheet.writeheader()
+        sheet.writerows(rows)
 
 
-def _sheet_row(person: Volunteer) -> tuple:
-    return (
-        person.subject,
-        f"{person.subject}/dicom",
-        f"{person.subject}/truth.nii.gz",
-        person.sex,
-        person.age_years,
-        f"{person.height_cm:g}",
-        f"{person.weight_kg:g}",
-        "phantom",
-        "volunteer" if person.subject.startswith("S") else "population",
-    )
+def _sheet_row(person: Volunteer) -> dict:
+    return {
+        "subject": person.subject,
+        "images": f"{person.subject}/dicom",
+        "truth": f"{person.subject}/truth.nii.gz",
+        "sex": person.sex,
+        "age_years": person.age_years,
+        "height_cm": f"{person.height_cm:g}",
+        "weight_kg": f"{person.weight_kg:g}",
+        "site": "phantom",
+        "group": "volunteer" if person.subject.startswith("S") else "population",
+    }
 
 
 # --- one study -----------------------------------------------------------------------------------

@@ -41,8 +41,9 @@ class Spine:
         return PITCH_MM * self.scale
 
     def height_mm(self, level: float | np.ndarray) -> np.ndarray:
-        """Return z in mm of a vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5): 0 at mid
-        L3, up is positive.
+        """Return z in mm of a vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
+
+        z is 0 at mid L3 and increases towards the head. level: a number, or an array.
         """
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 

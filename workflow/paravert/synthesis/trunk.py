@@ -39,10 +39,9 @@ class Trunk:
     female: bool
 
     def width_at(self, level: float) -> float:
-        """Return half the width of the abdomen in mm at a vertebral level (1.0 mid L1, 5.0 mid
-        L5).
+        """Return half the width of the abdomen in mm at a vertebral level.
 
-        It is smallest at L3 and largest at the hips.
+        It is smallest at L3 (level 3.0) and largest at the hips.
         """
         hips = 1.12 if self.female else 1.04
         return self.half_width_mm * float(
