@@ -24,9 +24,9 @@ from paravert.tables import NETWORK, SHEET
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
     """Return the cross-sectional area of each muscle in each slice, in the image plane.
 
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns float (slices, 8),
-    mm2, in the order of LABELS; 0 for an absent muscle. Source: the paper, CSA from labels and
-    PixelSpacing (0028,0030).
+    labels: label map, (slices, rows, columns), values of LABELS or 0. pixel_area_mm2: area of one
+    pixel. Returns float (slices, 8), mm2, in the order of LABELS; 0 for an absent muscle. Source:
+    the paper, CSA from labels and PixelSpacing (0028,0030).
     """
     return slice_pixels(labels) * pixel_area_mm2
 

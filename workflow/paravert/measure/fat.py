@@ -106,7 +106,10 @@ class GroupedPixels:
         return sums
 
     def per_pixel(self, by_region: np.ndarray) -> np.ndarray:
-        """Return a value per region, (8, slices), as a value per pixel, (pixels,)."""
+        """Return a value per region as a value per pixel, (pixels,).
+
+        by_region: (8, slices), in the order of LABELS.
+        """
         return np.repeat(by_region.ravel(), self.counts.ravel())
 
 

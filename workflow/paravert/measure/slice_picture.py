@@ -13,11 +13,11 @@ from skimage.segmentation import find_boundaries
 from paravert.anatomy import LABELS, Label
 
 GREYS = 48  # shades of grey; fewer make smaller files
-TINTS = 16  # shades of grey under each muscle's colour
+TINTS = 16  # shades of each muscle's colour, from dark to bright signal
 OPACITY = 0.30
 BLACK, WHITE = 0, GREYS - 1
 WINDOW_PERCENTILES = (1.0, 99.5)
-INSIDE = 128  # of 255: at least half of a drawn pixel lies in the mask
+INSIDE = 128  # of 255: at least half of a picture pixel lies in the mask
 
 
 def _rgb(label: Label) -> np.ndarray:

@@ -18,6 +18,7 @@ from paravert.synthesis.volunteers import Volunteer
 
 DIFFUSE_SHARE = 0.3  # of the fat fraction, spread evenly between the fibres, up to DIFFUSE_MOST
 DIFFUSE_MOST = 0.035
+SOFTNESS = 0.28  # width of the transition from lean to fat, in units of the score
 SAMPLE_PIXELS = 1500  # used to find the threshold; a gain then sets the mean over all pixels
 
 
@@ -138,24 +139,22 @@ def _score(
     return score, 0.5 * field + 0.7 * fine
 
 
-def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.ndarray:
-    """Return fat fractions, 0-1, that increase with the score and have the wanted mean.
-
-    softness: width of the transition from lean to fat, in units of the score.
-    """
+def _to_mean(score: np.ndarray, wanted: float) -> np.ndarray:
+    """Return fat fractions, 0-1, that increase with the score and have the wanted mean."""
     floor = min(DIFFUSE_SHARE * wanted, DIFFUSE_MOST)
     low, high = float(score.min()) - 4, float(score.max()) + 4
     some = score[:: max(len(score) // SAMPLE_PIXELS, 1)]
     for _ in range(12):
         middle = 0.5 * (low + high)
-        if _fractions(some, middle, softness, floor).mean() > wanted:
+        if _fractions(some, middle, floor).mean() > wanted:
             low = middle
         else:
             high = middle
-    fraction = _fractions(score, 0.5 * (low + high), softness, floor)
+    fraction = _fractions(score, 0.5 * (low + high), floor)
     gain = (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)
     return np.clip(floor + (fraction - floor) * gain, 0, 1)
 
 
-def _fractions(score: np.ndarray, threshold: float, softness: float, floor: float) -> np.ndarray:
-    return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(softness)))
+def _fractions(score: np.ndarray, threshold: float, floor: float) -> np.ndarray:
+    """Return fat fractions for a threshold: floor far below it, 1 far above it."""
+    return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(SOFTNESS)))

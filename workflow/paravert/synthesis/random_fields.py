@@ -47,7 +47,7 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
     return field[rows[:, None], columns]
 
 
-def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
+def sampled(a: np.ndarray, b: np.ndarray, number: int) -> np.ndarray:
     """Return a random field at coordinates (a, b), float32, of their shape.
 
     a, b: float32, in units of about the size of the field's structures. number: selects the field.

@@ -79,6 +79,9 @@ class PixelGrid:
 
 
 def centred_grid(matrix: int, pixel_mm: float) -> PixelGrid:
-    """Return a square grid of matrix x matrix pixels whose middle is the centre of the plane."""
+    """Return a square grid whose middle is the centre of the plane.
+
+    matrix: number of rows and of columns. pixel_mm: distance between pixel centres.
+    """
     edge = -(matrix - 1) / 2 * pixel_mm
     return PixelGrid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)

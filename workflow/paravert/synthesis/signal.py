@@ -15,6 +15,7 @@ from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.tissues import Tissue
 
 BEHIND_SPINE_MM = -14.0  # of the middle of an image: negative, in front of the spine's axis
+SUBPIXELS = 2  # along each axis of a pixel
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Acquisition:
 
     thickness_mm: slice thickness. noise: SD of the Gaussian noise of each of two channels; bright
     fluid has signal 1. bias: natural logarithm of the sensitivity at the posterior edge of the
-    image over that at the anterior edge. supersample: subpixels per pixel along each axis. layers:
+    image over that at the anterior edge. layers:
     parallel planes averaged over the slice thickness; the truth is that of the middle one.
     blur_px: SD of the point spread function, in pixels.
     """
@@ -31,7 +32,6 @@ class Acquisition:
     thickness_mm: float = 4.0
     noise: float = 0.025
     bias: float = 0.5
-    supersample: int = 2
     layers: int = 5
     blur_px: float = 0.45
 
@@ -66,7 +66,7 @@ def render_planes(
     planes: nearly axial, in coordinates of the body, all with the same axes. grid: the pixels of
     the image, about the centre of each plane.
     """
-    fine = grid.finer(acquisition.supersample)
+    fine = grid.finer(SUBPIXELS)
     offsets = acquisition.thickness_mm * (
         (np.arange(acquisition.layers) + 0.5) / acquisition.layers - 0.5
     )
@@ -91,10 +91,9 @@ def _rendered(
     signal = _tissue_signal(body, layers, middle, rng)
     _add_muscle_fat(signal, body, layers, inside, fraction, fibres)
     _add_septa(signal, body, middle, plane, fine)
-    image = _acquired(_blocks(signal, acquisition.supersample), body, acquisition, rng)
-    labels, fat = _label_picture(
-        values.reshape(fine.shape), inside, fraction, acquisition.supersample
-    )
+    blocks = signal.reshape(fine.rows // SUBPIXELS, SUBPIXELS, -1, SUBPIXELS)
+    image = _acquired(blocks.mean(axis=(1, 3)), body, acquisition, rng)
+    labels, fat = _label_picture(values.reshape(fine.shape), inside, fraction)
     csa, mean_fat = _totals(values[inside], fraction, fine)
     return RenderedSlice(image, labels, fat, csa, mean_fat)
 
@@ -180,12 +179,6 @@ def _add_septa(
         flat[here] *= 1 - np.float32(depth) * line
 
 
-def _blocks(fine: np.ndarray, factor: int) -> np.ndarray:
-    """Return the mean of each block of factor x factor subpixels, (rows, columns)."""
-    rows, columns = np.array(fine.shape) // factor
-    return fine.reshape(rows, factor, columns, factor).mean(axis=(1, 3))
-
-
 def _acquired(
     image: np.ndarray, body: Body, acquisition: Acquisition, rng: np.random.Generator
 ) -> np.ndarray:
@@ -210,25 +203,25 @@ def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
 
 
 def _label_picture(
-    values: np.ndarray, inside: np.ndarray, fraction: np.ndarray, factor: int
+    values: np.ndarray, inside: np.ndarray, fraction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (labels, fat_fraction) of `RenderedSlice`.
 
     values: (fine rows, fine columns), label values. inside: (pixels,), flat indices of the muscle
     pixels among them. fraction: (pixels,), their fat fractions.
     """
-    rows, columns = values.shape[0] // factor, values.shape[1] // factor
-    pixel = (inside // values.shape[1] // factor) * columns + inside % values.shape[1] // factor
+    shape = rows, columns = values.shape[0] // SUBPIXELS, values.shape[1] // SUBPIXELS
+    row, column = np.divmod(inside, values.shape[1])
+    pixel = (row // SUBPIXELS) * columns + column // SUBPIXELS
     value = values.ravel()[inside]
-    middle = slice(factor // 2, None, factor)
+    middle = slice(SUBPIXELS // 2, None, SUBPIXELS)
     labels = values[middle, middle].ravel().astype(np.uint8)  # kept where no label has a majority
-    half = factor**2 / 2
+    half = SUBPIXELS**2 / 2
     muscle = np.bincount(pixel, minlength=rows * columns)
     labels[muscle < half] = 0
     for label in LABEL_VALUES:
         labels[np.bincount(pixel[value == label], minlength=rows * columns) > half] = label
     fat = np.bincount(pixel, weights=fraction, minlength=rows * columns) / np.maximum(muscle, 1)
-    shape = (rows, columns)
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 
 

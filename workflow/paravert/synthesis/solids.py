@@ -150,7 +150,10 @@ class CutPlane:
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
-        """Return the plane rotated about the z axis through the origin, from x towards y."""
+        """Return the plane rotated about the z axis through the origin.
+
+        degrees: from the x axis towards the y axis.
+        """
         turn = np.deg2rad(degrees)
         c, s = np.cos(turn), np.sin(turn)
         rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])

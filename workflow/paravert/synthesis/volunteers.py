@@ -99,9 +99,10 @@ class Volunteer:
         return self.weight_kg / (self.height_cm / 100) ** 2
 
     def area_at(self, label: int, level: float | np.ndarray) -> np.ndarray:
-        """Return the true area in mm2 of a muscle at a vertebral level, or an array of levels.
+        """Return the true area in mm2 of a muscle at a vertebral level.
 
-        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5; shape of the result.
+        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5; a number, or an array, whose
+        shape the result has.
         """
         return np.interp(level, LEVELS, self.area_mm2[label - 1])
 
