@@ -69,8 +69,8 @@ def signed_area(outline: np.ndarray) -> float:
     outline: (vertices, 2) in mm. Positive if the vertices run from the x axis towards the y axis,
     negative otherwise.
     """
-    x, y = outline.T
-    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+    x, y = np.concatenate((outline, outline[:1])).T
+    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:])
 
 
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
@@ -79,8 +79,9 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
     outlines: (..., vertices, 2) in mm. by_mm: one distance, or one per vertex, (vertices,);
     negative values move outwards.
     """
-    after = np.roll(outlines, -1, axis=-2)
-    tangent = after - np.roll(outlines, 1, axis=-2)
+    closed = np.concatenate((outlines[..., -1:, :], outlines, outlines[..., :1, :]), axis=-2)
+    after = closed[..., 2:, :]
+    tangent = after - closed[..., :-2, :]
     length = np.maximum(np.hypot(tangent[..., 0], tangent[..., 1]), 1e-9)
     inward = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1) / length[..., None]
     area = (outlines[..., 0] * after[..., 1] - outlines[..., 1] * after[..., 0]).sum(axis=-1)
