@@ -182,7 +182,10 @@ TRUTH_MUSCLES = pa.schema(
 
 
 def affine_of(protocol: Protocol) -> np.ndarray:
-    """Return the affine of the axial series, (4, 4): (column, row, slice) to RAS in mm."""
+    """Return the affine of the axial series, float (4, 4): (column, row, slice) to RAS in mm.
+
+    Slice 0 is the most caudal one.
+    """
     first = protocol.plane(0)
     affine = np.eye(4)
     affine[:3, 0] = first.across * protocol.pixel_mm

@@ -23,10 +23,10 @@ class Acquisition:
     """How a slice is acquired. Raises ValueError if `layers` is not an odd number from 1.
 
     thickness_mm: slice thickness. noise: SD of the Gaussian noise of each of two channels; bright
-    fluid has signal 1. bias: natural logarithm of the sensitivity at the posterior edge of the
-    image over that at the anterior edge. layers:
-    parallel planes averaged over the slice thickness; the truth is that of the middle one.
-    blur_px: SD of the point spread function, in pixels.
+    fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the posterior edge of
+    the image over that at the anterior edge. layers: parallel planes averaged over the slice
+    thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
+    pixels.
     """
 
     thickness_mm: float = 4.0
@@ -61,10 +61,11 @@ class RenderedSlice:
 def render_planes(
     body: Body, planes: Sequence[CutPlane], grid: PixelGrid, acquisition: Acquisition
 ) -> Iterator[RenderedSlice]:
-    """Yield one rendered slice per plane.
+    """Yield one rendered slice per plane, with its truth.
 
-    planes: nearly axial, in coordinates of the body, all with the same axes. grid: the pixels of
-    the image, about the centre of each plane.
+    planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same
+    axes. grid: the pixels of the image, about the centre of each plane. acquisition: the noise is
+    drawn from the volunteer's seed and the plane's position.
     """
     fine = grid.finer(SUBPIXELS)
     offsets = acquisition.thickness_mm * (

@@ -18,8 +18,8 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 class Defect:
     """The site of an operation: an oval that replaces bone and muscle.
 
-    levels: first and last vertebral level. centre_mm, radii_mm: (x, y) in local coordinates, mm of
-    the reference man. fill: tissue in it.
+    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm, radii_mm: (x, y),
+    to the left of and behind the spine's axis, for a body height of 178 cm. fill: tissue in it.
     """
 
     levels: tuple[float, float]
@@ -32,9 +32,10 @@ class Defect:
 class Strand:
     """A nerve, vessel or bowel loop that runs through fat from cranial to caudal.
 
-    levels: first and last vertebral level. centre_mm: (x, y) in local coordinates at its cranial
-    end; drift_mm: change of the centre per level, both in mm of the reference man, as is
-    radius_mm. rim: tissue of its wall; None: no wall.
+    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm: (x, y) of its
+    cranial end, to the left of and behind the spine's axis; drift_mm: change of the centre per
+    level; radius_mm: all for a body height of 178 cm. tissue: inside it. rim: tissue of its wall;
+    None: no wall.
     """
 
     levels: tuple[float, float]
@@ -49,9 +50,10 @@ class Strand:
 class Cleft:
     """A wedge of fat that enters the erector spinae from behind.
 
-    side: 1 left, -1 right. levels: first and last vertebral level. place: position of its opening
-    across the muscle, 0 at the medial edge, 1 at the lateral edge. width_mm, depth_mm: of the
-    opening and of the wedge; lean_mm: lateral offset of its tip; in mm of the reference man.
+    side: 1 left, -1 right. levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). place:
+    position of its opening across the muscle, 0 at the medial edge, 1 at the lateral edge.
+    width_mm: of the opening; depth_mm: of the wedge; lean_mm: lateral offset of its tip: all for a
+    body height of 178 cm.
     """
 
     side: int
@@ -67,7 +69,7 @@ class Hip:
     """Position of the iliac wings and thickness of the iliacus, relative to the phantoms.
 
     crest: caudal shift in vertebral levels. width: factor of the distance from the midline.
-    back_mm: shift towards the back, mm of the reference man. iliacus: factor of its thickness.
+    back_mm: shift towards the back, for a body height of 178 cm. iliacus: factor of its thickness.
     """
 
     crest: float = 0.0
@@ -80,9 +82,10 @@ class Hip:
 class PsoasCourse:
     """Course of the psoas from the spine to the pelvis.
 
-    leaves: vertebral level at which it leaves the spine. per_level_mm: (x, y) shift per level from
-    there on, left side, mm of the reference man. taller: factor of the ratio of height to width,
-    reached at L5, 1 at L3/L4.
+    leaves: vertebral level at which it leaves the spine (5.0 mid L5). per_level_mm: (x, y) shift
+    per level from there on, to the left and to the back, of the left muscle, for a body height of
+    178 cm. taller: factor of the ratio of height to width, reached at mid L5, 1 down to the disc
+    L3/L4.
     """
 
     leaves: float = 5.0
