@@ -31,9 +31,9 @@ from paravert.measure.otsu import otsu_split
 # in a T2-weighted image: correlation with its fat fraction .8 (planes in place of surfaces: .2).
 BAND_MM = 15.0
 GRID_STEP = 2  # references come from every second row and column
-MOST_PIXELS = 10_000  # and from at most these pixels: a surface has eight unknowns
-FEWEST_PIXELS = 50  # too few pixels give a mode by chance
-NEAR = 1.5  # robust standard deviations
+MOST_PIXELS = 10_000  # used per surface, which has eight unknowns
+FEWEST_PIXELS = 50  # per surface; fewer give a mode by chance
+NEAR = 1.5  # robust SD from the surface
 REPEATS = 8
 DARKEST_PERCENTILE = 5  # of the muscles' signal: lean muscle even where most is fat
 LEAST_CONTRAST = 4.0  # fat above lean in robust SD of lean: noise alone below 2, phantoms above 6

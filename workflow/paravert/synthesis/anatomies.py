@@ -48,7 +48,7 @@ ANATOMY_COLUMNS = pa.schema(
     ]
 )
 SEED_KEY = b"seed"  # in the table's metadata
-PACKING = "zstd"  # row by row, so that a few sections are read without the others
+PACKING = "zstd"  # each row by itself, so that single sections can be read
 
 
 def draw_anatomies(

@@ -82,11 +82,11 @@ WOBBLE = {  # SD of the random offsets of drawn points; smaller where muscles to
     "erector_spinae": 0.6 * 0.022,
     "multifidus": 0.6 * 0.022,
 }
-# As MULTIFIDUS_SEPTUM, but point 5 (from 0) lies at the posterior end of the septum and follows it.
+# As MULTIFIDUS_SEPTUM; point 5 (from 0) lies at the posterior end of the septum and follows it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
 TALLER_LEVELS = (3.5, 5.0)  # between these `PsoasCourse.taller` takes effect
-# Point towards which a muscle shrinks in atrophy: left side, local coordinates of the reference man.
+# Point towards which a left muscle shrinks in atrophy, local coordinates of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),
     "quadratus_lumborum": (52.0, 32.0),
@@ -171,7 +171,7 @@ class _LearntDrawing:
         size["multifidus"] = size["erector_spinae"] = np.hypot(
             size["multifidus"], size["erector_spinae"]
         )
-        # The modes of the back were learnt at L4 and L5; further up the multifidus varies less.
+        # The modes of the back come from L4 and L5; above these the multifidus varies less.
         least = np.interp(level, (1.0, 4.0), (0.5, 1.0))
         share = {
             "multifidus": np.full((8, 1), least),

@@ -248,7 +248,7 @@ def _small_vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iter
         tube = spine.organ(first, first + rng.uniform(0.5, 1.8), vessel, 6)
         over = frozenset({Tissue.VISCERAL_FAT})
         yield BodyPart(tube, Tissue.VESSEL_WALL, Tissue.ARTERY, 0.5 * radius, over=over)
-    for side in (1, -1):  # ureter and gonadal vessels before the psoas
+    for side in (1, -1):  # ureter and gonadal vessels, anterior to the psoas
 
         def beside(level: float, s=side) -> np.ndarray:
             return ellipse((s * (40 + 3 * level), -20 - 2.5 * level), (1.8, 1.8), vertices=14)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-TILE_CELLS = 512  # a power of two
+TILE_CELLS = 512  # rows and columns; a power of two, so that `&` wraps indices
 LAST_CELL = TILE_CELLS - 1
 CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
 

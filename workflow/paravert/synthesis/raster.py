@@ -59,7 +59,7 @@ class PixelGrid:
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv
         x_next, y_next = Outlines(np.stack((x, y), axis=1), outlines.plane).following.T
-        # The row from which on a vertex lies above; an edge crosses the rows between its vertices'.
+        # First row at or below each vertex; an edge crosses the rows between those of its vertices.
         row = np.clip(np.ceil(y), 0, self.rows).astype(np.int64)
         row_next = np.clip(np.ceil(y_next), 0, self.rows).astype(np.int64)
         crossed = np.abs(row_next - row)

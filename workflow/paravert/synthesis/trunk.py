@@ -106,7 +106,7 @@ def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterato
 def _abdomen(trunk: Trunk, spine: Spine, level: float) -> np.ndarray:
     """Return the outer border of the abdominal wall, (vertices, 2), in local coordinates."""
     bend = spine.middle(level)[1]
-    front = -trunk.front_mm - bend  # the belly does not follow the lordosis
+    front = -trunk.front_mm - bend  # the anterior wall does not follow the lordosis
     back = BACK_MM * spine.scale
     centre = (0.0, (front + back) / 2)
     return ellipse(

@@ -41,7 +41,7 @@ def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     Later parts replace earlier ones where they overlap. rng: draws the asymmetry of the facet
     joints.
     """
-    turn_deg = rng.normal(0, 2.0)  # facets are never quite symmetric
+    turn_deg = rng.normal(0, 2.0)  # asymmetry of the facets
     yield from _ligaments_behind(spine)
     for vertebra in VERTEBRAE:
         yield from _posterior_elements(spine, vertebra)

@@ -152,9 +152,8 @@ def _paper_cohort(seed: int) -> tuple[Volunteer, ...]:
         ages = np.rint(rng.permutation(_spread(rng, count, *facts["age"]))).astype(int)
         heights = np.rint(rng.permutation(_spread(rng, count, *facts["height"])))
         weights = np.round(_spread(rng, count, *facts["weight"]), 1)
-        build = np.argsort(
-            np.argsort(heights + rng.normal(0, 4.0, count))
-        )  # taller people weigh more
+        # Taller people get larger weights.
+        build = np.argsort(np.argsort(heights + rng.normal(0, 4.0, count)))
         people += [
             (sex, int(age), float(height), float(weight))
             for age, height, weight in zip(ages, heights, weights[build], strict=True)
