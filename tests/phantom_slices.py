@@ -8,8 +8,8 @@ import numpy as np
 from paravert.synthesis.body import body_of
 from paravert.synthesis.protocol import Protocol, protocol_of
 from paravert.synthesis.raster import centred_grid
-from paravert.synthesis.signal import BEHIND_SPINE_MM, Look, Section, render_planes
-from paravert.synthesis.solids import CutPlane, axial_plane
+from paravert.synthesis.signal import BEHIND_SPINE_MM, Acquisition, RenderedSlice, render_planes
+from paravert.synthesis.solids import CutPlane, Tube, axial_plane
 from paravert.synthesis.volunteers import Volunteer
 from paravert.synthesis.volunteers import volunteers as drawn_volunteers
 
@@ -38,15 +38,15 @@ def phantom_stack(
     volunteer = drawn_volunteers(seed, volunteers)[index]
     protocol = protocol_of(volunteer, index)
     middle = (protocol.slices - 1) / 2 * protocol.spacing_mm / apart_mm
-    look = replace(protocol.look, thickness_mm=apart_mm)
-    protocol = replace(protocol, spacing_mm=apart_mm, look=look)
+    acquisition = replace(protocol.acquisition, thickness_mm=apart_mm)
+    protocol = replace(protocol, spacing_mm=apart_mm, acquisition=acquisition)
     return _rendered(volunteer, protocol, middle + np.arange(count) - (count - 1) / 2)
 
 
 def _rendered(volunteer: Volunteer, protocol: Protocol, numbers: Sequence[float]) -> PhantomSlices:
     body = body_of(volunteer)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
-    sections = list(render_planes(body, planes, protocol.grid, protocol.look))
+    sections = list(render_planes(body, planes, protocol.grid, protocol.acquisition))
     images, labels = (
         np.stack([getattr(s, name) for s in sections]) for name in ("image", "labels")
     )
@@ -62,8 +62,8 @@ def render_slice(
     tilt_deg: float = 0.0,
     rotation_deg: float = 0.0,
     shift_mm: tuple[float, float] = (0.0, 0.0),
-    look: Look | None = None,
-) -> Section:
+    acquisition: Acquisition | None = None,
+) -> RenderedSlice:
     """Render an axial slice of a volunteer at a level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
 
     matrix: rows and columns. tilt_deg: positive raises the back edge towards the head.
@@ -78,4 +78,12 @@ def render_slice(
     centre[2] += BEHIND_SPINE_MM * tilt  # the plane meets the spine's axis at the level
     plane = axial_plane(np.zeros(3), tilt_deg).turned(rotation_deg)
     plane = CutPlane(centre, plane.across, plane.down)
-    return next(render_planes(body, [plane], centred_grid(matrix, pixel_mm), look or Look()))
+    return next(
+        render_planes(body, [plane], centred_grid(matrix, pixel_mm), acquisition or Acquisition())
+    )
+
+
+def section_outline(tube: Tube, plane: CutPlane) -> np.ndarray | None:
+    """Return the outline that a plane cuts from a tube, (vertices, 2) in mm; None if it misses."""
+    (outlines,) = tube.sections([plane], (0.0,))
+    return outlines.points if len(outlines.points) > 2 else None

@@ -74,7 +74,8 @@ def rendered(index: int) -> Volume:
     numbers = np.linspace(1, protocol.slices - 2, RENDERED).astype(int)
     planes = [protocol.in_body(protocol.plane(number)) for number in numbers]
     sections = [
-        section.image for section in render_planes(body, planes, protocol.grid, protocol.look)
+        section.image
+        for section in render_planes(body, planes, protocol.grid, protocol.acquisition)
     ]
     array = np.stack(sections)[np.arange(SLICES) * RENDERED // SLICES].astype(np.int16)
     spacing = np.array([-protocol.pixel_mm, -protocol.pixel_mm, protocol.spacing_mm])

@@ -5,8 +5,7 @@ from scipy.ndimage import binary_erosion
 
 from paravert import tables
 from paravert.imaging.image_stack import LARGEST_VALUE, SMALLEST_SPREAD
-from paravert.measure.fat import fat_fractions
-from paravert.measure.muscle_pixels import inner_pixels
+from paravert.measure.fat import fat_fractions, inner_pixels
 
 MM = (1.0, 1.0)
 POOLED = ("otsu_subject", "otsu_image", "linear")

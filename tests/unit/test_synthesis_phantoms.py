@@ -10,7 +10,7 @@ import pytest
 
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
-from paravert.synthesis import protocol, scouts
+from paravert.synthesis import protocol
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
@@ -24,10 +24,10 @@ def small():
     """Pictures of few pixels: a cohort in seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "MATRICES", ((96, 2.5),))
-        patch.setattr(scouts, "SAGITTAL_MATRIX", 32)
-        patch.setattr(scouts, "SAGITTAL_PIXEL_MM", 8.0)
-        patch.setattr(scouts, "LOCALIZER_MATRIX", 32)
-        patch.setattr(scouts, "LOCALIZER_PIXEL_MM", 10.0)
+        patch.setattr(protocol, "SAGITTAL_MATRIX", 32)
+        patch.setattr(protocol, "SAGITTAL_PIXEL_MM", 8.0)
+        patch.setattr(protocol, "LOCALIZER_MATRIX", 32)
+        patch.setattr(protocol, "LOCALIZER_PIXEL_MM", 10.0)
         yield
 
 
@@ -118,7 +118,7 @@ def test_some_stacks_are_tilted_some_have_gaps_some_are_compressed(cohort):
     syntax = series(cohort, PACKED)[0].file_meta.TransferSyntaxUID
     assert syntax == pydicom.uid.RLELossless
     made = [protocol.protocol_of(v, i) for i, v in enumerate(volunteers(9, 4))]
-    assert any(p.thickness_mm < 0.9 * p.spacing_mm for p in made)
+    assert any(p.acquisition.thickness_mm < 0.9 * p.spacing_mm for p in made)
     assert {p.bits for p in made} == {12, 16}
     assert {p.cranial_first for p in made} == {True, False}
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE, label_value
-from paravert.synthesis.signal import Look, coil_profile
+from paravert.synthesis.signal import Acquisition, coil_profile
 from paravert.synthesis.volunteers import LEVELS, volunteers
 from phantom_slices import render_slice
 
@@ -11,7 +11,7 @@ PEOPLE = volunteers(11, 8)
 
 
 def section(volunteer=PEOPLE[0], level=3.0, **options):
-    settings = {"matrix": 200, "pixel_mm": PIXEL_MM, "look": Look(layers=1)} | options
+    settings = {"matrix": 200, "pixel_mm": PIXEL_MM, "acquisition": Acquisition(layers=1)} | options
     return render_slice(volunteer, level, **settings)
 
 
@@ -44,7 +44,7 @@ def test_planted_fat_fraction_is_found_in_the_fat_map(level):
 
 
 def test_fat_is_bright_and_lean_muscle_dark():
-    result = section(look=Look(layers=1, noise=0.0, bias=0.0, blur_px=0.0))
+    result = section(acquisition=Acquisition(layers=1, noise=0.0, bias=0.0, blur_px=0.0))
     muscle = result.labels > 0
     fat = result.fat_fraction[muscle]
     bright = result.image[muscle]
@@ -104,7 +104,7 @@ def test_other_people_and_other_levels_look_different():
 
 
 def test_noise_in_air_is_rician_with_the_given_sigma():
-    result = section(look=Look(layers=1, noise=0.03), shift_mm=(0, 40))
+    result = section(acquisition=Acquisition(layers=1, noise=0.03), shift_mm=(0, 40))
     air = result.image[-25:]
     assert air.mean() == pytest.approx(0.03 * np.sqrt(np.pi / 2), rel=0.05)
 
@@ -115,8 +115,8 @@ def test_coil_is_stronger_behind_the_subject():
 
 
 def test_thick_slices_blur_what_changes_along_the_spine():
-    thin = section(level=3.37, look=Look(thickness_mm=1, layers=3, noise=0.0))
-    thick = section(level=3.37, look=Look(thickness_mm=12, layers=3, noise=0.0))
+    thin = section(level=3.37, acquisition=Acquisition(thickness_mm=1, layers=3, noise=0.0))
+    thick = section(level=3.37, acquisition=Acquisition(thickness_mm=12, layers=3, noise=0.0))
     assert np.array_equal(thin.labels, thick.labels)
     assert np.abs(thin.image - thick.image).mean() > 0.002
 
@@ -128,4 +128,4 @@ def test_a_turned_subject_keeps_its_areas():
 
 def test_an_even_number_of_layers_is_refused():
     with pytest.raises(ValueError, match="layers is 4"):
-        Look(layers=4)
+        Acquisition(layers=4)

@@ -11,6 +11,7 @@ from paravert.synthesis.solids import (
     signed_area,
     spline,
 )
+from phantom_slices import section_outline
 
 
 def cylinder(radii=(20.0, 12.0), half_height=60.0):
@@ -103,7 +104,7 @@ def test_a_finer_grid_covers_the_same_area():
 
 @pytest.mark.parametrize("tilt_deg", [0, 10, -15, 30])
 def test_oblique_section_of_a_cylinder_is_larger_by_one_over_cosine(tilt_deg):
-    section = cylinder().section(axial_plane(np.zeros(3), tilt_deg))
+    section = section_outline(cylinder(), axial_plane(np.zeros(3), tilt_deg))
     expected = np.pi * 20 * 12 / np.cos(np.deg2rad(tilt_deg))
     assert abs(signed_area(section)) == pytest.approx(expected, rel=2e-3)
 
@@ -111,18 +112,18 @@ def test_oblique_section_of_a_cylinder_is_larger_by_one_over_cosine(tilt_deg):
 def test_a_plane_through_the_rim_cuts_half_the_cylinder():
     # the plane leaves the solid through its upper end exactly at the axis
     tilted = axial_plane(np.array([3.0, -5.0, 60.0]), 45)
-    section = cylinder().section(tilted)
+    section = section_outline(cylinder(), tilted)
     assert abs(signed_area(section)) == pytest.approx(np.pi * 20 * 12 / 2 * np.sqrt(2), rel=2e-3)
 
 
 def test_a_plane_beyond_the_ends_cuts_nothing():
-    assert cylinder().section(axial_plane(np.array([0, 0, 61.0]))) is None
-    assert cylinder().section(axial_plane(np.array([0, 0, -61.0]))) is None
+    assert section_outline(cylinder(), axial_plane(np.array([0, 0, 61.0]))) is None
+    assert section_outline(cylinder(), axial_plane(np.array([0, 0, -61.0]))) is None
 
 
 def test_turning_a_plane_turns_the_section_back():
     plane = axial_plane(np.zeros(3)).turned(30)
-    section = cylinder().section(plane)
+    section = section_outline(cylinder(), plane)
     x, y = section.mean(axis=0)
     turn = np.deg2rad(30)
     assert (x, y) == pytest.approx(

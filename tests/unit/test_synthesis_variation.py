@@ -24,6 +24,7 @@ from paravert.synthesis.raster import centred_grid
 from paravert.synthesis.solids import axial_plane, signed_area
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
+    MOST_LOST,
     PHANTOM,
     Cleft,
     Defect,
@@ -31,9 +32,10 @@ from paravert.synthesis.variation import (
     PsoasCourse,
     Strand,
     Variation,
+    varied_person,
 )
-from paravert.synthesis.varied_people import MOST_LOST, varied_person
 from paravert.synthesis.volunteers import population_member
+from phantom_slices import section_outline
 
 PERSON = population_member(11, 3)
 GRID = centred_grid(300, 1.0)
@@ -49,7 +51,7 @@ def plane_at(body, level):
 
 
 def area_of(tube, plane):
-    return abs(signed_area(tube.section(plane)))
+    return abs(signed_area(section_outline(tube, plane)))
 
 
 def test_a_person_follows_from_seed_and_number():
@@ -147,8 +149,8 @@ def test_the_psoas_goes_its_course_to_the_pelvis():
     for course in (straight, FAR_OUT):
         variation = Variation(correction=0.8, psoas=course)
         body = body_of(PERSON, variation)
-        section = muscle_tubes(PERSON, body.spine, variation)[label_value("psoas_major", "left")]
-        sections.append(section.section(plane_at(body, 5.0)))
+        tube = muscle_tubes(PERSON, body.spine, variation)[label_value("psoas_major", "left")]
+        sections.append(section_outline(tube, plane_at(body, 5.0)))
     before, after = ((outline.max(axis=0) + outline.min(axis=0)) / 2 for outline in sections)
     # Areas are kept by growing about the spine's side of the muscle, so its middle moves a little.
     assert after - before == pytest.approx(body.spine.scale * np.array([18.0, -24.0]), abs=3.0)
@@ -291,6 +293,6 @@ def test_below_l5_the_psoas_goes_to_the_side_and_forwards():
     places = []
     for level in (5.0, 6.0):
         plane = plane_at(body, level)
-        places.append(left.section(plane).mean(axis=0))
+        places.append(section_outline(left, plane).mean(axis=0))
     assert places[1][0] > places[0][0] + 12
     assert places[1][1] < places[0][1] - 12

@@ -1,4 +1,4 @@
-"""Cross-sectional area of each muscle in each slice."""
+"""Rule measure_area: cross-sectional area of each muscle in each slice."""
 
 from functools import partial
 from pathlib import Path
@@ -22,20 +22,21 @@ from paravert.tables import NETWORK, SHEET
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
-    """Return the area of each muscle in each slice, in the image plane.
+    """Return the cross-sectional area of each muscle in each slice, in the image plane.
 
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns mm2, (slices, 8), in
-    the order of LABELS; an absent muscle is 0. Source: the paper, CSA from labels and PixelSpacing
-    (0028,0030).
+    labels: label map, (slices, rows, columns), values of LABELS or 0. pixel_area_mm2: area of one
+    pixel. Returns float (slices, 8), mm2, in the order of LABELS; 0 for an absent muscle. Source:
+    the paper, CSA from labels and PixelSpacing (0028,0030).
     """
     return slice_pixels(labels) * pixel_area_mm2
 
 
 def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
-    """Project areas in the image plane, (slices, 8), onto the plane across the long axis.
+    """Return areas projected onto the plane perpendicular to the body's long axis.
 
-    tilt_deg: (slices,). Returns mm2, (slices, 8): the area times the cosine of the tilt, exact for
-    a muscle that runs along the long axis.
+    areas_mm2: (slices, 8), in the image plane. tilt_deg: (slices,), angle between slice normal and
+    long axis. Returns float (slices, 8), mm2: area times the cosine of the tilt, which is exact
+    for a muscle that runs along the long axis.
     """
     return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
 

@@ -1,9 +1,9 @@
-"""The images of a stack as new DICOM files that hold its voxels and geometry, and nothing else.
+"""The images of a stack as new DICOM datasets that contain voxels and geometry only.
 
-Nothing is copied from the source files: no name, date, identifier or UID. A UID is the hash of the
-stack's image file, the subject and the stack number. So every run gives the same UIDs, two cohorts
-with the same pseudonyms share none (their images differ), and a UID reveals nothing about the
-scanner's UIDs, which are not part of the hash.
+Nothing is copied from the source files: no name, date, identifier or UID. UIDs are hashes of the
+stack's image file, the subject and the stack number. So each run gives the same UIDs, two cohorts
+with equal pseudonyms share none (their images differ), and a UID says nothing about the scanner's
+UIDs, which are not part of the hash.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ from paravert.imaging.volume import Volume
 from paravert.provenance import digest
 
 LARGEST_STORED = 2**16 - 1  # 16 bits, unsigned
-DEIDENTIFICATION = "Written anew from voxels and geometry"
+DEIDENTIFICATION = "Written anew from voxels and geometry"  # DeidentificationMethod (0012,0063)
 
 
 @dataclass(frozen=True)
 class StackName:
-    """The identifiers of a stack in DICOM.
+    """The identifiers of one stack in DICOM.
 
-    stack: its number. salt: SHA-256 (hex) of its image file. study, frame_of_reference: UIDs shared
-    by all stacks of the subject, which share their coordinates.
+    subject: pseudonym, written as PatientID (0010,0020). stack: its number, from 1. salt: SHA-256
+    (hex) of its image file. study, frame_of_reference: UIDs (0020,000D) and (0020,0052), shared by
+    all stacks of the subject, which share one coordinate system.
     """
 
     subject: str
@@ -39,7 +40,7 @@ class StackName:
     frame_of_reference: UID
 
     def uid(self, *words: object) -> UID:
-        """Return the UID of some words in this stack; the same words give the same UID."""
+        """Return a UID derived from the stack and these words; equal words give the same UID."""
         return _uid(self.salt, self.subject, self.stack, *words)
 
 
@@ -47,8 +48,8 @@ class StackName:
 class StoredPixels:
     """Voxels as DICOM stores them: value = pixels * slope + intercept.
 
-    pixels: (slices, rows, columns), int16 or uint16. error: largest absolute difference to the
-    values that were stored.
+    pixels: (slices, rows, columns), int16 or uint16. slope, intercept: (0028,1053) and
+    (0028,1052). error: largest absolute difference from the original values.
     """
 
     pixels: np.ndarray
@@ -58,9 +59,9 @@ class StoredPixels:
 
 
 def stack_names(subject: str, salts: Mapping[int, str]) -> dict[int, StackName]:
-    """Return the identifiers of a subject's stacks, by number.
+    """Return the identifiers of a subject's stacks, by stack number.
 
-    salts: SHA-256 (hex) of each stack's image file, by number.
+    salts: SHA-256 (hex) of each stack's image file, by stack number.
     """
     words = (subject, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")
@@ -68,16 +69,17 @@ def stack_names(subject: str, salts: Mapping[int, str]) -> dict[int, StackName]:
 
 
 def _uid(*words: object) -> UID:
-    """Return the hash of some words as a UID of the root 2.25 (a UUID as a decimal number)."""
+    """Return a UID under the root 2.25 (a UUID as a decimal number), from the hash of these words."""
     hashed = hashlib.sha256(digest([str(word) for word in words]).encode()).digest()
     return UID(f"2.25.{uuid.UUID(bytes=hashed[:16], version=5).int}")
 
 
 def stored_pixels(array: np.ndarray) -> StoredPixels:
-    """Return voxels, (slices, rows, columns), as 16-bit integers.
+    """Return voxels as 16-bit integers, with slope and intercept.
 
-    int16 and whole numbers with a range below 65536 are stored exactly. Other values are scaled to
-    0-65535, with an error of at most half a step: 1/131070 of their range.
+    array: (slices, rows, columns), any real type. int16 and whole numbers with a range below 65536
+    are stored exactly. Other values are scaled to 0-65535, with an error of at most half a step:
+    1/131070 of their range.
     """
     if array.dtype == np.int16:
         return StoredPixels(array)
@@ -99,10 +101,11 @@ def _as_decimal_string(value: float) -> float:
 def mr_images(
     volume: Volume, content: StoredPixels, thickness_mm: Sequence[float | None], name: StackName
 ) -> list[Dataset]:
-    """Return a stack as classic MR images, one per slice, caudal to cranial.
+    """Return a stack as classic MR images (DICOM datasets), one per slice, caudal to cranial.
 
-    content: the voxels of the volume. thickness_mm: per slice, None if unknown. Positions follow
-    the volume's affine: evenly spaced.
+    volume: gives the geometry: positions are evenly spaced along its affine. content: the voxels
+    of the volume. thickness_mm: per slice, None if unknown; SliceThickness (0018,0050) is then
+    empty.
     """
     lps = LPS_TO_RAS @ volume.affine
     right, down = lps[:3, 0] / volume.column_spacing_mm, lps[:3, 1] / volume.row_spacing_mm
@@ -125,7 +128,7 @@ def _decimal_strings(numbers: Sequence[float]) -> list[str]:
 
 
 def _empty_image(name: StackName, index: int) -> Dataset:
-    """Return an MR image without pixels and geometry; of the subject, only the pseudonym."""
+    """Return an MR image without pixels and geometry; it contains only the subject's pseudonym."""
     image = Dataset()
     image.SpecificCharacterSet = "ISO_IR 192"
     image.SOPClassUID = MRImageStorage
@@ -138,9 +141,7 @@ def _empty_image(name: StackName, index: int) -> Dataset:
     image.SeriesInstanceUID = name.uid("images")
     image.FrameOfReferenceUID = name.frame_of_reference
     image.Modality = "MR"
-    image.BodyPartExamined = (
-        "LSPINE"  # not a paired part, so that no Laterality (0020,0060) is needed
-    )
+    image.BodyPartExamined = "LSPINE"  # unpaired, so Laterality (0020,0060) is not required
     image.SeriesNumber = name.stack
     image.InstanceNumber = index + 1
     image.SeriesDescription = f"stack {name.stack}"

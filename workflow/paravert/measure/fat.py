@@ -1,19 +1,22 @@
 """Fat fraction of each muscle in each slice, by every method.
 
-Every method takes brighter pixels for fat: valid for T1- and T2-weighted images without fat
-suppression. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
-does not say over which pixels; here the method's name says over which (its scope). Otsu's method
-always finds two classes: in a single lean muscle it splits the noise and reads about 0.5. So the
-default is `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own phantoms).
+All methods assume that brighter pixels are fat: T1- or T2-weighted images without fat suppression.
+The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and does not say
+over which pixels it is computed (its scope); here the name of each method says so. Otsu's method
+always returns two classes: in a single lean muscle it splits noise and gives about 0.5. The
+default is therefore `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own
+phantoms).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from paravert import shards
+from paravert.anatomy import LABELS
 from paravert.measure.labelled_stack import (
     OutTable,
     SegmentTable,
@@ -23,12 +26,11 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     stack_rows,
 )
-from paravert.measure.linear import NoReference, linear_fractions
-from paravert.measure.muscle_pixels import GroupedPixels, group_muscle_pixels, nonzero_indices
-from paravert.measure.otsu import OtsuSplit, otsu_split
+from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
+from paravert.measure.otsu import otsu_split
 from paravert.tables import OTSU_METHODS
 
-ABSENT, SINGLE_VALUE = "absent", "single-value"
+ABSENT, SINGLE_VALUE = "absent", "single-value"  # reason codes
 
 
 def fat_fractions(
@@ -55,47 +57,113 @@ def fat_fractions(
     absent = pixels.counts.T == 0
     columns = {}
     for method in OTSU_METHODS:
-        columns |= _otsu_columns(method, pixels, _SPLITS[method](pixels, images), absent)
-    lines = [_linear(*stack) for stack in zip(images, labels, spacings_mm, indices, strict=True)]
-    return columns | _linear_columns(pixels, lines, [len(stack) for stack in labels], absent)
+        columns |= _otsu_columns(method, pixels, images, absent)
+    stacks = zip(images, labels, spacings_mm, indices, strict=True)
+    return columns | _linear_columns(pixels, stacks, absent)
+
+
+# --- pixels by region -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GroupedPixels:
+    """The muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
+
+    A region is one muscle and side in one slice; slices are counted over all stacks.
+
+    - signal: (pixels,), image values.
+    - inner: (pixels,) bool, whether the four neighbours in the slice belong to the same muscle and
+      side.
+    - order: (pixels,) int, index of each pixel before sorting: stack after stack, in the order of
+      np.nonzero(labels).
+    - counts: (8, slices) int, number of pixels per region, in the order of LABELS.
+    """
+
+    signal: np.ndarray
+    inner: np.ndarray
+    order: np.ndarray
+    counts: np.ndarray
+
+    def region_means(self, values: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean over each region of a value or flag per pixel, float (slices, 8).
+
+        values: (pixels,). within: (pixels,) bool, the pixels to average; None: all. NaN for a
+        region without pixels.
+        """
+        total = self._region_sums(values if within is None else values * within)
+        size = self.counts.ravel() if within is None else self._region_sums(within)
+        mean = np.divide(total, size, out=np.full(size.shape, np.nan), where=size > 0)
+        return mean.reshape(self.counts.shape).T
+
+    def _region_sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum over each region, (8 * slices,), of a value per pixel, (pixels,)."""
+        counts = self.counts.ravel()
+        filled = counts > 0  # reduceat cannot sum an empty region
+        sums = np.zeros(counts.size)
+        if filled.any():
+            starts = counts[filled].cumsum() - counts[filled]
+            sums[filled] = np.add.reduceat(values, starts, dtype=np.float64)
+        return sums
+
+    def per_pixel(self, by_region: np.ndarray) -> np.ndarray:
+        """Return a value per region as a value per pixel, (pixels,).
+
+        by_region: (8, slices), in the order of LABELS.
+        """
+        return np.repeat(by_region.ravel(), self.counts.ravel())
+
+
+def group_muscle_pixels(
+    images: Sequence[np.ndarray], labels: Sequence[np.ndarray], indices: Sequence[tuple]
+) -> GroupedPixels:
+    """Return the muscle pixels of a subject's stacks, grouped by region.
+
+    images, labels: per stack, (slices, rows, columns). indices: per stack, np.nonzero(labels).
+    """
+    slices = sum(len(stack) for stack in labels)
+    signal, inner, region, first = [], [], [], 0
+    for image, stack, own in zip(images, labels, indices, strict=True):
+        value = stack[own].astype(np.int64)
+        signal.append(image[own])
+        inner.append(inner_pixels(stack)[own])
+        region.append((value - 1) * slices + first + own[0])
+        first += len(stack)
+    region = np.concatenate(region)
+    order = np.argsort(region, kind="stable")
+    counts = np.bincount(region, minlength=len(LABELS) * slices).reshape(len(LABELS), slices)
+    return GroupedPixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
+
+
+def inner_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
+
+    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
+    have its own label value; pixels at the border of the image do not remain.
+    """
+    inner = np.zeros(labels.shape, dtype=bool)
+    centre = labels[:, 1:-1, 1:-1]
+    inner[:, 1:-1, 1:-1] = (
+        (centre > 0)
+        & (centre == labels[:, :-2, 1:-1])
+        & (centre == labels[:, 2:, 1:-1])
+        & (centre == labels[:, 1:-1, :-2])
+        & (centre == labels[:, 1:-1, 2:])
+    )
+    return inner
 
 
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
-def _splits_by_muscle_slice(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    return [otsu_split(part) for part in np.split(pixels.signal, pixels.counts.cumsum()[:-1])]
-
-
-def _splits_by_muscle(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    ends = pixels.counts.sum(axis=1).cumsum()[:-1]
-    splits = [otsu_split(part) for part in np.split(pixels.signal, ends)]
-    return [split for split in splits for _ in range(pixels.counts.shape[1])]
-
-
-def _splits_by_subject(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    return [otsu_split(pixels.signal)] * pixels.counts.size
-
-
-def _splits_by_image(pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[OtsuSplit]:
-    every_pixel = np.concatenate([image.ravel() for image in images])
-    return [otsu_split(every_pixel)] * pixels.counts.size
-
-
-# By method: the split of each region, muscle after muscle, slice after slice.
-_SPLITS = {
-    "otsu_muscle_slice": _splits_by_muscle_slice,
-    "otsu_muscle": _splits_by_muscle,
-    "otsu_subject": _splits_by_subject,
-    "otsu_image": _splits_by_image,
-}
-
-
 def _otsu_columns(
-    method: str, pixels: GroupedPixels, splits: list[OtsuSplit], absent: np.ndarray
+    method: str, pixels: GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
-    threshold = np.array([split.threshold for split in splits]).reshape(pixels.counts.shape)
-    separability = np.array([split.separability for split in splits]).reshape(pixels.counts.shape)
+    """Return the columns of one Otsu method. absent: (slices, 8) bool, muscles without a pixel."""
+    splits = [otsu_split(part) for part in _scopes(method, pixels, images)]
+    threshold, separability = (
+        np.broadcast_to(np.reshape(values, (min(len(splits), len(LABELS)), -1)), absent.T.shape)
+        for values in zip(*((split.threshold, split.separability) for split in splits), strict=True)
+    )
     reason = np.where(np.isnan(threshold.T), SINGLE_VALUE, None)
     fat = pixels.signal > pixels.per_pixel(threshold)
     columns = _columns(method, pixels, fat, reason, absent)
@@ -103,34 +171,53 @@ def _otsu_columns(
     return columns | {f"separability_{method}": np.where(known, separability.T, np.nan)}
 
 
+def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the signal in each scope of a method, (pixels,) each: by muscle and side, then slice."""
+    match method:
+        case "otsu_image":
+            return [np.concatenate([image.ravel() for image in images])]
+        case "otsu_subject":
+            return [pixels.signal]
+        case "otsu_muscle":
+            sizes = pixels.counts.sum(axis=1)
+        case "otsu_muscle_slice":
+            sizes = pixels.counts.ravel()
+    return np.split(pixels.signal, sizes.cumsum()[:-1])
+
+
 # --- between lean muscle and fat -----------------------------------------------------------------
-
-
-def _linear(image, labels, spacing_mm, indices) -> tuple[np.ndarray, str | None]:
-    """Return the fat fraction of each muscle pixel of a stack, and None; or NaN and the reason."""
-    try:
-        return linear_fractions(image, labels, spacing_mm, indices), None
-    except NoReference as missing:
-        return np.full(indices[0].size, np.nan), missing.reason
 
 
 def _linear_columns(
     pixels: GroupedPixels,
-    lines: list[tuple[np.ndarray, str | None]],
-    slices_per_stack: list[int],
+    stacks: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float], Indices]],
     absent: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    fat = np.concatenate([fraction for fraction, _ in lines])[pixels.order]
-    reason = np.repeat(np.array([reason for _, reason in lines], dtype=object), slices_per_stack)
-    return _columns("linear", pixels, fat, reason[:, None], absent)
+    """Return the columns of the method `linear`.
+
+    stacks: image, labels, spacing and indices of each stack, as for `linear_fractions`. absent:
+    (slices, 8) bool, muscles without a pixel.
+    """
+    fat, reasons = [], []
+    for image, labels, spacing_mm, indices in stacks:
+        reason = None
+        try:
+            fat.append(linear_fractions(image, labels, spacing_mm, indices))
+        except NoReference as missing:
+            reason = missing.reason
+            fat.append(np.full(indices[0].size, np.nan))
+        reasons += [[reason]] * len(labels)
+    fat = np.concatenate(fat)[pixels.order]
+    return _columns("linear", pixels, fat, np.array(reasons, dtype=object), absent)
 
 
 def _columns(
     method: str, pixels: GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the columns of a method.
+    """Return the columns of a method, by name.
 
-    fat: (pixels,), flag or fraction. reason of a null, or None, and absent: (slices, 8).
+    fat: (pixels,), flag or fraction. reason: reason code or None, broadcastable to (slices, 8).
+    absent: (slices, 8) bool.
     """
     reason = np.where(absent, ABSENT, reason)
     known = np.equal(reason, None)

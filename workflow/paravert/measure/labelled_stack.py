@@ -1,4 +1,4 @@
-"""Labelled stacks of one subject, the options of the commands that read them, and table rows."""
+"""Labelled stacks of one subject, common options of the commands that read them, and table rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +27,10 @@ PER_STACK = ("row_spacing_mm", "column_spacing_mm")
 class LabelledStack:
     """Label map and geometry of one stack.
 
-    number: from 1. labels: (slices, rows, columns), 0 or a label value.
-    position_mm, tilt_deg, slab_mm, overlaps: (slices,), as in the table `geometry`.
-    Raises ValueError if labels and geometry differ in the number of slices.
+    number: from 1. labels: (slices, rows, columns), 0 or a label value, from caudal to
+    cranial. position_mm, tilt_deg, slab_mm, overlaps: (slices,), columns of the table `geometry`.
+    row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
+    adjacent columns. Raises ValueError if labels and geometry differ in the number of slices.
     """
 
     number: int
@@ -50,19 +51,19 @@ class LabelledStack:
 
     @property
     def spacing_mm(self) -> tuple[float, float]:
-        """Distance between the centres of adjacent rows and of adjacent columns."""
+        """(row_spacing_mm, column_spacing_mm)."""
         return self.row_spacing_mm, self.column_spacing_mm
 
     @property
     def pixel_area_mm2(self) -> float:
-        """Area of one pixel in the image plane."""
+        """Area of one pixel in the image plane, mm2."""
         return self.row_spacing_mm * self.column_spacing_mm
 
 
 def read_labelled_stacks(home: Path) -> list[LabelledStack]:
-    """Return the labelled stacks in a subject's folder, ordered by number.
+    """Return the labelled stacks of a subject, ordered by number.
 
-    Raises InputError if the labels of a stack are missing.
+    home: the subject's folder. Raises InputError if the labels of a stack are missing.
     """
     geometry = pq.read_table(
         SubjectFolder(home).slices_file, columns=["stack", "slice", *PER_SLICE, *PER_STACK]
@@ -86,29 +87,37 @@ def _existing(path: Path) -> Path:
 
 
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
-    """Return the predicted IoU of a stack, (slices, 8), muscles in the order of LABELS.
+    """Return the predicted IoU of a stack, float (slices, 8), in the order of LABELS.
 
-    NaN where the network predicts none. Raises InputError if the file is missing.
+    home: the subject's folder. NaN where none is predicted. Raises InputError if the file is
+    missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
-    """Return the image of a stack, (slices, rows, columns), in its data type on disk."""
+    """Return the image of a stack, (slices, rows, columns), in the data type on disk.
+
+    home: the subject's folder. Slices run from caudal to cranial.
+    """
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
 
 def read_truth(home: Path, stack: int) -> np.ndarray | None:
-    """Return the manual label map of a stack, (slices, rows, columns); None if there is none."""
+    """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
+
+    home: the subject's folder.
+    """
     path = SubjectFolder(home).stack_file("truth", stack)
     return read_volume(path).array if path.is_file() else None
 
 
 def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
-    """Return a row per slice, muscle and side, slices from 0, muscles in the order of LABELS.
+    """Return the rows of a table: one per slice, muscle and side, as dicts.
 
-    columns: values by name, (slices, 8), or (slices,) if they hold for the whole slice.
-    NaN becomes None (null).
+    Slices count from 0, muscles follow the order of LABELS. columns: values by column name,
+    (slices, 8), or (slices,) if they apply to the whole slice. NaN becomes None (null). Each row
+    also has the keys stack, slice, muscle and side.
     """
     slices = len(next(iter(columns.values())))
     values = [_python_values(column, slices) for column in columns.values()]
@@ -124,6 +133,7 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
 
 
 def _python_values(column: np.ndarray, slices: int) -> list:
+    """Return a column as a list of slices * 8 Python values, None for NaN."""
     if column.ndim == 1:
         column = np.repeat(column[:, None], len(LABELS), axis=1)
     values = column.reshape(slices * len(LABELS)).tolist()

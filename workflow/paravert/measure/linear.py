@@ -1,24 +1,23 @@
-"""Fat fraction of a pixel by linear interpolation between lean muscle (0) and fat (1).
+"""Fat fraction per pixel by linear interpolation between lean muscle (0) and fat (1).
 
-Both reference signals come from the images, per stack. Each is a surface of second order over
-slices, rows and columns, so that the slow shading of the receive coil changes pixel and references
-alike:
+Both reference signals are estimated from the images, per stack. Each is a surface of second order
+over slices, rows and columns, so that the slow shading of the receive coil affects pixel and
+references alike:
 
-lean  the mode of the darker muscle pixels of all eight muscles;
-fat   the mode of the brighter pixels in a band around the muscles, where subcutaneous, epifascial
-      and retroperitoneal fat outnumber vessels, bowel, kidney and fluid.
+- lean: the mode of the darker muscle pixels of all eight muscles;
+- fat: the mode of the brighter pixels in a band around the muscles, where subcutaneous, epifascial
+  and retroperitoneal fat outnumber vessels, bowel, kidney and fluid.
 
 Otsu's threshold over muscles and band, without pixels darker than muscle, separates darker from
-brighter. The mode is a least-squares fit, repeated over the pixels near the last one. The width of
-"near" comes from the clean side, on which no other tissue lies: below lean muscle, above fat.
+brighter. The mode is found by least squares, repeated over the pixels near the previous fit.
+"Near" is measured on the clean side, where no other tissue lies: below lean muscle, above fat.
 
 Assumptions: fat is brighter than muscle (T1- or T2-weighted, no fat suppression); signals mix
-linearly within a pixel; every stack shows some lean muscle and some fat beside the muscles; shading
-is slow.
-Known bias: noise of lean pixels is clipped at 0, so a muscle without fat reads about 0.4 noise SD
-divided by the difference of fat and lean (.02 to .03 in phantoms). Fat spread evenly between the
-fibres raises the lean reference, and fat within muscle may be darker than fat beside it, so fatty
-muscles read .01 to .03 too low. Bright fluid in a muscle counts as fat.
+linearly within a pixel; every stack shows some lean muscle and some fat beside the muscles;
+shading is slow. Known bias: noise of lean pixels is clipped at 0, so a muscle without fat reads
+about 0.4 noise SD divided by the difference of fat and lean (.02 to .03 in phantoms). Fat spread
+evenly between the fibres raises the lean reference, and fat within muscle may be darker than fat
+beside it, so fatty muscles read .01 to .03 too low. Bright fluid in a muscle counts as fat.
 """
 
 from dataclasses import dataclass
@@ -26,16 +25,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from paravert.measure.muscle_pixels import nonzero_indices
 from paravert.measure.otsu import otsu_split
 
 # Phantoms: mean absolute error .012 at 10 and at 20 mm. Water and fat of a real Dixon scan, added as
 # in a T2-weighted image: correlation with its fat fraction .8 (planes in place of surfaces: .2).
 BAND_MM = 15.0
 GRID_STEP = 2  # references come from every second row and column
-MOST_PIXELS = 10_000  # and from at most these pixels: a surface has eight unknowns
-FEWEST_PIXELS = 50  # too few pixels give a mode by chance
-NEAR = 1.5  # robust standard deviations
+MOST_PIXELS = 10_000  # used per surface, which has eight unknowns
+FEWEST_PIXELS = 50  # per surface; fewer give a mode by chance
+NEAR = 1.5  # robust SD from the surface
 REPEATS = 8
 DARKEST_PERCENTILE = 5  # of the muscles' signal: lean muscle even where most is fat
 LEAST_CONTRAST = 4.0  # fat above lean in robust SD of lean: noise alone below 2, phantoms above 6
@@ -45,7 +43,10 @@ Indices = tuple[np.ndarray, ...]  # (slice, row, column) of some pixels, as from
 
 
 class NoReference(Exception):
-    """A stack has no lean or no fat reference; `reason` is the code in the table."""
+    """A stack has no lean or no fat reference signal.
+
+    reason: the code in the table, "no-lean-reference" or "no-fat-reference".
+    """
 
     def __init__(self, reason: str):
         super().__init__(reason)
@@ -54,11 +55,12 @@ class NoReference(Exception):
 
 @dataclass(frozen=True)
 class SignalSurface:
-    """A polynomial of second order: a signal that changes slowly over a stack.
+    """A signal that changes slowly over a stack: a polynomial of second order.
 
-    shape: slices, rows and columns of the stack. factors: (8,), of 1, then s, s^2, r, r^2, c, c^2
-    and r c, where s, r and c go from -1 in the first slice, row and column to 1 in the last.
-    width: robust SD of the pixels on the clean side of the surface.
+    shape: (slices, rows, columns) of the stack. factors: (8,) float, coefficients of 1, s, s^2, r,
+    r^2, c, c^2 and r c, where s, r and c run from -1 at the first slice, row and column to 1 at
+    the last. width: robust SD (1.4826 times the median absolute deviation) of the pixels on the
+    clean side of the surface.
     """
 
     shape: tuple[int, int, int]
@@ -66,7 +68,10 @@ class SignalSurface:
     width: float
 
     def at(self, indices: Indices) -> np.ndarray:
-        """Return the signal at some pixels, (pixels,); indices: their slices, rows and columns."""
+        """Return the signal at some pixels, float (pixels,).
+
+        indices: slice, row and column of each pixel, (pixels,) each.
+        """
         # Not a matrix product: its last digits may depend on the number of threads.
         axes = [_scaled(np.arange(size), size) for size in self.shape]
         pairs = zip(self.factors[1:7:2], self.factors[2:7:2], axes, indices, strict=True)
@@ -82,12 +87,11 @@ def linear_fractions(
     spacing_mm: tuple[float, float],
     indices: Indices | None = None,
 ) -> np.ndarray:
-    """Return the fat fraction of every muscle pixel of a stack, clipped to 0-1.
+    """Return the fat fraction of each muscle pixel of a stack, float (pixels,), clipped to 0-1.
 
-    image, labels: (slices, rows, columns). spacing_mm: distance between rows, between columns.
-    indices: np.nonzero(labels), if already computed. Returns (pixels,), in the order of
-    np.nonzero(labels). Raises NoReference if the stack has too little lean muscle
-    ("no-lean-reference") or fat ("no-fat-reference").
+    The order is that of np.nonzero(labels). image, labels: (slices, rows, columns). spacing_mm:
+    distance between rows, between columns. indices: np.nonzero(labels), if already computed.
+    Raises NoReference if the stack has too little lean muscle or fat.
     """
     lean, fat = reference_surfaces(image, labels, spacing_mm)
     indices = nonzero_indices(labels) if indices is None else indices
@@ -101,7 +105,7 @@ def linear_fractions(
 def reference_surfaces(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[SignalSurface, SignalSurface]:
-    """Return (lean, fat), the signals of lean muscle and of fat over a stack.
+    """Return (lean, fat): the signals of lean muscle and of fat over a stack.
 
     Arguments and Raises as in `linear_fractions`.
     """
@@ -124,9 +128,10 @@ def reference_surfaces(
 
 
 def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
-    """Return the pixels around a mask, in plane: boolean, (slices, rows, columns) as mask.
+    """Return the pixels around a mask within each slice, without the mask itself, bool.
 
-    widths: reach over rows and over columns, in pixels. The pixels of the mask are not included.
+    mask: bool (slices, rows, columns), as the result. widths: reach in pixels over rows and over
+    columns.
     """
     dilated = mask.astype(np.uint8)
     for axis, width in zip((1, 2), widths, strict=True):
@@ -134,8 +139,19 @@ def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
     return (dilated > 0) & ~mask
 
 
+def nonzero_indices(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return np.nonzero of an array (slices, rows, columns), in half the time.
+
+    Returns three int arrays, (pixels,): slices, rows and columns.
+    """
+    _, rows, columns = stack.shape
+    flat = np.flatnonzero(stack.ravel() != 0)
+    number, within = np.divmod(flat, rows * columns)
+    return number, *np.divmod(within, columns)
+
+
 def _thinned(coarse_mask: np.ndarray) -> Indices:
-    """Return indices, in the whole stack, of at most MOST_PIXELS pixels of a coarse mask."""
+    """Return at most MOST_PIXELS pixels of a coarse mask, as indices into the full stack."""
     slices, rows, columns = nonzero_indices(coarse_mask)
     every = slice(None, None, max(1, -(-slices.size // MOST_PIXELS)))
     return slices[every], rows[every] * GRID_STEP, columns[every] * GRID_STEP
@@ -146,14 +162,15 @@ def _selected(indices: Indices, chosen: np.ndarray) -> Indices:
 
 
 def _scaled(index: np.ndarray, size: int) -> np.ndarray:
-    """Scale indices to -1 (first) to 1 (last); 0 for an axis of one index."""
+    """Return indices scaled to -1 (first) to 1 (last); 0 if the axis has one index."""
     return (2 * index - (size - 1)) / max(size - 1, 1)
 
 
 def _mode_surface(image: np.ndarray, candidates: Indices, clean_side: int) -> SignalSurface | None:
     """Return the surface of the candidates' mode; None if too few pixels lie near it.
 
-    clean_side: -1 if other tissue is brighter, 1 if it is darker.
+    image: (slices, rows, columns). clean_side: -1 if other tissue is brighter than the candidates,
+    1 if it is darker.
     """
     signal = image[candidates].astype(np.float64)
     s, r, c = (_scaled(*pair) for pair in zip(candidates, image.shape, strict=True))
@@ -176,4 +193,5 @@ def _least_squares(terms: np.ndarray, signal: np.ndarray) -> np.ndarray:
 
 
 def _robust_sd(residual: np.ndarray) -> float:
+    """Return 1.4826 times the median absolute value: the SD of normally distributed residuals."""
     return 1.4826 * float(np.median(np.abs(residual)))

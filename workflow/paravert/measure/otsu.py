@@ -7,10 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OtsuSplit:
-    """A threshold and its separability; both NaN if there are no two different values.
+    """Otsu's threshold and how well it separates two classes; both NaN if all values are equal.
 
-    threshold: in the unit of the signal; pixels above it are the brighter class.
-    separability: variance between the two classes over total variance, 0-1.
+    threshold: signal; pixels above it are the brighter class. separability: variance between the
+    two classes over total variance, 0-1.
     """
 
     threshold: float
@@ -21,12 +21,12 @@ NO_SPLIT = OtsuSplit(float("nan"), float("nan"))
 
 
 def otsu_split(values: np.ndarray) -> OtsuSplit:
-    """Return the threshold that maximises the variance between the two classes.
+    """Return the threshold that maximises the variance between two classes.
 
-    values: signal, (pixels,), of any real type. Pixels above the threshold are the brighter class;
-    the threshold is a value that occurs, the lowest of equally good ones. Returns NO_SPLIT if there
-    are no two different values. Source: Otsu 1979. `skimage.filters.threshold_otsu` gives the same
-    for whole numbers, but sorts other values into 256 bins and counts in single precision.
+    values: signal, (pixels,), of any real type. The threshold is one of the values, the lowest of
+    equally good ones. Returns NO_SPLIT if there are no two different values. Source: Otsu 1979.
+    `skimage.filters.threshold_otsu` gives the same for whole numbers, but sorts other values into
+    256 bins and counts in single precision.
     """
     if values.size == 0 or values.min() == values.max():
         return NO_SPLIT
@@ -42,7 +42,7 @@ def otsu_split(values: np.ndarray) -> OtsuSplit:
 
 
 def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (counts, levels): the values that occur, ascending, and how often each occurs."""
+    """Return (counts, levels), (levels,) each: the distinct values, ascending, and their numbers."""
     if values.dtype.kind in "iu" and int(values.max()) - int(values.min()) <= values.size:
         lowest = int(values.min())
         counts = np.bincount(values.astype(np.int64) - lowest)

@@ -1,4 +1,4 @@
-"""A preview per subject: slices with the muscles drawn in, to be checked by eye."""
+"""Rule draw_preview: one picture per subject, with the muscles outlined, for checking by eye."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from paravert.subject_folder import SubjectFolder
 MOST_SLICES = 12
 SLICES_PER_ROW = 4
 PICTURE_SIZE = (210, 280)  # of a slice: rows, columns
-GAP = 4
+GAP = 4  # between pictures, pixels
 HEAD_HEIGHT, CAPTION_HEIGHT = 58, 20
 MARGIN_MM = 20.0  # shown around the muscles: fat, spine and skin
 LARGE_TEXT, MEDIUM_TEXT, SMALL_TEXT = 19, 14, 13
@@ -34,7 +34,11 @@ LARGE_TEXT, MEDIUM_TEXT, SMALL_TEXT = 19, 14, 13
 
 @dataclass(frozen=True)
 class PreviewStack:
-    """A stack with its image, uint8, and manual label map, both (slices, rows, columns)."""
+    """What a preview shows of one stack.
+
+    grey: (slices, rows, columns) uint8, the image as from `windowed`. truth: manual label map,
+    (slices, rows, columns); None: none.
+    """
 
     stack: LabelledStack
     grey: np.ndarray
@@ -42,10 +46,11 @@ class PreviewStack:
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
-    """Choose slices evenly spread from caudal to cranial; returns indices in that order.
+    """Return indices of slices, evenly spaced from caudal to cranial, in that order.
 
-    filled: whether a slice shows a muscle. Slices below the lowest and above the highest filled
-    slice are left out; if none is filled, all are candidates.
+    positions_mm: of each slice along the slice normal. filled: whether each slice shows a muscle;
+    slices below the lowest and above the highest filled one are left out, unless none is filled.
+    most: largest number of slices.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])
@@ -56,10 +61,10 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 
 
 def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
-    """Draw up to 12 slices of a subject, caudal to cranial, all in the same scale.
+    """Return a canvas (see `slice_picture`) with up to 12 slices of a subject, caudal to cranial.
 
-    Returns a canvas of `slice_picture`. Image left is the subject's right. The manual masks, if
-    there are any, are a thin white line over the muscles.
+    All slices have the same scale. Image left is the subject's right. Manual masks are outlined by
+    a thin white line over the muscles.
     """
     slices = [(shown, index) for shown in stacks for index in range(len(shown.grey))]
     picks = slices_to_show(
@@ -80,7 +85,7 @@ def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
 
 
 def _views(stacks: Sequence[PreviewStack]) -> dict[int, slice_picture.SliceView]:
-    """Return the view of each stack by its number: centred on its muscles, one scale for all."""
+    """Return the view of each stack by its number: centred on its muscles, with one scale for all."""
     boxes = [_box(shown.stack) for shown in stacks]
     scale = max(float((size_mm / PICTURE_SIZE).max()) for _, size_mm in boxes)  # mm per pixel
     views = {}
@@ -92,7 +97,10 @@ def _views(stacks: Sequence[PreviewStack]) -> dict[int, slice_picture.SliceView]
 
 
 def _box(stack: LabelledStack) -> tuple[np.ndarray, np.ndarray]:
-    """Return centre (row, column) and size (mm) of the muscles with a margin; else of the image."""
+    """Return centre, (row, column), and size, (rows, columns) in mm, of the muscles with a margin.
+
+    Of the whole image if there are no muscles.
+    """
     filled = stack.labels.any(axis=0)
     margin_mm = MARGIN_MM if filled.any() else 0.0
     indices = np.argwhere(filled if filled.any() else ~filled)

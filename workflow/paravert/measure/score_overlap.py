@@ -1,4 +1,4 @@
-"""IoU and Dice of the labels with the manual masks."""
+"""Rule score_overlap: IoU and Dice of the labels with the manual masks."""
 
 from functools import partial
 from itertools import compress

@@ -1,7 +1,7 @@
-"""A slice with its muscles as a small picture in a fixed palette, at any pixel spacing.
+"""Pictures of slices with outlined muscles, in a fixed palette, at any pixel spacing.
 
 A canvas is an array (rows, columns), uint8, of indices into PALETTE: one byte per pixel and small
-files. Colours are never interpolated, so a picture has the same bytes every time.
+files. Colours are never interpolated, so a picture has the same bytes in each run.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from skimage.segmentation import find_boundaries
 from paravert.anatomy import LABELS, Label
 
 GREYS = 48  # shades of grey; fewer make smaller files
-TINTS = 16  # shades of grey under each muscle's colour
+TINTS = 16  # shades of each muscle's colour, from dark to bright signal
 OPACITY = 0.30
 BLACK, WHITE = 0, GREYS - 1
 WINDOW_PERCENTILES = (1.0, 99.5)
-INSIDE = 128  # of 255: at least half of a drawn pixel lies in the mask
+INSIDE = 128  # of 255: at least half of a picture pixel lies in the mask
 
 
 def _rgb(label: Label) -> np.ndarray:
@@ -37,16 +37,16 @@ PALETTE = _palette()
 
 
 def pure_colour(value: int | np.ndarray) -> int | np.ndarray:
-    """Return the palette index of a label value's own colour."""
+    """Return the palette index of the pure colour of a label value, or of an array of them."""
     return GREYS + len(LABELS) * TINTS + value - 1
 
 
 @dataclass(frozen=True)
 class SliceView:
-    """The part of a slice that is drawn.
+    """The part of a slice that is drawn, and its scale.
 
-    centre: (row, column) of the slice's pixel in the middle. pixels_per_pixel: slice pixels per
-    drawn pixel over (rows, columns); they differ if the slice's pixels are not square.
+    centre: (row, column) of the slice's pixel in the middle of the picture. pixels_per_pixel:
+    slice pixels per picture pixel over (rows, columns), unequal if slice pixels are not square.
     size: (rows, columns) of the picture.
     """
 
@@ -55,9 +55,9 @@ class SliceView:
     size: tuple[int, int]
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
-        """Return this part of a slice, uint8, resampled linearly to (rows, columns) of `size`.
+        """Return this part of a slice, uint8 (rows, columns) = `size`, by linear interpolation.
 
-        plane: (rows, columns), uint8. Pixels outside the slice are 0.
+        plane: (rows, columns) uint8. Pixels outside the slice are 0.
         """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2
@@ -71,9 +71,10 @@ class SliceView:
         return np.asarray(picture)
 
     def crop_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Return this part of a label map, uint8; mask by mask, so that no value is interpolated.
+        """Return this part of a label map, uint8 (rows, columns) = `size`.
 
-        labels: (rows, columns), 0 or a label value.
+        labels: (rows, columns), 0 or a label value. Each label is resampled as a mask, so that
+        label values are not interpolated.
         """
         cropped = np.zeros(self.size, dtype=np.uint8)
         for label in LABELS:
@@ -84,9 +85,10 @@ class SliceView:
 
 
 def windowed(image: np.ndarray) -> np.ndarray:
-    """Return a stack, (slices, rows, columns), as uint8 between percentiles of its signal.
+    """Return a stack as uint8, (slices, rows, columns), scaled between percentiles of its signal.
 
-    The percentiles ignore pixels of exactly 0 (air); a stack with a single value becomes black.
+    image: (slices, rows, columns). The percentiles ignore pixels of exactly 0 (air). A stack with
+    a single value becomes 0.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)
@@ -98,10 +100,10 @@ def windowed(image: np.ndarray) -> np.ndarray:
 def draw_slice(
     grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: SliceView
 ) -> np.ndarray:
-    """Draw one slice: muscles tinted and outlined in their colours, truth as a thin white line.
+    """Return one slice as a canvas of the view's size, with muscles tinted and outlined.
 
-    grey: (rows, columns), uint8. labels, truth: the same shape, 0 or a label value. Returns a
-    canvas of the view's size.
+    grey: (rows, columns) uint8. labels, truth: (rows, columns), 0 or a label value; truth is
+    outlined by a thin white line, None: no truth.
     """
     signal = view.crop(grey).astype(np.uint16)
     canvas = (signal * (GREYS - 1) // 255).astype(np.uint8)
@@ -117,7 +119,7 @@ def draw_slice(
 
 
 def _rim(labels: np.ndarray, width: int) -> np.ndarray:
-    """Return the outermost pixels of each label, boolean; labels: (rows, columns)."""
+    """Return the pixels of each label within `width` pixels of its border, bool (rows, columns)."""
     inner = labels
     for _ in range(width):
         inner = np.where(find_boundaries(inner, connectivity=1, mode="inner"), 0, inner)
@@ -127,7 +129,11 @@ def _rim(labels: np.ndarray, width: int) -> np.ndarray:
 def write_text(
     canvas: np.ndarray, text: str, at: tuple[int, int], size: int, anchor: str = "lm"
 ) -> None:
-    """Write white text with a black rim into a canvas; at: (row, column) of Pillow's anchor."""
+    """Write white text with a black rim into a canvas, in place.
+
+    at: (row, column) of the anchor. size: font size in pixels. anchor: Pillow's code, "lm" left
+    and middle.
+    """
     font = ImageFont.load_default(size)
     for stroke in (2, 0):
         layer = Image.new("L", (canvas.shape[1], canvas.shape[0]))
@@ -140,7 +146,7 @@ def write_text(
 
 
 def as_picture(canvas: np.ndarray) -> Image.Image:
-    """Return a canvas as a Pillow image with PALETTE."""
+    """Return a canvas, (rows, columns) uint8, as a Pillow image with PALETTE."""
     picture = Image.fromarray(canvas, mode="P")
     picture.putpalette(PALETTE.tobytes())
     return picture

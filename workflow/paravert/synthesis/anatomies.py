@@ -1,8 +1,9 @@
-"""Rule draw_anatomies: sections of varied people without contrast, for a network to learn from.
+"""Rule draw_anatomies: cross-sections of varied people, without contrast, to train a network on.
 
-NEEDS a seed. MAKES a Parquet table, a row per section: who, where, and the tissues of three layers
-of the slice with the order in which muscle turns to fat. Every contrast, fat fraction, position and
-artefact is drawn later, anew each time a section is used (`network.randomised`).
+NEEDS a seed. MAKES a Parquet table with one row per section: person, vertebral level, tilt, slice
+thickness, tissue maps of three layers of the slice, and the order in which muscle pixels turn to
+fat. Contrast, fat fraction, position and artefacts are drawn each time a section is used
+(`network.randomised`).
 """
 
 import logging
@@ -21,19 +22,19 @@ import typer
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.muscle_fat import MusclePoints, fat_order
+from paravert.synthesis.muscle_fat import fat_order
 from paravert.synthesis.raster import PixelGrid, centred_grid
-from paravert.synthesis.signal import BEHIND_SPINE_MM, places
+from paravert.synthesis.signal import BEHIND_SPINE_MM, muscle_points
 from paravert.synthesis.solids import CutPlane
-from paravert.synthesis.varied_people import varied_person
+from paravert.synthesis.variation import varied_person
 
 log = logging.getLogger(__name__)
 
-SIZE_PX, SPACING_MM = 512, 0.8  # 410 mm: the widest people, and air around the others
-LAYERS = 3  # upper, middle and lower third of the slice
+SIZE_PX, SPACING_MM = 512, 0.8  # 410 mm: as wide as the widest people
+LAYERS = 3  # thirds of the slice thickness, from caudal to cranial
 SECTION_LEVELS = (0.4, 6.4)  # above mid L1 to S1
 TILT_SD_DEG, LARGEST_TILT_DEG, ANY_TILT_SHARE = 8.0, 25.0, 0.3
-LEAN_SD_DEG, LARGEST_LEAN_DEG = 4.0, 12.0  # a side bend, or a subject who lies crooked
+LEAN_SD_DEG, LARGEST_LEAN_DEG = 4.0, 12.0  # rotation about the anteroposterior axis
 THICKNESS_MM = (2.0, 10.0)
 SECTIONS_PER_PERSON = 12
 
@@ -47,7 +48,7 @@ ANATOMY_COLUMNS = pa.schema(
     ]
 )
 SEED_KEY = b"seed"  # in the table's metadata
-PACKING = "zstd"  # row by row, so that a few sections are read without the others
+PACKING = "zstd"  # each row by itself, so that single sections can be read
 
 
 def draw_anatomies(
@@ -56,14 +57,18 @@ def draw_anatomies(
     seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:
-    """Draw sections of varied people, the anatomy that a network is trained on."""
+    """Draw cross-sections of varied people, without contrast, to train a network on."""
     write_sections(out, people, seed, workers)
 
 
 def write_sections(
     out: Path, people: int, seed: int, workers: int, steps: Sequence[float] = (0.0,)
 ) -> None:
-    """Write the table of so many people; steps: see `sections_of`."""
+    """Write the table of this many people: one Parquet file with the columns ANATOMY_COLUMNS.
+
+    out: the file; written under a temporary name and renamed. seed, steps: see `sections_of`.
+    workers: number of processes.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
@@ -80,10 +85,11 @@ def write_sections(
 
 
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
-    """Return the rows of one person: a pure function of the arguments.
+    """Return the table's rows of one person, each with the columns ANATOMY_COLUMNS as keys.
 
-    steps: the slices to draw at each section, as distances from it towards the head, in its
-    thickness.
+    A pure function of its arguments. There are SECTIONS_PER_PERSON positions from L1 to S1 and one
+    row for each position and step. index: number of the person. steps: offsets towards the head,
+    in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -110,32 +116,39 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
 
 
 def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
-    """Return tissues, (LAYERS, SIZE_PX, SIZE_PX), and order of fat, (SIZE_PX, SIZE_PX), as bytes.
+    """Return the maps of one section, compressed with zstd; `unpacked` is the inverse.
 
-    Both uint8; in order 255 turns to fat first.
+    tissues: (LAYERS, SIZE_PX, SIZE_PX) uint8, values of `Tissue`, layers from caudal to cranial.
+    order: (SIZE_PX, SIZE_PX) uint8, in which order muscle turns to fat: within each muscle 255
+    first and 0 last; 0 outside.
     """
     whole = np.concatenate((tissues, order[None]))
     return pa.compress(whole.tobytes(), codec=PACKING, asbytes=True)
 
 
 def unpacked(maps: pa.Buffer) -> np.ndarray:
-    """Return (LAYERS + 1, SIZE_PX, SIZE_PX), uint8: the layers' tissues, then the order of fat."""
+    """Return the maps of one section, uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
+
+    The first LAYERS are `tissues`, the last is `order` of `packed`. maps: a cell of the column
+    `maps`.
+    """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _levels(rng: np.random.Generator) -> Iterator[float]:
-    """Yield levels spread over the lumbar spine, one in each of as many equal parts."""
+    """Yield one random vertebral level in each of SECTIONS_PER_PERSON equal parts."""
     ends = np.linspace(*SECTION_LEVELS, SECTIONS_PER_PERSON + 1)
     for low, high in zip(ends, ends[1:], strict=False):
         yield float(rng.uniform(low, high))
 
 
 def _plane(body: Body, level: float, tilt_deg: float, lean_deg: float) -> CutPlane:
-    """Return a plane through the spine's axis; its middle lies a little before the spine.
+    """Return a plane through the spine's axis at a level, centred on the body.
 
-    tilt_deg raises the back edge towards the head, lean_deg the left edge.
+    tilt_deg: positive raises the posterior edge towards the head. lean_deg: positive raises the
+    left edge.
     """
     tilt, lean = np.deg2rad((tilt_deg, lean_deg))
     down = np.array([0.0, np.cos(tilt), np.sin(tilt)])
@@ -150,14 +163,15 @@ def _plane(body: Body, level: float, tilt_deg: float, lean_deg: float) -> CutPla
 def _section(
     body: Body, plane: CutPlane, grid: PixelGrid, thickness_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return tissues, (LAYERS, rows, columns), and order of fat, (rows, columns), both uint8."""
+    """Return tissues and order of fat of one section, as for `packed`.
+
+    thickness_mm: slice thickness; the layers are the middles of its LAYERS equal parts.
+    """
     offsets = thickness_mm * (np.arange(LAYERS) - LAYERS // 2) / LAYERS
     tissues = body.tissues([plane.moved(offset) for offset in offsets], grid)
-    # Muscle of any layer may turn to fat: the order is that of whichever layer shows it.
+    # A pixel that is muscle in several layers gets the order of the highest label value.
     muscle = np.where(tissues <= LABEL_VALUES[-1], tissues, 0).max(axis=0).ravel()
-    inside = np.flatnonzero(muscle)
     order = np.zeros(muscle.size, np.uint8)
-    where = places(body, plane, grid, inside)
-    pixels = MusclePoints(body.volunteer, body.spine, muscle[inside], *where)
-    order[inside] = np.rint(255 * fat_order(pixels)).astype(np.uint8)
+    ranks = fat_order(muscle_points(body, plane, grid, muscle))
+    order[muscle > 0] = np.rint(255 * ranks).astype(np.uint8)
     return tissues, order.reshape(grid.shape)

@@ -1,4 +1,4 @@
-"""A volunteer's body: all parts in painting order, and their tissues in sections of it."""
+"""A volunteer's body: its parts in painting order, and tissue maps of planes through it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,38 +6,35 @@ from functools import lru_cache
 
 import numpy as np
 
-from paravert.anatomy import LABELS
-from paravert.synthesis.body_part import BodyPart
-from paravert.synthesis.canal import canal, foramina
-from paravert.synthesis.flanks import flanks
+from paravert.anatomy import LABELS, label_value
 from paravert.synthesis.muscles import muscle_tubes
 from paravert.synthesis.organs import organs, vessels
 from paravert.synthesis.raster import PixelGrid
-from paravert.synthesis.solids import CutPlane, Outlines
+from paravert.synthesis.solids import CutPlane, Outlines, Tube, ellipse
 from paravert.synthesis.spine import DRAWN_HEIGHT_CM, Spine
-from paravert.synthesis.tissues import Tissue, TissueSignal, contrast_of
-from paravert.synthesis.trunk import trunk_of, trunk_parts
-from paravert.synthesis.variation import (
-    PHANTOM,
-    Variation,
-    cleft_part,
-    defect_part,
-    strand_part,
-)
-from paravert.synthesis.vertebrae import vertebrae
+from paravert.synthesis.tissues import BodyPart, Tissue, TissueSignal, contrast_of
+from paravert.synthesis.trunk import flanks, trunk_of, trunk_parts
+from paravert.synthesis.variation import PHANTOM, Cleft, Defect, Strand, Variation
+from paravert.synthesis.vertebrae import canal, foramina, vertebrae
 from paravert.synthesis.volunteers import Volunteer
 
-MUSCLE_GAP_MM = 0.25  # fat plane round each muscle
-FATTY_GAP_MM = 1.5  # added to it per fat fraction
+MUSCLE_GAP_MM = 0.25  # width of the fat around each muscle
+FATTY_GAP_MM = 1.5  # added width at a fat fraction of 1
 FASCIA_MM = 1.0
-# Where shapes that vary by themselves meet, the larger muscle gives way: it loses less of itself.
+# Painting order of muscles that may overlap: the smaller ones last, as the larger ones lose less.
 SMALLER_LAST = sorted(LABELS, key=lambda label: -label.value)
-BOX_MARGIN_MM = 2.0  # more than any outline is widened
+CLEFT_REACH_MM = 6.0  # a cleft begins this far behind the muscle's surface
+WALL_MM = 1.5  # of a bowel loop
+BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 
 
 @dataclass(frozen=True)
 class Body:
-    """One volunteer's body: spine, signal of the tissues, and parts in painting order."""
+    """The body of one volunteer, in LPS mm with mid L3 at z = 0.
+
+    contrast: signal of its tissues. parts: later ones replace earlier ones where they overlap.
+    corners: (parts, 8, 3), corners of each part's bounding box.
+    """
 
     volunteer: Volunteer
     spine: Spine
@@ -46,9 +43,10 @@ class Body:
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
     def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return the tissue at every pixel centre of planes, (planes, rows, columns) uint8.
+        """Return the tissue at each pixel centre, uint8 (planes, rows, columns).
 
-        planes: parallel, of the same axes; together they take much less time than one by one.
+        The values are those of `Tissue`. planes: in coordinates of the body, all with the same
+        axes. One call for several planes is faster than one call each.
         """
         picture = bytearray(len(planes) * grid.rows * grid.columns)
         for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):
@@ -57,7 +55,7 @@ class Body:
         return np.frombuffer(picture, np.uint8).reshape(len(planes), *grid.shape)
 
     def _cut(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return which parts may be seen in planes, by bounding boxes, (parts, planes) bool."""
+        """Return which parts may meet which planes, bool (parts, planes), by bounding boxes."""
         centres = np.stack([plane.centre for plane in planes])
         axes = np.stack((planes[0].normal, planes[0].across, planes[0].down), axis=1)
         corners = self.corners @ axes
@@ -70,7 +68,10 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Build the body of a volunteer; the last few are kept."""
+    """Return the body of a volunteer, a pure function of its arguments.
+
+    variation: how it differs from the phantoms. The last four bodies are cached.
+    """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(
         scale=volunteer.height_cm / DRAWN_HEIGHT_CM,
@@ -85,6 +86,7 @@ def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
 def _parts(
     volunteer: Volunteer, variation: Variation, spine: Spine, rng: np.random.Generator
 ) -> Iterator[BodyPart]:
+    """Yield the parts of a body in painting order."""
     muscles = within_fascia = muscle_tubes(volunteer, spine, variation, wasted=False)
     if any(variation.lost):
         muscles = muscle_tubes(volunteer, spine, variation)
@@ -105,22 +107,65 @@ def _parts(
         yield BodyPart(tube, Tissue.SEPTUM, margin_mm=MUSCLE_GAP_MM + FATTY_GAP_MM * fat)
         yield BodyPart(tube, label.value)
     for cleft in variation.clefts:
-        yield cleft_part(spine, cleft, muscles)
+        yield _cleft(spine, cleft, muscles)
     for strand in (*variation.loops, *variation.strands):
-        yield strand_part(spine, strand)
+        yield _strand(spine, strand)
     yield from foramina(spine)
     yield from vertebrae(spine, rng)
     yield from canal(spine, rng)
     for defect in variation.defects:
-        yield defect_part(spine, defect)
+        yield _defect(spine, defect)
+
+
+def _defect(spine: Spine, defect: Defect) -> BodyPart:
+    """Return the oval of an operation."""
+    outline = ellipse(defect.centre_mm, defect.radii_mm)
+    return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
+
+
+def _cleft(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
+    """Return the wedge of fat in one erector spinae. muscles: tubes by label value."""
+    label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
+
+    def outline(level: float) -> np.ndarray:
+        ring = spine.nearest_ring(muscles[label], level) * (cleft.side, 1) / spine.scale
+        x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
+        beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
+        back = ring[beside, 1].max()
+        first, last = cleft.levels
+        grown = np.sqrt(
+            np.clip(4 * (level - first) * (last - level) / (last - first) ** 2, 0.01, 1)
+        )
+        half = grown * cleft.width_mm / 2
+        end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
+        mouth = back + CLEFT_REACH_MM
+        medial = (x - 1.6 * half, mouth), (x - half, back)
+        lateral = (x + half, back), (x + 1.6 * half, mouth)
+        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
+
+    tube = spine.organ(*cleft.levels, outline, 16)
+    return BodyPart(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))
+
+
+def _strand(spine: Spine, strand: Strand) -> BodyPart:
+    """Return a nerve, vessel or bowel loop; it replaces visceral fat only."""
+
+    def outline(level: float) -> np.ndarray:
+        down = level - strand.levels[0]
+        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
+        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
+
+    tube = spine.organ(*strand.levels, outline, 6)
+    return BodyPart(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))
 
 
 def _paint(
     picture: bytearray, part: BodyPart, planes: Sequence[CutPlane], cut: np.ndarray, grid: PixelGrid
 ) -> None:
-    """Paint the rim and the inside of a part, run by run: faster with bytes than with arrays.
+    """Paint a part into picture, the bytes of a tissue map (planes, rows, columns).
 
-    cut: numbers of the planes that the part may be cut by.
+    cut: indices of the planes that may meet the part. Runs of pixels are written as bytes, which
+    is faster than arrays.
     """
     if part.rim is None:
         painted = ((part.tissue, -part.margin_mm),)

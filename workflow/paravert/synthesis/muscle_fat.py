@@ -1,9 +1,9 @@
-"""Fat within the muscles: thin streaks between fascicles that widen to patches as fat increases.
+"""Fat within muscles: thin streaks between fascicles that widen to patches as fat increases.
 
-Fascicles fan out from the bone they spring from. Coordinates along and across the fan are
-disturbed a little and read from a smooth random field that is stretched along it: ridges of the
-field are perimysial fat. A threshold on ridges and patches is set so that the mean over the
-muscle is exactly the planted fat fraction.
+Fascicles spread from their origin at the bone. The coordinates along and across the fascicles are
+slightly distorted and index a smooth random field; its zero crossings are perimysial fat. The
+result is a score. A threshold turns it into fat fractions whose mean over the muscle is the
+volunteer's true fat fraction.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,20 @@ from paravert.synthesis.random_fields import sampled
 from paravert.synthesis.spine import Spine
 from paravert.synthesis.volunteers import Volunteer
 
-DIFFUSE_SHARE = 0.3  # of the fat fraction lies between the fibres, at most
+DIFFUSE_SHARE = 0.3  # of the fat fraction, spread evenly between the fibres, up to DIFFUSE_MOST
 DIFFUSE_MOST = 0.035
-SAMPLE_PIXELS = 1500  # enough to place the threshold; the mean is set on all pixels
+SOFTNESS = 0.28  # width of the transition from lean to fat, in units of the score
+SAMPLE_PIXELS = 1500  # used to find the threshold; a gain then sets the mean over all pixels
 
 
 @dataclass(frozen=True)
 class Fan:
-    """Where the fascicles of a muscle spring from and how they look.
+    """Direction and size of a muscle's fascicles, which spread from an origin at the bone.
 
-    origin: (x, y) of the left side in the local frame, mm. along_mm, across_mm: size of the
-    fascicles. deep: how much more fat lies near the origin, per mm. patches: weight of patches
-    against streaks. cleft_deg: direction of the cleft between two parts of the muscle, from x
-    towards y.
+    origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178
+    cm. along_mm, across_mm: size of the fascicles. deep: decrease of the fat score per mm of
+    distance from the origin. patches: weight of patches relative to streaks. cleft_deg: direction
+    of the cleft between two parts of the muscle, from x towards y; None: no cleft.
     """
 
     origin: tuple[float, float]
@@ -49,9 +50,10 @@ FANS = {
 
 @dataclass(frozen=True)
 class MusclePoints:
-    """Pixels of a volunteer's muscles, each array (pixels,).
+    """Muscle pixels of one volunteer, each array (pixels,).
 
-    labels: label values. x, y: place in the spine's local frame, mm. level: of each pixel.
+    labels: label values. x, y: float32, mm to the left of and behind the spine's axis. level:
+    float32, vertebral level (1.0 mid L1, 5.0 mid L5).
     """
 
     volunteer: Volunteer
@@ -63,10 +65,10 @@ class MusclePoints:
 
 
 def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
-    """Return fat fraction and fine fibre texture of muscle pixels.
+    """Return fat fraction and fibre texture of muscle pixels, float32 (pixels,) each.
 
-    Both results are float32 (pixels,); the mean fat fraction over each muscle is the
-    volunteer's at the muscle's mean level, the texture has mean 0 and unit variance.
+    The fat fraction is 0-1; its mean over each muscle is `Volunteer.fat_fraction_at` at
+    the mean level of the muscle's pixels. The texture has mean 0 and SD about 1.
     """
     fraction = np.zeros(len(pixels.labels), np.float32)
     fibres = np.zeros(len(pixels.labels), np.float32)
@@ -79,9 +81,9 @@ def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fat_order(pixels: MusclePoints) -> np.ndarray:
-    """Return in which order muscle pixels turn to fat, float32 (pixels,).
+    """Return the order in which muscle pixels turn to fat, float32 (pixels,).
 
-    Within each muscle the values are spread evenly from 0 (last) to 1 (first).
+    Within each muscle the values are evenly spaced from 0 (last) to 1 (first).
     """
     order = np.zeros(len(pixels.labels), np.float32)
     for _, here, score, _ in _scores(pixels):
@@ -90,7 +92,7 @@ def fat_order(pixels: MusclePoints) -> np.ndarray:
 
 
 def _scores(pixels: MusclePoints) -> Iterator[tuple[Label, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield each muscle at hand, which pixels are its own, and their `_score`."""
+    """Yield, for each muscle present: label, indices of its pixels, and both arrays of `_score`."""
     rng = np.random.default_rng([pixels.volunteer.seed, 31])
     drift = rng.uniform(0, 100, (len(LABELS), 4)).astype(np.float32)
     for label in LABELS:
@@ -110,7 +112,11 @@ def _score(
     drift: np.ndarray,
     scale: np.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how readily each pixel turns to fat, about unit variance, and the fibre texture."""
+    """Return fat score (higher: turns to fat earlier) and fibre texture, float32 (pixels,) each.
+
+    local: x and y, mirrored to the left side. drift: (4,), random offsets into the fields. scale:
+    size of the subject relative to the reference man.
+    """
     x = local[0] - np.float32(fan.origin[0]) * scale
     y = local[1] - np.float32(fan.origin[1]) * scale
     climb = level * np.float32(1.4)  # neighbouring slices show related fascicles
@@ -133,24 +139,22 @@ def _score(
     return score, 0.5 * field + 0.7 * fine
 
 
-def _to_mean(score: np.ndarray, wanted: float, softness: float = 0.28) -> np.ndarray:
-    """Map a score to fractions between a diffuse floor and 1 whose mean is the wanted one."""
+def _to_mean(score: np.ndarray, wanted: float) -> np.ndarray:
+    """Return fat fractions, 0-1, that increase with the score and have the wanted mean."""
     floor = min(DIFFUSE_SHARE * wanted, DIFFUSE_MOST)
     low, high = float(score.min()) - 4, float(score.max()) + 4
     some = score[:: max(len(score) // SAMPLE_PIXELS, 1)]
     for _ in range(12):
         middle = 0.5 * (low + high)
-        if _fractions(some, middle, softness, floor).mean() > wanted:
+        if _fractions(some, middle, floor).mean() > wanted:
             low = middle
         else:
             high = middle
-    fraction = _fractions(score, 0.5 * (low + high), softness, floor)
-    return np.clip(floor + (fraction - floor) * _gain(fraction, floor, wanted), 0, 1)
+    fraction = _fractions(score, 0.5 * (low + high), floor)
+    gain = (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)
+    return np.clip(floor + (fraction - floor) * gain, 0, 1)
 
 
-def _fractions(score: np.ndarray, threshold: float, softness: float, floor: float) -> np.ndarray:
-    return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(softness)))
-
-
-def _gain(fraction: np.ndarray, floor: float, wanted: float) -> float:
-    return (wanted - floor) / max(float(fraction.mean()) - floor, 1e-6)
+def _fractions(score: np.ndarray, threshold: float, floor: float) -> np.ndarray:
+    """Return fat fractions for a threshold: floor far below it, 1 far above it."""
+    return floor + (1 - floor) / (1 + np.exp((threshold - score) / np.float32(SOFTNESS)))

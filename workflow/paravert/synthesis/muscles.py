@@ -1,8 +1,8 @@
-"""Outlines of the eight muscles by level, fitted to the areas of a volunteer.
+"""Outlines of the eight muscles at each vertebral level, with the areas of a volunteer.
 
-Multifidus and erector spinae fill one compartment and share their septum: the septum is moved
-until multifidus has its area, then the lateral part of the erector spinae is stretched until it
-has its own. Both conditions are linear in the shift and the stretch, hence solved exactly.
+Multifidus and erector spinae fill one compartment and share their septum. The septum is moved
+until the multifidus has its area; then the lateral part of the erector spinae is stretched until
+it has its area. Area is linear in the shift and in the stretch, so both are solved exactly.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from typing import ClassVar
 import numpy as np
 
 from paravert.anatomy import MUSCLES, SIDES, label_value
-from paravert.synthesis.shape_modes import CORRECTION_MM, shape_deviations
+from paravert.synthesis.shape_modes import CORRECTION_MM, control_points, shape_deviations
 from paravert.synthesis.solids import Tube, mirrored, signed_area, spline
-from paravert.synthesis.spine import Spine
+from paravert.synthesis.spine import Spine, between_levels
 from paravert.synthesis.variation import PHANTOM, PsoasCourse, Variation
 from paravert.synthesis.volunteers import LEVELS, Volunteer
 
 RING_LEVELS = np.arange(-1.4, 7.21, 0.1)
 SMALLEST_AREA_MM2 = 25.0  # below this a muscle is not drawn
-# Share of the area at L1 or L5 that is left above and below them.
+# Factor of the interpolated area: (levels, factors); muscles taper off above L1 and below L5.
 BEYOND = {
     "psoas_major": ((0.2, 1.0, 5.4, 7.2), (0.0, 1.0, 1.0, 0.8)),
     "quadratus_lumborum": ((-0.2, 0.8), (0.0, 1.0)),
@@ -28,16 +28,11 @@ BEYOND = {
 }
 
 
-# Control points of the muscles of the left side, drawn for the reference man: five outlines, mid L1 to
-# mid L5, in the spine's local frame, x to the left, y to the back, in mm. Points of the same number
-# belong together from level to level.
-def _points(*levels: str) -> np.ndarray:
-    """Return control points, (levels, points, 2), from "x,y" pairs: one text per level."""
-    return np.array([[pair.split(",") for pair in line.split()] for line in levels], float)
+# Control points of the left muscles, drawn by hand for the reference man: an outline each at mid L1
+# to mid L5, (x, y) in local coordinates (mm). Points of equal index correspond between levels.
 
-
-# From the vertebral body forwards round the belly; the first and last point touch the vertebra.
-PSOAS = _points(
+# From the vertebral body forwards round the muscle; the first and last point touch the vertebra.
+PSOAS = control_points(
     "23,-6  27,-7  31,-1  34,7  35,14  33,20  29,21  26,16  24,9  23,1",
     "23,-9  28,-11  34,-6  40,3  43,13  42,20  36,22  29,21  25,16  23,4",
     "24,-10  31,-14  40,-11  48,-1  54,11  52,21  43,25  32,23  26,17  24,4",
@@ -46,7 +41,7 @@ PSOAS = _points(
 )
 
 # From the transverse process along the front to the side and back.
-QUADRATUS = _points(
+QUADRATUS = control_points(
     "29,25  34,22  43,26  53,34  56,39  52,40  42,35  32,30",
     "34,28  40,23  51,24  63,30  70,37  66,40  54,37  42,32",
     "41,31  47,26  59,25  71,29  78,37  73,42  59,39  48,34",
@@ -55,18 +50,18 @@ QUADRATUS = _points(
 )
 
 # From the lamina along the facet, down the septum (points 2 to 4), round the spinous process.
-MULTIFIDUS = _points(
+MULTIFIDUS = control_points(
     "4,40  9,36  16,37  18,46  13,56  8,61  3.5,60  3,50",
     "4,40  10,36  18,37  20,48  15,60  9,66  4,65  3,52",
     "4,41  11,36  20,37  22,50  19,63  12,71  4.5,68  3,54",
     "4,43  13,37  25,38  28,54  25,70  17,79  6,76  3.5,58",
     "4,44  14,37  29,37  35,52  38,68  26,76  8,74  3.5,58",
 )
-# How far each point follows the septum when it is moved.
+# Displacement of each point relative to that of the septum.
 MULTIFIDUS_SEPTUM = np.array([0, 0, 1, 1, 1, 0.3, 0, 0])
 
 # From the top of the septum along the transverse process to the side, back along the fascia.
-ERECTOR = _points(
+ERECTOR = control_points(
     "17,38  23,34  42,38  64,46  79,55  72,65  50,70  24,69  9,64  19,47",
     "19,38  25,34  44,37  64,42  77,52  73,65  52,73  28,75  11,69  21,50",
     "21,38  27,34  45,37  62,42  73,53  69,67  52,76  33,78  15,74  23,52",
@@ -81,17 +76,17 @@ DRAWN = {
     "erector_spinae": ERECTOR,
     "multifidus": MULTIFIDUS,
 }
-WOBBLE = {  # of a volunteer's own points; those of the back also part neighbours
+WOBBLE = {  # SD of the random offsets of drawn points; smaller where muscles touch
     "psoas_major": 0.022,
     "quadratus_lumborum": 0.022,
     "erector_spinae": 0.6 * 0.022,
     "multifidus": 0.6 * 0.022,
 }
-# As drawn, but the fifth point is moved to the back end of the septum and goes with it.
+# As MULTIFIDUS_SEPTUM; point 5 (from 0) lies at the posterior end of the septum and follows it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
-TALLER_LEVELS = (3.5, 5.0)  # between which the psoas becomes as tall as its course tells
-# What a wasting muscle shrinks towards, in the local frame of the left side of the reference man.
+TALLER_LEVELS = (3.5, 5.0)  # between these `PsoasCourse.taller` takes effect
+# Point towards which a left muscle shrinks in atrophy, local coordinates of the reference man.
 ROOT_MM = {
     "psoas_major": (27.0, 8.0),
     "quadratus_lumborum": (52.0, 32.0),
@@ -103,9 +98,11 @@ ROOT_MM = {
 def muscle_tubes(
     volunteer: Volunteer, spine: Spine, variation: Variation = PHANTOM, *, wasted: bool = True
 ) -> dict[int, Tube]:
-    """Return the eight muscles as tubes by label value, with the planted area at every level.
+    """Return the solid (tube) of each of the eight muscles, by label value.
 
-    wasted: shrunk by what the variation says is lost; otherwise as far as their fascia reaches.
+    At each vertebral level its horizontal section has the volunteer's area, `Volunteer.area_at`.
+    wasted: whether muscles are then shrunk by `Variation.lost` (atrophy); if False, they fill
+    their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}
@@ -126,15 +123,15 @@ def muscle_tubes(
                 rings[muscle].append(outline if side == "left" else mirrored(outline))
                 levels[muscle].append(level)
         for muscle, outlines in rings.items():
-            tubes[label_value(muscle, side)] = spine.tube(levels[muscle], np.stack(outlines))
+            tubes[label_value(muscle, side)] = spine.tube(levels[muscle], outlines)
     return tubes
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Control points of one side, as drawn by hand, with offsets of the volunteer's own.
+    """Control points of one side, drawn by hand, with a volunteer's random offsets.
 
-    offsets: by muscle, (points, 2), as shares of the square root of that muscle's area.
+    offsets: by muscle, (10, 2), in units of the square root of the muscle's drawn area.
     """
 
     offsets: dict[str, np.ndarray]
@@ -144,7 +141,7 @@ class _Drawing:
         """Return control points by muscle, (points, 2), in mm of the reference man."""
         result = {}
         for muscle, points in DRAWN.items():
-            control = _between(points, level)
+            control = between_levels(level, LEVELS, points)
             size = np.sqrt(abs(signed_area(control)))
             result[muscle] = control + size * self.offsets[muscle][: len(control)]
         return result
@@ -152,10 +149,10 @@ class _Drawing:
 
 @dataclass(frozen=True)
 class _LearntDrawing:
-    """Control points of one side, moved towards real outlines, with offsets as real ones have.
+    """Control points of one side, moved towards real outlines, with offsets from shape modes.
 
-    correction: how far they are moved, 1 in full. psoas: its course. offsets: as `shape_deviations`
-    draws them.
+    correction, psoas: as in `Variation`. offsets: by muscle, (points, 2), as from
+    `shape_deviations`.
     """
 
     correction: float
@@ -166,7 +163,7 @@ class _LearntDrawing:
     def controls(self, level: float) -> dict[str, np.ndarray]:
         """Return control points by muscle, (points, 2), in mm of the reference man."""
         result = {
-            muscle: _between(points + self.correction * CORRECTION_MM[muscle], level)
+            muscle: between_levels(level, LEVELS, points + self.correction * CORRECTION_MM[muscle])
             for muscle, points in DRAWN.items()
         }
         result["psoas_major"] = self._on_its_course(result["psoas_major"], level)
@@ -174,7 +171,7 @@ class _LearntDrawing:
         size["multifidus"] = size["erector_spinae"] = np.hypot(
             size["multifidus"], size["erector_spinae"]
         )
-        # The modes of the back were learnt at L4 and L5; further up the multifidus varies less.
+        # The modes of the back come from L4 and L5; above these the multifidus varies less.
         least = np.interp(level, (1.0, 4.0), (0.5, 1.0))
         share = {
             "multifidus": np.full((8, 1), least),
@@ -187,7 +184,7 @@ class _LearntDrawing:
         return result
 
     def _on_its_course(self, psoas: np.ndarray, level: float) -> np.ndarray:
-        """Return control points of the psoas as tall and where they are at a level."""
+        """Return the psoas at a level, stretched and shifted along its course."""
         tall = np.sqrt(np.interp(level, TALLER_LEVELS, (1.0, self.psoas.taller)))
         centre = psoas.mean(axis=0)
         gone_mm = max(0.0, level - self.psoas.leaves) * np.array(self.psoas.per_level_mm)
@@ -195,7 +192,7 @@ class _LearntDrawing:
 
 
 def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing | _LearntDrawing]:
-    """Return each side's drawing; sides share most of what is a volunteer's own."""
+    """Return the drawing of each side; most of the random offsets are common to both sides."""
     if variation.correction is not None:
         rng = np.random.default_rng([volunteer.seed, 13])
         deviations = shape_deviations(rng)
@@ -217,17 +214,14 @@ def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing 
     return drawings
 
 
-def _between(points: np.ndarray, level: float) -> np.ndarray:
-    """Return control points at a level from those at L1 to L5, (levels, points, 2)."""
-    position = np.clip(level, LEVELS[0], LEVELS[-1]) - LEVELS[0]
-    lower = min(int(position), len(LEVELS) - 2)
-    return points[lower] + (position - lower) * (points[lower + 1] - points[lower])
-
-
 def _outlines(
     drawing: _Drawing | _LearntDrawing, level: float, area: dict[str, float], scale: float
 ) -> dict[str, np.ndarray]:
-    """Return the left outlines at a level; muscles that have ended are left out."""
+    """Return the outlines of the left muscles at a level, by muscle.
+
+    Each is (vertices, 2), in local coordinates (mm). area: by muscle, mm2; psoas and quadratus of
+    less than SMALLEST_AREA_MM2 are left out.
+    """
     controls = {muscle: scale * points for muscle, points in drawing.controls(level).items()}
     outlines = _back_muscles(controls, drawing.septum, area, scale)
     for muscle in ("psoas_major", "quadratus_lumborum"):
@@ -240,13 +234,18 @@ def _outlines(
 
 
 def _grown(outline: np.ndarray, anchor: np.ndarray, area_mm2: float) -> np.ndarray:
-    """Scale an outline about an anchor to an area."""
+    """Return an outline scaled about an anchor to an area."""
     return anchor + (outline - anchor) * np.sqrt(area_mm2 / abs(signed_area(outline)))
 
 
 def _back_muscles(
     controls: dict[str, np.ndarray], septum: np.ndarray, area: dict[str, float], scale: float
 ) -> dict[str, np.ndarray]:
+    """Return the outlines of multifidus and erector spinae, which share a septum.
+
+    controls: (points, 2) in mm, by muscle. septum: (8,), how far each point of the multifidus
+    moves with the septum. area: by muscle, mm2.
+    """
     multifidus, erector = controls["multifidus"], controls["erector_spinae"]
     wanted = area["multifidus"] + area["erector_spinae"]
     drawn = abs(signed_area(spline(multifidus))) + abs(signed_area(spline(erector)))
@@ -267,7 +266,11 @@ def _back_muscles(
 def _to_area(
     control: np.ndarray, direction: np.ndarray, area_mm2: float
 ) -> tuple[np.ndarray, float]:
-    """Move control points along x until their curve has an area: linear in the amount."""
+    """Return the curve of control points moved to enclose an area, and the amount of movement.
+
+    direction: (points, 2), displacement along x per unit of movement. The area is linear in the
+    amount.
+    """
     start = signed_area(spline(control))
     gain = signed_area(spline(control + direction)) - start
     amount = (np.sign(start) * area_mm2 - start) / gain

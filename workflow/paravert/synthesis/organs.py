@@ -1,14 +1,13 @@
-"""Kidneys, liver, spleen, pancreas, bowel and the great vessels."""
+"""Kidneys, liver, spleen, pancreas, bowel and vessels."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from paravert.synthesis.body_part import CAVITY, BodyPart
 from paravert.synthesis.solids import ellipse, spline
 from paravert.synthesis.spine import Spine
-from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.tissues import CAVITY, BodyPart, Tissue
 from paravert.synthesis.trunk import Trunk
 
 LUMEN = (
@@ -21,9 +20,11 @@ LUMEN = (
 def organs(
     spine: Spine, trunk: Trunk, rng: np.random.Generator, kidneys: Sequence[Sequence[float]]
 ) -> Iterator[BodyPart]:
-    """Yield the organs of the cavity in painting order; they never leave it.
+    """Yield the body parts of bowel, liver, spleen, pancreas and kidneys.
 
-    kidneys: by how much the left and the right one are moved: x and y in mm, and levels.
+    Later parts replace earlier ones where they overlap. They replace only tissues of the abdominal
+    cavity. rng: draws shapes and positions. kidneys: shift of the left and of the right kidney: x
+    and y in mm for a body height of 178 cm, and vertebral levels.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)
@@ -33,11 +34,12 @@ def organs(
 
 
 def _cavity(tube, tissue: Tissue, rim: Tissue | None = None, rim_mm: float = 0.0) -> BodyPart:
+    """Return a part that replaces only tissues of the abdominal cavity."""
     return BodyPart(tube, tissue, rim, rim_mm, over=CAVITY)
 
 
 def _cap(level: float, first: float, last: float) -> float:
-    """Return the radius of a rounded body between two levels: 1 in the middle, 0 at the ends."""
+    """Return the relative radius at a level of a rounded body: 1 in the middle, 0 at both ends."""
     half = (last - first) / 2
     return float(np.sqrt(np.clip(1 - ((level - first - half) / half) ** 4, 1e-4, 1)))
 
@@ -131,28 +133,28 @@ def _kidney(
         down = (level - middle) / 1.5
         return np.array([side * (64 + 6 * down) + aside_mm, 4 - 7 * down + back_mm])
 
-    def kidney(level: float, share: float = 1.0) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.0004, 1)) * size
-        outline = ellipse((0, 0), (25 * full * share, 31 * full * share), 0, 2.2, 56)
-        hollow = np.clip(1.25 - abs(level - middle), 0, 1) * 11 * share
-        opening = np.exp(-((outline[:, 1] / 9) ** 2)) * (outline[:, 0] < 0)
-        outline[:, 0] += hollow * opening
+    def oval(level: float, shift, half, at, radii, power, vertices) -> np.ndarray:
+        """Return an ellipse that shrinks to a point at `half` levels from the kidney's middle."""
+        full = np.sqrt(np.clip(1 - ((level - middle - shift) / half) ** 2, 0.0004, 1)) * size
+        return ellipse(at, (radii[0] * full, radii[1] * full), 0, power, vertices)
+
+    def placed(outline: np.ndarray, level: float) -> np.ndarray:
         return _placed(outline, turn, side) + centre(level)
 
-    def sinus(level: float, share: float = 1.0) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / 1.05) ** 2, 0.0004, 1)) * size * share
-        outline = ellipse((-7, 0), (11 * full, 15 * full), 0, 2.2, 40)
-        return _placed(outline, turn, side) + centre(level)
+    def kidney(level: float) -> np.ndarray:
+        outline = oval(level, 0, last - middle, (0, 0), (25, 31), 2.2, 56)
+        hollow = np.clip(1.25 - abs(level - middle), 0, 1) * 11
+        outline[:, 0] += hollow * np.exp(-((outline[:, 1] / 9) ** 2)) * (outline[:, 0] < 0)
+        return placed(outline, level)
+
+    def sinus(level: float) -> np.ndarray:
+        return placed(oval(level, 0, 1.05, (-7, 0), (11, 15), 2.2, 40), level)
 
     def pelvis(level: float) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle - 0.1) / 0.55) ** 2, 0.0004, 1)) * size
-        outline = ellipse((-9, 2), (7.5 * full, 3.6 * full), 0, 2.0, 28)
-        return _placed(outline, turn, side) + centre(level)
+        return placed(oval(level, 0.1, 0.55, (-9, 2), (7.5, 3.6), 2.0, 28), level)
 
     def fascia(level: float) -> np.ndarray:
-        full = np.sqrt(np.clip(1 - ((level - middle) / 1.8) ** 2, 0.0004, 1)) * size
-        outline = ellipse((3, 0), (37 * full, 43 * full), 0, 2.3, 64)
-        return _placed(outline, turn, side) + centre(level)
+        return placed(oval(level, 0, 1.8, (3, 0), (37, 43), 2.3, 64), level)
 
     over = frozenset({Tissue.VISCERAL_FAT})
     tube = spine.organ(middle - 1.7, middle + 1.7, fascia, 16)
@@ -168,7 +170,7 @@ def _kidney(
                 spot = np.array([15.5 * np.cos(a), 20.0 * np.sin(a)]) * size
                 outline = ellipse(tuple(spot), (6.0 * full, 4.2 * full), np.rad2deg(a), 2.2, 20)
                 shrink = np.sqrt(np.clip(1 - ((level - middle) / (last - middle)) ** 2, 0.01, 1))
-                return _placed(outline * shrink, turn, side) + centre(level)
+                return placed(outline * shrink, level)
 
             over = frozenset({Tissue.KIDNEY})
             tube = spine.organ(at, at + 0.65, pyramid, 7)
@@ -178,7 +180,7 @@ def _kidney(
 
 
 def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
-    """Turn an outline drawn for the left and mirror it for the right."""
+    """Rotate an outline drawn for the left kidney, and mirror it if side is -1 (right)."""
     turn = np.deg2rad(abs(turn_deg))
     c, s = np.cos(turn), np.sin(turn)
     x = outline[:, 0] * c - outline[:, 1] * s
@@ -187,7 +189,10 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 
 
 def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
-    """Yield the great vessels and small ones of the mesentery and before the psoas."""
+    """Yield the body parts of aorta, vena cava, iliac vessels, ureters and small vessels.
+
+    Later parts replace earlier ones where they overlap. rng: draws sizes and positions.
+    """
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4
     wide = np.exp(rng.normal(0, 0.08))
@@ -243,7 +248,7 @@ def _small_vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iter
         tube = spine.organ(first, first + rng.uniform(0.5, 1.8), vessel, 6)
         over = frozenset({Tissue.VISCERAL_FAT})
         yield BodyPart(tube, Tissue.VESSEL_WALL, Tissue.ARTERY, 0.5 * radius, over=over)
-    for side in (1, -1):  # ureter and gonadal vessels before the psoas
+    for side in (1, -1):  # ureter and gonadal vessels, anterior to the psoas
 
         def beside(level: float, s=side) -> np.ndarray:
             return ellipse((s * (40 + 3 * level), -20 - 2.5 * level), (1.8, 1.8), vertices=14)

@@ -1,38 +1,48 @@
-"""The built-in cohort: phantom volunteers as DICOM studies with manual masks and exact truth."""
+"""Rule make_phantoms: phantom volunteers as DICOM studies with label maps and exact truth.
+
+NEEDS a seed. MAKES the built-in cohort, in the layout that a user's own data has.
+"""
 
 import csv
+import itertools
 import json
 import logging
 import shutil
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from paravert.errors import InputError
 from paravert.steps import VERSIONS
-from paravert.synthesis.truth import TRUTH_MUSCLES, TRUTH_SLICES, write_table
-from paravert.synthesis.volunteer_study import write_study
+from paravert.synthesis.body import body_of
+from paravert.synthesis.phantom_files import (
+    TRUTH_MUSCLES,
+    TRUTH_SLICES,
+    affine_of,
+    true_muscle_rows,
+    true_slice_rows,
+    write_image,
+    write_label_map,
+)
+from paravert.synthesis.protocol import (
+    Series,
+    localizer_series,
+    protocol_of,
+    sagittal_series,
+)
+from paravert.synthesis.signal import render_planes
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
 from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
 log = logging.getLogger(__name__)
 
 MADE = "made.json"
-SHEET_COLUMNS = (
-    "subject",
-    "images",
-    "truth",
-    "sex",
-    "age_years",
-    "height_cm",
-    "weight_kg",
-    "site",
-    "group",
-)
 
 
 def make_phantoms(
@@ -48,9 +58,10 @@ def make_phantoms(
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
-    Makes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
-    there <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
-    subject already complete from the same seed and version is left alone.
+    Writes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
+    complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
+    subject that is complete from the same seed and version is left unchanged. Raises InputError if
+    a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     wanted = subject or [person.subject for person in people]
@@ -67,29 +78,22 @@ def make_phantoms(
     }
     make = partial(_make_one, out, people, settings)
     chosen = [index for index, person in enumerate(people) if person.subject in set(wanted)]
-    for line in _each(make, chosen, workers):
-        log.info("%s", line)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        for line in pool.map(make, chosen):
+            log.info("%s", line)
     there = [person for person in people if _made(out, person, settings) is not None]
     _write_cohort_files(out, there, settings)
 
 
-def _each(make, chosen: list[int], workers: int) -> Iterable[str]:
-    if workers == 1:
-        yield from map(make, chosen)
-        return
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        yield from pool.map(make, chosen)
-
-
 def _make_one(out: Path, people: tuple[Volunteer, ...], settings: dict, index: int) -> str:
-    """Make one subject under a temporary name and move it in place; returns what to log."""
+    """Make one subject in a temporary folder, rename it, and return a line for the log."""
     volunteer = people[index]
     if _made(out, volunteer, settings) is not None:
         return f"{volunteer.subject}: already made"
     draft, home = out / f".{volunteer.subject}.part", out / volunteer.subject
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    truth = write_study(draft, volunteer, index, settings["seed"])
+    truth = _write_study(draft, volunteer, index, settings["seed"])
     record = {"settings": settings, "truth": truth}
     (draft / MADE).write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(home, ignore_errors=True)
@@ -99,7 +103,10 @@ def _make_one(out: Path, people: tuple[Volunteer, ...], settings: dict, index: i
 
 
 def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
-    """Return the truth of a subject that is complete from these settings, or None."""
+    """Return the truth of a subject that is complete with these settings, else None.
+
+    The truth is a dict as returned by `_write_study`.
+    """
     path = out / volunteer.subject / MADE
     if not path.is_file():
         return None
@@ -108,27 +115,76 @@ def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
 
 
 def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> None:
+    """Write the subject sheet and both truth tables of these people."""
     truths = [_made(out, person, settings) for person in people]
-    write_table(
-        out / "truth.parquet", (r for truth in truths for r in truth["slices"]), TRUTH_SLICES
-    )
-    rows = (row for truth in truths for row in truth["muscles"])
-    write_table(out / "truth_muscles.parquet", rows, TRUTH_MUSCLES)
+    for name, kind, schema in (
+        ("truth.parquet", "slices", TRUTH_SLICES),
+        ("truth_muscles.parquet", "muscles", TRUTH_MUSCLES),
+    ):
+        rows = [row for truth in truths for row in truth[kind]]
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name)
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
-        sheet = csv.writer(file, delimiter="\t", lineterminator="\n")
-        sheet.writerow(SHEET_COLUMNS)
-        sheet.writerows(_sheet_row(person) for person in people)
+        rows = [_sheet_row(person) for person in people]
+        sheet = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
+        sheet.writeheader()
+        sheet.writerows(rows)
 
 
-def _sheet_row(person: Volunteer) -> tuple:
-    return (
-        person.subject,
-        f"{person.subject}/dicom",
-        f"{person.subject}/truth.nii.gz",
-        person.sex,
-        person.age_years,
-        f"{person.height_cm:g}",
-        f"{person.weight_kg:g}",
-        "phantom",
-        "volunteer" if person.subject.startswith("S") else "population",
+def _sheet_row(person: Volunteer) -> dict:
+    return {
+        "subject": person.subject,
+        "images": f"{person.subject}/dicom",
+        "truth": f"{person.subject}/truth.nii.gz",
+        "sex": person.sex,
+        "age_years": person.age_years,
+        "height_cm": f"{person.height_cm:g}",
+        "weight_kg": f"{person.weight_kg:g}",
+        "site": "phantom",
+        "group": "volunteer" if person.subject.startswith("S") else "population",
+    }
+
+
+# --- one study -----------------------------------------------------------------------------------
+
+
+def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
+    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
+
+    index: of the volunteer in the cohort; it selects the protocol. Returns the rows of both truth
+    tables, {"slices": [...], "muscles": [...]}.
+    """
+    body = body_of(volunteer)
+    protocol = protocol_of(volunteer, index)
+    planes = [protocol.plane(number) for number in range(protocol.slices)]
+    cuts = [protocol.in_body(plane) for plane in planes]
+    slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
+    axial = Series(
+        "AX_T2",
+        3,
+        "",
+        protocol.spacing_mm,
+        protocol.acquisition.thickness_mm,
+        protocol.pixel_mm,
+        echo_ms=99.0,
+        repetition_ms=4200.0,
+        bits=protocol.bits,
+        compressed=protocol.compressed,
     )
+    images = [(one.image, plane) for one, plane in zip(slices, planes, strict=True)]
+    file_numbers = 1 + np.random.default_rng([volunteer.seed, 71]).permutation(len(images))
+    order = slice(None, None, -1) if protocol.cranial_first else slice(None)
+    for series, pictures, numbers in (
+        (axial, images[order], file_numbers[order]),
+        (*sagittal_series(body, protocol), itertools.count(1)),
+        (*localizer_series(body, protocol), itertools.count(1)),
+    ):
+        (folder / "dicom" / series.name).mkdir(parents=True)
+        for instance, ((image, plane), number) in enumerate(
+            zip(pictures, numbers, strict=False), 1
+        ):
+            path = folder / "dicom" / series.name / f"IM{number:04d}.dcm"
+            write_image(path, image, plane, series, instance, volunteer, seed)
+    labels = np.stack([one.labels for one in slices])
+    write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
+    rows = true_slice_rows(volunteer.subject, protocol, slices)
+    return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}

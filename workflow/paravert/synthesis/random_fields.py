@@ -1,7 +1,7 @@
-"""Smooth random fields, made once per process and read at shifted places.
+"""Smooth Gaussian random fields: one periodic tile per process, read at different offsets.
 
-A field is a square tile that repeats without seam, with mean 0 and variance 1. Reading it with
-an offset from a subject's own seed gives as many different fields as needed at the cost of one.
+Reading the same tile at offsets that depend on a subject's seed gives many different fields at the
+cost of one.
 """
 
 from functools import lru_cache
@@ -9,14 +9,18 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-TILE_CELLS = 512  # a power of two
+TILE_CELLS = 512  # rows and columns; a power of two, so that `&` wraps indices
 LAST_CELL = TILE_CELLS - 1
 CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
 
 
 @lru_cache(maxsize=32)
 def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
-    """Return a periodic Gaussian field, (TILE_CELLS, TILE_CELLS) float32; numbers give independent ones."""
+    """Return a periodic Gaussian random field, float32 (512, 512), mean 0, SD 1, read-only.
+
+    sigma_cells: SD of the Gaussian smoothing in cells. number: selects one of many independent
+    fields.
+    """
     rng = np.random.default_rng([97, number, round(1000 * sigma_cells)])
     spectrum = rfft2(rng.standard_normal((TILE_CELLS, TILE_CELLS)))
     frequency = np.fft.fftfreq(TILE_CELLS)[:, None] ** 2 + np.fft.rfftfreq(TILE_CELLS)[None] ** 2
@@ -30,7 +34,11 @@ def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
 
 
 def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a piece of a tile, of the shape given, at a random place; transposed at random."""
+    """Return a random part of a field, float32, (rows, columns) = shape.
+
+    field: from `field_tile`; it repeats beyond its edges. Offset and transposition are drawn from
+    rng.
+    """
     if rng.random() < 0.5:
         field = field.T
     row, column = rng.integers(TILE_CELLS, size=2)
@@ -39,8 +47,12 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
     return field[rows[:, None], columns]
 
 
-def sampled(a: np.ndarray, b: np.ndarray, number: int = 0) -> np.ndarray:
-    """Return a field with structures of about one unit at coordinates (a, b) of any shape."""
+def sampled(a: np.ndarray, b: np.ndarray, number: int) -> np.ndarray:
+    """Return a random field at coordinates (a, b), float32, of their shape.
+
+    a, b: float32, in units of about the size of the field's structures. number: selects the field.
+    Interpolation is linear.
+    """
     field = field_tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)
     row, column = np.floor(a), np.floor(b)

@@ -1,4 +1,4 @@
-"""Filling outlines on a pixel grid."""
+"""Pixel grids, and which pixels lie inside an outline."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from paravert.synthesis.solids import Outlines
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Pixel centres in a plane: pixel (row, column) lies at (u0 + column * du, v0 + row * dv).
+    """Pixel centres in a plane, in mm: u = u0 + column * du, v = v0 + row * dv.
 
-    All in mm.
+    u and v run along the row and column direction of a `CutPlane`, from its centre.
     """
 
     rows: int
@@ -23,11 +23,11 @@ class PixelGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """(rows, columns)."""
         return self.rows, self.columns
 
     def finer(self, factor: int) -> "PixelGrid":
-        """Return the grid of the same area with every pixel divided into factor x factor."""
+        """Return the grid of the same area in which each pixel is divided into factor x factor."""
         shift = (1 / factor - 1) / 2
         return PixelGrid(
             self.rows * factor,
@@ -40,26 +40,26 @@ class PixelGrid:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Lowest and highest u, lowest and highest v of the pixel centres."""
+        """Lowest and highest u, lowest and highest v of the pixel centres, in mm."""
         u1 = self.u0 + (self.columns - 1) * self.du
         return self.u0, u1, self.v0, self.v0 + (self.rows - 1) * self.dv
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return u of the columns and v of the rows, float32, in mm."""
+        """Return u of the columns, (columns,), and v of the rows, (rows,), float32, in mm."""
         u = self.u0 + self.du * np.arange(self.columns, dtype=np.float32)
         v = self.v0 + self.dv * np.arange(self.rows, dtype=np.float32)
         return u, v
 
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
-        """Return the runs of pixels whose centre lies inside outlines (even-odd rule).
+        """Return the runs of pixels in a row whose centres lie inside outlines (even-odd rule).
 
-        Two int arrays, (runs,): flat indices into (planes, rows, columns) of the first pixel of each
-        run and of one past its last.
+        Returns two int arrays, (runs,): flat indices into (planes, rows, columns) of the first
+        pixel of each run and of the pixel after its last.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv
         x_next, y_next = Outlines(np.stack((x, y), axis=1), outlines.plane).following.T
-        # The row from which on a vertex lies above; an edge crosses the rows between its vertices'.
+        # First row at or below each vertex; an edge crosses the rows between those of its vertices.
         row = np.clip(np.ceil(y), 0, self.rows).astype(np.int64)
         row_next = np.clip(np.ceil(y_next), 0, self.rows).astype(np.int64)
         crossed = np.abs(row_next - row)
@@ -79,6 +79,9 @@ class PixelGrid:
 
 
 def centred_grid(matrix: int, pixel_mm: float) -> PixelGrid:
-    """Return a square grid whose middle is the origin of the plane."""
+    """Return a square grid whose middle is the centre of the plane.
+
+    matrix: number of rows and of columns. pixel_mm: distance between pixel centres.
+    """
     edge = -(matrix - 1) / 2 * pixel_mm
     return PixelGrid(matrix, matrix, pixel_mm, pixel_mm, edge, edge)

@@ -1,4 +1,4 @@
-"""From anatomy to an image: T2 contrast, texture, partial volume, coil profile and noise."""
+"""From anatomy to an image: T2 signal, texture, partial volume, coil sensitivity, noise."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from paravert.synthesis.raster import PixelGrid
 from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.tissues import Tissue
 
-BEHIND_SPINE_MM = -14.0  # the middle of the picture lies before the spine
+BEHIND_SPINE_MM = -14.0  # of the middle of an image: negative, in front of the spine's axis
+SUBPIXELS = 2  # along each axis of a pixel
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a slice is acquired.
+class Acquisition:
+    """How a slice is acquired. Raises ValueError if `layers` is not an odd number from 1.
 
-    thickness_mm: slice thickness. noise: standard deviation of the Gaussian noise of each
-    channel, in units of bright fluid. bias: fall of the signal from the back edge of the picture
-    to its front edge, as a logarithm. supersample: subpixels per pixel and axis. layers: sections
-    that make up a slice, an odd number; truth is that of the middle one. blur_px: standard
-    deviation of the point spread in pixels.
+    thickness_mm: slice thickness. noise: SD of the Gaussian noise of each of two channels; bright
+    fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the posterior edge of
+    the image over that at the anterior edge. layers: parallel planes averaged over the slice
+    thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
+    pixels.
     """
 
     thickness_mm: float = 4.0
     noise: float = 0.025
     bias: float = 0.5
-    supersample: int = 2
     layers: int = 5
     blur_px: float = 0.45
 
@@ -41,13 +41,14 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Section:
+class RenderedSlice:
     """One rendered slice with its truth.
 
-    image: float32, (rows, columns), about 0 to 1.3. labels: uint8, the majority label of each
-    pixel as a rater would draw it. fat_fraction: float32, mean over the muscle in the pixel, 0
-    outside. csa_mm2, mean_fat_fraction: eight values in the order of anatomy.LABELS from the
-    supersampled outline in the picture's plane; the fat fraction of an absent muscle is nan.
+    image: (rows, columns) float32, magnitude signal, about 0 to 1.3. labels: (rows, columns)
+    uint8, the label value that prevails in each pixel, 0 outside. fat_fraction: (rows, columns)
+    float32, mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction:
+    (8,) float, in the order of anatomy.LABELS, from the subpixels; area in the image plane, 0 if
+    absent; fat fraction 0-1, NaN if absent.
     """
 
     image: np.ndarray
@@ -58,46 +59,55 @@ class Section:
 
 
 def render_planes(
-    body: Body, planes: Sequence[CutPlane], grid: PixelGrid, look: Look
-) -> Iterator[Section]:
-    """Yield the sections of nearly axial planes that share their axes, each with its truth."""
-    fine = grid.finer(look.supersample)
-    offsets = look.thickness_mm * ((np.arange(look.layers) + 0.5) / look.layers - 0.5)
+    body: Body, planes: Sequence[CutPlane], grid: PixelGrid, acquisition: Acquisition
+) -> Iterator[RenderedSlice]:
+    """Yield one rendered slice per plane, with its truth.
+
+    planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same
+    axes. grid: the pixels of the image, about the centre of each plane. acquisition: the noise is
+    drawn from the volunteer's seed and the plane's position.
+    """
+    fine = grid.finer(SUBPIXELS)
+    offsets = acquisition.thickness_mm * (
+        (np.arange(acquisition.layers) + 0.5) / acquisition.layers - 0.5
+    )
     cuts = [plane.moved(offset) for plane in planes for offset in offsets]
-    tissues = body.tissues(cuts, fine).reshape(len(planes), look.layers, *fine.shape)
+    tissues = body.tissues(cuts, fine).reshape(len(planes), acquisition.layers, *fine.shape)
     for plane, layers in zip(planes, tissues, strict=True):
-        yield _rendered(body, plane, layers, fine, look)
+        yield _rendered(body, plane, layers, fine, acquisition)
 
 
 def _rendered(
-    body: Body, plane: CutPlane, layers: np.ndarray, fine: PixelGrid, look: Look
-) -> Section:
-    """Return the section that a plane shows; layers: tissues on the fine grid, (layers, ...)."""
+    body: Body, plane: CutPlane, layers: np.ndarray, fine: PixelGrid, acquisition: Acquisition
+) -> RenderedSlice:
+    """Return one rendered slice. layers: (layers, fine rows, fine columns) uint8, tissues."""
     rng = np.random.default_rng(
         [body.volunteer.seed, 41, *np.round(100 * (plane.centre + 5000)).astype(int)]
     )
-    middle = layers[look.layers // 2]
+    middle = layers[acquisition.layers // 2]
     values = np.where(middle <= LABEL_VALUES[-1], middle, 0).ravel()
     inside = np.flatnonzero(values)
-    place = places(body, plane, fine, inside)
-    pixels = MusclePoints(body.volunteer, body.spine, values[inside], *place)
-    fraction, fibres = planted_fat(pixels)
+    fraction, fibres = planted_fat(muscle_points(body, plane, fine, values))
 
     signal = _tissue_signal(body, layers, middle, rng)
     _add_muscle_fat(signal, body, layers, inside, fraction, fibres)
     _add_septa(signal, body, middle, plane, fine)
-    image = _acquired(_blocks(signal, look.supersample), body, look, rng)
-    labels, fat = _label_picture(values.reshape(fine.shape), inside, fraction, look.supersample)
+    blocks = signal.reshape(fine.rows // SUBPIXELS, SUBPIXELS, -1, SUBPIXELS)
+    image = _acquired(blocks.mean(axis=(1, 3)), body, acquisition, rng)
+    labels, fat = _label_picture(values.reshape(fine.shape), inside, fraction)
     csa, mean_fat = _totals(values[inside], fraction, fine)
-    return Section(image, labels, fat, csa, mean_fat)
+    return RenderedSlice(image, labels, fat, csa, mean_fat)
 
 
-def places(
-    body: Body, plane: CutPlane, grid: PixelGrid, inside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x and y in the spine's local frame and the level of pixels given by flat index."""
-    u, v = grid.axes()
+def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarray) -> MusclePoints:
+    """Return the muscle pixels of a plane with their positions relative to the spine.
+
+    plane: in coordinates of the body. labels: (rows * columns,), label value of each pixel of the
+    grid, 0 outside muscle.
+    """
+    inside = np.flatnonzero(labels)
     row, column = np.divmod(inside, grid.columns)
+    u, v = grid.axes()
     u, v = u[column], v[row]
     x, y, z = (
         np.float32(plane.centre[i])
@@ -107,13 +117,18 @@ def places(
     )
     level = body.spine.level(z).astype(np.float32)
     middle = body.spine.middle(level).astype(np.float32)
-    return x - middle[:, 0], y - middle[:, 1], level
+    x, y = x - middle[:, 0], y - middle[:, 1]
+    return MusclePoints(body.volunteer, body.spine, labels[inside], x, y, level)
 
 
 def _tissue_signal(
     body: Body, layers: np.ndarray, middle: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the mean signal of the layers with the texture of the middle one, on the fine grid."""
+    """Return the mean signal of the layers, (rows, columns) float32, textured.
+
+    layers: (layers, rows, columns), tissues. middle: the layer whose tissues determine the
+    texture.
+    """
     table = body.contrast.signal / len(layers)
     signal = table[layers[0]]
     for layer in layers[1:]:
@@ -132,7 +147,11 @@ def _add_muscle_fat(
     fraction: np.ndarray,
     fibres: np.ndarray,
 ) -> None:
-    """Turn lean muscle into fat by its fraction, as far as the layers are muscle."""
+    """Raise the signal of muscle pixels in place, by their fat fraction.
+
+    inside: (pixels,), flat indices of the muscle pixels in the middle layer. fraction, fibres:
+    (pixels,), as returned by `planted_fat`. Where a layer shows no muscle, its share gets no fat.
+    """
     share = sum((layer.ravel()[inside] <= LABEL_VALUES[-1]) for layer in layers) / np.float32(
         len(layers)
     )
@@ -145,7 +164,7 @@ def _add_muscle_fat(
 def _add_septa(
     signal: np.ndarray, body: Body, middle: np.ndarray, plane: CutPlane, grid: PixelGrid
 ) -> None:
-    """Darken thin lines in subcutaneous fat along the skin and strands in the cavity's fat."""
+    """Darken thin septa in subcutaneous and visceral fat, in place."""
     u, v = grid.axes()
     flat, tissue = signal.ravel(), middle.ravel()
     drift = np.float32(body.volunteer.seed % 997 + 0.02 * plane.centre[2])
@@ -161,22 +180,22 @@ def _add_septa(
         flat[here] *= 1 - np.float32(depth) * line
 
 
-def _blocks(fine: np.ndarray, factor: int) -> np.ndarray:
-    """Average factor x factor subpixels."""
-    rows, columns = fine.shape[0] // factor, fine.shape[1] // factor
-    return fine.reshape(rows, factor, columns, factor).mean(axis=(1, 3))
-
-
-def _acquired(image: np.ndarray, body: Body, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Blur, apply the coil profile and add Rician noise."""
-    image = gaussian_filter(image, look.blur_px, truncate=3)
-    image *= coil_profile(image.shape, body.volunteer.seed, look.bias)
-    channels = rng.standard_normal((2, *image.shape), np.float32) * np.float32(look.noise)
+def _acquired(
+    image: np.ndarray, body: Body, acquisition: Acquisition, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the image blurred, multiplied by the coil sensitivity, and with Rician noise."""
+    image = gaussian_filter(image, acquisition.blur_px, truncate=3)
+    image *= coil_profile(image.shape, body.volunteer.seed, acquisition.bias)
+    channels = rng.standard_normal((2, *image.shape), np.float32) * np.float32(acquisition.noise)
     return np.hypot(image + channels[0], channels[1]).astype(np.float32)
 
 
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
-    """Return the sensitivity of a coil behind the subject, uneven in the subject's own way."""
+    """Return the sensitivity of a surface coil behind the subject, (rows, columns) float32.
+
+    shape: (rows, columns). seed: of the subject, whose coil is uneven in its own way. bias: as in
+    `Acquisition`.
+    """
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None]
@@ -185,28 +204,35 @@ def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
 
 
 def _label_picture(
-    values: np.ndarray, inside: np.ndarray, fraction: np.ndarray, factor: int
+    values: np.ndarray, inside: np.ndarray, fraction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the majority label and the mean fat fraction of the muscle within each pixel."""
-    rows, columns = values.shape[0] // factor, values.shape[1] // factor
-    pixel = (inside // values.shape[1] // factor) * columns + inside % values.shape[1] // factor
+    """Return (labels, fat_fraction) of `RenderedSlice`.
+
+    values: (fine rows, fine columns), label values. inside: (pixels,), flat indices of the muscle
+    pixels among them. fraction: (pixels,), their fat fractions.
+    """
+    shape = rows, columns = values.shape[0] // SUBPIXELS, values.shape[1] // SUBPIXELS
+    row, column = np.divmod(inside, values.shape[1])
+    pixel = (row // SUBPIXELS) * columns + column // SUBPIXELS
     value = values.ravel()[inside]
-    middle = slice(factor // 2, None, factor)
-    labels = values[middle, middle].ravel().astype(np.uint8)  # decides where no label prevails
-    half = factor**2 / 2
+    middle = slice(SUBPIXELS // 2, None, SUBPIXELS)
+    labels = values[middle, middle].ravel().astype(np.uint8)  # kept where no label has a majority
+    half = SUBPIXELS**2 / 2
     muscle = np.bincount(pixel, minlength=rows * columns)
     labels[muscle < half] = 0
     for label in LABEL_VALUES:
         labels[np.bincount(pixel[value == label], minlength=rows * columns) > half] = label
     fat = np.bincount(pixel, weights=fraction, minlength=rows * columns) / np.maximum(muscle, 1)
-    shape = (rows, columns)
     return labels.reshape(shape), fat.astype(np.float32).reshape(shape)
 
 
 def _totals(
     values: np.ndarray, fraction: np.ndarray, grid: PixelGrid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return area in mm² and mean fat fraction by label."""
+    """Return area in mm2 and mean fat fraction by label, (8,) each.
+
+    values, fraction: (pixels,), label value and fat fraction of each muscle pixel of the grid.
+    """
     count = np.bincount(values, minlength=LABEL_VALUES[-1] + 1)[1:]
     total = np.bincount(values, weights=fraction, minlength=LABEL_VALUES[-1] + 1)[1:]
     fat = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)

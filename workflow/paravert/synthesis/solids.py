@@ -1,9 +1,11 @@
-"""Outlines, tubes and planes: the geometry from which anatomy is cut.
+"""Geometry: closed outlines, tubes and cut planes.
 
-The anatomical frame is DICOM's LPS in mm: x to the subject's left, y to the back, z to the head.
-An outline is a closed polygon, (vertices, 2), without its first vertex repeated. A tube is a stack
-of outlines in space; a plane cuts it exactly at whatever angle, so that an oblique slice sees every
-vertex at that vertex's own height.
+Coordinates are DICOM's LPS in mm: x to the subject's left, y to the back, z to the head. The
+anatomy is drawn in coordinates of the body, in which mid L3 lies at z = 0; `protocol` places the
+body in the scanner.
+
+An outline is a closed polygon, (vertices, 2), whose first vertex is not repeated at the end. A
+tube is a solid between outlines that are stacked in space. A plane at any angle cuts it exactly.
 """
 
 from collections.abc import Sequence
@@ -15,13 +17,11 @@ import numpy as np
 OUTLINE_VERTICES = 64
 
 
-def following(values: np.ndarray) -> np.ndarray:
-    """Return for every entry of a cycle the next one (np.roll by -1, several times faster)."""
-    return np.concatenate((values[1:], values[:1]))
-
-
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
-    """Return a closed Catmull-Rom curve through control points, (k, 2), as an outline."""
+    """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
+
+    points: (k, 2), in order round the curve. The curve starts at the first one.
+    """
     points = np.asarray(points, float)
     count = len(points)
     position = np.linspace(0, count, vertices, endpoint=False)
@@ -40,9 +40,10 @@ def ellipse(
     power: float = 2.0,
     vertices: int = OUTLINE_VERTICES,
 ) -> np.ndarray:
-    """Return a (super)ellipse as an outline.
+    """Return an ellipse, or superellipse, as an outline, float (vertices, 2), in mm.
 
-    A power above 2 makes it squarer; turn_deg leads from x towards y.
+    centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -58,24 +59,29 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return the outline of the other side."""
+    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
     return outline * (-1.0, 1.0)
 
 
 def signed_area(outline: np.ndarray) -> float:
-    """Return the shoelace area in mm², positive where the vertices run from x towards y."""
-    x, y = outline[:, 0], outline[:, 1]
-    return 0.5 * float(x @ following(y) - y @ following(x))
+    """Return the area of an outline in mm2 by the shoelace formula.
+
+    outline: (vertices, 2) in mm. Positive if the vertices run from the x axis towards the y axis,
+    negative otherwise.
+    """
+    x, y = np.concatenate((outline, outline[:1])).T
+    return 0.5 * float(x[:-1] @ y[1:] - y[:-1] @ x[1:])
 
 
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
-    """Return outlines, (..., vertices, 2), moved inwards along the normal of every vertex.
+    """Return outlines moved inwards along the normal at each vertex, same shape.
 
-    by_mm: one distance, or one per vertex; negative moves outwards.
+    outlines: (..., vertices, 2) in mm. by_mm: one distance, or one per vertex, (vertices,);
+    negative values move outwards.
     """
-    after = np.concatenate((outlines[..., 1:, :], outlines[..., :1, :]), axis=-2)
-    before = np.concatenate((outlines[..., -1:, :], outlines[..., :-1, :]), axis=-2)
-    tangent = after - before
+    closed = np.concatenate((outlines[..., -1:, :], outlines, outlines[..., :1, :]), axis=-2)
+    after = closed[..., 2:, :]
+    tangent = after - closed[..., :-2, :]
     length = np.maximum(np.hypot(tangent[..., 0], tangent[..., 1]), 1e-9)
     inward = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1) / length[..., None]
     area = (outlines[..., 0] * after[..., 1] - outlines[..., 1] * after[..., 0]).sum(axis=-1)
@@ -85,10 +91,10 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Outlines:
-    """Closed polygons in parallel planes, one after the other.
+    """Closed polygons in parallel planes, at most one per plane.
 
-    points: (vertices, 2) in mm. plane: (vertices,) int, ascending: the plane of each vertex, whose
-    polygon it belongs to.
+    points: (vertices, 2) float, (u, v) in mm along the row and column direction of the plane.
+    plane: (vertices,) int, ascending: index of the plane that each vertex lies in.
     """
 
     points: np.ndarray
@@ -96,7 +102,7 @@ class Outlines:
 
     @property
     def following(self) -> np.ndarray:
-        """The next vertex of the same polygon, (vertices, 2)."""
+        """For each vertex, the next vertex of its polygon, float (vertices, 2)."""
         if not len(self.plane):
             return self.points
         last = np.flatnonzero(self.plane[1:] != self.plane[:-1])
@@ -105,9 +111,9 @@ class Outlines:
         return self.points[index]
 
     def clipped(self, half_planes: np.ndarray) -> "Outlines":
-        """Return the part of each polygon where a*u + b*v + c <= 0; whole polygons may go.
+        """Return the part of each polygon where a*u + b*v + c <= 0; empty polygons are dropped.
 
-        half_planes: (planes, 3), the a, b, c of each plane.
+        half_planes: (planes, 3) float, the coefficients a, b, c for each plane.
         """
         a, b, c = half_planes[self.plane].T
         value = self.points[:, 0] * a + self.points[:, 1] * b + c
@@ -125,9 +131,10 @@ class Outlines:
 
 @dataclass(frozen=True)
 class CutPlane:
-    """A plane with its own axes: its points are centre + u * across + v * down, in mm.
+    """A plane with in-plane axes: its points are centre + u * across + v * down, in mm (LPS).
 
-    across and down are orthonormal.
+    centre: (3,), the middle of the image. across, down: (3,) orthonormal, the directions of
+    increasing column and row index, as in ImageOrientationPatient (0020,0037).
     """
 
     centre: np.ndarray
@@ -136,15 +143,18 @@ class CutPlane:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """Unit normal across x down, DICOM's slice normal: to the head in an axial plane."""
+        """Unit normal across x down, (3,): towards the head in an axial plane, as in DICOM."""
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "CutPlane":
-        """Return the parallel plane at a distance along the normal."""
+        """Return the parallel plane at this distance (mm) along the normal."""
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
-        """Return the plane turned about the z axis through the origin, from x towards y."""
+        """Return the plane rotated about the z axis through the origin.
+
+        degrees: from the x axis towards the y axis.
+        """
         turn = np.deg2rad(degrees)
         c, s = np.cos(turn), np.sin(turn)
         rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
@@ -152,7 +162,11 @@ class CutPlane:
 
 
 def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> CutPlane:
-    """Return an axial plane; a positive tilt raises its back edge towards the head."""
+    """Return the axial plane through a point, with rows towards the back and columns to the left.
+
+    centre: (3,) in mm (LPS). tilt_deg: rotation about the x axis; positive raises the posterior
+    edge towards the head.
+    """
     tilt = np.deg2rad(tilt_deg)
     down = np.array([0.0, np.cos(tilt), np.sin(tilt)])
     return CutPlane(np.asarray(centre, float), np.array([1.0, 0.0, 0.0]), down)
@@ -160,37 +174,34 @@ def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> CutPlane:
 
 @dataclass(frozen=True)
 class Tube:
-    """A solid between its first (upper) and its last (lower) ring.
+    """A solid between a stack of closed outlines ("rings"), flat at both ends.
 
-    rings: (rings, vertices, 3) in mm; vertices of the same number are joined.
+    rings: (rings, vertices, 3) float in mm (LPS), from cranial to caudal, at least two; vertices
+    of equal index are connected by straight lines.
     """
 
     rings: np.ndarray
 
     @cached_property
     def corners(self) -> np.ndarray:
-        """Eight corners of the bounding box, (8, 3)."""
+        """The eight corners of the bounding box, (8, 3), in mm (LPS)."""
         low, high = self.rings.min(axis=(0, 1)), self.rings.max(axis=(0, 1))
         choice = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], bool)
         return np.where(choice, high, low)
 
     @cached_property
     def _caps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Centre and outward unit normal, (3,) each, of the cranial and of the caudal end."""
         return tuple(
             (self.rings[end].mean(axis=0), _outward(self.rings[end], up))
             for end, up in ((0, 1.0), (-1, -1.0))
         )
 
-    def section(self, plane: CutPlane) -> np.ndarray | None:
-        """Return the outline, (vertices, 2), that a plane cuts, or None if it misses."""
-        (outline,) = self.sections([plane], (0.0,))
-        return outline.points if len(outline.points) > 2 else None
-
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
-        """Return the outlines that parallel planes cut, in (u, v) of each plane, once per inset.
+        """Return where parallel planes cut the solid: one `Outlines` for each inset.
 
-        planes: of the same axes. The solid is narrowed round its axis, not at its ends: there all
-        outlines end alike.
+        planes: all with the same axes. insets_mm: by how much each outline is moved inwards;
+        negative moves outwards. Only the lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])
@@ -217,10 +228,13 @@ class Tube:
     def _cut(
         self, planes: Sequence[CutPlane], met: np.ndarray, height: np.ndarray, above: np.ndarray
     ) -> np.ndarray:
-        """Return where the lines along the tube meet planes, (planes, vertices, 2).
+        """Return the outlines in which planes cut the lateral surface, (planes, vertices, 2), (u,
+        v) in mm.
 
-        Beyond the ends, the end itself. met: numbers of the planes. height: of the rings above each
-        plane, (planes, rings, vertices). above: rings above it, (planes, vertices).
+        Lines between rings that end before a plane give their end point. met: (planes,) int,
+        indices of the planes that meet the solid. height: (planes, rings, vertices), distance of
+        each ring vertex above the plane, mm. above: (planes, vertices) int, number of ring
+        vertices above the plane.
         """
         upper = np.minimum(np.maximum(above - 1, 0), height.shape[1] - 2)
         vertex = np.arange(height.shape[2])
@@ -236,28 +250,26 @@ class Tube:
         return (point.reshape(-1, 3) @ axes).reshape(*point.shape[:2], 2)
 
 
-NOWHERE_BEYOND = (0.0, 0.0, -1.0)  # a half plane that holds everything
-
-
 def _sides_of(
     planes: Sequence[CutPlane], point: np.ndarray, outward: np.ndarray, reached: np.ndarray
 ) -> np.ndarray:
-    """Return half planes, as for `Outlines.clipped`, on the inner side of an end, (planes, 3).
+    """Return the half planes inside one end of a tube, (planes, 3), for `Outlines.clipped`.
 
-    point, outward: of the end. reached: which planes meet it, (planes,); the others are not clipped.
+    point, outward: centre and outward normal of the end, (3,). reached: (planes,) bool, whether a
+    plane meets this end; other planes get a half plane that contains everything.
     """
     sides = [
         (plane.across @ outward, plane.down @ outward, (plane.centre - point) @ outward)
         if meets
-        else NOWHERE_BEYOND
+        else (0.0, 0.0, -1.0)  # a half plane that holds everything
         for plane, meets in zip(planes, reached, strict=True)
     ]
     return np.array(sides)
 
 
 def _outward(ring: np.ndarray, up: float) -> np.ndarray:
-    """Unit normal of an end ring, away from the tube; along z where the ring is a point."""
-    normal = np.cross(ring, following(ring)).sum(axis=0)
+    """Return the unit normal of an end ring, away from the tube, (3,); +-z if the ring is a point."""
+    normal = np.cross(ring, np.roll(ring, -1, axis=0)).sum(axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-6:
         return np.array([0.0, 0.0, up])

@@ -1,10 +1,12 @@
-"""The spine as a curved axis: where a level lies, and how local outlines are placed along it.
+"""The axis of the spine, and tubes placed along it.
 
-A level counts vertebrae: 1.0 is mid L1, 1.5 the disc L1/L2, 5.0 mid L5. Local outlines lie about
-the middle of the vertebral body or disc, x to the left and y to the back, in mm.
+A vertebral level is a number: 1.0 is mid L1, 1.5 the disc L1/L2, 5.0 mid L5, 6.0 S1; 0 is T12.
+Local coordinates are mm from the spine's axis at a level: x to the subject's left, y to the back;
+the axis runs through the middle of vertebral bodies and discs. Shapes are drawn for the reference
+man (178 cm) and scaled to the subject.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +24,11 @@ Shape = Callable[[float], np.ndarray]
 
 @dataclass(frozen=True)
 class Spine:
-    """One subject's spine: size, lordosis and a slight side bend.
+    """The axis of one subject's spine: size, lordosis and lateral bend.
 
-    scale: size against the reference. bend_mm: by how much L1 lies behind L3 to L4. sway_mm:
-    greatest shift to the left between L1 and L5, negative to the right.
+    scale: size relative to the reference man of 178 cm. bend_mm: distance of mid L1 behind the
+    foremost point of the lordosis (level 3.4). sway_mm: largest deviation between L1 and L5,
+    positive to the left.
     """
 
     scale: float
@@ -34,41 +37,60 @@ class Spine:
 
     @property
     def pitch_mm(self) -> float:
-        """Height of one vertebra with its disc."""
+        """Height of one vertebra with its disc, in mm."""
         return PITCH_MM * self.scale
 
     def height_mm(self, level: float | np.ndarray) -> np.ndarray:
-        """Return z of a level; mid L3 is 0 and the head is up."""
+        """Return z in mm of a vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
+
+        z is 0 at mid L3 and increases towards the head. level: a number, or an array.
+        """
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 
     def level(self, height_mm: float | np.ndarray) -> np.ndarray:
-        """Return the level at height z on the axis: the inverse of height_mm."""
+        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at height z in mm."""
         return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
 
     def middle(self, level: float | np.ndarray) -> np.ndarray:
-        """Return x and y of the spine's axis, (..., 2)."""
+        """Return x and y of the spine's axis at a vertebral level, float (..., 2).
+
+        In mm of the body (LPS): x to the left, y to the back. level: a number, or an array (...).
+        """
         level = np.asarray(level, float)
         x = self.sway_mm * np.sin((level - 1) * np.pi / 4)
         y = self.bend_mm * ((level - FOREMOST_LEVEL) / (FOREMOST_LEVEL - 1)) ** 2
         return np.stack((x, y), axis=-1)
 
     def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
-        """Return how far vertebrae rise towards the back, mm per mm."""
+        """Return the slope of the endplates at a vertebral level, in mm per mm.
+
+        It is the rise in z per mm towards the back. level: a number, or an array.
+        """
         per_level = 2 * self.bend_mm * (np.asarray(level) - FOREMOST_LEVEL)
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
-        """Return the drawn outline of a horizontal tube next to a level, (vertices, 2), about the axis."""
+        """Return the ring of a horizontal tube that lies nearest to a vertebral level.
+
+        Returns (vertices, 2), x and y in mm relative to the spine's axis.
+        """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
 
-    def tube(self, levels: np.ndarray, outlines: np.ndarray, *, tilted: bool = False) -> Tube:
-        """Place local outlines, (levels, vertices, 2) in mm, along the axis.
+    def tube(
+        self,
+        levels: Sequence[float] | np.ndarray,
+        outlines: Sequence[np.ndarray] | np.ndarray,
+        *,
+        tilted: bool = False,
+    ) -> Tube:
+        """Return a tube from outlines at vertebral levels.
 
-        levels ascend, from the head down. Tilted outlines lie parallel to the endplates (bones,
-        discs); the others are horizontal (muscles, organs).
+        levels: (rings,), ascending, from cranial to caudal. outlines: (rings, vertices, 2), x and
+        y in mm relative to the spine's axis. tilted: whether the outlines lie parallel to the
+        endplates (bones, discs) or horizontally (muscles, organs).
         """
-        levels = np.asarray(levels, float)
+        levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
         height = np.broadcast_to(self.height_mm(levels)[:, None], outlines.shape[:2])
         if tilted:
@@ -76,23 +98,35 @@ class Spine:
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
-        """Make a tilted tube between two levels; shape is drawn for the reference man.
+        """Return a tube parallel to the endplates between two vertebral levels, first and last.
 
-        shape: an outline that holds for all levels, or a function of the level.
+        shape: an outline, (vertices, 2), in mm relative to the spine's axis, for a body height of
+        178 cm: the same at all levels, or a function of the level. rings: number of outlines if it
+        is a function.
         """
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
-        """Make a horizontal tube between two levels; shape as for bone."""
+        """Return a horizontal tube between two vertebral levels; arguments as in `bone`."""
         return self._drawn(first, last, shape, rings, tilted=False)
 
     def _drawn(
         self, first: float, last: float, shape: Shape | np.ndarray, rings: int, *, tilted: bool
     ) -> Tube:
-        if isinstance(shape, np.ndarray):
-            levels = np.array((first, last))
-            outlines = np.stack((shape, shape))
-        else:
-            levels = np.linspace(first, last, rings)
-            outlines = np.stack([shape(level) for level in levels])
+        constant = isinstance(shape, np.ndarray)
+        levels = np.linspace(first, last, 2 if constant else rings)
+        outlines = np.stack([shape if constant else shape(level) for level in levels])
         return self.tube(levels, outlines * self.scale, tilted=tilted)
+
+
+def between_levels(
+    level: float, levels: Sequence[float] | np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """Return control points at a vertebral level, float (points, 2), interpolated linearly.
+
+    levels: (levels,), ascending. points: (levels, points, 2), the control points at each of them.
+    Beyond the first and last level, those of the end are returned.
+    """
+    lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
+    share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)
+    return points[lower] + share * (points[lower + 1] - points[lower])

@@ -1,4 +1,7 @@
-"""Tissues of the phantom, and their signal in a T2-weighted turbo spin echo."""
+"""Tissues, body parts that consist of them, and their signal in an MR image.
+
+The signal is that of a T2-weighted turbo spin echo.
+"""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -6,95 +9,108 @@ from enum import IntEnum
 import numpy as np
 
 from paravert.anatomy import LABEL_VALUES
+from paravert.synthesis.solids import Tube
 
 
 class Tissue(IntEnum):
-    """What a pixel shows; 1 to 8 are the muscles and equal their label values."""
+    """Tissue of a pixel, with its appearance in the phantoms.
 
-    AIR = 0
-    SKIN = 9
-    FAT = 10
-    VISCERAL_FAT = 11
-    SEPTUM = 12  # fat and fascia between muscles
-    FASCIA = 13
-    WALL_MUSCLE = 14
-    HIP_MUSCLE = 15
-    MARROW = 16
-    CORTEX = 17
-    ILIUM = 18
-    ANNULUS = 19
-    NUCLEUS = 20
-    CSF = 21
-    ROOT = 22
-    CORD = 23
-    LIGAMENT = 24
-    INTERSPINOUS = 25
-    EPIDURAL_FAT = 26
-    JOINT = 27
-    VEIN_IN_BONE = 28
-    ARTERY = 29
-    VEIN = 30
-    VESSEL_WALL = 31
-    LIVER = 32
-    SPLEEN = 33
-    KIDNEY = 34
-    MEDULLA = 35
-    URINE = 36
-    BOWEL_WALL = 37
-    BOWEL_CONTENT = 38
-    BOWEL_FLUID = 39
-    GAS = 40
-    PANCREAS = 41
-    INNER_ANNULUS = 42
+    Values 1 to 8 are the muscles, the label values of `anatomy.LABELS`; they are no members.
+    signal: mean; 1 is the signal of bright fluid. texture: SD of the texture relative to the
+    signal.
+    """
+
+    AIR = 0, 0.0, 0.0
+    SKIN = 9, 0.34, 0.10
+    FAT = 10, 0.84, 0.045
+    VISCERAL_FAT = 11, 0.78, 0.05
+    SEPTUM = 12, 0.50, 0.15  # fat and fascia between muscles
+    FASCIA = 13, 0.10, 0.20
+    WALL_MUSCLE = 14, 0.19, 0.14
+    HIP_MUSCLE = 15, 0.19, 0.16
+    MARROW = 16, 0.40, 0.09
+    CORTEX = 17, 0.05, 0.10
+    ILIUM = 18, 0.52, 0.10
+    ANNULUS = 19, 0.12, 0.12
+    NUCLEUS = 20, 0.50, 0.08
+    CSF = 21, 1.08, 0.03
+    ROOT = 22, 0.42, 0.05
+    CORD = 23, 0.44, 0.04
+    LIGAMENT = 24, 0.10, 0.15
+    INTERSPINOUS = 25, 0.30, 0.35
+    EPIDURAL_FAT = 26, 0.80, 0.06
+    JOINT = 27, 0.62, 0.20
+    VEIN_IN_BONE = 28, 0.72, 0.05
+    ARTERY = 29, 0.04, 0.20
+    VEIN = 30, 0.09, 0.30
+    VESSEL_WALL = 31, 0.26, 0.10
+    LIVER = 32, 0.27, 0.09
+    SPLEEN = 33, 0.48, 0.06
+    KIDNEY = 34, 0.51, 0.05
+    MEDULLA = 35, 0.58, 0.05
+    URINE = 36, 1.05, 0.03
+    BOWEL_WALL = 37, 0.28, 0.10
+    BOWEL_CONTENT = 38, 0.40, 0.16
+    BOWEL_FLUID = 39, 0.92, 0.08
+    GAS = 40, 0.02, 0.30
+    PANCREAS = 41, 0.40, 0.14
+    INNER_ANNULUS = 42, 0.26, 0.10
+
+    def __new__(cls, value: int, signal: float, texture: float) -> "Tissue":
+        """Make a member with this value."""
+        member = int.__new__(cls, value)
+        member._value_, member.signal, member.texture = value, signal, texture
+        return member
 
 
 TISSUES = 1 + max(Tissue)
-MUSCLE_TISSUES = LABEL_VALUES
 
-# Signal against 1 = bright fluid, and standard deviation of the texture as a share of it.
-APPEARANCE = {
-    Tissue.AIR: (0.0, 0.0),
-    Tissue.SKIN: (0.34, 0.10),
-    Tissue.FAT: (0.84, 0.045),
-    Tissue.VISCERAL_FAT: (0.78, 0.05),
-    Tissue.SEPTUM: (0.50, 0.15),
-    Tissue.FASCIA: (0.10, 0.20),
-    Tissue.WALL_MUSCLE: (0.19, 0.14),
-    Tissue.HIP_MUSCLE: (0.19, 0.16),
-    Tissue.MARROW: (0.40, 0.09),
-    Tissue.CORTEX: (0.05, 0.10),
-    Tissue.ILIUM: (0.52, 0.10),
-    Tissue.ANNULUS: (0.12, 0.12),
-    Tissue.NUCLEUS: (0.50, 0.08),
-    Tissue.INNER_ANNULUS: (0.26, 0.10),
-    Tissue.CSF: (1.08, 0.03),
-    Tissue.ROOT: (0.42, 0.05),
-    Tissue.CORD: (0.44, 0.04),
-    Tissue.LIGAMENT: (0.10, 0.15),
-    Tissue.INTERSPINOUS: (0.30, 0.35),
-    Tissue.EPIDURAL_FAT: (0.80, 0.06),
-    Tissue.JOINT: (0.62, 0.20),
-    Tissue.VEIN_IN_BONE: (0.72, 0.05),
-    Tissue.ARTERY: (0.04, 0.20),
-    Tissue.VEIN: (0.09, 0.30),
-    Tissue.VESSEL_WALL: (0.26, 0.10),
-    Tissue.LIVER: (0.27, 0.09),
-    Tissue.SPLEEN: (0.48, 0.06),
-    Tissue.KIDNEY: (0.51, 0.05),
-    Tissue.MEDULLA: (0.58, 0.05),
-    Tissue.URINE: (1.05, 0.03),
-    Tissue.BOWEL_WALL: (0.28, 0.10),
-    Tissue.BOWEL_CONTENT: (0.40, 0.16),
-    Tissue.BOWEL_FLUID: (0.92, 0.08),
-    Tissue.GAS: (0.02, 0.30),
-    Tissue.PANCREAS: (0.40, 0.14),
-}
+CAVITY = frozenset(
+    {
+        Tissue.VISCERAL_FAT,
+        Tissue.LIVER,
+        Tissue.SPLEEN,
+        Tissue.KIDNEY,
+        Tissue.MEDULLA,
+        Tissue.URINE,
+        Tissue.PANCREAS,
+        Tissue.BOWEL_WALL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.GAS,
+    }
+)
+
+
+@dataclass(frozen=True)
+class BodyPart:
+    """A tube filled with one tissue, optionally with a rim of another.
+
+    tissue: a `Tissue` or a label value. rim, rim_mm: tissue and width (mm) of a rim inside the
+    outline; None: no rim. margin_mm: by how much a part without a rim is widened, mm. over:
+    tissues that this part replaces where they lie; None: all.
+    """
+
+    tube: Tube
+    tissue: int
+    rim: int | None = None
+    rim_mm: float = 0.0
+    margin_mm: float = 0.0
+    over: frozenset[int] | None = None
+
+
+# Signal and texture by tissue.
+APPEARANCE = {tissue: (tissue.signal, tissue.texture) for tissue in Tissue}
 LEAN_MUSCLE = (0.17, 0.055)
 
 
 @dataclass(frozen=True)
 class TissueSignal:
-    """Signal and texture by tissue value for one subject, each (TISSUES,) float32."""
+    """Mean signal and texture of each tissue in one subject, indexed by tissue value.
+
+    signal: (TISSUES,) float32; 1 is the signal of bright fluid. texture: (TISSUES,) float32, SD of
+    the texture relative to the signal.
+    """
 
     signal: np.ndarray
     texture: np.ndarray
@@ -102,25 +118,28 @@ class TissueSignal:
     @property
     def lean(self) -> float:
         """Signal of muscle without fat."""
-        return float(self.signal[MUSCLE_TISSUES[0]])
+        return float(self.signal[LABEL_VALUES[0]])
 
     @property
     def fat(self) -> float:
-        """Signal of fat between fascicles, a little below subcutaneous fat."""
+        """Signal of fat within muscle: 95 % of that of subcutaneous fat."""
         return 0.95 * float(self.signal[Tissue.FAT])
 
 
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
-    """Return one subject's contrast: about APPEARANCE, old marrow brighter, old discs darker."""
+    """Return the T2 contrast of one subject: APPEARANCE with random deviations.
+
+    Bone marrow becomes brighter and discs darker with age. A pure function of its arguments.
+    """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
-    for value in MUSCLE_TISSUES:
+    for value in LABEL_VALUES:
         table[value] = LEAN_MUSCLE
     for tissue, appearance in APPEARANCE.items():
         table[tissue] = appearance
     signal, texture = table.T.copy()
     signal *= np.exp(rng.normal(0, 0.05, TISSUES)).astype(np.float32)
-    muscles = list(MUSCLE_TISSUES)
+    muscles = list(LABEL_VALUES)
     signal[muscles] = LEAN_MUSCLE[0] * np.exp(rng.normal(0, 0.09))
     older = (age_years - 40) / 40
     signal[Tissue.MARROW] *= 1 + 0.22 * older

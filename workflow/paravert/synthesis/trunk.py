@@ -1,30 +1,36 @@
-"""Skin, subcutaneous fat and abdominal wall."""
+"""Skin, subcutaneous fat, abdominal wall, lowest ribs, latissimus and hips."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from paravert.synthesis.body_part import BodyPart
-from paravert.synthesis.solids import Tube, ellipse, inset
-from paravert.synthesis.spine import Spine
-from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.solids import Tube, ellipse, inset, mirrored, spline
+from paravert.synthesis.spine import Spine, between_levels
+from paravert.synthesis.tissues import CAVITY, BodyPart, Tissue
+from paravert.synthesis.variation import Hip
 from paravert.synthesis.vertebrae import spinous_tip_mm
 from paravert.synthesis.volunteers import Volunteer
 
 TRUNK_LEVELS = np.arange(-2.0, 7.6, 0.2)
 SKIN_MM = 1.8
+SMOOTH_MM = 6.0  # rounding of the skin where muscles bulge
 TRUNK_VERTICES = 200
 BMI = (18, 25, 40)
-HALF_WIDTH_MM = (122, 141, 182)  # of the abdomen inside the subcutaneous fat, by BMI
-FRONT_MM = (74, 96, 158)  # of the abdominal wall before the spine, by BMI
-LEAST_FRONT_MM = 62.0  # leaves room for the bowel
-BACK_MM = 37.0  # of the abdominal cavity behind the spine's axis
+HALF_WIDTH_MM = (122, 141, 182)  # of the abdomen without subcutaneous fat, at these BMI
+FRONT_MM = (74, 96, 158)  # anterior abdominal wall to spine, at these BMI
+LEAST_FRONT_MM = 62.0
+BACK_MM = 37.0  # spine's axis to the posterior border of the abdominal wall
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """Size of a subject's trunk in mm: abdomen, wall and subcutaneous fat."""
+    """Size of a subject's trunk, in mm.
+
+    half_width_mm: half the width of the abdomen. front_mm: distance of the anterior abdominal wall
+    from the spine's axis. wall_mm: largest thickness of the wall. fat_mm: thickness of the
+    subcutaneous fat behind L3.
+    """
 
     half_width_mm: float
     front_mm: float
@@ -33,21 +39,30 @@ class Trunk:
     female: bool
 
     def width_at(self, level: float) -> float:
-        """Half the width of the abdomen: a waist at L3, hips below, wider in women."""
+        """Return half the width of the abdomen in mm at a vertebral level.
+
+        It is smallest at L3 (level 3.0) and largest at the hips.
+        """
         hips = 1.12 if self.female else 1.04
         return self.half_width_mm * float(
             np.interp(level, (-1, 1, 3, 4, 5.5), (1.02, 1.0, 0.96, 1.0, hips))
         )
 
     def fat_at(self, level: float) -> float:
-        """Thickness of the fat behind the muscles; the lordosis pad is thickest at L4 to S1."""
+        """Return the thickness in mm of the fat behind the muscles at a vertebral level.
+
+        It is largest at L5 (level 5.0).
+        """
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
         )
 
 
 def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
-    """Return the trunk of a volunteer from sex, height and weight."""
+    """Return a volunteer's trunk, from sex, height and weight.
+
+    rng: draws deviations from the mean.
+    """
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
     front_mm = float(np.interp(volunteer.bmi, BMI, FRONT_MM)) * size
@@ -61,10 +76,15 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 
 
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
-    """Yield skin, fat, the three layers of the wall and the cavity, from outside inwards."""
-    yield _tube_part(spine, _skin_outlines(trunk, spine, muscles), Tissue.FAT, Tissue.SKIN, SKIN_MM)
+    """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
+
+    Later parts replace earlier ones where they overlap. muscles: tubes by label value; skin and
+    fat cover those of the back.
+    """
+    skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
+    yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
     abdomen = [_abdomen(trunk, spine, level) for level in TRUNK_LEVELS]
-    yield _tube_part(spine, abdomen, Tissue.FASCIA, margin_mm=0.9)
+    yield BodyPart(spine.tube(TRUNK_LEVELS, abdomen), Tissue.FASCIA, margin_mm=0.9)
     lateral = [_lateral(outline) for outline in abdomen]
     thick = [_wall_thickness(trunk, outline) for outline in abdomen]
     layers = (
@@ -80,24 +100,13 @@ def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterato
             inset(outline, share * wall + gap * side)
             for outline, wall, side in zip(abdomen, thick, lateral, strict=True)
         ]
-        yield _tube_part(spine, outlines, tissue)
-
-
-def _tube_part(
-    spine: Spine,
-    outlines: list[np.ndarray],
-    tissue: Tissue,
-    rim: Tissue | None = None,
-    rim_mm: float = 0.0,
-    margin_mm: float = 0.0,
-) -> BodyPart:
-    return BodyPart(spine.tube(TRUNK_LEVELS, np.stack(outlines)), tissue, rim, rim_mm, margin_mm)
+        yield BodyPart(spine.tube(TRUNK_LEVELS, outlines), tissue)
 
 
 def _abdomen(trunk: Trunk, spine: Spine, level: float) -> np.ndarray:
-    """Return the outer border of the abdominal wall in the local frame."""
+    """Return the outer border of the abdominal wall, (vertices, 2), in local coordinates."""
     bend = spine.middle(level)[1]
-    front = -trunk.front_mm - bend  # the belly does not follow the lordosis
+    front = -trunk.front_mm - bend  # the anterior wall does not follow the lordosis
     back = BACK_MM * spine.scale
     centre = (0.0, (front + back) / 2)
     return ellipse(
@@ -106,13 +115,13 @@ def _abdomen(trunk: Trunk, spine: Spine, level: float) -> np.ndarray:
 
 
 def _lateral(abdomen: np.ndarray) -> np.ndarray:
-    """Return 1 at the flanks, where the wall has three layers, and 0 before and behind."""
+    """Return a weight per vertex, (vertices,): 1 at the flanks, 0 in front and behind."""
     half = np.abs(abdomen[:, 0]).max()
     return np.clip((np.abs(abdomen[:, 0]) - 0.57 * half) / (0.16 * half), 0, 1)
 
 
 def _wall_thickness(trunk: Trunk, abdomen: np.ndarray) -> np.ndarray:
-    """Return the wall's thickness in mm by vertex: flanks, rectus, white line, aponeurosis."""
+    """Return the thickness of the abdominal wall in mm per vertex, (vertices,)."""
     x, y = np.abs(abdomen[:, 0]), abdomen[:, 1]
     flank = _lateral(abdomen)
     belly = np.clip(1 - ((x - 34) / 31) ** 2, 0, 1) ** 0.5
@@ -121,6 +130,7 @@ def _wall_thickness(trunk: Trunk, abdomen: np.ndarray) -> np.ndarray:
 
 
 def _skin_outlines(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> list[np.ndarray]:
+    """Return the skin at each of TRUNK_LEVELS, (vertices, 2), in local coordinates (mm)."""
     outlines = []
     for level in TRUNK_LEVELS:
         fat = trunk.fat_at(level)
@@ -134,17 +144,17 @@ def _skin_outlines(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> list
             power=2.5,
             vertices=TRUNK_VERTICES,
         )
-        behind = outline[:, 1] > -40
-        cover = _muscle_cover(outline[:, 0], spine, level, muscles) + fat
-        outline[:, 1] = np.where(behind, _smooth_maximum(outline[:, 1], cover), outline[:, 1])
-        outlines.append(outline)
+        x, y = outline.T
+        cover = _muscle_cover(x, spine, level, muscles) + fat
+        smooth_maximum = SMOOTH_MM * np.logaddexp(y / SMOOTH_MM, cover / SMOOTH_MM)
+        outlines.append(np.column_stack((x, np.where(y > -40, smooth_maximum, y))))
     return outlines
 
 
 def _muscle_cover(
     x: np.ndarray, spine: Spine, level: float, muscles: dict[int, Tube]
 ) -> np.ndarray:
-    """Return y of the hindmost muscle or spinous process at x, smoothed as skin is."""
+    """Return y (mm) of the hindmost muscle or spinous process at x, (vertices,), smoothed."""
     grid = np.arange(-180.0, 181.0, 2.0)
     beside = 25.0 - 1.2 * np.maximum(np.abs(grid) - 55, 0)
     cover = np.where(np.abs(grid) < 5, spinous_tip_mm(level) * spine.scale, beside)
@@ -160,5 +170,107 @@ def _muscle_cover(
     return np.interp(x, grid, cover)
 
 
-def _smooth_maximum(a: np.ndarray, b: np.ndarray, softness_mm: float = 6.0) -> np.ndarray:
-    return softness_mm * np.logaddexp(a / softness_mm, b / softness_mm)
+# --- flanks: ribs, latissimus, hip -------------------------------------------------------------
+
+
+# Tissues that these parts replace: not skin, not air, not the muscles of the back.
+UNDER = CAVITY | {Tissue.FAT, Tissue.FASCIA, Tissue.WALL_MUSCLE}
+WITH_MUSCLE = UNDER | {Tissue.HIP_MUSCLE, Tissue.SEPTUM}
+
+WING_LEVELS = np.array([0.0, 0.25, 0.7, 1.2, 2.5])  # levels below the iliac crest
+WING = np.array(
+    [
+        [(112, 22), (115, 21), (116, 26), (114, 32), (111, 38), (109, 37), (110, 31), (111, 26)],
+        [(112, 8), (117, 7), (119, 20), (115, 34), (105, 48), (101, 47), (107, 34), (112, 20)],
+        [(110, -14), (117, -16), (115, 10), (98, 36), (73, 61), (65, 58), (86, 33), (106, 10)],
+        [(108, -26), (115, -28), (110, 2), (86, 33), (60, 62), (51, 57), (69, 26), (99, 0)],
+        [(104, -34), (111, -36), (108, -4), (82, 30), (58, 63), (49, 57), (63, 24), (95, -6)],
+    ],
+    float,
+)
+OUTER_MM = (1.0, 7.0, 20.0, 28.0, 36.0)  # thickness of the gluteal muscles at WING_LEVELS
+INNER_MM = (0.5, 5.0, 13.0, 19.0, 24.0)  # thickness of the iliacus at WING_LEVELS
+OUTWARDS = np.array([np.cos(0.65), np.sin(0.65)])
+INWARDS = np.array([-0.85, -0.53])
+
+# Latissimus, with the serratus posterior inferior, at LATISSIMUS_LEVELS.
+LATISSIMUS = np.array(
+    [
+        [(60, 66), (80, 59), (104, 40), (122, 16), (127, 18), (109, 45), (84, 65), (62, 70)],
+        [(70, 62), (84, 55), (104, 38), (118, 20), (119, 21), (105, 40), (85, 57), (71, 63)],
+    ],
+    float,
+)
+LATISSIMUS_LEVELS = (0.6, 2.9)
+
+
+def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
+    """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
+
+    Later parts replace earlier ones where they overlap. They do not replace the muscles of
+    `anatomy.LABELS`. rng: draws positions.
+    """
+    crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
+    for side in (1, -1):
+        yield from _latissimus(spine, side)
+        yield from _ribs(spine, side, rng)
+        yield from _hip(spine, side, crest, hip)
+
+
+def _hip(spine: Spine, side: int, crest: float, hip: Hip) -> Iterator[BodyPart]:
+    """Yield gluteal muscles, iliacus and iliac wing of one side. crest: level of the iliac crest."""
+
+    def wing(level: float) -> np.ndarray:
+        drawn = between_levels(level - crest, WING_LEVELS, WING)
+        return spline(drawn * (hip.width, 1) + (0, hip.back_mm), 56)
+
+    def outer(level: float) -> np.ndarray:
+        away = OUTWARDS * np.interp(level - crest, WING_LEVELS, OUTER_MM)
+        bone = wing(level)
+        swell = np.clip((bone - bone.mean(axis=0)) @ OUTWARDS / 12, 0, 1)
+        return bone + (swell[:, None] + 0.35) * away
+
+    def inner(level: float) -> np.ndarray:
+        thick = hip.iliacus * np.interp(level - crest, WING_LEVELS, INNER_MM)
+        bone = wing(level)
+        # The second half of the outline is the wing's inner side, from behind to the front.
+        turn = np.linspace(0, 2 * np.pi, len(bone), endpoint=False)
+        bulge = np.sqrt(np.clip(-np.sin(turn), 0, None))
+        return bone + thick * bulge[:, None] * INWARDS
+
+    for shape in (outer, inner):
+        tube = spine.organ(crest, crest + 2.5, _on(side, shape), 14)
+        yield BodyPart(tube, Tissue.HIP_MUSCLE, Tissue.SEPTUM, 0.5, over=UNDER)
+    tube = spine.organ(crest, crest + 2.5, _on(side, wing), 14)
+    yield BodyPart(tube, Tissue.ILIUM, Tissue.CORTEX, 1.1, over=WITH_MUSCLE)
+
+
+def _latissimus(spine: Spine, side: int) -> Iterator[BodyPart]:
+    def shape(level: float) -> np.ndarray:
+        return spline(between_levels(level, LATISSIMUS_LEVELS, LATISSIMUS), 56)
+
+    tube = spine.organ(-2.0, LATISSIMUS_LEVELS[1], _on(side, shape), 10)
+    yield BodyPart(tube, Tissue.WALL_MUSCLE, Tissue.SEPTUM, 0.3, over=UNDER)
+
+
+def _ribs(spine: Spine, side: int, rng: np.random.Generator) -> Iterator[BodyPart]:
+    """Yield the eleventh and twelfth rib of one side."""
+    for first, last in ((-1.4, 1.15), (-0.4, 1.55)):
+        last += rng.normal(0, 0.15)
+
+        def shape(level: float, first: float = first, last: float = last) -> np.ndarray:
+            way = (level - first) / (last - first)
+            middle = np.array([24 + 84 * way**0.9, 34 + 14 * np.sin(np.pi * way) - 12 * way])
+            along = np.array([np.cos(0.9 * way), -np.sin(0.9 * way)]) * 7.5
+            thick = np.array([along[1], -along[0]]) * 0.42
+            return spline(
+                np.stack([middle + along, middle + thick, middle - along, middle - thick]), 32
+            )
+
+        tube = spine.organ(first, last, _on(side, shape), 14)
+        yield BodyPart(tube, Tissue.MARROW, Tissue.CORTEX, 0.9, over=UNDER | {Tissue.SEPTUM})
+
+
+def _on(side: int, shape):
+    """Return a function of the level with the outline of one side: 1 left, -1 right (mirrored)."""
+    return shape if side == 1 else lambda level: mirrored(shape(level))

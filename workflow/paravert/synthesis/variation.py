@@ -1,22 +1,25 @@
-"""Variations of a body against the phantom's anatomy, and the parts that they add."""
+"""Variations of a body relative to the phantoms, and random people to train a network on.
 
-from dataclasses import dataclass
+Sizes, side differences, shapes and fat vary more than in a population, so that no subject of a
+study should lie outside the training distribution (domain randomisation, Billot 2023). Some people
+have atrophy or signs of an operation.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paravert.anatomy import LABELS, SIDES, label_value
-from paravert.synthesis.body_part import BodyPart
-from paravert.synthesis.solids import Tube, ellipse
-from paravert.synthesis.spine import Spine
+from paravert.anatomy import LABELS, MUSCLES, SIDES, label_value
 from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 
 
 @dataclass(frozen=True)
 class Defect:
-    """What an operation left behind the spine: an oval that replaces bone and muscle.
+    """The site of an operation: an oval that replaces bone and muscle.
 
-    levels: first and last. centre_mm, radii_mm: (x, y) in the spine's local frame, drawn for the
-    reference man. fill: fat, scar, fluid, fibrous tissue, or the void round an implant.
+    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm, radii_mm: (x, y),
+    to the left of and behind the spine's axis, for a body height of 178 cm. fill: tissue in it.
     """
 
     levels: tuple[float, float]
@@ -27,10 +30,12 @@ class Defect:
 
 @dataclass(frozen=True)
 class Strand:
-    """A nerve, vessel or loop of bowel that runs down through fat.
+    """A nerve, vessel or bowel loop that runs through fat from cranial to caudal.
 
-    levels: first and last. centre_mm: (x, y) in the spine's local frame where it begins, drift_mm:
-    how far it moves per level, both for the reference man. rim: the wall of a hollow one.
+    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm: (x, y) of its
+    cranial end, to the left of and behind the spine's axis; drift_mm: change of the centre per
+    level; radius_mm: all for a body height of 178 cm. tissue: inside it. rim: tissue of its wall;
+    None: no wall.
     """
 
     levels: tuple[float, float]
@@ -43,11 +48,12 @@ class Strand:
 
 @dataclass(frozen=True)
 class Cleft:
-    """A wedge of fat that parts the erector spinae from behind.
+    """A wedge of fat that enters the erector spinae from behind.
 
-    side: 1 for the left, -1. levels: first and last. place: of its mouth, from the muscle's medial
-    edge, 0, to its lateral one, 1. width_mm: of its mouth, depth_mm, and lean_mm, by how much its end
-    lies further to the side, all for the reference man.
+    side: 1 left, -1 right. levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). place:
+    position of its opening across the muscle, 0 at the medial edge, 1 at the lateral edge.
+    width_mm: of the opening; depth_mm: of the wedge; lean_mm: lateral offset of its tip: all for a
+    body height of 178 cm.
     """
 
     side: int
@@ -60,10 +66,10 @@ class Cleft:
 
 @dataclass(frozen=True)
 class Hip:
-    """Where the iliac wings are, and how thick the iliacus.
+    """Position of the iliac wings and thickness of the iliacus, relative to the phantoms.
 
-    crest: moved down by so many levels. width: distance from the spine, and iliacus, thickness,
-    both against the phantom's. back_mm: moved back, for the reference man.
+    crest: caudal shift in vertebral levels. width: factor of the distance from the midline.
+    back_mm: shift towards the back, for a body height of 178 cm. iliacus: factor of its thickness.
     """
 
     crest: float = 0.0
@@ -74,10 +80,12 @@ class Hip:
 
 @dataclass(frozen=True)
 class PsoasCourse:
-    """How the psoas goes from the spine to the pelvis.
+    """Course of the psoas from the spine to the pelvis.
 
-    leaves: the level. per_level_mm: (x, y) from there on, for the reference man. taller: how many
-    times its height against its width grows from L3/L4 to L5.
+    leaves: vertebral level at which it leaves the spine (5.0 mid L5). per_level_mm: (x, y) shift
+    per level from there on, to the left and to the back, of the left muscle, for a body height of
+    178 cm. taller: factor of the ratio of height to width, reached at mid L5, 1 down to the disc
+    L3/L4.
     """
 
     leaves: float = 5.0
@@ -87,14 +95,14 @@ class PsoasCourse:
 
 @dataclass(frozen=True)
 class Variation:
-    """How a body differs from the phantom's.
+    """How a body differs from the phantoms.
 
-    lost: share of each muscle's area that fat within its fascia has taken, in the order of
-    anatomy.LABELS. correction: how far its outlines are moved from those drawn by hand towards real
-    ones, 1 in full; None: not, and they vary by chance alone. shape: how strongly they vary as real
-    ones do, 1 as much (`shape_modes`). hip: where its bones are. kidneys: by how much the left and
-    the right one are moved: x and y in mm, and levels. strands: through fat. clefts: of the back.
-    psoas: its course, where outlines are moved towards real ones. loops: of bowel about the spine.
+    lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), in the
+    order of anatomy.LABELS. correction: how far outlines are moved from the drawn to the real mean
+    shape (`shape_modes`), 0 none, 1 full; None: drawn outlines with random offsets. shape: factor
+    of the SD of the shape modes. kidneys: shift of the left and of the right kidney: x and y in mm
+    of the reference man, and vertebral levels. psoas: used only if correction is given. loops:
+    bowel loops beside the spine; strands: nerves and vessels.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -111,47 +119,189 @@ class Variation:
 
 PHANTOM = Variation()
 
-CLEFT_REACH_MM = 6.0  # how far the mouth of a cleft goes on behind the muscle, and looks beside it
-WALL_MM = 1.5  # of a hollow loop
+
+# --- random people -----------------------------------------------------------------------------
 
 
-def defect_part(spine: Spine, defect: Defect) -> BodyPart:
-    """Return the oval that an operation left."""
-    outline = ellipse(defect.centre_mm, defect.radii_mm)
-    return BodyPart(spine.organ(*defect.levels, outline), defect.fill)
+# SD of the logarithm of a muscle's area, in addition to the population's.
+OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
+# `Variation.correction`: lowest, most frequent and highest value; `Variation.shape`: range.
+CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
+ATROPHIC_SHARE = 0.3  # of people
+MOST_LOST = {  # largest fraction of the area within the fascia lost to atrophy
+    "psoas_major": 0.3,
+    "quadratus_lumborum": 0.4,
+    "erector_spinae": 0.4,
+    "multifidus": 0.6,
+}
+OPERATED_SHARE = 0.08  # of people
+# Ranges of the values of `Hip`.
+CREST_DOWN, HIP_WIDTH, HIP_BACK_MM, ILIACUS = (-0.4, 0.2), (0.85, 1.05), (-18, 4), (0.8, 2.6)
+# Ranges of the values of `PsoasCourse`; shifts in mm per level.
+LEAVES_LEVEL, TO_THE_SIDE_MM, FORWARDS_MM, TALLER = (4.2, 5.0), (8, 22), (8, 28), (0.8, 1.5)
+KIDNEY_SD = (6.0, 6.0, 0.3)  # x and y in mm, vertebral levels
+# The cleft between longissimus and iliocostalis: fraction of sides with one, and ranges of the
+# values of `Cleft`.
+CLEFT_SHARE, CLEFT_PLACE, CLEFT_WIDTH_MM, CLEFT_DEPTH_MM = 0.7, (0.1, 0.6), (1.5, 14), (3, 16)
+FILLS = (Tissue.EPIDURAL_FAT, Tissue.INTERSPINOUS, Tissue.CSF, Tissue.FASCIA, Tissue.GAS)
 
 
-def cleft_part(spine: Spine, cleft: Cleft, muscles: dict[int, Tube]) -> BodyPart:
-    """Return the wedge of fat in one of the erector spinae, of the muscles by label value."""
-    label = label_value("erector_spinae", "left" if cleft.side > 0 else "right")
+@dataclass(frozen=True)
+class _Strands:
+    """Ranges (low, high) from which strands of one kind are drawn.
 
-    def outline(level: float) -> np.ndarray:
-        ring = spine.nearest_ring(muscles[label], level) * (cleft.side, 1) / spine.scale
-        x = ring[:, 0].min() + cleft.place * np.ptp(ring[:, 0])
-        beside = np.abs(ring[:, 0] - x) < CLEFT_REACH_MM
-        back = ring[beside, 1].max()
-        first, last = cleft.levels
-        grown = np.sqrt(
-            np.clip(4 * (level - first) * (last - level) / (last - first) ** 2, 0.01, 1)
+    count: number. first, length: cranial end and length, vertebral levels. x_mm, y_mm: position, x
+    on a random side. drift_sd_mm: SD of the shift per level. radius_mm: radius, uniform on a
+    logarithmic scale.
+    """
+
+    count: tuple[int, int]
+    first: tuple[float, float]
+    length: tuple[float, float]
+    x_mm: tuple[float, float]
+    y_mm: tuple[float, float]
+    drift_sd_mm: float
+    radius_mm: tuple[float, float]
+    tissues: tuple[Tissue, ...]
+    rim: Tissue | None = None
+
+
+NERVES_AND_VESSELS = _Strands(  # in the fat between psoas and sacrum
+    count=(8, 32),
+    first=(4.2, 5.8),
+    length=(0.4, 1.6),
+    x_mm=(26, 64),
+    y_mm=(-24, 30),
+    drift_sd_mm=9,
+    radius_mm=(0.7, 3.0),
+    tissues=(Tissue.ROOT, Tissue.VESSEL_WALL, Tissue.ARTERY, Tissue.VEIN, Tissue.FASCIA),
+)
+BOWEL = _Strands(  # beside the spine, in contact with psoas and quadratus in slim people
+    count=(0, 120),
+    first=(-0.5, 6.0),
+    length=(0.5, 3.0),
+    x_mm=(15, 105),
+    y_mm=(-80, 22),
+    drift_sd_mm=12,
+    radius_mm=(5.0, 20.0),
+    tissues=(
+        Tissue.BOWEL_WALL,
+        Tissue.BOWEL_CONTENT,
+        Tissue.BOWEL_FLUID,
+        Tissue.PANCREAS,
+        Tissue.GAS,
+    ),
+    rim=Tissue.BOWEL_WALL,
+)
+
+
+def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
+    """Return (volunteer, variation): person number `index` of a seed.
+
+    A pure function of its arguments: the same seed and index give the same person.
+    """
+    rng = np.random.default_rng([seed, index, 61])
+    person = population_member(seed, index)
+    areas = np.array(person.area_mm2) * _scatter(rng)
+    hip = _hip(rng)
+    variation = Variation(
+        lost=_lost(rng),
+        correction=float(rng.triangular(*CORRECTION)),
+        shape=float(rng.uniform(*SHAPE)),
+        defects=_defects(rng),
+        hip=hip,
+        kidneys=tuple(tuple(move.tolist()) for move in rng.normal(0, KIDNEY_SD, (len(SIDES), 3))),
+        strands=_strands(rng, NERVES_AND_VESSELS),
+        clefts=_clefts(rng),
+        psoas=_psoas_course(rng, hip),
+        loops=_strands(rng, BOWEL),
+    )
+    return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
+
+
+def _scatter(rng: np.random.Generator) -> np.ndarray:
+    """Return random factors of the muscle areas, (8, 5): anatomy.LABELS by L1 to L5."""
+    total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
+    for muscle in MUSCLES:
+        common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
+        for side in SIDES:
+            total[label_value(muscle, side) - 1] += common + rng.normal(0, OF_SIDE)
+    return np.exp(total)
+
+
+def _lost(rng: np.random.Generator) -> tuple[float, ...]:
+    if rng.random() > ATROPHIC_SHARE:
+        return PHANTOM.lost
+    severity = rng.uniform(0.2, 1.0)
+    return tuple(
+        float(np.clip(severity * MOST_LOST[label.muscle] * rng.uniform(0.3, 1.0), 0, 0.6))
+        for label in LABELS
+    )
+
+
+def _defects(rng: np.random.Generator) -> tuple[Defect, ...]:
+    if rng.random() > OPERATED_SHARE:
+        return ()
+    first = rng.uniform(1.5, 4.5)
+    return (
+        Defect(
+            levels=(first, first + rng.uniform(0.8, 2.5)),
+            centre_mm=(rng.normal(0, 8), rng.uniform(38, 62)),
+            radii_mm=(rng.uniform(5, 20), rng.uniform(8, 22)),
+            fill=FILLS[rng.integers(len(FILLS))],
+        ),
+    )
+
+
+def _strands(rng: np.random.Generator, kind: _Strands) -> tuple[Strand, ...]:
+    return tuple(_strand(rng, kind) for _ in range(rng.integers(*kind.count)))
+
+
+def _strand(rng: np.random.Generator, kind: _Strands) -> Strand:
+    first = rng.uniform(*kind.first)
+    return Strand(
+        levels=(first, first + rng.uniform(*kind.length)),
+        centre_mm=(rng.choice((-1, 1)) * rng.uniform(*kind.x_mm), rng.uniform(*kind.y_mm)),
+        drift_mm=tuple(rng.normal(0, kind.drift_sd_mm, 2).tolist()),
+        radius_mm=float(np.exp(rng.uniform(*np.log(kind.radius_mm)))),
+        tissue=kind.tissues[rng.integers(len(kind.tissues))],
+        rim=kind.rim,
+    )
+
+
+def _hip(rng: np.random.Generator) -> Hip:
+    return Hip(
+        crest=float(rng.uniform(*CREST_DOWN)),
+        width=float(rng.uniform(*HIP_WIDTH)),
+        back_mm=float(rng.uniform(*HIP_BACK_MM)),
+        iliacus=float(rng.uniform(*ILIACUS)),
+    )
+
+
+def _psoas_course(rng: np.random.Generator, hip: Hip) -> PsoasCourse:
+    """Draw a course; the nearer the hip bones, the smaller the lateral shift."""
+    return PsoasCourse(
+        leaves=float(rng.uniform(*LEAVES_LEVEL)),
+        per_level_mm=(
+            hip.width * float(rng.uniform(*TO_THE_SIDE_MM)),
+            -float(rng.uniform(*FORWARDS_MM)),
+        ),
+        taller=float(np.exp(rng.uniform(*np.log(TALLER)))),
+    )
+
+
+def _clefts(rng: np.random.Generator) -> tuple[Cleft, ...]:
+    """Draw the clefts of both sides; place and presence are correlated between sides."""
+    place, share = rng.uniform(*CLEFT_PLACE), rng.random()
+    return tuple(
+        Cleft(
+            side=side,
+            levels=(rng.uniform(-0.5, 2.5), rng.uniform(2.8, 5.2)),
+            place=float(np.clip(place + rng.normal(0, 0.08), *CLEFT_PLACE)),
+            width_mm=float(rng.uniform(*CLEFT_WIDTH_MM)),
+            depth_mm=float(rng.uniform(*CLEFT_DEPTH_MM)),
+            lean_mm=float(rng.normal(0, 5)),
         )
-        half = grown * cleft.width_mm / 2
-        end = (x + cleft.lean_mm, back - grown * cleft.depth_mm)
-        mouth = back + CLEFT_REACH_MM
-        medial = (x - 1.6 * half, mouth), (x - half, back)
-        lateral = (x + half, back), (x + 1.6 * half, mouth)
-        return np.array([*medial, end, *lateral]) * (cleft.side, 1)
-
-    tube = spine.organ(*cleft.levels, outline, 16)
-    return BodyPart(tube, Tissue.FAT, over=frozenset({label, Tissue.SEPTUM}))
-
-
-def strand_part(spine: Spine, strand: Strand) -> BodyPart:
-    """Return the nerve, vessel or loop, where it runs through fat."""
-
-    def outline(level: float) -> np.ndarray:
-        down = level - strand.levels[0]
-        centre = tuple(np.array(strand.centre_mm) + down * np.array(strand.drift_mm))
-        return ellipse(centre, (strand.radius_mm,) * 2, vertices=16)
-
-    tube = spine.organ(*strand.levels, outline, 6)
-    return BodyPart(tube, strand.tissue, strand.rim, WALL_MM, over=frozenset({Tissue.VISCERAL_FAT}))
+        for side in (1, -1)
+        if 0.7 * share + 0.3 * rng.random() < CLEFT_SHARE
+    )

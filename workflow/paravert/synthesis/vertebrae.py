@@ -1,16 +1,16 @@
-"""Vertebrae with their joints and ligaments, discs and sacrum, drawn for the reference man."""
+"""Vertebrae, joints, ligaments, discs, sacrum, and the spinal canal with its contents."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from paravert.synthesis.body_part import BodyPart
 from paravert.synthesis.solids import ellipse, mirrored, spline
 from paravert.synthesis.spine import Shape, Spine
-from paravert.synthesis.tissues import Tissue
+from paravert.synthesis.tissues import BodyPart, Tissue
 
-VERTEBRAE = (-1, 0, 1, 2, 3, 4, 5)  # T11 to L5, counted as levels
-BODY_HALF_HEIGHT = 0.37  # of a level; the rest is disc
+VERTEBRAE = (-1, 0, 1, 2, 3, 4, 5)  # levels of T11 to L5
+BODY_HALF_HEIGHT = 0.37  # of a vertebral body, in levels; the rest is disc
 SACRUM_LEVEL = 6 - BODY_HALF_HEIGHT
 TIP_LEVELS = (-1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 TIP_MM = (60.0, 60.0, 65.0, 70.0, 74.0, 66.0, 60.0)
@@ -18,7 +18,7 @@ TRANSVERSE_MM = {-1: 24, 0: 26, 1: 36, 2: 42, 3: 47, 4: 43, 5: 42}
 
 PEDICLE = ((12, 9), (20, 9), (22, 18), (21, 30), (14, 32), (12.5, 20))
 LAMINA = ((0, 35), (7, 32.5), (14, 26), (18, 29), (16, 34), (8, 39.5), (0, 43))
-# At the disc, left: lower process of the vertebra above, upper process of the one below.
+# Left facet joint: inferior process of the upper vertebra, superior process of the lower one.
 INFERIOR_PROCESS = ((11.5, 30), (14.5, 27), (18.5, 32), (20, 38), (16, 42), (11.5, 37))
 SUPERIOR_PROCESS = ((15.5, 21), (21, 19), (25, 25), (25.5, 34), (22, 38), (19.5, 31), (16, 26))
 JOINT_GAP = ((14.6, 24.5), (15.9, 24), (19.2, 30.5), (21.4, 37.5), (20.2, 38), (18, 31.5))
@@ -28,13 +28,20 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 
 
 def spinous_tip_mm(level: float) -> float:
-    """Return y of the spinous tips in the local frame."""
+    """Return y of the tips of the spinous processes at a vertebral level, in mm.
+
+    y is the distance behind the spine's axis, for a body height of 178 cm.
+    """
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
 
 def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
-    """Yield bones, discs and ligaments in painting order; all of them stand above the muscles."""
-    turn_deg = rng.normal(0, 2.0)  # facets are never quite symmetric
+    """Yield the body parts of vertebrae T11 to L5, their joints, ligaments and discs, and sacrum.
+
+    Later parts replace earlier ones where they overlap. rng: draws the asymmetry of the facet
+    joints.
+    """
+    turn_deg = rng.normal(0, 2.0)  # asymmetry of the facets
     yield from _ligaments_behind(spine)
     for vertebra in VERTEBRAE:
         yield from _posterior_elements(spine, vertebra)
@@ -46,7 +53,11 @@ def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
 
 
 def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
-    """Return the outline of a vertebral body or disc, with the back wall slightly hollow."""
+    """Return the outline of a vertebral body or disc at a vertebral level, float (vertices, 2).
+
+    In mm relative to the spine's axis, for a body height of 178 cm. flare: factor of its size. The
+    posterior wall is slightly concave.
+    """
     step = np.clip(level - 1, -2, 5)
     outline = ellipse((0, 0), ((22 + step) * flare, (16.0 + 0.35 * step) * flare), power=2.45)
     hollow = 3.0 * np.exp(-((outline[:, 0] / 9) ** 2)) * np.clip(1 - 0.2 * step, 0.2, 1)
@@ -123,7 +134,10 @@ def _transverse_process(vertebra: int) -> tuple:
 
 
 def _spinous_outline(below: float, tip: float) -> np.ndarray:
-    """Return the spinous process at a distance below mid vertebra in levels; it slants down."""
+    """Return the spinous process, (vertices, 2).
+
+    below: distance below the middle of the vertebra, in levels. tip: y of its tip, mm.
+    """
     grown = np.interp(below, (0.02, 0.20, 0.42, 0.58), (0.15, 1.0, 1.0, 0.8))
     top = np.interp(below, (0.02, 0.35, 0.58), (38, 38, 52))
     end = max(38 + (tip - 38) * grown, top + 4)
@@ -136,7 +150,7 @@ def _spinous_outline(below: float, tip: float) -> np.ndarray:
 
 
 def _joints(spine: Spine, level: float, turn_deg: float) -> Iterator[BodyPart]:
-    """Yield the facet joints and yellow ligaments at a disc."""
+    """Yield the facet joints and ligamenta flava at the disc of this level."""
     wide = 0.94 + 0.06 * max(level - 1, 0)
     size = float(np.interp(level, (1.5, 4.5), (0.78, 1.0)))
     for side in (1, -1):
@@ -160,7 +174,7 @@ def _joint_outline(points: tuple, turn_deg: float, size: float) -> np.ndarray:
 
 
 def _ligaments_behind(spine: Spine) -> Iterator[BodyPart]:
-    """Yield the ligaments between and behind the spinous processes."""
+    """Yield the interspinous and the supraspinous ligament."""
 
     def interspinous(level: float) -> np.ndarray:
         tip = spinous_tip_mm(level)
@@ -187,3 +201,103 @@ def _sacrum(spine: Spine) -> Iterator[BodyPart]:
     yield _bone(spine, (5.55, 7.2), wing, 1.2)
     yield _bone(spine, (5.55, 7.2), lambda level: mirrored(wing(level)), 1.2)
     yield _bone(spine, (SACRUM_LEVEL, 7.4), body, 1.2)
+
+
+# --- spinal canal ------------------------------------------------------------------------------
+
+
+_FIRST, _LAST = -1.5, 7.2  # levels of its ends
+RINGS = 48
+ROOTS = 22  # of the cauda equina
+FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
+
+
+def foramina(spine: Spine) -> Iterator[BodyPart]:
+    """Yield the body parts of the fat in the intervertebral foramina, left and right."""
+    left = spline(np.array(FORAMEN_FAT, float), 40)
+    for vertebra in VERTEBRAE:
+        for outline in (left, mirrored(left)):
+            tube = spine.bone(vertebra - 0.06, vertebra + 0.66, outline)
+            yield BodyPart(tube, Tissue.EPIDURAL_FAT)
+
+
+def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
+    """Yield the body parts of epidural fat, dural sac, cord, cauda equina and nerve roots.
+
+    Later parts replace earlier ones where they overlap. rng: draws the end of the cord and the
+    positions of the roots.
+    """
+    end = 1.35 + rng.normal(0, 0.15)
+    yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)
+    yield BodyPart(spine.bone(_FIRST, _LAST, _sac, RINGS), Tissue.CSF, Tissue.LIGAMENT, 0.35)
+    yield BodyPart(spine.bone(_FIRST, end, partial(_cord, end=end), 14), Tissue.CORD)
+    for number in range(ROOTS):
+        root = _cauda_root(number, rng)
+        yield BodyPart(spine.bone(end - 0.6, _exit_level(number), root, 14), Tissue.ROOT)
+    for vertebra in VERTEBRAE:
+        for side in (1, -1):
+            root = partial(_leaving_root, vertebra=vertebra, side=side)
+            yield BodyPart(spine.bone(vertebra - 0.1, vertebra + 0.8, root, 9), Tissue.ROOT)
+
+
+def _at_disc(level: float) -> float:
+    """Return a weight that is 1 at discs and 0 at mid vertebra."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * (level % 1.0))
+
+
+def _canal(level: float) -> np.ndarray:
+    """Return the outline of the spinal canal, with a posterior recess of fat at the discs."""
+    outline = ellipse((0, 24.5), (11.5 + 0.4 * max(level - 1, 0), 8.6), power=2.2)
+    point = 4.0 * _at_disc(level) * np.exp(-((outline[:, 0] / 4.5) ** 2))
+    outline[:, 1] += np.where(outline[:, 1] > 24.5, point, 0)
+    return outline
+
+
+def _sac(level: float) -> np.ndarray:
+    small = np.interp(level, (1, 4, 5.5, 7), (1.0, 0.95, 0.8, 0.45))
+    disc = _at_disc(level)
+    outline = ellipse((0, 23.8), (9.6 * small, (7.2 - 0.5 * disc) * small), power=2.2)
+    behind = np.maximum(outline[:, 1] - 23.8, 0) / 7.2
+    outline[:, 0] *= 1 - 0.25 * disc * behind
+    return outline
+
+
+def _cord(level: float, end: float) -> np.ndarray:
+    slim = np.interp(level, (_FIRST, end - 0.75, end), (1.0, 1.0, 0.2))
+    return ellipse((0, 24.2), (4.8 * slim, 3.9 * slim), vertices=28)
+
+
+def _exit_level(number: int) -> float:
+    return 1.6 + 4.4 * (number // 2) / (ROOTS // 2 - 1)
+
+
+def _cauda_root(number: int, rng: np.random.Generator) -> partial:
+    """Return a function of the level: the outline of one nerve root in the dural sac.
+
+    The root lies at the back of the sac, as in supine subjects, and moves laterally towards its
+    exit.
+    """
+    return partial(
+        _root,
+        side=1 if number % 2 else -1,
+        leaves=_exit_level(number),
+        angle=np.deg2rad(rng.uniform(15, 88)),
+        depth=rng.uniform(0.55, 0.95),
+        radius=rng.uniform(0.55, 0.85),
+    )
+
+
+def _root(
+    level: float, side: int, leaves: float, angle: float, depth: float, radius: float
+) -> np.ndarray:
+    leaving = np.clip(1 - (leaves - level) / 1.5, 0, 1)
+    turn = angle * (1 - 0.75 * leaving)
+    x = side * 6.6 * (depth + (1.15 - depth) * leaving) * np.cos(turn)
+    return ellipse((x, 23.6 + 5.0 * depth * np.sin(turn)), (radius, radius), vertices=12)
+
+
+def _leaving_root(level: float, vertebra: int, side: int) -> np.ndarray:
+    """Return the outline of a nerve root with its ganglion below a pedicle."""
+    out = np.clip((level - vertebra + 0.1) / 0.9, 0, 1)
+    size = 1.5 + 1.3 * np.sin(np.pi * np.clip(out * 1.4, 0, 1))
+    return ellipse((side * (10 + 17 * out), 20.0 - 2.0 * out), (size * 1.1, size), vertices=20)

@@ -1,9 +1,9 @@
-"""The phantom volunteers: sex, age, size, muscle areas and fat fractions, drawn from a seed.
+"""The phantom volunteers: sex, age, height, weight, muscle areas and fat fractions, from a seed.
 
 Two populations: the external validation cohort of the paper (10 men and 12 women, codes S0001 to
-S0022) and a broad one of 20 to 85 years for training (codes T0001 and on, every second a woman).
-Areas follow published sections of L1 to L5 and the paper's order of sexes and muscles; fat
-fractions follow Si 2023, Crawford 2016 and the PDFF studies named beside the figures.
+S0022), and a general one of 20 to 85 years (codes from T0001). Areas follow published
+cross-sections of L1 to L5 and the paper's differences between sexes and muscles; fat fractions
+follow Si 2023, Crawford 2016 and the PDFF studies named beside the numbers.
 """
 
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ PAPER_COHORT = {
 REFERENCE_HEIGHT_CM = {"M": 178.0, "F": 165.5}
 POPULATION_HEIGHT_SD_CM = {"M": 7.0, "F": 6.5}
 
-# Cross-sectional area of one side in mm² at L1 to L5, age 30, reference height, BMI 24. The
-# quadratus ends at the iliac crest.
+# Cross-sectional area of one side in mm2 at mid L1 to L5, for age 30, reference height and BMI 24.
+# The quadratus ends at the iliac crest.
 AREA_MM2 = {
     "M": {
         "psoas_major": (250, 640, 1080, 1460, 1400),
@@ -49,7 +49,7 @@ AREA_MM2 = {
         "multifidus": (255, 345, 485, 730, 885),
     },
 }
-# Fat fraction of the whole muscle at age 40 and its rise per year on the logit scale.
+# Fat fraction of the whole muscle at age 40, and its increase per year on the logit scale.
 FAT_BY_AGE = {
     "M": {
         "psoas_major": (0.042, 0.008),
@@ -64,7 +64,7 @@ FAT_BY_AGE = {
         "multifidus": (0.215, 0.018),
     },
 }
-# Shift of the logit from L1 to L5: fat rises towards the sacrum (Khil 2020, Crawford 2016).
+# Difference of the logit at L1 to L5: fat increases caudally (Khil 2020, Crawford 2016).
 FAT_BY_LEVEL = {
     "psoas_major": (0.0, 0.0, 0.0, 0.0, 0.0),
     "quadratus_lumborum": (-0.1, -0.05, 0.0, 0.1, 0.2),
@@ -75,11 +75,11 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject; its images are a function of these values alone.
+    """One phantom subject. Its images depend on these values alone.
 
-    sex: "F" or "M". area_mm2, fat_fraction: eight rows in the order of anatomy.LABELS, each with
-    the planted value at mid L1 to L5 in an untilted section; between them they run linearly.
-    subcutaneous_mm: thickness of the fat behind the spinous processes at L3. seed: of the
+    sex: "F" or "M". area_mm2, fat_fraction: (8, 5), muscles in the order of anatomy.LABELS by mid
+    L1 to mid L5: true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in
+    between. subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the
     individual shape and texture.
     """
 
@@ -95,24 +95,31 @@ class Volunteer:
 
     @property
     def bmi(self) -> float:
-        """Body mass index in kg/m²."""
+        """Body mass index in kg/m2."""
         return self.weight_kg / (self.height_cm / 100) ** 2
 
     def area_at(self, label: int, level: float | np.ndarray) -> np.ndarray:
-        """Return the planted area in mm² of a label value at a level."""
+        """Return the true area in mm2 of a muscle at a vertebral level.
+
+        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5; a number, or an array, whose
+        shape the result has.
+        """
         return np.interp(level, LEVELS, self.area_mm2[label - 1])
 
     def fat_fraction_at(self, label: int, level: float) -> float:
-        """Return the planted fat fraction of a label value at a level."""
+        """Return the true fat fraction, 0-1, of a muscle at a vertebral level.
+
+        label: value in anatomy.LABELS. level: 1.0 mid L1, 5.0 mid L5.
+        """
         return float(np.interp(level, LEVELS, self.fat_fraction[label - 1]))
 
 
 def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
-    """Draw a cohort: the paper's for a count of 22, otherwise a broad population.
+    """Return a cohort: that of the paper for a count of 22, otherwise a general population.
 
-    A member of the population depends on the seed and its index alone, so a larger cohort
-    continues a smaller one; the paper's cohort depends on the seed as a whole, because its means
-    and ranges are met exactly.
+    seed: of the random values; a member of the population depends on seed and index alone, so a
+    larger cohort extends a smaller one. The paper's cohort depends on the seed only, because its
+    means and ranges are met exactly. Raises ValueError if count is below 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
@@ -122,7 +129,10 @@ def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
 
 
 def population_member(seed: int, index: int) -> Volunteer:
-    """Draw volunteer number index (from 0) of the population: 20 to 85 years, BMI 17 to 42."""
+    """Return volunteer number `index` (from 0) of the population: 20 to 85 years, BMI 17 to 42.
+
+    Even indices are women. A pure function of its arguments.
+    """
     rng = np.random.default_rng([seed, index, 1])
     sex = "FM"[index % 2]
     age = int(rng.integers(20, 86))
@@ -134,6 +144,7 @@ def population_member(seed: int, index: int) -> Volunteer:
 
 
 def _paper_cohort(seed: int) -> tuple[Volunteer, ...]:
+    """Return the 22 volunteers of the paper's external validation cohort."""
     rng = np.random.default_rng([seed, PAPER_COUNT])
     people = []
     for sex, facts in PAPER_COHORT.items():
@@ -141,7 +152,8 @@ def _paper_cohort(seed: int) -> tuple[Volunteer, ...]:
         ages = np.rint(rng.permutation(_spread(rng, count, *facts["age"]))).astype(int)
         heights = np.rint(rng.permutation(_spread(rng, count, *facts["height"])))
         weights = np.round(_spread(rng, count, *facts["weight"]), 1)
-        build = np.argsort(np.argsort(heights + rng.normal(0, 4.0, count)))  # the tall weigh more
+        # Taller people get larger weights.
+        build = np.argsort(np.argsort(heights + rng.normal(0, 4.0, count)))
         people += [
             (sex, int(age), float(height), float(weight))
             for age, height, weight in zip(ages, heights, weights[build], strict=True)
@@ -158,7 +170,7 @@ def _paper_cohort(seed: int) -> tuple[Volunteer, ...]:
 def _spread(
     rng: np.random.Generator, count: int, low: float, mean: float, high: float
 ) -> np.ndarray:
-    """Return ascending values that reach from low to high and have the given mean."""
+    """Return ascending random values from low to high with this mean, (count,)."""
     position = np.linspace(0, 1, count) + rng.uniform(-0.3, 0.3, count) / count
     position[0], position[-1] = 0.0, 1.0
     small, large = 0.05, 20.0
@@ -180,7 +192,7 @@ def _with_muscles(
     weight: float,
     spread: float = 1.0,
 ) -> Volunteer:
-    """Add muscles to a person; spread widens the scatter of size and fat between people."""
+    """Return a volunteer with random muscles. spread: factor of the SD between people."""
     bmi = weight / (height / 100) ** 2
     size = rng.normal(0, 0.09 * spread)
     fat = rng.normal(0, 0.28 * spread)
@@ -213,6 +225,6 @@ def _with_muscles(
 
 
 def _log_size(sex: str, age: int, height: float, bmi: float) -> float:
-    """Log of muscle size: it grows with height squared and weight and shrinks from 30 years on."""
+    """Return the logarithm of muscle size relative to age 30, reference height and BMI 24."""
     tallness = 2 * np.log(height / REFERENCE_HEIGHT_CM[sex])
     return tallness + 0.006 * np.clip(bmi - 24, -6, 10) - 0.0035 * max(age - 30, 0)
