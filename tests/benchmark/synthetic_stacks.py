@@ -28,19 +28,19 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 from overlap_lines import overlap_lines  # noqa: E402
 from paravert.imaging.label_maps import Overlap, slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
-from paravert.network.model import Model, load_model  # noqa: E402
 from paravert.network.predict import (  # noqa: E402
     NEIGHBOURS_MM,
     Predictor,
     Prepared,
     neighbour_weights,
 )
-from paravert.network.randomised.slices import (  # noqa: E402
+from paravert.network.randomised import (  # noqa: E402
     Anatomies,
     Pictures,
     drawn_pictures,
     seed_of,
 )
+from paravert.network.unet import Model, load_model  # noqa: E402
 from paravert.synthesis.anatomies import write_sections  # noqa: E402
 
 CPU = torch.device("cpu")

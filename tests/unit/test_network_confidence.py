@@ -7,13 +7,14 @@ from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.network.calibration import (
     FEWEST,
     KNOTS,
+    Calibration,
     calibration_error,
     error_among_subjects,
+    expected_iou,
     fitted,
     reliability,
     together,
 )
-from paravert.network.confidence import Calibration, expected_iou
 
 
 def logits_of(probability):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from paravert.network.losses import cross_entropy_iou, iou_loss, loss_at, soft_iou
+from paravert.network.fit import cross_entropy_iou, iou_loss, loss_at, soft_iou
 
 CERTAIN = 100.0  # a logit so large that its probability is 1
 

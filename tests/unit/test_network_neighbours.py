@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import CLASSES
-from paravert.network.confidence import Calibration
+from paravert.network.calibration import Calibration
 from paravert.network.predict import (
     LEAST_WEIGHT,
     Predictor,

@@ -15,10 +15,9 @@ from torch import nn
 import paravert
 from paravert.anatomy import OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
-from paravert.network.model import Model
 from paravert.network.openvino_unet import OpenVinoUNet
 from paravert.network.predict import Predictor
-from paravert.network.unet import GpuUNet, UNet
+from paravert.network.unet import GpuUNet, Model, UNet
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "models/synthetic.safetensors"

@@ -21,13 +21,12 @@ from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network import segment
 from paravert.network.architecture import Architecture
+from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
-from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.predict import Predictor, read_model
 from paravert.network.segment import SegmentedStack, segment_muscles, write_labels
-from paravert.network.unet import GpuUNet, UNet
+from paravert.network.unet import GpuUNet, Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
 from paravert.subject_folder import SubjectFolder
 

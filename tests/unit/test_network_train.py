@@ -19,19 +19,17 @@ from paravert.imaging.volume import read_volume, write_volume
 from paravert.network import batches, fit
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops, EpochLoader
-from paravert.network.calibration import BINS
-from paravert.network.confidence import Calibration
+from paravert.network.calibration import BINS, Calibration
+from paravert.network.contrast import SEQUENCES
 from paravert.network.device import chosen_device
 from paravert.network.fit import Training, mix
-from paravert.network.model import Model, load_model, save_model
+from paravert.network.model_file import write_split
 from paravert.network.predict import Predictor
 from paravert.network.pretrain import pretrain_network
-from paravert.network.randomised.contrast import SEQUENCES
 from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
 from paravert.network.settings import Settings
-from paravert.network.split import SubjectSplit, write_split
 from paravert.network.train import train_network
-from paravert.network.unet import UNet
+from paravert.network.unet import Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
 from paravert.synthesis.anatomies import draw_anatomies
 from trainings import loop_settings, section_of
@@ -419,13 +417,13 @@ def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
     convert = make_cohort(tmp_path, names)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     save_model(first, Model(UNet(Architecture(width=4, levels=3)), 4.0))
-    write_split(first, SubjectSplit(["S1", "S2", "S4", "S5", "S9"], []))
+    write_split(first, ["S1", "S2", "S4", "S5", "S9"], [])
     options = {"size_px": 32, "batch_size": 4, "epochs": 1, "start_from": str(first)}
     train([convert], tmp_path / "subjects", second, **options)
     rows = second.with_suffix(".split.csv").read_text().splitlines()
     parts = dict(row.split(",") for row in rows[1:])
     assert parts == dict.fromkeys([*names, "S9"], "training") | {"S3": "validation"}
-    write_split(first, SubjectSplit(names, []))
+    write_split(first, names, [])
     with pytest.raises(InputError, match="trained on every subject with truth"):
         train([convert], tmp_path / "subjects", second, **options)
 

@@ -1,18 +1,21 @@
-"""The settings of a model file (.safetensors) and its checks; without torch."""
+"""The files of a model: settings of the .safetensors file, card and split; without torch."""
 
+import csv
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors
 
 from paravert.errors import InputError
-from paravert.network.architecture import Architecture, weight_shapes
-from paravert.network.card_file import card_file, read_card
+from paravert.network.architecture import Architecture, layer_table, weight_shapes
 from paravert.provenance import file_sha256
 
 LEAST_MM, MOST_MM = 0.2, 5.0  # of the grid's pixels, as for a training
 METADATA_KEY, FORMAT = "paravert", 1
+SPLIT_COLUMNS = ["subject", "part"]
+TRAINING, VALIDATION = "training", "validation"
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,101 @@ def check_card(model: Path) -> None:
 def _check_there(path: Path) -> None:
     if not path.is_file():
         raise InputError(path, "no such model file")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a study takes from a model's card.
+
+    note: on its use. trained_on: the training images in words, may be empty. size_px: side of the
+    training slices.
+    """
+
+    note: str
+    trained_on: str
+    architecture: Architecture
+    size_px: int
+
+
+def card_file(model: Path) -> Path:
+    """Return the file that is a model's card."""
+    return model.with_suffix(".json")
+
+
+def read_card(model: Path) -> Card:
+    """Return a model's card. Raises InputError if it is absent, unreadable or incomplete."""
+    path = card_file(model)
+    told = _object(path)
+    settings = told.get("settings")
+    if not isinstance(settings, dict):
+        raise InputError(
+            path, "a model's card without its settings, expected architecture and size"
+        )
+    for name in ("note", "trained_on"):
+        if not isinstance(told.get(name), str):
+            raise InputError(path, f"a model's card without {name}, expected a text")
+    size_px = settings.get("size_px")
+    try:
+        architecture = Architecture.of_fields(settings.get("architecture"))
+        if type(size_px) is not int or size_px < 1:
+            raise ValueError(f"size_px {size_px!r}, expected a number of pixels")
+        layer_table(architecture, size_px)
+    except ValueError as error:
+        raise InputError(path, f"a model's card with {error}") from None
+    return Card(told["note"], told["trained_on"], architecture, size_px)
+
+
+def _object(path: Path) -> dict:
+    """Return the JSON object that is the whole content of a file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file, expected the card beside the model") from None
+    except OSError as error:
+        raise InputError(path, f"the model's card may not be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(path, "not UTF-8, expected a model's card (JSON)") from None
+    except (ValueError, RecursionError):
+        raise InputError(path, "no JSON, expected a model's card") from None
+    if not isinstance(told, dict):
+        raise InputError(path, "no JSON object, expected a model's card")
+    return told
+
+
+def split_file(model: Path) -> Path:
+    """Return the file beside a model that keeps its split."""
+    return model.with_suffix(".split.csv")
+
+
+def split_digest(model: Path) -> str:
+    """Return the SHA-256 of the file that keeps a model's split, or "" where it has none."""
+    file = split_file(model)
+    return file_sha256(file) if file.is_file() else ""
+
+
+def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
+    """Write the split of a model to `split_file`: the names of its training and validation subjects."""
+    with split_file(model).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(SPLIT_COLUMNS)
+        writer.writerows([subject, TRAINING] for subject in sorted(training))
+        writer.writerows([subject, VALIDATION] for subject in sorted(validation))
+
+
+def learnt_from(model: Path) -> frozenset[str]:
+    """Return the subjects that a model was trained on; empty if it has no split file.
+
+    Raises InputError for a file that is no split.
+    """
+    path = split_file(model)
+    if not path.is_file():
+        return frozenset()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, f"no CSV ({error}), expected columns {SPLIT_COLUMNS}") from None
+    header = lines[0] if lines else []
+    if header != SPLIT_COLUMNS or any(len(line) != len(SPLIT_COLUMNS) for line in lines):
+        raise InputError(path, f"columns {header}, expected {SPLIT_COLUMNS} in every line")
+    return frozenset(subject for subject, part in lines if part == TRAINING)

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.imaging.volume import blank_slices
 from paravert.network.architecture import Architecture
-from paravert.network.confidence import Calibration, expected_iou
+from paravert.network.calibration import Calibration, expected_iou
 from paravert.network.grid import labels_on_image, network_size, padded, resampled, standardise
 from paravert.network.model_file import read_settings
 from paravert.network.openvino_unet import OpenVinoUNet
@@ -26,7 +26,7 @@ from paravert.network.openvino_unet import OpenVinoUNet
 if TYPE_CHECKING:  # torch takes longer to import than a subject to segment
     import torch
 
-    from paravert.network.model import Model
+    from paravert.network.unet import Model
 
 # Standard deviation of the Gaussian. Phantoms lose nothing by it from 3 to 7 mm of distance, a real
 # volunteer gains (tests/benchmark/neighbours_worth.py); with 5 mm phantoms lose.

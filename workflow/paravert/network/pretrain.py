@@ -17,14 +17,17 @@ import typer
 
 from paravert.errors import InputError
 from paravert.imaging.label_maps import Overlap, slice_overlap
-from paravert.network.calibration import calibration_error, fitted, reliability, told_error
+from paravert.network.calibration import (
+    Calibration,
+    calibration_error,
+    fitted,
+    reliability,
+    told_error,
+)
 from paravert.network.card import model_card, publish, write_reliability
-from paravert.network.confidence import Calibration
 from paravert.network.fit import fit, mix, training_device
-from paravert.network.model import Model, save_model
 from paravert.network.predict import Predictor, Prepared
-from paravert.network.quartiles import by_muscle, quartiles
-from paravert.network.randomised.slices import Anatomies, seed_of
+from paravert.network.randomised import Anatomies, seed_of
 from paravert.network.settings import (
     OutModel,
     Settings,
@@ -34,6 +37,8 @@ from paravert.network.settings import (
     settings_help,
 )
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
+from paravert.network.unet import Model, save_model
+from paravert.network.validate import by_muscle, quartiles
 from paravert.provenance import digest, file_sha256
 from paravert.steps import VERSIONS
 

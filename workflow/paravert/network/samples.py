@@ -1,6 +1,7 @@
 """The annotated slices that a network is trained on: reading, and a digest of them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,6 +120,39 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
     labels[np.isin(labels, np.array(LABEL_VALUES)[drawn])] = BACKGROUND
     labels[(truth.array == BACKGROUND).all(axis=(1, 2))] = BACKGROUND
     return truth.with_array(np.where(truth.array == BACKGROUND, labels, truth.array))
+
+
+@dataclass(frozen=True)
+class SubjectSplit:
+    """Names of the subjects to train on and of those to validate with, both sorted."""
+
+    training: list[str]
+    validation: list[str]
+
+
+def split_by_subject(
+    subjects: Sequence[str],
+    validation_fraction: float,
+    seed: int,
+    learnt_from: Collection[str] = (),
+) -> SubjectSplit:
+    """Return a split of the subjects, by the order of a hash of seed and name.
+
+    It is independent of the order of the sheet and hardly changes when a subject is added. A fraction
+    above 0 leaves at least one subject on either side. learnt_from: subjects that the model to start
+    from was trained on; none of them validates.
+    """
+    order = sorted(subjects, key=lambda subject: _hash(f"{seed}:{subject}"))
+    count = round(len(order) * validation_fraction)
+    if validation_fraction > 0:
+        count = min(max(count, 1), len(order) - 1)
+    new = [subject for subject in order if subject not in learnt_from]
+    validation = set(new[:count])
+    return SubjectSplit(sorted(set(order) - validation), sorted(validation))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ from paravert.anatomy import LABELS
 from paravert.errors import Caution
 from paravert.imaging.label_maps import slice_pixels, swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
+from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
 from paravert.network.device import device_kind, exact_float32
 from paravert.network.model_file import check_model
 from paravert.network.predict import NEIGHBOURS_MM, Predictor, Prepared, read_model
@@ -181,7 +181,7 @@ class Segmentation:
 def _predictor(model: Path, device: str, averaging: tuple[tuple[str, float], ...]) -> Predictor:
     if device == "cpu":
         return Predictor(read_model(model), **dict(averaging))
-    from paravert.network.model import load_model
+    from paravert.network.unet import load_model
 
     exact_float32()
     return Predictor(load_model(model, device), device, **dict(averaging))

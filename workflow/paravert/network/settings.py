@@ -12,10 +12,10 @@ import yaml
 from paravert.configuration import SCHEMA, check_section
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
-from paravert.network.losses import LOSSES
-from paravert.network.model import Model, load_model
+from paravert.network.unet import Model, load_model
 from paravert.provenance import file_sha256
 
+LOSSES = ("iou", "cross_entropy_iou")
 # Options that the trainings share.
 OutModel = Annotated[Path, typer.Option(help="model to write (.safetensors)")]
 TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: all")]

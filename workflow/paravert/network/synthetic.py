@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from paravert.errors import InputError
 from paravert.network.batches import Batch, BatchKey
-from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
+from paravert.network.randomised import Anatomies, Pictures, drawn_pictures
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 

@@ -19,14 +19,16 @@ from paravert.network.batches import Crops
 from paravert.network.calibration import told_error
 from paravert.network.card import model_card, publish
 from paravert.network.fit import Training, fit, training_device
-from paravert.network.model import Model, load_model, save_model
+from paravert.network.model_file import learnt_from, write_split
 from paravert.network.predict import Predictor
 from paravert.network.samples import (
     Sample,
+    SubjectSplit,
     data_digest,
     left_out,
     nothing_drawn,
     read_samples,
+    split_by_subject,
     subjects_with_truth,
 )
 from paravert.network.settings import (
@@ -36,7 +38,7 @@ from paravert.network.settings import (
     read_section,
     settings_help,
 )
-from paravert.network.split import SubjectSplit, learnt_from, split_by_subject, write_split
+from paravert.network.unet import Model, load_model, save_model
 from paravert.network.validate import METHOD, Judgement, judge
 from paravert.provenance import digest
 from paravert.steps import VERSIONS
@@ -71,7 +73,7 @@ def train_network(
     begun = (Path(section["start_from"]), start.calibration) if start else None
     judgement = judge(out, folder, data.split.validation, device, begun)
     save_model(out, Model(training.network, loop.spacing_mm, judgement.calibration))
-    write_split(out, data.split, data.earlier)
+    write_split(out, {*data.split.training, *data.earlier}, data.split.validation)
     publish(out, _card(section, training, out, judgement, told), training.progress.curve)
 
 
