@@ -216,7 +216,7 @@ def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and judge what the table still lacks."""
+    """Train and validate what the table still lacks."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("anatomies", type=Path)
     options.add_argument("validation", type=Path)

@@ -44,7 +44,7 @@ def main() -> None:
     )
     samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
     for flip in (False, True):
-        predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, judging=True)
+        predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, with_expected_iou=True)
         expected, overlap = scored(predictor, samples)
         found, predicted = overlap.iou, model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")

@@ -95,12 +95,12 @@ def _drawn(source: Anatomies, number: int, stack: int, spacing_mm: float) -> Pic
 
 def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.ndarray, Overlap]:
     """Return the predicted IoU, (stacks, 8), and the overlap found, of the middle slices."""
-    predictor = Predictor(model, CPU, judging=True)
+    predictor = Predictor(model, CPU, with_expected_iou=True)
     labels, expected = [], []
     for stack in drawn:
         weights = neighbour_weights(stack.images, stack.apart_mm, neighbours_mm)
         shape = stack.truth.shape
-        made = predictor.whole(Prepared(stack.images, shape, shape, weights))
+        made = predictor.predicted(Prepared(stack.images, shape, shape, weights))
         labels.append(made.labels[MIDDLE])
         expected.append(made.expected_iou[MIDDLE])
     truth = np.stack([stack.truth for stack in drawn])

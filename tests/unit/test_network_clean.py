@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from paravert.network.clean import cleaned, enclosed, label_boxes, main_part
+from paravert.network.clean import cleaned, enclosed, main_part
 
 EMPTY = np.zeros((4, 20, 20), dtype=np.uint8)
 
@@ -119,16 +119,6 @@ def test_enclosed_agrees_with_filling_slice_by_slice():
     mask = np.random.default_rng(1).random((6, 30, 30)) < 0.55
     for found, one in zip(enclosed(mask), mask, strict=True):
         assert (found == (ndimage.binary_fill_holes(one) & ~one)).all()
-
-
-def test_boxes_are_where_the_labels_are():
-    labels = box(slice(1, 3), slice(4, 9), slice(3, 5), value=2, on=MUSCLE)
-    assert label_boxes(labels, 3) == [
-        (slice(0, 4), slice(2, 10), slice(2, 10)),
-        (slice(1, 3), slice(4, 9), slice(3, 5)),
-        None,
-    ]
-    assert label_boxes(EMPTY, 2) == [None, None]
 
 
 def test_labels_far_from_each_other_are_cleaned_as_in_the_whole_picture():

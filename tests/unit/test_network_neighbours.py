@@ -108,7 +108,7 @@ def test_a_blank_slice_stays_empty_and_takes_nothing_from_its_neighbours(brightn
 
 def test_what_is_expected_is_of_the_mean(brightness_reader):
     def expected(neighbours_mm):
-        reader = brightness_reader(neighbours_mm, judging=True)
+        reader = brightness_reader(neighbours_mm, with_expected_iou=True)
         found = reader.stack_predicted(one_lost(), (1.0, 1.0), apart_mm=3.0)
         return found.expected_iou[:, MUSCLE - 1]
 

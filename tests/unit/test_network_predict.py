@@ -56,7 +56,7 @@ def test_the_batch_size_changes_no_bit(normalisation):
     model = Model(untrained(normalisation=normalisation), 3.0)
     image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
     found = [
-        Predictor(model, judging=True, batch_size=batch_size).stack_predicted(
+        Predictor(model, with_expected_iou=True, batch_size=batch_size).stack_predicted(
             image, SPACING_MM, apart_mm=4.0
         )
         for batch_size in (1, 2, 5, 11, 12, None)

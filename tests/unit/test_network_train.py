@@ -21,13 +21,12 @@ from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops, EpochLoader
 from paravert.network.calibration import BINS, Calibration
 from paravert.network.contrast import SEQUENCES
-from paravert.network.device import chosen_device
 from paravert.network.fit import Training, mix
 from paravert.network.model_file import write_split
-from paravert.network.predict import Predictor
+from paravert.network.predict import Predictor, device_kind
 from paravert.network.pretrain import pretrain_network
 from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
-from paravert.network.settings import Settings
+from paravert.network.settings import Settings, read_section, settings_and_start
 from paravert.network.train import train_network
 from paravert.network.unet import Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
@@ -247,8 +246,8 @@ def test_each_normalisation_learns(normalisation):
      {"finish_with_iou_fraction": -0.1}, {"learning_rate": 0}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(fault):
-    with pytest.raises(ValueError, match=next(iter(fault))):
-        Settings(**{**vars(SMALL), **fault})
+    with pytest.raises(InputError, match=next(iter(fault))):
+        settings_and_start(read_section("train_network", section_of("train_network", **fault)))
 
 
 # --- the step ------------------------------------------------------------------------------------
@@ -448,13 +447,13 @@ def test_a_faulty_setting_is_told_as_an_input_error(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_that_is_asked_for_and_absent_is_an_input_error():
     with pytest.raises(InputError, match="no GPU"):
-        chosen_device("cuda")
-    assert chosen_device("auto") == CPU
+        device_kind("cuda")
+    assert device_kind("auto") == "cpu"
 
 
 def test_an_unknown_device_is_an_input_error():
     with pytest.raises(InputError, match="expected one of auto, cpu, cuda"):
-        chosen_device("tpu")
+        device_kind("tpu")
 
 
 # --- averaged weights ----------------------------------------------------------------------------
