@@ -1,4 +1,4 @@
-"""A model file and its card are whole, or told in one sentence, without torch."""
+"""Model files and cards are read, or refused with a message, without torch."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Variation of training slices: truth goes with the image, sides with the mirror."""
+"""Random training crops: labels are transformed with the image, mirroring swaps left and right."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Cleaning of drawn label maps whose right outcome is plain."""
+"""Cleaning of label maps with known results."""
 
 import numpy as np
 from scipy import ndimage
@@ -57,7 +57,7 @@ def test_a_stray_inside_another_muscle_becomes_that_muscle():
     assert changed.tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
 
 
-def test_labels_are_judged_each_for_itself():
+def test_each_label_is_cleaned_separately():
     both = box(slice(0, 4), slice(12, 16), slice(12, 16), value=2, on=MUSCLE)
     assert (cleaned(both)[0] == both).all()
 
@@ -91,7 +91,7 @@ def test_each_cleaning_can_be_switched_off():
     assert (cleaned(spoilt, keep_largest=False, fill_holes=False)[0] == spoilt).all()
 
 
-def test_what_goes_in_is_not_changed():
+def test_the_input_is_not_modified():
     spoilt = box(1, 15, 15, on=MUSCLE)
     before = spoilt.copy()
     cleaned(spoilt)

@@ -118,7 +118,7 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(Path(paravert.__file__).parents[1]), **more}
 
 
-def test_segmentation_needs_no_torch_and_reports_its_use_to_nobody(tmp_path):
+def test_segmentation_needs_no_torch_and_does_not_report_its_use(tmp_path):
     code = (
         "import sys, threading; import paravert.network.segment; "
         "sys.exit('torch' in sys.modules or sys.modules.get('openvino_telemetry') is not None"

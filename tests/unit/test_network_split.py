@@ -1,4 +1,4 @@
-"""Who is trained on and who validates, and the file that remembers it."""
+"""The split into training and validation subjects, and its file."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_two_subjects_are_one_to_train_and_one_to_validate():
         assert (len(split.training), len(split.validation)) == (2 - count, count)
 
 
-def test_nobody_validates_who_was_learnt_from():
+def test_training_subjects_of_the_starting_model_are_not_used_for_validation():
     before = split_by_subject(SUBJECTS, 0.2, seed=1)
     after = split_by_subject(SUBJECTS, 0.2, seed=2, learnt_from=before.training)
     assert set(after.validation) <= set(before.validation)

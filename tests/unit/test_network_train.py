@@ -87,7 +87,7 @@ def kill_after_an_epoch(monkeypatch, train):
 # --- samples and batches -------------------------------------------------------------------------
 
 
-def test_a_slice_without_labels_is_not_learnt_from():
+def test_a_slice_without_labels_is_not_trained_on():
     image, truth = disc_stack(1)
     drawn = truth.array.copy()
     drawn[1] = 0
@@ -148,7 +148,7 @@ def learnt():
     return run
 
 
-def test_a_toy_is_learnt(learnt):
+def test_a_toy_problem_is_learnt(learnt):
     curve = learnt.progress.curve
     assert curve[-1]["training_loss"] < 0.3 * curve[0]["training_loss"]
     assert curve[-1]["validation_iou"] > 0.8
@@ -306,7 +306,7 @@ def masks(tmp_path, change):
         write_volume(file, truth.with_array(change(truth.array)))
 
 
-def test_masks_of_some_muscles_do_not_unlearn_the_others(tmp_path, learnt, caplog):
+def test_masks_of_some_muscles_keep_the_accuracy_of_the_others(tmp_path, learnt, caplog):
     convert = make_cohort(tmp_path, [f"S{number}" for number in range(5)])
     masks(tmp_path, lambda array: np.where(array > 4, array, 0))
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
@@ -348,7 +348,7 @@ def test_a_mask_is_completed_by_what_a_model_finds_in_its_background():
     np.testing.assert_array_equal(whole.array, expected)
 
 
-def test_muscles_that_too_few_slices_judge_keep_the_line_of_the_first_model(tmp_path, caplog):
+def test_muscles_with_too_few_validation_slices_keep_the_starting_models_curve(tmp_path, caplog):
     convert = make_cohort(tmp_path, ["S1", "S2", "S3"])
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     lines = Calibration({"multifidus": ((0.0, 1.0), (0.0, 0.5))})
@@ -377,7 +377,7 @@ def test_masks_without_a_label_are_told_before_anything_is_trained(tmp_path, cap
     assert "left out, nothing is drawn in the masks: S2" in caplog.text
 
 
-def test_who_is_quarantined_is_named(tmp_path, caplog):
+def test_quarantined_subjects_are_named(tmp_path, caplog):
     faults = {f"R{number}": "no-dicom" for number in range(10, 20)}
     faults["S3"] = "mask-unknown-label"
     convert = make_cohort(tmp_path, ["S1", "S2"], quarantined=faults)
@@ -411,7 +411,7 @@ def test_a_start_that_is_not_there_is_an_input_error(tmp_path):
         train([convert], tmp_path, tmp_path / "m.safetensors", start_from=absent)
 
 
-def test_nobody_whom_the_first_model_learnt_from_judges_the_second(tmp_path):
+def test_training_subjects_of_the_first_model_do_not_validate_the_second(tmp_path):
     names = [f"S{number}" for number in range(1, 6)]
     convert = make_cohort(tmp_path, names)
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
