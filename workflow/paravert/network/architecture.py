@@ -1,6 +1,5 @@
 """The structure of the paper's U-Net (Niemeyer 2021, Fig. 1), without torch: settings, layers, weights."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -103,31 +102,19 @@ def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")
-    return [
-        Layer("encoder", "input", 1, 1, size_px),
-        *_encoder(architecture, size_px),
-        *_decoder(architecture, size_px),
-        Layer("head", "classes", 1, CLASSES, size_px),
-    ]
-
-
-def _encoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
+    layers = [Layer("encoder", "input", 1, 1, size_px)]
     for level, channels in enumerate(architecture.channels, start=1):
         size = size_px >> (level - 1)
         if level > 1:
-            yield Layer("encoder", "pooling", level, channels // 2, size)
-        yield Layer("encoder", "convolution", level, channels, size)
-        yield Layer("encoder", "convolution", level, channels, size)
-        yield Layer("encoder", "dropout", level, channels, size)
-
-
-def _decoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
+            layers.append(Layer("encoder", "pooling", level, channels // 2, size))
+        for kind in ("convolution", "convolution", "dropout"):
+            layers.append(Layer("encoder", kind, level, channels, size))
     for level in range(architecture.levels - 1, 0, -1):
         channels, size = architecture.channels[level - 1], size_px >> (level - 1)
-        yield Layer("decoder", "transposed convolution", level, channels, size)
-        yield Layer("decoder", "skip", level, 2 * channels, size)
-        yield Layer("decoder", "convolution", level, channels, size)
-        yield Layer("decoder", "convolution", level, channels, size)
+        layers.append(Layer("decoder", "transposed convolution", level, channels, size))
+        layers.append(Layer("decoder", "skip", level, 2 * channels, size))
+        layers += [Layer("decoder", "convolution", level, channels, size)] * 2
+    return [*layers, Layer("head", "classes", 1, CLASSES, size_px)]
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

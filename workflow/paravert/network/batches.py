@@ -59,8 +59,9 @@ def drawn_pose(
     """Return a random affine map from crop to image pixels: matrix (2, 2) and offset (2,).
 
     Image pixel (row, column) = matrix @ crop pixel + offset. shape: rows and columns of the image.
-    Rotation and scale are normal about none, around the crop's centre. The crop without them lies
-    uniformly inside the image or, along an axis where it is larger, around it.
+    The crop's centre is uniform where the unrotated crop lies inside the image or, along an axis where
+    it is larger, contains it. Rotation and the logarithm of the scale, about this centre, are normal
+    with mean 0.
     """
     angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
     scale = np.exp(rng.normal(0, LOG_SCALE_SD))
@@ -112,9 +113,10 @@ def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 class Crops(Dataset):
-    """Batches of random crops of annotated slices; each slice occurs at most once in an epoch.
+    """Data set of random crops of annotated slices: dataset[epoch, number] is a batch.
 
-    Order and crops depend on the settings' seed and the BatchKey alone.
+    An epoch shows each of the samples at most once. Order and crops depend on the settings' seed and
+    the BatchKey alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):

@@ -28,7 +28,8 @@ BINS = 10  # of the reliability diagram
 def expected_iou(logits: np.ndarray) -> np.ndarray:
     """Return the expected IoU of each muscle in a slice, float32 (8,), in the order of LABELS.
 
-    logits: (CLASSES, rows, columns). NaN for a muscle that no pixel is labelled with.
+    It is estimated from the network's probabilities alone, as the module describes, and not
+    calibrated. logits: float (CLASSES, rows, columns). NaN for a muscle without a pixel in the slice.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)

@@ -102,7 +102,7 @@ class Progress:
 def training_device(device: str, threads: int) -> torch.device:
     """Return the torch device for training, and set torch's threads and precision.
 
-    device: "auto", "cpu" or "cuda", Raises as `predict.device_kind`. threads: processor threads; 0: all.
+    device: "auto", "cpu" or "cuda"; Raises as `predict.device_kind`. threads: processor threads; 0: all.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -101,7 +101,7 @@ def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
 def labels_on_image(
     logits: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Return the labels of a slice on the image's own grid, uint8 of this shape.
+    """Return the labels of a slice on the image's own grid, uint8 (rows, columns), values 0-8.
 
     logits: float32 (classes, rows, columns) on the padded network grid. size: rows and columns of the
     network grid without the padding. shape: rows and columns of the image. The label of a pixel is

@@ -182,7 +182,7 @@ class Predictor:
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
         """Return the prediction for a stack.
 
-        logits: of each slice, as `logits` yields them; computed here if not given.
+        stack: as `prepared` returns it. logits: of each slice, as `logits` yields them; computed here if not given.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)

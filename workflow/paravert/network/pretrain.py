@@ -61,7 +61,7 @@ def pretrain_network(
     threads: TrainingThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
-    """Train a network on synthetic slices alone."""
+    """Train a network on synthetic slices alone, and write the model with its card and curves."""
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
         fault = f"{section['start_weight']} without start_from, expected both"
@@ -172,7 +172,8 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    They are segmented on the network's grid, each without neighbours, and not cleaned.
+    The samples, one slice each, are segmented on the network's grid, without neighbours, and not
+    cleaned. The overlap's arrays are (slices, 8), too.
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

@@ -58,7 +58,7 @@ def segment_muscles(
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:
-    """Segment the eight muscles in every stack of a shard's subjects."""
+    """Segment the eight muscles in every stack of a shard's subjects, and write labels and table."""
     check_model(model, model_sha256)
     averaging = {"flip": flip, "neighbours_mm": neighbours_mm}
     cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}
@@ -91,7 +91,8 @@ def has_all_labels(home: Path) -> bool:
 class StackToLabel:
     """One stack of a subject: its image and either given labels or the input of the network.
 
-    given: uint8 (slices, rows, columns); None if the labels are predicted. prepared: None if given.
+    given: uint8 (slices, rows, columns); None if the labels are predicted. prepared: the stack,
+    ready for the network; None if the labels are given.
     """
 
     number: int
@@ -133,7 +134,7 @@ class Segmentation:
 
     @property
     def predictor(self) -> Predictor:
-        """The model on the device; loaded once per process."""
+        """The model on the device, with the averaging; loaded once per process."""
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
@@ -141,7 +142,7 @@ class Segmentation:
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
     def read(self, task: shards.Task) -> list[StackToLabel]:
-        """Return the stacks of a subject, read from its folder, in the order of their numbers."""
+        """Read the stacks of a subject from its folder and return them, ordered by their numbers."""
         files = SubjectFolder(self.folder / task.subject)
         return [self._stack(files, number) for number in files.stack_numbers("image")]
 

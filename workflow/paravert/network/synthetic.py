@@ -49,7 +49,7 @@ class SyntheticSlices(Dataset):
 
 @dataclass(frozen=True)
 class SyntheticSample(Sample):
-    """A synthetic slice; sequence: key of `contrast.SEQUENCES`, in whose contrast it was drawn."""
+    """A synthetic slice on the network's grid; sequence: its contrast, a key of `contrast.SEQUENCES`."""
 
     sequence: str
 
