@@ -8,6 +8,7 @@ and opposed-phase fat, or inverted magnetisation, cancel within a voxel. Some co
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -167,8 +168,13 @@ def _texture() -> np.ndarray:
     return texture
 
 
-# water, of_fat, fat and saturated, as in Contrast, but not scaled.
-_Signals = tuple[np.ndarray, np.ndarray, float, float]
+class _Signals(NamedTuple):
+    """Fields as of Contrast, not scaled."""
+
+    water: np.ndarray
+    of_fat: np.ndarray
+    fat: float
+    saturated: float
 
 
 def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
@@ -183,7 +189,7 @@ def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
     fat = float(echo.relaxed(np.array(FAT_T1_MS), np.array(FAT_T2_MS)))
     fat *= echo.fat
     saturated = echo.fat if "fat_saturated" in sequence else 1.0
-    return echo.water * water, fat_share * fat, fat, saturated
+    return _Signals(echo.water * water, fat_share * fat, fat, saturated)
 
 
 @dataclass(frozen=True)
@@ -251,4 +257,4 @@ def _free(rng: np.random.Generator) -> _Signals:
     signal[[Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE, *LABEL_VALUES]] = muscle
     signal[[Tissue.AIR, Tissue.GAS]] = 0.0
     fatty = np.isin(np.arange(TISSUES), FATTY)
-    return np.where(fatty, 0, signal), np.where(fatty, signal, 0), fat, 1.0
+    return _Signals(np.where(fatty, 0, signal), np.where(fatty, signal, 0), fat, 1.0)

@@ -61,7 +61,7 @@ def pretrain_network(
     threads: TrainingThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
-    """Train a network on synthetic slices alone, and write the model with its card and curves."""
+    """Train a network on synthetic slices alone; write the model, its card and curves."""
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
         fault = f"{section['start_weight']} without start_from, expected both"

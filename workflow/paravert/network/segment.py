@@ -58,7 +58,7 @@ def segment_muscles(
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:
-    """Segment the eight muscles in every stack of a shard's subjects, and write labels and table."""
+    """Segment the eight muscles in every stack of the subjects of a shard table."""
     check_model(model, model_sha256)
     averaging = {"flip": flip, "neighbours_mm": neighbours_mm}
     cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}

@@ -53,7 +53,7 @@ def train_network(
     settings: Annotated[str, typer.Option(help=settings_help("train_network"))],
     threads: TrainingThreads = 0,
 ) -> None:
-    """Train or fine-tune the U-Net on the subjects with manual masks, and write the model with its card."""
+    """Train or fine-tune the U-Net on the subjects with manual masks."""
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
