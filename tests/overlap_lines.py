@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from paravert.imaging.label_maps import Overlap
-from paravert.network.quartiles import by_muscle
+from paravert.network.validate import by_muscle
 
 LARGE_MM2 = 200.0  # smaller are sections at the ends of a muscle, or cut by the image's edge
 

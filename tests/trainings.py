@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from paravert.network.architecture import Architecture
-from paravert.network.settings import Settings, prepared
+from paravert.network.settings import Settings, settings_and_start
 
 CONFIGURATION = Path(__file__).parents[1] / "config" / "config.yaml"
 
@@ -25,4 +25,4 @@ def loop_settings(training: str = "train_network", **changes) -> Settings:
     section = json.loads(section_of(training, **changes))
     if architecture is not None:
         section |= vars(architecture)
-    return prepared(section)[0]
+    return settings_and_start(section)[0]

@@ -25,19 +25,17 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import MUSCLES  # noqa: E402
-from paravert.network import fit  # noqa: E402
+from paravert.network import artefacts, contrast, fit  # noqa: E402
+from paravert.network import randomised as slices  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
 from paravert.network.batches import EpochLoader  # noqa: E402
-from paravert.network.model import Model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS, scored  # noqa: E402
-from paravert.network.quartiles import by_muscle  # noqa: E402
-from paravert.network.randomised import artefacts, contrast, slices  # noqa: E402
-from paravert.network.randomised.place import PicturePose  # noqa: E402
-from paravert.network.randomised.slices import Anatomies  # noqa: E402
+from paravert.network.randomised import Anatomies, PicturePose  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
 from paravert.network.synthetic import SyntheticSlices, held_out_samples  # noqa: E402
-from paravert.network.unet import GpuUNet, UNet  # noqa: E402
+from paravert.network.unet import GpuUNet, Model, UNet  # noqa: E402
+from paravert.network.validate import by_muscle  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 from trainings import loop_settings  # noqa: E402
 
@@ -218,7 +216,7 @@ def measured(run: fit.Training, validation: Anatomies) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and judge what the table still lacks."""
+    """Train and validate what the table still lacks."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("anatomies", type=Path)
     options.add_argument("validation", type=Path)

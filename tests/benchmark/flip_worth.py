@@ -19,11 +19,11 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from overlap_lines import overlap_lines  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
-from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import scored  # noqa: E402
-from paravert.network.randomised.slices import Anatomies  # noqa: E402
+from paravert.network.randomised import Anatomies  # noqa: E402
 from paravert.network.synthetic import held_out_samples  # noqa: E402
+from paravert.network.unet import load_model  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 from trainings import loop_settings  # noqa: E402
 
@@ -44,7 +44,7 @@ def main() -> None:
     )
     samples = held_out_samples(Anatomies(given.validation), settings, given.slices, seed=SEED)
     for flip in (False, True):
-        predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, judging=True)
+        predictor = Predictor(model, CPU, flip=flip, neighbours_mm=0.0, with_expected_iou=True)
         expected, overlap = scored(predictor, samples)
         found, predicted = overlap.iou, model.calibration.predicted(expected)
         print("flipped" if flip else "plain", f"{len(samples)} synthetic slices", end=": ")

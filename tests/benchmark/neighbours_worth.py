@@ -20,9 +20,9 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.imaging.label_maps import slice_overlap  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
-from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
-from paravert.network.quartiles import by_muscle  # noqa: E402
+from paravert.network.unet import load_model  # noqa: E402
+from paravert.network.validate import by_muscle  # noqa: E402
 from phantom_slices import PhantomSlices, phantom_stack  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 

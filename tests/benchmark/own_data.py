@@ -21,7 +21,7 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import LABELS, MUSCLES  # noqa: E402
 from paravert.imaging.label_maps import slice_overlap  # noqa: E402
-from paravert.network.quartiles import by_muscle  # noqa: E402
+from paravert.network.validate import by_muscle  # noqa: E402
 from studies import MODEL, Study, copy_of_the_workflow  # noqa: E402
 
 WITH_MASKS, WITHOUT = 10, 5

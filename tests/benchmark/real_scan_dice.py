@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.anatomy import LABELS  # noqa: E402
-from paravert.network.model import load_model  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
+from paravert.network.unet import load_model  # noqa: E402
 from real_scans import (  # noqa: E402
     DIXON,
     MASK,

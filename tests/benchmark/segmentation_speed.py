@@ -29,10 +29,9 @@ from paravert import records, shard_tables, steps  # noqa: E402
 from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.imaging.volume import Volume, write_volume  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
-from paravert.network.confidence import Calibration  # noqa: E402
-from paravert.network.model import Model, load_model, save_model  # noqa: E402
+from paravert.network.calibration import Calibration  # noqa: E402
 from paravert.network.openvino_unet import OpenVinoUNet  # noqa: E402
-from paravert.network.unet import UNet  # noqa: E402
+from paravert.network.unet import Model, UNet, load_model, save_model  # noqa: E402
 from paravert.provenance import file_sha256  # noqa: E402
 from paravert.subject_folder import SubjectFolder  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402

@@ -28,19 +28,19 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 from overlap_lines import overlap_lines  # noqa: E402
 from paravert.imaging.label_maps import Overlap, slice_overlap  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
-from paravert.network.model import Model, load_model  # noqa: E402
 from paravert.network.predict import (  # noqa: E402
     NEIGHBOURS_MM,
     Predictor,
     Prepared,
     neighbour_weights,
 )
-from paravert.network.randomised.slices import (  # noqa: E402
+from paravert.network.randomised import (  # noqa: E402
     Anatomies,
     Pictures,
     drawn_pictures,
     seed_of,
 )
+from paravert.network.unet import Model, load_model  # noqa: E402
 from paravert.synthesis.anatomies import write_sections  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -95,12 +95,12 @@ def _drawn(source: Anatomies, number: int, stack: int, spacing_mm: float) -> Pic
 
 def judged(model: Model, drawn: list[Stack], neighbours_mm: float) -> tuple[np.ndarray, Overlap]:
     """Return the predicted IoU, (stacks, 8), and the overlap found, of the middle slices."""
-    predictor = Predictor(model, CPU, judging=True)
+    predictor = Predictor(model, CPU, with_expected_iou=True)
     labels, expected = [], []
     for stack in drawn:
         weights = neighbour_weights(stack.images, stack.apart_mm, neighbours_mm)
         shape = stack.truth.shape
-        made = predictor.whole(Prepared(stack.images, shape, shape, weights))
+        made = predictor.predicted(Prepared(stack.images, shape, shape, weights))
         labels.append(made.labels[MIDDLE])
         expected.append(made.expected_iou[MIDDLE])
     truth = np.stack([stack.truth for stack in drawn])

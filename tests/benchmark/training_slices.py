@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.network.grid import network_size, resampled, standardise  # noqa: E402
-from paravert.network.randomised.slices import Anatomies, drawn_pictures  # noqa: E402
+from paravert.network.randomised import Anatomies, drawn_pictures  # noqa: E402
 from real_scans import DIXON, T1, read_nifti, read_t1  # noqa: E402
 
 SIDE, BATCH, BATCHES = 8, 16, 4

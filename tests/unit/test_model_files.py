@@ -1,4 +1,4 @@
-"""A model file and its card are whole, or told in one sentence, without torch."""
+"""Model files and cards are read, or refused with a message, without torch."""
 
 import json
 from dataclasses import asdict
@@ -14,8 +14,14 @@ from paravert.network.architecture import (
     Architecture,
     weight_shapes,
 )
-from paravert.network.card_file import Card, read_card
-from paravert.network.model_file import ModelSettings, check_card, check_model, read_settings
+from paravert.network.model_file import (
+    Card,
+    ModelSettings,
+    check_card,
+    check_model,
+    read_card,
+    read_settings,
+)
 from paravert.network.unet import UNet
 from paravert.provenance import file_sha256
 

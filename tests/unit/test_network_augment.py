@@ -1,10 +1,10 @@
-"""Variation of training slices: truth goes with the image, sides with the mirror."""
+"""Random training crops: labels are transformed with the image, mirroring swaps left and right."""
 
 import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE
-from paravert.network.augment import cut, drawn_bias, drawn_pose, mirrored_slice, training_crop
+from paravert.network.batches import cut, drawn_bias, drawn_pose, mirrored_slice, training_crop
 
 
 def slice_with_labels(rows=96, columns=128):

@@ -1,9 +1,9 @@
-"""Cleaning of drawn label maps whose right outcome is plain."""
+"""Cleaning of label maps with known results."""
 
 import numpy as np
 from scipy import ndimage
 
-from paravert.network.clean import cleaned, enclosed, label_boxes, main_part
+from paravert.network.clean import cleaned, enclosed, main_part
 
 EMPTY = np.zeros((4, 20, 20), dtype=np.uint8)
 
@@ -57,7 +57,7 @@ def test_a_stray_inside_another_muscle_becomes_that_muscle():
     assert changed.tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
 
 
-def test_labels_are_judged_each_for_itself():
+def test_each_label_is_cleaned_separately():
     both = box(slice(0, 4), slice(12, 16), slice(12, 16), value=2, on=MUSCLE)
     assert (cleaned(both)[0] == both).all()
 
@@ -91,7 +91,7 @@ def test_each_cleaning_can_be_switched_off():
     assert (cleaned(spoilt, keep_largest=False, fill_holes=False)[0] == spoilt).all()
 
 
-def test_what_goes_in_is_not_changed():
+def test_the_input_is_not_modified():
     spoilt = box(1, 15, 15, on=MUSCLE)
     before = spoilt.copy()
     cleaned(spoilt)
@@ -119,16 +119,6 @@ def test_enclosed_agrees_with_filling_slice_by_slice():
     mask = np.random.default_rng(1).random((6, 30, 30)) < 0.55
     for found, one in zip(enclosed(mask), mask, strict=True):
         assert (found == (ndimage.binary_fill_holes(one) & ~one)).all()
-
-
-def test_boxes_are_where_the_labels_are():
-    labels = box(slice(1, 3), slice(4, 9), slice(3, 5), value=2, on=MUSCLE)
-    assert label_boxes(labels, 3) == [
-        (slice(0, 4), slice(2, 10), slice(2, 10)),
-        (slice(1, 3), slice(4, 9), slice(3, 5)),
-        None,
-    ]
-    assert label_boxes(EMPTY, 2) == [None, None]
 
 
 def test_labels_far_from_each_other_are_cleaned_as_in_the_whole_picture():

@@ -1,4 +1,4 @@
-"""Predicted IoU: what probabilities promise, what calibration makes of it, and how it is judged."""
+"""Predicted IoU: expected IoU from probabilities, its calibration, and the calibration error."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,14 @@ from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.network.calibration import (
     FEWEST,
     KNOTS,
+    Calibration,
     calibration_error,
     error_among_subjects,
+    expected_iou,
     fitted,
     reliability,
     together,
 )
-from paravert.network.confidence import Calibration, expected_iou
 
 
 def logits_of(probability):
@@ -24,7 +25,7 @@ def expected_ious(logits):
     return np.stack([expected_iou(one) for one in logits])
 
 
-def test_certain_pixels_promise_a_perfect_overlap():
+def test_certain_pixels_give_an_expected_iou_of_one():
     labels = np.zeros((2, 8, 8), int)
     labels[0, 2:5, 2:6] = 3
     logits = 30 * np.eye(CLASSES, dtype=np.float32)[labels].transpose(0, 3, 1, 2)
@@ -35,7 +36,7 @@ def test_certain_pixels_promise_a_perfect_overlap():
     assert np.isnan(expected[1]).all()
 
 
-def test_the_promise_is_the_ratio_of_expected_intersection_and_union():
+def test_expected_iou_is_expected_intersection_over_expected_union():
     probability = np.zeros((1, CLASSES, 1, 4))
     probability[0, 1, 0] = [0.9, 0.6, 0.3, 0.0]
     probability[0, 0, 0] = 1 - probability[0, 1, 0]
@@ -43,7 +44,7 @@ def test_the_promise_is_the_ratio_of_expected_intersection_and_union():
     assert expected == pytest.approx((0.9 + 0.6) / (2 + 0.3), abs=1e-5)
 
 
-def test_probabilities_that_hold_promise_what_is_found():
+def test_expected_iou_of_correct_probabilities_is_the_measured_iou():
     rng = np.random.default_rng(1)
     probability = rng.dirichlet(np.full(CLASSES, 0.08), (60, 40, 40)).transpose(0, 3, 1, 2)
     drawn = (probability.cumsum(axis=1) < rng.random((60, 1, 40, 40))).sum(axis=1)
@@ -120,7 +121,7 @@ def test_the_error_among_subjects_is_that_of_the_lines_that_are_kept():
     assert np.isnan(error_of(few, Calibration({})))
 
 
-def test_of_one_subject_alone_nothing_is_told():
+def test_a_single_subject_has_no_calibration_error():
     assert np.isnan(error_of([overconfident(60, 1)], TRUSTING))
     assert np.isnan(error_of([], TRUSTING))
 

@@ -1,4 +1,4 @@
-"""Image grid to network grid and back: nothing may move, nothing may depend on company."""
+"""Image grid to network grid and back: nothing is shifted; a stack is standardised by itself alone."""
 
 import numpy as np
 import pytest

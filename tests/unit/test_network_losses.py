@@ -1,10 +1,10 @@
-"""The paper's loss against counted overlap."""
+"""The paper's loss against IoU counted on hard masks."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from paravert.network.losses import cross_entropy_iou, iou_loss, loss_at, soft_iou
+from paravert.network.fit import cross_entropy_iou, iou_loss, loss_at, soft_iou
 
 CERTAIN = 100.0  # a logit so large that its probability is 1
 
@@ -32,7 +32,7 @@ def test_a_perfect_prediction_has_loss_zero():
     assert cross_entropy_iou(certain(truth), truth).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_useless_prediction_has_loss_one():
+def test_a_prediction_without_overlap_has_loss_one():
     truth = drawn(1)
     useless = certain((truth + 1) % 9)
     assert iou_loss(useless, truth).item() == pytest.approx(1, abs=1e-6)
@@ -46,7 +46,7 @@ def test_half_a_muscle_has_half_the_loss():
     assert iou_loss(certain(half), truth).item() == pytest.approx(0.5, abs=1e-6)
 
 
-def test_a_muscle_that_the_batch_does_not_show_has_no_part_in_the_loss():
+def test_a_muscle_absent_from_the_batch_does_not_change_the_loss():
     truth = drawn(3, classes=4)
     prediction = truth.clone()
     iou = soft_iou(certain(prediction).softmax(dim=1), truth)

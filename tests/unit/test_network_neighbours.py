@@ -1,4 +1,4 @@
-"""What neighbouring slices have to say in a slice: by their distance, and none where they are none."""
+"""Averaging over adjacent slices: Gaussian weights of their distance, none for blank slices."""
 
 import math
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import CLASSES
-from paravert.network.confidence import Calibration
+from paravert.network.calibration import Calibration
 from paravert.network.predict import (
     LEAST_WEIGHT,
     Predictor,
@@ -46,7 +46,7 @@ def test_what_goes_on_along_a_straight_line_stays():
     np.testing.assert_allclose(found[1:-1], line[1:-1], rtol=1e-6)
 
 
-def test_a_slice_of_a_single_value_is_nobodys_neighbour():
+def test_a_blank_slice_has_weight_zero():
     image = np.random.default_rng(1).normal(size=(5, 4, 4))
     image[2] = 7
     assert neighbour_weights(image, 0.0, 3.5).tolist() == [1, 0, 0, 1]
@@ -106,9 +106,9 @@ def test_a_blank_slice_stays_empty_and_takes_nothing_from_its_neighbours(brightn
     assert (labels == MUSCLE).sum(axis=(1, 2)).tolist() == [36, 36, 36, 0, 36, 36, 36]
 
 
-def test_what_is_expected_is_of_the_mean(brightness_reader):
+def test_the_expected_iou_is_that_of_the_averaged_logits(brightness_reader):
     def expected(neighbours_mm):
-        reader = brightness_reader(neighbours_mm, judging=True)
+        reader = brightness_reader(neighbours_mm, with_expected_iou=True)
         found = reader.stack_predicted(one_lost(), (1.0, 1.0), apart_mm=3.0)
         return found.expected_iou[:, MUSCLE - 1]
 

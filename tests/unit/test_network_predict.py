@@ -15,10 +15,9 @@ from torch import nn
 import paravert
 from paravert.anatomy import OTHER_SIDE
 from paravert.network.architecture import NORMALISATIONS, Architecture
-from paravert.network.model import Model
 from paravert.network.openvino_unet import OpenVinoUNet
 from paravert.network.predict import Predictor
-from paravert.network.unet import GpuUNet, UNet
+from paravert.network.unet import GpuUNet, Model, UNet
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[2] / "models/synthetic.safetensors"
@@ -57,7 +56,7 @@ def test_the_batch_size_changes_no_bit(normalisation):
     model = Model(untrained(normalisation=normalisation), 3.0)
     image = np.concatenate([disc_stack(seed)[0].array for seed in range(3)])
     found = [
-        Predictor(model, judging=True, batch_size=batch_size).stack_predicted(
+        Predictor(model, with_expected_iou=True, batch_size=batch_size).stack_predicted(
             image, SPACING_MM, apart_mm=4.0
         )
         for batch_size in (1, 2, 5, 11, 12, None)
@@ -119,7 +118,7 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(Path(paravert.__file__).parents[1]), **more}
 
 
-def test_segmentation_needs_no_torch_and_reports_its_use_to_nobody(tmp_path):
+def test_segmentation_needs_no_torch_and_does_not_report_its_use(tmp_path):
     code = (
         "import sys, threading; import paravert.network.segment; "
         "sys.exit('torch' in sys.modules or sys.modules.get('openvino_telemetry') is not None"

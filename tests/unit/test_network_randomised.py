@@ -8,12 +8,12 @@ import torch
 
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
+from paravert.network import artefacts, contrast
+from paravert.network import randomised as slices
 from paravert.network.architecture import Architecture
 from paravert.network.batches import EpochLoader
-from paravert.network.randomised import artefacts, contrast, slices
-from paravert.network.randomised.contrast import SEQUENCES, Contrast, drawn_contrast
-from paravert.network.randomised.place import PicturePose, picture_grid, placed
-from paravert.network.randomised.slices import Anatomies, drawn_pictures
+from paravert.network.contrast import SEQUENCES, Contrast, drawn_contrast
+from paravert.network.randomised import Anatomies, PicturePose, drawn_pictures, picture_grid, placed
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.tissues import TISSUES, Tissue

@@ -1,4 +1,4 @@
-"""The step segment_muscles: what it writes, what it refuses, what must not change a label."""
+"""The step segment_muscles: outputs, refused inputs, and settings that must not change a label."""
 
 import logging
 import os
@@ -21,13 +21,12 @@ from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network import segment
 from paravert.network.architecture import Architecture
+from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
-from paravert.network.model import Model, load_model, save_model
 from paravert.network.model_file import ModelSettings, read_settings
 from paravert.network.predict import Predictor, read_model
 from paravert.network.segment import SegmentedStack, segment_muscles, write_labels
-from paravert.network.unet import GpuUNet, UNet
+from paravert.network.unet import GpuUNet, Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
 from paravert.subject_folder import SubjectFolder
 
@@ -159,7 +158,7 @@ def test_a_stack_without_given_labels_is_left_to_the_network(cohort, model_file)
     assert not np.array_equal(labels_of(cohort, "S1", 2).array, truth.array)
 
 
-def test_device_and_threads_recompute_nobody_and_cleaning_everybody(cohort, model_file, caplog):
+def test_device_and_threads_recompute_no_subject_and_cleaning_all(cohort, model_file, caplog):
     caplog.set_level(logging.INFO)
 
     def computed(**options):
@@ -179,7 +178,7 @@ def test_the_model_is_read_only_when_a_subject_needs_it(cohort, model_file, monk
     segmented(cohort, model_file)
 
 
-def test_left_and_right_are_judged_in_the_patient():
+def test_left_and_right_are_those_of_the_patient():
     _, truth = disc_stack(3)
     assert swapped_muscles(truth) == []
     exchanged = truth.with_array(np.array(OTHER_SIDE, dtype=np.uint8)[truth.array])
@@ -196,7 +195,7 @@ def test_left_stays_left_in_any_storage_order():
     assert swapped_muscles(Volume(turned, affine)) == []
 
 
-def test_a_side_that_is_absent_is_not_judged():
+def test_an_absent_side_gives_no_warning():
     _, truth = disc_stack(3)
     only_left = truth.with_array(np.where(truth.array % 2 == 1, truth.array, 0))
     assert swapped_muscles(only_left) == []

@@ -1,15 +1,10 @@
-"""Who is trained on and who validates, and the file that remembers it."""
+"""The split into training and validation subjects, and its file."""
 
 import pytest
 
 from paravert.errors import InputError
-from paravert.network.split import (
-    SubjectSplit,
-    learnt_from,
-    split_by_subject,
-    split_file,
-    write_split,
-)
+from paravert.network.model_file import learnt_from, split_file, write_split
+from paravert.network.samples import split_by_subject
 
 SUBJECTS = [f"S{index:03d}" for index in range(60)]
 
@@ -38,7 +33,7 @@ def test_two_subjects_are_one_to_train_and_one_to_validate():
         assert (len(split.training), len(split.validation)) == (2 - count, count)
 
 
-def test_nobody_validates_who_was_learnt_from():
+def test_training_subjects_of_the_starting_model_are_not_used_for_validation():
     before = split_by_subject(SUBJECTS, 0.2, seed=1)
     after = split_by_subject(SUBJECTS, 0.2, seed=2, learnt_from=before.training)
     assert set(after.validation) <= set(before.validation)
@@ -49,7 +44,7 @@ def test_nobody_validates_who_was_learnt_from():
 def test_a_split_is_written_and_read(tmp_path):
     model = tmp_path / "own.safetensors"
     assert learnt_from(model) == set()
-    write_split(model, SubjectSplit(["A", "B"], ["C"]), learnt_from=["Z", "A"])
+    write_split(model, ["Z", "A", "B", "A"], ["C"])
     assert learnt_from(model) == {"A", "B", "Z"}
     assert split_file(model).read_text().splitlines()[-1] == "C,validation"
 

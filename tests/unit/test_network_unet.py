@@ -1,4 +1,4 @@
-"""The network against the paper and against a count of its own."""
+"""The network's layers and parameters against the paper and a count by formula."""
 
 import pytest
 import torch

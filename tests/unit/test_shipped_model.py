@@ -12,9 +12,9 @@ import yaml
 from paravert.anatomy import MUSCLES
 from paravert.imaging.label_maps import slice_overlap
 from paravert.network.clean import cleaned
-from paravert.network.model import load_model
 from paravert.network.predict import Predictor
-from paravert.network.quartiles import by_muscle
+from paravert.network.unet import load_model
+from paravert.network.validate import by_muscle
 from paravert.provenance import file_sha256
 from phantom_slices import phantom_slices
 from real_scans import MASK, dixon_labels, judged, read_nifti

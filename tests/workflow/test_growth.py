@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from dicom_writer import labels_phantom, write_nifti, write_series
-from paravert.network.model import Model, load_model, save_model
-from paravert.network.unet import UNet
+from paravert.network.unet import Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
 from paravert.steps import COHORT_STEPS
 from studies import MODEL, Study, assert_same, cohort_tables, copy_of_the_workflow, plan_of

@@ -22,8 +22,7 @@ import paravert
 from paravert import codebook, outputs, plan, provenance, resources, sheet, snakemake_hooks, steps
 from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
-from paravert.network.card_file import card_file
-from paravert.network.split import learnt_from, split_digest
+from paravert.network.model_file import card_file, learnt_from, split_digest
 from paravert.snakemake_hooks import FaultyInput
 
 SHIPPED = WORKFLOW_FOLDER.parent if IS_CLONE else Path(paravert.__file__).parent

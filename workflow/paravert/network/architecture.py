@@ -1,13 +1,12 @@
-"""The shape of the paper's U-Net, without torch: settings, layers, sizes, shapes of the weights."""
+"""The structure of the paper's U-Net (Niemeyer 2021, Fig. 1), without torch: settings, layers, weights."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from paravert.anatomy import CLASSES
 
-LEVELS_MOST = 7  # as for a training: at 8, a slice of 128 pixels would be one
-LEAKY_SLOPE = 0.01  # Niemeyer 2021, Network: (1)
+LEVELS_MOST = 7  # with 8, the deepest level of a slice of 128 x 128 pixels would have one pixel
+LEAKY_SLOPE = 0.01  # slope of the leaky ReLU below 0: Niemeyer 2021, Network, (1)
 KINDS = {"width": int, "levels": int, "normalisation": str, "dropout": int | float}
 KIND_WORDS = {int: "a whole number", str: "a text", int | float: "a number"}
 NORMALISATION_WEIGHTS = {
@@ -23,12 +22,13 @@ CHANNELS_PER_GROUP = 8
 
 @dataclass(frozen=True)
 class Architecture:
-    """The settings of the U-Net; the defaults are the paper's where it states a value.
+    """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
-    width: channels of the first level, doubled at every level below (not stated; Ronneberger: 64).
-    levels: six, "one additional layer" to Ronneberger's five. dropout: in the encoder.
-    normalisation: of the layers, one of NORMALISATIONS (the paper mentions none).
-    Raises ValueError for an impossible value.
+    width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
+    2015). levels: resolutions, the image's own included (six: "one additional layer" to Ronneberger's
+    five). normalisation: layers after the convolutions, one of NORMALISATIONS (the paper mentions
+    none). dropout: probability, 0 or more and below 1, in the encoder.
+    Raises ValueError for values outside these ranges.
     """
 
     width: int = 64
@@ -49,9 +49,10 @@ class Architecture:
 
     @classmethod
     def of_fields(cls, told: object) -> "Architecture":
-        """Return the architecture of a file, from the fields that `dataclasses.asdict` makes.
+        """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        Raises ValueError for anything else.
+        told: what `dataclasses.asdict` makes of an Architecture. Raises ValueError for anything but a
+        dict with exactly these keys, the right types and possible values.
         """
         if not isinstance(told, dict) or told.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
@@ -62,28 +63,28 @@ class Architecture:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels of each level, from the image's own resolution downwards."""
+        """Number of channels of each level, from the image's own resolution downwards."""
         return tuple(self.width * 2**level for level in range(self.levels))
 
     @property
     def stride(self) -> int:
-        """Rows and columns of an input must be multiples of this."""
+        """Rows and columns of an input image must be multiples of this number: 2 ** (levels - 1)."""
         return 2 ** (self.levels - 1)
 
 
 def normalisation_groups(channels: int) -> int:
-    """Return into how many groups group normalisation divides the channels of a layer."""
+    """Return the number of groups of group normalisation: 8 channels each, or 1 if 8 does not divide."""
     return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, as in the figure of the network.
+    """One layer of the network, as Figure 1 draws it.
 
-    part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout,
-    pooling (2 x 2, maximum), transposed convolution (2 x 2), skip (channels of the encoder put
-    beside those of the decoder) or classes (1 x 1, softmax).
-    level: 1 is the image's resolution. channels, size_px: of the layer's output.
+    part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout, pooling
+    (2 x 2, maximum), transposed convolution (2 x 2), skip (the encoder's channels concatenated with
+    the decoder's) or classes (1 x 1 convolution, softmax). level: 1 is the image's resolution.
+    channels: of the layer's output. size_px: rows, equal to columns, of the layer's output.
     """
 
     part: str
@@ -94,41 +95,30 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return the layers in the order in which a square image passes them.
+    """Return all layers in the order in which a square image passes them.
 
-    size_px: rows and columns of the image. Raises ValueError unless every level halves it evenly.
+    size_px: rows, equal to columns, of the image. Raises ValueError unless it is a multiple of the
+    architecture's stride.
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")
-    return [
-        Layer("encoder", "input", 1, 1, size_px),
-        *_encoder(architecture, size_px),
-        *_decoder(architecture, size_px),
-        Layer("head", "classes", 1, CLASSES, size_px),
-    ]
-
-
-def _encoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
+    layers = [Layer("encoder", "input", 1, 1, size_px)]
     for level, channels in enumerate(architecture.channels, start=1):
         size = size_px >> (level - 1)
         if level > 1:
-            yield Layer("encoder", "pooling", level, channels // 2, size)
-        yield Layer("encoder", "convolution", level, channels, size)
-        yield Layer("encoder", "convolution", level, channels, size)
-        yield Layer("encoder", "dropout", level, channels, size)
-
-
-def _decoder(architecture: Architecture, size_px: int) -> Iterator[Layer]:
+            layers.append(Layer("encoder", "pooling", level, channels // 2, size))
+        for kind in ("convolution", "convolution", "dropout"):
+            layers.append(Layer("encoder", kind, level, channels, size))
     for level in range(architecture.levels - 1, 0, -1):
         channels, size = architecture.channels[level - 1], size_px >> (level - 1)
-        yield Layer("decoder", "transposed convolution", level, channels, size)
-        yield Layer("decoder", "skip", level, 2 * channels, size)
-        yield Layer("decoder", "convolution", level, channels, size)
-        yield Layer("decoder", "convolution", level, channels, size)
+        layers.append(Layer("decoder", "transposed convolution", level, channels, size))
+        layers.append(Layer("decoder", "skip", level, 2 * channels, size))
+        layers += [Layer("decoder", "convolution", level, channels, size)] * 2
+    return [*layers, Layer("head", "classes", 1, CLASSES, size_px)]
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight tensor by its name in a model file."""
+    """Return the shape of each weight tensor of a model file, {name: shape}; names as in `unet.UNet`."""
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}
     for level, (above, here) in enumerate(zip((1, *channels), channels, strict=False)):
@@ -143,10 +133,12 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 def _two_convolutions(
     place: str, channels_in: int, channels: int, normalisation: str
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of two convolutions, each followed by its normalisation."""
+    """Return {name: shape} of two convolutions, each with its normalisation; place: prefix of the names."""
     shapes: dict[str, tuple[int, ...]] = {}
-    step = 2 if normalisation == "none" else 3  # the leaky ReLU has no weights, but a place
-    for number, given in ((0, channels_in), (step, channels)):
+    second = (
+        2 if normalisation == "none" else 3
+    )  # 0 is followed by a normalisation and a leaky ReLU
+    for number, given in ((0, channels_in), (second, channels)):
         one = f"{place}.convolutions.{number}"
         shapes |= {f"{one}.weight": (channels, given, 3, 3), f"{one}.bias": (channels,)}
         for name in NORMALISATION_WEIGHTS[normalisation]:

@@ -1,37 +1,133 @@
-"""Batches of a training, epoch by epoch, prepared by torch's DataLoader."""
+"""Training batches: random crops of annotated slices, prepared by torch's DataLoader.
+
+A crop varies position, rotation, scale, mirror image, contrast, bias field and noise. All random
+numbers of a crop come from the generator given: equal generators give equal crops.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from scipy import ndimage
+from torch.utils.data import DataLoader, Dataset
 
-from paravert.network.augment import training_crop
+from paravert.anatomy import OTHER_SIDE
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 
-Batch = tuple[torch.Tensor, torch.Tensor]  # images (n, 1, rows, columns), truths (n, rows, columns)
-BatchKey = tuple[int, int]  # epoch, and the batch's number in it: seeds all that is random about it
-PREFETCHED = 3  # batches per process that are drawn ahead, so that a slow one delays no step
+MIRRORED_SHARE = 0.5
+ROTATION_SD_DEG = 5.0
+LOG_SCALE_SD = 0.08
+LOG_GAMMA_SD = 0.2
+LOG_CONTRAST_SD = 0.1
+BRIGHTNESS_SD = 0.1
+BIAS_SD = 0.2  # of each polynomial coefficient of the logarithm of the bias field
+NOISE_MAXIMUM = 0.2  # SD of the noise; the SD of the standardised stack is 1
+PREFETCHED = 3  # batches per process that are prepared ahead
+
+# images, float32 (batch, 1, rows, columns); labels, uint8 (batch, rows, columns)
+Batch = tuple[torch.Tensor, torch.Tensor]
+BatchKey = tuple[int, int]  # epoch and number of the batch in it: seed of all random numbers
+
+
+def training_crop(
+    image: np.ndarray, truth: np.ndarray, size_px: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random square crop of a slice and its labels: float32 and uint8, (size_px, size_px).
+
+    image: standardised, (rows, columns). truth: labels on the same grid. Beyond the image's edge, its
+    outermost pixels are repeated, as in prediction.
+    """
+    image, truth = cut(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
+    if rng.random() < MIRRORED_SHARE:
+        image, truth = mirrored_slice(image, truth)
+    return varied_intensity(image, rng), truth
+
+
+def mirrored_slice(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mirror image of a slice and of its labels, columns reversed; both (rows, columns).
+
+    Left labels become right ones and vice versa.
+    """
+    return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
+
+
+def drawn_pose(
+    shape: tuple[int, int], size_px: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random affine map from crop to image pixels: matrix (2, 2) and offset (2,).
+
+    Image pixel (row, column) = matrix @ crop pixel + offset. shape: rows and columns of the image.
+    The crop's centre is uniform where the unrotated crop lies inside the image or, along an axis where
+    it is larger, contains it. Rotation and the logarithm of the scale, about this centre, are normal
+    with mean 0.
+    """
+    angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
+    scale = np.exp(rng.normal(0, LOG_SCALE_SD))
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    ends = [sorted((size_px / 2, pixels - size_px / 2)) for pixels in shape]
+    centre = np.array([rng.uniform(*end) for end in ends]) - 0.5
+    return turn, centre - turn @ np.full(2, (size_px - 1) / 2)
+
+
+def cut(
+    image: np.ndarray, truth: np.ndarray, size_px: int, pose: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a square crop of image (float32, bilinear) and labels (nearest), (size_px, size_px).
+
+    pose: matrix and offset, as `drawn_pose` returns them.
+    """
+    how = {"output_shape": (size_px, size_px), "mode": "nearest"}
+    return (
+        ndimage.affine_transform(image.astype(np.float32), *pose, order=1, **how),
+        ndimage.affine_transform(truth, *pose, order=0, **how),
+    )
+
+
+def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an image with random bias field, gamma, contrast, brightness and noise, float32.
+
+    image: standardised, (rows, columns); returns the same shape.
+    """
+    floor, top = image.min(), np.ptp(image)
+    if top > 0:
+        relative = (image - floor) * drawn_bias(image.shape, rng) / top
+        image = floor + top * relative ** np.exp(rng.normal(0, LOG_GAMMA_SD))
+    image = image * np.exp(rng.normal(0, LOG_CONTRAST_SD)) + rng.normal(0, BRIGHTNESS_SD)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return (image + rng.uniform(0, NOISE_MAXIMUM) * noise).astype(np.float32)
+
+
+def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a random bias field around 1, float32 of this shape (rows, columns).
+
+    It is the exponential of a quadratic polynomial of row and column.
+    """
+    y, x = (np.linspace(-1, 1, pixels, dtype=np.float32) for pixels in shape)
+    y = y[:, None]
+    a = rng.normal(0, BIAS_SD, 5).astype(np.float32)
+    return np.exp(
+        a[0] * x + a[1] * y + a[2] * x * y + a[3] * (x * x - 1 / 3) + a[4] * (y * y - 1 / 3)
+    )
 
 
 class Crops(Dataset):
-    """Batches of varied crops of slices with a manual mask; an epoch shows each slice at most once.
+    """Data set of random crops of annotated slices: dataset[epoch, number] is a batch.
 
-    Order and variation follow from the settings' seed and the key (epoch, number) alone. Images are
-    float32, truths uint8.
+    An epoch shows each of the samples at most once. Order and crops depend on the settings' seed and
+    the BatchKey alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):
         self.samples, self.settings = samples, settings
 
     def __len__(self) -> int:
-        """Return the number of whole batches in the slices; one if there are too few for one."""
+        """Return the number of full batches of an epoch; 1 if there are too few slices for one."""
         return max(1, len(self.samples) // self.settings.batch_size)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return a batch."""
+        """Return the batch of a key, on the processor."""
         epoch, number = key
         seed, size = self.settings.seed, self.settings.batch_size
         order = np.random.default_rng([seed, epoch]).permutation(len(self.samples))
@@ -50,51 +146,42 @@ class Crops(Dataset):
 
 
 class EpochLoader:
-    """The batches of a dataset, epoch by epoch; the same whatever the number of workers.
+    """The batches of a dataset, epoch by epoch; they do not depend on the number of workers.
 
     dataset: maps a BatchKey to a Batch; its length is the number of batches of an epoch. workers:
-    processes that prepare batches ahead; 0 prepares each when it is asked for. A context: leaving it
-    ends the processes.
+    processes that prepare batches ahead; 0: prepared in this process when needed. Use as a context
+    manager: leaving it ends the processes.
     """
 
     def __init__(self, dataset: Dataset, workers: int = 0):
-        self._keys = _EpochKeys(len(dataset))
-        # Processes are spawned: one that is forked after torch has started its threads may wait for
-        # them forever. A generator of its own, so that the loader does not use up torch's.
+        self._keys: list[BatchKey] = [(0, number) for number in range(len(dataset))]
+        options = {}
+        if workers:  # spawned: a process forked after torch has started its threads may hang
+            options = {
+                "multiprocessing_context": "spawn",
+                "persistent_workers": True,
+                "prefetch_factor": PREFETCHED,
+            }
         self._loader = DataLoader(
             dataset,
             batch_size=None,
             sampler=self._keys,
             num_workers=workers,
-            generator=torch.Generator(),
-            **({"multiprocessing_context": "spawn", "persistent_workers": True} if workers else {}),
-            **({"prefetch_factor": PREFETCHED} if workers else {}),
+            generator=torch.Generator(),  # so that the loader does not advance torch's own
+            **options,
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loader._iterator = None  # what the loader keeps alive between epochs
+        self._loader._iterator = None  # holds the processes between epochs
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         return len(self._keys)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches of an epoch."""
-        self._keys.epoch = epoch
+        """Return the batches of an epoch (0, 1, ...), in order."""
+        self._keys[:] = [(epoch, number) for _, number in self._keys]
         return iter(self._loader)
-
-
-class _EpochKeys(Sampler):
-    """The keys of the batches of one epoch, in order."""
-
-    def __init__(self, batches: int):
-        self.batches, self.epoch = batches, 0
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[BatchKey]:
-        return iter([(self.epoch, number) for number in range(self.batches)])

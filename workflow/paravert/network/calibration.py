@@ -1,53 +1,132 @@
-"""Calibration of the predicted IoU: fitted and measured on held-out slices; used by trainings alone."""
+"""Predicted IoU of each muscle in a slice, from the network's probabilities, and its calibration.
 
-from collections.abc import Iterator, Sequence
+Expected IoU: if the probabilities are right, the number of correct pixels of a muscle is the sum of its
+probabilities over the pixels labelled with it, and the muscle's true number of pixels is the sum of its
+probabilities over the slice. IoU = correct / (labelled + true - correct).
+Predicted IoU: networks are overconfident (Guo 2017, "On calibration of modern neural networks"), so the
+expected IoU is mapped to the measured one by a monotonic curve per muscle, fitted on held-out slices and
+stored in the model file.
+
+Arrays of IoU are (slices, 8), columns in the order of `anatomy.LABELS`; NaN: not known.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+from scipy.special import softmax
 
-from paravert.anatomy import LABELS, MUSCLES
-from paravert.network.confidence import Calibration
+from paravert.anatomy import CLASSES, LABELS, MUSCLES
+from paravert.network.grid import largest
 
-KNOTS = 12  # of a muscle's line, besides the origin
-FEWEST = 60  # pairs from which a line is drawn
-BINS = 10
+CERTAIN = 10.0  # difference of the two largest logits: the label is right with p > 0.9996
+KNOTS = 12  # of a muscle's curve, besides the origin
+FEWEST = 60  # pairs of expected and measured IoU that a curve is fitted to
+BINS = 10  # of the reliability diagram
+
+
+def expected_iou(logits: np.ndarray) -> np.ndarray:
+    """Return the expected IoU of each muscle in a slice, float32 (8,), in the order of LABELS.
+
+    It is estimated from the network's probabilities alone, as the module describes, and not
+    calibrated. logits: float (CLASSES, rows, columns). NaN for a muscle without a pixel in the slice.
+    """
+    planes = logits.reshape(CLASSES, -1)
+    given = largest(planes)
+    # Most pixels are certain: probabilities are computed for the others alone.
+    uncertain = np.flatnonzero(_margin(planes) < CERTAIN)
+    probability = softmax(planes[:, uncertain].astype(np.float64), axis=0)
+    given_there = given[uncertain]
+    pixels = np.bincount(given, minlength=CLASSES)
+    certain = pixels - np.bincount(given_there, minlength=CLASSES)
+    correct = certain + np.bincount(given_there, probability.max(axis=0), minlength=CLASSES)
+    expected_pixels = certain + probability.sum(axis=1)
+    union = pixels + expected_pixels - correct
+    expected = np.full(CLASSES, np.nan)
+    np.divide(correct, union, out=expected, where=pixels > 0)
+    return expected[1:].astype(np.float32)
+
+
+def _margin(planes: np.ndarray) -> np.ndarray:
+    """Return the largest minus the second largest of values (classes, pixels), per pixel."""
+    best, second = planes[0].copy(), np.full_like(planes[0], -np.inf)
+    for one in planes[1:]:
+        np.maximum(second, np.minimum(best, one), out=second)
+        np.maximum(best, one, out=best)
+    return best - second
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Monotonic curves from expected to predicted IoU, one per muscle for both sides.
+
+    knots: by muscle name a pair (expected IoU, predicted IoU) of equally long rising tuples, 0-1;
+    linear between the knots. A muscle that is not in it has no predicted IoU.
+    """
+
+    knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
+
+    def predicted(self, expected: np.ndarray) -> np.ndarray:
+        """Return the predicted IoU, float32 (slices, 8), for the expected IoU (slices, 8).
+
+        NaN where the expected IoU is NaN or the muscle has no curve.
+        """
+        result = np.full(expected.shape, np.nan, np.float32)
+        for column, label in enumerate(LABELS):
+            if label.muscle in self.knots:
+                result[:, column] = np.interp(expected[:, column], *self.knots[label.muscle])
+        return np.where(np.isnan(expected), np.float32(np.nan), result)
+
+
 NONE = Calibration({})
 
 
 def fitted(
     expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
 ) -> Calibration:
-    """Return the calibration by isotonic regression of found on expected IoU, each (slices, 8).
+    """Return the calibration that isotonic regression of measured on expected IoU gives.
 
-    One line per muscle, of both sides. NaN is left out. A muscle with fewer pairs than `fewest` keeps
-    the starting model's line, if it has one.
+    expected, found: expected and measured IoU, (slices, 8). Pairs with a NaN are ignored; left and
+    right of a muscle are pooled. A muscle with fewer pairs than fewest keeps the curve of start, the
+    calibration of the model that the training started from, if that has one.
     """
+    from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
+
     knots = dict(start.knots)
     for muscle in MUSCLES:
-        x, y = _pairs(expected, found, muscle)
+        columns = [number for number, label in enumerate(LABELS) if label.muscle == muscle]
+        x, y = _known_pairs(expected[:, columns], found[:, columns])
         if len(x) < fewest:
             continue
-        order = np.argsort(x, kind="stable")
-        rising = isotonic_regression(y[order]).x
-        parts = zip(np.array_split(x[order], KNOTS), np.array_split(rising, KNOTS), strict=True)
+        rising = isotonic_regression(y).x
+        parts = zip(np.array_split(x, KNOTS), np.array_split(rising, KNOTS), strict=True)
         means = np.array([(0.0, 0.0), *((a.mean(), b.mean()) for a, b in parts)]).round(4)
         knots[muscle] = tuple(tuple(row) for row in means.T.tolist())
     return Calibration(knots)
 
 
+def _known_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of two arrays that hold no NaN, each float64 (pairs,), sorted by x."""
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known].astype(float), y[known].astype(float)
+    order = np.argsort(x, kind="stable")
+    return x[order], y[order]
+
+
 def kept_lines(calibration: Calibration, start: Calibration) -> dict:
-    """Return the starting model's lines that a calibration keeps, by muscle."""
+    """Return the curves of start that calibration contains unchanged, {muscle: knots}."""
     return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
 
 
 def error_among_subjects(
     subjects: Sequence[tuple[np.ndarray, np.ndarray]], calibration: Calibration, start: Calibration
 ) -> float:
-    """Return the leave-one-subject-out calibration error: each is predicted by lines of the others.
+    """Return the leave-one-subject-out calibration error, 0-1, as `calibration_error` defines it.
 
-    subjects: expected and found IoU of each, (slices, 8). calibration: by all of them; lines that it
-    keeps of the starting model are used as they are. NaN where nothing is predicted, as with a single
-    subject.
+    subjects: a pair per subject, expected and measured IoU, each (slices, 8). The predicted IoU of each
+    subject comes from curves that are fitted to the other subjects. calibration: fitted to all
+    subjects; curves that it kept from start (`kept_lines`) are used unchanged. NaN if nothing can be
+    predicted, for example with a single subject.
     """
     if not subjects:
         return float("nan")
@@ -65,38 +144,31 @@ def error_among_subjects(
 
 
 def together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Return the expected and the found IoU of all subjects, each (slices, 8)."""
+    """Return two arrays, the expected and the measured IoU of all subjects, each (slices, 8)."""
     return map(np.concatenate, zip(*subjects, strict=True))
 
 
-def _pairs(x: np.ndarray, y: np.ndarray, muscle: str) -> tuple[np.ndarray, np.ndarray]:
-    columns = [number for number, label in enumerate(LABELS) if label.muscle == muscle]
-    x, y = x[:, columns].ravel().astype(float), y[:, columns].ravel().astype(float)
-    known = ~(np.isnan(x) | np.isnan(y))
-    return x[known], y[known]
-
-
 def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return a row per bin of equally many pairs: mean predicted, mean found, number; (bins, 3).
+    """Return the reliability diagram, float64 (bins, 3), for `BINS` bins of equally many pairs.
 
-    predicted, found: IoU of the same slices and muscles, of any shape; NaN is left out.
+    Columns: mean predicted IoU, mean measured IoU, number of pairs. predicted, found: predicted and
+    measured IoU of the same muscles and slices, of equal shape. Pairs with a NaN are ignored; fewer
+    than BINS rows if there are fewer pairs.
     """
-    known = ~(np.isnan(predicted) | np.isnan(found))
-    x, y = predicted[known].astype(float), found[known].astype(float)
-    order = np.argsort(x, kind="stable")
-    bins = zip(np.array_split(x[order], BINS), np.array_split(y[order], BINS), strict=True)
+    x, y = _known_pairs(predicted, found)
+    bins = zip(np.array_split(x, BINS), np.array_split(y, BINS), strict=True)
     return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)]).reshape(-1, 3)
 
 
 def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
-    """Return the expected calibration error: mean distance of predicted and found IoU over bins.
+    """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over the bins.
 
-    NaN where nothing is predicted.
+    Bins of `reliability`, weighted by their pairs (Guo 2017, eq. 3). NaN if there is no pair.
     """
     x, y, count = reliability(predicted, found).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
 
 
 def told_error(error: float) -> float | None:
-    """Return a calibration error as a model's card tells it; None where it is not known."""
+    """Return a calibration error rounded to 4 digits for a model's card; None for NaN."""
     return None if np.isnan(error) else round(error, 4)

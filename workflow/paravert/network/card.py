@@ -1,9 +1,9 @@
-"""The files beside a trained model: its card (JSON), configuration, learning curve, reliability."""
+"""Writes the files of a trained model: card (JSON), configuration, learning curve, reliability diagram."""
 
 import csv
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from paravert import __version__
-from paravert.network.device import describe
-from paravert.network.fit import Training, checkpoint_file
+from paravert.network.fit import Training, checkpoint_file, describe
 from paravert.network.settings import Settings
 from paravert.provenance import file_sha256
 
@@ -39,11 +38,12 @@ def model_card(
     metrics: dict | None,
     start_metrics: dict | None = None,
 ) -> dict:
-    """Return the card of a model file, JSON-able.
+    """Return the card of a model file, a dict that can be written as JSON.
 
-    data: numbers of subjects and slices, split and digest. metrics: IoU per muscle and side over the
-    validation slices; None if there were none. method: how these were segmented. start_metrics: the
-    same of the model that was trained on.
+    name: of the model. model: its file. trained_on: description of the training images. data: numbers
+    of subjects and slices, split and digest of the data. method: how the validation slices were
+    segmented. metrics: `validate.quartiles` of their IoU; None without validation. start_metrics: the
+    same for the starting model.
     """
     return {
         "name": name,
@@ -65,10 +65,16 @@ def model_card(
 
 
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
-    """Write what stands beside a model: card, configuration, learning curve; drop the checkpoint."""
-    _write_card(out.with_suffix(".json"), card)
-    _write_configuration(out.with_suffix(".yaml"), out, card["weights_sha256"])
-    _write_curve(out.with_suffix(".curve.csv"), curve)
+    """Write card, configuration and learning curve of a model file, and delete its checkpoint.
+
+    out: the model file. card: as of `model_card`. curve: a row per epoch, as of `fit.Progress`.
+    """
+    told = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    out.with_suffix(".json").write_text(told, encoding="utf-8")
+    chosen = {"model": {"file": str(out), "sha256": card["weights_sha256"]}}
+    out.with_suffix(".yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
+    _save(_curve_figure(curve), out.with_suffix(".curve.png"))
     checkpoint_file(out).unlink()
     log.info("%s written, SHA-256 %s", out.name, card["weights_sha256"])
 
@@ -81,34 +87,13 @@ def _loss_told(settings: Settings) -> str:
     return told
 
 
-def _write_card(path: Path, card: dict) -> None:
-    """Write a model card."""
-    path.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _write_configuration(path: Path, model: Path, sha256: str) -> None:
-    """Write the settings that choose a model, to be given to Snakemake beside a study's own."""
-    chosen = {"model": {"file": str(model), "sha256": sha256}}
-    path.write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
-
-
-def _write_curve(path: Path, curve: Sequence[dict]) -> None:
-    """Write the learning curve, a row per epoch, as CSV and beside it as PNG."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=curve[0])
-        writer.writeheader()
-        writer.writerows(curve)
-    figure = _drawn(curve)
-    FigureCanvasAgg(figure)
-    figure.savefig(path.with_suffix(".png"), dpi=150)
-
-
 def write_reliability(path: Path, rows: np.ndarray) -> None:
-    """Write a reliability diagram, rows of `calibration.reliability`, as CSV and beside it as PNG."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["predicted_iou", "found_iou", "muscles_in_slices"])
-        writer.writerows([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)
+    """Write a reliability diagram as CSV, and as PNG of the same name.
+
+    rows: (bins, 3), as of `calibration.reliability`.
+    """
+    columns = ["predicted_iou", "found_iou", "muscles_in_slices"]
+    _write(path, [columns, *([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)])
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=1)
@@ -117,11 +102,20 @@ def write_reliability(path: Path, rows: np.ndarray) -> None:
         xlabel="predicted IoU, mean of a tenth", ylabel="found IoU, mean", xlim=(0, 1), ylim=(0, 1)
     )
     axes.set_aspect("equal")
+    _save(figure, path.with_suffix(".png"))
+
+
+def _write(path: Path, rows: Iterable[Iterable]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure.savefig(path, dpi=150)
 
 
-def _drawn(curve: Sequence[dict]) -> Figure:
+def _curve_figure(curve: Sequence[dict]) -> Figure:
     figure = Figure(figsize=(6, 5), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     epochs = [row["epoch"] for row in curve]

@@ -1,11 +1,11 @@
-"""Cleaning of a predicted label map: strays removed, holes filled, changed pixels counted."""
+"""Cleaning of a predicted label map: stray components removed, holes filled, changed pixels counted."""
 
 import numpy as np
 from scipy import ndimage
 
 from paravert.anatomy import BACKGROUND, LABEL_VALUES
 
-# Neighbours above, below, left and right of a pixel, none in other slices.
+# Structuring element of scipy.ndimage: the four neighbours of a pixel within its slice, none in others.
 WITHIN_SLICE = np.zeros((3, 3, 3), dtype=bool)
 WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -13,15 +13,17 @@ WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 def cleaned(
     labels: np.ndarray, *, keep_largest: bool = True, fill_holes: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cleaned label map of one stack and the number of pixels changed per label, (8,).
+    """Return the cleaned label map of a stack and the number of changed pixels per label.
 
-    labels: uint8 (slices, rows, columns), values of anatomy.LABELS or 0. First all components of a
-    label but its `main_part` become background (keep_largest), then background that a label encloses
-    within a slice becomes that label (fill_holes). Changed pixels of a label: removed and filled ones.
+    labels: predicted labels, uint8 (slices, rows, columns), 0-8 as in `anatomy.LABELS`; not modified.
+    keep_largest: set all components of a label to background except those that `main_part` keeps.
+    fill_holes: then give background that a label encloses within a slice (`enclosed`) to that label.
+    Returns (cleaned, changed). cleaned: same dtype and axes as labels. changed: int64 (8,), pixels
+    removed from and added to each label, in the order of LABELS.
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
-    boxes = label_boxes(labels, len(LABEL_VALUES))
+    boxes = ndimage.find_objects(labels, max_label=len(LABEL_VALUES))  # None for an absent label
     for index, (value, box) in enumerate(zip(LABEL_VALUES, boxes, strict=True)):
         if box is not None and keep_largest:
             mask = labels[box] == value
@@ -37,37 +39,15 @@ def cleaned(
     return result, changed
 
 
-def label_boxes(labels: np.ndarray, count: int) -> list[tuple[slice, ...] | None]:
-    """Return the bounding box of each label 1 to count, slices of three axes; None for an absent one.
-
-    labels: (slices, rows, columns). Searched within the box around all labels, which is fast to find.
-    """
-    plane = labels.max(axis=0, initial=0)
-    there = (labels.max(axis=(1, 2), initial=0), plane.max(axis=1), plane.max(axis=0))
-    ends = [np.flatnonzero(one) for one in there]
-    if not len(ends[0]):
-        return [None] * count
-    starts = [int(one[0]) for one in ends]
-    whole = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in ends)
-    boxes = ndimage.find_objects(labels[whole], max_label=count)
-    return [
-        box
-        and tuple(
-            slice(part.start + start, part.stop + start)
-            for part, start in zip(box, starts, strict=True)
-        )
-        for box in boxes
-    ]
-
-
 def main_part(mask: np.ndarray) -> np.ndarray:
-    """Return the largest connected component of a mask, and those that continue it across a gap.
+    """Return the largest connected component of a mask and the components that continue it.
 
-    mask: bool (slices, rows, columns); returns the same. Components are connected through faces of
-    pixels, within a slice and between slices: two heads of a muscle that fat separates in one slice
-    join in another, and a rule per slice would lose one of them. A smaller component is kept only if
-    it lies in slices without kept pixels and overlaps the nearest kept slice, seen along the slices.
-    Of equal components the more caudal one counts as larger. An empty mask stays empty.
+    mask: bool (slices, rows, columns); returns the same shape and dtype, empty for an empty mask.
+    Components are 3-D, connected through pixel faces within and between slices: two parts of a muscle
+    that fat separates in one slice may join in another, so that a rule per slice would lose one.
+    Components are visited by decreasing size (of equal ones, the one with the lowest slice index
+    first). The first is kept; a later one only if no slice of it contains kept pixels and it overlaps,
+    in rows and columns, the kept pixels of the nearest slice that has some.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:
@@ -75,7 +55,7 @@ def main_part(mask: np.ndarray) -> np.ndarray:
     boxes = ndimage.find_objects(pieces)
     sizes = np.bincount(pieces.ravel())[1:]
     kept = np.zeros_like(mask)
-    taken = np.zeros(len(mask), dtype=bool)
+    taken = np.zeros(len(mask), dtype=bool)  # slices with kept pixels
     for index in np.argsort(-sizes, kind="stable"):
         box = boxes[index]
         part = pieces[box] == index + 1
@@ -86,7 +66,7 @@ def main_part(mask: np.ndarray) -> np.ndarray:
 
 
 def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray) -> bool:
-    """Tell whether a component, cut out at its box, overlaps the nearest slice with kept pixels."""
+    """Return whether a component, cropped to its box, overlaps the nearest slice with kept pixels."""
     slices, facing = np.arange(len(taken))[box[0]], np.flatnonzero(taken)
     distance = np.abs(slices[:, None] - facing)
     here, there = np.unravel_index(distance.argmin(), distance.shape)
@@ -94,14 +74,12 @@ def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray
 
 
 def enclosed(mask: np.ndarray) -> np.ndarray:
-    """Return the holes of a mask within its slices, bool (slices, rows, columns), without the mask.
+    """Return the holes of a mask, each slice for itself; the mask's own pixels are not included.
 
-    A hole is connected to the edge of its slice by no path through faces of pixels.
+    mask: bool (slices, rows, columns); returns the same shape and dtype. A hole is a region outside
+    the mask that no path through pixel faces connects with the edge of its slice.
     """
-    result = np.zeros_like(mask)
-    for box in ndimage.find_objects(mask.view(np.uint8)):  # one around all, none if empty
-        around = np.pad(~mask[box], ((0, 0), (1, 1), (1, 1)), constant_values=True)
-        regions, _ = ndimage.label(around, structure=WITHIN_SLICE)
-        outside = regions[:, :1, :1]  # the padding of each slice is one region with what it meets
-        result[box] = ((regions != outside) & around)[:, 1:-1, 1:-1]
-    return result
+    around = np.pad(~mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    regions, _ = ndimage.label(around, structure=WITHIN_SLICE)
+    outside = regions[:, :1, :1]  # the region of the padding and of what it touches, per slice
+    return ((regions != outside) & around)[:, 1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""The training loop: Adam under a cosine schedule, epoch by epoch, resumable."""
+"""The training loop: losses, Adam with a cosine schedule, validation after every epoch, checkpoints."""
 
 import logging
 import math
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -19,21 +20,79 @@ from tqdm import tqdm
 from paravert.errors import InputError
 from paravert.imaging.label_maps import slice_overlap
 from paravert.network.batches import EpochLoader
-from paravert.network.device import chosen_device, describe, exact_float32, low_format
 from paravert.network.grid import padded
-from paravert.network.losses import loss_at
-from paravert.network.model import Model
+from paravert.network.predict import device_kind, exact_float32
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
-from paravert.network.unet import UNet
+from paravert.network.unet import Model, UNet
 from paravert.provenance import digest
+
+
+def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the soft IoU of each muscle over a batch, float (classes - 1,), background excluded.
+
+    probabilities: (batch, classes, rows, columns), 0-1. truth: labels, integer (batch, rows, columns),
+    0 to classes - 1. With probability p and truth t (0 or 1) of each pixel, the intersection is the
+    sum of p t and the union the sum of p + t - p t over the batch. NaN for a muscle absent from truth.
+    """
+    values = torch.arange(1, probabilities.shape[1], device=truth.device)
+    muscles = truth[:, None] == values[:, None, None]
+    probabilities = probabilities[:, 1:]
+    shown = muscles.sum(dim=(0, 2, 3))
+    both = torch.where(muscles, probabilities, 0.0).sum(dim=(0, 2, 3))
+    union = probabilities.sum(dim=(0, 2, 3)) + shown - both
+    return torch.where(shown > 0, both / union.clamp_min(1e-6), torch.nan)
+
+
+def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return 1 - mean soft IoU of the muscles in the batch, a scalar: 0 is best, 1 is worst.
+
+    logits: (batch, classes, rows, columns). truth: as for `soft_iou`. 0 if the batch contains no
+    muscle. Source: Niemeyer 2021, eq. 4, "the sum of the IoU"; the paper prints no minus sign, without
+    which the worst network would have the lowest loss.
+    """
+    return _lost(soft_iou(_log_probabilities(logits).exp(), truth))
+
+
+def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy over all pixels plus `iou_loss`, a scalar.
+
+    logits, truth: as for `iou_loss`. A training with it converges several times faster.
+    """
+    logs = _log_probabilities(logits)
+    return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))
+
+
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Return the log-softmax over the classes, float32 (batch, classes, rows, columns), contiguous: faster."""
+    return logits.float().contiguous().log_softmax(dim=1)
+
+
+def _lost(iou: torch.Tensor) -> torch.Tensor:
+    """Return the mean of 1 - IoU over the muscles whose IoU is not NaN; 0 if there is none."""
+    known = ~iou.isnan()
+    return torch.where(known, 1 - iou, 0.0).sum() / known.sum().clamp_min(1)
+
+
+def loss_at(
+    name: str, share_done: float, finish_with_iou_fraction: float
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss function, of logits and truth, at a point of the training.
+
+    name: iou or cross_entropy_iou (`Settings.loss`). share_done: fraction of the training that is done, 0-1.
+    finish_with_iou_fraction: last fraction of the training that uses `iou_loss` in any case.
+    """
+    if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
+        return iou_loss
+    return cross_entropy_iou
+
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Progress:
-    """Epochs done, seconds spent, and a row of the learning curve per epoch."""
+    """Completed epochs, training time in seconds, and the learning curve, a row (dict) per epoch."""
 
     epoch: int = 0
     seconds: float = 0.0
@@ -41,18 +100,34 @@ class Progress:
 
 
 def training_device(device: str, threads: int) -> torch.device:
-    """Return the device that is asked for, as `chosen_device`, set up for training.
+    """Return the torch device for training, and set torch's threads and precision.
 
-    threads: of the processor; 0 uses all cores.
+    device: "auto", "cpu" or "cuda"; Raises as `predict.device_kind`. threads: processor threads; 0: all.
     """
     if threads:
         torch.set_num_threads(threads)
     exact_float32()
-    return chosen_device(device)
+    return torch.device(device_kind(device))
+
+
+def low_format(device: torch.device) -> torch.dtype | None:
+    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32)."""
+    if device.type == "cpu":
+        low = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        low = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if low else None
+
+
+def describe(device: torch.device) -> str:
+    """Return the device in words, such as "cpu (8 threads)", for logs and model cards."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def checkpoint_file(out: Path) -> Path:
-    """Return the file that keeps an unfinished training beside the model that it will write."""
+    """Return the path of the checkpoint of a training; out: the model file that it will write."""
     return out.with_suffix(".checkpoint")
 
 
@@ -67,9 +142,10 @@ def fit(
     start: Model | None,
     workers: int,
 ) -> "Training":
-    """Return a finished training; one that was interrupted goes on from its checkpoint beside out.
+    """Train to the end and return the training; resumes from its checkpoint beside out, if any.
 
-    dataset, workers: as for `EpochLoader`. made_of, start: as for `Training`.
+    dataset, workers: as for `EpochLoader`. validation, made_of, start: as for `Training`. out: the
+    model file that will be written. Raises InputError as `Training.run`.
     """
     log.info("training on %s, seed %d", describe(device), settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +156,11 @@ def fit(
 
 
 class Training:
-    """A network, its optimiser and its progress.
+    """A network in training: weights, moving average of the weights, optimiser, progress.
 
-    validation: slices by which progress is measured after every epoch. made_of: digest of the data,
-    part of what a checkpoint must agree with. start: model whose weights it begins with, of the same
-    architecture.
+    validation: slices whose IoU is measured after every epoch. made_of: digest of the training data;
+    a checkpoint is only resumed if it is equal. start: model with the initial weights, of the same
+    architecture as the settings'; None: random weights.
     """
 
     def __init__(
@@ -113,21 +189,22 @@ class Training:
 
     @property
     def network(self) -> UNet:
-        """The network that is validated and saved: with the averaged weights."""
+        """The network with the averaged weights, which is validated and saved."""
         return self._averaged.module
 
     @property
     def steps(self) -> int:
-        """The number of batches trained on."""
+        """The number of batches trained on so far."""
         return int(self._averaged.n_averaged)
 
     def run(
         self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
     ) -> None:
-        """Train to the end, from the checkpoint if there is one, and write it after every epoch.
+        """Train until the settings' epochs or minutes are done.
 
-        Raises InputError for a checkpoint of other settings or data, and for a loss that is no
-        longer a number.
+        checkpoint: file to resume from, if it exists, and to write after every epoch. after_epoch:
+        called after every epoch. Raises InputError if the checkpoint belongs to other settings or
+        data, or if the loss becomes infinite or NaN.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -136,13 +213,22 @@ class Training:
                 row = self._epoch(bar)
                 self.progress.curve.append(row)
                 if bar.disable:
-                    log.info("training: %s", _line(row))
+                    log.info(
+                        "training: %.1f%% after epoch %d, %.0f s: loss %.4f, validation IoU %.3f, lowest muscle %.3f",
+                        100 * row["share_done"],
+                        row["epoch"],
+                        row["seconds"],
+                        row["training_loss"],
+                        row["validation_iou"],
+                        row["lowest_iou"],
+                    )
                 if checkpoint is not None:
                     self._save(checkpoint)
                 if after_epoch is not None:
                     after_epoch(self.progress)
 
     def _epoch(self, bar: tqdm) -> dict:
+        """Train for one epoch, validate, and return the row of the learning curve."""
         settings, progress = self.settings, self.progress
         before, begin = progress.seconds, time.monotonic()
         torch.manual_seed(_epoch_seed(settings.seed, progress.epoch))
@@ -154,7 +240,8 @@ class Training:
             if share >= 1:
                 break
             losses.append(self._step(*batch, share))
-            _show(bar, share, losses[-1])
+            bar.set_postfix_str(f" loss {losses[-1]:.3f}", refresh=False)
+            bar.update(share - bar.n)
         progress.epoch += 1
         validation_iou = self._validate()
         progress.seconds = before + time.monotonic() - begin
@@ -168,14 +255,14 @@ class Training:
         }
 
     def _share(self, step: int) -> float:
-        """Return the share of the whole training that is done, after some steps of this epoch."""
+        """Return the fraction of the training that is done after so many steps of this epoch, 0-1."""
         if self.settings.minutes > 0:
             return self.progress.seconds / (60 * self.settings.minutes)
         steps = len(self.loader)
         return (self.progress.epoch * steps + step) / (self.settings.epochs * steps)
 
     def _step(self, images: torch.Tensor, truth: torch.Tensor, share: float) -> float:
-        """Train on one batch and return its loss."""
+        """Update the weights by one batch and return its loss; share: fraction of the training done."""
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * share)) / 2
@@ -193,26 +280,23 @@ class Training:
 
     @torch.inference_mode()
     def _validate(self) -> dict:
-        """Return the mean and lowest of the muscles' median IoU on the network's grid, or NaN."""
+        """Return the mean and the lowest of the muscles' median IoU over the validation slices, or NaN."""
         self.network.eval()
-        rows = [self._overlap(sample, self._logits(sample)) for sample in self.validation]
+        rows = [self._iou(sample) for sample in self.validation]
         known = [column[~np.isnan(column)] for column in np.array(rows).reshape(-1, 8).T]
         medians = [np.median(column) for column in known if len(column)] or [math.nan]
         return {"validation_iou": float(np.mean(medians)), "lowest_iou": float(np.min(medians))}
 
-    def _overlap(self, sample: Sample, logits: torch.Tensor) -> np.ndarray:
-        """Return the IoU of a slice, (1, 8); NaN for muscles that are not annotated."""
-        iou = slice_overlap(logits.argmax(dim=1).cpu().numpy(), sample.truth[None]).iou
-        return np.where(sample.drawn, iou, np.nan)
-
-    def _logits(self, sample: Sample) -> torch.Tensor:
-        """Return logits, float32 (1, classes, rows, columns), on the sample's grid."""
+    def _iou(self, sample: Sample) -> np.ndarray:
+        """Return the IoU of each muscle in a slice, (1, 8); NaN if not annotated or in neither map."""
         stride = self.settings.architecture.stride
         images = torch.from_numpy(padded(sample.image[None].astype(np.float32), stride))[None]
         rows, columns = sample.truth.shape
         with self._lowered():
             logits = self.network(self._on_device(images))
-        return logits[:, :, :rows, :columns].float()
+        labels = logits[:, :, :rows, :columns].float().argmax(dim=1)
+        iou = slice_overlap(labels.cpu().numpy(), sample.truth[None]).iou
+        return np.where(sample.drawn, iou, np.nan)
 
     def _on_device(self, images: torch.Tensor) -> torch.Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
@@ -252,46 +336,34 @@ class Training:
 def _averaged(
     share: float, averaged: torch.Tensor, last: torch.Tensor, steps: torch.Tensor
 ) -> torch.Tensor:
-    """Return the exponential moving average after a step; share: its decay, less in the first steps."""
+    """Return the moving average of a tensor after a step: kept x averaged + (1 - kept) x last.
+
+    kept is share, or less in the first steps: (1 + steps) / (10 + steps).
+    """
     steps = int(steps)
     kept = min(share, (1 + steps) / (10 + steps))
     return torch.lerp(last, averaged, kept) if averaged.is_floating_point() else last
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch's dropout: the same in a training that is resumed."""
+    """Return the seed of an epoch's dropout, equal in a resumed training."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
 @torch.no_grad()
 def mix(network: UNet, start: UNet, start_weight: float) -> None:
-    """Set a network's weights to s x initial + (1 - s) x trained, s = start_weight, 0-1.
+    """Set a network's weights to s x initial + (1 - s) x trained, with s = start_weight, 0-1.
 
-    Trainings with a falling learning rate, one after the other, end in the same valley; its middle
-    generalises better than its rim (Izmailov 2018).
+    network: trained; changed in place. start: initial, of the same architecture. Averaging the weights
+    at the ends of successive trainings generalises better than the last ones (Izmailov 2018).
     """
-    first = start.state_dict()  # with the running means of normalisation layers
+    first = start.state_dict()  # includes the running means of normalisation layers
     for name, own in network.state_dict().items():
         if own.is_floating_point():
             own.lerp_(first[name].to(own), start_weight)
 
 
 def _progress_bar() -> tqdm:
-    """Return a bar from 0 to 1, disabled where stderr is no terminal."""
+    """Return a progress bar from 0 to 1 on stderr, disabled if that is not a terminal."""
     form = "training {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
     return tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty())
-
-
-def _show(bar: tqdm, share_done: float, loss: float) -> None:
-    """Move the bar to a share (0-1) and show the loss of the last batch."""
-    bar.set_postfix_str(f" loss {loss:.3f}", refresh=False)
-    bar.update(share_done - bar.n)
-
-
-def _line(row: dict) -> str:
-    """Return a row of the learning curve as a line of the log."""
-    return (
-        f"{row['share_done']:.1%} after epoch {row['epoch']}, {row['seconds']:.0f} s: "
-        f"loss {row['training_loss']:.4f}, "
-        f"validation IoU {row['validation_iou']:.3f}, lowest muscle {row['lowest_iou']:.3f}"
-    )

@@ -1,11 +1,10 @@
-"""From an image's grid to the network's and exactly back.
+"""Resampling between the image's pixel grid and the network's.
 
-Both grids cover the same rectangle: the network's has round(extent / spacing) pixels per axis, and
-its spacing is what then follows, so that nothing is shifted. Pixel i of n lies at (i + 1/2) / n of
-the extent on either grid.
+Both grids cover the same rectangle, so that nothing is shifted: the network's grid has
+round(extent / network spacing) pixels per axis, and its exact pixel size is extent / pixels. The centre
+of pixel i of n lies at (i + 1/2) / n of the extent on either grid.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +16,11 @@ CLIPPED_PERCENTILES = (0.5, 99.5)  # single bright vessels must not set the scal
 def network_size(
     shape: tuple[int, int], spacing_mm: tuple[float, float], network_mm: float
 ) -> tuple[int, int]:
-    """Return rows and columns on the network's grid of an image of this shape and spacing."""
+    """Return the rows and columns of the network's grid over an image.
+
+    shape: rows and columns of the image. spacing_mm: distance (mm) between its rows, between its
+    columns. network_mm: pixel size (mm) of the network's grid.
+    """
     return tuple(
         max(1, round(pixels * spacing / network_mm))
         for pixels, spacing in zip(shape, spacing_mm, strict=True)
@@ -25,14 +28,14 @@ def network_size(
 
 
 def standardise(image: np.ndarray) -> np.ndarray:
-    """Return the intensities of a stack with mean 0 and variance 1, float32 (slices, rows, columns).
+    """Return a stack with mean 0 and variance 1 over all its pixels, float32 (slices, rows, columns).
 
-    Values outside the stack's own 0.5 and 99.5 percentiles are set to these before. A stack of one
-    value becomes zero. The result depends on this stack alone.
+    image: any numeric dtype, same axes. Values are clipped to the stack's own 0.5 and 99.5 percentiles
+    first. A stack of a single value becomes 0.
     """
     low, high = _percentiles(image)
     total = squares = 0.0
-    for plane in image:  # one at a time stays in the processor's cache
+    for plane in image:  # slice by slice: a slice fits the processor's cache
         above = np.clip(plane, low, high, dtype=np.float64)
         above -= low
         total += above.sum()
@@ -48,7 +51,7 @@ def standardise(image: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(image: np.ndarray) -> tuple[float, float]:
-    """Return the percentiles as numpy.percentile does, in a third of its time."""
+    """Return the two percentiles as numpy.percentile does, in a third of its time."""
     ordered = np.sort(image, axis=None)
     places = np.array(CLIPPED_PERCENTILES) / 100 * (ordered.size - 1)
     below = places.astype(np.intp)
@@ -60,10 +63,11 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
 
 
 def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return planes, float32 (n, rows, columns), on a grid of another size over the same rectangle.
+    """Return planes on a grid of another size over the same rectangle, float32 (n, *size).
 
-    Bilinear; along an axis that becomes coarser, averaged over two widths of the new pixels by a
-    triangle, as `torch.nn.functional.interpolate` does with `antialias`.
+    planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns. Bilinear
+    interpolation; along an axis that becomes coarser, a triangle filter two new pixels wide, as
+    `torch.nn.functional.interpolate` with `antialias=True`.
     """
     if planes.shape[1:] == tuple(size):
         return planes
@@ -76,7 +80,7 @@ def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @lru_cache
 def _interpolation(pixels: int, points: int) -> sparse.csr_array:
-    """Return the weights (points, pixels) of pixels in the values at evenly spread points."""
+    """Return the sparse matrix (points, pixels) that interpolates pixels at evenly spaced points."""
     width = max(pixels / points, 1.0)
     place = (np.arange(points) + 0.5) * (pixels / points) - 0.5
     weights = (1 - np.abs(np.arange(pixels) - place[:, None]) / width).clip(0)
@@ -85,10 +89,10 @@ def _interpolation(pixels: int, points: int) -> sparse.csr_array:
 
 
 def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
-    """Return planes (n, rows, columns) with rows and columns grown to multiples of a number.
+    """Return planes (n, rows, columns), extended below and right to multiples of a number of pixels.
 
-    The last row and column are repeated: a mirror image would show a second muscle beyond the edge,
-    zero would draw an edge through tissue that goes on.
+    The last row and column are repeated: mirroring could show a muscle twice, zeros would add an edge
+    that is not in the tissue. The dtype stays.
     """
     rows, columns = (-size % multiple for size in planes.shape[1:])
     return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")
@@ -97,51 +101,47 @@ def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
 def labels_on_image(
     logits: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Return the labels of a slice, uint8 (rows, columns), on the image's own grid.
+    """Return the labels of a slice on the image's own grid, uint8 (rows, columns), values 0-8.
 
-    logits: (classes, rows, columns) on the padded network grid; size: rows and columns of the
-    network grid without padding; shape: of the image. The logits are interpolated, not the labels,
-    so that outlines lie between the pixels of the network.
+    logits: float32 (classes, rows, columns) on the padded network grid. size: rows and columns of the
+    network grid without the padding. shape: rows and columns of the image. The label of a pixel is
+    the class with the largest interpolated logit: interpolating logits rather than labels gives
+    outlines finer than the network's pixels.
     """
     logits = np.ascontiguousarray(logits[:, : size[0], : size[1]])
     if shape[0] >= size[0] > 1 and shape[1] >= size[1] > 1:
-        rows, columns = (_Between.points(*ends) for ends in zip(size, shape, strict=True))
-        return _labels_along_outlines(logits, rows, columns)
+        return _labels_along_outlines(logits, shape)
     return largest(resampled(logits, shape))
 
 
-@dataclass(frozen=True)
-class _Between:
-    """Where the points of a finer grid lie along an axis: weight between a pixel and the next."""
+def _between(pixels: int, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the linear interpolation along an axis at evenly spaced points over the same extent.
 
-    pixel: np.ndarray
-    weight: np.ndarray
-
-    @classmethod
-    def points(cls, pixels: int, points: int) -> "_Between":
-        """Return the places of evenly spread points among pixels over the same extent."""
-        place = (np.arange(points) + 0.5) * (pixels / points) - 0.5
-        place = place.clip(0, pixels - 1)
-        pixel = np.minimum(place.astype(np.intp), pixels - 2)
-        return cls(pixel, (place - pixel).astype(np.float32))
-
-
-def _labels_along_outlines(logits: np.ndarray, rows: _Between, columns: _Between) -> np.ndarray:
-    """Return labels, uint8 (points, points), of logits (classes, rows, columns).
-
-    Between four pixels of one label the interpolated logits have that label too: only along the
-    outlines, a few percent of the image, is there anything to interpolate.
+    Returns the index of the pixel before each point, int (points,), and the weight of the pixel after
+    it, float32 (points,), 0-1; the pixel before has 1 - weight.
     """
-    classes, _, width = logits.shape
+    place = ((np.arange(points) + 0.5) * (pixels / points) - 0.5).clip(0, pixels - 1)
+    pixel = np.minimum(place.astype(np.intp), pixels - 2)
+    return pixel, (place - pixel).astype(np.float32)
+
+
+def _labels_along_outlines(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return labels, uint8 of a finer shape (rows, columns), for logits (classes, rows, columns).
+
+    Between four pixels of equal label the interpolated logits give that label, too. Interpolation is
+    therefore only needed along the outlines, at a few percent of the points.
+    """
+    classes, height, width = logits.shape
+    (pixel_row, row_weight), (pixel_column, column_weight) = map(_between, (height, width), shape)
     coarse = largest(logits)
     here, below = coarse[:-1], coarse[1:]
     inside = (here[:, :-1] == here[:, 1:]) & (below[:, :-1] == below[:, 1:])
     inside &= here[:, :-1] == below[:, :-1]
     cells = np.where(inside, here[:, :-1], np.uint8(classes))
-    labels = cells[rows.pixel].take(columns.pixel, axis=1)
+    labels = cells[pixel_row].take(pixel_column, axis=1)
     row, column = np.divmod(np.flatnonzero(labels == classes), labels.shape[1])
-    flat, corner = logits.reshape(classes, -1), rows.pixel[row] * width + columns.pixel[column]
-    right, down = columns.weight[column], rows.weight[row]
+    flat, corner = logits.reshape(classes, -1), pixel_row[row] * width + pixel_column[column]
+    right, down = column_weight[column], row_weight[row]
     upper, lower = (
         flat.take(corner + step, axis=1) * (1 - right)
         + flat.take(corner + step + 1, axis=1) * right
@@ -152,9 +152,9 @@ def _labels_along_outlines(logits: np.ndarray, rows: _Between, columns: _Between
 
 
 def largest(values: np.ndarray) -> np.ndarray:
-    """Return the index of the largest of (classes, ...), uint8; the first of equals.
+    """Return the index of the largest value along the first axis, uint8; the lowest index if equal.
 
-    Three times as fast as argmax.
+    values: (classes, ...); the result lacks the first axis. Three times as fast as numpy.argmax.
     """
     best, result = values[0].copy(), np.zeros(values.shape[1:], dtype=np.uint8)
     for number, one in enumerate(values[1:], start=1):
@@ -164,9 +164,11 @@ def largest(values: np.ndarray) -> np.ndarray:
 
 
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a label map, uint8 (slices, rows, columns), on the network's grid: the largest share.
+    """Return a label map on the network's grid, uint8 (slices, *size).
 
-    The counterpart of `labels_on_image` for the truth that a network is trained on.
+    labels: uint8 (slices, rows, columns) on the image's grid. size: rows and columns of the network's
+    grid. A pixel gets the label with the largest weight in it after `resampled`. The counterpart of
+    `labels_on_image`, for the manual masks that a network is trained on.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

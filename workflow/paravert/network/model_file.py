@@ -1,26 +1,33 @@
-"""The settings of a model file (.safetensors) and its checks; without torch."""
+"""The files of a model, read and checked without torch.
 
+own.safetensors: weights, with the settings in its metadata. own.json: the card, which describes model
+and training. own.split.csv: names of the training and validation subjects.
+"""
+
+import csv
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors
 
 from paravert.errors import InputError
-from paravert.network.architecture import Architecture, weight_shapes
-from paravert.network.card_file import card_file, read_card
+from paravert.network.architecture import Architecture, layer_table, weight_shapes
 from paravert.provenance import file_sha256
 
-LEAST_MM, MOST_MM = 0.2, 5.0  # of the grid's pixels, as for a training
+LEAST_MM, MOST_MM = 0.2, 5.0  # pixel size of the network's grid; as in the configuration's schema
 METADATA_KEY, FORMAT = "paravert", 1
+SPLIT_COLUMNS = ["subject", "part"]
+TRAINING, VALIDATION = "training", "validation"
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a model is beside its weights.
+    """The settings of a model, stored with its weights.
 
-    spacing_mm: pixel size of the grid that it was trained on. calibration: the knots of its
-    `confidence.Calibration`.
+    spacing_mm: pixel size (mm) of the network's grid. calibration: `knots` of its `Calibration`; {}
+    for a model that was not calibrated.
     """
 
     architecture: Architecture
@@ -28,17 +35,18 @@ class ModelSettings:
     calibration: dict = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
-        """Return the settings as metadata of a safetensors file.
+        """Return the settings as the metadata of a safetensors file: JSON under one key.
 
-        One key: several would be written in random order, and the file's hash would change.
+        safetensors writes several keys in random order, which would change the file's SHA-256.
         """
         return {METADATA_KEY: json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)}
 
 
 def read_settings(path: Path) -> ModelSettings:
-    """Return a model file's settings.
+    """Return the settings of a model file (.safetensors).
 
-    Raises InputError if it is not one of this format, or its weights are not of its architecture.
+    Raises InputError if the file is absent or not safetensors, if its settings are missing, of another
+    format or out of range, or if names and shapes of its weights are not those of its architecture.
     """
     _check_there(path)
     try:
@@ -57,7 +65,7 @@ def read_settings(path: Path) -> ModelSettings:
 
 
 def _settings(metadata: str) -> ModelSettings:
-    """Return the settings in the metadata. Raises ValueError for anything else."""
+    """Return the settings in JSON metadata. Raises ValueError if they are faulty."""
     try:
         told = json.loads(metadata)
     except (ValueError, RecursionError):
@@ -79,7 +87,7 @@ def _calibration(told: object) -> dict:
 
 
 def _is_line(line: object) -> bool:
-    """Tell whether this is a pair of lists of equal length with rising values from 0 to 1."""
+    """Return whether this is a pair of equally long lists of rising numbers, 0-1."""
     if not (isinstance(line, list) and len(line) == 2 and all(isinstance(x, list) for x in line)):
         return False
     if not all(type(share) in (int, float) and 0 <= share <= 1 for x in line for share in x):
@@ -99,7 +107,11 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 
 
 def check_model(path: Path, expected_sha256: str) -> None:
-    """Raise InputError unless the file exists, has the expected SHA-256 and is a model."""
+    """Check a model file.
+
+    Raises InputError if it is absent or unreadable, has another SHA-256 than expected_sha256 (hex), or
+    is not a model (as `read_settings`).
+    """
     _check_there(path)
     try:
         found = file_sha256(path)
@@ -111,7 +123,11 @@ def check_model(path: Path, expected_sha256: str) -> None:
 
 
 def check_card(model: Path) -> None:
-    """Raise InputError unless the card beside a model is complete and has the model's architecture."""
+    """Check the card of a model file.
+
+    Raises InputError if the card is faulty (as `read_card`) or names another architecture than the
+    model file.
+    """
     of_card, own = read_card(model).architecture, read_settings(model).architecture
     if of_card != own:
         raise InputError(card_file(model), f"the card of another model ({of_card}), expected {own}")
@@ -120,3 +136,108 @@ def check_card(model: Path) -> None:
 def _check_there(path: Path) -> None:
     if not path.is_file():
         raise InputError(path, "no such model file")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The parts of a model's card that reports and figures show.
+
+    note: on the model's use. trained_on: description of the training images, may be empty. size_px:
+    rows, equal to columns, of the training slices.
+    """
+
+    note: str
+    trained_on: str
+    architecture: Architecture
+    size_px: int
+
+
+def card_file(model: Path) -> Path:
+    """Return the path of a model file's card (own.safetensors: own.json)."""
+    return model.with_suffix(".json")
+
+
+def read_card(model: Path) -> Card:
+    """Return the card of a model file.
+
+    Raises InputError if the card is absent, unreadable, not JSON, or lacks one of these fields.
+    """
+    path = card_file(model)
+    told = _object(path)
+    settings = told.get("settings")
+    if not isinstance(settings, dict):
+        raise InputError(
+            path, "a model's card without its settings, expected architecture and size"
+        )
+    for name in ("note", "trained_on"):
+        if not isinstance(told.get(name), str):
+            raise InputError(path, f"a model's card without {name}, expected a text")
+    size_px = settings.get("size_px")
+    try:
+        architecture = Architecture.of_fields(settings.get("architecture"))
+        if type(size_px) is not int or size_px < 1:
+            raise ValueError(f"size_px {size_px!r}, expected a number of pixels")
+        layer_table(architecture, size_px)
+    except ValueError as error:
+        raise InputError(path, f"a model's card with {error}") from None
+    return Card(told["note"], told["trained_on"], architecture, size_px)
+
+
+def _object(path: Path) -> dict:
+    """Return the JSON object in a file. Raises InputError if there is none."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file, expected the card beside the model") from None
+    except OSError as error:
+        raise InputError(path, f"the model's card may not be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(path, "not UTF-8, expected a model's card (JSON)") from None
+    except (ValueError, RecursionError):
+        raise InputError(path, "no JSON, expected a model's card") from None
+    if not isinstance(told, dict):
+        raise InputError(path, "no JSON object, expected a model's card")
+    return told
+
+
+def split_file(model: Path) -> Path:
+    """Return the path of a model file's split (own.safetensors: own.split.csv)."""
+    return model.with_suffix(".split.csv")
+
+
+def split_digest(model: Path) -> str:
+    """Return the SHA-256 (hex) of a model file's split; "" if it has none."""
+    file = split_file(model)
+    return file_sha256(file) if file.is_file() else ""
+
+
+def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
+    """Write a model file's split, a CSV with the columns subject and part, a line per subject.
+
+    training: names of its training subjects, with those of its starting model. validation: names of
+    its validation subjects.
+    """
+    with split_file(model).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(SPLIT_COLUMNS)
+        writer.writerows([subject, TRAINING] for subject in sorted(training))
+        writer.writerows([subject, VALIDATION] for subject in sorted(validation))
+
+
+def learnt_from(model: Path) -> frozenset[str]:
+    """Return the names of a model file's training subjects; empty if it has no split.
+
+    Raises InputError if the split is not a CSV with the columns subject and part.
+    """
+    path = split_file(model)
+    if not path.is_file():
+        return frozenset()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, f"no CSV ({error}), expected columns {SPLIT_COLUMNS}") from None
+    header = lines[0] if lines else []
+    if header != SPLIT_COLUMNS or any(len(line) != len(SPLIT_COLUMNS) for line in lines):
+        raise InputError(path, f"columns {header}, expected {SPLIT_COLUMNS} in every line")
+    return frozenset(subject for subject, part in lines if part == TRAINING)

@@ -1,12 +1,12 @@
-"""The U-Net on processors: an OpenVINO graph, built from the architecture and the weights of a model."""
+"""The U-Net on processors: an OpenVINO graph, built from a model's architecture and weights."""
 
 import sys
 from collections.abc import Mapping
 
 import numpy as np
 
-# `import openvino` would report its use to Google Analytics. With None here its import of this module
-# fails, and it goes on without.
+# `import openvino` reports its use to Google Analytics if it can import this module. With None here the
+# import fails, and openvino works without it.
 sys.modules.setdefault("openvino_telemetry", None)
 
 import openvino  # noqa: E402
@@ -19,19 +19,15 @@ from paravert.network.architecture import (  # noqa: E402
     normalisation_groups,
 )
 
-NUMBER_FORMAT = (
-    "float32"  # the same on every processor; bfloat16 would compute in AMX: see __init__
-)
-
 
 class OpenVinoUNet:
-    """A trained U-Net on one processor core: images to logits, as `unet.UNet` computes them.
+    """A trained U-Net on one processor core; computes the same logits as `unet.UNet`.
 
-    weights: float32 by name, as in a model file. The logits of an image are the same to the last bit
-    whatever else is in the batch.
+    weights: float32 arrays by name, as in `architecture.weight_shapes`. The logits of an image do not
+    depend, to the last bit, on the other images of the batch.
     """
 
-    number_format = NUMBER_FORMAT
+    number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py
 
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
         self._stride = architecture.stride
@@ -46,10 +42,10 @@ class OpenVinoUNet:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (n, classes, rows, columns), of images, float32 (n, 1, rows, columns).
+        """Return logits, float32 (batch, 9, rows, columns), for images, float32 (batch, 1, rows, columns).
 
-        Raises MemoryError where the memory does not suffice, and ValueError unless rows and columns
-        are multiples of the architecture's stride.
+        Raises ValueError unless rows and columns are multiples of the architecture's stride, and
+        MemoryError if the memory does not suffice.
         """
         if images.shape[2] % self._stride or images.shape[3] % self._stride:
             raise ValueError(f"{images.shape}, expected multiples of {self._stride} pixels")
@@ -59,8 +55,8 @@ class OpenVinoUNet:
             if "alloc" not in str(error):
                 raise
             logits = None
-        # Where memory runs out OpenVINO 2026.4 may also return without an error: then with the result
-        # of an earlier call, of another shape.
+        # If memory runs out, OpenVINO 2026.4 may also return without an error, with the result of an
+        # earlier call. Its shape differs.
         if logits is None or (len(logits), *logits.shape[2:]) != (len(images), *images.shape[2:]):
             self._request = self._compiled.create_infer_request()
             raise MemoryError(f"no logits of images of shape {images.shape}")
@@ -74,7 +70,7 @@ class _Graph:
         self._architecture, self._weights = architecture, weights
 
     def model(self) -> openvino.Model:
-        """Return the graph; its input has any number of images, rows and columns."""
+        """Return the graph: images (batch, 1, rows, columns) of any size to logits (batch, 9, ...)."""
         levels = self._architecture.levels
         images = ops.parameter([-1, 1, -1, -1], np.float32)
         features = self._two_convolutions(images, "encoder.0")

@@ -1,10 +1,10 @@
-"""From images to labels by a model: standardise, resample, predict, resample back.
+"""Segmentation of a stack by a model: standardise, resample, predict, average, resample back.
 
-The network segments one slice at a time. Its logits are averaged over the slice, its mirror image
-and the adjacent slices, these weighted by their distance: muscles continue from slice to slice,
-errors seldom do.
+The network sees one slice at a time. Its logits are averaged over the slice and its mirror image, then
+over the slice and its two adjacent slices, these with Gaussian weights of their distance.
 """
 
+import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from paravert.anatomy import LABELS, OTHER_SIDE
+from paravert.errors import InputError
 from paravert.imaging.volume import blank_slices
 from paravert.network.architecture import Architecture
-from paravert.network.confidence import Calibration, expected_iou
+from paravert.network.calibration import Calibration, expected_iou
 from paravert.network.grid import labels_on_image, network_size, padded, resampled, standardise
 from paravert.network.model_file import read_settings
 from paravert.network.openvino_unet import OpenVinoUNet
@@ -26,18 +27,65 @@ from paravert.network.openvino_unet import OpenVinoUNet
 if TYPE_CHECKING:  # torch takes longer to import than a subject to segment
     import torch
 
-    from paravert.network.model import Model
+    from paravert.network.unet import Model
 
-# Standard deviation of the Gaussian. Phantoms lose nothing by it from 3 to 7 mm of distance, a real
-# volunteer gains (tests/benchmark/neighbours_worth.py); with 5 mm phantoms lose.
+# SD (mm) of the Gaussian. With 3.5 mm, phantoms with slices 3 to 7 mm apart lose no accuracy and a real
+# volunteer gains; with 5 mm, phantoms lose (tests/benchmark/neighbours_worth.py).
 NEIGHBOURS_MM = 3.5
 LEAST_WEIGHT = 0.02  # smaller weights of adjacent slices are set to 0
 BATCH_SIZES = {"cpu": 4, "cuda": 32}  # slices; more are not faster
+DEVICES = ("auto", "cpu", "cuda")
+NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+
+
+def device_kind(device: str) -> str:
+    """Return "cpu" or "cuda" for the setting "auto", "cpu" or "cuda".
+
+    auto: CUDA if torch can use a GPU, else the processor. Raises InputError for another setting, and
+    for cuda if there is no GPU: there is no silent fallback.
+    """
+    if device not in DEVICES:
+        raise InputError("device", f"found {device!r}, expected one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        return device
+    if _has_nvidia_driver():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+    if device == "cuda":
+        raise InputError("device", "cuda is asked for and there is no GPU that torch can use")
+    return "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    """Return whether NVIDIA's driver is installed; without it, torch need not be imported to ask."""
+    for library in NVIDIA_DRIVERS:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def exact_float32() -> None:
+    """Set torch to full float32 precision on GPUs (no TF32) and to deterministic cuDNN algorithms."""
+    import torch
+
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model as its file has it: weights as arrays by name, for prediction without torch."""
+    """A trained model as numpy arrays, for prediction without torch.
+
+    spacing_mm: pixel size (mm) of the network's grid. weights: float32 arrays by name, as in
+    `architecture.weight_shapes`.
+    """
 
     architecture: Architecture
     spacing_mm: float
@@ -46,7 +94,10 @@ class StoredModel:
 
 
 def read_model(path: Path) -> StoredModel:
-    """Return the model of a file, weights in float32. Raises InputError if the file is not one."""
+    """Return the model of a file (.safetensors).
+
+    Raises InputError if the file is not a model (as `model_file.read_settings`).
+    """
     settings = read_settings(path)
     weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
     calibration = Calibration(settings.calibration)
@@ -55,11 +106,11 @@ def read_model(path: Path) -> StoredModel:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stack as the network takes it.
+    """A stack that is ready for the network.
 
-    slices: float32 (slices, rows, columns), padded. size: rows and columns without the padding.
-    shape: rows and columns of the image. neighbour_weights: see `neighbour_weights`; None for no
-    averaging.
+    slices: standardised, float32 (slices, rows, columns), on the padded network grid. size: rows and
+    columns of the network grid without the padding. shape: rows and columns of the image.
+    neighbour_weights: as `neighbour_weights` returns them; None: no averaging of adjacent slices.
     """
 
     slices: np.ndarray
@@ -72,8 +123,8 @@ class Prepared:
 class Predicted:
     """The prediction for a stack.
 
-    labels: uint8 (slices, rows, columns), on the image's own grid. expected_iou: float32 (slices,
-    8), not calibrated; NaN where it is not asked for, which saves time.
+    labels: uint8 (slices, rows, columns), on the image's own grid, values 0-8. expected_iou: as of
+    `calibration.expected_iou`, not calibrated, float32 (slices, 8); NaN if it was not computed.
     """
 
     labels: np.ndarray
@@ -81,12 +132,14 @@ class Predicted:
 
 
 class Predictor:
-    """A model on a device: OpenVINO on a processor, torch on a GPU (which needs a torch `Model`).
+    """A model on a device, and how its predictions are averaged.
 
+    device: "cpu" (computed by OpenVINO) or a CUDA device (by torch; needs a torch `Model`).
     flip: average the logits of each slice and its mirror image. neighbours_mm: SD (mm) of the
-    Gaussian weights of adjacent slices; 0 disables. judging: compute the expected IoU of a
-    model without calibration, too. batch_size: slices at once; changes no bit of a result on a
-    processor.
+    Gaussian weights of adjacent slices; 0 disables. with_expected_iou: compute the expected IoU even if
+    the model has no calibration. batch_size: slices computed at once (default: BATCH_SIZES); on a
+    processor the results do not depend on it.
+    computed_on: device and number format, such as "cpu float32".
     """
 
     def __init__(
@@ -96,12 +149,12 @@ class Predictor:
         *,
         flip: bool = True,
         neighbours_mm: float = NEIGHBOURS_MM,
-        judging: bool = False,
+        with_expected_iou: bool = False,
         batch_size: int | None = None,
     ):
         self.model, self.flip = model, flip
         self._neighbours_mm = neighbours_mm
-        self._expects = judging or bool(model.calibration.knots)
+        self._expects = with_expected_iou or bool(model.calibration.knots)
         kind = str(device).partition(":")[0]
         self._batch_size = batch_size or BATCH_SIZES[kind]
         self._forward = _network_on(model, device)
@@ -110,10 +163,10 @@ class Predictor:
     def prepared(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
-        """Return a stack (slices, rows, columns) of any intensity scale for the network.
+        """Return a stack, standardised and resampled to the network's grid.
 
-        spacing_mm: between rows, columns. apart_mm: between slices; infinite for slices that are not
-        adjacent.
+        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance between
+        rows, between columns. apart_mm: distance between slices; infinite if they are not adjacent.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
@@ -122,40 +175,40 @@ class Predictor:
         return Prepared(padded(slices, self.model.architecture.stride), size, shape, weights)
 
     def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
-        """Yield the logits of each slice, float32 (classes, rows, columns), before neighbours count."""
+        """Yield the logits of each slice, float32 (classes, rows, columns), not averaged over neighbours."""
         for start in range(0, len(stack.slices), self._batch_size):
             yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
 
-    def predicted(self, stack: Prepared, logits: Iterable[np.ndarray]) -> Predicted:
-        """Return the prediction for a stack from the logits of its slices."""
+    def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
+        """Return the prediction for a stack.
+
+        stack: as `prepared` returns it. logits: of each slice, as `logits` yields them; computed here if not given.
+        """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
         expected = np.full((count, len(LABELS)), np.nan, np.float32)
         rows, columns = stack.size
+        logits = self.logits(stack) if logits is None else logits
         for number, mean in enumerate(with_neighbours(logits, stack.neighbour_weights)):
             labels[number] = labels_on_image(mean, stack.size, stack.shape)
             if self._expects:
                 expected[number] = expected_iou(mean[:, :rows, :columns])
         return Predicted(labels, expected)
 
-    def whole(self, stack: Prepared) -> Predicted:
-        """Return the prediction for a stack that is ready for the network."""
-        return self.predicted(stack, self.logits(stack))
-
     def stack_predicted(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Predicted:
-        """Return the prediction for an image, (slices, rows, columns); parameters as of `prepared`."""
-        return self.whole(self.prepared(image, spacing_mm, apart_mm=apart_mm))
+        """Return the prediction for an image; parameters as of `prepared`."""
+        return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
     def stack_labels(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> np.ndarray:
-        """Return the labels of an image, uint8 (slices, rows, columns), on its own grid."""
+        """Return the labels of an image, uint8 (slices, rows, columns); parameters as of `prepared`."""
         return self.stack_predicted(image, spacing_mm, apart_mm=apart_mm).labels
 
     def _of_batch(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, (n, classes, rows, columns), of images, (n, 1, rows, columns)."""
+        """Return logits, (batch, classes, rows, columns), for images, (batch, 1, rows, columns)."""
         if not self.flip:
             return self._forward(np.ascontiguousarray(images))
         logits = self._forward(np.concatenate([images, images[..., ::-1]]))
@@ -174,10 +227,10 @@ def _network_on(
 
 
 def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
-    """Return the weight of an adjacent slice, relative to 1 for the slice itself.
+    """Return the weight of an adjacent slice, 0-1, relative to 1 for the slice itself.
 
-    A Gaussian of their distance, apart_mm, with standard deviation neighbours_mm; 0 where it would
-    be below LEAST_WEIGHT, and for neighbours_mm of 0.
+    Gaussian exp(-(apart_mm / neighbours_mm)² / 2) of the distance apart_mm between the slices; 0 if
+    that is below LEAST_WEIGHT or neighbours_mm is 0.
     """
     if neighbours_mm == 0:
         return 0.0
@@ -188,10 +241,11 @@ def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
 def neighbour_weights(
     image: np.ndarray, apart_mm: float, neighbours_mm: float
 ) -> np.ndarray | None:
-    """Return the weights between each slice of a stack and the next, float32 (slices - 1,).
+    """Return the weight between each slice of a stack and the next, float32 (slices - 1,).
 
-    image: (slices, rows, columns). A slice of a single value has weight 0. None where all weights
-    would be 0.
+    image: (slices, rows, columns). apart_mm, neighbours_mm: as for `neighbour_weight`. The weight is 0
+    if one of both slices is blank (a single value). None if the stack has one slice or the weight of
+    its distance is 0.
     """
     weight = neighbour_weight(apart_mm, neighbours_mm)
     if weight == 0 or len(image) == 1:
@@ -203,10 +257,10 @@ def neighbour_weights(
 def with_neighbours(
     logits: Iterable[np.ndarray], weights: np.ndarray | None
 ) -> Iterator[np.ndarray]:
-    """Yield the weighted mean of each slice and its adjacent slices.
+    """Yield, for each slice, the weighted mean of its logits and those of its adjacent slices.
 
-    logits: of a stack's slices in their order, each (classes, rows, columns). weights: see
-    `neighbour_weights`.
+    logits: of a stack's slices in order, each (classes, rows, columns); read one slice ahead.
+    weights: as `neighbour_weights` returns them; None yields the logits unchanged.
     """
     if weights is None:
         yield from logits

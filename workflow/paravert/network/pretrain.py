@@ -1,9 +1,9 @@
-"""Rule pretrain_network: a model from synthetic slices alone, for real images of any contrast.
+"""Rule pretrain_network: a model trained on synthetic slices alone, for real images of any contrast.
 
-NEEDS two tables of draw_anatomies, one to train on and one of other people to validate with.
-MAKES model.safetensors; beside it model.json (card), model.yaml (settings that choose it),
-model.curve.csv and .png (learning curve), model.reliability.csv and .png (predicted against found
-IoU) and, while it trains, model.checkpoint.
+NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for validation.
+MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the model),
+.curve.csv and .curve.png (learning curve), .reliability.csv and .reliability.png (predicted and
+measured IoU); while it trains .checkpoint.
 """
 
 import logging
@@ -17,23 +17,28 @@ import typer
 
 from paravert.errors import InputError
 from paravert.imaging.label_maps import Overlap, slice_overlap
-from paravert.network.calibration import calibration_error, fitted, reliability, told_error
+from paravert.network.calibration import (
+    Calibration,
+    calibration_error,
+    fitted,
+    reliability,
+    told_error,
+)
 from paravert.network.card import model_card, publish, write_reliability
-from paravert.network.confidence import Calibration
 from paravert.network.fit import fit, mix, training_device
-from paravert.network.model import Model, save_model
 from paravert.network.predict import Predictor, Prepared
-from paravert.network.quartiles import by_muscle, quartiles
-from paravert.network.randomised.slices import Anatomies, seed_of
+from paravert.network.randomised import Anatomies, seed_of
 from paravert.network.settings import (
     OutModel,
     Settings,
     TrainingThreads,
-    prepared,
     read_section,
+    settings_and_start,
     settings_help,
 )
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
+from paravert.network.unet import Model, save_model
+from paravert.network.validate import by_muscle, quartiles
 from paravert.provenance import digest, file_sha256
 from paravert.steps import VERSIONS
 
@@ -43,8 +48,8 @@ TRAINED_ON = "synthetic slices of phantom anatomy in randomised contrast; no ima
 SYNTHETIC_METHOD = (
     "on the network's grid, averaged over the mirror image, without neighbours, not cleaned"
 )
-# Slices to measure the progress by, of all validation people; to calibrate with, of every second
-# person; and to report, of the others.
+# Numbers and seeds of validation slices: for the learning curve (of all validation people), for the
+# calibration (of the people with even numbers), for the card (of those with odd numbers).
 HELD_OUT, HELD_OUT_SEEDS = (128, 640, 640), (7, 8, 9)
 
 
@@ -56,12 +61,12 @@ def pretrain_network(
     threads: TrainingThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
-    """Train a network on synthetic slices alone."""
+    """Train a network on synthetic slices alone; write the model, its card and curves."""
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
         fault = f"{section['start_weight']} without start_from, expected both"
         raise InputError("start_weight", fault)
-    loop, start, start_told = prepared(section)
+    loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
     held_out = read_held_out(anatomies, validation, loop)
     told = {
@@ -86,27 +91,30 @@ def pretrain_network(
     if start is not None:
         mix(training.network, start.network, section["start_weight"])
         told["start_weight"] = section["start_weight"]
-    predictor = Predictor(Model(training.network.eval(), loop.spacing_mm), device, judging=True)
-    judgement = judge_synthetic(predictor, held_out)
-    save_model(out, Model(training.network, loop.spacing_mm, judgement.calibration))
-    write_reliability(out.with_suffix(".reliability.csv"), judgement.reliability)
+    predictor = Predictor(
+        Model(training.network.eval(), loop.spacing_mm), device, with_expected_iou=True
+    )
+    result = validate_synthetic(predictor, held_out)
+    save_model(out, Model(training.network, loop.spacing_mm, result.calibration))
+    write_reliability(out.with_suffix(".reliability.csv"), result.reliability)
     card = model_card(
         section["name"],
         training,
         out,
         trained_on=TRAINED_ON,
-        data=told | judgement.told,
+        data=told | result.told,
         method=SYNTHETIC_METHOD,
-        metrics=judgement.metrics,
+        metrics=result.metrics,
     )
     publish(out, card, training.progress.curve)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Slices of people who are not trained on.
+    """Synthetic validation slices, of people who do not occur in the training.
 
-    progress: to validate with after every epoch. calibrating, reporting: of different people.
+    progress: for the IoU after every epoch. calibrating: for the calibration. reporting: for the
+    card's accuracy, of other people than calibrating.
     """
 
     progress: list[SyntheticSample]
@@ -115,9 +123,10 @@ class HeldOut:
 
 
 def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> HeldOut:
-    """Return the slices drawn from the validation table.
+    """Return the validation slices, drawn from the table of anatomies for validation.
 
-    Raises InputError if the table to train on shows the same people.
+    anatomies: the table for training. Raises InputError if both tables were drawn with one seed and
+    therefore show the same people, or if one is no table of draw_anatomies.
     """
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
@@ -132,11 +141,11 @@ def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> Held
 
 
 @dataclass(frozen=True)
-class SyntheticJudgement:
-    """How good a model is on held-out synthetic slices, and its calibration by others.
+class SyntheticValidation:
+    """Accuracy of a model on synthetic validation slices, and the calibration fitted to others.
 
-    metrics: `quartiles` of the IoU. reliability: rows of `calibration.reliability`. told: what the
-    card tells.
+    metrics: `validate.quartiles` of the IoU. reliability: (bins, 3), as of `calibration.reliability`.
+    told: entries of the card on these slices.
     """
 
     calibration: Calibration
@@ -145,8 +154,8 @@ class SyntheticJudgement:
     told: dict[str, Any]
 
 
-def judge_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticJudgement:
-    """Return how good a model is on some held-out slices, calibrated by the others."""
+def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:
+    """Return the calibration on held_out.calibrating, and the accuracy on held_out.reporting."""
     expected, overlap = scored(predictor, held_out.calibrating)
     calibration = fitted(expected, overlap.iou)
     expected, overlap = scored(predictor, held_out.reporting)
@@ -157,19 +166,26 @@ def judge_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticJudgeme
         "median_iou_by_sequence": _by_sequence(held_out.reporting, found),
     }
     rows = reliability(predicted, found)
-    return SyntheticJudgement(calibration, quartiles(found), rows, told)
+    return SyntheticValidation(calibration, quartiles(found), rows, told)
 
 
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
-    """Return the expected IoU, (slices, 8), and the overlap found; slices have no neighbours."""
+    """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
+
+    The samples, one slice each, are segmented on the network's grid, without neighbours, and not
+    cleaned. The overlap's arrays are (slices, 8), too.
+    """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])
-    made = predictor.whole(Prepared(images, truth.shape[1:], truth.shape[1:]))
+    made = predictor.predicted(Prepared(images, truth.shape[1:], truth.shape[1:]))
     return made.expected_iou, slice_overlap(made.labels, truth)
 
 
 def _by_sequence(samples: list[SyntheticSample], found: np.ndarray) -> dict[str, dict]:
-    """Return the median IoU per muscle, both sides together, in the slices of each sequence."""
+    """Return the median IoU by sequence and muscle, {sequence: {muscle: IoU}}, left and right pooled.
+
+    found: IoU of the samples, (slices, 8).
+    """
     sequences = np.array([sample.sequence for sample in samples])
     return {
         str(name): {

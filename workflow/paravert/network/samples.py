@@ -1,6 +1,7 @@
-"""The annotated slices that a network is trained on: reading, and a digest of them."""
+"""Annotated slices of subjects for training and validation: which subjects, reading, the split."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,10 @@ ALL_DRAWN = (True,) * len(LABELS)
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice on the network's grid, both (rows, columns): standardised image, and its truth.
+    """One annotated slice on the network's grid.
 
-    drawn: which muscles are annotated, in the order of LABELS (`drawn_labels`).
+    image: standardised, float16 or float32 (rows, columns). truth: manual labels, uint8 (rows,
+    columns), 0-8. drawn: for each of LABELS, whether the subject's masks contain it.
     """
 
     image: np.ndarray
@@ -32,32 +34,41 @@ class Sample:
 
 
 def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
-    """Return the subjects of shard tables that were converted and have a manual mask, sorted."""
+    """Return the names of the converted subjects with a manual mask, sorted.
+
+    convert: shard tables of convert_dicom.
+    """
     rows = [row for table in convert for row in shard_tables.read_shard_rows(table).to_pylist()]
     return sorted({row["subject"] for row in rows if row["has_truth"]})
 
 
 def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
-    """Return those of the subjects whose manual masks are all empty."""
+    """Return those of the subjects whose manual masks contain no label in any slice.
+
+    folder: contains a folder per subject.
+    """
     return [
-        subject
-        for subject in subjects
+        files.home.name
+        for files in (SubjectFolder(folder / subject) for subject in subjects)
         if not drawn_labels(
-            read_volume(SubjectFolder(folder / subject).stack_file("truth", stack)).array
-            for stack in SubjectFolder(folder / subject).stack_numbers("truth")
+            read_volume(files.stack_file("truth", stack)).array
+            for stack in files.stack_numbers("truth")
         ).any()
     ]
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the quarantined subjects of shard tables with their reasons; faults of masks first."""
+    """Return the quarantined subjects as "name (reason)", those with a fault of their mask first.
+
+    convert: shard tables of convert_dicom.
+    """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
     return [f"{one.subject} ({one.reason})" for one in outcomes]
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
-    """Return image and truth of every stack of a subject that has both."""
+    """Return (image, manual mask) of every stack of a subject that has a mask; home: its folder."""
     files = SubjectFolder(home)
     return [
         (
@@ -71,9 +82,11 @@ def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
 def samples_of(
     image: Volume, truth: Volume, spacing_mm: float, muscles: tuple[bool, ...] = ALL_DRAWN
 ) -> list[Sample]:
-    """Return the annotated slices of a stack on the network's grid.
+    """Return the annotated slices of a stack on the network's grid, in order; images in float16.
 
-    A slice without any label is not annotated and left out. muscles: which are annotated.
+    image: the stack, of any intensity scale. truth: manual mask, a volume of uint8 on the image's grid. Slices without any label count as not
+    annotated and are omitted. spacing_mm: pixel size (mm) of the network's grid. muscles: for each of
+    LABELS, whether the subject's masks contain it (`Sample.drawn`).
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -90,10 +103,11 @@ def read_samples(
     spacing_mm: float,
     finder: Predictor | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """Return all annotated slices of the subjects, in order, and the subjects that lack a muscle.
+    """Return the annotated slices of the subjects, in order, and the subjects whose masks lack a muscle.
 
-    finder: segments muscles without annotation, as pseudo-labels (Lee 2013); without it they are
-    background.
+    folder: contains a folder per subject. spacing_mm: pixel size (mm) of the network's grid. finder:
+    the starting model; it segments muscles that a subject's masks do not contain, as pseudo-labels
+    (Lee 2013). Without it they are background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -109,9 +123,11 @@ def read_samples(
 
 
 def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:
-    """Return a truth whose background holds a model's prediction of the muscles not annotated.
+    """Return a manual mask with predicted labels added for the muscles that it does not contain.
 
-    drawn: as of `drawn_labels`. Slices without any label stay empty.
+    truth: the manual mask of image. drawn: bool (8,), which of LABELS the subject's masks contain.
+    finder: predicts the others. They are added where the mask is background, in slices with at least
+    one manual label. Returns a new volume of uint8 on the same grid.
     """
     labels, _ = cleaned(
         finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
@@ -121,8 +137,41 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
     return truth.with_array(np.where(truth.array == BACKGROUND, labels, truth.array))
 
 
+@dataclass(frozen=True)
+class SubjectSplit:
+    """Names of the training and the validation subjects, each sorted; no subject is in both."""
+
+    training: list[str]
+    validation: list[str]
+
+
+def split_by_subject(
+    subjects: Sequence[str],
+    validation_fraction: float,
+    seed: int,
+    learnt_from: Collection[str] = (),
+) -> SubjectSplit:
+    """Return a random split of the subjects, which depends on seed and names, not on their order.
+
+    subjects: names. They are sorted by a hash of seed and name, so that one more subject hardly changes
+    the split. validation_fraction: of the subjects; above 0, at least one subject is on either side.
+    learnt_from: training subjects of the starting model; they are never used for validation.
+    """
+
+    def place(subject: str) -> str:
+        return hashlib.sha256(f"{seed}:{subject}".encode()).hexdigest()
+
+    order = sorted(subjects, key=place)
+    count = round(len(order) * validation_fraction)
+    if validation_fraction > 0:
+        count = min(max(count, 1), len(order) - 1)
+    new = [subject for subject in order if subject not in learnt_from]
+    validation = set(new[:count])
+    return SubjectSplit(sorted(set(order) - validation), sorted(validation))
+
+
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:
-    """Return the SHA-256 over names and contents of every image and truth of the subjects."""
+    """Return the SHA-256 (hex) over names and contents of all images and manual masks of the subjects."""
     return digest(
         [
             [files.home.name, kind, stack, file_sha256(files.stack_file(kind, stack))]

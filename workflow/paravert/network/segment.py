@@ -1,10 +1,11 @@
-"""Rule segment_muscles: labels of every stack, by the network or as they were given.
+"""Rule segment_muscles: labels of every stack, predicted by the network or given in the sheet.
 
-NEEDS a shard's convert table, the subjects' image/ (and given/) stacks, the pinned model.
-MAKES segment.parquet and labels/stack-NN.nii.gz per subject.
+NEEDS a shard's convert table, the subjects' image/ (and given/) stacks, the model file.
+MAKES segment.parquet; per subject and stack labels/stack-NN.nii.gz and its predicted IoU.
 
-On processors every worker process takes a subject at a time through `read`, `compute` and `write`.
-On a GPU, one subject is read and one written while another is computed.
+On processors, worker processes segment one subject each at a time (`Segmentation.do`). On a GPU, one
+process reads the next subject and writes the previous one while it computes (`read`, `compute`,
+`write`).
 """
 
 import logging
@@ -22,18 +23,24 @@ from paravert.anatomy import LABELS
 from paravert.errors import Caution
 from paravert.imaging.label_maps import slice_pixels, swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
+from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
-from paravert.network.device import device_kind, exact_float32
 from paravert.network.model_file import check_model
-from paravert.network.predict import NEIGHBOURS_MM, Predictor, Prepared, read_model
+from paravert.network.predict import (
+    NEIGHBOURS_MM,
+    Predictor,
+    Prepared,
+    device_kind,
+    exact_float32,
+    read_model,
+)
 from paravert.plan import segmentation_settings
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import MIXED, NETWORK, SHEET
 
 log = logging.getLogger(__name__)
 
-DOUBTFUL_IOU = 0.7  # of a muscle of a subject: worth a look at the preview
+DOUBTFUL_IOU = 0.7  # a lower mean predicted IoU of a muscle gives a warning
 
 
 def segment_muscles(
@@ -51,7 +58,7 @@ def segment_muscles(
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:
-    """Segment the eight muscles in every stack of a shard's subjects."""
+    """Segment the eight muscles in every stack of the subjects of a shard table."""
     check_model(model, model_sha256)
     averaging = {"flip": flip, "neighbours_mm": neighbours_mm}
     cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}
@@ -72,15 +79,21 @@ def segment_muscles(
 
 
 def has_all_labels(home: Path) -> bool:
-    """Tell whether a subject's labels are given for every stack, so that no network is needed."""
-    return set(SubjectFolder(home).stack_numbers("given")).issuperset(
-        SubjectFolder(home).stack_numbers("image")
-    )
+    """Return whether labels were given for every stack of a subject, so that none is predicted.
+
+    home: the subject's folder.
+    """
+    files = SubjectFolder(home)
+    return set(files.stack_numbers("given")) >= set(files.stack_numbers("image"))
 
 
 @dataclass(frozen=True)
 class StackToLabel:
-    """One stack of a subject: the image, and either its given labels or what the network takes."""
+    """One stack of a subject: its image and either given labels or the input of the network.
+
+    given: uint8 (slices, rows, columns); None if the labels are predicted. prepared: the stack,
+    ready for the network; None if the labels are given.
+    """
 
     number: int
     image: Volume
@@ -90,9 +103,10 @@ class StackToLabel:
 
 @dataclass(frozen=True)
 class SegmentedStack:
-    """One stack with its labels, a volume of uint8.
+    """One stack with its labels.
 
-    expected_iou: (slices, 8), see `Predicted`; None where the labels were given.
+    labels: volume of uint8, not cleaned. expected_iou: float32 (slices, 8), as in `Predicted`; None if
+    the labels were given.
     """
 
     number: int
@@ -100,17 +114,16 @@ class SegmentedStack:
     expected_iou: np.ndarray | None = None
 
 
-Computed = list[
-    tuple[StackToLabel, Iterable[np.ndarray]]
-]  # each stack and the logits of its slices
+# Each stack of a subject with the logits of its slices; none for a stack with given labels.
+Computed = list[tuple[StackToLabel, Iterable[np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How subjects are segmented; can be pickled for worker processes.
+    """Segmentation of a subject with fixed settings; can be pickled for worker processes.
 
-    folder: with a folder per subject. device: cpu or cuda. averaging: options of `Predictor`;
-    cleaning: options of `cleaned`.
+    folder: contains a folder per subject. model: model file. device: cpu or cuda. averaging: names
+    and values of options of `Predictor`. cleaning: options of `cleaned`.
     """
 
     folder: Path
@@ -121,36 +134,33 @@ class Segmentation:
 
     @property
     def predictor(self) -> Predictor:
-        """The model on the device, read once in each process."""
+        """The model on the device, with the averaging; loaded once per process."""
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
-        """Segment one subject and write its labels."""
+        """Segment one subject, write its labels to the folder scratch, and return its row and warnings."""
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
     def read(self, task: shards.Task) -> list[StackToLabel]:
-        """Return the stacks of a subject."""
-        home = self.folder / task.subject
-        given = SubjectFolder(home).stack_numbers("given")
-        return [
-            self._stack(home, number, number in given)
-            for number in SubjectFolder(home).stack_numbers("image")
-        ]
+        """Read the stacks of a subject from its folder and return them, ordered by their numbers."""
+        files = SubjectFolder(self.folder / task.subject)
+        return [self._stack(files, number) for number in files.stack_numbers("image")]
 
-    def _stack(self, home: Path, number: int, is_given: bool) -> StackToLabel:
-        image = read_volume(SubjectFolder(home).stack_file("image", number))
-        if is_given:
-            labels = read_volume(SubjectFolder(home).stack_file("given", number)).array.astype(
-                np.uint8
-            )
-            return StackToLabel(number, image, given=labels)
+    def _stack(self, files: SubjectFolder, number: int) -> StackToLabel:
+        image = read_volume(files.stack_file("image", number))
+        if number in files.stack_numbers("given"):
+            labels = read_volume(files.stack_file("given", number)).array
+            return StackToLabel(number, image, given=labels.astype(np.uint8))
         prepared = self.predictor.prepared(
             image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
         )
         return StackToLabel(number, image, prepared=prepared)
 
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
-        """Return each stack with the logits of its slices; lazily: computed when they are read."""
+        """Return each stack with the logits of its slices.
+
+        lazily: compute them when they are read, so that a few slices are in memory at a time.
+        """
         collected = iter if lazily else list
         return [
             (stack, collected(self.predictor.logits(stack.prepared)) if stack.prepared else ())
@@ -158,7 +168,10 @@ class Segmentation:
         ]
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
-        """Write the labels of a subject and return its row."""
+        """Write the labels of a subject to the folder scratch, as `write_labels`, and return its product.
+
+        computed: as of `compute`.
+        """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):
             return write_labels(labelled, scratch)
@@ -181,7 +194,7 @@ class Segmentation:
 def _predictor(model: Path, device: str, averaging: tuple[tuple[str, float], ...]) -> Predictor:
     if device == "cpu":
         return Predictor(read_model(model), **dict(averaging))
-    from paravert.network.model import load_model
+    from paravert.network.unet import load_model
 
     exact_float32()
     return Predictor(load_model(model, device), device, **dict(averaging))
@@ -194,10 +207,13 @@ def write_labels(
     calibration: Calibration | None = None,
     **cleaning: bool,
 ) -> shards.Product:
-    """Clean the predicted labels, write a file per stack, and return the subject's product.
+    """Clean predicted labels, write the files of each stack, and return the subject's row and warnings.
 
-    Given labels are kept as they are. computed_on: device and number format of the network;
-    calibration: the model's; neither is needed for given labels.
+    scratch: folder to write in; labels are written as NIfTI, the predicted IoU as float32 (slices, 8).
+    Given labels are written unchanged, with NaN as predicted IoU. computed_on: as of `Predictor`.
+    calibration: the model's. Both may be None if all labels were given. cleaning: as for `cleaned`.
+    Row: labels_source, removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted.
+    Warnings: SIDES_SWAPPED, LOW_PREDICTED_IOU (see `doubtful`).
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:
@@ -215,24 +231,18 @@ def write_labels(
         write_volume(SubjectFolder(scratch).stack_file("labels", stack.number), labels)
         np.save(SubjectFolder(scratch).predicted_iou_file(stack.number), predicted_iou)
     by_network = [stack.expected_iou is not None for stack in stacks]
-    row = {"labels_source": _source(by_network), "removed_mm2": removed_mm2}
+    source = NETWORK if all(by_network) else MIXED if any(by_network) else SHEET
+    row = {"labels_source": source, "removed_mm2": removed_mm2}
     if any(by_network):
         row["computed_on"] = computed_on
     return shards.Product([row], tuple(warnings))
 
 
-def _source(by_network: list[bool]) -> str:
-    """Return where the labels of a subject come from, from whether each stack's are the network's."""
-    if all(by_network):
-        return NETWORK
-    return MIXED if any(by_network) else SHEET
-
-
 def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
-    """Tell whether the mean predicted IoU of a muscle and side is below DOUBTFUL_IOU.
+    """Return whether a muscle and side has a mean predicted IoU below DOUBTFUL_IOU in this stack.
 
-    predicted_iou: (slices, 8); labels: (slices, rows, columns). Slices are weighted by the muscle's
-    pixels.
+    predicted_iou: float32 (slices, 8), NaN: none. labels: uint8 (slices, rows, columns). The mean is
+    weighted by the muscle's pixels in each slice.
     """
     weights = np.where(np.isnan(predicted_iou), 0, slice_pixels(labels))
     total = weights.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Settings of a training: a section of the configuration, and what the training loop takes from it."""
+"""Settings of a training, read from a section of the configuration."""
 
 import json
 from collections.abc import Mapping
@@ -12,8 +12,7 @@ import yaml
 from paravert.configuration import SCHEMA, check_section
 from paravert.errors import InputError
 from paravert.network.architecture import Architecture
-from paravert.network.losses import LOSSES
-from paravert.network.model import Model, load_model
+from paravert.network.unet import Model, load_model
 from paravert.provenance import file_sha256
 
 # Options that the trainings share.
@@ -23,14 +22,18 @@ TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: a
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training loop; the paper's where it names one, else as marked.
+    """Settings of a training loop; values not stated in Niemeyer 2021 are marked (*).
 
-    size_px: side of the training crops (not stated). spacing_mm: pixel size of the network's grid
-    (not stated). loss: "iou" is the paper's. finish_with_iou_fraction: last share of the training
-    with the paper's loss alone. learning_rate: of Adam, at the start; it falls as a cosine to zero
-    (schedule not stated). epochs: passes over the training slices (not stated). minutes: time in
-    place of epochs; 0 counts epochs. average: decay of the exponential moving average of the weights;
-    0 keeps the last weights (the paper's). Raises ValueError for a value that makes no training.
+    size_px*: rows, equal to columns, of the training slices. spacing_mm*: pixel size (mm) of the
+    network's grid. loss: iou (the paper's) or cross_entropy_iou*. finish_with_iou_fraction*: last
+    fraction of the training that uses the loss iou in any case. learning_rate: of Adam, at the start;
+    it falls to 0 along a half cosine*. batch_size: slices per step. epochs*: passes over the training
+    slices. minutes*: training time instead of epochs; 0: use epochs. seed: of weights, order and
+    augmentation.
+    average*: decay of the exponential moving average of the weights; 0: the last weights are kept.
+    validation_fraction: of the subjects; 0 for synthetic slices.
+    Ranges: as in the configuration's schema, against which `read_section` checks. Raises ValueError if
+    size_px is not a multiple of the architecture's stride.
     """
 
     architecture: Architecture
@@ -47,30 +50,17 @@ class Settings:
     validation_fraction: float = 0.0
 
     def __post_init__(self):
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss {self.loss!r}, expected one of {', '.join(LOSSES)}")
-        if self.size_px < 1 or self.size_px % self.architecture.stride:
-            raise ValueError(
-                f"size_px {self.size_px}, expected a multiple of {self.architecture.stride}"
-            )
-        for name in ("spacing_mm", "learning_rate", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)}, expected above 0")
-        if self.epochs < 1 and self.minutes <= 0:
-            raise ValueError(
-                f"{self.epochs} epochs and {self.minutes} minutes, expected one above 0"
-            )
-        for name in ("finish_with_iou_fraction", "validation_fraction", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}, expected 0 or more and below 1")
+        if self.size_px % self.architecture.stride:
+            fault = f"size_px {self.size_px}, expected a multiple of {self.architecture.stride}"
+            raise ValueError(fault)
 
 
-def prepared(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
-    """Return the settings that a section of the configuration makes, and the model to train on.
+def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
+    """Return the settings of a training, the model to start from, and its entry for the new card.
 
-    Also what the card tells of that model, whose architecture and pixel size take the place of the
-    section's. None and {} for a training from scratch. Raises InputError for settings that make no
-    training.
+    section: of the configuration, complete. The starting model's architecture and pixel size replace
+    those of the section. Entry: {"started_from_sha256": ...}. Without start_from, model and entry are
+    None and {}. Raises InputError if size_px does not suit the architecture, or the file is no model.
     """
     names = {field.name for field in fields(Settings)}
     given = {name: value for name, value in section.items() if name in names}
@@ -91,10 +81,11 @@ def prepared(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[s
 
 
 def read_section(name: str, settings: str) -> dict[str, Any]:
-    """Return a whole section of the configuration, checked against the schema.
+    """Return a section of the configuration, checked against the schema.
 
-    settings: the section as JSON, or the path of a configuration file (YAML) that holds it. Raises
-    InputError for a section that is faulty or lacks a key.
+    name: of the section. settings: the section as JSON, or the path of a configuration file (YAML)
+    with it. Raises InputError if the file cannot be read, or the section lacks a key or has a value
+    that the schema forbids.
     """
     section = _parsed(name, settings)
     check_section(name, section)
@@ -119,7 +110,7 @@ def _parsed(name: str, settings: str) -> object:
 
 
 def settings_help(name: str) -> str:
-    """Return the help of a command's option --settings: each key of its section, described."""
+    """Return the help text of a command's option --settings; name: of its section."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     keys = schema["properties"][name]["properties"]
     told = "".join(f"\n\n{key}: {value['description']}" for key, value in keys.items())

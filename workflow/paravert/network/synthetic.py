@@ -1,4 +1,4 @@
-"""Training slices without a single image: batches and validation slices drawn from anatomy."""
+"""Synthetic slices for training and validation, drawn from tables of anatomies."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,19 +10,18 @@ from torch.utils.data import Dataset
 
 from paravert.errors import InputError
 from paravert.network.batches import Batch, BatchKey
-from paravert.network.randomised.slices import Anatomies, Pictures, drawn_pictures
+from paravert.network.randomised import Anatomies, drawn_pictures
 from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 
-HELD_OUT_BATCH = (
-    16  # validation slices that are drawn at once, whatever the batches of the training
-)
+CPU = torch.device("cpu")
+HELD_OUT_BATCH = 16  # validation slices drawn at once; independent of the training's batch size
 
 
 class SyntheticSlices(Dataset):
-    """Batches of slices, drawn anew each time; the key (epoch, number) seeds what is drawn.
+    """Batches of synthetic slices, drawn when they are read; seeded by settings.seed and the BatchKey.
 
-    anatomies: table of draw_anatomies. device: that draws. batches: of an epoch.
+    anatomies: table of draw_anatomies. device: on which slices are drawn. batches: per epoch.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -34,22 +33,23 @@ class SyntheticSlices(Dataset):
         return self._batches
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return a batch."""
+        """Return the batch of a key, on the device."""
         settings = self._settings
         seed = (settings.seed, *key)
         rng = np.random.default_rng([*seed, 72])
         numbers = rng.integers(len(self._anatomies), size=settings.batch_size)
-        drawn = _pictures(self._anatomies, numbers, seed, settings, self._device)
+        shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
+        drawn = drawn_pictures(self._anatomies, numbers, seed=seed, device=self._device, **shape)
         return drawn.images[:, None], drawn.labels
 
     @cached_property
     def _anatomies(self) -> Anatomies:
-        return Anatomies(self._file)  # read where batches are drawn: in each process once
+        return Anatomies(self._file)  # not in __init__: each worker process reads it for itself
 
 
 @dataclass(frozen=True)
 class SyntheticSample(Sample):
-    """A slice and the name of the sequence in whose contrast it was drawn."""
+    """A synthetic slice on the network's grid; sequence: its contrast, a key of `contrast.SEQUENCES`."""
 
     sequence: str
 
@@ -57,35 +57,20 @@ class SyntheticSample(Sample):
 def held_out_samples(
     source: Anatomies, settings: Settings, count: int, *, seed: int
 ) -> list[SyntheticSample]:
-    """Return slices that show a muscle, at most so many; the same for every training.
+    """Return at most count synthetic validation slices, each with at least one muscle.
 
-    Raises InputError where none does.
+    They depend on source, seed, and the settings' size_px and spacing_mm alone. Raises InputError if
+    no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])
+    shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
     for batch in range(-(-count // HELD_OUT_BATCH)):
         numbers = rng.integers(len(source), size=HELD_OUT_BATCH)
-        drawn = _pictures(source, numbers, (seed, batch), settings, torch.device("cpu"))
+        drawn = drawn_pictures(source, numbers, seed=(seed, batch), device=CPU, **shape)
         sequences = (contrast.sequence for contrast in drawn.contrasts)
         slices = zip(drawn.images.numpy(), drawn.labels.numpy(), sequences, strict=True)
         found += [SyntheticSample(*one) for one in slices if one[1].any()]
     if not found:
         raise InputError(source.table, "no slice drawn from it shows a muscle; draw more people")
     return found[:count]
-
-
-def _pictures(
-    source: Anatomies,
-    numbers: np.ndarray,
-    seed: tuple[int, ...],
-    settings: Settings,
-    device: torch.device,
-) -> Pictures:
-    return drawn_pictures(
-        source,
-        numbers,
-        seed=seed,
-        size_px=settings.size_px,
-        spacing_mm=settings.spacing_mm,
-        device=device,
-    )

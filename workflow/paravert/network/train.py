@@ -1,9 +1,9 @@
-"""Rule train_network: a model from the subjects that have manual masks.
+"""Rule train_network: a model trained or fine-tuned on the subjects with manual masks.
 
 NEEDS shard tables of convert_dicom and the subjects' image/ and truth/ stacks.
-MAKES model.safetensors; beside it model.json (card), model.yaml (settings that choose it),
-model.curve.csv and .png (learning curve), model.split.csv (who was trained on, who validated with)
-and, while it trains, model.checkpoint.
+MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the
+model), .curve.csv and .curve.png (learning curve), .split.csv (training and validation subjects); while
+it trains .checkpoint.
 """
 
 import logging
@@ -18,26 +18,28 @@ from paravert.errors import InputError, some_of
 from paravert.network.batches import Crops
 from paravert.network.calibration import told_error
 from paravert.network.card import model_card, publish
-from paravert.network.fit import Training, fit, training_device
-from paravert.network.model import Model, load_model, save_model
+from paravert.network.fit import fit, training_device
+from paravert.network.model_file import learnt_from, write_split
 from paravert.network.predict import Predictor
 from paravert.network.samples import (
     Sample,
+    SubjectSplit,
     data_digest,
     left_out,
     nothing_drawn,
     read_samples,
+    split_by_subject,
     subjects_with_truth,
 )
 from paravert.network.settings import (
     OutModel,
     TrainingThreads,
-    prepared,
     read_section,
+    settings_and_start,
     settings_help,
 )
-from paravert.network.split import SubjectSplit, learnt_from, split_by_subject, write_split
-from paravert.network.validate import METHOD, Judgement, judge
+from paravert.network.unet import Model, load_model, save_model
+from paravert.network.validate import METHOD, validate
 from paravert.provenance import digest
 from paravert.steps import VERSIONS
 
@@ -51,9 +53,9 @@ def train_network(
     settings: Annotated[str, typer.Option(help=settings_help("train_network"))],
     threads: TrainingThreads = 0,
 ) -> None:
-    """Train the paper's U-Net on the subjects that have manual masks."""
+    """Train or fine-tune the U-Net on the subjects with manual masks."""
     section = read_section("train_network", settings)
-    loop, start, start_told = prepared(section)
+    loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
     data = read_data(convert, folder, section, loop.spacing_mm, device)
     told = data.told | start_told
@@ -69,17 +71,27 @@ def train_network(
     )
     save_model(out, Model(training.network, loop.spacing_mm))
     begun = (Path(section["start_from"]), start.calibration) if start else None
-    judgement = judge(out, folder, data.split.validation, device, begun)
-    save_model(out, Model(training.network, loop.spacing_mm, judgement.calibration))
-    write_split(out, data.split, data.earlier)
-    publish(out, _card(section, training, out, judgement, told), training.progress.curve)
+    result = validate(out, folder, data.split.validation, device, begun)
+    save_model(out, Model(training.network, loop.spacing_mm, result.calibration))
+    write_split(out, {*data.split.training, *data.earlier}, data.split.validation)
+    card = model_card(
+        section["name"],
+        training,
+        out,
+        trained_on=section["trained_on"],
+        data=told | {"calibration_error": told_error(result.calibration_error)},
+        method=METHOD if result.metrics else None,
+        metrics=result.metrics,
+        start_metrics=result.start_metrics,
+    )
+    publish(out, card, training.progress.curve)
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Slices to train on and to measure the progress by, and the subjects that they are of.
+    """Annotated slices for training and validation, and the split of the subjects.
 
-    earlier: subjects that the model to start from was trained on. told: what the card tells.
+    earlier: names of the starting model's training subjects. told: entries of the card on the data.
     """
 
     split: SubjectSplit
@@ -96,10 +108,12 @@ def read_data(
     spacing_mm: float,
     device: torch.device,
 ) -> TrainingData:
-    """Return the annotated slices of a cohort, split by subject.
+    """Return the annotated slices of a cohort, split by subject into training and validation.
 
-    section: of the configuration. spacing_mm: of the network's grid. Raises InputError where fewer
-    than two subjects are annotated, or none is left to validate with.
+    convert: shard tables of convert_dicom. folder: contains a folder per subject. section:
+    train_network of the configuration. spacing_mm: pixel size (mm) of the network's grid. device: on
+    which the starting model segments muscles without annotation. Raises InputError if fewer than two
+    subjects have manual labels, or all of them were training subjects of the starting model.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     subjects = _annotated_subjects(convert, folder)
@@ -129,7 +143,10 @@ def read_data(
 
 
 def _annotated_subjects(convert: list[Path], folder: Path) -> list[str]:
-    """Return the subjects with something drawn in their masks, sorted; log who is left out."""
+    """Return the names of the subjects with a manual label, sorted; log the subjects left out.
+
+    Raises InputError if there are fewer than two.
+    """
     if quarantined := left_out(convert):
         log.warning("left out, quarantined: %s", some_of(quarantined))
     subjects = subjects_with_truth(convert)
@@ -142,19 +159,3 @@ def _annotated_subjects(convert: list[Path], folder: Path) -> list[str]:
         )
         raise InputError("truth", fault)
     return subjects
-
-
-def _card(
-    section: dict[str, Any], training: Training, out: Path, judgement: Judgement, told: dict
-) -> dict:
-    error = told_error(judgement.calibration_error)
-    return model_card(
-        section["name"],
-        training,
-        out,
-        trained_on=section["trained_on"],
-        data=told | {"calibration_error": error},
-        method=METHOD if judgement.metrics else None,
-        metrics=judgement.metrics,
-        start_metrics=judgement.start_metrics,
-    )

@@ -1,4 +1,4 @@
-"""Validation of a trained network on the held-out subjects, and its calibration by them."""
+"""Validation of a trained network on held-out subjects, and calibration of its predicted IoU."""
 
 import logging
 from dataclasses import dataclass
@@ -7,35 +7,63 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paravert.anatomy import MUSCLES
+from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.network.calibration import (
     FEWEST,
     NONE,
+    Calibration,
     error_among_subjects,
     fitted,
     kept_lines,
     together,
 )
 from paravert.network.clean import cleaned
-from paravert.network.confidence import Calibration
-from paravert.network.model import load_model
 from paravert.network.predict import Predictor
-from paravert.network.quartiles import quartiles
 from paravert.network.samples import stacks_with_truth
+from paravert.network.unet import load_model
+
+
+def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+    """Return the distribution of the IoU per muscle and side, for a model's card.
+
+    iou: (slices, 8), NaN: not annotated, ignored. Returns {label name: {"median_iou", "lower_quartile",
+    "upper_quartile" (rounded to 4 digits, None without values), "slices"}}.
+    """
+    return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
+
+
+def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
+    """Return the same as `quartiles` per muscle, left and right pooled: {muscle: {...}}."""
+    return {
+        muscle: _summary(iou[:, [label.muscle == muscle for label in LABELS]].ravel())
+        for muscle in MUSCLES
+    }
+
+
+def _summary(values: np.ndarray) -> dict[str, float | int | None]:
+    known = values[~np.isnan(values)]
+    names, shares = ("median_iou", "lower_quartile", "upper_quartile"), (0.5, 0.25, 0.75)
+    if not len(known):
+        return dict.fromkeys(names) | {"slices": 0}
+    found = np.quantile(known, shares).tolist()
+    rounded = {name: round(value, 4) for name, value in zip(names, found, strict=True)}
+    return rounded | {"slices": len(known)}
+
 
 log = logging.getLogger(__name__)
 
 METHOD = "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"
-IouPairs = tuple[np.ndarray, np.ndarray]  # expected and found IoU of a subject, each (slices, 8)
+IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject, each (slices, 8)
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How good a model is on the validation subjects, and its calibration by them.
+class Validation:
+    """Accuracy of a model on the validation subjects, and the calibration fitted to them.
 
-    metrics, start_metrics: `quartiles` of the IoU, of the model and of the one that it was trained
-    on; None without validation subjects.
+    calibration_error: as of `calibration.error_among_subjects`; NaN: not known. metrics: `quartiles`
+    of the IoU of the model; None without validation subjects. start_metrics: the same of the starting
+    model; None without one.
     """
 
     calibration: Calibration
@@ -44,37 +72,39 @@ class Judgement:
     start_metrics: dict | None
 
 
-def judge(
+def validate(
     model: Path,
     folder: Path,
     subjects: list[str],
     device: torch.device,
     start: tuple[Path, Calibration] | None,
-) -> Judgement:
-    """Return how good a model file is on the validation subjects, and log it.
+) -> Validation:
+    """Return, and log, the accuracy of a model file on the validation subjects, and its calibration.
 
-    folder: with a folder per subject. start: file and calibration of the model it was trained on.
+    folder: contains a folder per subject. subjects: names of the validation subjects. device: that
+    computes. start: file and calibration of the starting model; None for a training from scratch.
     """
-    pairs = validated(model, folder, subjects, device)
+    pairs = iou_of_subjects(model, folder, subjects, device)
     before = start[1] if start else NONE
-    calibration = calibrated(pairs, before)
+    calibration = calibration_by(pairs, before)
     metrics, start_metrics = _metrics(pairs), None
     if start:
-        start_metrics = _metrics(validated(start[0], folder, subjects, device))
+        start_metrics = _metrics(iou_of_subjects(start[0], folder, subjects, device))
     _log_metrics(metrics, start_metrics)
     error = error_among_subjects(pairs, calibration, before)
-    return Judgement(calibration, error, metrics, start_metrics)
+    return Validation(calibration, error, metrics, start_metrics)
 
 
-def validated(
+def iou_of_subjects(
     model: Path, folder: Path, subjects: list[str], device: torch.device
 ) -> list[IouPairs]:
-    """Return expected and found IoU of each subject, by a model file.
+    """Return a pair per subject: expected and measured IoU of a model file, each (slices, 8).
 
-    Of the annotated slices, on the images' own grids, segmented as segment_muscles does by default.
-    The found IoU is NaN for muscles that are not annotated in the subject.
+    Slices: those with manual labels, of all stacks. The subjects are segmented as by segment_muscles
+    with its defaults, and compared on the images' own grids. The measured IoU is NaN for muscles that
+    the subject's masks do not contain.
     """
-    predictor = Predictor(load_model(model, device), device, judging=True)
+    predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
     for subject in subjects:
         found, expected = [], []
@@ -94,12 +124,12 @@ def validated(
 
 
 def _metrics(pairs: list[IouPairs]) -> dict | None:
-    """Return median and quartiles of the found IoU; None without subjects."""
+    """Return the `quartiles` of the measured IoU over all subjects; None without subjects."""
     return quartiles(np.concatenate([found for _, found in pairs])) if pairs else None
 
 
 def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
-    """Log the median IoU of each muscle and side, beside it that of the start, and what has none."""
+    """Log the median IoU per muscle and side, of the model and of the starting model."""
     for name, told in (metrics or {}).items():
         if not told["slices"]:
             log.warning("no validation mask contains the %s: no IoU", name)
@@ -108,10 +138,10 @@ def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
         log.info("%s: median IoU %.3f%s", name, told["median_iou"], before)
 
 
-def calibrated(pairs: list[IouPairs], start: Calibration) -> Calibration:
-    """Return the calibration by the validation subjects; log which muscles have too few slices.
+def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
+    """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
-    start: of the model that was trained on; kept where there are too few.
+    pairs: as of `iou_of_subjects`. start: calibration of the starting model, kept for those muscles.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

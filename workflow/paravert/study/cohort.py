@@ -15,8 +15,7 @@ import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.errors import Caution, some_of
-from paravert.network.card_file import Card, read_card
-from paravert.network.split import learnt_from, split_digest
+from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects

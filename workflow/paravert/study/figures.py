@@ -11,7 +11,7 @@ import typer
 from matplotlib.figure import Figure
 
 from paravert import codebook
-from paravert.network.card_file import Card, read_card
+from paravert.network.model_file import Card, read_card
 from paravert.outputs import FIGURES
 from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows
 from paravert.study.agreement import scored_pixel_areas

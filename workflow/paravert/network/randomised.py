@@ -1,4 +1,9 @@
-"""Batches of synthetic images and labels from sections without contrast, on CPU or GPU."""
+"""Synthetic images and labels in random geometry, contrast and artefacts, on a processor or a GPU.
+
+A section is a map of tissues of a synthetic person, without contrast (`synthesis.anatomies`). A picture
+is an image with its labels that is drawn from a section. Coordinates in mm: (right, down) in the
+picture, (x, y) in the section, x to the right and y down, both from the middle.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +17,9 @@ from torch.nn import functional
 
 from paravert.anatomy import LABEL_VALUES, LABELS, OTHER_SIDE
 from paravert.errors import InputError
+from paravert.network import artefacts
+from paravert.network.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.grid import CLIPPED_PERCENTILES
-from paravert.network.randomised import artefacts
-from paravert.network.randomised.contrast import MOSTLY_FAT, Contrast, drawn_contrast
-from paravert.network.randomised.place import (
-    PicturePose,
-    drawn_place,
-    drawn_waves,
-    in_section,
-    picture_grid,
-    placed,
-)
 from paravert.synthesis.anatomies import (
     ANATOMY_COLUMNS,
     LAYERS,
@@ -33,20 +30,115 @@ from paravert.synthesis.anatomies import (
 )
 from paravert.synthesis.tissues import TISSUES, Tissue
 
+PICTURES_MIRRORED = 0.5  # share of the pictures
+TURN_SD_DEG = 6.0
+LOG_SIZE_SD = 0.08  # in addition to the differences between people
+LOG_STRETCH_SD = 0.05  # of width / height
+CENTRE_SD_MM = (22.0, 22.0)  # of the picture's middle from the section's, across and down
+ANYWHERE_SHARE = 0.15  # of the pictures, with ANYWHERE_SD_MM instead
+ANYWHERE_SD_MM = 45.0
+# Smooth deformation: points per axis of coarse grids over the picture, SD (mm) of their displacement.
+WAVES = ((4, 3.0), (9, 1.3))
+BENT_POINTS = (48, 48)  # bicubic up to this grid, bilinear from it to the pixels
 SUBPIXELS = 2  # subpixels per pixel and axis
 MIDDLE_LAYER = LAYERS // 2
-# Of the standardised picture: what else a stack may show. The air and fat of a wide field of view
-# make its mean lower and its spread another: half the pictures are as if cut out of such a field.
+# Random gain and offset of the standardised picture. In WIDE_SHARE of the pictures they are those of a
+# picture that is part of a wide field of view, whose air and fat change mean and SD.
 GAIN_SD, OFFSET_SD = 0.15, 0.25
 WIDE_SHARE, WIDE_LOG_GAIN, WIDE_OFFSET = 0.5, (0.0, 0.5), (0.0, 1.5)
 NO_TABLE = "not a table of draw_anatomies"
 SEPTA = (Tissue.FAT, Tissue.VISCERAL_FAT)
+# Median and SD of the logit of the fat fraction of each muscle.
+FAT_LOGIT = {
+    "psoas_major": (-3.1, 0.7),
+    "quadratus_lumborum": (-2.7, 0.8),
+    "erector_spinae": (-2.3, 0.8),
+    "multifidus": (-1.9, 0.9),
+}
+PERSON_LOGIT_SD, SIDE_LOGIT_SD = 1.1, 0.25  # SD common to all muscles of a picture, and per side
+MOST_FAT = 0.8  # largest fat fraction
+FAT_SPREAD = (0.1, 0.5)  # width of the transition from lean to fat, as a share of the fraction
+
+
+@dataclass(frozen=True)
+class PicturePose:
+    """The affine map from a picture to its section: (x, y) = matrix @ (right, down) + centre_mm.
+
+    matrix: (2, 2). centre_mm: (2,), (x, y) of the picture's middle, in mm. mirrored: whether the
+    picture shows the mirror image, in which left and right labels are exchanged.
+    """
+
+    matrix: np.ndarray
+    centre_mm: np.ndarray
+    mirrored: bool
+
+
+def drawn_place(rng: np.random.Generator) -> PicturePose:
+    """Return a random pose: rotation, size, stretch, mirror image and position."""
+    turn = np.deg2rad(rng.normal(0, TURN_SD_DEG))
+    size, stretch = np.exp(rng.normal(0, LOG_SIZE_SD)), np.exp(rng.normal(0, LOG_STRETCH_SD))
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    scale = np.diag([size * stretch, size / stretch])
+    mirrored = bool(rng.random() < PICTURES_MIRRORED)
+    flip = np.diag([-1.0 if mirrored else 1.0, 1.0])
+    spread = ANYWHERE_SD_MM if rng.random() < ANYWHERE_SHARE else np.array(CENTRE_SD_MM)
+    return PicturePose(flip @ rotation @ scale, rng.normal(0, 1, 2) * spread, mirrored)
+
+
+def picture_grid(
+    size_px: int, spacing_mm: float, factor: int, device: torch.device
+) -> torch.Tensor:
+    """Return (right, down) of the pixels of a square picture in mm, float32 (2, n, n).
+
+    n = size_px * factor, with pixels of spacing_mm / factor.
+    """
+    count = size_px * factor
+    line = (torch.arange(count, device=device) + 0.5 - count / 2) * (spacing_mm / factor)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((x, y))
+
+
+def placed(
+    grid: torch.Tensor, places: list[PicturePose], waves: list[torch.Tensor]
+) -> torch.Tensor:
+    """Return (x, y) in the section of each point of each picture, float32 (batch, 2, rows, columns), mm.
+
+    grid: (right, down) of the points, (2, rows, columns), as of `picture_grid`. places: pose of each
+    picture. waves: coarse displacements, as of `drawn_waves`.
+    """
+    matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)
+    centre = torch.from_numpy(np.stack([place.centre_mm for place in places])).to(grid)
+    points = torch.einsum("nij,jrc->nirc", matrix, grid) + centre[:, :, None, None]
+    bend = sum(
+        functional.interpolate(wave, size=BENT_POINTS, mode="bicubic", align_corners=True)
+        for wave in waves
+    )
+    size = grid.shape[1:]
+    points += functional.interpolate(bend, size=size, mode="bilinear", align_corners=True)
+    return points
+
+
+def in_section(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.ndarray:
+    """Return displacements in the sections, (x, y), float (batch, 2), in mm.
+
+    shifts_mm: the same displacements in the pictures, (right, down), (batch, 2). The deformation,
+    nearly constant over such a displacement, is neglected.
+    """
+    return np.stack([place.matrix @ step for place, step in zip(places, shifts_mm, strict=True)])
+
+
+def drawn_waves(count: int, generator: torch.Generator, device: torch.device) -> list[torch.Tensor]:
+    """Return random displacements on coarse grids, a tensor (count, 2, k, k) per entry of WAVES, mm."""
+    return [
+        torch.randn((count, 2, points, points), generator=generator, device=device) * deviation_mm
+        for points, deviation_mm in WAVES
+    ]
 
 
 def seed_of(table: Path) -> int:
-    """Return the seed that drew the people of a table of draw_anatomies.
+    """Return the seed of a table of draw_anatomies; tables with one seed show the same people.
 
-    Raises InputError for a file that is no such table.
+    Raises InputError if the file is not such a table.
     """
     try:
         columns = pq.read_schema(table)
@@ -58,13 +150,14 @@ def seed_of(table: Path) -> int:
 
 
 class Anatomies:
-    """The sections of a table of draw_anatomies, in memory and packed.
+    """The sections of a table of draw_anatomies, in memory, compressed; len(): their number.
 
-    Raises InputError for a file that is no such table.
+    keep: takes the numbers of the sections' people, int (sections,), and returns which sections are
+    wanted, bool (sections,); None: all. Raises InputError if the file is not such a table, or no
+    section is wanted.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
-        """Read a table; keep: tells for the numbers of people whose sections are wanted."""
         self.table = table
         seed_of(table)
         rows = pq.read_table(table, columns=["person", "maps"])
@@ -78,14 +171,22 @@ class Anatomies:
         return len(self._maps)
 
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return maps as `unpacked` gives them, (n, LAYERS + 1, SIZE_PX, SIZE_PX), uint8."""
+        """Return sections, uint8 (len(numbers), LAYERS + 1, SIZE_PX, SIZE_PX).
+
+        numbers: of the sections, from 0. The last map is the order in which pixels of muscle become
+        fat, 0-255; the others are tissues, in layers through the slice.
+        """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch: images, float32 (n, size, size), standardised; labels, uint8; how they were made."""
+    """A batch of pictures.
+
+    images: standardised, float32 (batch, rows, columns). labels: uint8, same shape, 0-8. contrasts:
+    one per picture.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -101,7 +202,11 @@ def drawn_pictures(
     spacing_mm: float,
     device: torch.device,
 ) -> Pictures:
-    """Draw a picture of each section: a pure function of the arguments, on one kind of device."""
+    """Return a picture of each of the sections of these numbers.
+
+    seed: of all random numbers; on one kind of device, equal arguments give equal pictures. size_px:
+    rows, equal to columns. spacing_mm: pixel size. device: on which pictures are computed.
+    """
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     maps = anatomies.sections(numbers).to(device)
@@ -135,7 +240,10 @@ def drawn_pictures(
 
 
 def _cells(points: torch.Tensor) -> torch.Tensor:
-    """Return the flat index of the section's pixel at each point, int64; the edge goes on."""
+    """Return the flat index of the nearest pixel of the section, int64 (batch, rows, columns).
+
+    points: (x, y) in mm, (batch, 2, rows, columns); beyond the section, its nearest edge pixel.
+    """
     middle = (SIZE_PX - 1) / 2
     x, y = (points / SPACING_MM + middle).round_().clamp_(0, SIZE_PX - 1).unbind(1)
     return (y * SIZE_PX + x).long()
@@ -144,11 +252,12 @@ def _cells(points: torch.Tensor) -> torch.Tensor:
 def _labels(
     tissues: torch.Tensor, points: torch.Tensor, shifts_mm: np.ndarray, places: list[PicturePose]
 ) -> torch.Tensor:
-    """Return the label that is seen at each pixel's centre, uint8.
+    """Return the visible label at the centre of each pixel, uint8 (batch, rows, columns).
 
-    Not what most of a pixel shows: that would close thin septa and make every muscle larger.
-    shifts_mm: of fat in the section, (x, y), (n, 2). Fat that lies on muscle hides it, and where it
-    is gone there is a gap as dark as muscle: whoever draws a mask follows that edge.
+    tissues: (batch, SIZE_PX, SIZE_PX), middle layer of the sections. points: (x, y) of the pixels,
+    (batch, 2, rows, columns), mm. shifts_mm: chemical shift of fat in the sections, (batch, 2): shifted
+    fat covers muscle, and its gap looks like muscle, which is the edge that a rater draws. The label at
+    the centre, not the one of most of the pixel, which would close thin septa and enlarge muscles.
     """
     shifts = torch.from_numpy(shifts_mm).to(points)[:, :, None, None]
     water, fat = (_read(tissues[:, None], _cells(p))[:, 0] for p in (points, points - shifts))
@@ -163,7 +272,7 @@ def _labels(
 
 
 def _read(maps: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Return the values of maps, (n, k, SIZE_PX, SIZE_PX), at flat indices, (n, rows, columns)."""
+    """Return values of maps (batch, k, SIZE_PX, SIZE_PX) at flat indices: (batch, k, rows, columns)."""
     n, k = maps.shape[:2]
     found = [part.flatten(1).gather(1, cells.flatten(1)) for part in maps.unbind(1)]
     return torch.stack(found, dim=1).view(n, k, *cells.shape[1:])
@@ -175,9 +284,10 @@ def _signal(
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the signed signals of water and of fat, each (n, rows, columns): means of the layers.
+    """Return the signed signals of water and of fat, each float32 (batch, rows, columns).
 
-    maps: tissues of the layers and order of fat, (n, LAYERS + 1, rows, columns).
+    maps: (batch, LAYERS + 1, rows, columns), tissues of the layers and order of fat, as of
+    `Anatomies.sections`. The signals are means over the layers (partial volume).
     """
     device, tissues = maps.device, maps[:, :LAYERS]
     water_of, fat_of, texture = (
@@ -206,26 +316,16 @@ def _signal(
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return entries of each picture's own table, (n, TISSUES), for values (n, rows, columns)."""
+    """Return entries of tables (batch, TISSUES), one per picture, at values (batch, rows, columns)."""
     return table.gather(1, values.flatten(1).long()).view(values.shape)
 
 
-# Median fat fraction of a muscle and the spread of its logit; the rest is common to a person.
-FAT_LOGIT = {
-    "psoas_major": (-3.1, 0.7),
-    "quadratus_lumborum": (-2.7, 0.8),
-    "erector_spinae": (-2.3, 0.8),
-    "multifidus": (-1.9, 0.9),
-}
-PERSON_LOGIT_SD, SIDE_LOGIT_SD = 1.1, 0.25
-MOST_FAT = 0.8
-FAT_SPREAD = (0.1, 0.5)  # as a share of the fraction
-
-
 def _drawn_fat(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return from which rank on pixels are fat, and how steeply, each (n, TISSUES) float32.
+    """Return random thresholds and slopes of fat in muscle, each float32 (n, TISSUES).
 
-    Fat is spread over neighbouring ranks, the less there is the less far: so the mean stays.
+    The fat fraction of a pixel of muscle is sigmoid((order - threshold) * slope), order: 0-1, as of
+    `Anatomies.sections` / 255. The transition is the narrower the less fat a muscle has, so that its
+    mean fat fraction is 1 - threshold.
     """
     threshold, steepness = np.ones((2, n, TISSUES), np.float32)
     spread = np.exp(rng.uniform(*np.log(FAT_SPREAD), n))
@@ -240,7 +340,7 @@ def _drawn_fat(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
 
 
 def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator) -> torch.Tensor:
-    """Return random fields of unit variance, coarse and fine together."""
+    """Return random smooth fields, float32 of this shape, variance about 1: a coarse plus a fine one."""
     n, rows, columns = shape
     total = torch.zeros(shape, device=device)
     for step, weight in ((8, 0.9), (2, 1.1)):
@@ -259,7 +359,10 @@ def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator
 def _septa(
     tissue: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return what thin lines through fat leave of the signal; where a smooth field crosses zero."""
+    """Return the factor, 0-1, by which thin septa darken fat, float32 (batch, rows, columns).
+
+    tissue: (batch, rows, columns). Septa lie where a random smooth field crosses zero.
+    """
     n, rows, columns = tissue.shape
     field = torch.randn(
         (n, 1, rows // 40, columns // 12), generator=generator, device=tissue.device
@@ -272,7 +375,10 @@ def _septa(
 
 
 def _standardised(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return images about mean 0 and variance 1, as `network.grid.standardise` makes a stack."""
+    """Return images clipped and standardised as by `grid.standardise`, with random gain and offset.
+
+    float32 (batch, rows, columns), each image for itself.
+    """
     n = len(images)
     some = images.flatten(1)[:, ::5]
     shares = torch.tensor(CLIPPED_PERCENTILES, device=images.device) / 100

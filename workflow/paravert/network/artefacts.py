@@ -1,24 +1,25 @@
-"""Random imaging artefacts: coils, saturation, k-space, motion, noise; pictures are (n, rows, columns).
+"""Random imaging artefacts of synthetic slices: coils, saturation, k-space, motion, noise, display.
 
-Strengths are drawn per picture; 0 leaves a picture without the artefact. Directions of frequency and
-phase encoding are drawn too: rows or columns.
+Pictures are float32 tensors (batch, rows, columns). Strengths are drawn per picture from `rng`; 0
+leaves a picture unchanged. Points are float32 tensors (batch, 2, rows, columns): x (to the image's
+right) and y (down) in mm in the section, from its middle.
 """
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-LOG_COIL_LIMITS = (-3.0, 2.2)
-BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # of y, before the spine
-SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6
+LOG_COIL_LIMITS = (-3.0, 2.2)  # of the logarithm of the sensitivity
+BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # share of the pictures; y of the band's edge
+SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6  # chemical shift of fat
 FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the sensitivity at each point of each picture, mean about 1.
+    """Return the coil sensitivity at each point, float32 (batch, rows, columns), about 1 on average.
 
-    points: (n, 2, rows, columns) in mm. A quadratic unevenness, and in most pictures coils in the
-    table behind the subject, whose signal falls towards the belly.
+    The logarithm is a quadratic polynomial of x and y. In most pictures it also falls from the back to
+    the front, as with coils in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -29,10 +30,10 @@ def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return what a band of saturation leaves of the signal at each point, 0 to 1.
+    """Return the factor, 0-1, by which an anterior saturation band reduces the signal at each point.
 
-    points: as for `coil_field`. In some pictures belly and vessels are saturated, as against
-    ghosts of breathing and flow; the edge may cross the psoas.
+    float32 (batch, rows, columns); 1 in pictures without a band. Such bands suppress ghosts of
+    breathing and flow; their edge may cross the psoas.
     """
     n = len(points)
     left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
@@ -48,10 +49,10 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
 def failing_saturation(
     points: torch.Tensor, saturated: np.ndarray, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Return by what fat's signal grows at each point where its saturation fails, at least 1.
+    """Return the factor, at least 1, by which failing fat saturation raises fat's signal at each point.
 
-    points: as for `coil_field`. saturated: what saturation leaves of fat, (n,). Towards some edge of
-    some pictures the field is too uneven.
+    float32 (batch, rows, columns). saturated: (batch,), factor by which saturation reduced fat's signal
+    (1: not saturated). In some pictures, saturation fails towards one edge, as in an uneven field.
     """
     n = len(points)
     most = np.where(
@@ -73,9 +74,10 @@ def failing_saturation(
 def drawn_shifts_px(
     spacing_mm: float, down: np.ndarray, shifts: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw how far chemical shift puts fat aside, along the frequency: (right, down), int (n, 2).
+    """Return random chemical shifts of fat in pixels, (right, down), int (batch, 2).
 
-    spacing_mm: of the pixels. down: see `phase_runs_down`. shifts: where there may be any, bool (n,).
+    They lie along the frequency-encoding axis. spacing_mm: pixel size. down: as of `phase_runs_down`.
+    shifts: bool (batch,), whether a picture may have a shift.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -86,20 +88,20 @@ def drawn_shifts_px(
 
 
 def shifted(fat: torch.Tensor, shifts_px: np.ndarray) -> torch.Tensor:
-    """Return the pictures of fat's signal where `drawn_shifts_px` puts it."""
+    """Return pictures of fat's signal, shifted by shifts_px (as of `drawn_shifts_px`), cyclically."""
     pairs = zip(fat, shifts_px.tolist(), strict=True)
     return torch.stack([torch.roll(one, (below, right), (0, 1)) for one, (right, below) in pairs])
 
 
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw for each picture whether its phase is encoded from row to row, else across, bool (n,)."""
+    """Return at random whether each picture's phase-encoding axis is the rows, bool (n,); else columns."""
     return rng.random(n) < 0.5
 
 
 def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures of lower resolution: k-space cut off, softly or hard (Gibbs ringing).
+    """Return pictures of lower resolution, by a low-pass filter in k-space, soft or hard (Gibbs ringing).
 
-    Phase encoding reaches less far than frequency encoding. down: see `phase_runs_down`.
+    The resolution is lower along the phase-encoding axis. down: as of `phase_runs_down`.
     """
     n, rows, columns = pictures.shape
     frequency = rng.uniform(0.35, 1.1, n)
@@ -115,13 +117,17 @@ def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) 
 def _cut_off(
     frequency: torch.Tensor, reach: np.ndarray, softness: np.ndarray, like: torch.Tensor
 ) -> torch.Tensor:
+    """Return the filter along one axis of k-space, 0-1, (batch, frequencies).
+
+    frequency: cycles per pixel. reach: cut-off as a share of the highest frequency, (batch,).
+    """
     share = 2 * frequency.abs().to(like)[None]
     reach, softness = (torch.from_numpy(v).to(like)[:, None] for v in (reach, softness))
     return torch.sigmoid((reach - share) / (0.25 * softness * reach))
 
 
 def ghosted(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures of which some have ghosts of motion along the phase."""
+    """Return pictures, some with ghosts of motion along phase encoding; down: as of `phase_runs_down`."""
     result = pictures
     n, rows, columns = pictures.shape
     for axis, size, own in ((1, rows, down), (2, columns, ~down)):
@@ -135,10 +141,11 @@ def ghosted(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) 
 def wrapped(
     pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return pictures and which pixels lie in their field of view, bool.
+    """Return pictures, some with wrap-around (aliasing), and the mask of their field of view, bool.
 
-    In some the field is smaller than what gives signal: what lies beyond one of its edges appears
-    within the opposite one, along the phase. Beyond the field there is nothing.
+    In some, the field of view is smaller than the object along phase encoding: signal from beyond one
+    edge is added at the opposite one, and pixels outside the field are 0. down: as of
+    `phase_runs_down`. Both are (batch, rows, columns).
     """
     n, rows, columns = pictures.shape
     inside = torch.ones(pictures.shape, dtype=torch.bool, device=pictures.device)
@@ -158,7 +165,7 @@ def wrapped(
 
 
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures of which some are the mean of two places, a pixel or two apart."""
+    """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion)."""
     strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
     shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
     weight = _per_picture(strength, pictures)
@@ -168,10 +175,10 @@ def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def noisy(
     pictures: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return magnitude pictures with the noise of several coils (noncentral chi; one: Rician).
+    """Return magnitude pictures with the noise of 1 to 4 coils: noncentral chi (of one coil, Rician).
 
-    Noise may be coarser than a pixel, where the scanner interpolated, and stronger in the middle,
-    where coils were undersampled in parallel.
+    In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
+    stronger in the middle, as in parallel imaging. generator: torch's, for the noise itself.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
@@ -196,7 +203,7 @@ def noisy(
 
 
 def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures as they are stored: another gamma, windowed at both ends, in few grey values."""
+    """Return pictures as stored by a scanner: random gamma, clipped at both ends, quantised grey values."""
     n, rows, columns = pictures.shape
     top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
     relative = pictures / top
@@ -211,7 +218,10 @@ def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
-    """Return which pixels lie inside the field of view, bool; most pictures are filled."""
+    """Return a random mask of the field of view, bool of this shape (batch, rows, columns).
+
+    All True in most pictures; in the others, margins are False.
+    """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)
     for number in np.flatnonzero(rng.random(n) < 0.2):
@@ -224,5 +234,5 @@ def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torc
 
 
 def _per_picture(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """Return numbers, (..., n), so that they multiply pictures: (..., n, 1, 1)."""
+    """Return values (..., batch) as a float32 tensor (..., batch, 1, 1) on the device of like."""
     return torch.from_numpy(np.asarray(values, np.float32)).to(like.device)[..., None, None]

@@ -1,21 +1,21 @@
-"""Random tissue contrast: of the sequences of lumbar imaging, and free of any sequence.
+"""Random tissue contrast of synthetic slices: of usual lumbar MRI sequences, or arbitrary.
 
-Spin echoes and gradient echoes follow their signal equations (Bernstein, Handbook of MRI Pulse
-Sequences, chapters 14 and 16) with proton densities and relaxation times about those published
-(Stanisz 2005, de Bazelaire 2004); fat in trains of echoes is as bright as its long apparent T2.
-Signals are signed until a voxel is complete: fat against water in opposed phase and an inverted
-magnetisation cancel inside it. Some contrasts are drawn freely, so that a network relies on none
-(Billot 2023).
+Spin and gradient echoes follow their signal equations (Bernstein, Handbook of MRI Pulse Sequences,
+chapters 14 and 16), with proton densities and relaxation times near published ones (Stanisz 2005, de
+Bazelaire 2004). The T2 of fat is its long apparent T2 in echo trains. Signals are signed, so that water
+and opposed-phase fat, or inverted magnetisation, cancel within a voxel. Some contrasts are arbitrary
+(`FREE`), so that the network does not rely on known ones (Billot 2023, SynthSeg).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.tissues import APPEARANCE, TISSUES, Tissue
 
-# Water share, T1 and T2 of the water in ms, fat share; at 1.5 T.
+# Proton density of water (0-1), T1 and T2 of water (ms), proton density of fat (0-1); at 1.5 T.
 WATER_AND_FAT = {
     Tissue.AIR: (0.0, 1000, 50, 0.0),
     Tissue.SKIN: (0.55, 800, 30, 0.10),
@@ -56,8 +56,9 @@ WATER_AND_FAT = {
 PURE_MUSCLE = (0.80, 1050, 36, 0.0)
 FAT_T1_MS, FAT_T2_MS = 310.0, 125.0
 FLOWING = (Tissue.ARTERY, Tissue.VEIN)
-STILL_CSF_SHARE = 0.7  # of the pictures; in the others it pulsates, and part of its signal is lost
-# What may look like muscle in a picture, and how often each does; kidneys of one brightness.
+STILL_CSF_SHARE = 0.7  # of the slices; in the others pulsation reduces the signal of the CSF
+# Groups of tissues that get the signal of muscle, each in LIKE_MUSCLE_SHARE of the slices. In
+# EVEN_KIDNEY_SHARE, cortex and medulla of the kidney have one signal.
 LIKE_MUSCLE = (
     (Tissue.KIDNEY, Tissue.MEDULLA),
     (Tissue.LIVER,),
@@ -68,13 +69,14 @@ LIKE_MUSCLE = (
     (Tissue.VEIN,),
 )
 LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
-# In slim people little of the cavity is fat, and muscle hardly stands out from what is beside it.
+# In SLIM_SHARE of the slices, visceral fat has a share SLIM_WATER of the signal of muscle: in slim people
+# there is little fat between the muscles and their neighbours.
 SLIM_SHARE, SLIM_WATER = 0.12, (0.2, 0.6)
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
 MOSTLY_FAT = tuple(tissue for tissue, (water, *_, fat) in WATER_AND_FAT.items() if fat > water)
 
 FREE = "free"
-SEQUENCES = {  # and how often each is drawn
+SEQUENCES = {  # name: relative frequency
     "t1": 0.18,
     "t2": 0.22,
     "proton_density": 0.06,
@@ -87,18 +89,18 @@ SEQUENCES = {  # and how often each is drawn
     "opposed_phase": 0.05,
     FREE: 0.11,
 }
-LOG_TISSUE_SD = 0.12  # of a tissue's signal from subject to subject
-LOG_TIME_SD = 0.12  # of relaxation times
+LOG_TISSUE_SD = 0.12  # SD of the logarithm of a tissue's signal between slices
+LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Signed signal of one slice, nine tissues in ten below 1: by tissue, of muscle and of its fat.
+    """The signed signals of all tissues in one slice, scaled so that 90 % of tissues are below 1.
 
-    water, of_fat: (TISSUES,) float32, what the tissue's water and its fat give; together they are its
-    signal. Muscles read `lean` where they are free of fat, `fat` where they are nothing else.
-    texture: (TISSUES,) float32, standard deviation as a share of the signal. saturated: what fat's
-    signal was multiplied by to suppress it, 1 where it was not.
+    sequence: key of SEQUENCES. water, of_fat: float32 (TISSUES,), signal of the water and of the fat in
+    each tissue, whose sum is the tissue's signal; index: `synthesis.tissues.Tissue` or label value.
+    texture: float32 (TISSUES,), SD of the signal as a share of it. lean: signal of muscle without fat.
+    fat: signal of pure fat in muscle. saturated: factor of fat saturation, 1 if there is none.
     """
 
     sequence: str
@@ -111,25 +113,27 @@ class Contrast:
 
     @property
     def shifts(self) -> bool:
-        """Whether fat may lie aside of its place: what a fat image shows is where its labels are."""
+        """Whether fat may be displaced by chemical shift; not in a fat image, whose fat defines the labels."""
         return self.sequence != "dixon_fat"
 
     @property
     def fat_bounds(self) -> bool:
-        """Whether muscle is seen to end where fat begins: the brighter of both tells."""
+        """Whether fat is brighter than muscle, so that the visible edge of muscle is that of the fat."""
         return abs(self.fat) > abs(self.lean)
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
-    """Draw a contrast, of a given sequence or of any."""
+    """Return a random contrast; sequence: key of SEQUENCES, None: drawn by their frequencies."""
     if sequence is None:
-        sequence = str(rng.choice(list(SEQUENCES), p=_shares()))
+        shares = np.array(list(SEQUENCES.values()))
+        sequence = str(rng.choice(list(SEQUENCES), p=shares / shares.sum()))
     drawn = _free(rng) if sequence == FREE else _physical(sequence, rng)
+    water, of_fat, fat, saturated = drawn
     factor = np.exp(rng.normal(0, LOG_TISSUE_SD, TISSUES))
-    factor[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # void, or inflow
+    factor[list(FLOWING)] *= rng.choice((0.05, 0.3, 1.0, 1.5), 2)  # flow void to inflow
     if rng.random() > STILL_CSF_SHARE:
         factor[Tissue.CSF] *= rng.uniform(0.15, 0.9)
-    water, of_fat = factor * drawn.water, factor * drawn.of_fat
+    water, of_fat = factor * water, factor * of_fat
     lean = water[LABEL_VALUES[0]] * np.exp(rng.normal(0, LOG_TISSUE_SD))
     water[list(LABEL_VALUES)] = lean
     if rng.random() < EVEN_KIDNEY_SHARE:
@@ -150,17 +154,13 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
         (of_fat / scale).astype(np.float32),
         texture.astype(np.float32),
         float(lean / scale),
-        float(drawn.fat / scale),
-        drawn.saturated,
+        float(fat / scale),
+        saturated,
     )
 
 
-def _shares() -> np.ndarray:
-    shares = np.array(list(SEQUENCES.values()))
-    return shares / shares.sum()
-
-
 def _texture() -> np.ndarray:
+    """Return the SD of each tissue's signal as a share of it, float (TISSUES,)."""
     texture = np.zeros(TISSUES)
     for tissue, (_, deviation) in APPEARANCE.items():
         texture[tissue] = min(deviation, 0.2)
@@ -168,18 +168,17 @@ def _texture() -> np.ndarray:
     return texture
 
 
-@dataclass(frozen=True)
-class _Signals:
-    """As in Contrast, but not scaled."""
+class _Signals(NamedTuple):
+    """Fields as of Contrast, not scaled."""
 
     water: np.ndarray
     of_fat: np.ndarray
     fat: float
-    saturated: float = 1.0
+    saturated: float
 
 
 def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
-    """Return signals by the equation of a sequence."""
+    """Return the tissues' signals by the signal equation of a sequence."""
     rows = np.array([WATER_AND_FAT.get(value, PURE_MUSCLE) for value in range(TISSUES)], float)
     density, t1, t2, fat_share = rows.T
     field = rng.uniform(0.9, 1.3)  # T1 grows with the field strength
@@ -195,7 +194,11 @@ def _physical(sequence: str, rng: np.random.Generator) -> _Signals:
 
 @dataclass(frozen=True)
 class _Echo:
-    """A sequence: times in ms, flip angle for a gradient echo, and how water and fat count."""
+    """Parameters of a sequence, times in ms.
+
+    inversion: inversion time, 0: none. flip_deg: flip angle, below 90 for a gradient echo. water, fat:
+    factors of their signals, for example -1 for fat in opposed phase.
+    """
 
     repetition: float
     echo: float
@@ -205,7 +208,7 @@ class _Echo:
     fat: float = 1.0
 
     def relaxed(self, t1: np.ndarray, t2: np.ndarray) -> np.ndarray:
-        """Return the magnetisation that is left when it is read, signed, as a share."""
+        """Return the signal for unit proton density, signed; t1, t2: relaxation times (ms), one shape."""
         recovered = np.exp(-self.repetition / t1)
         if self.flip_deg < 90:
             flip = np.deg2rad(self.flip_deg)
@@ -218,7 +221,7 @@ class _Echo:
 
 
 def _gradient_echo(rng: np.random.Generator, water: float, fat: float) -> _Echo:
-    """Draw a spoiled gradient echo: of a volume, quick and at small angles, or slice by slice."""
+    """Return a random spoiled gradient echo, 3-D (short times, small angles) or 2-D; water, fat: factors."""
     if rng.random() < 0.6:
         return _Echo(rng.uniform(4, 12), rng.uniform(1, 5), 0.0, rng.uniform(3, 20), water, fat)
     return _Echo(rng.uniform(90, 250), rng.uniform(2, 5), 0.0, rng.uniform(45, 80), water, fat)
@@ -245,7 +248,7 @@ _ECHOES = {
 
 
 def _free(rng: np.random.Generator) -> _Signals:
-    """Return signals without physics; muscle and fat each have one, and differ."""
+    """Return arbitrary signals of the tissues; all muscles share one, all fat another, at least 0.15 apart."""
     signal = rng.uniform(0.02, 1.0, TISSUES)
     muscle = rng.uniform(0.05, 1.0)
     while abs((fat := rng.uniform(0.02, 1.0)) - muscle) < 0.15:
@@ -254,4 +257,4 @@ def _free(rng: np.random.Generator) -> _Signals:
     signal[[Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE, *LABEL_VALUES]] = muscle
     signal[[Tissue.AIR, Tissue.GAS]] = 0.0
     fatty = np.isin(np.arange(TISSUES), FATTY)
-    return _Signals(np.where(fatty, 0, signal), np.where(fatty, signal, 0), fat)
+    return _Signals(np.where(fatty, 0, signal), np.where(fatty, signal, 0), fat, 1.0)
