@@ -6,7 +6,8 @@ The tables between the steps are defined here, those of the cohort in `codebook`
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,11 +115,21 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
     the file (DuckDB: parquet_kv_metadata) and into PANDAS_ATTRS (pandas: DataFrame.attrs).
     """
     check(table, data)
-    data = data.replace_schema_metadata(file_metadata(table, metadata))
+    with whole_file(path) as draft:
+        data = data.replace_schema_metadata(file_metadata(table, metadata))
+        pq.write_table(data, draft, compression="zstd")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a draft, which replaces the file `path` when the block ends without error.
+
+    Missing parent folders are made. A killed process leaves the old file, or none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name
-        pq.write_table(data, draft, compression="zstd")
+        yield draft
         os.replace(draft, path)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from paravert import codebook
-from paravert.anatomy import LABELS, MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.data_frames import read_by_subject
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
@@ -29,31 +29,37 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
+PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
+BOTH = "both"  # sum of left and right
+NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
 
 def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that measure the network: its own labels, of subjects not trained on."""
+    """Return the rows of the cohort table `overlap` that are held out from training.
+
+    They have labels of the network, of subjects that were not in its training data.
+    """
     return overlap[overlap["held_out"]]
 
 
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
-    """Return the overlap per muscle and side over all slices that show it, eight rows.
+    """Return Table 1: IoU and Dice per muscle and side over all slices that show it, eight rows.
 
-    overlap: rows of the cohort's table. Slices without IoU (mask and prediction empty) are left
-    out. Quartiles interpolate linearly; the 95 % interval of the median is that of
-    `median_intervals`. Without masks n is 0 and all other values are null.
+    Columns: muscle, side, n_slices, n_subjects; for iou and dice each _median, _low_95, _high_95
+    (`median_intervals`), _lower_quartile, _upper_quartile (linear interpolation), _lowest; and
+    iou_paper. overlap: rows of the cohort's table; those without IoU (mask and prediction empty) are
+    left out. samples, seed: of the bootstrap. Without rows n is 0 and all other values are null.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
-    rows = []
-    for label in LABELS:
-        own = known[(known["muscle"] == label.muscle) & (known["side"] == label.side)]
-        rows.append(
-            {"muscle": label.muscle, "side": label.side}
-            | _overlap_summary(own, samples, seed)
-            | {"iou_paper": PAPER_MEDIAN_IOU[label.muscle, label.side]}
+    return pd.DataFrame(
+        {"muscle": muscle, "side": side}
+        | _overlap_summary(
+            known[(known["muscle"] == muscle) & (known["side"] == side)], samples, seed
         )
-    return pd.DataFrame(rows)
+        | {"iou_paper": paper}
+        for (muscle, side), paper in PAPER_MEDIAN_IOU.items()
+    )
 
 
 def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
@@ -77,11 +83,11 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
 def median_intervals(
     columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
 ) -> list[tuple[float, float]]:
-    """Return the 95 % percentile interval of each column's median, by a bootstrap over subjects.
+    """Return for each column the 95 % percentile interval (low, high) of its median.
 
-    columns: each (n,), finite. subjects: (n,), the subject of each value. A sample draws subjects
-    with replacement, each with all its values. (nan, nan) below two subjects. The order of the
-    values does not matter.
+    The bootstrap samples subjects with replacement, each with all its values. columns: arrays (n,),
+    finite. subjects: (n,), the subject of each value. samples: number of bootstrap samples. The
+    interval is (nan, nan) below two subjects. The order of the values does not matter.
     Source: Efron and Tibshirani 1993, chapter 13; Davison and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
@@ -94,9 +100,9 @@ def median_intervals(
 def clustered_medians(
     columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
 ) -> np.ndarray:
-    """Return the median of each column in each bootstrap sample of subjects, (columns, samples).
+    """Return the median of each column in each bootstrap sample, (columns, samples).
 
-    (columns, 0) below two subjects.
+    Arguments as in `median_intervals`. The shape is (columns, 0) below two subjects.
     """
     names, codes = np.unique(subjects, return_inverse=True)
     samples = samples if len(names) > 1 else 0
@@ -114,20 +120,16 @@ def clustered_medians(
     return medians
 
 
-PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
-BOTH = "both"  # sum of left and right
-NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
-
-
-# --- areas of the subjects -----------------------------------------------------------------------
+# --- agreement of areas -----------------------------------------------------------------------
 
 
 def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return how the mean CSA of a subject agrees, prediction against mask, twelve rows.
+    """Return the agreement of subjects' mean CSA, prediction and manual mask, twelve rows.
 
-    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. Both means are over
-    the slices in which prediction or mask shows the muscle; side "both" is left + right.
-    Differences are prediction - mask.
+    One row per muscle and side (left, right, both: left + right). Columns: n_subjects, means, bias,
+    SD and limits of agreement in mm2 (prediction - mask), ICC(2,1) with 95 % interval, and the median
+    of |prediction - mask| / mask in percent. overlap: rows of the cohort's table. pixels: see
+    `pixel_areas`. Means are over the slices in which prediction or mask shows the muscle.
     """
     pairs = subject_areas(overlap, pixels)
     rows = [
@@ -140,7 +142,10 @@ def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return `pixel_areas` of the subjects in the overlap table, from the cohort's slices."""
+    """Return `pixel_areas` of the subjects in the overlap table.
+
+    cohort: folder of the cohort tables, of which `slices` is read in parts.
+    """
     scored = set(overlap["subject"].unique())
     parts = [
         pixel_areas(part[part["subject"].isin(scored)])
@@ -151,9 +156,10 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel in each stack that shows a muscle: subject, stack, pixel_mm2.
+    """Return the area of a pixel per stack: columns subject, stack, pixel_mm2.
 
-    slices: all rows of some subjects in the cohort's table.
+    slices: rows of some subjects in the cohort table `slices`, with PIXEL_COLUMNS. Stacks in which
+    no muscle was segmented are left out.
     """
     found = slices[slices["pixels"] > 0]
     areas = (found["csa_mm2"] / found["pixels"]).groupby([found["subject"], found["stack"]])
@@ -161,10 +167,11 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+    """Return the mean CSA per subject, muscle and side by mask and by prediction.
 
-    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are not in it and are
-    left out. A subject that lacks one side of a muscle has no row "both".
+    Columns: subject, muscle, side (left, right, both), truth_mm2 (mask), prediction_mm2. overlap: rows
+    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. A subject
+    that lacks one side of a muscle has no row "both".
     """
     shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
     shown = shown.merge(pixels, on=["subject", "stack"])
@@ -208,7 +215,7 @@ def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Return the median of |prediction - truth| / truth in percent, where truth is not 0."""
     drawn = truth > 0
     if not drawn.any():
-        return float("nan")
+        return np.nan
     return float(100 * np.median(np.abs(prediction - truth)[drawn] / truth[drawn]))
 
 
@@ -217,9 +224,10 @@ def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bland-Altman limits, in the unit of the measurement; nan where there are too few subjects.
+    """Bland-Altman limits of agreement in the unit of the measurement; nan if undefined.
 
-    bias_error, limit_error: half widths of the 95 % intervals of the bias and of each limit.
+    bias: mean difference. sd: of the differences. lower, upper: limits of agreement. bias_error,
+    limit_error: half widths of the 95 % intervals of the bias and of each limit.
     """
 
     bias: float
@@ -231,7 +239,7 @@ class Limits:
 
 
 def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
-    """Return bias (mean of measured - truth), SD (n - 1), bias -+ 1.96 SD, and their intervals.
+    """Return bias, SD (n - 1) and limits (bias -+ 1.96 SD) of measured - truth, with intervals.
 
     measured, truth: (subjects,). bias is nan without subjects, the rest below two.
     Source: Bland and Altman, Lancet 1986; intervals: Stat Methods Med Res 1999, section 2.1.
@@ -254,9 +262,9 @@ def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
 
 
 def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Return slope and p value of the difference, measured - truth, over the mean of both.
+    """Return slope and p value of the regression of measured - truth on the mean of both.
 
-    measured, truth: (subjects,). (nan, nan) below three subjects or where all means are equal.
+    measured, truth: (subjects,). (nan, nan) below three subjects or if all means are equal.
     Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
@@ -271,30 +279,31 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """An intraclass correlation with its 95 % interval; nan where undefined."""
+class IntraclassCorrelation:
+    """An intraclass correlation with the ends of its 95 % interval; nan where undefined."""
 
     icc: float
     low: float
     high: float
 
 
-def absolute_agreement(ratings: np.ndarray) -> Correlation:
-    """Return ICC(2,1): two-way random effects, absolute agreement, one measurement.
+def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
+    """Return ICC(2,1): two-way random effects, absolute agreement, single measurement.
 
-    ratings: (subjects, measurements). A constant bias lowers it. nan below two subjects or where
-    all ratings are equal; no interval where the measurements differ by a constant only.
+    ratings: (subjects, measurements). A constant bias lowers it. All is nan below two subjects or if
+    all ratings are equal; the interval is nan if the measurements differ by a constant only.
     Source: Shrout and Fleiss 1979, ICC(2,1); McGraw and Wong 1996, ICC(A,1) and its interval.
     """
     subjects, raters = ratings.shape
-    unknown = float("nan")
     if subjects < 2 or np.ptp(ratings) == 0:
-        return Correlation(unknown, unknown, unknown)
+        return IntraclassCorrelation(np.nan, np.nan, np.nan)
     between, methods, error = _mean_squares(ratings)
     icc = (between - error) / (
         between + (raters - 1) * error + raters * (methods - error) / subjects
     )
-    return Correlation(float(icc), *_interval(icc, between, methods, error, ratings.shape))
+    return IntraclassCorrelation(
+        float(icc), *_interval(icc, between, methods, error, ratings.shape)
+    )
 
 
 def _mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
@@ -314,7 +323,7 @@ def _interval(
 ) -> tuple[float, float]:
     n, k = shape
     if error <= np.finfo(float).eps * between:
-        return float("nan"), float("nan")
+        return np.nan, np.nan
     spread = n * (1 + (k - 1) * icc) - k * icc
     bias = k * icc * methods / error
     df = (k - 1) * (n - 1) * (bias + spread) ** 2 / ((n - 1) * bias**2 + spread**2)

@@ -18,13 +18,20 @@ COLOURS = {label.name: label.colour for label in LABELS}
 FIG4_COLUMNS = [
     *("subject", "stack", "slice", "muscle", "side", "iou", "pixels_truth", "pixels_prediction"),
 ]
+LINES = {"upper_limit_mm2": "+1.96 SD", "bias_mm2": "bias", "lower_limit_mm2": "−1.96 SD"}
+LABEL_GAP = 0.2  # between the labels of two lines, in heights of the panel
+BLAND_ALTMAN_COLUMNS = [
+    "subject", "muscle", "truth_mm2", "prediction_mm2", "mean_mm2", "difference_mm2", *LINES,
+    "bias_error_mm2", "limit_error_mm2", "trend_slope", "trend_p_value",
+]  # fmt: skip
 
 
 def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return the known IoU of every slice, muscle and side, with the numbers of pixels.
+    """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
-    point: whether it is drawn as a point; at most MAX_POINTS_PER_BOX random ones per muscle and
-    side are. The boxes are those of all values.
+    Columns: FIG4_COLUMNS and point: whether the row is drawn as a point, at random for at most
+    MAX_POINTS_PER_BOX per muscle and side (the boxes show all). overlap: held-out rows of the cohort's
+    table. seed: of the choice.
     """
     known = overlap.loc[overlap["iou"].notna(), FIG4_COLUMNS].reset_index(drop=True)
     known["point"] = False
@@ -35,7 +42,10 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def draw_iou(frame: pd.DataFrame) -> Figure:
-    """Draw box plots (whiskers: 1.5 interquartile ranges) over the points of the slices."""
+    """Return Figure 4: a box plot of the IoU per muscle and side, over points.
+
+    frame: see `iou_points`. Whiskers: 1.5 interquartile ranges. Values below the axis are counted.
+    """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
     figure = style.new_figure(3.8)
@@ -63,7 +73,10 @@ def draw_iou(frame: pd.DataFrame) -> Figure:
 
 
 def _floor(iou: pd.Series) -> float:
-    """Return where the axis begins: a tenth that at most SHARE_BELOW_FLOOR of the values undercut."""
+    """Return the lower end of the axis, a multiple of 0.1, at most HIGHEST_FLOOR.
+
+    At most SHARE_BELOW_FLOOR of the values are below it.
+    """
     low = np.quantile(iou, SHARE_BELOW_FLOOR)
     return min(np.floor(low * 10) / 10, HIGHEST_FLOOR)
 
@@ -104,7 +117,7 @@ def _label(axes: Axes, frame: pd.DataFrame, floor: float) -> None:
 
 
 def _values_below(frame: pd.DataFrame, floor: float) -> str:
-    """Return how many values are below the axis, how many of them are 0, and how large these are."""
+    """Return a line on the values below the axis: their number, the zeros, the size of these."""
     below = frame[frame["iou"] < floor]
     if below.empty:
         return ""
@@ -116,22 +129,14 @@ def _values_below(frame: pd.DataFrame, floor: float) -> str:
     return f"{text}; {len(zeros):,} are 0, in sections of at most {largest:,} pixels"
 
 
-LINES = {"upper_limit_mm2": "+1.96 SD", "bias_mm2": "bias", "lower_limit_mm2": "−1.96 SD"}
-LABEL_GAP = 0.2  # between the labels of two lines, in heights of the panel
-BLAND_ALTMAN_COLUMNS = [
-    "subject", "muscle", "truth_mm2", "prediction_mm2", "mean_mm2", "difference_mm2", *LINES,
-    "bias_error_mm2", "limit_error_mm2", "trend_slope", "trend_p_value",
-]  # fmt: skip
-
-
 def agreement_points(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject and muscle: mean CSA, left + right, by prediction and by mask.
+    """Return the values of the Bland-Altman plot, one row per subject and muscle (left + right).
 
-    overlap: rows of the cohort's table. pixels: as `agreement.pixel_areas` returns them. Areas and
-    limits are those of side "both" in the table `agreement`; difference is prediction - mask.
-    bias_error_mm2, limit_error_mm2: half widths of the 95 % intervals of bias and limits. trend:
-    regression of the difference on the mean. The limits are null below two subjects, the trend
-    below three.
+    Columns: BLAND_ALTMAN_COLUMNS, areas (mean CSA over the slices) in mm2. mean and difference are
+    those of prediction and mask (prediction - mask). Bias, limits and their intervals' half widths
+    (_error, see `accuracy.Limits`) and the trend (`accuracy.trend`) are the same in all rows of a
+    muscle; null if undefined. overlap: held-out rows of the cohort's table. pixels: see
+    `accuracy.pixel_areas`.
     """
     areas = subject_areas(overlap, pixels)
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
@@ -148,7 +153,10 @@ def agreement_points(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFram
 
 
 def draw_agreement(frame: pd.DataFrame) -> Figure:
-    """Draw difference against mean, a panel per muscle."""
+    """Return the Bland-Altman plot, difference against mean, a panel per muscle.
+
+    frame: see `agreement_points`.
+    """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no areas to compare.")
     figure = style.new_figure(5.0)

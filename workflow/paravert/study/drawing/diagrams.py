@@ -25,11 +25,21 @@ MAP_COLOUR, COPY_COLOUR, EDGE_COLOUR = "#c6d7ee", "#f1f1f1", "#40618f"
 HIGHEST_IN, HEIGHT_POWER, WIDEST_IN, WIDTH_POWER = 0.95, 0.5, 0.17, 0.3
 LEVEL_GAP_IN, LABEL_IN, MARGIN_IN, LEGEND_IN = 0.36, 0.13, 0.3, 0.5
 ABOVE = ("pooling", "transposed convolution")  # arrows between levels
+LINE_IN, PADDING_IN, GAP_IN = 0.155, 0.11, 0.2
+MAIN_X, MAIN_WIDTH, SIDE_X, SIDE_WIDTH = 1.75, 2.9, 4.0, 3.1
+STAGE_NAMES = {
+    "convert_dicom": "Quarantined converting the images",
+    "segment_muscles": "Quarantined segmenting",
+    "measure_area": "Quarantined measuring areas",
+    "measure_fat": "Quarantined measuring fat",
+    "score_overlap": "Quarantined comparing with the mask",
+    "draw_preview": "Quarantined drawing the preview",
+}
 
 
 @dataclass(frozen=True)
 class MapBox:
-    """The box of a feature map, in inches. x, y: lower left corner. channels: its label."""
+    """The box of a feature map in Figure 1, in inches. x, y: lower left corner. channels: its label."""
 
     kind: str
     level: int
@@ -42,14 +52,14 @@ class MapBox:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """Centre of the box."""
+        """x and y of the centre of the box."""
         return self.x + self.width / 2, self.y + self.height / 2
 
 
 def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
-    """Return a row per layer in the order of the forward pass, `step` from 1.
+    """Return one row per layer of the network in the order of the forward pass.
 
-    Columns as `paravert.network.architecture.Layer`.
+    Columns: step (from 1) and the fields of `network.architecture.Layer`. size_px: side of the image.
     """
     layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -58,7 +68,10 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 
 
 def draw_network(frame: pd.DataFrame) -> Figure:
-    """Draw a box per feature map; its height grows with the pixels, its width with the channels."""
+    """Return Figure 1: a box per feature map, its height by pixels, its width by channels.
+
+    frame: see `network_layers`.
+    """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
     height_in = top - bottom + LABEL_IN + 2 * MARGIN_IN + LEGEND_IN
@@ -199,20 +212,11 @@ def _draw_legend(axes: Axes) -> None:
     axes.legend(handles=handles, loc="lower center", ncols=3, fontsize=6.5, handlelength=1.6)
 
 
-LINE_IN, PADDING_IN, GAP_IN = 0.155, 0.11, 0.2
-MAIN_X, MAIN_WIDTH, SIDE_X, SIDE_WIDTH = 1.75, 2.9, 4.0, 3.1
-STAGE_NAMES = {
-    "convert_dicom": "Quarantined converting the images",
-    "segment_muscles": "Quarantined segmenting",
-    "measure_area": "Quarantined measuring areas",
-    "measure_fat": "Quarantined measuring fat",
-    "score_overlap": "Quarantined comparing with the mask",
-    "draw_preview": "Quarantined drawing the preview",
-}
-
-
 def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the table `flow` without its warnings, stages in the order of the work."""
+    """Return the table `describe.subject_flow` without warnings, stages in the order of the steps.
+
+    ledger, overlap: the cohort's tables.
+    """
     frame = subject_flow(ledger, overlap)
     frame = frame[frame["kind"] != "warning"]
     order = {stage: place for place, stage in enumerate(STEPS)}
@@ -225,7 +229,10 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_flow(frame: pd.DataFrame) -> Figure:
-    """Draw the subjects from the sheet downwards; those not analysed to the right."""
+    """Return the flow chart: subjects in the sheet, analysed and scored; to the right, those not.
+
+    frame: see `flow_counts`.
+    """
     count = frame[frame["kind"] != "reason"].set_index("kind")["subjects"]
     asides = _asides(frame)
     main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])]]

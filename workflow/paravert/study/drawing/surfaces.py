@@ -12,13 +12,20 @@ GRID_MM = 1.5
 REACH_MM = 6.0  # distances are cut off here, so that far parts do not pull at the surface
 SMOOTHING_MM = 1.6
 MIN_PIXELS = 20
+PIXEL_MM = 0.45
+SUPERSAMPLING = 2  # per axis; then averaged
+AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.52, 0.55, 0.16, 24
+LIGHT = np.array([-0.30, 0.45, 0.85])  # direction to it: right, up, towards the eye
+SHADOW_MM, SHADOW_RADIUS_MM, DEEPEST_SHADOW = 30.0, 6.0, 0.5
+EDGE_MM = 5.0  # a step in depth of this much gets a dark line
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """A closed triangle mesh. vertices: (n, 3), RAS mm. faces: (m, 3), counter-clockwise from outside.
+    """A closed triangle mesh.
 
-    normals: (n, 3), unit, outwards.
+    vertices: (n, 3), RAS, mm. faces: (m, 3), indices of vertices, counter-clockwise seen from
+    outside. normals: (n, 3), unit vectors at the vertices, outwards.
     """
 
     vertices: np.ndarray
@@ -32,10 +39,11 @@ class Mesh:
 
 
 def mesh_of(labels: Volume, value: int) -> Mesh | None:
-    """Return the surface of a label, or None if it has less than MIN_PIXELS voxels.
+    """Return the smoothed surface of a label, or None if it has less than MIN_PIXELS voxels.
 
-    The signed distance to the outline in each slice is interpolated between slices and smoothed;
-    the surface is its zero level. It closes half a slice beyond the first and last slice.
+    labels: label map of a stack. value: of the label. The surface is the zero level of the signed
+    distance to the outline in each slice, interpolated between slices and smoothed; it closes half a
+    slice beyond the first and last slice.
     """
     mask = labels.array == value
     if mask.sum() < MIN_PIXELS:
@@ -58,7 +66,10 @@ def mesh_of(labels: Volume, value: int) -> Mesh | None:
 
 
 def _signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Return the distance in mm to the outline in each slice, positive inside."""
+    """Return the distance (mm) to the outline in each slice, positive inside.
+
+    mask: (slices, rows, columns). spacing: mm, by the same axes.
+    """
     distance = np.full(mask.shape, -REACH_MM)
     shown = mask.any(axis=(1, 2))
     for number in np.flatnonzero(shown):
@@ -94,24 +105,18 @@ def _signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
-PIXEL_MM = 0.45
-SUPERSAMPLING = 2  # per axis; then averaged
-AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.52, 0.55, 0.16, 24
-LIGHT = np.array([-0.30, 0.45, 0.85])  # direction to it: right, up, towards the eye
-SHADOW_MM, SHADOW_RADIUS_MM, DEEPEST_SHADOW = 30.0, 6.0, 0.5
-EDGE_MM = 5.0  # a step in depth of this much gets a dark line
-
-
 @dataclass(frozen=True)
 class Viewpoint:
-    """Direction of view. azimuth_deg: 0 from the front, 90 from the subject's left; elevation_deg: up."""
+    """A direction of view. azimuth_deg: 0 from the front, 90 from the subject's left. elevation_deg:
+    above the horizontal.
+    """
 
     name: str
     azimuth_deg: float
     elevation_deg: float
 
     def axes(self) -> np.ndarray:
-        """Return the picture's directions right, up and towards the eye in RAS, as rows."""
+        """Return the picture's directions right, up and towards the viewer in RAS, (3, 3), as rows."""
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
         eye = np.array(
             [
@@ -126,7 +131,7 @@ class Viewpoint:
 
 
 def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
-    """Return width and height of the surfaces in this view."""
+    """Return width and height (mm) of meshes seen from a viewpoint, (2,)."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
@@ -134,9 +139,10 @@ def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
 def shaded(
     surfaces: list[Mesh], colours: list[tuple], view: Viewpoint, size_mm: np.ndarray
 ) -> np.ndarray:
-    """Return a picture of meshes in their colours (sRGB 0-1) as RGBA, (rows, columns, 4), 0-1.
+    """Return a picture of meshes as RGBA, (rows, columns, 4), 0-1, background transparent.
 
-    size_mm: width and height of the picture; the meshes are centred in it.
+    Parallel projection, depth buffer, Phong lighting, ambient shadow. colours: sRGB 0-1, one per mesh.
+    size_mm: width and height of the picture; the meshes are centred in it; PIXEL_MM per pixel.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING
@@ -153,7 +159,10 @@ def shaded(
 
 
 def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
-    """Return for each pixel the index of its sample nearest to the eye, -1 without sample."""
+    """Return for each pixel the index of its sample nearest to the viewer, -1 without sample.
+
+    pixel, depth: (samples,). pixels: number of pixels.
+    """
     front = np.full(pixels, -np.inf, dtype=depth.dtype)
     np.maximum.at(front, pixel, depth)
     wins = np.flatnonzero(depth == front[pixel])
@@ -164,7 +173,7 @@ def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Points on the front faces. points, normals: (n, 3), along right, up and towards the eye.
+    """Points on the front faces. points, normals: (n, 3), along right, up and towards the viewer.
 
     colour: (n,), index into palette, (colours, 3).
     """
@@ -200,7 +209,7 @@ def _of_surface(surface: Mesh, axes: np.ndarray, step_mm: float) -> tuple:
 
 
 def _within(corners: np.ndarray, count: int) -> np.ndarray:
-    """Return points of triangles (n, 3, values), each edge cut into `count` parts."""
+    """Return points of triangles (n, 3, values), each edge cut into `count` parts, (points, values)."""
     i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1))
     weights = np.stack([i, j, count - i - j])[:, i + j <= count].T.astype(np.float32) / count
     return (weights @ corners).reshape(-1, corners.shape[2])

@@ -15,13 +15,20 @@ from paravert.study.drawing import style
 MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
 MAX_SEPARATE_SIDES = 120  # subjects per panel; with more, left and right stand over each other
 SHIFT = {"left": -0.17, "right": 0.17}
+MIN_SUBJECTS_FOR_LINE = 5
+ALL_MUSCLES = "all"
+LINE_COLUMNS = ["fitted", "low_95", "high_95", "slope_per_year", "slope_low_95", "slope_high_95"]
+MIN_SUBJECTS_FOR_VIOLIN = 10  # per sex; with fewer, points alone
+MAX_SUBJECTS_AS_POINTS = 200  # with more, violins alone
+MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
 
 
 def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and SD of the area of every muscle and side that a slice shows.
+    """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    muscles: the cohort's table. rank: position of the subject among those of its sex, from 1, in
-    ascending order of its area (sum of the mean areas of all muscles and sides).
+    Columns: subject, sex (F, M, unknown), muscle, side, slices, csa_mean_mm2, csa_sd_mm2, rank:
+    position of the subject among those of its sex, from 1, in ascending order of the sum of its mean
+    areas. muscles: the cohort's table.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].copy()
@@ -37,7 +44,10 @@ def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_csa(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per sex, women above, and a column per muscle, each with its scale."""
+    """Return Figure 5: mean and SD of the area per subject, a row per sex, a column per muscle.
+
+    frame: see `csa_points`. Each muscle has its own scale.
+    """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
     sexes = style.sexes_in(frame)
@@ -95,39 +105,29 @@ def _name_subjects(axes: Axes, of_sex: pd.DataFrame) -> None:
     axes.tick_params(axis="x", length=1.5, pad=1)
 
 
-MIN_SUBJECTS_FOR_LINE = 5
-ALL_MUSCLES = "all"
-LINE_COLUMNS = ["fitted", "low_95", "high_95", "slope_per_year", "slope_low_95", "slope_high_95"]
-
-
 def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject of known age and muscle, "all" being all eight muscles.
+    """Return the values of Figure 6, one row per muscle and subject of known age and fat fraction.
 
-    subjects: the cohort's table. Per muscle and sex a straight line in age is fitted by least
-    squares: fitted is its value at the subject's age, low_95 and high_95 the interval of the mean
-    there, slope_per_year its slope with interval. All are null for less than MIN_SUBJECTS_FOR_LINE
-    subjects or one age only.
+    Columns: muscle (or "all"), sex, subject, age_years, fat_fraction (0-1), and of a straight line in
+    age fitted per muscle and sex by least squares: fitted (at the subject's age), low_95 and high_95
+    (interval of the mean there), slope_per_year, slope_low_95, slope_high_95. The line is null below
+    MIN_SUBJECTS_FOR_LINE subjects or if all have one age. subjects: the cohort's table.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].fillna("unknown"))
-    of_muscle = {ALL_MUSCLES: "fat_fraction"} | {m: f"fat_fraction_{m}" for m in MUSCLES}
-    points = pd.concat(
-        [
-            known[["sex", "subject", "age_years"]].assign(
-                muscle=muscle, fat_fraction=known[column].astype(float)
-            )
-            for muscle, column in of_muscle.items()
-        ],
-        ignore_index=True,
-    ).dropna(subset=["fat_fraction"])
-    points = points.reindex(columns=["muscle", *points.columns.drop("muscle"), *LINE_COLUMNS])
+    muscle_of = {"fat_fraction": ALL_MUSCLES} | {f"fat_fraction_{m}": m for m in MUSCLES}
+    keys = ["sex", "subject", "age_years"]
+    wide = known[[*keys, *muscle_of]].astype(dict.fromkeys(muscle_of, float))
+    points = wide.rename(columns=muscle_of).melt(keys, var_name="muscle", value_name="fat_fraction")
+    points = points.dropna(subset=["fat_fraction"])
+    points = points.reindex(columns=["muscle", *keys, "fat_fraction", *LINE_COLUMNS])
     for _, group in points.groupby(["muscle", "sex"]):
         points.loc[group.index, LINE_COLUMNS] = _line(group)
     return points.astype(dict.fromkeys(LINE_COLUMNS, float)).reset_index(drop=True)
 
 
 def _line(group: pd.DataFrame) -> np.ndarray | float:
-    """Return LINE_COLUMNS of a group, (rows, 6); nan if there is no line."""
+    """Return LINE_COLUMNS of the rows of a muscle and sex, (rows, 6); nan if there is no line."""
     age = group["age_years"].to_numpy(dtype=float)
     if len(group) < MIN_SUBJECTS_FOR_LINE or np.ptp(age) == 0:
         return np.nan
@@ -144,7 +144,10 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
 
 
 def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
-    """Draw all eight muscles in one panel above and a panel per muscle below, sexes in colours."""
+    """Return Figure 6: fat fraction against age, all muscles above, a panel per muscle below.
+
+    frame: see `fat_points`. Sexes differ in colour and marker.
+    """
     if frame.empty:
         return style.sentence("No analysed subjects of known age: no fat fraction against age.")
     figure = style.new_figure(5.8)
@@ -171,7 +174,7 @@ def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
 
 
 def _highest(shown: pd.DataFrame) -> float:
-    """Return the upper end of the axis: above all points, and above bands that are not very wide."""
+    """Return the upper end of the axis: above all points, and above bands that are not too wide."""
     highest = shown["fat_fraction"].max()
     return 1.05 * max(highest, min(shown["high_95"].max(), 1.3 * highest))
 
@@ -224,34 +227,28 @@ def _slope(group: pd.DataFrame) -> str:
     return f"{style.signed(slope, 2)} ({interval})"
 
 
-MIN_SUBJECTS_FOR_VIOLIN = 10  # per sex; with fewer, points alone
-MAX_SUBJECTS_AS_POINTS = 200  # with more, violins alone
-MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
-
-
 def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per measure (csa, fat_fraction), muscle and subject with a known value.
+    """Return one row per measure, muscle and subject with a known value.
 
-    subjects: the cohort's table. value: csa_<muscle>_mm2 (left + right) or fat_fraction_<muscle>.
+    Columns: measure (csa: left + right in mm2, fat_fraction: 0-1), muscle, sex (F, M, unknown),
+    subject, value. subjects: the cohort's table.
     """
-    columns = {
-        (measure, muscle): f"csa_{muscle}_mm2" if measure == "csa" else f"{measure}_{muscle}"
-        for measure in MEASURE_LABELS
-        for muscle in MUSCLES
-    }
+    columns = {f"csa_{muscle}_mm2": ("csa", muscle) for muscle in MUSCLES}
+    columns |= {f"fat_fraction_{muscle}": ("fat_fraction", muscle) for muscle in MUSCLES}
     known = subjects.assign(sex=subjects["sex"].fillna("unknown"))
-    parts = [
-        known[["sex", "subject"]].assign(
-            measure=measure, muscle=muscle, value=known[column].astype(float)
-        )
-        for (measure, muscle), column in columns.items()
-    ]
-    frame = pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    known = known.astype(dict.fromkeys(columns, float))
+    frame = known.melt(["sex", "subject"], [*columns], "column").dropna(subset=["value"])
+    frame["measure"] = frame["column"].map(lambda column: columns[column][0])
+    frame["muscle"] = frame["column"].map(lambda column: columns[column][1])
     return frame[["measure", "muscle", "sex", "subject", "value"]].reset_index(drop=True)
 
 
 def draw_distributions(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per measure and a column per muscle: violins with quartiles, points."""
+    """Return the distributions by sex, a row of panels per measure, a column per muscle.
+
+    frame: see `distribution_points`. Violins with quartiles for at least MIN_SUBJECTS_FOR_VIOLIN
+    subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS.
+    """
     if frame.empty:
         return style.sentence("No analysed subjects: no distributions.")
     sexes = style.sexes_in(frame)
