@@ -13,8 +13,8 @@ STDERR = 2
 JOB_MB = 500  # two Snakemake processes on a cluster, and the parent of the worker processes
 JOB_MINUTES = 10
 
-# Memory of a worker process: a subject of 120 slices of 512 x 512 fits into it, and the paper's
-# network. On a GPU segment_muscles is one process, and takes less than that of two workers.
+# Memory (MB) of a worker process, for a subject of 120 slices of 512 x 512 and the paper's network. On
+# a GPU segment_muscles is one process, which needs less than two workers.
 WORKER_MB = {
     "convert_dicom": 600,
     "segment_muscles": 900,
@@ -46,22 +46,31 @@ COHORT_SECONDS = {
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory of a job (MB); workers: its worker processes."""
+    """Return the memory (MB) that a job of a step over a shard requests.
+
+    step: key of WORKER_MB. workers: its worker processes.
+    """
     return JOB_MB + workers * WORKER_MB[step]
 
 
 def minutes(step: str, subjects: int) -> int:
-    """Return the time limit of a job (minutes) for a shard of so many subjects."""
+    """Return the time limit (minutes) of a job of a step over a shard.
+
+    step: key of SUBJECT_SECONDS. subjects: of the shard.
+    """
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
 
 
 def cohort_minutes(step: str, subjects: int) -> int:
-    """Return the time limit of a job (minutes) over a cohort of so many subjects."""
+    """Return the time limit (minutes) of a job of a step over the cohort.
+
+    step: key of COHORT_SECONDS. subjects: of the cohort.
+    """
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000
 
 
 def check_controller() -> None:
-    """Raises InputError if Slurm does not answer: every job would fail."""
+    """Raise InputError if Slurm has no command squeue or does not answer: every job would fail."""
     if shutil.which("squeue") is None:
         raise InputError(
             "squeue", "no such command, expected Slurm's on a login node of the cluster"

@@ -26,10 +26,10 @@ COHORT_RULES = ("gather_cohort", "fit_models", "write_tables", "draw_figures", "
 
 
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
-    """Return each subject's shard.
+    """Return the name of each subject's shard, by subject.
 
-    The number of shards is the next power of two, so that it changes only when the cohort doubles;
-    the shard follows from a stable hash of the name. With one subject per shard it is the name.
+    The number of shards is a power of two, so that it changes only when the cohort doubles; the shard
+    follows from a stable hash of the name. With one subject per shard its name is the subject's.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -41,10 +41,10 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
 def shard_plan(
     subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
 ) -> dict[str, list[str]]:
-    """Return the subjects of each shard that has any, both in order.
+    """Return the subjects of each shard that has any; shards and subjects are sorted.
 
-    selection: subjects at hand, comma-separated; empty for all. A selection changes no subject's
-    shard. Raises LookupError for a selected subject that is not in the cohort.
+    selection: subjects to process, comma-separated; empty for all. A selection changes no subject's
+    shard. Raises LookupError if a selected subject is not in the cohort.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -66,9 +66,10 @@ def _stable_hash(subject: str) -> int:
 
 
 def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
-    """Return what the conversion of a subject depends on, besides the version of the step.
+    """Return what the conversion of a subject depends on besides the step's version, JSON-able.
 
-    row: line of the sheet. Returns digests of the files behind each path, and the patterns.
+    row: line of the sheet, by column. series_description: patterns of the configuration. Returns a
+    digest of names, sizes and times of the files behind each path, and the patterns.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
     return {**states, "series_description": list(series_description)}
@@ -79,7 +80,7 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Return whether the path of a subject's images does not exist or may not be read."""
+    """Return whether the path of a subject's images is missing or unreadable. row: line of the sheet."""
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
 
@@ -87,14 +88,17 @@ def images_away(row: Mapping[str, str]) -> bool:
 
 
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
-    """Return the fingerprint of one subject's result: a digest of step, version and dependencies."""
+    """Return the fingerprint of a subject's result: a digest of step, version and dependencies.
+
+    depends_on: JSON-able; see `Task`.
+    """
     return digest([step.name, step.version, depends_on])
 
 
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
-    """Return the settings that change the network's labels.
+    """Return the settings that change the network's labels, JSON-able.
 
-    section: `segment_muscles` of the configuration.
+    model_sha256: of the model file. section: `segment_muscles` of the configuration.
     """
     return {
         "model_sha256": model_sha256,
@@ -106,25 +110,31 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 
 
 def step_settings(configuration: Mapping) -> dict[str, dict]:
-    """Return the settings that change results, by step; steps without such settings are left out."""
+    """Return the settings that change results, by step; steps without such settings are left out.
+
+    configuration: all sections.
+    """
     section = configuration["segment_muscles"]
     return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:
-    """Return `made_from` of a table of the first step. fingerprints: of its subjects' results."""
+    """Return `made_from` of a table of convert_dicom. fingerprints: of its results, by subject."""
     return digest([FIRST.name, fingerprints])
 
 
 def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
-    """Return `made_from` of a table of a later step. upstream: that of the previous step's table."""
+    """Return `made_from` of a table of a later step.
+
+    settings: of the step, see `step_settings`. upstream: `made_from` of the previous step's table.
+    """
     return digest([step.name, step.version, settings, upstream])
 
 
 def subjects_away(
     plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
 ) -> set[str]:
-    """Return the subjects of a plan for which `images_away` is true.
+    """Return the subjects whose images are missing or unreadable.
 
     plan: subjects of each shard. rows: lines of the sheet by subject.
     """
@@ -161,10 +171,11 @@ def stale_steps(
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
 ) -> set[str]:
-    """Return the steps whose table does not match today's sheet, images and settings.
+    """Return the names of the steps whose table does not match today's sheet, images and settings.
 
-    shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: see
-    `step_settings`. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
+    shard: folder of the shard's tables. subjects: of the shard. rows: lines of the sheet by subject.
+    series_description: patterns of the configuration. settings: see `step_settings`. Steps after a
+    missing or stale table are not listed: Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -208,7 +219,7 @@ def _outcomes(table: Path) -> list[Outcome]:
 
 
 def made_from(table: Path) -> str | None:
-    """Return `made_from` of a table, None if the table is damaged or has none."""
+    """Return the digest `made_from` of a table file, None if the file is damaged or has none."""
     try:
         return read_made_from(table)
     except InputError:
@@ -218,7 +229,7 @@ def made_from(table: Path) -> str | None:
 def check_shard_tables(
     folder: Path, plan: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping]
 ) -> None:
-    """Raise InputError for a shard table of other subjects, or one made from another upstream table.
+    """Raise InputError for a shard table of other subjects, or made from another upstream table.
 
     folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`.
     """

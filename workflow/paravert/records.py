@@ -1,7 +1,7 @@
-"""The result of one step for one subject on disk: files, a record, and a mark while it is computed.
+"""The result of one step for one subject on disk: its files, a record, and a mark while it is computed.
 
-Files and record appear completely or not at all, even if the process is killed. The mark shows the
-parent process which subject a dead worker was working on; a crash count is kept for each subject.
+Files and record appear completely or not at all, even if the process is killed. From the mark, the
+parent process learns which subject a dead worker was computing; crashes are counted per subject.
 """
 
 import json
@@ -23,9 +23,11 @@ LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one subject in one step; stage and reason only if quarantined.
+    """What became of one subject in one step.
 
-    message: what was found, for the reason or for a warning.
+    status: ANALYSED or QUARANTINED. fingerprint: digest of what made the result. warnings: codes.
+    stage (step) and reason (code): only if quarantined. message: what was found, for the reason or
+    for a warning.
     """
 
     subject: str
@@ -39,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome and table rows of one subject; held: kept from an earlier run, not computed."""
+    """Outcome and table rows of one subject. held: whether it was kept from an earlier run."""
 
     outcome: Outcome
     rows: list[dict]
@@ -48,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """Fingerprints of a result on disk and of the previous step's result, None if there is none.
+    """What a record says: its fingerprint and that of the previous step's result; None without.
 
     harmed: files that were changed or removed since they were written.
     """
@@ -60,10 +62,10 @@ class StoredResult:
 
 @dataclass(frozen=True)
 class ResultStore:
-    """Stores the result of one step for one subject.
+    """Reads and writes the result of one step for one subject.
 
-    home: the subject's folder. record: file name of the record. owns: files and folders in home that
-    only this step writes.
+    home: the subject's folder. step: its name. record: file name of the record. owns: files and
+    folders in home that only this step writes.
     """
 
     home: Path
@@ -72,7 +74,7 @@ class ResultStore:
     owns: tuple[str, ...]
 
     def held(self, fingerprint: str) -> Result | None:
-        """Return the stored result if its fingerprint is this one and no file changed, else None."""
+        """Return the stored result, or None if its fingerprint is another one or a file was changed."""
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
             return None
@@ -81,7 +83,7 @@ class ResultStore:
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
     def stored(self) -> StoredResult:
-        """Return the fingerprints of the stored result, whatever they are."""
+        """Return the fingerprints of the stored result, and which of its files were changed."""
         record = self._read()
         if record is None:
             return StoredResult()
@@ -90,7 +92,10 @@ class ResultStore:
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Mark the subject as being computed and yield an empty scratch folder; remove both at the end."""
+        """Yield an empty scratch folder; the subject is marked as being computed meanwhile.
+
+        Folder and mark are removed at the end.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
         with self._scratch() as scratch:
@@ -103,13 +108,14 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether a process is computing the subject, or was killed while it did."""
+        """Whether the mark is there: a process computes the subject, or was killed while it did."""
         return self._mark.exists()
 
     def count_death(self, fingerprint: str) -> bool:
         """Count a crash and return True if a dead child of this process was computing the subject.
 
-        If the parent died too, the cause was external and no subject is charged.
+        False if the mark is of another process or fingerprint: if the parent died too, the cause was
+        external and no subject is charged.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
@@ -126,11 +132,11 @@ class ResultStore:
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
-        """Move the files of a result from the scratch folder to the subject's folder.
+        """Move the files of a result from the scratch folder to the subject's folder; write the record.
 
-        upstream: fingerprint of the previous step's result. The old record is removed first and the
-        new one is written last, so that a kill at any moment leaves a complete result or none. Files
-        of an earlier result of this step are removed.
+        upstream: fingerprint of the previous step's result. The old record is removed first and the new
+        one written last, so that a kill leaves a complete result or none. Files of an earlier result of
+        this step are removed. Raises ValueError for a file that the step does not own.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -182,10 +188,7 @@ class ResultStore:
             (self.home / stale).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove the scratch folders of killed processes.
-
-        On another node a process cannot be asked for: there, the age of its folder decides.
-        """
+        """Remove the scratch folders of dead processes; those of other nodes by their age."""
         for scratch in self.home.glob(f".{self.step}-*"):
             if scratch.is_dir() and _is_left(scratch, self.step):
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -215,7 +218,7 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the outcome that JSON fields describe."""
+    """Return the outcome that a dict of its fields, as read from JSON, describes."""
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 
 

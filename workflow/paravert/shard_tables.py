@@ -1,4 +1,4 @@
-"""The table of a shard: the rows of a step, and in its metadata the outcome of every subject."""
+"""Shard tables: the rows of a step for some subjects; in the metadata the outcome of every subject."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,11 @@ from paravert.steps import Step
 
 
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
-    """Write a shard's rows; in the file's metadata the outcome of every subject, and made_from."""
+    """Write the table of a step for a shard as Parquet.
+
+    results: one per subject. made_from: digest of what the table was made from; it is in the file's
+    metadata, as are all outcomes.
+    """
     rows = []
     for result in results:
         told = told_by(result.outcome) if step.table.per_subject else {}
@@ -35,9 +39,9 @@ def told_by(outcome: Outcome) -> dict:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes that a shard table carries, by subject.
+    """Return the outcomes of all subjects of a shard table, in the order of the table.
 
-    Raises InputError where the file is not such a table.
+    Raises InputError if the file is not a shard table or is damaged.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -48,7 +52,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
 def read_made_from(path: Path) -> str | None:
     """Return the digest of what a table was made from, None if it holds none.
 
-    Raises InputError where the file is no table.
+    Raises InputError if the file is no Parquet file.
     """
     told = _metadata(path).get(b"made_from")
     return told and told.decode()
@@ -62,7 +66,7 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table; raises InputError where the file is damaged."""
+    """Return the rows of a shard table. Raises InputError if the file is damaged."""
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

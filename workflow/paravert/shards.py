@@ -1,9 +1,9 @@
-"""How a step runs over the subjects of a shard: fingerprints, worker processes, isolation of faults.
+"""Runs a step over the subjects of a shard: kept results, worker processes, isolation of faults.
 
 For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
 fingerprint and files are unchanged. If a worker process dies while it works on a subject, the job
-fails; that subject is retried last and alone, and quarantined if a process dies again.
+fails; the next run retries that subject last and alone, and quarantines it if a process dies again.
 """
 
 import logging
@@ -32,14 +32,15 @@ from paravert.steps import STEPS, Step
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
+DEATHS = 2  # the first may be caused by another subject; at the second, the subject was alone
 
 
 @dataclass(frozen=True)
 class Task:
-    """One subject and what its result depends on beside the step's version (JSON, hashed).
+    """One subject of a step.
 
-    inputs_away: its inputs cannot be reached; an earlier result is kept, if there is one.
+    depends_on: what its result depends on beside the step's version; JSON-able, hashed. inputs_away:
+    whether its inputs cannot be reached; an earlier result is kept then, if there is one.
     """
 
     subject: str
@@ -49,9 +50,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """The result of a step for one subject: rows of its table (without `subject`) and warnings.
+    """What a step makes of one subject.
 
-    note: details of the warnings beyond their codes; None if there are none.
+    rows: of its table, by column, without `subject`. note: details of the warnings, or None.
     """
 
     rows: list[dict]
@@ -159,7 +160,11 @@ def _run_after(
 def tasks_after(
     shard_table: Path, depends_on: Callable[[str], dict] | None = None
 ) -> tuple[list[Task], list[Outcome]]:
-    """Return a task per subject that the step before analysed, and all its outcomes."""
+    """Return one task per subject that the previous step analysed, and all its outcomes.
+
+    shard_table: of the previous step. depends_on: returns what a subject's result depends on beside
+    the previous step.
+    """
     outcomes = read_outcomes(shard_table)
     tasks = []
     for outcome in outcomes:
@@ -173,7 +178,7 @@ def tasks_after(
 class _Job:
     """A task with the fingerprint of its result.
 
-    deaths: how many processes died at it before. left: another process works on it, or died at it.
+    deaths: how many processes crashed on it. left: whether another process computes it or crashed.
     """
 
     task: Task
@@ -205,12 +210,12 @@ class _Shard:
     def in_turn(
         self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield the result of each subject; those at which a worker died before come last and alone.
+        """Yield the result of each subject; those on which a worker crashed before come last, alone.
 
         If workers die, the other subjects are still done; then raises ChildProcessError.
         """
         work = partial(self.work, do)
-        # To start a process takes longer than to convert a subject.
+        # Starting a process takes longer than converting a subject.
         single = len(jobs) == 1 and not (jobs[0].deaths or jobs[0].left)
         if single or not workers:
             yield from map(work, jobs)
@@ -254,7 +259,10 @@ class _Shard:
         return self.store(job.task.subject).count_death(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
-        """Return the result of one subject, kept or computed."""
+        """Return the result of one subject, kept or computed.
+
+        Raises InputError if files of earlier steps were changed.
+        """
         store = self.store(job.task.subject)
         at_hand = self._at_hand(store, job)
         if at_hand is not None:
@@ -317,14 +325,14 @@ class _Shard:
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 
     def _at_hand(self, store: ResultStore, job: _Job) -> Result | None:
-        """Return the kept result, or the quarantine of a subject that killed processes; else None."""
+        """Return the kept result, or the quarantine of a subject on which processes crashed; else None."""
         held = store.held(job.fingerprint)
         if held is not None or job.deaths < DEATHS:
             return held
         return self._verdict(job)
 
     def _verdict(self, job: _Job) -> Result:
-        """Return the quarantine of a subject at which processes died."""
+        """Return the quarantine of a subject on which processes crashed."""
         told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
 
@@ -361,7 +369,7 @@ class _Shard:
 
 
 def _tried(do: Callable, given: Any) -> Any:
-    """Return what a function makes, or the fault of the subject that it raises."""
+    """Return what a function returns, or the SubjectFault or MemoryError that it raises."""
     try:
         return do(given)
     except (SubjectFault, MemoryError) as fault:
@@ -375,7 +383,7 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 
 
 def end_with(parent: int) -> None:
-    """End this worker process when its parent, given by process id, has ended."""
+    """Start a thread that ends this worker process when its parent (process id) has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -386,7 +394,7 @@ def end_with(parent: int) -> None:
 
 
 def out_of_memory() -> SubjectFault:
-    """Return the fault of a subject that does not fit into memory."""
+    """Return the fault of a subject that does not fit into memory: it is retried in the next run."""
     told = "the memory at hand did not suffice for this subject"
     return SubjectFault(Reason.PROCESS_DIED, told)
 

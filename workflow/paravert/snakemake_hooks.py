@@ -1,7 +1,7 @@
 """What the workflow does to Snakemake beyond its documented interface, and why.
 
-Only workflow/rules/common.smk calls this. Measured with Snakemake 9.27.1 as CPU seconds of a dry run
-of shards of 64 subjects (means of three runs): see each function.
+Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry runs
+of shards of 64 subjects (means of three runs).
 """
 
 import atexit

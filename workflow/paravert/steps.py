@@ -1,4 +1,4 @@
-"""The steps that work per shard: their commands, their tables, and what each leaves of a subject."""
+"""The steps that run per shard: commands, tables, versions, and the files that each writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from paravert.subject_folder import (
     TRUTH_FOLDER,
 )
 
-# The version of what each rule makes. Raise it when a change of the code moves numbers or changes
-# files of results: they are made anew then, and only then.
+# The version of each rule's results. Raise it when a change of the code changes numbers or files of
+# results: only then they are made again.
 VERSIONS = {
     "make_phantoms": 1,
     "draw_anatomies": 1,
@@ -38,11 +38,12 @@ VERSIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A rule that works per shard: its command, its module, the shard table and the record.
+    """A rule that runs per shard.
 
-    after: the step whose shard table it takes. owns: files and folders of a subject that this step
-    alone writes. reads: steps that wrote what this one reads there.
-    extra: made only when asked for, and no part of the cohort.
+    name: of rule and command. module: of the command. record: file name of a subject's record. after:
+    step whose shard table it takes. owns: files and folders of a subject that only this step writes.
+    reads: steps whose files of a subject it reads. extra: made only on request, and no part of the
+    cohort.
     """
 
     name: str
@@ -56,15 +57,15 @@ class Step:
 
     @property
     def version(self) -> int:
-        """The version of what the step makes."""
+        """The version of the step's results, from VERSIONS."""
         return VERSIONS[self.name]
 
     def table_file(self, shard: Path) -> Path:
-        """Return the Parquet file of the step's table. shard: the shard's folder."""
+        """Return the Parquet file of the step's table. shard: the folder of the shard's tables."""
         return shard / f"{self.table.name}.parquet"
 
 
-LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels
+LABELLED = ("convert_dicom", "segment_muscles")  # the steps that write images and labels
 STEPS = {
     step.name: step
     for step in (

@@ -1,4 +1,4 @@
-"""The files of one subject below `results/subjects/`, as the steps leave them for each other."""
+"""The files of one subject below `results/subjects/`, which the steps leave for each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +17,20 @@ SUFFIX = ".nii.gz"
 class SubjectFolder:
     """The paths in a subject's folder.
 
-    home: the folder, or the scratch folder of a step that is writing it. kind is IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER
-    or LABELS_FOLDER; stacks are numbered from 1.
+    home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
+    IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. Stacks are numbered from 1.
     """
 
     home: Path
 
     @property
     def slices_file(self) -> Path:
-        """The table of the geometry of all slices."""
+        """The Parquet file of the table `tables.GEOMETRY`, a row per slice."""
         return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
-        """The picture for visual review."""
+        """The PNG picture for visual review."""
         return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:

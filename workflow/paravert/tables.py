@@ -1,4 +1,4 @@
-"""Tables with units and meaning: how they are described, checked, written and read.
+"""Tables with units and meaning: how they are described, checked and written.
 
 The tables between the steps are defined here, those of the cohort in `codebook`.
 """
@@ -24,9 +24,10 @@ TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float64())
 
 @dataclass(frozen=True)
 class Column:
-    """A column: name, Arrow type, unit ("" where it has none), meaning, and what values it takes.
+    """A column of a table.
 
-    required: never null. minimum, maximum: inclusive. allowed: the only values, if any are named.
+    type: Arrow type. unit: "" without one. required: never null. minimum, maximum: inclusive. allowed:
+    the only values, if any are named.
     """
 
     name: str
@@ -39,16 +40,16 @@ class Column:
     allowed: tuple[str, ...] = ()
 
     def field(self) -> pa.Field:
-        """Return the Arrow field, unit and meaning in its metadata."""
+        """Return the Arrow field, with unit and meaning in its metadata."""
         metadata = {"unit": self.unit, "meaning": self.meaning}
         return pa.field(self.name, self.type, nullable=not self.required, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the columns in order, those that name a row (keys), and what a row is.
+    """A table: its columns in order and the names of those that identify a row (keys).
 
-    per_subject: the table has one row for each subject, quarantined or not.
+    meaning: what a row is. per_subject: whether it has one row per subject, quarantined or not.
     """
 
     name: str
@@ -58,19 +59,20 @@ class Table:
     per_subject: bool = False
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema with the metadata of every column."""
+        """Return the Arrow schema, with unit and meaning of every column in its metadata."""
         return pa.schema([column.field() for column in self.columns])
 
     def description(self) -> dict:
-        """Return what a reader should know of the table, JSON-able."""
+        """Return name, meaning and the columns' units and meanings, JSON-able."""
         columns = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in self.columns}
         return {"table": self.name, "meaning": self.meaning, "columns": columns}
 
 
 def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
-    """Return rows (dicts by column name; what is left out is null) as an Arrow table.
+    """Return rows as an Arrow table with the schema of `table`.
 
-    Raises KeyError when a row has a column that the table does not know.
+    rows: dicts by column name; missing columns are null. Raises KeyError for a column that the table
+    does not have.
     """
     rows = list(rows)
     names = {column.name for column in table.columns}
@@ -81,7 +83,7 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
 
 
 def check(table: Table, data: pa.Table) -> None:
-    """Raise ValueError unless columns, types, nulls, ranges, values and keys are as described."""
+    """Raise ValueError unless columns, types, nulls, ranges, values and unique keys are as described."""
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
         raise ValueError(f"{table.name}: found {data.schema}, expected {expected}")
@@ -109,10 +111,11 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
 
 
 def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str]) -> None:
-    """Check a table and write it as Parquet, whole or not at all.
+    """Write a table as Parquet, completely or not at all. Raises ValueError as `check`.
 
-    Unit and meaning of each column go into the field metadata (pyarrow), into the key `columns` of
-    the file (DuckDB: parquet_kv_metadata) and into PANDAS_ATTRS (pandas: DataFrame.attrs).
+    metadata: further key-value metadata of the file. Unit and meaning of each column are in the field
+    metadata (pyarrow), in the file's key `columns` (DuckDB: parquet_kv_metadata) and in PANDAS_ATTRS
+    (pandas: DataFrame.attrs).
     """
     check(table, data)
     with whole_file(path) as draft:
@@ -134,10 +137,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 class Writers:
-    """Writes several tables chunk by chunk, each whole or not at all.
+    """Writes several tables part by part: a context manager.
 
-    A context manager: on a clean exit every file appears in the folder, otherwise none.
-    Checks each chunk; that keys differ between chunks is the caller's care.
+    If the block ends without error all files appear in the folder, otherwise none. Each part is
+    checked; the caller ensures that keys differ between parts.
     """
 
     def __init__(self, folder: Path, tables: Iterable[Table], metadata: Mapping[str, str]):
@@ -153,7 +156,7 @@ class Writers:
         return self
 
     def add(self, table: Table, data: pa.Table) -> None:
-        """Append rows to a table. Raises ValueError as `check` does."""
+        """Append rows to a table. Raises ValueError as `check`."""
         check(table, data)
         self._writers[table.name].write_table(data.cast(self._writers[table.name].schema))
 
@@ -168,7 +171,7 @@ class Writers:
 
 
 def file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the key-value metadata of a table's file."""
+    """Return the key-value metadata of a table's file, `metadata` included."""
     description = table.description()
     return {
         **{key: value for key, value in description.items() if key != "columns"},
@@ -180,7 +183,7 @@ def file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def fraction(name: str, meaning: str, *, minimum: float = 0) -> Column:
-    """Return a column of fractions between 0 (or a minimum below) and 1."""
+    """Return a column of fractions (unit "1") between `minimum` and 1."""
     return Column(name, NUMBER, "1", meaning, minimum=minimum, maximum=1)
 
 
