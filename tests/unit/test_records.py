@@ -12,8 +12,8 @@ def place(tmp_path):
 
 def test_who_is_at_work_for_another_job_counts_as_no_death(place):
     with place.begun("made from this"):
-        assert not place.count_death("made from this")
-    assert place.deaths("made from this") == 0
+        assert not place.count_crash("made from this")
+    assert place.crashes("made from this") == 0
 
 
 def test_a_file_that_was_gone_before_its_record_came_is_harmed(place):

@@ -84,8 +84,9 @@ def check_controller() -> None:
 def replace_commands(folder: Path) -> None:
     """Put a folder with replacements of Slurm's commands at the front of PATH.
 
-    The replacements write messages to the stderr of this process, each once. They find it by
-    PARAVERT_RUN, this process's id, and keep the messages already written in a file named after it.
+    The replacements write each message once to this process's stderr. The environment variable
+    PARAVERT_RUN, this process's id, tells them which process, and names the file of the messages that
+    were already written.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())

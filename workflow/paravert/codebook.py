@@ -22,6 +22,7 @@ from paravert.tables import (
     OVERLAP_COLUMNS,
     SEPARABILITY_COLUMNS,
     SIDE,
+    SLICE_COLUMNS,
     SLICE_KEYS,
     SUBJECT,
     TEXT,
@@ -29,7 +30,10 @@ from paravert.tables import (
     WHOLE,
     Column,
     Table,
+    count,
+    flag,
     fraction,
+    quantity,
 )
 
 INTRODUCTION = """# Data dictionary
@@ -57,14 +61,14 @@ FRICTIONLESS_TYPES = {
 COVARIATES = (
     Column("sex", TEXT, meaning="sex, from the sheet", allowed=("F", "M")),
     Column("age_years", NUMBER, "year", meaning="age, from the sheet", minimum=0, maximum=120),
-    Column("height_cm", NUMBER, "cm", meaning="height, from the sheet", minimum=0),
-    Column("weight_kg", NUMBER, "kg", meaning="weight, from the sheet", minimum=0),
+    quantity("height_cm", "cm", "height, from the sheet"),
+    quantity("weight_kg", "kg", "weight, from the sheet"),
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
     Column("group", TEXT, meaning="group in the study, from the sheet"),
 )
 
 FAT_FRACTION = (
-    fraction("fat_fraction", meaning="fat fraction by the method that the configuration names"),
+    fraction("fat_fraction", "fat fraction by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
     Column("fat_fraction_reason", TEXT, meaning="why fat_fraction is null"),
 )
@@ -72,18 +76,18 @@ FAT_FRACTION = (
 SLICES = Table(
     "slices",
     (
-        *SLICE_KEYS,
+        *SLICE_COLUMNS,
         *COVARIATES,
         *AREA_COLUMNS,
-        Column(
-            "lean_csa_mm2", NUMBER, "mm2", minimum=0,
-            meaning="csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
+        quantity(
+            "lean_csa_mm2", "mm2",
+            "csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
         *SEPARABILITY_COLUMNS,
     ),
-    keys=tuple(column.name for column in SLICE_KEYS),
+    keys=SLICE_KEYS,
     meaning="a muscle and side in one slice of a subject",
 )  # fmt: skip
 
@@ -94,22 +98,22 @@ MUSCLE_TABLE = Table(
         MUSCLE,
         SIDE,
         *COVARIATES,
-        Column("slices", WHOLE, "1", meaning="slices that show the muscle", required=True, minimum=0),
-        Column(
-            "csa_mean_mm2", NUMBER, "mm2", minimum=0,
-            meaning="mean csa_mm2 over the slices that show the muscle; null if none does",
+        count("slices", "slices that show the muscle"),
+        quantity(
+            "csa_mean_mm2", "mm2",
+            "mean csa_mm2 over the slices that show the muscle; null if none does",
         ),
-        Column(
-            "csa_sd_mm2", NUMBER, "mm2", minimum=0,
-            meaning="standard deviation of csa_mm2 over these slices (n - 1); null below two",
+        quantity(
+            "csa_sd_mm2", "mm2",
+            "standard deviation of csa_mm2 over these slices (n - 1); null below two",
         ),
-        Column("csa_max_mm2", NUMBER, "mm2", minimum=0, meaning="largest csa_mm2; null if none"),
-        Column(
-            "volume_ml", NUMBER, "ml", required=True, minimum=0,
+        quantity("csa_max_mm2", "mm2", "largest csa_mm2; null if none"),
+        quantity(
+            "volume_ml", "ml", required=True,
             meaning="sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out",
         ),
-        Column(
-            "coverage_mm", NUMBER, "mm", required=True, minimum=0,
+        quantity(
+            "coverage_mm", "mm", required=True,
             meaning="sum of slab_mm over the slices that show the muscle, likewise",
         ),
         *FAT_FRACTION,
@@ -117,9 +121,8 @@ MUSCLE_TABLE = Table(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
             for method, meaning in FAT_METHODS.items()
         ),
-        Column(
-            "lean_volume_ml", NUMBER, "ml", minimum=0,
-            meaning="volume_ml x (1 - fat_fraction); null if the fat fraction is",
+        quantity(
+            "lean_volume_ml", "ml", "volume_ml x (1 - fat_fraction); null if the fat fraction is"
         ),
     ),
     keys=("subject", "muscle", "side"),
@@ -150,21 +153,21 @@ SUBJECT_TABLE = Table(
         SUBJECT,
         *COVARIATES,
         *HEADER_COLUMNS,
-        Column("n_stacks", WHOLE, "1", meaning="stacks", required=True, minimum=1),
-        Column("n_slices", WHOLE, "1", meaning="slices in all stacks", required=True, minimum=1),
-        Column(
-            "coverage_mm", NUMBER, "mm", required=True, minimum=0,
-            meaning="sum of slab_mm over all slices that cut no earlier stack",
+        count("n_stacks", "stacks", minimum=1),
+        count("n_slices", "slices in all stacks", minimum=1),
+        quantity(
+            "coverage_mm", "mm", "sum of slab_mm over all slices that cut no earlier stack",
+            required=True,
         ),
         Column("volume_ml", NUMBER, "ml", required=True, meaning="volume of all eight muscles"),
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
-        fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
+        fraction("fat_fraction", "volume-weighted fat fraction of all eight muscles"),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(
             "separability", meaning="between-class over total variance of the pooled Otsu threshold"
         ),
-        Column("n_warnings", WHOLE, "1", meaning="warnings in the ledger", required=True, minimum=0),
+        count("n_warnings", "warnings in the ledger"),
     ),
     keys=("subject",),
     meaning="an analysed subject",
@@ -173,15 +176,15 @@ SUBJECT_TABLE = Table(
 OVERLAP = Table(
     "overlap",
     (
-        *SLICE_KEYS,
+        *SLICE_COLUMNS,
         *COVARIATES,
         *OVERLAP_COLUMNS,
-        Column(
-            "held_out", FLAG, required=True,
-            meaning="whether the labels come from the network, and the subject was not in its training data",
+        flag(
+            "held_out",
+            "whether the labels come from the network, and the subject was not in its training data",
         ),
     ),
-    keys=tuple(column.name for column in SLICE_KEYS),
+    keys=SLICE_KEYS,
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
     " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip
@@ -234,7 +237,7 @@ def write_dictionary(
 
 
 def write_codebook(path: Path) -> None:
-    """Write a CSV file with a row per column of the cohort tables; header: CODEBOOK_HEADER."""
+    """Write a CSV file with a row per column of the cohort tables: type, unit, range, meaning."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CODEBOOK_HEADER)

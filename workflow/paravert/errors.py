@@ -84,12 +84,10 @@ class InputError(Exception):
     """
 
     def __init__(self, where: Path | str, found_and_expected: str):
-        super().__init__(f"{where}: {found_and_expected}")
-        self._told = (str(where), found_and_expected)
+        super().__init__(str(where), found_and_expected)  # all arguments, so that it can be pickled
 
-    def __reduce__(self):
-        """Return how to unpickle it: it may come from a worker process."""
-        return type(self), self._told
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 class SubjectFault(Exception):
@@ -100,13 +98,11 @@ class SubjectFault(Exception):
     """
 
     def __init__(self, reason: Reason, message: str):
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
+        super().__init__(reason, message)
+        self.reason, self.message = reason, message
 
-    def __reduce__(self):
-        """Return how to unpickle it: it may come from a worker process."""
-        return type(self), (self.reason, self.message)
+    def __str__(self) -> str:
+        return self.message
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:

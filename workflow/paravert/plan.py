@@ -13,7 +13,6 @@ from pathlib import Path
 from paravert import provenance
 from paravert.errors import InputError
 from paravert.provenance import digest
-from paravert.records import Outcome
 from paravert.shard_tables import read_made_from, read_outcomes
 from paravert.sheet import PATH_COLUMNS
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
@@ -68,8 +67,9 @@ def _stable_hash(subject: str) -> int:
 def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
     """Return what the conversion of a subject depends on besides the step's version, JSON-able.
 
-    row: line of the sheet, by column. series_description: patterns of the configuration. Returns a
-    digest of names, sizes and times of the files behind each path, and the patterns.
+    row: line of the sheet, by column. series_description: patterns of the configuration. By each path
+    column the dict has a digest of names, sizes and times of the files ("none" without a path), and
+    under series_description the patterns.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
     return {**states, "series_description": list(series_description)}
@@ -88,15 +88,16 @@ def images_away(row: Mapping[str, str]) -> bool:
 
 
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
-    """Return the fingerprint of a subject's result: a digest of step, version and dependencies.
+    """Return the fingerprint of a subject's result: SHA-256 of step, version and dependencies.
 
-    depends_on: JSON-able; see `Task`.
+    A stored result is kept while its fingerprint is the same. depends_on: JSON-able, see
+    `shards.Task`.
     """
     return digest([step.name, step.version, depends_on])
 
 
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
-    """Return the settings that change the network's labels, JSON-able.
+    """Return the settings on which the network's labels depend, JSON-able.
 
     model_sha256: of the model file. section: `segment_muscles` of the configuration.
     """
@@ -119,12 +120,15 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:
-    """Return `made_from` of a table of convert_dicom. fingerprints: of its results, by subject."""
+    """Return the digest `made_from` of a shard table of convert_dicom.
+
+    fingerprints: of the subjects' results, by subject.
+    """
     return digest([FIRST.name, fingerprints])
 
 
 def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
-    """Return `made_from` of a table of a later step.
+    """Return the digest `made_from` of a shard table of a step after convert_dicom.
 
     settings: of the step, see `step_settings`. upstream: `made_from` of the previous step's table.
     """
@@ -148,11 +152,11 @@ def cohort_made_from(
     configuration: str,
     split: str,
 ) -> str:
-    """Return `made_from` of the cohort tables: a digest of all their inputs except the shard tables.
+    """Return the digest `made_from` of the cohort tables: of all inputs but the shard tables.
 
-    plan: subjects of each shard. rows: lines of the sheet by subject. away: see `subjects_away`.
-    configuration: as JSON. split: digest of the model's list of training subjects. If the digest
-    changes, the cohort tables and everything made from them are made again.
+    plan: subjects of each shard. rows: lines of the sheet by subject; their paths do not count. away:
+    see `subjects_away`. configuration: as JSON. split: digest of the model's list of training
+    subjects. If the digest changes, Snakemake makes the cohort tables, and what follows, again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -160,7 +164,7 @@ def cohort_made_from(
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a line of the sheet without its paths, by column: a copied study has others."""
+    """Return a line of the sheet (by column) without its paths, which change if a study is copied."""
     return {column: value for column, value in row.items() if column not in PATH_COLUMNS}
 
 
@@ -183,11 +187,15 @@ def stale_steps(
         table = step.table_file(shard)
         if not table.exists() or (step is not FIRST and step.after not in expected):
             continue
-        if step is FIRST:
-            wanted = _expected_conversions(table, subjects, rows, series_description)
-        else:
-            wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
-        if wanted == made_from(table):
+        try:
+            if step is FIRST:
+                wanted = _expected_conversions(table, subjects, rows, series_description)
+            else:
+                wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
+            fits = wanted == read_made_from(table)
+        except InputError:  # damaged
+            fits = False
+        if fits:
             expected[step.name] = wanted
         else:
             stale.add(step.name)
@@ -200,7 +208,7 @@ def _expected_conversions(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
 ) -> str:
-    finished = {outcome.subject: outcome.fingerprint for outcome in _outcomes(table)}
+    finished = {outcome.subject: outcome.fingerprint for outcome in read_outcomes(table)}
     fingerprints = {}
     for subject in subjects:
         if subject in finished and images_away(rows[subject]):
@@ -211,15 +219,8 @@ def _expected_conversions(
     return conversions(fingerprints)
 
 
-def _outcomes(table: Path) -> list[Outcome]:
-    try:
-        return read_outcomes(table)
-    except InputError:  # damaged: nothing is known of it
-        return []
-
-
 def made_from(table: Path) -> str | None:
-    """Return the digest `made_from` of a table file, None if the file is damaged or has none."""
+    """Return the digest stored in a table file, None if the file is damaged or has none."""
     try:
         return read_made_from(table)
     except InputError:

@@ -25,9 +25,9 @@ LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of 
 class Outcome:
     """What became of one subject in one step.
 
-    status: ANALYSED or QUARANTINED. fingerprint: digest of what made the result. warnings: codes.
-    stage (step) and reason (code): only if quarantined. message: what was found, for the reason or
-    for a warning.
+    status: ANALYSED or QUARANTINED. fingerprint: `plan.result_fingerprint`. warnings: codes. stage
+    (step) and reason (code): only if quarantined. message: what was found, for the reason or for a
+    warning.
     """
 
     subject: str
@@ -50,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """What a record says: its fingerprint and that of the previous step's result; None without.
+    """The fingerprints of a result on disk and of the previous step's; None if there is no result.
 
     harmed: files that were changed or removed since they were written.
     """
@@ -92,9 +92,9 @@ class ResultStore:
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Yield an empty scratch folder; the subject is marked as being computed meanwhile.
+        """Yield an empty scratch folder, and mark the subject as being computed; a context manager.
 
-        Folder and mark are removed at the end.
+        fingerprint: of the result to be made. Scratch folder and mark are removed when the block ends.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
@@ -108,27 +108,27 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether the mark is there: a process computes the subject, or was killed while it did."""
+        """Whether the subject is marked: a process computes it, or was killed while it did."""
         return self._mark.exists()
 
-    def count_death(self, fingerprint: str) -> bool:
-        """Count a crash and return True if a dead child of this process was computing the subject.
+    def count_crash(self, fingerprint: str) -> bool:
+        """Return whether a dead child of this process was computing the subject, and count that crash.
 
-        False if the mark is of another process or fingerprint: if the parent died too, the cause was
-        external and no subject is charged.
+        fingerprint: of the result to be made. If the parent died, too, its successor finds another process
+        id in the mark: the cause was external and no subject is charged.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
             return False
-        note = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
+        note = {"fingerprint": fingerprint, "times": self.crashes(fingerprint) + 1}
         with self._scratch() as scratch:
-            _write_json(self._deaths, note, Path(scratch))
+            _write_json(self._crashes, note, Path(scratch))
         self._mark.unlink(missing_ok=True)
         return True
 
-    def deaths(self, fingerprint: str) -> int:
-        """Return how many processes crashed on the subject with this fingerprint."""
-        note = _read_json(self._deaths)
+    def crashes(self, fingerprint: str) -> int:
+        """Return how many processes crashed while they computed the result with this fingerprint."""
+        note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
@@ -153,23 +153,23 @@ class ResultStore:
             "rows": result.rows,
         }
         _write_json(self.home / self.record, record, scratch)
-        self.forget_deaths()
+        self.forget_crashes()
 
     def clear(self) -> None:
         """Remove the stored result."""
         self._forget()
         self._remove_all_but([])
 
-    def forget_deaths(self) -> None:
+    def forget_crashes(self) -> None:
         """Reset the crash count."""
-        self._deaths.unlink(missing_ok=True)
+        self._crashes.unlink(missing_ok=True)
 
     @property
     def _mark(self) -> Path:
         return self.home / f".{self.step}-begun"
 
     @property
-    def _deaths(self) -> Path:
+    def _crashes(self) -> Path:
         return self.home / f".{self.step}-deaths"
 
     def _read(self) -> dict | None:
@@ -218,7 +218,7 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the outcome that a dict of its fields, as read from JSON, describes."""
+    """Return the outcome with these fields, a dict as read from JSON."""
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 
 

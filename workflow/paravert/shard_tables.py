@@ -15,14 +15,14 @@ from paravert.steps import Step
 
 
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
-    """Write the table of a step for a shard as Parquet.
+    """Write the table of a step for a shard as Parquet, completely or not at all.
 
-    results: one per subject. made_from: digest of what the table was made from; it is in the file's
-    metadata, as are all outcomes.
+    results: one per subject. made_from: digest of what the table was made from; the metadata of the
+    file hold it and all outcomes.
     """
     rows = []
     for result in results:
-        told = told_by(result.outcome) if step.table.per_subject else {}
+        told = outcome_row(result.outcome) if step.table.per_subject else {}
         told["subject"] = result.outcome.subject
         subject_rows = result.rows or ([{}] if step.table.per_subject else [])
         rows += [told | row for row in subject_rows]
@@ -31,8 +31,8 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
 
 
-def told_by(outcome: Outcome) -> dict:
-    """Return an outcome as a row of the columns tables.OUTCOME."""
+def outcome_row(outcome: Outcome) -> dict:
+    """Return an outcome as a table row, a dict by the columns tables.OUTCOME."""
     told = asdict(outcome)
     told.pop("fingerprint")
     return told

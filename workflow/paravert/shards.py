@@ -32,7 +32,7 @@ from paravert.steps import STEPS, Step
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-DEATHS = 2  # the first may be caused by another subject; at the second, the subject was alone
+MOST_CRASHES = 2  # the first may be caused by another subject; the second cannot: it was alone
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Task:
 class Product:
     """What a step makes of one subject.
 
-    rows: of its table, by column, without `subject`. note: details of the warnings, or None.
+    rows: of the shard table, dicts by column, without `subject`. warnings: codes. note: details of the
+    warnings, or None.
     """
 
     rows: list[dict]
@@ -74,11 +75,12 @@ def work_through(
 ) -> None:
     """Run the first step for every subject of a shard and write the shard's table.
 
-    do: returns one subject's product and writes its files into the empty folder it is given; they
-    are moved to `<folder>/<subject>/` when it returns. It raises SubjectFault for faulty data, or
-    MemoryError: the subject is quarantined; any other exception fails the job. workers: number of
-    worker processes, for which `do` must be picklable; 0: everything runs in this process, and if
-    that dies no subject is charged. Raises ChildProcessError if a worker process died.
+    step_name: key of STEPS. folder: of all subjects. out: Parquet file of the table. do: writes a
+    subject's files into the empty folder that it is given and returns the subject's product; the files
+    are then moved to `<folder>/<subject>/`. If `do` raises SubjectFault or MemoryError the subject is
+    quarantined; any other exception fails the job. workers: number of worker processes, for which `do`
+    must be picklable; 0: everything runs in this process. Raises ChildProcessError if a worker process
+    died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -97,11 +99,11 @@ def work_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step for every subject that the previous step, of this shard table, analysed.
+    """Run a step for every subject that the previous step analysed, and write the shard's table.
 
-    Subjects that were quarantined before keep their outcome. settings: what results depend on beside
-    the previous step; applies: tells whether they do for a subject, None: for all. The rest is as in
-    `work_through`.
+    shard_table: of the previous step; subjects that it quarantined keep their outcome. settings: what
+    results depend on beside the previous step, for the subjects for which `applies` is true (None:
+    all). The rest is as in `work_through`.
     """
     _run_after(
         shard_table,
@@ -125,11 +127,11 @@ def overlapped_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step in this process: one subject is read and one written while another is computed.
+    """Run a step as `work_after`, in three threads of this process, for one GPU.
 
-    read: in a thread of its own. compute: takes what `read` returned. write: in a third thread; takes
-    what `compute` returned, and an empty folder. Each may raise as `do` of `work_through`. The rest
-    is as in `work_after`.
+    While `compute` works on a subject in the main thread, `read` reads the next one and `write` writes
+    the one before. compute takes what read returned; write takes what compute returned and an empty
+    folder, as `do` of `work_through`. All may raise as `do`.
     """
     _run_after(
         shard_table,
@@ -160,7 +162,7 @@ def _run_after(
 def tasks_after(
     shard_table: Path, depends_on: Callable[[str], dict] | None = None
 ) -> tuple[list[Task], list[Outcome]]:
-    """Return one task per subject that the previous step analysed, and all its outcomes.
+    """Return one task per subject that the previous step analysed, and all outcomes of that step.
 
     shard_table: of the previous step. depends_on: returns what a subject's result depends on beside
     the previous step.
@@ -178,12 +180,12 @@ def tasks_after(
 class _Job:
     """A task with the fingerprint of its result.
 
-    deaths: how many processes crashed on it. left: whether another process computes it or crashed.
+    crashes: how many processes crashed on it. left: whether another process computes it or crashed.
     """
 
     task: Task
     fingerprint: str
-    deaths: int
+    crashes: int
     left: bool
 
 
@@ -204,7 +206,7 @@ class _Shard:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)
-            jobs.append(_Job(task, fingerprint, store.deaths(fingerprint), store.was_left))
+            jobs.append(_Job(task, fingerprint, store.crashes(fingerprint), store.was_left))
         return jobs
 
     def in_turn(
@@ -216,26 +218,26 @@ class _Shard:
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.
-        single = len(jobs) == 1 and not (jobs[0].deaths or jobs[0].left)
+        single = len(jobs) == 1 and not (jobs[0].crashes or jobs[0].left)
         if single or not workers:
             yield from map(work, jobs)
             return
         survived = True
-        waiting = [job for job in jobs if not job.deaths]
+        waiting = [job for job in jobs if not job.crashes]
         while waiting:
             done = set()
-            for result in self._until_a_death(work, waiting, workers):
+            for result in self._until_a_crash(work, waiting, workers):
                 done.add(result.outcome.subject)
                 yield result
             waiting = [job for job in waiting if job.task.subject not in done]
-            dead = [job for job in waiting if self._died(job)]
+            dead = [job for job in waiting if self._crashed(job)]
             survived = survived and not waiting
             waiting = [job for job in waiting if job not in dead] if dead else []
-        for job in (job for job in jobs if job.deaths):
-            alone = list(self._until_a_death(work, [job], workers=1))
+        for job in (job for job in jobs if job.crashes):
+            alone = list(self._until_a_crash(work, [job], workers=1))
             if alone:
                 yield from alone
-            elif self._died(job):
+            elif self._crashed(job):
                 yield self._verdict(job)
             else:
                 survived = False
@@ -245,7 +247,7 @@ class _Shard:
                 "finished stays, and the subjects that were at work are tried alone"
             )
 
-    def _until_a_death(
+    def _until_a_crash(
         self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
         """Yield the results of jobs from worker processes, until one of these dies."""
@@ -254,9 +256,9 @@ class _Shard:
                 with suppress(BrokenProcessPool):
                     yield future.result()
 
-    def _died(self, job: _Job) -> bool:
+    def _crashed(self, job: _Job) -> bool:
         """Record and tell whether the worker process died while it worked on the subject."""
-        return self.store(job.task.subject).count_death(job.fingerprint)
+        return self.store(job.task.subject).count_crash(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
         """Return the result of one subject, kept or computed.
@@ -327,13 +329,13 @@ class _Shard:
     def _at_hand(self, store: ResultStore, job: _Job) -> Result | None:
         """Return the kept result, or the quarantine of a subject on which processes crashed; else None."""
         held = store.held(job.fingerprint)
-        if held is not None or job.deaths < DEATHS:
+        if held is not None or job.crashes < MOST_CRASHES:
             return held
         return self._verdict(job)
 
     def _verdict(self, job: _Job) -> Result:
         """Return the quarantine of a subject on which processes crashed."""
-        told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
+        told = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
@@ -429,7 +431,7 @@ def _write(
     # Only now: a job that is killed before this must remember whom it quarantined.
     for result in made:
         if result.outcome.reason == Reason.PROCESS_DIED:
-            shard.store(result.outcome.subject).forget_deaths()
+            shard.store(result.outcome.subject).forget_crashes()
 
 
 def _log_line(step: Step, result: Result) -> None:

@@ -65,7 +65,13 @@ class Step:
         return shard / f"{self.table.name}.parquet"
 
 
-LABELLED = ("convert_dicom", "segment_muscles")  # the steps that write images and labels
+def _measuring(name: str, module: str, table: tables.Table, **more: object) -> Step:
+    """Return a step that reads the images and labels of segmented subjects."""
+    reads = ("convert_dicom", "segment_muscles")
+    record = f"{table.name}.json"
+    return Step(name, module, table, record, after="segment_muscles", reads=reads, **more)
+
+
 STEPS = {
     step.name: step
     for step in (
@@ -85,49 +91,11 @@ STEPS = {
             owns=(LABELS_FOLDER,),
             reads=("convert_dicom",),
         ),
-        Step(
-            "measure_area",
-            "measure.area",
-            tables.AREA,
-            "area.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "measure_fat",
-            "measure.fat",
-            tables.FAT,
-            "fat.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "score_overlap",
-            "measure.score_overlap",
-            tables.SHARD_OVERLAP,
-            "overlap.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "draw_preview",
-            "measure.preview",
-            tables.PREVIEW,
-            "preview.json",
-            after="segment_muscles",
-            owns=(PREVIEW_FILE,),
-            reads=LABELLED,
-        ),
-        Step(
-            "dicomseg",
-            "measure.dicomseg",
-            tables.DICOMSEG,
-            "dicomseg.json",
-            after="segment_muscles",
-            owns=("dicomseg",),
-            reads=LABELLED,
-            extra=True,
-        ),
+        _measuring("measure_area", "measure.area", tables.AREA),
+        _measuring("measure_fat", "measure.fat", tables.FAT),
+        _measuring("score_overlap", "measure.score_overlap", tables.SHARD_OVERLAP),
+        _measuring("draw_preview", "measure.preview", tables.PREVIEW, owns=(PREVIEW_FILE,)),
+        _measuring("dicomseg", "measure.dicomseg", tables.DICOMSEG, owns=("dicomseg",), extra=True),
     )
 }
 COHORT_STEPS = tuple(step for step in STEPS.values() if not step.extra)

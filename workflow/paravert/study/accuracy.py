@@ -132,13 +132,12 @@ def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     `pixel_areas`. Means are over the slices in which prediction or mask shows the muscle.
     """
     pairs = subject_areas(overlap, pixels)
-    rows = [
+    return pd.DataFrame(
         {"muscle": muscle, "side": side}
         | _agreement(pairs[(pairs["muscle"] == muscle) & (pairs["side"] == side)])
         for muscle in MUSCLES
         for side in (*SIDES, BOTH)
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:

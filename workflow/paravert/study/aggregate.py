@@ -8,7 +8,6 @@ import pandas as pd
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.tables import FAT_METHODS, HEADER_COLUMNS, LABELS_COLUMNS, SLICE_KEYS
 
-SLICE_KEY_NAMES = [column.name for column in SLICE_KEYS]
 MUSCLE_KEYS = ["subject", "muscle", "side"]
 MEAN_FAT_COLUMNS = (
     "fat_fraction",
@@ -24,7 +23,7 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
     whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
     absent. Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
-    rows = area.merge(fat, on=SLICE_KEY_NAMES, validate="one_to_one")
+    rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
     rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
     rows["fat_fraction_reason"] = rows[f"reason_{method}"]

@@ -185,7 +185,7 @@ def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:
         for outcome in shard_tables.read_outcomes(step.table_file(shard)):
             by_subject[outcome.subject].append(outcome)
     rows = [
-        shard_tables.told_by(merged_outcome(outcomes, warned.get(subject, set())))
+        shard_tables.outcome_row(merged_outcome(outcomes, warned.get(subject, set())))
         for subject, outcomes in by_subject.items()
     ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])

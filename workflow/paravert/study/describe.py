@@ -104,12 +104,10 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
     return pd.DataFrame(
-        [
-            {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
-            | distribution_summary(own[variable])
-            for variable, unit in units.items()
-            for sex, own in by_sex(known)
-        ]
+        {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
+        | distribution_summary(own[variable])
+        for variable, unit in units.items()
+        for sex, own in by_sex(known)
     )
 
 
@@ -125,17 +123,14 @@ def normal_values(muscles: pd.DataFrame) -> pd.DataFrame:
 
     muscles: the cohort's table. measure: csa_mean_mm2 (mm2), volume_ml (ml), fat_fraction (0-1).
     """
-    rows = []
-    for muscle in MUSCLES:
-        for side in SIDES:
-            own = muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)]
-            rows += [
-                {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
-                | distribution_summary(group[measure])
-                for sex, group in by_sex(own)
-                for measure, unit in MEASURES.items()
-            ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
+        | distribution_summary(own[measure])
+        for muscle in MUSCLES
+        for side in SIDES
+        for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
+        for measure, unit in MEASURES.items()
+    )
 
 
 def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:

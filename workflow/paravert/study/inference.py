@@ -211,11 +211,11 @@ def _left_out(name: str, known: pd.DataFrame) -> dict:
 
 
 def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool = True) -> str:
-    """Return a term in words, such as "men minus women, in psoas major".
+    """Return a term of a model in words, such as "men minus women, in psoas major".
 
     term: name by statsmodels, such as "sex[T.M]:muscle[T.multifidus]". levels: categories of sex,
-    muscle and side in the model, the reference first. at_reference: whether a term that interacts
-    with muscle names the reference muscle.
+    muscle and side in the model, the reference first. at_reference: whether the label of a term with
+    interactions names the reference muscle, for which it holds.
     """
     if term == "Intercept":
         first = [_level_name(values[0]) for values in levels.values()]

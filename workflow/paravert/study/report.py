@@ -4,7 +4,6 @@ import base64
 import datetime
 import io
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -53,24 +52,6 @@ RUN = {"software_version": "paravert", "run_id": "Run", "model_sha256": "Model, 
 MODEL_NOTICE = "model_notice"
 
 
-@dataclass(frozen=True)
-class ReportFigure:
-    """A figure in the report. source: the picture as data URI."""
-
-    name: str
-    title: str
-    caption: str
-    source: str
-
-
-@dataclass(frozen=True)
-class ReportPreview:
-    """A subject's preview in the report. source: the picture as data URI."""
-
-    subject: str
-    source: str
-
-
 def write_report(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     tables: Annotated[Path, typer.Option(help="Folder of the study's CSV tables.")],
@@ -95,7 +76,15 @@ def write_report(
         "numbers": counts(ledger, overlap),
         "run": [("Report of", date)]
         + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
-        "figures": {name: read_figure(figures, name) for name in FIGURES},
+        "figures": {
+            name: {
+                "name": name,
+                "title": figure.title,
+                "caption": read_caption(figure.caption),
+                "source": figure_uri(figures, name),
+            }
+            for name, figure in FIGURES.items()
+        },
         "tables": _study_tables(tables)
         | {
             "quarantined": as_html(
@@ -168,26 +157,21 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
-def read_figure(folder: Path, name: str) -> ReportFigure:
-    """Return a figure with title and caption. folder: of the figures. name: key of FIGURES."""
-    figure = FIGURES[name]
-    return ReportFigure(name, figure.title, read_caption(figure.caption), figure_uri(folder, name))
-
-
 def read_caption(name: str) -> str:
     """Return the caption in workflow/report/<name>.rst, which Snakemake's own report shows, too."""
     return (TEMPLATES / f"{name}.rst").read_text(encoding="utf-8").strip()
 
 
-def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[ReportPreview], int]:
+def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
     """Return the previews of analysed subjects, at most MOST_PREVIEWS, and how many more there are.
 
-    folder: of the subjects. ledger: the cohort's table.
+    A preview is a dict of subject and source (data URI). folder: of the subjects. ledger: the
+    cohort's table.
     """
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
-    found = [(subject, SubjectFolder(folder / subject).preview_file) for subject in analysed]
-    found = [(subject, path) for subject, path in found if path.is_file()]
-    shown = [ReportPreview(subject, preview_uri(path)) for subject, path in found[:MOST_PREVIEWS]]
+    files = {subject: SubjectFolder(folder / subject).preview_file for subject in analysed}
+    found = [(subject, file) for subject, file in files.items() if file.is_file()]
+    shown = [{"subject": s, "source": preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)
 
 

@@ -28,10 +28,10 @@ COLOUR_OF_VALUE = np.array([(0, 0, 0), *(to_rgb(label.colour) for label in LABEL
 
 @dataclass(frozen=True)
 class Example:
-    """One slice for Figure 2, cropped.
+    """One slice for Figure 2, cropped to the muscles.
 
-    image, labels, truth: (rows, columns); truth is the manual mask, or all 0. row_mm, column_mm:
-    pixel size.
+    image (signal), labels, truth (manual mask, or all 0; label values): (rows, columns). row_mm,
+    column_mm: pixel size.
     """
 
     image: np.ndarray
