@@ -1,6 +1,6 @@
 """The figures and tables of a study: names of their files, titles and captions.
 
-The workflow and the report read these lists.
+The workflow and the report read this list. It imports nothing of the package.
 """
 
 from dataclasses import dataclass
@@ -18,30 +18,28 @@ class Output:
     caption: str
 
 
-def _listed(**titles: str | tuple[str, str]) -> dict[str, Output]:
-    """Return outputs by name, from their titles; with its caption's name where it is another."""
-    parts = {name: t if isinstance(t, tuple) else (t, name) for name, t in titles.items()}
-    return {name: Output(name, *part) for name, part in parts.items()}
+def _listed(*outputs: Output) -> dict[str, Output]:
+    return {output.name: output for output in outputs}
 
 
 FIGURES = _listed(
-    flow="Flow of the subjects",
-    fig1_network="Figure 1. Network",
-    fig2_examples="Figure 2. Examples",
-    fig3_reconstructions="Figure 3. Reconstructions",
-    fig4_iou="Figure 4. Intersection over union",
-    fig5_csa="Figure 5. Cross-sectional area",
-    fig6_fat_fraction="Figure 6. Fat fraction",
-    agreement="Agreement of areas",
-    distributions="Distributions of area and fat fraction",
+    Output("flow", "Flow of the subjects", "flow"),
+    Output("fig1_network", "Figure 1. Network", "fig1_network"),
+    Output("fig2_examples", "Figure 2. Examples", "fig2_examples"),
+    Output("fig3_reconstructions", "Figure 3. Reconstructions", "fig3_reconstructions"),
+    Output("fig4_iou", "Figure 4. Intersection over union", "fig4_iou"),
+    Output("fig5_csa", "Figure 5. Cross-sectional area", "fig5_csa"),
+    Output("fig6_fat_fraction", "Figure 6. Fat fraction", "fig6_fat_fraction"),
+    Output("agreement", "Agreement of areas", "agreement"),
+    Output("distributions", "Distributions of area and fat fraction", "distributions"),
 )
 # Of write_tables. fit_models writes MODELS.
 TABLES = _listed(
-    table1_iou="Table 1. Intersection over union",
-    cohort="Cohort",
-    normal_values="Normal values",
-    agreement=("Agreement of areas", "agreement_table"),
-    flow="Flow of the subjects",
-    fat_methods="Fat fraction by method",
+    Output("table1_iou", "Table 1. Intersection over union", "table1_iou"),
+    Output("cohort", "Cohort", "cohort"),
+    Output("normal_values", "Normal values", "normal_values"),
+    Output("agreement", "Agreement of areas", "agreement_table"),
+    Output("flow", "Flow of the subjects", "flow"),
+    Output("fat_methods", "Fat fraction by method", "fat_methods"),
 )
 MODELS = Output("models", "Models", "models")

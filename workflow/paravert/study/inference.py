@@ -37,10 +37,9 @@ MODEL_COLUMNS = (
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A mixed model of a muscle's area or fat fraction.
+    """A mixed model: name, outcome (column), muscles whose rows it uses, covariates of the subject.
 
-    name: in the table. outcome: key of OUTCOMES. muscles: whose rows are used. covariates: of the
-    subject, "sex" or keys of SCALES.
+    covariates: sex or keys of SCALES.
     """
 
     name: str
@@ -50,7 +49,7 @@ class StudyModel:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Names of the terms before interactions: covariates, muscle if there are several, side."""
+        """All terms of the formula; those that do not vary in the data are left out of the fit."""
         return (*self.covariates, *(("muscle",) if len(self.muscles) > 1 else ()), "side")
 
 
@@ -58,19 +57,19 @@ def study_models() -> list[StudyModel]:
     """Return the models: per outcome all muscles, all muscles adjusted, and each muscle alone.
 
     The variance of the area grows with the muscle, but a model of all muscles has one residual
-    variance: errors of a single muscle come from its own model. Fat fractions are not transformed
+    variance: errors for a single muscle come from its own model. Fat fractions are not transformed
     to logits: 0 occurs, and the literature reports differences of fat fraction.
     """
-    adjusted = (*PAPER_COVARIATES, *BODY_SIZE)
-    return [
-        model
-        for outcome in OUTCOMES
-        for model in (
+    models = []
+    for outcome in OUTCOMES:
+        models += [
             StudyModel("all muscles", outcome),
-            StudyModel("all muscles, adjusted", outcome, covariates=adjusted),
+            StudyModel(
+                "all muscles, adjusted", outcome, covariates=(*PAPER_COVARIATES, *BODY_SIZE)
+            ),
             *(StudyModel(muscle.replace("_", " "), outcome, (muscle,)) for muscle in MUSCLES),
-        )
-    ]
+        ]
+    return models
 
 
 def fit_models(
@@ -81,19 +80,19 @@ def fit_models(
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
     rows = []
     for model in study_models():
-        rows += (terms := model_rows(model, muscles))
-        log.info("fit_models: %s, %s: %s", model.outcome, model.name, terms[0]["note"] or "done")
+        of_model = model_rows(model, muscles)
+        log.info("fit_models: %s, %s: %s", model.outcome, model.name, of_model[0]["note"] or "done")
+        rows += of_model
     write_csv(out, pd.DataFrame(rows, columns=list(MODEL_COLUMNS)))
 
 
 def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
-    """Return one row per term of a model, as dicts by MODEL_COLUMNS (missing ones are null).
+    """Return the terms of a model, or one row whose note says why it was not fitted.
 
-    muscles: the cohort's table. kind: fixed (term of the formula), mean (sex or age, averaged over
-    the muscles), spread (SD between and within subjects). Intervals and p values: Student's t. Rows
-    without outcome, and subjects with an unknown covariate, are left out; note gives their number. A
-    covariate that does not vary has a row with a note. If the model cannot be fitted there is one
-    row, whose note says why.
+    muscles: the cohort's table. Rows without outcome and subjects with a missing covariate are left
+    out; the note gives the number of these subjects. A covariate that does not vary has a row with
+    a note. kind: fixed (term of the formula), mean (sex or age, averaged over the muscles), spread
+    (SD between and within subjects). Intervals and p values: Student's t.
     """
     rows = muscles[muscles["muscle"].isin(model.muscles)].dropna(subset=[model.outcome])
     columns = [COLUMN_OF[name] for name in model.covariates]
@@ -211,11 +210,11 @@ def _left_out(name: str, known: pd.DataFrame) -> dict:
 
 
 def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool = True) -> str:
-    """Return a term of a model in words, such as "men minus women, in psoas major".
+    """Return a term in words, such as "men minus women, in psoas major".
 
     term: name by statsmodels, such as "sex[T.M]:muscle[T.multifidus]". levels: categories of sex,
-    muscle and side in the model, the reference first. at_reference: whether the label of a term with
-    interactions names the reference muscle, for which it holds.
+    muscle and side in the model, the reference first. at_reference: name the reference muscle in
+    terms that interact with muscle.
     """
     if term == "Intercept":
         first = [_level_name(values[0]) for values in levels.values()]
@@ -229,7 +228,7 @@ def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool
 
 
 def term_unit(term: str, unit: str) -> str:
-    """Return the unit of a term's estimate, such as "mm2 per decade". unit: of the outcome."""
+    """Return the unit of a term's estimate; unit: that of the outcome."""
     return next(
         (f"{unit} per {step}" for name, (_, _, step) in SCALES.items() if name in term), unit
     )

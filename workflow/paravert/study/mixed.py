@@ -21,16 +21,16 @@ RATIO_TOLERANCE = 1e-10  # of the logarithm of that ratio
 
 
 class NotFitted(Exception):
-    """A model cannot be fitted to the data; the message says what was found and expected."""
+    """The model cannot be fitted to the data; the message says what was found and expected."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted mixed model.
+    """A fitted model.
 
-    names: terms of the formula. estimates: (terms,). covariance: (terms, terms). df: (terms,),
-    degrees of freedom. sd_subjects, sd_residual: SD between and within subjects, in the unit of the
-    outcome. notes: remarks for the reader of the table.
+    names: terms, as in the formula. estimates: (terms,). covariance: (terms, terms).
+    df: (terms,), residual degrees of freedom of each term. sd_subjects, sd_residual: spread between
+    and within subjects, in the unit of the outcome. notes: remarks for the reader of the table.
     """
 
     names: tuple[str, ...]
@@ -43,12 +43,12 @@ class Fit:
 
 
 def fit_mixed(formula: str, data: pd.DataFrame) -> Fit:
-    """Return the fit of a formula by REML with a random intercept per subject.
+    """Fit a formula by REML, column `subject` as random intercept.
 
-    formula: as in statsmodels. data: a row per observation, with the columns of the formula and
-    `subject`. If the variance between subjects is 0, or each has one row, the fit is ordinary least
-    squares. Degrees of freedom: see `degrees_of_freedom`. Raises NotFitted if terms are collinear or
-    the residuals vanish.
+    Degrees of freedom follow the between-within rule (Schluchter and Elashoff 1990): a term that is
+    constant within subjects has those of the number of subjects, every other one those of the rows.
+    Without variance between subjects, or with one row each, the fit is ordinary least squares.
+    Raises NotFitted if terms are collinear or the residuals vanish.
     Source of the likelihood: Pinheiro and Bates 2000, chapter 2.
     """
     plain = smf.ols(formula, data)
@@ -175,10 +175,7 @@ def _from_least_squares(result: RegressionResultsWrapper, df: np.ndarray, note: 
 def degrees_of_freedom(design: np.ndarray, subjects: np.ndarray) -> np.ndarray:
     """Return the between-within degrees of freedom of each column of a design, (columns,).
 
-    design: (rows, columns). subjects: (rows,), the subject of each row. A column that is constant
-    within subjects has subjects - such columns, every other one rows - subjects - other columns;
-    at least 1.
-    Source: Schluchter and Elashoff 1990.
+    design: (rows, columns). subjects: (rows,).
     """
     _, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
     between = np.array([(column == column[first][codes]).all() for column in design.T])
@@ -187,13 +184,8 @@ def degrees_of_freedom(design: np.ndarray, subjects: np.ndarray) -> np.ndarray:
     return np.maximum(1, np.where(between, of_between, of_within))
 
 
-def interval_and_p(
-    estimate: float, error: float, df: float, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Return low and high end of the t interval of an estimate, and its two-sided p value.
-
-    error: standard error. df: degrees of freedom. level: of confidence. p is nan if error is 0.
-    """
+def interval_and_p(estimate: float, error: float, df: float, level: float = 0.95):
+    """Return low and high end of the t interval of an estimate, and its two-sided p value."""
     reach = float(t_distribution.ppf((1 + level) / 2, df)) * error
     p_value = float(2 * t_distribution.sf(abs(estimate) / error, df)) if error > 0 else np.nan
     return estimate - reach, estimate + reach, p_value
