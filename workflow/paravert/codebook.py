@@ -216,8 +216,8 @@ def _row(c: Column) -> str:
     ends = [f"{end:g}" if end is not None else "" for end in (c.minimum, c.maximum)]
     values = ", ".join(c.allowed) or (" to ".join(ends) if any(ends) else "")
     known = "never null" if c.required else ""
-    told = "; ".join(part for part in (values.strip(), known) if part)
-    return f"| {c.name} | {c.type} | {c.unit} | {c.meaning} | {told} |"
+    allowed = "; ".join(part for part in (values.strip(), known) if part)
+    return f"| {c.name} | {c.type} | {c.unit} | {c.meaning} | {allowed} |"
 
 
 def _codes() -> str:

@@ -107,8 +107,8 @@ class SubjectFault(Exception):
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
     """Return names separated by commas: the first `most`, and how many more there are."""
-    told = ", ".join(names[:most])
-    return f"{told} and {len(names) - most} more" if len(names) > most else told
+    first = ", ".join(names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def unseen_character(text: str) -> str:

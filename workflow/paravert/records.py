@@ -52,12 +52,12 @@ class Result:
 class StoredResult:
     """The fingerprints of a result on disk and of the previous step's; None if there is no result.
 
-    harmed: files that were changed or removed since they were written.
+    changed: files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
     upstream: str | None = None
-    harmed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ResultStore:
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
             return None
-        if self._harmed(record):
+        if self._changed(record):
             return None
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
@@ -88,7 +88,7 @@ class ResultStore:
         if record is None:
             return StoredResult()
         fingerprint = record["outcome"]["fingerprint"]
-        return StoredResult(fingerprint, record["upstream"], self._harmed(record))
+        return StoredResult(fingerprint, record["upstream"], self._changed(record))
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
@@ -175,10 +175,12 @@ class ResultStore:
     def _read(self) -> dict | None:
         return _read_json(self.home / self.record)
 
-    def _harmed(self, record: dict) -> tuple[str, ...]:
-        files = record["files"].items()
-        states = {name: _file_state(self.home / name) for name, _ in files}
-        return tuple(name for name, state in files if states[name] is None or states[name] != state)
+    def _changed(self, record: dict) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name, state in record["files"].items()
+            if state is None or _file_state(self.home / name) != state
+        )
 
     def _forget(self) -> None:
         (self.home / self.record).unlink(missing_ok=True)

@@ -22,10 +22,11 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     """
     rows = []
     for result in results:
-        told = outcome_row(result.outcome) if step.table.per_subject else {}
-        told["subject"] = result.outcome.subject
+        common = {"subject": result.outcome.subject}
+        if step.table.per_subject:
+            common = outcome_row(result.outcome)
         subject_rows = result.rows or ([{}] if step.table.per_subject else [])
-        rows += [told | row for row in subject_rows]
+        rows += [common | row for row in subject_rows]
     outcomes = json.dumps([asdict(result.outcome) for result in results])
     metadata = {"outcomes": outcomes, "made_from": made_from}
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
@@ -33,9 +34,9 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 
 def outcome_row(outcome: Outcome) -> dict:
     """Return an outcome as a table row, a dict by the columns tables.OUTCOME."""
-    told = asdict(outcome)
-    told.pop("fingerprint")
-    return told
+    row = asdict(outcome)
+    row.pop("fingerprint")
+    return row
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
@@ -54,8 +55,8 @@ def read_made_from(path: Path) -> str | None:
 
     Raises InputError if the file is no Parquet file.
     """
-    told = _metadata(path).get(b"made_from")
-    return told and told.decode()
+    made_from = _metadata(path).get(b"made_from")
+    return made_from and made_from.decode()
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:

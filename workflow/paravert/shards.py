@@ -202,7 +202,7 @@ class _Shard:
         for task in tasks:
             store = self.store(task.subject)
             found = store.stored() if task.inputs_away else StoredResult()
-            if found.fingerprint and not found.harmed:
+            if found.fingerprint and not found.changed:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)
@@ -238,7 +238,7 @@ class _Shard:
             if alone:
                 yield from alone
             elif self._crashed(job):
-                yield self._verdict(job)
+                yield self._crash_quarantine(job)
             else:
                 survived = False
         if not survived:
@@ -257,7 +257,7 @@ class _Shard:
                     yield future.result()
 
     def _crashed(self, job: _Job) -> bool:
-        """Record and tell whether the worker process died while it worked on the subject."""
+        """Return whether the worker process died while it worked on the subject; count the crash."""
         return self.store(job.task.subject).count_crash(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
@@ -266,10 +266,10 @@ class _Shard:
         Raises InputError if files of earlier steps were changed.
         """
         store = self.store(job.task.subject)
-        at_hand = self._at_hand(store, job)
-        if at_hand is not None:
-            return at_hand
-        self._check_unharmed(job.task)
+        kept = self._kept(store, job)
+        if kept is not None:
+            return kept
+        self._check_unchanged(job.task)
         with store.begun(job.fingerprint) as scratch:
             try:
                 done: Product | SubjectFault = do(job.task, scratch)
@@ -277,7 +277,7 @@ class _Shard:
                 done = fault
             except MemoryError:
                 done = out_of_memory()
-            self._check_unharmed(job.task)  # another job may have been at work there meanwhile
+            self._check_unchanged(job.task)  # another job may have changed them meanwhile
             return self._finished(store, job, scratch, done)
 
     def overlapped(
@@ -286,14 +286,14 @@ class _Shard:
         """Yield the result of each subject, see `overlapped_after`."""
         waiting = []
         for job in jobs:
-            at_hand = self._at_hand(self.store(job.task.subject), job)
-            if at_hand is None:
+            kept = self._kept(self.store(job.task.subject), job)
+            if kept is None:
                 waiting.append(job)
             else:
-                yield at_hand
+                yield kept
 
         def checked_read(task: Task) -> Any:
-            self._check_unharmed(task)
+            self._check_unchanged(task)
             return read(task)
 
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -309,13 +309,13 @@ class _Shard:
             if writing:
                 yield writing.result()
 
-    def _check_unharmed(self, task: Task) -> None:
+    def _check_unchanged(self, task: Task) -> None:
         """Raise InputError if files of earlier steps were changed since these wrote them."""
         expected = task.depends_on.get("upstream")
         for name in reversed(self.step.reads):
             store = self.store(task.subject, STEPS[name])
             found = store.stored()
-            for file in found.harmed:
+            for file in found.changed:
                 raise _changed(store.home / file, name)
             if None not in (found.fingerprint, expected) and found.fingerprint != expected:
                 raise _changed(store.home / store.record, name)
@@ -326,17 +326,17 @@ class _Shard:
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 
-    def _at_hand(self, store: ResultStore, job: _Job) -> Result | None:
+    def _kept(self, store: ResultStore, job: _Job) -> Result | None:
         """Return the kept result, or the quarantine of a subject on which processes crashed; else None."""
         held = store.held(job.fingerprint)
         if held is not None or job.crashes < MOST_CRASHES:
             return held
-        return self._verdict(job)
+        return self._crash_quarantine(job)
 
-    def _verdict(self, job: _Job) -> Result:
+    def _crash_quarantine(self, job: _Job) -> Result:
         """Return the quarantine of a subject on which processes crashed."""
-        told = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
-        return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
+        message = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
+        return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, message))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
         """Return a quarantine that is not kept, so that the next run tries the subject again."""
@@ -357,16 +357,15 @@ class _Shard:
 
     def _result(self, job: _Job, done: Product | SubjectFault) -> Result:
         if isinstance(done, SubjectFault):
-            told = {
+            fields = {
                 "status": QUARANTINED,
                 "stage": self.step.name,
                 "reason": str(done.reason),
                 "message": done.message,
             }
-            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **told), [])
+            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **fields), [])
         warnings = tuple(sorted({str(warning) for warning in done.warnings}))
-        told = {"warnings": warnings, "message": done.note}
-        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, **told)
+        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings, message=done.note)
         return Result(outcome, done.rows)
 
 
@@ -397,8 +396,8 @@ def end_with(parent: int) -> None:
 
 def out_of_memory() -> SubjectFault:
     """Return the fault of a subject that does not fit into memory: it is retried in the next run."""
-    told = "the memory at hand did not suffice for this subject"
-    return SubjectFault(Reason.PROCESS_DIED, told)
+    message = "the memory at hand did not suffice for this subject"
+    return SubjectFault(Reason.PROCESS_DIED, message)
 
 
 def _changed(file: Path, step: str) -> InputError:
@@ -438,5 +437,5 @@ def _log_line(step: Step, result: Result) -> None:
     outcome = result.outcome
     how = "held" if result.held else "computed"
     codes = outcome.reason or " ".join(outcome.warnings)
-    told = f"{codes}: {outcome.message}" if outcome.message else codes
-    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, told)
+    details = f"{codes}: {outcome.message}" if outcome.message else codes
+    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, details)
