@@ -47,8 +47,9 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
 
     Columns: muscle, side, n_slices, n_subjects; for iou and dice each _median, _low_95, _high_95
     (`median_intervals`), _lower_quartile, _upper_quartile (linear interpolation), _lowest; and
-    iou_paper. overlap: rows of the cohort's table; those without IoU (mask and prediction empty) are
-    left out. samples, seed: of the bootstrap. Without rows n is 0 and all other values are null.
+    iou_paper (Niemeyer et al. 2022). overlap: rows of the cohort's table; those without IoU (mask and
+    prediction empty) are left out. samples, seed: of the bootstrap. Without rows n is 0 and all other
+    values are null.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -126,9 +127,10 @@ def clustered_medians(
 def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of subjects' mean CSA, prediction and manual mask, twelve rows.
 
-    One row per muscle and side (left, right, both: left + right). Columns: n_subjects, means, bias,
-    SD and limits of agreement in mm2 (prediction - mask), ICC(2,1) with 95 % interval, and the median
-    of |prediction - mask| / mask in percent. overlap: rows of the cohort's table. pixels: see
+    Columns: muscle, side (left, right, both: their sum), n_subjects, truth_mean_mm2,
+    prediction_mean_mm2, bias_mm2, sd_mm2, lower_limit_mm2, upper_limit_mm2 (`limits_of_agreement` of
+    prediction - mask), icc_2_1, icc_low_95, icc_high_95 (`absolute_agreement`) and
+    median_absolute_difference_percent (of the mask). overlap: rows of the cohort's table. pixels: see
     `pixel_areas`. Means are over the slices in which prediction or mask shows the muscle.
     """
     pairs = subject_areas(overlap, pixels)
@@ -279,7 +281,7 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class IntraclassCorrelation:
-    """An intraclass correlation with the ends of its 95 % interval; nan where undefined."""
+    """An intraclass correlation and its 95 % interval (low, high); nan where undefined."""
 
     icc: float
     low: float

@@ -156,7 +156,10 @@ def _lean_volume_ml(muscles: pd.DataFrame) -> pd.Series:
 def _muscle_of_subject(
     groups: _Groups, muscles: pd.DataFrame, own: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return columns of one muscle by name pattern. own: (rows of muscles,) bool, its two sides."""
+    """Return the columns of one muscle by name pattern, each (subjects,).
+
+    own: (rows of muscles,) bool, the rows of this muscle.
+    """
     left, right = (
         groups.sums(muscles.csa_mean_mm2, own & (muscles.side == side).to_numpy()) for side in SIDES
     )

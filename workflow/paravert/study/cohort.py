@@ -219,7 +219,8 @@ def image_warnings(folder: Path, by_shard: Mapping[str, Sequence[str]], away: Se
     """Return the warnings images-offline and images-shared by subject.
 
     folder: of the shards. by_shard: subjects of each shard. away: subjects whose images cannot be
-    reached; only analysed ones are warned of. Images are shared if a stack has the same voxels.
+    reached; only analysed ones are warned of. Images are shared if two subjects have a stack with the
+    same voxels.
     """
     found: dict[str, set[Caution]] = defaultdict(set)
     owners: dict[bytes, list[str]] = defaultdict(list)

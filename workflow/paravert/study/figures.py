@@ -46,7 +46,10 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cohort tables that figures need. held_out: rows of overlap; pixels: see `pixel_areas`."""
+    """The cohort tables that figures need.
+
+    held_out: rows of overlap, see `held_out_rows`. pixels: see `pixel_areas`.
+    """
 
     subjects: pd.DataFrame
     muscles: pd.DataFrame

@@ -44,7 +44,7 @@ def number_text(value: float | None, digits: int) -> str:
 
 
 def interval_text(low: float, high: float, digits: int) -> str:
-    """Return "low to high", both as `number_text`; a dash if an end is null."""
+    """Return "low to high", both as by `number_text`; a dash if an end is null."""
     if pd.isna(low) or pd.isna(high):
         return DASH
     return f"{number_text(low, digits)} to {number_text(high, digits)}"
@@ -90,7 +90,7 @@ def _mean_sd(row: pd.Series) -> str:
 
 
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Table 1 as text, indexed by muscle and side, beside the median IoU of the paper.
+    """Return Table 1 as text, indexed by muscle and side; the median IoU of the paper beside it.
 
     table: see `accuracy.table1_iou`. Rows without slices are left out.
     """

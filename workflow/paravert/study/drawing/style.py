@@ -86,7 +86,10 @@ def seeded(seed: int = 1) -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure, WIDTH_IN wide. arranged: whether with constrained layout."""
+    """Return an empty figure, WIDTH_IN wide.
+
+    arranged: whether matplotlib's constrained layout arranges it.
+    """
     layout = "constrained" if arranged else None
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     FigureCanvasAgg(figure)

@@ -24,8 +24,8 @@ EDGE_MM = 5.0  # a step in depth of this much gets a dark line
 class Mesh:
     """A closed triangle mesh.
 
-    vertices: (n, 3), RAS, mm. faces: (m, 3), indices of vertices, counter-clockwise seen from
-    outside. normals: (n, 3), unit vectors at the vertices, outwards.
+    vertices: (n, 3), RAS coordinates, mm. faces: (m, 3), indices of vertices, counter-clockwise seen
+    from outside. normals: (n, 3), unit vectors at the vertices, outwards.
     """
 
     vertices: np.ndarray
@@ -41,9 +41,9 @@ class Mesh:
 def mesh_of(labels: Volume, value: int) -> Mesh | None:
     """Return the smoothed surface of a label, or None if it has less than MIN_PIXELS voxels.
 
-    labels: label map of a stack. value: of the label. The surface is the zero level of the signed
-    distance to the outline in each slice, interpolated between slices and smoothed; it closes half a
-    slice beyond the first and last slice.
+    labels: label map of a stack, (slices, rows, columns). value: of the label. The surface is the zero
+    level of the signed distance to the outline in each slice, interpolated between slices and
+    smoothed; it closes half a slice beyond the first and last slice.
     """
     mask = labels.array == value
     if mask.sum() < MIN_PIXELS:
@@ -107,8 +107,9 @@ def _signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """A direction of view. azimuth_deg: 0 from the front, 90 from the subject's left. elevation_deg:
-    above the horizontal.
+    """A direction of view.
+
+    azimuth_deg: 0 from the front, 90 from the subject's left. elevation_deg: above the horizontal.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Viewpoint:
 
 
 def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
-    """Return width and height (mm) of meshes seen from a viewpoint, (2,)."""
+    """Return the size of meshes seen from a viewpoint, (2,): width and height in mm."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
