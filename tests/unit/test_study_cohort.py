@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from made_from import CONFIGURATION, chain
-from paravert import codebook, shard_tables, steps, tables
+from paravert import codebook, plan, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.records import Outcome, Result
@@ -161,6 +161,16 @@ def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
         (tmp_path / "model.split.csv").write_text(text)
         with pytest.raises(InputError, match="model.split.csv: columns .*expected"):
             gather(["S1"])
+
+
+def test_the_images_of_a_subject_are_looked_for_once(tmp_path, gather, monkeypatch):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    looked_for, images_away = [], plan.images_away
+    monkeypatch.setattr(
+        plan, "images_away", lambda row: looked_for.append(row["subject"]) or images_away(row)
+    )
+    gather(["S1", "S2"])
+    assert sorted(looked_for) == ["S1", "S2"]
 
 
 def test_tables_of_a_plan_without_a_subject_are_refused(tmp_path, gather):

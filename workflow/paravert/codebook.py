@@ -58,7 +58,7 @@ FRICTIONLESS_TYPES = {
     TEXTS: "array",
 }
 
-COVARIATES = (
+COVARIATE_COLUMNS = (
     Column("sex", TEXT, meaning="sex, from the sheet", allowed=("F", "M")),
     Column("age_years", NUMBER, "year", meaning="age, from the sheet", minimum=0, maximum=120),
     quantity("height_cm", "cm", "height, from the sheet"),
@@ -77,7 +77,7 @@ SLICES = Table(
     "slices",
     (
         *SLICE_COLUMNS,
-        *COVARIATES,
+        *COVARIATE_COLUMNS,
         *AREA_COLUMNS,
         quantity(
             "lean_csa_mm2", "mm2",
@@ -97,7 +97,7 @@ MUSCLE_TABLE = Table(
         SUBJECT,
         MUSCLE,
         SIDE,
-        *COVARIATES,
+        *COVARIATE_COLUMNS,
         count("slices", "slices that show the muscle"),
         quantity(
             "csa_mean_mm2", "mm2",
@@ -151,7 +151,7 @@ SUBJECT_TABLE = Table(
     "subjects",
     (
         SUBJECT,
-        *COVARIATES,
+        *COVARIATE_COLUMNS,
         *HEADER_COLUMNS,
         count("n_stacks", "stacks", minimum=1),
         count("n_slices", "slices in all stacks", minimum=1),
@@ -177,7 +177,7 @@ OVERLAP = Table(
     "overlap",
     (
         *SLICE_COLUMNS,
-        *COVARIATES,
+        *COVARIATE_COLUMNS,
         *OVERLAP_COLUMNS,
         flag(
             "held_out",
