@@ -6,8 +6,8 @@ The tables between the steps are defined here, those of the cohort in `codebook`
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +62,6 @@ class Table:
         """Return the Arrow schema, with unit and meaning of every column in its metadata."""
         return pa.schema([column.field() for column in self.columns])
 
-    def description(self) -> dict:
-        """Return name, meaning and the columns' units and meanings, JSON-able."""
-        columns = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in self.columns}
-        return {"table": self.name, "meaning": self.meaning, "columns": columns}
-
 
 def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
     """Return rows as an Arrow table with the schema of `table`; it is not checked otherwise.
@@ -76,9 +71,8 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
     """
     rows = list(rows)
     names = {column.name for column in table.columns}
-    for row in rows:
-        if not names.issuperset(row):
-            raise KeyError(f"{table.name} has no column {sorted(set(row) - names)}")
+    if unknown := {name for row in rows for name in row} - names:
+        raise KeyError(f"{table.name} has no column {sorted(unknown)}")
     return pa.Table.from_pylist(rows, schema=table.schema())
 
 
@@ -119,7 +113,7 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
     """
     check(table, data)
     with whole_file(path) as draft:
-        data = data.replace_schema_metadata(file_metadata(table, metadata))
+        data = data.replace_schema_metadata(_file_metadata(table, metadata))
         pq.write_table(data, draft, compression="zstd")
 
 
@@ -136,49 +130,45 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
 
 
-class Writers:
-    """Writes several tables part by part: a context manager.
+@contextmanager
+def whole_tables(
+    folder: Path, tables: Sequence[Table], metadata: Mapping[str, str]
+) -> Iterator[Callable[[Table, pa.Table], None]]:
+    """Yield a function that checks rows and appends them to one of several tables in a folder.
 
-    If the block ends without error all files appear in the folder, otherwise none. Each part is
-    checked; the caller ensures that keys differ between parts.
+    A context manager. If the block ends without error all files appear, otherwise none. metadata: see
+    `write`. The function raises ValueError as `check`; that keys differ between its calls is not
+    checked.
     """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
+        drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}
+        with ExitStack() as stack:
+            writers = {}
+            for table in tables:
+                schema = table.schema().with_metadata(_file_metadata(table, metadata))
+                writer = pq.ParquetWriter(drafts[table.name], schema, compression="zstd")
+                writers[table.name] = stack.enter_context(writer)
 
-    def __init__(self, folder: Path, tables: Iterable[Table], metadata: Mapping[str, str]):
-        self._folder, self._tables, self._metadata = folder, tuple(tables), metadata
+            def append(table: Table, rows: pa.Table) -> None:
+                check(table, rows)
+                writers[table.name].write_table(rows.cast(writers[table.name].schema))
 
-    def __enter__(self) -> "Writers":
-        self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=".tables-")
-        self._writers = {}
-        for table in self._tables:
-            schema = table.schema().with_metadata(file_metadata(table, self._metadata))
-            draft = Path(self._scratch.name) / f"{table.name}.parquet"
-            self._writers[table.name] = pq.ParquetWriter(draft, schema, compression="zstd")
-        return self
-
-    def add(self, table: Table, data: pa.Table) -> None:
-        """Append rows to a table. Raises ValueError as `check`."""
-        check(table, data)
-        self._writers[table.name].write_table(data.cast(self._writers[table.name].schema))
-
-    def __exit__(self, kind, value, traceback) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        if kind is None:
-            for table in self._tables:
-                name = f"{table.name}.parquet"
-                os.replace(Path(self._scratch.name) / name, self._folder / name)
-        self._scratch.cleanup()
+            yield append
+        for draft in drafts.values():
+            os.replace(draft, folder / draft.name)
 
 
-def file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
+def _file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the key-value metadata of a table's file, `metadata` included."""
-    description = table.description()
+    columns = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in table.columns}
+    own = {"table": table.name, "meaning": table.meaning}
+    attributes = {**own, "columns": columns, **metadata}  # DataFrame.attrs in pandas
     return {
-        **{key: value for key, value in description.items() if key != "columns"},
+        **own,
         "schema_version": SCHEMA_VERSION,
         **metadata,
-        "columns": json.dumps(description["columns"], ensure_ascii=False),
-        "PANDAS_ATTRS": json.dumps({**description, **metadata}, ensure_ascii=False),
+        "columns": json.dumps(columns, ensure_ascii=False),
+        "PANDAS_ATTRS": json.dumps(attributes, ensure_ascii=False),
     }
 
 

@@ -101,12 +101,12 @@ def _notice(card: Card) -> str:
 def _write_tables(
     out: Path, parts: Iterator[dict[str, pd.DataFrame]], metadata: dict[str, str]
 ) -> None:
-    with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
+    with tables.whole_tables(out, codebook.COHORT_TABLES, metadata) as append:
         for part in parts:
             for table in codebook.COHORT_TABLES:
                 rows = part[table.name][table.schema().names]
                 data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
-                writers.add(table, data.replace_schema_metadata(None))
+                append(table, data.replace_schema_metadata(None))
 
 
 def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
