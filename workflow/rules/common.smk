@@ -334,7 +334,6 @@ def report_texts(wildcards):
 
 def start_on_slurm():
     """On Slurm: stop if it does not answer; put profiles/slurm/commands in front of its commands."""
-
     if workflow.executor_plugin.name != "slurm":
         return
     try:
