@@ -1,8 +1,9 @@
 """How long a series of 40 slices of 512 x 512 takes to convert, beside bare decoders and dcm2niix.
 
-python tests/benchmark/conversion_speed.py [folder to write the series to]
+python tests/benchmark/conversion_speed.py [FOLDER for the series]
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -150,8 +151,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            main(Path(scratch))
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("folder", nargs="?", type=Path, help="where to write the series")
+    with tempfile.TemporaryDirectory() as scratch:
+        main(options.parse_args().folder or Path(scratch))

@@ -65,7 +65,7 @@ def shards(home: Path, trials: Sequence[Trial]) -> int:
 
 def main() -> int:
     """Run the trials and print the table; returns 1 if any file failed."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=SUITES, default="any")
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)

@@ -48,7 +48,7 @@ def _line(form: str, how: str, members: Sequence[Outcome]) -> str:
 
 def main() -> int:
     """Run the trials and print the table; returns 1 if any sheet failed."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sheets", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="number of the one sheet to try")

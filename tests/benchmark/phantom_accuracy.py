@@ -3,6 +3,7 @@
 python tests/benchmark/phantom_accuracy.py [results]
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def swapped(results: Path) -> int:
 
 def main() -> None:
     """Print the comparison."""
-    results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("results", nargs="?", type=Path, default=Path("results"))
+    results = options.parse_args().results
     both = matched(results)
     overlap = pd.read_parquet(results / "cohort/overlap.parquet")
     print(f"{both.subject.nunique()} subjects, {both[KEYS[:2]].drop_duplicates().shape[0]} slices")

@@ -6,6 +6,7 @@ A volunteer's Dixon water and fat image with manual masks of erector spinae and 
 series without masks, of which there are only pictures.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -63,11 +64,11 @@ def draw(path: Path, images: np.ndarray, labels: np.ndarray, mask: np.ndarray | 
     pyplot.close(figure)
 
 
-def main(model: str, folder: str = "") -> None:
-    """Segment every scan, print what can be told and draw the rest."""
+def main(model: Path, folder: Path | None) -> None:
+    """Segment every scan, print Dice where there is a mask, and draw pictures into the folder."""
     data = Path(os.environ["PARAVERT_REAL_DATA"])
     cpu = torch.device("cpu")
-    predictor = Predictor(load_model(Path(model), cpu), cpu)
+    predictor = Predictor(load_model(model, cpu), cpu)
     for kind in ("water", "fat"):
         labels = dixon_labels(predictor, data, kind)
         mask = read_nifti(data / MASK.format(kind)).array
@@ -76,13 +77,16 @@ def main(model: str, folder: str = "") -> None:
             print(f"area {area:.2f} of the mask's, other side {swapped:.4f}")
         if folder:
             images = read_nifti(data / DIXON.format(kind)).array
-            draw(Path(folder) / f"dixon_{kind}.jpg", images, labels, mask)
+            draw(folder / f"dixon_{kind}.jpg", images, labels, mask)
     stacks = read_t1(data / T1)
     labels = np.concatenate([scan_labels(predictor, stack) for stack in stacks])
     if folder:
         images = np.concatenate([stack.array for stack in stacks])
-        draw(Path(folder) / "t1.jpg", images, labels, None)
+        draw(folder / "t1.jpg", images, labels, None)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("model", type=Path)
+    options.add_argument("folder", nargs="?", type=Path, help="where to draw the pictures")
+    main(**vars(options.parse_args()))

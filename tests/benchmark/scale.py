@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -271,7 +270,7 @@ def main(folder: Path, subjects: list[int], parts: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=re.sub(r"\n.*", "", __doc__, flags=re.DOTALL))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--subjects", type=int, nargs="+", default=[1_000, 10_000, 100_000])

@@ -169,7 +169,9 @@ def write_shard(
     data = _varied(step, own, chunks)
     if step.table.per_subject:
         gone = [
-            shard_tables.told_by(outcome) for outcome in outcomes if outcome.status != "analysed"
+            shard_tables.outcome_row(outcome)
+            for outcome in outcomes
+            if outcome.status != "analysed"
         ]
         data = pa.concat_tables([data, tables.from_rows(step.table, gone)]).sort_by("subject")
     told = json.dumps([asdict(outcome) for outcome in outcomes])

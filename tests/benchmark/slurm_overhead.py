@@ -5,6 +5,7 @@ two nodes that this starts on the host, and then without it. The computing time 
 run, on the same cores.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ def run(study: Study, *arguments: str) -> float:
     return seconds
 
 
-def main(subjects: str = "") -> None:
+def main(subjects: str) -> None:
     """Run the demo cohort on Slurm and without, and tell how long each took."""
     with tempfile.TemporaryDirectory() as folder:
         here = Study(Path(folder) / "here")
@@ -53,4 +54,6 @@ def main(subjects: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("subjects", nargs="?", default="", help="as in --config subjects=")
+    main(options.parse_args().subjects)

@@ -76,7 +76,7 @@ def main(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) -> Non
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Show and time the slices of a training.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("anatomies", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--size-px", type=int, default=192)

@@ -198,7 +198,7 @@ def _print_damaged(outcomes: Sequence[tuple[UID, str, str, bool]]) -> None:
 
 def main() -> None:
     """Print intact series that are suspected, and damaged slices by what tells of them."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+")
     parser.add_argument("--files", type=int, default=1200)
     parser.add_argument("--drawn", type=int, default=40)

@@ -8,7 +8,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 from loaded_rules import loaded_rules
-from paravert.resources import COHORT_SECONDS, cohort_minutes
+from paravert.cluster import COHORT_SECONDS, cohort_minutes
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = {file.parent.name: file for file in REPOSITORY.glob("profiles/*/config.yaml")}
@@ -19,10 +19,11 @@ COMMANDS = REPOSITORY / "profiles/slurm/commands"
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory):
-    sheet = tmp_path_factory.mktemp("rules") / "sheet.csv"
+    folder = tmp_path_factory.mktemp("rules")
     rows = "\n".join(f"S{number},images" for number in range(SUBJECTS))
-    sheet.write_text(f"subject,images\n{rows}\n")
-    return loaded_rules(sheet)
+    (folder / "sheet.csv").write_text(f"subject,images\n{rows}\n")
+    (folder / "study.yaml").write_text("sheet: sheet.csv\n")
+    return loaded_rules(folder)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -80,8 +81,8 @@ def test_every_command_that_stands_before_one_of_slurm_can_be_run():
 
 @pytest.mark.parametrize("step", COHORT_SECONDS)
 def test_a_rule_over_the_cohort_asks_for_minutes_by_its_size(rules, step):
-    assert rules[step]["minutes"] == cohort_minutes(step, SUBJECTS)
-    assert rules[step]["minutes"] > cohort_minutes(step, 1)
+    assert rules[step]["needs"]["runtime"][0] == cohort_minutes(step, SUBJECTS)
+    assert cohort_minutes(step, SUBJECTS) > cohort_minutes(step, 1)
 
 
 def test_no_rule_has_retries_of_its_own(rules):  # they would replace those of the profile

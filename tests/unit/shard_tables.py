@@ -41,7 +41,7 @@ def _outcome(subject: str) -> records.Outcome:
 
 
 def _rows(step: steps.Step, outcome: records.Outcome, slices: int) -> pa.Table:
-    told = shard_tables.told_by(outcome) | {"subject": outcome.subject}
+    told = shard_tables.outcome_row(outcome) | {"subject": outcome.subject}
     random = np.random.default_rng(int(outcome.subject[1:]))
     if step.name == "convert_dicom" and outcome.status == records.ANALYSED:
         told |= {"stacks": 1, "slices": slices, "has_truth": False, "has_labels": False}

@@ -217,3 +217,12 @@ def test_a_selection_changes_no_shard():
 def test_an_unknown_selected_subject_is_named():
     with pytest.raises(LookupError, match="S9999"):
         shard_plan(MANY, 64, "S0001,S9999")
+
+
+def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_paths():
+    def made_from(images="a/S1", sex="F", away=frozenset()):
+        rows = {"S1": {"subject": "S1", "images": images, "sex": sex}}
+        return plan.cohort_made_from({"0": ["S1"]}, rows, away, "{}", "none")
+
+    assert made_from() == made_from(images="b/S1")
+    assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3

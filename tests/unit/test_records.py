@@ -12,8 +12,8 @@ def place(tmp_path):
 
 def test_who_is_at_work_for_another_job_counts_as_no_death(place):
     with place.begun("made from this"):
-        assert not place.count_death("made from this")
-    assert place.deaths("made from this") == 0
+        assert not place.count_crash("made from this")
+    assert place.crashes("made from this") == 0
 
 
 def test_a_file_that_was_gone_before_its_record_came_is_harmed(place):
@@ -22,5 +22,5 @@ def test_a_file_that_was_gone_before_its_record_came_is_harmed(place):
     record = json.loads((place.home / "segment.json").read_text())
     record["files"] = {"labels/stack-01.nii.gz": None}
     (place.home / "segment.json").write_text(json.dumps(record))
-    assert place.stored().harmed == ("labels/stack-01.nii.gz",)
+    assert place.stored().changed == ("labels/stack-01.nii.gz",)
     assert place.held("made from this") is None

@@ -11,7 +11,7 @@ from paravert.study.aggregate import (
     cohort_slices,
     cohort_subjects,
 )
-from paravert.tables import FAT_METHODS, OTSU_METHODS
+from paravert.tables import FAT_METHODS, HEADER_COLUMNS, OTSU_METHODS
 
 CSA = {"left": (1000.0, 500.0), "right": (800.0, 400.0)}
 FAT = {"left": (0.1, 0.4), "right": (0.2, 0.2)}
@@ -100,6 +100,7 @@ def test_a_subject_adds_up_its_muscles(tables):
     slices = cohort_slices(*tables, "otsu_subject")
     convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
     convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings", "image_digests"])
+    convert |= dict.fromkeys(column.name for column in HEADER_COLUMNS)
     segment = {
         "subject": ["S1"],
         "labels_source": ["network"],

@@ -7,12 +7,17 @@ import pandas as pd
 import pytest
 
 from made_from import CONFIGURATION, chain
-from paravert import codebook, shard_tables, steps, tables
+from paravert import codebook, plan, shard_tables, steps, tables
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.records import Outcome, Result
 from paravert.study import cohort
-from paravert.study.cohort import gather_cohort, merged_outcome
+from paravert.study.cohort import (
+    covariate_differences,
+    gather_cohort,
+    merged_outcome,
+    with_differences,
+)
 from paravert.study.summary import accept_ledger, summary_line
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 from study_tables import write_card
@@ -158,6 +163,16 @@ def test_a_split_file_without_its_columns_is_told(tmp_path, gather):
             gather(["S1"])
 
 
+def test_the_images_of_a_subject_are_looked_for_once(tmp_path, gather, monkeypatch):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    looked_for, images_away = [], plan.images_away
+    monkeypatch.setattr(
+        plan, "images_away", lambda row: looked_for.append(row["subject"]) or images_away(row)
+    )
+    gather(["S1", "S2"])
+    assert sorted(looked_for) == ["S1", "S2"]
+
+
 def test_tables_of_a_plan_without_a_subject_are_refused(tmp_path, gather):
     write_shard(tmp_path / "shards/0", analysed=["S1"])
     with pytest.raises(InputError, match="convert.parquet: made from another sheet"):
@@ -233,3 +248,66 @@ def test_a_limit_that_is_just_met_is_met(tmp_path):
     ledger = tmp_path / "ledger.parquet"
     tables.write(ledger, codebook.LEDGER, tables.from_rows(codebook.LEDGER, rows), {})
     accept_ledger(ledger, tmp_path / "summary.txt", 0.29)
+
+
+CODE = "covariate-differs-from-header"
+
+
+def differences(sheet, header):
+    people = pd.DataFrame([sheet], columns=["sex", "age_years"], index=["S1"]).astype(
+        {"sex": object, "age_years": float}
+    )
+    told = {"subject": "S1", "header_sex": header[0], "header_age_years": header[1]}
+    return covariate_differences(people, pd.DataFrame([told]))
+
+
+@pytest.mark.parametrize(
+    ("sheet", "header"),
+    [
+        (("F", 61.0), ("F", 61.0)),
+        (("F", 61.9), ("F", 61.0)),  # a header tells whole years
+        (("F", 60.0), ("F", 61.0)),
+        (("F", None), ("F", 61.0)),
+        ((None, 61.0), ("M", 61.0)),
+        (("F", 61.0), (None, None)),
+        (("M", 97.0), ("M", 90.0)),  # 90 stands for 90 and more
+        (("M", 89.0), ("M", 90.0)),
+    ],
+)
+def test_what_agrees_or_is_unknown_is_not_told(sheet, header):
+    assert differences(sheet, header) == {}
+
+
+@pytest.mark.parametrize(
+    ("sheet", "header", "told"),
+    [
+        (("F", 61.0), ("M", 61.0), "sex differs from PatientSex (0010,0040)"),
+        (("F", 62.5), ("F", 61.0), "age_years differs from PatientAge (0010,1010) by 1.5"),
+        (("F", 59.0), ("F", 61.0), "age_years differs from PatientAge (0010,1010) by 2.0"),
+        (("M", 88.0), ("M", 90.0), "age_years differs from PatientAge (0010,1010) by 2.0"),
+        (("M", 97.0), ("M", 88.0), "age_years differs from PatientAge (0010,1010) by 9.0"),
+        (
+            ("M", 30.0),
+            ("F", 61.0),
+            "sex differs from PatientSex (0010,0040); "
+            "age_years differs from PatientAge (0010,1010) by 31.0",
+        ),
+    ],
+)
+def test_what_differs_is_told_in_words(sheet, header, told):
+    assert differences(sheet, header) == {"S1": told}
+
+
+def test_the_ledger_gets_warning_and_words_beside_what_it_has():
+    ledger = pd.DataFrame(
+        {
+            "subject": ["S1", "S2"],
+            "warnings": [("multi-stack",), ("multi-stack",)],
+            "message": ["1 slice was set aside", None],
+        }
+    )
+    told = with_differences(ledger, {"S1": "sex differs"})
+    assert list(told.warnings) == [(CODE, "multi-stack"), ("multi-stack",)]
+    assert told.message[0] == "1 slice was set aside; sex differs"
+    assert pd.isna(told.message[1])
+    assert with_differences(ledger, {}).equals(ledger)

@@ -63,16 +63,16 @@ def test_a_table_of_another_type_is_a_fault():
 
 def test_tables_appear_together_or_not_at_all(tmp_path):
     def one_good_one_bad():
-        with tables.Writers(tmp_path, [TABLE], {}) as out:
-            out.add(TABLE, rows({}))
-            out.add(TABLE, rows({"csa_mm2": -1.0}))
+        with tables.whole_tables(tmp_path, [TABLE], {}) as append:
+            append(TABLE, rows({}))
+            append(TABLE, rows({"csa_mm2": -1.0}))
 
     with pytest.raises(ValueError, match="below"):
         one_good_one_bad()
     assert not list(tmp_path.iterdir())
-    with tables.Writers(tmp_path, [TABLE], {}) as out:
-        out.add(TABLE, rows({}))
-        out.add(TABLE, rows({"subject": "S2"}))
+    with tables.whole_tables(tmp_path, [TABLE], {}) as append:
+        append(TABLE, rows({}))
+        append(TABLE, rows({"subject": "S2"}))
     assert pq.read_table(tmp_path / "areas.parquet").num_rows == 2
 
 
@@ -80,8 +80,8 @@ def test_tables_appear_together_or_not_at_all(tmp_path):
 def written(request, tmp_path):
     path = tmp_path / f"{request.param.name}.parquet"
     data = tables.from_rows(request.param, [])
-    with tables.Writers(tmp_path, [request.param], {"run_id": "abc"}) as out:
-        out.add(request.param, data)
+    with tables.whole_tables(tmp_path, [request.param], {"run_id": "abc"}) as append:
+        append(request.param, data)
     return request.param, path
 
 

@@ -79,6 +79,15 @@ def test_a_second_run_has_nothing_to_do(study):
     assert "Nothing to be done" in done.stderr + done.stdout
 
 
+def test_a_copy_of_a_study_in_another_place_has_nothing_to_do(study, phantoms, tmp_path):
+    moved = shutil.copytree(phantoms, tmp_path / "elsewhere")
+    for row in study.rows:
+        for column in {"images", "truth"} & row.keys():
+            row[column] = row[column].replace(str(phantoms), str(moved))
+    shutil.rmtree(study.folder / ".snakemake")
+    assert study.planned() == set()
+
+
 def test_a_warning_more_another_log_text_and_a_function_renamed_rerun_nothing(study):
     edit(study, "errors.py", "    MULTI_STACK", '    NEW_WARNING = "new-warning"\n    MULTI_STACK')
     edit(study, "shards.py", '"%s: %d computed, %d held"', '"%s: %d made, %d kept"')

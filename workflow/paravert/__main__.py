@@ -1,4 +1,4 @@
-"""paravert COMMAND, or python -m paravert COMMAND: each rule of the workflow as a command."""
+"""The commands of paravert, one per rule: `paravert COMMAND` or `python -m paravert COMMAND`."""
 
 import ast
 import errno
@@ -39,12 +39,16 @@ COMMANDS = {
     "write_tables": "study.describe",
     "draw_figures": "study.figures",
     "write_report": "study.report",
-    "write_dictionary": "study.dictionary",
+    "write_dictionary": "codebook",
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command. Return its exit code: 0, or 1 for a fault of the machine, 2 for faulty input."""
+    """Run a command and return its exit code.
+
+    arguments: the command and its options. Returns 0; 1 if a worker process died or no space is left;
+    2 for a faulty input or call. Other exceptions are bugs and pass.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0 if arguments else 2
@@ -71,12 +75,15 @@ def main(arguments: list[str]) -> int:
 
 
 def run_command() -> int:
-    """Run the command of this process's arguments; the console script `paravert` calls this."""
+    """Run the command of this process's arguments and return its exit code; the console script."""
     return main(sys.argv[1:])
 
 
 def application(command: str) -> "typer.Typer":
-    """Return a command's application. Only its own module is imported: start-up is part of every job."""
+    """Return the Typer application of a command, a key of COMMANDS.
+
+    Only the command's module is imported: start-up is part of every job.
+    """
     import typer
 
     function = getattr(importlib.import_module(f"paravert.{COMMANDS[command]}"), command)

@@ -1,4 +1,4 @@
-"""The eight muscles: names, sides, label values and colours, defined here and nowhere else."""
+"""The eight muscles (four per side): names, sides, label values and colours."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ BACKGROUND = 0
 
 @dataclass(frozen=True)
 class Label:
-    """One muscle of one side (the subject's own) as it stands in a label map.
+    """One muscle of one side (the subject's own) in a label map.
 
-    value: voxel value 1-8. colour: sRGB hex, after the paper's Fig. 2.
+    value: voxel value, 1-8. colour: sRGB as hex, after the paper's Fig. 2.
     """
 
     value: int
@@ -38,12 +38,12 @@ LABELS = (
 LABEL_VALUES = tuple(label.value for label in LABELS)
 CLASSES = 1 + len(LABELS)  # background and the eight muscles
 
-# Index by old value, read the value of the same muscle on the other side.
+# By label value 0-8: the value of the same muscle on the other side.
 OTHER_SIDE = (BACKGROUND, 2, 1, 4, 3, 6, 5, 8, 7)
 
 
 def label_value(muscle: str, side: str) -> int:
-    """Return the label value of a muscle and side; KeyError where there is none."""
+    """Return the label value, 1-8, of a muscle and side. Raises KeyError for unknown names."""
     return _VALUES[muscle, side]
 
 

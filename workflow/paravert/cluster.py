@@ -1,4 +1,4 @@
-"""The start of a run on a Slurm cluster."""
+"""Memory and time that jobs request, and the start of a run on a Slurm cluster."""
 
 import fcntl
 import os
@@ -10,10 +10,67 @@ from pathlib import Path
 from paravert.errors import InputError
 
 STDERR = 2
+JOB_MB = 500  # two Snakemake processes on a cluster, and the parent of the worker processes
+JOB_MINUTES = 10
+
+# Memory (MB) of a worker process, for a subject of 120 slices of 512 x 512 and the paper's network. On
+# a GPU segment_muscles is one process, which needs less than two workers.
+WORKER_MB = {
+    "convert_dicom": 600,
+    "segment_muscles": 900,
+    "measure_area": 300,
+    "measure_fat": 750,
+    "score_overlap": 300,
+    "draw_preview": 850,
+    "dicomseg": 700,
+}
+# Time limit per subject: several times the usual duration.
+SUBJECT_SECONDS = {
+    "convert_dicom": 30,
+    "segment_muscles": 60,
+    "measure_area": 20,
+    "measure_fat": 20,
+    "score_overlap": 20,
+    "draw_preview": 20,
+    "dicomseg": 20,
+}
+# Time limit per thousand subjects of a step over the cohort: about ten times what was measured with up
+# to 100,000 subjects (docs/scale.md).
+COHORT_SECONDS = {
+    "gather_cohort": 15,
+    "fit_models": 2,
+    "write_tables": 10,
+    "draw_figures": 10,
+    "write_report": 2,
+}
+
+
+def memory_mb(step: str, workers: int = 1) -> int:
+    """Return the memory (MB) that a job of a step over a shard requests.
+
+    step: key of WORKER_MB. workers: its worker processes.
+    """
+    return JOB_MB + workers * WORKER_MB[step]
+
+
+def minutes(step: str, subjects: int) -> int:
+    """Return the time limit (minutes) of a job of a step over a shard.
+
+    step: key of SUBJECT_SECONDS. subjects: of the shard.
+    """
+    return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
+
+
+def cohort_minutes(step: str, subjects: int) -> int:
+    """Return the time limit (minutes) of a job of a step over the cohort.
+
+    step: key of COHORT_SECONDS. subjects: of the cohort.
+    """
+    return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000
 
 
 def check_controller() -> None:
-    """Raises InputError if Slurm does not answer: every job would fail."""
+    """Raise InputError if Slurm has no command squeue or does not answer: every job would fail."""
     if shutil.which("squeue") is None:
         raise InputError(
             "squeue", "no such command, expected Slurm's on a login node of the cluster"
@@ -27,8 +84,9 @@ def check_controller() -> None:
 def replace_commands(folder: Path) -> None:
     """Put a folder with replacements of Slurm's commands at the front of PATH.
 
-    The replacements write messages to the stderr of this process, each once. They find it by
-    PARAVERT_RUN, this process's id, and keep the messages already written in a file named after it.
+    The replacements write each message once to this process's stderr. The environment variable
+    PARAVERT_RUN, this process's id, tells them which process, and names the file of the messages that
+    were already written.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())

@@ -1,6 +1,14 @@
-"""The tables of the cohort, which users build on: every column with unit and meaning."""
+"""The tables of the cohort, every column with unit and meaning, and their description in files."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from paravert.anatomy import MUSCLES
+from paravert.errors import Caution, Reason
 from paravert.tables import (
     AREA_COLUMNS,
     FAT_COLUMNS,
@@ -14,26 +22,53 @@ from paravert.tables import (
     OVERLAP_COLUMNS,
     SEPARABILITY_COLUMNS,
     SIDE,
+    SLICE_COLUMNS,
     SLICE_KEYS,
     SUBJECT,
     TEXT,
+    TEXTS,
     WHOLE,
     Column,
     Table,
+    count,
+    flag,
     fraction,
+    quantity,
 )
 
-COVARIATES = (
+INTRODUCTION = """# Data dictionary
+
+The tables of a study, one Parquet file each in `results/cohort/`. Unknown is null, fractions are
+0-1, slices are counted from 0 from caudal to cranial, left and right are the subject's own.
+Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pandas, the field
+metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
+the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
+
+This file is written by `python -m paravert write_dictionary`.
+"""
+COLUMN_HEADER = "| column | type | unit | meaning | values |\n|---|---|---|---|---|"
+CODEBOOK_HEADER = (
+    *("table", "column", "type", "unit", "required", "minimum", "maximum", "allowed", "meaning"),
+)
+FRICTIONLESS_TYPES = {
+    TEXT: "string",
+    WHOLE: "integer",
+    NUMBER: "number",
+    FLAG: "boolean",
+    TEXTS: "array",
+}
+
+COVARIATE_COLUMNS = (
     Column("sex", TEXT, meaning="sex, from the sheet", allowed=("F", "M")),
     Column("age_years", NUMBER, "year", meaning="age, from the sheet", minimum=0, maximum=120),
-    Column("height_cm", NUMBER, "cm", meaning="height, from the sheet", minimum=0),
-    Column("weight_kg", NUMBER, "kg", meaning="weight, from the sheet", minimum=0),
+    quantity("height_cm", "cm", "height, from the sheet"),
+    quantity("weight_kg", "kg", "weight, from the sheet"),
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
     Column("group", TEXT, meaning="group in the study, from the sheet"),
 )
 
 FAT_FRACTION = (
-    fraction("fat_fraction", meaning="fat fraction by the method that the configuration names"),
+    fraction("fat_fraction", "fat fraction by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
     Column("fat_fraction_reason", TEXT, meaning="why fat_fraction is null"),
 )
@@ -41,18 +76,18 @@ FAT_FRACTION = (
 SLICES = Table(
     "slices",
     (
-        *SLICE_KEYS,
-        *COVARIATES,
+        *SLICE_COLUMNS,
+        *COVARIATE_COLUMNS,
         *AREA_COLUMNS,
-        Column(
-            "lean_csa_mm2", NUMBER, "mm2", minimum=0,
-            meaning="csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
+        quantity(
+            "lean_csa_mm2", "mm2",
+            "csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
         *SEPARABILITY_COLUMNS,
     ),
-    keys=tuple(column.name for column in SLICE_KEYS),
+    keys=SLICE_KEYS,
     meaning="a muscle and side in one slice of a subject",
 )  # fmt: skip
 
@@ -62,23 +97,23 @@ MUSCLE_TABLE = Table(
         SUBJECT,
         MUSCLE,
         SIDE,
-        *COVARIATES,
-        Column("slices", WHOLE, "1", meaning="slices that show the muscle", required=True, minimum=0),
-        Column(
-            "csa_mean_mm2", NUMBER, "mm2", minimum=0,
-            meaning="mean csa_mm2 over the slices that show the muscle; null if none does",
+        *COVARIATE_COLUMNS,
+        count("slices", "slices that show the muscle"),
+        quantity(
+            "csa_mean_mm2", "mm2",
+            "mean csa_mm2 over the slices that show the muscle; null if none does",
         ),
-        Column(
-            "csa_sd_mm2", NUMBER, "mm2", minimum=0,
-            meaning="standard deviation of csa_mm2 over these slices (n - 1); null below two",
+        quantity(
+            "csa_sd_mm2", "mm2",
+            "standard deviation of csa_mm2 over these slices (n - 1); null below two",
         ),
-        Column("csa_max_mm2", NUMBER, "mm2", minimum=0, meaning="largest csa_mm2; null if none"),
-        Column(
-            "volume_ml", NUMBER, "ml", required=True, minimum=0,
+        quantity("csa_max_mm2", "mm2", "largest csa_mm2; null if none"),
+        quantity(
+            "volume_ml", "ml", required=True,
             meaning="sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out",
         ),
-        Column(
-            "coverage_mm", NUMBER, "mm", required=True, minimum=0,
+        quantity(
+            "coverage_mm", "mm", required=True,
             meaning="sum of slab_mm over the slices that show the muscle, likewise",
         ),
         *FAT_FRACTION,
@@ -86,9 +121,8 @@ MUSCLE_TABLE = Table(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
             for method, meaning in FAT_METHODS.items()
         ),
-        Column(
-            "lean_volume_ml", NUMBER, "ml", minimum=0,
-            meaning="volume_ml x (1 - fat_fraction); null if the fat fraction is",
+        quantity(
+            "lean_volume_ml", "ml", "volume_ml x (1 - fat_fraction); null if the fat fraction is"
         ),
     ),
     keys=("subject", "muscle", "side"),
@@ -117,23 +151,23 @@ SUBJECT_TABLE = Table(
     "subjects",
     (
         SUBJECT,
-        *COVARIATES,
+        *COVARIATE_COLUMNS,
         *HEADER_COLUMNS,
-        Column("n_stacks", WHOLE, "1", meaning="stacks", required=True, minimum=1),
-        Column("n_slices", WHOLE, "1", meaning="slices in all stacks", required=True, minimum=1),
-        Column(
-            "coverage_mm", NUMBER, "mm", required=True, minimum=0,
-            meaning="sum of slab_mm over all slices that cut no earlier stack",
+        count("n_stacks", "stacks", minimum=1),
+        count("n_slices", "slices in all stacks", minimum=1),
+        quantity(
+            "coverage_mm", "mm", "sum of slab_mm over all slices that cut no earlier stack",
+            required=True,
         ),
         Column("volume_ml", NUMBER, "ml", required=True, meaning="volume of all eight muscles"),
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
-        fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
+        fraction("fat_fraction", "volume-weighted fat fraction of all eight muscles"),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(
             "separability", meaning="between-class over total variance of the pooled Otsu threshold"
         ),
-        Column("n_warnings", WHOLE, "1", meaning="warnings in the ledger", required=True, minimum=0),
+        count("n_warnings", "warnings in the ledger"),
     ),
     keys=("subject",),
     meaning="an analysed subject",
@@ -142,15 +176,15 @@ SUBJECT_TABLE = Table(
 OVERLAP = Table(
     "overlap",
     (
-        *SLICE_KEYS,
-        *COVARIATES,
+        *SLICE_COLUMNS,
+        *COVARIATE_COLUMNS,
         *OVERLAP_COLUMNS,
-        Column(
-            "held_out", FLAG, required=True,
-            meaning="whether the labels come from the network, and the subject was not in its training data",
+        flag(
+            "held_out",
+            "whether the labels come from the network, and the subject was not in its training data",
         ),
     ),
-    keys=tuple(column.name for column in SLICE_KEYS),
+    keys=SLICE_KEYS,
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
     " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip
@@ -164,3 +198,85 @@ LEDGER = Table(
 )
 
 COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
+
+# --- how the tables are described in files --------------------------------------------------------
+
+
+def dictionary() -> str:
+    """Return the data dictionary as Markdown: a section per cohort table, then all codes."""
+    return "\n".join([INTRODUCTION, *map(_section, COHORT_TABLES), _codes()])
+
+
+def _section(table: Table) -> str:
+    title = f"## {table.name}\n\nOne row: {table.meaning}. Key: {', '.join(table.keys)}.\n"
+    return "\n".join([title, COLUMN_HEADER, *map(_row, table.columns)]) + "\n"
+
+
+def _row(c: Column) -> str:
+    ends = [f"{end:g}" if end is not None else "" for end in (c.minimum, c.maximum)]
+    values = ", ".join(c.allowed) or (" to ".join(ends) if any(ends) else "")
+    known = "never null" if c.required else ""
+    allowed = "; ".join(part for part in (values.strip(), known) if part)
+    return f"| {c.name} | {c.type} | {c.unit} | {c.meaning} | {allowed} |"
+
+
+def _codes() -> str:
+    reasons = ", ".join(f"`{reason}`" for reason in Reason)
+    cautions = ", ".join(f"`{caution}`" for caution in Caution)
+    return (
+        "## Codes\n\nWhat each means and what can be done: [manual](../config/README.md#codes).\n\n"
+        f"Reasons of quarantine: {reasons}.\n\nWarnings: {cautions}.\n"
+    )
+
+
+def write_dictionary(
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("results/README.md"),
+) -> None:
+    """Write the data dictionary, results/README.md, from the definitions of the cohort tables."""
+    out.write_text(dictionary(), encoding="utf-8")
+
+
+def write_codebook(path: Path) -> None:
+    """Write a CSV file with a row per column of the cohort tables: type, unit, range, meaning."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CODEBOOK_HEADER)
+        for table in COHORT_TABLES:
+            for c in table.columns:
+                required, allowed = "yes" if c.required else "", " ".join(c.allowed)
+                start = [table.name, c.name, c.type, c.unit, required]
+                writer.writerow([*start, c.minimum, c.maximum, allowed, c.meaning])
+
+
+def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+    """Write the description of the cohort tables as JSON (Frictionless Data Package).
+
+    metadata: further properties of the package, such as software_version.
+    """
+    resources = [
+        {
+            "name": table.name,
+            "path": f"{table.name}.parquet",
+            "format": "parquet",
+            "description": table.meaning,
+            "schema": {
+                "fields": [_package_field(column) for column in table.columns],
+                "primaryKey": list(table.keys),
+            },
+        }
+        for table in COHORT_TABLES
+    ]
+    package = {"name": "paravert-cohort", **metadata, "resources": resources}
+    path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _package_field(column: Column) -> dict:
+    found = {"required": column.required, "minimum": column.minimum, "maximum": column.maximum}
+    found["enum"] = list(column.allowed)
+    return {
+        "name": column.name,
+        "type": FRICTIONLESS_TYPES[column.type],
+        "unit": column.unit,
+        "description": column.meaning,
+        "constraints": {k: v for k, v in found.items() if v not in (None, False, [])},
+    }

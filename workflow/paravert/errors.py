@@ -1,8 +1,15 @@
-"""Faults of the data. A fault of the program is any other exception, and is never caught."""
+"""Faults of the input. Any other exception is a bug and is never caught."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+
+# Characters that a name or path should not hold: control characters except tab, line separators,
+# zero-width space, byte order mark, surrogates.
+find_unseen = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ud800-\udfff]"
+).search
 
 
 class Reason(StrEnum):
@@ -33,11 +40,11 @@ class Reason(StrEnum):
     MASK_GRID_MISMATCH = "mask-grid-mismatch"
     MASK_UNKNOWN_LABEL = "mask-unknown-label"
     MASK_SIDE_MISMATCH = "mask-side-mismatch"
-    PROCESS_DIED = "process-died"  # twice at work on the subject, the second time alone
+    PROCESS_DIED = "process-died"  # twice, the second time while it processed this subject alone
 
 
 class Caution(StrEnum):
-    """What a reader of the tables should know of a subject: any number per subject."""
+    """Warnings, any number per subject: what a reader of the tables should know of it."""
 
     MULTI_STACK = "multi-stack"
     SINGLE_SLICE = "single-slice"
@@ -60,7 +67,7 @@ class Caution(StrEnum):
     PATIENT_POSITION = "patient-position"
     BLANK_SLICE = "blank-slice"
     REAL_WORLD_VALUES_DIFFER = "real-world-values-differ"
-    SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that a decoder let pass
+    SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that the decoder did not detect
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"
@@ -71,38 +78,40 @@ class Caution(StrEnum):
 
 
 class InputError(Exception):
-    """An input that cannot be used; stops the run with this one sentence.
+    """An input that cannot be used: a file, a setting or a command. It stops the run.
 
-    The message names the file, what was found and what was expected.
+    The message is one sentence that names the input, what was found and what was expected.
     """
 
     def __init__(self, where: Path | str, found_and_expected: str):
-        super().__init__(f"{where}: {found_and_expected}")
-        self._told = (str(where), found_and_expected)
+        super().__init__(str(where), found_and_expected)  # all arguments, so that it can be pickled
 
-    def __reduce__(self):
-        """Survive the way back from a worker process."""
-        return type(self), self._told
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 class SubjectFault(Exception):
-    """A fault in the data of one subject: a row with a reason; the cohort goes on.
+    """A fault in the data of one subject, which is quarantined; the others are processed.
 
-    The message goes into tables and logs: it may name tags, counts, millimetres and positions,
-    never names, dates, identifiers, free text or paths of the input.
+    reason: its code. message: goes into tables and logs; it may name tags, counts, millimetres and
+    positions, never names, dates, identifiers, free text or paths of the input.
     """
 
     def __init__(self, reason: Reason, message: str):
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
+        super().__init__(reason, message)
+        self.reason, self.message = reason, message
 
-    def __reduce__(self):
-        """Survive the way back from a worker process."""
-        return type(self), (self.reason, self.message)
+    def __str__(self) -> str:
+        return self.message
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
-    """Return names as a message tells them, separated by commas: the first few, and how many more."""
-    told = ", ".join(names[:most])
-    return f"{told} and {len(names) - most} more" if len(names) > most else told
+    """Return names separated by commas: the first `most`, and how many more there are."""
+    first = ", ".join(names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
+
+
+def unseen_character(text: str) -> str:
+    """Return the first character of a text that cannot be seen, such as "U+000B"; "" if none."""
+    found = find_unseen(text)
+    return f"U+{ord(found[0]):04X}" if found else ""

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Output:
-    """A figure or table. name: its file without ending. caption: its .rst file in workflow/report."""
+    """A figure or table of the study.
+
+    name: of its file, without suffix. caption: name of its .rst file in workflow/report.
+    """
 
     name: str
     title: str

@@ -7,13 +7,12 @@ end while it is not running. So each table stores a digest of its inputs, settin
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from paravert import provenance
 from paravert.errors import InputError
 from paravert.provenance import digest
-from paravert.records import Outcome
 from paravert.shard_tables import read_made_from, read_outcomes
 from paravert.sheet import PATH_COLUMNS
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
@@ -26,10 +25,10 @@ COHORT_RULES = ("gather_cohort", "fit_models", "write_tables", "draw_figures", "
 
 
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
-    """Return each subject's shard.
+    """Return the name of each subject's shard, by subject.
 
-    The number of shards is the next power of two, so that it changes only when the cohort doubles;
-    the shard follows from a stable hash of the name. With one subject per shard it is the name.
+    The number of shards is a power of two, so that it changes only when the cohort doubles; the shard
+    follows from a stable hash of the name. With one subject per shard its name is the subject's.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -41,10 +40,10 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
 def shard_plan(
     subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
 ) -> dict[str, list[str]]:
-    """Return the subjects of each shard that has any, both in order.
+    """Return the subjects of each shard that has any; shards and subjects are sorted.
 
-    selection: subjects at hand, comma-separated; empty for all. A selection changes no subject's
-    shard. Raises LookupError for a selected subject that is not in the cohort.
+    selection: subjects to process, comma-separated; empty for all. A selection changes no subject's
+    shard. Raises LookupError if a selected subject is not in the cohort.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -66,9 +65,11 @@ def _stable_hash(subject: str) -> int:
 
 
 def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
-    """Return what the conversion of a subject depends on, besides the version of the step.
+    """Return what the conversion of a subject depends on besides the step's version, JSON-able.
 
-    row: line of the sheet. Returns digests of the files behind each path, and the patterns.
+    row: line of the sheet, by column. series_description: patterns of the configuration. By each path
+    column the dict has a digest of names, sizes and times of the files ("none" without a path), and
+    under series_description the patterns.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
     return {**states, "series_description": list(series_description)}
@@ -79,7 +80,7 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Return whether the path of a subject's images does not exist or may not be read."""
+    """Return whether the path of a subject's images is missing or unreadable. row: line of the sheet."""
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
 
@@ -87,14 +88,18 @@ def images_away(row: Mapping[str, str]) -> bool:
 
 
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
-    """Return the fingerprint of one subject's result: a digest of step, version and dependencies."""
+    """Return the fingerprint of a subject's result: SHA-256 of step, version and dependencies.
+
+    A stored result is kept while its fingerprint is the same. depends_on: JSON-able, see
+    `shards.Task`.
+    """
     return digest([step.name, step.version, depends_on])
 
 
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
-    """Return the settings that change the network's labels.
+    """Return the settings on which the network's labels depend, JSON-able.
 
-    section: `segment_muscles` of the configuration.
+    model_sha256: of the model file. section: `segment_muscles` of the configuration.
     """
     return {
         "model_sha256": model_sha256,
@@ -106,37 +111,61 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 
 
 def step_settings(configuration: Mapping) -> dict[str, dict]:
-    """Return the settings that change results, by step; steps without such settings are left out."""
+    """Return the settings that change results, by step; steps without such settings are left out.
+
+    configuration: all sections.
+    """
     section = configuration["segment_muscles"]
     return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:
-    """Return `made_from` of a table of the first step. fingerprints: of its subjects' results."""
+    """Return the digest `made_from` of a shard table of convert_dicom.
+
+    fingerprints: of the subjects' results, by subject.
+    """
     return digest([FIRST.name, fingerprints])
 
 
 def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
-    """Return `made_from` of a table of a later step. upstream: that of the previous step's table."""
+    """Return the digest `made_from` of a shard table of a step after convert_dicom.
+
+    settings: of the step, see `step_settings`. upstream: `made_from` of the previous step's table.
+    """
     return digest([step.name, step.version, settings, upstream])
+
+
+def subjects_away(
+    plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
+) -> set[str]:
+    """Return the subjects whose images are missing or unreadable.
+
+    plan: subjects of each shard. rows: lines of the sheet by subject.
+    """
+    return {name for names in plan.values() for name in names if images_away(rows[name])}
 
 
 def cohort_made_from(
     plan: Mapping[str, Sequence[str]],
     rows: Mapping[str, Mapping[str, str]],
+    away: Set[str],
     configuration: str,
     split: str,
 ) -> str:
-    """Return `made_from` of the cohort tables: a digest of all their inputs except the shard tables.
+    """Return the digest `made_from` of the cohort tables: of all inputs but the shard tables.
 
-    plan: subjects of each shard. rows: lines of the sheet by subject. configuration: as JSON. split:
-    digest of the model's list of training subjects. If the digest changes, the cohort tables and
-    everything made from them are made again.
+    plan: subjects of each shard. rows: lines of the sheet by subject; their paths do not count. away:
+    see `subjects_away`. configuration: as JSON. split: digest of the model's list of training
+    subjects. If the digest changes, Snakemake makes the cohort tables, and what follows, again.
     """
-    at_hand = [rows[subject] for subjects in plan.values() for subject in subjects]
-    away = [row["subject"] for row in at_hand if images_away(row)]
+    at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
-    return digest([plan, at_hand, away, configuration, split, versions])
+    return digest([plan, at_hand, sorted(away), configuration, split, versions])
+
+
+def without_paths(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a line of the sheet (by column) without its paths, which change if a study is copied."""
+    return {column: value for column, value in row.items() if column not in PATH_COLUMNS}
 
 
 def stale_steps(
@@ -146,22 +175,27 @@ def stale_steps(
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
 ) -> set[str]:
-    """Return the steps whose table does not match today's sheet, images and settings.
+    """Return the names of the steps whose table does not match today's sheet, images and settings.
 
-    shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: see
-    `step_settings`. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
+    shard: folder of the shard's tables. subjects: of the shard. rows: lines of the sheet by subject.
+    series_description: patterns of the configuration. settings: see `step_settings`. Steps after a
+    missing or stale table are not listed: Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
     for step in STEPS.values():
-        table = shard / f"{step.table.name}.parquet"
+        table = step.table_file(shard)
         if not table.exists() or (step is not FIRST and step.after not in expected):
             continue
-        if step is FIRST:
-            wanted = _expected_conversions(table, subjects, rows, series_description)
-        else:
-            wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
-        if wanted == made_from(table):
+        try:
+            if step is FIRST:
+                wanted = _expected_conversions(table, subjects, rows, series_description)
+            else:
+                wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
+            fits = wanted == read_made_from(table)
+        except InputError:  # damaged
+            fits = False
+        if fits:
             expected[step.name] = wanted
         else:
             stale.add(step.name)
@@ -174,7 +208,7 @@ def _expected_conversions(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
 ) -> str:
-    finished = {outcome.subject: outcome.fingerprint for outcome in _outcomes(table)}
+    finished = {outcome.subject: outcome.fingerprint for outcome in read_outcomes(table)}
     fingerprints = {}
     for subject in subjects:
         if subject in finished and images_away(rows[subject]):
@@ -185,15 +219,8 @@ def _expected_conversions(
     return conversions(fingerprints)
 
 
-def _outcomes(table: Path) -> list[Outcome]:
-    try:
-        return read_outcomes(table)
-    except InputError:  # damaged: nothing is known of it
-        return []
-
-
 def made_from(table: Path) -> str | None:
-    """Return `made_from` of a table, None if the table is damaged or has none."""
+    """Return the digest stored in a table file, None if the file is damaged or has none."""
     try:
         return read_made_from(table)
     except InputError:
@@ -203,14 +230,14 @@ def made_from(table: Path) -> str | None:
 def check_shard_tables(
     folder: Path, plan: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping]
 ) -> None:
-    """Raise InputError for a shard table of other subjects, or one made from another upstream table.
+    """Raise InputError for a shard table of other subjects, or made from another upstream table.
 
     folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}
         for step in COHORT_STEPS:
-            table = folder / shard / f"{step.table.name}.parquet"
+            table = step.table_file(folder / shard)
             made[step.name] = read_made_from(table)
             if step is FIRST:
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)

@@ -1,4 +1,4 @@
-"""What made a result: digests of values and files, the state of input folders."""
+"""Digests of values and files, and the state of input files."""
 
 import hashlib
 import json
@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
 
-# What asking for a path raises where nothing can be; ValueError: no name on this system is so.
+# Raised by os.stat for a path that does not exist, or cannot (ValueError).
 NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 
 
 def digest(value: object) -> str:
-    """Return the SHA-256 (hex) of a JSON-able value; the order of dict keys does not matter."""
+    """Return the SHA-256 (hex) of a JSON-able value.
+
+    The order of dict keys does not matter; objects that JSON lacks enter as their str().
+    """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -24,11 +27,10 @@ def file_sha256(path: Path) -> str:
 
 
 def state_of(path: Path) -> str:
-    """Return a digest of the names, sizes and modification times below a path; "absent" if none.
+    """Return a digest of the names, sizes and modification times of all files below a path.
 
-    Cheap enough to ask for every subject before a run: no file is opened, and each is asked once.
-    Never raises for what may not be read: that enters as such, so that the state changes once it
-    may be.
+    "absent" if there is no file or folder. No file is opened. Unreadable files and folders enter as
+    such instead of raising, so that the digest changes once they can be read.
     """
     try:
         own = os.stat(path)
@@ -53,10 +55,10 @@ def _state(path: str, found: os.stat_result | OSError) -> list:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files below a folder in order, links to folders followed, each folder once.
+    """Return all files below a folder, sorted; links to folders are followed, each folder once.
 
-    Links that lead nowhere count as files: what is missing must not go unnoticed.
-    Raises OSError where a folder may not be read, or something in it not be asked.
+    Broken links count as files, so that what is missing is noticed. Raises OSError if a folder or file
+    cannot be read.
     """
     files = []
     for place, found in _walk(folder):
@@ -69,7 +71,7 @@ def files_below(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | OSError]]:
     """Yield the files below a folder, each with its state; a broken link with its own.
 
-    Folders that may not be read, and what is in them but may not be asked, come with the error.
+    For what cannot be read, the error is in place of the state.
     """
     waiting, seen = [str(folder)], set()
     while waiting:

@@ -1,7 +1,7 @@
-"""The result of one step for one subject on disk: files, a record, and a mark while it is computed.
+"""The result of one step for one subject on disk: its files, a record, and a mark while it is computed.
 
-Files and record appear completely or not at all, even if the process is killed. The mark shows the
-parent process which subject a dead worker was working on; a crash count is kept for each subject.
+Files and record appear completely or not at all, even if the process is killed. From the mark, the
+parent process learns which subject a dead worker was computing; crashes are counted per subject.
 """
 
 import json
@@ -23,9 +23,11 @@ LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one subject in one step; stage and reason only if quarantined.
+    """What became of one subject in one step.
 
-    message: what was found, for the reason or for a warning.
+    status: ANALYSED or QUARANTINED. fingerprint: `plan.result_fingerprint`. warnings: codes. stage
+    (step) and reason (code): only if quarantined. message: what was found, for the reason or for a
+    warning.
     """
 
     subject: str
@@ -39,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome and table rows of one subject; held: kept from an earlier run, not computed."""
+    """Outcome and table rows of one subject. held: whether it was kept from an earlier run."""
 
     outcome: Outcome
     rows: list[dict]
@@ -48,22 +50,22 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """Fingerprints of a result on disk and of the previous step's result, None if there is none.
+    """The fingerprints of a result on disk and of the previous step's; None if there is no result.
 
-    harmed: files that were changed or removed since they were written.
+    changed: files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
     upstream: str | None = None
-    harmed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ResultStore:
-    """Stores the result of one step for one subject.
+    """Reads and writes the result of one step for one subject.
 
-    home: the subject's folder. record: file name of the record. owns: files and folders in home that
-    only this step writes.
+    home: the subject's folder. step: its name. record: file name of the record. owns: files and
+    folders in home that only this step writes.
     """
 
     home: Path
@@ -72,25 +74,28 @@ class ResultStore:
     owns: tuple[str, ...]
 
     def held(self, fingerprint: str) -> Result | None:
-        """Return the stored result if its fingerprint is this one and no file changed, else None."""
+        """Return the stored result, or None if its fingerprint is another one or a file was changed."""
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
             return None
-        if self._harmed(record):
+        if self._changed(record):
             return None
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
     def stored(self) -> StoredResult:
-        """Return the fingerprints of the stored result, whatever they are."""
+        """Return the fingerprints of the stored result, and which of its files were changed."""
         record = self._read()
         if record is None:
             return StoredResult()
         fingerprint = record["outcome"]["fingerprint"]
-        return StoredResult(fingerprint, record["upstream"], self._harmed(record))
+        return StoredResult(fingerprint, record["upstream"], self._changed(record))
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Mark the subject as being computed and yield an empty scratch folder; remove both at the end."""
+        """Yield an empty scratch folder, and mark the subject as being computed; a context manager.
+
+        fingerprint: of the result to be made. Scratch folder and mark are removed when the block ends.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
         with self._scratch() as scratch:
@@ -103,34 +108,35 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether a process is computing the subject, or was killed while it did."""
+        """Whether the subject is marked: a process computes it, or was killed while it did."""
         return self._mark.exists()
 
-    def count_death(self, fingerprint: str) -> bool:
-        """Count a crash and return True if a dead child of this process was computing the subject.
+    def count_crash(self, fingerprint: str) -> bool:
+        """Return whether a dead child of this process was computing the subject, and count that crash.
 
-        If the parent died too, the cause was external and no subject is charged.
+        fingerprint: of the result to be made. If the parent died, too, its successor finds another process
+        id in the mark: the cause was external and no subject is charged.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
             return False
-        note = {"fingerprint": fingerprint, "times": self.deaths(fingerprint) + 1}
+        note = {"fingerprint": fingerprint, "times": self.crashes(fingerprint) + 1}
         with self._scratch() as scratch:
-            _write_json(self._deaths, note, Path(scratch))
+            _write_json(self._crashes, note, Path(scratch))
         self._mark.unlink(missing_ok=True)
         return True
 
-    def deaths(self, fingerprint: str) -> int:
-        """Return how many processes crashed on the subject with this fingerprint."""
-        note = _read_json(self._deaths)
+    def crashes(self, fingerprint: str) -> int:
+        """Return how many processes crashed while they computed the result with this fingerprint."""
+        note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
-        """Move the files of a result from the scratch folder to the subject's folder.
+        """Move the files of a result from the scratch folder to the subject's folder; write the record.
 
-        upstream: fingerprint of the previous step's result. The old record is removed first and the
-        new one is written last, so that a kill at any moment leaves a complete result or none. Files
-        of an earlier result of this step are removed.
+        upstream: fingerprint of the previous step's result. The old record is removed first and the new
+        one written last, so that a kill leaves a complete result or none. Files of an earlier result of
+        this step are removed. Raises ValueError for a file that the step does not own.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -147,32 +153,34 @@ class ResultStore:
             "rows": result.rows,
         }
         _write_json(self.home / self.record, record, scratch)
-        self.forget_deaths()
+        self.forget_crashes()
 
     def clear(self) -> None:
         """Remove the stored result."""
         self._forget()
         self._remove_all_but([])
 
-    def forget_deaths(self) -> None:
+    def forget_crashes(self) -> None:
         """Reset the crash count."""
-        self._deaths.unlink(missing_ok=True)
+        self._crashes.unlink(missing_ok=True)
 
     @property
     def _mark(self) -> Path:
         return self.home / f".{self.step}-begun"
 
     @property
-    def _deaths(self) -> Path:
+    def _crashes(self) -> Path:
         return self.home / f".{self.step}-deaths"
 
     def _read(self) -> dict | None:
         return _read_json(self.home / self.record)
 
-    def _harmed(self, record: dict) -> tuple[str, ...]:
-        files = record["files"].items()
-        states = {name: _file_state(self.home / name) for name, _ in files}
-        return tuple(name for name, state in files if states[name] is None or states[name] != state)
+    def _changed(self, record: dict) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name, state in record["files"].items()
+            if state is None or _file_state(self.home / name) != state
+        )
 
     def _forget(self) -> None:
         (self.home / self.record).unlink(missing_ok=True)
@@ -182,10 +190,7 @@ class ResultStore:
             (self.home / stale).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove the scratch folders of killed processes.
-
-        On another node a process cannot be asked for: there, the age of its folder decides.
-        """
+        """Remove the scratch folders of dead processes; those of other nodes by their age."""
         for scratch in self.home.glob(f".{self.step}-*"):
             if scratch.is_dir() and _is_left(scratch, self.step):
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -215,7 +220,7 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the outcome that JSON fields describe."""
+    """Return the outcome with these fields, a dict as read from JSON."""
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 
 

@@ -1,4 +1,4 @@
-"""The table of a shard: the rows of a step, and in its metadata the outcome of every subject."""
+"""Shard tables: the rows of a step for some subjects; in the metadata the outcome of every subject."""
 
 import json
 from collections.abc import Sequence
@@ -15,29 +15,34 @@ from paravert.steps import Step
 
 
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
-    """Write a shard's rows; in the file's metadata the outcome of every subject, and made_from."""
+    """Write the table of a step for a shard as Parquet, completely or not at all.
+
+    results: one per subject. made_from: digest of what the table was made from; the metadata of the
+    file hold it and all outcomes.
+    """
     rows = []
     for result in results:
-        told = told_by(result.outcome) if step.table.per_subject else {}
-        told["subject"] = result.outcome.subject
+        common = {"subject": result.outcome.subject}
+        if step.table.per_subject:
+            common = outcome_row(result.outcome)
         subject_rows = result.rows or ([{}] if step.table.per_subject else [])
-        rows += [told | row for row in subject_rows]
+        rows += [common | row for row in subject_rows]
     outcomes = json.dumps([asdict(result.outcome) for result in results])
     metadata = {"outcomes": outcomes, "made_from": made_from}
     tables.write(path, step.table, tables.from_rows(step.table, rows), metadata)
 
 
-def told_by(outcome: Outcome) -> dict:
-    """Return an outcome as a row of the columns tables.OUTCOME."""
-    told = asdict(outcome)
-    told.pop("fingerprint")
-    return told
+def outcome_row(outcome: Outcome) -> dict:
+    """Return an outcome as a table row, a dict by the columns tables.OUTCOME."""
+    row = asdict(outcome)
+    row.pop("fingerprint")
+    return row
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes that a shard table carries, by subject.
+    """Return the outcomes of all subjects of a shard table, in the order of the table.
 
-    Raises InputError where the file is not such a table.
+    Raises InputError if the file is not a shard table or is damaged.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -48,10 +53,10 @@ def read_outcomes(path: Path) -> list[Outcome]:
 def read_made_from(path: Path) -> str | None:
     """Return the digest of what a table was made from, None if it holds none.
 
-    Raises InputError where the file is no table.
+    Raises InputError if the file is no Parquet file.
     """
-    told = _metadata(path).get(b"made_from")
-    return told and told.decode()
+    made_from = _metadata(path).get(b"made_from")
+    return made_from and made_from.decode()
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:
@@ -62,7 +67,7 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table; raises InputError where the file is damaged."""
+    """Return the rows of a shard table. Raises InputError if the file is damaged."""
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

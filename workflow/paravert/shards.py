@@ -1,9 +1,9 @@
-"""How a step runs over the subjects of a shard: fingerprints, worker processes, isolation of faults.
+"""Runs a step over the subjects of a shard: kept results, worker processes, isolation of faults.
 
 For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
 fingerprint and files are unchanged. If a worker process dies while it works on a subject, the job
-fails; that subject is retried last and alone, and quarantined if a process dies again.
+fails; the next run retries that subject last and alone, and quarantines it if a process dies again.
 """
 
 import logging
@@ -32,14 +32,15 @@ from paravert.steps import STEPS, Step
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-DEATHS = 2  # the first may be another's doing; the second is the subject's, which was alone
+MOST_CRASHES = 2  # the first may be caused by another subject; the second cannot: it was alone
 
 
 @dataclass(frozen=True)
 class Task:
-    """One subject and what its result depends on beside the step's version (JSON, hashed).
+    """One subject of a step.
 
-    inputs_away: its inputs cannot be reached; an earlier result is kept, if there is one.
+    depends_on: what its result depends on beside the step's version; JSON-able, hashed. inputs_away:
+    whether its inputs cannot be reached; an earlier result is kept then, if there is one.
     """
 
     subject: str
@@ -49,9 +50,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """The result of a step for one subject: rows of its table (without `subject`) and warnings.
+    """What a step makes of one subject.
 
-    note: details of the warnings beyond their codes; None if there are none.
+    rows: of the shard table, dicts by column, without `subject`. warnings: codes. note: details of the
+    warnings, or None.
     """
 
     rows: list[dict]
@@ -73,11 +75,12 @@ def work_through(
 ) -> None:
     """Run the first step for every subject of a shard and write the shard's table.
 
-    do: returns one subject's product and writes its files into the empty folder it is given; they
-    are moved to `<folder>/<subject>/` when it returns. It raises SubjectFault for faulty data, or
-    MemoryError: the subject is quarantined; any other exception fails the job. workers: number of
-    worker processes, for which `do` must be picklable; 0: everything runs in this process, and if
-    that dies no subject is charged. Raises ChildProcessError if a worker process died.
+    step_name: key of STEPS. folder: of all subjects. out: Parquet file of the table. do: writes a
+    subject's files into the empty folder that it is given and returns the subject's product; the files
+    are then moved to `<folder>/<subject>/`. If `do` raises SubjectFault or MemoryError the subject is
+    quarantined; any other exception fails the job. workers: number of worker processes, for which `do`
+    must be picklable; 0: everything runs in this process. Raises ChildProcessError if a worker process
+    died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -96,11 +99,11 @@ def work_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step for every subject that the previous step, of this shard table, analysed.
+    """Run a step for every subject that the previous step analysed, and write the shard's table.
 
-    Subjects that were quarantined before keep their outcome. settings: what results depend on beside
-    the previous step; applies: tells whether they do for a subject, None: for all. The rest is as in
-    `work_through`.
+    shard_table: of the previous step; subjects that it quarantined keep their outcome. settings: what
+    results depend on beside the previous step, for the subjects for which `applies` is true (None:
+    all). The rest is as in `work_through`.
     """
     _run_after(
         shard_table,
@@ -124,11 +127,11 @@ def overlapped_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step in this process: one subject is read and one written while another is computed.
+    """Run a step as `work_after`, in three threads of this process, for one GPU.
 
-    read: in a thread of its own. compute: takes what `read` returned. write: in a third thread; takes
-    what `compute` returned, and an empty folder. Each may raise as `do` of `work_through`. The rest
-    is as in `work_after`.
+    While `compute` works on a subject in the main thread, `read` reads the next one and `write` writes
+    the one before. compute takes what read returned; write takes what compute returned and an empty
+    folder, as `do` of `work_through`. All may raise as `do`.
     """
     _run_after(
         shard_table,
@@ -159,7 +162,11 @@ def _run_after(
 def tasks_after(
     shard_table: Path, depends_on: Callable[[str], dict] | None = None
 ) -> tuple[list[Task], list[Outcome]]:
-    """Return a task per subject that the step before analysed, and all its outcomes."""
+    """Return one task per subject that the previous step analysed, and all outcomes of that step.
+
+    shard_table: of the previous step. depends_on: returns what a subject's result depends on beside
+    the previous step.
+    """
     outcomes = read_outcomes(shard_table)
     tasks = []
     for outcome in outcomes:
@@ -173,12 +180,12 @@ def tasks_after(
 class _Job:
     """A task with the fingerprint of its result.
 
-    deaths: how many processes died at it before. left: another process works on it, or died at it.
+    crashes: how many processes crashed on it. left: whether another process computes it or crashed.
     """
 
     task: Task
     fingerprint: str
-    deaths: int
+    crashes: int
     left: bool
 
 
@@ -195,43 +202,43 @@ class _Shard:
         for task in tasks:
             store = self.store(task.subject)
             found = store.stored() if task.inputs_away else StoredResult()
-            if found.fingerprint and not found.harmed:
+            if found.fingerprint and not found.changed:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)
-            jobs.append(_Job(task, fingerprint, store.deaths(fingerprint), store.was_left))
+            jobs.append(_Job(task, fingerprint, store.crashes(fingerprint), store.was_left))
         return jobs
 
     def in_turn(
         self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield the result of each subject; those at which a worker died before come last and alone.
+        """Yield the result of each subject; those on which a worker crashed before come last, alone.
 
         If workers die, the other subjects are still done; then raises ChildProcessError.
         """
         work = partial(self.work, do)
-        # To start a process takes longer than to convert a subject.
-        single = len(jobs) == 1 and not (jobs[0].deaths or jobs[0].left)
+        # Starting a process takes longer than converting a subject.
+        single = len(jobs) == 1 and not (jobs[0].crashes or jobs[0].left)
         if single or not workers:
             yield from map(work, jobs)
             return
         survived = True
-        waiting = [job for job in jobs if not job.deaths]
+        waiting = [job for job in jobs if not job.crashes]
         while waiting:
             done = set()
-            for result in self._until_a_death(work, waiting, workers):
+            for result in self._until_a_crash(work, waiting, workers):
                 done.add(result.outcome.subject)
                 yield result
             waiting = [job for job in waiting if job.task.subject not in done]
-            dead = [job for job in waiting if self._died(job)]
+            dead = [job for job in waiting if self._crashed(job)]
             survived = survived and not waiting
             waiting = [job for job in waiting if job not in dead] if dead else []
-        for job in (job for job in jobs if job.deaths):
-            alone = list(self._until_a_death(work, [job], workers=1))
+        for job in (job for job in jobs if job.crashes):
+            alone = list(self._until_a_crash(work, [job], workers=1))
             if alone:
                 yield from alone
-            elif self._died(job):
-                yield self._verdict(job)
+            elif self._crashed(job):
+                yield self._crash_quarantine(job)
             else:
                 survived = False
         if not survived:
@@ -240,7 +247,7 @@ class _Shard:
                 "finished stays, and the subjects that were at work are tried alone"
             )
 
-    def _until_a_death(
+    def _until_a_crash(
         self, work: Callable[[_Job], Result], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
         """Yield the results of jobs from worker processes, until one of these dies."""
@@ -249,17 +256,20 @@ class _Shard:
                 with suppress(BrokenProcessPool):
                     yield future.result()
 
-    def _died(self, job: _Job) -> bool:
-        """Record and tell whether the worker process died while it worked on the subject."""
-        return self.store(job.task.subject).count_death(job.fingerprint)
+    def _crashed(self, job: _Job) -> bool:
+        """Return whether the worker process died while it worked on the subject; count the crash."""
+        return self.store(job.task.subject).count_crash(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
-        """Return the result of one subject, kept or computed."""
+        """Return the result of one subject, kept or computed.
+
+        Raises InputError if files of earlier steps were changed.
+        """
         store = self.store(job.task.subject)
-        at_hand = self._at_hand(store, job)
-        if at_hand is not None:
-            return at_hand
-        self._check_unharmed(job.task)
+        kept = self._kept(store, job)
+        if kept is not None:
+            return kept
+        self._check_unchanged(job.task)
         with store.begun(job.fingerprint) as scratch:
             try:
                 done: Product | SubjectFault = do(job.task, scratch)
@@ -267,7 +277,7 @@ class _Shard:
                 done = fault
             except MemoryError:
                 done = out_of_memory()
-            self._check_unharmed(job.task)  # another job may have been at work there meanwhile
+            self._check_unchanged(job.task)  # another job may have changed them meanwhile
             return self._finished(store, job, scratch, done)
 
     def overlapped(
@@ -276,14 +286,14 @@ class _Shard:
         """Yield the result of each subject, see `overlapped_after`."""
         waiting = []
         for job in jobs:
-            at_hand = self._at_hand(self.store(job.task.subject), job)
-            if at_hand is None:
+            kept = self._kept(self.store(job.task.subject), job)
+            if kept is None:
                 waiting.append(job)
             else:
-                yield at_hand
+                yield kept
 
         def checked_read(task: Task) -> Any:
-            self._check_unharmed(task)
+            self._check_unchanged(task)
             return read(task)
 
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -299,13 +309,13 @@ class _Shard:
             if writing:
                 yield writing.result()
 
-    def _check_unharmed(self, task: Task) -> None:
+    def _check_unchanged(self, task: Task) -> None:
         """Raise InputError if files of earlier steps were changed since these wrote them."""
         expected = task.depends_on.get("upstream")
         for name in reversed(self.step.reads):
             store = self.store(task.subject, STEPS[name])
             found = store.stored()
-            for file in found.harmed:
+            for file in found.changed:
                 raise _changed(store.home / file, name)
             if None not in (found.fingerprint, expected) and found.fingerprint != expected:
                 raise _changed(store.home / store.record, name)
@@ -316,17 +326,17 @@ class _Shard:
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 
-    def _at_hand(self, store: ResultStore, job: _Job) -> Result | None:
-        """Return the kept result, or the quarantine of a subject that killed processes; else None."""
+    def _kept(self, store: ResultStore, job: _Job) -> Result | None:
+        """Return the kept result, or the quarantine of a subject on which processes crashed; else None."""
         held = store.held(job.fingerprint)
-        if held is not None or job.deaths < DEATHS:
+        if held is not None or job.crashes < MOST_CRASHES:
             return held
-        return self._verdict(job)
+        return self._crash_quarantine(job)
 
-    def _verdict(self, job: _Job) -> Result:
-        """Return the quarantine of a subject at which processes died."""
-        told = f"{DEATHS} processes died at work on this subject, the last one on it alone"
-        return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, told))
+    def _crash_quarantine(self, job: _Job) -> Result:
+        """Return the quarantine of a subject on which processes crashed."""
+        message = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
+        return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, message))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
         """Return a quarantine that is not kept, so that the next run tries the subject again."""
@@ -347,21 +357,20 @@ class _Shard:
 
     def _result(self, job: _Job, done: Product | SubjectFault) -> Result:
         if isinstance(done, SubjectFault):
-            told = {
+            fields = {
                 "status": QUARANTINED,
                 "stage": self.step.name,
                 "reason": str(done.reason),
                 "message": done.message,
             }
-            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **told), [])
+            return Result(Outcome(job.task.subject, fingerprint=job.fingerprint, **fields), [])
         warnings = tuple(sorted({str(warning) for warning in done.warnings}))
-        told = {"warnings": warnings, "message": done.note}
-        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, **told)
+        outcome = Outcome(job.task.subject, ANALYSED, job.fingerprint, warnings, message=done.note)
         return Result(outcome, done.rows)
 
 
 def _tried(do: Callable, given: Any) -> Any:
-    """Return what a function makes, or the fault of the subject that it raises."""
+    """Return what a function returns, or the SubjectFault or MemoryError that it raises."""
     try:
         return do(given)
     except (SubjectFault, MemoryError) as fault:
@@ -375,7 +384,7 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 
 
 def end_with(parent: int) -> None:
-    """End this worker process when its parent, given by process id, has ended."""
+    """Start a thread that ends this worker process when its parent (process id) has ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -386,9 +395,9 @@ def end_with(parent: int) -> None:
 
 
 def out_of_memory() -> SubjectFault:
-    """Return the fault of a subject that does not fit into memory."""
-    told = "the memory at hand did not suffice for this subject"
-    return SubjectFault(Reason.PROCESS_DIED, told)
+    """Return the fault of a subject that does not fit into memory: it is retried in the next run."""
+    message = "the memory at hand did not suffice for this subject"
+    return SubjectFault(Reason.PROCESS_DIED, message)
 
 
 def _changed(file: Path, step: str) -> InputError:
@@ -421,12 +430,12 @@ def _write(
     # Only now: a job that is killed before this must remember whom it quarantined.
     for result in made:
         if result.outcome.reason == Reason.PROCESS_DIED:
-            shard.store(result.outcome.subject).forget_deaths()
+            shard.store(result.outcome.subject).forget_crashes()
 
 
 def _log_line(step: Step, result: Result) -> None:
     outcome = result.outcome
     how = "held" if result.held else "computed"
     codes = outcome.reason or " ".join(outcome.warnings)
-    told = f"{codes}: {outcome.message}" if outcome.message else codes
-    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, told)
+    details = f"{codes}: {outcome.message}" if outcome.message else codes
+    log.info("%s: %s: %s, %s %s", step.name, outcome.subject, how, outcome.status, details)

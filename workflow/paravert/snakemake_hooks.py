@@ -1,7 +1,7 @@
 """What the workflow does to Snakemake beyond its documented interface, and why.
 
-Only workflow/rules/common.smk calls this. Measured with Snakemake 9.27.1 as CPU seconds of a dry run
-of shards of 64 subjects (means of three runs): see each function.
+Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry runs
+of shards of 64 subjects (means of three runs).
 """
 
 import atexit
@@ -15,10 +15,9 @@ from snakemake.workflow import Workflow
 
 
 class FaultyInput(WorkflowError):
-    """A fault in the user's files.
+    """A fault in the user's files, which Snakemake prints without a place in the rule files.
 
-    Snakemake prints file and line of the rule file in front of a WorkflowError, which helps no user;
-    it takes them from the traceback.
+    Snakemake takes this place from the traceback of a WorkflowError; it helps no user.
     """
 
     __traceback__ = None
@@ -50,9 +49,9 @@ def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
 
 
 def force(workflow: Workflow, output: str) -> None:
-    """Make the job run that produces this output, as --forcerun does.
+    """Make the job run that produces this output file, as --forcerun does.
 
-    Snakemake has no provenance of jobs that ended after the main process; we compare digests.
+    Snakemake has no provenance of jobs that ended after the main process; `plan` compares digests.
     To be called in an input function of the job's rule, before Snakemake checks the job's outputs.
     """
     workflow.dag.forcefiles.add(output)

@@ -1,6 +1,7 @@
-"""The steps that work per shard: their commands, their tables, and what each leaves of a subject."""
+"""The steps that run per shard: commands, tables, versions, and the files that each writes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from paravert import tables
 from paravert.subject_folder import (
@@ -12,8 +13,8 @@ from paravert.subject_folder import (
     TRUTH_FOLDER,
 )
 
-# The version of what each rule makes. Raise it when a change of the code moves numbers or changes
-# files of results: they are made anew then, and only then.
+# The version of each rule's results. Raise it when a change of the code changes numbers or files of
+# results: only then they are made again.
 VERSIONS = {
     "make_phantoms": 1,
     "draw_anatomies": 1,
@@ -37,11 +38,12 @@ VERSIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A rule that works per shard: its command, its module, the shard table and the record.
+    """A rule that runs per shard.
 
-    after: the step whose shard table it takes. owns: files and folders of a subject that this step
-    alone writes. reads: steps that wrote what this one reads there.
-    extra: made only when asked for, and no part of the cohort.
+    name: of rule and command. module: of the command. record: file name of a subject's record. after:
+    step whose shard table it takes. owns: files and folders of a subject that only this step writes.
+    reads: steps whose files of a subject it reads. extra: made only on request, and no part of the
+    cohort.
     """
 
     name: str
@@ -55,11 +57,21 @@ class Step:
 
     @property
     def version(self) -> int:
-        """The version of what the step makes."""
+        """The version of the step's results, from VERSIONS."""
         return VERSIONS[self.name]
 
+    def table_file(self, shard: Path) -> Path:
+        """Return the Parquet file of the step's table. shard: the folder of the shard's tables."""
+        return shard / f"{self.table.name}.parquet"
 
-LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels
+
+def _measuring(name: str, module: str, table: tables.Table, **more: object) -> Step:
+    """Return a step that reads the images and labels of segmented subjects."""
+    reads = ("convert_dicom", "segment_muscles")
+    record = f"{table.name}.json"
+    return Step(name, module, table, record, after="segment_muscles", reads=reads, **more)
+
+
 STEPS = {
     step.name: step
     for step in (
@@ -79,49 +91,11 @@ STEPS = {
             owns=(LABELS_FOLDER,),
             reads=("convert_dicom",),
         ),
-        Step(
-            "measure_area",
-            "measure.area",
-            tables.AREA,
-            "area.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "measure_fat",
-            "measure.fat",
-            tables.FAT,
-            "fat.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "score_overlap",
-            "measure.score_overlap",
-            tables.SHARD_OVERLAP,
-            "overlap.json",
-            after="segment_muscles",
-            reads=LABELLED,
-        ),
-        Step(
-            "draw_preview",
-            "measure.preview",
-            tables.PREVIEW,
-            "preview.json",
-            after="segment_muscles",
-            owns=(PREVIEW_FILE,),
-            reads=LABELLED,
-        ),
-        Step(
-            "dicomseg",
-            "measure.dicomseg",
-            tables.DICOMSEG,
-            "dicomseg.json",
-            after="segment_muscles",
-            owns=("dicomseg",),
-            reads=LABELLED,
-            extra=True,
-        ),
+        _measuring("measure_area", "measure.area", tables.AREA),
+        _measuring("measure_fat", "measure.fat", tables.FAT),
+        _measuring("score_overlap", "measure.score_overlap", tables.SHARD_OVERLAP),
+        _measuring("draw_preview", "measure.preview", tables.PREVIEW, owns=(PREVIEW_FILE,)),
+        _measuring("dicomseg", "measure.dicomseg", tables.DICOMSEG, owns=("dicomseg",), extra=True),
     )
 }
 COHORT_STEPS = tuple(step for step in STEPS.values() if not step.extra)

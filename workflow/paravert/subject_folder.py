@@ -1,4 +1,4 @@
-"""The files of one subject below `results/subjects/`, as the steps leave them for each other."""
+"""The files of one subject below `results/subjects/`, which the steps leave for each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,36 +17,36 @@ SUFFIX = ".nii.gz"
 class SubjectFolder:
     """The paths in a subject's folder.
 
-    home: the folder, or the scratch folder of a step that is writing it. kind is IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER
-    or LABELS_FOLDER; stacks are numbered from 1.
+    home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
+    IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. Stacks are numbered from 1.
     """
 
     home: Path
 
     @property
     def slices_file(self) -> Path:
-        """The table of the geometry of all slices."""
+        """The Parquet file of the table `tables.GEOMETRY`, a row per slice."""
         return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
-        """The picture for visual review."""
+        """The PNG picture for visual review."""
         return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
-        """Return the NIfTI file of one stack."""
+        """Return the path of the NIfTI file of one stack. kind: a folder, such as IMAGE_FOLDER."""
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
-        """Return the numbers of the stacks that have a file of this kind, ascending."""
+        """Return the numbers of the stacks that have a file in the folder `kind`, ascending."""
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
 
     def predicted_iou_file(self, stack: int) -> Path:
-        """Return the file of the predicted IoU of one stack: (slices, 8), float32."""
+        """Return the path of a stack's predicted IoU: a .npy file of float32, (slices, 8 labels)."""
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as stack-01."""
+    """Return the name of a stack in file names, such as "stack-01"."""
     return f"stack-{stack:02d}"

@@ -1,4 +1,4 @@
-"""Tables with units and meaning: how they are described, checked, written and read.
+"""Tables with units and meaning: how they are described, checked and written.
 
 The tables between the steps are defined here, those of the cohort in `codebook`.
 """
@@ -6,7 +6,8 @@ The tables between the steps are defined here, those of the cohort in `codebook`
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,10 @@ TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float64())
 
 @dataclass(frozen=True)
 class Column:
-    """A column: name, Arrow type, unit ("" where it has none), meaning, and what values it takes.
+    """A column of a table.
 
-    required: never null. minimum, maximum: inclusive. allowed: the only values, if any are named.
+    type: Arrow type. unit: "" without one. required: never null. minimum, maximum: inclusive. allowed:
+    the only values, if any are named.
     """
 
     name: str
@@ -38,16 +40,16 @@ class Column:
     allowed: tuple[str, ...] = ()
 
     def field(self) -> pa.Field:
-        """Return the Arrow field, unit and meaning in its metadata."""
+        """Return the Arrow field, with unit and meaning in its metadata."""
         metadata = {"unit": self.unit, "meaning": self.meaning}
         return pa.field(self.name, self.type, nullable=not self.required, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the columns in order, those that name a row (keys), and what a row is.
+    """A table: its columns in order and the names of those that identify a row (keys).
 
-    per_subject: the table has one row for each subject, quarantined or not.
+    meaning: what a row is. per_subject: whether it has one row per subject, quarantined or not.
     """
 
     name: str
@@ -57,30 +59,25 @@ class Table:
     per_subject: bool = False
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema with the metadata of every column."""
+        """Return the Arrow schema, with unit and meaning of every column in its metadata."""
         return pa.schema([column.field() for column in self.columns])
-
-    def description(self) -> dict:
-        """Return what a reader should know of the table, JSON-able."""
-        columns = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in self.columns}
-        return {"table": self.name, "meaning": self.meaning, "columns": columns}
 
 
 def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
-    """Return rows (dicts by column name; what is left out is null) as an Arrow table.
+    """Return rows as an Arrow table with the schema of `table`; it is not checked otherwise.
 
-    Raises KeyError when a row has a column that the table does not know.
+    rows: dicts by column name; missing columns are null. Raises KeyError for a column that the table
+    does not have.
     """
     rows = list(rows)
     names = {column.name for column in table.columns}
-    for row in rows:
-        if not names.issuperset(row):
-            raise KeyError(f"{table.name} has no column {sorted(set(row) - names)}")
+    if unknown := {name for row in rows for name in row} - names:
+        raise KeyError(f"{table.name} has no column {sorted(unknown)}")
     return pa.Table.from_pylist(rows, schema=table.schema())
 
 
 def check(table: Table, data: pa.Table) -> None:
-    """Raise ValueError unless columns, types, nulls, ranges, values and keys are as described."""
+    """Raise ValueError unless columns, types, nulls, ranges, values and unique keys are as described."""
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
         raise ValueError(f"{table.name}: found {data.schema}, expected {expected}")
@@ -108,69 +105,91 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
 
 
 def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str]) -> None:
-    """Check a table and write it as Parquet, whole or not at all.
+    """Write a table as Parquet, completely or not at all. Raises ValueError as `check`.
 
-    Unit and meaning of each column go into the field metadata (pyarrow), into the key `columns` of
-    the file (DuckDB: parquet_kv_metadata) and into PANDAS_ATTRS (pandas: DataFrame.attrs).
+    metadata: further key-value metadata of the file. Unit and meaning of each column are in the field
+    metadata (pyarrow), in the file's key `columns` (DuckDB: parquet_kv_metadata) and in PANDAS_ATTRS
+    (pandas: DataFrame.attrs).
     """
     check(table, data)
-    data = data.replace_schema_metadata(file_metadata(table, metadata))
+    with whole_file(path) as draft:
+        data = data.replace_schema_metadata(_file_metadata(table, metadata))
+        pq.write_table(data, draft, compression="zstd")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a draft, which replaces the file `path` when the block ends without error.
+
+    A context manager. Missing parent folders are made. A killed process leaves the old file, or none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         draft = Path(scratch) / path.name
-        pq.write_table(data, draft, compression="zstd")
+        yield draft
         os.replace(draft, path)
 
 
-class Writers:
-    """Writes several tables chunk by chunk, each whole or not at all.
+@contextmanager
+def whole_tables(
+    folder: Path, tables: Sequence[Table], metadata: Mapping[str, str]
+) -> Iterator[Callable[[Table, pa.Table], None]]:
+    """Yield a function that checks rows and appends them to one of several tables in a folder.
 
-    A context manager: on a clean exit every file appears in the folder, otherwise none.
-    Checks each chunk; that keys differ between chunks is the caller's care.
+    A context manager. If the block ends without error all files appear, otherwise none. metadata: see
+    `write`. The function raises ValueError as `check`; that keys differ between its calls is not
+    checked.
     """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
+        drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}
+        with ExitStack() as stack:
+            writers = {}
+            for table in tables:
+                schema = table.schema().with_metadata(_file_metadata(table, metadata))
+                writer = pq.ParquetWriter(drafts[table.name], schema, compression="zstd")
+                writers[table.name] = stack.enter_context(writer)
 
-    def __init__(self, folder: Path, tables: Iterable[Table], metadata: Mapping[str, str]):
-        self._folder, self._tables, self._metadata = folder, tuple(tables), metadata
+            def append(table: Table, rows: pa.Table) -> None:
+                check(table, rows)
+                writers[table.name].write_table(rows.cast(writers[table.name].schema))
 
-    def __enter__(self) -> "Writers":
-        self._scratch = tempfile.TemporaryDirectory(dir=self._folder, prefix=".tables-")
-        self._writers = {}
-        for table in self._tables:
-            schema = table.schema().with_metadata(file_metadata(table, self._metadata))
-            draft = Path(self._scratch.name) / f"{table.name}.parquet"
-            self._writers[table.name] = pq.ParquetWriter(draft, schema, compression="zstd")
-        return self
-
-    def add(self, table: Table, data: pa.Table) -> None:
-        """Append rows to a table. Raises ValueError as `check` does."""
-        check(table, data)
-        self._writers[table.name].write_table(data.cast(self._writers[table.name].schema))
-
-    def __exit__(self, kind, value, traceback) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        if kind is None:
-            for table in self._tables:
-                name = f"{table.name}.parquet"
-                os.replace(Path(self._scratch.name) / name, self._folder / name)
-        self._scratch.cleanup()
+            yield append
+        for draft in drafts.values():
+            os.replace(draft, folder / draft.name)
 
 
-def file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the key-value metadata of a table's file."""
-    description = table.description()
+def _file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the key-value metadata of a table's file, `metadata` included."""
+    columns = {c.name: {"unit": c.unit, "meaning": c.meaning} for c in table.columns}
+    own = {"table": table.name, "meaning": table.meaning}
+    attributes = {**own, "columns": columns, **metadata}  # DataFrame.attrs in pandas
     return {
-        **{key: value for key, value in description.items() if key != "columns"},
+        **own,
         "schema_version": SCHEMA_VERSION,
         **metadata,
-        "columns": json.dumps(description["columns"], ensure_ascii=False),
-        "PANDAS_ATTRS": json.dumps({**description, **metadata}, ensure_ascii=False),
+        "columns": json.dumps(columns, ensure_ascii=False),
+        "PANDAS_ATTRS": json.dumps(attributes, ensure_ascii=False),
     }
 
 
 def fraction(name: str, meaning: str, *, minimum: float = 0) -> Column:
-    """Return a column of fractions between 0 (or a minimum below) and 1."""
+    """Return a column of fractions (unit "1") between `minimum` and 1."""
     return Column(name, NUMBER, "1", meaning, minimum=minimum, maximum=1)
+
+
+def quantity(name: str, unit: str, meaning: str, *, required: bool = False) -> Column:
+    """Return a column of numbers (float64) of at least 0."""
+    return Column(name, NUMBER, unit, meaning, required, minimum=0)
+
+
+def count(name: str, meaning: str, *, required: bool = True, minimum: int = 0) -> Column:
+    """Return a column of whole numbers (int32, unit "1") of at least `minimum`."""
+    return Column(name, WHOLE, "1", meaning, required, minimum)
+
+
+def flag(name: str, meaning: str, *, required: bool = True) -> Column:
+    """Return a column of booleans."""
+    return Column(name, FLAG, "", meaning, required)
 
 
 # --- columns that several tables share -----------------------------------------------------------
@@ -186,73 +205,58 @@ OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu
 
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
-SUBJECT = Column(
-    "subject", TEXT, meaning="pseudonym of the subject, as in the sheet", required=True
-)
+SUBJECT = Column("subject", TEXT, "", "pseudonym of the subject, as in the sheet", required=True)
 STACK = Column(
-    "stack",
-    WHOLE,
-    meaning="stack of parallel, evenly spaced slices, from 1",
-    required=True,
-    minimum=1,
+    "stack", WHOLE, "", "stack of parallel, evenly spaced slices, from 1", required=True, minimum=1
 )
 SLICE = Column(
-    "slice",
-    WHOLE,
-    meaning="slice in its stack, caudal to cranial, from 0",
-    required=True,
-    minimum=0,
+    "slice", WHOLE, "", "slice in its stack, caudal to cranial, from 0", required=True, minimum=0
 )
-MUSCLE = Column("muscle", TEXT, meaning="muscle", required=True, allowed=MUSCLES)
-SIDE = Column("side", TEXT, meaning="the subject's own side", required=True, allowed=SIDES)
-SLICE_KEYS = (SUBJECT, STACK, SLICE, MUSCLE, SIDE)
+MUSCLE = Column("muscle", TEXT, "", "muscle", required=True, allowed=MUSCLES)
+SIDE = Column("side", TEXT, "", "the subject's own side", required=True, allowed=SIDES)
+SLICE_COLUMNS = (SUBJECT, STACK, SLICE, MUSCLE, SIDE)
+SLICE_KEYS = tuple(column.name for column in SLICE_COLUMNS)
 
 OUTCOME = (
     SUBJECT,
     Column(
-        "status", TEXT, meaning="whether the subject was analysed or quarantined", required=True,
+        "status", TEXT, "", "whether the subject was analysed or quarantined", required=True,
         allowed=("analysed", "quarantined"),
     ),
-    Column("stage", TEXT, meaning="rule that quarantined the subject; null if analysed"),
-    Column("reason", TEXT, meaning="code of the reason for quarantine; null if analysed"),
+    Column("stage", TEXT, "", "rule that quarantined the subject; null if analysed"),
+    Column("reason", TEXT, "", "code of the reason for quarantine; null if analysed"),
     Column(
-        "message", TEXT,
-        meaning="what was found and what was expected, of the reason or of a warning; else null",
+        "message", TEXT, "",
+        "what was found and what was expected, of the reason or of a warning; else null",
     ),
-    Column("warnings", TEXTS, meaning="codes of what a reader should know of the subject"),
+    Column("warnings", TEXTS, "", "codes of what a reader should know of the subject"),
 )  # fmt: skip
 
 POSITION = Column(
-    "position_mm", NUMBER, "mm", meaning="centre of the slice along the stack's normal, towards the head",
+    "position_mm", NUMBER, "mm", "centre of the slice along the stack's normal, towards the head",
     required=True,
 )  # fmt: skip
 TILT = Column(
     "tilt_deg", NUMBER, "degree", required=True, minimum=0, maximum=90,
     meaning="angle between the slice and the plane across the patient's long axis",
 )  # fmt: skip
-SLAB = Column(
-    "slab_mm", NUMBER, "mm", required=True, minimum=0,
+SLAB = quantity(
+    "slab_mm", "mm", required=True,
     meaning="length that the slice stands for: distance of slice centres, or thickness if alone",
 )  # fmt: skip
-
-OVERLAPS = Column(
-    "overlaps", FLAG, required=True,
-    meaning="whether the slice cuts a slice of an earlier stack, so that volumes leave it out",
-)  # fmt: skip
+OVERLAPS = flag(
+    "overlaps", "whether the slice cuts a slice of an earlier stack, so that volumes leave it out"
+)
 
 AREA_COLUMNS = (
     POSITION,
     TILT,
     SLAB,
     OVERLAPS,
-    Column("pixels", WHOLE, "1", meaning="pixels of the muscle; 0 if absent", required=True, minimum=0),
-    Column(
-        "csa_mm2", NUMBER, "mm2", required=True, minimum=0,
-        meaning="cross-sectional area in the image plane; 0 if absent",
-    ),
-    Column(
-        "csa_axial_mm2", NUMBER, "mm2", required=True, minimum=0,
-        meaning="cross-sectional area times the cosine of the tilt",
+    count("pixels", "pixels of the muscle; 0 if absent"),
+    quantity("csa_mm2", "mm2", "cross-sectional area in the image plane; 0 if absent", required=True),
+    quantity(
+        "csa_axial_mm2", "mm2", "cross-sectional area times the cosine of the tilt", required=True
     ),
     Column(
         "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
@@ -261,7 +265,7 @@ AREA_COLUMNS = (
     ),
     fraction(
         "predicted_iou",
-        meaning="IoU with a manual mask to be expected, as the network tells; null if absent, if the "
+        "IoU with a manual mask to be expected, as the network tells; null if absent, if the "
         "labels were not its own, or if the model is not calibrated",
     ),
 )  # fmt: skip
@@ -270,13 +274,12 @@ FAT_COLUMNS = tuple(
     column
     for method, meaning in FAT_METHODS.items()
     for column in (
-        fraction(f"fat_fraction_{method}", meaning=f"fat fraction: {meaning}"),
+        fraction(f"fat_fraction_{method}", f"fat fraction: {meaning}"),
         fraction(
-            f"eroded_{method}",
-            meaning=f"the same in the muscle without its outermost pixels: {meaning}",
+            f"eroded_{method}", f"the same in the muscle without its outermost pixels: {meaning}"
         ),
         Column(
-            f"reason_{method}", TEXT, meaning="why this fat fraction is null",
+            f"reason_{method}", TEXT, "", "why this fat fraction is null",
             allowed=("absent", "single-value", "no-fat-reference", "no-lean-reference"),
         ),
     )
@@ -284,66 +287,65 @@ FAT_COLUMNS = tuple(
 SEPARABILITY_COLUMNS = tuple(
     fraction(
         f"separability_{method}",
-        meaning="variance between the two classes over total variance where the threshold was found",
+        "variance between the two classes over total variance where the threshold was found",
     )
     for method in OTSU_METHODS
 )
 
 OVERLAP_COLUMNS = (
-    fraction(
-        "iou", meaning="intersection over union of prediction and truth; null if both are empty"
-    ),
-    fraction("dice", meaning="Dice coefficient of prediction and truth; null if both are empty"),
-    Column("pixels_truth", WHOLE, "1", meaning="pixels of the truth", required=True, minimum=0),
-    Column(
-        "pixels_prediction",
-        WHOLE,
-        "1",
-        meaning="pixels of the prediction",
-        required=True,
-        minimum=0,
-    ),
-    Column(
-        "labels_given",
-        FLAG,
-        required=True,
-        meaning="whether the labels of the stack were given in the sheet, not predicted",
-    ),
+    fraction("iou", "intersection over union of prediction and truth; null if both are empty"),
+    fraction("dice", "Dice coefficient of prediction and truth; null if both are empty"),
+    count("pixels_truth", "pixels of the truth"),
+    count("pixels_prediction", "pixels of the prediction"),
+    flag("labels_given", "whether the labels of the stack were given in the sheet, not predicted"),
 )
 
 # --- tables between the steps --------------------------------------------------------------------
 
 HEADER_COLUMNS = (
-    Column("header_sex", TEXT, meaning="sex in the image header (0010,0040)", allowed=("F", "M")),
+    Column("header_sex", TEXT, "", "sex in the image header (0010,0040)", allowed=("F", "M")),
     Column(
         "header_age_years", NUMBER, "year", minimum=0, maximum=90,
         meaning="age in the image header (0010,1010); 90 stands for 90 and more",
     ),
-    Column("field_strength_t", NUMBER, "T", meaning="magnetic field strength (0018,0087)"),
-    Column("echo_time_ms", NUMBER, "ms", meaning="echo time (0018,0081)"),
-    Column("repetition_time_ms", NUMBER, "ms", meaning="repetition time (0018,0080)"),
-    Column("manufacturer", TEXT, meaning="manufacturer of the scanner (0008,0070)"),
+    Column("field_strength_t", NUMBER, "T", "magnetic field strength (0018,0087)"),
+    Column("echo_time_ms", NUMBER, "ms", "echo time (0018,0081)"),
+    Column("repetition_time_ms", NUMBER, "ms", "repetition time (0018,0080)"),
+    Column("manufacturer", TEXT, "", "manufacturer of the scanner (0008,0070)"),
+)  # fmt: skip
+LABELS_COLUMNS = (
+    Column(
+        "labels_source", TEXT, allowed=(NETWORK, SHEET, MIXED),
+        meaning="network, or sheet for a label map made elsewhere; sheet+network: stacks of both",
+    ),
+    Column("computed_on", TEXT, "", "device and number format of the network"),
+    quantity(
+        "removed_mm2", "mm2",
+        "area that cleaning took out or filled in, over all slices and muscles",
+    ),
 )  # fmt: skip
 
-CONVERT = Table(
+
+def _outcomes(name: str, meaning: str, *columns: Column) -> Table:
+    """Return a table with a row per subject: its outcome and further columns."""
+    return Table(name, (*OUTCOME, *columns), ("subject",), meaning, per_subject=True)
+
+
+CONVERT = _outcomes(
     "convert",
-    (
-        *OUTCOME,
-        Column("stacks", WHOLE, "1", meaning="stacks found", minimum=1),
-        Column("slices", WHOLE, "1", meaning="slices in all stacks", minimum=1),
-        Column("has_truth", FLAG, meaning="whether a manual mask came with the images"),
-        Column(
-            "has_labels",
-            FLAG,
-            meaning="whether a label map made elsewhere is used, in one stack at least",
-        ),
-        Column("image_digests", TEXTS, meaning="SHA-256 of the voxels of each stack"),
-        *HEADER_COLUMNS,
+    "a subject's images as they were converted",
+    count("stacks", "stacks found", required=False, minimum=1),
+    count("slices", "slices in all stacks", required=False, minimum=1),
+    flag("has_truth", "whether a manual mask came with the images", required=False),
+    flag(
+        "has_labels", "whether a label map made elsewhere is used, in one stack at least",
+        required=False,
     ),
-    keys=("subject",),
-    meaning="a subject's images as they were converted",
-    per_subject=True,
-)
+    Column("image_digests", TEXTS, "", "SHA-256 of the voxels of each stack"),
+    *HEADER_COLUMNS,
+)  # fmt: skip
+SEGMENT = _outcomes("segment", "a subject's labels as they were made", *LABELS_COLUMNS)
+PREVIEW = _outcomes("preview", "a subject's preview picture")
 
 GEOMETRY = Table(
     "geometry",
@@ -354,85 +356,52 @@ GEOMETRY = Table(
         TILT,
         SLAB,
         Column(
-            "slab_source", TEXT, meaning="where slab_mm comes from", required=True,
+            "slab_source", TEXT, "", "where slab_mm comes from", required=True,
             allowed=("positions", "tag", "thickness"),
         ),
-        Column("thickness_mm", NUMBER, "mm", meaning="slice thickness (0018,0050)", minimum=0),
-        Column("row_spacing_mm", NUMBER, "mm", meaning="distance between rows", required=True),
-        Column("column_spacing_mm", NUMBER, "mm", meaning="distance between columns", required=True),
+        quantity("thickness_mm", "mm", "slice thickness (0018,0050)"),
+        Column("row_spacing_mm", NUMBER, "mm", "distance between rows", required=True),
+        Column("column_spacing_mm", NUMBER, "mm", "distance between columns", required=True),
         Column(
             "affine", NUMBERS, "mm", required=True,
             meaning="4 x 4, row by row: (column, row, 0, 1) of this slice to RAS coordinates",
         ),
-        Column("rescale_slope", NUMBER, meaning="rescale slope (0028,1053) that was applied"),
-        Column("rescale_intercept", NUMBER, meaning="rescale intercept (0028,1052) that was applied"),
+        Column("rescale_slope", NUMBER, "", "rescale slope (0028,1053) that was applied"),
+        Column("rescale_intercept", NUMBER, "", "rescale intercept (0028,1052) that was applied"),
         OVERLAPS,
-        Column("warnings", TEXTS, meaning="codes of what a reader should know of the slice"),
+        Column("warnings", TEXTS, "", "codes of what a reader should know of the slice"),
     ),
     keys=("stack", "slice"),
     meaning="a slice of one subject and where it lies",
 )  # fmt: skip
-
-LABELS_COLUMNS = (
-    Column(
-        "labels_source", TEXT, allowed=(NETWORK, SHEET, MIXED),
-        meaning="network, or sheet for a label map made elsewhere; sheet+network: stacks of both",
-    ),
-    Column("computed_on", TEXT, meaning="device and number format of the network"),
-    Column(
-        "removed_mm2", NUMBER, "mm2", minimum=0,
-        meaning="area that cleaning took out or filled in, over all slices and muscles",
-    ),
-)  # fmt: skip
-
-SEGMENT = Table(
-    "segment",
-    (
-        *OUTCOME,
-        *LABELS_COLUMNS,
-    ),
-    keys=("subject",),
-    meaning="a subject's labels as they were made",
-    per_subject=True,
-)
-
-AREA = Table(
-    "area",
-    (*SLICE_KEYS, *AREA_COLUMNS),
-    keys=tuple(column.name for column in SLICE_KEYS),
-    meaning="area of a muscle in a slice",
-)
+AREA = Table("area", (*SLICE_COLUMNS, *AREA_COLUMNS), SLICE_KEYS, "area of a muscle in a slice")
 FAT = Table(
     "fat",
-    (*SLICE_KEYS, *FAT_COLUMNS, *SEPARABILITY_COLUMNS),
-    keys=tuple(column.name for column in SLICE_KEYS),
-    meaning="fat fraction of a muscle in a slice, by every method",
+    (*SLICE_COLUMNS, *FAT_COLUMNS, *SEPARABILITY_COLUMNS),
+    SLICE_KEYS,
+    "fat fraction of a muscle in a slice, by every method",
 )
 SHARD_OVERLAP = Table(
     "overlap",
-    (*SLICE_KEYS, *OVERLAP_COLUMNS),
-    keys=tuple(column.name for column in SLICE_KEYS),
-    meaning="agreement of prediction and truth for a muscle in a slice",
-)
-PREVIEW = Table(
-    "preview", OUTCOME, keys=("subject",), meaning="a subject's preview picture", per_subject=True
+    (*SLICE_COLUMNS, *OVERLAP_COLUMNS),
+    SLICE_KEYS,
+    "agreement of prediction and truth for a muscle in a slice",
 )
 DICOMSEG = Table(
     "dicomseg",
     (
         SUBJECT,
         STACK,
-        Column(
-            "segments", WHOLE, "1", required=True, minimum=0,
-            meaning="muscles and sides in the DICOM segmentation; 0 if there is no label and no file",
+        count(
+            "segments",
+            "muscles and sides in the DICOM segmentation; 0 if there is no label and no file",
         ),
-        Column(
-            "frames", WHOLE, "1", required=True, minimum=0,
-            meaning="slices over all segments, those left out in which the muscle is absent",
+        count(
+            "frames", "slices over all segments, those left out in which the muscle is absent"
         ),
-        Column(
-            "image_error", NUMBER, minimum=0,
-            meaning="largest difference of a voxel in the DICOM images to the stack, in units of signal",
+        quantity(
+            "image_error", "",
+            "largest difference of a voxel in the DICOM images to the stack, in units of signal",
         ),
     ),
     keys=("subject", "stack"),

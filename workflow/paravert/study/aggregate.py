@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.tables import FAT_METHODS, SLICE_KEYS
+from paravert.tables import FAT_METHODS, HEADER_COLUMNS, LABELS_COLUMNS, SLICE_KEYS
 
-SLICE_KEY_NAMES = [column.name for column in SLICE_KEYS]
 MUSCLE_KEYS = ["subject", "muscle", "side"]
 MEAN_FAT_COLUMNS = (
     "fat_fraction",
@@ -18,12 +17,13 @@ MEAN_FAT_COLUMNS = (
 
 
 def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return a row per slice, muscle and side, with fat_fraction by the configured method.
+    """Return one row per slice, muscle and side with the columns of `codebook.SLICES`.
 
-    area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: a key of
-    FAT_METHODS. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction), 0 for an absent muscle.
+    area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: key of FAT_METHODS
+    whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
+    absent. Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
-    rows = area.merge(fat, on=SLICE_KEY_NAMES, validate="one_to_one")
+    rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
     rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
     rows["fat_fraction_reason"] = rows[f"reason_{method}"]
@@ -34,10 +34,11 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
 
 @dataclass(frozen=True)
 class _Groups:
-    """Rows grouped by the entries of an index. code: (rows,), position of each row's entry.
+    """Rows grouped by the entries of an index; sums do not depend on other entries.
 
-    Rows are summed one after the other, so that no sum depends on the other entries; sums of pandas
-    do, in the last digit. among: (rows,) bool, the rows to use.
+    code: (rows,), position of each row's entry in the index. Rows are summed one after the other;
+    sums of pandas depend on the other rows in the last digit. among, in the methods: (rows,) bool,
+    the rows to use.
     """
 
     code: np.ndarray
@@ -65,10 +66,11 @@ def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
 
 
 def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject, muscle and side, from `cohort_slices`.
+    """Return one row per subject, muscle and side with the columns of `codebook.MUSCLE_TABLE`.
 
-    Slices that overlap an earlier stack are used for areas, but not for volume, coverage and fat
-    fraction, where the same tissue would be counted twice.
+    slices: see `cohort_slices`. Slices that overlap an earlier stack are used for areas, but not for
+    volume, coverage and fat fraction (weighted by volume), where the same tissue would be counted
+    twice.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -118,19 +120,15 @@ def cohort_subjects(
     segment: pd.DataFrame,
     people: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Return a row per analysed subject.
+    """Return one row per analysed subject with the columns of `codebook.SUBJECT_TABLE`.
 
-    muscles, slices: as returned by `cohort_muscles` and `cohort_slices`. convert, segment: rows of
-    the shard tables. people: covariates by subject.
+    n_warnings is not yet in it. muscles, slices: see `cohort_muscles`, `cohort_slices`. convert,
+    segment: rows of the shard tables `tables.CONVERT` and `tables.SEGMENT`. people: covariates,
+    indexed by subject.
     """
-    rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"})
-    rows = rows.drop(columns=["status", "stage", "reason", "message", "warnings"])
-    rows = (
-        rows.drop(columns=["has_truth", "has_labels", "image_digests"])
-        .set_index("subject")
-        .join(people)
-    )
-    rows = rows.join(segment.set_index("subject")[["labels_source", "computed_on", "removed_mm2"]])
+    rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
+    rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)
+    rows = rows.join(segment.set_index("subject")[[column.name for column in LABELS_COLUMNS]])
     groups, everything = _groups(muscles, rows.index), np.full(len(muscles), True)
     rows["coverage_mm"] = _coverage_mm(slices, rows.index)
     rows["volume_ml"] = groups.sums(muscles.volume_ml, everything)
@@ -158,7 +156,10 @@ def _lean_volume_ml(muscles: pd.DataFrame) -> pd.Series:
 def _muscle_of_subject(
     groups: _Groups, muscles: pd.DataFrame, own: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return columns of one muscle by name pattern. own: (rows of muscles,) bool, its two sides."""
+    """Return the columns of one muscle by name pattern, each (subjects,).
+
+    own: (rows of muscles,) bool, the rows of this muscle.
+    """
     left, right = (
         groups.sums(muscles.csa_mean_mm2, own & (muscles.side == side).to_numpy()) for side in SIDES
     )

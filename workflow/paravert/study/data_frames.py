@@ -1,7 +1,5 @@
 """Reads cohort tables as data frames, and writes data frames as CSV."""
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,30 +9,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.tables import Table
+from paravert.tables import Table, whole_file
 
 SEX_CATEGORIES = ("F", "M")
 ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
 
 
 def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a cohort table, or some of its columns, sorted by its keys.
+    """Return a cohort table, or some of its columns, as a data frame sorted by the table's keys.
 
-    muscle, side and sex are ordered categories of all possible values.
+    cohort: folder of the cohort tables. The columns muscle, side and sex are ordered categories of
+    all possible values, not of those that occur only.
     """
-    frame = pd.read_parquet(
-        cohort / f"{table.name}.parquet", columns=None if columns is None else list(columns)
-    )
-    frame = in_order(frame)
+    file = cohort / f"{table.name}.parquet"
+    frame = in_order(pd.read_parquet(file, columns=columns and list(columns)))
     keys = [key for key in table.keys if key in frame]
     return frame.sort_values(keys, ignore_index=True)
 
 
 def read_by_subject(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a cohort table in parts; all rows of a subject are in one part.
+    """Yield some columns of a cohort table in parts, data frames as by `read_frame`, but not sorted.
 
-    A part is about one row group of the file, which bounds the memory. Raises ValueError if the
-    rows of a subject are not contiguous.
+    All rows of a subject are in one part. A part is about one row group of the Parquet file, which
+    bounds the memory. columns: must contain subject. Raises ValueError if the rows of a subject are
+    not contiguous in the file.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
@@ -59,7 +57,7 @@ def _whole_subjects(part: pa.Table, done: set[str]) -> pd.DataFrame:
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its columns muscle, side and sex as ordered categories."""
+    """Return the frame with its columns muscle, side and sex, if it has them, as ordered categories."""
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)
         for name, values in ORDERED.items()
@@ -69,9 +67,9 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as CSV, atomically; null is an empty cell, nothing is rounded."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        draft = Path(scratch) / path.name
+    """Write a data frame as CSV without its index; null is an empty cell, nothing is rounded.
+
+    The file is written completely or not at all.
+    """
+    with whole_file(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")
-        os.replace(draft, path)

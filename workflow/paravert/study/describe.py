@@ -9,8 +9,13 @@ import typer
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, table1_iou
-from paravert.study.agreement import area_agreement, scored_pixel_areas
+from paravert.study.accuracy import (
+    SCORE_COLUMNS,
+    area_agreement,
+    held_out_rows,
+    scored_pixel_areas,
+    table1_iou,
+)
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.tables import FAT_METHODS
 
@@ -68,7 +73,11 @@ def write_tables(
 
 
 def distribution_summary(values: pd.Series) -> dict:
-    """Return n, missing, mean, SD (n - 1), quartiles (linear) and extremes of the known values."""
+    """Return statistics of the known values by name, in their unit.
+
+    n, missing (numbers of values), mean, sd (n - 1), lowest, lower_quartile, median, upper_quartile
+    (linear interpolation), highest. All but n and missing are nan without values.
+    """
     known = values.dropna().astype(float)
     lower, median, upper = known.quantile([0.25, 0.5, 0.75])
     return {
@@ -85,51 +94,51 @@ def distribution_summary(values: pd.Series) -> dict:
 
 
 def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per variable and sex (all, F, M, and unknown where there are such).
+    """Return one row per variable and sex: variable, unit, sex, n_subjects, `distribution_summary`.
 
-    subjects: the cohort's table. CSA and volume are left + right.
+    sex: all, F, M, and unknown if there are any. subjects: the cohort's table. The variables are
+    age, height, weight, BMI, and CSA (left + right), volume and fat fraction of the muscles.
     """
     known = subjects.assign(bmi_kg_m2=subjects["weight_kg"] / (subjects["height_cm"] / 100) ** 2)
     units = COVARIATE_UNITS | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
     return pd.DataFrame(
-        [
-            {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
-            | distribution_summary(own[variable])
-            for variable, unit in units.items()
-            for sex, own in by_sex(known)
-        ]
+        {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
+        | distribution_summary(own[variable])
+        for variable, unit in units.items()
+        for sex, own in by_sex(known)
     )
 
 
 def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of all, F and M, and of unknown sex where there are any."""
+    """Return pairs of sex and rows: all, F, M, and unknown if there are rows of unknown sex."""
     groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]
     return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
 def normal_values(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per muscle, side, sex and measure (mean CSA, volume, fat fraction)."""
-    rows = []
-    for muscle in MUSCLES:
-        for side in SIDES:
-            own = muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)]
-            rows += [
-                {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
-                | distribution_summary(group[measure])
-                for sex, group in by_sex(own)
-                for measure, unit in MEASURES.items()
-            ]
-    return pd.DataFrame(rows)
+    """Return one row per muscle, side, sex and measure: unit and `distribution_summary`.
+
+    muscles: the cohort's table. measure: csa_mean_mm2 (mm2), volume_ml (ml), fat_fraction (0-1).
+    """
+    return pd.DataFrame(
+        {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
+        | distribution_summary(own[measure])
+        for muscle in MUSCLES
+        for side in SIDES
+        for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
+        for measure, unit in MEASURES.items()
+    )
 
 
 def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per method: its mean fat fraction in each muscle, and its caveat.
+    """Return one row per method: method, meaning, per muscle mean_ and n_<muscle>, and caveat.
 
-    mean_<muscle>: over the n_<muscle> subjects and sides for which the method has a value.
-    Sources of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
+    muscles: the cohort's table. mean_<muscle>: mean fat fraction (0-1) over the n_<muscle> subjects
+    and sides for which the method has a value.
+    Source of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
     """
     rows = []
     for method, meaning in FAT_METHODS.items():
@@ -144,9 +153,9 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return numbers of subjects: columns kind, stage, code, subjects.
 
-    kind: sheet (all), analysed, scored (with a manual mask), judging (of these, held out),
-    quarantined, excluded (if any), reason (why not analysed, by stage and code), warning (by code;
-    of analysed subjects, which may have several).
+    ledger, overlap: the cohort's tables. kind: sheet (all subjects), analysed, scored (with a manual
+    mask), judging (of these, held out from training), quarantined, excluded (if any), reason (per
+    stage and code of quarantine), warning (per code; a subject may have several).
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     totals = {

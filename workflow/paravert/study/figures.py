@@ -13,19 +13,26 @@ from matplotlib.figure import Figure
 from paravert import codebook
 from paravert.network.model_file import Card, read_card
 from paravert.outputs import FIGURES
-from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows
-from paravert.study.agreement import scored_pixel_areas
+from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, scored_pixel_areas
 from paravert.study.data_frames import ORDERED, read_frame
 from paravert.study.drawing import style
-from paravert.study.drawing.bland_altman import agreement_points, draw_agreement
-from paravert.study.drawing.distributions import distribution_points, draw_distributions
-from paravert.study.drawing.fig1_network import draw_network, network_layers
-from paravert.study.drawing.fig2_examples import draw_examples, example_slices
-from paravert.study.drawing.fig3_reconstructions import draw_reconstructions, reconstructed
-from paravert.study.drawing.fig4_iou import draw_iou, iou_points
-from paravert.study.drawing.fig5_csa import csa_points, draw_csa
-from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
-from paravert.study.drawing.flow_chart import draw_flow, flow_counts
+from paravert.study.drawing.accuracy_plots import (
+    agreement_points,
+    draw_agreement,
+    draw_iou,
+    iou_points,
+)
+from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
+from paravert.study.drawing.examples import draw_examples, example_slices
+from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.value_plots import (
+    csa_points,
+    distribution_points,
+    draw_csa,
+    draw_distributions,
+    draw_fat_fraction,
+    fat_points,
+)
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -39,7 +46,10 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cohort's tables that figures need. held_out: rows of overlap; pixels: `pixel_areas`."""
+    """The cohort tables that figures need.
+
+    held_out: rows of overlap, see `held_out_rows`. pixels: see `pixel_areas`.
+    """
 
     subjects: pd.DataFrame
     muscles: pd.DataFrame
@@ -56,7 +66,10 @@ def draw_figures(
     out: Annotated[Path, typer.Option(help="Folder for the figures.")],
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
-    """Draw the figures of the study from the cohort tables and the subjects' labels."""
+    """Draw the figures of the study from the cohort tables and the subjects' labels.
+
+    Writes <name>.svg, .png and .csv (the values drawn) for each name in FIGURES.
+    """
     makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
     with style.applied():
         for stem in FIGURES:
@@ -68,36 +81,37 @@ def draw_figures(
 def figure_makers(
     cohort: Cohort, folder: Path, card: Card, seed: int
 ) -> dict[str, Callable[[], Drawn]]:
-    """Return for each figure a function that returns its table and draws it."""
+    """Return for each name in FIGURES a function that returns the figure's table and the figure.
 
-    def plain(data: pd.DataFrame, draw: Callable) -> Drawn:
-        return data, draw(data)
+    folder: of the subjects' images and labels. card: of the model. seed: of the choice of subjects,
+    slices and points.
+    """
 
-    def with_pictures(data: tuple, draw: Callable) -> Drawn:
-        return data[0], draw(*data)
+    def drawn(draw: Callable[..., Figure], table: pd.DataFrame, *pictures: object) -> Drawn:
+        return table, draw(table, *pictures)
 
     c = cohort
     return {
-        "flow": lambda: plain(flow_counts(c.ledger, c.overlap), draw_flow),
-        "fig1_network": lambda: plain(
-            network_layers(card.architecture, card.size_px), draw_network
+        "flow": lambda: drawn(draw_flow, flow_counts(c.ledger, c.overlap)),
+        "fig1_network": lambda: drawn(
+            draw_network, network_layers(card.architecture, card.size_px)
         ),
-        "fig2_examples": lambda: with_pictures(
-            example_slices(c.subjects, c.held_out, folder, seed), draw_examples
+        "fig2_examples": lambda: drawn(
+            draw_examples, *example_slices(c.subjects, c.held_out, folder, seed)
         ),
-        "fig3_reconstructions": lambda: with_pictures(
-            reconstructed(c.subjects, c.muscles, folder, seed), draw_reconstructions
+        "fig3_reconstructions": lambda: drawn(
+            draw_reconstructions, *reconstructed(c.subjects, c.muscles, folder, seed)
         ),
-        "fig4_iou": lambda: plain(iou_points(c.held_out, seed), draw_iou),
-        "fig5_csa": lambda: plain(csa_points(c.muscles), draw_csa),
-        "fig6_fat_fraction": lambda: plain(fat_points(c.subjects), draw_fat_fraction),
-        "agreement": lambda: plain(agreement_points(c.held_out, c.pixels), draw_agreement),
-        "distributions": lambda: plain(distribution_points(c.subjects), draw_distributions),
+        "fig4_iou": lambda: drawn(draw_iou, iou_points(c.held_out, seed)),
+        "fig5_csa": lambda: drawn(draw_csa, csa_points(c.muscles)),
+        "fig6_fat_fraction": lambda: drawn(draw_fat_fraction, fat_points(c.subjects)),
+        "agreement": lambda: drawn(draw_agreement, agreement_points(c.held_out, c.pixels)),
+        "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
     }
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Return the cohort's tables, rows in the order of their keys, text columns as text."""
+    """Return the cohort tables, rows sorted by their keys; muscle, side and sex are text."""
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     return Cohort(
         subjects=_read(folder, codebook.SUBJECT_TABLE),

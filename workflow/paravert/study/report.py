@@ -4,9 +4,6 @@ import base64
 import datetime
 import io
 import logging
-import os
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +20,7 @@ from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.data_frames import read_frame
 from paravert.study.report_tables import DASH, as_html
 from paravert.subject_folder import SubjectFolder
+from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +52,6 @@ RUN = {"software_version": "paravert", "run_id": "Run", "model_sha256": "Model, 
 MODEL_NOTICE = "model_notice"
 
 
-@dataclass(frozen=True)
-class ReportFigure:
-    """A figure in the report. source: data URI."""
-
-    name: str
-    title: str
-    caption: str
-    source: str
-
-
-@dataclass(frozen=True)
-class ReportPreview:
-    """A subject's preview in the report. source: data URI."""
-
-    subject: str
-    source: str
-
-
 def write_report(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     tables: Annotated[Path, typer.Option(help="Folder of the study's CSV tables.")],
@@ -96,7 +76,15 @@ def write_report(
         "numbers": counts(ledger, overlap),
         "run": [("Report of", date)]
         + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
-        "figures": {name: read_figure(figures, name) for name in FIGURES},
+        "figures": {
+            name: {
+                "name": name,
+                "title": figure.title,
+                "caption": read_caption(figure.caption),
+                "source": figure_uri(figures, name),
+            }
+            for name, figure in FIGURES.items()
+        },
         "tables": _study_tables(tables)
         | {
             "quarantined": as_html(
@@ -112,39 +100,48 @@ def write_report(
         "previews_left_out": left_out,
         "configuration": configuration.read_text(encoding="utf-8").strip(),
     }
-    _write(out, render(content))
-    log.info("write_report: %s: %d KB, %d previews", out.name, _kilobytes(out), len(previews))
+    with whole_file(out) as draft:
+        draft.write_text(render(content), encoding="utf-8")
+    log.info(
+        "write_report: %s: %d KB, %d previews", out.name, out.stat().st_size // 1024, len(previews)
+    )
 
 
 def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
-    nobody, no_masks = "No analysed subjects.", f"{NO_HELD_OUT}."
+    nobody, no_masks = {"empty": "No analysed subjects."}, {"empty": f"{NO_HELD_OUT}."}
+    shown = {
+        "table1_iou": (report_tables.table1_text, no_masks),
+        "cohort": (report_tables.cohort_text, nobody),
+        "agreement": (report_tables.agreement_text, no_masks),
+        "normal_values": (report_tables.normal_values_text, nobody),
+        "fat_methods": (report_tables.fat_methods_text, {"prose": 2}),
+    }
     return {
-        "table1_iou": as_html(
-            report_tables.table1_text(_read_csv(folder, "table1_iou")), empty=no_masks
-        ),
-        "cohort": as_html(report_tables.cohort_text(_read_csv(folder, "cohort")), empty=nobody),
-        "agreement": as_html(
-            report_tables.agreement_text(_read_csv(folder, "agreement")), empty=no_masks
-        ),
-        "normal_values": as_html(
-            report_tables.normal_values_text(_read_csv(folder, "normal_values")), empty=nobody
-        ),
-        "fat_methods": as_html(
-            report_tables.fat_methods_text(_read_csv(folder, "fat_methods")), prose=2
-        ),
+        name: as_html(in_words(_read_csv(folder, name)), **options)
+        for name, (in_words, options) in shown.items()
     }
 
 
+def _read_csv(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{name}.csv", dtype={"unit": str})
+
+
 def render(content: dict) -> str:
-    """Return the report as HTML; every text in `content` is escaped."""
+    """Return the report as HTML. content: the variables of report.html.j2; all text is escaped.
+
+    Raises jinja2.UndefinedError if a variable of the template is missing.
+    """
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     return environment.get_template("report.html.j2").render(content)
 
 
 def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the numbers of subjects at the head of the report, each with its name."""
+    """Return the numbers at the head of the report as pairs (number, what it counts).
+
+    ledger: the cohort's table. overlap: column subject of the cohort's table.
+    """
     status = ledger["status"].value_counts()
     return [
         (f"{len(ledger):,}", "subjects in the sheet"),
@@ -155,28 +152,26 @@ def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file."""
+    """Return the key-value metadata of a Parquet file, empty if it has none."""
     found = pq.read_schema(path).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
-def read_figure(folder: Path, name: str) -> ReportFigure:
-    """Return a figure with its title and caption."""
-    figure = FIGURES[name]
-    return ReportFigure(name, figure.title, read_caption(figure.caption), figure_uri(folder, name))
-
-
 def read_caption(name: str) -> str:
-    """Return a caption of workflow/report; Snakemake's own report has the same."""
+    """Return the caption in workflow/report/<name>.rst, which Snakemake's own report shows, too."""
     return (TEMPLATES / f"{name}.rst").read_text(encoding="utf-8").strip()
 
 
-def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[ReportPreview], int]:
-    """Return the previews of analysed subjects, and the number of those beyond MOST_PREVIEWS."""
+def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
+    """Return the previews of analysed subjects, at most MOST_PREVIEWS, and how many more there are.
+
+    A preview is a dict of subject and source (data URI). folder: of the subjects. ledger: the
+    cohort's table.
+    """
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
-    found = [(subject, SubjectFolder(folder / subject).preview_file) for subject in analysed]
-    found = [(subject, path) for subject, path in found if path.is_file()]
-    shown = [ReportPreview(subject, preview_uri(path)) for subject, path in found[:MOST_PREVIEWS]]
+    files = {subject: SubjectFolder(folder / subject).preview_file for subject in analysed}
+    found = [(subject, file) for subject, file in files.items() if file.is_file()]
+    shown = [{"subject": s, "source": preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)
 
 
@@ -184,7 +179,7 @@ def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[ReportPrevie
 
 
 def figure_uri(folder: Path, stem: str) -> str:
-    """Return a figure as data URI: its SVG, or its PNG if the SVG is very large."""
+    """Return a figure as data URI: its SVG, or its PNG if the SVG exceeds LARGEST_SVG_BYTES."""
     svg = folder / f"{stem}.svg"
     if svg.stat().st_size <= LARGEST_SVG_BYTES:
         return _uri(svg.read_bytes(), "image/svg+xml")
@@ -203,22 +198,3 @@ def preview_uri(path: Path) -> str:
 
 def _uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def _read_csv(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / f"{name}.csv", dtype={"unit": str})
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        draft = Path(scratch) / path.name
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-
-
-def _kilobytes(path: Path) -> int:
-    return path.stat().st_size // 1024

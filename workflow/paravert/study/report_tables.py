@@ -1,4 +1,4 @@
-"""The study's tables as the report shows them: few columns, rounded, units in the headers."""
+"""The study's tables as text for the report: few columns, rounded, units in the headers."""
 
 import html
 
@@ -18,7 +18,7 @@ MOST_NAMED = 20  # subjects named beside a warning
 def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show.") -> Markup:
     """Return a table of text as HTML, escaped; its index levels become leading columns.
 
-    prose: number of trailing columns of running text. empty: text for a table without rows.
+    prose: number of last columns that hold running text. empty: text for a table without rows.
     """
     if table.empty:
         return Markup(f'<p class="none">{html.escape(empty)}</p>')
@@ -34,21 +34,24 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
 
 
 def number_text(value: float | None, digits: int) -> str:
-    """Return a number with thousands separated and a true minus; a dash if null."""
+    """Return a number with so many decimals, separators of thousands and a true minus.
+
+    A dash if the number is null.
+    """
     if value is None or pd.isna(value):
         return DASH
     return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")
 
 
 def interval_text(low: float, high: float, digits: int) -> str:
-    """Return "low to high"; a dash if an end is null."""
+    """Return "low to high", both as by `number_text`; a dash if an end is null."""
     if pd.isna(low) or pd.isna(high):
         return DASH
     return f"{number_text(low, digits)} to {number_text(high, digits)}"
 
 
 def p_value_text(value: float) -> str:
-    """Return a p value with three digits, or "< 0.001"; a dash if null."""
+    """Return a p value with three decimals, or "< 0.001"; a dash if it is null."""
     if pd.isna(value):
         return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -87,13 +90,14 @@ def _mean_sd(row: pd.Series) -> str:
 
 
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Table 1: IoU per muscle and side, the paper's value beside it."""
+    """Return Table 1 as text, indexed by muscle and side; the median IoU of the paper beside it.
+
+    table: see `accuracy.table1_iou`. Rows without slices are left out.
+    """
     own = table[table["n_slices"] > 0]
-    return pd.DataFrame(
+    return _by_side(
+        own,
         {
-            "Muscle": own["muscle"].map(_words),
-            "Side": own["side"],
-            "Subjects": _numbers(own["n_subjects"]),
             "Slices": _numbers(own["n_slices"]),
             "Median IoU": _numbers(own["iou_median"], 3),
             "95 % interval": _intervals(own["iou_low_95"], own["iou_high_95"], 3),
@@ -101,12 +105,15 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
             "Lowest": _numbers(own["iou_lowest"], 3),
             "Median IoU, paper": _numbers(own["iou_paper"], 3),
             "Median Dice": _numbers(own["dice_median"], 3),
-        }
-    ).set_index(["Muscle", "Side"])
+        },
+    )
 
 
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the description of the cohort: a row per variable, a column per sex, missing values."""
+    """Return the cohort's description as text: a row per variable, a column per sex, missing values.
+
+    table: see `describe.cohort_description`. Cells: mean ± SD (lowest to highest).
+    """
     known = table[table["n_subjects"] > 0]
     if known.empty:
         return pd.DataFrame()
@@ -156,7 +163,10 @@ def _mean_sd_range(row: pd.Series) -> str:
 
 
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the normal values: a row per measure, muscle and side, a column per sex."""
+    """Return normal values as text, indexed by measure, muscle and side, a column per sex.
+
+    table: see `describe.normal_values`. Cells: mean ± SD (number of values).
+    """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
         return pd.DataFrame()
@@ -176,13 +186,14 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the agreement of areas, a row per muscle and side with subjects to compare."""
+    """Return the agreement of areas as text, indexed by muscle and side.
+
+    table: see `accuracy.area_agreement`. Rows without subjects are left out.
+    """
     own = table[table["n_subjects"] > 0]
-    return pd.DataFrame(
+    return _by_side(
+        own,
         {
-            "Muscle": own["muscle"].map(_words),
-            "Side": own["side"],
-            "Subjects": _numbers(own["n_subjects"]),
             "Mask, mean mm²": _numbers(own["truth_mean_mm2"]),
             "Prediction, mean mm²": _numbers(own["prediction_mean_mm2"]),
             "Bias, mm²": _numbers(own["bias_mm2"], 1),
@@ -192,19 +203,31 @@ def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
             "ICC(2,1)": _numbers(own["icc_2_1"], 3),
             "95 % interval": _intervals(own["icc_low_95"], own["icc_high_95"], 3),
             "Median difference, %": _numbers(own["median_absolute_difference_percent"], 1),
-        }
-    ).set_index(["Muscle", "Side"])
+        },
+    )
+
+
+def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
+    """Return columns of text, one per row of `own`, indexed by muscle and side."""
+    index = [own["muscle"].map(_words).rename("Muscle"), own["side"].rename("Side")]
+    return pd.DataFrame({"Subjects": _numbers(own["n_subjects"]), **columns}, index=index)
 
 
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean fat fraction per method and muscle, with meaning and caveat (prose)."""
+    """Return the mean fat fractions in percent as text, a row per method, a column per muscle.
+
+    table: see `describe.fat_methods`. The last two columns, meaning and caveat, are running text.
+    """
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
 
 
 def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
-    """Return for each model, in the order of the table, its title, terms, formula and note."""
+    """Return each model as a dict of title, terms (HTML table), formula and note.
+
+    table: the table `models`, see `inference.model_rows`; its order is kept.
+    """
     return [
         _model(outcome, model, terms)
         for (outcome, model), terms in table.groupby(["outcome", "model"], sort=False)
@@ -235,7 +258,10 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
 
 
 def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return quarantined subjects with their reasons. ledger: their rows."""
+    """Return the quarantined subjects as text, indexed by subject and reason.
+
+    ledger: rows of the quarantined subjects in the cohort's table.
+    """
     columns = {
         "subject": "Subject",
         "reason": "Reason",
@@ -246,7 +272,10 @@ def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def warnings_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return each warning with the number and names of its subjects, the commonest first."""
+    """Return a row per warning, the commonest first: its code (index), number and subjects.
+
+    ledger: the cohort's table. At most MOST_NAMED subjects are named.
+    """
     known = ledger[["subject", "warnings"]].explode("warnings").dropna(subset=["warnings"])
     subjects = known.sort_values("subject").groupby("warnings")["subject"].agg(list).reset_index()
     subjects["count"] = subjects["subject"].map(len)

@@ -16,7 +16,10 @@ ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 
 
 def summary_line(reasons: list[str | None]) -> str:
-    """Return the numbers of subjects in one line. reasons: per subject, None if analysed."""
+    """Return a line such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
+
+    reasons: one per subject, None if it was analysed.
+    """
     counts = Counter(reason for reason in reasons if reason)
     quarantined = counts.total()
     subjects = "1 subject" if len(reasons) == 1 else f"{len(reasons)} subjects"
@@ -26,7 +29,7 @@ def summary_line(reasons: list[str | None]) -> str:
 
 
 def summary_of(ledger: Path) -> str:
-    """Return the summary line of a ledger."""
+    """Return the `summary_line` of a ledger, a Parquet file."""
     return summary_line(_reasons(ledger))
 
 
@@ -41,7 +44,10 @@ def accept_ledger(
         float, typer.Option(help="Share of subjects that may be quarantined.")
     ] = 1.0,
 ) -> None:
-    """Write the run's summary line, or fail if too many subjects were quarantined."""
+    """Write the run's summary line, or fail if too many subjects were quarantined.
+
+    Raises InputError if the share of quarantined subjects is above the limit.
+    """
     reasons = _reasons(ledger)
     line = summary_line(reasons)
     quarantined = len(reasons) - reasons.count(None)

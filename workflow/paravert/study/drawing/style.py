@@ -1,4 +1,4 @@
-"""The look of the figures: sizes, fonts, colours, names; and how a figure is written."""
+"""The style of the figures: sizes, fonts, colours, names; and how a figure is written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +64,7 @@ RC_PARAMS = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Draw in this style; the settings of matplotlib are restored afterwards."""
+    """Draw in this style inside the block; matplotlib's settings are restored afterwards."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC_PARAMS)
@@ -73,7 +73,10 @@ def applied() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int = 1) -> Iterator[None]:
-    """Set numpy's global random state, from which seaborn takes jitter; restore it afterwards."""
+    """Set numpy's global random state inside the block; it is restored afterwards.
+
+    seaborn takes the jitter of points from it.
+    """
     before = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -83,7 +86,10 @@ def seeded(seed: int = 1) -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure of the page's width. arranged: with constrained layout."""
+    """Return an empty figure, WIDTH_IN wide.
+
+    arranged: whether matplotlib's constrained layout arranges it.
+    """
     layout = "constrained" if arranged else None
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     FigureCanvasAgg(figure)
@@ -91,14 +97,17 @@ def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
 
 
 def sentence(text: str) -> Figure:
-    """Return a figure that says why there is nothing to draw."""
+    """Return a figure that shows only a sentence, in place of one that has nothing to show."""
     figure = new_figure(1.2, arranged=False)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET)
     return figure
 
 
 def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:
-    """Write a figure as SVG and PNG beside its table as CSV; equal input gives equal bytes."""
+    """Write a figure as <stem>.svg and .png, and the values drawn as <stem>.csv, into a folder.
+
+    Equal input gives equal bytes.
+    """
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}
     svg_metadata = {"Date": None, "Creator": "paravert"}
@@ -109,12 +118,12 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
 
 
 def sexes_in(data: pd.DataFrame) -> list[str]:
-    """Return the sexes in a table's column `sex` in drawing order, women first."""
+    """Return the keys of SEX_NAMES that occur in the column `sex`, women first."""
     return [sex for sex in SEX_NAMES if (data["sex"] == sex).any()]
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign, a true minus; 0 has none."""
+    """Return a number with its sign (a true minus) and so many decimals; 0 has no sign."""
     rounded = round(value, digits) + 0.0  # no -0.0
     sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
     return f"{sign}{abs(rounded):.{digits}f}"

@@ -28,9 +28,10 @@ COLOUR_OF_VALUE = np.array([(0, 0, 0), *(to_rgb(label.colour) for label in LABEL
 
 @dataclass(frozen=True)
 class Example:
-    """One slice. image, labels, truth: (rows, columns); truth is the manual mask, or all 0.
+    """One slice for Figure 2, cropped to the muscles.
 
-    row_mm, column_mm: pixel size.
+    image (signal), labels, truth (manual mask, or all 0; label values): (rows, columns). row_mm,
+    column_mm: pixel size.
     """
 
     image: np.ndarray
@@ -43,11 +44,12 @@ class Example:
 def example_slices(
     subjects: pd.DataFrame, overlap: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, list[Example]]:
-    """Return a row per slice shown, and its images in the same order.
+    """Return the rows of Figure 2, one per slice shown, and its images in the same order.
 
-    subjects, overlap: the cohort's tables, overlap of held-out subjects. folder: of the subjects.
-    Subjects are spread over sex and fat fraction; the slice is random among those with a label.
-    mean_iou: over the muscles with an IoU in the slice; null without a manual mask.
+    Columns: subject, stack, slice, mean_iou (over muscles and sides; null without a held-out manual
+    mask), sex, age_years, fat_fraction. subjects: the cohort's table. overlap: held-out rows of the
+    cohort's table. folder: of the subjects. Subjects are spread over sex and fat fraction; the slice
+    is random among those with a label.
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
@@ -67,8 +69,8 @@ def example_slices(
 def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -> list[str]:
     """Return up to `count` subjects spread over the cohort, at random from the seed.
 
-    The subjects, sorted by sex (women, men, unknown) and the column `order` (unknown last), are cut
-    into `count` equal parts; one of each part is drawn.
+    subjects: columns subject, sex and `order`. They are sorted by sex (F, M, unknown) and `order`
+    (null last) and cut into `count` equal parts; one of each part is drawn.
     """
     place = subjects["sex"].map({"F": 0, "M": 1}).fillna(2)
     ordered = subjects.assign(place=place).sort_values(["place", order, "subject"])["subject"]
@@ -78,8 +80,10 @@ def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -
 
 
 def _random_slice(home: Path, random: np.random.Generator) -> tuple[int, int, Example] | None:
-    stacks = {number: read_volume(SubjectFolder(home).stack_file("labels", number))
-              for number in SubjectFolder(home).stack_numbers("labels")}  # fmt: skip
+    subject = SubjectFolder(home)
+    stacks = {
+        n: read_volume(subject.stack_file("labels", n)) for n in subject.stack_numbers("labels")
+    }
     candidates = [
         (stack, int(number))
         for stack, labels in stacks.items()
@@ -88,8 +92,8 @@ def _random_slice(home: Path, random: np.random.Generator) -> tuple[int, int, Ex
     if not candidates:
         return None
     stack, number = candidates[random.integers(len(candidates))]
-    image = read_volume(SubjectFolder(home).stack_file("image", stack))
-    mask = SubjectFolder(home).stack_file("truth", stack)
+    image = read_volume(subject.stack_file("image", stack))
+    mask = subject.stack_file("truth", stack)
     truth = read_volume(mask).array if mask.is_file() else np.zeros_like(stacks[stack].array)
     return stack, number, _cropped(image, stacks[stack], truth, number)
 
@@ -104,7 +108,10 @@ def _cropped(image: Volume, labels: Volume, truth: np.ndarray, number: int) -> E
 
 
 def _field(used: np.ndarray, width: float) -> tuple[int, int]:
-    """Return start and stop of indices, `width` of them centred at the used ones; may lie outside."""
+    """Return start and stop of a range of `width` indices, centred at the used ones.
+
+    used: ascending indices. The range may exceed the array.
+    """
     width = max(round(width), int(np.ptp(used)) + 1)
     first = int(used[0] + used[-1] + 1 - width) // 2
     return first, first + width
@@ -120,7 +127,10 @@ def _cut(array: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> 
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return an image (rows, columns) in grey with its labels over it, sRGB 0-1."""
+    """Return an image in grey with its labels over it, sRGB 0-1, (rows, columns, 3).
+
+    image, labels: (rows, columns). Outlines are opaque.
+    """
     low, high = np.percentile(image, GREY_PERCENTILES)
     grey = np.clip((image - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, axis=2)
     outline = find_boundaries(labels, mode="inner") & (labels != BACKGROUND)
@@ -129,7 +139,10 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw_examples(frame: pd.DataFrame, examples: list[Example]) -> Figure:
-    """Draw the slices in radiological view: the subject's right is on the left."""
+    """Return Figure 2 in radiological view: the subject's right is on the left.
+
+    frame, examples: see `example_slices`.
+    """
     if frame.empty:
         return style.sentence("No analysed subjects: no segmentations to show.")
     lines = -(-len(frame) // PANELS_PER_ROW)

@@ -1,12 +1,17 @@
-"""Renders meshes: parallel projection, depth buffer, Phong light, soft shadow."""
+"""Surfaces of muscles, from label maps to shaded pictures; not for measuring."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, minimum_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, minimum_filter, zoom
+from skimage.measure import marching_cubes
 
-from paravert.study.drawing.mesh import Mesh
+from paravert.imaging.volume import Volume
 
+GRID_MM = 1.5
+REACH_MM = 6.0  # distances are cut off here, so that far parts do not pull at the surface
+SMOOTHING_MM = 1.6
+MIN_PIXELS = 20
 PIXEL_MM = 0.45
 SUPERSAMPLING = 2  # per axis; then averaged
 AMBIENT, DIFFUSE, GLOSS, SHININESS = 0.52, 0.55, 0.16, 24
@@ -16,15 +21,103 @@ EDGE_MM = 5.0  # a step in depth of this much gets a dark line
 
 
 @dataclass(frozen=True)
+class Mesh:
+    """A closed triangle mesh.
+
+    vertices: (n, 3), RAS coordinates, mm. faces: (m, 3), indices of vertices, counter-clockwise seen
+    from outside. normals: (n, 3), unit vectors at the vertices, outwards.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    normals: np.ndarray
+
+    @property
+    def volume_mm3(self) -> float:
+        """Volume that the mesh encloses (divergence theorem)."""
+        return _signed_volume(self.vertices, self.faces)
+
+
+def mesh_of(labels: Volume, value: int) -> Mesh | None:
+    """Return the smoothed surface of a label, or None if it has less than MIN_PIXELS voxels.
+
+    labels: label map of a stack, (slices, rows, columns). value: of the label. The surface is the zero
+    level of the signed distance to the outline in each slice, interpolated between slices and
+    smoothed; it closes half a slice beyond the first and last slice.
+    """
+    mask = labels.array == value
+    if mask.sum() < MIN_PIXELS:
+        return None
+    used = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    spacing = (labels.slice_spacing_mm, labels.row_spacing_mm, labels.column_spacing_mm)
+    pad = [1, *(int(np.ceil(REACH_MM / mm)) for mm in spacing[1:])]
+    box = np.pad(mask[tuple(slice(u[0], u[-1] + 1) for u in used)], [(p, p) for p in pad])
+    distance = _signed_distance(box, spacing)
+    finer = np.maximum(np.array(spacing) / GRID_MM, (1, 0, 0))  # never fewer slices
+    fine = zoom(distance, finer, order=1)
+    smoothing = np.array([max(SMOOTHING_MM, spacing[0] / 2), SMOOTHING_MM, SMOOTHING_MM])
+    fine = gaussian_filter(fine, smoothing / GRID_MM, mode="nearest")
+    if not fine.min() < 0 < fine.max():
+        return None
+    vertices, faces, _, _ = marching_cubes(fine, level=0)
+    index = vertices * (np.array(box.shape) - 1) / (np.array(fine.shape) - 1)
+    index += [u[0] - p for u, p in zip(used, pad, strict=True)]
+    return _oriented(index[:, ::-1] @ labels.affine[:3, :3].T + labels.affine[:3, 3], faces)
+
+
+def _signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Return the distance (mm) to the outline in each slice, positive inside.
+
+    mask: (slices, rows, columns). spacing: mm, by the same axes.
+    """
+    distance = np.full(mask.shape, -REACH_MM)
+    shown = mask.any(axis=(1, 2))
+    for number in np.flatnonzero(shown):
+        inside = distance_transform_edt(mask[number], sampling=spacing[1:])
+        outside = distance_transform_edt(~mask[number], sampling=spacing[1:])
+        distance[number] = np.clip(inside - outside, -REACH_MM, REACH_MM)
+    for number in np.flatnonzero(~shown):
+        beside = [n for n in (number - 1, number + 1) if 0 <= n < len(shown) and shown[n]]
+        for neighbour in beside:
+            closing = np.minimum(distance[neighbour] - spacing[0], -spacing[0] / 2)
+            distance[number] = np.maximum(distance[number], closing)
+    return distance
+
+
+def _oriented(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
+    if _signed_volume(vertices, faces) < 0:
+        faces = faces[:, ::-1]
+    normals = np.zeros_like(vertices)
+    across = _face_normals(vertices, faces)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], across)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return Mesh(vertices, faces, normals)
+
+
+def _face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return np.cross(b - a, c - a)
+
+
+def _signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+
+
+@dataclass(frozen=True)
 class Viewpoint:
-    """Direction of view. azimuth_deg: 0 from the front, 90 from the subject's left; elevation_deg: up."""
+    """A direction of view.
+
+    azimuth_deg: 0 from the front, 90 from the subject's left. elevation_deg: above the horizontal.
+    """
 
     name: str
     azimuth_deg: float
     elevation_deg: float
 
     def axes(self) -> np.ndarray:
-        """Return the picture's directions right, up and towards the eye in RAS, as rows."""
+        """Return the picture's directions right, up and towards the viewer in RAS, (3, 3), as rows."""
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
         eye = np.array(
             [
@@ -39,7 +132,7 @@ class Viewpoint:
 
 
 def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
-    """Return width and height of the surfaces in this view."""
+    """Return the size of meshes seen from a viewpoint, (2,): width and height in mm."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
@@ -47,9 +140,10 @@ def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
 def shaded(
     surfaces: list[Mesh], colours: list[tuple], view: Viewpoint, size_mm: np.ndarray
 ) -> np.ndarray:
-    """Return a picture of meshes in their colours (sRGB 0-1) as RGBA, (rows, columns, 4), 0-1.
+    """Return a picture of meshes as RGBA, (rows, columns, 4), 0-1, background transparent.
 
-    size_mm: width and height of the picture; the meshes are centred in it.
+    Parallel projection, depth buffer, Phong lighting, ambient shadow. colours: sRGB 0-1, one per mesh.
+    size_mm: width and height of the picture; the meshes are centred in it; PIXEL_MM per pixel.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING
@@ -66,7 +160,10 @@ def shaded(
 
 
 def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
-    """Return for each pixel the index of its sample nearest to the eye, -1 without sample."""
+    """Return for each pixel the index of its sample nearest to the viewer, -1 without sample.
+
+    pixel, depth: (samples,). pixels: number of pixels.
+    """
     front = np.full(pixels, -np.inf, dtype=depth.dtype)
     np.maximum.at(front, pixel, depth)
     wins = np.flatnonzero(depth == front[pixel])
@@ -77,7 +174,7 @@ def _nearest(pixel: np.ndarray, depth: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Points on the front faces. points, normals: (n, 3), along right, up and towards the eye.
+    """Points on the front faces. points, normals: (n, 3), along right, up and towards the viewer.
 
     colour: (n,), index into palette, (colours, 3).
     """
@@ -113,7 +210,7 @@ def _of_surface(surface: Mesh, axes: np.ndarray, step_mm: float) -> tuple:
 
 
 def _within(corners: np.ndarray, count: int) -> np.ndarray:
-    """Return points of triangles (n, 3, values), each edge cut into `count` parts."""
+    """Return points of triangles (n, 3, values), each edge cut into `count` parts, (points, values)."""
     i, j = np.meshgrid(np.arange(count + 1), np.arange(count + 1))
     weights = np.stack([i, j, count - i - j])[:, i + j <= count].T.astype(np.float32) / count
     return (weights @ corners).reshape(-1, corners.shape[2])

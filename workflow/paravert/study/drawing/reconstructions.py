@@ -12,9 +12,8 @@ from matplotlib.patches import Patch
 from paravert.anatomy import LABELS, Label
 from paravert.imaging.volume import read_volume
 from paravert.study.drawing import style
-from paravert.study.drawing.fig2_examples import SCALE_BAR_MM, representatives
-from paravert.study.drawing.mesh import Mesh, mesh_of
-from paravert.study.drawing.shading import PIXEL_MM, Viewpoint, extent_mm, shaded
+from paravert.study.drawing.examples import SCALE_BAR_MM, representatives
+from paravert.study.drawing.surfaces import PIXEL_MM, Mesh, Viewpoint, extent_mm, mesh_of, shaded
 from paravert.subject_folder import SubjectFolder
 
 MAX_RECONSTRUCTIONS = 4
@@ -26,11 +25,11 @@ Reconstruction = list[tuple[Label, Mesh]]
 def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
-    """Return a row per muscle shown, and the surfaces by subject.
+    """Return the rows of Figure 3, one per subject, muscle and side, and the meshes by subject.
 
-    subjects, muscles: the cohort's tables. folder: of the subjects. Subjects are spread over sex
-    and muscle volume; each stack of slices has surfaces of its own. volume_ml: of the table
-    `muscles`. surface_volume_ml: inside the surfaces, which are smoothed.
+    Columns: subject, muscle, side, colour, surface_volume_ml (inside the smoothed meshes), faces, sex,
+    age_years, volume_ml (measured). subjects, muscles: the cohort's tables. folder: of the subjects.
+    Subjects are spread over sex and muscle volume. Each stack has meshes of its own.
     """
     found = {
         subject: _reconstruction(folder / subject)
@@ -57,16 +56,17 @@ def reconstructed(
 
 
 def _reconstruction(home: Path) -> Reconstruction:
-    stacks = [
-        read_volume(SubjectFolder(home).stack_file("labels", n))
-        for n in SubjectFolder(home).stack_numbers("labels")
-    ]
+    subject = SubjectFolder(home)
+    stacks = [read_volume(subject.stack_file("labels", n)) for n in subject.stack_numbers("labels")]
     pairs = [(label, mesh_of(stack, label.value)) for stack in stacks for label in LABELS]
     return [(label, surface) for label, surface in pairs if surface is not None]
 
 
 def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
-    """Draw a column per subject, a row per view, all on one scale."""
+    """Return Figure 3: a column per subject, a row per view, all on one scale.
+
+    frame, reconstructions: see `reconstructed`.
+    """
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")
     sizes = [

@@ -1,0 +1,19 @@
+"""Every measurement that a document quotes says how it is called."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmark"
+PROGRAMS = [file for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text()]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_a_benchmark_answers_help_with_its_usage(program, tmp_path):
+    words = [sys.executable, program, "--help"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith(f"usage: {program.name}")
