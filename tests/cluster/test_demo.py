@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from paravert import resources
+from paravert import cluster
 from runs import ClusterRun
 from studies import REPOSITORY, Study, assert_same, cohort_tables, copy_of_the_workflow
 
@@ -52,9 +52,9 @@ def test_jobs_over_the_cohort_ask_for_minutes_by_its_size(on_slurm):
     minutes = {
         job.comment: job.limit_minutes for job in run.jobs() if "_wildcards_" not in job.comment
     }
-    steps = {f"rule_{step}" for step in resources.COHORT_SECONDS}
+    steps = {f"rule_{step}" for step in cluster.COHORT_SECONDS}
     assert steps < set(minutes)
-    assert all(minutes[step] == resources.JOB_MINUTES for step in steps)  # 22 subjects add none
+    assert all(minutes[step] == cluster.JOB_MINUTES for step in steps)  # 22 subjects add none
 
 
 def test_a_second_run_on_slurm_has_nothing_to_do(on_slurm):

@@ -72,6 +72,6 @@ def test_every_key_is_in_the_manual(key):
 
 
 def test_the_data_dictionary_is_in_step_with_the_tables():
-    from paravert.study.dictionary import dictionary
+    from paravert.codebook import dictionary
 
     assert (REPOSITORY / "results/README.md").read_text() == dictionary()

@@ -8,7 +8,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 from loaded_rules import loaded_rules
-from paravert.resources import COHORT_SECONDS, cohort_minutes
+from paravert.cluster import COHORT_SECONDS, cohort_minutes
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = {file.parent.name: file for file in REPOSITORY.glob("profiles/*/config.yaml")}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dicom_writer import Plan, write_series
-from paravert import resources, steps
+from paravert import cluster, steps
 from paravert.imaging.convert import read_images
 from paravert.imaging.volume import write_volume
 
@@ -86,4 +86,4 @@ def peaks(tmp_path_factory):
 @pytest.mark.parametrize("step", steps.STEPS)
 def test_a_job_stays_within_the_memory_that_its_rule_asks_for(peaks, step):
     processes = 3  # two workers, and one that hands out the work
-    assert processes * peaks[step] <= resources.memory_mb(step, workers=2)
+    assert processes * peaks[step] <= cluster.memory_mb(step, workers=2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paravert.resources import COHORT_SECONDS, JOB_MINUTES, cohort_minutes
+from paravert.cluster import COHORT_SECONDS, JOB_MINUTES, cohort_minutes
 
 SCALE = (Path(__file__).parents[2] / "docs/scale.md").read_text()
 MEASURED = SCALE.partition("## The whole cohort")[2].partition("\n## ")[0]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from paravert.study.agreement import absolute_agreement, limits_of_agreement
+from paravert.study.accuracy import absolute_agreement, limits_of_agreement
 
 # Shrout and Fleiss 1979, Table 2: six targets, four judges.
 SHROUT_FLEISS = np.array(

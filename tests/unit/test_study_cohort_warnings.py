@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from paravert.study.cohort_warnings import covariate_differences, with_differences
+from paravert.study.cohort import covariate_differences, with_differences
 
 CODE = "covariate-differs-from-header"
 

@@ -4,8 +4,14 @@ import pytest
 
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, SIDES
-from paravert.study.accuracy import held_out_rows, table1_iou
-from paravert.study.agreement import BOTH, area_agreement, pixel_areas, subject_areas
+from paravert.study.accuracy import (
+    BOTH,
+    area_agreement,
+    held_out_rows,
+    pixel_areas,
+    subject_areas,
+    table1_iou,
+)
 from paravert.study.data_frames import in_order, read_frame
 from paravert.study.describe import (
     cohort_description,

@@ -14,23 +14,23 @@ from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.volume import Volume, write_volume
 from paravert.outputs import FIGURES
 from paravert.study import figures
-from paravert.study.agreement import area_agreement, pixel_areas
-from paravert.study.drawing import fig4_iou, style
-from paravert.study.drawing.bland_altman import agreement_points, draw_agreement
-from paravert.study.drawing.distributions import distribution_points, draw_distributions
-from paravert.study.drawing.fig2_examples import (
+from paravert.study.accuracy import area_agreement, pixel_areas
+from paravert.study.drawing import accuracy_plots, style
+from paravert.study.drawing.accuracy_plots import (
+    agreement_points,
+    draw_agreement,
+    draw_iou,
+    iou_points,
+)
+from paravert.study.drawing.diagrams import draw_flow, flow_counts
+from paravert.study.drawing.examples import (
     Example,
     draw_examples,
     example_slices,
     overlay,
     representatives,
 )
-from paravert.study.drawing.fig4_iou import draw_iou, iou_points
-from paravert.study.drawing.fig5_csa import csa_points, draw_csa
-from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
-from paravert.study.drawing.flow_chart import draw_flow, flow_counts
-from paravert.study.drawing.mesh import mesh_of
-from paravert.study.drawing.shading import (
+from paravert.study.drawing.surfaces import (
     AMBIENT,
     DIFFUSE,
     GLOSS,
@@ -38,7 +38,16 @@ from paravert.study.drawing.shading import (
     PIXEL_MM,
     SHININESS,
     Viewpoint,
+    mesh_of,
     shaded,
+)
+from paravert.study.drawing.value_plots import (
+    csa_points,
+    distribution_points,
+    draw_csa,
+    draw_distributions,
+    draw_fat_fraction,
+    fat_points,
 )
 from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
@@ -123,7 +132,7 @@ def test_a_box_of_very_many_values_has_fewer_points_and_all_values():
     values = pd.DataFrame({**keys, "slice": range(4000), "iou": np.linspace(0.5, 1, 4000)})
     frame = iou_points(values.assign(pixels_truth=50, pixels_prediction=50), seed=1)
     assert len(frame) == 4000
-    assert frame["point"].sum() == fig4_iou.MAX_POINTS_PER_BOX
+    assert frame["point"].sum() == accuracy_plots.MAX_POINTS_PER_BOX
 
 
 def scores(values, pixels):

@@ -12,7 +12,7 @@ from shard_tables import write_shards
 from made_from import CONFIGURATION
 from paravert import codebook, plan, tables
 from paravert.study import cohort
-from paravert.study.agreement import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
+from paravert.study.accuracy import PIXEL_COLUMNS, pixel_areas, scored_pixel_areas
 from paravert.study.cohort import chunks, gather_cohort
 from paravert.study.data_frames import read_by_subject, read_frame
 from study_tables import cohort_rows, write_card

@@ -39,7 +39,7 @@ COMMANDS = {
     "write_tables": "study.describe",
     "draw_figures": "study.figures",
     "write_report": "study.report",
-    "write_dictionary": "study.dictionary",
+    "write_dictionary": "codebook",
 }
 
 

@@ -1,6 +1,14 @@
-"""The tables of the cohort, which users build on: every column with unit and meaning."""
+"""The tables of the cohort, every column with unit and meaning, and their description in files."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from paravert.anatomy import MUSCLES
+from paravert.errors import Caution, Reason
 from paravert.tables import (
     AREA_COLUMNS,
     FAT_COLUMNS,
@@ -17,11 +25,34 @@ from paravert.tables import (
     SLICE_KEYS,
     SUBJECT,
     TEXT,
+    TEXTS,
     WHOLE,
     Column,
     Table,
     fraction,
 )
+
+INTRODUCTION = """# Data dictionary
+
+The tables of a study, one Parquet file each in `results/cohort/`. Unknown is null, fractions are
+0-1, slices are counted from 0 from caudal to cranial, left and right are the subject's own.
+Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pandas, the field
+metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
+the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
+
+This file is written by `python -m paravert write_dictionary`.
+"""
+COLUMN_HEADER = "| column | type | unit | meaning | values |\n|---|---|---|---|---|"
+CODEBOOK_HEADER = (
+    *("table", "column", "type", "unit", "required", "minimum", "maximum", "allowed", "meaning"),
+)
+FRICTIONLESS_TYPES = {
+    TEXT: "string",
+    WHOLE: "integer",
+    NUMBER: "number",
+    FLAG: "boolean",
+    TEXTS: "array",
+}
 
 COVARIATES = (
     Column("sex", TEXT, meaning="sex, from the sheet", allowed=("F", "M")),
@@ -164,3 +195,85 @@ LEDGER = Table(
 )
 
 COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
+
+# --- how the tables are described in files --------------------------------------------------------
+
+
+def dictionary() -> str:
+    """Return the data dictionary as Markdown: a section per cohort table, then all codes."""
+    return "\n".join([INTRODUCTION, *map(_section, COHORT_TABLES), _codes()])
+
+
+def _section(table: Table) -> str:
+    title = f"## {table.name}\n\nOne row: {table.meaning}. Key: {', '.join(table.keys)}.\n"
+    return "\n".join([title, COLUMN_HEADER, *map(_row, table.columns)]) + "\n"
+
+
+def _row(c: Column) -> str:
+    ends = [f"{end:g}" if end is not None else "" for end in (c.minimum, c.maximum)]
+    values = ", ".join(c.allowed) or (" to ".join(ends) if any(ends) else "")
+    known = "never null" if c.required else ""
+    told = "; ".join(part for part in (values.strip(), known) if part)
+    return f"| {c.name} | {c.type} | {c.unit} | {c.meaning} | {told} |"
+
+
+def _codes() -> str:
+    reasons = ", ".join(f"`{reason}`" for reason in Reason)
+    cautions = ", ".join(f"`{caution}`" for caution in Caution)
+    return (
+        "## Codes\n\nWhat each means and what can be done: [manual](../config/README.md#codes).\n\n"
+        f"Reasons of quarantine: {reasons}.\n\nWarnings: {cautions}.\n"
+    )
+
+
+def write_dictionary(
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("results/README.md"),
+) -> None:
+    """Write the data dictionary, results/README.md, from the definitions of the cohort tables."""
+    out.write_text(dictionary(), encoding="utf-8")
+
+
+def write_codebook(path: Path) -> None:
+    """Write a CSV file with a row per column of the cohort tables; header: CODEBOOK_HEADER."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CODEBOOK_HEADER)
+        for table in COHORT_TABLES:
+            for c in table.columns:
+                required, allowed = "yes" if c.required else "", " ".join(c.allowed)
+                start = [table.name, c.name, c.type, c.unit, required]
+                writer.writerow([*start, c.minimum, c.maximum, allowed, c.meaning])
+
+
+def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+    """Write the description of the cohort tables as JSON (Frictionless Data Package).
+
+    metadata: further properties of the package, such as software_version.
+    """
+    resources = [
+        {
+            "name": table.name,
+            "path": f"{table.name}.parquet",
+            "format": "parquet",
+            "description": table.meaning,
+            "schema": {
+                "fields": [_package_field(column) for column in table.columns],
+                "primaryKey": list(table.keys),
+            },
+        }
+        for table in COHORT_TABLES
+    ]
+    package = {"name": "paravert-cohort", **metadata, "resources": resources}
+    path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _package_field(column: Column) -> dict:
+    found = {"required": column.required, "minimum": column.minimum, "maximum": column.maximum}
+    found["enum"] = list(column.allowed)
+    return {
+        "name": column.name,
+        "type": FRICTIONLESS_TYPES[column.type],
+        "unit": column.unit,
+        "description": column.meaning,
+        "constraints": {k: v for k, v in found.items() if v not in (None, False, [])},
+    }

@@ -9,8 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from paravert.characters import unseen_character
-from paravert.errors import InputError
+from paravert.errors import InputError, unseen_character
 
 SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 WORDS = {

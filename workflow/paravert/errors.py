@@ -1,8 +1,15 @@
 """Faults of the data. A fault of the program is any other exception, and is never caught."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+
+# Characters that a name or path should not hold: control characters except tab, line separators,
+# zero-width space, byte order mark, surrogates.
+find_unseen = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ud800-\udfff]"
+).search
 
 
 class Reason(StrEnum):
@@ -106,3 +113,9 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     """Return names as a message tells them, separated by commas: the first few, and how many more."""
     told = ", ".join(names[:most])
     return f"{told} and {len(names) - most} more" if len(names) > most else told
+
+
+def unseen_character(text: str) -> str:
+    """Return the first character of a text that cannot be seen, as U+000B; empty if there is none."""
+    found = find_unseen(text)
+    return f"U+{ord(found[0]):04X}" if found else ""

@@ -7,7 +7,7 @@ end while it is not running. So each table stores a digest of its inputs, settin
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from paravert import provenance
@@ -121,22 +121,37 @@ def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
     return digest([step.name, step.version, settings, upstream])
 
 
+def subjects_away(
+    plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
+) -> set[str]:
+    """Return the subjects of a plan for which `images_away` is true.
+
+    plan: subjects of each shard. rows: lines of the sheet by subject.
+    """
+    return {name for names in plan.values() for name in names if images_away(rows[name])}
+
+
 def cohort_made_from(
     plan: Mapping[str, Sequence[str]],
     rows: Mapping[str, Mapping[str, str]],
+    away: Set[str],
     configuration: str,
     split: str,
 ) -> str:
     """Return `made_from` of the cohort tables: a digest of all their inputs except the shard tables.
 
-    plan: subjects of each shard. rows: lines of the sheet by subject. configuration: as JSON. split:
-    digest of the model's list of training subjects. If the digest changes, the cohort tables and
-    everything made from them are made again.
+    plan: subjects of each shard. rows: lines of the sheet by subject. away: see `subjects_away`.
+    configuration: as JSON. split: digest of the model's list of training subjects. If the digest
+    changes, the cohort tables and everything made from them are made again.
     """
-    at_hand = [rows[subject] for subjects in plan.values() for subject in subjects]
-    away = [row["subject"] for row in at_hand if images_away(row)]
+    at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
-    return digest([plan, at_hand, away, configuration, split, versions])
+    return digest([plan, at_hand, sorted(away), configuration, split, versions])
+
+
+def without_paths(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a line of the sheet without its paths, by column: a copied study has others."""
+    return {column: value for column, value in row.items() if column not in PATH_COLUMNS}
 
 
 def stale_steps(
@@ -154,7 +169,7 @@ def stale_steps(
     stale: set[str] = set()
     expected: dict[str, str] = {}
     for step in STEPS.values():
-        table = shard / f"{step.table.name}.parquet"
+        table = step.table_file(shard)
         if not table.exists() or (step is not FIRST and step.after not in expected):
             continue
         if step is FIRST:
@@ -210,7 +225,7 @@ def check_shard_tables(
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}
         for step in COHORT_STEPS:
-            table = folder / shard / f"{step.table.name}.parquet"
+            table = step.table_file(folder / shard)
             made[step.name] = read_made_from(table)
             if step is FIRST:
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)

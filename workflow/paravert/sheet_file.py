@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from paravert.characters import find_unseen, unseen_character
-from paravert.errors import InputError
+from paravert.errors import InputError, find_unseen, unseen_character
 
 SHEET_LIMIT_BYTES = 1 << 27  # a hundred bytes for each of a million subjects
 CELL_LIMIT = 4096  # characters: Linux takes no longer path

@@ -1,6 +1,7 @@
 """The steps that work per shard: their commands, their tables, and what each leaves of a subject."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from paravert import tables
 from paravert.subject_folder import (
@@ -57,6 +58,10 @@ class Step:
     def version(self) -> int:
         """The version of what the step makes."""
         return VERSIONS[self.name]
+
+    def table_file(self, shard: Path) -> Path:
+        """Return the Parquet file of the step's table. shard: the shard's folder."""
+        return shard / f"{self.table.name}.parquet"
 
 
 LABELLED = ("convert_dicom", "segment_muscles")  # who made images and labels

@@ -19,7 +19,7 @@ if IS_CLONE and str(WORKFLOW_FOLDER) not in sys.path:
     sys.path.insert(0, str(WORKFLOW_FOLDER))
 
 import paravert
-from paravert import codebook, outputs, plan, provenance, resources, sheet, snakemake_hooks, steps
+from paravert import cluster, codebook, outputs, plan, provenance, sheet, snakemake_hooks, steps
 from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
 from paravert.network.card_file import card_file
@@ -71,7 +71,6 @@ PACKAGE_FOLDER = WORKFLOW_FOLDER if IS_CLONE else (RUN_FOLDER / "package").absol
 prepend("PATH", os.path.dirname(sys.executable))
 prepend("PYTHONPATH", str(PACKAGE_FOLDER))
 
-STEP_TABLES = {step.name: step.table.name for step in steps.STEPS.values()}
 COHORT = tuple(table.name for table in codebook.COHORT_TABLES)
 
 
@@ -259,7 +258,7 @@ def stale_steps(shard):
 
 
 def shard_table(step, shard):
-    return f"{RESULTS}/shards/{shard}/{STEP_TABLES[step]}.parquet"
+    return str(steps.STEPS[step].table_file(Path(RESULTS, "shards", shard)))
 
 
 def results_folder(wildcards, output):
@@ -274,12 +273,12 @@ def options(name, values):
 
 def memory_mb(step):
     """Return the memory of a shard's job (MB), a function of its processes and of the attempt."""
-    return lambda wildcards, threads, attempt: attempt * resources.memory_mb(step, threads)
+    return lambda wildcards, threads, attempt: attempt * cluster.memory_mb(step, threads)
 
 
 def minutes(step):
     """Return the time of a shard's job (minutes), a function of its subjects and of the attempt."""
-    return lambda wildcards, attempt: attempt * resources.minutes(
+    return lambda wildcards, attempt: attempt * cluster.minutes(
         step, len(SHARDS[wildcards.shard])
     )
 
@@ -287,7 +286,7 @@ def minutes(step):
 def cohort_minutes(step):
     """Return the time of a job over the cohort (minutes), a function of the attempt."""
     subjects = sum(map(len, SHARDS.values()))
-    return lambda wildcards, attempt: attempt * resources.cohort_minutes(step, subjects)
+    return lambda wildcards, attempt: attempt * cluster.cohort_minutes(step, subjects)
 
 
 def shard_outputs(step):
@@ -309,9 +308,11 @@ def captioned(path, output, category):
     )
 
 
-def cohort_made_from(wildcards=None):
-    split = split_digest(Path(model_file()))
-    return plan.cohort_made_from(SHARDS, SUBJECTS, configuration_json(wildcards), split)
+@functools.cache
+def cohort_made_from():
+    """Return the digest of what the cohort tables are made from today."""
+    away, split = plan.subjects_away(SHARDS, SUBJECTS), split_digest(Path(model_file()))
+    return plan.cohort_made_from(SHARDS, SUBJECTS, away, configuration_json(None), split)
 
 
 def configuration_json(wildcards):
@@ -335,7 +336,6 @@ def report_texts(wildcards):
 
 def start_on_slurm():
     """On Slurm: stop if it does not answer; put profiles/slurm/commands in front of its commands."""
-    from paravert import cluster
 
     if workflow.executor_plugin.name != "slurm":
         return

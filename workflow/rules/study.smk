@@ -31,7 +31,7 @@ rule gather_cohort:
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
         configuration=configuration_json,
-        made_from=cohort_made_from,
+        made_from=lambda wildcards: cohort_made_from(),
         version=steps.VERSIONS["gather_cohort"],
     message:
         "Gathering the cohort"

@@ -1,11 +1,16 @@
-"""Overlap of prediction and manual mask over the cohort: Table 1, with bootstrap intervals."""
+"""Predictions against manual masks over the cohort: overlap, agreement of areas, ICC."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from paravert.anatomy import LABELS
+from paravert import codebook
+from paravert.anatomy import LABELS, MUSCLES, SIDES
+from paravert.study.data_frames import read_by_subject
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -107,3 +112,215 @@ def clustered_medians(
             middle = np.array([upto[-1] - 1, upto[-1]]) // 2
             medians[column, sample] = values[np.searchsorted(upto, middle, side="right")].mean()
     return medians
+
+
+PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
+BOTH = "both"  # sum of left and right
+NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
+
+
+# --- areas of the subjects -----------------------------------------------------------------------
+
+
+def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return how the mean CSA of a subject agrees, prediction against mask, twelve rows.
+
+    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. Both means are over
+    the slices in which prediction or mask shows the muscle; side "both" is left + right.
+    Differences are prediction - mask.
+    """
+    pairs = subject_areas(overlap, pixels)
+    rows = [
+        {"muscle": muscle, "side": side}
+        | _agreement(pairs[(pairs["muscle"] == muscle) & (pairs["side"] == side)])
+        for muscle in MUSCLES
+        for side in (*SIDES, BOTH)
+    ]
+    return pd.DataFrame(rows)
+
+
+def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return `pixel_areas` of the subjects in the overlap table, from the cohort's slices."""
+    scored = set(overlap["subject"].unique())
+    parts = [
+        pixel_areas(part[part["subject"].isin(scored)])
+        for part in read_by_subject(cohort, codebook.SLICES, PIXEL_COLUMNS)
+    ]
+    found = [part for part in parts if len(part)]
+    return pd.concat(found or parts[:1], ignore_index=True)
+
+
+def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return the area of a pixel in each stack that shows a muscle: subject, stack, pixel_mm2.
+
+    slices: all rows of some subjects in the cohort's table.
+    """
+    found = slices[slices["pixels"] > 0]
+    areas = (found["csa_mm2"] / found["pixels"]).groupby([found["subject"], found["stack"]])
+    return areas.median().rename("pixel_mm2").reset_index()
+
+
+def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+
+    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are not in it and are
+    left out. A subject that lacks one side of a muscle has no row "both".
+    """
+    shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
+    shown = shown.merge(pixels, on=["subject", "stack"])
+    areas = pd.DataFrame(
+        {
+            "subject": shown["subject"],
+            "muscle": shown["muscle"].astype(str),
+            "side": shown["side"].astype(str),
+            "truth_mm2": shown["pixels_truth"] * shown["pixel_mm2"],
+            "prediction_mm2": shown["pixels_prediction"] * shown["pixel_mm2"],
+        }
+    )
+    sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
+    columns = ["truth_mm2", "prediction_mm2"]
+    grouped = sides.groupby(["subject", "muscle"])
+    both = grouped[columns].sum()[grouped.size() == len(SIDES)].reset_index().assign(side=BOTH)
+    return pd.concat([sides, both[sides.columns]], ignore_index=True)
+
+
+def _agreement(pairs: pd.DataFrame) -> dict:
+    truth = pairs["truth_mm2"].to_numpy(dtype=float)
+    prediction = pairs["prediction_mm2"].to_numpy(dtype=float)
+    limits = limits_of_agreement(prediction, truth)
+    correlation = absolute_agreement(np.column_stack([prediction, truth]))
+    return {
+        "n_subjects": len(pairs),
+        "truth_mean_mm2": truth.mean() if truth.size else np.nan,
+        "prediction_mean_mm2": prediction.mean() if truth.size else np.nan,
+        "bias_mm2": limits.bias,
+        "sd_mm2": limits.sd,
+        "lower_limit_mm2": limits.lower,
+        "upper_limit_mm2": limits.upper,
+        "icc_2_1": correlation.icc,
+        "icc_low_95": correlation.low,
+        "icc_high_95": correlation.high,
+        "median_absolute_difference_percent": _median_percent(prediction, truth),
+    }
+
+
+def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Return the median of |prediction - truth| / truth in percent, where truth is not 0."""
+    drawn = truth > 0
+    if not drawn.any():
+        return float("nan")
+    return float(100 * np.median(np.abs(prediction - truth)[drawn] / truth[drawn]))
+
+
+# --- Bland and Altman ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bland-Altman limits, in the unit of the measurement; nan where there are too few subjects.
+
+    bias_error, limit_error: half widths of the 95 % intervals of the bias and of each limit.
+    """
+
+    bias: float
+    sd: float
+    lower: float
+    upper: float
+    bias_error: float
+    limit_error: float
+
+
+def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
+    """Return bias (mean of measured - truth), SD (n - 1), bias -+ 1.96 SD, and their intervals.
+
+    measured, truth: (subjects,). bias is nan without subjects, the rest below two.
+    Source: Bland and Altman, Lancet 1986; intervals: Stat Methods Med Res 1999, section 2.1.
+    """
+    difference = np.asarray(measured) - np.asarray(truth)
+    n = difference.size
+    bias = float(difference.mean()) if n else np.nan
+    if n < 2:
+        return Limits(bias, *[np.nan] * 5)
+    sd = float(difference.std(ddof=1))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd
+    return Limits(
+        bias=bias,
+        sd=sd,
+        lower=bias - NORMAL_95 * sd,
+        upper=bias + NORMAL_95 * sd,
+        bias_error=reach / np.sqrt(n),
+        limit_error=reach * np.sqrt(1 / n + NORMAL_95**2 / (2 * (n - 1))),
+    )
+
+
+def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return slope and p value of the difference, measured - truth, over the mean of both.
+
+    measured, truth: (subjects,). (nan, nan) below three subjects or where all means are equal.
+    Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
+    """
+    measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
+    mean = (measured + truth) / 2
+    if mean.size < 3 or np.ptp(mean) == 0:
+        return np.nan, np.nan
+    found = stats.linregress(mean, measured - truth)
+    return float(found.slope), float(found.pvalue)
+
+
+# --- intraclass correlation ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """An intraclass correlation with its 95 % interval; nan where undefined."""
+
+    icc: float
+    low: float
+    high: float
+
+
+def absolute_agreement(ratings: np.ndarray) -> Correlation:
+    """Return ICC(2,1): two-way random effects, absolute agreement, one measurement.
+
+    ratings: (subjects, measurements). A constant bias lowers it. nan below two subjects or where
+    all ratings are equal; no interval where the measurements differ by a constant only.
+    Source: Shrout and Fleiss 1979, ICC(2,1); McGraw and Wong 1996, ICC(A,1) and its interval.
+    """
+    subjects, raters = ratings.shape
+    unknown = float("nan")
+    if subjects < 2 or np.ptp(ratings) == 0:
+        return Correlation(unknown, unknown, unknown)
+    between, methods, error = _mean_squares(ratings)
+    icc = (between - error) / (
+        between + (raters - 1) * error + raters * (methods - error) / subjects
+    )
+    return Correlation(float(icc), *_interval(icc, between, methods, error, ratings.shape))
+
+
+def _mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean squares of subjects, measurements and error of the two-way layout."""
+    subjects, raters = ratings.shape
+    mean = ratings.mean()
+    of_subjects, of_raters = ratings.mean(axis=1), ratings.mean(axis=0)
+    residual = ratings - of_subjects[:, None] - of_raters[None, :] + mean
+    between = raters * np.sum((of_subjects - mean) ** 2) / (subjects - 1)
+    methods = subjects * np.sum((of_raters - mean) ** 2) / (raters - 1)
+    error = np.sum(residual**2) / ((subjects - 1) * (raters - 1))
+    return between, methods, error
+
+
+def _interval(
+    icc: float, between: float, methods: float, error: float, shape: tuple[int, int]
+) -> tuple[float, float]:
+    n, k = shape
+    if error <= np.finfo(float).eps * between:
+        return float("nan"), float("nan")
+    spread = n * (1 + (k - 1) * icc) - k * icc
+    bias = k * icc * methods / error
+    df = (k - 1) * (n - 1) * (bias + spread) ** 2 / ((n - 1) * bias**2 + spread**2)
+    f_low = stats.f.ppf((1 + CONFIDENCE) / 2, n - 1, df)
+    f_high = stats.f.ppf((1 + CONFIDENCE) / 2, df, n - 1)
+    rest = k * methods + (k * n - k - n) * error
+    low = n * (between - f_low * error) / (f_low * rest + n * between)
+    high = n * (f_high * between - error) / (rest + n * f_high * between)
+    return float(low), float(high)

@@ -1,8 +1,9 @@
-"""Gathers the shards into the tables of the cohort; every subject of the sheet is in the ledger."""
+"""Gathers the shard tables into the cohort tables; every subject of the sheet is in the ledger."""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,34 +16,105 @@ import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.errors import Caution, some_of
+from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.card_file import Card, read_card
 from paravert.network.split import learnt_from, split_digest
 from paravert.provenance import digest
-from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
+from paravert.sheet import COVARIATES, NUMBER_COLUMNS, read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
-from paravert.study.cohort_warnings import (
-    Cautions,
-    covariate_differences,
-    image_warnings,
-    with_differences,
-)
-from paravert.study.dictionary import write_codebook, write_datapackage
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
 
 SUBJECTS_AT_ONCE = 256  # bounds the memory and changes no number; a shard may hold more
+AGE_TOLERANCE_YEARS = 1.0  # headers give whole years, the sheet perhaps the age at another visit
+Cautions = Mapping[str, set[Caution]]  # by subject
 
 
-def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
-    """Return the outcome of a subject over all steps, given in their order.
+def gather_cohort(
+    sheet: Annotated[Path, typer.Option(help="Subject sheet.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the shards.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
+    fat_fraction: Annotated[str, typer.Option(help="Method that becomes fat_fraction.")],
+    configuration: Annotated[str, typer.Option(help="Resolved configuration, as JSON.")],
+    model: Annotated[Path, typer.Option(help="Model; its card (.json) lies beside it.")],
+    model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
+    subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
+    subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
+) -> None:
+    """Gather the shards into the cohort's tables, codebook and ledger.
 
-    It is the first quarantine, or analysed, with the warnings of all steps.
+    Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
+    Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
+    RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
-    warnings = tuple(sorted({warning for outcome in outcomes for warning in outcome.warnings}))
-    first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
-    fields = {"stage": first.stage, "reason": first.reason, "message": first.message}
-    return records.Outcome(first.subject, first.status, "", warnings, **fields)
+    rows = read_sheet(sheet)
+    by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
+    settings = json.loads(configuration)
+    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
+    people = _covariates(rows)
+    by_subject = {row["subject"]: row for row in rows}
+    away = plan.subjects_away(by_shard, by_subject)
+    metadata = {
+        "software_version": __version__,
+        "model_sha256": model_sha256,
+        "model_notice": _notice(read_card(model)),
+        "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
+    }
+    made_from = plan.cohort_made_from(
+        by_shard, by_subject, away, configuration, split_digest(model)
+    )
+    del rows, by_subject
+    trained_on = learnt_from(model)
+    if named := trained_on & set(people.index):
+        log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
+    warned = image_warnings(folder, by_shard, away)
+    parts = (
+        _rows_of_chunk(
+            [folder / name for name in names], people.loc[own], fat_fraction, trained_on, warned
+        )
+        for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write_tables(out, parts, metadata | {"made_from": made_from})
+    _check_all_subjects_are_listed(out, by_shard)
+    codebook.write_codebook(out / "codebook.csv")
+    codebook.write_datapackage(out / "datapackage.json", metadata)
+    (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+
+
+def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Return the sheet's covariates, indexed by subject; empty cells are null."""
+    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
+    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
+    names = pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
+    return pd.DataFrame(columns, index=names, dtype=object).astype(types)
+
+
+def _notice(card: Card) -> str:
+    """Return the notice of the report: training data and note of the model's card."""
+    trained_on = card.trained_on and f"The model was trained on {card.trained_on}."
+    return f"{trained_on} {card.note}".strip()
+
+
+def _write_tables(
+    out: Path, parts: Iterator[dict[str, pd.DataFrame]], metadata: dict[str, str]
+) -> None:
+    with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
+        for part in parts:
+            for table in codebook.COHORT_TABLES:
+                rows = part[table.name][table.schema().names]
+                data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
+                writers.add(table, data.replace_schema_metadata(None))
+
+
+def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
+    expected = sorted(subject for subjects in by_shard.values() for subject in subjects)
+    found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
+    if found != expected:
+        lost, extra = set(expected) - set(found), set(found) - set(expected)
+        raise RuntimeError(f"the ledger lacks {sorted(lost)} and has in excess {sorted(extra)}")
 
 
 # --- some shards ---------------------------------------------------------------------------------
@@ -51,9 +123,9 @@ def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
 def chunks(
     by_shard: Mapping[str, Sequence[str]], most: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield groups of shards and their subjects: at most `most` subjects, but at least one shard.
+    """Yield groups of consecutive shards, each as the names of its shards and of their subjects.
 
-    by_shard: the subjects of each shard, in order.
+    A group has at most `most` subjects, but at least one shard. by_shard: subjects of each shard.
     """
     names: list[str] = []
     subjects: list[str] = []
@@ -74,10 +146,10 @@ def _rows_of_chunk(
     trained_on: Set[str],
     warned: Cautions,
 ) -> dict[str, pd.DataFrame]:
-    """Return the rows of each cohort table from some shards.
+    """Return the rows of each cohort table, by table name, from some shards.
 
-    people: covariates by subject. trained_on: subjects that the model was trained on. warned:
-    further warnings by subject.
+    folders: of the shards. people: covariates by subject. method: key of FAT_METHODS. trained_on:
+    subjects that the model was trained on. warned: warnings that are in no shard table.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -108,122 +180,103 @@ def _rows_of_chunk(
 
 
 def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:
-    by_subject: dict[str, list[records.Outcome]] = {}
+    by_subject: dict[str, list[records.Outcome]] = defaultdict(list)
     for step in steps.COHORT_STEPS:
-        for outcome in shard_tables.read_outcomes(shard / f"{step.table.name}.parquet"):
-            by_subject.setdefault(outcome.subject, []).append(outcome)
-    merged = {subject: merged_outcome(outcomes) for subject, outcomes in by_subject.items()}
+        for outcome in shard_tables.read_outcomes(step.table_file(shard)):
+            by_subject[outcome.subject].append(outcome)
     rows = [
-        shard_tables.told_by(replace(outcome, warnings=_joined(outcome, warned.get(subject, ()))))
-        for subject, outcome in merged.items()
+        shard_tables.told_by(merged_outcome(outcomes, warned.get(subject, set())))
+        for subject, outcomes in by_subject.items()
     ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
 
 
-def _joined(outcome: records.Outcome, more: Iterable[Caution]) -> tuple[str, ...]:
-    return tuple(sorted({*outcome.warnings, *map(str, more)}))
+def merged_outcome(
+    outcomes: list[records.Outcome], more: Set[Caution] = frozenset()
+) -> records.Outcome:
+    """Return the outcome of one subject over all steps.
+
+    outcomes: one per step, in the order of the steps. more: further warnings. The result is the
+    first quarantine, or analysed, with all warnings, sorted; its fingerprint is empty.
+    """
+    warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
+    first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
+    return replace(first, fingerprint="", warnings=tuple(sorted(warnings)))
 
 
 def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> pd.DataFrame:
-    files = [shard / f"{step.table.name}.parquet" for shard in folders]
+    files = [step.table_file(shard) for shard in folders]
     rows = pa.concat_tables(
         [shard_tables.read_shard_rows(file).replace_schema_metadata(None) for file in files]
     ).to_pandas()
     return rows[rows.subject.isin(analysed)].reset_index(drop=True)
 
 
-def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Return the covariates by subject."""
-    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
-    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
-    names = pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
-    return pd.DataFrame(columns, index=names, dtype=object).astype(types)
+# --- warnings that are in no shard table: a corrected covariate computes no image again -------------
 
 
-# --- the cohort ----------------------------------------------------------------------------------
+def image_warnings(folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]) -> Cautions:
+    """Return the warnings images-offline and images-shared by subject.
 
-
-def gather_cohort(
-    sheet: Annotated[Path, typer.Option(help="Subject sheet.")],
-    folder: Annotated[Path, typer.Option(help="Folder of the shards.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
-    fat_fraction: Annotated[str, typer.Option(help="Method that becomes fat_fraction.")],
-    configuration: Annotated[str, typer.Option(help="Resolved configuration, as JSON.")],
-    model: Annotated[Path, typer.Option(help="Model; its card (.json) lies beside it.")],
-    model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
-    subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
-    subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
-) -> None:
-    """Gather the shards into the cohort's tables, codebook and ledger.
-
-    Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
-    Raises RuntimeError if ledger and sheet list different subjects, which would be a bug.
+    folder: of the shards. by_shard: subjects of each shard. away: subjects whose images cannot be
+    reached; only analysed ones are warned of. Images are shared if a stack has the same voxels.
     """
-    rows = read_sheet(sheet)
-    by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
-    settings = json.loads(configuration)
-    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
-    metadata = {
-        "software_version": __version__,
-        "model_sha256": model_sha256,
-        "model_notice": _notice(read_card(model)),
-        "run_id": _run_id(settings, rows),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    people = _covariates(rows)
-    by_subject = {row["subject"]: row for row in rows}
-    made_from = plan.cohort_made_from(by_shard, by_subject, configuration, split_digest(model))
-    warned = image_warnings(folder, by_shard, by_subject)
-    del rows, by_subject
-    trained_on = learnt_from(model)
-    if named := trained_on & set(people.index):
-        log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
-    parts = _parts(folder, by_shard, people, fat_fraction, trained_on, warned)
-    _write_tables(out, parts, metadata | {"made_from": made_from})
-    _check_all_subjects_are_listed(out, by_shard)
-    write_codebook(out / "codebook.csv")
-    write_datapackage(out / "datapackage.json", metadata)
-    (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
+    found: dict[str, set[Caution]] = defaultdict(set)
+    owners: dict[bytes, list[str]] = defaultdict(list)
+    columns = ["subject", "status", "image_digests"]
+    for shard in by_shard:
+        table = steps.STEPS["convert_dicom"].table_file(folder / shard)
+        for row in pq.read_table(table, columns=columns).to_pylist():
+            if row["status"] == records.ANALYSED and row["subject"] in away:
+                found[row["subject"]].add(Caution.IMAGES_OFFLINE)
+            for image in set(row["image_digests"] or ()):
+                owners[image].append(row["subject"])
+    for group in sorted({tuple(sorted(group)) for group in owners.values() if len(group) > 1}):
+        log.info("gather_cohort: the same images: %s", some_of(group))
+        for subject in group:
+            found[subject].add(Caution.IMAGES_SHARED)
+    return found
 
 
-def _parts(
-    folder: Path,
-    by_shard: dict,
-    people: pd.DataFrame,
-    method: str,
-    trained_on: Set[str],
-    warned: Cautions,
-) -> Iterator[dict]:
-    for names, subjects in chunks(by_shard, SUBJECTS_AT_ONCE):
-        own = people.loc[subjects]
-        yield _rows_of_chunk([folder / name for name in names], own, method, trained_on, warned)
+def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict[str, str]:
+    """Return a sentence for each subject whose sex or age differs between sheet and image header.
+
+    people: sex and age_years of the sheet, indexed by subject. converted: columns subject,
+    header_sex and header_age_years, as in `tables.CONVERT`. Ages differ if they are more than
+    AGE_TOLERANCE_YEARS apart. A value that is null in either is not compared.
+    """
+    header = converted.set_index("subject")
+    own = people.reindex(header.index)
+    sex = own.sex.notna() & header.header_sex.notna() & (own.sex != header.header_sex)
+    difference = _age_difference(own.age_years.astype(float), header.header_age_years.astype(float))
+    age = difference > AGE_TOLERANCE_YEARS
+    found = {}
+    for subject in header.index[sex | age]:
+        words = ["sex differs from PatientSex (0010,0040)"] if sex[subject] else []
+        if age[subject]:
+            words.append(
+                f"age_years differs from PatientAge (0010,1010) by {difference[subject]:.1f}"
+            )
+        found[subject] = "; ".join(words)
+    return found
 
 
-def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
-    """Return a short digest of settings, sheet (without its paths) and software version."""
-    covariates = [{k: v for k, v in row.items() if k not in PATH_COLUMNS} for row in rows]
-    return digest([settings, covariates, __version__])[:12]
+def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
+    """Return the absolute difference in years; a header age of 90 means 90 or older."""
+    oldest = (header == OLDEST_AGE_YEARS) & (sheet > OLDEST_AGE_YEARS)
+    return (sheet - header).abs().where(~oldest, 0.0)
 
 
-def _notice(card: Card) -> str:
-    """Return the notice of the report: training data and note of the model's card."""
-    trained_on = card.trained_on and f"The model was trained on {card.trained_on}."
-    return f"{trained_on} {card.note}".strip()
+def with_differences(ledger: pd.DataFrame, differences: dict[str, str]) -> pd.DataFrame:
+    """Return a copy of the ledger with the warning covariate-differs-from-header and its message.
 
-
-def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) -> None:
-    with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
-        for part in parts:
-            for table in codebook.COHORT_TABLES:
-                rows = part[table.name][table.schema().names]
-                data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
-                writers.add(table, data.replace_schema_metadata(None))
-
-
-def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
-    expected = sorted(subject for subjects in by_shard.values() for subject in subjects)
-    found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
-    if found != expected:
-        lost, extra = set(expected) - set(found), set(found) - set(expected)
-        raise RuntimeError(f"the ledger lacks {sorted(lost)} and has in excess {sorted(extra)}")
+    ledger: columns subject, warnings (tuples of codes) and message. differences: the message by
+    subject, see `covariate_differences`; it is appended to a message that is there already.
+    """
+    ledger = ledger.copy()
+    for row in ledger.index[ledger.subject.isin(differences)]:
+        message, before = differences[ledger.at[row, "subject"]], ledger.at[row, "message"]
+        codes = {*ledger.at[row, "warnings"], str(Caution.COVARIATE_DIFFERS_FROM_HEADER)}
+        ledger.at[row, "warnings"] = tuple(sorted(codes))
+        ledger.at[row, "message"] = message if pd.isna(before) else f"{before}; {message}"
+    return ledger

@@ -9,8 +9,13 @@ import typer
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, table1_iou
-from paravert.study.agreement import area_agreement, scored_pixel_areas
+from paravert.study.accuracy import (
+    SCORE_COLUMNS,
+    area_agreement,
+    held_out_rows,
+    scored_pixel_areas,
+    table1_iou,
+)
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.tables import FAT_METHODS
 

@@ -13,19 +13,26 @@ from matplotlib.figure import Figure
 from paravert import codebook
 from paravert.network.card_file import Card, read_card
 from paravert.outputs import FIGURES
-from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows
-from paravert.study.agreement import scored_pixel_areas
+from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, scored_pixel_areas
 from paravert.study.data_frames import ORDERED, read_frame
 from paravert.study.drawing import style
-from paravert.study.drawing.bland_altman import agreement_points, draw_agreement
-from paravert.study.drawing.distributions import distribution_points, draw_distributions
-from paravert.study.drawing.fig1_network import draw_network, network_layers
-from paravert.study.drawing.fig2_examples import draw_examples, example_slices
-from paravert.study.drawing.fig3_reconstructions import draw_reconstructions, reconstructed
-from paravert.study.drawing.fig4_iou import draw_iou, iou_points
-from paravert.study.drawing.fig5_csa import csa_points, draw_csa
-from paravert.study.drawing.fig6_fat_fraction import draw_fat_fraction, fat_points
-from paravert.study.drawing.flow_chart import draw_flow, flow_counts
+from paravert.study.drawing.accuracy_plots import (
+    agreement_points,
+    draw_agreement,
+    draw_iou,
+    iou_points,
+)
+from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
+from paravert.study.drawing.examples import draw_examples, example_slices
+from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.value_plots import (
+    csa_points,
+    distribution_points,
+    draw_csa,
+    draw_distributions,
+    draw_fat_fraction,
+    fat_points,
+)
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)

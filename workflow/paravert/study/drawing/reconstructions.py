@@ -12,9 +12,8 @@ from matplotlib.patches import Patch
 from paravert.anatomy import LABELS, Label
 from paravert.imaging.volume import read_volume
 from paravert.study.drawing import style
-from paravert.study.drawing.fig2_examples import SCALE_BAR_MM, representatives
-from paravert.study.drawing.mesh import Mesh, mesh_of
-from paravert.study.drawing.shading import PIXEL_MM, Viewpoint, extent_mm, shaded
+from paravert.study.drawing.examples import SCALE_BAR_MM, representatives
+from paravert.study.drawing.surfaces import PIXEL_MM, Mesh, Viewpoint, extent_mm, mesh_of, shaded
 from paravert.subject_folder import SubjectFolder
 
 MAX_RECONSTRUCTIONS = 4

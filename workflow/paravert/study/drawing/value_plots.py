@@ -1,0 +1,290 @@
+"""Figures 5 and 6 and distributions: areas and fat fractions of the subjects."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import statsmodels.api as sm
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.accuracy import CONFIDENCE
+from paravert.study.drawing import style
+
+MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
+MAX_SEPARATE_SIDES = 120  # subjects per panel; with more, left and right stand over each other
+SHIFT = {"left": -0.17, "right": 0.17}
+
+
+def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and SD of the area of every muscle and side that a slice shows.
+
+    muscles: the cohort's table. rank: position of the subject among those of its sex, from 1, in
+    ascending order of its area (sum of the mean areas of all muscles and sides).
+    """
+    columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
+    frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].copy()
+    frame["sex"] = frame["sex"].fillna("unknown")
+    area = frame.groupby(["sex", "subject"])["csa_mean_mm2"].sum().rename("area").reset_index()
+    area = area.sort_values(["sex", "area", "subject"])
+    area["rank"] = area.groupby("sex").cumcount() + 1
+    frame = frame.merge(area[["subject", "rank"]], on="subject")
+    order = {muscle: place for place, muscle in enumerate(MUSCLES)}
+    keys = ["sex", "muscle", "rank", "side"]
+    frame = frame.sort_values(keys, key=lambda c: c.map(order) if c.name == "muscle" else c)
+    return frame.reset_index(drop=True)
+
+
+def draw_csa(frame: pd.DataFrame) -> Figure:
+    """Draw a row of panels per sex, women above, and a column per muscle, each with its scale."""
+    if frame.empty:
+        return style.sentence("No analysed subjects: no areas to draw.")
+    sexes = style.sexes_in(frame)
+    figure = style.new_figure(0.95 + 2.05 * len(sexes))
+    grid = figure.subplots(len(sexes), len(MUSCLES), sharey="col", squeeze=False)
+    for row, sex in zip(grid, sexes, strict=True):
+        of_sex = frame[frame["sex"] == sex]
+        for axes, muscle in zip(row, MUSCLES, strict=True):
+            _csa_panel(axes, of_sex[of_sex["muscle"] == muscle], muscle, int(of_sex["rank"].max()))
+            _name_subjects(axes, of_sex)
+        row[0].set_ylabel(f"{style.SEX_NAMES[sex]} (n = {of_sex['subject'].nunique():,})\nCSA, mm²")
+    for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        axes.set_title(style.MUSCLE_NAMES[muscle])
+        axes.set_ylim(bottom=0)
+    figure.supxlabel("Subjects in ascending order of the area of all muscles", fontsize=7.5)
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=style.QUIET, markersize=4, label=side)
+        for side, marker in style.SIDE_MARKERS.items()
+    ]
+    handles.append(Line2D([], [], color=style.QUIET, linewidth=0.8, label="mean ± SD of slices"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, handletextpad=0.3)
+    return figure
+
+
+def _csa_panel(axes: Axes, own: pd.DataFrame, muscle: str, subjects: int) -> None:
+    """Draw one muscle of one sex; a point per subject and side, a line from mean - SD to mean + SD."""
+    if own.empty:
+        return
+    crowded = subjects > MAX_SEPARATE_SIDES
+    place = own["rank"] + (0 if crowded else own["side"].map(SHIFT).astype(float))
+    colours = {side: style.LABEL_COLOURS[muscle, side] for side in SIDES}
+    mean, sd = own["csa_mean_mm2"], own["csa_sd_mm2"].fillna(0)
+    axes.vlines(
+        place, np.maximum(mean - sd, 0), mean + sd, linewidth=0.5 if crowded else 0.8, zorder=1,
+        colors=style.FAINT if crowded else own["side"].map(colours), rasterized=crowded,
+    )  # fmt: skip
+    size = 0.8 if crowded else 4 if subjects > MAX_NAMED_SUBJECTS else 10
+    sns.scatterplot(
+        own.assign(place=place), x="place", y="csa_mean_mm2", hue="side", style="side", s=size,
+        palette=colours, markers=style.SIDE_MARKERS, linewidth=0, legend=False, zorder=3,
+        rasterized=crowded, ax=axes,
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
+
+
+def _name_subjects(axes: Axes, of_sex: pd.DataFrame) -> None:
+    subjects = int(of_sex["rank"].max())
+    axes.set_xlim(0.3, subjects + 0.7)
+    if subjects > MAX_NAMED_SUBJECTS:
+        axes.tick_params(axis="x", labelsize=6.5)
+        return
+    names = of_sex.drop_duplicates("rank").sort_values("rank")
+    size = 6 if names["subject"].str.len().max() < 8 else 5
+    axes.set_xticks(names["rank"], names["subject"], rotation=90, fontsize=size)
+    axes.tick_params(axis="x", length=1.5, pad=1)
+
+
+MIN_SUBJECTS_FOR_LINE = 5
+ALL_MUSCLES = "all"
+LINE_COLUMNS = ["fitted", "low_95", "high_95", "slope_per_year", "slope_low_95", "slope_high_95"]
+
+
+def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per subject of known age and muscle, "all" being all eight muscles.
+
+    subjects: the cohort's table. Per muscle and sex a straight line in age is fitted by least
+    squares: fitted is its value at the subject's age, low_95 and high_95 the interval of the mean
+    there, slope_per_year its slope with interval. All are null for less than MIN_SUBJECTS_FOR_LINE
+    subjects or one age only.
+    """
+    known = subjects.loc[subjects["age_years"].notna()]
+    known = known.assign(sex=known["sex"].fillna("unknown"))
+    of_muscle = {ALL_MUSCLES: "fat_fraction"} | {m: f"fat_fraction_{m}" for m in MUSCLES}
+    points = pd.concat(
+        [
+            known[["sex", "subject", "age_years"]].assign(
+                muscle=muscle, fat_fraction=known[column].astype(float)
+            )
+            for muscle, column in of_muscle.items()
+        ],
+        ignore_index=True,
+    ).dropna(subset=["fat_fraction"])
+    points = points.reindex(columns=["muscle", *points.columns.drop("muscle"), *LINE_COLUMNS])
+    for _, group in points.groupby(["muscle", "sex"]):
+        points.loc[group.index, LINE_COLUMNS] = _line(group)
+    return points.astype(dict.fromkeys(LINE_COLUMNS, float)).reset_index(drop=True)
+
+
+def _line(group: pd.DataFrame) -> np.ndarray | float:
+    """Return LINE_COLUMNS of a group, (rows, 6); nan if there is no line."""
+    age = group["age_years"].to_numpy(dtype=float)
+    if len(group) < MIN_SUBJECTS_FOR_LINE or np.ptp(age) == 0:
+        return np.nan
+    fit = sm.OLS(group["fat_fraction"].to_numpy(), sm.add_constant(age)).fit()
+    at_age = fit.get_prediction()
+    slope = [fit.params[1], *fit.conf_int(1 - CONFIDENCE)[1]]
+    return np.column_stack(
+        [
+            at_age.predicted_mean,
+            at_age.conf_int(alpha=1 - CONFIDENCE),
+            np.tile(slope, (len(group), 1)),
+        ]
+    )
+
+
+def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
+    """Draw all eight muscles in one panel above and a panel per muscle below, sexes in colours."""
+    if frame.empty:
+        return style.sentence("No analysed subjects of known age: no fat fraction against age.")
+    figure = style.new_figure(5.8)
+    above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1), hspace=0.03)
+    first = above.subplots()
+    panels = below.subplots(1, len(MUSCLES), sharex=True, sharey=True)
+    everything = frame[frame["muscle"] == ALL_MUSCLES]
+    _fat_panel(first, everything)
+    first.set_title("All eight muscles")
+    first.legend(
+        handles=[_handle(everything, sex) for sex in style.sexes_in(everything)],
+        loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0,
+        title="Slope (95 % interval),\n% points per year",
+    )  # fmt: skip
+    for axes, muscle in zip(panels, MUSCLES, strict=True):
+        own = frame[frame["muscle"] == muscle]
+        _fat_panel(axes, own)
+        axes.set_title(style.MUSCLE_NAMES[muscle], pad=4 + 9 * len(style.sexes_in(everything)))
+        _write_slopes(axes, own, style.sexes_in(everything))
+    for axes, shown in ((first, everything), (panels[0], frame[frame["muscle"] != ALL_MUSCLES])):
+        axes.set_ylim(0, max(100 * _highest(shown), 1))
+        axes.set_ylabel("Fat fraction, %")
+    return figure
+
+
+def _highest(shown: pd.DataFrame) -> float:
+    """Return the upper end of the axis: above all points, and above bands that are not very wide."""
+    highest = shown["fat_fraction"].max()
+    return 1.05 * max(highest, min(shown["high_95"].max(), 1.3 * highest))
+
+
+def _fat_panel(axes: Axes, own: pd.DataFrame) -> None:
+    own = own.assign(percent=100 * own["fat_fraction"])
+    count = len(own)
+    sns.scatterplot(
+        own, x="age_years", y="percent", hue="sex", style="sex", palette=style.SEX_COLOURS,
+        markers=style.SEX_MARKERS, s=12 if count < 200 else 4, legend=False, linewidth=0,
+        alpha=0.7 if count < 200 else max(0.1, min(0.5, 300 / count)),
+        rasterized=count > style.MANY_POINTS, ax=axes,
+    )  # fmt: skip
+    for sex in style.sexes_in(own):
+        line = own[(own["sex"] == sex) & own["fitted"].notna()].sort_values("age_years")
+        line = line.drop_duplicates("age_years")
+        colour = style.SEX_COLOURS[sex]
+        axes.fill_between(
+            line["age_years"], 100 * line["low_95"], 100 * line["high_95"],
+            color=colour, alpha=0.18, linewidth=0,
+        )  # fmt: skip
+        sns.lineplot(x=line["age_years"], y=100 * line["fitted"], color=colour, lw=1.6, ax=axes)
+    axes.set(xlabel="Age, years", ylabel="")
+
+
+def _handle(own: pd.DataFrame, sex: str) -> Line2D:
+    group = own[own["sex"] == sex]
+    slope = _slope(group)
+    text = f"{style.SEX_NAMES[sex]} (n = {len(group):,})" + (f"\n{slope}" if slope else "")
+    marker = {"marker": style.SEX_MARKERS[sex], "markersize": 4, "markeredgewidth": 0}
+    return Line2D([], [], color=style.SEX_COLOURS[sex], label=text, **marker)
+
+
+def _write_slopes(axes: Axes, own: pd.DataFrame, sexes: list[str]) -> None:
+    """Write the slope of each sex above a panel, in the colour of the sex."""
+    for number, sex in enumerate(reversed(sexes)):
+        axes.annotate(
+            _slope(own[own["sex"] == sex]), (0, 1), (0, 3 + 9 * number), xycoords="axes fraction", fontsize=6.5,
+            textcoords="offset points", color=style.SEX_COLOURS[sex],
+        )  # fmt: skip
+
+
+def _slope(group: pd.DataFrame) -> str:
+    """Return the slope with its interval in percentage points per year, "" without a line."""
+    lines = group.dropna(subset=["slope_per_year"])
+    if lines.empty:
+        return ""
+    slope, low, high = 100 * lines.iloc[0][LINE_COLUMNS[3:]].astype(float)
+    interval = f"{style.signed(low, 2)} to {style.signed(high, 2)}"
+    return f"{style.signed(slope, 2)} ({interval})"
+
+
+MIN_SUBJECTS_FOR_VIOLIN = 10  # per sex; with fewer, points alone
+MAX_SUBJECTS_AS_POINTS = 200  # with more, violins alone
+MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
+
+
+def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per measure (csa, fat_fraction), muscle and subject with a known value.
+
+    subjects: the cohort's table. value: csa_<muscle>_mm2 (left + right) or fat_fraction_<muscle>.
+    """
+    columns = {
+        (measure, muscle): f"csa_{muscle}_mm2" if measure == "csa" else f"{measure}_{muscle}"
+        for measure in MEASURE_LABELS
+        for muscle in MUSCLES
+    }
+    known = subjects.assign(sex=subjects["sex"].fillna("unknown"))
+    parts = [
+        known[["sex", "subject"]].assign(
+            measure=measure, muscle=muscle, value=known[column].astype(float)
+        )
+        for (measure, muscle), column in columns.items()
+    ]
+    frame = pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    return frame[["measure", "muscle", "sex", "subject", "value"]].reset_index(drop=True)
+
+
+def draw_distributions(frame: pd.DataFrame) -> Figure:
+    """Draw a row of panels per measure and a column per muscle: violins with quartiles, points."""
+    if frame.empty:
+        return style.sentence("No analysed subjects: no distributions.")
+    sexes = style.sexes_in(frame)
+    figure = style.new_figure(4.6)
+    grid = figure.subplots(len(MEASURE_LABELS), len(MUSCLES))
+    for row, (measure, name) in zip(grid, MEASURE_LABELS.items(), strict=True):
+        for axes, muscle in zip(row, MUSCLES, strict=True):
+            own = frame[(frame["measure"] == measure) & (frame["muscle"] == muscle)]
+            _distribution_panel(
+                axes, own.assign(value=own["value"] * (1 if measure == "csa" else 100)), sexes
+            )
+        row[0].set_ylabel(name)
+    highest = 105 * frame.loc[frame["measure"] == "fat_fraction", "value"].max()
+    for axes in grid[1]:
+        axes.set_ylim(0, highest if highest > 0 else 1)
+    for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        axes.set_title(style.MUSCLE_NAMES[muscle])
+    return figure
+
+
+def _distribution_panel(axes: Axes, own: pd.DataFrame, sexes: list[str]) -> None:
+    given = {"x": "sex", "y": "value", "hue": "sex", "order": sexes, "hue_order": sexes}
+    given |= {"palette": style.SEX_COLOURS, "legend": False, "ax": axes}
+    counts = own["sex"].value_counts()
+    many = own[own["sex"].map(counts) >= MIN_SUBJECTS_FOR_VIOLIN]
+    if not many.empty:
+        sns.violinplot(
+            many, cut=0, inner="quart", density_norm="width", fill=False, linewidth=0.9, **given
+        )
+    if len(own) <= MAX_SUBJECTS_AS_POINTS and not own.empty:
+        with style.seeded():
+            sns.stripplot(own, size=2.5, alpha=0.7, jitter=0.1, **given)
+    names = [f"{style.SEX_NAMES[sex]}\n(n = {counts.get(sex, 0):,})" for sex in sexes]
+    axes.set_xticks(range(len(sexes)), names, fontsize=6.5)
+    axes.set_ylim(0, 1.05 * own["value"].max() if len(own) else 1)
+    axes.set(xlabel="", ylabel="")
