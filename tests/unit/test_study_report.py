@@ -11,7 +11,7 @@ from paravert import codebook, tables
 from paravert.outputs import FIGURES
 from paravert.study import report, report_tables
 from paravert.study.describe import write_tables
-from paravert.study.inference import fit_models
+from paravert.study.models import fit_models
 from study_tables import cohort_rows, write_cohort
 
 HOSTILE = '<script>alert("x")</script>'

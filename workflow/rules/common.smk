@@ -278,9 +278,7 @@ def memory_mb(step):
 
 def minutes(step):
     """Return the time of a shard's job (minutes), a function of its subjects and of the attempt."""
-    return lambda wildcards, attempt: attempt * cluster.minutes(
-        step, len(SHARDS[wildcards.shard])
-    )
+    return lambda wildcards, attempt: attempt * cluster.minutes(step, len(SHARDS[wildcards.shard]))
 
 
 def cohort_minutes(step):

@@ -22,6 +22,7 @@ from paravert.study.drawing.accuracy_plots import (
     draw_iou,
     iou_points,
 )
+from paravert.study.drawing.adjusted_means import adjusted_mean_points, draw_adjusted_means
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
@@ -33,6 +34,7 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.inference import MEAN_COLUMNS
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -61,10 +63,14 @@ def draw_figures(
     folder: Annotated[Path, typer.Option(help="Folder of the subjects' images and labels.")],
     model: Annotated[Path, typer.Option(help="Model file; its card lies beside it as JSON.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    adjusted_means: Annotated[
+        Path | None, typer.Option(help="CSV file of fit_models; without it that figure is empty.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels."""
-    makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
+    means = pd.read_csv(adjusted_means) if adjusted_means else pd.DataFrame(columns=MEAN_COLUMNS)
+    makers = figure_makers(read_cohort(cohort), means, folder, read_card(model), seed)
     with style.applied():
         for stem in FIGURES:
             frame, figure = makers[stem]()
@@ -73,7 +79,7 @@ def draw_figures(
 
 
 def figure_makers(
-    cohort: Cohort, folder: Path, card: Card, seed: int
+    cohort: Cohort, means: pd.DataFrame, folder: Path, card: Card, seed: int
 ) -> dict[str, Callable[[], Drawn]]:
     """Return for each figure a function that returns its table and draws it."""
 
@@ -98,6 +104,7 @@ def figure_makers(
         "fig4_iou": lambda: plain(iou_points(c.held_out, seed), draw_iou),
         "fig5_csa": lambda: plain(csa_points(c.muscles), draw_csa),
         "fig6_fat_fraction": lambda: plain(fat_points(c.subjects), draw_fat_fraction),
+        "adjusted_means": lambda: plain(adjusted_mean_points(means), draw_adjusted_means),
         "agreement": lambda: plain(agreement_points(c.held_out, c.pixels), draw_agreement),
         "distributions": lambda: plain(distribution_points(c.subjects), draw_distributions),
     }

@@ -3,24 +3,15 @@
 The questions are planned: each contrast belongs to a family, within which p values are corrected.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import typer
 from statsmodels.stats.multitest import multipletests
 
-from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.data_frames import read_frame, write_csv
 from paravert.study.marginal_model import IDENTITY, LOGIT, MarginalFit, NotFitted, fit_marginal
-from paravert.study.variance_components import variance_components
-
-log = logging.getLogger(__name__)
 
 FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
@@ -105,53 +96,6 @@ FAMILIES = (
     Family("muscles, fat", (FAT,)),
     Family("side", (CSA, FAT)),
 )
-
-
-def fit_models(
-    cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="CSV file for the terms of all models; contrasts.csv and adjusted_means.csv are"
-            " written beside it."
-        ),
-    ],
-    covariate: Annotated[
-        list[str] | None,
-        typer.Option(help="Further column of the subjects for the adjusted model."),
-    ] = None,
-) -> None:
-    """Fit the models of area, volume and fat fraction, and the planned contrasts."""
-    data = model_data(cohort)
-    adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *(covariate or ())))
-    terms, contrasts, means = [], [], []
-    for model in (SEX_AND_AGE, adjusted):
-        of_model = []
-        for outcome in OUTCOMES:
-            fitted = fit_model(model, outcome, data)
-            log.info("fit_models: %s, %s: %s", outcome.column, model.name, fitted.note or "done")
-            terms += fitted.terms()
-            of_model += fitted.contrasts()
-            means += fitted.adjusted_means()
-        contrasts += corrected(of_model)
-    for outcome in OUTCOMES:
-        terms += variance_components(data, outcome.column)
-    write_csv(out, pd.DataFrame(terms, columns=list(MODEL_COLUMNS)))
-    for name, rows, columns in (
-        ("contrasts", contrasts, CONTRAST_COLUMNS),
-        ("adjusted_means", means, MEAN_COLUMNS),
-    ):
-        write_csv(out.parent / f"{name}.csv", pd.DataFrame(rows, columns=list(columns)))
-
-
-def model_data(cohort: Path) -> pd.DataFrame:
-    """Return the table of muscles with the scanner of each subject (manufacturer, field_strength as text)."""
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
-    subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
-    known = set(muscles.columns) - {"subject"}
-    scanner = subjects[[name for name in subjects.columns if name not in known]]
-    strength = subjects["field_strength_t"].map("{:g} T".format, na_action="ignore")
-    return muscles.merge(scanner.assign(field_strength=strength), on="subject", how="left")
 
 
 # --- a model and what is asked of it -------------------------------------------------------------

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from paravert import codebook
-from paravert.outputs import FIGURES, MODELS, TABLES
+from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.data_frames import read_frame
@@ -43,6 +43,7 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
+    "comparisons": "Comparisons",
     "models": "Models",
     "fat": "Fat fraction by method",
     "ledger": "Quarantined subjects and warnings",
@@ -104,9 +105,11 @@ def write_report(
             ),
             "warnings": as_html(report_tables.warnings_text(ledger), 1, "None."),
         },
-        "captions": {name: read_caption(table.caption) for name, table in TABLES.items()}
-        | {"models": read_caption(MODELS.caption)},
-        "models": report_tables.model_texts(_read_csv(tables, MODELS.name)),
+        "captions": {
+            name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+        },
+        "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
+        "models": report_tables.model_texts(_read_csv(tables, "models")),
         "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
         "previews": previews,
         "previews_left_out": left_out,
@@ -130,6 +133,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "normal_values": as_html(
             report_tables.normal_values_text(_read_csv(folder, "normal_values")), empty=nobody
         ),
+        "claims": as_html(report_tables.claims_text(_read_csv(folder, "claims")), prose=2),
         "fat_methods": as_html(
             report_tables.fat_methods_text(_read_csv(folder, "fat_methods")), prose=2
         ),

@@ -12,6 +12,7 @@ SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
 MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
+MEASURED = ("csa_mean_mm2", "fat_fraction")
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -201,6 +202,53 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
+
+
+def claims_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's findings with the verdict and numbers of this study (prose)."""
+    names = {"claim": "Finding", "reproduced": "Here", "found": "Found", "tested_by": "From"}
+    return table[[*names]].rename(columns=names).set_index("Finding")
+
+
+def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Return for each model its title, the planned comparisons by family, and a note."""
+    return [_contrasts(str(model), rows) for model, rows in table.groupby("model", sort=False)]
+
+
+def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
+    known = rows[rows["estimate"].notna()]
+    shown = pd.DataFrame(
+        [
+            {
+                "Family": f"{_words(row.family)} ({row.tests_in_family:.0f})",
+                "Comparison": f"{row.label}, {(_measure(row.outcome) or row.outcome).lower()}"
+                if row.outcome in MEASURED
+                else row.label,
+                "Estimate": number_text(row.estimate, _digits(row.unit)),
+                "95 % interval": interval_text(row.low_95, row.high_95, _digits(row.unit)),
+                "Unit": _unit(row.unit),
+                "p": p_value_text(row.p_value),
+                "p (Holm)": p_value_text(row.p_holm),
+                "Subjects": number_text(row.n_subjects, 0),
+            }
+            for row in known.itertuples()
+        ]
+    )
+    missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
+    notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
+    notes += [str(note) for note in known["note"].dropna().unique()]
+    empty = "No comparison could be estimated."
+    return {
+        "title": f"Model: {model}",
+        "table": as_html(
+            shown.set_index(["Family", "Comparison"]) if len(shown) else shown, empty=empty
+        ),
+        "note": "; ".join(notes),
+    }
+
+
+def _digits(unit: str) -> int:
+    return 2 if unit.startswith(("odds", "rho")) else 0
 
 
 def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
