@@ -221,7 +221,7 @@ class FittedModel:
                 np.mean([mean(muscle=muscle) for muscle in group], axis=0)
                 for group in (FATTY, LEAN)
             ]
-            label = "multifidus and erector spinae against psoas major and quadratus lumborum"
+            label = "back muscles against psoas major and quadratus lumborum"
             yield self._contrast(halves[0] - halves[1], label)
 
     def _contrast(self, weights: np.ndarray, label: str, muscle: str = "", per: str = "") -> dict:

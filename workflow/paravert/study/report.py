@@ -13,6 +13,7 @@ from typing import Annotated
 import pandas as pd
 import pyarrow.parquet as pq
 import typer
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
@@ -21,6 +22,7 @@ from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.data_frames import read_frame
+from paravert.study.methods import methods_paragraph
 from paravert.study.report_tables import DASH, as_html
 from paravert.subject_folder import SubjectFolder
 
@@ -35,6 +37,7 @@ LARGEST_SVG_BYTES = 2_000_000  # of larger figures the PNG is shown: browsers gr
 PREVIEW_WIDTH_PX, PREVIEW_QUALITY = 760, 72
 SECTIONS = {
     "run": "What was run",
+    "methods": "Methods",
     "subjects": "Subjects",
     "cohort": "Cohort",
     "network": "Network",
@@ -108,6 +111,13 @@ def write_report(
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         },
+        "methods": methods_paragraph(
+            yaml.safe_load(configuration.read_text(encoding="utf-8")),
+            metadata,
+            ledger,
+            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "labels_source"]),
+            _read_csv(tables, "models"),
+        ),
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
         "models": report_tables.model_texts(_read_csv(tables, "models")),
         "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),

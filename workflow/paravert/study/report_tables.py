@@ -12,7 +12,6 @@ SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
 MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
-MEASURED = ("csa_mean_mm2", "fat_fraction")
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -205,9 +204,9 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's findings with the verdict and numbers of this study (prose)."""
-    names = {"claim": "Finding", "reproduced": "Here", "found": "Found", "tested_by": "From"}
-    return table[[*names]].rename(columns=names).set_index("Finding")
+    """Return the verdict on each of the paper's findings, and the numbers of this study (prose)."""
+    names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
+    return table[[*names]].rename(columns=names).set_index("Here")
 
 
 def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
@@ -217,34 +216,34 @@ def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
 
 def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     known = rows[rows["estimate"].notna()]
-    shown = pd.DataFrame(
-        [
-            {
-                "Family": f"{_words(row.family)} ({row.tests_in_family:.0f})",
-                "Comparison": f"{row.label}, {(_measure(row.outcome) or row.outcome).lower()}"
-                if row.outcome in MEASURED
-                else row.label,
-                "Estimate": number_text(row.estimate, _digits(row.unit)),
-                "95 % interval": interval_text(row.low_95, row.high_95, _digits(row.unit)),
-                "Unit": _unit(row.unit),
-                "p": p_value_text(row.p_value),
-                "p (Holm)": p_value_text(row.p_holm),
-                "Subjects": number_text(row.n_subjects, 0),
-            }
-            for row in known.itertuples()
-        ]
-    )
+    texts = [
+        (
+            f"{_words(row.family)} ({row.tests_in_family:.0f})",
+            row.label,
+            number_text(row.estimate, _digits(row.unit)),
+            interval_text(row.low_95, row.high_95, _digits(row.unit)),
+            _unit(row.unit).replace("odds ratio", "OR"),
+            p_value_text(row.p_value),
+            p_value_text(row.p_holm),
+        )
+        for row in known.itertuples()
+    ]
+    columns = ["Family", "Comparison", "Estimate", "95 % interval", "Unit", "p", "p (Holm)"]
+    shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
     missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
     notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
-    notes += [str(note) for note in known["note"].dropna().unique()]
-    empty = "No comparison could be estimated."
+    subjects = rows["n_subjects"].dropna()
+    counted = "" if subjects.empty else f", {_range(subjects)} subjects"
     return {
-        "title": f"Model: {model}",
-        "table": as_html(
-            shown.set_index(["Family", "Comparison"]) if len(shown) else shown, empty=empty
-        ),
-        "note": "; ".join(notes),
+        "title": f"Model: {model}{counted}",
+        "table": as_html(shown, empty="No comparison could be estimated."),
+        "note": "; ".join([*notes, *known["note"].dropna().unique()]),
     }
+
+
+def _range(counts: pd.Series) -> str:
+    ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
+    return " to ".join(ends)
 
 
 def _digits(unit: str) -> int:
