@@ -102,9 +102,12 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         f"Errors are from {errors}.",
         f"Age entered as {age}; its effect is the mean change per decade between the {numbers[0]} and"
         f" {numbers[1]} quantiles.",
-        f"The models include {fitted['n_subjects'].min():.0f} to {fitted['n_subjects'].max():.0f} subjects"
-        " with complete data.",
+        f"The models include {_range(fitted['n_subjects'])} subjects with complete data.",
         "p values of planned comparisons were corrected by Holm's method within each family.",
         f"Intervals of medians and of rank correlations are from {samples} bootstrap samples of subjects"
         f" (seed {configuration['seed']}).",
     ]
+
+
+def _range(counts: pd.Series) -> str:
+    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (counts.min(), counts.max())))
