@@ -88,8 +88,9 @@ def draw(home: Path, out: str = "figures") -> Path:
     write_card(home / "model.json")
     model = home / "model.safetensors"
     fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
-    means = home / "tables" / "adjusted_means.csv"
-    figures.draw_figures(home / "cohort", home / "subjects", model, home / out, means, seed=3)
+    figures.draw_figures(
+        home / "cohort", home / "subjects", model, home / out, home / "tables", seed=3
+    )
     return home / out
 
 

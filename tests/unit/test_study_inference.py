@@ -7,6 +7,7 @@ from scipy.special import logit
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.covariates import prepared
 from paravert.study.data_frames import in_order, read_frame
 from paravert.study.inference import (
     ADJUSTED,
@@ -24,6 +25,7 @@ from paravert.study.inference import (
 )
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS, NotFitted, fit_marginal
 from paravert.study.models import fit_models
+from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import variance_components
 from study_tables import write_cohort
 
@@ -304,6 +306,37 @@ def test_terms_that_cannot_be_told_apart_are_not_fitted():
         fit_marginal(CSA, data, ["sex", "copy"])
 
 
+# --- covariates ----------------------------------------------------------------------------------
+
+
+def test_a_scanner_that_the_site_determines_is_left_out_and_the_model_is_fitted():
+    data = cohort(60)
+    data["manufacturer"] = data.site.map({"north": "one", "south": "two"})
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert "manufacturer left out: the other covariates determine it" in fitted.note
+    assert "site" in fitted.fit.formula
+    assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
+
+
+def test_small_sites_are_pooled_until_they_are_large_enough():
+    data = cohort(60)
+    number = data.subject.str[1:].astype(int)
+    data["site"] = np.select([number < 2, number < 4, number < 20], ["a", "b", "c"], "d")
+    assert set(prepared(data, ["site"]).site) == {"other", "d"}  # a and b are 4: c joins them
+    data["site"] = np.select([number < 4, number < 7, number < 20], ["a", "b", "c"], "d")
+    assert set(prepared(data, ["site"]).site) == {"other", "c", "d"}
+    assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
+
+
+def test_sites_that_are_all_small_have_no_effect_of_their_own():
+    data = cohort(40)
+    data["site"] = data.subject  # one subject each
+    assert set(prepared(data, ["site"]).site) == {"other"}
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert "site left out: no two categories have 5 subjects" in fitted.note
+    assert fitted.fit is not None
+
+
 # --- families and tables -------------------------------------------------------------------------
 
 
@@ -401,3 +434,43 @@ def test_few_subjects_have_no_variance_components():
     assert row["note"] == (
         "not estimated: 8 subjects with all muscles and sides, expected at least 10"
     )
+
+
+# --- sites and scanners --------------------------------------------------------------------------
+
+
+def test_a_site_with_older_people_differs_alone_and_not_after_adjustment():
+    data = cohort(120, sd=(0.02, 0.02, 0.02))
+    old = data.age_years > 40
+    data["site"] = np.where(old, "old", "young")
+    data.loc[data.subject < "S010", "site"] = "young"  # the site does not follow from age
+    data.loc[data.subject > "S110", "site"] = "old"
+    data[CSA] += 60 * (data.age_years - 40) / 10
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    effects = site_effects(data, fitted).set_index(["outcome", "model", "muscle"]).sort_index()
+    assert set(effects.factor) == {"site"}
+    alone, after = (effects.loc[(CSA, model)] for model in ("alone", "adjusted"))
+    assert (alone.estimate.abs() > 50).all()
+    assert ((alone.low_95 > 0) | (alone.high_95 < 0)).all()
+    assert (after.estimate.abs() < 40).all()
+    assert ((after.low_95 < 0) & (after.high_95 > 0)).mean() >= 0.75
+
+
+def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment():
+    data = cohort(120)
+    scanner = data.subject.str[1:].astype(int) % 5 == 0
+    data["manufacturer"] = np.where(scanner, "B", "A")
+    data.loc[scanner, CSA] *= 1.3
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    effects = site_effects(data, fitted)
+    own = effects[(effects.factor == "manufacturer") & (effects.outcome == CSA)]
+    assert set(own.reference) == {"A"}
+    assert set(own.n_subjects) == {24}
+    assert (own.low_95 > 0).all()
+    assert own.groupby("model").size().to_dict() == {"adjusted": 4, "alone": 4}
+
+
+def test_one_site_and_scanner_have_no_differences():
+    data = cohort(20).assign(site="one")
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    assert site_effects(data, fitted).empty

@@ -130,7 +130,7 @@ rule write_tables:
 rule draw_figures:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
-        adjusted_means="<results>/tables/adjusted_means.csv",
+        models=expand("<results>/tables/{table}.csv", table=("adjusted_means", "site_effects")),
         model=ancient(model_file()),
         card=model_card(),
     output:
@@ -157,7 +157,7 @@ rule draw_figures:
         "Drawing the figures"
     shell:
         "python -m paravert draw_figures --cohort {params.results}/cohort --folder {params.results}/subjects"
-        " --model {input.model:q} --adjusted-means {input.adjusted_means} --out {params.results}/figures"
+        " --model {input.model:q} --tables {params.results}/tables --out {params.results}/figures"
         " --seed {params.seed} 2> {log}"
 
 

@@ -1,7 +1,7 @@
 """Draws the figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,7 @@ from paravert.study.drawing.adjusted_means import adjusted_mean_points, draw_adj
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.site_plots import draw_site_effects, site_effect_points
 from paravert.study.drawing.value_plots import (
     csa_points,
     distribution_points,
@@ -35,6 +36,7 @@ from paravert.study.drawing.value_plots import (
     fat_points,
 )
 from paravert.study.inference import MEAN_COLUMNS
+from paravert.study.site_effects import EFFECT_COLUMNS
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -63,14 +65,17 @@ def draw_figures(
     folder: Annotated[Path, typer.Option(help="Folder of the subjects' images and labels.")],
     model: Annotated[Path, typer.Option(help="Model file; its card lies beside it as JSON.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures.")],
-    adjusted_means: Annotated[
-        Path | None, typer.Option(help="CSV file of fit_models; without it that figure is empty.")
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the tables of fit_models; without it their figures are empty."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels."""
-    means = pd.read_csv(adjusted_means) if adjusted_means else pd.DataFrame(columns=MEAN_COLUMNS)
-    makers = figure_makers(read_cohort(cohort), means, folder, read_card(model), seed)
+    makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
+    makers |= model_figures(tables)
     with style.applied():
         for stem in FIGURES:
             frame, figure = makers[stem]()
@@ -79,7 +84,7 @@ def draw_figures(
 
 
 def figure_makers(
-    cohort: Cohort, means: pd.DataFrame, folder: Path, card: Card, seed: int
+    cohort: Cohort, folder: Path, card: Card, seed: int
 ) -> dict[str, Callable[[], Drawn]]:
     """Return for each figure a function that returns its table and draws it."""
 
@@ -104,9 +109,26 @@ def figure_makers(
         "fig4_iou": lambda: plain(iou_points(c.held_out, seed), draw_iou),
         "fig5_csa": lambda: plain(csa_points(c.muscles), draw_csa),
         "fig6_fat_fraction": lambda: plain(fat_points(c.subjects), draw_fat_fraction),
-        "adjusted_means": lambda: plain(adjusted_mean_points(means), draw_adjusted_means),
         "agreement": lambda: plain(agreement_points(c.held_out, c.pixels), draw_agreement),
         "distributions": lambda: plain(distribution_points(c.subjects), draw_distributions),
+    }
+
+
+def model_figures(tables: Path | None) -> dict[str, Callable[[], Drawn]]:
+    """Return the same for the figures of the models; tables: folder of their tables, if there is one."""
+
+    def drawn(name: str, columns: Sequence[str], points: Callable, draw: Callable) -> Drawn:
+        empty = pd.DataFrame(columns=list(columns))
+        data = points(pd.read_csv(tables / f"{name}.csv") if tables else empty)
+        return data, draw(data)
+
+    return {
+        "adjusted_means": lambda: drawn(
+            "adjusted_means", MEAN_COLUMNS, adjusted_mean_points, draw_adjusted_means
+        ),
+        "site_effects": lambda: drawn(
+            "site_effects", EFFECT_COLUMNS, site_effect_points, draw_site_effects
+        ),
     }
 
 

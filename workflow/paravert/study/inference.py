@@ -3,7 +3,7 @@
 The questions are planned: each contrast belongs to a family, within which p values are corrected.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.covariates import SCALES, column_of, distinguishable, prepared, usable
 from paravert.study.marginal_model import IDENTITY, LOGIT, MarginalFit, NotFitted, fit_marginal
 
 FAT = "fat_fraction"
@@ -24,11 +25,6 @@ AGE_QUANTILES = (
 )  # the change per decade is the mean change between these quantiles of age
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 SEX_WORDS = {"F": "women", "M": "men"}
-SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
-    "age_decades": ("age_years", 10.0, "decade"),
-    "height_10cm": ("height_cm", 10.0, "10 cm"),
-    "weight_10kg": ("weight_kg", 10.0, "10 kg"),
-}
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
     "df", "p_value", "n_subjects", "n_rows", "link", "covariance", "formula", "note",
@@ -281,54 +277,23 @@ def fit_model(model: StudyModel, outcome: Outcome, data: pd.DataFrame) -> Fitted
     note says so.
     """
     rows = data.dropna(subset=[outcome.column])
-    covariates, notes = [], []
-    for name in model.covariates:
-        column = SCALES.get(name, (name,))[0]
-        if rows[column].nunique() > 1 or name in SEX_AND_AGE.covariates:
-            covariates.append(name)
-        elif len(rows):
-            notes.append(
-                f"{column} left out: {'unknown' if rows[column].isna().all() else 'the same in all subjects'}"
-            )
-    columns = [SCALES.get(name, (name,))[0] for name in covariates]
+    covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
+    columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
     if missing := rows["subject"].nunique() - known["subject"].nunique():
-        notes.append(
-            f"{missing} subject{'s' * (missing != 1)} left out, {' or '.join(columns)} unknown"
-        )
-    varying = [
-        name
-        for name, part in known.groupby("muscle", observed=True)
-        if part[outcome.column].nunique() > 1
-    ]
-    notes += [
-        f"{_words(name)} left out: no variation"
-        for name in known["muscle"].unique()
-        if name not in varying
-    ]
-    known = _scaled(known[known["muscle"].isin(varying)], covariates)
+        who = f"{missing} subject{'s' * (missing != 1)}"
+        notes.append(f"{who} left out, {' or '.join(columns)} unknown")
+    spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
+    notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
+    known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
+    covariates, left_out = distinguishable(known, covariates, SEX_AND_AGE.covariates)
+    notes += left_out
     splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
     try:
         fit = fit_marginal(outcome.column, known, covariates, outcome.link, splines)
     except NotFitted as reason:
         return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
     return FittedModel(model, outcome, known, fit, "; ".join(notes))
-
-
-def _scaled(known: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
-    """Return the rows without unused categories, numeric covariates centred over the subjects and scaled."""
-    categories = {
-        name: known[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")
-    }
-    data = known.assign(**categories)
-    people = known.drop_duplicates("subject")
-    for name in covariates:
-        if name in SCALES:
-            column, step, _ = SCALES[name]
-            data[name] = (known[column] - people[column].mean()) / step
-        elif pd.api.types.is_numeric_dtype(known[name]):
-            data[name] = known[name] - people[name].mean()
-    return data
 
 
 def corrected(contrasts: list[dict]) -> list[dict]:

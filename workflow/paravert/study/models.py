@@ -1,4 +1,4 @@
-"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, claims."""
+"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims."""
 
 import logging
 from pathlib import Path
@@ -22,6 +22,7 @@ from paravert.study.inference import (
     corrected,
     fit_model,
 )
+from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import variance_components
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ def fit_models(
     out: Annotated[
         Path,
         typer.Option(
-            help="CSV file for the terms of all models; contrasts.csv, adjusted_means.csv and"
-            " claims.csv are written beside it."
+            help="CSV file for the terms of all models; contrasts, adjusted_means,"
+            " site_effects and claims are written beside it."
         ),
     ],
     covariate: Annotated[
@@ -49,7 +50,7 @@ def fit_models(
     data = model_data(cohort)
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
     adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *(covariate or ())))
-    terms, contrasts, means = [], [], []
+    terms, contrasts, means, fits = [], [], [], {}
     for model in (SEX_AND_AGE, adjusted):
         of_model = []
         for outcome in OUTCOMES:
@@ -58,6 +59,7 @@ def fit_models(
             terms += fitted.terms()
             of_model += fitted.contrasts()
             means += fitted.adjusted_means()
+            fits[model.name, outcome.column] = fitted
         contrasts += corrected(of_model)
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
     contrasts += corrected(sizes)
@@ -67,6 +69,8 @@ def fit_models(
     write_csv(out, pd.DataFrame(terms, columns=list(MODEL_COLUMNS)))
     write_csv(out.parent / "contrasts.csv", contrasts)
     write_csv(out.parent / "adjusted_means.csv", pd.DataFrame(means, columns=list(MEAN_COLUMNS)))
+    of_adjusted = {outcome.column: fits[adjusted.name, outcome.column] for outcome in OUTCOMES}
+    write_csv(out.parent / "site_effects.csv", site_effects(data, of_adjusted))
     write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
 
 
