@@ -33,7 +33,7 @@ from paravert.network.segment import segment_muscles  # noqa: E402
 from paravert.steps import VERSIONS  # noqa: E402
 from paravert.study.cohort import gather_cohort  # noqa: E402
 from paravert.study.describe import write_tables  # noqa: E402
-from paravert.study.inference import fit_models  # noqa: E402
+from paravert.study.models import fit_models  # noqa: E402
 from study_tables import write_cohort  # noqa: E402
 
 RECORDED = HOME / "numbers.json"
@@ -104,17 +104,20 @@ def _cohort_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     write_cohort(cohort, 12, quarantined=2)
     out.mkdir()
     fit_models(cohort, out / "models.csv")
-    yield "fit_models", _of_frame(pd.read_csv(out / "models.csv"))
-    (out / "models.csv").unlink()
+    yield "fit_models", _of_csv_files(out)
     write_tables(cohort, out, bootstrap_samples=100)
-    yield (
-        "write_tables",
-        {
-            f"{file.stem} {key}": value
-            for file in sorted(out.glob("*.csv"))
-            for key, value in _of_frame(pd.read_csv(file)).items()
-        },
-    )
+    yield "write_tables", _of_csv_files(out)
+
+
+def _of_csv_files(folder: Path) -> Numbers:
+    """Return the numbers of the CSV files in a folder, and remove these."""
+    found = {}
+    for file in sorted(folder.glob("*.csv")):
+        found |= {
+            f"{file.stem} {key}": value for key, value in _of_frame(pd.read_csv(file)).items()
+        }
+        file.unlink()
+    return found
 
 
 def _of_table(path: Path) -> Numbers:

@@ -49,6 +49,7 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.models import fit_models
 from paravert.subject_folder import SubjectFolder
 from study_tables import write_card, write_cohort
 
@@ -86,7 +87,10 @@ def write_study(home: Path, subjects: int, *, truth: bool = True) -> None:
 def draw(home: Path, out: str = "figures") -> Path:
     write_card(home / "model.json")
     model = home / "model.safetensors"
-    figures.draw_figures(home / "cohort", home / "subjects", model, home / out, seed=3)
+    fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
+    figures.draw_figures(
+        home / "cohort", home / "subjects", model, home / out, home / "tables", seed=3
+    )
     return home / out
 
 

@@ -1,175 +1,389 @@
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
+from scipy import stats
+from scipy.special import logit
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.covariates import prepared
 from paravert.study.data_frames import in_order, read_frame
 from paravert.study.inference import (
+    ADJUSTED,
+    CONTRAST_COLUMNS,
+    CSA,
+    FAT,
+    MEAN_COLUMNS,
     MODEL_COLUMNS,
+    OUTCOMES,
+    SEX_AND_AGE,
     StudyModel,
-    fit_models,
-    model_rows,
+    corrected,
+    fit_model,
     term_label,
-    term_unit,
 )
+from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS, NotFitted, fit_marginal
+from paravert.study.models import fit_models
+from paravert.study.site_effects import site_effects
+from paravert.study.variance_components import variance_components
 from study_tables import write_cohort
 
+MEAN_CSA_MM2 = dict(zip(MUSCLES, (600.0, 320.0, 1250.0, 550.0), strict=True))
 MEN_MINUS_WOMEN = dict(zip(MUSCLES, (200.0, 90.0, 400.0, 150.0), strict=True))
 PER_DECADE = dict(zip(MUSCLES, (-10.0, -5.0, 20.0, 0.0), strict=True))
-RIGHT_MINUS_LEFT = 12.0
-ALL_MUSCLES, PSOAS = (
-    StudyModel("all", "csa_mean_mm2"),
-    StudyModel("one", "csa_mean_mm2", MUSCLES[:1]),
-)
+LEFT_MINUS_RIGHT = dict(zip(MUSCLES, (-12.0, -6.0, -24.0, -10.0), strict=True))
+MEAN_FAT_LOGIT = dict(zip(MUSCLES, (-3.0, -2.5, -1.8, -1.5), strict=True))
+FAT_MEN_LOGIT, FAT_DECADE_LOGIT = -0.3, 0.2
+AREA, VOLUME, FAT_FRACTION = OUTCOMES
 
 
-def cohort(subjects, sd_subjects=60.0, sd_rows=30.0, seed=0):
-    """Return a table of muscles with the effects above; each age once in each sex."""
+def cohort(subjects, seed=0, sd=(0.09, 0.07, 0.04)):
+    """Return a table of muscles with the effects above; sd: subject, muscle, side, of the mean."""
     random = np.random.default_rng(seed)
-    rows = []
-    for number in range(subjects):
-        man, age = number % 2, 25.0 + 30 * (number // 2) / max(1, subjects // 2 - 1)
-        level = random.normal(0, sd_subjects)
-        for muscle in MUSCLES:
-            for side in SIDES:
-                csa = 1000 + level + MEN_MINUS_WOMEN[muscle] * man
-                csa += PER_DECADE[muscle] * (age - 40) / 10 + RIGHT_MINUS_LEFT * (side == "right")
-                rows.append(
+    man = np.arange(subjects) % 2
+    age = 25.0 + 30 * (np.arange(subjects) // 2) / max(1, subjects // 2 - 1)
+    height, of_subject = 170 + random.normal(0, 8, subjects), random.normal(size=subjects)
+    parts = []
+    for muscle in MUSCLES:
+        of_muscle = random.normal(size=subjects)
+        for side in SIDES:
+            deviation = (
+                sd[0] * of_subject + sd[1] * of_muscle + sd[2] * random.normal(size=subjects)
+            )
+            decades = (age - 40) / 10
+            csa = MEAN_CSA_MM2[muscle] * (1 + deviation) + MEN_MINUS_WOMEN[muscle] * man
+            csa += PER_DECADE[muscle] * decades - LEFT_MINUS_RIGHT[muscle] * (side == "right")
+            fat = (
+                MEAN_FAT_LOGIT[muscle]
+                + FAT_MEN_LOGIT * man
+                + FAT_DECADE_LOGIT * decades
+                + deviation
+            )
+            parts.append(
+                pd.DataFrame(
                     {
-                        "subject": f"S{number:03d}",
-                        "sex": "FM"[man],
+                        "subject": [f"S{number:03d}" for number in range(subjects)],
+                        "sex": np.where(man, "M", "F"),
                         "age_years": age,
-                        "height_cm": 170.0 + random.normal(0, 8),
-                        "weight_kg": 70.0 + random.normal(0, 8),
+                        "height_cm": height,
+                        "weight_kg": 70 + random.normal(0, 8, subjects),
+                        "site": np.where(np.arange(subjects) % 3 == 0, "north", "south"),
+                        "manufacturer": "one",
+                        "field_strength": None,
                         "muscle": muscle,
                         "side": side,
-                        "csa_mean_mm2": csa + random.normal(0, sd_rows),
+                        CSA: csa,
+                        "volume_ml": csa / 10,
+                        FAT: 1 / (1 + np.exp(-fat)),
                     }
                 )
-    return in_order(pd.DataFrame(rows))
-
-
-def terms(model, muscles, kind="fixed"):
-    rows = pd.DataFrame(model_rows(model, muscles), columns=list(MODEL_COLUMNS))
-    return rows[rows.kind == kind].set_index("term")
-
-
-def test_planted_effects_are_found_within_their_errors():
-    found = terms(ALL_MUSCLES, cohort(120))
-    first = MUSCLES[0]
-    planted = {
-        "sex[T.M]": MEN_MINUS_WOMEN[first],
-        "age_decades": PER_DECADE[first],
-        "side[T.right]": RIGHT_MINUS_LEFT,
-        **{f"sex[T.M]:muscle[T.{m}]": MEN_MINUS_WOMEN[m] - 200 for m in MUSCLES[1:]},
-        **{f"age_decades:muscle[T.{m}]": PER_DECADE[m] + 10 for m in MUSCLES[1:]},
-    }
-    for term, effect in planted.items():
-        row = found.loc[term]
-        assert abs(row.estimate - effect) < 3 * row.standard_error, term
-    assert found.loc["sex[T.M]", "p_value"] < 1e-6
-
-
-def test_intervals_cover_the_planted_effect_at_about_the_nominal_rate():
-    covered = 0
-    for seed in range(150):
-        row = terms(PSOAS, cohort(12, seed=seed)).loc["sex[T.M]"]
-        covered += row.low_95 <= MEN_MINUS_WOMEN["psoas_major"] <= row.high_95
-    assert 0.90 <= covered / 150 <= 0.99  # three binomial standard errors: 5 %
-
-
-def test_balanced_sex_effect_is_the_difference_of_the_group_means():
-    muscles = cohort(20)
-    means = muscles.groupby(["muscle", "sex"], observed=True).csa_mean_mm2.mean().unstack()
-    difference = means.M - means.F
-    assert terms(PSOAS, muscles).loc["sex[T.M]", "estimate"] == pytest.approx(difference.iloc[0])
-    over_all = terms(ALL_MUSCLES, muscles, kind="mean").loc["sex[T.M]"]
-    assert over_all.estimate == pytest.approx(difference.mean())
-    assert over_all.label == "men minus women, mean of the muscles"
-
-
-def test_adjusting_for_body_size_finds_its_effect():
-    muscles = cohort(80)
-    muscles["csa_mean_mm2"] += 5 * muscles.height_cm
-    model = StudyModel(
-        "adjusted", "csa_mean_mm2", covariates=("sex", "age_decades", "height_10cm", "weight_10kg")
+            )
+    return in_order(pd.concat(parts, ignore_index=True)).sort_values(
+        ["subject", "muscle", "side"], ignore_index=True
     )
-    row = terms(model, muscles).loc["height_10cm"]
+
+
+def contrasts(data, family, outcome=AREA, model=SEX_AND_AGE):
+    rows = pd.DataFrame(fit_model(model, outcome, data).contrasts())
+    return rows[rows["family"] == family].set_index("muscle")
+
+
+# --- the models ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subjects", [60, 240])
+def test_planted_effects_are_found_within_their_errors(subjects):
+    data = cohort(subjects)
+    for family, planted in (
+        ("sex, area", MEN_MINUS_WOMEN),
+        ("age", PER_DECADE),
+        ("side", LEFT_MINUS_RIGHT),
+    ):
+        found = contrasts(data, family)
+        assert list(found.index) == list(MUSCLES)
+        for muscle, effect in planted.items():
+            row = found.loc[muscle]
+            assert abs(row.estimate - effect) < 3.5 * row.standard_error, (family, muscle)
+            assert row.low_95 < row.estimate < row.high_95
+    assert (contrasts(data, "sex, area").p_value < 1e-4).all()
+
+
+def test_fat_is_compared_by_odds_ratios():
+    data = cohort(240)
+    for family, effect in (("sex, fat", FAT_MEN_LOGIT), ("age", FAT_DECADE_LOGIT)):
+        found = contrasts(data, family, FAT_FRACTION)
+        assert set(found.unit) <= {"odds ratio", "odds ratio per decade"}
+        distance = np.abs(np.log(found.estimate) - effect)
+        assert (distance < 3.5 * found.standard_error).all()
+    muscles = contrasts(data, "muscles, fat", FAT_FRACTION).iloc[0]
+    means = {m: logit(part[FAT].mean()) for m, part in data.groupby("muscle", observed=True)}
+    crude = (means["multifidus"] + means["erector_spinae"]) / 2
+    crude -= (means["psoas_major"] + means["quadratus_lumborum"]) / 2
+    assert np.log(muscles.estimate) == pytest.approx(crude, rel=0.03)
+
+
+def test_balanced_sex_effect_is_the_difference_of_the_group_means_and_its_t_test():
+    data = cohort(20)
+    model = StudyModel("sex", ("sex",))
+    found = contrasts(data, "sex, area", model=model)
+    means = data.groupby(["subject", "sex", "muscle"], observed=True)[CSA].mean().unstack("muscle")
+    for muscle in MUSCLES:
+        women, men = (means[muscle].xs(sex, level="sex") for sex in ("F", "M"))
+        assert found.loc[muscle, "estimate"] == pytest.approx(men.mean() - women.mean())
+        # Mancl and DeRouen divide each residual by 1 - leverage: with n per group, n - 1 over n.
+        unbiased = stats.ttest_ind(men, women).statistic
+        ratio = np.sqrt((len(men) - 1) / len(men))
+        of_t = (men.mean() - women.mean()) / found.loc[muscle, "standard_error"]
+        assert of_t == pytest.approx(unbiased * ratio, rel=0.01)
+        assert found.loc[muscle, "df"] == 18
+
+
+def test_side_is_compared_within_the_subjects():
+    data = cohort(20, sd=(0.5, 0.3, 0.01))
+    row = contrasts(data, "side").loc["psoas_major"]
+    cells = data[data.muscle == "psoas_major"].pivot(index="subject", columns="side", values=CSA)
+    paired = stats.ttest_rel(cells.left, cells.right)
+    assert row.estimate == pytest.approx((cells.left - cells.right).mean())
+    assert row.estimate / row.standard_error == pytest.approx(paired.statistic, rel=0.1)
+
+
+def test_estimates_are_those_of_one_regression_per_muscle():
+    data = cohort(40)
+    data["age_decades"] = (data.age_years - data.age_years.mean()) / 10
+    found = contrasts(data, "age")
+    for muscle, part in data.groupby("muscle", observed=True):
+        alone = smf.ols(
+            f"{CSA} ~ sex + age_decades + side", part.assign(sex=part.sex.astype(str))
+        ).fit()
+        assert found.loc[muscle, "estimate"] == pytest.approx(alone.params["age_decades"])
+
+
+def test_small_and_large_cohorts_meet_where_the_errors_change():
+    few, many = SMALL_SAMPLE_SUBJECTS - 2, SMALL_SAMPLE_SUBJECTS
+    data = cohort(many)
+    large = contrasts(data, "sex, area")
+    small = contrasts(data[data.subject < f"S{few:03d}"], "sex, area")
+    assert set(small.covariance) == {"Mancl and DeRouen"}
+    assert set(large.covariance) == {"cluster-robust sandwich"}
+    np.testing.assert_allclose(small.standard_error, large.standard_error, rtol=0.05)
+
+
+def test_a_curve_of_age_is_followed_from_100_subjects_on():
+    data = cohort(120, sd=(0.01, 0.01, 0.01))
+    middle = 40.0
+    data[CSA] += 40 * ((data.age_years - middle) / 10) ** 2
+    fitted = fit_model(SEX_AND_AGE, AREA, data)
+    assert "cr(age_decades" in fitted.fit.formula
+    weights = [
+        fitted.fit.mean_weights(muscle="multifidus", age_decades=(age - data.age_years.mean()) / 10)
+        for age in (30, 40, 50)
+    ]
+    low, mid, high = (fitted.fit.estimate(one).value for one in weights)
+    assert (low + high) / 2 - mid == pytest.approx(40, rel=0.1)
+    assert "cr(" not in fit_model(SEX_AND_AGE, AREA, data[data.subject < "S060"]).fit.formula
+
+
+def test_adjusting_for_body_size_finds_its_effect_and_says_what_is_left_out():
+    data = cohort(80)
+    data[CSA] += 5 * data.height_cm
+    fitted = fit_model(ADJUSTED, AREA, data)
+    rows = pd.DataFrame(fitted.terms()).set_index("term")
+    row = rows.loc["muscle[multifidus]:height_10cm"]
     assert abs(row.estimate - 50) < 3 * row.standard_error
-    assert row.unit == "mm2 per 10 cm"
+    assert (row.unit, row.label) == ("mm2 per 10 cm", "height, per 10 cm, multifidus")
+    assert "muscle[multifidus]:site[T.south]" in rows.index
+    assert fitted.note == (
+        "manufacturer left out: the same in all subjects; field_strength left out: unknown"
+    )
+
+
+def test_means_of_muscles_have_no_p_value_and_effects_have():
+    rows = pd.DataFrame(fit_model(SEX_AND_AGE, AREA, cohort(40)).terms())
+    means = rows.term.str.fullmatch(r"muscle\[\w+\]")
+    assert means.sum() == 4
+    assert rows[means].p_value.isna().all()
+    assert rows[~means].p_value.notna().all()
+
+
+# --- adjusted means ------------------------------------------------------------------------------
+
+
+def test_adjusted_means_are_those_of_the_planted_model_within_their_intervals():
+    rows = pd.DataFrame(fit_model(SEX_AND_AGE, AREA, cohort(400)).adjusted_means())
+    known = rows.dropna(subset=["estimate"])
+    assert set(known.age_years) == {30, 50}
+    for row in known.itertuples():
+        planted = MEAN_CSA_MM2[row.muscle] + MEN_MINUS_WOMEN[row.muscle] * (row.sex == "M")
+        planted += PER_DECADE[row.muscle] * (row.age_years - 40) / 10
+        planted -= LEFT_MINUS_RIGHT[row.muscle] / 2
+        error = (row.high_95 - row.low_95) / (2 * 1.96)
+        assert abs(row.estimate - planted) < 3.5 * error
+    outside = rows[rows.age_years == 70]
+    assert outside.estimate.isna().all()
+    assert set(outside.note) == {"outside the ages of the subjects, 25 to 55 years"}
+
+
+def test_adjusted_means_of_fat_are_fractions():
+    rows = pd.DataFrame(fit_model(SEX_AND_AGE, FAT_FRACTION, cohort(40)).adjusted_means())
+    known = rows.dropna(subset=["estimate"])
+    assert ((known.low_95 > 0) & (known.low_95 < known.estimate) & (known.high_95 < 0.5)).all()
+    young = known[(known.muscle == "multifidus") & (known.sex == "F") & (known.age_years == 30)]
+    expected = 1 / (1 + np.exp(-(MEAN_FAT_LOGIT["multifidus"] - FAT_DECADE_LOGIT)))
+    assert young.estimate.iloc[0] == pytest.approx(expected, rel=0.1)
+
+
+def test_other_covariates_stand_at_their_mean_over_the_subjects():
+    data = cohort(60)
+    data[CSA] += 300 * (data.site == "south")
+    fit = fit_model(StudyModel("site", ("sex", "site")), AREA, data).fit
+    for sex in ("F", "M"):
+        part = data[(data.muscle == "multifidus") & (data.sex == sex)]
+        by_site = part.groupby("site")[CSA].mean()
+        share = (data.drop_duplicates("subject").site == "south").mean()
+        expected = by_site["south"] * share + by_site["north"] * (1 - share)
+        found = fit.estimate(fit.mean_weights(muscle="multifidus", sex=sex)).value
+        assert found == pytest.approx(expected, rel=0.01)
+
+
+# --- what cannot be estimated --------------------------------------------------------------------
 
 
 def test_subjects_without_covariates_are_left_out_and_counted():
-    muscles = cohort(20)
-    muscles.loc[muscles.subject.isin(["S003", "S004"]), "age_years"] = np.nan
-    muscles.loc[muscles.subject == "S005", "sex"] = np.nan
-    rows = model_rows(ALL_MUSCLES, muscles)
+    data = cohort(20)
+    data.loc[data.subject.isin(["S003", "S004"]), "age_years"] = np.nan
+    data.loc[data.subject == "S005", "sex"] = np.nan
+    rows = fit_model(SEX_AND_AGE, AREA, data).terms()
     assert {(row["n_subjects"], row["n_rows"]) for row in rows} == {(17, 136)}
     assert rows[0]["note"] == "3 subjects left out, sex or age_years unknown"
 
 
 def test_missing_outcomes_take_out_rows_not_subjects():
-    muscles = cohort(20)
-    muscles.loc[muscles.index[:5], "csa_mean_mm2"] = np.nan
-    row = model_rows(ALL_MUSCLES, muscles)[0]
+    data = cohort(20)
+    data.loc[data.index[:5], CSA] = np.nan
+    row = fit_model(SEX_AND_AGE, AREA, data).terms()[0]
     assert (row["n_subjects"], row["n_rows"]) == (20, 155)
 
 
 @pytest.mark.parametrize(("subjects", "said"), [(0, "0 subjects"), (1, "1 subject"), (4, "4 subj")])
 def test_too_few_subjects_give_a_note_instead_of_estimates(subjects, said):
-    (row,) = model_rows(
-        ALL_MUSCLES,
-        cohort(20).query(
-            "subject < @limit(@subjects)",
-            local_dict={"limit": lambda n: f"S{n:03d}", "subjects": subjects},
-        ),
-    )
+    data = cohort(20)
+    fitted = fit_model(SEX_AND_AGE, AREA, data[data.subject < f"S{subjects:03d}"])
+    (row,) = fitted.terms()
     assert row["note"].startswith(f"not fitted: {said}")
     assert row["note"].endswith("expected at least 5")
     assert "estimate" not in row
+    assert {one["note"] for one in fitted.contrasts()} == {row["note"]}
+    assert fitted.adjusted_means() == []
 
 
 def test_one_sex_only_is_fitted_without_sex_and_says_so():
-    muscles = cohort(20)
-    rows = pd.DataFrame(model_rows(ALL_MUSCLES, muscles[muscles.sex == "F"]))
-    (sex,) = rows[rows.term == "sex"].to_dict("records")
-    assert sex["note"] == "left out of the model: sex is F in all rows"
-    assert np.isnan(sex["estimate"])
-    assert "age_decades" in set(rows.term)
-    assert not rows.formula.str.contains("sex").any()
+    data = cohort(20)
+    women = data[data.sex == "F"]
+    assert contrasts(women, "sex, area").note.tolist() == ["only women in the data"]
+    assert contrasts(women, "age").estimate.notna().all()
 
 
 def test_an_outcome_without_variation_gives_a_note():
-    (row,) = model_rows(ALL_MUSCLES, cohort(20).assign(csa_mean_mm2=500.0))
-    assert row["note"] == "not fitted: no variation is left to estimate errors from"
+    (row,) = fit_model(SEX_AND_AGE, AREA, cohort(20).assign(**{CSA: 500.0})).terms()
+    assert row["note"].startswith("not fitted: ")
+    assert "psoas major left out: no variation" in row["note"]
+
+
+def test_a_muscle_without_variation_leaves_the_others():
+    data = cohort(20)
+    data.loc[data.muscle == "psoas_major", FAT] = 0.0
+    fitted = fit_model(SEX_AND_AGE, FAT_FRACTION, data)
+    rows = pd.DataFrame(fitted.contrasts())
+    assert fitted.note == "psoas major left out: no variation"
+    assert set(rows[rows.family == "sex, fat"].muscle) == set(MUSCLES) - {"psoas_major"}
+    assert rows[rows.family == "muscles, fat"].note.tolist() == ["not all muscles in the data"]
+
+
+def test_terms_that_cannot_be_told_apart_are_not_fitted():
+    data = cohort(20).assign(copy=lambda frame: (frame.sex == "M").astype(float))
+    with pytest.raises(NotFitted, match="told apart"):
+        fit_marginal(CSA, data, ["sex", "copy"])
+
+
+# --- covariates ----------------------------------------------------------------------------------
+
+
+def test_a_scanner_that_the_site_determines_is_left_out_and_the_model_is_fitted():
+    data = cohort(60)
+    data["manufacturer"] = data.site.map({"north": "one", "south": "two"})
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert "manufacturer left out: the other covariates determine it" in fitted.note
+    assert "site" in fitted.fit.formula
+    assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
+
+
+def test_small_sites_are_pooled_until_they_are_large_enough():
+    data = cohort(60)
+    number = data.subject.str[1:].astype(int)
+    data["site"] = np.select([number < 2, number < 4, number < 20], ["a", "b", "c"], "d")
+    assert set(prepared(data, ["site"]).site) == {"other", "d"}  # a and b are 4: c joins them
+    data["site"] = np.select([number < 4, number < 7, number < 20], ["a", "b", "c"], "d")
+    assert set(prepared(data, ["site"]).site) == {"other", "c", "d"}
+    assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
+
+
+def test_sites_that_are_all_small_have_no_effect_of_their_own():
+    data = cohort(40)
+    data["site"] = data.subject  # one subject each
+    assert set(prepared(data, ["site"]).site) == {"other"}
+    fitted = fit_model(ADJUSTED, AREA, data)
+    assert "site left out: no two categories have 5 subjects" in fitted.note
+    assert fitted.fit is not None
+
+
+# --- families and tables -------------------------------------------------------------------------
+
+
+def test_p_values_are_corrected_within_their_family_over_its_outcomes():
+    rows = [
+        {"family": "age", "outcome": CSA, "p_value": 0.01},
+        {"family": "side", "outcome": CSA, "p_value": 0.01},
+        {"family": "age", "outcome": FAT, "p_value": 0.04},
+        {"family": "age", "outcome": FAT, "p_value": 0.03},
+    ]
+    found = pd.DataFrame(corrected(rows)).set_index(["family", "p_value"])
+    assert found.loc[("age", 0.01), "p_holm"] == pytest.approx(0.03)
+    assert found.loc[("age", 0.03), "p_holm"] == pytest.approx(0.06)
+    assert found.loc[("age", 0.04), "p_holm"] == pytest.approx(0.06)
+    assert found.loc[("side", 0.01), "p_holm"] == pytest.approx(0.01)
+    assert found.loc["age", "tests_in_family"].tolist() == [3, 3, 3]
 
 
 def test_terms_are_told_in_words():
-    levels = {"sex": ["F", "M"], "muscle": list(MUSCLES), "side": list(SIDES)}
     told = {
-        "Intercept": "reference: women, psoas major, left; covariates at their mean",
-        "sex[T.M]": "men minus women, in psoas major",
-        "age_decades": "age, per decade, in psoas major",
+        "Intercept": "mean of women, left, at the mean of the covariates",
+        "muscle[psoas_major]": "mean of women, left, at the mean of the covariates, psoas major",
+        "muscle[psoas_major]:sex[T.M]": "men minus women, psoas major",
+        "muscle[multifidus]:age_decades": "age, per decade, multifidus",
         "side[T.right]": "right minus left",
-        "sex[T.M]:muscle[T.multifidus]": "men minus women, multifidus minus psoas major",
-        "height_10cm": "height, per 10 cm",
+        "muscle[multifidus]:site[T.B]": "site B, multifidus",
+        "muscle[multifidus]:cr(age_decades, df=3, constraints='center')[0]": "age, spline 0, multifidus",
     }
-    assert {term: term_label(term, levels) for term in told} == told
-    alone = levels | {"muscle": ["multifidus"]}
-    assert term_label("sex[T.M]", alone) == "men minus women"
-    assert term_unit("age_decades:muscle[T.multifidus]", "mm2") == "mm2 per decade"
-    assert term_unit("side[T.right]", "mm2") == "mm2"
+    assert {term: term_label(term) for term in told} == told
 
 
-@pytest.mark.parametrize("subjects", [0, 1, 2, 8])
-def test_every_model_of_the_study_is_in_the_table(tmp_path, subjects):
+@pytest.mark.parametrize("subjects", [0, 1, 2, 8, 22])
+def test_every_model_of_the_study_is_in_the_tables(tmp_path, subjects):
     write_cohort(tmp_path / "cohort", subjects)
     fit_models(tmp_path / "cohort", tmp_path / "tables" / "models.csv")
-    table = pd.read_csv(tmp_path / "tables" / "models.csv")
-    assert list(table.columns) == list(MODEL_COLUMNS)
-    assert table.groupby(["outcome", "model"]).ngroups == 12
-    assert (table.estimate.notna().any()) == (subjects == 8)
+    models, found, means = (
+        pd.read_csv(tmp_path / f"tables/{name}.csv")
+        for name in ("models", "contrasts", "adjusted_means")
+    )
+    assert list(models.columns) == list(MODEL_COLUMNS)
+    assert list(found.columns) == list(CONTRAST_COLUMNS)
+    assert list(means.columns) == list(MEAN_COLUMNS)
+    assert models.groupby(["outcome", "model"]).ngroups == 9
+    # Seven of each model, and the correlation of size and overlap, which needs no model.
+    assert found.groupby(["family", "outcome", "model"]).ngroups == 15
+    fitted = found[found.model != "Spearman correlation"]
+    assert models.estimate.notna().any() == fitted.estimate.notna().any() == (subjects >= 8)
 
 
 def test_rows_of_a_cohort_come_in_the_order_of_the_muscles(tmp_path):
@@ -177,3 +391,86 @@ def test_rows_of_a_cohort_come_in_the_order_of_the_muscles(tmp_path):
     muscles = read_frame(tmp_path, codebook.MUSCLE_TABLE)
     assert muscles.muscle[:8].tolist() == [muscle for muscle in MUSCLES for _ in SIDES]
     assert muscles.side[:8].tolist() == list(SIDES) * 4
+
+
+# --- variance components -------------------------------------------------------------------------
+
+
+def test_variance_components_are_those_planted():
+    data = cohort(3000, sd=(0.09, 0.07, 0.04)).assign(**{CSA: lambda frame: frame[CSA]})
+    women = data[data.sex == "F"].assign(age_years=30.0)
+    women[CSA] -= (
+        women.muscle.map(PER_DECADE).astype(float) * (data.age_years[women.index] - 40) / 10
+    )
+    found = pd.DataFrame(variance_components(women, CSA)).set_index("term").estimate
+    expected = {"sd_subject": 0.09, "sd_muscle": 0.07, "sd_side": 0.0, "sd_residual": 0.04}
+    for term, value in expected.items():
+        assert found[term] == pytest.approx(value, abs=0.006), term
+
+
+def test_variance_components_are_those_of_the_mixed_model():
+    data = cohort(40, seed=3)
+    side = np.random.default_rng(1).normal(0, 0.05, (40, 2))
+    index = data.subject.str[1:].astype(int), (data.side == "right").astype(int)
+    data[CSA] *= 1 + side[index]
+    found = pd.DataFrame(variance_components(data, CSA)).set_index("term").estimate
+    relative = data[CSA] / data.groupby("muscle", observed=True)[CSA].transform("mean")
+    frame = data.assign(relative=relative, sex=data.sex.astype(str))
+    oracle = smf.mixedlm(
+        "relative ~ 0 + muscle + muscle:sex + muscle:age_years + muscle:side",
+        frame.assign(age_years=(frame.age_years - 40) / 10),
+        groups="subject",
+        re_formula="1",
+        vc_formula={"muscle": "0 + C(muscle)", "side": "0 + C(side)"},
+    ).fit(reml=True)
+    parts = dict(zip(oracle.model.exog_vc.names, oracle.vcomp, strict=True))
+    variances = {"subject": oracle.cov_re.iloc[0, 0], **parts, "residual": oracle.scale}
+    for name, variance in variances.items():
+        assert found[f"sd_{name}"] == pytest.approx(np.sqrt(variance), rel=0.02), name
+
+
+def test_few_subjects_have_no_variance_components():
+    (row,) = variance_components(cohort(8), CSA)
+    assert row["note"] == (
+        "not estimated: 8 subjects with all muscles and sides, expected at least 10"
+    )
+
+
+# --- sites and scanners --------------------------------------------------------------------------
+
+
+def test_a_site_with_older_people_differs_alone_and_not_after_adjustment():
+    data = cohort(120, sd=(0.02, 0.02, 0.02))
+    old = data.age_years > 40
+    data["site"] = np.where(old, "old", "young")
+    data.loc[data.subject < "S010", "site"] = "young"  # the site does not follow from age
+    data.loc[data.subject > "S110", "site"] = "old"
+    data[CSA] += 60 * (data.age_years - 40) / 10
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    effects = site_effects(data, fitted).set_index(["outcome", "model", "muscle"]).sort_index()
+    assert set(effects.factor) == {"site"}
+    alone, after = (effects.loc[(CSA, model)] for model in ("alone", "adjusted"))
+    assert (alone.estimate.abs() > 50).all()
+    assert ((alone.low_95 > 0) | (alone.high_95 < 0)).all()
+    assert (after.estimate.abs() < 40).all()
+    assert ((after.low_95 < 0) & (after.high_95 > 0)).mean() >= 0.75
+
+
+def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment():
+    data = cohort(120)
+    scanner = data.subject.str[1:].astype(int) % 5 == 0
+    data["manufacturer"] = np.where(scanner, "B", "A")
+    data.loc[scanner, CSA] *= 1.3
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    effects = site_effects(data, fitted)
+    own = effects[(effects.factor == "manufacturer") & (effects.outcome == CSA)]
+    assert set(own.reference) == {"A"}
+    assert set(own.n_subjects) == {24}
+    assert (own.low_95 > 0).all()
+    assert own.groupby("model").size().to_dict() == {"adjusted": 4, "alone": 4}
+
+
+def test_one_site_and_scanner_have_no_differences():
+    data = cohort(20).assign(site="one")
+    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    assert site_effects(data, fitted).empty

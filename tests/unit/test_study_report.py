@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import paravert
 from paravert import codebook, tables
 from paravert.outputs import FIGURES
 from paravert.study import report, report_tables
 from paravert.study.describe import write_tables
-from paravert.study.inference import fit_models
+from paravert.study.models import fit_models
 from study_tables import cohort_rows, write_cohort
 
 HOSTILE = '<script>alert("x")</script>'
@@ -31,7 +32,8 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     write_tables(home / "cohort", home / "tables", bootstrap_samples=20)
     fit_models(home / "cohort", home / "tables" / "models.csv")
     write_figures(home / "figures")
-    (home / "configuration.yaml").write_text(f"sheet: subjects.tsv\nnote: '{HOSTILE}'\n")
+    settings = (Path(paravert.__file__).parent / "config/config.yaml").read_text()
+    (home / "configuration.yaml").write_text(f"{settings}\nnote: '{HOSTILE}'\n")
     for number in range(1, subjects + 1):
         folder = home / "subjects" / f"S{number:04d}"
         folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ COMMANDS = {
     "dicomseg": "measure.dicomseg",
     "gather_cohort": "study.cohort",
     "accept_ledger": "study.summary",
-    "fit_models": "study.inference",
+    "fit_models": "study.models",
     "write_tables": "study.describe",
     "draw_figures": "study.figures",
     "write_report": "study.report",

@@ -30,10 +30,12 @@ FIGURES = _listed(
     Output("fig4_iou", "Figure 4. Intersection over union", "fig4_iou"),
     Output("fig5_csa", "Figure 5. Cross-sectional area", "fig5_csa"),
     Output("fig6_fat_fraction", "Figure 6. Fat fraction", "fig6_fat_fraction"),
+    Output("adjusted_means", "Adjusted means", "adjusted_means"),
+    Output("site_effects", "Sites and scanners", "site_effects"),
     Output("agreement", "Agreement of areas", "agreement"),
     Output("distributions", "Distributions of area and fat fraction", "distributions"),
 )
-# Of write_tables. fit_models writes MODELS.
+# Of write_tables; fit_models writes MODEL_TABLES.
 TABLES = _listed(
     Output("table1_iou", "Table 1. Intersection over union", "table1_iou"),
     Output("cohort", "Cohort", "cohort"),
@@ -42,4 +44,10 @@ TABLES = _listed(
     Output("flow", "Flow of the subjects", "flow"),
     Output("fat_methods", "Fat fraction by method", "fat_methods"),
 )
-MODELS = Output("models", "Models", "models")
+MODEL_TABLES = _listed(
+    Output("models", "Models", "models"),
+    Output("contrasts", "Planned comparisons", "contrasts"),
+    Output("adjusted_means", "Adjusted means", "adjusted_means"),
+    Output("site_effects", "Sites and scanners", "site_effects"),
+    Output("claims", "Findings of the paper", "claims"),
+)

@@ -29,10 +29,10 @@ VERSIONS = {
     "dicomseg": 1,
     "gather_cohort": 2,
     "accept_ledger": 1,
-    "fit_models": 1,
+    "fit_models": 2,
     "write_tables": 1,
-    "draw_figures": 2,
-    "write_report": 2,
+    "draw_figures": 3,
+    "write_report": 3,
 }
 
 

@@ -71,7 +71,10 @@ rule fit_models:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
     output:
-        captioned("<results>/tables/models.csv", outputs.MODELS, "Tables"),
+        [
+            captioned(f"<results>/tables/{name}.csv", table, "Tables")
+            for name, table in outputs.MODEL_TABLES.items()
+        ],
     log:
         "<results>/logs/fit_models.log",
     benchmark:
@@ -84,11 +87,14 @@ rule fit_models:
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,
+        samples=config["write_tables"]["bootstrap_samples"],
+        seed=config["seed"],
         version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
-        "python -m paravert fit_models --cohort {params.results}/cohort --out {output} 2> {log}"
+        "python -m paravert fit_models --cohort {params.results}/cohort --out {output[0]}"
+        " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
 rule write_tables:
@@ -124,6 +130,7 @@ rule write_tables:
 rule draw_figures:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
+        models=expand("<results>/tables/{table}.csv", table=("adjusted_means", "site_effects")),
         model=ancient(model_file()),
         card=model_card(),
     output:
@@ -150,13 +157,16 @@ rule draw_figures:
         "Drawing the figures"
     shell:
         "python -m paravert draw_figures --cohort {params.results}/cohort --folder {params.results}/subjects"
-        " --model {input.model:q} --out {params.results}/figures --seed {params.seed} 2> {log}"
+        " --model {input.model:q} --tables {params.results}/tables --out {params.results}/figures"
+        " --seed {params.seed} 2> {log}"
 
 
 rule write_report:
     input:
         cohort=expand("<results>/cohort/{table}.parquet", table=COHORT),
-        tables=expand("<results>/tables/{table}.csv", table=(*outputs.TABLES, outputs.MODELS.name)),
+        tables=expand(
+            "<results>/tables/{table}.csv", table=(*outputs.TABLES, *outputs.MODEL_TABLES)
+        ),
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",

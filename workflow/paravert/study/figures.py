@@ -1,7 +1,7 @@
 """Draws the figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,12 @@ from paravert.study.drawing.accuracy_plots import (
 )
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
+from paravert.study.drawing.model_plots import (
+    adjusted_mean_points,
+    draw_adjusted_means,
+    draw_site_effects,
+    site_effect_points,
+)
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
 from paravert.study.drawing.value_plots import (
     csa_points,
@@ -33,6 +39,8 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.inference import MEAN_COLUMNS
+from paravert.study.site_effects import EFFECT_COLUMNS
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -64,6 +72,12 @@ def draw_figures(
     folder: Annotated[Path, typer.Option(help="Folder of the subjects' images and labels.")],
     model: Annotated[Path, typer.Option(help="Model file; its card lies beside it as JSON.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the tables of fit_models; without it their figures are empty."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels.
@@ -71,6 +85,7 @@ def draw_figures(
     Writes <name>.svg, .png and .csv (the values drawn) for each name in FIGURES.
     """
     makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
+    makers |= model_figures(tables)
     with style.applied():
         for stem in FIGURES:
             frame, figure = makers[stem]()
@@ -107,6 +122,24 @@ def figure_makers(
         "fig6_fat_fraction": lambda: drawn(draw_fat_fraction, fat_points(c.subjects)),
         "agreement": lambda: drawn(draw_agreement, agreement_points(c.held_out, c.pixels)),
         "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
+    }
+
+
+def model_figures(tables: Path | None) -> dict[str, Callable[[], Drawn]]:
+    """Return the same for the figures of the models; tables: folder of their tables, if there is one."""
+
+    def drawn(name: str, columns: Sequence[str], points: Callable, draw: Callable) -> Drawn:
+        empty = pd.DataFrame(columns=list(columns))
+        data = points(pd.read_csv(tables / f"{name}.csv") if tables else empty)
+        return data, draw(data)
+
+    return {
+        "adjusted_means": lambda: drawn(
+            "adjusted_means", MEAN_COLUMNS, adjusted_mean_points, draw_adjusted_means
+        ),
+        "site_effects": lambda: drawn(
+            "site_effects", EFFECT_COLUMNS, site_effect_points, draw_site_effects
+        ),
     }
 
 

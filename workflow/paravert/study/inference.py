@@ -1,245 +1,346 @@
-"""Models of the study: area and fat fraction by sex, age, muscle and side."""
+"""Models of the study: area, volume and fat fraction per muscle, by sex, age and side.
 
-import logging
-from collections.abc import Mapping
+The questions are planned: each contrast belongs to a family, within which p values are corrected.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import typer
+from statsmodels.stats.multitest import multipletests
 
-from paravert import codebook
-from paravert.anatomy import MUSCLES
-from paravert.study.data_frames import read_frame, write_csv
-from paravert.study.mixed import Fit, NotFitted, fit_mixed, interval_and_p
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.covariates import SCALES, column_of, distinguishable, prepared, usable
+from paravert.study.marginal_model import IDENTITY, LOGIT, MarginalFit, NotFitted, fit_marginal
 
-log = logging.getLogger(__name__)
-
-OUTCOMES = {"csa_mean_mm2": "mm2", "fat_fraction": "1"}
-PAPER_COVARIATES = ("sex", "age_decades")  # a coefficient per muscle (interaction)
-BODY_SIZE = ("height_10cm", "weight_10kg")  # one coefficient for all muscles
-CATEGORIES = ("sex", "muscle", "side")
+FAT = "fat_fraction"
+CSA = "csa_mean_mm2"
+ADJUSTED_AGES_YEARS = (30, 50, 70)
+SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
+SPLINE_DF = 3
+AGE_QUANTILES = (
+    0.1,
+    0.9,
+)  # the change per decade is the mean change between these quantiles of age
+FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 SEX_WORDS = {"F": "women", "M": "men"}
-SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
-    "age_decades": ("age_years", 10.0, "decade"),
-    "height_10cm": ("height_cm", 10.0, "10 cm"),
-    "weight_10kg": ("weight_kg", 10.0, "10 kg"),
-}
-COLUMN_OF = {"sex": "sex"} | {name: column for name, (column, _, _) in SCALES.items()}
-SPARE_SUBJECTS = 2  # at least so many more subjects than terms between subjects
 MODEL_COLUMNS = (
-    "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95",
-    "high_95", "df", "p_value", "n_subjects", "n_rows", "formula", "note",
+    "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
+    "df", "p_value", "n_subjects", "n_rows", "link", "covariance", "formula", "note",
+)  # fmt: skip
+CONTRAST_COLUMNS = (
+    "family", "outcome", "model", "muscle", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
+    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "covariance", "note",
+)  # fmt: skip
+MEAN_COLUMNS = (
+    "outcome", "model", "muscle", "sex", "age_years", "estimate", "unit", "low_95", "high_95", "n_subjects",
+    "note",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class StudyModel:
-    """A mixed model: name, outcome (column), muscles whose rows it uses, covariates of the subject.
+class Outcome:
+    """A column of the table of muscles as outcome: its unit, the link of its model."""
 
-    covariates: sex or keys of SCALES.
-    """
+    column: str
+    unit: str
+    link: str
+
+
+OUTCOMES = (
+    Outcome(CSA, "mm2", IDENTITY),
+    Outcome("volume_ml", "ml", IDENTITY),
+    Outcome(FAT, "1", LOGIT),
+)
+
+
+@dataclass(frozen=True)
+class StudyModel:
+    """A model of the study: its name and covariates (sex, keys of SCALES, or columns of the subjects)."""
 
     name: str
-    outcome: str
-    muscles: tuple[str, ...] = MUSCLES
-    covariates: tuple[str, ...] = PAPER_COVARIATES
-
-    @property
-    def factors(self) -> tuple[str, ...]:
-        """All terms of the formula; those that do not vary in the data are left out of the fit."""
-        return (*self.covariates, *(("muscle",) if len(self.muscles) > 1 else ()), "side")
+    covariates: tuple[str, ...]
 
 
-def study_models() -> list[StudyModel]:
-    """Return the models: per outcome all muscles, all muscles adjusted, and each muscle alone.
+SEX_AND_AGE = StudyModel("sex and age", ("sex", "age_decades"))
+ADJUSTED = StudyModel(
+    "adjusted",
+    (
+        *SEX_AND_AGE.covariates,
+        "height_10cm",
+        "weight_10kg",
+        "site",
+        "manufacturer",
+        "field_strength",
+    ),
+)
 
-    The variance of the area grows with the muscle, but a model of all muscles has one residual
-    variance: errors for a single muscle come from its own model. Fat fractions are not transformed
-    to logits: 0 occurs, and the literature reports differences of fat fraction.
+
+@dataclass(frozen=True)
+class Family:
+    """A planned question; the p values of its contrasts are corrected together (Holm 1979)."""
+
+    name: str
+    outcomes: tuple[str, ...]
+
+
+FAMILIES = (
+    Family("sex, area", (CSA,)),
+    Family("sex, fat", (FAT,)),
+    Family("age", (CSA, FAT)),
+    Family("muscles, fat", (FAT,)),
+    Family("side", (CSA, FAT)),
+)
+
+
+# --- a model and what is asked of it -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A model of the study fitted to an outcome. fit is None if it could not be: note says why.
+
+    data: the rows of the fit, numeric covariates centred at the mean of the subjects and scaled.
     """
-    models = []
-    for outcome in OUTCOMES:
-        models += [
-            StudyModel("all muscles", outcome),
-            StudyModel(
-                "all muscles, adjusted", outcome, covariates=(*PAPER_COVARIATES, *BODY_SIZE)
-            ),
-            *(StudyModel(muscle.replace("_", " "), outcome, (muscle,)) for muscle in MUSCLES),
-        ]
-    return models
 
+    model: StudyModel
+    outcome: Outcome
+    data: pd.DataFrame
+    fit: MarginalFit | None
+    note: str
 
-def fit_models(
-    cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
-    out: Annotated[Path, typer.Option(help="CSV file for the terms of all models.")],
-) -> None:
-    """Fit the models of area and fat fraction: sex, age, muscle, side, and subject as random."""
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
-    rows = []
-    for model in study_models():
-        of_model = model_rows(model, muscles)
-        log.info("fit_models: %s, %s: %s", model.outcome, model.name, of_model[0]["note"] or "done")
-        rows += of_model
-    write_csv(out, pd.DataFrame(rows, columns=list(MODEL_COLUMNS)))
-
-
-def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
-    """Return the terms of a model, or one row whose note says why it was not fitted.
-
-    muscles: the cohort's table. Rows without outcome and subjects with a missing covariate are left
-    out; the note gives the number of these subjects. A covariate that does not vary has a row with
-    a note. kind: fixed (term of the formula), mean (sex or age, averaged over the muscles), spread
-    (SD between and within subjects). Intervals and p values: Student's t.
-    """
-    rows = muscles[muscles["muscle"].isin(model.muscles)].dropna(subset=[model.outcome])
-    columns = [COLUMN_OF[name] for name in model.covariates]
-    known = rows.dropna(subset=columns)
-    subjects = known["subject"].nunique()
-    common = {"outcome": model.outcome, "model": model.name}
-    common |= {"n_subjects": subjects, "n_rows": len(known)}
-    missing = rows["subject"].nunique() - subjects
-    notes = [f"{_counted(missing)} left out, {' or '.join(columns)} unknown"] if missing else []
-    try:
-        terms, formula, remarks = _fitted_terms(model, known)
-    except NotFitted as reason:
-        return [common | {"note": "; ".join([f"not fitted: {reason}", *notes])}]
-    common |= {"formula": formula, "note": "; ".join([*notes, *remarks])}
-    return [common | term for term in terms]
-
-
-def _fitted_terms(
-    model: StudyModel, known: pd.DataFrame
-) -> tuple[list[dict], str, tuple[str, ...]]:
-    subjects, expected = known["subject"].nunique(), 1 + len(model.covariates) + SPARE_SUBJECTS
-    if subjects < expected:
-        raise NotFitted(f"{_counted(subjects)}, expected at least {expected}")
-    data = _prepared(model, known)
-    kept = [name for name in model.factors if data[name].nunique() > 1]
-    formula = _formula(model.outcome, kept)
-    fit = fit_mixed(formula, data)
-    levels = {name: list(data[name].cat.categories) for name in CATEGORIES}
-    terms = [*_fixed(model, fit, levels), *_means(model, fit, levels), *_spread(model, fit)]
-    terms += [_left_out(name, known) for name in model.factors if name not in kept]
-    return terms, formula, fit.notes
-
-
-def _counted(subjects: int) -> str:
-    return f"{subjects} subject" if subjects == 1 else f"{subjects} subjects"
-
-
-def _prepared(model: StudyModel, known: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with numeric covariates centred at the mean of the subjects and scaled."""
-    seen = {name: known[name].cat.remove_unused_categories() for name in CATEGORIES}
-    data = known.assign(**seen)
-    people = known.drop_duplicates("subject")
-    for name in model.covariates:
-        if name in SCALES:
-            column, step, _ = SCALES[name]
-            data[name] = (known[column] - people[column].mean()) / step
-    return data
-
-
-def _formula(outcome: str, kept: list[str]) -> str:
-    differ = PAPER_COVARIATES if "muscle" in kept else ()
-    parts = [f"{name} * muscle" if name in differ else name for name in kept]
-    return f"{outcome} ~ {' + '.join(parts) or '1'}"
-
-
-# --- rows ----------------------------------------------------------------------------------------
-
-
-def _fixed(model: StudyModel, fit: Fit, levels: dict) -> list[dict]:
-    weights = np.eye(len(fit.names))
-    return [
-        {"term": term, "kind": "fixed", "label": term_label(term, levels)}
-        | _estimated(model, fit, term, weights[index])
-        for index, term in enumerate(fit.names)
-    ]
-
-
-def _means(model: StudyModel, fit: Fit, levels: dict) -> list[dict]:
-    """Return sex and age averaged over the muscles: the term plus the mean of its interactions."""
-    rows = []
-    for index, term in enumerate(fit.names):
-        partners = np.array([other.startswith(f"{term}:muscle[") for other in fit.names])
-        if partners.any():
-            weights = partners / len(levels["muscle"])
-            weights[index] = 1
-            label = f"{term_label(term, levels, at_reference=False)}, mean of the muscles"
+    def terms(self) -> list[dict]:
+        """Return a row per coefficient (MODEL_COLUMNS); coefficients of means and splines have no p value."""
+        if self.fit is None:
+            return [self._common() | {"note": f"not fitted: {self.note}"}]
+        rows = []
+        for index, term in enumerate(self.fit.terms):
+            found = self.fit.estimate(np.eye(len(self.fit.terms))[index])
+            tested = "[T." in term or term.endswith(tuple(SCALES))
             rows.append(
-                {"term": term, "kind": "mean", "label": label}
-                | _estimated(model, fit, term, weights)
+                self._common()
+                | {
+                    "term": term,
+                    "kind": "fixed",
+                    "label": term_label(term),
+                    "estimate": found.value,
+                    "unit": self._link_unit(term),
+                    "standard_error": found.standard_error,
+                    "low_95": found.low_95,
+                    "high_95": found.high_95,
+                    "p_value": found.p_value if tested else np.nan,
+                    "df": self.fit.df,
+                    "link": self.fit.link,
+                    "formula": self.fit.formula,
+                    "note": self.note,
+                }
             )
-    return rows
+        return rows
+
+    def contrasts(self) -> list[dict]:
+        """Return the planned contrasts of this outcome (CONTRAST_COLUMNS, p_holm aside)."""
+        rows = []
+        for family in FAMILIES:
+            if self.outcome.column not in family.outcomes:
+                continue
+            common = self._common() | {"family": family.name}
+            if self.fit is None:
+                rows.append(common | {"note": f"not fitted: {self.note}"})
+                continue
+            rows += [common | row for row in self._contrasts_of(family.name)]
+        return rows
+
+    def adjusted_means(self) -> list[dict]:
+        """Return the mean of the outcome per muscle, sex and age at the subjects' mean covariates (MEAN_COLUMNS)."""
+        if self.fit is None:
+            return []
+        low, high = self._age_range()
+        rows = []
+        for muscle in self._muscles():
+            for sex in self._sexes():
+                for age in ADJUSTED_AGES_YEARS:
+                    row = self._common() | {
+                        "muscle": muscle,
+                        "sex": sex,
+                        "age_years": age,
+                        "unit": self.outcome.unit,
+                    }
+                    if not low <= age <= high:
+                        row["note"] = f"outside the ages of the subjects, {low:g} to {high:g} years"
+                    else:
+                        weights = self.fit.mean_weights(
+                            muscle=muscle, sex=sex, age_decades=self._decades(age)
+                        )
+                        found = self.fit.estimate(weights)
+                        ends = (
+                            ("estimate", found.value),
+                            ("low_95", found.low_95),
+                            ("high_95", found.high_95),
+                        )
+                        row |= {name: self.fit.response(value) for name, value in ends}
+                    rows.append(row)
+        return rows
+
+    def _contrasts_of(self, family: str) -> Iterator[dict]:
+        mean = self.fit.mean_weights
+        if family.startswith("sex"):
+            if self._sexes() != ["F", "M"]:
+                yield {"note": f"only {SEX_WORDS[self._sexes()[0]]} in the data"}
+                return
+            for muscle in self._muscles():
+                weights = mean(muscle=muscle, sex="M") - mean(muscle=muscle, sex="F")
+                yield self._contrast(weights, f"men minus women, {_words(muscle)}", muscle)
+        elif family == "age":
+            low, high = np.quantile(self._ages(), AGE_QUANTILES)
+            if not high > low:
+                yield {"note": "all subjects have the same age"}
+                return
+            for muscle in self._muscles():
+                old, young = (
+                    mean(muscle=muscle, age_decades=self._decades(age)) for age in (high, low)
+                )
+                label = f"per decade of age, {_words(muscle)}"
+                yield self._contrast((old - young) * 10 / (high - low), label, muscle, per="decade")
+        elif family == "side":
+            if self.data["side"].nunique() < len(SIDES):
+                yield {"note": "one side in the data"}
+                return
+            for muscle in self._muscles():
+                weights = mean(muscle=muscle, side="left") - mean(muscle=muscle, side="right")
+                yield self._contrast(weights, f"left minus right, {_words(muscle)}", muscle)
+        else:
+            if len(self._muscles()) < len(MUSCLES):
+                yield {"note": "not all muscles in the data"}
+                return
+            halves = [
+                np.mean([mean(muscle=muscle) for muscle in group], axis=0)
+                for group in (FATTY, LEAN)
+            ]
+            label = "back muscles against psoas major and quadratus lumborum"
+            yield self._contrast(halves[0] - halves[1], label)
+
+    def _contrast(self, weights: np.ndarray, label: str, muscle: str = "", per: str = "") -> dict:
+        found = self.fit.estimate(weights)
+        ratio = self.outcome.link == LOGIT
+        shown = np.exp if ratio else float
+        unit = "odds ratio" if ratio else self.outcome.unit
+        return {
+            "muscle": muscle,
+            "label": label,
+            "estimate": float(shown(found.value)),
+            "unit": f"{unit} per {per}" if per else unit,
+            "standard_error": found.standard_error,
+            "low_95": float(shown(found.low_95)),
+            "high_95": float(shown(found.high_95)),
+            "df": self.fit.df,
+            "p_value": found.p_value,
+            "note": self.note,
+        }
+
+    def _common(self) -> dict:
+        common = {"outcome": self.outcome.column, "model": self.model.name, "note": self.note}
+        if self.fit is not None:
+            common |= {
+                "n_subjects": self.fit.n_subjects,
+                "n_rows": self.fit.n_rows,
+                "covariance": self.fit.covariance_name,
+            }
+        return common
+
+    def _link_unit(self, term: str) -> str:
+        unit = "log odds" if self.outcome.link == LOGIT else self.outcome.unit
+        name = term.rpartition(":")[2]
+        return f"{unit} per {SCALES[name][2]}" if name in SCALES else unit
+
+    def _muscles(self) -> list[str]:
+        return list(self.data["muscle"].cat.categories)
+
+    def _sexes(self) -> list[str]:
+        return list(self.data["sex"].cat.categories)
+
+    def _ages(self) -> pd.Series:
+        return self.data.drop_duplicates("subject")["age_years"]
+
+    def _age_range(self) -> tuple[float, float]:
+        return self._ages().min(), self._ages().max()
+
+    def _decades(self, age_years: float) -> float:
+        return (age_years - self._ages().mean()) / SCALES["age_decades"][1]
 
 
-def _estimated(model: StudyModel, fit: Fit, term: str, weights: np.ndarray) -> dict:
-    """Return estimate and errors of a weighted sum of terms; weights: (terms,)."""
-    estimate = float(weights @ fit.estimates)
-    error = float(np.sqrt(weights @ fit.covariance @ weights))
-    df = int(fit.df[fit.names.index(term)])
-    low, high, p_value = interval_and_p(estimate, error, df)
-    return {
-        "estimate": estimate,
-        "unit": term_unit(term, OUTCOMES[model.outcome]),
-        "standard_error": error,
-        "low_95": low,
-        "high_95": high,
-        "df": df,
-        "p_value": p_value,
-    }
+def fit_model(model: StudyModel, outcome: Outcome, data: pd.DataFrame) -> FittedModel:
+    """Fit a model of the study.
 
-
-def _spread(model: StudyModel, fit: Fit) -> list[dict]:
-    common = {"kind": "spread", "unit": OUTCOMES[model.outcome]}
-    between = {"term": "sd_subjects", "label": "SD between subjects", "estimate": fit.sd_subjects}
-    within = {"term": "sd_residual", "label": "SD within subjects", "estimate": fit.sd_residual}
-    return [common | between, common | within]
-
-
-def _left_out(name: str, known: pd.DataFrame) -> dict:
-    column = COLUMN_OF.get(name, name)
-    note = f"left out of the model: {column} is {known[column].iloc[0]} in all rows"
-    return {"term": name, "kind": "fixed", "label": column, "note": note}
-
-
-# --- terms in words ------------------------------------------------------------------------------
-
-
-def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool = True) -> str:
-    """Return a term in words, such as "men minus women, in psoas major".
-
-    term: name by statsmodels, such as "sex[T.M]:muscle[T.multifidus]". levels: categories of sex,
-    muscle and side in the model, the reference first. at_reference: name the reference muscle in
-    terms that interact with muscle.
+    data: model_data. Rows without outcome and subjects with an unknown covariate are left out, and so
+    are covariates that nobody has or that do not vary, and muscles whose outcome does not vary; the
+    note says so.
     """
-    if term == "Intercept":
-        first = [_level_name(values[0]) for values in levels.values()]
-        return f"reference: {', '.join(first)}; covariates at their mean"
-    first, _, second = term.partition(":")
-    if second:
-        return f"{_part(first, levels)}, {_part(second, levels)}"
-    by_muscle = first.startswith(("sex[", "age_")) and len(levels.get("muscle", [])) > 1
-    where = f", in {_level_name(levels['muscle'][0])}" if by_muscle and at_reference else ""
-    return _part(first, levels) + where
+    rows = data.dropna(subset=[outcome.column])
+    covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
+    columns = [column_of(name) for name in covariates]
+    known = rows.dropna(subset=columns)
+    if missing := rows["subject"].nunique() - known["subject"].nunique():
+        who = f"{missing} subject{'s' * (missing != 1)}"
+        notes.append(f"{who} left out, {' or '.join(columns)} unknown")
+    spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
+    notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
+    known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
+    covariates, left_out = distinguishable(known, covariates, SEX_AND_AGE.covariates)
+    notes += left_out
+    splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
+    try:
+        fit = fit_marginal(outcome.column, known, covariates, outcome.link, splines)
+    except NotFitted as reason:
+        return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
+    return FittedModel(model, outcome, known, fit, "; ".join(notes))
 
 
-def term_unit(term: str, unit: str) -> str:
-    """Return the unit of a term's estimate; unit: that of the outcome."""
-    return next(
-        (f"{unit} per {step}" for name, (_, _, step) in SCALES.items() if name in term), unit
+def corrected(contrasts: list[dict]) -> list[dict]:
+    """Return the contrasts of a model with p_holm and tests_in_family, in the order of the families.
+
+    p_holm: p value by Holm 1979 within the family, over its outcomes.
+    """
+    frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
+    for _, family in frame.groupby("family"):
+        tested = family["p_value"].dropna()
+        frame.loc[family.index, "tests_in_family"] = len(tested)
+        if len(tested):
+            frame.loc[tested.index, "p_holm"] = multipletests(
+                tested.to_numpy(float), method="holm"
+            )[1]
+    order = {family.name: place for place, family in enumerate(FAMILIES)}
+    return frame.sort_values("family", key=lambda names: names.map(order), kind="stable").to_dict(
+        "records"
     )
 
 
-def _part(part: str, levels: Mapping[str, list[str]]) -> str:
+# --- words ---------------------------------------------------------------------------------------
+
+
+def term_label(term: str) -> str:
+    """Return a coefficient in words, such as "men minus women, psoas major"; term: its name by patsy."""
+    parts = term.split(":")
+    muscle = next((part for part in parts if part.startswith("muscle[")), "")
+    rest = [part for part in parts if part != muscle]
+    where = _words(muscle.removeprefix("muscle[").removesuffix("]"))
+    what = _part(rest[0]) if rest else "mean of women, left, at the mean of the covariates"
+    return f"{what}, {where}" if where else what
+
+
+def _part(part: str) -> str:
     if part in SCALES:
-        return f"{part.partition('_')[0]}, per {SCALES[part][2]}"
-    name, _, level = part.removesuffix("]").partition("[T.")
-    return f"{_level_name(level)} minus {_level_name(levels[name][0])}"
+        return f"{SCALES[part][0].rpartition('_')[0]}, per {SCALES[part][2]}"
+    if part == "Intercept":
+        return "mean of women, left, at the mean of the covariates"
+    if part.startswith("cr("):
+        return f"age, spline {part.rpartition('[')[2].removesuffix(']')}"
+    name, found, level = part.removesuffix("]").partition("[T.")
+    if not found:
+        return _words(name)
+    named = {"sex": "men minus women", "side": "right minus left"}
+    return named.get(name, f"{_words(name)} {level}")
 
 
-def _level_name(level: str) -> str:
-    return SEX_WORDS.get(level, level.replace("_", " "))
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -10,14 +10,16 @@ from typing import Annotated
 import pandas as pd
 import pyarrow.parquet as pq
 import typer
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from paravert import codebook
-from paravert.outputs import FIGURES, MODELS, TABLES
+from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.data_frames import read_frame
+from paravert.study.methods import methods_paragraph
 from paravert.study.report_tables import DASH, as_html
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import whole_file
@@ -33,6 +35,7 @@ LARGEST_SVG_BYTES = 2_000_000  # of larger figures the PNG is shown: browsers gr
 PREVIEW_WIDTH_PX, PREVIEW_QUALITY = 760, 72
 SECTIONS = {
     "run": "What was run",
+    "methods": "Methods",
     "subjects": "Subjects",
     "cohort": "Cohort",
     "network": "Network",
@@ -41,6 +44,7 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
+    "comparisons": "Comparisons",
     "models": "Models",
     "fat": "Fat fraction by method",
     "ledger": "Quarantined subjects and warnings",
@@ -92,9 +96,18 @@ def write_report(
             ),
             "warnings": as_html(report_tables.warnings_text(ledger), 1, "None."),
         },
-        "captions": {name: read_caption(table.caption) for name, table in TABLES.items()}
-        | {"models": read_caption(MODELS.caption)},
-        "models": report_tables.model_texts(_read_csv(tables, MODELS.name)),
+        "captions": {
+            name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+        },
+        "methods": methods_paragraph(
+            yaml.safe_load(configuration.read_text(encoding="utf-8")),
+            metadata,
+            ledger,
+            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "labels_source"]),
+            _read_csv(tables, "models"),
+        ),
+        "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
+        "models": report_tables.model_texts(_read_csv(tables, "models")),
         "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
         "previews": previews,
         "previews_left_out": left_out,
@@ -115,6 +128,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "cohort": (report_tables.cohort_text, nobody),
         "agreement": (report_tables.agreement_text, no_masks),
         "normal_values": (report_tables.normal_values_text, nobody),
+        "claims": (report_tables.claims_text, {"prose": 2}),
         "fat_methods": (report_tables.fat_methods_text, {"prose": 2}),
     }
     return {

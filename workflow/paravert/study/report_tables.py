@@ -223,6 +223,53 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
 
 
+def claims_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdict on each of the paper's findings, and the numbers of this study (prose)."""
+    names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
+    return table[[*names]].rename(columns=names).set_index("Here")
+
+
+def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Return for each model its title, the planned comparisons by family, and a note."""
+    return [_contrasts(str(model), rows) for model, rows in table.groupby("model", sort=False)]
+
+
+def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
+    known = rows[rows["estimate"].notna()]
+    texts = [
+        (
+            f"{_words(row.family)} ({row.tests_in_family:.0f})",
+            row.label,
+            number_text(row.estimate, _digits(row.unit)),
+            interval_text(row.low_95, row.high_95, _digits(row.unit)),
+            _unit(row.unit).replace("odds ratio", "OR"),
+            p_value_text(row.p_value),
+            p_value_text(row.p_holm),
+        )
+        for row in known.itertuples()
+    ]
+    columns = ["Family", "Comparison", "Estimate", "95 % interval", "Unit", "p", "p (Holm)"]
+    shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
+    missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
+    notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
+    subjects = rows["n_subjects"].dropna()
+    counted = "" if subjects.empty else f", {_range(subjects)} subjects"
+    return {
+        "title": f"Model: {model}{counted}",
+        "table": as_html(shown, empty="No comparison could be estimated."),
+        "note": "; ".join([*notes, *known["note"].dropna().unique()]),
+    }
+
+
+def _range(counts: pd.Series) -> str:
+    ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
+    return " to ".join(ends)
+
+
+def _digits(unit: str) -> int:
+    return 2 if unit.startswith(("odds", "rho")) else 0
+
+
 def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
     """Return each model as a dict of title, terms (HTML table), formula and note.
 

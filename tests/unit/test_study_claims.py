@@ -1,0 +1,147 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.claims import paper_claims, size_and_overlap
+from paravert.study.data_frames import in_order
+from paravert.study.inference import CONTRAST_COLUMNS, CSA, FAT, corrected
+
+
+def scored_slices(subjects=12, slope=0.0, sd_subjects=0.0, seed=0):
+    """Return area and IoU of ten slices per muscle; sd_subjects: of what a subject's slices share."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(subjects):
+        of_area, of_iou = random.normal(0, sd_subjects, 2)
+        for muscle in MUSCLES:
+            area = 500 * (1 + of_area) + random.uniform(0, 400, 10)
+            iou = 0.8 + of_iou * 0.2 + slope * (area - 700) / 400 + random.normal(0, 0.05, 10)
+            rows.append(
+                pd.DataFrame(
+                    {"subject": f"S{number}", "muscle": muscle, "area_mm2": area, "iou": iou}
+                )
+            )
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_the_correlation_is_spearmans_over_slices_and_in_each_muscle():
+    slices = scored_slices(slope=0.1)
+    found = pd.DataFrame(size_and_overlap(slices, 200, 1)).set_index("muscle")
+    whole = stats.spearmanr(slices.area_mm2, slices.iou).statistic
+    assert found.loc["", "estimate"] == pytest.approx(whole)
+    for muscle, own in slices.groupby("muscle"):
+        expected = stats.spearmanr(own.area_mm2, own.iou).statistic
+        assert found.loc[muscle, "estimate"] == pytest.approx(expected)
+    assert (found.p_value < 1e-3).all()
+    assert ((found.low_95 < found.estimate) & (found.estimate < found.high_95)).all()
+
+
+def test_slices_of_one_subject_are_no_evidence_of_their_own():
+    wrongly_found = 0
+    for seed in range(60):
+        slices = scored_slices(subjects=20, sd_subjects=0.5, seed=seed)
+        (whole, *_) = size_and_overlap(slices, 200, 1)
+        wrongly_found += whole["p_value"] < 0.05
+        naive = stats.spearmanr(slices.area_mm2, slices.iou).pvalue
+        assert whole["p_value"] > naive
+    assert wrongly_found / 60 < 0.2  # the naive test: in more than half
+
+
+def test_without_data_the_correlation_has_a_note():
+    rows = size_and_overlap(scored_slices().iloc[:0], 200, 1)
+    assert len(rows) == 5
+    assert all(row["note"].startswith("not estimated") for row in rows)
+    assert not any("estimate" in row for row in rows)
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def contrast_rows(family, outcome, estimates, p_value):
+    return [
+        {
+            "family": family,
+            "outcome": outcome,
+            "model": "sex and age",
+            "muscle": muscle,
+            "estimate": estimate,
+            "unit": "x",
+            "p_value": p_value,
+        }
+        for muscle, estimate in zip(MUSCLES, estimates, strict=False)
+    ]
+
+
+def muscles_table(order):
+    """Return areas of two men and two women; order: muscles from the largest."""
+    return in_order(
+        pd.DataFrame(
+            [
+                {"subject": f"{sex}{n}", "sex": sex, "muscle": m, "side": side, CSA: 1000 / (k + 1)}
+                for sex in "FM"
+                for n in range(2)
+                for k, m in enumerate(order[sex])
+                for side in SIDES
+            ]
+        )
+    )
+
+
+PAPER_ORDER = {
+    "M": ("erector_spinae", "psoas_major", "multifidus", "quadratus_lumborum"),
+    "F": ("erector_spinae", "multifidus", "psoas_major", "quadratus_lumborum"),
+}
+NO_OVERLAP = pd.DataFrame({"muscle": [], "side": [], "iou": []})
+
+
+def verdicts(contrasts, muscles, overlap=NO_OVERLAP):
+    table = pd.DataFrame(corrected(contrasts), columns=list(CONTRAST_COLUMNS))
+    return paper_claims(table, muscles, overlap).set_index("claim").reproduced
+
+
+@pytest.mark.parametrize(
+    ("estimates", "p_value", "verdict"),
+    [
+        ((300, 80, 400, 100), 0.001, "yes"),
+        ((300, 80, 400, 100), 0.04, "in direction only"),  # four tests: Holm .16
+        ((-300, -80, -400, -100), 0.001, "no"),
+        ((300, -80, 400, 100), 0.001, "in part"),
+    ],
+)
+def test_a_claim_is_reproduced_if_direction_and_corrected_p_agree(estimates, p_value, verdict):
+    found = verdicts(
+        contrast_rows("sex, area", CSA, estimates, p_value), muscles_table(PAPER_ORDER)
+    )
+    assert found["Men have larger areas in all muscles"] == verdict
+    assert found["The fat fraction rises with age"] == "not tested"
+
+
+def test_odds_ratios_below_one_mean_less_fat_in_men():
+    rows = contrast_rows("sex, fat", FAT, (0.8, 0.7, 0.8, 0.9), 1e-4)
+    found = verdicts(rows, muscles_table(PAPER_ORDER))
+    assert found["The fat fraction is larger in women"] == "yes"
+
+
+def test_the_order_of_the_muscles_is_counted_in_subjects():
+    found = verdicts([], muscles_table(PAPER_ORDER))
+    assert found["Erector spinae is the largest muscle in all subjects"] == "yes"
+    assert found["In men psoas major is the second largest"] == "yes"
+    turned = {"M": PAPER_ORDER["F"], "F": PAPER_ORDER["F"][::-1]}
+    found = verdicts([], muscles_table(turned))
+    assert found["Erector spinae is the largest muscle in all subjects"] == "in part"
+    assert found["In men psoas major is the second largest"] == "no"
+
+
+def test_quartiles_are_compared_per_muscle_and_side():
+    overlap = pd.DataFrame(
+        {
+            "muscle": ["psoas_major"] * 4,
+            "side": ["left", "left", "right", "right"],
+            "iou": [0.8, 0.9, 0.6, 0.9],
+        }
+    )
+    found = verdicts([], muscles_table(PAPER_ORDER), overlap)
+    claim = "The lower quartile of the IoU is above .75 in every muscle and side"
+    assert found[claim] == "in part"

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import paravert
+from paravert.study.methods import methods_paragraph
+
+SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
+
+
+def text_of(subjects=22, given=0, reasons=(), formula="y ~ sex", **changes):
+    """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
+    settings = yaml.safe_load(SETTINGS.read_text())
+    for section, values in changes.items():
+        settings[section] = settings[section] | values if isinstance(values, dict) else values
+    ledger = pd.DataFrame(
+        [{"subject": f"S{n}", "status": "analysed", "reason": None} for n in range(subjects)]
+        + [
+            {"subject": f"Q{n}", "status": "quarantined", "reason": r}
+            for n, r in enumerate(reasons)
+        ]
+    )
+    sources = ["sheet"] * given + ["network"] * (subjects - given)
+    models = pd.DataFrame(
+        {
+            "model": ["sex and age"],
+            "estimate": [1.0],
+            "n_subjects": [subjects],
+            "formula": [formula],
+        }
+    )
+    people = pd.DataFrame({"labels_source": sources})
+    return " ".join(
+        methods_paragraph(settings, {"software_version": "9.8.7"}, ledger, people, models)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "were processed with paravert 9.8.7."),
+        ({"reasons": ("mosaic", "no-dicom", "mosaic")}, "(mosaic 2, no-dicom 1)"),
+        ({"reasons": ("mosaic",)}, "MRI of 23 subjects"),
+        ({"given": 3}, "In 3 subjects label maps made elsewhere"),
+        ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),
+        ({"segment_muscles": {"neighbours_mm": 2.25}}, "SD 2.25 mm"),
+        (
+            {"segment_muscles": {"flip": True, "neighbours_mm": 0}},
+            "over the slice, its mirror image.",
+        ),
+        ({"segment_muscles": {"keep_largest": False}}, "Holes were filled."),
+        ({"gather_cohort": {"fat_fraction": "linear"}}, "method linear: signal between"),
+        ({"write_tables": {"bootstrap_samples": 321}}, "from 321 bootstrap samples"),
+        ({"seed": 77}, "(seed 77)"),
+        ({"subjects": 22}, "Mancl and DeRouen"),
+        ({"subjects": 250}, "cluster-robust sandwich"),
+        ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),
+        ({}, "Age entered as a straight line"),
+    ],
+)
+def test_the_paragraph_says_what_the_run_did(given, said):
+    assert said in text_of(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "unsaid"),
+    [
+        ({}, "made elsewhere"),
+        ({"segment_muscles": {"flip": False}}, "mirror image"),
+        ({"segment_muscles": {"neighbours_mm": 0}}, "adjacent slices"),
+        ({"segment_muscles": {"flip": False, "neighbours_mm": 0}}, "Predictions were averaged"),
+        ({"segment_muscles": {"keep_largest": False}}, "largest connected region"),
+        ({"segment_muscles": {"fill_holes": False}}, "holes were filled"),
+        ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "straight line"),
+        ({"subjects": 250}, "Mancl"),
+    ],
+)
+def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):
+    assert unsaid not in text_of(**given)

@@ -1,0 +1,195 @@
+"""The findings of the paper, each with the numbers of this study: reproduced or not.
+
+Source of the claims: Niemeyer et al., Eur Spine J 2022, Results and Figures 4 to 6.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from paravert.anatomy import MUSCLES
+from paravert.study.inference import CSA, FAT, SEX_AND_AGE
+
+SIZE_AND_OVERLAP = "size and overlap"
+SIGNIFICANT = 0.05  # of p by Holm
+LEAST_QUARTILE = 0.75  # the paper: the lower quartile of every muscle's IoU is above it
+CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by")
+YES, NO, PART, UNTESTED = "yes", "no", "in part", "not tested"
+UNCERTAIN = "in direction only"
+
+
+def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]:
+    """Return Spearman's correlation of area and IoU over slices: all muscles together, and each.
+
+    pairs: a row per slice, muscle and side with subject, muscle, area_mm2 (manual mask) and iou.
+    Interval: 95 % percentiles of a bootstrap over subjects, of the ranks in the whole sample. p value:
+    normal, from the bootstrap's standard error of the z transform (Fisher 1915). Without two subjects or
+    where a column does not vary: one row with a note, instead of numbers.
+    """
+    rows = []
+    for muscle in ("", *MUSCLES):
+        own = pairs if not muscle else pairs[pairs["muscle"] == muscle]
+        known = own.dropna(subset=["area_mm2", "iou"])
+        where = muscle.replace("_", " ") or "all muscles"
+        row = {
+            "family": SIZE_AND_OVERLAP,
+            "outcome": "iou",
+            "model": "Spearman correlation",
+            "muscle": muscle,
+            "label": f"area and IoU of a slice, {where}",
+            "unit": "rho",
+            "covariance": "bootstrap over subjects",
+            "n_subjects": known["subject"].nunique(),
+            "n_rows": len(known),
+        }
+        rows.append(row | _spearman(known, samples, seed))
+    return rows
+
+
+def _spearman(known: pd.DataFrame, samples: int, seed: int) -> dict:
+    subjects = known["subject"].nunique()
+    if subjects < 2 or known["area_mm2"].nunique() < 2 or known["iou"].nunique() < 2:
+        return {"note": f"not estimated: {subjects} subjects with varying area and IoU"}
+    ranks = np.column_stack([stats.rankdata(known[name]) for name in ("area_mm2", "iou")])
+    ranks = ranks / len(ranks) - 0.5
+    x, y = ranks.T
+    products = pd.DataFrame({"n": 1.0, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y})
+    sums = products.groupby(known["subject"].to_numpy()).sum().to_numpy()
+    drawn = np.random.default_rng(seed).multinomial(
+        subjects, np.full(subjects, 1 / subjects), samples
+    )
+    resampled = _correlation(drawn @ sums)
+    value = float(_correlation(sums.sum(axis=0)))
+    error = float(np.nanstd(np.arctanh(resampled), ddof=1))
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    p_value = float(2 * stats.norm.sf(abs(np.arctanh(value)) / error)) if error > 0 else np.nan
+    return {"estimate": value, "low_95": float(low), "high_95": float(high), "p_value": p_value}
+
+
+def _correlation(sums: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation from sums, (..., 6): n, x, y, xx, yy, xy."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (xy - x * y / n) / np.sqrt((xx - x * x / n) * (yy - y * y / n))
+
+
+def paper_claims(
+    contrasts: pd.DataFrame, muscles: pd.DataFrame, overlap: pd.DataFrame
+) -> pd.DataFrame:
+    """Return each claim of the paper with what this study finds (CLAIM_COLUMNS).
+
+    contrasts: the planned contrasts with p_holm. muscles: the cohort's table. overlap: held-out rows.
+    reproduced: "yes" if the numbers agree and, for comparisons, p by Holm is below .05 in every muscle
+    named; "in part" if in some; "in direction only" if all agree and none has such a p; "no"; "not tested"
+    without data.
+    """
+    planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, "Spearman correlation"])]
+    rows = [
+        (
+            "Men have larger areas in all muscles",
+            *_compared(planned, "sex, area", CSA, 0.0, above=True),
+        ),
+        ("Erector spinae is the largest muscle in all subjects", *_largest(muscles)),
+        ("In men psoas major is the second largest", *_second_in_men(muscles)),
+        (
+            "In women psoas major is about as large as quadratus lumborum and multifidus",
+            *_psoas_in_women(muscles),
+        ),
+        (
+            "The fat fraction is larger in women",
+            *_compared(planned, "sex, fat", FAT, 1.0, above=False),
+        ),
+        ("The fat fraction rises with age", *_compared(planned, "age", FAT, 1.0, above=True)),
+        (
+            "The fat fraction is larger in multifidus and erector spinae than in psoas major and quadratus lumborum",
+            *_compared(planned, "muscles, fat", FAT, 1.0, above=True),
+        ),
+        (
+            "Larger areas go with a higher IoU",
+            *_compared(planned, SIZE_AND_OVERLAP, "iou", 0.0, above=True),
+        ),
+        (
+            "The lower quartile of the IoU is above .75 in every muscle and side",
+            *_quartiles(overlap),
+        ),
+    ]
+    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+
+
+def _compared(
+    contrasts: pd.DataFrame, family: str, outcome: str, neutral: float, *, above: bool
+) -> tuple:
+    own = contrasts[(contrasts["family"] == family) & (contrasts["outcome"] == outcome)]
+    known = own.dropna(subset=["estimate"])
+    tested_by = f"contrasts, family {family!r}"
+    if known.empty:
+        return "no estimate", UNTESTED, tested_by
+    as_claimed = (known["estimate"] > neutral) == above
+    certain = as_claimed & (known["p_holm"] < SIGNIFICANT)
+    low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
+    ends = f"{low if low == high else f'{low} to {high}'} {known['unit'].iloc[0]}"
+    found = f"{ends}; as claimed in {as_claimed.sum()} of {len(known)}, p (Holm) < .05 in {certain.sum()}"
+    verdict = _verdict(int(certain.sum()), len(known))
+    if verdict == NO and as_claimed.all():
+        verdict = UNCERTAIN
+    return found, verdict, tested_by
+
+
+def _verdict(held: int, of: int) -> str:
+    return YES if held == of else PART if held else NO
+
+
+def _means(muscles: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean area over sides, rows: subject and sex, columns: muscle."""
+    means = (
+        muscles.groupby(["subject", "sex", "muscle"], observed=True)[CSA].mean().unstack("muscle")
+    )
+    return means.reindex(columns=list(MUSCLES)).dropna()
+
+
+def _largest(muscles: pd.DataFrame) -> tuple:
+    means = _means(muscles)
+    tested_by = "csa_mean_mm2, mean of both sides"
+    if means.empty:
+        return "no areas", UNTESTED, tested_by
+    held = int((means.idxmax(axis=1) == "erector_spinae").sum())
+    return f"in {held} of {len(means)} subjects", _verdict(held, len(means)), tested_by
+
+
+def _second_in_men(muscles: pd.DataFrame) -> tuple:
+    means = _means(muscles)
+    men = means[means.index.get_level_values("sex") == "M"]
+    tested_by = "csa_mean_mm2, mean of both sides"
+    if men.empty:
+        return "no men", UNTESTED, tested_by
+    held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
+    return f"in {held} of {len(men)} men", _verdict(held, len(men)), tested_by
+
+
+def _psoas_in_women(muscles: pd.DataFrame) -> tuple:
+    means = _means(muscles)
+    women = means[means.index.get_level_values("sex") == "F"].mean()
+    tested_by = "means of women; about: within a third"
+    if women.isna().any():
+        return "no women", UNTESTED, tested_by
+    ratios = [
+        women["psoas_major"] / women[muscle] for muscle in ("quadratus_lumborum", "multifidus")
+    ]
+    found = (
+        f"psoas major is {ratios[0]:.2f} times quadratus lumborum, {ratios[1]:.2f} times multifidus"
+    )
+    return found, _verdict(sum(2 / 3 <= ratio <= 1.5 for ratio in ratios), 2), tested_by
+
+
+def _quartiles(overlap: pd.DataFrame) -> tuple:
+    known = overlap.dropna(subset=["iou"])
+    tested_by = "Table 1"
+    if known.empty:
+        return "no held-out masks", UNTESTED, tested_by
+    quartiles = known.groupby(["muscle", "side"], observed=True)["iou"].quantile(0.25)
+    held = int((quartiles > LEAST_QUARTILE).sum())
+    return (
+        f"{quartiles.min():.3f} to {quartiles.max():.3f}",
+        _verdict(held, len(quartiles)),
+        tested_by,
+    )

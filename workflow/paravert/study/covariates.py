@@ -1,0 +1,102 @@
+"""The covariates of a model: which can be used, in which unit, and what is said of the others."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
+    "age_decades": ("age_years", 10.0, "decade"),
+    "height_10cm": ("height_cm", 10.0, "10 cm"),
+    "weight_10kg": ("weight_kg", 10.0, "10 kg"),
+}
+LEAST_OF_CATEGORY = 5  # subjects; smaller categories are pooled
+OTHER = "other"
+
+
+def column_of(covariate: str) -> str:
+    """Return the column that holds a covariate."""
+    return SCALES[covariate][0] if covariate in SCALES else covariate
+
+
+def usable(
+    data: pd.DataFrame, wanted: Sequence[str], asked: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the covariates that vary, and a note on each that does not.
+
+    data: a row per subject, muscle and side. asked: covariates that are kept whatever their values.
+    """
+    kept, notes = [], []
+    for name in wanted:
+        column = column_of(name)
+        if data[column].nunique() > 1 or name in asked:
+            kept.append(name)
+        elif len(data):
+            why = "unknown" if data[column].isna().all() else "the same in all subjects"
+            notes.append(f"{column} left out: {why}")
+    return kept, notes
+
+
+def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+    """Return the rows with covariates as the models take them.
+
+    Numbers are centred at the mean of the subjects and divided by their unit of change (SCALES).
+    Categories with fewer than LEAST_OF_CATEGORY subjects are pooled as "other", the smallest first, until
+    "other" has as many. Unused categories of muscle, side and sex go.
+    """
+    prepared = data.assign(
+        **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}
+    )
+    people = data.drop_duplicates("subject")
+    for name in covariates:
+        column = column_of(name)
+        if pd.api.types.is_numeric_dtype(data[column]):
+            step = SCALES[name][1] if name in SCALES else 1.0
+            prepared[name] = (data[column] - people[column].mean()) / step
+        elif name != "sex":
+            prepared[name] = data[column].where(~data[column].isin(_rare(people[column])), OTHER)
+    return prepared
+
+
+def _rare(values: pd.Series) -> list[str]:
+    """Return the categories to pool; values: one per subject."""
+    counts = values.value_counts(ascending=True)
+    if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
+        return []
+    pooled = counts.cumsum()
+    enough = int(
+        ((counts < LEAST_OF_CATEGORY) | (pooled.shift(fill_value=0) < LEAST_OF_CATEGORY)).sum()
+    )
+    return list(counts.index[:enough])
+
+
+def distinguishable(
+    data: pd.DataFrame, covariates: Sequence[str], asked: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the covariates that are not determined by the ones before them, and notes on the others.
+
+    data: rows as `prepared`. asked: covariates that are kept. A site with one scanner of its own leaves
+    nothing for the scanner.
+    """
+    people = data.drop_duplicates("subject")
+    kept, notes, design = [], [], np.ones((len(people), 1))
+    for name in covariates:
+        added = np.column_stack([design, _columns(people[name])])
+        grows = added.shape[1] > design.shape[1]
+        if name in asked or (grows and np.linalg.matrix_rank(added) == added.shape[1]):
+            kept.append(name)
+            design = added
+        elif grows:
+            notes.append(f"{column_of(name)} left out: the other covariates determine it")
+        elif len(people):
+            notes.append(
+                f"{column_of(name)} left out: no two categories have {LEAST_OF_CATEGORY} subjects"
+            )
+    return kept, notes
+
+
+def _columns(values: pd.Series) -> np.ndarray:
+    """Return a covariate as columns of a design, its first category as reference."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.to_numpy(dtype=float)[:, None]
+    return pd.get_dummies(values.astype(str), drop_first=True).to_numpy(dtype=float)

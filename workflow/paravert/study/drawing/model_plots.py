@@ -1,0 +1,130 @@
+"""Figures of the models: adjusted means, and differences between sites and scanners."""
+
+import textwrap
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paravert.anatomy import MUSCLES
+from paravert.study.drawing import style
+from paravert.study.inference import ADJUSTED, CSA, FAT, SEX_AND_AGE
+
+MEAN_LABELS = {CSA: "CSA, mm²", FAT: "Fat fraction, %"}
+SHIFT_YEARS = {"F": -1.2, "M": 1.2}
+
+
+def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the estimated means of the model of sex and age: area and fat fraction."""
+    known = means.dropna(subset=["estimate"])
+    chosen = (known["model"] == SEX_AND_AGE.name) & known["outcome"].isin(MEAN_LABELS)
+    columns = [
+        "outcome",
+        "muscle",
+        "sex",
+        "age_years",
+        "estimate",
+        "low_95",
+        "high_95",
+        "n_subjects",
+    ]
+    return known.loc[chosen, columns].reset_index(drop=True)
+
+
+def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
+    """Draw a row of panels per outcome and a column per muscle: means by sex over age."""
+    if frame.empty:
+        return style.sentence("No model was fitted: no adjusted means.")
+    figure = style.new_figure(4.2)
+    grid = figure.subplots(len(MEAN_LABELS), len(MUSCLES), sharex=True)
+    for row, (outcome, name) in zip(grid, MEAN_LABELS.items(), strict=True):
+        for axes, muscle in zip(row, MUSCLES, strict=True):
+            own = frame[(frame["outcome"] == outcome) & (frame["muscle"] == muscle)]
+            _mean_panel(axes, own, 100 if outcome == FAT else 1)
+        row[0].set_ylabel(name)
+    highest = max(axes.get_ylim()[1] for axes in grid[1])
+    for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        axes.set_title(style.MUSCLE_NAMES[muscle])
+    for axes in grid[1]:
+        axes.set_ylim(0, highest)
+        axes.set_xlabel("Age, years")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    return figure
+
+
+def _mean_panel(axes: Axes, own: pd.DataFrame, factor: float) -> None:
+    for sex in style.sexes_in(own):
+        of_sex = own[own["sex"] == sex].sort_values("age_years")
+        estimate = factor * of_sex["estimate"]
+        reach = [estimate - factor * of_sex["low_95"], factor * of_sex["high_95"] - estimate]
+        axes.errorbar(
+            of_sex["age_years"] + SHIFT_YEARS[sex],
+            estimate,
+            yerr=reach,
+            color=style.SEX_COLOURS[sex],
+            marker=style.SEX_MARKERS[sex],
+            markersize=3.5,
+            linewidth=1,
+            capsize=2,
+            label=style.SEX_NAMES[sex],
+        )
+    axes.set_xlim(20, 80)
+    axes.set_xticks([30, 50, 70])
+    axes.set_ylim(0, 1.08 * factor * own["high_95"].max() if len(own) else 1)
+
+
+# --- sites and scanners ---------------------------------------------------------------------------
+
+EFFECT_LABELS = {CSA: "CSA, difference, mm²", FAT: "Fat fraction, odds ratio"}
+NEUTRAL = {CSA: 0.0, FAT: 1.0}
+MODEL_MARKS = {"alone": (style.QUIET, -0.15, "o"), ADJUSTED.name: (style.INK, 0.15, "s")}
+MOST_CATEGORIES = 30
+NAME_WIDTH = 18  # letters of a line; longer names would narrow the panels
+
+
+def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the differences of area and fat fraction that are drawn; at most MOST_CATEGORIES, the largest."""
+    known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
+    named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
+    known["name"] = [textwrap.fill(name, NAME_WIDTH) for name in named]
+    sizes = known.groupby(["factor", "name"], sort=False)["n_subjects"].max()
+    kept = sizes.nlargest(MOST_CATEGORIES).index.get_level_values("name")
+    return known[known["name"].isin(kept)].reset_index(drop=True)
+
+
+def draw_site_effects(frame: pd.DataFrame) -> Figure:
+    """Draw a row of panels per outcome and a column per muscle: categories with 95 % intervals."""
+    if frame.empty:
+        return style.sentence("One site and one scanner, or none known: no differences to draw.")
+    names = list(dict.fromkeys(frame["name"]))
+    figure = style.new_figure(1.6 + 0.45 * len(names))
+    grid = figure.subplots(len(EFFECT_LABELS), len(MUSCLES), sharey=True)
+    for row, (outcome, label) in zip(grid, EFFECT_LABELS.items(), strict=True):
+        for axes, muscle in zip(row, MUSCLES, strict=True):
+            own = frame[(frame["outcome"] == outcome) & (frame["muscle"] == muscle)]
+            _effect_panel(axes, own, names, NEUTRAL[outcome])
+        row[1].set_xlabel(label)
+    for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    return figure
+
+
+def _effect_panel(axes: Axes, own: pd.DataFrame, names: list[str], neutral: float) -> None:
+    axes.axvline(neutral, color=style.QUIET, linewidth=0.8)
+    axes.grid(visible=False)
+    for model, (colour, shift, marker) in MODEL_MARKS.items():
+        of_model = own[own["model"] == model]
+        places = [names.index(name) + shift for name in of_model["name"]]
+        reach = [
+            of_model["estimate"] - of_model["low_95"],
+            of_model["high_95"] - of_model["estimate"],
+        ]
+        axes.errorbar(
+            of_model["estimate"], places, xerr=reach, fmt=marker, color=colour, markersize=3,
+            linewidth=1, capsize=1.5, label=model,
+        )  # fmt: skip
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)

@@ -1,0 +1,214 @@
+"""Marginal models of an outcome per muscle and side: generalised estimating equations (GEE).
+
+The rows of a subject are correlated, and the outcome's variance differs between muscles. A marginal
+model with independent working correlation and errors that are robust within subjects (the cluster)
+needs no model of either. Every covariate has a coefficient per muscle, so the estimates are those of
+one regression per muscle, and their joint covariance allows contrasts between muscles.
+
+Source: Liang and Zeger 1986; small samples: Mancl and DeRouen 2001; logit link for fractions: Papke
+and Wooldridge 1996.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import patsy
+import statsmodels.api as sm
+from scipy import stats
+
+IDENTITY, LOGIT = "identity", "logit"
+SMALL_SAMPLE_SUBJECTS = (
+    200  # below: Mancl and DeRouen's covariance and t; from here on: sandwich and normal
+)
+SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
+EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
+
+
+class NotFitted(Exception):
+    """The model cannot be fitted to the data; the message says what was found and expected."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A linear combination of coefficients on the scale of the link, with its 95 % interval."""
+
+    value: float
+    standard_error: float
+    low_95: float
+    high_95: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class MarginalFit:
+    """A fitted marginal model.
+
+    terms: names of the coefficients, by patsy. coefficients: (terms,). covariance: (terms, terms).
+    df: degrees of freedom of t, infinite for normal intervals. covariance_name: how the errors were
+    estimated. n_subjects, n_rows: what the model was fitted to.
+    """
+
+    terms: tuple[str, ...]
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    df: float
+    link: str
+    covariance_name: str
+    formula: str
+    n_subjects: int
+    n_rows: int
+    _design: patsy.DesignInfo
+    _people: (
+        pd.DataFrame
+    )  # combinations of the subjects' covariates, and how many subjects have each
+
+    def estimate(self, weights: np.ndarray) -> Estimate:
+        """Return the estimate of weights @ coefficients; weights: (terms,)."""
+        value = float(weights @ self.coefficients)
+        error = float(np.sqrt(weights @ self.covariance @ weights))
+        reach = float(stats.t.ppf(0.975, self.df)) * error
+        p_value = float(2 * stats.t.sf(abs(value) / error, self.df)) if error > 0 else np.nan
+        return Estimate(value, error, value - reach, value + reach, p_value)
+
+    def mean_weights(self, **values: object) -> np.ndarray:
+        """Return the weights, (terms,), of the adjusted mean of the cells with these values.
+
+        values: factors that are fixed, such as muscle="multifidus", sex="M". muscle and side that are
+        not named are averaged with equal weight; every other covariate over the subjects of the model.
+        """
+        categories = {name: list(info.categories) for name, info in self._categories.items()}
+        free = [name for name in ("muscle", "side") if name in categories and name not in values]
+        cells = self._people.assign(**values)
+        for name in free:
+            cells = cells.merge(pd.DataFrame({name: categories[name]}), how="cross")
+        design = np.asarray(patsy.build_design_matrices([self._design], cells)[0])
+        return np.average(design, axis=0, weights=cells["subjects"])
+
+    @property
+    def _categories(self) -> dict[str, patsy.design_info.FactorInfo]:
+        factors = self._design.factor_infos.items()
+        return {factor.name(): info for factor, info in factors if info.type == "categorical"}
+
+    def response(self, value: float) -> float:
+        """Return a value of the link's scale on the scale of the outcome."""
+        return float(1 / (1 + np.exp(-value))) if self.link == LOGIT else value
+
+
+def fit_marginal(
+    outcome: str,
+    data: pd.DataFrame,
+    covariates: Sequence[str],
+    link: str = IDENTITY,
+    splines: Mapping[str, int] | None = None,
+) -> MarginalFit:
+    """Fit outcome ~ muscle x (covariates + side), clustered by subject.
+
+    data: one row per subject, muscle and side, without missing values, with the columns subject, muscle
+    and side. covariates: columns that are constant within subjects. splines: covariate to degrees of
+    freedom of a natural cubic spline (Wood 2006). Factors with one value are left out.
+    Raises NotFitted if there are too few subjects, terms are collinear or the residuals vanish.
+    """
+    n_subjects = data["subject"].nunique()
+    _check_enough(n_subjects, 1 + len(covariates))
+    data = data.sort_values("subject", kind="stable")
+    formula = _formula(outcome, data, covariates, splines or {})
+    response, design = patsy.dmatrices(formula, data, NA_action="raise")
+    subjects = pd.factorize(data["subject"])[0]
+    terms = tuple(design.design_info.column_names)
+    of_muscle = sum("side[" not in term for term in terms) // data["muscle"].nunique()
+    _check_enough(n_subjects, of_muscle)
+    _check(np.asarray(response).ravel(), np.asarray(design))
+    small = n_subjects < SMALL_SAMPLE_SUBJECTS
+    result = (_fit_few if small else _fit_many)(
+        np.asarray(response), np.asarray(design), subjects, link
+    )
+    covariance = np.asarray(result.cov_params())
+    if not (np.isfinite(covariance).all() and (np.diag(covariance) > 0).all()):
+        raise NotFitted("single subjects determine terms of the model")
+    return MarginalFit(
+        terms=terms,
+        coefficients=np.asarray(result.params),
+        covariance=covariance,
+        df=float(n_subjects - of_muscle) if small else np.inf,
+        link=link,
+        covariance_name="Mancl and DeRouen" if small else "cluster-robust sandwich",
+        formula=formula,
+        n_subjects=n_subjects,
+        n_rows=len(data),
+        _design=design.design_info,
+        _people=_combinations(data, covariates),
+    )
+
+
+def _formula(
+    outcome: str, data: pd.DataFrame, covariates: Sequence[str], splines: Mapping[str, int]
+) -> str:
+    varying = [name for name in (*covariates, "side") if data[name].nunique() > 1]
+    smooth = {
+        name: f"cr({name}, df={splines[name]}, constraints='center')"
+        for name in varying
+        if name in splines
+    }
+    parts = [smooth.get(name, name) for name in varying]
+    if data["muscle"].nunique() < 2:
+        return f"{outcome} ~ {' + '.join(parts) or '1'}"
+    return f"{outcome} ~ 0 + {' + '.join(['muscle', *(f'muscle:{part}' for part in parts)])}"
+
+
+def _check_enough(subjects: int, coefficients: int) -> None:
+    expected = coefficients + SPARE_SUBJECTS
+    if subjects < expected:
+        found = f"{subjects} subject{'s' * (subjects != 1)}"
+        raise NotFitted(f"{found}, expected at least {expected}")
+
+
+def _check(response: np.ndarray, design: np.ndarray) -> None:
+    coefficients, _, rank, _ = np.linalg.lstsq(design, response, rcond=None)
+    if rank < design.shape[1]:
+        raise NotFitted("its terms cannot be told apart in these subjects")
+    residual = np.sqrt(np.mean((response - design @ coefficients) ** 2))
+    if not residual > EXACT_FIT * np.abs(response).max():
+        raise NotFitted("no variation is left to estimate errors from")
+
+
+def _family(link: str) -> sm.families.Family:
+    return sm.families.Binomial() if link == LOGIT else sm.families.Gaussian()
+
+
+def _fit_few(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str):
+    model = sm.GEE(response.ravel(), design, subjects, family=_family(link))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of iterations: convergence is checked below
+        try:
+            result = model.fit(cov_type="bias_reduced")
+        except np.linalg.LinAlgError:
+            raise NotFitted("single subjects determine terms of the model") from None
+    if not result.converged:
+        raise NotFitted("the estimating equations did not converge")
+    return result
+
+
+def _fit_many(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str):
+    """Fit the same equations without a loop over subjects; errors by the sandwich of the clusters."""
+    return sm.GLM(response.ravel(), design, family=_family(link)).fit(
+        cov_type="cluster", cov_kwds={"groups": subjects, "use_correction": False}
+    )
+
+
+def _combinations(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+    """Return the combinations of the subjects' categories, how many subjects have each, and their mean numbers.
+
+    The linear predictor is additive in the covariates, so means of numbers suffice, except for splines:
+    a mean over the subjects is then taken at the mean of the covariate.
+    """
+    people = data.drop_duplicates("subject")[list(covariates)]
+    numbers = [name for name in covariates if pd.api.types.is_numeric_dtype(people[name])]
+    categories = [name for name in covariates if name not in numbers]
+    if not categories:
+        counted = pd.DataFrame({"subjects": [len(people)]})
+    else:
+        counted = people.groupby(categories, observed=True).size().reset_index(name="subjects")
+    return counted.assign(**{name: people[name].mean() for name in numbers})
