@@ -89,7 +89,7 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
     known["name"] = [textwrap.fill(name, NAME_WIDTH) for name in named]
     sizes = known.groupby(["factor", "name"], sort=False)["n_subjects"].max()
-    kept = sizes.nlargest(MOST_CATEGORIES).index.get_level_values("name")
+    kept = sizes.astype(float).nlargest(MOST_CATEGORIES).index.get_level_values("name")
     return known[known["name"].isin(kept)].reset_index(drop=True)
 
 
