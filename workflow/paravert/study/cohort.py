@@ -159,7 +159,7 @@ def gather_cohort(
     Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
     Raises RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
-    rows = read_sheet(sheet)
+    rows = read_sheet(sheet).rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
     plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
