@@ -101,7 +101,7 @@ def test_names_that_one_folder_would_hold_on_some_disks_are_twice_the_same(sheet
             "subject,images,Status\nS1,a,b\n",
             "line 1, Status: the name of a column of the cohort tables",
         ),
-        ("subject,images,volume_ml\nS1,a,b\n", "line 1, volume_ml: the name of a column of the"),
+        ("subject,images,SIDE\nS1,a,b\n", "line 1, SIDE: the name of a column of the"),
         ("subject,images\n", "no subjects"),
         ("", "an empty file"),
         ("\n \t\r\n", "an empty file"),

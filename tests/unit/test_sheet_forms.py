@@ -12,7 +12,7 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from paravert.errors import InputError
@@ -71,7 +71,8 @@ def test_a_sheet_from_excel_has_its_three_subjects(name, encoding):
     assert [row["site"] for row in found.rows] == ["Köln", "München", "Köln"]
     assert [row["Diagnosis"] for row in found.rows] == ["low back pain", "", "healthy control"]
     assert [row["visit"] for row in found.rows] == ["1", "2", "1"]
-    assert found.types == {"Diagnosis": CATEGORY, "BMI": NUMBER, "Smoker": YES_NO}
+    types = {"Diagnosis": CATEGORY, "BMI": NUMBER, "Smoker": YES_NO, "visit": TEXT}
+    assert found.types == types
     assert all(Path(row["images"]).exists() for row in found.rows)
 
 
@@ -237,7 +238,10 @@ def test_the_type_of_a_column_follows_from_its_cells(cells, kind):
 
 def test_the_types_of_other_columns_are_told(sheet):
     found = read_sheet(sheet("subject,images,Smoker,born\nS1,a,yes,2000-01-01\n"))
-    assert found.notices() == ["columns that are carried: Smoker (yes/no), born (date)"]
+    assert found.notices() == [
+        "columns that are carried: Smoker (yes/no), born (date)",
+        "dates are not written into the tables",
+    ]
 
 
 # --- Excel ---------------------------------------------------------------------------------------
@@ -367,7 +371,8 @@ def test_a_workbook_that_unpacks_to_very_much_is_not_read(tmp_path, monkeypatch)
 
 # --- any table -----------------------------------------------------------------------------------
 
-LETTERS = string.ascii_letters + string.digits + "äöüßéÅñ€ -_()/+:;,.'\"%&#"
+# No € after an accented capital: in Windows-1252 these two bytes are also a letter in UTF-8.
+LETTERS = string.ascii_letters + string.digits + "äöüßéÅñ -_()/+:;,.'\"%&#"
 WORDS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,12}", fullmatch=True)
 NUMBERS = st.floats(-1e8, 1e8).map(
@@ -382,6 +387,7 @@ FORMS = {
     "comma, UTF-16": {"sep": ",", "encoding": "utf-16"},
     "Excel": {},
 }
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking takes minutes
 UNKNOWN = ("", ".", "na", "n/a")
 
 
@@ -404,7 +410,9 @@ def random_tables(draw):
     known_words = st.one_of(st.none(), words)
     table = {
         draw(st.sampled_from(["subject", "Subject ", " SUBJECT"])): ids,
-        "Images": column(st.from_regex(r"[a-zäöü]{1,8}(/[A-Za-z0-9 ]{1,8}[a-z])?", fullmatch=True)),
+        "Images": column(
+            st.from_regex(r"i[a-zäöü]{1,8}(/[A-Za-z0-9 ]{1,8}[a-z])?", fullmatch=True)
+        ),
         "Sex": column(st.sampled_from([None, "F", "M", "female", "m", "w"])),
         "age_years": column(
             st.one_of(st.none(), NUMBERS.map(lambda number: abs(number) % 120 // 0.01 / 100))
@@ -432,7 +440,7 @@ def written(table, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(table=random_tables())
 def test_a_table_written_by_pandas_reads_back_equal(tmp_path, form, table):
     path = tmp_path / "sheet"

@@ -1,5 +1,8 @@
 """The tables of the cohort, which users build on: every column with unit and meaning."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from paravert.anatomy import MUSCLES
 from paravert.tables import (
     AREA_COLUMNS,
@@ -31,6 +34,10 @@ COVARIATES = (
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
     Column("group", TEXT, meaning="group in the study, from the sheet"),
 )
+BMI = Column(
+    "bmi_kg_m2", NUMBER, "kg/m2", minimum=0,
+    meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
+)  # fmt: skip
 
 FAT_FRACTION = (
     fraction("fat_fraction", meaning="fat fraction by the method that the configuration names"),
@@ -118,6 +125,7 @@ SUBJECT_TABLE = Table(
     (
         SUBJECT,
         *COVARIATES,
+        BMI,
         *HEADER_COLUMNS,
         Column("n_stacks", WHOLE, "1", meaning="stacks", required=True, minimum=1),
         Column("n_slices", WHOLE, "1", meaning="slices in all stacks", required=True, minimum=1),
@@ -157,10 +165,20 @@ OVERLAP = Table(
 
 LEDGER = Table(
     "ledger",
-    OUTCOME,
+    (*OUTCOME, *COVARIATES, BMI),
     keys=("subject",),
     meaning="a subject of the sheet and what became of it",
     per_subject=True,
 )
 
 COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
+
+
+def tables_with(carried: Iterable[Column]) -> tuple[Table, ...]:
+    """Return the cohort tables; `subjects` and `ledger` end with the other columns of the sheet."""
+    longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
+    more = tuple(carried)
+    return tuple(
+        replace(table, columns=table.columns + more) if table.name in longer else table
+        for table in COHORT_TABLES
+    )

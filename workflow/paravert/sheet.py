@@ -19,6 +19,7 @@ SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
 PATH_COLUMNS = ("images", "truth", "labels")
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
+MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are
 SEX_WORDS = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
 UNKNOWN = frozenset(("", ".", "na", "n/a"))
 FAULTS_SHOWN = 50
@@ -54,7 +55,23 @@ class Sheet(NamedTuple):
         if self.types:
             others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
             told.append(f"columns that are carried: {others}")
+        if DATE in self.types.values():
+            told.append("dates are not written into the tables")
         return told
+
+    def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
+        """Raise InputError for names in the configuration that the sheet does not have.
+
+        columns: other columns that are described. covariates: of the models.
+        """
+        usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
+        for setting, names, known in (
+            ("columns", columns, self.types),
+            ("fit_models.covariates", covariates, (*MODEL_COLUMNS, *usable)),
+        ):
+            allowed = {name.lower() for name in known}
+            if unknown := [name for name in map(str, names) if name.lower() not in allowed]:
+                raise InputError(setting, f"no {unknown[0]}, expected among {', '.join(known)}")
 
 
 def read_sheet(
@@ -86,6 +103,8 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
+    if any(columns.get("visit", ())):  # until visits are supported
+        types["visit"] = TEXT
     empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
     made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
@@ -131,8 +150,11 @@ def _own_name(name: str) -> str:
 
 @cache
 def _taken_names() -> frozenset[str]:
-    """Return the columns of the cohort tables that another column of the sheet may not be named."""
-    tables = (codebook.SUBJECT_TABLE, codebook.LEDGER)
+    """Return the names of all columns of the cohort tables.
+
+    Another column of the sheet with such a name would be ambiguous where these tables are joined.
+    """
+    tables = codebook.COHORT_TABLES
     return frozenset(column.name.lower() for table in tables for column in table.columns)
 
 

@@ -103,6 +103,7 @@ def checked_sheet():
     """Return the subject sheet, and say how it was read."""
     file = Path(config["sheet"])
     found = sheet.read_sheet(file, config["sheet_name"], config["sex_codes"])
+    found.check_names(config["columns"], config["fit_models"]["covariates"])
     for notice in found.notices():
         logger.info(f"{file.name}: {notice}")
     return found
@@ -326,7 +327,8 @@ def cohort_made_from(wildcards=None):
 def configuration_json(wildcards):
     """Return the resolved configuration without folders, which may name persons or places."""
     told = dict(config, sheet=Path(config["sheet"]).name)
-    told["sex_codes"] = {str(code): sex for code, sex in config["sex_codes"].items()}
+    for section in ("sex_codes", "columns"):
+        told[section] = {str(key): value for key, value in config[section].items()}
     told.pop("pathvars", None)
     for section, key in (
         ("model", "file"),

@@ -84,11 +84,13 @@ rule fit_models:
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,
+        covariates=options("covariates", config["fit_models"]["covariates"]),
         version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
-        "python -m paravert fit_models --cohort {params.results}/cohort --out {output} 2> {log}"
+        "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates}"
+        " --out {output} 2> {log}"
 
 
 rule write_tables:

@@ -18,15 +18,17 @@ from paravert.errors import Caution, some_of
 from paravert.network.card_file import Card, read_card
 from paravert.network.split import learnt_from, split_digest
 from paravert.provenance import digest
-from paravert.sheet import COVARIATES, NUMBER_COLUMNS, PATH_COLUMNS, read_sheet
+from paravert.sheet import PATH_COLUMNS, read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
 from paravert.study.cohort_warnings import (
     Cautions,
+    bmi_differences,
     covariate_differences,
     image_warnings,
     with_differences,
 )
 from paravert.study.dictionary import write_codebook, write_datapackage
+from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
@@ -70,13 +72,14 @@ def chunks(
 def _rows_of_chunk(
     folders: Sequence[Path],
     people: pd.DataFrame,
+    carried: pd.DataFrame,
     method: str,
     trained_on: Set[str],
     warned: Cautions,
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table from some shards.
 
-    people: covariates by subject. trained_on: subjects that the model was trained on. warned:
+    people: covariates by subject. carried: other columns of the sheet by subject. trained_on: subjects that the model was trained on. warned:
     further warnings by subject.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
@@ -86,10 +89,16 @@ def _rows_of_chunk(
         for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
-    differences = covariate_differences(people, parts["convert_dicom"])
-    for subject, difference in differences.items():
-        log.info("gather_cohort: %s: %s", subject, difference)
-    ledger = with_differences(ledger, differences)
+    for caution, differences in (
+        (
+            Caution.COVARIATE_DIFFERS_FROM_HEADER,
+            covariate_differences(people, parts["convert_dicom"]),
+        ),
+        (Caution.BMI_DIFFERS, bmi_differences(people, carried)),
+    ):
+        for subject, difference in differences.items():
+            log.info("gather_cohort: %s: %s", subject, difference)
+        ledger = with_differences(ledger, differences, caution)
     slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
     muscles = cohort_muscles(slices)
     subjects = cohort_subjects(
@@ -101,9 +110,9 @@ def _rows_of_chunk(
     return {
         "slices": slices.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
-        "subjects": subjects,
+        "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),
-        "ledger": ledger,
+        "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
 
 
@@ -132,14 +141,6 @@ def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> 
     return rows[rows.subject.isin(analysed)].reset_index(drop=True)
 
 
-def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Return the covariates by subject."""
-    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
-    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
-    names = pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
-    return pd.DataFrame(columns, index=names, dtype=object).astype(types)
-
-
 # --- the cohort ----------------------------------------------------------------------------------
 
 
@@ -159,7 +160,8 @@ def gather_cohort(
     Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
     Raises RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
-    rows = read_sheet(sheet).rows
+    read = read_sheet(sheet)
+    rows = read.rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
     plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
@@ -170,19 +172,22 @@ def gather_cohort(
         "run_id": _run_id(settings, rows),
     }
     out.mkdir(parents=True, exist_ok=True)
-    people = _covariates(rows)
+    people = covariates_of(rows)
+    columns = carried_columns(read, settings["columns"])
+    carried = carried_values(rows, columns)
+    cohort_tables = codebook.tables_with(columns)
     by_subject = {row["subject"]: row for row in rows}
     made_from = plan.cohort_made_from(by_shard, by_subject, configuration, split_digest(model))
     warned = image_warnings(folder, by_shard, by_subject)
-    del rows, by_subject
+    del read, rows, by_subject
     trained_on = learnt_from(model)
     if named := trained_on & set(people.index):
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
-    parts = _parts(folder, by_shard, people, fat_fraction, trained_on, warned)
-    _write_tables(out, parts, metadata | {"made_from": made_from})
+    parts = _parts(folder, by_shard, people, carried, fat_fraction, trained_on, warned)
+    _write_tables(out, cohort_tables, parts, metadata | {"made_from": made_from})
     _check_all_subjects_are_listed(out, by_shard)
-    write_codebook(out / "codebook.csv")
-    write_datapackage(out / "datapackage.json", metadata)
+    write_codebook(out / "codebook.csv", cohort_tables)
+    write_datapackage(out / "datapackage.json", metadata, cohort_tables)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
 
@@ -191,13 +196,14 @@ def _parts(
     folder: Path,
     by_shard: dict,
     people: pd.DataFrame,
+    carried: pd.DataFrame,
     method: str,
     trained_on: Set[str],
     warned: Cautions,
 ) -> Iterator[dict]:
     for names, subjects in chunks(by_shard, SUBJECTS_AT_ONCE):
-        own = people.loc[subjects]
-        yield _rows_of_chunk([folder / name for name in names], own, method, trained_on, warned)
+        own = people.loc[subjects], carried.loc[subjects]
+        yield _rows_of_chunk([folder / name for name in names], *own, method, trained_on, warned)
 
 
 def _run_id(settings: dict, rows: list[dict[str, str]]) -> str:
@@ -212,10 +218,15 @@ def _notice(card: Card) -> str:
     return f"{trained_on} {card.note}".strip()
 
 
-def _write_tables(out: Path, parts: Iterator[dict], metadata: dict[str, str]) -> None:
-    with tables.Writers(out, codebook.COHORT_TABLES, metadata) as writers:
+def _write_tables(
+    out: Path,
+    cohort_tables: Sequence[tables.Table],
+    parts: Iterator[dict],
+    metadata: dict[str, str],
+) -> None:
+    with tables.Writers(out, cohort_tables, metadata) as writers:
         for part in parts:
-            for table in codebook.COHORT_TABLES:
+            for table in cohort_tables:
                 rows = part[table.name][table.schema().names]
                 data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
                 writers.add(table, data.replace_schema_metadata(None))

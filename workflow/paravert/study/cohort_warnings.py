@@ -20,6 +20,7 @@ from paravert.steps import STEPS
 log = logging.getLogger(__name__)
 
 AGE_TOLERANCE_YEARS = 1.0  # headers give whole years, the sheet perhaps the age at another visit
+BMI_TOLERANCE = 0.5  # kg/m2; more than rounding of height and weight
 Cautions = Mapping[str, set[Caution]]  # by subject
 
 
@@ -83,12 +84,28 @@ def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
     return (sheet - header).abs().where(~oldest, 0.0)
 
 
-def with_differences(ledger: pd.DataFrame, differences: dict[str, str]) -> pd.DataFrame:
-    """Return the ledger with the warning covariate-differs-from-header and its message added."""
+def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, str]:
+    """Return a sentence for each subject whose bmi in the sheet is not that of height and weight.
+
+    people: bmi_kg_m2 by subject. carried: other columns of the sheet; its bmi has that name in any case.
+    """
+    found = {}
+    for name in (column for column in carried if column.lower() == "bmi"):
+        own = pd.to_numeric(carried[name], errors="coerce")
+        difference = (own - people.bmi_kg_m2).abs()
+        for subject in difference.index[difference > BMI_TOLERANCE]:
+            found[subject] = f"bmi differs from weight and height by {difference[subject]:.1f}"
+    return found
+
+
+def with_differences(
+    ledger: pd.DataFrame, differences: dict[str, str], caution: Caution
+) -> pd.DataFrame:
+    """Return the ledger with a warning and its message for each subject of differences."""
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:
         message, before = differences[ledger.at[row, "subject"]], ledger.at[row, "message"]
-        codes = {*ledger.at[row, "warnings"], str(Caution.COVARIATE_DIFFERS_FROM_HEADER)}
+        codes = {*ledger.at[row, "warnings"], str(caution)}
         ledger.at[row, "warnings"] = tuple(sorted(codes))
         ledger.at[row, "message"] = message if pd.isna(before) else f"{before}; {message}"
     return ledger

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -71,16 +72,16 @@ CODEBOOK_HEADER = (
 )
 
 
-def write_codebook(path: Path) -> None:
+def write_codebook(path: Path, cohort_tables: Iterable[tables.Table]) -> None:
     """Write every column of the cohort tables with its unit and meaning as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CODEBOOK_HEADER)
-        for table in codebook.COHORT_TABLES:
+        for table in cohort_tables:
             for c in table.columns:
                 ends = ["" if end is None else end for end in (c.minimum, c.maximum)]
                 required = "yes" if c.required else ""
-                allowed = " ".join(c.allowed)
+                allowed = "; ".join(c.allowed)
                 row = [table.name, c.name, c.type, c.unit, required, *ends, allowed, c.meaning]
                 writer.writerow(row)
 
@@ -94,10 +95,12 @@ FRICTIONLESS_TYPES = {
 }
 
 
-def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+def write_datapackage(
+    path: Path, metadata: dict[str, str], cohort_tables: Iterable[tables.Table]
+) -> None:
     """Write the Frictionless description of the cohort tables."""
     resources = []
-    for table in codebook.COHORT_TABLES:
+    for table in cohort_tables:
         fields = [
             {
                 "name": column.name,

@@ -1,7 +1,8 @@
 """Models of the study: area and fat fraction by sex, age, muscle and side."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,7 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
     "weight_10kg": ("weight_kg", 10.0, "10 kg"),
 }
 COLUMN_OF = {"sex": "sex"} | {name: column for name, (column, _, _) in SCALES.items()}
+OWN = re.compile(r"\bown_\d+")  # further covariates in formulas: names that need no quotes
 SPARE_SUBJECTS = 2  # at least so many more subjects than terms between subjects
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95",
@@ -39,22 +41,33 @@ MODEL_COLUMNS = (
 class StudyModel:
     """A mixed model: name, outcome (column), muscles whose rows it uses, covariates of the subject.
 
-    covariates: sex or keys of SCALES.
+    covariates: sex or keys of SCALES. further: names of other columns of the subject, which are
+    columns own_0, own_1 and so on of the data, with one coefficient for all muscles.
     """
 
     name: str
     outcome: str
     muscles: tuple[str, ...] = MUSCLES
     covariates: tuple[str, ...] = PAPER_COVARIATES
+    further: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The names of the further covariates by their column of the data."""
+        return {f"own_{number}": name for number, name in enumerate(self.further)}
 
     @property
     def factors(self) -> tuple[str, ...]:
         """All terms of the formula; those that do not vary in the data are left out of the fit."""
-        return (*self.covariates, *(("muscle",) if len(self.muscles) > 1 else ()), "side")
+        muscle = ("muscle",) if len(self.muscles) > 1 else ()
+        return (*self.covariates, *self.own, *muscle, "side")
 
 
-def study_models() -> list[StudyModel]:
+def study_models(further: Sequence[str] = ()) -> list[StudyModel]:
     """Return the models: per outcome all muscles, all muscles adjusted, and each muscle alone.
+
+    further: names of further covariates; with any, the models of all muscles and of each muscle are
+    there a second time, with these.
 
     The variance of the area grows with the muscle, but a model of all muscles has one residual
     variance: errors for a single muscle come from its own model. Fat fractions are not transformed
@@ -69,21 +82,57 @@ def study_models() -> list[StudyModel]:
             ),
             *(StudyModel(muscle.replace("_", " "), outcome, (muscle,)) for muscle in MUSCLES),
         ]
+        if further:
+            wider = [("all muscles", MUSCLES), *((m.replace("_", " "), (m,)) for m in MUSCLES)]
+            models += [
+                StudyModel(f"{name}, further covariates", outcome, muscles, further=tuple(further))
+                for name, muscles in wider
+            ]
     return models
 
 
 def fit_models(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     out: Annotated[Path, typer.Option(help="CSV file for the terms of all models.")],
+    covariates: Annotated[
+        list[str] | None, typer.Option(help="Further covariate, a column of the table subjects.")
+    ] = None,
 ) -> None:
     """Fit the models of area and fat fraction: sex, age, muscle, side, and subject as random."""
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
+    muscles, further = with_further(muscles, cohort, covariates or ())
     rows = []
-    for model in study_models():
+    for model in study_models(further):
         of_model = model_rows(model, muscles)
         log.info("fit_models: %s, %s: %s", model.outcome, model.name, of_model[0]["note"] or "done")
         rows += of_model
     write_csv(out, pd.DataFrame(rows, columns=list(MODEL_COLUMNS)))
+
+
+def with_further(
+    muscles: pd.DataFrame, cohort: Path, covariates: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the muscles with columns own_0, own_1 and so on, and the names of these covariates.
+
+    covariates: names of columns of the table subjects, in any case. Numbers stay numbers; yes/no and
+    texts become categories in alphabetical order.
+    """
+    if not covariates:
+        return muscles, []
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE).set_index("subject")
+    names = {name.lower(): name for name in subjects}
+    further = [names[covariate.lower()] for covariate in covariates]
+    own = {f"own_{number}": _as_covariate(subjects[name]) for number, name in enumerate(further)}
+    return muscles.join(pd.DataFrame(own, index=subjects.index), on="subject"), further
+
+
+def _as_covariate(values: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return values.astype(float)
+    words = (
+        values.map({True: "yes", False: "no"}) if set(values.dropna()) <= {True, False} else values
+    )
+    return words.astype("object").astype("category")
 
 
 def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
@@ -96,7 +145,8 @@ def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
     """
     rows = muscles[muscles["muscle"].isin(model.muscles)].dropna(subset=[model.outcome])
     columns = [COLUMN_OF[name] for name in model.covariates]
-    known = rows.dropna(subset=columns)
+    known = rows.dropna(subset=[*columns, *model.own])
+    columns += model.further
     subjects = known["subject"].nunique()
     common = {"outcome": model.outcome, "model": model.name}
     common |= {"n_subjects": subjects, "n_rows": len(known)}
@@ -113,17 +163,31 @@ def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
 def _fitted_terms(
     model: StudyModel, known: pd.DataFrame
 ) -> tuple[list[dict], str, tuple[str, ...]]:
-    subjects, expected = known["subject"].nunique(), 1 + len(model.covariates) + SPARE_SUBJECTS
+    between = len(model.covariates) + sum(_terms_of(known[name]) for name in model.own)
+    subjects, expected = known["subject"].nunique(), 1 + between + SPARE_SUBJECTS
     if subjects < expected:
         raise NotFitted(f"{_counted(subjects)}, expected at least {expected}")
     data = _prepared(model, known)
     kept = [name for name in model.factors if data[name].nunique() > 1]
     formula = _formula(model.outcome, kept)
     fit = fit_mixed(formula, data)
-    levels = {name: list(data[name].cat.categories) for name in CATEGORIES}
+    own = [name for name in model.own if data[name].dtype == "category"]
+    levels = {name: list(data[name].cat.categories) for name in (*CATEGORIES, *own)}
     terms = [*_fixed(model, fit, levels), *_means(model, fit, levels), *_spread(model, fit)]
     terms += [_left_out(name, known) for name in model.factors if name not in kept]
-    return terms, formula, fit.notes
+    texts = ("term", "label", "note")
+    named = [t | {key: _named(t[key], model) for key in texts if key in t} for t in terms]
+    return named, _named(formula, model), fit.notes
+
+
+def _terms_of(values: pd.Series) -> int:
+    """Return the terms of a further covariate: one of a number, one less than the words of a text."""
+    return max(values.nunique() - 1, 1) if values.dtype == "category" else 1
+
+
+def _named(text: str, model: StudyModel) -> str:
+    """Return a term, label, note or formula with the names of the further covariates."""
+    return OWN.sub(lambda found: model.own.get(found[0], found[0]), text)
 
 
 def _counted(subjects: int) -> str:
@@ -132,13 +196,16 @@ def _counted(subjects: int) -> str:
 
 def _prepared(model: StudyModel, known: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with numeric covariates centred at the mean of the subjects and scaled."""
-    seen = {name: known[name].cat.remove_unused_categories() for name in CATEGORIES}
+    own = [name for name in model.own if known[name].dtype == "category"]
+    seen = {name: known[name].cat.remove_unused_categories() for name in (*CATEGORIES, *own)}
     data = known.assign(**seen)
     people = known.drop_duplicates("subject")
     for name in model.covariates:
         if name in SCALES:
             column, step, _ = SCALES[name]
             data[name] = (known[column] - people[column].mean()) / step
+    for name in set(model.own) - set(own):
+        data[name] = known[name] - people[name].mean()
     return data
 
 
@@ -217,8 +284,14 @@ def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool
     terms that interact with muscle.
     """
     if term == "Intercept":
-        first = [_level_name(values[0]) for values in levels.values()]
+        first = [
+            f"{name}: {values[0]}" if OWN.match(name) else _level_name(values[0])
+            for name, values in levels.items()
+        ]
         return f"reference: {', '.join(first)}; covariates at their mean"
+    if OWN.match(term):
+        name, _, level = term.removesuffix("]").partition("[T.")
+        return f"{name}: {level} minus {levels[name][0]}" if level else f"{name}, per 1"
     first, _, second = term.partition(":")
     if second:
         return f"{_part(first, levels)}, {_part(second, levels)}"
@@ -229,6 +302,8 @@ def term_label(term: str, levels: Mapping[str, list[str]], *, at_reference: bool
 
 def term_unit(term: str, unit: str) -> str:
     """Return the unit of a term's estimate; unit: that of the outcome."""
+    if OWN.match(term):
+        return unit if "[T." in term else f"{unit} per 1"
     return next(
         (f"{unit} per {step}" for name, (_, _, step) in SCALES.items() if name in term), unit
     )
