@@ -13,16 +13,6 @@ from paravert.errors import InputError
 from paravert.sheet import read_sheet
 
 
-@pytest.fixture
-def sheet(tmp_path):
-    def write(text, encoding="utf-8"):
-        path = tmp_path / "subjects.tsv"
-        path.write_bytes(text.encode(encoding))
-        return path
-
-    return write
-
-
 def rows_of(path):
     return read_sheet(path).rows
 

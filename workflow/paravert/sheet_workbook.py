@@ -91,11 +91,10 @@ def _line(number: int, row: tuple, hidden: dict[int, str]) -> Line:
 def _text(value: object, number_format: str) -> str:
     if isinstance(value, bool):
         return str(value).upper()
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else value
-        value = f"{Decimal(repr(value)):f}"
-    if isinstance(value, int):
-        return _coded(value, number_format)
+    if isinstance(value, float) and not value.is_integer():
+        return f"{Decimal(repr(value)):f}"
+    if isinstance(value, int | float):
+        return _coded(int(value), number_format)
     if isinstance(value, datetime) and value.time() == time():
         value = value.date()
     return value.isoformat() if isinstance(value, date | time) else str(value)
