@@ -218,7 +218,9 @@ MANY = [f"text {number}" for number in range(51)]
         (["2024-02-29", ""], DATE),
         (["1.2.2024"], DATE),
         (["03/04/24", "unknown"], DATE),
-        (["2024-02-29T10:20:30"], DATE),
+        (["2024-02-29T10:20:30+01:00"], DATE),
+        (["20240229", "19991231", ""], DATE),
+        (["20240229", "20241331"], NUMBER),
         (["1/2"], CATEGORY),
     ],
 )
@@ -229,7 +231,7 @@ def test_the_type_of_a_column_follows_from_its_cells(cells, kind):
 def test_the_types_of_other_columns_are_told(sheet):
     found = read_sheet(sheet("subject,images,Smoker,born\nS1,a,yes,2000-01-01\n"))
     assert found.notices() == [
-        "columns that are carried: Smoker (yes/no), born (date)",
+        "other columns: Smoker (yes/no), born (date)",
         "dates are not written into the tables",
     ]
 
@@ -306,7 +308,7 @@ def test_faults_of_a_workbook_have_the_numbers_of_its_rows(tmp_path):
     assert told_lines(path) == [
         "line 3, Sex: 'x'",
         "line 3, mine: the error #REF!",
-        "line 5, subject: 'S1' is already on line 3",
+        "line 5, Subject: 'S1' is already on line 3",
         "line 5, Images: empty",
         "line 5, mine: a formula without a stored value; repair it in Excel",
         "line 6: 5 cells",

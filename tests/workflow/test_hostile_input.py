@@ -120,7 +120,7 @@ def test_a_workbook_with_columns_of_its_own_is_planned_and_told_how_it_is_read(t
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     assert "people.xlsx: read as an Excel workbook" in told
-    assert "people.xlsx: columns that are carried: Smoker (yes/no)" in told
+    assert "people.xlsx: other columns: Smoker (yes/no)" in told
     kept = (tmp_path / ".snakemake/paravert/sheet.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in kept[1:]] == ["007", "008"]
     study.settings["fit_models"] = {"covariates": ["smokes"]}

@@ -34,8 +34,9 @@ MOST_CATEGORIES = 50  # a column of more distinct texts is an identifier or a co
 MOST_DIGITS = 15  # that float64 holds exactly
 YES, NO = frozenset(("yes", "y", "true")), frozenset(("no", "n", "false"))
 is_date = re.compile(
-    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([T ][0-9:.]+)?|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4}"
+    r"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4})([T ].*)?"
 ).fullmatch
+is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])").fullmatch
 
 
 class Sheet(NamedTuple):
@@ -54,7 +55,7 @@ class Sheet(NamedTuple):
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
             others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
-            told.append(f"columns that are carried: {others}")
+            told.append(f"other columns: {others}")
         if DATE in self.types.values():
             told.append("dates are not written into the tables")
         return told
@@ -92,14 +93,16 @@ def read_sheet(
     rows = [row for row in rows if row.cells]
     lines = [row.line for row in rows]
     columns: dict[str, list[str]] = {}
-    for label, column in zip(
-        header.cells, zip(*(row.cells for row in rows), strict=True), strict=False
-    ):
+    labels = {_own_name(label): label for label in header.cells}
+    found = zip(*(row.cells for row in rows), strict=True)
+    for label, column in zip(header.cells, found, strict=False):
         if label:
             name = _own_name(label)
             columns[name] = _cleaned(name, column, words)
-            faults += _cell_faults(name, label, column, columns[name], lines)
-    faults += _repeated(columns, lines)
+            if name in _properties():
+                faults += _cell_faults(name, label, column, columns[name], lines)
+    told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
+    faults += [Fault(line, labels["subject"], fault) for line, fault in told]
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
@@ -232,7 +235,7 @@ def _kind_of_value(name: str, cell: str) -> str:
 
 def _cell_check(name: str) -> Callable[[str], object]:
     """Return a check of the cells of a column: true where a filled cell fits the schema."""
-    column = _properties().get(name, {})
+    column = _properties()[name]
     if "enum" in column:
         return frozenset(column["enum"]).__contains__
     if column.get("type") == "number":
@@ -247,21 +250,23 @@ def _shown(cell: str) -> str:
     return f"'{cell}'" if len(cell) <= SHOWN else f"'{cell[:SHOWN]}...' ({len(cell)} characters)"
 
 
-def _repeated(columns: Mapping[str, Sequence[str]], lines: Sequence[int]) -> list[Fault]:
-    """Return the faults of subjects that have more than one line.
+def _repeated(
+    subjects: Sequence[str], visits: Sequence[str] | None, lines: Sequence[int]
+) -> list[tuple[int, str]]:
+    """Return line and fault of subjects that have more than one line.
 
     Names that differ only in case are one: some disks would hold them in one folder.
     """
     faults = []
     first: dict[str, tuple[int, str]] = {}
-    visits = columns.get("visit", [""] * len(lines))
-    for line, subject, visit in zip(lines, columns.get("subject", ()), visits, strict=False):
+    visits = visits or [""] * len(subjects)
+    for line, subject, visit in zip(lines, subjects, visits, strict=False):
         known, other = first.setdefault(subject.lower(), (line, visit.lower()))
         if subject and known != line:
             told = f"{_shown(subject)} is already on line {known}, expected each subject once"
             if visit.lower() != other:
                 told = f"{told}: visits are not supported yet"
-            faults.append(Fault(line, "subject", told))
+            faults.append((line, told))
     return faults
 
 
@@ -279,9 +284,12 @@ def type_of(cells: Iterable[str]) -> str:
     """Return the type of a column that is not paravert's own, found from its cells.
 
     NUMBER, unless the numbers have leading zeros, more digits than float64, or decimal points as well as
-    commas; YES_NO; DATE if any cell is a date; CATEGORY up to MOST_CATEGORIES texts; otherwise TEXT.
+    commas; YES_NO; DATE if any cell is a date, or all are such as 20240229; CATEGORY up to
+    MOST_CATEGORIES texts; otherwise TEXT.
     """
     known = set(cells) - {""}
+    if known and all(map(is_dicom_date, known)):
+        return DATE
     if known and all(map(_holds_as_number, known)) and len(set(",.") & set("".join(known))) < 2:
         return NUMBER
     if known and {cell.lower() for cell in known} <= YES | NO:
