@@ -20,6 +20,7 @@ The tables of a study, one Parquet file each in `results/cohort/`. Unknown is nu
 Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pandas, the field
 metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
 the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
+`subjects` and `ledger` end with the other columns of the subject sheet; `codebook.csv` describes them.
 
 This file is written by `python -m paravert write_dictionary`.
 """
