@@ -79,8 +79,8 @@ def _rows_of_chunk(
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table from some shards.
 
-    people: covariates by subject. carried: other columns of the sheet by subject. trained_on: subjects that the model was trained on. warned:
-    further warnings by subject.
+    people: covariates by subject. carried: other columns of the sheet by subject. trained_on:
+    subjects that the model was trained on. warned: further warnings by subject.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -160,8 +160,8 @@ def gather_cohort(
     Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
     Raises RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
-    read = read_sheet(sheet)
-    rows = read.rows
+    people_sheet = read_sheet(sheet)
+    rows = people_sheet.rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
     plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
@@ -173,13 +173,13 @@ def gather_cohort(
     }
     out.mkdir(parents=True, exist_ok=True)
     people = covariates_of(rows)
-    columns = carried_columns(read, settings["columns"])
+    columns = carried_columns(people_sheet, settings["columns"])
     carried = carried_values(rows, columns)
     cohort_tables = codebook.tables_with(columns)
     by_subject = {row["subject"]: row for row in rows}
     made_from = plan.cohort_made_from(by_shard, by_subject, configuration, split_digest(model))
     warned = image_warnings(folder, by_shard, by_subject)
-    del read, rows, by_subject
+    del people_sheet, rows, by_subject
     trained_on = learnt_from(model)
     if named := trained_on & set(people.index):
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
