@@ -4,6 +4,7 @@ Whatever is done to a sheet, each of its lines becomes a row, or a fault is told
 """
 
 import random
+import re
 import resource
 import time
 import traceback
@@ -51,7 +52,9 @@ FORMS: dict[str, bytes] = {
     "CR LF": _sheet(",", "\r\n"),
     "CR": _sheet("\t", "\r"),
     "byte order mark": _sheet(",", "\r\n", "utf-8-sig"),
+    "semicolons": _sheet(";", "\r\n", "utf-8-sig"),
     "UTF-16": _sheet("\t", "\r\n", "utf-16"),
+    "Windows-1252": _sheet(";", "\r\n", "cp1252"),
 }
 
 
@@ -137,7 +140,7 @@ def _peak_bytes() -> int:
 
 def _read(path: Path, content: bytes) -> tuple[str, str]:
     try:
-        rows = read_sheet(path)
+        rows = read_sheet(path).rows
     except InputError as fault:
         return TOLD, str(fault)
     except Exception:
@@ -155,5 +158,14 @@ def _read(path: Path, content: bytes) -> tuple[str, str]:
 
 def lines_of(content: bytes) -> list[str]:
     """Return the lines of a sheet that say anything, counted without the csv module."""
-    text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    return [line for line in text.split("\n") if line.strip('\t\xa0 ,"')]
+    text = _decoded(content).replace("\r\n", "\n").replace("\r", "\n")
+    return [line for line in text.split("\n") if re.sub(r'[\s,;"]', "", line)]
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")

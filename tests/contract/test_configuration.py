@@ -24,7 +24,7 @@ KEYS = dict(keys(SCHEMA["properties"]))
 
 def settings(mapping, prefix=()):
     for name, value in mapping.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from settings(value, (*prefix, name))
         else:
             yield (*prefix, name), value

@@ -7,7 +7,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_example_sheet_is_the_built_in_cohort():
-    rows = read_sheet(REPOSITORY / "config/subjects.tsv")
+    rows = read_sheet(REPOSITORY / "config/subjects.tsv").rows
     people = volunteers(seed=2021)
     assert [row["subject"] for row in rows] == [person.subject for person in people]
     for row, person in zip(rows, people, strict=True):

@@ -21,7 +21,7 @@ from paravert.study import report
 import yaml
 assert Path(paravert.__file__).is_relative_to(sys.argv[1]), paravert.__file__
 check_configuration(yaml.safe_load(Path(sys.argv[2]).read_text()))
-print(read_sheet(Path(sys.argv[3]))[0]["subject"])
+print(read_sheet(Path(sys.argv[3])).rows[0]["subject"])
 print(*sorted(path.name for path in report.TEMPLATES.iterdir()))
 """
 

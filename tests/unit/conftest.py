@@ -1,4 +1,4 @@
-"""The real material, where it is at hand."""
+"""The real material, where it is at hand, and subject sheets."""
 
 import os
 from pathlib import Path
@@ -19,3 +19,15 @@ def real_data():
 def real_study(real_data):
     """The real lumbar study: an axial series of five stacks and three sagittal ones."""
     return real_data / "lumbar_study_cc0"
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """A function that writes a subject sheet and returns its path."""
+
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "subjects.tsv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write

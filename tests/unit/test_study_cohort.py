@@ -306,8 +306,8 @@ def test_the_ledger_gets_warning_and_words_beside_what_it_has():
             "message": ["1 slice was set aside", None],
         }
     )
-    told = with_differences(ledger, {"S1": "sex differs"})
+    told = with_differences(ledger, {"S1": "sex differs"}, CODE)
     assert list(told.warnings) == [(CODE, "multi-stack"), ("multi-stack",)]
     assert told.message[0] == "1 slice was set aside; sex differs"
     assert pd.isna(told.message[1])
-    assert with_differences(ledger, {}).equals(ledger)
+    assert with_differences(ledger, {}, CODE).equals(ledger)

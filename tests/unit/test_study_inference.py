@@ -337,6 +337,24 @@ def test_sites_that_are_all_small_have_no_effect_of_their_own():
     assert fitted.fit is not None
 
 
+def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
+    data = cohort(60)
+    random = np.random.default_rng(5)
+    of_subject = pd.Series(random.normal(40, 8, 60), index=sorted(set(data.subject)))
+    data["blood: HbA1c [%]"] = data.subject.map(of_subject)
+    data["smokes now"] = np.where(data.subject.str[1:].astype(int) % 4 < 2, "yes", "no")
+    data["Q"] = data["smokes now"]
+    data[CSA] += 3 * data["blood: HbA1c [%]"]
+    model = StudyModel("own", (*SEX_AND_AGE.covariates, "blood: HbA1c [%]", "smokes now", "Q"))
+    fitted = fit_model(model, AREA, data)
+    rows = pd.DataFrame(fitted.terms()).set_index("label")
+    row = rows.loc["blood: HbA1c [%], per 1, multifidus"]
+    assert abs(row.estimate - 3) < 3.5 * row.standard_error
+    assert "smokes now yes, multifidus" in rows.index
+    assert fitted.note == "Q left out: a word of the formula language, rename the column"
+    assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
+
+
 # --- families and tables -------------------------------------------------------------------------
 
 
@@ -363,6 +381,8 @@ def test_terms_are_told_in_words():
         "muscle[multifidus]:age_decades": "age, per decade, multifidus",
         "side[T.right]": "right minus left",
         "muscle[multifidus]:site[T.B]": "site B, multifidus",
+        "muscle[multifidus]:Q('blood: HbA1c [%]')": "blood: HbA1c [%], per 1, multifidus",
+        "muscle[multifidus]:Q('smokes now')[T.yes]": "smokes now yes, multifidus",
         "muscle[multifidus]:cr(age_decades, df=3, constraints='center')[0]": "age, spline 0, multifidus",
     }
     assert {term: term_label(term) for term in told} == told

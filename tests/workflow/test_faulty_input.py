@@ -83,11 +83,11 @@ def test_the_shipped_configuration_edited_until_it_is_none_is_told(study, conten
 
 
 def test_the_faults_of_a_sheet_are_told_with_their_lines(study):
-    study.rows[0]["sex"] = "W"
+    study.rows[0]["sex"] = "X"
     study.add("S2", "a\x0bb")
     told = told_by(study)
     assert "sheet.tsv: 2 faults in the subject sheet:" in told
-    assert "line 2: sex is 'W', expected F or M" in told
+    assert "line 2, sex: 'X', expected F or M" in told
     assert "line 3, images: the control character U+000B, expected text" in told
 
 

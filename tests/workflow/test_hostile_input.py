@@ -1,5 +1,6 @@
 """Hostile input in one study: each subject is a row of the ledger, and the others are analysed."""
 
+import openpyxl
 import pytest
 
 from imaging_cases import CASES
@@ -99,3 +100,31 @@ def test_a_quote_that_never_closes_stops_the_run_at_its_line(tmp_path):
     assert "line 5" in told
     assert "quote" in told
     assert "Traceback" not in told
+
+
+def test_a_workbook_with_columns_of_its_own_is_planned_and_told_how_it_is_read(tmp_path):
+    copy_of_the_workflow(tmp_path)
+    study = Study(tmp_path)
+    book = openpyxl.Workbook()
+    for row in (["Subject", "Images", "Sex", "Smoker"], [7, "a", 1, "yes"], [8, "b", "w", "no"]):
+        book.active.append(row)
+    book.active["A2"].number_format = book.active["A3"].number_format = "000"
+    book.save(tmp_path / "people.xlsx")
+    study.settings |= {
+        "sheet": "people.xlsx",
+        "sex_codes": {1: "M"},
+        "columns": {"smoker": "smokes"},
+    }
+    study.settings["fit_models"] = {"covariates": ["smoker"]}
+    done = study.run("--dry-run")
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert "people.xlsx: read as an Excel workbook" in told
+    assert "people.xlsx: other columns: Smoker (yes/no)" in told
+    kept = (tmp_path / ".snakemake/paravert/sheet.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in kept[1:]] == ["007", "008"]
+    study.settings["fit_models"] = {"covariates": ["smokes"]}
+    done = study.run("--dry-run")
+    assert done.returncode != 0
+    assert "fit_models.covariates: no smokes, expected among height_cm" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -226,12 +226,12 @@ def test_cuda_that_is_absent_is_an_error(study):
 
 
 def test_every_fault_of_a_sheet_is_told(study):
-    study.rows[0]["sex"] = "W"
+    study.rows[0]["sex"] = "X"
     study.rows[1]["subject"] = "S0001"
     done = study.run()
     assert done.returncode != 0
-    assert "line 2: sex is 'W'" in done.stderr
-    assert "line 3: subject S0001 is already on line 2" in done.stderr
+    assert "line 2, sex: 'X'" in done.stderr
+    assert "line 3, subject: 'S0001' is already on line 2" in done.stderr
 
 
 def test_labels_that_a_run_would_overwrite_are_not_taken(study):

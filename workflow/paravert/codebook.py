@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +45,7 @@ The tables of a study, one Parquet file each in `results/cohort/`. Unknown is nu
 Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pandas, the field
 metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
 the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
+`subjects` and `ledger` end with the other columns of the subject sheet; `codebook.csv` describes them.
 
 This file is written by `python -m paravert write_dictionary`.
 """
@@ -66,6 +69,10 @@ COVARIATE_COLUMNS = (
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
     Column("group", TEXT, meaning="group in the study, from the sheet"),
 )
+BMI = Column(
+    "bmi_kg_m2", NUMBER, "kg/m2", minimum=0,
+    meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
+)  # fmt: skip
 
 FAT_FRACTION = (
     fraction("fat_fraction", "fat fraction by the method that the configuration names"),
@@ -152,6 +159,7 @@ SUBJECT_TABLE = Table(
     (
         SUBJECT,
         *COVARIATE_COLUMNS,
+        BMI,
         *HEADER_COLUMNS,
         count("n_stacks", "stacks", minimum=1),
         count("n_slices", "slices in all stacks", minimum=1),
@@ -191,13 +199,24 @@ OVERLAP = Table(
 
 LEDGER = Table(
     "ledger",
-    OUTCOME,
+    (*OUTCOME, *COVARIATE_COLUMNS, BMI),
     keys=("subject",),
     meaning="a subject of the sheet and what became of it",
     per_subject=True,
 )
 
 COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
+
+
+def tables_with(carried: Iterable[Column]) -> tuple[Table, ...]:
+    """Return the cohort tables; `subjects` and `ledger` end with the other columns of the sheet."""
+    longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
+    more = tuple(carried)
+    return tuple(
+        replace(table, columns=table.columns + more) if table.name in longer else table
+        for table in COHORT_TABLES
+    )
+
 
 # --- how the tables are described in files --------------------------------------------------------
 
@@ -236,19 +255,22 @@ def write_dictionary(
     out.write_text(dictionary(), encoding="utf-8")
 
 
-def write_codebook(path: Path) -> None:
-    """Write a CSV file with a row per column of the cohort tables: type, unit, range, meaning."""
+def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
+    """Write a CSV file with a row per column of the cohort tables: type, unit, range, meaning.
+
+    Several allowed values are separated by "; ".
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CODEBOOK_HEADER)
-        for table in COHORT_TABLES:
+        for table in cohort_tables:
             for c in table.columns:
-                required, allowed = "yes" if c.required else "", " ".join(c.allowed)
+                required, allowed = "yes" if c.required else "", "; ".join(c.allowed)
                 start = [table.name, c.name, c.type, c.unit, required]
                 writer.writerow([*start, c.minimum, c.maximum, allowed, c.meaning])
 
 
-def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
+def write_datapackage(path: Path, metadata: dict[str, str], cohort_tables: Iterable[Table]) -> None:
     """Write the description of the cohort tables as JSON (Frictionless Data Package).
 
     metadata: further properties of the package, such as software_version.
@@ -264,7 +286,7 @@ def write_datapackage(path: Path, metadata: dict[str, str]) -> None:
                 "primaryKey": list(table.keys),
             },
         }
-        for table in COHORT_TABLES
+        for table in cohort_tables
     ]
     package = {"name": "paravert-cohort", **metadata, "resources": resources}
     path.write_text(json.dumps(package, indent=1, ensure_ascii=False), encoding="utf-8")

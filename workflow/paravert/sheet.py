@@ -1,55 +1,140 @@
-"""The subject sheet: read and checked before anything runs, every fault told at once."""
+"""The subject sheet: read and checked before anything runs; all faults are listed at once."""
 
 import csv
+import difflib
 import json
+import math
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+from paravert import codebook
 from paravert.errors import InputError
-from paravert.sheet_file import Line, read_lines
+from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
 SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
 PATH_COLUMNS = ("images", "truth", "labels")
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
-FAULTS_SHOWN = 100  # a sheet with more is at fault as a whole
+MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are
+SEX_WORDS = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
+UNKNOWN = frozenset(("", ".", "na", "n/a"))
+FAULTS_SHOWN = 50
 SHOWN = 80  # characters of a faulty cell
-is_number = re.compile(r"-?\d+(\.\d+)?").fullmatch
+is_number = re.compile(r"-?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?").fullmatch
+is_windows_path = re.compile(r"[A-Za-z]:[\\/]|\\\\").match
+
+# --- types of the other columns ------------------------------------------------------------------
+
+NUMBER, YES_NO, CATEGORY, TEXT, DATE = "number", "yes/no", "category", "text", "date"
+MOST_CATEGORIES = 50  # a column of more distinct texts is an identifier or a comment
+MOST_DIGITS = 15  # that float64 holds exactly
+YES, NO = frozenset(("yes", "y", "true")), frozenset(("no", "n", "false"))
+is_date = re.compile(
+    r"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4})([T ].*)?"
+).fullmatch
+is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])").fullmatch
 
 
-def read_sheet(path: Path) -> list[dict[str, str]]:
-    """Return the sheet's rows: every column as text, empty where unknown, paths made absolute.
+class Sheet(NamedTuple):
+    """A subject sheet without faults.
 
-    path: as for `sheet_file.read_lines`, one header line. Each line below it that has a filled cell
-    is a row. Raises InputError that lists every fault with its line.
+    rows: one per line; every column as text, empty where unknown; paths are absolute. types: of the
+    other columns, by name: NUMBER, YES_NO, CATEGORY, TEXT or DATE. encoding: of the file.
     """
-    header, *lines = read_lines(path)
-    _check_header(path, header)
-    rows = [
-        (line.number, dict(zip(header.cells, line.cells, strict=False)))
-        for line in lines
-        if not line.faults
-    ]
-    faults = [(line.number, fault) for line in lines for fault in line.faults] + _faults(rows)
+
+    rows: list[dict[str, str]]
+    types: dict[str, str]
+    encoding: str
+
+    def notices(self) -> list[str]:
+        """Return what a user should know of how the sheet was read."""
+        told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
+        if self.types:
+            others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
+            told.append(f"other columns: {others}")
+        if DATE in self.types.values():
+            told.append("dates are not written into the tables")
+        return told
+
+    def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
+        """Raise InputError for names in the configuration that the sheet does not have.
+
+        columns: other columns that are described. covariates: of the models.
+        """
+        usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
+        for setting, names, known in (
+            ("columns", columns, self.types),
+            ("fit_models.covariates", covariates, (*MODEL_COLUMNS, *usable)),
+        ):
+            allowed = {name.lower() for name in known}
+            if unknown := [name for name in map(str, names) if name.lower() not in allowed]:
+                raise InputError(setting, f"no {unknown[0]}, expected among {', '.join(known)}")
+
+
+def read_sheet(
+    path: Path, sheet_name: str = "", sex_codes: Mapping[str | int, str] | None = None
+) -> Sheet:
+    """Read a subject sheet, a header line and one line per subject.
+
+    path, sheet_name: as for `sheet_file.read_cells`. sex_codes: F or M for further words of the column
+    sex, such as {1: "M", 2: "F"}. Raises InputError that lists the first faults, each with its line and
+    column, and counts all.
+    """
+    words = _sex_words(sex_codes or {})
+    header, rows, encoding = read_cells(path, sheet_name)
+    if not header.cells:
+        raise InputError(path, _listed(header.faults))
+    faults = [*header.faults, *_header_faults(header, rows)]
+    faults += [fault for row in rows for fault in row.faults]
+    rows = [row for row in rows if row.cells]
+    lines = [row.line for row in rows]
+    columns: dict[str, list[str]] = {}
+    labels = {_own_name(label): label for label in header.cells}
+    found = zip(*(row.cells for row in rows), strict=True)
+    for label, column in zip(header.cells, found, strict=False):
+        if label:
+            name = _own_name(label)
+            columns[name] = _cleaned(name, column, words)
+            if name in _properties():
+                faults += _cell_faults(name, label, column, columns[name], lines)
+    told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
+    faults += [Fault(line, labels["subject"], fault) for line, fault in told]
     if faults or not rows:
-        raise InputError(path, _told(faults))
-    empty = dict.fromkeys(_schema()["properties"], "")
+        raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
+    types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
+    if any(columns.get("visit", ())):  # until visits are supported
+        types["visit"] = TEXT
+    empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
-    return [_resolved(empty | row, home) for _, row in rows]
+    made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return Sheet([_resolved(empty | row, home) for row in made], types, encoding)
 
 
-def _told(faults: list[tuple[int, str]]) -> str:
-    """Return what a sheet's faults are, in the order of its lines; no fault: it has no subject."""
-    told = [fault for _, fault in sorted(faults, key=lambda fault: fault[0])]
-    told = told or ["no subjects, expected at least one line below the header"]
-    count = "1 fault" if len(told) == 1 else f"{len(told)} faults"
-    more = [f"and {len(told) - FAULTS_SHOWN} more"] if len(told) > FAULTS_SHOWN else []
-    shown = "\n".join(f"  {fault}" for fault in told[:FAULTS_SHOWN] + more)
-    return f"{count} in the subject sheet:\n{shown}"
+def _listed(faults: Sequence[Fault]) -> str:
+    """Return the first faults, one line each, and how many there are."""
+    if not faults:
+        return "no subjects, expected at least one line below the header"
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    shown = [str(fault) for fault in faults[:FAULTS_SHOWN]]
+    if len(faults) > FAULTS_SHOWN:
+        shown.append(f"and {len(faults) - FAULTS_SHOWN} more")
+    return f"{count} in the subject sheet:" + "".join(f"\n  {line}" for line in shown)
+
+
+def _first_of_each_cell(faults: Iterable[Fault], header: Sequence[str]) -> list[Fault]:
+    """Return faults in the order of lines and columns; of those in one cell the first."""
+    first: dict[tuple[int, str], Fault] = {}
+    for fault in faults:
+        first.setdefault((fault.line, fault.column), fault)
+    place = {name: number for number, name in enumerate(header)}
+    return sorted(first.values(), key=lambda fault: (fault.line, place.get(fault.column, -1)))
+
+
+# --- header --------------------------------------------------------------------------------------
 
 
 @cache
@@ -57,84 +142,132 @@ def _schema() -> dict:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
-def _check_header(path: Path, header: Line) -> None:
-    if header.faults:
-        raise InputError(path, "; ".join(header.faults))
-    names, known, required = header.cells, list(_schema()["properties"]), _schema()["required"]
-    place = f"line {header.number}"
-    if len(names) == 1 and ";" in names[0]:
-        raise InputError(path, f"{place}: cells are separated by ;, expected tabs or commas")
-    faults = [f"no column {name}" for name in required if name not in names]
-    faults += [f"unknown column {_shown(name)}" for name in names if name not in known]
-    faults += [f"column {name} twice" for name, count in Counter(names).items() if count > 1]
-    if faults:
-        raise InputError(path, f"{place}: {'; '.join(faults)}; expected among {', '.join(known)}")
+def _properties() -> dict[str, dict]:
+    return _schema()["properties"]
 
 
-def _faults(rows: list[tuple[int, dict[str, str]]]) -> list[tuple[int, str]]:
-    """Return line and sentence for each fault in the cells of rows."""
-    fits, required = _cell_checks(), _schema()["required"]
-    faults = []
-    first_line: dict[str, int] = {}
-    for number, row in rows:
-        filled = all(row.get(name) for name in required)
-        if not (filled and all(fits[name](cell) for name, cell in row.items() if cell)):
-            faults += [(number, f"line {number}: {_sentence(error)}") for error in _errors(row)]
-        subject = row.get("subject", "").lower()
-        if subject and first_line.setdefault(subject, number) != number:
-            fault = f"subject {row['subject']} is already on line {first_line[subject]}"
-            faults.append((number, f"line {number}: {fault}"))
-    return faults
-
-
-def _errors(row: dict[str, str]) -> list:
-    return list(_validator().iter_errors(_typed(row)))
+def _own_name(name: str) -> str:
+    """Return the name of one of paravert's columns in lower case, any other name as it is."""
+    return name.lower() if name.lower() in _properties() else name
 
 
 @cache
-def _validator():
-    from jsonschema import Draft202012Validator  # only faulty sheets pay for its start
+def _taken_names() -> frozenset[str]:
+    """Return the names of all columns of the cohort tables.
 
-    return Draft202012Validator(_schema())
-
-
-def _cell_checks() -> dict[str, Callable[[str], object]]:
-    """Return a check for each column: true where a filled cell fits the schema.
-
-    The schema decides what a fault is and what is said of it; these only tell the many rows without
-    any from the rest, some fifty times faster.
+    Another column of the sheet with such a name would be ambiguous where these tables are joined.
     """
-    return {name: _cell_check(column) for name, column in _schema()["properties"].items()}
+    tables = codebook.COHORT_TABLES
+    return frozenset(column.name.lower() for table in tables for column in table.columns)
 
 
-def _cell_check(column: dict) -> Callable[[str], object]:
+def _header_faults(header: Row, rows: Sequence[Row]) -> list[Fault]:
+    names = [_own_name(name) for name in header.cells]
+    first: dict[str, int] = {}
+    faults = []
+    for name in _schema()["required"]:
+        if name not in names:
+            near = difflib.get_close_matches(name, header.cells, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            told = f"no column {name}{hint}, expected {_properties()[name]['description']}"
+            faults.append(Fault(header.line, "", told))
+    for number, name in enumerate(names, 1):
+        label = header.cells[number - 1] or f"column {number}"
+        if not name and any(row.cells and row.cells[number - 1] for row in rows):
+            faults.append(Fault(header.line, label, "no name, expected one: the column has values"))
+        elif name and first.setdefault(name.lower(), number) != number:
+            told = f"also the name of column {first[name.lower()]}, expected each name once"
+            faults.append(Fault(header.line, label, told))
+        elif name.lower() in _taken_names() - _properties().keys():
+            told = "the name of a column of the cohort tables, expected another name"
+            faults.append(Fault(header.line, label, told))
+    return faults
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+def _sex_words(sex_codes: Mapping[str | int, str]) -> dict[str, str]:
+    codes = {str(code).strip().lower(): sex for code, sex in sex_codes.items()}
+    if clash := [code for code, sex in codes.items() if SEX_WORDS.get(code, sex) != sex]:
+        raise InputError("sex_codes", f"{clash[0]} already means {SEX_WORDS[clash[0]]}")
+    return codes | SEX_WORDS
+
+
+def _cleaned(name: str, cells: Sequence[str], sex_words: Mapping[str, str]) -> list[str]:
+    """Return the cells of a column: unknown is empty, sex is F or M, numbers have a decimal point.
+
+    Columns that are not paravert's own keep their cells as they are, except for unknown ones.
+    """
+    cleaned = {cell: "" if cell.lower() in UNKNOWN else cell for cell in set(cells)}
+    if name == "sex":
+        cleaned = {cell: sex_words.get(text.lower(), text) for cell, text in cleaned.items()}
+    elif name in NUMBER_COLUMNS:
+        point = ((cell, text.replace(",", ".")) for cell, text in cleaned.items())
+        cleaned |= {cell: text for cell, text in point if is_number(text)}
+    return [cleaned[cell] for cell in cells]
+
+
+def _cell_faults(
+    name: str, label: str, found: Sequence[str], cells: Sequence[str], lines: Sequence[int]
+) -> list[Fault]:
+    """Return the faults of a column. label, found: as in the file. cells: cleaned."""
+    fits = _cell_check(name)
+    wrong = {cell for cell in set(cells) if cell and not fits(cell)}
+    if name in _schema()["required"] or (name == "visit" and any(cells)):
+        wrong.add("")
+    if wrong.isdisjoint(cells):
+        return []
+    expected = _properties()[name]["description"]
+    return [
+        Fault(line, label, f"{_kind_of_value(name, shown)}, expected {expected}")
+        for line, shown, cell in zip(lines, found, cells, strict=True)
+        if cell in wrong
+    ]
+
+
+def _kind_of_value(name: str, cell: str) -> str:
+    """Return what a fault says of a cell."""
+    if cell.lower() in UNKNOWN:
+        return f"{_shown(cell)} (unknown)" if cell else "empty"
+    return _shown(cell) + (", a Windows path" if name in PATH_COLUMNS else "")
+
+
+def _cell_check(name: str) -> Callable[[str], object]:
+    """Return a check of the cells of a column: true where a filled cell fits the schema."""
+    column = _properties()[name]
     if "enum" in column:
         return frozenset(column["enum"]).__contains__
-    if column["type"] == "number":
+    if column.get("type") == "number":
         lowest, highest = column["minimum"], column["maximum"]
         return lambda cell: is_number(cell) and lowest <= float(cell) <= highest
+    if name in PATH_COLUMNS:
+        return lambda cell: os.name == "nt" or not is_windows_path(cell)
     return re.compile(column.get("pattern", "")).search
 
 
-def _typed(row: dict[str, str]) -> dict:
-    """Return the known cells of a row, numbers as numbers where they are numbers."""
-    known = {name: cell for name, cell in row.items() if cell}
-    for name in NUMBER_COLUMNS:
-        if is_number(known.get(name, "")):
-            known[name] = float(known[name])
-    return known
+def _shown(cell: str) -> str:
+    return f"'{cell}'" if len(cell) <= SHOWN else f"'{cell[:SHOWN]}...' ({len(cell)} characters)"
 
 
-def _sentence(error) -> str:
-    if error.validator == "required":
-        return f"{error.message.split(' ')[0]} is empty, expected a value".replace("'", "")
-    name = error.path[-1]
-    return f"{name} is {_shown(error.instance)}, expected {error.schema['description']}"
+def _repeated(
+    subjects: Sequence[str], visits: Sequence[str] | None, lines: Sequence[int]
+) -> list[tuple[int, str]]:
+    """Return line and fault of subjects that have more than one line.
 
-
-def _shown(value: object) -> str:
-    told = repr(value)
-    return told if len(told) <= SHOWN else f"{told[:SHOWN]}... ({len(told)} characters)"
+    Names that differ only in case are one: some disks would hold them in one folder.
+    """
+    faults = []
+    first: dict[str, tuple[int, str]] = {}
+    visits = visits or [""] * len(subjects)
+    for line, subject, visit in zip(lines, subjects, visits, strict=False):
+        known, other = first.setdefault(subject.lower(), (line, visit.lower()))
+        if subject and known != line:
+            told = f"{_shown(subject)} is already on line {known}, expected each subject once"
+            if visit.lower() != other:
+                told = f"{told}: visits are not supported yet"
+            faults.append((line, told))
+    return faults
 
 
 def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
@@ -144,11 +277,45 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
     return row
 
 
+# --- other columns -------------------------------------------------------------------------------
+
+
+def type_of(cells: Iterable[str]) -> str:
+    """Return the type of a column that is not paravert's own, found from its cells.
+
+    NUMBER, unless the numbers have leading zeros, more digits than float64, or decimal points as well as
+    commas; YES_NO; DATE if any cell is a date, or all are such as 20240229; CATEGORY up to
+    MOST_CATEGORIES texts; otherwise TEXT.
+    """
+    known = set(cells) - {""}
+    if known and all(map(is_dicom_date, known)):
+        return DATE
+    if known and all(map(_holds_as_number, known)) and len(set(",.") & set("".join(known))) < 2:
+        return NUMBER
+    if known and {cell.lower() for cell in known} <= YES | NO:
+        return YES_NO
+    if any(map(is_date, known)):
+        return DATE
+    return CATEGORY if len(known) <= MOST_CATEGORIES else TEXT
+
+
+def _holds_as_number(cell: str) -> bool:
+    digits = cell.removeprefix("-")
+    if not is_number(cell) or (digits[0] == "0" and digits[1:2].isdigit()):
+        return False
+    if digits.isdigit():
+        return len(digits) <= MOST_DIGITS
+    return math.isfinite(float(cell.replace(",", ".")))
+
+
+# --- the sheet of a run --------------------------------------------------------------------------
+
+
 def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write rows of `read_sheet` as a sheet that reads the same, whole or not at all."""
+    rows = list(rows)
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(_schema()["properties"]))
-        writer.writeheader()
-        writer.writerows(rows)
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerow(rows[0])
+        csv.writer(file).writerows(row.values() for row in rows)
     os.replace(draft, path)

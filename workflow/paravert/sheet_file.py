@@ -1,8 +1,8 @@
-"""The subject sheet as a file: its lines of cells, whatever the columns mean."""
+"""Reads a file of cells, text or an Excel workbook, whatever its columns mean."""
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,57 +12,78 @@ SHEET_LIMIT_BYTES = 1 << 27  # a hundred bytes for each of a million subjects
 CELL_LIMIT = 4096  # characters: Linux takes no longer path
 LINE_LIMIT = 1 << 16  # characters: more than all columns hold, fewer than the csv module refuses
 LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines() would also cut at VT, FF, NEL, U+2028
-STARTS = (
-    (b"PK\x03\x04", "an Excel workbook or another zip archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-)
+DELIMITERS = "\t;,"
+UTF_8, UTF_16, WINDOWS_1252, EXCEL = "UTF-8", "UTF-16", "Windows-1252", "an Excel workbook"
+ZIP_START, OLE_START = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+SHIFTED_LINE_END = re.compile("[\u0a00\u0d00]")  # a line end in UTF-16 after a lost byte
 ADVICE = "save the sheet as CSV, UTF-8"
+LINE = -1  # in place of a column's number: the whole line
+
+
+class Fault(NamedTuple):
+    """What is wrong in a file of cells, and where.
+
+    line: number in the file, from 1. column: its name, or "column 3"; empty for the whole line. told:
+    what was found and what is expected.
+    """
+
+    line: int
+    column: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}{self.column and f', {self.column}'}: {self.told}"
 
 
 class Line(NamedTuple):
-    """A line that is not blank: its number in the file, from 1, and its cells, without outer spaces.
+    """A line that is not blank: its number in the file, from 1, and its cells.
 
-    faults: why the cells are not to be used.
+    cells: empty if the line cannot be divided. faults: by number of the column from 0, or LINE.
     """
 
     number: int
     cells: list[str]
-    faults: Sequence[str] = ()
+    faults: dict[int, str]
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Return the lines of a sheet, the header first; a line without a filled cell is left out.
+class Row(NamedTuple):
+    """A checked line: cells without outer spaces, as many as there are columns, or none."""
 
-    path: tab- or comma-separated, UTF-8. A quote is closed on its line: no cell holds a line break.
-    Raises InputError for a file that is no such text; each line has its own faults.
+    line: int
+    cells: list[str]
+    faults: list[Fault]
+
+
+class Cells(NamedTuple):
+    """The content of a file: its first line, all others, and the encoding that was found."""
+
+    header: Row
+    rows: list[Row]
+    encoding: str
+
+
+def read_cells(path: Path, sheet_name: str = "") -> Cells:
+    """Return the cells of a file; a line without a filled cell is left out.
+
+    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas, whichever
+    the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote is closed on
+    its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty for the first.
+    Raises InputError for a file that is neither; each line has its own faults.
     """
-    numbered = enumerate(LINE_ENDS.split(_text(path)), 1)
-    filled = [(number, text) for number, text in numbered if text.strip(" \t")]
-    if not filled:
-        raise InputError(path, "an empty file, expected a header line and a line for each subject")
-    delimiter = "\t" if "\t" in filled[0][1] else ","
-    header = _line(*filled[0], delimiter, [])
-    lines = (_line(number, text, delimiter, header.cells) for number, text in filled[1:])
-    return [header, *(line for line in lines if line.faults or any(line.cells))]
-
-
-def _text(path: Path) -> str:
     content = _content(path)
-    for start, kind in STARTS:
-        if content.startswith(start):
-            raise InputError(path, f"{kind}, expected text; {ADVICE}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if b"\0" in content:
-            raise InputError(path, f"a binary file, expected text; {ADVICE}") from None
-        line = len(LINE_ENDS.findall(content[: error.start].decode("latin-1"))) + 1
-        raise InputError(path, f"line {line} is not UTF-8; {ADVICE}") from None
-    if content[:64].count(0) * 3 > len(content[:64]):
-        raise InputError(path, f"UTF-16 (or a binary file), expected text; {ADVICE}")
-    return text
+    if content.startswith(ZIP_START):
+        from paravert.sheet_workbook import workbook_lines  # only Excel sheets pay for openpyxl
+
+        encoding, found = EXCEL, iter(workbook_lines(path, content, sheet_name))
+    else:
+        text, encoding = _decoded(path, content)
+        found = _text_lines(text)
+    header = next(found, None)
+    if header is None:
+        raise InputError(path, "an empty file, expected a header line and a line for each subject")
+    named = _checked(header, [])
+    rows = (_checked(line, named.cells) for line in found)
+    return Cells(named, [row for row in rows if row.faults or any(row.cells)], encoding)
 
 
 def _content(path: Path) -> bytes:
@@ -82,42 +103,81 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _line(number: int, text: str, delimiter: str, header: list[str]) -> Line:
-    """Return a line's cells or its faults; header: names of the columns, empty for the header."""
-    if len(text) > LINE_LIMIT:
-        fault = f"line {number}: {len(text)} characters, expected at most {LINE_LIMIT}"
-        return Line(number, [], [fault])
+# --- encodings -----------------------------------------------------------------------------------
+
+
+def _decoded(path: Path, content: bytes) -> tuple[str, str]:
+    """Return the text of a file and its encoding."""
+    if content.startswith(OLE_START):
+        kind = "an old Excel workbook (.xls), or one with a password"
+        raise InputError(path, f"{kind}, expected .xlsx or text; {ADVICE}")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding, text = UTF_16, _strictly(path, content, "utf-16", UTF_16)
+        if shifted := SHIFTED_LINE_END.search(text):
+            line = _count_lines(text[: shifted.start()])
+            raise InputError(path, f"line {line} is damaged UTF-16; {ADVICE}")
+    else:
+        encoding, text = _bytewise(path, content)
+    if text[:64].count("\0") * 3 > len(text[:64]):
+        kind = "UTF-16 without a byte order mark (or a binary file)"
+        raise InputError(path, f"{kind}, expected text; {ADVICE}")
+    return text, encoding
+
+
+def _bytewise(path: Path, content: bytes) -> tuple[str, str]:
+    """Return encoding and text of UTF-8, or of Windows-1252 in which nothing looks like UTF-8."""
+    text = content.decode("utf-8-sig", errors="surrogateescape")
+    foreign = re.search("[\udc80-\udcff]", text)
+    if foreign is None:
+        return UTF_8, text
+    if b"\0" in content:
+        raise InputError(path, f"a binary file, expected text; {ADVICE}")
+    if content.startswith(b"\xef\xbb\xbf") or re.search("[\x80-\ud7ff\ue000-\U0010ffff]", text):
+        line = _count_lines(text[: foreign.start()])
+        raise InputError(path, f"line {line} is not UTF-8, but other text is; {ADVICE}")
+    return WINDOWS_1252, _strictly(path, content, "cp1252", f"{UTF_8} or {WINDOWS_1252}")
+
+
+def _strictly(path: Path, content: bytes, codec: str, named: str) -> str:
     try:
-        cells = _cells(text, delimiter)
-    except csv.Error:
-        place = _place(number, _misquoted(text, delimiter), header)
-        return Line(number, [], [f"{place}: a quote that does not close at the end of its cell"])
-    faults = []
-    if header and len(cells) > len(header):
-        faults.append(f"line {number}: {len(cells)} cells, expected {len(header)} as in the header")
-    tabs = len(cells) - 1 if delimiter == "\t" else 0
-    if find_unseen(text) or text.count("\t") != tabs or len(text) > CELL_LIMIT:
-        told = ((_place(number, column, header), _fault(cell)) for column, cell in enumerate(cells))
-        faults += [f"{place}: {fault}" for place, fault in told if fault]
-    return Line(number, [cell.strip() for cell in cells], faults)
+        return content.decode(codec)
+    except UnicodeDecodeError as error:
+        line = _count_lines(content[: error.start].decode(codec, errors="ignore"))
+        raise InputError(path, f"line {line} is not {named}; {ADVICE}") from None
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
+def _count_lines(text: str) -> int:
+    return len(LINE_ENDS.findall(text)) + 1
+
+
+# --- lines of text -------------------------------------------------------------------------------
+
+
+def _text_lines(text: str) -> Iterator[Line]:
+    """Yield the lines that are not blank, the header first."""
+    numbered = enumerate(LINE_ENDS.split(text), 1)
+    delimiter = ""
+    for number, line in numbered:
+        if line.strip(" \t"):
+            delimiter = delimiter or _most_frequent_delimiter(line)
+            yield _divided(number, line, delimiter)
+
+
+def _most_frequent_delimiter(header: str) -> str:
+    return max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+
+
+def _divided(number: int, text: str, delimiter: str) -> Line:
+    if len(text) > LINE_LIMIT:
+        return Line(number, [], {LINE: f"{len(text)} characters, expected at most {LINE_LIMIT}"})
     if '"' not in text:
-        return text.split(delimiter)  # the same, three times as fast
-    return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
-
-
-def _fault(cell: str) -> str:
-    if len(cell) > CELL_LIMIT:
-        return f"{len(cell)} characters, expected at most {CELL_LIMIT}"
-    inner = cell.strip(" \t")
-    unseen = "U+0009 (tab)" if "\t" in inner else unseen_character(inner)
-    return f"the control character {unseen}, expected text" if unseen else ""
-
-
-def _place(number: int, column: int, header: list[str]) -> str:
-    return f"line {number}, {header[column] if column < len(header) else f'column {column + 1}'}"
+        return Line(number, text.split(delimiter), {})  # the same, three times as fast
+    try:
+        options = {"delimiter": delimiter, "strict": True, "skipinitialspace": True}
+        return Line(number, next(csv.reader([text], **options)), {})
+    except csv.Error:
+        told = "a quote that does not close at the end of its cell"
+        return Line(number, [], {_misquoted(text, delimiter): told})
 
 
 def _misquoted(text: str, delimiter: str) -> int:
@@ -127,3 +187,37 @@ def _misquoted(text: str, delimiter: str) -> int:
     while found := cell.match(text, start):
         start, column = found.end(), column + 1
     return column
+
+
+# --- checks of cells -----------------------------------------------------------------------------
+
+
+def _checked(line: Line, names: list[str]) -> Row:
+    """Return a line's row, with the faults of its characters and of its number of cells.
+
+    names: of the columns, none for the header.
+    """
+    cells, faults = line.cells, dict(line.faults)
+    text = "".join(cells)
+    if find_unseen(text) or "\t" in text or len(text) > CELL_LIMIT:
+        told = {column: _cell_fault(cell.strip(" \t")) for column, cell in enumerate(cells)}
+        faults |= {column: fault for column, fault in told.items() if fault}
+    if names and len(cells) > len(names):
+        faults, cells = {LINE: f"{len(cells)} cells, expected {len(names)} as in the header"}, []
+    elif cells:
+        cells = [*map(str.strip, cells), *[""] * (len(names) - len(cells))]
+    named = [Fault(line.number, _name(column, names), faults[column]) for column in sorted(faults)]
+    return Row(line.number, cells, named)
+
+
+def _cell_fault(cell: str) -> str:
+    if len(cell) > CELL_LIMIT:
+        return f"{len(cell)} characters, expected at most {CELL_LIMIT}"
+    unseen = "U+0009 (tab)" if "\t" in cell else unseen_character(cell)
+    return f"the control character {unseen}, expected text" if unseen else ""
+
+
+def _name(column: int, names: list[str]) -> str:
+    if column == LINE:
+        return ""
+    return names[column] if column < len(names) and names[column] else f"column {column + 1}"

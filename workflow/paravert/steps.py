@@ -27,7 +27,7 @@ VERSIONS = {
     "score_overlap": 1,
     "draw_preview": 1,
     "dicomseg": 1,
-    "gather_cohort": 2,
+    "gather_cohort": 3,
     "accept_ledger": 1,
     "fit_models": 2,
     "write_tables": 1,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import yaml
+from snakemake.logging import logger
 from snakemake.utils import update_config
 
 # In a clone the package is beside the rules. Without a clone (`module` with a remote snakefile) it must
@@ -96,9 +97,18 @@ def check_config():
             raise InputError("convert_dicom.series_description", fault) from None
 
 
-def subjects_and_shards(file):
+def checked_sheet():
+    """Return the subject sheet, and say how it was read."""
+    file = Path(config["sheet"])
+    found = sheet.read_sheet(file, config["sheet_name"], config["sex_codes"])
+    found.check_names(config["columns"], config["fit_models"]["covariates"])
+    for notice in found.notices():
+        logger.info(f"{file.name}: {notice}")
+    return found
+
+
+def subjects_and_shards(rows):
     """Return the sheet's rows by subject, and the selected subjects of each shard."""
-    rows = sheet.read_sheet(Path(file))
     names = [row["subject"] for row in rows]
     shards = plan.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
     return {row["subject"]: row for row in rows}, shards
@@ -192,13 +202,13 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
-        SUBJECTS, SHARDS = subjects_and_shards(config["sheet"])
+        SUBJECTS, SHARDS = subjects_and_shards(checked_sheet().rows)
         check_not_own_results(SUBJECTS.values())
         check_model()
         keep_for_jobs()
     else:
         config = yaml.safe_load(RUN_CONFIGURATION.read_text(encoding="utf-8"))
-        SUBJECTS, SHARDS = subjects_and_shards(RUN_SHEET)
+        SUBJECTS, SHARDS = subjects_and_shards(sheet.read_sheet(RUN_SHEET).rows)
 except (InputError, LookupError) as error:
     raise FaultyInput(str(error)) from None
 PHANTOM_FOLDER = f"{RESULTS}/phantoms"
@@ -315,6 +325,8 @@ def cohort_made_from():
 def configuration_json(wildcards):
     """Return the resolved configuration without folders, which may name persons or places."""
     told = dict(config, sheet=Path(config["sheet"]).name)
+    for section in ("sex_codes", "columns"):
+        told[section] = {str(key): value for key, value in config[section].items()}
     told.pop("pathvars", None)
     for section, key in (
         ("model", "file"),

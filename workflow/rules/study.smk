@@ -87,14 +87,15 @@ rule fit_models:
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,
+        covariates=options("covariates", config["fit_models"]["covariates"]),
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
         version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
-        "python -m paravert fit_models --cohort {params.results}/cohort --out {output[0]}"
-        " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
+        "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates}"
+        " --out {output[0]} --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
 rule write_tables:

@@ -53,7 +53,7 @@ def convert_dicom(
 
 
 def _rows_of(sheet: Path, subjects: Sequence[str]) -> dict[str, Mapping[str, str]]:
-    rows = {row["subject"]: row for row in read_sheet(sheet)}
+    rows = {row["subject"]: row for row in read_sheet(sheet).rows}
     unknown = [subject for subject in subjects if subject not in rows]
     if unknown:
         raise InputError(sheet, f"no subject {', '.join(unknown)}, expected a line for each")

@@ -19,14 +19,16 @@ from paravert.errors import Caution, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
-from paravert.sheet import COVARIATES, NUMBER_COLUMNS, read_sheet
+from paravert.sheet import read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
+from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.summary import summary_of
 
 log = logging.getLogger(__name__)
 
 SUBJECTS_AT_ONCE = 256  # bounds the memory and changes no number; a shard may hold more
 AGE_TOLERANCE_YEARS = 1.0  # headers give whole years, the sheet perhaps the age at another visit
+BMI_TOLERANCE = 0.5  # kg/m2; more than rounding of height and weight
 Cautions = Mapping[str, set[Caution]]  # by subject
 
 
@@ -47,11 +49,15 @@ def gather_cohort(
     Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
     RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
-    rows = read_sheet(sheet)
+    people_sheet = read_sheet(sheet)
+    rows = people_sheet.rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
     plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
-    people = _covariates(rows)
+    people = covariates_of(rows)
+    columns = carried_columns(people_sheet, settings["columns"])
+    carried = carried_values(rows, columns)
+    cohort_tables = codebook.tables_with(columns)
     by_subject = {row["subject"]: row for row in rows}
     away = plan.subjects_away(by_shard, by_subject)
     metadata = {
@@ -63,32 +69,29 @@ def gather_cohort(
     made_from = plan.cohort_made_from(
         by_shard, by_subject, away, configuration, split_digest(model)
     )
-    del rows, by_subject
+    del people_sheet, rows, by_subject
     trained_on = learnt_from(model)
     if named := trained_on & set(people.index):
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
     warned = image_warnings(folder, by_shard, away)
     parts = (
         _rows_of_chunk(
-            [folder / name for name in names], people.loc[own], fat_fraction, trained_on, warned
+            [folder / name for name in names],
+            people.loc[own],
+            carried.loc[own],
+            fat_fraction,
+            trained_on,
+            warned,
         )
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write_tables(out, parts, metadata | {"made_from": made_from})
+    _write_tables(out, cohort_tables, parts, metadata | {"made_from": made_from})
     _check_all_subjects_are_listed(out, by_shard)
-    codebook.write_codebook(out / "codebook.csv")
-    codebook.write_datapackage(out / "datapackage.json", metadata)
+    codebook.write_codebook(out / "codebook.csv", cohort_tables)
+    codebook.write_datapackage(out / "datapackage.json", metadata, cohort_tables)
     (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
-
-
-def _covariates(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Return the sheet's covariates, indexed by subject; empty cells are null."""
-    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
-    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
-    names = pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
-    return pd.DataFrame(columns, index=names, dtype=object).astype(types)
 
 
 def _notice(card: Card) -> str:
@@ -98,11 +101,14 @@ def _notice(card: Card) -> str:
 
 
 def _write_tables(
-    out: Path, parts: Iterator[dict[str, pd.DataFrame]], metadata: dict[str, str]
+    out: Path,
+    cohort_tables: Sequence[tables.Table],
+    parts: Iterator[dict[str, pd.DataFrame]],
+    metadata: dict[str, str],
 ) -> None:
-    with tables.whole_tables(out, codebook.COHORT_TABLES, metadata) as append:
+    with tables.whole_tables(out, cohort_tables, metadata) as append:
         for part in parts:
-            for table in codebook.COHORT_TABLES:
+            for table in cohort_tables:
                 rows = part[table.name][table.schema().names]
                 data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
                 append(table, data.replace_schema_metadata(None))
@@ -141,14 +147,16 @@ def chunks(
 def _rows_of_chunk(
     folders: Sequence[Path],
     people: pd.DataFrame,
+    carried: pd.DataFrame,
     method: str,
     trained_on: Set[str],
     warned: Cautions,
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table, by table name, from some shards.
 
-    folders: of the shards. people: covariates by subject. method: key of FAT_METHODS. trained_on:
-    subjects that the model was trained on. warned: warnings that are in no shard table.
+    folders: of the shards. people: covariates by subject. carried: other columns of the sheet by
+    subject. method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned:
+    warnings that are in no shard table.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -157,10 +165,14 @@ def _rows_of_chunk(
         for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
-    differences = covariate_differences(people, parts["convert_dicom"])
-    for subject, difference in differences.items():
-        log.info("gather_cohort: %s: %s", subject, difference)
-    ledger = with_differences(ledger, differences)
+    of_headers = covariate_differences(people, parts["convert_dicom"])
+    for caution, differences in (
+        (Caution.COVARIATE_DIFFERS_FROM_HEADER, of_headers),
+        (Caution.BMI_DIFFERS, bmi_differences(people, carried)),
+    ):
+        for subject, difference in differences.items():
+            log.info("gather_cohort: %s: %s", subject, difference)
+        ledger = with_differences(ledger, differences, caution)
     slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
     muscles = cohort_muscles(slices)
     subjects = cohort_subjects(
@@ -172,9 +184,9 @@ def _rows_of_chunk(
     return {
         "slices": slices.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
-        "subjects": subjects,
+        "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),
-        "ledger": ledger,
+        "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
 
 
@@ -267,16 +279,33 @@ def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
     return (sheet - header).abs().where(~oldest, 0.0)
 
 
-def with_differences(ledger: pd.DataFrame, differences: dict[str, str]) -> pd.DataFrame:
-    """Return a copy of the ledger with the warning covariate-differs-from-header and its message.
+def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, str]:
+    """Return a sentence for each subject whose bmi in the sheet is not that of height and weight.
+
+    people: bmi_kg_m2, indexed by subject. carried: other columns of the sheet, likewise; a column that
+    is named bmi, in any case, is compared. More than BMI_TOLERANCE (kg/m2) is a difference.
+    """
+    found = {}
+    for name in (column for column in carried if column.lower() == "bmi"):
+        own = pd.to_numeric(carried[name], errors="coerce")
+        difference = (own - people.bmi_kg_m2).abs()
+        for subject in difference.index[difference > BMI_TOLERANCE]:
+            found[subject] = f"bmi differs from weight and height by {difference[subject]:.1f}"
+    return found
+
+
+def with_differences(
+    ledger: pd.DataFrame, differences: dict[str, str], caution: Caution
+) -> pd.DataFrame:
+    """Return a copy of the ledger with a warning and its message.
 
     ledger: columns subject, warnings (tuples of codes) and message. differences: the message by
-    subject, see `covariate_differences`; it is appended to a message that is there already.
+    subject; it is appended to a message that is there already.
     """
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:
         message, before = differences[ledger.at[row, "subject"]], ledger.at[row, "message"]
-        codes = {*ledger.at[row, "warnings"], str(Caution.COVARIATE_DIFFERS_FROM_HEADER)}
+        codes = {*ledger.at[row, "warnings"], str(caution)}
         ledger.at[row, "warnings"] = tuple(sorted(codes))
         ledger.at[row, "message"] = message if pd.isna(before) else f"{before}; {message}"
     return ledger

@@ -1,5 +1,6 @@
 """The covariates of a model: which can be used, in which unit, and what is said of the others."""
 
+import keyword
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
     "height_10cm": ("height_cm", 10.0, "10 cm"),
     "weight_10kg": ("weight_kg", 10.0, "10 kg"),
 }
+FORMULA_NAMES = ("Q", "C", "I", "cr", *keyword.kwlist)  # cannot be columns of a formula by patsy
 LEAST_OF_CATEGORY = 5  # subjects; smaller categories are pooled
 OTHER = "other"
 
@@ -29,7 +31,9 @@ def usable(
     kept, notes = [], []
     for name in wanted:
         column = column_of(name)
-        if data[column].nunique() > 1 or name in asked:
+        if name in FORMULA_NAMES:
+            notes.append(f"{name} left out: a word of the formula language, rename the column")
+        elif data[column].nunique() > 1 or name in asked:
             kept.append(name)
         elif len(data):
             why = "unknown" if data[column].isna().all() else "the same in all subjects"

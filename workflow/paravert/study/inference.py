@@ -3,6 +3,7 @@
 The questions are planned: each contrast belongs to a family, within which p values are corrected.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from paravert.study.marginal_model import IDENTITY, LOGIT, MarginalFit, NotFitte
 
 FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
+TERM = re.compile(r"(?:muscle\[(\w+)\])?:?(.*)")  # name of a coefficient by patsy
+MEAN_LABEL = "mean of women, left, at the mean of the covariates"
 ADJUSTED_AGES_YEARS = (30, 50, 70)
 SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
 SPLINE_DF = 3
@@ -117,7 +120,7 @@ class FittedModel:
         rows = []
         for index, term in enumerate(self.fit.terms):
             found = self.fit.estimate(np.eye(len(self.fit.terms))[index])
-            tested = "[T." in term or term.endswith(tuple(SCALES))
+            effect = TERM.fullmatch(term)[2] not in ("", "Intercept") and "cr(" not in term
             rows.append(
                 self._common()
                 | {
@@ -129,7 +132,7 @@ class FittedModel:
                     "standard_error": found.standard_error,
                     "low_95": found.low_95,
                     "high_95": found.high_95,
-                    "p_value": found.p_value if tested else np.nan,
+                    "p_value": found.p_value if effect else np.nan,
                     "df": self.fit.df,
                     "link": self.fit.link,
                     "formula": self.fit.formula,
@@ -250,8 +253,10 @@ class FittedModel:
 
     def _link_unit(self, term: str) -> str:
         unit = "log odds" if self.outcome.link == LOGIT else self.outcome.unit
-        name = term.rpartition(":")[2]
-        return f"{unit} per {SCALES[name][2]}" if name in SCALES else unit
+        name = TERM.fullmatch(term)[2]
+        if name in SCALES:
+            return f"{unit} per {SCALES[name][2]}"
+        return f"{unit} per 1" if name.startswith("Q(") and "[T." not in name else unit
 
     def _muscles(self) -> list[str]:
         return list(self.data["muscle"].cat.categories)
@@ -320,26 +325,22 @@ def corrected(contrasts: list[dict]) -> list[dict]:
 
 def term_label(term: str) -> str:
     """Return a coefficient in words, such as "men minus women, psoas major"; term: its name by patsy."""
-    parts = term.split(":")
-    muscle = next((part for part in parts if part.startswith("muscle[")), "")
-    rest = [part for part in parts if part != muscle]
-    where = _words(muscle.removeprefix("muscle[").removesuffix("]"))
-    what = _part(rest[0]) if rest else "mean of women, left, at the mean of the covariates"
-    return f"{what}, {where}" if where else what
+    muscle, what = TERM.fullmatch(term).groups()
+    told = _part(what) if what else MEAN_LABEL
+    return f"{told}, {_words(muscle)}" if muscle else told
 
 
 def _part(part: str) -> str:
     if part in SCALES:
         return f"{SCALES[part][0].rpartition('_')[0]}, per {SCALES[part][2]}"
     if part == "Intercept":
-        return "mean of women, left, at the mean of the covariates"
+        return MEAN_LABEL
     if part.startswith("cr("):
         return f"age, spline {part.rpartition('[')[2].removesuffix(']')}"
-    name, found, level = part.removesuffix("]").partition("[T.")
-    if not found:
-        return _words(name)
+    name, _, level = part.removesuffix("]").partition("[T.")
+    name = name.removeprefix("Q('").removesuffix("')") if name.startswith("Q('") else _words(name)
     named = {"sex": "men minus women", "side": "right minus left"}
-    return named.get(name, f"{_words(name)} {level}")
+    return named.get(name, f"{name} {level}" if level else f"{name}, per 1")
 
 
 def _words(name: str) -> str:

@@ -113,7 +113,14 @@ def fit_marginal(
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
-    data = data.sort_values("subject", kind="stable")
+    needed = [
+        "subject",
+        "muscle",
+        "side",
+        outcome,
+        *covariates,
+    ]  # another column may hide patsy's Q
+    data = data[needed].sort_values("subject", kind="stable")
     formula = _formula(outcome, data, covariates, splines or {})
     response, design = patsy.dmatrices(formula, data, NA_action="raise")
     subjects = pd.factorize(data["subject"])[0]
@@ -152,7 +159,7 @@ def _formula(
         for name in varying
         if name in splines
     }
-    parts = [smooth.get(name, name) for name in varying]
+    parts = [smooth.get(name, name if name.isidentifier() else f"Q({name!r})") for name in varying]
     if data["muscle"].nunique() < 2:
         return f"{outcome} ~ {' + '.join(parts) or '1'}"
     return f"{outcome} ~ 0 + {' + '.join(['muscle', *(f'muscle:{part}' for part in parts)])}"

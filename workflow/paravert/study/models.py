@@ -1,6 +1,7 @@
 """Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,9 +38,11 @@ def fit_models(
             " site_effects and claims are written beside it."
         ),
     ],
-    covariate: Annotated[
+    covariates: Annotated[
         list[str] | None,
-        typer.Option(help="Further column of the subjects for the adjusted model."),
+        typer.Option(
+            help="Further covariate of the adjusted model, a column of the table subjects."
+        ),
     ] = None,
     bootstrap_samples: Annotated[
         int, typer.Option(help="Samples of the subject-clustered bootstrap.")
@@ -47,9 +50,9 @@ def fit_models(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
 ) -> None:
     """Fit the models of area, volume and fat fraction, and the planned contrasts."""
-    data = model_data(cohort)
+    data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
-    adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *(covariate or ())))
+    adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *further))
     terms, contrasts, means, fits = [], [], [], {}
     for model in (SEX_AND_AGE, adjusted):
         of_model = []
@@ -74,14 +77,32 @@ def fit_models(
     write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
 
 
-def model_data(cohort: Path) -> pd.DataFrame:
-    """Return the table of muscles with the scanner of each subject (manufacturer, field_strength as text)."""
+def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of muscles with the scanner and further covariates of each subject, and their names.
+
+    covariates: columns of the table of subjects, in any case. manufacturer and field_strength are text,
+    such as "3 T". Yes/no becomes text, too.
+    """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
-    subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
-    known = set(muscles.columns) - {"subject"}
-    scanner = subjects[[name for name in subjects.columns if name not in known]]
-    strength = subjects["field_strength_t"].map("{:g} T".format, na_action="ignore")
-    return muscles.merge(scanner.assign(field_strength=strength), on="subject", how="left")
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE).set_index("subject")
+    names = {name.lower(): name for name in subjects}
+    further = [names[covariate.lower()] for covariate in covariates]
+    columns = {name: _as_covariate(subjects[name]) for name in ("manufacturer", *further)}
+    columns["field_strength"] = subjects["field_strength_t"].map(
+        "{:g} T".format, na_action="ignore"
+    )
+    added = pd.DataFrame(columns, index=subjects.index)
+    added = added[added.columns.difference(muscles.columns)].reset_index()
+    return muscles.merge(added, on="subject", how="left"), further
+
+
+def _as_covariate(values: pd.Series) -> pd.Series:
+    """Return numbers as they are, everything else as text; unknown stays null."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return values.astype(float)
+    words = {True: "yes", False: "no"}
+    texts = [None if pd.isna(value) else words.get(value, str(value)) for value in values]
+    return pd.Series(texts, index=values.index, dtype=object)
 
 
 def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,157 @@
+"""Reads a worksheet of an Excel workbook (.xlsx) as lines of text.
+
+Numbers keep all their digits. A number whose format is made of zeros, such as 000, is a code and is
+padded as Excel shows it (007).
+"""
+
+import io
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from datetime import date, datetime, time
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import openpyxl
+from openpyxl.utils.cell import range_boundaries
+from openpyxl.utils.exceptions import InvalidFileException
+
+from paravert.errors import InputError
+from paravert.sheet_file import Line
+
+UNPACKED_LIMIT_BYTES = 1 << 31  # twenty times the largest sheet, as XML
+UNKNOWN_ERROR = "#N/A"  # Excel's own word for an unknown value
+FORMULA_OR_MERGED = re.compile(rb"<(?:\w+:)?(?:f|mergeCell)[ />]")
+CODE_FORMAT = re.compile(r'(?:0|"[^"]*"|\\.|[-_ ])*0(?:0|"[^"]*"|\\.|[-_ ])*')
+CODE_PART = re.compile(r'0|"([^"]*)"|\\(.)|([-_ ])')
+# What zipfile, ElementTree and openpyxl raise for damaged content.
+DAMAGE = (
+    *(AttributeError, EOFError, InvalidFileException, LookupError, NotImplementedError, OSError),
+    *(OverflowError, RuntimeError, TypeError, ValueError, ElementTree.ParseError, struct.error),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def workbook_lines(path: Path, content: bytes, sheet_name: str) -> list[Line]:
+    """Return the lines of a worksheet that are not blank.
+
+    path: named in errors. content: of the file. sheet_name: of the worksheet, in any case; empty for
+    the first. A merged cell, a formula without a stored value and an error such as #REF! are faults of
+    their line; #N/A is an empty cell. Raises InputError for another zip archive, a damaged workbook and
+    an unknown worksheet.
+    """
+    try:
+        file = io.BytesIO(content)
+        with zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
+            if sum(member.file_size for member in archive.infolist()) > UNPACKED_LIMIT_BYTES:
+                raise InputError(path, f"more than {UNPACKED_LIMIT_BYTES >> 30} GiB when unpacked")
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            worksheet = _worksheet(path, book.worksheets, sheet_name)
+            hidden = _hidden_values(archive.read(worksheet._worksheet_path))  # no public name
+            worksheet.reset_dimensions()  # some programs store too small ones
+            rows = enumerate(worksheet.iter_rows(), 1)
+            lines = [_line(number, row, hidden.get(number, {})) for number, row in rows]
+            book.close()
+    except DAMAGE as error:
+        kind = f"a damaged Excel workbook or another zip archive ({type(error).__name__})"
+        raise InputError(path, f"{kind}, expected .xlsx or text") from None
+    return [line for line in lines if line.cells or line.faults]
+
+
+def _worksheet(path: Path, worksheets: list, sheet_name: str):
+    if not worksheets:
+        raise InputError(path, "a workbook without a worksheet, expected the subject sheet")
+    for worksheet in worksheets:
+        if not sheet_name or worksheet.title.strip().lower() == sheet_name.strip().lower():
+            return worksheet
+    names = ", ".join(repr(worksheet.title) for worksheet in worksheets)
+    raise InputError(path, f"no worksheet {sheet_name!r} (sheet_name), expected among {names}")
+
+
+def _line(number: int, row: tuple, hidden: dict[int, str]) -> Line:
+    """Return the line of a row. hidden: see `_hidden_values`."""
+    cells, faults = [], dict(hidden)
+    for column, cell in enumerate(row):
+        value = cell.value
+        if value is None or cell.data_type == "e":
+            cells.append("")
+            if value is not None and value != UNKNOWN_ERROR:
+                faults[column] = f"the error {value}, expected a value"
+        else:
+            cells.append(value if isinstance(value, str) else _text(value, cell.number_format))
+    while cells and not cells[-1].strip():
+        cells.pop()  # cells that are only formatted
+    return Line(number, cells, faults)
+
+
+def _text(value: object, number_format: str) -> str:
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and not value.is_integer():
+        return f"{Decimal(repr(value)):f}"
+    if isinstance(value, int | float):
+        return _coded(int(value), number_format)
+    if isinstance(value, datetime) and value.time() == time():
+        value = value.date()
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _coded(value: int, number_format: str) -> str:
+    """Return a whole number as Excel shows it if its format is a code of zeros, otherwise as it is."""
+    parts = _code_parts(number_format) if value >= 0 else ()
+    zeros = parts.count("0")
+    if not zeros:
+        return str(value)
+    digits = f"{value:0{zeros}d}"
+    first, rest = digits[: len(digits) - zeros + 1], iter(digits[len(digits) - zeros + 1 :])
+    shown, is_first = [], True
+    for part in parts:
+        if part == "0":
+            shown.append(first if is_first else next(rest))
+            is_first = False
+        else:
+            shown.append(part[1:])
+    return "".join(shown)
+
+
+@cache
+def _code_parts(number_format: str) -> tuple[str, ...]:
+    """Return "0" for each digit of a format and "=text" for what stands between; none for others."""
+    code = number_format.split(";")[0]
+    if not CODE_FORMAT.fullmatch(code) or code == "0":
+        return ()
+    return tuple(
+        "0" if part[0] == "0" else "=" + next((text for text in part.groups() if text), "")
+        for part in CODE_PART.finditer(code)
+    )
+
+
+def _hidden_values(xml: bytes) -> dict[int, dict[int, str]]:
+    """Return faults, by line and column from 0, of values that openpyxl returns as empty cells."""
+    if not FORMULA_OR_MERGED.search(xml):
+        return {}
+    faults: dict[int, dict[int, str]] = {}
+    for _, element in ElementTree.iterparse(io.BytesIO(xml)):
+        kind = element.tag.rpartition("}")[2]
+        if kind == "c" and _is_formula_without_value(element):
+            place, told = element.get("r"), "a formula without a stored value"
+        elif kind == "mergeCell":
+            place = element.get("ref")
+            told = f"the cells {place} are merged, expected a value in each"
+        else:
+            if kind == "row":
+                element.clear()
+            continue
+        column, row, _, _ = range_boundaries(place)
+        faults.setdefault(row, {})[column - 1] = f"{told}; repair it in Excel"
+    return faults
+
+
+def _is_formula_without_value(cell: ElementTree.Element) -> bool:
+    children = {child.tag.rpartition("}")[2]: child.text for child in cell}
+    is_text = cell.get("t") == "str"  # which may be empty
+    return "f" in children and not children.get("v") and not is_text

@@ -1,0 +1,57 @@
+"""The columns of the subject sheet as columns of the cohort tables."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from paravert import tables
+from paravert.sheet import CATEGORY, COVARIATES, DATE, NUMBER, NUMBER_COLUMNS, YES, YES_NO, Sheet
+from paravert.tables import Column
+
+ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
+
+
+def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Return the covariates by subject, with bmi_kg_m2. rows: of the sheet."""
+    columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
+    types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
+    people = pd.DataFrame(columns, index=_subjects(rows), dtype=object).astype(types)
+    people["bmi_kg_m2"] = people.weight_kg / (people.height_cm / 100) ** 2
+    return people
+
+
+def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
+    """Return the columns of the sheet that are not paravert's own; dates are left out.
+
+    meanings: texts for the codebook by name of the column, in any case.
+    """
+    known = {str(name).lower(): text for name, text in meanings.items()}
+    columns = []
+    for name, kind in sheet.types.items():
+        if kind != DATE:
+            words = {row[name] for row in sheet.rows} - {""} if kind == CATEGORY else ()
+            meaning = f"{kind}, from the sheet"
+            if name.lower() in known:
+                meaning = f"{meaning}: {known[name.lower()]}"
+            arrow = ARROW_TYPES.get(kind, tables.TEXT)
+            columns.append(Column(name, arrow, meaning=meaning, allowed=tuple(sorted(words))))
+    return tuple(columns)
+
+
+def carried_values(rows: Sequence[Mapping[str, str]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Return the carried columns by subject; unknown is null."""
+    values = {column.name: [_value(row[column.name], column) for row in rows] for column in columns}
+    types = {c.name: float if c.type == tables.NUMBER else object for c in columns}
+    return pd.DataFrame(values, index=_subjects(rows), dtype=object).astype(types)
+
+
+def _value(cell: str, column: Column) -> float | bool | str | None:
+    if not cell:
+        return None
+    if column.type == tables.NUMBER:
+        return float(cell.replace(",", "."))
+    return cell.lower() in YES if column.type == tables.FLAG else cell
+
+
+def _subjects(rows: Sequence[Mapping[str, str]]) -> pd.Index:
+    return pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
