@@ -1,6 +1,5 @@
 """The covariates of a model: which can be used, in which unit, and what is said of the others."""
 
-import keyword
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
     "height_10cm": ("height_cm", 10.0, "10 cm"),
     "weight_10kg": ("weight_kg", 10.0, "10 kg"),
 }
-FORMULA_NAMES = ("Q", "C", "I", "cr", *keyword.kwlist)  # cannot be columns of a formula by patsy
+FORMULA_NAMES = ("Q", "cr")  # functions in the formulas: columns of these names would hide them
 LEAST_OF_CATEGORY = 5  # subjects; smaller categories are pooled
 OTHER = "other"
 

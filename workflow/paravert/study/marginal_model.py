@@ -9,6 +9,7 @@ Source: Liang and Zeger 1986; small samples: Mancl and DeRouen 2001; logit link 
 and Wooldridge 1996.
 """
 
+import keyword
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,10 +160,16 @@ def _formula(
         for name in varying
         if name in splines
     }
-    parts = [smooth.get(name, name if name.isidentifier() else f"Q({name!r})") for name in varying]
+    parts = [smooth.get(name, _quoted(name)) for name in varying]
     if data["muscle"].nunique() < 2:
         return f"{outcome} ~ {' + '.join(parts) or '1'}"
     return f"{outcome} ~ 0 + {' + '.join(['muscle', *(f'muscle:{part}' for part in parts)])}"
+
+
+def _quoted(name: str) -> str:
+    """Return a column's name as patsy takes it."""
+    plain = name.isidentifier() and not keyword.iskeyword(name)
+    return name if plain else f"Q({name!r})"
 
 
 def _check_enough(subjects: int, coefficients: int) -> None:
