@@ -84,7 +84,7 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
             alone = os.path.isfile(place) or not examination.image_folders
             others = [] if alone else index.others_below(place)
             inside = [file for file in files if _is_below(file.path, place)]
-            fault = _conversion_fault([*inside, *others])
+            fault = conversion_fault([*inside, *others])
     result.fault = fault
     if fault is None or fault.reason not in NOT_FOR_THE_SHEET:
         result.images = place
@@ -132,7 +132,7 @@ def _place(
     names = list(_by_series(files))
     axial = [file.path for file in files if file.counts and names.index(_key(file)) in rows]
     if not axial:  # what conversion says of such a series is said first
-        fault = _conversion_fault(files)
+        fault = conversion_fault(files)
         return folder, fault if fault and fault.reason in NOT_FOR_THE_SHEET else examination.fault
     if len(axial) == 1:
         return str(axial[0]), None
@@ -149,7 +149,11 @@ def _is_below(path: Path, place: str) -> bool:
 # --- what conversion says ------------------------------------------------------------------------
 
 
-def _conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
+def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
+    """Return why conversion would refuse a folder of these files, as far as headers tell; or None.
+
+    Not told by headers: pixels that are truncated, damaged, blank or differ between duplicates.
+    """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:
         if file.fault:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from paravert.errors import Reason, SubjectFault
+from paravert.errors import SubjectFault
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.header_values import finite_number, text, texts, whole_number
@@ -89,8 +89,9 @@ def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
 def _read_file(path: Path) -> ArchiveFile:
     try:
         scan = scan_folder(path)
-        if not scan.files:
-            raise SubjectFault(Reason.UNREADABLE_HEADER, "images: a link leads nowhere")
+        if not scan.files:  # a link that leads nowhere: conversion tries to open it
+            with open_image_file(path):
+                pass
     except SubjectFault as fault:  # without its traceback, which cannot be stored
         return ArchiveFile(
             path, _origin(path, is_image=False), fault=SubjectFault(fault.reason, fault.message)

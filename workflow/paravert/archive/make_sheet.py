@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DAYS_PER_YEAR = 365.25
 RESULTS = "results"
+NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
 SHOWN_FROM_SUBJECTS = 5  # a description of fewer could be a name, which no log may hold
 SERIES_COLUMNS = (
     "subject",
@@ -290,7 +291,8 @@ def _refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
 
 
 def _relative(path: str | Path, home: Path) -> str:
-    return os.path.relpath(path, home)
+    told = os.path.relpath(path, home)
+    return f"./{told}" if told.lower() in NO_PATHS else told
 
 
 def _number(visits: Iterable[Visit]) -> None:
