@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
 
 from paravert.errors import SubjectFault
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.header_values import finite_number, text, texts, whole_number
-from paravert.imaging.input_files import READ_ERRORS, open_image_file, parse_dicom, quiet_pydicom
+from paravert.imaging.input_files import READ_ERRORS, open_image_file, quiet_pydicom
 
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
@@ -29,11 +30,11 @@ ORIGIN_TAGS = (
     "BodyPartExamined",
     "ScanningSequence",
     "InversionTime",
-    "NumberOfFrames",
     *DATES,
     *TIMES,
 )
 _TAGS = [Tag(keyword) for keyword in ORIGIN_TAGS]
+_LAST_TAG = max(_TAGS)  # private elements, often long ones, follow
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,6 @@ class Origin:
     time: str
     sequence: tuple[str, ...]
     inversion_time_ms: float | None
-    frames: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +106,15 @@ def _origin(path: Path, *, is_image: bool) -> Origin | None:
             if not is_image and stream.read(132)[128:] != b"DICM":
                 return None
             stream.seek(0)
-            return _origin_of(parse_dicom(stream, stop_before_pixels=True, specific_tags=_TAGS))
-    except (*READ_ERRORS, SubjectFault):
+            return _origin_of(
+                read_partial(stream, stop_when=_is_behind, force=True, specific_tags=_TAGS)
+            )
+    except (*READ_ERRORS, OSError, SubjectFault):
         return None
+
+
+def _is_behind(tag: BaseTag, *_: object) -> bool:
+    return tag > _LAST_TAG
 
 
 def _origin_of(data: Dataset) -> Origin:
@@ -127,7 +133,6 @@ def _origin_of(data: Dataset) -> Origin:
         time=_first(data, TIMES),
         sequence=texts(data, "ScanningSequence"),
         inversion_time_ms=finite_number(data, "InversionTime"),
-        frames=max(1, whole_number(data, "NumberOfFrames") or 1),
     )
 
 
