@@ -28,7 +28,6 @@ from paravert.archive.examinations import NIFTI, Examination, Person, group_exam
 from paravert.archive.index import Index, list_tree
 from paravert.archive.key import Key, write_table
 from paravert.archive.nifti_pattern import compile_pattern, matches
-from paravert.characters import find_unseen
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.nifti import SUFFIXES
 from paravert.shards import end_with
@@ -284,7 +283,7 @@ def _refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Take examinations out of the sheet whose path no cell can hold."""
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
-        if find_unseen(cell) or "\t" in cell or cell != cell.strip() or len(cell) > CELL_LIMIT:
+        if not cell.isprintable() or cell != cell.strip() or len(cell) > CELL_LIMIT:
             told = "the path holds what a cell of the sheet cannot: rename the folder"
             visit.found.fault = SubjectFault(Reason.UNREADABLE_HEADER, told)
             visit.found.images = ""
