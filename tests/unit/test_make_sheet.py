@@ -17,9 +17,11 @@ from pydicom.dataset import Dataset
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_nifti
 from paravert.archive.key import COLUMNS as KEY_COLUMNS
-from paravert.archive.make_sheet import SERIES_COLUMNS, make_sheet
+from paravert.archive.make_sheet import make_sheet
+from paravert.archive.visits import SERIES_COLUMNS
 from paravert.errors import InputError, SubjectFault
 from paravert.imaging.convert import read_images
+from paravert.sheet import read_sheet
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ("ANNA", "BERT", "CLEO", "DORA", "EMIL")
@@ -145,6 +147,20 @@ def test_without_a_second_visit_there_is_no_column_of_visits(tmp_path):
     assert len(told.sheet) == 3
 
 
+@pytest.mark.long
+def test_twenty_thousand_other_files_change_no_line(tmp_path):
+    archive = five_people(tmp_path / "archive")
+    if data := os.environ.get("PARAVERT_REAL_DATA"):
+        put_real_studies(archive, Path(data))
+    before = made(archive, tmp_path)
+    put_other_files(archive, 20_000)
+    after = made(archive, tmp_path, overwrite=True, workers=2)
+    assert after.sheet == before.sheet
+    assert [row for row in after.series if row["subject"]] == [
+        row for row in before.series if row["subject"]
+    ]
+
+
 # --- series.csv ----------------------------------------------------------------------------------
 
 
@@ -212,7 +228,7 @@ def test_the_key_is_for_its_owner_alone_and_the_sheet_tells_no_date_or_name(stud
 def test_the_log_tells_counts_and_no_names(archive, tmp_path, caplog):
     with caplog.at_level("INFO"):
         made(archive, tmp_path)
-    assert "1 subjects have several axial series, 1 are settled" in caplog.text
+    assert "subjects with several axial series: 1, settled by the patterns in it: 1" in caplog.text
     assert "1: wrong-modality" in caplog.text
     assert not re.search("|".join((*NAMES, "SECRET", r"1\.2\.826", "tse", "site-")), caplog.text)
     assert not list(tmp_path.glob(".*")), "the index is deleted"
@@ -293,7 +309,7 @@ def test_a_run_that_was_killed_goes_on_and_writes_the_same(archive, study, tmp_p
 def test_a_run_that_ends_after_the_key_was_written_keeps_the_pseudonyms(tmp_path, monkeypatch):
     archive = five_people(tmp_path / "archive")
     with monkeypatch.context() as patch:
-        patch.setattr("paravert.archive.make_sheet._series_rows", interrupted)
+        patch.setattr("paravert.archive.make_sheet.series_rows", interrupted)
         with pytest.raises(KeyboardInterrupt):
             made(archive, tmp_path / "study")
     key = (tmp_path / "study/key.csv").read_bytes()
@@ -355,29 +371,17 @@ def flat(archive, *series):
         shutil.rmtree(folder)
 
 
-def test_examinations_in_one_folder_are_told_and_not_in_the_sheet(tmp_path):
+@pytest.mark.parametrize(
+    ("second", "reason"), [("ANNA", "multiple-studies"), ("BERT", "mixed-patients")]
+)
+def test_examinations_in_one_folder_are_told_and_not_in_the_sheet(tmp_path, second, reason):
     archive = tmp_path / "archive"
-    flat(
-        archive,
-        put_series(archive, "ANNA", "1", "axial-1"),
-        put_series(archive, "ANNA", "2", "axial-2"),
-    )
+    first = put_series(archive, "ANNA", "1", "axial-1")
+    flat(archive, first, put_series(archive, second, "2", "axial-2"))
     told = made(archive, tmp_path)
     assert told.sheet == []
-    assert told_of(told, "ANNA") == {("no", "multiple-studies")}
+    assert told_of(told, "ANNA") == told_of(told, second) == {("no", reason)}
     assert [row["accepted"] for row in told.series] == ["yes", "yes"]
-
-
-def test_people_in_one_folder_are_told_as_mixed(tmp_path):
-    archive = tmp_path / "archive"
-    flat(
-        archive,
-        put_series(archive, "ANNA", "1", "axial-1"),
-        put_series(archive, "BERT", "2", "axial-2"),
-    )
-    told = made(archive, tmp_path)
-    assert told.sheet == []
-    assert told_of(told, "ANNA") == told_of(told, "BERT") == {("no", "mixed-patients")}
 
 
 def test_an_examination_spread_over_shared_folders_is_its_axial_series(tmp_path):
@@ -546,6 +550,35 @@ def test_nifti_files_are_found_by_a_pattern(tmp_path):
 def test_a_pattern_without_a_subject_is_told(tmp_path, pattern):
     with pytest.raises(InputError, match="subject"):
         make_sheet(tmp_path, tmp_path / "study/sheet.csv", nifti=pattern)
+
+
+def test_several_files_that_match_a_pattern_are_told(tmp_path):
+    archive = tmp_path / "archive"
+    for name in ("t1", "t2"):
+        write_nifti(archive / f"1/{name}.nii.gz", Plan())
+    told = made(archive, tmp_path, nifti="{subject}/*.nii.gz")
+    assert told.sheet == []
+    assert told_of(told, "1") == {("no", "ambiguous-series")}
+
+
+def test_an_index_that_is_none_is_told(tmp_path):
+    (tmp_path / ".sheet.csv.index").write_text("no index" * 100)
+    with pytest.raises(InputError, match="no index, expected none: remove it"):
+        make_sheet(tmp_path, tmp_path / "sheet.csv")
+
+
+@pytest.mark.parametrize("name", ["NA", "Müller, J", '"quoted"'])
+def test_folders_of_any_name_are_read_by_the_sheet(tmp_path, name):
+    put_series(tmp_path / name, "ANNA", "1", "axial-1")
+    put_series(tmp_path / name, "ANNA", "1", "sagittal", plan=SAGITTAL)
+    made(tmp_path, tmp_path)
+    (row,) = read_rows(tmp_path / "sheet.csv")
+    assert row["images"] == str(tmp_path / name)
+
+
+def read_rows(sheet):
+    told = read_sheet(sheet)
+    return getattr(told, "rows", told)
 
 
 def test_an_archive_that_is_not_there_is_told(tmp_path):

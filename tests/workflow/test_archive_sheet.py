@@ -31,7 +31,7 @@ def test_the_sheet_of_an_archive_is_planned_without_a_change(tmp_path):
     copy_of_the_workflow(tmp_path)
     five_people(tmp_path / "archive", visits=False)
     told = run(tmp_path, "paravert", "make_sheet", "archive", "--out", "my_study/sheet.csv")
-    assert "sheet.csv: 3 subjects, 3 examinations" in told
+    assert "sheet.csv: subjects: 3, examinations: 3" in told
     planned = run(
         tmp_path,
         "snakemake",

@@ -12,6 +12,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from paravert import __version__
 from paravert.archive.headers import ArchiveFile, read_files
-from paravert.errors import Reason, SubjectFault
+from paravert.errors import InputError, Reason, SubjectFault
 from paravert.provenance import digest
 from paravert.shards import end_with
 
@@ -91,12 +92,14 @@ class Index:
     """What was read of an archive, in a file. Close it, or use it in a `with` statement."""
 
     def __init__(self, path: Path, archive: Path | None = None):
-        """Open an index; archive: folder that `fill` will read. An index of another starts anew."""
+        """Open an index; archive: folder that `fill` will read. An index of another starts anew.
+
+        Raises InputError where the file is no index.
+        """
         self.path = path
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         self._base = sqlite3.connect(path)
         if archive is not None:
-            self._base.executescript(TABLES)
             self._begin(digest([__version__, str(archive)]))
 
     def __enter__(self) -> "Index":
@@ -106,6 +109,10 @@ class Index:
         self._base.close()
 
     def _begin(self, origin: str) -> None:
+        try:
+            self._base.executescript(TABLES)
+        except sqlite3.DatabaseError as error:
+            raise InputError(self.path, "no index, expected none: remove it") from error
         (known,) = self._base.execute("PRAGMA user_version").fetchone()
         number = int(origin[:7], 16)
         if known != number:
@@ -195,7 +202,12 @@ def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                try:
+                    parts = future.result()
+                except BrokenProcessPool as error:
+                    told = "a process that read headers died; the same command goes on"
+                    raise ChildProcessError(told) from error
+                yield running.pop(future), parts
 
 
 def _read_chunk(paths: Sequence[Path]) -> list[tuple]:

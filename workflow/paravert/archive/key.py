@@ -42,10 +42,10 @@ class Key:
         return {person: self._subjects[person] for person in asked}
 
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
-        """Write the key: rows of examinations, and those of earlier keys that are not among them."""
+        """Write the key: rows of examinations, and earlier rows of others, which are no visits now."""
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}
-        kept = [row for row in self._rows if _examination_of(row) not in known]
+        kept = [row | {"visit": ""} for row in self._rows if _examination_of(row) not in known]
         ordered = sorted([*new, *kept], key=lambda row: [row[name] for name in COLUMNS])
         write_table(self.path, COLUMNS, ordered, mode=OWNER_ONLY)
 

@@ -10,11 +10,9 @@ owner may read it. None of them belongs into results/.
 import logging
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -22,68 +20,32 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from paravert.archive.assessment import NO, YES, Assessment, assess, assess_nifti
-from paravert.archive.descriptions import Proposal, as_configuration, chosen, propose
+from paravert.archive.assessment import NO, Assessment, assess, assess_nifti
+from paravert.archive.descriptions import Proposal, as_configuration, propose
 from paravert.archive.examinations import NIFTI, Examination, Person, group_examinations
 from paravert.archive.index import Index, list_tree
 from paravert.archive.key import Key, write_table
 from paravert.archive.nifti_pattern import compile_pattern, matches
+from paravert.archive.visits import (
+    SERIES_COLUMNS,
+    EmptyFolder,
+    Visit,
+    competing_series,
+    key_rows,
+    number_visits,
+    refuse_mixed_people,
+    refuse_unusable_paths,
+    series_rows,
+    sheet_table,
+)
 from paravert.errors import InputError, Reason, SubjectFault
 from paravert.imaging.nifti import SUFFIXES
 from paravert.shards import end_with
-from paravert.sheet_file import CELL_LIMIT
 
 log = logging.getLogger(__name__)
 
-DAYS_PER_YEAR = 365.25
 RESULTS = "results"
-NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
 SHOWN_FROM_SUBJECTS = 5  # a description of fewer could be a name, which no log may hold
-SERIES_COLUMNS = (
-    "subject",
-    "visit",
-    "in_sheet",
-    "examination_reason",
-    "examination_message",
-    "folder",
-    "series_number",
-    "modality",
-    "description",
-    "body_part",
-    "plane",
-    "contrast",
-    "files",
-    "slices",
-    "stacks",
-    "spacing_mm",
-    "row_spacing_mm",
-    "column_spacing_mm",
-    "echo_time_ms",
-    "repetition_time_ms",
-    "inversion_time_ms",
-    "accepted",
-    "reason",
-    "message",
-    "chosen",
-)
-
-
-@dataclass
-class Visit:
-    """An examination with its assessment, the pseudonym of its person, and its number in the sheet.
-
-    number: from 1 in order of date; 0 if it is not in the sheet.
-    """
-
-    examination: Examination
-    found: Assessment
-    subject: str = ""
-    number: int = 0
-
-    @property
-    def person(self) -> Person:
-        """Whose examination it is."""
-        return self.examination.person
 
 
 def make_sheet(
@@ -120,8 +82,9 @@ def make_sheet(
     pattern = compile_pattern(nifti) if nifti else None
     files = _Outputs(out)
     files.check(archive, overwrite=overwrite)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or os.cpu_count() or 1
     tree = list_tree(archive, files.all)
+    log.info("%d files in %d folders", len(tree.files), len(tree.folders))
     with Index(files.index, archive) as index:
         index.fill(tree, workers)
         examinations = group_examinations(index.folders(), str(archive))
@@ -132,19 +95,21 @@ def make_sheet(
     examinations += [examination for examination, _ in volumes]
     found = _assess_all(ways, workers)
     visits = [Visit(*pair) for pair in zip(examinations, found, strict=True)]
-    _refuse_mixed_people(visits)
-    _refuse_unusable_paths(visits, out.parent)
+    refuse_mixed_people(visits)
+    refuse_unusable_paths(visits, out.parent)
     key = Key(files.key)
     subjects = key.subjects_of(visit.person for visit in visits)
     for visit in visits:
         visit.subject = subjects[visit.person]
-    _number(visits)
+    number_visits(visits)
     visits.sort(key=lambda visit: (visit.subject, visit.number, visit.examination.name))
-    proposal = propose(_competing(visits))
-    key.write(_key_rows(visits))
-    write_table(files.series, SERIES_COLUMNS, _series_rows(visits, empty, proposal, out.parent))
+    proposal = propose(competing_series(visits))
+    key.write(key_rows(visits))
+    write_table(
+        files.series, SERIES_COLUMNS, series_rows(visits, empty, proposal.texts, out.parent)
+    )
     files.write_patterns(proposal)
-    columns, rows = _sheet(visits, out.parent)
+    columns, rows = sheet_table(visits, out.parent)
     write_table(out, columns, rows)
     files.index.unlink()
     _tell(visits, empty, proposal, files)
@@ -190,17 +155,9 @@ class _Outputs:
 # --- what is in the archive ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Empty:
-    """A folder without any DICOM image, and why it is none of a person's."""
-
-    folder: str
-    fault: SubjectFault
-
-
 def _folders_without_images(
     index: Index, folders: Sequence[str], examinations: Sequence[Examination], archive: Path
-) -> list[_Empty]:
+) -> list[EmptyFolder]:
     """Return the highest folders in which there is no DICOM object, those of examinations left out."""
     full = {str(archive)}
     for examination in examinations:
@@ -217,7 +174,7 @@ def _folders_without_images(
             told = f"no DICOM image among {len(files)} files"
             faults = [file.fault for file in files if file.fault]
             fault = faults[0] if faults else SubjectFault(Reason.NO_DICOM, told)
-            found.append(_Empty(folder, fault))
+            found.append(EmptyFolder(folder, fault))
     return found
 
 
@@ -264,178 +221,24 @@ def _call(way: partial) -> Assessment:
     return way()
 
 
-# --- what may be in the sheet --------------------------------------------------------------------
-
-
-def _refuse_mixed_people(visits: Iterable[Visit]) -> None:
-    """Take people out of the sheet whose examinations tell different dates of birth."""
-    born: dict[Person, set[str]] = defaultdict(set)
-    for visit in visits:
-        born[visit.person] |= visit.found.birth_dates
-    for visit in visits:
-        if len(born[visit.person]) > 1:
-            told = "examinations of one PatientID (0010,0020) tell different dates of birth"
-            visit.found.fault = SubjectFault(Reason.MIXED_PATIENTS, told)
-            visit.found.images = ""
-
-
-def _refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Take examinations out of the sheet whose path no cell can hold."""
-    for visit in visits:
-        cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
-        if not cell.isprintable() or cell != cell.strip() or len(cell) > CELL_LIMIT:
-            told = "the path holds what a cell of the sheet cannot: rename the folder"
-            visit.found.fault = SubjectFault(Reason.UNREADABLE_HEADER, told)
-            visit.found.images = ""
-
-
-def _relative(path: str | Path, home: Path) -> str:
-    told = os.path.relpath(path, home)
-    return f"./{told}" if told.lower() in NO_PATHS else told
-
-
-def _number(visits: Iterable[Visit]) -> None:
-    """Number the examinations of each person that are in the sheet, by date; unknown dates last."""
-    by_person: dict[Person, list[Visit]] = defaultdict(list)
-    for visit in visits:
-        if visit.found.in_sheet:
-            by_person[visit.person].append(visit)
-    for own in by_person.values():
-        for number, visit in enumerate(sorted(own, key=_when), start=1):
-            visit.number = number
-
-
-def _when(visit: Visit) -> tuple:
-    found, name = visit.found, visit.examination.name
-    parts = name if visit.person.source == NIFTI else ""
-    numbers = [part.zfill(12) if part.isdigit() else part for part in _runs(parts)]
-    return not found.date, found.date, found.time, numbers, name
-
-
-def _runs(text: str) -> list[str]:
-    """Return the runs of digits and of other characters in a text, so that 10 follows 9."""
-    runs: list[str] = []
-    for letter in text:
-        if runs and runs[-1][-1].isdigit() == letter.isdigit():
-            runs[-1] += letter
-        else:
-            runs.append(letter)
-    return runs
-
-
-# --- the tables ----------------------------------------------------------------------------------
-
-
-def _sheet(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and rows of the sheet; visits only where somebody has several."""
-    lines = [visit for visit in visits if visit.number]
-    several = any(visit.number > 1 for visit in lines)
-    by_person: dict[Person, list[Visit]] = defaultdict(list)
-    for visit in visits:
-        by_person[visit.person].append(visit)
-    rows = []
-    for visit in lines:
-        own = by_person[visit.person]
-        sexes = {other.found.sex for other in own} - {""}
-        age = visit.found.age_years
-        row = {
-            "subject": visit.subject,
-            "images": _relative(visit.found.images, home),
-            "sex": sexes.pop() if len(sexes) == 1 else "",
-            "age_years": "" if age is None else f"{age:.4g}",
-        }
-        first = next((other for other in own if other.number == 1), None)
-        rows.append(row | _visit_cells(visit, first) if several else row)
-    visit_columns = ["visit", "years_since_first"] if several else []
-    return ["subject", *visit_columns, "images", "sex", "age_years"], rows
-
-
-def _visit_cells(visit: Visit, first: Visit | None) -> dict[str, str]:
-    days = [_day(v.found.date) for v in (visit, first) if v is not None]
-    known = len(days) == 2 and None not in days
-    years = f"{(days[0] - days[1]) / DAYS_PER_YEAR:.2f}" if known else ""
-    return {"visit": str(visit.number), "years_since_first": years}
-
-
-def _day(told: str) -> int | None:
-    """Return the number of a day, from its date in the header (YYYYMMDD)."""
-    try:
-        return date(int(told[:4]), int(told[4:6]), int(told[6:8])).toordinal()
-    except ValueError:
-        return None
-
-
-def _key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
-    return [
-        {
-            "subject": visit.subject,
-            "visit": str(visit.number or ""),
-            "source": visit.person.source,
-            "patient_id": visit.person.patient_id,
-            "issuer_of_patient_id": visit.person.issuer,
-            "examination": visit.examination.name,
-            "date": visit.found.date,
-        }
-        for visit in visits
-    ]
-
-
-def _series_rows(
-    visits: Iterable[Visit], empty: Iterable[_Empty], proposal: Proposal, home: Path
-) -> list[dict[str, object]]:
-    rows = []
-    for visit in visits:
-        found = visit.found
-        taken = chosen(found.candidates, proposal.texts) if found.candidates else None
-        for number, cells in enumerate(found.series):
-            own = cells | {"folder": _relative(cells["folder"], home)}
-            is_chosen = visit.number and (
-                taken.row == number if taken else visit.person.source == NIFTI
-            )
-            own |= {"subject": visit.subject, "visit": visit.number or "", "chosen": NO}
-            own |= {"chosen": YES} if is_chosen else {}
-            rows.append(own | _examination_cells(found.fault, in_sheet=found.in_sheet))
-    for place in empty:
-        cells = _examination_cells(place.fault, in_sheet=False)
-        rows.append({"folder": _relative(place.folder, home)} | cells)
-    return rows
-
-
-def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[str, str]:
-    return {
-        "in_sheet": YES if in_sheet else NO,
-        "examination_reason": str(fault.reason) if fault else "",
-        "examination_message": fault.message if fault else "",
-    }
-
-
-def _competing(visits: Iterable[Visit]) -> Mapping[str, list]:
-    """Return the axial series of examinations in the sheet that have several, by subject."""
-    found: dict[str, list] = defaultdict(list)
-    for visit in visits:
-        if visit.number and len(visit.found.candidates) > 1:
-            found[visit.subject].append(tuple(visit.found.candidates))
-    return found
-
-
 # --- what the user is told -----------------------------------------------------------------------
 
 
 def _tell(
-    visits: Sequence[Visit], empty: Sequence[_Empty], proposal: Proposal, files: _Outputs
+    visits: Sequence[Visit], empty: Sequence[EmptyFolder], proposal: Proposal, files: _Outputs
 ) -> None:
     """Log counts and file names; nothing of what the headers say."""
     lines = [visit for visit in visits if visit.number]
     people = {visit.person for visit in visits}
     inside = {visit.person for visit in lines}
-    log.info("%s: %d subjects, %d examinations", files.sheet.name, len(inside), len(lines))
+    log.info("%s: subjects: %d, examinations: %d", files.sheet.name, len(inside), len(lines))
     open_ones = Counter(str(visit.found.fault.reason) for visit in lines if visit.found.fault)
     for reason, count in sorted(open_ones.items()):
-        log.info("  of these %d will be quarantined as they are: %s", count, reason)
+        log.info("  of these, quarantined as they are: %d: %s", count, reason)
     out = [visit.found.fault.reason for visit in visits if not visit.number]
     out += [place.fault.reason for place in empty]
     log.info(
-        "not in the sheet: %d people, %d examinations or folders", len(people - inside), len(out)
+        "not in the sheet: people: %d, examinations and folders: %d", len(people - inside), len(out)
     )
     for reason, count in sorted(Counter(map(str, out)).items()):
         log.info("  %d: %s", count, reason)
@@ -444,7 +247,7 @@ def _tell(
         "%s: pseudonyms and PatientIDs; keep it secret, and apart from results", files.key.name
     )
     if proposal.subjects:
-        told = "%s: %d subjects have several axial series, %d are settled by the patterns in it"
+        told = "%s: subjects with several axial series: %d, settled by the patterns in it: %d"
         log.info(told, files.patterns.name, proposal.subjects, proposal.settled)
         for pattern in proposal.patterns:
             shown = pattern.text if pattern.subjects >= SHOWN_FROM_SUBJECTS else "(see the file)"
