@@ -15,7 +15,7 @@ import yaml
 from pydicom.dataset import Dataset
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
-from dicom_writer import Plan, save, slice_dataset, uid, write_nifti
+from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
 from paravert.archive.key import COLUMNS as KEY_COLUMNS
 from paravert.archive.make_sheet import make_sheet
 from paravert.archive.visits import SERIES_COLUMNS
@@ -234,8 +234,9 @@ def test_the_log_tells_counts_and_no_names(archive, tmp_path, caplog):
     assert not list(tmp_path.glob(".*")), "the index is deleted"
 
 
-def test_the_key_stays_out_of_results(tmp_path):
-    with pytest.raises(InputError, match="results, expected one outside"):
+def test_the_key_stays_out_of_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="within results, expected one outside"):
         make_sheet(tmp_path, tmp_path / "results/study/sheet.csv")
 
 
@@ -403,6 +404,22 @@ def test_an_examination_in_several_folders_of_its_own_is_their_common_folder(tmp
     assert [row["images"] for row in told.of("ANNA")] == ["archive/1/ANNA"]
 
 
+def test_an_examination_in_a_shared_folder_may_be_one_file(tmp_path):
+    archive = tmp_path / "archive"
+    for name in ("ANNA", "BERT"):
+        write_enhanced(archive / f"{name}.dcm", [Plan()], edit=of(name))
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.of("ANNA")] == ["archive/ANNA.dcm"]
+    assert read_images(str(archive / "ANNA.dcm")).stacks
+
+
+def of(name):
+    def edit(data):
+        data.PatientID, data.StudyInstanceUID = name, uid(name)
+
+    return edit
+
+
 def test_a_copy_elsewhere_in_the_archive_is_told(tmp_path):
     archive = tmp_path / "archive"
     put_series(archive / "1/ANNA", "ANNA", "1", "axial")
@@ -542,6 +559,8 @@ def test_nifti_files_are_found_by_a_pattern(tmp_path):
     ]
     assert told_of(told, "2") == {("no", "no-axial-series")}
     assert set(told.names.values()) == {"1", "2"}
+    nobody = [row["folder"] for row in told.series if not row["subject"]]
+    assert nobody == ["archive/sub-3"], "a file that does not match"
     (first, *_) = told.of("1", told.series)
     assert (first["slices"], first["spacing_mm"], first["chosen"]) == ("5", "6", "yes")
 

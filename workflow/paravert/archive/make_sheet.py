@@ -82,14 +82,18 @@ def make_sheet(
     pattern = compile_pattern(nifti) if nifti else None
     files = _Outputs(out)
     files.check(archive, overwrite=overwrite)
+    key = Key(files.key)
     workers = workers or os.cpu_count() or 1
     tree = list_tree(archive, files.all)
     log.info("%d files in %d folders", len(tree.files), len(tree.folders))
+    volumes = _nifti_examinations(pattern, archive, [path for path, *_ in tree.files])
     with Index(files.index, archive) as index:
         index.fill(tree, workers)
         examinations = group_examinations(index.folders(), str(archive))
-        empty = _folders_without_images(index, tree.folders, examinations, archive)
-    volumes = _nifti_examinations(pattern, archive, [path for path, *_ in tree.files])
+        places = {place for examination in examinations for _, place in examination.places}
+        places |= {str(path.parent) for _, paths in volumes for path in paths}
+        common = {examination.folder for examination in examinations}
+        empty = _folders_without_images(index, tree.folders, places, common, str(archive))
     ways = [partial(assess, files.index, examination) for examination in examinations]
     ways += [partial(_assess_volumes, paths) for _, paths in volumes]
     examinations += [examination for examination, _ in volumes]
@@ -97,7 +101,6 @@ def make_sheet(
     visits = [Visit(*pair) for pair in zip(examinations, found, strict=True)]
     refuse_mixed_people(visits)
     refuse_unusable_paths(visits, out.parent)
-    key = Key(files.key)
     subjects = key.subjects_of(visit.person for visit in visits)
     for visit in visits:
         visit.subject = subjects[visit.person]
@@ -133,8 +136,8 @@ class _Outputs:
         """Raise InputError where the archive is no folder or the sheet may not be written."""
         if not archive.is_dir():
             raise InputError(archive, "no such folder, expected the archive")
-        if RESULTS in self.sheet.parts:
-            told = f"a path within a folder {RESULTS}, expected one outside: the key is no result"
+        if Path.cwd() / RESULTS in self.sheet.parents:
+            told = f"a path within {RESULTS}, expected one outside: the key is no result"
             raise InputError(self.sheet, told)
         if self.sheet in (self.series, self.key):
             raise InputError(self.sheet, "the name of another file of this command")
@@ -156,20 +159,22 @@ class _Outputs:
 
 
 def _folders_without_images(
-    index: Index, folders: Sequence[str], examinations: Sequence[Examination], archive: Path
+    index: Index, folders: Sequence[str], places: set[str], common: set[str], archive: str
 ) -> list[EmptyFolder]:
-    """Return the highest folders in which there is no DICOM object, those of examinations left out."""
-    full = {str(archive)}
-    for examination in examinations:
-        for _, place in examination.places:
-            while place not in full:
-                full.add(place)
-                place = os.path.dirname(place)
-    above = {e.folder for e in examinations}
+    """Return the highest folders without any DICOM object; those within an examination are left out.
+
+    folders: all, sorted. places: those that hold files of an examination. common: the common folder of
+    each examination.
+    """
+    full = {archive}
+    for place in places:
+        while place not in full:
+            full.add(place)
+            place = os.path.dirname(place)
     found = []
-    for folder in folders:  # sorted: what is above comes first
+    for folder in folders:
         parent = os.path.dirname(folder)
-        if folder not in full and parent in full and not _is_within(parent, above, str(archive)):
+        if folder not in full and parent in full and not _is_within(parent, common, archive):
             files = index.others_below(folder)
             told = f"no DICOM image among {len(files)} files"
             faults = [file.fault for file in files if file.fault]
