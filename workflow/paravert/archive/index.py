@@ -193,6 +193,9 @@ def _chunks(files: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, list[P
 
 def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[str, list[tuple]]]:
     """Yield the digest and the parts of each chunk, in any order."""
+    if workers == 1:
+        yield from ((name, _read_chunk(paths)) for name, paths in chunks.items())
+        return
     names = iter(chunks)
     running: dict[Future, str] = {}
     with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:

@@ -45,6 +45,7 @@ from paravert.shards import end_with
 log = logging.getLogger(__name__)
 
 RESULTS = "results"
+MOST_AT_ONCE = 16  # examinations that a process takes at a time
 SHOWN_FROM_SUBJECTS = 5  # a description of fewer could be a name, which no log may hold
 
 
@@ -216,10 +217,11 @@ def _assess_volumes(paths: Sequence[Path]) -> Assessment:
 
 def _assess_all(ways: Sequence[partial], workers: int) -> list[Assessment]:
     bar = partial(tqdm, total=len(ways), unit=" examinations", disable=None)
+    if workers == 1:
+        return list(bar(map(_call, ways)))
     with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
-        return list(
-            bar(pool.map(_call, ways, chunksize=max(1, min(16, len(ways) // workers // 8))))
-        )
+        at_once = max(1, min(MOST_AT_ONCE, len(ways) // workers // 8))
+        return list(bar(pool.map(_call, ways, chunksize=at_once)))
 
 
 def _call(way: partial) -> Assessment:
