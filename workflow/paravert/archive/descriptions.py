@@ -15,6 +15,7 @@ PREFERRED = (T2, T1, PD, STIR)  # of patterns that settle as many subjects: the 
 SPECIAL = re.compile(r"([\\.^$*+?{}\[\]|()])")
 
 Examination = tuple[Candidate, ...]  # its axial series
+Kind = tuple[Examination, ...]  # examinations of a subject; those of many subjects are alike
 
 
 @dataclass(frozen=True)
@@ -64,30 +65,41 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     conversion takes a series of each of these examinations.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
+    having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
     contrasts: dict[str, Counter] = defaultdict(Counter)
-    having: Counter = Counter()
     for kind, count in kinds.items():
-        for pattern, contrast in {(_pattern(c), c.contrast) for e in kind for c in e}:
+        found = {(_pattern(candidate), candidate.contrast) for e in kind for candidate in e}
+        for pattern, contrast in found:
             contrasts[pattern][contrast] += count
-        having.update({_pattern(c): count for e in kind for c in e})
+        for pattern in {pattern for pattern, _ in found}:
+            having[pattern].append(kind)
     likely = {pattern: found.most_common(1)[0][0] for pattern, found in contrasts.items()}
-    order = sorted(likely, key=lambda pattern: (_rank(likely[pattern]), pattern))
-    alone = {pattern: _settled(kinds, [pattern]) for pattern in order}
+    waiting = sorted(likely, key=lambda pattern: (_rank(likely[pattern]), pattern))
+
+    def told(pattern: str, settles: int) -> Pattern:
+        alone = sum(kinds[kind] for kind in having[pattern] if _is_settled(kind, [pattern]))
+        subjects = sum(kinds[kind] for kind in having[pattern])
+        return Pattern(pattern, likely[pattern], settles, alone, subjects)
+
     taken: list[Pattern] = []
-    settled = 0
-    while len(taken) < MOST_PATTERNS:
+    settled: set[Kind] = set()
+    while waiting and len(taken) < MOST_PATTERNS:
         texts = [pattern.text for pattern in taken]
-        left = [pattern for pattern in order if pattern not in texts]
-        gains = {pattern: _settled(kinds, [*texts, pattern]) - settled for pattern in left}
-        best = max(left, key=gains.__getitem__, default=None)  # the first of those that are equal
-        if best is None or gains[best] <= 0:
+        gained = {
+            # A pattern behind the others changes nothing where it matches nothing.
+            pattern: {k for k in having[pattern] if _is_settled(k, [*texts, pattern])} - settled
+            for pattern in waiting
+        }
+        gains = {pattern: sum(kinds[kind] for kind in own) for pattern, own in gained.items()}
+        best = max(waiting, key=gains.__getitem__)  # the first of those that are equal
+        if not gains[best]:
             break
-        settled += gains[best]
-        taken.append(Pattern(best, likely[best], gains[best], alone[best], having[best]))
-    used = {pattern.text for pattern in taken}
-    others = [Pattern(p, likely[p], 0, alone[p], having[p]) for p in order if p not in used]
-    others.sort(key=lambda pattern: -pattern.subjects)
-    return Proposal(tuple(taken), tuple(others), len(examinations), settled)
+        settled |= gained[best]
+        taken.append(told(best, gains[best]))
+        waiting.remove(best)
+    others = sorted((told(p, 0) for p in waiting), key=lambda pattern: -pattern.subjects)
+    count = sum(kinds[kind] for kind in settled)
+    return Proposal(tuple(taken), tuple(others), len(examinations), count)
 
 
 def _alike(examinations: Sequence[Examination]) -> list[Examination]:
@@ -112,8 +124,8 @@ def _rank(contrast: str) -> int:
     return PREFERRED.index(contrast) if contrast in PREFERRED else len(PREFERRED)
 
 
-def _settled(kinds: Mapping[tuple[Examination, ...], int], patterns: Sequence[str]) -> int:
-    return sum(n for kind, n in kinds.items() if all(chosen(e, patterns) for e in kind))
+def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
+    return all(chosen(examination, patterns) for examination in kind)
 
 
 def as_configuration(proposal: Proposal) -> str:
