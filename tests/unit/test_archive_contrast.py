@@ -46,6 +46,11 @@ def test_the_description_decides_for_gradient_echoes(description, contrast):
     assert contrast_of(sequence=("GR",), description=description, **times) == contrast
 
 
+def test_a_short_repetition_time_is_no_spin_echo():
+    assert contrast_of(echo_time_ms=2.4, repetition_time_ms=6) == "unknown"
+    assert contrast_of(echo_time_ms=12, repetition_time_ms=600) == "T1"
+
+
 @pytest.mark.parametrize(
     ("inversion_ms", "contrast"), [(110, "STIR"), (230, "STIR"), (2500, "unknown"), (0, "T2")]
 )

@@ -17,6 +17,7 @@ SHORT_ECHO_MS = 40.0  # of T1 and PD
 LONG_ECHO_MS = 60.0  # of T2
 SHORT_REPETITION_MS = 1300.0  # of T1
 LONG_REPETITION_MS = 1500.0  # of PD and T2
+GRADIENT_ECHO_MS = 250.0  # shorter repetition times are a gradient echo's
 DESCRIPTIONS = {
     STIR: r"stir|tirm",
     T1: r"(?<![a-z0-9])t1",
@@ -50,6 +51,8 @@ def contrast_of(
         nulls_fat = STIR_INVERSION_MS[0] <= inversion <= STIR_INVERSION_MS[1]
         return STIR if nulls_fat else told
     if "GR" in sequence or not echo_time_ms or not repetition_time_ms:
+        return told
+    if "SE" not in sequence and repetition_time_ms < GRADIENT_ECHO_MS:
         return told
     return _by_times(echo_time_ms, repetition_time_ms)
 
