@@ -22,6 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
+    "make_sheet": "archive.make_sheet",
     "make_phantoms": "synthesis.phantoms",
     "draw_anatomies": "synthesis.anatomies",
     "convert_dicom": "imaging.convert",

@@ -73,13 +73,13 @@ def scan_folder(path: Path) -> FolderScan:
         for file in files:
             caution = _add_file(file, frames, images)
             cautions |= {caution} if caution else set()
-    _check_empty_files(files, images)
+    check_empty_files(files, images)
     if any(not header.preamble for header in images):
         cautions.add(Caution.NO_PREAMBLE)
     return FolderScan(tuple(frames), tuple(images), frozenset(cautions), len(files))
 
 
-def _check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
+def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
     """Raise SubjectFault for files that are empty or begin with zeros but are named like images."""
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}

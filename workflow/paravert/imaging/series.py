@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,12 +168,8 @@ def _no_axial(series: dict[str, list[Frame]], planes: dict[str, _SeriesPlane]) -
 
 
 def _pick(candidates: list[str], series: dict[str, list[Frame]], patterns: Sequence[str]) -> str:
-    left = candidates
-    for pattern in patterns:
-        if len(left) == 1:
-            break
-        matching = [uid for uid in left if _describes(pattern, series[uid])]
-        left = matching or left
+    descriptions = {uid: {f.header.description for f in series[uid]} for uid in candidates}
+    left = matching_series(descriptions, patterns)
     if len(left) > 1:
         given = "the configured series_description leaves them" if patterns else "none configured"
         raise SubjectFault(
@@ -183,8 +179,25 @@ def _pick(candidates: list[str], series: dict[str, list[Frame]], patterns: Seque
     return left[0]
 
 
-def _describes(pattern: str, frames: Sequence[Frame]) -> bool:
-    return any(re.search(pattern, f.header.description, re.IGNORECASE) for f in frames)
+def matching_series(
+    descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
+) -> list:
+    """Return the series that patterns leave; descriptions: SeriesDescription of each series.
+
+    Patterns are tried in order while several series are left; each that matches any keeps those it
+    matches.
+    """
+    left = list(descriptions)
+    for pattern in patterns:
+        if len(left) == 1:
+            break
+        matching = [name for name in left if _describes(pattern, descriptions[name])]
+        left = matching or left
+    return left
+
+
+def _describes(pattern: str, descriptions: Collection[str]) -> bool:
+    return any(re.search(pattern, description, re.IGNORECASE) for description in descriptions)
 
 
 def _cautions(frames: Sequence[Frame]) -> set[Caution]:

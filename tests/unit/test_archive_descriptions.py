@@ -1,0 +1,77 @@
+"""Patterns that choose one of several axial series, checked against what conversion does with them."""
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from paravert.archive.assessment import Candidate
+from paravert.archive.descriptions import as_configuration, chosen, propose
+
+NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*")
+
+
+def examination(*descriptions, accepted=True):
+    contrasts = {"t2_tse": "T2", "T1 (tra)": "T1", "pd": "PD"}
+    return tuple(
+        Candidate(row, text, contrasts.get(text, "unknown"), accepted)
+        for row, text in enumerate(descriptions)
+    )
+
+
+def test_of_equal_patterns_t2_comes_first():
+    told = propose({"A": [examination("T1 (tra)", "t2_tse")]})
+    assert told.texts == ("^t2_tse$",)
+    assert [(p.text, p.contrast, p.alone) for p in told.others] == [(r"^t1 \(tra\)$", "T1", 1)]
+
+
+def test_the_pattern_that_settles_most_comes_first():
+    told = propose(
+        {
+            "A": [examination("T1 (tra)", "t2_tse")],
+            "B": [examination("T1 (tra)", "pd")],
+            "C": [examination("pd", "scan*")],
+        }
+    )
+    assert told.texts == (r"^t1 \(tra\)$", "^pd$")
+    counts = [(p.settles, p.alone, p.subjects) for p in told.patterns]
+    assert counts == [(2, 2, 2), (1, 2, 2)]
+    assert (told.subjects, told.settled) == (3, 3)
+
+
+def test_a_series_that_conversion_refuses_settles_nobody():
+    refused = examination("t2_tse", accepted=False)
+    told = propose({"A": [refused + (Candidate(1, "pd", "PD", True),)]})
+    assert told.texts == ("^pd$",)
+
+
+def test_all_visits_of_a_subject_must_be_settled():
+    told = propose({"A": [examination("t2_tse", "pd"), examination("pd", "pd")]})
+    assert told.texts == ()
+    assert (told.subjects, told.settled) == (1, 0)
+
+
+def test_nobody_without_competing_series_needs_a_pattern():
+    assert propose({}).subjects == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    some.dictionaries(
+        some.integers(0, 30),
+        some.lists(
+            some.lists(some.sampled_from(NAMES), min_size=2, max_size=4).map(
+                lambda names: examination(*names)
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+        max_size=12,
+    )
+)
+def test_a_proposal_settles_those_that_it_counts(cohort):
+    told = propose({str(number): visits for number, visits in cohort.items()})
+    settled = [v for v in cohort.values() if all(chosen(e, told.texts) for e in v)]
+    assert told.settled == len(settled) == sum(pattern.settles for pattern in told.patterns)
+    assert told.subjects == len(cohort)
+    configured = yaml.safe_load(as_configuration(told))["convert_dicom"]["series_description"]
+    assert tuple(configured) == told.texts

@@ -1,0 +1,617 @@
+"""The sheet of an archive: the one that a careful person would write by hand."""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from pydicom.dataset import Dataset
+
+from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
+from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
+from paravert.archive.key import COLUMNS as KEY_COLUMNS
+from paravert.archive.make_sheet import make_sheet
+from paravert.archive.visits import SERIES_COLUMNS
+from paravert.errors import InputError, SubjectFault
+from paravert.imaging.convert import read_images
+from paravert.sheet import read_sheet
+
+REPOSITORY = Path(__file__).parents[2]
+NAMES = ("ANNA", "BERT", "CLEO", "DORA", "EMIL")
+
+
+def rows_of(file):
+    with file.open(encoding="utf-8", newline="") as text:
+        return list(csv.DictReader(text))
+
+
+class Made:
+    """What make_sheet wrote."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.sheet, self.series, self.key = (
+            rows_of(folder / f"{name}.csv") for name in ("sheet", "series", "key")
+        )
+        self.names = {row["subject"]: row["patient_id"] for row in self.key}
+
+    def of(self, name, rows=None):
+        """Rows of the sheet, or of another table, of a person."""
+        rows = self.sheet if rows is None else rows
+        return [row for row in rows if self.names.get(row["subject"]) == name]
+
+
+def made(archive, folder, **options):
+    make_sheet(archive, folder / "sheet.csv", **{"workers": 1, **options})
+    return Made(folder)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = five_people(tmp_path_factory.mktemp("archive"))
+    put_other_files(folder, 60)
+    (folder / "site-1/ANNA/2020/DICOMDIR").write_bytes(b"no directory")
+    if data := os.environ.get("PARAVERT_REAL_DATA"):
+        put_real_studies(folder, Path(data))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(archive, tmp_path_factory):
+    return made(archive, tmp_path_factory.mktemp("study"), workers=2)
+
+
+# --- the sheet -----------------------------------------------------------------------------------
+
+
+def cells(rows, home, archive):
+    """Visit, years, folder, sex and age of some rows."""
+    return [
+        (
+            row["visit"],
+            row["years_since_first"],
+            str((home / row["images"]).resolve().relative_to(archive)),
+            row["sex"],
+            row["age_years"],
+        )
+        for row in rows
+    ]
+
+
+def test_the_sheet_has_a_line_per_examination_in_order_of_date(study, archive):
+    assert list(study.sheet[0]) == [
+        "subject",
+        "visit",
+        "years_since_first",
+        "images",
+        "sex",
+        "age_years",
+    ]
+    assert cells(study.of("ANNA"), study.folder, archive) == [
+        ("1", "0.00", "site-1/ANNA/2018", "F", "58"),
+        ("2", "2.00", "site-1/ANNA/2020", "F", "60"),
+    ]
+    assert cells(study.of("BERT"), study.folder, archive) == [
+        ("1", "0.00", "site-2/BERT/2019/t2_tse_tra", "M", "59"),
+        ("2", "2.00", "site-2/BERT/2021/t2_tse_tra", "M", "61"),
+    ]
+    assert cells(study.of("CLEO"), study.folder, archive) == [
+        ("1", "0.00", "site-2/CLEO", "F", "61")
+    ]
+    assert {study.names[row["subject"]] for row in study.sheet} - {"LUMBAR-CC0"} == set(NAMES[:3])
+
+
+@pytest.mark.real
+def test_two_real_studies_of_a_man_are_two_visits(study, archive):
+    assert cells(study.of("LUMBAR-CC0"), study.folder, archive) == [
+        ("1", "0.00", "site-3/lumbar_study_cc0", "M", "42"),
+        ("2", "0.02", "site-3/lumbar_study_cc0_15t", "M", "42"),
+    ]
+    told = [(row["plane"], row["contrast"]) for row in study.of("LUMBAR-CC0", study.series)]
+    assert sorted(told[:4]) == [
+        ("axial", "T1"),
+        ("sagittal", "STIR"),
+        ("sagittal", "T1"),
+        ("sagittal", "T2"),
+    ]
+    assert sorted(told[4:]) == [("axial", "T2"), ("sagittal", "T1"), ("sagittal", "T2")]
+    (axial,) = [r for r in study.of("LUMBAR-CC0", study.series)[:4] if r["plane"] == "axial"]
+    assert (axial["slices"], axial["stacks"], axial["chosen"]) == ("17", "5", "yes")
+
+
+def test_conversion_takes_every_line_with_the_proposed_patterns(study):
+    settings = yaml.safe_load((study.folder / "series_description.yaml").read_text())
+    patterns = settings["convert_dicom"]["series_description"]
+    assert patterns == ["^t2_tse_tra$"]
+    for row in study.sheet:
+        assert read_images(str(study.folder / row["images"]), patterns).stacks
+
+
+def test_lines_are_sorted_by_pseudonyms_that_tell_nothing(study):
+    subjects = [row["subject"] for row in study.sheet]
+    assert subjects == sorted(subjects)
+    assert all(re.fullmatch(r"P\d{6}", subject) for subject in subjects)
+
+
+def test_without_a_second_visit_there_is_no_column_of_visits(tmp_path):
+    folder = five_people(tmp_path / "archive", visits=False)
+    told = made(folder, tmp_path / "study")
+    assert list(told.sheet[0]) == ["subject", "images", "sex", "age_years"]
+    assert len(told.sheet) == 3
+
+
+@pytest.mark.long
+def test_twenty_thousand_other_files_change_no_line(tmp_path):
+    archive = five_people(tmp_path / "archive")
+    if data := os.environ.get("PARAVERT_REAL_DATA"):
+        put_real_studies(archive, Path(data))
+    before = made(archive, tmp_path)
+    put_other_files(archive, 20_000)
+    after = made(archive, tmp_path, overwrite=True, workers=2)
+    assert after.sheet == before.sheet
+    assert [row for row in after.series if row["subject"]] == [
+        row for row in before.series if row["subject"]
+    ]
+
+
+# --- series.csv ----------------------------------------------------------------------------------
+
+
+def test_every_series_is_told_with_what_conversion_says_of_it(study, archive):
+    assert tuple(study.series[0]) == SERIES_COLUMNS
+    anna = study.of("ANNA", study.series)[:2]
+    assert [(r["visit"], r["plane"], r["accepted"], r["reason"], r["chosen"]) for r in anna] == [
+        ("1", "axial", "yes", "", "yes"),
+        ("1", "sagittal", "no", "no-axial-series", "no"),
+    ]
+    first = anna[0]
+    assert (first["slices"], first["stacks"], first["spacing_mm"]) == ("5", "1", "6")
+    assert (first["row_spacing_mm"], first["column_spacing_mm"]) == ("3.5", "2.5")
+    assert (first["echo_time_ms"], first["repetition_time_ms"]) == ("100", "4000")
+    for row in study.series:
+        if row["subject"]:
+            told = conversion_of(study.folder / row["folder"])
+            assert (row["accepted"], row["reason"], row["message"]) == told
+
+
+def conversion_of(folder, patterns=()):
+    """Whether conversion takes a folder, the reason and the message, as series.csv has them."""
+    try:
+        read_images(str(folder), patterns)
+    except SubjectFault as fault:
+        return "no", str(fault.reason), fault.message
+    return "yes", "", ""
+
+
+def test_three_axial_series_are_told_apart_and_one_is_proposed(study):
+    cleo = study.of("CLEO", study.series)
+    assert [(row["contrast"], row["accepted"], row["chosen"]) for row in cleo] == [
+        ("T2", "yes", "yes"),
+        ("T1", "yes", "no"),
+        ("PD", "yes", "no"),
+    ]
+    assert {row["examination_reason"] for row in cleo} == {"ambiguous-series"}
+    assert {row["in_sheet"] for row in cleo} == {"yes"}
+
+
+def test_who_is_not_in_the_sheet_is_told_with_the_reason(study):
+    (dora,) = study.of("DORA", study.series)
+    assert (dora["modality"], dora["in_sheet"], dora["visit"]) == ("CT", "no", "")
+    assert dora["examination_reason"] == dora["reason"] == "wrong-modality"
+    nobody = {row["folder"].split("/")[-1]: row for row in study.series if not row["subject"]}
+    assert set(nobody) == {"EMIL", "papers"}
+    assert nobody["EMIL"]["examination_reason"] == "no-dicom"
+    assert nobody["papers"]["examination_message"] == "no DICOM image among 20 files"
+
+
+# --- privacy -------------------------------------------------------------------------------------
+
+
+def test_the_key_is_for_its_owner_alone_and_the_sheet_tells_no_date_or_name(study, archive):
+    assert (study.folder / "key.csv").stat().st_mode & 0o777 == 0o600
+    assert tuple(study.key[0]) == KEY_COLUMNS
+    for name in ("sheet", "series"):
+        text = (study.folder / f"{name}.csv").read_text().replace(str(archive), "")
+        assert "SECRET" not in text
+        assert not re.search(r"1\.2\.826|\d{8}", text)
+    without_paths = [{**row, "images": ""} for row in study.sheet]
+    assert not re.search("|".join(NAMES), str(without_paths))
+
+
+def test_the_log_tells_counts_and_no_names(archive, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        made(archive, tmp_path)
+    assert "subjects with several axial series: 1, settled by the patterns in it: 1" in caplog.text
+    assert "1: wrong-modality" in caplog.text
+    assert not re.search("|".join((*NAMES, "SECRET", r"1\.2\.826", "tse", "site-")), caplog.text)
+    assert not list(tmp_path.glob(".*")), "the index is deleted"
+
+
+def test_the_key_stays_out_of_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="within results, expected one outside"):
+        make_sheet(tmp_path, tmp_path / "results/study/sheet.csv")
+
+
+# --- a second run --------------------------------------------------------------------------------
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_sheet_is_not_replaced_unless_told_and_pseudonyms_stay(archive, study, tmp_path):
+    shutil.copytree(study.folder, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(InputError, match="there already, expected none or --overwrite"):
+        made(archive, tmp_path)
+    made(archive, tmp_path, overwrite=True)
+    assert contents(tmp_path) == contents(study.folder)
+
+
+def test_new_people_get_new_pseudonyms_and_the_key_forgets_nobody(tmp_path):
+    put_series(tmp_path / "archive/a", "ANNA", "1", "axial")
+    put_series(tmp_path / "archive/b", "BERT", "2", "axial")
+    first = made(tmp_path / "archive", tmp_path / "study")
+    shutil.rmtree(tmp_path / "archive/a")
+    put_series(tmp_path / "archive/c", "CLEO", "3", "axial")
+    second = made(tmp_path / "archive", tmp_path / "study", overwrite=True)
+    assert sorted(second.names.values()) == ["ANNA", "BERT", "CLEO"]
+    assert first.names.items() <= second.names.items()
+    assert len(second.sheet) == 2
+
+
+def test_a_key_that_is_none_stops_the_run(archive, tmp_path):
+    (tmp_path / "key.csv").write_text("subject,name\nP1,x\n")
+    with pytest.raises(InputError, match="no key, expected the columns subject, visit"):
+        made(archive, tmp_path)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from paravert.archive import index
+from paravert.archive.make_sheet import make_sheet
+add = index.Index._add
+def killed(self, chunk, parts):
+    add(self, chunk, parts)
+    done = self._base.execute("SELECT COUNT(*) FROM chunks").fetchone()[0]
+    if done >= int(sys.argv[3]):
+        os.kill(os.getpid(), 9)
+index.Index._add = killed
+index.COMMIT_SECONDS = -1
+make_sheet(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_and_writes_the_same(archive, study, tmp_path, monkeypatch):
+    shutil.copy(study.folder / "key.csv", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    out = tmp_path / "sheet.csv"
+    for chunks in ("3", "8"):
+        words = [sys.executable, "-c", KILLED, str(archive), str(out), chunks]
+        assert subprocess.run(words, env=environment, check=False).returncode == -signal.SIGKILL
+    left = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert left.keys() <= {".sheet.csv.index", ".sheet.csv.index-journal", "key.csv"}
+    assert set(left.values()) == {0o600}
+    read = []
+    monkeypatch.setattr("paravert.archive.index.tqdm", lambda **told: Bar(told, read))
+    make_sheet(archive, out, workers=2)
+    assert read[0]["initial"] > 0, "what was read is not read again"
+    assert contents(tmp_path) == contents(study.folder)
+
+
+def test_a_run_that_ends_after_the_key_was_written_keeps_the_pseudonyms(tmp_path, monkeypatch):
+    archive = five_people(tmp_path / "archive")
+    with monkeypatch.context() as patch:
+        patch.setattr("paravert.archive.make_sheet.series_rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(archive, tmp_path / "study")
+    key = (tmp_path / "study/key.csv").read_bytes()
+    assert not (tmp_path / "study/sheet.csv").exists()
+    made(archive, tmp_path / "study")
+    assert (tmp_path / "study/key.csv").read_bytes() == key
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+class Bar:
+    def __init__(self, told, kept):
+        kept.append(told)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def update(self, count):
+        """Do nothing."""
+
+
+def test_workers_end_with_a_killed_run(archive, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    words = [sys.executable, "-c", KILLED, str(archive), str(tmp_path / "sheet.csv"), "3"]
+    running = subprocess.Popen(words, env=environment, start_new_session=True)
+    running.wait()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and alive(running.pid):
+        time.sleep(0.1)
+    assert not alive(running.pid)
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- examinations in folders of every kind -------------------------------------------------------
+
+
+def told_of(told, name):
+    rows = told.of(name, told.series)
+    return {(row["in_sheet"], row["examination_reason"]) for row in rows}
+
+
+def flat(archive, *series):
+    """Move the files of all series into one folder."""
+    for number, file in enumerate(path for paths in series for path in paths):
+        file.rename(archive / f"I{number:05d}")
+    for folder in [path for path in archive.iterdir() if path.is_dir()]:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"), [("ANNA", "multiple-studies"), ("BERT", "mixed-patients")]
+)
+def test_examinations_in_one_folder_are_told_and_not_in_the_sheet(tmp_path, second, reason):
+    archive = tmp_path / "archive"
+    first = put_series(archive, "ANNA", "1", "axial-1")
+    flat(archive, first, put_series(archive, second, "2", "axial-2"))
+    told = made(archive, tmp_path)
+    assert told.sheet == []
+    assert told_of(told, "ANNA") == told_of(told, second) == {("no", reason)}
+    assert [row["accepted"] for row in told.series] == ["yes", "yes"]
+
+
+def test_an_examination_spread_over_shared_folders_is_its_axial_series(tmp_path):
+    archive = tmp_path / "archive"
+    for number, name in enumerate(("ANNA", "BERT")):
+        put_series(archive / "axial" / name, name, str(number), "axial")
+        put_series(archive / "sagittal" / name, name, str(number), "sagittal", plan=SAGITTAL)
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.of("ANNA")] == ["archive/axial/ANNA/axial"]
+    assert [row["images"] for row in told.of("BERT")] == ["archive/axial/BERT/axial"]
+
+
+def test_an_examination_in_several_folders_of_its_own_is_their_common_folder(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1/ANNA/today", "ANNA", "1", "axial")
+    put_series(archive / "1/ANNA/later", "ANNA", "1", "sagittal", plan=SAGITTAL)
+    put_series(archive / "2/BERT", "BERT", "2", "axial")
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.of("ANNA")] == ["archive/1/ANNA"]
+
+
+def test_an_examination_in_a_shared_folder_may_be_one_file(tmp_path):
+    archive = tmp_path / "archive"
+    for name in ("ANNA", "BERT"):
+        write_enhanced(archive / f"{name}.dcm", [Plan()], edit=of(name))
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.of("ANNA")] == ["archive/ANNA.dcm"]
+    assert read_images(str(archive / "ANNA.dcm")).stacks
+
+
+def of(name):
+    def edit(data):
+        data.PatientID, data.StudyInstanceUID = name, uid(name)
+
+    return edit
+
+
+def test_a_copy_elsewhere_in_the_archive_is_told(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1/ANNA", "ANNA", "1", "axial")
+    put_series(archive / "2/BERT", "BERT", "2", "axial")
+    shutil.copytree(archive / "1/ANNA", archive / "backup/ANNA")
+    told = made(archive, tmp_path)
+    assert told_of(told, "ANNA") == {("no", "mixed-patients")}
+    assert len(told.of("BERT")) == 1
+
+
+def test_a_damaged_file_leaves_the_line_and_tells_the_reason(tmp_path):
+    archive = tmp_path / "archive"
+    file, *_ = put_series(archive / "ANNA", "ANNA", "1", "axial")
+    file.write_bytes(b"")
+    put_series(archive / "BERT", "BERT", "2", "axial")
+    told = made(archive, tmp_path)
+    assert len(told.sheet) == 2
+    assert told_of(told, "ANNA") == {("yes", "unreadable-header")}
+    assert told_of(told, "BERT") == {("yes", "")}
+
+
+def test_a_report_alone_is_no_image(tmp_path):
+    archive = tmp_path / "archive"
+    data = Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", uid("report")
+    data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID = "ANNA", uid("1"), uid("s")
+    data.Modality = "SR"
+    save(data, archive / "ANNA/report")
+    told = made(archive, tmp_path)
+    assert told_of(told, "ANNA") == {("no", "no-dicom")}
+    assert [row["modality"] for row in told.series] == ["SR"]
+
+
+# --- people --------------------------------------------------------------------------------------
+
+
+def test_an_id_of_two_issuers_is_two_people_and_one_of_an_unnamed_issuer_one(tmp_path):
+    archive = tmp_path / "archive"
+    for study, patient, issuer in (
+        ("1", "007", "NORTH"),
+        ("2", "007", "SOUTH"),
+        ("3", "008", "NORTH"),
+        ("4", "008", ""),
+    ):
+        values = {"IssuerOfPatientID": issuer, "PatientName": "X"}
+        put_series(archive / study, patient, study, "axial", **values)
+    told = made(archive, tmp_path)
+    people = {(row["patient_id"], row["issuer_of_patient_id"], row["visit"]) for row in told.key}
+    assert people == {
+        ("007", "NORTH", "1"),
+        ("007", "SOUTH", "1"),
+        ("008", "NORTH", "1"),
+        ("008", "NORTH", "2"),
+    }
+    assert len({row["subject"] for row in told.sheet}) == 3
+
+
+def test_without_an_id_each_examination_is_a_person(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1", "", "1", "axial")
+    put_series(archive / "2", "", "2", "axial")
+    told = made(archive, tmp_path)
+    assert len({row["subject"] for row in told.sheet}) == 2
+    again = made(archive, tmp_path, overwrite=True)
+    assert again.sheet == told.sheet
+
+
+def test_two_dates_of_birth_under_one_id_are_not_believed(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1", "ANNA", "1", "axial", PatientBirthDate="19500101")
+    put_series(archive / "2", "ANNA", "2", "axial", PatientBirthDate="19710101")
+    told = made(archive, tmp_path)
+    assert told.sheet == []
+    assert told_of(told, "ANNA") == {("no", "mixed-patients")}
+
+
+def test_visits_without_a_date_come_last_and_a_sex_that_differs_is_unknown(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "1", "ANNA", "1", "axial", StudyDate="", PatientSex="M")
+    put_series(archive / "2", "ANNA", "2", "axial", StudyDate="20200101")
+    told = made(archive, tmp_path)
+    assert [(r["visit"], r["images"], r["sex"], r["years_since_first"]) for r in told.sheet] == [
+        ("1", "archive/2/axial", "", "0.00"),
+        ("2", "archive/1/axial", "", ""),
+    ]
+
+
+def test_an_examination_without_an_axial_series_is_no_visit(tmp_path):
+    archive = tmp_path / "archive"
+    early = {"StudyDate": "20190101"}
+    put_series(archive / "1", "ANNA", "1", "knee", plan=SAGITTAL, **early)
+    put_series(archive / "2", "ANNA", "2", "axial")
+    put_ct(archive / "3", "ANNA")
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.sheet] == ["archive/2/axial"]
+    assert "visit" not in told.sheet[0]
+    assert told_of(told, "ANNA") == {
+        ("no", "no-axial-series"),
+        ("yes", ""),
+        ("no", "wrong-modality"),
+    }
+
+
+# --- patterns ------------------------------------------------------------------------------------
+
+
+def test_the_patterns_settle_as_many_subjects_as_they_say(tmp_path):
+    archive = tmp_path / "archive"
+    protocols = 4 * [("T2 tra (L)", "T1 tra")] + 2 * [("t2_cor*", "t1_b")] + [("same", "same")]
+    for number, names in enumerate(protocols):
+        for part, name in enumerate(names):
+            folder = archive / str(number)
+            put_series(folder, f"P{number}", str(number), f"series-{part}", name=name)
+    made(archive, tmp_path)
+    text = (tmp_path / "series_description.yaml").read_text()
+    patterns = yaml.safe_load(text)["convert_dicom"]["series_description"]
+    assert len(patterns) == 2
+    assert "7 subjects have several axial series; these patterns settle 6 of them" in text
+    told = [conversion_of(archive / str(number), patterns) for number in range(len(protocols))]
+    assert [reason for _, reason, _ in told] == [*6 * [""], "ambiguous-series"]
+
+
+# --- NIfTI ---------------------------------------------------------------------------------------
+
+
+def test_nifti_files_are_found_by_a_pattern(tmp_path):
+    archive = tmp_path / "archive"
+    for name in ("sub-1/ses-2/sub-1_T2.nii.gz", "sub-1/ses-10/sub-1_T2.nii.gz"):
+        write_nifti(archive / name, Plan())
+    write_nifti(archive / "sub-2/ses-1/sub-2_T2.nii.gz", SAGITTAL)
+    write_nifti(archive / "sub-3/ses-1/sub-4_T2.nii.gz", Plan())
+    pattern = "sub-{subject}/ses-{visit}/sub-{subject}_*.nii.gz"
+    told = made(archive, tmp_path, nifti=pattern)
+    assert [(row["visit"], row["images"]) for row in told.sheet] == [
+        ("1", "archive/sub-1/ses-2/sub-1_T2.nii.gz"),
+        ("2", "archive/sub-1/ses-10/sub-1_T2.nii.gz"),
+    ]
+    assert told_of(told, "2") == {("no", "no-axial-series")}
+    assert set(told.names.values()) == {"1", "2"}
+    nobody = [row["folder"] for row in told.series if not row["subject"]]
+    assert nobody == ["archive/sub-3"], "a file that does not match"
+    (first, *_) = told.of("1", told.series)
+    assert (first["slices"], first["spacing_mm"], first["chosen"]) == ("5", "6", "yes")
+
+
+@pytest.mark.parametrize("pattern", ["{person}/x.nii.gz", "scan.nii.gz"])
+def test_a_pattern_without_a_subject_is_told(tmp_path, pattern):
+    with pytest.raises(InputError, match="subject"):
+        make_sheet(tmp_path, tmp_path / "study/sheet.csv", nifti=pattern)
+
+
+def test_several_files_that_match_a_pattern_are_told(tmp_path):
+    archive = tmp_path / "archive"
+    for name in ("t1", "t2"):
+        write_nifti(archive / f"1/{name}.nii.gz", Plan())
+    told = made(archive, tmp_path, nifti="{subject}/*.nii.gz")
+    assert told.sheet == []
+    assert told_of(told, "1") == {("no", "ambiguous-series")}
+
+
+def test_an_index_that_is_none_is_told(tmp_path):
+    (tmp_path / ".sheet.csv.index").write_text("no index" * 100)
+    with pytest.raises(InputError, match="no index, expected none: remove it"):
+        make_sheet(tmp_path, tmp_path / "sheet.csv")
+
+
+@pytest.mark.parametrize("name", ["NA", "Müller, J", '"quoted"'])
+def test_folders_of_any_name_are_read_by_the_sheet(tmp_path, name):
+    put_series(tmp_path / name, "ANNA", "1", "axial-1")
+    put_series(tmp_path / name, "ANNA", "1", "sagittal", plan=SAGITTAL)
+    made(tmp_path, tmp_path)
+    (row,) = read_rows(tmp_path / "sheet.csv")
+    assert row["images"] == str(tmp_path / name)
+
+
+def read_rows(sheet):
+    told = read_sheet(sheet)
+    return getattr(told, "rows", told)
+
+
+def test_an_archive_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such folder, expected the archive"):
+        make_sheet(tmp_path / "nothing", tmp_path / "sheet.csv")
+
+
+def test_slices_without_a_study_belong_to_the_examination_beside_them(tmp_path):
+    archive = tmp_path / "archive"
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    lone = slice_dataset(SAGITTAL, 0, "sagittal")
+    lone.PatientID, lone.PatientName = "ANNA", "ANNA^SECRET"
+    del lone.StudyInstanceUID
+    save(lone, archive / "ANNA/axial/other")
+    told = made(archive, tmp_path)
+    assert [row["images"] for row in told.sheet] == ["archive/ANNA/axial"]
+    assert {row["plane"] for row in told.series} == {"axial", "sagittal"}

@@ -1,0 +1,310 @@
+"""What conversion would make of an examination, by its own rules, as far as headers tell."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from paravert.archive.contrast import UNKNOWN, contrast_of
+from paravert.archive.examinations import Examination
+from paravert.archive.headers import ArchiveFile
+from paravert.archive.index import Index
+from paravert.errors import Reason, SubjectFault
+from paravert.imaging.dicom_scan import FolderScan, check_empty_files
+from paravert.imaging.frame_stack import FrameStack, stack_frames
+from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
+from paravert.imaging.geometry import cranial_normal
+from paravert.imaging.nifti import read_nifti
+from paravert.imaging.parallel_frames import group_frames
+from paravert.imaging.pixel_format import pixel_format
+from paravert.imaging.series import AXIAL, LOCALIZER, NOWHERE, choose_series, series_plane
+
+YES, NO = "yes", "no"
+# Examinations that conversion refuses for these reasons are not the study's. All others are for the
+# user to repair or configure, and are lines of the sheet.
+NOT_FOR_THE_SHEET = (
+    Reason.NO_DICOM,
+    Reason.WRONG_MODALITY,
+    Reason.QUADRUPED,
+    Reason.NO_AXIAL_SERIES,
+    Reason.MIXED_PATIENTS,
+    Reason.MULTIPLE_STUDIES,
+)
+NORMAL_PLANES = ("sagittal", "coronal", "axial")  # of a normal along x, y, z
+VALUES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An axial series that competes with others. row: its place among the examination's series."""
+
+    row: int
+    description: str
+    contrast: str
+    accepted: bool
+
+
+@dataclass
+class Assessment:
+    """What is known of an examination.
+
+    images: folder or file for the sheet; "" if it has no place there. fault: why conversion would
+    refuse the examination; None if the headers tell nothing against it. series: the cells of a line of
+    series.csv for each series, without those of the examination. candidates: its axial series.
+    date, time: of the examination, as in the headers; sex: F, M or ""; age_years; birth_dates.
+    """
+
+    images: str = ""
+    fault: SubjectFault | None = None
+    series: list[dict[str, object]] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    date: str = ""
+    time: str = ""
+    sex: str = ""
+    age_years: float | None = None
+    birth_dates: frozenset[str] = frozenset()
+
+    @property
+    def in_sheet(self) -> bool:
+        """Whether the examination is a line of the sheet."""
+        return bool(self.images)
+
+
+def assess(index_file: Path, examination: Examination) -> Assessment:
+    """Return the assessment of a DICOM examination whose files are in an index."""
+    with Index(index_file) as index:
+        files = index.files_of(examination.places)
+        result = _series_of(files)
+        _add_person(result, files)
+        place, fault = _place(examination, files, result)
+        if fault is None:
+            alone = os.path.isfile(place) or not examination.image_folders
+            others = [] if alone else index.others_below(place)
+            inside = [file for file in files if _is_below(file.path, place)]
+            fault = conversion_fault([*inside, *others])
+    result.fault = fault
+    if fault is None or fault.reason not in NOT_FOR_THE_SHEET:
+        result.images = place
+    return result
+
+
+def assess_nifti(file: Path) -> Assessment:
+    """Return the assessment of a NIfTI file, which is read as conversion reads it, voxels and all."""
+    row = {"folder": str(file.parent), "contrast": UNKNOWN, "accepted": YES}
+    try:
+        (stack,) = read_nifti(file).stacks
+    except SubjectFault as fault:
+        row |= {"accepted": NO, "reason": str(fault.reason), "message": fault.message}
+        kept = fault.reason not in NOT_FOR_THE_SHEET
+        return Assessment(str(file) if kept else "", fault, [row])
+    rows_mm, columns_mm = stack.volume.pixel_spacing_mm
+    row |= {
+        "plane": AXIAL,
+        "files": 1,
+        "slices": len(stack.volume.array),
+        "stacks": 1,
+        "spacing_mm": _joined([stack.volume.slice_spacing_mm]),
+        "row_spacing_mm": _joined([rows_mm]),
+        "column_spacing_mm": _joined([columns_mm]),
+    }
+    return Assessment(str(file), None, [row])
+
+
+# --- the place of the images ---------------------------------------------------------------------
+
+
+def _place(
+    examination: Examination, files: Sequence[ArchiveFile], known: Assessment
+) -> tuple[str, SubjectFault | None]:
+    """Return what the sheet names as images: the narrowest place that conversion can take.
+
+    That is the common folder of the examination's images if it holds no other examination; else the
+    common folder of its axial series, or the one file that holds them, likewise. Where there is none:
+    the common folder, and the fault.
+    """
+    folder = examination.folder
+    if examination.fault is None:
+        return folder, None
+    rows = {candidate.row for candidate in known.candidates}
+    names = list(_by_series(files))
+    axial = [file.path for file in files if file.counts and names.index(_key(file)) in rows]
+    if not axial:  # what conversion says of such a series is said first
+        fault = conversion_fault(files)
+        return folder, fault if fault and fault.reason in NOT_FOR_THE_SHEET else examination.fault
+    if len(axial) == 1:
+        return str(axial[0]), None
+    narrow = os.path.commonpath([path.parent for path in axial])
+    if narrow in examination.own_folders:
+        return narrow, None
+    return folder, examination.fault
+
+
+def _is_below(path: Path, place: str) -> bool:
+    return str(path) == place or str(path).startswith(f"{place}/")
+
+
+# --- what conversion says ------------------------------------------------------------------------
+
+
+def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
+    """Return why conversion would refuse a folder of these files, as far as headers tell; or None.
+
+    Not told by headers: pixels that are truncated, damaged, blank or differ between duplicates.
+    """
+    ordered = sorted(files, key=lambda file: file.path)
+    for file in ordered:
+        if file.fault:
+            return file.fault
+    return _checked(ordered)[0]
+
+
+def _checked(files: Sequence[ArchiveFile]) -> tuple[SubjectFault | None, list[FrameStack]]:
+    """Return the fault that conversion finds in the headers of some files, or the stacks it makes."""
+    headers = tuple(file.header for file in files if file.header)
+    frames = tuple(frame for file in files for frame in file.frames)
+    try:
+        check_empty_files([file.path for file in files], headers)
+        chosen = choose_series(FolderScan(frames, headers, frozenset(), len(files)))
+        stacks, _ = stack_frames(group_frames(chosen.frames))
+        _check_pixels(chosen.frames)
+    except SubjectFault as fault:
+        return SubjectFault(fault.reason, fault.message), []
+    return None, stacks
+
+
+def _check_pixels(frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        if frame.header.pixels is None:
+            raise SubjectFault(Reason.MISSING_PIXELS, "an image without pixel data (7FE0,0010)")
+        pixel_format(frame.header.pixels)
+
+
+# --- series --------------------------------------------------------------------------------------
+
+
+def _key(file: ArchiveFile) -> str:
+    return file.origin.series
+
+
+def _by_series(files: Sequence[ArchiveFile]) -> dict[str, list[ArchiveFile]]:
+    found: dict[str, list[ArchiveFile]] = defaultdict(list)
+    for file in files:
+        found[_key(file)].append(file)
+    ordered = sorted(found, key=lambda uid: (found[uid][0].origin.number or 0, found[uid][0].path))
+    return {uid: found[uid] for uid in ordered}
+
+
+def _series_of(files: Sequence[ArchiveFile]) -> Assessment:
+    result = Assessment()
+    for row, members in enumerate(_by_series(files).values()):
+        cells, is_candidate = _series_cells(members)
+        result.series.append(cells)
+        if is_candidate:
+            contrast, accepted = str(cells["contrast"]), cells["accepted"] == YES
+            description = members[0].origin.description
+            result.candidates.append(Candidate(row, description, contrast, accepted))
+    return result
+
+
+def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool]:
+    """Return the cells of a series, and whether it is axial."""
+    first = files[0].origin
+    frames = [frame for file in files for frame in file.frames]
+    fault = next((file.fault for file in files if file.fault), None)
+    stacks: list[FrameStack] = []
+    if fault is None:
+        fault, stacks = _checked(files)
+    plane = series_plane(frames) if frames else None
+    told_mm = [frame.spacing_tag_mm for frame in frames]
+    echo_ms, repetition_ms = (
+        _values(frames, lambda frame, name=name: getattr(frame, name))
+        for name in ("echo_time_ms", "repetition_time_ms")
+    )
+    cells = {
+        "folder": os.path.commonpath([file.path.parent for file in files]),
+        "series_number": first.number,
+        "modality": first.modality,
+        "description": first.description,
+        "body_part": first.body_part,
+        "plane": _plane_name(plane.kind, frames) if plane else "",
+        "contrast": _contrast(files, frames, echo_ms, repetition_ms) if frames else "",
+        "files": len(files),
+        "slices": len(frames) or sum(file.header.frames_told or 1 for file in files if file.header),
+        "stacks": len(stacks) or None,
+        "spacing_mm": _joined([s.slab_mm for s in stacks] if stacks else told_mm),
+        "row_spacing_mm": _joined(_values(frames, lambda frame: frame.row_spacing_mm)),
+        "column_spacing_mm": _joined(_values(frames, lambda frame: frame.column_spacing_mm)),
+        "echo_time_ms": _joined(echo_ms),
+        "repetition_time_ms": _joined(repetition_ms),
+        "inversion_time_ms": first.inversion_time_ms,
+        "accepted": NO if fault else YES,
+        "reason": str(fault.reason) if fault else "",
+        "message": fault.message if fault else "",
+    }
+    return cells, plane is not None and plane.kind == AXIAL
+
+
+def _contrast(
+    files: Sequence[ArchiveFile],
+    frames: Sequence[Frame],
+    echo_ms: Sequence[float],
+    repetition_ms: Sequence[float],
+) -> str:
+    origin = files[0].origin
+    return contrast_of(
+        image_type=frames[0].image_type,
+        sequence=origin.sequence,
+        echo_time_ms=echo_ms[0] if len(echo_ms) == 1 else None,
+        repetition_time_ms=repetition_ms[0] if len(repetition_ms) == 1 else None,
+        inversion_time_ms=origin.inversion_time_ms,
+        description=origin.description,
+    )
+
+
+def _plane_name(kind: str, frames: Sequence[Frame]) -> str:
+    if kind in (AXIAL, LOCALIZER):
+        return kind
+    if kind == NOWHERE:
+        return UNKNOWN
+    normals = [cranial_normal(f.right, f.down) for f in frames if f.right is not None]
+    return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
+
+
+def _values(frames: Sequence[Frame], value: Callable[[Frame], float | None]) -> list[float]:
+    """Return the different values of frames, sorted, those that are unknown left out."""
+    return sorted({told for frame in frames if (told := value(frame)) is not None})
+
+
+def _joined(values: Sequence[float | None]) -> str:
+    """Return different values as text, rounded to a thousandth; no more than a few."""
+    known = sorted({round(value, 3) for value in values if value is not None})
+    told = "; ".join(f"{value:g}" for value in known[:VALUES_SHOWN])
+    return told if len(known) <= VALUES_SHOWN else f"{told}; ..."
+
+
+# --- the person ----------------------------------------------------------------------------------
+
+
+def _add_person(result: Assessment, files: Sequence[ArchiveFile]) -> None:
+    """Add what headers say of the person and the time; what differs within the examination is unknown."""
+    dates = sorted((f.origin.date, f.origin.time) for f in files if f.origin.date)
+    if dates:
+        result.date, result.time = dates[0]
+    result.birth_dates = frozenset(f.origin.birth_date for f in files if f.origin.birth_date)
+    sexes = {file.origin.sex for file in files} & {"F", "M"}
+    result.sex = sexes.pop() if len(sexes) == 1 else ""
+    ages = {file.header.age_years for file in files if file.header} - {None}
+    if not ages and len(result.birth_dates) == 1:
+        ages = {_age_years(next(iter(result.birth_dates)), result.date)} - {None}
+    result.age_years = ages.pop() if len(ages) == 1 else None
+
+
+def _age_years(born: str, then: str) -> float | None:
+    """Return the whole years between two dates (YYYYMMDD), at most 90; None if one is malformed."""
+    if not all(len(date) == 8 and date.isdigit() for date in (born, then)):
+        return None
+    years = int(then[:4]) - int(born[:4]) - (then[4:] < born[4:])
+    return min(float(years), OLDEST_AGE_YEARS) if 0 <= years <= 120 else None

@@ -1,0 +1,151 @@
+"""Patterns for SeriesDescription that leave one of several axial series, in most examinations."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paravert.archive.assessment import Candidate
+from paravert.archive.contrast import PD, STIR, T1, T2
+from paravert.imaging.series import matching_series
+
+MOST_PATTERNS = 20
+PREFERRED = (T2, T1, PD, STIR)  # of patterns that settle as many subjects: the paper measures T2
+SPECIAL = re.compile(r"([\\.^$*+?{}\[\]|()])")
+
+Examination = tuple[Candidate, ...]  # its axial series
+Kind = tuple[Examination, ...]  # examinations of a subject; those of many subjects are alike
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern. settles: subjects that it adds to those that the patterns before it settle.
+
+    alone: subjects that it settles alone. subjects: those with such a series. contrast: the most
+    frequent one.
+    """
+
+    text: str
+    contrast: str
+    settles: int
+    alone: int
+    subjects: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Patterns to configure, in order, the other descriptions, and counts of subjects.
+
+    subjects: with several axial series. settled: of these, by the patterns.
+    """
+
+    patterns: tuple[Pattern, ...]
+    others: tuple[Pattern, ...]
+    subjects: int
+    settled: int
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The patterns alone."""
+        return tuple(pattern.text for pattern in self.patterns)
+
+
+def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
+    """Return the axial series that conversion takes with these patterns; None if it refuses."""
+    descriptions = {number: [c.description] for number, c in enumerate(candidates)}
+    left = matching_series(descriptions, patterns)
+    return candidates[left[0]] if len(left) == 1 and candidates[left[0]].accepted else None
+
+
+def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
+    """Return the patterns that settle most subjects, each of one description, the best first.
+
+    examinations: of each subject, those with several axial series. A pattern settles a subject if
+    conversion takes a series of each of these examinations.
+    """
+    kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
+    having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
+    contrasts: dict[str, Counter] = defaultdict(Counter)
+    for kind, count in kinds.items():
+        found = {(_pattern(candidate), candidate.contrast) for e in kind for candidate in e}
+        for pattern, contrast in found:
+            contrasts[pattern][contrast] += count
+        for pattern in {pattern for pattern, _ in found}:
+            having[pattern].append(kind)
+    likely = {pattern: found.most_common(1)[0][0] for pattern, found in contrasts.items()}
+    waiting = sorted(likely, key=lambda pattern: (_rank(likely[pattern]), pattern))
+
+    def told(pattern: str, settles: int) -> Pattern:
+        alone = sum(kinds[kind] for kind in having[pattern] if _is_settled(kind, [pattern]))
+        subjects = sum(kinds[kind] for kind in having[pattern])
+        return Pattern(pattern, likely[pattern], settles, alone, subjects)
+
+    taken: list[Pattern] = []
+    settled: set[Kind] = set()
+    while waiting and len(taken) < MOST_PATTERNS:
+        texts = [pattern.text for pattern in taken]
+        gained = {
+            # A pattern behind the others changes nothing where it matches nothing.
+            pattern: {k for k in having[pattern] if _is_settled(k, [*texts, pattern])} - settled
+            for pattern in waiting
+        }
+        gains = {pattern: sum(kinds[kind] for kind in own) for pattern, own in gained.items()}
+        best = max(waiting, key=gains.__getitem__)  # the first of those that are equal
+        if not gains[best]:
+            break
+        settled |= gained[best]
+        taken.append(told(best, gains[best]))
+        waiting.remove(best)
+    others = sorted((told(p, 0) for p in waiting), key=lambda pattern: -pattern.subjects)
+    count = sum(kinds[kind] for kind in settled)
+    return Proposal(tuple(taken), tuple(others), len(examinations), count)
+
+
+def _alike(examinations: Sequence[Examination]) -> list[Examination]:
+    """Return examinations without what does not matter here, so that equal ones count together."""
+    return [
+        tuple(
+            Candidate(0, text, contrast, accepted)
+            for text, contrast, accepted in sorted(
+                (c.description.lower(), c.contrast, c.accepted) for c in candidates
+            )
+        )
+        for candidates in examinations
+    ]
+
+
+def _pattern(candidate: Candidate) -> str:
+    escaped = SPECIAL.sub(r"\\\1", candidate.description.lower())
+    return f"^{escaped}$"
+
+
+def _rank(contrast: str) -> int:
+    return PREFERRED.index(contrast) if contrast in PREFERRED else len(PREFERRED)
+
+
+def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
+    return all(chosen(examination, patterns) for examination in kind)
+
+
+def as_configuration(proposal: Proposal) -> str:
+    """Return a proposal as a configuration file, with its counts as comments."""
+    lines = [
+        "# Proposed by paravert make_sheet: choose one of several axial series by SeriesDescription.",
+        f"# {proposal.subjects} subjects have several axial series; these patterns settle "
+        f"{proposal.settled} of them.",
+        "# Read them before you use them: snakemake --configfile <this file>. Descriptions may hold names.",
+        "convert_dicom:",
+        "  series_description:" if proposal.patterns else "  series_description: []",
+    ]
+    for pattern in proposal.patterns:
+        counts = (
+            f"{pattern.contrast}; settles {pattern.settles} more subjects, {pattern.alone} alone"
+        )
+        lines.append(f"    - {json.dumps(pattern.text)} # {counts}; {pattern.subjects} have it")
+    if proposal.others:
+        lines.append("# Other axial series of these subjects:")
+    for pattern in proposal.others:
+        counts = f"{pattern.contrast}; {pattern.alone} settled alone; {pattern.subjects} have it"
+        lines.append(f"#   - {json.dumps(pattern.text)} # {counts}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,130 @@
+"""People and examinations of an archive, and the folder that holds an examination alone."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from paravert.archive.index import Study
+from paravert.errors import Reason, SubjectFault
+
+DICOM, NIFTI = "dicom", "nifti"
+
+
+class Person(NamedTuple):
+    """What tells one person from another; never written, except into the key.
+
+    lone: name of the examination, where the header has no PatientID: its person has no other.
+    """
+
+    source: str
+    patient_id: str
+    issuer: str
+    lone: str = ""
+
+
+@dataclass
+class Examination:
+    """Files of one person and one StudyInstanceUID.
+
+    name: StudyInstanceUID; without one, the folder. places: identifiers in the headers, and folder, of
+    all its files. image_folders: folders of its images. own_folders: those of them, and the folders
+    above them, with no image of another examination. fault: what conversion would say of the common
+    folder, which holds other examinations too; None if it is an own one.
+    """
+
+    person: Person
+    name: str
+    places: list[tuple[Study, str]] = field(default_factory=list)
+    image_folders: set[str] = field(default_factory=set)
+    own_folders: frozenset[str] = frozenset()
+    fault: SubjectFault | None = None
+
+    @property
+    def folder(self) -> str:
+        """The common folder of its images, or of its files if it has no image."""
+        return os.path.commonpath(self.image_folders or {folder for _, folder in self.places})
+
+
+def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
+    """Return the examinations in an archive, sorted.
+
+    found: folders of each examination, and how many of its images each holds. archive: its folder.
+    PatientIDs are one person's if IssuerOfPatientID is the same, or absent where only one is known.
+    Files without StudyInstanceUID belong to the person's only examination in their folder, and are
+    otherwise an examination of their own.
+    """
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for study in found:
+        issuers[study.patient_id] |= {study.issuer} - {""}
+    made: dict[tuple[Person, str], Examination] = {}
+    without_uid = []
+    for study, folders in sorted(found.items()):
+        known = issuers[study.patient_id]
+        issuer = study.issuer or (next(iter(known)) if len(known) == 1 else "")
+        for folder, images in sorted(folders.items()):
+            if study.study:
+                person = _person(study.patient_id, issuer, study.study)
+                _add(made, person, study.study, study, folder, images)
+            else:
+                without_uid.append((issuer, study, folder, images))
+    for issuer, study, folder, images in without_uid:
+        person = _person(study.patient_id, issuer, folder)
+        there = [e for e in made.values() if e.person == person and folder in e.image_folders]
+        name = there[0].name if len(there) == 1 else folder
+        _add(made, person, name, study, folder, images)
+    examinations = [made[key] for key in sorted(made)]
+    _find_own_folders(examinations, archive)
+    return examinations
+
+
+def _person(patient_id: str, issuer: str, examination: str) -> Person:
+    return Person(DICOM, patient_id, issuer, "" if patient_id else examination)
+
+
+def _add(
+    made: dict[tuple[Person, str], Examination],
+    person: Person,
+    name: str,
+    study: Study,
+    folder: str,
+    images: int,
+) -> None:
+    examination = made.setdefault((person, name), Examination(person, name))
+    examination.places.append((study, folder))
+    if images:
+        examination.image_folders.add(folder)
+
+
+def _find_own_folders(examinations: list[Examination], archive: str) -> None:
+    """Fill in `own_folders` and `fault`."""
+    within: dict[str, set[int]] = defaultdict(
+        set
+    )  # folder: examinations with images at or below it
+    for number, examination in enumerate(examinations):
+        for folder in examination.image_folders:
+            for place in _upwards(folder, archive):
+                within[place].add(number)
+    for number, examination in enumerate(examinations):
+        folders = {p for f in examination.image_folders for p in _upwards(f, archive)}
+        examination.own_folders = frozenset(f for f in folders if within[f] == {number})
+        if examination.image_folders and examination.folder not in examination.own_folders:
+            others = {examinations[other].person for other in within[examination.folder]}
+            examination.fault = _shared(mixed=len(others) > 1)
+
+
+def _upwards(folder: str, archive: str) -> list[str]:
+    """Return a folder and those above it, up to the archive."""
+    places = [folder]
+    while places[-1] != archive and len(places[-1]) > len(archive):
+        places.append(os.path.dirname(places[-1]))
+    return places
+
+
+def _shared(*, mixed: bool) -> SubjectFault:
+    whose = "of other people" if mixed else "of the same person"
+    return SubjectFault(
+        Reason.MIXED_PATIENTS if mixed else Reason.MULTIPLE_STUDIES,
+        f"the folder that holds its images also holds examinations {whose}, expected a folder of its own",
+    )

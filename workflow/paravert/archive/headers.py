@@ -1,0 +1,140 @@
+"""Reading the files of an archive: whose images they are, and what conversion makes of their headers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
+
+from paravert.errors import SubjectFault
+from paravert.imaging.dicom_scan import scan_folder
+from paravert.imaging.frames import Frame, Header
+from paravert.imaging.header_values import finite_number, text, texts, whole_number
+from paravert.imaging.input_files import READ_ERRORS, open_image_file, quiet_pydicom
+
+DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
+ORIGIN_TAGS = (
+    "SOPClassUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "Modality",
+    "BodyPartExamined",
+    "ScanningSequence",
+    "InversionTime",
+    *DATES,
+    *TIMES,
+)
+_TAGS = [Tag(keyword) for keyword in ORIGIN_TAGS]
+_LAST_TAG = max(_TAGS)  # private elements, often long ones, follow
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose a DICOM object is, of which examination and series. Unknown is "", () or None.
+
+    date, time: of the study, else of the series, acquisition or content; as in the file (VR DA, TM).
+    """
+
+    patient_id: str
+    issuer: str
+    study: str
+    series: str
+    number: int | None
+    description: str
+    modality: str
+    body_part: str
+    birth_date: str
+    sex: str
+    date: str
+    time: str
+    sequence: tuple[str, ...]
+    inversion_time_ms: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class ArchiveFile:
+    """A file of an archive.
+
+    origin: None if it is not DICOM, or cannot be read. header, frames: as conversion reads them; None
+    and empty if it is no image. fault: what conversion raises for the file; None if nothing.
+    """
+
+    path: Path
+    origin: Origin | None = None
+    header: Header | None = None
+    frames: tuple[Frame, ...] = ()
+    fault: SubjectFault | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether conversion takes the file for an image, damaged or not."""
+        return self.header is not None or self.fault is not None
+
+
+def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
+    """Return the files at some paths, from their headers alone."""
+    with quiet_pydicom():
+        return [_read_file(path) for path in paths]
+
+
+def _read_file(path: Path) -> ArchiveFile:
+    try:
+        scan = scan_folder(path)
+        if not scan.files:  # a link that leads nowhere: conversion tries to open it
+            with open_image_file(path):
+                pass
+    except SubjectFault as fault:  # without its traceback, which cannot be stored
+        return ArchiveFile(
+            path, _origin(path, is_image=False), fault=SubjectFault(fault.reason, fault.message)
+        )
+    header = scan.images[0] if scan.images else None
+    return ArchiveFile(path, _origin(path, is_image=header is not None), header, scan.frames)
+
+
+def _origin(path: Path, *, is_image: bool) -> Origin | None:
+    try:
+        with open_image_file(path) as stream:
+            if not is_image and stream.read(132)[128:] != b"DICM":
+                return None
+            stream.seek(0)
+            return _origin_of(
+                read_partial(stream, stop_when=_is_behind, force=True, specific_tags=_TAGS)
+            )
+    except (*READ_ERRORS, OSError, SubjectFault):
+        return None
+
+
+def _is_behind(tag: BaseTag, *_: object) -> bool:
+    return tag > _LAST_TAG
+
+
+def _origin_of(data: Dataset) -> Origin:
+    return Origin(
+        patient_id=text(data, "PatientID"),
+        issuer=text(data, "IssuerOfPatientID"),
+        study=text(data, "StudyInstanceUID"),
+        series=text(data, "SeriesInstanceUID"),
+        number=whole_number(data, "SeriesNumber"),
+        description=text(data, "SeriesDescription"),
+        modality=text(data, "Modality").upper(),
+        body_part=text(data, "BodyPartExamined").upper(),
+        birth_date=text(data, "PatientBirthDate"),
+        sex=text(data, "PatientSex").upper(),
+        date=_first(data, DATES),
+        time=_first(data, TIMES),
+        sequence=texts(data, "ScanningSequence"),
+        inversion_time_ms=finite_number(data, "InversionTime"),
+    )
+
+
+def _first(data: Dataset, keywords: Sequence[str]) -> str:
+    return next((value for keyword in keywords if (value := text(data, keyword))), "")

@@ -1,0 +1,235 @@
+"""Reading all files of an archive once, in parallel; a killed reading goes on where it was.
+
+The index is a SQLite file beside the sheet. It holds what was read, with the identifiers of the
+headers, so that only its owner may read it, and is deleted once the sheet is written.
+"""
+
+import os
+import pickle
+import sqlite3
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from paravert import __version__
+from paravert.archive.headers import ArchiveFile, read_files
+from paravert.errors import InputError, Reason, SubjectFault
+from paravert.provenance import digest
+from paravert.shards import end_with
+
+FILES_PER_CHUNK = 50
+CHUNKS_PER_WORKER = 4  # waiting, so that no worker is idle
+COMMIT_SECONDS = 1.0
+OWNER_ONLY = 0o600
+TABLES = """
+CREATE TABLE IF NOT EXISTS chunks (digest TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS parts (
+    chunk TEXT, patient_id TEXT, issuer TEXT, study TEXT, folder TEXT, images INTEGER, files BLOB);
+CREATE INDEX IF NOT EXISTS by_study ON parts (patient_id, issuer, study);
+CREATE INDEX IF NOT EXISTS by_folder ON parts (folder);
+"""
+
+
+class Study(NamedTuple):
+    """Identifiers of an examination as in the headers; "" where absent."""
+
+    patient_id: str
+    issuer: str
+    study: str
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files and folders of an archive, sorted.
+
+    files: path, size in bytes and time of change of each. folders: all of them, with the archive's
+    own. closed: folders that may not be read.
+    """
+
+    files: tuple[tuple[str, int, int], ...]
+    folders: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
+def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
+    """Return what lies in a folder, at any depth; links are followed, each folder is listed once."""
+    closed: list[str] = []
+    files, folders, seen = [], [], {_place_on_disk(str(folder))}
+    left_out = {str(path) for path in leave_out}
+    walk = os.walk(folder, onerror=lambda error: closed.append(error.filename), followlinks=True)
+    for place, below, names in walk:
+        folders.append(place)
+        new = {_place_on_disk(f"{place}/{name}"): name for name in sorted(below, reverse=True)}
+        below[:] = sorted(name for inode, name in new.items() if inode not in seen)
+        seen |= new.keys()
+        paths = (f"{place}/{name}" for name in names)
+        files += [(path, *_state(path)) for path in paths if path not in left_out]
+    return Tree(tuple(sorted(files)), tuple(sorted(folders)), tuple(sorted(closed)))
+
+
+def _place_on_disk(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _state(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:  # told by reading it
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
+
+
+class Index:
+    """What was read of an archive, in a file. Close it, or use it in a `with` statement."""
+
+    def __init__(self, path: Path, archive: Path | None = None):
+        """Open an index; archive: folder that `fill` will read. An index of another starts anew.
+
+        Raises InputError where the file is no index.
+        """
+        self.path = path
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
+        self._base = sqlite3.connect(path)
+        if archive is not None:
+            self._begin(digest([__version__, str(archive)]))
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def _begin(self, origin: str) -> None:
+        try:
+            self._base.executescript(TABLES)
+        except sqlite3.DatabaseError as error:
+            raise InputError(self.path, "no index, expected none: remove it") from error
+        (known,) = self._base.execute("PRAGMA user_version").fetchone()
+        number = int(origin[:7], 16)
+        if known != number:
+            self._base.executescript("DELETE FROM chunks; DELETE FROM parts;")
+            self._base.execute(f"PRAGMA user_version = {number}")
+            self._base.commit()
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def fill(self, tree: Tree, workers: int) -> None:
+        """Read the headers of all files that are not in the index yet, with a progress bar."""
+        done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
+        chunks = dict(_chunks(tree.files))
+        with self._base:
+            for gone in done - chunks.keys():
+                self._base.execute("DELETE FROM chunks WHERE digest = ?", [gone])
+                self._base.execute("DELETE FROM parts WHERE chunk = ?", [gone])
+            self._base.execute("DELETE FROM parts WHERE chunk = ''")
+            self._add("", [_part(None, path, [_closed(path)]) for path in tree.closed])
+        waiting = {name: paths for name, paths in chunks.items() if name not in done}
+        left = sum(map(len, waiting.values()))
+        bar = tqdm(
+            total=len(tree.files), initial=len(tree.files) - left, unit=" files", disable=None
+        )
+        committed = time.monotonic()
+        with bar:
+            for name, parts in _read_chunks(waiting, workers):
+                self._add(name, parts)
+                self._base.execute("INSERT INTO chunks VALUES (?)", [name])
+                bar.update(len(waiting[name]))
+                if time.monotonic() - committed > COMMIT_SECONDS:
+                    self._base.commit()
+                    committed = time.monotonic()
+            self._base.commit()
+
+    def _add(self, chunk: str, parts: Sequence[tuple]) -> None:
+        rows = [(chunk, *part) for part in parts]
+        self._base.executemany("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def folders(self) -> dict[Study, dict[str, int]]:
+        """Return the folders of each examination, and how many images of it each holds, maybe 0."""
+        found: dict[Study, dict[str, int]] = defaultdict(dict)
+        query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
+            WHERE patient_id IS NOT NULL GROUP BY patient_id, issuer, study, folder"""
+        for *study, folder, images in self._base.execute(query):
+            found[Study(*study)][folder] = images
+        return dict(found)
+
+    def files_of(self, places: Iterable[tuple[Study, str]]) -> list[ArchiveFile]:
+        """Return the DICOM files of an examination, sorted by path; places: as in `folders`."""
+        where = "patient_id = ? AND issuer = ? AND study = ? AND folder = ?"
+        found = (self._select(where, (*study, folder)) for study, folder in places)
+        return sorted((file for files in found for file in files), key=lambda file: file.path)
+
+    def others_below(self, folder: str) -> list[ArchiveFile]:
+        """Return the files in a folder and below it that are not DICOM or are damaged."""
+        where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
+        found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII
+        return sorted(found, key=lambda file: file.path)
+
+    def _select(self, where: str, values: Sequence[str]) -> Iterator[ArchiveFile]:
+        for (blob,) in self._base.execute(f"SELECT files FROM parts WHERE {where}", values):
+            yield from pickle.loads(zlib.decompress(blob))
+
+
+def _chunks(files: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, list[Path]]]:
+    """Yield the files of each folder in groups, with a digest of their paths, sizes and times."""
+    by_folder: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    for file in files:
+        by_folder[os.path.dirname(file[0])].append(file)
+    for members in by_folder.values():
+        for start in range(0, len(members), FILES_PER_CHUNK):
+            chunk = members[start : start + FILES_PER_CHUNK]
+            yield digest(chunk), [Path(path) for path, *_ in chunk]
+
+
+def _read_chunks(chunks: dict[str, list[Path]], workers: int) -> Iterator[tuple[str, list[tuple]]]:
+    """Yield the digest and the parts of each chunk, in any order."""
+    if workers == 1:
+        yield from ((name, _read_chunk(paths)) for name, paths in chunks.items())
+        return
+    names = iter(chunks)
+    running: dict[Future, str] = {}
+    with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
+        while True:
+            while len(running) < CHUNKS_PER_WORKER * workers and (name := next(names, None)):
+                running[pool.submit(_read_chunk, chunks[name])] = name
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    parts = future.result()
+                except BrokenProcessPool as error:
+                    told = "a process that read headers died; the same command goes on"
+                    raise ChildProcessError(told) from error
+                yield running.pop(future), parts
+
+
+def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
+    """Return the parts of the files of one folder, one for each examination."""
+    by_study: dict[Study | None, list[ArchiveFile]] = defaultdict(list)
+    for file in read_files(paths):
+        origin = file.origin
+        study = origin and Study(origin.patient_id, origin.issuer, origin.study)
+        by_study[study].append(file)
+    folder = str(paths[0].parent)
+    return [_part(study, folder, files) for study, files in by_study.items()]
+
+
+def _part(study: Study | None, folder: str, files: Sequence[ArchiveFile]) -> tuple:
+    images = sum(file.counts for file in files)
+    blob = zlib.compress(pickle.dumps(list(files), pickle.HIGHEST_PROTOCOL))
+    return (*(study or (None, None, None)), folder, images, blob)
+
+
+def _closed(folder: str) -> ArchiveFile:
+    fault = SubjectFault(Reason.UNREADABLE_HEADER, "images: a folder may not be read")
+    return ArchiveFile(Path(folder), fault=fault)

@@ -1,0 +1,95 @@
+"""The key: which pseudonym stands for whom. It is no part of the results, and never leaves the owner."""
+
+import csv
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from paravert.archive.examinations import Person
+from paravert.errors import InputError
+
+COLUMNS = (
+    "subject",
+    "visit",
+    "source",
+    "patient_id",
+    "issuer_of_patient_id",
+    "examination",
+    "date",
+)
+LETTER, DIGITS = "P", 6
+OWNER_ONLY = 0o600
+
+
+class Key:
+    """Pseudonyms of people, read from a file if there is one; new people get new ones at random."""
+
+    def __init__(self, path: Path):
+        """Read a key. Raises InputError where the file is there, but is none."""
+        self.path = path
+        self._rows = _read(path)
+        self._subjects = {_person_of(row): row["subject"] for row in self._rows}
+
+    def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
+        """Return the pseudonym of each person."""
+        asked = sorted(set(people))
+        taken = set(self._subjects.values())
+        for person in asked:
+            if person not in self._subjects:
+                self._subjects[person] = _draw(taken)
+                taken.add(self._subjects[person])
+        return {person: self._subjects[person] for person in asked}
+
+    def write(self, rows: Iterable[Mapping[str, str]]) -> None:
+        """Write the key: rows of examinations, and earlier rows of others, which are no visits now."""
+        new = [dict(row) for row in rows]
+        known = {_examination_of(row) for row in new}
+        kept = [row | {"visit": ""} for row in self._rows if _examination_of(row) not in known]
+        ordered = sorted([*new, *kept], key=lambda row: [row[name] for name in COLUMNS])
+        write_table(self.path, COLUMNS, ordered, mode=OWNER_ONLY)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, f"the key may not be read ({type(error).__name__})") from None
+    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row.values() for row in rows):
+        raise InputError(path, f"no key, expected the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def _person_of(row: Mapping[str, str]) -> Person:
+    lone = "" if row["patient_id"] else row["examination"]
+    return Person(row["source"], row["patient_id"], row["issuer_of_patient_id"], lone)
+
+
+def _examination_of(row: Mapping[str, str]) -> tuple[str, str]:
+    return row["subject"], row["examination"]
+
+
+def _draw(taken: set[str]) -> str:
+    """Return a pseudonym that is not taken. Digits grow in number once half of them are."""
+    digits = max(DIGITS, len(str(2 * len(taken))))
+    while (name := f"{LETTER}{secrets.randbelow(10**digits):0{digits}}") in taken:
+        pass
+    return name
+
+
+def write_table(
+    path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]], mode: int = 0o666
+) -> None:
+    """Write rows as CSV (UTF-8), whole or not at all; unknown (None) is an empty cell."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.unlink(missing_ok=True)
+    made = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(made, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(draft, path)

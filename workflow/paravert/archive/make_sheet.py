@@ -1,0 +1,261 @@
+"""The command make_sheet: from an archive of images to a subject sheet.
+
+NEEDS: a tree of folders with DICOM files or NIfTI files.
+MAKES: sheet.csv, series.csv, key.csv and, where axial series compete, series_description.yaml.
+sheet.csv holds no dates, no identifiers and no free text but the paths of the images. series.csv
+holds SeriesDescription and paths, which may hold names. key.csv holds PatientIDs and dates: only its
+owner may read it. None of them belongs into results/.
+"""
+
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from paravert.archive.assessment import NO, Assessment, assess, assess_nifti
+from paravert.archive.descriptions import Proposal, as_configuration, propose
+from paravert.archive.examinations import NIFTI, Examination, Person, group_examinations
+from paravert.archive.index import Index, list_tree
+from paravert.archive.key import Key, write_table
+from paravert.archive.nifti_pattern import compile_pattern, matches
+from paravert.archive.visits import (
+    SERIES_COLUMNS,
+    EmptyFolder,
+    Visit,
+    competing_series,
+    key_rows,
+    number_visits,
+    refuse_mixed_people,
+    refuse_unusable_paths,
+    series_rows,
+    sheet_table,
+)
+from paravert.errors import InputError, Reason, SubjectFault
+from paravert.imaging.nifti import SUFFIXES
+from paravert.shards import end_with
+
+log = logging.getLogger(__name__)
+
+RESULTS = "results"
+MOST_AT_ONCE = 16  # examinations that a process takes at a time
+SHOWN_FROM_SUBJECTS = 5  # a description of fewer could be a name, which no log may hold
+
+
+def make_sheet(
+    folder: Annotated[Path, typer.Argument(help="the archive: a folder, searched recursively")],
+    out: Annotated[Path, typer.Option(help="subject sheet to write; the other files go beside it")],
+    nifti: Annotated[
+        str | None,
+        typer.Option(
+            help="pattern of NIfTI files below the folder, such as '{subject}/{visit}.nii.gz'; "
+            "* stands for any part of a name"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes that read; one per core unless given")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace a sheet that is there already")
+    ] = False,
+) -> None:
+    """Write a subject sheet for an archive of DICOM or NIfTI images.
+
+    Reads the headers of all files once, one line of the sheet per examination.
+    People: PatientID and its issuer, under pseudonyms drawn at random.
+    Examinations: StudyInstanceUID; numbered by date if somebody has several.
+    A run that was killed goes on where it was.
+
+    Beside the sheet it writes:
+    series.csv: every series, and whether conversion would take it. It holds
+    descriptions and paths, which may hold names.
+    key.csv: pseudonyms and PatientIDs; a later run reuses it. Keep it secret.
+    series_description.yaml: patterns that choose one of several axial series.
+    """
+    archive, out = Path(os.path.abspath(folder)), Path(os.path.abspath(out))
+    pattern = compile_pattern(nifti) if nifti else None
+    files = _Outputs(out)
+    files.check(archive, overwrite=overwrite)
+    key = Key(files.key)
+    workers = workers or os.cpu_count() or 1
+    tree = list_tree(archive, files.all)
+    log.info("%d files in %d folders", len(tree.files), len(tree.folders))
+    volumes = _nifti_examinations(pattern, archive, [path for path, *_ in tree.files])
+    with Index(files.index, archive) as index:
+        index.fill(tree, workers)
+        examinations = group_examinations(index.folders(), str(archive))
+        places = {place for examination in examinations for _, place in examination.places}
+        places |= {str(path.parent) for _, paths in volumes for path in paths}
+        common = {examination.folder for examination in examinations}
+        empty = _folders_without_images(index, tree.folders, places, common, str(archive))
+    ways = [partial(assess, files.index, examination) for examination in examinations]
+    ways += [partial(_assess_volumes, paths) for _, paths in volumes]
+    examinations += [examination for examination, _ in volumes]
+    found = _assess_all(ways, workers)
+    visits = [Visit(*pair) for pair in zip(examinations, found, strict=True)]
+    refuse_mixed_people(visits)
+    refuse_unusable_paths(visits, out.parent)
+    subjects = key.subjects_of(visit.person for visit in visits)
+    for visit in visits:
+        visit.subject = subjects[visit.person]
+    number_visits(visits)
+    visits.sort(key=lambda visit: (visit.subject, visit.number, visit.examination.name))
+    proposal = propose(competing_series(visits))
+    key.write(key_rows(visits))
+    write_table(
+        files.series, SERIES_COLUMNS, series_rows(visits, empty, proposal.texts, out.parent)
+    )
+    files.write_patterns(proposal)
+    columns, rows = sheet_table(visits, out.parent)
+    write_table(out, columns, rows)
+    files.index.unlink()
+    _tell(visits, empty, proposal, files)
+    if pattern is None and (ignored := sum(p.lower().endswith(SUFFIXES) for p, *_ in tree.files)):
+        log.info("%d NIfTI files ignored: --nifti says whose they are", ignored)
+
+
+class _Outputs:
+    """The files beside a sheet."""
+
+    def __init__(self, sheet: Path):
+        self.sheet = sheet
+        self.series = sheet.with_name("series.csv")
+        self.key = sheet.with_name("key.csv")
+        self.patterns = sheet.with_name("series_description.yaml")
+        self.index = sheet.with_name(f".{sheet.name}.index")
+        made = (self.sheet, self.series, self.key, self.patterns, self.index)
+        self.all = (*made, sheet.with_name(f"{self.index.name}-journal"))
+
+    def check(self, archive: Path, *, overwrite: bool) -> None:
+        """Raise InputError where the archive is no folder or the sheet may not be written."""
+        if not archive.is_dir():
+            raise InputError(archive, "no such folder, expected the archive")
+        if Path.cwd() / RESULTS in self.sheet.parents:
+            told = f"a path within {RESULTS}, expected one outside: the key is no result"
+            raise InputError(self.sheet, told)
+        if self.sheet in (self.series, self.key):
+            raise InputError(self.sheet, "the name of another file of this command")
+        if self.sheet.exists() and not (overwrite or self.index.exists()):
+            raise InputError(self.sheet, "the sheet is there already, expected none or --overwrite")
+        self.sheet.parent.mkdir(parents=True, exist_ok=True)
+
+    def write_patterns(self, proposal: Proposal) -> None:
+        """Write the proposed configuration; none where no series compete."""
+        if not proposal.subjects:
+            self.patterns.unlink(missing_ok=True)
+            return
+        draft = self.patterns.with_name(f".{self.patterns.name}.part")
+        draft.write_text(as_configuration(proposal), encoding="utf-8")
+        os.replace(draft, self.patterns)
+
+
+# --- what is in the archive ----------------------------------------------------------------------
+
+
+def _folders_without_images(
+    index: Index, folders: Sequence[str], places: set[str], common: set[str], archive: str
+) -> list[EmptyFolder]:
+    """Return the highest folders without any DICOM object; those within an examination are left out.
+
+    folders: all, sorted. places: those that hold files of an examination. common: the common folder of
+    each examination.
+    """
+    full = {archive}
+    for place in places:
+        while place not in full:
+            full.add(place)
+            place = os.path.dirname(place)
+    found = []
+    for folder in folders:
+        parent = os.path.dirname(folder)
+        if folder not in full and parent in full and not _is_within(parent, common, archive):
+            files = index.others_below(folder)
+            told = f"no DICOM image among {len(files)} files"
+            faults = [file.fault for file in files if file.fault]
+            fault = faults[0] if faults else SubjectFault(Reason.NO_DICOM, told)
+            found.append(EmptyFolder(folder, fault))
+    return found
+
+
+def _is_within(folder: str, places: set[str], archive: str) -> bool:
+    """Tell whether a folder below the archive is one of some places or below one."""
+    while len(folder) > len(archive):
+        if folder in places:
+            return True
+        folder = os.path.dirname(folder)
+    return False
+
+
+def _nifti_examinations(
+    pattern: re.Pattern[str] | None, archive: Path, paths: Iterable[str]
+) -> list[tuple[Examination, list[Path]]]:
+    """Return the examinations that a pattern of paths tells, with their files."""
+    if pattern is None:
+        return []
+    start = len(str(archive)) + 1
+    below = (path[start:] for path in paths if path.lower().endswith(SUFFIXES))
+    return [
+        (Examination(Person(NIFTI, subject, ""), visit), [archive / path for path in found])
+        for (subject, visit), found in sorted(matches(pattern, below).items())
+    ]
+
+
+def _assess_volumes(paths: Sequence[Path]) -> Assessment:
+    if len(paths) == 1:
+        return assess_nifti(paths[0])
+    told = f"{len(paths)} files of one subject and visit match the pattern, expected one"
+    rows = [{"folder": str(path.parent), "accepted": NO} for path in paths]
+    return Assessment(fault=SubjectFault(Reason.AMBIGUOUS_SERIES, told), series=rows)
+
+
+def _assess_all(ways: Sequence[partial], workers: int) -> list[Assessment]:
+    bar = partial(tqdm, total=len(ways), unit=" examinations", disable=None)
+    if workers == 1:
+        return list(bar(map(_call, ways)))
+    with ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
+        at_once = max(1, min(MOST_AT_ONCE, len(ways) // workers // 8))
+        return list(bar(pool.map(_call, ways, chunksize=at_once)))
+
+
+def _call(way: partial) -> Assessment:
+    return way()
+
+
+# --- what the user is told -----------------------------------------------------------------------
+
+
+def _tell(
+    visits: Sequence[Visit], empty: Sequence[EmptyFolder], proposal: Proposal, files: _Outputs
+) -> None:
+    """Log counts and file names; nothing of what the headers say."""
+    lines = [visit for visit in visits if visit.number]
+    people = {visit.person for visit in visits}
+    inside = {visit.person for visit in lines}
+    log.info("%s: subjects: %d, examinations: %d", files.sheet.name, len(inside), len(lines))
+    open_ones = Counter(str(visit.found.fault.reason) for visit in lines if visit.found.fault)
+    for reason, count in sorted(open_ones.items()):
+        log.info("  of these, quarantined as they are: %d: %s", count, reason)
+    out = [visit.found.fault.reason for visit in visits if not visit.number]
+    out += [place.fault.reason for place in empty]
+    log.info(
+        "not in the sheet: people: %d, examinations and folders: %d", len(people - inside), len(out)
+    )
+    for reason, count in sorted(Counter(map(str, out)).items()):
+        log.info("  %d: %s", count, reason)
+    log.info("%s: every series found, with reasons", files.series.name)
+    log.info(
+        "%s: pseudonyms and PatientIDs; keep it secret, and apart from results", files.key.name
+    )
+    if proposal.subjects:
+        told = "%s: subjects with several axial series: %d, settled by the patterns in it: %d"
+        log.info(told, files.patterns.name, proposal.subjects, proposal.settled)
+        for pattern in proposal.patterns:
+            shown = pattern.text if pattern.subjects >= SHOWN_FROM_SUBJECTS else "(see the file)"
+            log.info("  %s settles %d more, %s", shown, pattern.settles, pattern.contrast)

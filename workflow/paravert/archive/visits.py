@@ -1,0 +1,230 @@
+"""Examinations as visits of people, and the tables that are made of them."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from paravert.archive.assessment import NO, YES, Assessment
+from paravert.archive.descriptions import chosen
+from paravert.archive.examinations import NIFTI, Examination, Person
+from paravert.errors import Reason, SubjectFault
+from paravert.sheet_file import CELL_LIMIT
+
+DAYS_PER_YEAR = 365.25
+NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
+SERIES_COLUMNS = (
+    "subject",
+    "visit",
+    "in_sheet",
+    "examination_reason",
+    "examination_message",
+    "folder",
+    "series_number",
+    "modality",
+    "description",
+    "body_part",
+    "plane",
+    "contrast",
+    "files",
+    "slices",
+    "stacks",
+    "spacing_mm",
+    "row_spacing_mm",
+    "column_spacing_mm",
+    "echo_time_ms",
+    "repetition_time_ms",
+    "inversion_time_ms",
+    "accepted",
+    "reason",
+    "message",
+    "chosen",
+)
+
+
+@dataclass
+class Visit:
+    """An examination with its assessment, the pseudonym of its person, and its number in the sheet.
+
+    number: from 1 in order of date; 0 if it is not in the sheet.
+    """
+
+    examination: Examination
+    found: Assessment
+    subject: str = ""
+    number: int = 0
+
+    @property
+    def person(self) -> Person:
+        """Whose examination it is."""
+        return self.examination.person
+
+
+@dataclass(frozen=True)
+class EmptyFolder:
+    """A folder without any DICOM image, and why it is none of a person's."""
+
+    folder: str
+    fault: SubjectFault
+
+
+# --- what may be in the sheet --------------------------------------------------------------------
+
+
+def refuse_mixed_people(visits: Iterable[Visit]) -> None:
+    """Take people out of the sheet whose examinations tell different dates of birth."""
+    born: dict[Person, set[str]] = defaultdict(set)
+    for visit in visits:
+        born[visit.person] |= visit.found.birth_dates
+    for visit in visits:
+        if len(born[visit.person]) > 1:
+            told = "examinations of one PatientID (0010,0020) tell different dates of birth"
+            visit.found.fault = SubjectFault(Reason.MIXED_PATIENTS, told)
+            visit.found.images = ""
+
+
+def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
+    """Take examinations out of the sheet whose path no cell can hold."""
+    for visit in visits:
+        cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
+        if not cell.isprintable() or cell != cell.strip() or len(cell) > CELL_LIMIT:
+            told = "the path holds what a cell of the sheet cannot: rename the folder"
+            visit.found.fault = SubjectFault(Reason.UNREADABLE_HEADER, told)
+            visit.found.images = ""
+
+
+def _relative(path: str | Path, home: Path) -> str:
+    told = os.path.relpath(path, home)
+    return f"./{told}" if told.lower() in NO_PATHS else told
+
+
+def number_visits(visits: Iterable[Visit]) -> None:
+    """Number the examinations of each person that are in the sheet, by date; unknown dates last."""
+    by_person: dict[Person, list[Visit]] = defaultdict(list)
+    for visit in visits:
+        if visit.found.in_sheet:
+            by_person[visit.person].append(visit)
+    for own in by_person.values():
+        for number, visit in enumerate(sorted(own, key=_when), start=1):
+            visit.number = number
+
+
+def _when(visit: Visit) -> tuple:
+    found, name = visit.found, visit.examination.name
+    parts = name if visit.person.source == NIFTI else ""
+    numbers = [part.zfill(12) if part.isdigit() else part for part in _runs(parts)]
+    return not found.date, found.date, found.time, numbers, name
+
+
+def _runs(text: str) -> list[str]:
+    """Return the runs of digits and of other characters in a text, so that 10 follows 9."""
+    runs: list[str] = []
+    for letter in text:
+        if runs and runs[-1][-1].isdigit() == letter.isdigit():
+            runs[-1] += letter
+        else:
+            runs.append(letter)
+    return runs
+
+
+# --- the tables ----------------------------------------------------------------------------------
+
+
+def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of the sheet; visits only where somebody has several."""
+    lines = [visit for visit in visits if visit.number]
+    several = any(visit.number > 1 for visit in lines)
+    by_person: dict[Person, list[Visit]] = defaultdict(list)
+    for visit in visits:
+        by_person[visit.person].append(visit)
+    rows = []
+    for visit in lines:
+        own = by_person[visit.person]
+        sexes = {other.found.sex for other in own} - {""}
+        age = visit.found.age_years
+        row = {
+            "subject": visit.subject,
+            "images": _relative(visit.found.images, home),
+            "sex": sexes.pop() if len(sexes) == 1 else "",
+            "age_years": "" if age is None else f"{age:.4g}",
+        }
+        first = next((other for other in own if other.number == 1), None)
+        rows.append(row | _visit_cells(visit, first) if several else row)
+    visit_columns = ["visit", "years_since_first"] if several else []
+    return ["subject", *visit_columns, "images", "sex", "age_years"], rows
+
+
+def _visit_cells(visit: Visit, first: Visit | None) -> dict[str, str]:
+    days = [_day(v.found.date) for v in (visit, first) if v is not None]
+    known = len(days) == 2 and None not in days
+    years = f"{(days[0] - days[1]) / DAYS_PER_YEAR:.2f}" if known else ""
+    return {"visit": str(visit.number), "years_since_first": years}
+
+
+def _day(told: str) -> int | None:
+    """Return the number of a day, from its date in the header (YYYYMMDD)."""
+    try:
+        return date(int(told[:4]), int(told[4:6]), int(told[6:8])).toordinal()
+    except ValueError:
+        return None
+
+
+def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
+    """Return the rows of the key, one per examination; visit is empty where it is not in the sheet."""
+    return [
+        {
+            "subject": visit.subject,
+            "visit": str(visit.number or ""),
+            "source": visit.person.source,
+            "patient_id": visit.person.patient_id,
+            "issuer_of_patient_id": visit.person.issuer,
+            "examination": visit.examination.name,
+            "date": visit.found.date,
+        }
+        for visit in visits
+    ]
+
+
+def series_rows(
+    visits: Iterable[Visit], empty: Iterable[EmptyFolder], patterns: Sequence[str], home: Path
+) -> list[dict[str, object]]:
+    """Return the rows of series.csv: one per series, and one per folder without images.
+
+    patterns: of the proposal, which say what series is chosen where several are axial.
+    home: folder of the sheet; the column folder is relative to it.
+    """
+    rows = []
+    for visit in visits:
+        found = visit.found
+        taken = chosen(found.candidates, patterns) if found.candidates else None
+        for number, cells in enumerate(found.series):
+            own = cells | {"folder": _relative(cells["folder"], home)}
+            is_chosen = visit.number and (
+                taken.row == number if taken else visit.person.source == NIFTI
+            )
+            own |= {"subject": visit.subject, "visit": visit.number or "", "chosen": NO}
+            own |= {"chosen": YES} if is_chosen else {}
+            rows.append(own | _examination_cells(found.fault, in_sheet=found.in_sheet))
+    for place in empty:
+        cells = _examination_cells(place.fault, in_sheet=False)
+        rows.append({"folder": _relative(place.folder, home)} | cells)
+    return rows
+
+
+def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[str, str]:
+    return {
+        "in_sheet": YES if in_sheet else NO,
+        "examination_reason": str(fault.reason) if fault else "",
+        "examination_message": fault.message if fault else "",
+    }
+
+
+def competing_series(visits: Iterable[Visit]) -> Mapping[str, list]:
+    """Return the axial series of examinations in the sheet that have several, by subject."""
+    found: dict[str, list] = defaultdict(list)
+    for visit in visits:
+        if visit.number and len(visit.found.candidates) > 1:
+            found[visit.subject].append(tuple(visit.found.candidates))
+    return found
