@@ -19,7 +19,6 @@ NOT_IN_HEADERS = {
     Reason.DUPLICATE_POSITIONS_CONFLICT,
     Reason.FRAME_COUNT_MISMATCH,
     Reason.BAD_GEOMETRY_POSITION,
-    Reason.AMBIGUOUS_CONTRAST,
 }
 OF_DICOM = [case for case in CASES if case.images == "images" and not (case.truth or case.labels)]
 

@@ -109,7 +109,7 @@ def test_the_sheet_has_a_line_per_examination_in_order_of_date(study, archive):
 
 
 @pytest.mark.real
-def test_two_real_studies_of_a_man_are_two_visits(study, archive):
+def test_two_real_studies_of_a_man_are_two_visits(real_data, study, archive):
     assert cells(study.of("LUMBAR-CC0"), study.folder, archive) == [
         ("1", "0.00", "site-3/lumbar_study_cc0", "M", "42"),
         ("2", "0.02", "site-3/lumbar_study_cc0_15t", "M", "42"),

@@ -88,7 +88,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     series: dict[str, list[Frame]] = defaultdict(list)
     for frame in scan.frames:
         series[frame.header.series].append(frame)
-    planes = {uid: _series_plane(frames) for uid, frames in series.items()}
+    planes = {uid: series_plane(frames) for uid, frames in series.items()}
     candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
         raise _no_axial(series, planes)
@@ -214,7 +214,7 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 # --- the plane of a series -----------------------------------------------------------------------
 
 
-def _series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
+def series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
     """Return the plane of a series by the tilts of its frames.
 
     frames: all of the series. Axial: tilted by at most AXIAL_TILT_DEG. A series with at most twice as many
