@@ -42,6 +42,7 @@ TABLES = _listed(
     Output("normal_values", "Normal values", "normal_values"),
     Output("agreement", "Agreement of areas", "agreement_table"),
     Output("flow", "Flow of the subjects", "flow"),
+    Output("selection", "Analysed and not analysed", "selection"),
     Output("fat_methods", "Fat fraction by method", "fat_methods"),
 )
 MODEL_TABLES = _listed(

@@ -30,9 +30,9 @@ VERSIONS = {
     "gather_cohort": 3,
     "accept_ledger": 1,
     "fit_models": 2,
-    "write_tables": 1,
+    "write_tables": 2,
     "draw_figures": 3,
-    "write_report": 3,
+    "write_report": 4,
 }
 
 

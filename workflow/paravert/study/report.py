@@ -126,6 +126,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
     shown = {
         "table1_iou": (report_tables.table1_text, no_masks),
         "cohort": (report_tables.cohort_text, nobody),
+        "selection": (report_tables.selection_text, {"empty": "No subjects."}),
         "agreement": (report_tables.agreement_text, no_masks),
         "normal_values": (report_tables.normal_values_text, nobody),
         "claims": (report_tables.claims_text, {"prose": 2}),

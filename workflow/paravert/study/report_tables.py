@@ -12,6 +12,16 @@ SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
 MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
+SELECTION_NAMES = {  # other columns of the sheet keep their names
+    "sex": "Sex",
+    "age_years": "Age, years",
+    "height_cm": "Height, cm",
+    "weight_kg": "Weight, kg",
+    "bmi_kg_m2": "Body mass index, kg/m²",
+    "site": "Site",
+    "group": "Group",
+    "reason": "Reason",
+}
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -221,6 +231,30 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
+
+
+def selection_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return analysed and not analysed subjects side by side."""
+    shown = pd.DataFrame(
+        {
+            "Variable": [SELECTION_NAMES.get(name, name) for name in table["variable"]],
+            "Category": table["category"].fillna(""),
+            "Analysed (missing)": [_group(row, "analysed") for _, row in table.iterrows()],
+            "Not analysed (missing)": [_group(row, "not_analysed") for _, row in table.iterrows()],
+            "Standardised difference": _numbers(table["standardised_difference"], 2),
+        }
+    )
+    return shown.set_index(["Variable", "Category"])
+
+
+def _group(row: pd.Series, group: str) -> str:
+    if pd.isna(row[group]):
+        return DASH
+    missing = row[f"missing_{group}"]
+    known = "" if pd.isna(missing) else f" ({missing:.0f})"
+    if not pd.isna(row["category"]):
+        return f"{number_text(100 * row[group], 0)} %{known}"
+    return f"{number_text(row[group], 1)} ± {number_text(row[f'sd_{group}'], 1)}{known}"
 
 
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
