@@ -1,3 +1,3 @@
 """Lumbar paravertebral muscles in axial MRI: area, volume and fat fraction of whole cohorts."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
