@@ -28,6 +28,7 @@ FIGURES = _listed(
     Output("fig5_csa", "Figure 5. Cross-sectional area", "fig5_csa"),
     Output("fig6_fat_fraction", "Figure 6. Fat fraction", "fig6_fat_fraction"),
     Output("adjusted_means", "Adjusted means", "adjusted_means"),
+    Output("centiles", "Centiles by age", "centiles"),
     Output("agreement", "Agreement of areas", "agreement"),
     Output("distributions", "Distributions of area and fat fraction", "distributions"),
 )

@@ -30,9 +30,10 @@ VERSIONS = {
     "gather_cohort": 2,
     "accept_ledger": 1,
     "fit_models": 2,
+    "fit_centiles": 1,
     "write_tables": 1,
-    "draw_figures": 3,
-    "write_report": 3,
+    "draw_figures": 4,
+    "write_report": 4,
 }
 
 

@@ -97,6 +97,33 @@ rule fit_models:
         " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
+rule fit_centiles:
+    input:
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
+    output:
+        centiles="<results>/tables/centiles.parquet",
+        z_scores="<results>/tables/z_scores.csv",
+    log:
+        "<results>/logs/fit_centiles.log",
+    benchmark:
+        "<results>/benchmarks/fit_centiles.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=cohort_minutes("fit_centiles"),
+    params:
+        results=results_folder,
+        seed=config["seed"],
+        version=steps.VERSIONS["fit_centiles"],
+    message:
+        "Fitting the centiles"
+    shell:
+        "python -m paravert fit_centiles --cohort {params.results}/cohort --out {output.centiles}"
+        " --seed {params.seed} 2> {log}"
+
+
 rule write_tables:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
@@ -131,6 +158,7 @@ rule draw_figures:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
         adjusted_means="<results>/tables/adjusted_means.csv",
+        centiles="<results>/tables/centiles.parquet",
         model=ancient(model_file()),
         card=model_card(),
     output:
@@ -157,8 +185,8 @@ rule draw_figures:
         "Drawing the figures"
     shell:
         "python -m paravert draw_figures --cohort {params.results}/cohort --folder {params.results}/subjects"
-        " --model {input.model:q} --adjusted-means {input.adjusted_means} --out {params.results}/figures"
-        " --seed {params.seed} 2> {log}"
+        " --model {input.model:q} --adjusted-means {input.adjusted_means} --centiles {input.centiles}"
+        " --out {params.results}/figures --seed {params.seed} 2> {log}"
 
 
 rule write_report:
@@ -167,6 +195,7 @@ rule write_report:
         tables=expand(
             "<results>/tables/{table}.csv", table=(*outputs.TABLES, *outputs.MODEL_TABLES)
         ),
+        centiles="<results>/tables/centiles.parquet",
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",

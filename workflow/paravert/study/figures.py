@@ -14,6 +14,7 @@ from paravert import codebook
 from paravert.network.card_file import Card, read_card
 from paravert.outputs import FIGURES
 from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, scored_pixel_areas
+from paravert.study.centiles import CENTILE_TABLE
 from paravert.study.data_frames import ORDERED, read_frame
 from paravert.study.drawing import style
 from paravert.study.drawing.accuracy_plots import (
@@ -23,6 +24,7 @@ from paravert.study.drawing.accuracy_plots import (
     iou_points,
 )
 from paravert.study.drawing.adjusted_means import adjusted_mean_points, draw_adjusted_means
+from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
@@ -66,11 +68,16 @@ def draw_figures(
     adjusted_means: Annotated[
         Path | None, typer.Option(help="CSV file of fit_models; without it that figure is empty.")
     ] = None,
+    centiles: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file of fit_centiles; without it that figure is empty."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels."""
     means = pd.read_csv(adjusted_means) if adjusted_means else pd.DataFrame(columns=MEAN_COLUMNS)
-    makers = figure_makers(read_cohort(cohort), means, folder, read_card(model), seed)
+    curves = pd.read_parquet(centiles) if centiles else _empty(CENTILE_TABLE)
+    makers = figure_makers(read_cohort(cohort), means, curves, folder, read_card(model), seed)
     with style.applied():
         for stem in FIGURES:
             frame, figure = makers[stem]()
@@ -79,7 +86,12 @@ def draw_figures(
 
 
 def figure_makers(
-    cohort: Cohort, means: pd.DataFrame, folder: Path, card: Card, seed: int
+    cohort: Cohort,
+    means: pd.DataFrame,
+    centiles: pd.DataFrame,
+    folder: Path,
+    card: Card,
+    seed: int,
 ) -> dict[str, Callable[[], Drawn]]:
     """Return for each figure a function that returns its table and draws it."""
 
@@ -105,6 +117,7 @@ def figure_makers(
         "fig5_csa": lambda: plain(csa_points(c.muscles), draw_csa),
         "fig6_fat_fraction": lambda: plain(fat_points(c.subjects), draw_fat_fraction),
         "adjusted_means": lambda: plain(adjusted_mean_points(means), draw_adjusted_means),
+        "centiles": lambda: plain(centile_points(c.subjects, centiles), draw_centiles),
         "agreement": lambda: plain(agreement_points(c.held_out, c.pixels), draw_agreement),
         "distributions": lambda: plain(distribution_points(c.subjects), draw_distributions),
     }
@@ -121,6 +134,10 @@ def read_cohort(folder: Path) -> Cohort:
         pixels=scored_pixel_areas(folder, overlap),
         ledger=_read(folder, codebook.LEDGER),
     )
+
+
+def _empty(table: Table) -> pd.DataFrame:
+    return table.schema().empty_table().to_pandas()
 
 
 def _read(folder: Path, table: Table, columns: tuple[str, ...] | None = None) -> pd.DataFrame:

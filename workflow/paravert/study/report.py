@@ -21,6 +21,7 @@ from paravert import codebook
 from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
+from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
 from paravert.study.methods import methods_paragraph
 from paravert.study.report_tables import DASH, as_html
@@ -46,6 +47,7 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
+    "centiles": "Centiles",
     "comparisons": "Comparisons",
     "models": "Models",
     "fat": "Fat fraction by method",
@@ -110,7 +112,8 @@ def write_report(
         },
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
-        },
+        }
+        | {"centiles": read_caption("centiles_table")},
         "methods": methods_paragraph(
             yaml.safe_load(configuration.read_text(encoding="utf-8")),
             metadata,
@@ -131,6 +134,7 @@ def write_report(
 
 def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
+    centiles = pd.read_parquet(folder / "centiles.parquet")
     nobody, no_masks = "No analysed subjects.", f"{NO_HELD_OUT}."
     return {
         "table1_iou": as_html(
@@ -143,6 +147,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "normal_values": as_html(
             report_tables.normal_values_text(_read_csv(folder, "normal_values")), empty=nobody
         ),
+        "centiles": as_html(report_tables.centiles_text(centiles), empty=too_few(centiles)),
         "claims": as_html(report_tables.claims_text(_read_csv(folder, "claims")), prose=2),
         "fat_methods": as_html(
             report_tables.fat_methods_text(_read_csv(folder, "fat_methods")), prose=2

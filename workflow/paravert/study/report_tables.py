@@ -12,6 +12,7 @@ SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
 MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
+CENTILE_AGES_YEARS = (30, 50, 70)
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -173,6 +174,30 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     shown = frame.pivot(index=["Measure", "Muscle", "Side"], columns="sex", values="text")
     shown.columns = [SEX_TITLES[sex] for sex in shown.columns]
     return shown.rename(index=_words, level="Muscle")
+
+
+def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
+    if table["value"].isna().all():
+        return pd.DataFrame()
+    names = {"csa": "CSA", "csa_index": "CSA over squared height"}
+    rows = []
+    for (measure, muscle, sex), own in table.groupby(["measure", "muscle", "sex"], sort=False):
+        factor, digits = _scale(own["unit"].iloc[0])
+        row = {
+            "Measure": f"{names.get(measure, _words(measure))}, {_unit(own['unit'].iloc[0])}",
+            "Muscle": _words(muscle),
+            "Sex": SEX_TITLES[sex],
+            "Subjects": number_text(own["n_subjects"].iloc[0], 0),
+        }
+        for age in CENTILE_AGES_YEARS:
+            at_age = factor * own[own["age_years"] == age].set_index("centile")["value"]
+            low, middle, high = at_age.reindex([3, 50, 97])
+            text = f"{number_text(middle, digits)} ({interval_text(low, high, digits)})"
+            row[f"{age} years"] = DASH if pd.isna(middle) else text
+        rows.append(row | {"Note": own["note"].fillna("").iloc[0]})
+    shown = pd.DataFrame(rows).set_index(["Measure", "Muscle", "Sex"])
+    return shown if shown["Note"].any() else shown.drop(columns="Note")
 
 
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
