@@ -38,6 +38,7 @@ TABLES = _listed(
     Output("cohort", "Cohort", "cohort"),
     Output("normal_values", "Normal values", "normal_values"),
     Output("agreement", "Agreement of areas", "agreement_table"),
+    Output("reliability", "Reliability of areas", "reliability"),
     Output("flow", "Flow of the subjects", "flow"),
     Output("fat_methods", "Fat fraction by method", "fat_methods"),
 )

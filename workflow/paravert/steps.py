@@ -31,7 +31,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
-    "write_tables": 1,
+    "write_tables": 2,
     "draw_figures": 4,
     "write_report": 4,
 }

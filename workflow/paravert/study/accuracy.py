@@ -290,14 +290,14 @@ def absolute_agreement(ratings: np.ndarray) -> Correlation:
     unknown = float("nan")
     if subjects < 2 or np.ptp(ratings) == 0:
         return Correlation(unknown, unknown, unknown)
-    between, methods, error = _mean_squares(ratings)
+    between, methods, error = mean_squares(ratings)
     icc = (between - error) / (
         between + (raters - 1) * error + raters * (methods - error) / subjects
     )
     return Correlation(float(icc), *_interval(icc, between, methods, error, ratings.shape))
 
 
-def _mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
+def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
     """Return the mean squares of subjects, measurements and error of the two-way layout."""
     subjects, raters = ratings.shape
     mean = ratings.mean()

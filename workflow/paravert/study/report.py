@@ -144,6 +144,9 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "agreement": as_html(
             report_tables.agreement_text(_read_csv(folder, "agreement")), empty=no_masks
         ),
+        "reliability": as_html(
+            report_tables.reliability_text(_read_csv(folder, "reliability")), empty=no_masks
+        ),
         "normal_values": as_html(
             report_tables.normal_values_text(_read_csv(folder, "normal_values")), empty=nobody
         ),

@@ -221,6 +221,30 @@ def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index(["Muscle", "Side"])
 
 
+def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability of areas, a row per muscle and side with subjects to compare."""
+    own = table[table["n_subjects"] > 1]
+    return pd.DataFrame(
+        {
+            "Muscle": own["muscle"].map(_words),
+            "Side": own["side"],
+            "Subjects": _numbers(own["n_subjects"]),
+            "ICC(3,1)": _numbers(own["icc_3_1"], 3),
+            "95 % interval": _intervals(own["icc_3_1_low_95"], own["icc_3_1_high_95"], 3),
+            "SEM, mm²": _numbers(own["sem"], 1),
+            "95 % interval, mm²": _intervals(own["sem_low_95"], own["sem_high_95"], 1),
+            "MDC95, mm²": _numbers(own["mdc_95"], 1),
+            "CV, %": _numbers(100 * own["within_subject_cv"], 1),
+            "p, trend": own["trend_p_value"].map(p_value_text),
+            "Margin, mm²": _numbers(own["margin"], 0),
+            "p, equivalence": own["equivalence_p_value"].map(p_value_text),
+            "Limits of a slice, mm²": _intervals(
+                own["slice_lower_limit"], own["slice_upper_limit"], 1
+            ),
+        }
+    ).set_index(["Muscle", "Side"])
+
+
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction per method and muscle, with meaning and caveat (prose)."""
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
