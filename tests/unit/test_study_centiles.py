@@ -95,6 +95,22 @@ def test_the_loss_is_never_above_that_of_statsmodels_and_the_curves_are_alike(sh
     np.testing.assert_allclose(design @ found, design @ theirs, atol=0.01)
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_the_unit_of_the_value_does_not_matter(unit):
+    random = np.random.default_rng(6)
+    design = np.column_stack([np.ones(300), random.uniform(-1, 1, 300)])
+    value = design @ [5.0, 0.4] + 0.1 * random.normal(size=300)
+    expected = quantile_coefficients(design, value, 0.9)
+    found = quantile_coefficients(design, unit * value, 0.9)
+    np.testing.assert_allclose(found / unit, expected, rtol=1e-8)
+
+
+def test_values_on_a_line_have_that_line():
+    design = np.column_stack([np.ones(80), np.linspace(20, 80, 80)])
+    found = quantile_coefficients(design, design @ [7.0, -0.01], 0.03)
+    np.testing.assert_allclose(found, [7.0, -0.01], atol=1e-9)
+
+
 def test_a_quantile_without_covariates_is_that_of_the_sample():
     value = np.random.default_rng(0).permutation(np.arange(1.0, 102.0))
     found = quantile_coefficients(np.ones((101, 1)), value, 0.25)

@@ -74,17 +74,22 @@ def quantile_coefficients(design: np.ndarray, value: np.ndarray, share: float) -
     """Return the coefficients, (terms,), of the quantile regression of a share between 0 and 1.
 
     design: (rows, terms). value: (rows,). They are the multipliers of the dual linear program
-    (Koenker 2005, section 6.2). statsmodels' QuantReg iterates reweighted least squares: its results
+    (Koenker 2005, section 6.2), solved for the scaled residuals of least squares, which HiGHS needs:
+    its tolerances are absolute. statsmodels' QuantReg iterates reweighted least squares: its results
     differ in the third digit where it stops early.
     """
-    found = linprog(
-        -value,
-        A_eq=design.T,
-        b_eq=(1 - share) * design.sum(axis=0),
-        bounds=(0, 1),
-        method="highs-ds",
-        options={"presolve": False},
-    )
-    if not found.success:
-        raise ArithmeticError(f"quantile regression: {found.message}")
-    return -found.eqlin.marginals
+    start = np.linalg.lstsq(design, value, rcond=None)[0]
+    rest = value - design @ start
+    spread = rest.std() or 1.0
+    for presolve in (False, True):  # without is faster, and fails in some of 10,000 samples
+        found = linprog(
+            -rest / spread,
+            A_eq=design.T,
+            b_eq=(1 - share) * design.sum(axis=0),
+            bounds=(0, 1),
+            method="highs-ds",
+            options={"presolve": presolve},
+        )
+        if found.success:
+            return start - spread * found.eqlin.marginals
+    raise ArithmeticError(f"quantile regression: {found.message}")
