@@ -16,7 +16,7 @@ from paravert import __version__, codebook, tables
 from paravert.anatomy import MUSCLES
 from paravert.errors import InputError
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
-from paravert.study.inference import SEX_WORDS
+from paravert.study.inference import SEX_WORDS, SPLINE_DF
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
 from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 
@@ -132,8 +132,8 @@ def _metadata(centiles: pd.DataFrame, samples: int) -> dict[str, str]:
         "age_range_years": f"{known.min():g} to {known.max():g}" if len(known) else "",
         "largest_n_subjects": str(centiles["n_subjects"].max()),
         "level_rule": LEVEL_RULE,
-        "estimator": "quantile regression on a natural cubic spline of age (straight line below 100 "
-        "subjects), log or logit scale, crossing curves rearranged",
+        "estimator": f"quantile regression on a natural cubic spline of age with {SPLINE_DF} degrees of"
+        " freedom, log or logit scale, crossing curves rearranged",
         "bands": f"pointwise 95 %, {samples} bootstrap samples of at most {MOST_RESAMPLED} subjects",
     }
 
@@ -326,17 +326,22 @@ def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.nd
 def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return z of values, (subjects,), by the centiles at their ages, (subjects, centiles), ascending.
 
-    Linear between two centiles. Beyond the outermost it continues the line through the median and that
-    centile: the line through the nearest two is unstable in small cohorts. nan where both are equal.
+    Linear between two centiles; the middle of the z of those centiles that have this value. Beyond the
+    outermost it continues the line through the median and that centile, and is nan where both are
+    equal: the line through the nearest two is unstable in small cohorts.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)
-    lower = np.clip((value[:, None] >= curves).sum(axis=1) - 1, 0, last - 1)
+    below, up_to = (
+        compare(value[:, None], curves).sum(axis=1) for compare in (np.greater, np.greater_equal)
+    )
+    middle = (of_centiles[np.clip(below, 0, last)] + of_centiles[np.clip(up_to - 1, 0, last)]) / 2
+    lower = np.clip(up_to - 1, 0, last - 1)
     upper = np.where(value < curves[:, 0], median, lower + 1)
     lower = np.where(value > curves[:, last], median, lower)
     rows = np.arange(len(value))
-    below, above = curves[rows, lower], curves[rows, upper]
+    start, end = curves[rows, lower], curves[rows, upper]
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = (value - below) / (above - below)
+        share = (value - start) / (end - start)
     z = of_centiles[lower] + share * (of_centiles[upper] - of_centiles[lower])
-    return np.where(above > below, z, np.nan)
+    return np.where(up_to > below, middle, np.where(start == end, np.nan, z))

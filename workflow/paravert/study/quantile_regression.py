@@ -12,7 +12,7 @@ import numpy as np
 import patsy
 from scipy.optimize import linprog
 
-from paravert.study.inference import SPLINE_DF, SPLINE_SUBJECTS
+from paravert.study.inference import SPLINE_DF
 
 CENTILES = (3, 10, 25, 50, 75, 90, 97)
 MOST_RESAMPLED = 500  # subjects of a bootstrap sample: bounds the time in large cohorts
@@ -38,7 +38,7 @@ def centile_curves(
 ) -> CentileCurves:
     """Return the curves of CENTILES. age_years, value: (subjects,), finite. grid_years: (ages,).
 
-    Age enters as a straight line below SPLINE_SUBJECTS subjects. Bands: estimate -+ 1.96 times the SD
+    Age enters as a straight line if it has at most SPLINE_DF + 1 different values. Bands: estimate -+ 1.96 times the SD
     of the bootstrap samples, which hold at most MOST_RESAMPLED subjects; the SD is scaled by the square
     root of m / n.
     """
@@ -57,7 +57,7 @@ def centile_curves(
 
 def _designs(age_years: np.ndarray, grid_years: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the design of the subjects, (subjects, terms), and of the grid, (ages, terms)."""
-    curved = len(age_years) >= SPLINE_SUBJECTS and len(np.unique(age_years)) > SPLINE_DF + 1
+    curved = len(np.unique(age_years)) > SPLINE_DF + 1
     formula = f"cr(age, df={SPLINE_DF}, constraints='center')" if curved else "age"
     design = patsy.dmatrix(formula, {"age": age_years})
     (at_grid,) = patsy.build_design_matrices([design.design_info], {"age": grid_years})
