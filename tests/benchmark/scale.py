@@ -124,6 +124,7 @@ def study_steps(folder: Path, subjects: int) -> None:
             *("--configuration", json.dumps(settings)),
         ],
         "fit_models": ["--cohort", cohort, "--out", f"{tables}/models.csv"],
+        "fit_centiles": ["--cohort", cohort, "--out", f"{tables}/centiles.parquet"],
         "write_tables": ["--cohort", cohort, "--out", tables],
         "draw_figures": ["--cohort", cohort, *of_subjects, "--model", model, "--out", figures],
         "write_report": [

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from skimage.io import imread  # noqa: E402
 
 from made_from import CONFIGURATION  # noqa: E402
+from paravert import codebook, tables  # noqa: E402
 from paravert.imaging.convert import convert_dicom  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
 from paravert.measure.dicomseg import dicomseg  # noqa: E402
@@ -31,10 +32,11 @@ from paravert.measure.preview import draw_preview  # noqa: E402
 from paravert.measure.score_overlap import score_overlap  # noqa: E402
 from paravert.network.segment import segment_muscles  # noqa: E402
 from paravert.steps import VERSIONS  # noqa: E402
+from paravert.study.centiles import fit_centiles  # noqa: E402
 from paravert.study.cohort import gather_cohort  # noqa: E402
 from paravert.study.describe import write_tables  # noqa: E402
 from paravert.study.models import fit_models  # noqa: E402
-from study_tables import write_cohort  # noqa: E402
+from study_tables import cohort_rows, write_cohort  # noqa: E402
 
 RECORDED = HOME / "numbers.json"
 MODEL = HOME.parents[1] / CONFIGURATION["model"]["file"]
@@ -42,6 +44,7 @@ SHA256 = CONFIGURATION["model"]["sha256"]
 SHEET = f"subject,images,truth,sex,age_years\nFROZEN,{HOME}/dicom,{HOME}/truth.nii.gz,F,50\n"
 # Relative. The network's labels differ in a few pixels from processor to processor.
 TOLERANCE = {"segment_muscles": 0.02, "draw_preview": 0.02}
+CENTILE_SUBJECTS = 130  # at least 60 of a sex
 DEFAULT_TOLERANCE = 1e-6
 
 Numbers = dict[str, float]
@@ -87,14 +90,10 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
         MODEL,
         SHA256,
     )
-    tables = [folder / "cohort" / f"{name}.parquet" for name in ("slices", "muscles", "subjects")]
+    files = [folder / "cohort" / f"{name}.parquet" for name in ("slices", "muscles", "subjects")]
     yield (
         "gather_cohort",
-        {
-            f"{table.stem} {key}": value
-            for table in tables
-            for key, value in _of_table(table).items()
-        },
+        {f"{file.stem} {key}": value for file in files for key, value in _of_table(file).items()},
     )
 
 
@@ -107,6 +106,11 @@ def _cohort_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     yield "fit_models", _of_csv_files(out)
     write_tables(cohort, out, bootstrap_samples=100)
     yield "write_tables", _of_csv_files(out)
+    subjects = cohort_rows(CENTILE_SUBJECTS)["subjects"]
+    data = tables.from_rows(codebook.SUBJECT_TABLE, subjects)
+    tables.write(cohort / "subjects.parquet", codebook.SUBJECT_TABLE, data, {})
+    fit_centiles(cohort, out / "centiles.parquet", bootstrap_samples=5)
+    yield "fit_centiles", _of_csv_files(out) | _of_table(out / "centiles.parquet")
 
 
 def _of_csv_files(folder: Path) -> Numbers:

@@ -15,6 +15,7 @@ from paravert.imaging.volume import Volume, write_volume
 from paravert.outputs import FIGURES
 from paravert.study import figures
 from paravert.study.accuracy import area_agreement, pixel_areas
+from paravert.study.centiles import fit_centiles
 from paravert.study.drawing import accuracy_plots, style
 from paravert.study.drawing.accuracy_plots import (
     agreement_points,
@@ -88,6 +89,7 @@ def draw(home: Path, out: str = "figures") -> Path:
     write_card(home / "model.json")
     model = home / "model.safetensors"
     fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
+    fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     figures.draw_figures(
         home / "cohort", home / "subjects", model, home / out, home / "tables", seed=3
     )

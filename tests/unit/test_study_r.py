@@ -1,4 +1,4 @@
-"""The models of the study against R: tests/frozen/r/marginal_models.R wrote its results there."""
+"""The models of the study against R: the scripts in tests/frozen/r wrote their results there."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 
 from paravert.study.data_frames import in_order
 from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, corrected, fit_model
+from paravert.study.quantile_regression import CENTILES, centile_curves
 
 FROZEN = Path(__file__).parents[1] / "frozen/r"
 FITTED = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
@@ -44,3 +45,14 @@ def test_adjusted_means_are_those_of_r(fits):
     found = pd.DataFrame([row for fit in fits for row in fit.adjusted_means()]).set_index(keys)
     for name in ("estimate", "low_95", "high_95"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
+
+
+def test_centile_curves_are_those_of_quantreg():
+    subjects = pd.read_csv(FROZEN / "quantile_subjects.csv")
+    expected = pd.read_csv(FROZEN / "quantile_curves.csv")
+    expected = expected.pivot(index="age_years", columns="centile", values="log_area")
+    assert tuple(expected.columns) == CENTILES
+    age, value = subjects["age_years"].to_numpy(dtype=float), np.log(subjects["area_mm2"])
+    grid = expected.index.to_numpy(dtype=float)
+    found = centile_curves(age, value.to_numpy(), grid, samples=2, seed=1).value
+    np.testing.assert_allclose(found, np.sort(expected, axis=1), rtol=1e-8)

@@ -11,6 +11,7 @@ import paravert
 from paravert import codebook, tables
 from paravert.outputs import FIGURES
 from paravert.study import report, report_tables
+from paravert.study.centiles import fit_centiles
 from paravert.study.describe import write_tables
 from paravert.study.models import fit_models
 from study_tables import cohort_rows, write_cohort
@@ -31,6 +32,7 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     _poison(home / "cohort", subjects)
     write_tables(home / "cohort", home / "tables", bootstrap_samples=20)
     fit_models(home / "cohort", home / "tables" / "models.csv")
+    fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     write_figures(home / "figures")
     settings = (Path(paravert.__file__).parent / "config/config.yaml").read_text()
     (home / "configuration.yaml").write_text(f"{settings}\nnote: '{HOSTILE}'\n")

@@ -37,6 +37,8 @@ COMMANDS = {
     "gather_cohort": "study.cohort",
     "accept_ledger": "study.summary",
     "fit_models": "study.models",
+    "fit_centiles": "study.centiles",
+    "apply_centiles": "study.centiles",
     "write_tables": "study.describe",
     "draw_figures": "study.figures",
     "write_report": "study.report",

@@ -39,6 +39,7 @@ SUBJECT_SECONDS = {
 COHORT_SECONDS = {
     "gather_cohort": 15,
     "fit_models": 2,
+    "fit_centiles": 20,
     "write_tables": 10,
     "draw_figures": 10,
     "write_report": 2,

@@ -32,6 +32,7 @@ FIGURES = _listed(
     Output("fig6_fat_fraction", "Figure 6. Fat fraction", "fig6_fat_fraction"),
     Output("adjusted_means", "Adjusted means", "adjusted_means"),
     Output("site_effects", "Sites and scanners", "site_effects"),
+    Output("centiles", "Centiles by age", "centiles"),
     Output("agreement", "Agreement of areas", "agreement"),
     Output("distributions", "Distributions of area and fat fraction", "distributions"),
 )
@@ -41,6 +42,7 @@ TABLES = _listed(
     Output("cohort", "Cohort", "cohort"),
     Output("normal_values", "Normal values", "normal_values"),
     Output("agreement", "Agreement of areas", "agreement_table"),
+    Output("reliability", "Reliability of areas", "reliability"),
     Output("flow", "Flow of the subjects", "flow"),
     Output("selection", "Analysed and not analysed", "selection"),
     Output("fat_methods", "Fat fraction by method", "fat_methods"),

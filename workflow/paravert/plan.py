@@ -18,7 +18,14 @@ from paravert.sheet import PATH_COLUMNS
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST = STEPS["convert_dicom"]
-COHORT_RULES = ("gather_cohort", "fit_models", "write_tables", "draw_figures", "write_report")
+COHORT_RULES = (
+    "gather_cohort",
+    "fit_models",
+    "fit_centiles",
+    "write_tables",
+    "draw_figures",
+    "write_report",
+)
 
 
 # --- shards --------------------------------------------------------------------------------------

@@ -30,9 +30,10 @@ VERSIONS = {
     "gather_cohort": 3,
     "accept_ledger": 1,
     "fit_models": 2,
-    "write_tables": 2,
-    "draw_figures": 3,
-    "write_report": 4,
+    "fit_centiles": 1,
+    "write_tables": 3,
+    "draw_figures": 4,
+    "write_report": 5,
 }
 
 

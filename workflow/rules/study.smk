@@ -98,6 +98,33 @@ rule fit_models:
         " --out {output[0]} --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
+rule fit_centiles:
+    input:
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
+    output:
+        centiles="<results>/tables/centiles.parquet",
+        z_scores="<results>/tables/z_scores.csv",
+    log:
+        "<results>/logs/fit_centiles.log",
+    benchmark:
+        "<results>/benchmarks/fit_centiles.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=cohort_minutes("fit_centiles"),
+    params:
+        results=results_folder,
+        seed=config["seed"],
+        version=steps.VERSIONS["fit_centiles"],
+    message:
+        "Fitting the centiles"
+    shell:
+        "python -m paravert fit_centiles --cohort {params.results}/cohort --out {output.centiles}"
+        " --seed {params.seed} 2> {log}"
+
+
 rule write_tables:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
@@ -132,6 +159,7 @@ rule draw_figures:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
         models=expand("<results>/tables/{table}.csv", table=("adjusted_means", "site_effects")),
+        centiles="<results>/tables/centiles.parquet",
         model=ancient(model_file()),
         card=model_card(),
     output:
@@ -168,6 +196,7 @@ rule write_report:
         tables=expand(
             "<results>/tables/{table}.csv", table=(*outputs.TABLES, *outputs.MODEL_TABLES)
         ),
+        centiles="<results>/tables/centiles.parquet",
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",

@@ -298,7 +298,7 @@ def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
     subjects, raters = ratings.shape
     if subjects < 2 or np.ptp(ratings) == 0:
         return IntraclassCorrelation(np.nan, np.nan, np.nan)
-    between, methods, error = _mean_squares(ratings)
+    between, methods, error = mean_squares(ratings)
     icc = (between - error) / (
         between + (raters - 1) * error + raters * (methods - error) / subjects
     )
@@ -307,7 +307,7 @@ def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
     )
 
 
-def _mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
+def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
     """Return the mean squares of subjects, measurements and error of the two-way layout."""
     subjects, raters = ratings.shape
     mean = ratings.mean()

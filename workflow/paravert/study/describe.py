@@ -17,6 +17,7 @@ from paravert.study.accuracy import (
     table1_iou,
 )
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
+from paravert.study.reliability import mask_reliability
 from paravert.study.selection import selection
 from paravert.tables import FAT_METHODS
 
@@ -62,6 +63,7 @@ def write_tables(
         "cohort": cohort_description(subjects),
         "normal_values": normal_values(muscles),
         "agreement": area_agreement(held_out_rows(overlap), pixels),
+        "reliability": mask_reliability(held_out_rows(overlap), pixels),
         "flow": subject_flow(ledger, overlap),
         "selection": selection(ledger),
         "fat_methods": fat_methods(muscles),

@@ -1,7 +1,7 @@
 """Draws the figures of the study, each as SVG and PNG beside the CSV it was drawn from."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ from paravert import codebook
 from paravert.network.model_file import Card, read_card
 from paravert.outputs import FIGURES
 from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, scored_pixel_areas
+from paravert.study.centiles import CENTILE_TABLE
 from paravert.study.data_frames import ORDERED, read_frame
 from paravert.study.drawing import style
 from paravert.study.drawing.accuracy_plots import (
@@ -22,6 +23,7 @@ from paravert.study.drawing.accuracy_plots import (
     draw_iou,
     iou_points,
 )
+from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
 from paravert.study.drawing.model_plots import (
@@ -84,8 +86,8 @@ def draw_figures(
 
     Writes <name>.svg, .png and .csv (the values drawn) for each name in FIGURES.
     """
-    makers = figure_makers(read_cohort(cohort), folder, read_card(model), seed)
-    makers |= model_figures(tables)
+    found = read_cohort(cohort)
+    makers = figure_makers(found, folder, read_card(model), seed) | model_figures(tables, found)
     with style.applied():
         for stem in FIGURES:
             frame, figure = makers[stem]()
@@ -125,21 +127,35 @@ def figure_makers(
     }
 
 
-def model_figures(tables: Path | None) -> dict[str, Callable[[], Drawn]]:
-    """Return the same for the figures of the models; tables: folder of their tables, if there is one."""
+def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[], Drawn]]:
+    """Return for each figure of the models a function that returns its table and the figure.
 
-    def drawn(name: str, columns: Sequence[str], points: Callable, draw: Callable) -> Drawn:
-        empty = pd.DataFrame(columns=list(columns))
-        data = points(pd.read_csv(tables / f"{name}.csv") if tables else empty)
-        return data, draw(data)
+    tables: folder of the tables of fit_models and fit_centiles; without it the figures are empty.
+    """
+
+    def read(name: str, columns: Iterable[str]) -> pd.DataFrame:
+        if tables is None:
+            return pd.DataFrame(columns=list(columns))
+        path = tables / name
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+    def adjusted_means() -> Drawn:
+        points = adjusted_mean_points(read("adjusted_means.csv", MEAN_COLUMNS))
+        return points, draw_adjusted_means(points)
+
+    def differences() -> Drawn:
+        points = site_effect_points(read("site_effects.csv", EFFECT_COLUMNS))
+        return points, draw_site_effects(points)
+
+    def centiles() -> Drawn:
+        curves = read("centiles.parquet", CENTILE_TABLE.schema().names)
+        points = centile_points(cohort.subjects, curves)
+        return points, draw_centiles(points)
 
     return {
-        "adjusted_means": lambda: drawn(
-            "adjusted_means", MEAN_COLUMNS, adjusted_mean_points, draw_adjusted_means
-        ),
-        "site_effects": lambda: drawn(
-            "site_effects", EFFECT_COLUMNS, site_effect_points, draw_site_effects
-        ),
+        "adjusted_means": adjusted_means,
+        "site_effects": differences,
+        "centiles": centiles,
     }
 
 

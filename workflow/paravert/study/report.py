@@ -18,6 +18,7 @@ from paravert import codebook
 from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
+from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
 from paravert.study.methods import methods_paragraph
 from paravert.study.report_tables import DASH, as_html
@@ -44,6 +45,7 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
+    "centiles": "Centiles",
     "comparisons": "Comparisons",
     "models": "Models",
     "fat": "Fat fraction by method",
@@ -98,7 +100,8 @@ def write_report(
         },
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
-        },
+        }
+        | {"centiles": read_caption("centiles_table")},
         "methods": methods_paragraph(
             yaml.safe_load(configuration.read_text(encoding="utf-8")),
             metadata,
@@ -122,12 +125,14 @@ def write_report(
 
 def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
+    centiles = pd.read_parquet(folder / "centiles.parquet")
     nobody, no_masks = {"empty": "No analysed subjects."}, {"empty": f"{NO_HELD_OUT}."}
     shown = {
         "table1_iou": (report_tables.table1_text, no_masks),
         "cohort": (report_tables.cohort_text, nobody),
         "selection": (report_tables.selection_text, {"empty": "No subjects."}),
         "agreement": (report_tables.agreement_text, no_masks),
+        "reliability": (report_tables.reliability_text, no_masks),
         "normal_values": (report_tables.normal_values_text, nobody),
         "claims": (report_tables.claims_text, {"prose": 2}),
         "fat_methods": (report_tables.fat_methods_text, {"prose": 2}),
@@ -135,6 +140,8 @@ def _study_tables(folder: Path) -> dict[str, str]:
     return {
         name: as_html(in_words(_read_csv(folder, name)), **options)
         for name, (in_words, options) in shown.items()
+    } | {
+        "centiles": as_html(report_tables.centiles_text(centiles), empty=too_few(centiles)),
     }
 
 

@@ -22,6 +22,7 @@ SELECTION_NAMES = {  # other columns of the sheet keep their names
     "group": "Group",
     "reason": "Reason",
 }
+CENTILE_AGES_YEARS = (30, 50, 70)
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -195,6 +196,30 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(index=_words, level="Muscle")
 
 
+def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
+    if table["value"].isna().all():
+        return pd.DataFrame()
+    names = {"csa": "CSA", "csa_index": "CSA over squared height"}
+    rows = []
+    for (measure, muscle, sex), own in table.groupby(["measure", "muscle", "sex"], sort=False):
+        factor, digits = _scale(own["unit"].iloc[0])
+        row = {
+            "Measure": f"{names.get(measure, _words(measure))}, {_unit(own['unit'].iloc[0])}",
+            "Muscle": _words(muscle),
+            "Sex": SEX_TITLES[sex],
+            "Subjects": number_text(own["n_subjects"].iloc[0], 0),
+        }
+        for age in CENTILE_AGES_YEARS:
+            at_age = factor * own[own["age_years"] == age].set_index("centile")["value"]
+            low, middle, high = at_age.reindex([3, 50, 97])
+            text = f"{number_text(middle, digits)} ({interval_text(low, high, digits)})"
+            row[f"{age} years"] = DASH if pd.isna(middle) else text
+        rows.append(row | {"Note": own["note"].fillna("").iloc[0]})
+    shown = pd.DataFrame(rows).set_index(["Measure", "Muscle", "Sex"])
+    return shown if shown["Note"].any() else shown.drop(columns="Note")
+
+
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas as text, indexed by muscle and side.
 
@@ -221,6 +246,30 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
     """Return columns of text, one per row of `own`, indexed by muscle and side."""
     index = [own["muscle"].map(_words).rename("Muscle"), own["side"].rename("Side")]
     return pd.DataFrame({"Subjects": _numbers(own["n_subjects"]), **columns}, index=index)
+
+
+def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability of areas, a row per muscle and side with subjects to compare."""
+    own = table[table["n_subjects"] > 1]
+    return pd.DataFrame(
+        {
+            "Muscle": own["muscle"].map(_words),
+            "Side": own["side"],
+            "Subjects": _numbers(own["n_subjects"]),
+            "ICC(3,1)": _numbers(own["icc_3_1"], 3),
+            "95 % interval": _intervals(own["icc_3_1_low_95"], own["icc_3_1_high_95"], 3),
+            "SEM, mm²": _numbers(own["sem"], 1),
+            "95 % interval, mm²": _intervals(own["sem_low_95"], own["sem_high_95"], 1),
+            "MDC95, mm²": _numbers(own["mdc_95"], 1),
+            "CV, %": _numbers(100 * own["within_subject_cv"], 1),
+            "p, trend": own["trend_p_value"].map(p_value_text),
+            "Margin, mm²": _numbers(own["margin"], 0),
+            "p, equivalence": own["equivalence_p_value"].map(p_value_text),
+            "Limits of a slice, mm²": _intervals(
+                own["slice_lower_limit"], own["slice_upper_limit"], 1
+            ),
+        }
+    ).set_index(["Muscle", "Side"])
 
 
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,206 @@
+"""Reliability against published numbers, closed forms and simulated measurements of known error."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from paravert.anatomy import MUSCLES
+from paravert.study.accuracy import absolute_agreement, limits_of_agreement, pixel_areas
+from paravert.study.reliability import (
+    RELIABILITY_COLUMNS,
+    clustered_limits,
+    consistency,
+    equivalence_p_value,
+    mask_reliability,
+    reliability,
+    smallest_detectable_change,
+    standard_error_of_measurement,
+    within_subject_variation,
+)
+from study_tables import cohort_rows
+
+FROZEN = Path(__file__).parents[1] / "frozen/r"
+# Shrout and Fleiss 1979, Table 2: six targets, four judges.
+SHROUT_FLEISS = np.array(
+    [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float
+)
+# Bland and Altman 1986: peak expiratory flow of 17 subjects, l/min; two readings by each meter.
+LARGE_METER = np.array(
+    [
+        [494, 490], [395, 397], [516, 512], [434, 401], [476, 470], [557, 611], [413, 415], [442, 431],
+        [650, 638], [433, 429], [417, 420], [656, 633], [267, 275], [478, 492], [178, 165], [423, 372],
+        [427, 421],
+    ],
+    float,
+)  # fmt: skip
+MINI_METER = np.array(
+    [
+        [512, 525], [430, 415], [520, 508], [428, 444], [500, 500], [600, 625], [364, 460], [380, 390],
+        [658, 642], [445, 432], [432, 420], [626, 605], [260, 227], [477, 467], [259, 268], [350, 370],
+        [451, 443],
+    ],
+    float,
+)  # fmt: skip
+
+
+def test_icc_2_1_and_3_1_are_those_of_shrout_and_fleiss():
+    assert absolute_agreement(SHROUT_FLEISS).icc == pytest.approx(0.29, abs=0.005)
+    assert consistency(SHROUT_FLEISS).icc == pytest.approx(0.71, abs=0.005)
+
+
+def test_icc_and_intervals_are_those_of_psych():
+    ratings = pd.read_csv(FROZEN / "ratings.csv").to_numpy(dtype=float)
+    expected = pd.read_csv(FROZEN / "icc.csv").set_index("type")
+    for name, found in (("ICC2", absolute_agreement(ratings)), ("ICC3", consistency(ratings))):
+        row = expected.loc[name]
+        np.testing.assert_allclose([found.icc, found.low, found.high], row, rtol=1e-6, err_msg=name)
+
+
+def test_limits_are_those_of_bland_and_altmans_peak_flow_data():
+    large, mini = LARGE_METER[:, 0], MINI_METER[:, 0]
+    found = limits_of_agreement(large, mini)
+    assert found.bias == pytest.approx(-2.1, abs=0.05)
+    assert found.sd == pytest.approx(38.8, abs=0.05)
+    # The paper: bias and limits of 2 SD, rounded before.
+    twice = 2 * found.sd
+    assert (found.bias - twice, found.bias + twice) == pytest.approx((-79.7, 75.5), abs=0.15)
+    assert found.bias - found.bias_error == pytest.approx(-22.0, abs=0.1)
+    assert found.bias + found.bias_error == pytest.approx(17.8, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("readings", "published"), [(LARGE_METER, 15.3), (MINI_METER, 19.9)], ids=["large", "mini"]
+)
+def test_within_subject_sd_of_the_meters_is_that_of_bland_and_altman_1999(readings, published):
+    # Theirs holds the shift between the readings; the SEM does not, and stands beside it.
+    sem, _, _ = standard_error_of_measurement(readings)
+    n, shift = len(readings), np.diff(readings, axis=1).mean()
+    assert np.sqrt((n - 1) / n * sem**2 + shift**2 / 2) == pytest.approx(published, abs=0.05)
+
+
+def test_a_constant_bias_lowers_agreement_and_leaves_consistency_sem_and_mdc():
+    random = np.random.default_rng(1)
+    truth = random.normal(500, 80, 60)
+    pairs = truth[:, None] + random.normal(0, 10, (60, 2))
+    shifted = pairs + [0, 100]
+    assert consistency(shifted).icc == pytest.approx(consistency(pairs).icc)
+    assert absolute_agreement(shifted).icc < absolute_agreement(pairs).icc - 0.2
+    sem = standard_error_of_measurement(shifted)
+    assert sem == pytest.approx(standard_error_of_measurement(pairs))
+
+
+def test_sem_and_mdc_find_the_planted_error():
+    random = np.random.default_rng(2)
+    pairs = random.normal(500, 80, 4000)[:, None] + random.normal(0, 10, (4000, 2))
+    sem, low, high = standard_error_of_measurement(pairs)
+    assert sem == pytest.approx(10, rel=0.03)
+    assert low < 10 < high
+    inside = np.abs(np.diff(pairs, axis=1)) < smallest_detectable_change(sem)
+    assert inside.mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_the_interval_of_the_sem_holds_it_as_often_as_it_should():
+    random = np.random.default_rng(3)
+    held = []
+    for _ in range(1000):
+        _, low, high = standard_error_of_measurement(random.normal(0, 10, (22, 2)))
+        held.append(low <= 10 <= high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_coefficient_of_variation_is_the_planted_share_of_the_mean():
+    random = np.random.default_rng(4)
+    truth = random.uniform(200, 1500, 5000)
+    pairs = truth[:, None] * random.normal(1, 0.04, (5000, 2))
+    assert within_subject_variation(pairs) == pytest.approx(0.04, rel=0.03)
+
+
+def test_tost_is_the_larger_p_of_two_one_sided_tests():
+    difference = np.random.default_rng(5).normal(3, 20, 30)
+    expected = max(
+        stats.ttest_1samp(difference, -12, alternative="greater").pvalue,
+        stats.ttest_1samp(difference, 12, alternative="less").pvalue,
+    )
+    assert equivalence_p_value(difference, 12.0) == pytest.approx(expected)
+
+
+def test_tost_calls_a_difference_as_large_as_the_margin_equivalent_in_5_of_100():
+    random = np.random.default_rng(6)
+    p_values = [equivalence_p_value(random.normal(10, 20, 40), 10.0) for _ in range(2000)]
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def slices_of(random, subjects, between=12.0, within=20.0, bias=5.0):
+    counts = random.integers(3, 12, subjects)
+    names = np.repeat(np.arange(subjects), counts)
+    return bias + random.normal(0, between, subjects)[names] + random.normal(
+        0, within, len(names)
+    ), names
+
+
+def test_limits_of_single_slices_hold_95_of_100_slices():
+    bias, sd, ends = clustered_limits(*slices_of(np.random.default_rng(7), 4000))
+    assert bias == pytest.approx(5, abs=1)
+    assert sd == pytest.approx(np.hypot(12, 20), rel=0.03)
+    new, _ = slices_of(np.random.default_rng(8), 4000)
+    inside = (ends["lower_limit"][0] < new) & (new < ends["upper_limit"][0])
+    assert inside.mean() == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize("subjects", [15, 40])
+def test_intervals_of_these_limits_hold_the_known_ones(subjects):
+    upper = 5 + 1.96 * np.hypot(12, 20)
+    lower, random = 10 - upper, np.random.default_rng(9)
+    held = []
+    for _ in range(400):
+        _, _, ends = clustered_limits(*slices_of(random, subjects))
+        held.append(ends["upper_limit"][1] <= upper <= ends["upper_limit"][2])
+        held.append(ends["lower_limit"][1] <= lower <= ends["lower_limit"][2])
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
+def test_slices_of_a_subject_tell_less_than_as_many_independent_ones():
+    difference, names = slices_of(np.random.default_rng(10), 20)
+    _, _, ends = clustered_limits(difference, names)
+    naive = limits_of_agreement(difference, np.zeros_like(difference))
+    assert ends["upper_limit"][2] - ends["upper_limit"][1] > 2 * naive.limit_error
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_row_per_muscle_and_side_and_agrees_with_its_parts():
+    rows = cohort_rows(22, seed=3)
+    overlap = pd.DataFrame(rows["overlap"])
+    pixels = pixel_areas(pd.DataFrame(rows["slices"]))
+    table = mask_reliability(overlap, pixels)
+    assert tuple(table.columns) == RELIABILITY_COLUMNS
+    assert len(table) == 3 * len(MUSCLES)
+    assert (table["n_subjects"] == 22).all()
+    row = table.set_index(["muscle", "side"]).loc[("multifidus", "left")]
+    assert row["first_mean"] + row["bias"] == pytest.approx(row["second_mean"])
+    assert row["sem"] == pytest.approx(row["sd"] / np.sqrt(2))
+    assert row["mdc_95"] == pytest.approx(1.96 * row["sd"])
+    assert row["lower_limit_low_95"] < row["lower_limit"] < row["bias"] < row["upper_limit"]
+    assert row["margin"] == pytest.approx(0.05 * row["first_mean"])
+    assert row["equivalent"] == (row["equivalence_p_value"] < 0.05)
+    assert row["n_slices"] == 22 * 6
+    assert row["slice_sd"] >= row["sd"] * 0.9
+    both = table[table["side"] == "both"]
+    assert (both["n_slices"] == 0).all()
+    assert both["slice_sd"].isna().all()
+
+
+@pytest.mark.parametrize("subjects", [0, 1])
+def test_a_table_without_pairs_has_its_rows_and_nothing_else(subjects):
+    columns = ["subject", "muscle", "side", "first", "second"]
+    rows = [("S1", "multifidus", "left", 500.0, 510.0)][:subjects]
+    pairs = pd.DataFrame(rows, columns=columns)
+    table = reliability(pairs, pairs[:0], "visit 1, visit 2", "csa", "mm2")
+    assert len(table) == 12
+    assert table["n_subjects"].sum() == subjects
+    unknown = ["icc_2_1", "icc_3_1", "sem", "sd", "equivalence_p_value", "slice_sd"]
+    assert table[unknown].isna().all().all()

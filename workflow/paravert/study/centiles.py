@@ -1,0 +1,347 @@
+"""Centiles of area, volume and fat fraction by age and sex, and z-scores of subjects."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from scipy import stats
+
+from paravert import __version__, codebook, tables
+from paravert.anatomy import MUSCLES
+from paravert.errors import InputError
+from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
+from paravert.study.inference import SEX_WORDS, SPLINE_DF
+from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
+from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
+
+log = logging.getLogger(__name__)
+
+LEAST_SUBJECTS = 60  # of a sex
+LOG, LOGIT = "log", "logit"
+LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks only
+LEVEL_RULE = (
+    "areas: mean over all slices that show the muscle, left + right; volume: sum over all slices,"
+    " left + right, which grows with the covered length; fat fraction: volume-weighted over all slices"
+    " and both sides"
+)
+Z_COLUMNS = (
+    "subject", "sex", "age_years", "muscle", "measure", "value", "unit", "centile", "z", "extrapolated",
+    "note",
+)  # fmt: skip
+SUBJECT_COLUMNS = ("subject", "sex", "age_years")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column per muscle in the table of subjects: its unit, and the scale of the regression."""
+
+    name: str
+    column: str
+    unit: str
+    scale: str
+
+    def column_of(self, muscle: str) -> str:
+        """Return the name of the column of a muscle."""
+        return self.column.format(muscle)
+
+
+MEASURES = (
+    Measure("csa", "csa_{}_mm2", "mm2", LOG),
+    Measure("csa_index", "csa_index_{}", "mm2/m2", LOG),
+    Measure("volume", "volume_{}_ml", "ml", LOG),
+    Measure("fat_fraction", "fat_fraction_{}", "1", LOGIT),
+)
+CENTILE_TABLE = Table(
+    "centiles",
+    (
+        Column("sex", TEXT, meaning="sex", required=True, allowed=SEX_CATEGORIES),
+        MUSCLE,
+        Column(
+            "measure", TEXT, required=True, allowed=tuple(measure.name for measure in MEASURES),
+            meaning="csa: area, csa_index: area over squared height; each left + right",
+        ),
+        Column("unit", TEXT, meaning="unit of value, low_95 and high_95", required=True),
+        Column(
+            "scale", TEXT, required=True, allowed=(LOG, LOGIT),
+            meaning="scale of the regression, and of the interpolation of z between centiles",
+        ),
+        Column("age_years", NUMBER, "year", meaning="age; null if not fitted", minimum=0),
+        Column("centile", NUMBER, "1", "centile; null if not fitted", minimum=0, maximum=100),
+        Column("value", NUMBER, meaning="value of the centile at this age"),
+        Column("low_95", NUMBER, meaning="lower end of the pointwise 95 % band"),
+        Column("high_95", NUMBER, meaning="upper end of the pointwise 95 % band"),
+        Column("crossed", FLAG, meaning="whether curves crossed at this age and were rearranged"),
+        Column("n_subjects", WHOLE, "1", "subjects with age and value", required=True, minimum=0),
+        Column("note", TEXT, meaning="why there are no centiles"),
+    ),
+    keys=("sex", "muscle", "measure", "age_years", "centile"),
+    meaning="a centile of a measure at an age",
+)  # fmt: skip
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def fit_centiles(
+    cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
+    out: Annotated[
+        Path, typer.Option(help="Parquet file of the centiles; z_scores.csv is written beside it.")
+    ],
+    bootstrap_samples: Annotated[
+        int, typer.Option(help="Samples of the bootstrap over subjects, for the bands.", min=2)
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+) -> None:
+    """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects."""
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
+    centiles = centile_frame(subjects, bootstrap_samples, seed)
+    data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
+    tables.write(out, CENTILE_TABLE, data, _metadata(centiles, bootstrap_samples))
+    write_csv(out.parent / "z_scores.csv", z_scores(subjects, centiles))
+    fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
+    log.info("fit_centiles: %d subjects, %d sets of curves", len(subjects), fitted)
+
+
+def apply_centiles(
+    centiles: Annotated[Path, typer.Option(help="Parquet file that fit_centiles wrote.")],
+    subjects: Annotated[
+        Path,
+        typer.Option(
+            help="Parquet or CSV file with subject, sex, age_years and columns of measures, named as"
+            " in the cohort's table of subjects."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="CSV file for the z-scores.")],
+) -> None:
+    """Write the centile and z-score of other subjects by the centiles of a study."""
+    scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
+    write_csv(out, scores)
+    log.info("apply_centiles: %d values, %d scored", len(scores), scores["z"].notna().sum())
+
+
+def _metadata(centiles: pd.DataFrame, samples: int) -> dict[str, str]:
+    known = centiles["age_years"].dropna()
+    return {
+        "software_version": __version__,
+        "age_range_years": f"{known.min():g} to {known.max():g}" if len(known) else "",
+        "largest_n_subjects": str(centiles["n_subjects"].max()),
+        "level_rule": LEVEL_RULE,
+        "estimator": f"quantile regression on a natural cubic spline of age with {SPLINE_DF} degrees of"
+        " freedom, log or logit scale, crossing curves rearranged",
+        "bands": f"pointwise 95 %, {samples} bootstrap samples of at most {MOST_RESAMPLED} subjects",
+    }
+
+
+def _read_centiles(path: Path) -> pd.DataFrame:
+    try:
+        data = pq.read_table(path)
+        tables.check(CENTILE_TABLE, data)
+    except (OSError, pa.ArrowInvalid, ValueError):
+        raise InputError(path, "no table of centiles, expected the file of fit_centiles") from None
+    return data.to_pandas()
+
+
+def _read_subjects(path: Path) -> pd.DataFrame:
+    """Return the table of another lab's subjects. Raises InputError where it cannot be used."""
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, dtype={"subject": str, "sex": str})
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"not readable ({error}), expected a Parquet or CSV file") from None
+    measured = {m.column_of(muscle): m for m in MEASURES for muscle in MUSCLES}
+    lacking = [name for name in SUBJECT_COLUMNS if name not in frame]
+    if lacking:
+        raise InputError(
+            path, f"no column {', '.join(lacking)}, expected {', '.join(SUBJECT_COLUMNS)}"
+        )
+    known = [name for name in measured if name in frame]
+    if not known:
+        raise InputError(
+            path, f"no measure, expected a column such as {', '.join(list(measured)[:2])}"
+        )
+    if frame["subject"].duplicated().any():
+        raise InputError(path, "subjects with several rows, expected one each")
+    if strange := set(frame["sex"].dropna()) - set(SEX_CATEGORIES):
+        raise InputError(
+            path, f"sex {', '.join(sorted(map(str, strange)))}, expected F, M or nothing"
+        )
+    for name in ("age_years", *known):
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            raise InputError(path, f"{name} holds text, expected numbers")
+        if name in measured and measured[name].scale == LOGIT and (frame[name] > 1).any():
+            raise InputError(path, f"{name} has values above 1, expected fractions between 0 and 1")
+    return frame
+
+
+# --- centiles ------------------------------------------------------------------------------------
+
+
+def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
+    """Return the centiles at every whole year between the ages of the subjects, per sex and column.
+
+    subjects: the cohort's table. Where fewer than LEAST_SUBJECTS of a sex have age and value, or
+    these do not vary, there is one row whose note says so.
+    """
+    return pd.concat(
+        [
+            _of_sex(subjects[subjects["sex"] == sex], sex, muscle, measure, samples, seed)
+            for measure in MEASURES
+            for muscle in MUSCLES
+            for sex in SEX_CATEGORIES
+        ],
+        ignore_index=True,
+    )[[column.name for column in CENTILE_TABLE.columns]]
+
+
+def _of_sex(
+    people: pd.DataFrame, sex: str, muscle: str, measure: Measure, samples: int, seed: int
+) -> pd.DataFrame:
+    age = people["age_years"].to_numpy(dtype=float)
+    value = to_scale(people[measure.column_of(muscle)].to_numpy(dtype=float), measure.scale)
+    known = np.isfinite(age) & np.isfinite(value)
+    age, value = age[known], value[known]
+    common = {
+        "sex": sex,
+        "muscle": muscle,
+        "measure": measure.name,
+        "unit": measure.unit,
+        "scale": measure.scale,
+        "n_subjects": len(value),
+    }
+    note = None
+    if len(value) < LEAST_SUBJECTS:
+        note = (
+            f"{len(value)} {SEX_WORDS[sex]} with age and value, expected at least {LEAST_SUBJECTS}"
+        )
+    elif np.ptp(age) == 0 or np.ptp(value) == 0:
+        note = "age or value is the same in all subjects"
+    if note:
+        empty = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
+        return pd.DataFrame([common | empty | {"crossed": None, "note": note}])
+    grid = np.arange(np.floor(age.min()), np.ceil(age.max()) + 1)
+    curves = centile_curves(age, value, grid, samples, seed)
+    columns = {
+        name: from_scale(getattr(curves, name), measure.scale).ravel()
+        for name in ("value", "low_95", "high_95")
+    }
+    columns |= {
+        "age_years": np.repeat(grid, len(CENTILES)),
+        "centile": np.tile(np.array(CENTILES, dtype=float), len(grid)),
+        "crossed": np.repeat(curves.crossed, len(CENTILES)),
+    }
+    return pd.DataFrame(columns | {"note": None}).assign(**common)
+
+
+def too_few(centiles: pd.DataFrame) -> str:
+    """Return a sentence for a study without centiles. centiles: sex and n_subjects of each group."""
+    counts = centiles.groupby("sex")["n_subjects"].max()
+    found = " and ".join(f"{counts.get(sex, 0):.0f} {word}" for sex, word in SEX_WORDS.items())
+    needed = f"at least {LEAST_SUBJECTS} women or men of known age"
+    return f"Centiles need {needed}; this study has {found}."
+
+
+def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
+    """Return values on the scale of the regression; nan where an area or volume is 0."""
+    if scale == LOGIT:
+        kept = np.clip(value, LEAST_FRACTION, 1 - LEAST_FRACTION)
+        return np.log(kept / (1 - kept))
+    return np.log(np.where(value > 0, value, np.nan))
+
+
+def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
+    """Return values of the regression's scale in the unit of the measure."""
+    return 1 / (1 + np.exp(-value)) if scale == LOGIT else np.exp(value)
+
+
+# --- z-scores ------------------------------------------------------------------------------------
+
+
+def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
+    """Return the centile and z-score of every subject and measure (Z_COLUMNS).
+
+    subjects: subject, sex, age_years, and columns of measures; columns that are not there are left out.
+    centiles: `centile_frame`. z is interpolated between the centile curves on the scale of the
+    regression. extrapolated: the value is below the 3rd or above the 97th centile, where z continues
+    the line through the median and that centile. Without z the note says why.
+    """
+    by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
+    found = [
+        _scored(subjects, muscle, measure, by_group)
+        for measure in MEASURES
+        for muscle in MUSCLES
+        if measure.column_of(muscle) in subjects
+    ]
+    return pd.concat(found, ignore_index=True)[list(Z_COLUMNS)]
+
+
+def _scored(
+    subjects: pd.DataFrame, muscle: str, measure: Measure, by_group: dict[tuple, pd.DataFrame]
+) -> pd.DataFrame:
+    frame = subjects[list(SUBJECT_COLUMNS)].reset_index(drop=True)
+    frame["value"] = subjects[measure.column_of(muscle)].to_numpy(dtype=float)
+    frame = frame.assign(muscle=muscle, measure=measure.name, unit=measure.unit, z=np.nan, note="")
+    for sex in SEX_CATEGORIES:
+        curves = by_group[sex, muscle, measure.name]
+        rows = frame.index[frame["sex"] == sex]
+        if curves["value"].isna().all():
+            frame.loc[rows, "note"] = f"no centiles: {curves['note'].iloc[0]}"
+            continue
+        age = frame.loc[rows, "age_years"].to_numpy(dtype=float)
+        value = to_scale(frame.loc[rows, "value"].to_numpy(), measure.scale)
+        frame.loc[rows, "z"] = z_of(value, _curves_at(age, curves, measure.scale))
+        low, high = curves["age_years"].min(), curves["age_years"].max()
+        frame.loc[rows[(age < low) | (age > high)], "note"] = (
+            f"age outside {low:g} to {high:g} years"
+        )
+        frame.loc[rows[~np.isfinite(value)], "note"] = "no value"
+    for name in ("sex", "age_years"):
+        frame.loc[frame[name].isna(), "note"] = f"{name} unknown"
+    outermost = [stats.norm.ppf(end / 100) for end in (CENTILES[0], CENTILES[-1])]
+    scored = frame["z"].notna()
+    frame.loc[~scored & (frame["note"] == ""), "note"] = "the centile curves coincide"
+    return frame.assign(
+        centile=100 * stats.norm.cdf(frame["z"]),
+        extrapolated=~frame["z"].between(*outermost) & scored,
+    )
+
+
+def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.ndarray:
+    """Return the centiles at ages, (ages, centiles), on the scale of the regression; nan outside."""
+    grid = curves.pivot(index="age_years", columns="centile", values="value")
+    values = to_scale(grid.to_numpy(), scale)
+    ages = grid.index.to_numpy()
+    return np.column_stack(
+        [np.interp(age_years, ages, column, left=np.nan, right=np.nan) for column in values.T]
+    )
+
+
+def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """Return z of values, (subjects,), by the centiles at their ages, (subjects, centiles), ascending.
+
+    Linear between two centiles; the middle of the z of those centiles that have this value. Beyond the
+    outermost it continues the line through the median and that centile, and is nan where both are
+    equal: the line through the nearest two is unstable in small cohorts.
+    """
+    of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
+    last, median = len(CENTILES) - 1, CENTILES.index(50)
+    below, up_to = (
+        compare(value[:, None], curves).sum(axis=1) for compare in (np.greater, np.greater_equal)
+    )
+    middle = (of_centiles[np.clip(below, 0, last)] + of_centiles[np.clip(up_to - 1, 0, last)]) / 2
+    lower = np.clip(up_to - 1, 0, last - 1)
+    upper = np.where(value < curves[:, 0], median, lower + 1)
+    lower = np.where(value > curves[:, last], median, lower)
+    rows = np.arange(len(value))
+    start, end = curves[rows, lower], curves[rows, upper]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (value - start) / (end - start)
+    z = of_centiles[lower] + share * (of_centiles[upper] - of_centiles[lower])
+    return np.where(up_to > below, middle, np.where(start == end, np.nan, z))

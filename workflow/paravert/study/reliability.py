@@ -1,0 +1,256 @@
+"""Reliability of paired measurements: two visits, two readers, or prediction against manual mask.
+
+Intraclass correlations, standard error of measurement, smallest detectable change, coefficient of
+variation, Bland-Altman limits for subjects and for single slices, and a test of equivalence.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.accuracy import (
+    BOTH,
+    CONFIDENCE,
+    NORMAL_95,
+    IntraclassCorrelation,
+    Limits,
+    absolute_agreement,
+    limits_of_agreement,
+    mean_squares,
+    subject_areas,
+    trend,
+)
+
+MASK_AND_NETWORK = "manual mask, network"
+MARGIN_PERCENT = 5.0  # of the mean of the first measurements: equivalence, stated in advance
+RELIABILITY_COLUMNS = (
+    "comparison", "measure", "unit", "muscle", "side", "n_subjects", "first_mean", "second_mean",
+    "icc_2_1", "icc_2_1_low_95", "icc_2_1_high_95", "icc_3_1", "icc_3_1_low_95", "icc_3_1_high_95",
+    "sem", "sem_low_95", "sem_high_95", "mdc_95", "within_subject_cv",
+    "bias", "bias_low_95", "bias_high_95", "sd",
+    "lower_limit", "lower_limit_low_95", "lower_limit_high_95",
+    "upper_limit", "upper_limit_low_95", "upper_limit_high_95", "trend_slope", "trend_p_value",
+    "margin", "equivalence_p_value", "equivalent", "n_slices", "slice_bias", "slice_sd",
+    "slice_lower_limit", "slice_lower_limit_low_95", "slice_lower_limit_high_95",
+    "slice_upper_limit", "slice_upper_limit_low_95", "slice_upper_limit_high_95",
+)  # fmt: skip
+
+
+def mask_reliability(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability of areas, manual mask first and network second (RELIABILITY_COLUMNS).
+
+    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them.
+    """
+    names = {"truth_mm2": "first", "prediction_mm2": "second"}
+    pairs = subject_areas(overlap, pixels).rename(columns=names)
+    shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
+    shown = shown.merge(pixels, on=["subject", "stack"])
+    slices = pd.DataFrame(
+        {
+            "subject": shown["subject"],
+            "muscle": shown["muscle"].astype(str),
+            "side": shown["side"].astype(str),
+            "first": shown["pixels_truth"] * shown["pixel_mm2"],
+            "second": shown["pixels_prediction"] * shown["pixel_mm2"],
+        }
+    )
+    return reliability(pairs, slices, MASK_AND_NETWORK, "csa", "mm2")
+
+
+def reliability(
+    pairs: pd.DataFrame, slices: pd.DataFrame, comparison: str, measure: str, unit: str
+) -> pd.DataFrame:
+    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS.
+
+    pairs: a row per subject, muscle and side with the measurements first and second. slices: the same
+    per slice; limits of single slices are null where it has no rows. Differences are second - first.
+    """
+    rows = []
+    for muscle in MUSCLES:
+        for side in (*SIDES, BOTH):
+            own, single = (
+                frame[(frame["muscle"] == muscle) & (frame["side"] == side)].dropna(
+                    subset=["first", "second"]
+                )
+                for frame in (pairs, slices)
+            )
+            row = {"comparison": comparison, "measure": measure, "unit": unit}
+            row |= {"muscle": muscle, "side": side} | _of_subjects(own) | _of_slices(single)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(RELIABILITY_COLUMNS))
+
+
+def _of_subjects(own: pd.DataFrame) -> dict:
+    first, second = (own[name].to_numpy(dtype=float) for name in ("first", "second"))
+    both = np.column_stack([first, second])
+    agreement, consistent = absolute_agreement(both), consistency(both)
+    sem, sem_low, sem_high = standard_error_of_measurement(both)
+    limits = limits_of_agreement(second, first)
+    slope, p_value = trend(second, first)
+    margin = MARGIN_PERCENT / 100 * first.mean() if len(own) else np.nan
+    equivalence = equivalence_p_value(second - first, margin)
+    return {
+        "n_subjects": len(own),
+        "first_mean": first.mean() if len(own) else np.nan,
+        "second_mean": second.mean() if len(own) else np.nan,
+        "icc_2_1": agreement.icc,
+        "icc_2_1_low_95": agreement.low,
+        "icc_2_1_high_95": agreement.high,
+        "icc_3_1": consistent.icc,
+        "icc_3_1_low_95": consistent.low,
+        "icc_3_1_high_95": consistent.high,
+        "sem": sem,
+        "sem_low_95": sem_low,
+        "sem_high_95": sem_high,
+        "mdc_95": smallest_detectable_change(sem),
+        "within_subject_cv": within_subject_variation(both),
+        "trend_slope": slope,
+        "trend_p_value": p_value,
+        "margin": margin,
+        "equivalence_p_value": equivalence,
+        "equivalent": None if np.isnan(equivalence) else bool(equivalence < 1 - CONFIDENCE),
+        "sd": limits.sd,
+    } | _limits("", limits)
+
+
+def _limits(prefix: str, limits: Limits) -> dict:
+    found = {}
+    for name, value, error in (
+        ("bias", limits.bias, limits.bias_error),
+        ("lower_limit", limits.lower, limits.limit_error),
+        ("upper_limit", limits.upper, limits.limit_error),
+    ):
+        found[f"{prefix}{name}"] = value
+        found[f"{prefix}{name}_low_95"] = value - error
+        found[f"{prefix}{name}_high_95"] = value + error
+    return found
+
+
+def consistency(ratings: np.ndarray) -> IntraclassCorrelation:
+    """Return ICC(3,1): two-way, measurements fixed, consistency, one measurement.
+
+    ratings: (subjects, measurements). A constant bias does not change it. nan below two subjects or
+    where all ratings are equal; no interval where the measurements differ by a constant only.
+    Source: Shrout and Fleiss 1979, ICC(3,1) and its interval.
+    """
+    subjects, raters = ratings.shape
+    if subjects < 2 or np.ptp(ratings) == 0:
+        return IntraclassCorrelation(*[np.nan] * 3)
+    between, _, error = mean_squares(ratings)
+    icc = (between - error) / (between + (raters - 1) * error)
+    if error <= np.finfo(float).eps * between:
+        return IntraclassCorrelation(float(icc), np.nan, np.nan)
+    ratio, dfs = between / error, (subjects - 1, (subjects - 1) * (raters - 1))
+    low = ratio / stats.f.ppf((1 + CONFIDENCE) / 2, *dfs)
+    high = ratio * stats.f.ppf((1 + CONFIDENCE) / 2, *dfs[::-1])
+    ends = [(end - 1) / (end + raters - 1) for end in (low, high)]
+    return IntraclassCorrelation(float(icc), *map(float, ends))
+
+
+def standard_error_of_measurement(ratings: np.ndarray) -> tuple[float, float, float]:
+    """Return the SD of repeated measurements of a subject with its 95 % interval, bias left out.
+
+    ratings: (subjects, measurements). It is the root of the error mean square of the two-way layout
+    (Weir 2005), for pairs the SD of the differences over the root of 2. nan below two subjects.
+    """
+    subjects, raters = ratings.shape
+    if subjects < 2:
+        return np.nan, np.nan, np.nan
+    error = mean_squares(ratings)[2]
+    df = (subjects - 1) * (raters - 1)
+    low, high = stats.chi2.ppf([(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2], df)
+    return (
+        float(np.sqrt(error)),
+        float(np.sqrt(error * df / low)),
+        float(np.sqrt(error * df / high)),
+    )
+
+
+def smallest_detectable_change(sem: float) -> float:
+    """Return MDC95: 95 % of the differences of two measurements of an unchanged subject are smaller."""
+    return NORMAL_95 * np.sqrt(2) * sem
+
+
+def within_subject_variation(ratings: np.ndarray) -> float:
+    """Return the within-subject coefficient of variation: root mean square of SD over mean (Bland).
+
+    ratings: (subjects, measurements). nan without subjects; subjects with mean 0 are left out.
+    """
+    mean = ratings.mean(axis=1)
+    known = mean != 0
+    if not known.any():
+        return np.nan
+    variation = ratings[known].var(axis=1, ddof=1) / mean[known] ** 2
+    return float(np.sqrt(variation.mean()))
+
+
+def equivalence_p_value(difference: np.ndarray, margin: float) -> float:
+    """Return p of two one-sided t tests (TOST, Schuirmann 1987): below .05 the mean lies within -+ margin.
+
+    difference: (subjects,). nan below two subjects.
+    """
+    if len(difference) < 2:
+        return np.nan
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    if error == 0:
+        return float(abs(difference.mean()) >= margin)
+    nearest = (margin - abs(difference.mean())) / error
+    return float(stats.t.sf(nearest, len(difference) - 1))
+
+
+# --- single slices -------------------------------------------------------------------------------
+
+
+def _of_slices(own: pd.DataFrame) -> dict:
+    difference = (own["second"] - own["first"]).to_numpy(dtype=float)
+    bias, sd, ends = clustered_limits(difference, own["subject"].to_numpy())
+    found = {"n_slices": len(own), "slice_bias": bias, "slice_sd": sd}
+    for name, (value, low, high) in ends.items():
+        found |= {
+            f"slice_{name}": value,
+            f"slice_{name}_low_95": low,
+            f"slice_{name}_high_95": high,
+        }
+    return found
+
+
+def clustered_limits(
+    difference: np.ndarray, subjects: np.ndarray
+) -> tuple[float, float, dict[str, tuple[float, float, float]]]:
+    """Return bias, SD, and lower_limit and upper_limit with intervals, of a single slice's difference.
+
+    difference, subjects: (slices,). The bias is the mean over subjects of their means; the variance is
+    that between subjects plus that within. nan below two subjects or without a subject with two
+    slices. Source: Bland and Altman 2007; intervals: Zou 2013 (MOVER).
+    """
+    groups = pd.Series(difference).groupby(subjects)
+    means, counts = groups.mean().to_numpy(), groups.size().to_numpy()
+    n, within_df = len(means), len(difference) - len(means)
+    if n < 2 or within_df < 1:
+        unknown = (np.nan, np.nan, np.nan)
+        return np.nan, np.nan, {"lower_limit": unknown, "upper_limit": unknown}
+    bias, of_means = float(means.mean()), float(means.var(ddof=1))
+    within = float((groups.var(ddof=1) * (groups.size() - 1)).sum() / within_df)
+    parts = ((of_means, n - 1), ((1 - np.mean(1 / counts)) * within, within_df))
+    variance = sum(part for part, _ in parts)
+    low, high = (
+        variance + sign * np.sqrt(sum(_distance(part, df, sign) ** 2 for part, df in parts))
+        for sign in (-1, 1)
+    )
+    sd, z = float(np.sqrt(variance)), NORMAL_95
+    inner, outer = (
+        float(np.sqrt(stats.norm.ppf((1 + CONFIDENCE) / 2) ** 2 * of_means / n + (z * gap) ** 2))
+        for gap in (sd - np.sqrt(max(low, 0)), np.sqrt(high) - sd)
+    )
+    lower, upper = bias - z * sd, bias + z * sd
+    return bias, sd, {
+        "lower_limit": (lower, lower - outer, lower + inner),
+        "upper_limit": (upper, upper - inner, upper + outer),
+    }  # fmt: skip
+
+
+def _distance(variance: float, df: int, sign: int) -> float:
+    """Return the distance from a variance to an end of its 95 % interval; sign: -1 lower, 1 upper."""
+    quantile = stats.chi2.ppf(0.5 - sign * CONFIDENCE / 2, df)
+    return abs(variance * (df / quantile - 1))
