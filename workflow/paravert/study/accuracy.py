@@ -160,15 +160,14 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
     return areas.median().rename("pixel_mm2").reset_index()
 
 
-def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+def slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return truth_mm2 and prediction_mm2 per subject, muscle and side of the slices that show either.
 
-    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are not in it and are
-    left out. A subject that lacks one side of a muscle has no row "both".
+    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out.
     """
     shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
     shown = shown.merge(pixels, on=["subject", "stack"])
-    areas = pd.DataFrame(
+    return pd.DataFrame(
         {
             "subject": shown["subject"],
             "muscle": shown["muscle"].astype(str),
@@ -177,6 +176,15 @@ def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
             "prediction_mm2": shown["pixels_prediction"] * shown["pixel_mm2"],
         }
     )
+
+
+def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return truth_mm2 and prediction_mm2 per subject, muscle and side (left, right, both).
+
+    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are not in it and are
+    left out. A subject that lacks one side of a muscle has no row "both".
+    """
+    areas = slice_areas(overlap, pixels)
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
     columns = ["truth_mm2", "prediction_mm2"]
     grouped = sides.groupby(["subject", "muscle"])
