@@ -167,16 +167,14 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
     return areas.median().rename("pixel_mm2").reset_index()
 
 
-def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean CSA per subject, muscle and side by mask and by prediction.
+def slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return truth_mm2 and prediction_mm2 per subject, muscle and side of the slices that show either.
 
-    Columns: subject, muscle, side (left, right, both), truth_mm2 (mask), prediction_mm2. overlap: rows
-    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. A subject
-    that lacks one side of a muscle has no row "both".
+    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out.
     """
     shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
     shown = shown.merge(pixels, on=["subject", "stack"])
-    areas = pd.DataFrame(
+    return pd.DataFrame(
         {
             "subject": shown["subject"],
             "muscle": shown["muscle"].astype(str),
@@ -185,6 +183,16 @@ def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
             "prediction_mm2": shown["pixels_prediction"] * shown["pixel_mm2"],
         }
     )
+
+
+def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean CSA per subject, muscle and side by mask and by prediction.
+
+    Columns: subject, muscle, side (left, right, both), truth_mm2 (mask), prediction_mm2. overlap: rows
+    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. A subject
+    that lacks one side of a muscle has no row "both".
+    """
+    areas = slice_areas(overlap, pixels)
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
     columns = ["truth_mm2", "prediction_mm2"]
     grouped = sides.groupby(["subject", "muscle"])

@@ -38,9 +38,9 @@ def centile_curves(
 ) -> CentileCurves:
     """Return the curves of CENTILES. age_years, value: (subjects,), finite. grid_years: (ages,).
 
-    Age enters as a straight line if it has at most SPLINE_DF + 1 different values. Bands: estimate -+ 1.96 times the SD
-    of the bootstrap samples, which hold at most MOST_RESAMPLED subjects; the SD is scaled by the square
-    root of m / n.
+    Age enters as a straight line if it has at most SPLINE_DF + 1 different values. Bands: estimate -+
+    1.96 times the SD of the bootstrap samples, which hold at most MOST_RESAMPLED subjects; the SD is
+    scaled by the square root of m / n.
     """
     design, at_grid = _designs(age_years, grid_years)
     curves = at_grid @ _coefficients(design, value)

@@ -18,6 +18,7 @@ from paravert.study.accuracy import (
     absolute_agreement,
     limits_of_agreement,
     mean_squares,
+    slice_areas,
     subject_areas,
     trend,
 )
@@ -43,17 +44,8 @@ def mask_reliability(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFram
     overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them.
     """
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
-    pairs = subject_areas(overlap, pixels).rename(columns=names)
-    shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
-    shown = shown.merge(pixels, on=["subject", "stack"])
-    slices = pd.DataFrame(
-        {
-            "subject": shown["subject"],
-            "muscle": shown["muscle"].astype(str),
-            "side": shown["side"].astype(str),
-            "first": shown["pixels_truth"] * shown["pixel_mm2"],
-            "second": shown["pixels_prediction"] * shown["pixel_mm2"],
-        }
+    pairs, slices = (
+        areas(overlap, pixels).rename(columns=names) for areas in (subject_areas, slice_areas)
     )
     return reliability(pairs, slices, MASK_AND_NETWORK, "csa", "mm2")
 
