@@ -38,6 +38,7 @@ def tables():
                         "pixels": int(csa),
                         "csa_mm2": csa,
                         "csa_axial_mm2": csa,
+                        "csa_reason": None,
                     }
                 )
                 share = None if absent else FAT[side][index]

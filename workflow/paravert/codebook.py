@@ -2,6 +2,7 @@
 
 from paravert.anatomy import MUSCLES
 from paravert.tables import (
+    ABSENT,
     AREA_COLUMNS,
     FAT_COLUMNS,
     FAT_METHODS,
@@ -9,6 +10,7 @@ from paravert.tables import (
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     MUSCLE,
+    NOT_LABELLED,
     NUMBER,
     OUTCOME,
     OVERLAP_COLUMNS,
@@ -46,7 +48,7 @@ SLICES = Table(
         *AREA_COLUMNS,
         Column(
             "lean_csa_mm2", NUMBER, "mm2", minimum=0,
-            meaning="csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
+            meaning="csa_mm2 x (1 - fat_fraction); null if csa_mm2 or the fat fraction is, 0 if absent",
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
@@ -63,7 +65,10 @@ MUSCLE_TABLE = Table(
         MUSCLE,
         SIDE,
         *COVARIATES,
-        Column("slices", WHOLE, "1", meaning="slices that show the muscle", required=True, minimum=0),
+        Column(
+            "slices", WHOLE, "1", minimum=0,
+            meaning="slices that show the muscle; null if it is labelled in none (csa_reason)",
+        ),
         Column(
             "csa_mean_mm2", NUMBER, "mm2", minimum=0,
             meaning="mean csa_mm2 over the slices that show the muscle; null if none does",
@@ -74,12 +79,18 @@ MUSCLE_TABLE = Table(
         ),
         Column("csa_max_mm2", NUMBER, "mm2", minimum=0, meaning="largest csa_mm2; null if none"),
         Column(
-            "volume_ml", NUMBER, "ml", required=True, minimum=0,
-            meaning="sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out",
+            "csa_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+            meaning="why csa_mean_mm2 is null: no slice shows the muscle, or the source of the given "
+            "labels does not have it",
         ),
         Column(
-            "coverage_mm", NUMBER, "mm", required=True, minimum=0,
-            meaning="sum of slab_mm over the slices that show the muscle, likewise",
+            "volume_ml", NUMBER, "ml", minimum=0,
+            meaning="sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out; null if the "
+            "muscle is not labelled in one of them",
+        ),
+        Column(
+            "coverage_mm", NUMBER, "mm", minimum=0,
+            meaning="sum of slab_mm over the slices that show the muscle, likewise; null if slices is",
         ),
         *FAT_FRACTION,
         *(
@@ -125,9 +136,15 @@ SUBJECT_TABLE = Table(
             "coverage_mm", NUMBER, "mm", required=True, minimum=0,
             meaning="sum of slab_mm over all slices that cut no earlier stack",
         ),
-        Column("volume_ml", NUMBER, "ml", required=True, meaning="volume of all eight muscles"),
+        Column(
+            "volume_ml", NUMBER, "ml",
+            meaning="volume of all eight muscles; null if one of them is not labelled",
+        ),
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
-        fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
+        fraction(
+            "fat_fraction",
+            meaning="volume-weighted fat fraction of all eight muscles; null if volume_ml is",
+        ),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paravert import provenance
 from paravert.errors import InputError
+from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.records import Outcome
 from paravert.shard_tables import read_made_from, read_outcomes
@@ -65,13 +66,18 @@ def _stable_hash(subject: str) -> int:
 # --- what a subject's conversion depends on ------------------------------------------------------
 
 
-def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
+def conversion_inputs(
+    row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
+) -> dict:
     """Return what the conversion of a subject depends on, besides the version of the step.
 
-    row: line of the sheet. Returns digests of the files behind each path, and the patterns.
+    row: line of the sheet. source: of the sheet's labels. Returns digests of the files behind each path,
+    the patterns, and the values of a foreign source if the row has labels.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
-    return {**states, "series_description": list(series_description)}
+    foreign = row.get("labels") and source is not OWN
+    values = {"labels_from": sorted(source.values.items())} if foreign else {}
+    return {**states, "series_description": list(series_description), **values}
 
 
 def _state(path: str) -> str:
@@ -145,11 +151,12 @@ def stale_steps(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
+    source: LabelSource = OWN,
 ) -> set[str]:
     """Return the steps whose table does not match today's sheet, images and settings.
 
     shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: see
-    `step_settings`. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
+    `step_settings`. source: of the sheet's labels. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -158,7 +165,7 @@ def stale_steps(
         if not table.exists() or (step is not FIRST and step.after not in expected):
             continue
         if step is FIRST:
-            wanted = _expected_conversions(table, subjects, rows, series_description)
+            wanted = _expected_conversions(table, subjects, rows, series_description, source)
         else:
             wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
         if wanted == made_from(table):
@@ -173,6 +180,7 @@ def _expected_conversions(
     subjects: Sequence[str],
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
+    source: LabelSource,
 ) -> str:
     finished = {outcome.subject: outcome.fingerprint for outcome in _outcomes(table)}
     fingerprints = {}
@@ -180,7 +188,7 @@ def _expected_conversions(
         if subject in finished and images_away(rows[subject]):
             fingerprints[subject] = finished[subject]
         else:
-            inputs = conversion_inputs(rows[subject], series_description)
+            inputs = conversion_inputs(rows[subject], series_description, source)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
     return conversions(fingerprints)
 

@@ -184,6 +184,8 @@ FAT_METHODS = {
 }
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
+ABSENT = "absent"  # reason code: no pixel of the muscle
+NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
 SUBJECT = Column(
@@ -245,14 +247,21 @@ AREA_COLUMNS = (
     TILT,
     SLAB,
     OVERLAPS,
-    Column("pixels", WHOLE, "1", meaning="pixels of the muscle; 0 if absent", required=True, minimum=0),
     Column(
-        "csa_mm2", NUMBER, "mm2", required=True, minimum=0,
-        meaning="cross-sectional area in the image plane; 0 if absent",
+        "pixels", WHOLE, "1", minimum=0,
+        meaning="pixels of the muscle; 0 if absent, null if unknown (csa_reason)",
     ),
     Column(
-        "csa_axial_mm2", NUMBER, "mm2", required=True, minimum=0,
-        meaning="cross-sectional area times the cosine of the tilt",
+        "csa_mm2", NUMBER, "mm2", minimum=0,
+        meaning="cross-sectional area in the image plane; 0 if absent, null if unknown (csa_reason)",
+    ),
+    Column(
+        "csa_axial_mm2", NUMBER, "mm2", minimum=0,
+        meaning="cross-sectional area times the cosine of the tilt; null if csa_mm2 is",
+    ),
+    Column(
+        "csa_reason", TEXT, allowed=(NOT_LABELLED,),
+        meaning="why the area is null: the source of the given labels does not have this muscle",
     ),
     Column(
         "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
@@ -277,7 +286,7 @@ FAT_COLUMNS = tuple(
         ),
         Column(
             f"reason_{method}", TEXT, meaning="why this fat fraction is null",
-            allowed=("absent", "single-value", "no-fat-reference", "no-lean-reference"),
+            allowed=(ABSENT, NOT_LABELLED, "single-value", "no-fat-reference", "no-lean-reference"),
         ),
     )
 )  # fmt: skip
@@ -291,16 +300,22 @@ SEPARABILITY_COLUMNS = tuple(
 
 OVERLAP_COLUMNS = (
     fraction(
-        "iou", meaning="intersection over union of prediction and truth; null if both are empty"
+        "iou",
+        meaning="intersection over union of prediction and truth; null if both are empty, or if the "
+        "muscle is not labelled",
     ),
-    fraction("dice", meaning="Dice coefficient of prediction and truth; null if both are empty"),
+    fraction("dice", meaning="Dice coefficient of prediction and truth; null if iou is"),
+    Column(
+        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+        meaning="why iou and dice are null: absent in both, or the source of the given labels does not "
+        "have this muscle",
+    ),
     Column("pixels_truth", WHOLE, "1", meaning="pixels of the truth", required=True, minimum=0),
     Column(
         "pixels_prediction",
         WHOLE,
         "1",
-        meaning="pixels of the prediction",
-        required=True,
+        meaning="pixels of the prediction; null if the muscle is not labelled",
         minimum=0,
     ),
     Column(
@@ -309,7 +324,7 @@ OVERLAP_COLUMNS = (
         required=True,
         meaning="whether the labels of the stack were given in the sheet, not predicted",
     ),
-)
+)  # fmt: skip
 
 # --- tables between the steps --------------------------------------------------------------------
 
