@@ -40,6 +40,7 @@ COMMANDS = {
     "draw_figures": "study.figures",
     "write_report": "study.report",
     "write_dictionary": "study.dictionary",
+    "compare_labels": "study.label_agreement",
 }
 
 
