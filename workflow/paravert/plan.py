@@ -76,7 +76,7 @@ def conversion_inputs(
     another source than ours, if the row has labels.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
-    foreign = row.get("labels") and source is not OWN
+    foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
 
