@@ -192,3 +192,15 @@ def test_another_source_converts_again_only_who_has_labels(tmp_path, caplog):
             assert rows["S1"] is None
             assert computed in (["S1"], [])
     assert computed == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_own_values_are_checked_in_worker_processes_too(tmp_path, workers):
+    write_series(tmp_path / "images", PLAN)
+    write_nifti(tmp_path / "own.nii.gz", PLAN, labels_phantom, dtype=np.uint8)
+    write_nifti(tmp_path / "nine.nii.gz", PLAN, foreign({1: 1, 2: 9}), dtype=np.uint8)
+    sheet, out = tmp_path / "sheet.csv", tmp_path / "convert.parquet"
+    sheet.write_text("subject,images,labels\nS1,images,own.nii.gz\nS2,images,nine.nii.gz\n")
+    convert_dicom(sheet, ["S1", "S2"], tmp_path / "results", out, workers=workers)
+    assert [row["reason"] for row in pq.read_table(out).to_pylist()] == [None, "mask-unknown-label"]
+    assert not (tmp_path / "results/S1/given/source.json").exists()

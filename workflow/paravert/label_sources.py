@@ -25,6 +25,11 @@ class LabelSource:
     told: str = ""
 
     @property
+    def is_own(self) -> bool:
+        """Whether label maps have the values of LABELS; also of a copy in another process."""
+        return self.name == OWN.name
+
+    @property
     def labels(self) -> tuple[int, ...]:
         """The values of LABELS that this source can give, ascending."""
         return tuple(sorted(set(self.values.values())))
@@ -40,7 +45,7 @@ def _both_sides(**lefts: tuple[int, int]) -> dict[int, int]:
 
 
 OWN = LabelSource("paravert", {label.value: label.value for label in LABELS}, told="paravert")
-# MuscleMap/MuscleMap, docs/muscle-anatomy.md and README.md, whole-body model 1.0 to 1.2.
+# MuscleMap/MuscleMap, docs/muscle-anatomy.md and README.md, whole-body model 1.1 and 1.2.
 MUSCLEMAP = LabelSource(
     "musclemap",
     _both_sides(

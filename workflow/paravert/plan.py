@@ -75,7 +75,7 @@ def conversion_inputs(
     the patterns, and the values of a foreign source if the row has labels.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
-    foreign = row.get("labels") and source is not OWN
+    foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
 
@@ -156,7 +156,8 @@ def stale_steps(
     """Return the steps whose table does not match today's sheet, images and settings.
 
     shard: folder of the shard's tables. rows: lines of the sheet by subject. settings: see
-    `step_settings`. source: of the sheet's labels. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
+    `step_settings`. source: of the sheet's labels. Steps after a missing or stale table are not listed:
+    Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}

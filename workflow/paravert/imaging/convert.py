@@ -90,7 +90,7 @@ def convert_subject(
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
             write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
-    if masks["labels"] and source is not OWN:
+    if masks["labels"] and not source.is_own:
         folder.write_label_source(source)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)

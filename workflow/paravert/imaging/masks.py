@@ -140,7 +140,7 @@ def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) 
     """
     found = np.unique(np.concatenate([np.unique(array) for array in arrays]))
     found = found[found != BACKGROUND]
-    if source is OWN:
+    if source.is_own:
         wrong = np.setdiff1d(found, LABEL_VALUES)
         expected = f"values beside 0 to {max(LABEL_VALUES)}"
     elif (fractions := found[found != np.rint(found)]).size:
@@ -162,7 +162,7 @@ def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) 
 
 def _recoded(array: np.ndarray, source: LabelSource) -> np.ndarray:
     """Return a label map with the values of LABELS, uint8, in the shape of `array`; others become 0."""
-    if source is OWN:
+    if source.is_own:
         return array.astype(np.uint8)
     labels = np.zeros(array.shape, dtype=np.uint8)
     for value, own in source.values.items():
