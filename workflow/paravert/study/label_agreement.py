@@ -11,7 +11,7 @@ import pandas as pd
 import typer
 
 from paravert import codebook
-from paravert.anatomy import CLASSES, LABEL_VALUES, LABELS
+from paravert.anatomy import BACKGROUND, CLASSES, LABEL_VALUES, LABELS
 from paravert.errors import InputError
 from paravert.imaging.geometry import corner_distance_mm
 from paravert.imaging.label_maps import pair_counts
@@ -90,7 +90,8 @@ def subject_dice(first: Path, second: Path) -> np.ndarray:
         if not _on_same_voxels(*labels):
             told = f"stack {number} is on other voxels than in {first}, expected the same images"
             raise InputError(second, told)
-        pairs += pair_counts(*(one.array for one in labels))
+        inside = (labels[0].array | labels[1].array) != BACKGROUND  # most voxels are not
+        pairs += pair_counts(*(one.array[inside] for one in labels))
         unknown |= files[0].not_labelled(number) | files[1].not_labelled(number)
     values = list(LABEL_VALUES)
     sizes = (pairs.sum(axis=0) + pairs.sum(axis=1))[values].astype(float)
