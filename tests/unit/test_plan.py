@@ -2,7 +2,9 @@ import pytest
 
 from made_from import CONFIGURATION
 from paravert import plan, shards
+from paravert.anatomy import LABELS
 from paravert.errors import Caution, InputError, Reason, SubjectFault
+from paravert.label_sources import OWN, label_source
 from paravert.plan import shard_names, shard_plan
 from paravert.shards import Product
 from paravert.steps import STEPS, VERSIONS
@@ -226,3 +228,15 @@ def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_path
 
     assert made_from() == made_from(images="b/S1")
     assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3
+
+
+def test_label_values_count_only_for_subjects_with_labels_of_another_program():
+    bare, given = {"images": ""}, {"images": "", "labels": "nowhere.nii.gz"}
+    musclemap = label_source("musclemap")
+    table = {value: [label.muscle, label.side] for value, label in enumerate(LABELS, start=11)}
+    orders = [label_source(dict(sorted(table.items(), reverse=turned))) for turned in (True, False)]
+    assert plan.conversion_inputs(bare, [], musclemap) == plan.conversion_inputs(bare, [])
+    assert "labels_from" not in plan.conversion_inputs(given, [])
+    told = [plan.conversion_inputs(given, [], source) for source in (*orders, musclemap, OWN)]
+    assert told[0] == told[1]
+    assert told[1] != told[2] != told[3] == plan.conversion_inputs(given, [])

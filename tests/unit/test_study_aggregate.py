@@ -38,6 +38,7 @@ def tables():
                         "pixels": int(csa),
                         "csa_mm2": csa,
                         "csa_axial_mm2": csa,
+                        "csa_reason": None,
                     }
                 )
                 share = None if absent else FAT[side][index]
@@ -85,6 +86,24 @@ def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(t
     assert row.volume_ml == pytest.approx(4)
     assert row.coverage_mm == 4
     assert row.fat_fraction == pytest.approx(0.1)
+
+
+def test_a_muscle_that_is_labelled_in_one_stack_alone_has_areas_and_no_volume(tables):
+    area, fat = tables
+    unknown = (area.muscle == "psoas_major") & (area.slice == 1)
+    area[["csa_mm2", "csa_axial_mm2", "pixels"]] = area[
+        ["csa_mm2", "csa_axial_mm2", "pixels"]
+    ].where(~unknown)
+    area.loc[unknown, "csa_reason"] = "not-labelled"
+    fat.loc[unknown, [f"fat_fraction_{method}" for method in FAT_METHODS]] = None
+    fat.loc[unknown, [f"reason_{method}" for method in FAT_METHODS]] = "not-labelled"
+    muscles = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
+    row = muscle(muscles)
+    assert (row.slices, row.csa_mean_mm2, row.coverage_mm) == (1, 1000, 4)
+    assert row.fat_fraction == pytest.approx(0.1)
+    assert row[["volume_ml", "lean_volume_ml", "csa_reason"]].isna().all()
+    assert muscles[muscles.muscle != "psoas_major"].volume_ml.notna().all()
+    assert muscle(muscles, "multifidus", "right").csa_reason == "absent"
 
 
 def test_the_configured_method_becomes_the_fat_fraction(tables):

@@ -261,6 +261,19 @@ def test_subjects_of_one_age_have_no_line():
     assert fat_points(of_age([40.0] * 9))["fitted"].isna().all()
 
 
+def test_subjects_with_muscles_that_are_not_labelled_are_in_the_panels_of_the_others():
+    rows = of_age(np.linspace(20, 60, 8)).assign(
+        fat_fraction=np.nan, fat_fraction_multifidus=np.nan
+    )
+    frame = fat_points(rows)
+    assert set(frame["muscle"]) == set(MUSCLES) - {"multifidus"}
+    with style.applied():
+        figure = draw_fat_fraction(frame)
+    shown = [sum(len(points.get_offsets()) for points in axes.collections) for axes in figure.axes]
+    assert shown[0] == shown[4] == 0
+    assert all(shown[1:4])
+
+
 def test_points_of_figure_6_are_fat_fractions_of_the_subjects_table(study):
     frame, subjects = drawn(study, "fig6_fat_fraction"), table(study, "subjects")
     everything = frame[frame["muscle"] == "all"].set_index("subject")["fat_fraction"]

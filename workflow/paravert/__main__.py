@@ -43,6 +43,7 @@ COMMANDS = {
     "draw_figures": "study.figures",
     "write_report": "study.report",
     "write_dictionary": "codebook",
+    "compare_labels": "study.label_agreement",
 }
 
 

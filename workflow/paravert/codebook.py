@@ -12,6 +12,7 @@ import typer
 from paravert.anatomy import MUSCLES
 from paravert.errors import Caution, Reason
 from paravert.tables import (
+    ABSENT,
     AREA_COLUMNS,
     FAT_COLUMNS,
     FAT_METHODS,
@@ -19,6 +20,7 @@ from paravert.tables import (
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     MUSCLE,
+    NOT_LABELLED,
     NUMBER,
     OUTCOME,
     OVERLAP_COLUMNS,
@@ -88,7 +90,7 @@ SLICES = Table(
         *AREA_COLUMNS,
         quantity(
             "lean_csa_mm2", "mm2",
-            "csa_mm2 x (1 - fat_fraction); null if the fat fraction is, 0 if absent",
+            "csa_mm2 x (1 - fat_fraction); null if csa_mm2 or the fat fraction is, 0 if absent",
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
@@ -105,7 +107,10 @@ MUSCLE_TABLE = Table(
         MUSCLE,
         SIDE,
         *COVARIATE_COLUMNS,
-        count("slices", "slices that show the muscle"),
+        Column(
+            "slices", WHOLE, "1", minimum=0,
+            meaning="slices that show the muscle; null if it is labelled in none (csa_reason)",
+        ),
         quantity(
             "csa_mean_mm2", "mm2",
             "mean csa_mm2 over the slices that show the muscle; null if none does",
@@ -115,13 +120,19 @@ MUSCLE_TABLE = Table(
             "standard deviation of csa_mm2 over these slices (n - 1); null below two",
         ),
         quantity("csa_max_mm2", "mm2", "largest csa_mm2; null if none"),
-        quantity(
-            "volume_ml", "ml", required=True,
-            meaning="sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out",
+        Column(
+            "csa_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+            meaning="why csa_mean_mm2 is null: no slice shows the muscle, or the source of the given "
+            "labels does not have it",
         ),
         quantity(
-            "coverage_mm", "mm", required=True,
-            meaning="sum of slab_mm over the slices that show the muscle, likewise",
+            "volume_ml", "ml",
+            "sum of csa_mm2 x slab_mm, slices that cut an earlier stack left out; null if the muscle is "
+            "not labelled in one of them",
+        ),
+        quantity(
+            "coverage_mm", "mm",
+            "sum of slab_mm over the slices that show the muscle, likewise; null if slices is",
         ),
         *FAT_FRACTION,
         *(
@@ -167,9 +178,15 @@ SUBJECT_TABLE = Table(
             "coverage_mm", "mm", "sum of slab_mm over all slices that cut no earlier stack",
             required=True,
         ),
-        Column("volume_ml", NUMBER, "ml", required=True, meaning="volume of all eight muscles"),
+        Column(
+            "volume_ml", NUMBER, "ml",
+            meaning="volume of all eight muscles; null if one of them is not labelled",
+        ),
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
-        fraction("fat_fraction", "volume-weighted fat fraction of all eight muscles"),
+        fraction(
+            "fat_fraction",
+            "volume-weighted fat fraction of all eight muscles; null if volume_ml is",
+        ),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(

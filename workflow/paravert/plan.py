@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paravert import provenance
 from paravert.errors import InputError
+from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.shard_tables import read_made_from, read_outcomes
 from paravert.sheet import PATH_COLUMNS
@@ -71,15 +72,20 @@ def _stable_hash(subject: str) -> int:
 # --- what a subject's conversion depends on ------------------------------------------------------
 
 
-def conversion_inputs(row: Mapping[str, str], series_description: Sequence[str]) -> dict:
+def conversion_inputs(
+    row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
+) -> dict:
     """Return what the conversion of a subject depends on besides the step's version, JSON-able.
 
-    row: line of the sheet, by column. series_description: patterns of the configuration. By each path
-    column the dict has a digest of names, sizes and times of the files ("none" without a path), and
-    under series_description the patterns.
+    row: line of the sheet, by column. series_description: patterns of the configuration. source: of the
+    sheet's labels. By each path column the dict has a digest of names, sizes and times of the files
+    ("none" without a path), under series_description the patterns, and under labels_from the values of
+    another source than ours, if the row has labels.
     """
     states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
-    return {**states, "series_description": list(series_description)}
+    foreign = row.get("labels") and not source.is_own
+    values = {"labels_from": sorted(source.values.items())} if foreign else {}
+    return {**states, "series_description": list(series_description), **values}
 
 
 def _state(path: str) -> str:
@@ -181,12 +187,13 @@ def stale_steps(
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
     settings: Mapping[str, Mapping],
+    source: LabelSource = OWN,
 ) -> set[str]:
     """Return the names of the steps whose table does not match today's sheet, images and settings.
 
     shard: folder of the shard's tables. subjects: of the shard. rows: lines of the sheet by subject.
-    series_description: patterns of the configuration. settings: see `step_settings`. Steps after a
-    missing or stale table are not listed: Snakemake runs them anyway.
+    series_description: patterns of the configuration. settings: see `step_settings`. source: of the
+    sheet's labels. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -196,7 +203,7 @@ def stale_steps(
             continue
         try:
             if step is FIRST:
-                wanted = _expected_conversions(table, subjects, rows, series_description)
+                wanted = _expected_conversions(table, subjects, rows, series_description, source)
             else:
                 wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
             fits = wanted == read_made_from(table)
@@ -214,6 +221,7 @@ def _expected_conversions(
     subjects: Sequence[str],
     rows: Mapping[str, Mapping[str, str]],
     series_description: Sequence[str],
+    source: LabelSource,
 ) -> str:
     finished = {outcome.subject: outcome.fingerprint for outcome in read_outcomes(table)}
     fingerprints = {}
@@ -221,7 +229,7 @@ def _expected_conversions(
         if subject in finished and images_away(rows[subject]):
             fingerprints[subject] = finished[subject]
         else:
-            inputs = conversion_inputs(rows[subject], series_description)
+            inputs = conversion_inputs(rows[subject], series_description, source)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
     return conversions(fingerprints)
 

@@ -1,12 +1,17 @@
 """The files of one subject below `results/subjects/`, which the steps leave for each other."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from paravert.anatomy import LABELS
+from paravert.label_sources import LabelSource
 
 IMAGE_FOLDER = "image"  # the converted stacks
 TRUTH_FOLDER = "truth"  # manual labels on the voxels of the image
 GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
 LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
+SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not of the own values
 SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
 PREVIEW_FILE = "preview.png"
 
@@ -41,6 +46,22 @@ class SubjectFolder:
         """Return the numbers of the stacks that have a file in the folder `kind`, ascending."""
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
+
+    def write_label_source(self, source: LabelSource) -> None:
+        """Write the name of the given labels' source, and the label values that it can give."""
+        told = {"labels_from": source.name, "labels": source.labels}
+        (self.home / GIVEN_FOLDER / SOURCE_FILE).write_text(json.dumps(told), encoding="utf-8")
+
+    def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
+        """Return muscles and sides that the source of a stack's labels cannot give; mostly none.
+
+        They are unknown there, not absent.
+        """
+        file = self.home / GIVEN_FOLDER / SOURCE_FILE
+        if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():
+            return frozenset()
+        known = json.loads(file.read_text(encoding="utf-8"))["labels"]
+        return frozenset((one.muscle, one.side) for one in LABELS if one.value not in known)
 
     def predicted_iou_file(self, stack: int) -> Path:
         """Return the path of a stack's predicted IoU: a .npy file of float32, (slices, 8 labels)."""

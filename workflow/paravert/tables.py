@@ -203,6 +203,8 @@ FAT_METHODS = {
 }
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
+ABSENT = "absent"  # reason code: no pixel of the muscle
+NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
 SUBJECT = Column("subject", TEXT, "", "pseudonym of the subject, as in the sheet", required=True)
@@ -253,10 +255,21 @@ AREA_COLUMNS = (
     TILT,
     SLAB,
     OVERLAPS,
-    count("pixels", "pixels of the muscle; 0 if absent"),
-    quantity("csa_mm2", "mm2", "cross-sectional area in the image plane; 0 if absent", required=True),
+    Column(
+        "pixels", WHOLE, "1", minimum=0,
+        meaning="pixels of the muscle; 0 if absent, null if unknown (csa_reason)",
+    ),
     quantity(
-        "csa_axial_mm2", "mm2", "cross-sectional area times the cosine of the tilt", required=True
+        "csa_mm2", "mm2",
+        "cross-sectional area in the image plane; 0 if absent, null if unknown (csa_reason)",
+    ),
+    quantity(
+        "csa_axial_mm2", "mm2",
+        "cross-sectional area times the cosine of the tilt; null if csa_mm2 is",
+    ),
+    Column(
+        "csa_reason", TEXT, allowed=(NOT_LABELLED,),
+        meaning="why the area is null: the source of the given labels does not have this muscle",
     ),
     Column(
         "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
@@ -280,7 +293,7 @@ FAT_COLUMNS = tuple(
         ),
         Column(
             f"reason_{method}", TEXT, "", "why this fat fraction is null",
-            allowed=("absent", "single-value", "no-fat-reference", "no-lean-reference"),
+            allowed=(ABSENT, NOT_LABELLED, "single-value", "no-fat-reference", "no-lean-reference"),
         ),
     )
 )  # fmt: skip
@@ -293,12 +306,24 @@ SEPARABILITY_COLUMNS = tuple(
 )
 
 OVERLAP_COLUMNS = (
-    fraction("iou", "intersection over union of prediction and truth; null if both are empty"),
-    fraction("dice", "Dice coefficient of prediction and truth; null if both are empty"),
+    fraction(
+        "iou",
+        "intersection over union of prediction and truth; null if both are empty, or if the muscle is "
+        "not labelled",
+    ),
+    fraction("dice", "Dice coefficient of prediction and truth; null if iou is"),
+    Column(
+        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+        meaning="why iou and dice are null: absent in both, or the source of the given labels does not "
+        "have this muscle",
+    ),
     count("pixels_truth", "pixels of the truth"),
-    count("pixels_prediction", "pixels of the prediction"),
+    Column(
+        "pixels_prediction", WHOLE, "1", minimum=0,
+        meaning="pixels of the prediction; null if the muscle is not labelled",
+    ),
     flag("labels_given", "whether the labels of the stack were given in the sheet, not predicted"),
-)
+)  # fmt: skip
 
 # --- tables between the steps --------------------------------------------------------------------
 

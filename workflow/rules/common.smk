@@ -23,6 +23,7 @@ import paravert
 from paravert import cluster, codebook, outputs, plan, provenance, sheet, snakemake_hooks, steps
 from paravert.configuration import check_configuration, check_files
 from paravert.errors import InputError
+from paravert.label_sources import as_option, label_source
 from paravert.network.model_file import card_file, learnt_from, split_digest
 from paravert.snakemake_hooks import FaultyInput
 
@@ -95,6 +96,7 @@ def check_config():
         except re.error as error:
             fault = f"{pattern!r} is no regular expression ({error})"
             raise InputError("convert_dicom.series_description", fault) from None
+    label_source(config["convert_dicom"]["labels_from"])
 
 
 def checked_sheet():
@@ -263,7 +265,9 @@ def force_if_stale(step, shard):
 @functools.cache
 def stale_steps(shard):
     settings = config["convert_dicom"]["series_description"], plan.step_settings(config)
-    return plan.stale_steps(Path(RESULTS, "shards", shard), SHARDS[shard], SUBJECTS, *settings)
+    source = label_source(config["convert_dicom"]["labels_from"])
+    folder = Path(RESULTS, "shards", shard)
+    return plan.stale_steps(folder, SHARDS[shard], SUBJECTS, *settings, source)
 
 
 def shard_table(step, shard):

@@ -25,9 +25,10 @@ rule convert_dicom:
         series=lambda wildcards: options(
             "series-description", config["convert_dicom"]["series_description"]
         ),
+        labels_from=options("labels-from", [as_option(config["convert_dicom"]["labels_from"])]),
         version=steps.VERSIONS["convert_dicom"],
     message:
         "Converting the images of shard {wildcards.shard}"
     shell:
         "python -m paravert convert_dicom --sheet {params.sheet:q} {params.subjects} {params.series}"
-        " --folder {params.results}/subjects --out {output} --workers {threads} 2> {log}"
+        " {params.labels_from} --folder {params.results}/subjects --out {output} --workers {threads} 2> {log}"

@@ -12,15 +12,16 @@ from typing import Annotated
 
 import typer
 
-from paravert import shards, tables
+from paravert import label_sources, shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.image_stack import Images, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
-from paravert.imaging.masks import Masks, leaves_slices_out, read_masks
+from paravert.imaging.masks import Masks, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.volume import Volume, voxel_digest, write_volume
+from paravert.label_sources import OWN, LabelSource
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet
 from paravert.subject_folder import GIVEN_FOLDER, IMAGE_FOLDER, TRUTH_FOLDER, SubjectFolder
@@ -38,17 +39,20 @@ def convert_dicom(
         list[str] | None,
         typer.Option(help="regular expression that picks one of several axial series, in order"),
     ] = None,
+    labels_from: Annotated[
+        str, typer.Option(help="whose values the sheet's labels have: a name, or a table as JSON")
+    ] = OWN.name,
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:
     """Convert the images of a shard's subjects to checked NIfTI volumes, one per stack."""
     check_decoders()
-    patterns = list(series_description or [])
+    patterns, source = list(series_description or []), label_sources.from_option(labels_from)
     rows = _rows_of(sheet, subject)
     tasks = [
-        shards.Task(row["subject"], conversion_inputs(row, patterns), images_away(row))
+        shards.Task(row["subject"], conversion_inputs(row, patterns, source), images_away(row))
         for row in rows.values()
     ]
-    do = partial(convert_subject, rows, series_description=patterns)
+    do = partial(convert_subject, rows, series_description=patterns, source=source)
     shards.work_through("convert_dicom", tasks, do, folder=folder, out=out, workers=workers)
 
 
@@ -66,17 +70,19 @@ def convert_subject(
     scratch: Path,
     *,
     series_description: Sequence[str] = (),
+    source: LabelSource = OWN,
 ) -> shards.Product:
     """Convert one subject's images and masks, write them into a folder, and return its table row.
 
     rows: rows of the sheet by subject. task: names the subject. scratch: temporary folder of the subject.
-    series_description: see `read_images`. Returns the row of convert.parquet, the warnings and a note.
+    series_description: see `read_images`. source: whose values the sheet's labels have. Returns the row
+    of convert.parquet, the warnings and a note.
     Raises SubjectFault, with the reasons of `read_images` and `read_masks`, if the data cannot be used.
     """
     row = rows[task.subject]
     images = read_images(row["images"], series_description)
     volumes = [stack.volume for stack in images.stacks]
-    masks, told = _masks(row, volumes)
+    masks, told = _masks(row, volumes, source)
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
         write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
@@ -84,6 +90,8 @@ def convert_subject(
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
             write_volume(folder.stack_file(MASK_FOLDERS[name], number), mask)
+    if masks["labels"] and not source.is_own:
+        folder.write_label_source(source)
     slices = geometry_rows(images.stacks)
     data = tables.from_rows(tables.GEOMETRY, slices)
     tables.write(folder.slices_file, tables.GEOMETRY, data, {})
@@ -102,18 +110,16 @@ def convert_subject(
 
 
 def _masks(
-    row: Mapping[str, str], volumes: Sequence[Volume]
+    row: Mapping[str, str], volumes: Sequence[Volume], source: LabelSource
 ) -> tuple[dict[str, Masks], set[Caution]]:
     """Return the masks that a row of the sheet names, by column (truth, labels), and warnings."""
     found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     told: set[Caution] = set()
     for name in MASK_FOLDERS:
         if row.get(name):
-            found[name], own = read_masks(Path(row[name]), volumes, name)
+            values = source if name == "labels" else OWN
+            found[name], own = read_masks(Path(row[name]), volumes, name, values)
             told |= own
-    given = found["labels"].items()
-    if any(leaves_slices_out(mask, volumes[stack - 1].array) for stack, mask in given):
-        told.add(Caution.MASK_PARTIAL)
     return found, told
 
 

@@ -45,7 +45,7 @@ def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
-    pairs = np.array([_counts_of_pairs(*planes) for planes in zip(prediction, truth, strict=True)])
+    pairs = np.array([pair_counts(*planes) for planes in zip(prediction, truth, strict=True)])
     pairs = pairs.reshape(len(truth), CLASSES, CLASSES)
     values = list(LABEL_VALUES)
     both = pairs[:, values, values]
@@ -70,9 +70,13 @@ def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
     return shown[list(LABEL_VALUES)]
 
 
-def _counts_of_pairs(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    pairs = prediction.astype(np.uint8) * np.uint8(CLASSES) + truth.astype(np.uint8)
-    return np.bincount(pairs.ravel(), minlength=CLASSES**2)
+def pair_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return how many pixels have each pair of values in two label maps of one shape, int (9, 9).
+
+    Rows: value in the first map, columns: value in the second, 0 to 8.
+    """
+    pairs = first.astype(np.uint8) * np.uint8(CLASSES) + second.astype(np.uint8)
+    return np.bincount(pairs.ravel(), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

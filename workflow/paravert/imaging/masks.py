@@ -18,6 +18,7 @@ from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.label_maps import left_beyond_right_mm
 from paravert.imaging.nifti import VoxelGrid, is_nifti, read_grid
 from paravert.imaging.volume import Volume, blank_slices, qform_of
+from paravert.label_sources import OWN, LabelSource
 
 CORNER_TOLERANCE_MM = 1e-3
 # A qform stores three single-precision numbers of a quaternion; near the transverse orientation the
@@ -28,12 +29,16 @@ QFORM_TOLERANCE_MM = 0.5
 Masks = dict[int, np.ndarray]
 
 
-def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks, set[Caution]]:
+def read_masks(
+    path: Path, volumes: Sequence[Volume], role: str, source: LabelSource = OWN
+) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
     volumes: the stacks of the subject, in the order of their numbers. role: column of the sheet that names
-    the path (truth or labels), for messages. Each mask must have the voxel grid of exactly one stack; a
-    stack may have none. A mask without any label is left out, with the warning mask-empty.
+    the path (truth or labels). source: whose label values the masks have; those of other muscles and
+    organs become background. Each mask must have the voxel grid of exactly one stack; a stack may have
+    none. A mask without any label is left out, with the warning mask-empty. The warning mask-partial: a
+    mask of the role labels leaves slices out.
     Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
     bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
     mask-side-mismatch.
@@ -49,17 +54,25 @@ def read_masks(path: Path, volumes: Sequence[Volume], role: str) -> tuple[Masks,
             Reason.MASK_GRID_MISMATCH,
             f"{role}: a folder without NIfTI files, expected one for each stack",
         )
-    masks: Masks = {}
+    found: Masks = {}
     for file in files:
         stack, array = _placed(read_grid(file, role), volumes, role)
-        if stack in masks:
+        if stack in found:
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
             )
-        masks[stack] = _checked_labels(array, role)
-        _check_sides(volumes[stack - 1].with_array(masks[stack]), role)
-    given = {stack: mask for stack, mask in masks.items() if mask.any()}
-    return given, {Caution.MASK_EMPTY} if len(given) < len(masks) else set()
+        found[stack] = array
+    _check_values(list(found.values()), role, source)
+    told = set() if all(array.any() for array in found.values()) else {Caution.MASK_EMPTY}
+    given: Masks = {}
+    for stack, array in found.items():
+        volume = volumes[stack - 1]
+        if array.any():
+            given[stack] = _recoded(array, source)
+            _check_sides(volume.with_array(given[stack]), role)
+            if role == "labels" and leaves_slices_out(array, volume.array):
+                told.add(Caution.MASK_PARTIAL)
+    return given, told
 
 
 def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
@@ -118,19 +131,43 @@ def _onto_grid(mask: VoxelGrid, volume: Volume) -> np.ndarray | None:
     )
 
 
-def _checked_labels(array: np.ndarray, role: str) -> np.ndarray:
-    """Return a label map as uint8, in the shape of `array`.
+def _check_values(arrays: Sequence[np.ndarray], role: str, source: LabelSource) -> None:
+    """Check the values in all label maps of a subject.
 
-    Raises SubjectFault (mask-unknown-label) if it has values other than 0 and those of LABELS.
+    Own maps must have no other values than 0 and those of LABELS. Maps of another source have values of
+    other organs, too: they must be whole numbers, not above the source's largest, and at least one must
+    be that of a muscle, unless all maps are empty. Raises SubjectFault (mask-unknown-label) otherwise.
     """
-    unknown = np.setdiff1d(array, (BACKGROUND, *LABEL_VALUES))
-    if len(unknown):
-        listed = ", ".join(f"{value:g}" for value in unknown[:5])
+    found = np.unique(np.concatenate([np.unique(array) for array in arrays]))
+    found = found[found != BACKGROUND]
+    if source.is_own:
+        wrong = np.setdiff1d(found, LABEL_VALUES)
+        expected = f"values beside 0 to {max(LABEL_VALUES)}"
+    elif (fractions := found[found != np.rint(found)]).size:
+        wrong, expected = fractions, "values that are not whole numbers"
+    elif source.largest is not None and found.size and found[-1] > source.largest:
+        wrong = found[found > source.largest]
+        expected = f"values above {source.largest}, the largest of {source.told}"
+    elif found.size and not np.isin(found, list(source.values)).any():
+        wrong = found
+        expected = f"values, none of {', '.join(map(str, source.values))} ({source.told})"
+    else:
+        return
+    if len(wrong):
+        listed = ", ".join(f"{value:g}" for value in wrong[:5])
         raise SubjectFault(
-            Reason.MASK_UNKNOWN_LABEL,
-            f"{role}: {len(unknown)} values beside 0 to {max(LABEL_VALUES)}, such as {listed}",
+            Reason.MASK_UNKNOWN_LABEL, f"{role}: {len(wrong)} {expected}, such as {listed}"
         )
-    return array.astype(np.uint8)
+
+
+def _recoded(array: np.ndarray, source: LabelSource) -> np.ndarray:
+    """Return a label map with the values of LABELS, uint8, in the shape of `array`; others become 0."""
+    if source.is_own:
+        return array.astype(np.uint8)
+    labels = np.zeros(array.shape, dtype=np.uint8)
+    for value, own in source.values.items():
+        labels[array == value] = own
+    return labels
 
 
 def _check_sides(labels: Volume, role: str) -> None:

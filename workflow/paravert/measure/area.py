@@ -16,6 +16,7 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     read_predicted_iou,
     stack_rows,
+    with_unknown,
 )
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import NETWORK, SHEET
@@ -76,4 +77,5 @@ def _area_rows(stack: LabelledStack, predicted_iou: np.ndarray) -> list[dict]:
         "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
         "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
     }
-    return stack_rows(stack.number, columns)
+    unknown = ("pixels", "csa_mm2", "csa_axial_mm2")
+    return with_unknown(stack_rows(stack.number, columns), stack, unknown, ("csa_reason",))

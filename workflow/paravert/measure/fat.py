@@ -25,12 +25,14 @@ from paravert.measure.labelled_stack import (
     read_image,
     read_labelled_stacks,
     stack_rows,
+    with_unknown,
 )
 from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
 from paravert.measure.otsu import otsu_split
-from paravert.tables import OTSU_METHODS
+from paravert.tables import ABSENT, FAT_METHODS, OTSU_METHODS
 
-ABSENT, SINGLE_VALUE = "absent", "single-value"  # reason codes
+SINGLE_VALUE = "single-value"  # reason code
+REASONS = tuple(f"reason_{method}" for method in FAT_METHODS)
 
 
 def fat_fractions(
@@ -253,6 +255,7 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
     rows, first = [], 0
     for stack in stacks:
         own = slice(first, first + len(stack.labels))
-        rows += stack_rows(stack.number, {name: column[own] for name, column in columns.items()})
+        of_stack = {name: column[own] for name, column in columns.items()}
+        rows += with_unknown(stack_rows(stack.number, of_stack), stack, (), REASONS)
         first = own.stop
     return shards.Product(rows)

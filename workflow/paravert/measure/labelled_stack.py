@@ -1,6 +1,6 @@
 """Labelled stacks of one subject, common options of the commands that read them, and table rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
 from paravert.subject_folder import SLICES_FILE, SubjectFolder
+from paravert.tables import NOT_LABELLED
 
 SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
 SubjectsFolder = Annotated[Path, typer.Option(help="folder with a folder per subject")]
@@ -30,7 +31,8 @@ class LabelledStack:
     number: from 1. labels: (slices, rows, columns), 0 or a label value, from caudal to
     cranial. position_mm, tilt_deg, slab_mm, overlaps: (slices,), columns of the table `geometry`.
     row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
-    adjacent columns. Raises ValueError if labels and geometry differ in the number of slices.
+    adjacent columns. not_labelled: muscles and sides that the source of the labels cannot give, which
+    are unknown. Raises ValueError if labels and geometry differ in the number of slices.
     """
 
     number: int
@@ -41,6 +43,7 @@ class LabelledStack:
     overlaps: np.ndarray
     row_spacing_mm: float
     column_spacing_mm: float
+    not_labelled: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self):
         if len(self.labels) != len(self.position_mm):
@@ -76,7 +79,8 @@ def read_labelled_stacks(home: Path) -> list[LabelledStack]:
         per_slice = (columns[name][rows] for name in PER_SLICE)
         per_stack = (float(columns[name][rows][0]) for name in PER_STACK)
         labels = read_volume(_existing(SubjectFolder(home).stack_file("labels", number))).array
-        stacks.append(LabelledStack(number, labels, *per_slice, *per_stack))
+        unknown = SubjectFolder(home).not_labelled(number)
+        stacks.append(LabelledStack(number, labels, *per_slice, *per_stack, unknown))
     return stacks
 
 
@@ -129,6 +133,19 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
     return [
         key | dict(zip(columns, row, strict=True))
         for key, row in zip(keys, zip(*values, strict=True), strict=True)
+    ]
+
+
+def with_unknown(
+    rows: Iterable[dict], stack: LabelledStack, measures: Iterable[str], reasons: Iterable[str]
+) -> list[dict]:
+    """Return rows of `stack_rows`, those of muscles that are not labelled with null measures.
+
+    measures: columns that become null. reasons: columns that get the reason code not-labelled.
+    """
+    unknown = dict.fromkeys(measures) | dict.fromkeys(reasons, NOT_LABELLED)
+    return [
+        row | unknown if (row["muscle"], row["side"]) in stack.not_labelled else row for row in rows
     ]
 
 

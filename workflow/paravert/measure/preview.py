@@ -80,7 +80,8 @@ def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
     grid = (-(-len(pictures) // SLICES_PER_ROW), SLICES_PER_ROW)
     body = montage(pictures, fill=slice_picture.BLACK, grid_shape=grid, padding_width=GAP)
     head = np.zeros((HEAD_HEIGHT - GAP, body.shape[1]), dtype=np.uint8)
-    _draw_head(head, subject, any(shown.truth is not None for shown in stacks))
+    not_labelled = frozenset.intersection(*(shown.stack.not_labelled for shown in stacks))
+    _draw_head(head, subject, any(shown.truth is not None for shown in stacks), not_labelled)
     return np.concatenate([head, body])
 
 
@@ -108,7 +109,10 @@ def _box(stack: LabelledStack) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low + 1) * stack.spacing_mm + 2 * margin_mm
 
 
-def _draw_head(canvas: np.ndarray, subject: str, has_truth: bool) -> None:
+def _draw_head(
+    canvas: np.ndarray, subject: str, has_truth: bool, not_labelled: frozenset[tuple[str, str]]
+) -> None:
+    """Draw the subject's name and the legend; muscles that are not labelled get no colour there."""
     slice_picture.write_text(canvas, subject, (17, GAP + 4), LARGE_TEXT)
     note = "white line: manual mask" if has_truth else "caudal to cranial"
     slice_picture.write_text(canvas, note, (42, GAP + 4), SMALL_TEXT)
@@ -116,6 +120,10 @@ def _draw_head(canvas: np.ndarray, subject: str, has_truth: bool) -> None:
     for label in LABELS:
         column, row = divmod(label.value - 1, 2)
         top, left = 10 + 25 * row, 200 + column * widest
+        if (label.muscle, label.side) in not_labelled:
+            text = f"{label.name}: unknown"
+            slice_picture.write_text(canvas, text, (top + 7, left), SMALL_TEXT)
+            continue
         canvas[top : top + 14, left : left + 14] = slice_picture.pure_colour(label.value)
         slice_picture.write_text(canvas, label.name, (top + 7, left + 20), MEDIUM_TEXT)
 

@@ -17,8 +17,10 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     read_truth,
     stack_rows,
+    with_unknown,
 )
 from paravert.subject_folder import SubjectFolder
+from paravert.tables import ABSENT
 
 
 def score_overlap(
@@ -27,7 +29,8 @@ def score_overlap(
     """Score the labels against the manual masks, wherever there are any.
 
     Writes a row per subject, stack, slice, muscle and side. Not annotated, hence not scored: a
-    slice without any manual label, and a muscle and side without any in the whole subject.
+    slice without any manual label, and a muscle and side without any in the whole subject. Null: a
+    muscle that the source of given labels does not have.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
@@ -45,9 +48,13 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
             continue
         slices = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
         source = {"labels_given": stack.number in given}
+        overlap = slice_overlap(stack.labels, truth)
+        reason = np.where(np.isnan(overlap.iou), ABSENT, None)
+        scored = stack_rows(stack.number, vars(overlap) | {"overlap_reason": reason})
+        unknown = ("iou", "dice", "pixels_prediction")
         rows += [
             row | source
-            for row in stack_rows(stack.number, vars(slice_overlap(stack.labels, truth)))
+            for row in with_unknown(scored, stack, unknown, ("overlap_reason",))
             if row["slice"] in slices and (row["muscle"], row["side"]) in muscles
         ]
     return shards.Product(rows)

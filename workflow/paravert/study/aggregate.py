@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.tables import FAT_METHODS, HEADER_COLUMNS, LABELS_COLUMNS, SLICE_KEYS
+from paravert.tables import (
+    ABSENT,
+    FAT_METHODS,
+    HEADER_COLUMNS,
+    LABELS_COLUMNS,
+    NOT_LABELLED,
+    SLICE_KEYS,
+)
 
 MUSCLE_KEYS = ["subject", "muscle", "side"]
 MEAN_FAT_COLUMNS = (
@@ -21,14 +28,14 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
 
     area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: key of FAT_METHODS
     whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
-    absent. Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
+    absent, null if it is not labelled (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
     rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
     rows["fat_fraction_reason"] = rows[f"reason_{method}"]
     lean = rows.csa_mm2 * (1 - rows.fat_fraction)
-    rows["lean_csa_mm2"] = lean.where(rows.pixels > 0, 0.0)
+    rows["lean_csa_mm2"] = lean.mask(rows.pixels == 0, 0.0)
     return rows
 
 
@@ -70,17 +77,25 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
 
     slices: see `cohort_slices`. Slices that overlap an earlier stack are used for areas, but not for
     volume, coverage and fat fraction (weighted by volume), where the same tissue would be counted
-    twice.
+    twice. Areas and fat fraction are those of the slices in which the muscle is labelled; its volume is
+    null if it is not labelled in one of them.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
     once = shown & ~slices.overlaps.to_numpy(dtype=bool)
     weight = slices.csa_mm2 * slices.slab_mm
     columns = _areas(groups, slices.csa_mm2, shown)
+    unknown = (slices.csa_reason == NOT_LABELLED).to_numpy()
     columns["volume_ml"] = groups.sums(weight, once) / 1000
     columns["coverage_mm"] = groups.sums(slices.slab_mm, once)
     columns |= {name: groups.means(slices[name], weight, once) for name in MEAN_FAT_COLUMNS}
     rows = pd.DataFrame(columns, index=groups.index)
+    nowhere = unknown.any() & (groups.counts(~unknown) == 0)
+    rows["csa_reason"] = np.where(nowhere, NOT_LABELLED, np.where(rows.slices == 0, ABSENT, None))
+    counted = groups.counts(unknown & ~slices.overlaps.to_numpy(dtype=bool)) == 0
+    rows["volume_ml"] = rows.volume_ml.where(counted)
+    for name in ("slices", "coverage_mm"):
+        rows[name] = rows[name].mask(nowhere)
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
     rows["fat_fraction_reason"] = _reasons(slices).reindex(groups.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
@@ -133,7 +148,8 @@ def cohort_subjects(
     rows["coverage_mm"] = _coverage_mm(slices, rows.index)
     rows["volume_ml"] = groups.sums(muscles.volume_ml, everything)
     rows["lean_volume_ml"] = groups.sums(_lean_volume_ml(muscles), everything)
-    rows["fat_fraction"] = groups.means(muscles.fat_fraction, muscles.volume_ml, everything)
+    fat_fraction = groups.means(muscles.fat_fraction, muscles.volume_ml, everything)
+    rows["fat_fraction"] = np.where(rows.volume_ml.notna(), fat_fraction, np.nan)
     rows["separability"] = slices.groupby("subject").separability_otsu_subject.first()
     for muscle in MUSCLES:
         own = _muscle_of_subject(groups, muscles, (muscles.muscle == muscle).to_numpy())

@@ -154,19 +154,22 @@ def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
     above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1), hspace=0.03)
     first = above.subplots()
     panels = below.subplots(1, len(MUSCLES), sharex=True, sharey=True)
-    everything = frame[frame["muscle"] == ALL_MUSCLES]
+    everything, sexes = frame[frame["muscle"] == ALL_MUSCLES], style.sexes_in(frame)
     _fat_panel(first, everything)
+    if everything.empty:
+        told = "Unknown: some muscles are not labelled"
+        first.text(0.5, 0.5, told, ha="center", va="center", transform=first.transAxes)
     first.set_title("All eight muscles")
     first.legend(
-        handles=[_handle(everything, sex) for sex in style.sexes_in(everything)],
+        handles=[_handle(everything, sex) for sex in sexes],
         loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0,
         title="Slope (95 % interval),\n% points per year",
     )  # fmt: skip
     for axes, muscle in zip(panels, MUSCLES, strict=True):
         own = frame[frame["muscle"] == muscle]
         _fat_panel(axes, own)
-        axes.set_title(style.MUSCLE_NAMES[muscle], pad=4 + 9 * len(style.sexes_in(everything)))
-        _write_slopes(axes, own, style.sexes_in(everything))
+        axes.set_title(style.MUSCLE_NAMES[muscle], pad=4 + 9 * len(sexes))
+        _write_slopes(axes, own, sexes)
     for axes, shown in ((first, everything), (panels[0], frame[frame["muscle"] != ALL_MUSCLES])):
         axes.set_ylim(0, max(100 * _highest(shown), 1))
         axes.set_ylabel("Fat fraction, %")
@@ -174,12 +177,20 @@ def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
 
 
 def _highest(shown: pd.DataFrame) -> float:
-    """Return the upper end of the axis: above all points, and above bands that are not too wide."""
+    """Return the upper end of the axis: above all points, and above bands that are not too wide.
+
+    0 without points.
+    """
+    if shown.empty:
+        return 0.0
     highest = shown["fat_fraction"].max()
     return 1.05 * max(highest, min(shown["high_95"].max(), 1.3 * highest))
 
 
 def _fat_panel(axes: Axes, own: pd.DataFrame) -> None:
+    axes.set(xlabel="Age, years", ylabel="")
+    if own.empty:
+        return
     own = own.assign(percent=100 * own["fat_fraction"])
     count = len(own)
     sns.scatterplot(

@@ -1,0 +1,175 @@
+"""Agreement of two label sets of one cohort, such as those of two networks: area and Dice."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from paravert import codebook
+from paravert.anatomy import BACKGROUND, CLASSES, LABEL_VALUES, LABELS
+from paravert.errors import InputError
+from paravert.imaging.geometry import corner_distance_mm
+from paravert.imaging.label_maps import pair_counts
+from paravert.imaging.masks import CORNER_TOLERANCE_MM
+from paravert.imaging.volume import Volume, read_volume
+from paravert.study.accuracy import absolute_agreement, limits_of_agreement
+from paravert.study.data_frames import read_frame, write_csv
+from paravert.subject_folder import LABELS_FOLDER, SubjectFolder
+from paravert.tables import NOT_LABELLED
+
+log = logging.getLogger(__name__)
+
+SUBJECTS_AT_ONCE = 64  # of a worker process
+KEYS = ["subject", "muscle", "side"]
+AREA_COLUMNS = (*KEYS, "csa_mean_mm2", "csa_reason")
+
+
+def compare_labels(
+    first: Annotated[Path, typer.Option(help="Folder of all results with the first labels.")],
+    second: Annotated[Path, typer.Option(help="Folder of all results with the second labels.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    workers: Annotated[int, typer.Option(help="Processes that read label maps.")] = 1,
+) -> None:
+    """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
+
+    Both must have been made from the same images. Subjects that were analysed in one alone are left out.
+    """
+    areas = paired_areas(_areas(first), _areas(second))
+    subjects = sorted(areas["subject"].unique())
+    log.info("compare_labels: %d subjects in both results", len(subjects))
+    if not subjects:
+        raise InputError(second, f"no subject of {first}, expected results of the same cohort")
+    dice = _dice_of_subjects(first, second, subjects, workers)
+    write_csv(out, label_agreement(areas, dice))
+
+
+def _areas(results: Path) -> pd.DataFrame:
+    cohort = results / "cohort"
+    if not (cohort / f"{codebook.MUSCLE_TABLE.name}.parquet").is_file():
+        raise InputError(
+            results, "no cohort/muscles.parquet, expected the results of a finished run"
+        )
+    return read_frame(cohort, codebook.MUSCLE_TABLE, AREA_COLUMNS)
+
+
+# --- Dice ----------------------------------------------------------------------------------------
+
+
+def _dice_of_subjects(
+    first: Path, second: Path, subjects: Sequence[str], workers: int
+) -> np.ndarray:
+    """Return `subject_dice` of each subject, (subjects, 8). first, second: folders of all results."""
+    homes = [
+        [results / "subjects" / subject for subject in subjects] for results in (first, second)
+    ]
+    if workers <= 1:
+        return np.array(list(map(subject_dice, *homes)))
+    with ProcessPoolExecutor(workers) as pool:
+        return np.array(list(pool.map(subject_dice, *homes, chunksize=SUBJECTS_AT_ONCE)))
+
+
+def subject_dice(first: Path, second: Path) -> np.ndarray:
+    """Return the Dice coefficient of each label of a subject over all stacks, float (8,).
+
+    first, second: the subject's folder in both results. 2 |A and B| / (|A| + |B|) over the voxels; NaN
+    where both are empty, or where one of the two does not label the muscle in a stack.
+    Raises InputError unless both have labels on the same voxels.
+    """
+    files = SubjectFolder(first), SubjectFolder(second)
+    numbers = files[0].stack_numbers(LABELS_FOLDER)
+    if not numbers or numbers != files[1].stack_numbers(LABELS_FOLDER):
+        raise InputError(second, f"not the stacks of {first}, expected labels of the same images")
+    pairs, unknown = np.zeros((CLASSES, CLASSES), dtype=np.int64), set()
+    for number in numbers:
+        labels = [read_volume(one.stack_file(LABELS_FOLDER, number)) for one in files]
+        if not _on_same_voxels(*labels):
+            told = f"stack {number} is on other voxels than in {first}, expected the same images"
+            raise InputError(second, told)
+        inside = (labels[0].array | labels[1].array) != BACKGROUND  # most voxels are not
+        pairs += pair_counts(*(one.array[inside] for one in labels))
+        unknown |= files[0].not_labelled(number) | files[1].not_labelled(number)
+    values = list(LABEL_VALUES)
+    sizes = (pairs.sum(axis=0) + pairs.sum(axis=1))[values].astype(float)
+    known = (sizes > 0) & [(label.muscle, label.side) not in unknown for label in LABELS]
+    both = 2 * np.diagonal(pairs)[values]
+    return np.divide(both, sizes, out=np.full(len(values), np.nan), where=known)
+
+
+def _on_same_voxels(first: Volume, second: Volume) -> bool:
+    shape = first.array.shape
+    return shape == second.array.shape and (
+        corner_distance_mm(first.affine, second.affine, shape[::-1]) <= CORNER_TOLERANCE_MM
+    )
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per subject of both, muscle and side: csa_mean_mm2 and csa_reason of both.
+
+    first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
+    """
+    return first.merge(second, on=KEYS, suffixes=("_first", "_second"), validate="one_to_one")
+
+
+def label_agreement(areas: pd.DataFrame, dice: np.ndarray) -> pd.DataFrame:
+    """Return the agreement of two label sets, a row per muscle and side.
+
+    areas: as of `paired_areas`. dice: (subjects, 8), in the order of LABELS; subjects in any order.
+    n_subjects, bias, limits of agreement and ICC: of csa_mean_mm2, second - first, over the subjects in
+    which both label sets show the muscle. n_dice: subjects with a Dice coefficient. reason: not-labelled
+    if a label set has the muscle in no subject.
+    """
+    rows = []
+    for label, own_dice in zip(LABELS, dice.T, strict=True):
+        own = areas[(areas["muscle"] == label.muscle) & (areas["side"] == label.side)]
+        unknown = [
+            (own[f"csa_reason_{which}"] == NOT_LABELLED).all() for which in ("first", "second")
+        ]
+        rows.append(
+            {"muscle": label.muscle, "side": label.side}
+            | _area_agreement(own.dropna(subset=["csa_mean_mm2_first", "csa_mean_mm2_second"]))
+            | _dice_summary(own_dice[~np.isnan(own_dice)])
+            | {"reason": NOT_LABELLED if any(unknown) else None}
+        )
+    return pd.DataFrame(rows)
+
+
+def _area_agreement(pairs: pd.DataFrame) -> dict:
+    first, second = (
+        pairs[f"csa_mean_mm2_{which}"].to_numpy(dtype=float) for which in ("first", "second")
+    )
+    limits = limits_of_agreement(second, first)
+    correlation = absolute_agreement(np.column_stack([first, second]))
+    return {
+        "n_subjects": len(pairs),
+        "first_mean_mm2": first.mean() if len(pairs) else np.nan,
+        "second_mean_mm2": second.mean() if len(pairs) else np.nan,
+        "bias_mm2": limits.bias,
+        "bias_low_95_mm2": limits.bias - limits.bias_error,
+        "bias_high_95_mm2": limits.bias + limits.bias_error,
+        "sd_mm2": limits.sd,
+        "lower_limit_mm2": limits.lower,
+        "upper_limit_mm2": limits.upper,
+        "icc_2_1": correlation.icc,
+        "icc_low_95": correlation.low,
+        "icc_high_95": correlation.high,
+    }
+
+
+def _dice_summary(dice: np.ndarray) -> dict:
+    lower, median, upper = np.quantile(dice, [0.25, 0.5, 0.75]) if dice.size else [np.nan] * 3
+    return {
+        "n_dice": dice.size,
+        "dice_mean": dice.mean() if dice.size else np.nan,
+        "dice_lower_quartile": lower,
+        "dice_median": median,
+        "dice_upper_quartile": upper,
+        "dice_lowest": dice.min() if dice.size else np.nan,
+    }
