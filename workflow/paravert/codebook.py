@@ -5,6 +5,7 @@ from paravert.tables import (
     AREA_COLUMNS,
     FAT_COLUMNS,
     FAT_METHODS,
+    FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
@@ -13,6 +14,7 @@ from paravert.tables import (
     OUTCOME,
     OVERLAP_COLUMNS,
     SEPARABILITY_COLUMNS,
+    SEQUENCE_COLUMNS,
     SIDE,
     SLICE_KEYS,
     SUBJECT,
@@ -32,10 +34,13 @@ COVARIATES = (
     Column("group", TEXT, meaning="group in the study, from the sheet"),
 )
 
+FAT_FRACTION_REASON = Column(
+    "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
+)
 FAT_FRACTION = (
     fraction("fat_fraction", meaning="fat fraction by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
-    Column("fat_fraction_reason", TEXT, meaning="why fat_fraction is null"),
+    FAT_FRACTION_REASON,
 )
 
 SLICES = Table(
@@ -51,6 +56,7 @@ SLICES = Table(
         *FAT_FRACTION,
         *FAT_COLUMNS,
         *SEPARABILITY_COLUMNS,
+        *SEQUENCE_COLUMNS,
     ),
     keys=tuple(column.name for column in SLICE_KEYS),
     meaning="a muscle and side in one slice of a subject",
@@ -82,6 +88,10 @@ MUSCLE_TABLE = Table(
             meaning="sum of slab_mm over the slices that show the muscle, likewise",
         ),
         *FAT_FRACTION,
+        Column(
+            "fat_fraction_valid", FLAG, required=True,
+            meaning="whether every slice that shows the muscle has a fat fraction; false if none shows it",
+        ),
         *(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
             for method, meaning in FAT_METHODS.items()
@@ -119,6 +129,7 @@ SUBJECT_TABLE = Table(
         SUBJECT,
         *COVARIATES,
         *HEADER_COLUMNS,
+        *SEQUENCE_COLUMNS,
         Column("n_stacks", WHOLE, "1", meaning="stacks", required=True, minimum=1),
         Column("n_slices", WHOLE, "1", meaning="slices in all stacks", required=True, minimum=1),
         Column(
@@ -128,6 +139,7 @@ SUBJECT_TABLE = Table(
         Column("volume_ml", NUMBER, "ml", required=True, meaning="volume of all eight muscles"),
         Column("lean_volume_ml", NUMBER, "ml", meaning="lean volume of all eight muscles"),
         fraction("fat_fraction", meaning="volume-weighted fat fraction of all eight muscles"),
+        FAT_FRACTION_REASON,
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(

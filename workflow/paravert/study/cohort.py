@@ -36,11 +36,13 @@ SUBJECTS_AT_ONCE = 256  # bounds the memory and changes no number; a shard may h
 def merged_outcome(outcomes: list[records.Outcome]) -> records.Outcome:
     """Return the outcome of a subject over all steps, given in their order.
 
-    It is the first quarantine, or analysed, with the warnings of all steps.
+    It is the first quarantine, or analysed, with the warnings and messages of all steps.
     """
     warnings = tuple(sorted({warning for outcome in outcomes for warning in outcome.warnings}))
     first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
-    fields = {"stage": first.stage, "reason": first.reason, "message": first.message}
+    told = [outcome.message for outcome in outcomes if outcome.message]
+    message = first.message if first.status == records.QUARANTINED else "; ".join(told) or None
+    fields = {"stage": first.stage, "reason": first.reason, "message": message}
     return records.Outcome(first.subject, first.status, "", warnings, **fields)
 
 

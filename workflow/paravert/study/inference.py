@@ -94,7 +94,8 @@ def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
     a note. kind: fixed (term of the formula), mean (sex or age, averaged over the muscles), spread
     (SD between and within subjects). Intervals and p values: Student's t.
     """
-    rows = muscles[muscles["muscle"].isin(model.muscles)].dropna(subset=[model.outcome])
+    own = muscles[muscles["muscle"].isin(model.muscles)]
+    rows = own.dropna(subset=[model.outcome])
     columns = [COLUMN_OF[name] for name in model.covariates]
     known = rows.dropna(subset=columns)
     subjects = known["subject"].nunique()
@@ -102,6 +103,8 @@ def model_rows(model: StudyModel, muscles: pd.DataFrame) -> list[dict]:
     common |= {"n_subjects": subjects, "n_rows": len(known)}
     missing = rows["subject"].nunique() - subjects
     notes = [f"{_counted(missing)} left out, {' or '.join(columns)} unknown"] if missing else []
+    without = own["subject"].nunique() - rows["subject"].nunique()
+    notes += [f"{_counted(without)} left out, no {model.outcome}"] if without else []
     try:
         terms, formula, remarks = _fitted_terms(model, known)
     except NotFitted as reason:

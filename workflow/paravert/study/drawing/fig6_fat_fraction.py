@@ -23,7 +23,8 @@ def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
     subjects: the cohort's table. Per muscle and sex a straight line in age is fitted by least
     squares: fitted is its value at the subject's age, low_95 and high_95 the interval of the mean
     there, slope_per_year its slope with interval. All are null for less than MIN_SUBJECTS_FOR_LINE
-    subjects or one age only.
+    subjects or one age only. left_out: subjects of that sex and known age whose fat fraction of the
+    muscle is null; they have no row.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].fillna("unknown"))
@@ -36,7 +37,10 @@ def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
             for muscle, column in of_muscle.items()
         ],
         ignore_index=True,
-    ).dropna(subset=["fat_fraction"])
+    )
+    unknown = points["fat_fraction"].isna()
+    points["left_out"] = unknown.groupby([points["muscle"], points["sex"]]).transform("sum")
+    points = points[~unknown]
     points = points.reindex(columns=["muscle", *points.columns.drop("muscle"), *LINE_COLUMNS])
     for _, group in points.groupby(["muscle", "sex"]):
         points.loc[group.index, LINE_COLUMNS] = _line(group)
@@ -63,7 +67,7 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
 def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
     """Draw all eight muscles in one panel above and a panel per muscle below, sexes in colours."""
     if frame.empty:
-        return style.sentence("No analysed subjects of known age: no fat fraction against age.")
+        return style.sentence("No analysed subjects of known age with a fat fraction.")
     figure = style.new_figure(5.8)
     above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1), hspace=0.03)
     first = above.subplots()
@@ -117,7 +121,9 @@ def _panel(axes: Axes, own: pd.DataFrame) -> None:
 def _handle(own: pd.DataFrame, sex: str) -> Line2D:
     group = own[own["sex"] == sex]
     slope = _slope(group)
-    text = f"{style.SEX_NAMES[sex]} (n = {len(group):,})" + (f"\n{slope}" if slope else "")
+    left_out = int(group["left_out"].iloc[0])
+    without = f"; {left_out:,} without" if left_out else ""
+    text = f"{style.SEX_NAMES[sex]} (n = {len(group):,}{without})" + (f"\n{slope}" if slope else "")
     marker = {"marker": style.SEX_MARKERS[sex], "markersize": 4, "markeredgewidth": 0}
     return Line2D([], [], color=style.SEX_COLOURS[sex], label=text, **marker)
 
