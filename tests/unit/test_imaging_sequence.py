@@ -1,8 +1,9 @@
 """The class of the sequence by the header, as makers and sites write it."""
 
 import pytest
+from pydicom import Dataset
 
-from dicom_writer import Plan, write_series
+from dicom_writer import Plan, write_enhanced, write_series
 from imaging_cases.case import only, values
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.sequence import SequenceFacts, sequence_class
@@ -52,6 +53,9 @@ def times(echo, repetition, inversion=None, **more):
         ("dixon-fat", {"description": "t2_tse_dixon_tra_F"}),
         ("opposed-phase", {"description": "mDIXON Quant OP"}),
         ("dixon-water", {"description": "Ax WFS Water"}),
+        ("opposed-phase", {"description": "t1_vibe_dixon_tra_opp"}),
+        ("in-phase", {"description": "t1_vibe_dixon_tra_in"}),
+        ("unknown", {"description": "LAVA W CONTRAST"}),
         ("unknown", {"image_type": ("DERIVED", "PRIMARY", "DIXON", "FAT_FRACTION")}),
         # Gradient echoes at 1.5 T: fat opposed at 2.3 ms, in phase at 4.6 ms.
         ("opposed-phase", times(2.3, 120, scanning=("GR",), field_t=1.5)),
@@ -75,6 +79,29 @@ def test_class_is_read_from_files(tmp_path):
     assert {slice_.sequence for stack in images.stacks for slice_ in stack.slices} == {
         "fat-suppressed"
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "suppression", "expected"),
+    [
+        ("WATER", None, "dixon-water"),
+        ("OUT_PHASE", None, "opposed-phase"),
+        (None, "FAT", "fat-suppressed"),
+    ],
+)
+def test_class_is_read_from_multi_frame_files(tmp_path, kind, suppression, expected):
+    def edit(data):
+        shared = data.SharedFunctionalGroupsSequence[0]
+        if kind:
+            shared.MRImageFrameTypeSequence = [Dataset()]
+            shared.MRImageFrameTypeSequence[0].FrameType = ["DERIVED", "PRIMARY", "DIXON", kind]
+        else:
+            shared.MRModifierSequence = [Dataset()]
+            shared.MRModifierSequence[0].SpectrallySelectedSuppression = suppression
+
+    write_enhanced(tmp_path / "image", [Plan()], edit=edit)
+    images = read_dicom(tmp_path)
+    assert {slice_.sequence for slice_ in images.stacks[0].slices} == {expected}
 
 
 def test_slices_of_several_classes_are_of_no_known_class(tmp_path):

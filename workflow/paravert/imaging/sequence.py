@@ -47,10 +47,12 @@ MAPS = {"FAT_FRACTION", "FF", "WATER_FRACTION", "T2_STAR", "T2STAR", "R2_STAR", 
 # The same in SeriesDescription (0008,103E), as words. GE and Canon name a part there alone.
 DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop)\b")
 PART_WORDS = {
-    DIXON_WATER: re.compile(r"\b(w|wo|water|watr)\b"),
-    DIXON_FAT: re.compile(r"\b(f|fo|fat)\b"),
-    IN_PHASE: re.compile(r"\b(ip|in|inphase)\b"),
-    OPPOSED_PHASE: re.compile(r"\b(op|opp|out|oop|opposed|outphase|outofphase)\b"),
+    DIXON_WATER: re.compile(r"\b(water|watr)\b|\bw$"),
+    DIXON_FAT: re.compile(r"\bfat\b(?! (sat|sup))|\bf$"),
+    IN_PHASE: re.compile(r"\b(ip|inphase|in phase)\b|\bin$"),
+    OPPOSED_PHASE: re.compile(
+        r"\b(op|opp|oop|opposed|outphase|out phase|outofphase|out of phase)\b|\bout$"
+    ),
 }
 # Without a name of Dixon only these are plain: "WATER: ", "FAT: ", as GE writes them, and phases.
 PLAIN_WORDS = {
