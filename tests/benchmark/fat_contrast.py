@@ -49,7 +49,7 @@ def dixon(data: Path) -> Iterator[Row]:
         "water": w,
         "fat": f,
         "in phase (water + fat)": w + f,
-        "opposed phase (|water - fat|)": np.abs(w - f),
+        "opposed phase (abs(water - fat))": np.abs(w - f),
         "like T2 (0.2 water + fat)": 0.2 * w + f,
         "like T1 (0.5 water + fat)": 0.5 * w + f,
         "like PD (0.8 water + fat)": 0.8 * w + f,

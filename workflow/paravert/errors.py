@@ -63,8 +63,8 @@ class Caution(StrEnum):
     SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that a decoder let pass
     SEQUENCE_DIFFERS_FROM_HEADER = "sequence-differs-from-header"
     FAT_NOT_BRIGHT = "fat-not-bright"
-    NO_FAT_REFERENCE = "no-fat-reference"
     LOW_CONTRAST = "low-contrast"
+    NO_FAT_REFERENCE = "no-fat-reference"
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"

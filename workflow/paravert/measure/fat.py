@@ -330,4 +330,4 @@ def _sequence_of(
     warnings = {Caution(domain.reason)} if domain.reason and stack.labels.any() else set()
     if domain.differs:
         warnings.add(Caution.SEQUENCE_DIFFERS_FROM_HEADER)
-    return found, domain.reason, warnings, told(stack.header_sequence, seen)
+    return found, domain.reason, warnings, told(stack.header_sequence, seen, domain)

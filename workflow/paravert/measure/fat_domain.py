@@ -111,15 +111,17 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     return Domain(header, source)
 
 
-def told(header: str, seen: FatContrast) -> str:
+def told(header: str, seen: FatContrast, domain: Domain) -> str:
     """Return a sentence on what was found and expected, without values of the header's text."""
-    found = (
-        "fat behind the muscles is not to be seen"
-        if np.isnan(seen.contrast)
-        else f"fat is {seen.contrast:.1f} SD of muscle brighter than muscle"
-    )
-    by_header = "no class of sequence" if header == UNKNOWN else header
-    return f"{found}, expected at least {LEAST_CONTRAST:g}; {by_header} by the header"
+    names = f"sequence {header} by the header"
+    if domain.sequence != header:
+        names += f", {domain.sequence} by the pixels"
+    if np.isnan(seen.contrast):
+        return f"{names}; no fat is to be seen behind the muscles"
+    found = f"fat minus muscle is {seen.contrast:.1f} SD of muscle, expected at least {LEAST_CONTRAST:g}"
+    if domain.sequence == OPPOSED_PHASE:
+        found += ", and fat and water in phase"
+    return f"{names}; {found}"
 
 
 # --- what the pixels tell -------------------------------------------------------------------------
