@@ -170,7 +170,7 @@ def test_real_water_image_and_opposed_phase_have_none_and_the_others_a_number(re
     water, fat = (read_nifti(real_data / DIXON.format(kind)) for kind in ("water", "fat"))
     mask = read_nifti(real_data / MASK.format("water")).array
     labels = np.choose(mask, [0, 6, 8, 7, 5]).astype(np.uint8)
-    w, f = water.array.astype(float), fat.array.astype(float)
+    w, f, labels = water.array[::4].astype(float), fat.array[::4].astype(float), labels[::4]
 
     def reason(image, header="unknown"):
         return domain_of(header, fat_contrast(image, labels, water.pixel_spacing_mm)).reason
