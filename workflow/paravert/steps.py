@@ -26,11 +26,11 @@ VERSIONS = {
     "score_overlap": 1,
     "draw_preview": 1,
     "dicomseg": 1,
-    "gather_cohort": 3,
+    "gather_cohort": 4,
     "accept_ledger": 1,
     "fit_models": 1,
     "write_tables": 1,
-    "draw_figures": 3,
+    "draw_figures": 4,
     "write_report": 2,
 }
 

@@ -25,7 +25,7 @@ from paravert.measure.fat_domain import (
     domain_of,
     fat_contrast,
     inner_pixels,
-    middle_and_spread,
+    lean_muscle,
     told,
 )
 from paravert.measure.labelled_stack import (
@@ -215,8 +215,8 @@ def _brightest_muscle(signal: np.ndarray) -> float:
 
     signal: of all muscle pixels, (pixels,). Below, the threshold separates tissue from air.
     """
-    middle, spread = middle_and_spread(signal)
-    return middle + LEAST_ABOVE_MUSCLE * spread
+    lean, spread = lean_muscle(signal)
+    return lean + LEAST_ABOVE_MUSCLE * spread
 
 
 def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:

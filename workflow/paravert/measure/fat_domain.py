@@ -8,7 +8,7 @@ domain the fat fraction is null by every method, with the reason.
 
 | method | sequences | contrast of fat to muscle, SD of muscle | separability | and |
 |---|---|---|---|---|
-| otsu_subject, otsu_muscle, otsu_muscle_slice | T1, T2, PD, in-phase, dixon-fat, unknown | at least 4; where no fat is to be seen behind the muscles, the header must name the sequence | no bound | two different values |
+| otsu_subject, otsu_muscle, otsu_muscle_slice | T1, T2, PD, in-phase, dixon-fat, unknown | at least 3; where no fat is to be seen behind the muscles, the header must name the sequence | no bound | two different values |
 | otsu_image | the same | the same | no bound | threshold at least 1 SD above muscle |
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
 
@@ -42,8 +42,8 @@ NO_FAT_REFERENCE = "no-fat-reference"
 FAT_DARK = (STIR, FAT_SUPPRESSED, DIXON_WATER)
 SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
 
-# Contrast of fat to muscle in SD of muscle: ordinary images 5.5 to 55, dark fat below 0.
-DARK, LEAST_CONTRAST = 2.0, 4.0
+# Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most -0.2.
+DARK, LEAST_CONTRAST = 1.0, 3.0
 # Skewness of the muscles' own texture: ordinary images .25 and above, opposed phase of a real scan
 # -.21. In phantoms, whose fat is nearly pure, it is .14 to .18: the header alone tells these.
 OPPOSED_SKEWNESS = -0.08
@@ -53,6 +53,7 @@ LAYER_MM, ACROSS_MM = 4.0, 5.0  # a layer of fat, along and across the ray; skin
 FEWEST_RAYS, FEWEST_PIXELS = 20, 50
 TEXTURE_MM = 4.0  # SD of the Gaussian that separates texture from shading
 TAIL_PERCENT = 1.0
+NEAR_SD, FAR_SD = 1.2816, 2.3263  # of a normal distribution: 10th and 1st percentile below its mean
 GREATEST_CONTRAST = 1000.0
 
 
@@ -134,8 +135,8 @@ def fat_contrast(
 
     image, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between rows,
     between columns. Fat: from each column, the brightest layer of LAYER_MM behind the hindmost muscle
-    pixel; the median over all columns. Muscle: median of erector spinae and multifidus, which lie next
-    to it, without their outermost pixels; SD: of their darker half. If these are not labelled: all.
+    pixel; the median over all columns. Muscle: `lean_muscle` of erector spinae and multifidus, which lie
+    next to it, without their outermost pixels; of all muscles if these are not labelled.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)
@@ -143,11 +144,11 @@ def fat_contrast(
     deep = deep if deep.sum() >= FEWEST_PIXELS else inner
     if deep.sum() < FEWEST_PIXELS:
         return NOT_SEEN
-    middle, spread = middle_and_spread(image[deep])
+    lean, spread = lean_muscle(image[deep])
     fat = _fat_behind(image, muscle, spacing_mm)
     if fat is None:
         return NOT_SEEN
-    reach = fat - middle
+    reach = fat - lean
     contrast = reach / max(spread, abs(reach) / GREATEST_CONTRAST) if reach else 0.0
     return FatContrast(contrast, _skewness(image, muscle, inner, spacing_mm))
 
@@ -155,11 +156,15 @@ def fat_contrast(
 BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
 
 
-def middle_and_spread(signal: np.ndarray) -> tuple[float, float]:
-    """Return the median of muscle pixels and the robust SD of their darker half, which has little fat."""
-    signal = signal.astype(np.float64)
-    middle = float(np.median(signal))
-    return middle, 1.4826 * float(np.median(middle - signal[signal <= middle]))
+def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
+    """Return signal and SD of lean muscle, from all pixels of muscles, (pixels,).
+
+    From the 10th and the 1st percentile, as of a normal distribution: the brighter pixels may be fat,
+    which in old people is more than half of multifidus.
+    """
+    far, near = np.percentile(signal, [1, 10]).tolist()
+    spread = (near - far) / (FAR_SD - NEAR_SD)
+    return near + NEAR_SD * spread, spread
 
 
 def inner_pixels(labels: np.ndarray) -> np.ndarray:
