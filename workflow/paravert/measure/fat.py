@@ -43,8 +43,8 @@ from paravert.measure.otsu import otsu_split
 from paravert.tables import FAT_COLUMNS, OTSU_METHODS, SEPARABILITY_COLUMNS
 
 ABSENT, SINGLE_VALUE = "absent", "single-value"  # reason codes
-# SD of muscle. Where air and fat fill the image, its threshold comes to lie at or below muscle: in
-# PD, in-phase and real T1 images, whose muscles then get a fat fraction of .3 to .99.
+# Of otsu_image, in SD of muscle: in PD, in-phase and real T1 images its threshold separates air from
+# tissue, and .3 to .99 of a muscle would be fat.
 LEAST_ABOVE_MUSCLE = 1.0
 MOST_TOLD = 3  # stacks that a message describes
 

@@ -48,6 +48,7 @@ DARK, LEAST_CONTRAST = 1.0, 3.0
 # -.21. In phantoms, whose fat is nearly pure, it is .14 to .18: the header alone tells these.
 OPPOSED_SKEWNESS = -0.08
 
+BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
 REACH_MM = 40.0  # searched for fat behind the hindmost muscle
 LAYER_MM, ACROSS_MM = 4.0, 5.0  # a layer of fat, along and across the ray; skin is thinner
 FEWEST_RAYS, FEWEST_PIXELS = 20, 50
@@ -151,9 +152,6 @@ def fat_contrast(
     reach = fat - lean
     contrast = reach / max(spread, abs(reach) / GREATEST_CONTRAST) if reach else 0.0
     return FatContrast(contrast, _skewness(image, muscle, inner, spacing_mm))
-
-
-BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
 
 
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
