@@ -118,6 +118,7 @@ def _slice(person, number, muscle, side, size, fat_shift, random) -> dict:
         row[f"fat_fraction_{method}"] = float(np.clip(base + shift, 0.001, 0.95))
         row[f"eroded_{method}"] = row[f"fat_fraction_{method}"]
     row |= {f"separability_{method}": 0.8 for method in tables.OTSU_METHODS}
+    row |= {"sequence": "T2", "sequence_source": "header", "fat_contrast": 20.0}
     row["fat_fraction"] = row["fat_fraction_eroded"] = row["fat_fraction_otsu_subject"]
     return row | {"lean_csa_mm2": row["csa_mm2"] * (1 - row["fat_fraction"])}
 
@@ -153,6 +154,7 @@ def _muscle(keys: dict, shown: list[dict]) -> dict:
         "coverage_mm": SLAB_MM * len(shown),
         "fat_fraction": fat["fat_fraction_otsu_subject"],
         "fat_fraction_eroded": fat["fat_fraction_otsu_subject"],
+        "fat_fraction_valid": True,
         **fat,
         "lean_volume_ml": float(volume_ml * (1 - fat["fat_fraction_otsu_subject"])),
     }
@@ -168,6 +170,9 @@ def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
         "header_sex": person["sex"],
         "header_age_years": person["age_years"],
         "field_strength_t": 3.0,
+        "sequence": "T2",
+        "sequence_source": "header",
+        "fat_contrast": 20.0,
         "n_stacks": 1,
         "n_slices": SLICES_PER_SUBJECT,
         "coverage_mm": SLAB_MM * SLICES_PER_SUBJECT,

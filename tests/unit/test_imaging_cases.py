@@ -16,8 +16,13 @@ NOT_OF_CONVERSION = {
     Caution.SIDES_SWAPPED,
     Caution.LOW_PREDICTED_IOU,
     Caution.COVARIATE_DIFFERS_FROM_HEADER,
+    Caution.BMI_DIFFERS,
     Caution.IMAGES_SHARED,
     Caution.IMAGES_OFFLINE,
+    Caution.SEQUENCE_DIFFERS_FROM_HEADER,
+    Caution.FAT_NOT_BRIGHT,
+    Caution.LOW_CONTRAST,
+    Caution.NO_FAT_REFERENCE,
 }
 
 

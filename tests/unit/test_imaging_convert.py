@@ -80,8 +80,16 @@ def test_each_subject_is_one_row_with_its_outcome(converted):
     facts = ("stacks", "slices", "has_truth", "has_labels", "header_sex", "manufacturer")
     assert [told["S1"][name] for name in facts] == [2, 7, True, False, "F", "Siemens"]
     assert [told["S2"][name] for name in facts] == [1, 5, False, True, None, None]
+    assert [told[name]["header_sequence"] for name in ("S1", "S2")] == ["T2", None]
     assert told["S1"]["warnings"] == ["multi-stack"]
     assert all(told["S3"][name] is None for name in facts)
+
+
+def test_each_slice_has_the_class_of_its_sequence_and_that_of_nifti_is_unknown(converted):
+    _, _, _, results = converted
+    for subject, expected in (("S1", "T2"), ("S2", "unknown")):
+        rows = pq.read_table(SubjectFolder(results / subject).slices_file).to_pylist()
+        assert {row["header_sequence"] for row in rows} == {expected}
 
 
 def test_volumes_and_masks_lie_beside_each_other_on_one_grid(converted):

@@ -95,6 +95,9 @@ def test_header_facts_are_those_of_the_series(tmp_path):
         "field_strength_t": 3,
         "echo_time_ms": 100,
         "repetition_time_ms": 4000,
+        "inversion_time_ms": None,
+        "flip_angle_deg": None,
+        "header_sequence": "T2",
         "manufacturer": "Siemens",
     }
 

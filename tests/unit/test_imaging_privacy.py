@@ -48,6 +48,7 @@ HEADER_FACTS = {  # what is kept by design
     "field_strength_t": 3,
     "echo_time_ms": 100,
     "repetition_time_ms": 4000,
+    "header_sequence": "T2",
     "manufacturer": "other",
 }
 

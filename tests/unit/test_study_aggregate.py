@@ -48,6 +48,7 @@ def tables():
                     row[f"eroded_{method}"] = share
                     row[f"reason_{method}"] = "absent" if absent else None
                 row |= {f"separability_{method}": 0.8 for method in OTSU_METHODS}
+                row |= {"sequence": "T2", "sequence_source": "header", "fat_contrast": 12.0}
                 fat.append(row)
     return pd.DataFrame(area), pd.DataFrame(fat)
 
@@ -75,6 +76,46 @@ def test_an_absent_muscle_has_volume_0_and_an_unknown_fat_fraction(tables):
     assert pd.isna(row.csa_mean_mm2)
     assert pd.isna(row.fat_fraction)
     assert row.fat_fraction_reason == "absent"
+
+
+def test_a_muscle_is_valid_if_every_slice_that_shows_it_has_a_fat_fraction(tables):
+    area, fat = tables
+    psoas = (fat.muscle == "psoas_major") & (fat.side == "left")
+    fat.loc[psoas & (fat.slice == 1), "fat_fraction_otsu_subject"] = np.nan
+    fat.loc[psoas & (fat.slice == 1), "reason_otsu_subject"] = "low-contrast"
+    rows = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
+    assert not muscle(rows).fat_fraction_valid
+    assert muscle(rows).fat_fraction == pytest.approx(0.1)
+    assert muscle(rows, side="right").fat_fraction_valid
+    assert not muscle(rows, "multifidus", "right").fat_fraction_valid
+
+
+def test_a_fat_fraction_that_cannot_be_had_is_null_with_its_reason_everywhere(tables):
+    area, fat = tables
+    shown = area.pixels > 0
+    for method in FAT_METHODS:
+        fat.loc[shown, [f"fat_fraction_{method}", f"eroded_{method}"]] = np.nan
+        fat.loc[shown, f"reason_{method}"] = "fat-not-bright"
+    slices = cohort_slices(area, fat, "otsu_subject")
+    muscles = cohort_muscles(slices)
+    assert muscle(muscles).fat_fraction_reason == "fat-not-bright"
+    assert not muscles.fat_fraction_valid.any()
+    assert muscles.lean_volume_ml.isna().all()
+    row = subject_of(muscles, slices)
+    assert pd.isna(row.fat_fraction)
+    assert row.fat_fraction_reason == "fat-not-bright"
+    assert pd.isna(row.lean_volume_ml)
+
+
+@pytest.mark.parametrize(("second", "expected"), [("T2", "T2"), ("fat-suppressed", "unknown")])
+def test_the_sequence_of_a_subject_is_that_of_all_its_stacks(tables, second, expected):
+    area, fat = tables
+    fat.loc[fat.slice == 1, "sequence"] = second
+    fat.loc[fat.slice == 1, "fat_contrast"] = 5.0
+    slices = cohort_slices(area, fat, "otsu_subject")
+    row = subject_of(cohort_muscles(slices), slices)
+    assert row.sequence == expected
+    assert row.fat_contrast == 5
 
 
 def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(tables):
@@ -115,8 +156,7 @@ def test_the_configured_method_becomes_the_fat_fraction(tables):
     assert rows.lean_csa_mm2.iloc[0] == pytest.approx(700)
 
 
-def test_a_subject_adds_up_its_muscles(tables):
-    slices = cohort_slices(*tables, "otsu_subject")
+def subject_of(muscles, slices):
     convert = {"subject": "S1", "stacks": 1, "slices": 2, "has_truth": True, "has_labels": False}
     convert |= dict.fromkeys(["status", "stage", "reason", "message", "warnings", "image_digests"])
     convert |= dict.fromkeys(column.name for column in HEADER_COLUMNS)
@@ -127,9 +167,13 @@ def test_a_subject_adds_up_its_muscles(tables):
         "removed_mm2": [3.0],
     }
     people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
-    muscles = cohort_muscles(slices)
     rows = cohort_subjects(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
-    row = rows.iloc[0]
+    return rows.iloc[0]
+
+
+def test_a_subject_adds_up_its_muscles(tables):
+    slices = cohort_slices(*tables, "otsu_subject")
+    row = subject_of(cohort_muscles(slices), slices)
     assert row.n_slices == 2
     assert row.coverage_mm == 10
     assert row.volume_ml == pytest.approx(4 * 7.0 + 3 * 5.6)

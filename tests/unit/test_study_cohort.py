@@ -128,6 +128,14 @@ def test_covariates_that_differ_from_the_header_are_a_warning_of_their_subject(
     assert f"S3: {ledger.message['S3']}" in caplog.text
 
 
+def test_the_ledger_has_the_messages_of_all_steps_of_an_analysed_subject():
+    one, two = (Outcome("S1", "analysed", "f", message=text) for text in ("slices", "no fat"))
+    bad = Outcome("S1", "quarantined", "f", stage="s", reason="no-dicom", message="nothing")
+    assert merged_outcome([one, two]).message == "slices; no fat"
+    assert merged_outcome([one, bad]).message == "nothing"
+    assert merged_outcome([Outcome("S1", "analysed", "f")]).message is None
+
+
 def test_a_cohort_of_which_nobody_could_be_analysed_has_empty_tables(tmp_path, gather):
     write_shard(tmp_path / "shards/0", quarantined=["S1"])
     tables = gather(["S1"])

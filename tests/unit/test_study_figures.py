@@ -274,6 +274,19 @@ def test_subjects_with_muscles_that_are_not_labelled_are_in_the_panels_of_the_ot
     assert all(shown[1:4])
 
 
+def test_figure_6_tells_how_many_subjects_have_no_fat_fraction():
+    people = of_age(np.linspace(20, 60, 8))
+    people.loc[:1, ["fat_fraction", "fat_fraction_multifidus"]] = np.nan
+    frame = fat_points(people)
+    counts = frame.groupby("muscle")["left_out"].agg(["first", "size"])
+    assert counts.loc["all"].tolist() == [2, 6]
+    assert counts.loc["multifidus"].tolist() == [2, 6]
+    assert counts.loc["psoas_major"].tolist() == [0, 8]
+    with style.applied():
+        legend = draw_fat_fraction(frame).axes[0].get_legend()
+    assert "(n = 6; 2 without)" in legend.get_texts()[0].get_text()
+
+
 def test_points_of_figure_6_are_fat_fractions_of_the_subjects_table(study):
     frame, subjects = drawn(study, "fig6_fat_fraction"), table(study, "subjects")
     everything = frame[frame["muscle"] == "all"].set_index("subject")["fat_fraction"]

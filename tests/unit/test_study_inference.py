@@ -265,6 +265,14 @@ def test_missing_outcomes_take_out_rows_not_subjects():
     assert (row["n_subjects"], row["n_rows"]) == (20, 155)
 
 
+def test_subjects_without_the_outcome_are_left_out_and_counted():
+    data = cohort(20)
+    data.loc[data.subject.isin(["S003", "S004"]), CSA] = np.nan
+    row = fit_model(SEX_AND_AGE, AREA, data).terms()[0]
+    assert row["n_subjects"] == 18
+    assert row["note"] == "2 subjects left out, no csa_mean_mm2"
+
+
 @pytest.mark.parametrize(("subjects", "said"), [(0, "0 subjects"), (1, "1 subject"), (4, "4 subj")])
 def test_too_few_subjects_give_a_note_instead_of_estimates(subjects, said):
     data = cohort(20)

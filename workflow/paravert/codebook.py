@@ -16,6 +16,7 @@ from paravert.tables import (
     AREA_COLUMNS,
     FAT_COLUMNS,
     FAT_METHODS,
+    FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
@@ -25,6 +26,7 @@ from paravert.tables import (
     OUTCOME,
     OVERLAP_COLUMNS,
     SEPARABILITY_COLUMNS,
+    SEQUENCE_COLUMNS,
     SIDE,
     SLICE_COLUMNS,
     SLICE_KEYS,
@@ -76,10 +78,13 @@ BMI = Column(
     meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
 )  # fmt: skip
 
+FAT_FRACTION_REASON = Column(
+    "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
+)
 FAT_FRACTION = (
     fraction("fat_fraction", "fat fraction by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
-    Column("fat_fraction_reason", TEXT, meaning="why fat_fraction is null"),
+    FAT_FRACTION_REASON,
 )
 
 SLICES = Table(
@@ -95,6 +100,7 @@ SLICES = Table(
         *FAT_FRACTION,
         *FAT_COLUMNS,
         *SEPARABILITY_COLUMNS,
+        *SEQUENCE_COLUMNS,
     ),
     keys=SLICE_KEYS,
     meaning="a muscle and side in one slice of a subject",
@@ -135,6 +141,10 @@ MUSCLE_TABLE = Table(
             "sum of slab_mm over the slices that show the muscle, likewise; null if slices is",
         ),
         *FAT_FRACTION,
+        Column(
+            "fat_fraction_valid", FLAG, required=True,
+            meaning="whether every slice that shows the muscle has a fat fraction; false if none shows it",
+        ),
         *(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
             for method, meaning in FAT_METHODS.items()
@@ -172,6 +182,7 @@ SUBJECT_TABLE = Table(
         *COVARIATE_COLUMNS,
         BMI,
         *HEADER_COLUMNS,
+        *SEQUENCE_COLUMNS,
         count("n_stacks", "stacks", minimum=1),
         count("n_slices", "slices in all stacks", minimum=1),
         quantity(
@@ -187,6 +198,7 @@ SUBJECT_TABLE = Table(
             "fat_fraction",
             "volume-weighted fat fraction of all eight muscles; null if volume_ml is",
         ),
+        FAT_FRACTION_REASON,
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(

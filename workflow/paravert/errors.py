@@ -68,6 +68,10 @@ class Caution(StrEnum):
     BLANK_SLICE = "blank-slice"
     REAL_WORLD_VALUES_DIFFER = "real-world-values-differ"
     SLICE_UNLIKE_NEIGHBOURS = "slice-unlike-neighbours"  # damage that the decoder did not detect
+    SEQUENCE_DIFFERS_FROM_HEADER = "sequence-differs-from-header"
+    FAT_NOT_BRIGHT = "fat-not-bright"
+    LOW_CONTRAST = "low-contrast"
+    NO_FAT_REFERENCE = "no-fat-reference"
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"

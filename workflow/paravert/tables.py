@@ -205,6 +205,15 @@ OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
 NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
+SEQUENCES = (
+    "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
+    "opposed-phase", "unknown",
+)  # fmt: skip
+T1, T2, PD, STIR, FAT_SUPPRESSED, DIXON_WATER, DIXON_FAT, IN_PHASE, OPPOSED_PHASE, UNKNOWN = (
+    SEQUENCES
+)
+HEADER, PIXELS = "header", "pixels"  # where the class of a sequence comes from
+
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
 SUBJECT = Column("subject", TEXT, "", "pseudonym of the subject, as in the sheet", required=True)
@@ -283,6 +292,10 @@ AREA_COLUMNS = (
     ),
 )  # fmt: skip
 
+FAT_REASONS = (
+    ABSENT, NOT_LABELLED, "single-value", "no-fat-reference", "no-lean-reference", "fat-not-bright",
+    "low-contrast",
+)  # fmt: skip
 FAT_COLUMNS = tuple(
     column
     for method, meaning in FAT_METHODS.items()
@@ -293,9 +306,25 @@ FAT_COLUMNS = tuple(
         ),
         Column(
             f"reason_{method}", TEXT, "", "why this fat fraction is null",
-            allowed=(ABSENT, NOT_LABELLED, "single-value", "no-fat-reference", "no-lean-reference"),
+            allowed=FAT_REASONS,
         ),
     )
+)  # fmt: skip
+SEQUENCE_COLUMNS = (
+    Column(
+        "sequence", TEXT, allowed=SEQUENCES,
+        meaning="class of the sequence by header and pixels; the pixels decide where they disagree on "
+        "whether fat is bright; fat-suppressed by pixels may be STIR or Dixon water as well",
+    ),
+    Column(
+        "sequence_source", TEXT, allowed=(HEADER, PIXELS),
+        meaning="where the class comes from; null if neither tells",
+    ),
+    Column(
+        "fat_contrast", NUMBER, "SD",
+        meaning="signal of the fat behind the muscles minus that of muscle, in SD of muscle; null if "
+        "no fat is to be seen there",
+    ),
 )  # fmt: skip
 SEPARABILITY_COLUMNS = tuple(
     fraction(
@@ -336,6 +365,9 @@ HEADER_COLUMNS = (
     Column("field_strength_t", NUMBER, "T", "magnetic field strength (0018,0087)"),
     Column("echo_time_ms", NUMBER, "ms", "echo time (0018,0081)"),
     Column("repetition_time_ms", NUMBER, "ms", "repetition time (0018,0080)"),
+    Column("inversion_time_ms", NUMBER, "ms", "inversion time (0018,0082)"),
+    Column("flip_angle_deg", NUMBER, "degree", "flip angle (0018,1314)"),
+    Column("header_sequence", TEXT, "", "class of the sequence by the header", allowed=SEQUENCES),
     Column("manufacturer", TEXT, "", "manufacturer of the scanner (0008,0070)"),
 )  # fmt: skip
 LABELS_COLUMNS = (
@@ -394,6 +426,10 @@ GEOMETRY = Table(
         Column("rescale_slope", NUMBER, "", "rescale slope (0028,1053) that was applied"),
         Column("rescale_intercept", NUMBER, "", "rescale intercept (0028,1052) that was applied"),
         OVERLAPS,
+        Column(
+            "header_sequence", TEXT, allowed=SEQUENCES,
+            meaning="class of the sequence by the header of this slice",
+        ),
         Column("warnings", TEXTS, "", "codes of what a reader should know of the slice"),
     ),
     keys=("stack", "slice"),
@@ -402,7 +438,7 @@ GEOMETRY = Table(
 AREA = Table("area", (*SLICE_COLUMNS, *AREA_COLUMNS), SLICE_KEYS, "area of a muscle in a slice")
 FAT = Table(
     "fat",
-    (*SLICE_COLUMNS, *FAT_COLUMNS, *SEPARABILITY_COLUMNS),
+    (*SLICE_COLUMNS, *FAT_COLUMNS, *SEPARABILITY_COLUMNS, *SEQUENCE_COLUMNS),
     SLICE_KEYS,
     "fat fraction of a muscle in a slice, by every method",
 )

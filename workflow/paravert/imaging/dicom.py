@@ -32,6 +32,7 @@ from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies, group_frames
 from paravert.imaging.series import choose_series
 from paravert.imaging.volume import Volume
+from paravert.tables import UNKNOWN
 
 # Free text could identify a subject: (0008,0070) is reduced to one of these names, or `other`.
 MANUFACTURERS = (
@@ -130,6 +131,7 @@ def _image_stack(stack: FrameStack, values: FrameValues, overlaps: list[bool]) -
                 frame.intercept,
                 overlaps[index],
                 values[frame][1] | content[index] | dropped,
+                frame.sequence,
             )
         )
     return ImageStack(volume, tuple(slices), stack.slab_source)
@@ -161,6 +163,9 @@ def _header_facts(frames: Sequence[Frame]) -> dict:
         # 0 distinguishes images at one position, but is no time of a sequence.
         "echo_time_ms": _common([frame.echo_time_ms for frame in frames]) or None,
         "repetition_time_ms": _common([frame.repetition_time_ms for frame in frames]) or None,
+        "inversion_time_ms": _common([frame.inversion_time_ms for frame in frames]) or None,
+        "flip_angle_deg": _common([frame.flip_angle_deg for frame in frames]) or None,
+        "header_sequence": _common([frame.sequence for frame in frames]) or UNKNOWN,
         "manufacturer": _common([_manufacturer(header.manufacturer) for header in headers]),
     }
 

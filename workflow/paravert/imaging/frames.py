@@ -24,6 +24,8 @@ from paravert.imaging.header_values import (
     whole_number,
 )
 from paravert.imaging.pixel_format import PIXEL_TAGS, PixelModule
+from paravert.imaging.sequence import SEQUENCE_TAGS, sequence_class, sequence_facts
+from paravert.tables import UNKNOWN
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -35,6 +37,7 @@ OLDEST_AGE_YEARS = 90.0  # ages above are set to this: very old people are ident
 SLAB_RANGE_MM = (0.1, 100.0)  # thickness of a slice, or distance to the next
 FIELD_RANGE_T = (0.01, 25.0)
 AGE_RANGE_YEARS = (0.0, 120.0)
+FLIP_RANGE_DEG = (0.0, 360.0)
 # 0 is allowed: some headers have it, and it distinguishes an image from one of another time.
 TIME_RANGES_MS = {
     "EffectiveEchoTime": (0.0, 5_000.0),
@@ -95,6 +98,7 @@ FILE_TAGS = (
     *CONTRAST_NUMBERS,
     *ACQUISITION_NUMBERS,
     *CONTRAST_TEXTS,
+    *SEQUENCE_TAGS,
     GRADIENT,
     *PIXEL_TAGS,
 )
@@ -145,6 +149,7 @@ class Frame:
     that may differ between images at one position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS).
     slope, intercept: of the rescale (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed.
     real_world: slope and intercept of each real-world value mapping (0040,9096), NaN where malformed.
+    sequence: class of the sequence, one of `tables.SEQUENCES`.
     """
 
     header: Header
@@ -166,6 +171,9 @@ class Frame:
     slope: float
     intercept: float
     real_world: tuple[tuple[float, float], ...]
+    inversion_time_ms: float | None = None
+    flip_angle_deg: float | None = None
+    sequence: str = UNKNOWN
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +244,13 @@ def _frame(header: Header, index: int, told: FrameAttributes) -> Frame:
         *(_plausible(told.number(keyword), keyword) for keyword in CONTRAST_NUMBERS),
         *(told.texts(keyword) or None for keyword in CONTRAST_TEXTS),
     )
+    repetition_time = _plausible(told.number("RepetitionTime"), "RepetitionTime")
+    inversion_times = (told.number(name) for name in ("InversionTime", "InversionTimes"))
+    inversion_time = next((time for time in inversion_times if time is not None), None)
+    inversion_time = _plausible(inversion_time, "InversionTime")
+    facts = sequence_facts(
+        told, image_type, echo_time, repetition_time, inversion_time, header.field_strength_t
+    )
     return Frame(
         header=header,
         number=index,
@@ -250,12 +265,15 @@ def _frame(header: Header, index: int, told: FrameAttributes) -> Frame:
         thickness_mm=within(told.number("SliceThickness"), SLAB_RANGE_MM),
         spacing_tag_mm=told.number("SpacingBetweenSlices"),
         echo_time_ms=echo_time,
-        repetition_time_ms=_plausible(told.number("RepetitionTime"), "RepetitionTime"),
+        repetition_time_ms=repetition_time,
         contrast=contrast,
         acquired=tuple(told.number(keyword) for keyword in ACQUISITION_NUMBERS),
         slope=told.rescale_number("RescaleSlope", 1.0),
         intercept=told.rescale_number("RescaleIntercept", 0.0),
         real_world=tuple(_mapping(item) for item in told.sequence(REAL_WORLD)),
+        inversion_time_ms=inversion_time,
+        flip_angle_deg=within(told.number("FlipAngle"), FLIP_RANGE_DEG),
+        sequence=sequence_class(facts),
     )
 
 

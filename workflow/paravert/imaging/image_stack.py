@@ -7,6 +7,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import LPS_TO_RAS, tilt_deg
 from paravert.imaging.volume import Volume, blank_slices
+from paravert.tables import UNKNOWN
 
 # The largest allows 32-bit integers; the squares of all values, which segmentation and measures
 # add up, stay far from both ends of float32.
@@ -35,7 +36,8 @@ class ImageSlice:
 
     affine: 4 x 4, (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050). slope,
     intercept: of the rescale (0028,1053), (0028,1052), which has been applied. overlaps: whether the slice
-    collides with a slice of an earlier stack. cautions: warnings about the slice.
+    collides with a slice of an earlier stack. cautions: warnings about the slice. sequence: its class by the
+    header.
     """
 
     affine: np.ndarray
@@ -44,6 +46,7 @@ class ImageSlice:
     intercept: float | None = None
     overlaps: bool = False
     cautions: frozenset[Caution] = frozenset()
+    sequence: str = UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +166,7 @@ def _row(stack: ImageStack, slice_: ImageSlice) -> dict:
         "rescale_slope": slice_.slope,
         "rescale_intercept": slice_.intercept,
         "overlaps": slice_.overlaps,
+        "header_sequence": slice_.sequence,
         "warnings": sorted(str(caution) for caution in slice_.cautions),
     }
 

@@ -1,6 +1,7 @@
 """Fat fraction of each muscle in each slice, by every method.
 
 All methods assume that brighter pixels are fat: T1- or T2-weighted images without fat suppression.
+Stacks of which this does not hold have no fat fraction; `fat_domain` says which.
 The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and does not say
 over which pixels it is computed (its scope); here the name of each method says so. Otsu's method
 always returns two classes: in a single lean muscle it splits noise and gives about 0.5. The
@@ -17,7 +18,18 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import LABELS
+from paravert.errors import Caution, some_of
+from paravert.imaging.label_maps import slice_pixels
+from paravert.measure.fat_domain import (
+    LOW_CONTRAST,
+    domain_of,
+    fat_contrast,
+    inner_pixels,
+    lean_muscle,
+    told,
+)
 from paravert.measure.labelled_stack import (
+    LabelledStack,
     OutTable,
     SegmentTable,
     SubjectsFolder,
@@ -29,31 +41,47 @@ from paravert.measure.labelled_stack import (
 )
 from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
 from paravert.measure.otsu import otsu_split
-from paravert.tables import ABSENT, FAT_METHODS, OTSU_METHODS
+from paravert.tables import (
+    ABSENT,
+    FAT_COLUMNS,
+    FAT_METHODS,
+    OTSU_METHODS,
+    SEPARABILITY_COLUMNS,
+)
 
 SINGLE_VALUE = "single-value"  # reason code
 REASONS = tuple(f"reason_{method}" for method in FAT_METHODS)
+# Of otsu_image, in SD of muscle: in PD, in-phase and real T1 images its threshold separates air from
+# tissue, and .3 to .99 of a muscle would be fat.
+LEAST_ABOVE_MUSCLE = 1.0
+MOST_TOLD = 3  # stacks that a message describes
 
 
 def fat_fractions(
     images: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     spacings_mm: Sequence[tuple[float, float]],
+    outside: Sequence[str | None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the fat fraction of one subject by every method of FAT_METHODS.
 
     images, labels: the subject's stacks, each (slices, rows, columns). spacings_mm: per stack,
-    distance between rows and between columns.
+    distance between rows and between columns. outside: per stack, why it has no fat fraction by any
+    method (fat-not-bright, no-fat-reference, low-contrast), or None; no scope includes such a stack.
 
     Returns columns of the table `fat`, each (slices of all stacks, 8), muscles as in LABELS:
     fat_fraction_<method>  share of fat, 0-1; NaN with a reason
-    reason_<method>        None, absent (the muscle has no pixel in the slice), single-value (all
-                           pixels in the scope are equal), no-lean-reference, no-fat-reference
+    reason_<method>        None, absent (the muscle has no pixel in the slice), the reason in
+                           `outside`, single-value (all pixels in the scope are equal), low-contrast
+                           (otsu_image: threshold not above muscle), no-lean-reference,
+                           no-fat-reference
     eroded_<method>        the same threshold or line over the muscle eroded by one pixel in plane;
                            NaN without a reason if no pixel is left
     separability_<otsu>    variance between the classes over total variance in the scope, 0-1; NaN
                            if the fat fraction is NaN
     """
+    if outside is not None and any(outside):
+        return _partly_outside(images, labels, spacings_mm, outside)
     indices = [nonzero_indices(stack) for stack in labels]
     pixels = group_muscle_pixels(images, labels, indices)
     absent = pixels.counts.T == 0
@@ -62,6 +90,39 @@ def fat_fractions(
         columns |= _otsu_columns(method, pixels, images, absent)
     stacks = zip(images, labels, spacings_mm, indices, strict=True)
     return columns | _linear_columns(pixels, stacks, absent)
+
+
+def _partly_outside(
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    spacings_mm: Sequence[tuple[float, float]],
+    outside: Sequence[str | None],
+) -> dict[str, np.ndarray]:
+    """Return the columns of `fat_fractions` where some stack is outside the domain."""
+    inside = [number for number, reason in enumerate(outside) if reason is None]
+    known = (
+        fat_fractions(
+            *([parts[number] for number in inside] for parts in (images, labels, spacings_mm))
+        )
+        if inside
+        else {}
+    )
+    sizes = [len(stack) for stack in labels]
+    rows = np.repeat([reason is None for reason in outside], sizes)
+    reason = np.concatenate([_outside_reasons(*pair) for pair in zip(labels, outside, strict=True)])
+    columns = {}
+    for column in (*FAT_COLUMNS, *SEPARABILITY_COLUMNS):
+        name = column.name
+        whole = reason.copy() if name.startswith("reason_") else np.full(reason.shape, np.nan)
+        if inside:
+            whole[rows] = known[name]
+        columns[name] = whole
+    return columns
+
+
+def _outside_reasons(labels: np.ndarray, reason: str | None) -> np.ndarray:
+    """Return the reason of each slice and muscle of a stack, (slices, 8); absent muscles are absent."""
+    return np.where(slice_pixels(labels) == 0, ABSENT, reason).astype(object)
 
 
 # --- pixels by region -----------------------------------------------------------------------------
@@ -136,24 +197,6 @@ def group_muscle_pixels(
     return GroupedPixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
 
 
-def inner_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
-
-    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
-    have its own label value; pixels at the border of the image do not remain.
-    """
-    inner = np.zeros(labels.shape, dtype=bool)
-    centre = labels[:, 1:-1, 1:-1]
-    inner[:, 1:-1, 1:-1] = (
-        (centre > 0)
-        & (centre == labels[:, :-2, 1:-1])
-        & (centre == labels[:, 2:, 1:-1])
-        & (centre == labels[:, 1:-1, :-2])
-        & (centre == labels[:, 1:-1, 2:])
-    )
-    return inner
-
-
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
@@ -167,10 +210,21 @@ def _otsu_columns(
         for values in zip(*((split.threshold, split.separability) for split in splits), strict=True)
     )
     reason = np.where(np.isnan(threshold.T), SINGLE_VALUE, None)
+    if method == "otsu_image" and pixels.signal.size:
+        reason = np.where(_brightest_muscle(pixels.signal) > threshold.T, LOW_CONTRAST, reason)
     fat = pixels.signal > pixels.per_pixel(threshold)
     columns = _columns(method, pixels, fat, reason, absent)
     known = ~np.isnan(columns[f"fat_fraction_{method}"])
     return columns | {f"separability_{method}": np.where(known, separability.T, np.nan)}
+
+
+def _brightest_muscle(signal: np.ndarray) -> float:
+    """Return the signal above which a threshold over whole images separates fat from muscle.
+
+    signal: of all muscle pixels, (pixels,). Below, the threshold separates tissue from air.
+    """
+    lean, spread = lean_muscle(signal)
+    return lean + LEAST_ABOVE_MUSCLE * spread
 
 
 def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -247,15 +301,41 @@ def measure_fat(
 def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
     home = folder / task.subject
     stacks = read_labelled_stacks(home)
+    images = [read_image(home, stack.number) for stack in stacks]
+    sequences, outside, warnings, notes = [], [], set(), []
+    for stack, image in zip(stacks, images, strict=True):
+        found, reason, own_warnings, note = _sequence_of(stack, image)
+        sequences.append(found)
+        outside.append(reason)
+        warnings |= own_warnings
+        notes += [f"stack {stack.number}: {note}"] if own_warnings else []
     columns = fat_fractions(
-        [read_image(home, stack.number) for stack in stacks],
+        images,
         [stack.labels for stack in stacks],
         [stack.spacing_mm for stack in stacks],
+        outside,
     )
     rows, first = [], 0
-    for stack in stacks:
+    for stack, found in zip(stacks, sequences, strict=True):
         own = slice(first, first + len(stack.labels))
-        of_stack = {name: column[own] for name, column in columns.items()}
-        rows += with_unknown(stack_rows(stack.number, of_stack), stack, (), REASONS)
+        of_stack = stack_rows(stack.number, {name: column[own] for name, column in columns.items()})
+        rows += [row | found for row in with_unknown(of_stack, stack, (), REASONS)]
         first = own.stop
-    return shards.Product(rows)
+    return shards.Product(rows, tuple(sorted(warnings)), some_of(notes, MOST_TOLD) or None)
+
+
+def _sequence_of(
+    stack: LabelledStack, image: np.ndarray
+) -> tuple[dict, str | None, set[Caution], str]:
+    """Return of a stack: SEQUENCE_COLUMNS, why it has no fat fraction, warnings, and a sentence."""
+    seen = fat_contrast(image, stack.labels, stack.spacing_mm)
+    domain = domain_of(stack.header_sequence, seen)
+    found = {
+        "sequence": domain.sequence,
+        "sequence_source": domain.source,
+        "fat_contrast": None if np.isnan(seen.contrast) else seen.contrast,
+    }
+    warnings = {Caution(domain.reason)} if domain.reason and stack.labels.any() else set()
+    if domain.differs:
+        warnings.add(Caution.SEQUENCE_DIFFERS_FROM_HEADER)
+    return found, domain.reason, warnings, told(stack.header_sequence, seen, domain)

@@ -13,7 +13,7 @@ from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
 from paravert.subject_folder import SLICES_FILE, SubjectFolder
-from paravert.tables import NOT_LABELLED
+from paravert.tables import NOT_LABELLED, UNKNOWN
 
 SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
 SubjectsFolder = Annotated[Path, typer.Option(help="folder with a folder per subject")]
@@ -32,7 +32,8 @@ class LabelledStack:
     cranial. position_mm, tilt_deg, slab_mm, overlaps: (slices,), columns of the table `geometry`.
     row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
     adjacent columns. not_labelled: muscles and sides that the source of the labels cannot give, which
-    are unknown. Raises ValueError if labels and geometry differ in the number of slices.
+    are unknown. header_sequence: class of the sequence by the header; unknown where slices differ.
+    Raises ValueError if labels and geometry differ in the number of slices.
     """
 
     number: int
@@ -44,6 +45,7 @@ class LabelledStack:
     row_spacing_mm: float
     column_spacing_mm: float
     not_labelled: frozenset[tuple[str, str]] = frozenset()
+    header_sequence: str = UNKNOWN
 
     def __post_init__(self):
         if len(self.labels) != len(self.position_mm):
@@ -69,7 +71,8 @@ def read_labelled_stacks(home: Path) -> list[LabelledStack]:
     home: the subject's folder. Raises InputError if the labels of a stack are missing.
     """
     geometry = pq.read_table(
-        SubjectFolder(home).slices_file, columns=["stack", "slice", *PER_SLICE, *PER_STACK]
+        SubjectFolder(home).slices_file,
+        columns=["stack", "slice", *PER_SLICE, *PER_STACK, "header_sequence"],
     )
     geometry = geometry.sort_by([("stack", "ascending"), ("slice", "ascending")])
     columns = {name: geometry[name].to_numpy() for name in geometry.column_names}
@@ -79,8 +82,17 @@ def read_labelled_stacks(home: Path) -> list[LabelledStack]:
         per_slice = (columns[name][rows] for name in PER_SLICE)
         per_stack = (float(columns[name][rows][0]) for name in PER_STACK)
         labels = read_volume(_existing(SubjectFolder(home).stack_file("labels", number))).array
-        unknown = SubjectFolder(home).not_labelled(number)
-        stacks.append(LabelledStack(number, labels, *per_slice, *per_stack, unknown))
+        sequences = {found or UNKNOWN for found in columns["header_sequence"][rows]}
+        stacks.append(
+            LabelledStack(
+                number,
+                labels,
+                *per_slice,
+                *per_stack,
+                not_labelled=SubjectFolder(home).not_labelled(number),
+                header_sequence=sequences.pop() if len(sequences) == 1 else UNKNOWN,
+            )
+        )
     return stacks
 
 

@@ -12,7 +12,9 @@ from paravert.tables import (
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     NOT_LABELLED,
+    PIXELS,
     SLICE_KEYS,
+    UNKNOWN,
 )
 
 MUSCLE_KEYS = ["subject", "muscle", "side"]
@@ -89,6 +91,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     columns["volume_ml"] = groups.sums(weight, once) / 1000
     columns["coverage_mm"] = groups.sums(slices.slab_mm, once)
     columns |= {name: groups.means(slices[name], weight, once) for name in MEAN_FAT_COLUMNS}
+    lacking = shown & slices.fat_fraction.isna().to_numpy()
+    columns["fat_fraction_valid"] = (groups.counts(shown) > 0) & (groups.counts(lacking) == 0)
     rows = pd.DataFrame(columns, index=groups.index)
     nowhere = unknown.any() & (groups.counts(~unknown) == 0)
     rows["csa_reason"] = np.where(nowhere, NOT_LABELLED, np.where(rows.slices == 0, ABSENT, None))
@@ -97,7 +101,7 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     for name in ("slices", "coverage_mm"):
         rows[name] = rows[name].mask(nowhere)
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
-    rows["fat_fraction_reason"] = _reasons(slices).reindex(groups.index)
+    rows["fat_fraction_reason"] = _reasons(slices, MUSCLE_KEYS).reindex(groups.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
     return rows.reset_index()
 
@@ -121,11 +125,20 @@ def _every_muscle(subjects: np.ndarray) -> pd.MultiIndex:
     return pd.MultiIndex.from_product([subjects, MUSCLES, SIDES], names=MUSCLE_KEYS)
 
 
-def _reasons(slices: pd.DataFrame) -> pd.Series:
-    """Return why fat_fraction is null, per muscle and side: "absent" only if no slice has another."""
-    known = slices.assign(absent=slices.fat_fraction_reason == "absent")
+def _reasons(rows: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """Return why fat_fraction is null, by keys: "absent" only if no row has another reason."""
+    known = rows.assign(absent=rows.fat_fraction_reason == "absent")
     known = known.dropna(subset=["fat_fraction_reason"]).sort_values("absent", kind="stable")
-    return known.groupby(MUSCLE_KEYS).fat_fraction_reason.first()
+    return known.groupby(keys).fat_fraction_reason.first()
+
+
+def _sequences(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return `tables.SEQUENCE_COLUMNS` by subject: unknown where stacks differ, the least contrast."""
+    groups = slices.groupby("subject")
+    found = groups[["sequence", "sequence_source"]].first()
+    differ = groups.sequence.nunique() > 1
+    found.loc[differ, ["sequence", "sequence_source"]] = [UNKNOWN, PIXELS]
+    return found.assign(fat_contrast=groups.fat_contrast.min())
 
 
 def cohort_subjects(
@@ -150,6 +163,9 @@ def cohort_subjects(
     rows["lean_volume_ml"] = groups.sums(_lean_volume_ml(muscles), everything)
     fat_fraction = groups.means(muscles.fat_fraction, muscles.volume_ml, everything)
     rows["fat_fraction"] = np.where(rows.volume_ml.notna(), fat_fraction, np.nan)
+    rows["fat_fraction_reason"] = _reasons(muscles, ["subject"]).reindex(rows.index)
+    rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
+    rows = rows.join(_sequences(slices))
     rows["separability"] = slices.groupby("subject").separability_otsu_subject.first()
     for muscle in MUSCLES:
         own = _muscle_of_subject(groups, muscles, (muscles.muscle == muscle).to_numpy())

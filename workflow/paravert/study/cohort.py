@@ -208,10 +208,14 @@ def merged_outcome(
     """Return the outcome of one subject over all steps.
 
     outcomes: one per step, in the order of the steps. more: further warnings. The result is the
-    first quarantine, or analysed, with all warnings, sorted; its fingerprint is empty.
+    first quarantine, or analysed with the messages of all steps, with all warnings, sorted; its
+    fingerprint is empty.
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
+    if first.status != records.QUARANTINED:
+        told = [outcome.message for outcome in outcomes if outcome.message]
+        first = replace(first, message="; ".join(told) or None)
     return replace(first, fingerprint="", warnings=tuple(sorted(warnings)))
 
 

@@ -288,6 +288,9 @@ def fit_model(model: StudyModel, outcome: Outcome, data: pd.DataFrame) -> Fitted
     if missing := rows["subject"].nunique() - known["subject"].nunique():
         who = f"{missing} subject{'s' * (missing != 1)}"
         notes.append(f"{who} left out, {' or '.join(columns)} unknown")
+    if without := data["subject"].nunique() - rows["subject"].nunique():
+        who = f"{without} subject{'s' * (without != 1)}"
+        notes.append(f"{who} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
     known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)

@@ -111,7 +111,8 @@ def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
     Columns: muscle (or "all"), sex, subject, age_years, fat_fraction (0-1), and of a straight line in
     age fitted per muscle and sex by least squares: fitted (at the subject's age), low_95 and high_95
     (interval of the mean there), slope_per_year, slope_low_95, slope_high_95. The line is null below
-    MIN_SUBJECTS_FOR_LINE subjects or if all have one age. subjects: the cohort's table.
+    MIN_SUBJECTS_FOR_LINE subjects or if all have one age. left_out: subjects of that sex and known age
+    whose fat fraction of the muscle is null; they have no row. subjects: the cohort's table.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].fillna("unknown"))
@@ -119,8 +120,10 @@ def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
     keys = ["sex", "subject", "age_years"]
     wide = known[[*keys, *muscle_of]].astype(dict.fromkeys(muscle_of, float))
     points = wide.rename(columns=muscle_of).melt(keys, var_name="muscle", value_name="fat_fraction")
-    points = points.dropna(subset=["fat_fraction"])
-    points = points.reindex(columns=["muscle", *keys, "fat_fraction", *LINE_COLUMNS])
+    unknown = points["fat_fraction"].isna()
+    points["left_out"] = unknown.groupby([points["muscle"], points["sex"]]).transform("sum")
+    points = points[~unknown]
+    points = points.reindex(columns=["muscle", *keys, "fat_fraction", "left_out", *LINE_COLUMNS])
     for _, group in points.groupby(["muscle", "sex"]):
         points.loc[group.index, LINE_COLUMNS] = _line(group)
     return points.astype(dict.fromkeys(LINE_COLUMNS, float)).reset_index(drop=True)
@@ -149,7 +152,7 @@ def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
     frame: see `fat_points`. Sexes differ in colour and marker.
     """
     if frame.empty:
-        return style.sentence("No analysed subjects of known age: no fat fraction against age.")
+        return style.sentence("No analysed subjects of known age with a fat fraction.")
     figure = style.new_figure(5.8)
     above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1), hspace=0.03)
     first = above.subplots()
@@ -214,7 +217,9 @@ def _fat_panel(axes: Axes, own: pd.DataFrame) -> None:
 def _handle(own: pd.DataFrame, sex: str) -> Line2D:
     group = own[own["sex"] == sex]
     slope = _slope(group)
-    text = f"{style.SEX_NAMES[sex]} (n = {len(group):,})" + (f"\n{slope}" if slope else "")
+    left_out = int(group["left_out"].iloc[0])
+    without = f"; {left_out:,} without" if left_out else ""
+    text = f"{style.SEX_NAMES[sex]} (n = {len(group):,}{without})" + (f"\n{slope}" if slope else "")
     marker = {"marker": style.SEX_MARKERS[sex], "markersize": 4, "markeredgewidth": 0}
     return Line2D([], [], color=style.SEX_COLOURS[sex], label=text, **marker)
 

@@ -1,0 +1,231 @@
+"""Where a fat fraction of a single image can be had: the domain of the methods.
+
+All methods take bright pixels of a muscle for fat. They fail, without a sign in their numbers, where
+fat is dark (Dixon water, STIR, fat suppression), where pixels of half fat are darker than either
+tissue (opposed phase), and where fat and muscle differ by little more than noise. Each stack is
+therefore judged first, by the class of the sequence in the header and by the pixels; outside the
+domain the fat fraction is null by every method, with the reason.
+
+| method | sequences | contrast of fat to muscle, SD of muscle | separability | and |
+|---|---|---|---|---|
+| otsu_subject, otsu_muscle, otsu_muscle_slice | T1, T2, PD, in-phase, dixon-fat, unknown | at least 3; where no fat is to be seen behind the muscles, the header must name the sequence | no bound | two different values |
+| otsu_image | the same | the same | no bound | threshold at least 1 SD above muscle |
+| linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
+
+Otsu's separability has no bound because it tells nothing: .51 to .78 over the pooled muscles of
+ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose
+table is in `docs/fat_domain.md`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, minimum_filter1d, uniform_filter1d
+
+from paravert.anatomy import LABELS
+from paravert.tables import (
+    DIXON_WATER,
+    FAT_SUPPRESSED,
+    HEADER,
+    OPPOSED_PHASE,
+    PD,
+    PIXELS,
+    STIR,
+    T1,
+    T2,
+    UNKNOWN,
+)
+
+FAT_NOT_BRIGHT, LOW_CONTRAST = "fat-not-bright", "low-contrast"  # reason codes
+NO_FAT_REFERENCE = "no-fat-reference"
+
+FAT_DARK = (STIR, FAT_SUPPRESSED, DIXON_WATER)
+SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
+
+# Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most -0.2.
+DARK, LEAST_CONTRAST = 1.0, 3.0
+# Skewness of the muscles' own texture: ordinary images .25 and above, opposed phase of a real scan
+# -.21. In phantoms, whose fat is nearly pure, it is .14 to .18: the header alone tells these.
+OPPOSED_SKEWNESS = -0.08
+
+BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
+REACH_MM = 40.0  # searched for fat behind the hindmost muscle
+LAYER_MM, ACROSS_MM = 4.0, 5.0  # a layer of fat, along and across the ray; skin is thinner
+FEWEST_RAYS, FEWEST_PIXELS = 20, 50
+TEXTURE_MM = 4.0  # SD of the Gaussian that separates texture from shading
+TAIL_PERCENT = 1.0
+NEAR_SD, FAR_SD = 1.2816, 2.3263  # of a normal distribution: 10th and 1st percentile below its mean
+GREATEST_CONTRAST = 1000.0
+
+
+@dataclass(frozen=True)
+class FatContrast:
+    """What the pixels of a stack tell of fat; NaN where they do not tell.
+
+    contrast: signal of the subcutaneous fat behind the muscles minus that of muscle, in SD of muscle.
+    skewness: of the texture of muscle, -1 to 1: above 0 where fat between the fibres is bright.
+    """
+
+    contrast: float
+    skewness: float
+
+
+NOT_SEEN = FatContrast(float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What sequence a stack shows and whether its fat fraction can be had.
+
+    sequence: of `tables.SEQUENCES`. source: header or pixels; None if neither tells. reason: why there
+    is no fat fraction, None if there is one. differs: whether pixels and header disagree.
+    """
+
+    sequence: str
+    source: str | None
+    reason: str | None = None
+    differs: bool = False
+
+
+def domain_of(header: str, seen: FatContrast) -> Domain:
+    """Return the domain of a stack. header: the class of the sequence in the header.
+
+    Where header and pixels disagree on whether fat is bright, the pixels decide.
+    """
+    if np.isnan(seen.contrast):
+        if header == UNKNOWN:
+            return Domain(UNKNOWN, None, NO_FAT_REFERENCE)
+        dark = header in FAT_DARK or header == OPPOSED_PHASE
+        return Domain(header, HEADER, FAT_NOT_BRIGHT if dark else None)
+    if header in FAT_DARK and seen.contrast < LEAST_CONTRAST:
+        return Domain(header, HEADER, FAT_NOT_BRIGHT)
+    if header == OPPOSED_PHASE:
+        return Domain(header, HEADER, FAT_NOT_BRIGHT)
+    if seen.contrast < DARK:
+        return Domain(FAT_SUPPRESSED, PIXELS, FAT_NOT_BRIGHT, differs=header != UNKNOWN)
+    source = PIXELS if header == UNKNOWN else HEADER
+    if seen.contrast < LEAST_CONTRAST:
+        return Domain(header, source, LOW_CONTRAST)
+    if seen.skewness < OPPOSED_SKEWNESS and header not in SPIN_ECHO:
+        return Domain(OPPOSED_PHASE, PIXELS, FAT_NOT_BRIGHT, differs=header != UNKNOWN)
+    if header in FAT_DARK:
+        return Domain(UNKNOWN, PIXELS, differs=True)
+    return Domain(header, source)
+
+
+def told(header: str, seen: FatContrast, domain: Domain) -> str:
+    """Return a sentence on what was found and expected, without values of the header's text."""
+    names = f"sequence {header} by the header"
+    if domain.sequence != header:
+        names += f", {domain.sequence} by the pixels"
+    if np.isnan(seen.contrast):
+        return f"{names}; no fat is to be seen behind the muscles"
+    found = f"fat minus muscle is {seen.contrast:.1f} SD of muscle, expected at least {LEAST_CONTRAST:g}"
+    if domain.sequence == OPPOSED_PHASE:
+        found += ", and fat and water in phase"
+    return f"{names}; {found}"
+
+
+# --- what the pixels tell -------------------------------------------------------------------------
+
+
+def fat_contrast(
+    image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> FatContrast:
+    """Return the contrast of subcutaneous fat to muscle in a stack, and the skewness of the muscles.
+
+    image, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between rows,
+    between columns. Fat: from each column, the brightest layer of LAYER_MM behind the hindmost muscle
+    pixel; the median over all columns. Muscle: `lean_muscle` of erector spinae and multifidus, which lie
+    next to it, without their outermost pixels; of all muscles if these are not labelled.
+    """
+    muscle = labels > 0
+    inner = inner_pixels(labels)
+    deep = inner & np.isin(labels, BACK_VALUES)
+    deep = deep if deep.sum() >= FEWEST_PIXELS else inner
+    if deep.sum() < FEWEST_PIXELS:
+        return NOT_SEEN
+    lean, spread = lean_muscle(image[deep])
+    fat = _fat_behind(image, muscle, spacing_mm)
+    if fat is None:
+        return NOT_SEEN
+    reach = fat - lean
+    contrast = reach / max(spread, abs(reach) / GREATEST_CONTRAST) if reach else 0.0
+    return FatContrast(contrast, _skewness(image, muscle, inner, spacing_mm))
+
+
+def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
+    """Return signal and SD of lean muscle, from all pixels of muscles, (pixels,).
+
+    From the 10th and the 1st percentile, as of a normal distribution: the brighter pixels may be fat,
+    which in old people is more than half of multifidus.
+    """
+    far, near = np.percentile(signal, [1, 10]).tolist()
+    spread = (near - far) / (FAR_SD - NEAR_SD)
+    return near + NEAR_SD * spread, spread
+
+
+def inner_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
+
+    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
+    have its own label value; pixels at the border of the image do not remain.
+    """
+    inner = np.zeros(labels.shape, dtype=bool)
+    centre = labels[:, 1:-1, 1:-1]
+    inner[:, 1:-1, 1:-1] = (
+        (centre > 0)
+        & (centre == labels[:, :-2, 1:-1])
+        & (centre == labels[:, 2:, 1:-1])
+        & (centre == labels[:, 1:-1, :-2])
+        & (centre == labels[:, 1:-1, 2:])
+    )
+    return inner
+
+
+def _fat_behind(
+    image: np.ndarray, muscle: np.ndarray, spacing_mm: tuple[float, float]
+) -> float | None:
+    """Return the signal of the brightest layer behind the muscles; None if too few columns show one.
+
+    Columns in which everything behind the muscle has the lowest value of the image, as after masking,
+    do not count.
+    """
+    layer = max(1, round(LAYER_MM / spacing_mm[0]))
+    reach = max(layer, round(REACH_MM / spacing_mm[0]))
+    rows, lowest = image.shape[1], image.min()
+    brightest = []
+    for plane, own in zip(image, muscle, strict=True):
+        columns = np.flatnonzero(own.any(axis=0))
+        if not columns.size:
+            continue
+        smooth = uniform_filter1d(
+            plane.astype(np.float32), max(1, round(ACROSS_MM / spacing_mm[1])), axis=1
+        )
+        thinnest = minimum_filter1d(smooth, layer, axis=0)  # of the layer about each row
+        hindmost = rows - 1 - own[::-1, columns].argmax(axis=0)
+        for column, last in zip(columns, hindmost, strict=True):
+            first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
+            if end > first and plane[first:end, column].max() > lowest:
+                brightest.append(thinnest[first:end, column].max())
+    return float(np.median(brightest)) if len(brightest) >= FEWEST_RAYS else None
+
+
+def _skewness(
+    image: np.ndarray, muscle: np.ndarray, inner: np.ndarray, spacing_mm: tuple[float, float]
+) -> float:
+    """Return the skewness of the muscles' texture by its tails, -1 to 1.
+
+    Texture: signal minus its local mean over the muscles, which takes out the shading of the coil.
+    """
+    sigma = [TEXTURE_MM / spacing for spacing in spacing_mm]
+    texture = []
+    for plane, own, kept in zip(image, muscle, inner, strict=True):
+        if kept.any():
+            weight = gaussian_filter(own.astype(np.float32), sigma)
+            total = gaussian_filter(np.where(own, plane, 0).astype(np.float32), sigma)
+            texture.append(plane[kept] - total[kept] / weight[kept])
+    low, middle, high = np.percentile(
+        np.concatenate(texture), [TAIL_PERCENT, 50, 100 - TAIL_PERCENT]
+    )
+    return float((high + low - 2 * middle) / (high - low)) if high > low else 0.0
