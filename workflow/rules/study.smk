@@ -95,7 +95,7 @@ rule fit_models:
         "Fitting the models"
     shell:
         "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates}"
-        " --out {output[0]} --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
+        " --out {params.results}/tables/models.csv --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
 rule fit_centiles:
