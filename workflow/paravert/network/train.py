@@ -92,6 +92,8 @@ class TrainingData:
     """Annotated slices for training and validation, and the split of the subjects.
 
     earlier: names of the starting model's training subjects. told: entries of the card on the data.
+    split: names of the training and validation subjects. training, validation: their annotated
+    slices on the network's grid.
     """
 
     split: SubjectSplit
