@@ -59,7 +59,10 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
+    """Return an outline with the sign of x changed: left becomes right.
+
+    outline: (vertices, 2), (x, y); returns the same shape.
+    """
     return outline * (-1.0, 1.0)
 
 
@@ -76,7 +79,7 @@ def signed_area(outline: np.ndarray) -> float:
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
     """Return outlines moved inwards along the normal at each vertex, same shape.
 
-    outlines: (..., vertices, 2) in mm. by_mm: one distance, or one per vertex, (vertices,);
+    outlines: (..., vertices, 2), (x, y) in mm. by_mm: one distance, or one per vertex, (vertices,);
     negative values move outwards.
     """
     closed = np.concatenate((outlines[..., -1:, :], outlines, outlines[..., :1, :]), axis=-2)
@@ -147,7 +150,10 @@ class CutPlane:
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "CutPlane":
-        """Return the parallel plane at this distance (mm) along the normal."""
+        """Return the parallel plane at a distance along the normal.
+
+        along_normal_mm: distance in mm; positive towards the head in an axial plane.
+        """
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
@@ -200,8 +206,8 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one `Outlines` for each inset.
 
-        planes: all with the same axes. insets_mm: by how much each outline is moved inwards;
-        negative moves outwards. Only the lateral surface is moved, not the two ends.
+        planes: in LPS mm of the body, all with the same axes. insets_mm: by how much each outline is
+        moved inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])
