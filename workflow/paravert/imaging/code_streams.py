@@ -39,10 +39,11 @@ RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
     """Return whether the size declared in a frame's code stream agrees with the DICOM header.
 
-    stream: the code stream of one frame. rows, columns: (0028,0010), (0028,0011). frame_bytes: length of
-    the decoded frame. RLE streams declare no size: False where so few bytes cannot decode to a frame.
-    False also for a frame of more than LARGEST_FRAME_BYTES, more than one component (JPEG 2000), or too
-    many tiles; True for other syntaxes.
+    stream: the code stream of one frame. syntax: transfer syntax (0002,0010). rows, columns:
+    (0028,0010), (0028,0011). frame_bytes: length of the decoded frame. RLE streams declare no size:
+    False where so few bytes cannot decode to a frame. False also for a frame of more than
+    LARGEST_FRAME_BYTES, more than one component (JPEG 2000), or too many tiles; True for other
+    syntaxes.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
