@@ -36,9 +36,10 @@ class Fault(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line that is not blank: its number in the file, from 1, and its cells.
+    """A line of a file that is not blank, not checked yet.
 
-    cells: empty if the line cannot be divided. faults: by number of the column from 0, or LINE.
+    number: in the file, from 1. cells: texts; empty if the line cannot be divided. faults: what is
+    wrong, by number of the column from 0, or LINE.
     """
 
     number: int
@@ -47,7 +48,11 @@ class Line(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A checked line: cells without outer spaces, as many as there are columns, or none."""
+    """A checked line of a file.
+
+    line: its number in the file, from 1. cells: texts without outer spaces, as many as there are
+    columns, or none. faults: what is wrong in the line; empty: nothing.
+    """
 
     line: int
     cells: list[str]
@@ -55,7 +60,11 @@ class Row(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The content of a file: its first line, all others, and the encoding that was found."""
+    """The content of a file of cells.
+
+    header: its first line, the names of the columns. rows: all other lines. encoding: that was
+    found.
+    """
 
     header: Row
     rows: list[Row]

@@ -34,19 +34,32 @@ class SubjectFolder:
         return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
-        """Return the path of the NIfTI file of one stack. kind: a folder, such as IMAGE_FOLDER."""
+        """Return the path of the NIfTI file of one stack.
+
+        kind: IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. stack: its number, from 1.
+        """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
-        """Return the numbers of the stacks that have a file in the folder `kind`, ascending."""
+        """Return the numbers of the stacks that have a file of this kind, ascending.
+
+        kind: IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER.
+        """
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
 
     def predicted_iou_file(self, stack: int) -> Path:
-        """Return the path of a stack's predicted IoU: a .npy file of float32, (slices, 8 labels)."""
+        """Return the path of a stack's predicted IoU, a .npy file.
+
+        It holds float32 (slices, 8); column k belongs to label k + 1 (anatomy.LABELS). stack: its
+        number, from 1.
+        """
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as "stack-01"."""
+    """Return the name of a stack in file names, such as "stack-01".
+
+    stack: its number, from 1.
+    """
     return f"stack-{stack:02d}"

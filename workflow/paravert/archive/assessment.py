@@ -42,7 +42,8 @@ class Candidate:
     """An axial series that competes with others of its examination.
 
     row: its index among the examination's series. description: SeriesDescription (0008,103E).
-    contrast: as of `contrast.contrast_of`, such as T1. accepted: whether conversion would take it.
+    contrast: T1, T2, PD, STIR, a part of a Dixon series such as dixon-water, or unknown. accepted:
+    whether conversion would take it.
     """
 
     row: int

@@ -38,8 +38,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def matches(pattern: re.Pattern[str], paths: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     """Return the paths of each subject and visit, {(subject, visit): paths}; other paths are left out.
 
-    pattern: as of `compile_pattern`. paths: relative to the archive. visit is "" where the pattern
-    has none.
+    pattern: regular expression with a group subject and maybe a group visit. paths: relative to the
+    archive. visit is "" where the pattern has none.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for path in paths:

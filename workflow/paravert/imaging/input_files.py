@@ -46,9 +46,9 @@ class PathKind(Enum):
 def path_kind(path: Path, role: str) -> PathKind:
     """Return what is at a path: FILE, FOLDER or NOTHING; links are followed.
 
-    role: column of the sheet that names the path, for messages. Raises SubjectFault
-    (unreadable-header) for other errors than absence: no permission, too long a name, a circle of
-    links.
+    path: to look at. role: column of the sheet that names the path, for messages. Raises
+    SubjectFault (unreadable-header) for other errors than absence: no permission, too long a name, a
+    circle of links.
     """
     try:
         mode = os.stat(path).st_mode
@@ -64,8 +64,9 @@ def path_kind(path: Path, role: str) -> PathKind:
 def files_at(path: Path, role: str) -> list[Path]:
     """Return the file at a path, or all files below the folder there, sorted; [] if nothing is there.
 
-    role: column of the sheet that names the path, for messages. Raises SubjectFault (unreadable-header)
-    if a folder may not be read, as its files would be missing without notice.
+    path: file or folder. role: column of the sheet that names the path, for messages. Raises
+    SubjectFault (unreadable-header) if a folder may not be read, as its files would be missing
+    without notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -101,7 +102,10 @@ class BoundedFile(BufferedReader):
         self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return up to `size` bytes; all that follow for -1 or None."""
+        """Return the next bytes of the file.
+
+        size: at most so many; all that follow for -1 or None.
+        """
         return super().read(size if size is None else min(size, self._bytes))
 
 

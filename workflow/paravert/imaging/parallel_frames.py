@@ -56,10 +56,10 @@ class ParallelFrames:
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the frames in groups of one orientation, matrix and pixel spacing.
 
-    Frames at one position are kept together; the first of them in `frames` is the one kept, the others
-    are its duplicates. frames: with valid position, orientation and pixel spacing, from `choose_series`.
-    Raises SubjectFault: bad-geometry-orientation where orientations change gradually from slice to
-    slice, inconsistent-matrix where slices of different matrices interleave.
+    Frames at one position are kept together; the first of them in `frames` is the one kept, the
+    others are its duplicates. frames: slices of one series, with valid position, orientation and
+    pixel spacing. Raises SubjectFault: bad-geometry-orientation where orientations change gradually
+    from slice to slice, inconsistent-matrix where slices of different matrices interleave.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])

@@ -67,7 +67,10 @@ class Volume:
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return a volume of another array, (slices, rows, columns), with the affine of this one."""
+        """Return a volume of another array with the affine of this one.
+
+        array: (slices, rows, columns), on the same grid.
+        """
         return Volume(array, self.affine)
 
 

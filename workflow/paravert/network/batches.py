@@ -192,6 +192,9 @@ class EpochLoader:
         return len(self._keys)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches (images, labels) of an epoch (0, 1, ...), in order."""
+        """Return the batches of an epoch, (images, labels), in order.
+
+        epoch: its number, from 0.
+        """
         self._keys[:] = [(epoch, number) for _, number in self._keys]
         return iter(self._loader)

@@ -90,9 +90,9 @@ def fitted(
     """Return the calibration that isotonic regression of measured on expected IoU gives.
 
     expected, found: expected and measured IoU, float (slices, 8); column k belongs to label k + 1
-    (anatomy.LABELS). Pairs with a NaN are ignored; left and right of a muscle are pooled. A muscle
-    with fewer pairs than fewest keeps the curve of start, the calibration of the model that the
-    training started from, if that has one.
+    (anatomy.LABELS). Pairs with a NaN are ignored; left and right of a muscle are pooled. start:
+    calibration of the model that the training started from. fewest: least number of pairs for a
+    curve; a muscle with fewer keeps that of start, if it has one.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 

@@ -376,10 +376,11 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 @torch.no_grad()
 def mix(network: UNet, start: UNet, start_weight: float) -> None:
-    """Set a network's weights to s x initial + (1 - s) x trained, with s = start_weight, 0-1.
+    """Set a network's weights to s x initial + (1 - s) x trained.
 
-    network: trained; changed in place. start: initial, of the same architecture. Averaging the weights
-    at the ends of successive trainings generalises better than the last ones (Izmailov 2018).
+    network: trained; changed in place. start: initial, of the same architecture. start_weight: s,
+    0-1. Averaging the weights at the ends of successive trainings generalises better than the last
+    ones (Izmailov 2018).
     """
     first = start.state_dict()  # includes the running means of normalisation layers
     for name, own in network.state_dict().items():

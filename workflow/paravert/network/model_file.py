@@ -157,7 +157,10 @@ class Card:
 
 
 def card_file(model: Path) -> Path:
-    """Return the path of a model file's card: model own.safetensors has the card own.json."""
+    """Return the path of a model file's card (JSON).
+
+    model: the model file; own.safetensors has the card own.json.
+    """
     return model.with_suffix(".json")
 
 
@@ -206,9 +209,9 @@ def _object(path: Path) -> dict:
 
 
 def split_file(model: Path) -> Path:
-    """Return the path of the list of a model's training and validation subjects.
+    """Return the path of the list of a model's training and validation subjects (CSV).
 
-    The model own.safetensors has the list own.split.csv.
+    model: the model file; own.safetensors has the list own.split.csv.
     """
     return model.with_suffix(".split.csv")
 

@@ -141,9 +141,9 @@ class Segmentation:
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
-        """Segment one subject, write its labels to the folder scratch, and return its row and warnings.
+        """Segment one subject, write its labels, and return its row and warnings.
 
-        task: names the subject.
+        task: names the subject. scratch: folder to write in.
         """
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
@@ -178,10 +178,10 @@ class Segmentation:
         ]
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
-        """Clean and write the labels of a subject to the folder scratch; return its row and warnings.
+        """Clean and write the labels of a subject; return its row and warnings.
 
         task: names the subject; not used. computed: each stack with the logits of its slices, as
-        `compute` returns them.
+        `compute` returns them. scratch: folder to write in.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):

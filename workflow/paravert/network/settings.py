@@ -24,16 +24,17 @@ TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: a
 class Settings:
     """Settings of a training loop; values not stated in Niemeyer 2021 are marked (*).
 
-    architecture: settings of the U-Net. size_px*: rows, equal to columns, of the training slices.
-    spacing_mm*: pixel size (mm) of the network's grid. loss: iou (the paper's) or
-    cross_entropy_iou*. finish_with_iou_fraction*: last fraction of the training that uses the loss
-    iou in any case. learning_rate: of Adam, at the start; it falls to 0 along a half cosine*.
-    batch_size: slices per step. epochs*: passes over the training slices. minutes*: training time
-    instead of epochs; 0: use epochs. seed: of weights, order and augmentation. average*: decay of
-    the exponential moving average of the weights; 0: the last weights are kept. validation_fraction:
-    of the subjects; 0 for synthetic slices. Ranges: as in the configuration's schema, against which
-    `read_section` checks. Raises ValueError if size_px is not a multiple of the architecture's
-    stride.
+    architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices (*).
+    spacing_mm: pixel size (mm) of the network's grid (*). loss: iou (the paper's) or
+    cross_entropy_iou (*). finish_with_iou_fraction: last fraction of the training, 0-1, that uses
+    the loss iou in any case (*). learning_rate: of Adam, at the start; it falls to 0 along a half
+    cosine (*). batch_size: slices per step. epochs: passes over the training slices (*). minutes:
+    training time instead of epochs; 0: use epochs (*). seed: of weights, order and augmentation.
+    average: decay of the exponential moving average of the weights; 0: the last weights are kept
+    (*). validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
+
+    Ranges: as in the configuration's schema, against which `read_section` checks. Raises ValueError
+    if size_px is not a multiple of the architecture's stride.
     """
 
     architecture: Architecture

@@ -64,11 +64,11 @@ class SyntheticSample(Sample):
 def held_out_samples(
     source: Anatomies, settings: Settings, count: int, *, seed: int
 ) -> list[SyntheticSample]:
-    """Return at most count synthetic validation slices, each with at least one muscle.
+    """Return synthetic validation slices with their labels, each with at least one muscle.
 
-    source: sections of people that the slices are drawn from. seed: of all random numbers. settings:
-    of the training; only size_px (rows, equal to columns) and spacing_mm (pixel size) are used.
-    Raises InputError if no slice shows a muscle.
+    source: sections of people that the slices are drawn from. count: largest number of slices. seed:
+    of all random numbers. settings: of the training; only size_px (rows, equal to columns) and
+    spacing_mm (pixel size) are used. Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

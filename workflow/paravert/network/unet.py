@@ -176,7 +176,10 @@ class Model:
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's weights by name; shapes as in `architecture.weight_shapes`."""
+        """The network's weights, {name: array}, such as "head.weight".
+
+        Names and shapes as of `architecture.weight_shapes`.
+        """
         return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
 
 

@@ -89,10 +89,10 @@ def write_sections(
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
     """Return the table's rows of one person, each with the columns ANATOMY_COLUMNS as keys.
 
-    Keys: person, level (1.0 mid L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes, as of `packed`). A
-    pure function of its arguments. seed: of the people. index: number of the person. There are
-    SECTIONS_PER_PERSON positions from L1 to S1 and one row for each position and step. steps:
-    offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
+    Keys: person, level (1.0 mid L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes; `unpacked` returns
+    the arrays). A pure function of its arguments. seed: of the people. index: number of the person.
+    There are SECTIONS_PER_PERSON positions from L1 to S1 and one row for each position and step.
+    steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])

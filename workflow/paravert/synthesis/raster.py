@@ -29,7 +29,10 @@ class PixelGrid:
         return self.rows, self.columns
 
     def finer(self, factor: int) -> "PixelGrid":
-        """Return the grid of the same area in which each pixel is divided into factor x factor pixels."""
+        """Return the grid of the same area with smaller pixels.
+
+        factor: each pixel is divided into factor x factor pixels.
+        """
         shift = (1 / factor - 1) / 2
         return PixelGrid(
             self.rows * factor,

@@ -20,7 +20,8 @@ OUTLINE_VERTICES = 64
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
 
-    points: (k, 2), in order round the curve. The curve starts at the first one.
+    points: (k, 2), (x, y), in order round the curve. vertices: of the result, evenly distributed
+    over the k parts. The curve starts at the first one.
     """
     points = np.asarray(points, float)
     count = len(points)
@@ -43,7 +44,8 @@ def ellipse(
     """Return an ellipse, or superellipse, as an outline, float (vertices, 2), in mm.
 
     centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
-    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape.
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: of the
+    result.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
