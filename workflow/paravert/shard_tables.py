@@ -45,7 +45,8 @@ def outcome_row(outcome: Outcome) -> dict:
 def read_outcomes(path: Path) -> list[Outcome]:
     """Return the outcomes of all subjects of a shard table, in the order of the table.
 
-    path: of the table (Parquet). Raises InputError if the file is not a shard table or is damaged.
+    An outcome: analysed or quarantined, with reason and warnings. path: of the table (Parquet).
+    Raises InputError if the file is not a shard table or is damaged.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:

@@ -179,8 +179,9 @@ def tasks_after(
 ) -> tuple[list[Task], list[Outcome]]:
     """Return one task per subject that the previous step analysed, and all outcomes of that step.
 
-    shard_table: of the previous step. depends_on: takes a subject's name and returns what its result
-    depends on beside the previous step, as a JSON-able dict; None: nothing.
+    A task: the subject and what its result depends on. An outcome: analysed or quarantined, with
+    reason and warnings. shard_table: of the previous step. depends_on: takes a subject's name and
+    returns what its result depends on beside the previous step, as a JSON-able dict; None: nothing.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -413,7 +414,10 @@ def end_with(parent: int) -> None:
 
 
 def out_of_memory() -> SubjectFault:
-    """Return the fault of a subject that does not fit into memory: it is retried in the next run."""
+    """Return the fault (process-died) of a subject that does not fit into memory, to be raised.
+
+    The subject is retried in the next run.
+    """
     message = "the memory at hand did not suffice for this subject"
     return SubjectFault(Reason.PROCESS_DIED, message)
 

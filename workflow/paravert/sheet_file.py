@@ -72,12 +72,12 @@ class Cells(NamedTuple):
 
 
 def read_cells(path: Path, sheet_name: str = "") -> Cells:
-    """Return the cells of a file; a line without a filled cell is left out.
+    """Return the cells of a file: header, other lines, encoding; a line without a filled cell is left out.
 
-    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas, whichever
-    the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote is closed on
-    its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty for the first.
-    Raises InputError for a file that is neither; each line has its own faults.
+    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
+    whichever the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote
+    is closed on its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty
+    for the first. Raises InputError for a file that is neither; each line has its own faults.
     """
     content = _content(path)
     if content.startswith(ZIP_START):

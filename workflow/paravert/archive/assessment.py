@@ -82,7 +82,8 @@ class Assessment:
 def assess(index_file: Path, examination: Examination) -> Assessment:
     """Return what conversion would make of a DICOM examination, from the headers in an index.
 
-    index_file: SQLite file of an `Index`. examination: its folders and identifiers.
+    Returns the place of its images, the fault, its series, date, sex and age. index_file: SQLite
+    file of an `Index`. examination: its folders and identifiers.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -103,7 +104,7 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what conversion would make of a NIfTI file, which is read as it reads it, voxels and all.
 
-    file: its path.
+    Returns the place of the image, the fault and its geometry. file: its path.
     """
     row = {"folder": str(file.parent), "contrast": UNKNOWN, "accepted": YES}
     try:

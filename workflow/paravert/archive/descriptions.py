@@ -58,8 +58,8 @@ class Proposal:
 def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
     """Return the axial series that conversion takes with these patterns; None if it refuses.
 
-    candidates: axial series of an examination. patterns: regular expressions for SeriesDescription
-    (0008,103E), in order.
+    candidates: axial series of an examination, with description and contrast. patterns: regular
+    expressions for SeriesDescription (0008,103E), tried in order while several series are left.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)

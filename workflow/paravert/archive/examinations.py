@@ -53,10 +53,11 @@ class Examination:
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
     """Return the examinations in an archive, sorted.
 
-    found: for each examination, as its headers identify it, {folder: number of its images there}.
-    archive: path of the archive's folder. PatientIDs are one person's if IssuerOfPatientID is the
-    same, or absent where only one is known. Files without StudyInstanceUID belong to the person's
-    only examination in their folder, and are otherwise an examination of their own.
+    An examination: its person, StudyInstanceUID, folders. found: for each examination, as its
+    headers identify it, {folder: number of its images there}. archive: path of the archive's folder.
+    PatientIDs are one person's if IssuerOfPatientID is the same, or absent where only one is known.
+    Files without StudyInstanceUID belong to the person's only examination in their folder, and are
+    otherwise an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

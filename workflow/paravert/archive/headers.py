@@ -89,7 +89,8 @@ class ArchiveFile:
 def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
     """Return what the headers of some files say, one `ArchiveFile` per path, in the same order.
 
-    paths: of files of any kind; no pixels are read.
+    An ArchiveFile: patient and series, attributes of file and slices, fault. paths: of files of any
+    kind; no pixels are read.
     """
     with quiet_pydicom():
         return [_read_file(path) for path in paths]

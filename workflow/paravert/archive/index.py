@@ -66,8 +66,8 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return the files and folders in a folder, at any depth.
 
-    folder: of the archive. leave_out: files that are not listed. Links are followed, each folder is
-    listed once.
+    Files with size and time of change; also the folders that may not be read. folder: of the
+    archive. leave_out: files that are not listed. Links are followed, each folder is listed once.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}

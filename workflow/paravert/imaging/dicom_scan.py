@@ -68,9 +68,10 @@ class FolderScan:
 def scan_folder(path: Path) -> FolderScan:
     """Return the headers and frames of all DICOM images in a folder, searched recursively, or in one file.
 
-    path: folder or file. No pixels are read. Warnings: non-dicom-ignored, non-image-ignored,
-    no-preamble. Raises SubjectFault: unreadable-header for a damaged DICOM header, an empty image
-    file, and a file or folder that may not be read; frame-count-mismatch.
+    Frames: slices of the MR images, with position and contrast. path: folder or file. No pixels are
+    read. Warnings: non-dicom-ignored, non-image-ignored, no-preamble. Raises SubjectFault:
+    unreadable-header for a damaged DICOM header, an empty image file, and a file or folder that may
+    not be read; frame-count-mismatch.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []

@@ -52,7 +52,7 @@ class FrameStack:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame of each slice, without duplicates."""
+        """The frame (attributes of one slice) of each slice, from caudal to cranial, without duplicates."""
         return self.group.frames
 
     def affine_of(self, frame: Frame) -> np.ndarray:
@@ -71,10 +71,10 @@ class FrameStack:
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
     """Return the stacks that groups of parallel frames consist of, from caudal to cranial, and warnings.
 
-    groups: from `group_frames`. A group is split where slices are shifted in the plane, and where
-    their spacing changes. Warnings: multi-stack, and those of `spacing_cautions`.
-    Raises SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
-    too-few-slices.
+    groups: frames of one orientation, matrix and pixel spacing each.  A group is split where slices
+    are shifted in the plane, and where their spacing changes. Warnings: multi-stack, missing-slices,
+    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises SubjectFault:
+    ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict, too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])

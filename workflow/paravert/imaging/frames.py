@@ -224,7 +224,8 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
     """Return the frames of a file: one of a classic image, all of a multi-frame image.
 
-    header: attributes that the frames share. data: the data set before the pixels.
+    A frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
+    frames share. data: the data set before the pixels.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]

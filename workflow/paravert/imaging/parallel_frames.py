@@ -40,7 +40,7 @@ class ParallelFrames:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame that is kept at each position."""
+        """The frame (attributes of one slice) that is kept at each position, by height."""
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":

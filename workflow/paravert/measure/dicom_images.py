@@ -64,7 +64,8 @@ class StoredPixels:
 def stack_names(subject: str, salts: Mapping[int, str]) -> dict[int, StackName]:
     """Return the identifiers of a subject's stacks, by stack number.
 
-    subject: pseudonym. salts: SHA-256 (hex) of each stack's image file, by stack number.
+    Identifiers: pseudonym, stack number, DICOM UIDs. subject: pseudonym, written as PatientID
+    (0010,0020). salts: SHA-256 (hex) of each stack's image file, by stack number.
     """
     words = (subject, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")

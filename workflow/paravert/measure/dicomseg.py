@@ -77,9 +77,10 @@ class LabelMethod:
 
 
 def network_method(model_sha256: str) -> LabelMethod:
-    """Return how labels were made that the network predicted, for a segment's attributes.
+    """Return how labels were made, where the network predicted them, for a segment's attributes.
 
-    model_sha256: SHA-256 (hex) of the model file.
+    The attributes: automatic, name of the step, SHA-256 of the model. model_sha256: in hex, of the
+    model file.
     """
     return LabelMethod("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
 
@@ -104,9 +105,10 @@ def segmentation(
 
     images: MR image of each slice (DICOM datasets), from caudal to cranial, as from `mr_images`.
     labels: (slices, rows, columns), integers 0-8, not all 0. name: pseudonym, stack number and UIDs
-    of the stack. method: how the labels were made. Segments are numbered from 1 without gaps, as the
-    standard requires; SegmentLabel (0062,0005) is the name of muscle and side. A segment has one
-    frame for each slice in which the muscle occurs.
+    of the stack. method: how the labels were made. Returned as highdicom's Segmentation, a DICOM
+    dataset. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
+    (0062,0005) is the name of muscle and side. A segment has one frame for each slice in which the
+    muscle occurs.
     """
     from highdicom.seg import Segmentation
 

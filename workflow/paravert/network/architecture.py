@@ -51,9 +51,9 @@ class Architecture:
     def of_fields(cls, told: object) -> "Architecture":
         """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        told: what `dataclasses.asdict` makes of an Architecture. The fields are width, levels,
-        normalisation and dropout, described at the class. Raises ValueError for anything but a dict
-        with exactly these keys, the right types and possible values.
+        told: {"width": int, "levels": int, "normalisation": str, "dropout": float}, with the meaning
+        of the class's fields. Raises ValueError for anything but a dict with exactly these keys, the
+        right types and possible values.
         """
         if not isinstance(told, dict) or told.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
@@ -99,10 +99,10 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return all layers in the order in which a square image passes them.
+    """Return all layers in the order in which a square image passes them, with channels and size.
 
-    size_px: rows, equal to columns, of the image. architecture: settings of the U-Net. Raises
-    ValueError unless it is a multiple of the architecture's stride.
+    architecture: settings of the U-Net. size_px: rows, equal to columns, of the image. Raises
+    ValueError unless size_px is a multiple of the architecture's stride.
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")

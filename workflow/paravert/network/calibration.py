@@ -87,12 +87,13 @@ NONE = Calibration({})
 def fitted(
     expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
 ) -> Calibration:
-    """Return the calibration that isotonic regression of measured on expected IoU gives.
+    """Return the calibration: per muscle a curve from expected to predicted IoU, fitted to slices.
 
-    expected, found: expected and measured IoU, float (slices, 8); column k belongs to label k + 1
-    (anatomy.LABELS). Pairs with a NaN are ignored; left and right of a muscle are pooled. start:
-    calibration of the model that the training started from. fewest: least number of pairs for a
-    curve; a muscle with fewer keeps that of start, if it has one.
+    Method: isotonic regression of measured on expected IoU. expected, found: expected and measured
+    IoU, float (slices, 8); column k belongs to label k + 1 (anatomy.LABELS). Pairs with a NaN are
+    ignored; left and right of a muscle are pooled. start: calibration of the model that the training
+    started from. fewest: least number of pairs for a curve; a muscle with fewer keeps that of start,
+    if it has one.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 

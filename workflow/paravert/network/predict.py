@@ -184,8 +184,8 @@ class Predictor:
     def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
         """Yield the logits of each slice, float32 (classes, rows, columns), not averaged over neighbours.
 
-        stack: as `prepared` returns it; rows and columns are those of the padded network grid.
-        Classes: background, then the labels 1-8.
+        stack: standardised, on the padded network grid, as `prepared` returns it; rows and columns
+        are those of that grid. Classes: background, then the labels 1-8.
         """
         for start in range(0, len(stack.slices), self._batch_size):
             yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
@@ -193,8 +193,10 @@ class Predictor:
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
         """Return the labels of a stack on the image's grid, and their expected IoU (not calibrated).
 
-        stack: as `prepared` returns it. logits: of each slice in order, float32 (classes, rows,
-        columns) on the padded network grid, not averaged over neighbours; None: computed here.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
+        column k of label k + 1 (anatomy.LABELS), NaN where unknown. stack: standardised, on the
+        network's grid, as `prepared` returns it. logits: of each slice in order, float32 (classes,
+        rows, columns) on the padded network grid, not averaged over neighbours; None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
@@ -212,9 +214,10 @@ class Predictor:
     ) -> Predicted:
         """Return the labels of an image, and their expected IoU (not calibrated).
 
-        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
-        between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
-        not adjacent.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
+        column k of label k + 1 (anatomy.LABELS), NaN where unknown. image: (slices, rows, columns),
+        any dtype and intensity scale. spacing_mm: distance (mm) between rows, between columns.
+        apart_mm: distance (mm) between slices; infinite if they are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 

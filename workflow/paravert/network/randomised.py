@@ -74,7 +74,11 @@ class PicturePose:
 
 
 def drawn_place(rng: np.random.Generator) -> PicturePose:
-    """Return a random pose of a picture in its section: rotation, size, stretch, mirror image and position."""
+    """Return a random pose of a picture in its section.
+
+    The affine map from (right, down) in the picture to (x, y) in the section, in mm: rotation, size,
+    stretch, mirror image and position. rng: draws them.
+    """
     turn = np.deg2rad(rng.normal(0, TURN_SD_DEG))
     size, stretch = np.exp(rng.normal(0, LOG_SIZE_SD)), np.exp(rng.normal(0, LOG_STRETCH_SD))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -213,11 +217,12 @@ def drawn_pictures(
     spacing_mm: float,
     device: torch.device,
 ) -> Pictures:
-    """Return a synthetic picture, with labels and contrast, of each of the sections of these numbers.
+    """Return synthetic pictures of sections of people, with their labels and contrasts.
 
-    anatomies: sections of people. numbers: of the sections, int (batch,), from 0. seed: of all
-    random numbers; on one kind of device, equal arguments give equal pictures. size_px: rows, equal
-    to columns. spacing_mm: pixel size. device: on which pictures are computed.
+    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. anatomies:
+    the sections. numbers: of those to draw, int (batch,), from 0. seed: of all random numbers; on
+    one kind of device, equal arguments give equal pictures. size_px: rows, equal to columns.
+    spacing_mm: pixel size. device: on which pictures are computed.
     """
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))

@@ -87,9 +87,10 @@ def samples_of(
 ) -> list[Sample]:
     """Return the annotated slices of a stack on the network's grid, in order; images in float16.
 
-    image: the stack, of any intensity scale. truth: manual mask, a volume of uint8 on the image's grid. Slices without any label count as not
-    annotated and are omitted. spacing_mm: pixel size (mm) of the network's grid. muscles: for each of
-    LABELS, whether the subject's masks contain it (`Sample.drawn`).
+    image: the stack, of any intensity scale. truth: manual mask, labels 0-8, uint8 on the image's
+    grid. Slices without any label count as not annotated and are omitted. spacing_mm: pixel size
+    (mm) of the network's grid. muscles: for each of LABELS, in their order, whether the subject's
+    masks contain it.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -108,9 +109,10 @@ def read_samples(
 ) -> tuple[list[Sample], list[str]]:
     """Return the annotated slices of the subjects, in order, and the subjects whose masks lack a muscle.
 
-    folder: contains a folder per subject. subjects: names. spacing_mm: pixel size (mm) of the
-    network's grid. finder: the starting model; it segments muscles that a subject's masks do not
-    contain, as pseudo-labels (Lee 2013). Without it they are background.
+    A slice: standardised image and labels 0-8, (rows, columns). folder: contains a folder per
+    subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid. finder: the starting
+    model; it segments muscles that a subject's masks do not contain, as pseudo-labels (Lee 2013).
+    Without it they are background.
     """
     found, lacking = [], []
     for subject in subjects:

@@ -150,7 +150,8 @@ class Segmentation:
     def read(self, task: shards.Task) -> list[StackToLabel]:
         """Return the stacks of a subject, read from its folder, ordered by their numbers.
 
-        task: names the subject.
+        task: names the subject. A stack: its image, and either given labels or the standardised
+        input of the network.
         """
         files = SubjectFolder(self.folder / task.subject)
         return [self._stack(files, number) for number in files.stack_numbers("image")]

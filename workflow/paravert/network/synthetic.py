@@ -66,6 +66,7 @@ def held_out_samples(
 ) -> list[SyntheticSample]:
     """Return synthetic validation slices with their labels, each with at least one muscle.
 
+    A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with its contrast.
     source: sections of people that the slices are drawn from. count: largest number of slices. seed:
     of all random numbers. settings: of the training; only size_px (rows, equal to columns) and
     spacing_mm (pixel size) are used. Raises InputError if no slice shows a muscle.

@@ -70,10 +70,10 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Return the body of a volunteer, a pure function of its arguments.
+    """Return the body of a volunteer: tubes filled with tissues, in LPS mm with mid L3 at z = 0.
 
-    volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how it differs
-    from the phantoms. The last four bodies are cached.
+    volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how the body
+    differs from the phantoms. A pure function of its arguments; the last four bodies are cached.
     """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(

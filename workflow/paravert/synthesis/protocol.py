@@ -82,7 +82,7 @@ class Protocol:
         return self.grid.du
 
     def plane(self, number: int) -> CutPlane:
-        """Return the plane of a slice in scanner coordinates (LPS, mm).
+        """Return the plane of a slice in scanner coordinates (LPS, mm): centre and directions of its axes.
 
         number: of the slice; 0 is the most caudal one.
         """
@@ -98,7 +98,7 @@ class Protocol:
 
 
 def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
-    """Return the geometry and acquisition of a volunteer's axial series.
+    """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
 
     volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
     every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
@@ -172,8 +172,9 @@ NOISE = 0.03  # SD in each of two channels
 def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
     """Return the sagittal T2 series and its nine images, from the subject's right to the left.
 
-    Each image is a pair: signal, float (rows, columns), and its plane in scanner coordinates (LPS,
-    mm). body: of the subject. protocol: of the axial series; it says how the subject lies.
+    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
+    (rows, columns), and its plane in scanner coordinates (LPS, mm). body: of the subject. protocol:
+    of the axial series; it says how the subject lies.
     """
     size, pixel, gap = SAGITTAL_MATRIX, SAGITTAL_PIXEL_MM, SAGITTAL_SPACING_MM
     first = -(SAGITTAL_SLICES - 1) / 2 * gap
@@ -193,9 +194,9 @@ def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[Placed
 def localizer_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
     """Return the localizer series and its images: an axial, a coronal and a sagittal one.
 
-    Each image is a pair: signal, float (rows, columns), and its plane through the lumbar spine in
-    scanner coordinates (LPS, mm). body: of the subject. protocol: of the axial series; it says how
-    the subject lies.
+    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
+    (rows, columns), and its plane through the lumbar spine in scanner coordinates (LPS, mm). body:
+    of the subject. protocol: of the axial series; it says how the subject lies.
     """
     size, pixel = LOCALIZER_MATRIX, LOCALIZER_PIXEL_MM
     grid = centred_grid(size, pixel)
