@@ -18,25 +18,27 @@ class SubjectFolder:
     """The paths in a subject's folder.
 
     home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
-    IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. Stacks are numbered from 1.
+    converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
+    (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). Stacks are numbered from 1.
     """
 
     home: Path
 
     @property
     def slices_file(self) -> Path:
-        """The Parquet file of the table `tables.GEOMETRY`, a row per slice."""
+        """The Parquet file with position, tilt and spacing of each slice (the table `tables.GEOMETRY`)."""
         return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
-        """The PNG picture for visual review."""
+        """The PNG picture of the subject's slices with outlined muscles."""
         return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the path of the NIfTI file of one stack.
 
-        kind: IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. stack: its number, from 1.
+        kind: converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
+        (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). stack: its number, from 1.
         """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 

@@ -30,11 +30,11 @@ class Person(NamedTuple):
 class Examination:
     """Files of one person and one StudyInstanceUID.
 
-    person: whose they are. name: StudyInstanceUID; without one, the folder. places: identifiers in
-    the headers, and folder, of all its files. image_folders: folders of its images. own_folders:
-    those of them, and the folders above them, with no image of another examination. fault: what
-    conversion would say of the common folder, which holds other examinations too; None if it is an
-    own one.
+    person: whose they are. name: StudyInstanceUID; without one, the folder. places: pairs
+    (identifiers in the headers, folder) of all its files. image_folders: folders of its images.
+    own_folders: those of them, and the folders above them, with no image of another examination.
+    fault: what conversion would say of the common folder of its images, if that holds other
+    examinations too; None if not.
     """
 
     person: Person

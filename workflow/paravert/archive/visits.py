@@ -67,7 +67,7 @@ class Visit:
 class EmptyFolder:
     """A folder without any DICOM image of a person.
 
-    folder: its path. fault: why there is none.
+    folder: its path. fault: what conversion would say of it, such as no-dicom.
     """
 
     folder: str

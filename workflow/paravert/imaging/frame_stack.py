@@ -71,10 +71,11 @@ class FrameStack:
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
     """Return the stacks that groups of parallel frames consist of, from caudal to cranial, and warnings.
 
-    groups: frames of one orientation, matrix and pixel spacing each.  A group is split where slices
-    are shifted in the plane, and where their spacing changes. Warnings: multi-stack, missing-slices,
-    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises SubjectFault:
-    ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict, too-few-slices.
+    groups: in each, frames of one orientation, matrix and pixel spacing. A group is split where
+    slices are shifted in the plane, and where their spacing changes. Warnings: multi-stack,
+    missing-slices, spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises
+    SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
+    too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])

@@ -62,6 +62,7 @@ def _margin(planes: np.ndarray) -> np.ndarray:
 class Calibration:
     """Monotonic curves from expected to predicted IoU, one per muscle for both sides.
 
+    Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
     knots: by muscle name a pair (expected IoU, predicted IoU) of equally long rising tuples, 0-1;
     linear between the knots. A muscle that is not in it has no predicted IoU.
     """
@@ -71,8 +72,9 @@ class Calibration:
     def predicted(self, expected: np.ndarray) -> np.ndarray:
         """Return the predicted IoU, float32 (slices, 8), of slices with this expected IoU.
 
-        expected: not calibrated, float (slices, 8); column k of both belongs to label k + 1
-        (anatomy.LABELS). NaN where the expected IoU is NaN or the muscle has no curve.
+        expected: IoU estimated from the probabilities, not calibrated, float (slices, 8); column k
+        of both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or the
+        muscle has no curve.
         """
         result = np.full(expected.shape, np.nan, np.float32)
         for column, label in enumerate(LABELS):
@@ -89,11 +91,11 @@ def fitted(
 ) -> Calibration:
     """Return the calibration: per muscle a curve from expected to predicted IoU, fitted to slices.
 
-    Method: isotonic regression of measured on expected IoU. expected, found: expected and measured
-    IoU, float (slices, 8); column k belongs to label k + 1 (anatomy.LABELS). Pairs with a NaN are
-    ignored; left and right of a muscle are pooled. start: calibration of the model that the training
-    started from. fewest: least number of pairs for a curve; a muscle with fewer keeps that of start,
-    if it has one.
+    Method: isotonic regression of measured on expected IoU. expected, found: IoU estimated from the
+    probabilities, and measured, float (slices, 8); column k belongs to label k + 1 (anatomy.LABELS).
+    Pairs with a NaN are ignored; left and right of a muscle are pooled. start: calibration of the
+    model that the training started from. fewest: least number of pairs for a curve; a muscle with
+    fewer keeps that of start, if it has one.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 
@@ -132,12 +134,12 @@ def error_among_subjects(
 ) -> float:
     """Return the leave-one-subject-out calibration error, 0-1: mean |predicted - measured IoU| over bins.
 
-    subjects: a pair per subject, expected and measured IoU, each (slices, 8), column k of label k +
-    1 (anatomy.LABELS). The predicted IoU of each subject comes from curves that are fitted to the
-    other subjects; the bins are those of `reliability`. calibration: fitted to all subjects. start:
-    calibration of the model that the training started from; its curves that calibration contains
-    unchanged are used as they are. NaN if nothing can be predicted, for example with a single
-    subject.
+    subjects: a pair per subject, IoU estimated from the probabilities, and measured, each (slices,
+    8), column k of label k + 1 (anatomy.LABELS). The predicted IoU of each subject comes from curves
+    that are fitted to the other subjects; the bins have equally many pairs. calibration: fitted to
+    all subjects. start: calibration of the model that the training started from; its curves that
+    calibration contains unchanged are used as they are. NaN if nothing can be predicted, for example
+    with a single subject.
     """
     if not subjects:
         return float("nan")
@@ -179,8 +181,8 @@ def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
     """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over ten bins.
 
     predicted, found: predicted and measured IoU of the same muscles and slices, of equal shape;
-    pairs with a NaN are ignored. Bins of equally many pairs, as in `reliability`, weighted by their
-    pairs (Guo 2017, eq. 3). NaN if there is no pair.
+    pairs with a NaN are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
+    2017, eq. 3). NaN if there is no pair.
     """
     x, y, count = reliability(predicted, found).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")

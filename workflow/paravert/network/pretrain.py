@@ -162,10 +162,11 @@ class SyntheticValidation:
 
 
 def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:
-    """Return the calibration of a model and its accuracy, on different synthetic slices.
+    """Return the calibration of a model's predicted IoU, and its accuracy, on different synthetic slices.
 
-    predictor: the model; must compute the expected IoU. held_out: validation slices; the calibration
-    is fitted to those in calibrating, the accuracy measured on those in reporting.
+    predictor: the model; must compute the expected IoU (estimated from the probabilities). held_out:
+    validation slices; the calibration is fitted to those in calibrating, the accuracy measured on
+    those in reporting.
     """
     expected, overlap = scored(predictor, held_out.calibrating)
     calibration = fitted(expected, overlap.iou)
@@ -183,9 +184,10 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    predictor: the model; must compute the expected IoU. samples: one slice each. They are segmented
-    on the network's grid, without neighbours, and not cleaned. The overlap holds IoU, Dice and pixel
-    numbers, also (slices, 8); column k belongs to label k + 1 (anatomy.LABELS).
+    Expected: estimated from the probabilities, not calibrated. predictor: the model; must compute
+    it. samples: one slice each. They are segmented on the network's grid, without neighbours, and
+    not cleaned. The overlap holds IoU, Dice and pixel numbers, also (slices, 8); column k belongs to
+    label k + 1 (anatomy.LABELS).
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

@@ -58,9 +58,9 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the quarantined subjects as "name (reason)", those with a fault of their mask first.
+    """Return the subjects that could not be converted (quarantined), as "name (reason)".
 
-    convert: shard tables of convert_dicom.
+    convert: shard tables of convert_dicom. Those with a fault of their mask come first.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))

@@ -141,7 +141,7 @@ class Segmentation:
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
-        """Segment one subject, write its labels, and return its row and warnings.
+        """Segment one subject, write its labels, and return its table row and warnings.
 
         task: names the subject. scratch: folder to write in.
         """
@@ -179,7 +179,7 @@ class Segmentation:
         ]
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
-        """Clean and write the labels of a subject; return its row and warnings.
+        """Clean and write the labels of a subject; return its table row and warnings.
 
         task: names the subject; not used. computed: each stack with the logits of its slices, as
         `compute` returns them. scratch: folder to write in.

@@ -108,11 +108,11 @@ def iou_of_subjects(
 ) -> list[IouPairs]:
     """Return a pair per subject: expected and measured IoU of a model file, each float (slices, 8).
 
-    Column k belongs to label k + 1 (anatomy.LABELS). Slices: those with manual labels, of all
-    stacks. model: the model file. folder: contains a folder per subject. subjects: names. device:
-    that computes. The subjects are segmented as by segment_muscles with its defaults, and compared
-    on the images' own grids. The measured IoU is NaN for muscles that the subject's masks do not
-    contain.
+    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
+    calibrated. Measured: NaN for muscles that the subject's masks do not contain. Slices: those with
+    manual labels, of all stacks. The subjects are segmented as by segment_muscles with its defaults,
+    and compared on the images' own grids. model: the model file. folder: contains a folder per
+    subject. subjects: names. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
@@ -151,8 +151,9 @@ def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
 def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
     """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
-    pairs: expected and measured IoU per subject, each float (slices, 8), column k of label k + 1
-    (anatomy.LABELS). start: calibration of the starting model, kept for those muscles.
+    pairs: per subject the IoU estimated from the probabilities, and measured, each float (slices,
+    8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model, kept for
+    those muscles.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

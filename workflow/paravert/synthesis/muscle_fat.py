@@ -27,8 +27,8 @@ class Fan:
     """Direction and size of a muscle's fascicles, which spread from an origin at the bone.
 
     origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178 cm.
-    along_mm, across_mm: mean size of the fascicles in these directions. deep: decrease of the fat
-    score per mm of distance from the origin. patches: weight of patches relative to streaks.
+    along_mm, across_mm: mean size of the fascicles in these directions, in mm. deep: decrease of the
+    fat score per mm of distance from the origin. patches: weight of patches relative to streaks.
     cleft_deg: direction of the cleft between two parts of the muscle, from x towards y; None: no
     cleft.
     """

@@ -127,10 +127,10 @@ class TissueSignal:
 
 
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
-    """Return the T2 contrast of one subject: APPEARANCE with random deviations.
+    """Return the T2 contrast of one subject: mean signal and texture of each tissue.
 
-    seed: of the deviations. age_years: bone marrow becomes brighter and discs darker with age. A
-    pure function of its arguments.
+    seed: of the random deviations from APPEARANCE. age_years: bone marrow becomes brighter and discs
+    darker with age. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)
