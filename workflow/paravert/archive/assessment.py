@@ -102,7 +102,7 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 
 
 def assess_nifti(file: Path) -> Assessment:
-    """Return what conversion would make of a NIfTI file, which is read as it reads it, voxels and all.
+    """Return what conversion would make of a NIfTI file, which is read whole, voxels included.
 
     Returns the place of the image, the fault and its geometry. file: its path.
     """

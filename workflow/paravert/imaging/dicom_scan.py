@@ -91,8 +91,8 @@ def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
     """Raise SubjectFault for files that are empty or begin with zeros but are named like images.
 
     files: all files of a folder. images: attributes of the files that were read as images. Named
-    like an image: with the suffix .dcm, or as an image in the same folder if digits are ignored.
-    Reason: unreadable-header.
+    like an image: with the suffix .dcm, or as an image in the same folder if hexadecimal digits are
+    ignored. Reason: unreadable-header.
     """
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}

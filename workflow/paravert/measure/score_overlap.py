@@ -26,8 +26,8 @@ def score_overlap(
 ) -> None:
     """Score the labels against the manual masks, wherever there are any.
 
-    Writes a row per subject, stack, slice, muscle and side. Not annotated, hence not scored: a slice
-    without any manual label, and a muscle and side without any in the whole subject.
+    Writes a row per subject, stack, slice, muscle and side. Not annotated, hence not scored: a
+    slice without any manual label, and a muscle and side without any in the whole subject.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)

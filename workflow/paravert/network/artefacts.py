@@ -105,7 +105,7 @@ def shifted(fat: torch.Tensor, shifts_px: np.ndarray) -> torch.Tensor:
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
     """Return at random whether each picture's phase-encoding axis runs down the rows, bool (n,).
 
-    n: number of pictures. False: it runs along the columns, from left to right.
+    n: number of pictures. False: it runs from left to right.
     """
     return rng.random(n) < 0.5
 
