@@ -11,7 +11,8 @@ BACKGROUND = 0
 class Label:
     """One muscle of one side (the subject's own) in a label map.
 
-    value: voxel value, 1-8. colour: sRGB as hex, after the paper's Fig. 2.
+    value: voxel value, 1-8. muscle: one of MUSCLES. side: left or right. colour: sRGB as hex, after
+    the paper's Fig. 2.
     """
 
     value: int
@@ -43,7 +44,10 @@ OTHER_SIDE = (BACKGROUND, 2, 1, 4, 3, 6, 5, 8, 7)
 
 
 def label_value(muscle: str, side: str) -> int:
-    """Return the label value, 1-8, of a muscle and side. Raises KeyError for unknown names."""
+    """Return the label value, 1-8, of a muscle and side.
+
+    muscle: one of MUSCLES. side: left or right. Raises KeyError for unknown names.
+    """
     return _VALUES[muscle, side]
 
 

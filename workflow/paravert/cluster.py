@@ -85,9 +85,9 @@ def check_controller() -> None:
 def replace_commands(folder: Path) -> None:
     """Put a folder with replacements of Slurm's commands at the front of PATH.
 
-    The replacements write each message once to this process's stderr. The environment variable
-    PARAVERT_RUN, this process's id, tells them which process, and names the file of the messages that
-    were already written.
+    folder: with executables of the same names. The replacements write each message once to this
+    process's stderr. The environment variable PARAVERT_RUN, this process's id, tells them which
+    process, and names the file of the messages that were already written.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())
@@ -98,7 +98,10 @@ def replace_commands(folder: Path) -> None:
 
 
 def append_only(descriptor: int) -> None:
-    """Set O_APPEND if a descriptor is a regular file, so that several processes can write to it."""
+    """Set O_APPEND if a descriptor is a regular file, so that several processes can write to it.
+
+    descriptor: of an open file of this process.
+    """
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)

@@ -23,12 +23,19 @@ WORDS = {
 
 
 def check_configuration(settings: dict) -> None:
-    """Raise InputError that lists every setting that is unknown, missing or out of range."""
+    """Raise InputError that lists every setting that is unknown, missing or out of range.
+
+    settings: the whole configuration, as read from YAML.
+    """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def check_section(name: str, settings: object) -> None:
-    """Raise InputError likewise for a section that a command is given: whole, with every key."""
+    """Raise InputError that lists every fault of one section of the configuration.
+
+    name: of the section, such as train_network. settings: its value, as read from YAML or JSON; it
+    must have every key of the schema.
+    """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     section = schema["properties"][name]
     whole = section | {"required": list(section["properties"])}
@@ -46,9 +53,9 @@ def _check(settings: dict, schema: dict) -> None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Raises InputError for a file that is not a configuration, or that holds a key twice.
+    """Raise InputError for a file that is not a configuration (YAML), or that holds a key twice.
 
-    Snakemake uses the last of the two without a message.
+    files: paths of configuration files. Snakemake uses the last of the two without a message.
     """
     for file in map(Path, files):
         document = _document(file)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Output:
     """A figure or table of the study.
 
-    name: of its file, without suffix. caption: name of its .rst file in workflow/report.
+    name: of its file, without suffix. title: in the report. caption: name of its .rst file in
+    workflow/report.
     """
 
     name: str

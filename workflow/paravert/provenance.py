@@ -12,16 +12,20 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 
 
 def digest(value: object) -> str:
-    """Return the SHA-256 (hex) of a JSON-able value.
+    """Return the SHA-256 (hex) of a value.
 
-    The order of dict keys does not matter; objects that JSON lacks enter as their str().
+    value: JSON-able; the order of dict keys does not matter; objects that JSON lacks enter as their
+    str().
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes.
+
+    path: of the file. Raises OSError if it cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -29,8 +33,9 @@ def file_sha256(path: Path) -> str:
 def state_of(path: Path) -> str:
     """Return a digest of the names, sizes and modification times of all files below a path.
 
-    "absent" if there is no file or folder. No file is opened. Unreadable files and folders enter as
-    such instead of raising, so that the digest changes once they can be read.
+    path: a folder or a file; "absent" is returned if neither is there. No file is opened. Unreadable
+    files and folders enter as such instead of raising, so that the digest changes once they can be
+    read.
     """
     try:
         own = os.stat(path)
@@ -57,8 +62,8 @@ def _state(path: str, found: os.stat_result | OSError) -> list:
 def files_below(folder: Path) -> list[Path]:
     """Return all files below a folder, sorted; links to folders are followed, each folder once.
 
-    Broken links count as files, so that what is missing is noticed. Raises OSError if a folder or file
-    cannot be read.
+    folder: its path. Broken links count as files, so that what is missing is noticed. Raises OSError
+    if a folder or file cannot be read.
     """
     files = []
     for place, found in _walk(folder):

@@ -25,9 +25,9 @@ LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of 
 class Outcome:
     """What became of one subject in one step.
 
-    status: ANALYSED or QUARANTINED. fingerprint: `plan.result_fingerprint`. warnings: codes. stage
-    (step) and reason (code): only if quarantined. message: what was found, for the reason or for a
-    warning.
+    subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hex) of the step, its
+    version and what the result depends on. warnings: codes. stage, reason: step and code of the
+    fault; None unless quarantined. message: what was found, for the reason or for a warning.
     """
 
     subject: str
@@ -41,7 +41,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome and table rows of one subject. held: whether it was kept from an earlier run."""
+    """What a step made of one subject.
+
+    outcome: analysed or quarantined, with reason and warnings. rows: of the step's table, dicts by
+    column, without those of the outcome. held: whether the result was kept from an earlier run.
+    """
 
     outcome: Outcome
     rows: list[dict]
@@ -50,8 +54,9 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """The fingerprints of a result on disk and of the previous step's; None if there is no result.
+    """The fingerprints of a result on disk, SHA-256 (hex); None if there is no result.
 
+    fingerprint: of the result. upstream: of the previous step's result; None for the first step.
     changed: files that were changed or removed since they were written.
     """
 
@@ -74,7 +79,10 @@ class ResultStore:
     owns: tuple[str, ...]
 
     def held(self, fingerprint: str) -> Result | None:
-        """Return the stored result, or None if its fingerprint is another one or a file was changed."""
+        """Return the stored result, or None if it is another one or a file was changed.
+
+        fingerprint: that the result must have, SHA-256 (hex).
+        """
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
             return None
@@ -127,16 +135,20 @@ class ResultStore:
         return True
 
     def crashes(self, fingerprint: str) -> int:
-        """Return how many processes crashed while they computed the result with this fingerprint."""
+        """Return how many processes crashed while they computed a result.
+
+        fingerprint: of that result, SHA-256 (hex).
+        """
         note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
         """Move the files of a result from the scratch folder to the subject's folder; write the record.
 
-        upstream: fingerprint of the previous step's result. The old record is removed first and the new
-        one written last, so that a kill leaves a complete result or none. Files of an earlier result of
-        this step are removed. Raises ValueError for a file that the step does not own.
+        scratch: folder with the files. result: outcome and table rows. upstream: fingerprint of the
+        previous step's result. The old record is removed first and the new one written last, so that
+        a kill leaves a complete result or none. Files of an earlier result of this step are removed.
+        Raises ValueError for a file that the step does not own.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -220,7 +232,10 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the outcome with these fields, a dict as read from JSON."""
+    """Return the outcome of a subject in a step, as read from JSON.
+
+    fields: dict with the fields of `Outcome` as keys.
+    """
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 
 

@@ -17,8 +17,8 @@ from paravert.steps import Step
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
     """Write the table of a step for a shard as Parquet, completely or not at all.
 
-    results: one per subject. made_from: digest of what the table was made from; the metadata of the
-    file hold it and all outcomes.
+    path: of the file. step: whose table it is. results: outcome and rows of each subject. made_from:
+    digest (hex) of what the table was made from; the metadata of the file hold it and all outcomes.
     """
     rows = []
     for result in results:
@@ -33,7 +33,10 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 
 
 def outcome_row(outcome: Outcome) -> dict:
-    """Return an outcome as a table row, a dict by the columns tables.OUTCOME."""
+    """Return an outcome as a table row, a dict by the columns tables.OUTCOME.
+
+    outcome: of one subject in one step.
+    """
     row = asdict(outcome)
     row.pop("fingerprint")
     return row
@@ -42,6 +45,7 @@ def outcome_row(outcome: Outcome) -> dict:
 def read_outcomes(path: Path) -> list[Outcome]:
     """Return the outcomes of all subjects of a shard table, in the order of the table.
 
+    An outcome: analysed or quarantined, with reason and warnings. path: of the table (Parquet).
     Raises InputError if the file is not a shard table or is damaged.
     """
     metadata = _metadata(path)
@@ -51,9 +55,9 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
 
 def read_made_from(path: Path) -> str | None:
-    """Return the digest of what a table was made from, None if it holds none.
+    """Return the digest (hex) of what a shard table was made from, None if it holds none.
 
-    Raises InputError if the file is no Parquet file.
+    path: of the table (Parquet). Raises InputError if the file is no Parquet file.
     """
     made_from = _metadata(path).get(b"made_from")
     return made_from and made_from.decode()
@@ -67,7 +71,10 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table. Raises InputError if the file is damaged."""
+    """Return the rows of a shard table, as an Arrow table.
+
+    path: of the table (Parquet). Raises InputError if the file is damaged.
+    """
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

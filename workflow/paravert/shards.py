@@ -39,8 +39,9 @@ MOST_CRASHES = 2  # the first may be caused by another subject; the second canno
 class Task:
     """One subject of a step.
 
-    depends_on: what its result depends on beside the step's version; JSON-able, hashed. inputs_away:
-    whether its inputs cannot be reached; an earlier result is kept then, if there is one.
+    subject: its name. depends_on: what its result depends on beside the step's version; JSON-able,
+    hashed. inputs_away: whether its inputs cannot be reached; an earlier result is kept then, if
+    there is one.
     """
 
     subject: str
@@ -75,12 +76,13 @@ def work_through(
 ) -> None:
     """Run the first step for every subject of a shard and write the shard's table.
 
-    step_name: key of STEPS. folder: of all subjects. out: Parquet file of the table. do: writes a
-    subject's files into the empty folder that it is given and returns the subject's product; the files
-    are then moved to `<folder>/<subject>/`. If `do` raises SubjectFault or MemoryError the subject is
-    quarantined; any other exception fails the job. workers: number of worker processes, for which `do`
-    must be picklable; 0: everything runs in this process. Raises ChildProcessError if a worker process
-    died.
+    step_name: key of STEPS. tasks: one per subject: its name and what its result depends on. do:
+    takes a task and an empty folder, writes the subject's files into that folder and returns the
+    subject's product (rows and warnings); the files are then moved to `<folder>/<subject>/`. If it
+    raises SubjectFault or MemoryError the subject is quarantined; any other exception fails the job.
+    folder: contains a folder per subject. out: Parquet file of the table. workers: number of worker
+    processes, for which `do` must be picklable; 0: everything runs in this process. Raises
+    ChildProcessError if a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -101,9 +103,15 @@ def work_after(
 ) -> None:
     """Run a step for every subject that the previous step analysed, and write the shard's table.
 
-    shard_table: of the previous step; subjects that it quarantined keep their outcome. settings: what
-    results depend on beside the previous step, for the subjects for which `applies` is true (None:
-    all). The rest is as in `work_through`.
+    shard_table: of the previous step; subjects that it quarantined keep their outcome. step_name:
+    key of STEPS. do: takes a task (names the subject) and an empty folder, writes the subject's
+    files into that folder and returns the subject's product (rows and warnings); the files are then
+    moved to `<folder>/<subject>/`. If it raises SubjectFault or MemoryError the subject is
+    quarantined; any other exception fails the job. folder: contains a folder per subject. out:
+    Parquet file of the table. workers: number of worker processes, for which `do` must be picklable;
+    0: everything runs in this process. settings: what results depend on beside the previous step,
+    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. Raises
+    ChildProcessError if a worker process died.
     """
     _run_after(
         shard_table,
@@ -127,11 +135,18 @@ def overlapped_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step as `work_after`, in three threads of this process, for one GPU.
+    """Run a step for every subject that the previous step analysed, in three threads, for one GPU.
 
-    While `compute` works on a subject in the main thread, `read` reads the next one and `write` writes
-    the one before. compute takes what read returned; write takes what compute returned and an empty
-    folder, as `do` of `work_through`. All may raise as `do`.
+    While `compute` works on a subject in the main thread, `read` reads the next one and `write`
+    writes the one before. shard_table: of the previous step; subjects that it quarantined keep their
+    outcome. step_name: key of STEPS. read: takes a task (names the subject) and returns its inputs.
+    compute: takes these and returns results. write: takes the task, these results and an empty
+    folder, writes the subject's files into it and returns the subject's product (rows and warnings);
+    the files are then moved to `<folder>/<subject>/`. If one of them raises SubjectFault or
+    MemoryError the subject is quarantined; any other exception fails the job. folder: contains a
+    folder per subject. out: Parquet file of the step's table. settings: what results depend on
+    beside the previous step, JSON-able. applies: whether the settings matter for a subject, by its
+    name; None: for all.
     """
     _run_after(
         shard_table,
@@ -164,8 +179,9 @@ def tasks_after(
 ) -> tuple[list[Task], list[Outcome]]:
     """Return one task per subject that the previous step analysed, and all outcomes of that step.
 
-    shard_table: of the previous step. depends_on: returns what a subject's result depends on beside
-    the previous step.
+    A task: the subject and what its result depends on. An outcome: analysed or quarantined, with
+    reason and warnings. shard_table: of the previous step. depends_on: takes a subject's name and
+    returns what its result depends on beside the previous step, as a JSON-able dict; None: nothing.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -384,7 +400,10 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 
 
 def end_with(parent: int) -> None:
-    """Start a thread that ends this worker process when its parent (process id) has ended."""
+    """Start a thread that ends this worker process when its parent has ended.
+
+    parent: process id of the parent.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -395,7 +414,10 @@ def end_with(parent: int) -> None:
 
 
 def out_of_memory() -> SubjectFault:
-    """Return the fault of a subject that does not fit into memory: it is retried in the next run."""
+    """Return the fault (process-died) of a subject that does not fit into memory, to be raised.
+
+    The subject is retried in the next run.
+    """
     message = "the memory at hand did not suffice for this subject"
     return SubjectFault(Reason.PROCESS_DIED, message)
 

@@ -42,8 +42,9 @@ is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[0
 class Sheet(NamedTuple):
     """A subject sheet without faults.
 
-    rows: one per line; every column as text, empty where unknown; paths are absolute. types: of the
-    other columns, by name: NUMBER, YES_NO, CATEGORY, TEXT or DATE. encoding: of the file.
+    rows: one per line; every column as text, empty where unknown; paths are absolute. types: type of
+    each column that is not paravert's own, by its name: NUMBER, YES_NO, CATEGORY, TEXT or DATE.
+    encoding: of the file.
     """
 
     rows: list[dict[str, str]]
@@ -51,7 +52,10 @@ class Sheet(NamedTuple):
     encoding: str
 
     def notices(self) -> list[str]:
-        """Return what a user should know of how the sheet was read."""
+        """Return sentences on how the sheet was read, for the user.
+
+        They tell its encoding, and the types of columns that are not paravert's own.
+        """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
             others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
@@ -63,7 +67,8 @@ class Sheet(NamedTuple):
     def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
         """Raise InputError for names in the configuration that the sheet does not have.
 
-        columns: other columns that are described. covariates: of the models.
+        columns: names of columns that the configuration describes and that are not paravert's own.
+        covariates: names of columns that the models use.
         """
         usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
         for setting, names, known in (
@@ -80,9 +85,11 @@ def read_sheet(
 ) -> Sheet:
     """Read a subject sheet, a header line and one line per subject.
 
-    path, sheet_name: as for `sheet_file.read_cells`. sex_codes: F or M for further words of the column
-    sex, such as {1: "M", 2: "F"}. Raises InputError that lists the first faults, each with its line and
-    column, and counts all.
+    path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
+    sheet_name: worksheet of the workbook; empty for the first. sex_codes: F or M for further words
+    of the column sex, such as {1: "M", 2: "F"}. Returns the checked rows, the types of the columns
+    that are not paravert's own, and the encoding. Raises InputError that lists the first faults,
+    each with its line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding = read_cells(path, sheet_name)
@@ -283,9 +290,9 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a column that is not paravert's own, found from its cells.
 
-    NUMBER, unless the numbers have leading zeros, more digits than float64, or decimal points as well as
-    commas; YES_NO; DATE if any cell is a date, or all are such as 20240229; CATEGORY up to
-    MOST_CATEGORIES texts; otherwise TEXT.
+    cells: of the column; empty ones are ignored. NUMBER, unless the numbers have leading zeros, more
+    digits than float64, or decimal points as well as commas; YES_NO; DATE if any cell is a date, or
+    all are such as 20240229; CATEGORY up to MOST_CATEGORIES texts; otherwise TEXT.
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):
@@ -312,7 +319,10 @@ def _holds_as_number(cell: str) -> bool:
 
 
 def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write rows of `read_sheet` as a sheet that reads the same, whole or not at all."""
+    """Write rows as a subject sheet (CSV) that reads the same, whole or not at all.
+
+    path: of the file. rows: one per line, {column: text}, all with the same keys; at least one.
+    """
     rows = list(rows)
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     with draft.open("w", encoding="utf-8", newline="") as file:

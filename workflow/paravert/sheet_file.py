@@ -36,9 +36,10 @@ class Fault(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line that is not blank: its number in the file, from 1, and its cells.
+    """A line of a file that is not blank, not checked yet.
 
-    cells: empty if the line cannot be divided. faults: by number of the column from 0, or LINE.
+    number: in the file, from 1. cells: texts; empty if the line cannot be divided. faults: what is
+    wrong, by number of the column from 0, or LINE.
     """
 
     number: int
@@ -47,7 +48,11 @@ class Line(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A checked line: cells without outer spaces, as many as there are columns, or none."""
+    """A checked line of a file.
+
+    line: its number in the file, from 1. cells: texts without outer spaces, as many as there are
+    columns, or none. faults: what is wrong in the line; empty: nothing.
+    """
 
     line: int
     cells: list[str]
@@ -55,7 +60,11 @@ class Row(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The content of a file: its first line, all others, and the encoding that was found."""
+    """The content of a file of cells.
+
+    header: its first line, the names of the columns. rows: all other lines. encoding: that was
+    found.
+    """
 
     header: Row
     rows: list[Row]
@@ -63,12 +72,12 @@ class Cells(NamedTuple):
 
 
 def read_cells(path: Path, sheet_name: str = "") -> Cells:
-    """Return the cells of a file; a line without a filled cell is left out.
+    """Return the cells of a file: header, other lines, encoding; a line without a filled cell is left out.
 
-    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas, whichever
-    the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote is closed on
-    its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty for the first.
-    Raises InputError for a file that is neither; each line has its own faults.
+    path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
+    whichever the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote
+    is closed on its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty
+    for the first. Raises InputError for a file that is neither; each line has its own faults.
     """
     content = _content(path)
     if content.startswith(ZIP_START):

@@ -37,12 +37,12 @@ DAMAGE = (
 
 
 def workbook_lines(path: Path, content: bytes, sheet_name: str) -> list[Line]:
-    """Return the lines of a worksheet that are not blank.
+    """Return the lines of a worksheet that are not blank: number, cells as text, faults.
 
-    path: named in errors. content: of the file. sheet_name: of the worksheet, in any case; empty for
-    the first. A merged cell, a formula without a stored value and an error such as #REF! are faults of
-    their line; #N/A is an empty cell. Raises InputError for another zip archive, a damaged workbook and
-    an unknown worksheet.
+    path: of the workbook, named in errors. content: bytes of the file. sheet_name: of the worksheet,
+    in any case; empty for the first. A merged cell, a formula without a stored value and an error
+    such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for another zip
+    archive, a damaged workbook and an unknown worksheet.
     """
     try:
         file = io.BytesIO(content)

@@ -43,7 +43,8 @@ def keep_jobs_from_searching_plugins() -> None:
 def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
     """Pass a configuration file to jobs in place of those that the user gave.
 
-    Jobs read the user's files when they start; an edit while a run is in progress would reach them.
+    workflow: Snakemake's, changed in place. file: the configuration (YAML). Jobs read the user's
+    files when they start; an edit while a run is in progress would reach them.
     """
     workflow.config_settings.configfiles = [file.absolute()]
 
@@ -51,12 +52,16 @@ def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
 def force(workflow: Workflow, output: str) -> None:
     """Make the job run that produces this output file, as --forcerun does.
 
-    Snakemake has no provenance of jobs that ended after the main process; `plan` compares digests.
-    To be called in an input function of the job's rule, before Snakemake checks the job's outputs.
+    workflow: Snakemake's, changed in place. output: path of the file. Snakemake has no provenance of
+    jobs that ended after the main process; `plan` compares digests. To be called in an input
+    function of the job's rule, before Snakemake checks the job's outputs.
     """
     workflow.dag.forcefiles.add(output)
 
 
 def print_last(line: str) -> None:
-    """Print a line on stderr at exit: Snakemake logs its own last lines after onsuccess and onerror."""
+    """Print a line on stderr at exit: Snakemake logs its own last lines after onsuccess and onerror.
+
+    line: text without line break.
+    """
     atexit.register(print, line, file=sys.stderr)

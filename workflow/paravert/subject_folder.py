@@ -23,27 +23,35 @@ class SubjectFolder:
     """The paths in a subject's folder.
 
     home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
-    IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER. Stacks are numbered from 1.
+    converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
+    (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). Stacks are numbered from 1.
     """
 
     home: Path
 
     @property
     def slices_file(self) -> Path:
-        """The Parquet file of the table `tables.GEOMETRY`, a row per slice."""
+        """The Parquet file with position, tilt and spacing of each slice (the table `tables.GEOMETRY`)."""
         return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
-        """The PNG picture for visual review."""
+        """The PNG picture of the subject's slices with outlined muscles."""
         return self.home / PREVIEW_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
-        """Return the path of the NIfTI file of one stack. kind: a folder, such as IMAGE_FOLDER."""
+        """Return the path of the NIfTI file of one stack.
+
+        kind: converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
+        (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). stack: its number, from 1.
+        """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
-        """Return the numbers of the stacks that have a file in the folder `kind`, ascending."""
+        """Return the numbers of the stacks that have a file of this kind, ascending.
+
+        kind: IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER.
+        """
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
 
@@ -64,10 +72,17 @@ class SubjectFolder:
         return frozenset((one.muscle, one.side) for one in LABELS if one.value not in known)
 
     def predicted_iou_file(self, stack: int) -> Path:
-        """Return the path of a stack's predicted IoU: a .npy file of float32, (slices, 8 labels)."""
+        """Return the path of a stack's predicted IoU, a .npy file.
+
+        It holds float32 (slices, 8); column k belongs to label k + 1 (anatomy.LABELS). stack: its
+        number, from 1.
+        """
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as "stack-01"."""
+    """Return the name of a stack in file names, such as "stack-01".
+
+    stack: its number, from 1.
+    """
     return f"stack-{stack:02d}"

@@ -39,7 +39,12 @@ VALUES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """An axial series that competes with others. row: its place among the examination's series."""
+    """An axial series that competes with others of its examination.
+
+    row: its index among the examination's series. description: SeriesDescription (0008,103E).
+    contrast: T1, T2, PD, STIR, a part of a Dixon series such as dixon-water, or unknown. accepted:
+    whether conversion would take it.
+    """
 
     row: int
     description: str
@@ -52,9 +57,10 @@ class Assessment:
     """What is known of an examination.
 
     images: folder or file for the sheet; "" if it has no place there. fault: why conversion would
-    refuse the examination; None if the headers tell nothing against it. series: the cells of a line of
-    series.csv for each series, without those of the examination. candidates: its axial series.
-    date, time: of the examination, as in the headers; sex: F, M or ""; age_years; birth_dates.
+    refuse the examination; None if the headers tell nothing against it. series: the cells of a line
+    of series.csv for each series, without those of the examination. candidates: its axial series.
+    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "". age_years:
+    at the examination; None: unknown. birth_dates: all dates of birth in its headers.
     """
 
     images: str = ""
@@ -74,7 +80,11 @@ class Assessment:
 
 
 def assess(index_file: Path, examination: Examination) -> Assessment:
-    """Return the assessment of a DICOM examination whose files are in an index."""
+    """Return what conversion would make of a DICOM examination, from the headers in an index.
+
+    Returns the place of its images, the fault, its series, date, sex and age. index_file: SQLite
+    file of an `Index`. examination: its folders and identifiers.
+    """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
         result = _series_of(files)
@@ -92,7 +102,10 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 
 
 def assess_nifti(file: Path) -> Assessment:
-    """Return the assessment of a NIfTI file, which is read as conversion reads it, voxels and all."""
+    """Return what conversion would make of a NIfTI file, which is read whole, voxels included.
+
+    Returns the place of the image, the fault and its geometry. file: its path.
+    """
     row = {"folder": str(file.parent), "contrast": UNKNOWN, "accepted": YES}
     try:
         (stack,) = read_nifti(file).stacks
@@ -152,7 +165,8 @@ def _is_below(path: Path, place: str) -> bool:
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
     """Return why conversion would refuse a folder of these files, as far as headers tell; or None.
 
-    Not told by headers: pixels that are truncated, damaged, blank or differ between duplicates.
+    files: with their headers and frames. Not told by headers: pixels that are truncated, damaged,
+    blank or differ between duplicates.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:

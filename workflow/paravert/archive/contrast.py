@@ -37,8 +37,11 @@ def contrast_of(
 ) -> str:
     """Return T1, T2, PD, STIR, a part of a Dixon series such as dixon-water, or unknown.
 
-    sequence: ScanningSequence (0018,0020). Times decide for spin echoes; for gradient echoes and
-    where a time is unknown the description decides.
+    image_type: ImageType (0008,0008); the words after the second name a part of a Dixon series.
+    sequence: ScanningSequence (0018,0020). echo_time_ms, repetition_time_ms, inversion_time_ms:
+    (0018,0081), (0018,0080), (0018,0082); None: unknown. description: SeriesDescription (0008,103E).
+    Times decide for spin echoes; for gradient echoes and where a time is unknown the description
+    decides.
     """
     for part, words in DIXON_WORDS.items():
         if set(words) & set(image_type[2:]):

@@ -20,10 +20,12 @@ Kind = tuple[Examination, ...]  # examinations of a subject; those of many subje
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern. settles: subjects that it adds to those that the patterns before it settle.
+    """A pattern for SeriesDescription (0008,103E), with counts of the subjects it concerns.
 
-    alone: subjects that it settles alone. subjects: those with such a series. contrast: the most
-    frequent one.
+    A pattern settles a subject if it leaves one axial series of each of its examinations, which
+    conversion takes. text: the regular expression. contrast: the most frequent one of the series it
+    matches, such as T1. settles: subjects that it adds to those that the patterns before it settle.
+    alone: subjects that it settles alone. subjects: those with such a series.
     """
 
     text: str
@@ -35,9 +37,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Patterns to configure, in order, the other descriptions, and counts of subjects.
+    """Patterns that choose one of several axial series, for the configuration, with counts of subjects.
 
-    subjects: with several axial series. settled: of these, by the patterns.
+    patterns: to configure, in this order. others: of the remaining descriptions, the most frequent
+    first. subjects: number with several axial series. settled: number of these that the patterns
+    settle.
     """
 
     patterns: tuple[Pattern, ...]
@@ -47,12 +51,16 @@ class Proposal:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The patterns alone."""
+        """The regular expressions of `patterns`, in order."""
         return tuple(pattern.text for pattern in self.patterns)
 
 
 def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
-    """Return the axial series that conversion takes with these patterns; None if it refuses."""
+    """Return the axial series that conversion takes with these patterns; None if it refuses.
+
+    candidates: axial series of an examination, with description and contrast. patterns: regular
+    expressions for SeriesDescription (0008,103E), tried in order while several series are left.
+    """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)
     return candidates[left[0]] if len(left) == 1 and candidates[left[0]].accepted else None
@@ -61,8 +69,8 @@ def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidat
 def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     """Return the patterns that settle most subjects, each of one description, the best first.
 
-    examinations: of each subject, those with several axial series. A pattern settles a subject if
-    conversion takes a series of each of these examinations.
+    examinations: for each subject, its examinations with several axial series, each a tuple of these
+    series. A pattern settles a subject if conversion takes a series of each of these examinations.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
@@ -129,7 +137,10 @@ def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
 
 
 def as_configuration(proposal: Proposal) -> str:
-    """Return a proposal as a configuration file, with its counts as comments."""
+    """Return the text of a configuration file with the proposed patterns, and counts as comments.
+
+    proposal: patterns, and how many subjects they settle.
+    """
     lines = [
         "# Proposed by paravert make_sheet: choose one of several axial series by SeriesDescription.",
         f"# {proposal.subjects} subjects have several axial series; these patterns settle "

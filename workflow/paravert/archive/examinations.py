@@ -15,7 +15,9 @@ DICOM, NIFTI = "dicom", "nifti"
 class Person(NamedTuple):
     """What tells one person from another; never written, except into the key.
 
-    lone: name of the examination, where the header has no PatientID: its person has no other.
+    source: dicom or nifti. patient_id: PatientID (0010,0020), or the subject in the path of a NIfTI
+    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: name of the examination, where
+    the header has no PatientID: its person has no other.
     """
 
     source: str
@@ -28,10 +30,11 @@ class Person(NamedTuple):
 class Examination:
     """Files of one person and one StudyInstanceUID.
 
-    name: StudyInstanceUID; without one, the folder. places: identifiers in the headers, and folder, of
-    all its files. image_folders: folders of its images. own_folders: those of them, and the folders
-    above them, with no image of another examination. fault: what conversion would say of the common
-    folder, which holds other examinations too; None if it is an own one.
+    person: whose they are. name: StudyInstanceUID; without one, the folder. places: pairs
+    (identifiers in the headers, folder) of all its files. image_folders: folders of its images.
+    own_folders: those of them, and the folders above them, with no image of another examination.
+    fault: what conversion would say of the common folder of its images, if that holds other
+    examinations too; None if not.
     """
 
     person: Person
@@ -50,7 +53,8 @@ class Examination:
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
     """Return the examinations in an archive, sorted.
 
-    found: folders of each examination, and how many of its images each holds. archive: its folder.
+    An examination: its person, StudyInstanceUID, folders. found: for each examination, as its
+    headers identify it, {folder: number of its images there}. archive: path of the archive's folder.
     PatientIDs are one person's if IssuerOfPatientID is the same, or absent where only one is known.
     Files without StudyInstanceUID belong to the person's only examination in their folder, and are
     otherwise an examination of their own.

@@ -41,7 +41,12 @@ _LAST_TAG = max(_TAGS)  # private elements, often long ones, follow
 class Origin:
     """Whose a DICOM object is, of which examination and series. Unknown is "", () or None.
 
-    date, time: of the study, else of the series, acquisition or content; as in the file (VR DA, TM).
+    patient_id, issuer: PatientID (0010,0020) and its issuer (0010,0021). study, series: UIDs
+    (0020,000D), (0020,000E). number: SeriesNumber (0020,0011). description: SeriesDescription
+    (0008,103E). modality: (0008,0060). body_part: (0018,0015). birth_date, sex: of the patient
+    (0010,0030), (0010,0040). date, time: of the study, else of the series, acquisition or content;
+    as in the file (VR DA, TM). sequence: ScanningSequence (0018,0020). inversion_time_ms:
+    (0018,0082).
     """
 
     patient_id: str
@@ -62,9 +67,10 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class ArchiveFile:
-    """A file of an archive.
+    """A file of an archive, as its headers describe it.
 
-    origin: None if it is not DICOM, or cannot be read. header, frames: as conversion reads them; None
+    path: of the file. origin: patient, examination and series; None if it is not DICOM, or cannot be
+    read. header, frames: attributes of the file and of its slices, as conversion reads them; None
     and empty if it is no image. fault: what conversion raises for the file; None if nothing.
     """
 
@@ -81,7 +87,11 @@ class ArchiveFile:
 
 
 def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
-    """Return the files at some paths, from their headers alone."""
+    """Return what the headers of some files say, one `ArchiveFile` per path, in the same order.
+
+    An ArchiveFile: patient and series, attributes of file and slices, fault. paths: of files of any
+    kind; no pixels are read.
+    """
     with quiet_pydicom():
         return [_read_file(path) for path in paths]
 

@@ -39,7 +39,11 @@ CREATE INDEX IF NOT EXISTS by_folder ON parts (folder);
 
 
 class Study(NamedTuple):
-    """Identifiers of an examination as in the headers; "" where absent."""
+    """Identifiers of an examination as in the headers; "" where absent.
+
+    patient_id: PatientID (0010,0020). issuer: IssuerOfPatientID (0010,0021). study: StudyInstanceUID
+    (0020,000D).
+    """
 
     patient_id: str
     issuer: str
@@ -50,8 +54,8 @@ class Study(NamedTuple):
 class Tree:
     """The files and folders of an archive, sorted.
 
-    files: path, size in bytes and time of change of each. folders: all of them, with the archive's
-    own. closed: folders that may not be read.
+    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: all of
+    them, with the archive's own. closed: folders that may not be read.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -60,7 +64,11 @@ class Tree:
 
 
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
-    """Return what lies in a folder, at any depth; links are followed, each folder is listed once."""
+    """Return the files and folders in a folder, at any depth.
+
+    Files with size and time of change; also the folders that may not be read. folder: of the
+    archive. leave_out: files that are not listed. Links are followed, each folder is listed once.
+    """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
     left_out = {str(path) for path in leave_out}
@@ -89,7 +97,12 @@ def _state(path: str) -> tuple[int, int]:
 
 
 class Index:
-    """What was read of an archive, in a file. Close it, or use it in a `with` statement."""
+    """What was read of an archive, in a SQLite file. Close it, or use it in a `with` statement.
+
+    path: of the file, made if absent. archive: folder that `fill` will read; what the file holds of
+    another archive, or from another version, is deleted. None: the index is only read. Raises
+    InputError where the file is no index.
+    """
 
     def __init__(self, path: Path, archive: Path | None = None):
         """Open an index; archive: folder that `fill` will read. An index of another starts anew.
@@ -123,7 +136,11 @@ class Index:
     # --- writing ---------------------------------------------------------------------------------
 
     def fill(self, tree: Tree, workers: int) -> None:
-        """Read the headers of all files that are not in the index yet, with a progress bar."""
+        """Read the headers of all files that are not in the index yet, with a progress bar.
+
+        tree: files and folders of the archive; files that are not in it, or have changed, leave the
+        index. workers: number of processes.
+        """
         done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
         chunks = dict(_chunks(tree.files))
         with self._base:
@@ -155,7 +172,10 @@ class Index:
     # --- reading ---------------------------------------------------------------------------------
 
     def folders(self) -> dict[Study, dict[str, int]]:
-        """Return the folders of each examination, and how many images of it each holds, maybe 0."""
+        """Return {examination: {folder: number of its images there, maybe 0}}.
+
+        Examinations are told apart by the identifiers in the headers.
+        """
         found: dict[Study, dict[str, int]] = defaultdict(dict)
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
             WHERE patient_id IS NOT NULL GROUP BY patient_id, issuer, study, folder"""
@@ -164,13 +184,19 @@ class Index:
         return dict(found)
 
     def files_of(self, places: Iterable[tuple[Study, str]]) -> list[ArchiveFile]:
-        """Return the DICOM files of an examination, sorted by path; places: as in `folders`."""
+        """Return the DICOM files of an examination, sorted by path.
+
+        places: pairs of the identifiers in the headers and the folder, of all its files.
+        """
         where = "patient_id = ? AND issuer = ? AND study = ? AND folder = ?"
         found = (self._select(where, (*study, folder)) for study, folder in places)
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files in a folder and below it that are not DICOM or are damaged."""
+        """Return the files in a folder and below it that are not DICOM or are damaged, sorted by path.
+
+        folder: its path, as in the tree that was read.
+        """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
         found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII
         return sorted(found, key=lambda file: file.path)

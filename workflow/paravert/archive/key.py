@@ -23,7 +23,11 @@ OWNER_ONLY = 0o600
 
 
 class Key:
-    """Pseudonyms of people, read from a file if there is one; new people get new ones at random."""
+    """Pseudonyms of people, read from a file if there is one; new people get new ones at random.
+
+    path: of the key (CSV with COLUMNS), which `write` writes. Raises InputError where the file is
+    there, but is none.
+    """
 
     def __init__(self, path: Path):
         """Read a key. Raises InputError where the file is there, but is none."""
@@ -32,7 +36,10 @@ class Key:
         self._subjects = {_person_of(row): row["subject"] for row in self._rows}
 
     def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
-        """Return the pseudonym of each person."""
+        """Return the pseudonym of each person; those who have none get a new one.
+
+        people: persons by source, PatientID and issuer.
+        """
         asked = sorted(set(people))
         taken = set(self._subjects.values())
         for person in asked:
@@ -42,7 +49,11 @@ class Key:
         return {person: self._subjects[person] for person in asked}
 
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
-        """Write the key: rows of examinations, and earlier rows of others, which are no visits now."""
+        """Write the key, readable by its owner alone.
+
+        rows: one per examination, dicts by COLUMNS. Rows of other examinations in the earlier key
+        are kept, with an empty visit.
+        """
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}
         kept = [row | {"visit": ""} for row in self._rows if _examination_of(row) not in known]
@@ -84,7 +95,11 @@ def _draw(taken: set[str]) -> str:
 def write_table(
     path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]], mode: int = 0o666
 ) -> None:
-    """Write rows as CSV (UTF-8), whole or not at all; unknown (None) is an empty cell."""
+    """Write rows as CSV (UTF-8), whole or not at all.
+
+    path: of the file. columns: their names, in order. rows: dicts by column; unknown (None or
+    absent) is an empty cell. mode: permissions of the file, such as 0o600.
+    """
     draft = path.with_name(f".{path.name}.part")
     draft.unlink(missing_ok=True)
     made = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -12,8 +12,8 @@ PART = re.compile(r"\{([^{}]*)\}|(\*)")
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return a pattern such as {subject}/{visit}.nii.gz as a regular expression.
 
-    {subject} and {visit} stand for a part of a file or folder name, the same wherever they occur;
-    * for any part. Raises InputError.
+    {subject} and {visit} stand for a part of a file or folder name, the same wherever they occur; *
+    for any part. pattern: of paths relative to the archive. Raises InputError.
     """
     told: list[str] = []
     seen: set[str] = set()
@@ -36,7 +36,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def matches(pattern: re.Pattern[str], paths: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """Return the paths of each subject and visit; visit is "" where the pattern has none."""
+    """Return the paths of each subject and visit, {(subject, visit): paths}; other paths are left out.
+
+    pattern: regular expression with a group subject and maybe a group visit. paths: relative to the
+    archive. visit is "" where the pattern has none.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         if match := pattern.fullmatch(path):

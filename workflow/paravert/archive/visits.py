@@ -46,9 +46,10 @@ SERIES_COLUMNS = (
 
 @dataclass
 class Visit:
-    """An examination with its assessment, the pseudonym of its person, and its number in the sheet.
+    """An examination as a visit of a person.
 
-    number: from 1 in order of date; 0 if it is not in the sheet.
+    examination: its files and person. found: what conversion would make of it. subject: pseudonym of
+    the person. number: in the sheet, from 1 in order of date; 0 if it is not in the sheet.
     """
 
     examination: Examination
@@ -58,13 +59,16 @@ class Visit:
 
     @property
     def person(self) -> Person:
-        """Whose examination it is."""
+        """The person, by source, PatientID and issuer, whose examination it is."""
         return self.examination.person
 
 
 @dataclass(frozen=True)
 class EmptyFolder:
-    """A folder without any DICOM image, and why it is none of a person's."""
+    """A folder without any DICOM image of a person.
+
+    folder: its path. fault: what conversion would say of it, such as no-dicom.
+    """
 
     folder: str
     fault: SubjectFault
@@ -74,7 +78,10 @@ class EmptyFolder:
 
 
 def refuse_mixed_people(visits: Iterable[Visit]) -> None:
-    """Take people out of the sheet whose examinations tell different dates of birth."""
+    """Take people out of the sheet whose examinations tell different dates of birth.
+
+    visits: of all people; those taken out get the fault mixed-patients, and no images.
+    """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
         born[visit.person] |= visit.found.birth_dates
@@ -86,7 +93,11 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Take examinations out of the sheet whose path no cell can hold."""
+    """Take examinations out of the sheet whose path no cell can hold.
+
+    visits: of all people; those taken out get the fault unreadable-header, and no images. home:
+    folder of the sheet, to which paths are relative.
+    """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
         if not cell.isprintable() or cell != cell.strip() or len(cell) > CELL_LIMIT:
@@ -101,7 +112,10 @@ def _relative(path: str | Path, home: Path) -> str:
 
 
 def number_visits(visits: Iterable[Visit]) -> None:
-    """Number the examinations of each person that are in the sheet, by date; unknown dates last."""
+    """Number the examinations of each person that are in the sheet, by date; unknown dates last.
+
+    visits: of all people; their `number` is set, from 1.
+    """
     by_person: dict[Person, list[Visit]] = defaultdict(list)
     for visit in visits:
         if visit.found.in_sheet:
@@ -133,7 +147,11 @@ def _runs(text: str) -> list[str]:
 
 
 def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and rows of the sheet; visits only where somebody has several."""
+    """Return the columns and rows of the sheet, one row (dict by column) per numbered visit.
+
+    visits: of all people, numbered. home: folder of the sheet, to which the column images is
+    relative. The columns visit and years_since_first are only there if somebody has several visits.
+    """
     lines = [visit for visit in visits if visit.number]
     several = any(visit.number > 1 for visit in lines)
     by_person: dict[Person, list[Visit]] = defaultdict(list)
@@ -172,7 +190,10 @@ def _day(told: str) -> int | None:
 
 
 def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
-    """Return the rows of the key, one per examination; visit is empty where it is not in the sheet."""
+    """Return the rows of the key, dicts by `key.COLUMNS`, one per examination.
+
+    visits: of all people; the cell visit is empty for those that are not in the sheet.
+    """
     return [
         {
             "subject": visit.subject,
@@ -192,8 +213,9 @@ def series_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of series.csv: one per series, and one per folder without images.
 
-    patterns: of the proposal, which say what series is chosen where several are axial.
-    home: folder of the sheet; the column folder is relative to it.
+    Each is a dict by SERIES_COLUMNS. visits: of all people. empty: folders without images. patterns:
+    regular expressions for SeriesDescription (0008,103E), in order, that choose where several series
+    are axial. home: folder of the sheet; the column folder is relative to it.
     """
     rows = []
     for visit in visits:
@@ -222,7 +244,11 @@ def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[st
 
 
 def competing_series(visits: Iterable[Visit]) -> Mapping[str, list]:
-    """Return the axial series of examinations in the sheet that have several, by subject."""
+    """Return the axial series of examinations in the sheet that have several, by subject.
+
+    visits: of all people, numbered. Returns {subject: examinations}, each examination a tuple of its
+    axial series.
+    """
     found: dict[str, list] = defaultdict(list)
     for visit in visits:
         if visit.number and len(visit.found.candidates) > 1:

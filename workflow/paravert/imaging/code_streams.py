@@ -39,10 +39,11 @@ RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
     """Return whether the size declared in a frame's code stream agrees with the DICOM header.
 
-    stream: the code stream of one frame. rows, columns: (0028,0010), (0028,0011). frame_bytes: length of
-    the decoded frame. RLE streams declare no size: False where so few bytes cannot decode to a frame.
-    False also for a frame of more than LARGEST_FRAME_BYTES, more than one component (JPEG 2000), or too
-    many tiles; True for other syntaxes.
+    stream: the code stream of one frame. syntax: transfer syntax (0002,0010). rows, columns:
+    (0028,0010), (0028,0011). frame_bytes: length of the decoded frame. RLE streams declare no size:
+    False where so few bytes cannot decode to a frame. False also for a frame of more than
+    LARGEST_FRAME_BYTES, more than one component (JPEG 2000), or too many tiles; True for other
+    syntaxes.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
@@ -108,9 +109,9 @@ def _j2k_size(stream: bytes) -> tuple[int, int] | None:
 def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.ndarray | None:
     """Return the values of an RLE stream, uint8 or uint16 (rows, columns); None where it is damaged.
 
-    allocated: BitsAllocated (0028,0100), 8 or 16. A stream is damaged if a segment does not decode to one
-    byte per pixel; most decoders pad or truncate such a segment without an error.
-    Source: PS3.5, annex G.
+    stream: the code stream of one frame. rows, columns: of the frame. allocated: BitsAllocated
+    (0028,0100), 8 or 16. A stream is damaged if a segment does not decode to one byte per pixel;
+    most decoders pad or truncate such a segment without an error. Source: PS3.5, annex G.
     """
     segments = _segments(stream, allocated // 8)
     if segments is None:
@@ -235,9 +236,9 @@ def openjpeg() -> dict:
 def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
     """Return the stored values of a JPEG 2000 stream, (rows, columns) of `dtype`; None where damaged.
 
-    dtype: integer type by BitsAllocated and PixelRepresentation (0028,0100), (0028,0103); its sign overrides
-    that of the stream. Check the stream by `size_fits` first. Raises OSError if it cannot be passed to
-    OpenJPEG.
+    stream: the code stream of one frame. dtype: integer type by BitsAllocated and
+    PixelRepresentation (0028,0100), (0028,0103); its sign overrides that of the stream. Check the
+    stream by `size_fits` first. Raises OSError if it cannot be passed to OpenJPEG.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None

@@ -30,7 +30,10 @@ _one_at_a_time = Lock()
 
 
 class DecoderDied(RuntimeError):
-    """The decoder process ended before it answered; returncode: as in `subprocess.Popen`."""
+    """The decoder process ended before it answered.
+
+    returncode: exit status of the process; -n if signal n ended it.
+    """
 
     def __init__(self, returncode: int):
         super().__init__(f"the decoder process ended with {returncode}")
@@ -40,9 +43,10 @@ class DecoderDied(RuntimeError):
 def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndarray | None:
     """Return the stored values of a frame, (rows, columns); None where its code stream is damaged.
 
-    stream: the code stream of one frame. decoder: gdcm or pyjpegls. Type: that of `form`, or uint8 where
-    the decoder returns one byte per pixel. If the process dies of a stream twice but runs without it, the
-    stream is damaged. Raises DecoderDied if it does not run, or was killed (SIGKILL) twice.
+    stream: the code stream of one frame. form: pixel format of the file. decoder: gdcm or pyjpegls.
+    Type: integer of the format's bits and sign, or uint8 where the decoder returns one byte per
+    pixel. If the process dies of a stream twice but runs without it, the stream is damaged. Raises
+    DecoderDied if it does not run, or was killed (SIGKILL) twice.
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
@@ -71,7 +75,10 @@ def _array(values: np.ndarray, form: PixelFormat) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class DecoderProcess:
-    """A running decoder process; shared: descriptor of the file in memory shared with it."""
+    """A running decoder process.
+
+    process: its handle. shared: descriptor of the file in memory that is shared with it.
+    """
 
     process: subprocess.Popen
     shared: int

@@ -51,12 +51,13 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], set[Caution]]:
     """Return the pixel values of some frames of one file, and warnings about the file.
 
-    Values: one array (rows, columns) per frame, in the order and orientation of the file. RescaleSlope
-    (0028,1053) and RescaleIntercept (0028,1052) are applied per frame; MONOCHROME1 is inverted within the
-    range of the stored bits. 8- or 16-bit integers if slope is 1 and intercept 0, otherwise float64.
-    Warnings: monochrome1-inverted, lossy-compressed. Call within `quiet_pydicom`.
-    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    frame-count-mismatch.
+    header: attributes of the file, with how its pixels are stored. frames: slices of that file.
+    Values: one array (rows, columns) per frame, in the order and orientation of the file.
+    RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) are applied per frame; MONOCHROME1 is
+    inverted within the range of the stored bits. 8- or 16-bit integers if slope is 1 and intercept
+    0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed. Call within
+    `quiet_pydicom`. Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels,
+    unsupported-pixels, frame-count-mismatch.
     """
     form, stored = _stored_frames(header, [frame.number for frame in frames])
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()

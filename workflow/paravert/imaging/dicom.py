@@ -59,10 +59,14 @@ FrameValues = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]  # pixels (rows
 def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     """Return the images of the axial series in a folder, searched recursively, or in one file.
 
-    series_description: see `choose_series`. The stacks are in canonical order; see `Volume`.
-    Raises SubjectFault with the reason if the data cannot be used as they are: the reasons of `scan_folder`,
-    `choose_series`, `group_frames`, `stack_frames` and `read_frames`;
-    duplicate-positions-conflict, bad-geometry-position, unsupported-pixels, blank-images.
+    Returns the stacks (voxels with affine, attributes of each slice), header values and warnings.
+    The stacks are in canonical order: (slices, rows, columns), slices from caudal to cranial, rows
+    towards the patient's back, columns towards the patient's left. folder: of the files, or one
+    file. series_description: regular expressions for SeriesDescription (0008,103E), used in the
+    given order while several axial series are left. Raises SubjectFault with the reason if the data
+    cannot be used as they are: the reasons of `scan_folder`, `choose_series`, `group_frames`,
+    `stack_frames` and `read_frames`; duplicate-positions-conflict, bad-geometry-position,
+    unsupported-pixels, blank-images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)

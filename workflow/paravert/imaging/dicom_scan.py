@@ -44,13 +44,20 @@ _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Return whether an image is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016)."""
+    """Return whether an image is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016).
+
+    header: attributes of the image's file.
+    """
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderScan:
-    """What is in a folder: frames of all MR images, headers of all images, warnings, number of files."""
+    """What is in a folder of DICOM files, without pixels.
+
+    frames: slices of all MR images. images: attributes of the file of each image, of any modality.
+    cautions: warnings. files: number of files, of any kind.
+    """
 
     frames: tuple[Frame, ...]
     images: tuple[Header, ...]
@@ -59,11 +66,12 @@ class FolderScan:
 
 
 def scan_folder(path: Path) -> FolderScan:
-    """Return the headers of all DICOM images in a folder, searched recursively, or in one file.
+    """Return the headers and frames of all DICOM images in a folder, searched recursively, or in one file.
 
-    No pixels are read. Warnings: non-dicom-ignored, non-image-ignored, no-preamble.
-    Raises SubjectFault: unreadable-header for a damaged DICOM header, an empty image file, and a file or
-    folder that may not be read; frame-count-mismatch.
+    Frames: slices of the MR images, with position and contrast. path: folder or file. No pixels are
+    read. Warnings: non-dicom-ignored, non-image-ignored, no-preamble. Raises SubjectFault:
+    unreadable-header for a damaged DICOM header, an empty image file, and a file or folder that may
+    not be read; frame-count-mismatch.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []
@@ -80,7 +88,12 @@ def scan_folder(path: Path) -> FolderScan:
 
 
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
-    """Raise SubjectFault for files that are empty or begin with zeros but are named like images."""
+    """Raise SubjectFault for files that are empty or begin with zeros but are named like images.
+
+    files: all files of a folder. images: attributes of the files that were read as images. Named
+    like an image: with the suffix .dcm, or as an image in the same folder if hexadecimal digits are
+    ignored. Reason: unreadable-header.
+    """
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}
     left = [file for file in files if file not in taken]

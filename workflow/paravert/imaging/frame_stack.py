@@ -39,9 +39,10 @@ PARALLEL_MM = 1e-6  # an edge that rises less above a plane is parallel to it, b
 class FrameStack:
     """The frames of one stack, from caudal to cranial, in a common orientation; without pixels.
 
-    group: the frames, ascending, with their directions. affine: of the stack, 4 x 4: (slice, row, column)
-    of its frames to RAS in mm. slab_mm: length along the normal that one slice stands for. slab_source:
-    where that comes from, positions, thickness or tag.
+    group: frames of one orientation, matrix and pixel spacing, ascending, with their directions
+    (LPS). affine: of the stack, 4 x 4: (slice, row, column) of its frames to RAS in mm. slab_mm:
+    length along the normal that one slice stands for. slab_source: where that comes from, positions,
+    thickness or tag.
     """
 
     group: ParallelFrames
@@ -51,13 +52,14 @@ class FrameStack:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame of each slice, without duplicates."""
+        """The frame (attributes of one slice) of each slice, from caudal to cranial, without duplicates."""
         return self.group.frames
 
     def affine_of(self, frame: Frame) -> np.ndarray:
-        """Return the affine, 4 x 4, (0, row, column) to RAS in mm, of one frame of the stack.
+        """Return the affine, 4 x 4, (0, row, column, 1) to RAS in mm, of one frame of the stack.
 
-        Its position is that of the frame, its orientation that of the stack.
+        frame: a slice of the stack. The position is that of the frame, the orientation that of the
+        stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
@@ -69,9 +71,10 @@ class FrameStack:
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
     """Return the stacks that groups of parallel frames consist of, from caudal to cranial, and warnings.
 
-    groups: from `group_frames`. A group is split where slices are shifted in the plane, and where
-    their spacing changes. Warnings: multi-stack, and those of `spacing_cautions`.
-    Raises SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
+    groups: in each, frames of one orientation, matrix and pixel spacing. A group is split where
+    slices are shifted in the plane, and where their spacing changes. Warnings: multi-stack,
+    missing-slices, spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises
+    SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
     too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
@@ -225,7 +228,9 @@ def _differ(values: Sequence[tuple]) -> bool:
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
     """Return whether each slice collides with a slice of an earlier stack: one list per stack.
 
-    Slices collide where their image planes cross within both images, or their slabs overlap.
+    stacks: of one subject, in order; each list follows the stack's slices from caudal to cranial.
+    Slices collide where their image planes cross within both images, or their slabs (slice times
+    slab_mm) overlap.
     """
     flags = []
     for number, stack in enumerate(stacks):

@@ -108,12 +108,15 @@ FILE_TAGS = (
 class Header:
     """The attributes of a file that all its frames share. Unknown is None, or "" for text.
 
-    patient: see `patient_readings`; compared between files, never written. study, series,
-    frame_of_reference: UIDs (0020,000D), (0020,000E), (0020,0052). description: SeriesDescription
-    (0008,103E). quadruped: AnatomicalOrientationType (0010,2210) says so. burned_in, lossy: (0028,0301),
-    (0028,2110). preamble: whether the file has the DICOM preamble. pixels: how and where the pixels are
-    stored; None if nothing follows the header. frames_told: NumberOfFrames (0028,0008). sex: F or M.
-    age_years: at most 90, see OLDEST_AGE_YEARS. field_strength_t: (0018,0087), tesla.
+    file: its path. sop_class: SOPClassUID (0008,0016). modality: (0008,0060). patient: PatientID,
+    PatientName and PatientBirthDate, each as the set of texts that the possible encodings give;
+    compared between files, never written. study, series, frame_of_reference: UIDs (0020,000D),
+    (0020,000E), (0020,0052). description: SeriesDescription (0008,103E). patient_position:
+    (0018,5100), such as HFS. quadruped: AnatomicalOrientationType (0010,2210) says so. burned_in,
+    lossy: (0028,0301), (0028,2110). preamble: whether the file has the DICOM preamble. pixels: how
+    and where the pixels are stored; None if nothing follows the header. frames_told: NumberOfFrames
+    (0028,0008). sex: F or M. age_years: at most 90, see OLDEST_AGE_YEARS. field_strength_t:
+    (0018,0087), tesla. manufacturer: (0008,0070).
     """
 
     file: Path
@@ -141,14 +144,16 @@ class Header:
 class Frame:
     """One slice of a file: matrix, position, contrast; without pixels. Unknown is None.
 
-    number: index in the file, from 0. image_type: FrameType (0008,9007) or ImageType (0008,0008).
-    position: centre of the first pixel, LPS in mm, (3,), (0020,0032). right, down: directions (3,), LPS, to
-    the next column and row, (0020,0037). row_spacing_mm, column_spacing_mm: between the centres of
-    neighbouring rows and columns, (0028,0030). thickness_mm: SliceThickness (0018,0050).
-    spacing_tag_mm: SpacingBetweenSlices (0018,0088), plausible or not. contrast, acquired: values
-    that may differ between images at one position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS).
-    slope, intercept: of the rescale (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed.
-    real_world: slope and intercept of each real-world value mapping (0040,9096), NaN where malformed.
+    header: attributes of its file. number: index in the file, from 0. rows, columns: (0028,0010),
+    (0028,0011). image_type: FrameType (0008,9007) or ImageType (0008,0008). position: centre of the
+    first pixel, LPS in mm, (3,), (0020,0032). right, down: directions (3,), LPS, to the next column
+    and row, (0020,0037). row_spacing_mm, column_spacing_mm: between the centres of neighbouring rows
+    and columns, (0028,0030). thickness_mm: SliceThickness (0018,0050). spacing_tag_mm:
+    SpacingBetweenSlices (0018,0088), plausible or not. echo_time_ms, repetition_time_ms:
+    (0018,0081), (0018,0080). contrast, acquired: values that may differ between images at one
+    position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS). slope, intercept: of the rescale
+    (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed. real_world: slope and
+    intercept of each real-world value mapping (0040,9096), NaN where malformed.
     sequence: class of the sequence, one of `tables.SEQUENCES`.
     """
 
@@ -197,8 +202,9 @@ class Frame:
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
     """Return the attributes of a file that all its frames share.
 
-    data: the data set before the pixels. pixels: from `pixel_module`, None if nothing follows the header.
-    preamble: whether the file has the DICOM preamble.
+    file: its path. data: the data set before the pixels. pixels: how and where the pixels are
+    stored, from `pixel_module`; None if nothing follows the header. preamble: whether the file has
+    the DICOM preamble.
     """
     return Header(
         file=file,
@@ -224,7 +230,11 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
-    """Return the frames of a file: one of a classic image, all of a multi-frame image."""
+    """Return the frames of a file: one of a classic image, all of a multi-frame image.
+
+    A frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
+    frames share. data: the data set before the pixels.
+    """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]
     return [_frame(header, index, told) for index, told in enumerate(frames)]
@@ -284,7 +294,10 @@ def _mapping(item: Dataset) -> tuple[float, float]:
 
 
 def within(value: float | None, limits: tuple[float, float]) -> float | None:
-    """Return the number if it lies within the limits (lowest, highest), inclusive; None otherwise."""
+    """Return the value if it lies within the limits, inclusive; None otherwise.
+
+    value: a number, or None if unknown. limits: (lowest, highest).
+    """
     return value if value is not None and limits[0] <= value <= limits[1] else None
 
 

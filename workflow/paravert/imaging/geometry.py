@@ -39,9 +39,10 @@ def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
 
 
 def tilt_deg(normal: np.ndarray) -> float:
-    """Return the angle between a unit normal, (3,), LPS or RAS, and the patient's long axis (z).
+    """Return the angle between the normal of a slice and the patient's long axis (z).
 
-    Degrees, 0 (transverse slice) to 90 (sagittal or coronal slice).
+    normal: unit vector (3,), LPS or RAS. Degrees, 0 (transverse slice) to 90 (sagittal or coronal
+    slice).
     """
     across = float(np.hypot(normal[0], normal[1]))
     return float(np.degrees(np.arctan2(across, abs(float(normal[2])))))
@@ -50,7 +51,7 @@ def tilt_deg(normal: np.ndarray) -> float:
 def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the angles in degrees between unit vectors (..., 3), shape (...); exact for small angles.
 
-    first and second are broadcast against each other.
+    first, second: unit vectors (..., 3), broadcast against each other.
     """
     chord = np.linalg.norm(first - second, axis=-1)
     return np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1)))
@@ -83,21 +84,25 @@ def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
     """Return the largest distance between corresponding corner voxels of two grids of one shape.
 
-    first, second: affines, 4 x 4. shape: number of voxels along their three axes.
+    first, second: affines, 4 x 4, voxel index to coordinates in mm. shape: number of voxels along
+    their three axes.
     """
     apart = grid_corners(first, shape) - grid_corners(second, shape)
     return float(np.linalg.norm(apart, axis=1).max())
 
 
 def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
-    """Return the distance of neighbouring voxels along each axis of an affine, (3,)."""
+    """Return the distance of neighbouring voxels along each axis of an affine, (3,), in mm.
+
+    affine: 4 x 4, voxel index to coordinates in mm.
+    """
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def fits_body(points: np.ndarray) -> bool:
-    """Return whether all positions (n, 3), in mm, can lie in one patient; see BODY_LIMIT_MM.
+    """Return whether all positions can lie in one patient: at most BODY_LIMIT_MM from 0 and apart.
 
-    False for NaN.
+    points: (n, 3) in mm, LPS or RAS. False for NaN.
     """
     if not (np.abs(points) <= BODY_LIMIT_MM).all():
         return False
@@ -109,8 +114,8 @@ def rearranged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return array and affine with the axes in another order, then flipped; no voxel moves in space.
 
-    array: three axes. affine: 4 x 4, index along these axes to RAS. order: the old axis that becomes each
-    new axis. flips: whether to reverse each new axis. The array returned is a view.
+    array: three axes. affine: 4 x 4, index along these axes to RAS in mm. order: the old axis that
+    becomes each new axis. flips: whether to reverse each new axis. The array returned is a view.
     """
     array = array.transpose(order)
     steps, origin = affine[:3, list(order)], affine[:3, 3].copy()
@@ -145,9 +150,10 @@ def canonical_order(
 
 
 def columns_first(affine: np.ndarray) -> np.ndarray:
-    """Return the affine, 4 x 4, for the voxel index in reverse order.
+    """Return the affine for the voxel index in reverse order of its axes, 4 x 4.
 
-    affine of (slice, row, column): result for (column, row, slice), as in NIfTI files; or the reverse.
+    affine: 4 x 4, of the index (slice, row, column, 1); the result is of (column, row, slice, 1), as
+    in NIfTI files; or the reverse.
     """
     turned = affine.copy()
     turned[:3, :3] = affine[:3, 2::-1]

@@ -51,9 +51,11 @@ class ImageSlice:
 
 @dataclass(frozen=True, eq=False)
 class ImageStack:
-    """The voxels of a stack, and the attributes of each slice in the order of the volume.
+    """The voxels of a stack, and the attributes of each slice.
 
-    slab_source: where the slice spacing of the volume comes from: positions, thickness or tag.
+    volume: voxels (slices, rows, columns) from caudal to cranial, with their affine. slices:
+    attributes of each slice, in the same order. slab_source: where the slice spacing of the volume
+    comes from: positions, thickness or tag.
     """
 
     volume: Volume
@@ -78,8 +80,8 @@ class Images:
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return the warnings about the values of each slice: blank-slice, slice-unlike-neighbours.
 
-    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices; slices further apart than
-    FURTHEST_MM are not compared.
+    array: (slices, rows, columns). spacing_mm: distance (mm) of neighbouring slices; slices further
+    apart than FURTHEST_MM are not compared.
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
@@ -88,10 +90,11 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
 
 def compact_array(slices: list[np.ndarray]) -> np.ndarray:
-    """Return slices, (rows, columns) each, as one array (slices, rows, columns).
+    """Return slices as one array (slices, rows, columns).
 
-    int16 if it holds all values exactly, otherwise float32. Raises SubjectFault (unsupported-pixels) for
-    values that float32, or sums of their squares in float32, cannot hold.
+    slices: real numbers, (rows, columns) each. int16 if it holds all values exactly, otherwise
+    float32. Raises SubjectFault (unsupported-pixels) for values that float32, or sums of their
+    squares in float32, cannot hold.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -135,13 +138,19 @@ def _fits_int16(values: np.ndarray) -> bool:
 
 
 def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
-    """Check that not every slice of every stack is blank; raises SubjectFault (blank-images)."""
+    """Raise SubjectFault (blank-images) if every slice of every stack holds a single value.
+
+    stacks: of one subject.
+    """
     if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
 
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
-    """Return the rows of `tables.GEOMETRY`, one dict per slice; stacks are numbered from 1, slices from 0."""
+    """Return the rows of the table `tables.GEOMETRY`, one dict per slice, without the column subject.
+
+    stacks: of one subject; they are numbered from 1, their slices from 0, from caudal to cranial.
+    """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}
         for number, stack in enumerate(stacks, start=1)

@@ -36,7 +36,7 @@ READ_ERRORS = (
 
 
 class PathKind(Enum):
-    """What is at a path."""
+    """What is at a path: a file, a folder, or nothing."""
 
     FILE = auto()
     FOLDER = auto()
@@ -44,10 +44,11 @@ class PathKind(Enum):
 
 
 def path_kind(path: Path, role: str) -> PathKind:
-    """Return what is at a path; links are followed.
+    """Return what is at a path: FILE, FOLDER or NOTHING; links are followed.
 
-    role: column of the sheet that names the path, for messages. Raises SubjectFault (unreadable-header)
-    for other errors than absence: no permission, too long a name, a circle of links.
+    path: to look at. role: column of the sheet that names the path, for messages. Raises
+    SubjectFault (unreadable-header) for other errors than absence: no permission, too long a name, a
+    circle of links.
     """
     try:
         mode = os.stat(path).st_mode
@@ -63,8 +64,9 @@ def path_kind(path: Path, role: str) -> PathKind:
 def files_at(path: Path, role: str) -> list[Path]:
     """Return the file at a path, or all files below the folder there, sorted; [] if nothing is there.
 
-    role: column of the sheet that names the path, for messages. Raises SubjectFault (unreadable-header)
-    if a folder may not be read, as its files would be missing without notice.
+    path: file or folder. role: column of the sheet that names the path, for messages. Raises
+    SubjectFault (unreadable-header) if a folder may not be read, as its files would be missing
+    without notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -91,7 +93,8 @@ def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
 class BoundedFile(BufferedReader):
     """A file opened for reading, of which `read` allocates no more memory than the file has bytes.
 
-    A damaged element length can be 4 GB, and Python allocates memory before it reads.
+    file: its path. A damaged element length can be 4 GB, and Python allocates memory before it
+    reads.
     """
 
     def __init__(self, file: Path):
@@ -99,7 +102,10 @@ class BoundedFile(BufferedReader):
         self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return up to `size` bytes; all that follow for -1 or None."""
+        """Return the next bytes of the file.
+
+        size: at most so many; all that follow for -1 or None.
+        """
         return super().read(size if size is None else min(size, self._bytes))
 
 
@@ -107,8 +113,8 @@ class BoundedFile(BufferedReader):
 def open_image_file(file: Path) -> Iterator[BoundedFile]:
     """Open an image file for reading, as a context manager.
 
-    Raises SubjectFault (unreadable-header) for an error of the operating system, on opening or while
-    the file is read.
+    file: its path. Raises SubjectFault (unreadable-header) for an error of the operating system, on
+    opening or while the file is read.
     """
     try:
         with BoundedFile(file) as stream:
@@ -118,9 +124,10 @@ def open_image_file(file: Path) -> Iterator[BoundedFile]:
 
 
 def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
-    """Return the data set that pydicom.dcmread reads; `options` are its options.
+    """Return the data set in a DICOM file, as pydicom.dcmread reads it.
 
-    Raises one of READ_ERRORS if the contents are damaged.
+    stream: the file, opened for reading. options: keyword arguments of pydicom.dcmread. Raises one
+    of READ_ERRORS if the contents are damaged.
     """
     with _damage_as_dicom_error():
         return pydicom.dcmread(stream, force=True, **options)
@@ -131,8 +138,9 @@ def element_at(
 ) -> RawDataElement | DataElement | None:
     """Return the data element at a byte offset of a DICOM file, its value not decoded; None at the end.
 
-    implicit, little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes
-    its items and delimiters. Raises one of READ_ERRORS if the contents are damaged.
+    stream: the file, opened for reading. offset: in bytes from its beginning. implicit,
+    little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes its
+    items and delimiters. Raises one of READ_ERRORS if the contents are damaged.
     """
     stream.seek(offset)
     with _damage_as_dicom_error():

@@ -75,18 +75,23 @@ class VoxelGrid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Return whether a file name ends with .nii or .nii.gz."""
+    """Return whether a file is named as NIfTI: it ends with .nii or .nii.gz, in any case.
+
+    path: only its name is used.
+    """
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_nifti(file: Path) -> Images:
-    """Return the images of a NIfTI file: one checked stack in canonical order (see `Volume`).
+    """Return the images of a NIfTI file: one checked stack, with its affine and warnings.
 
-    The slice axis is the one that the header names (dim_info), else the one with the largest spacing if
-    that is 1.5 times the others, else the one nearest to the patient's long axis.
-    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels,
-    unsupported-pixels, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing,
-    no-axial-series, blank-images.
+    file: its path (.nii or .nii.gz). Canonical order: (slices, rows, columns), slices from caudal to
+    cranial, rows towards the patient's back, columns towards the patient's left. The slice axis is
+    the one that the header names (dim_info), else the one with the largest spacing if that is 1.5
+    times the others, else the one nearest to the patient's long axis. Raises SubjectFault:
+    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing, no-axial-series,
+    blank-images.
     """
     grid = read_grid(file, "images")
     spacing = voxel_spacing_mm(grid.affine)
@@ -119,11 +124,11 @@ def read_nifti(file: Path) -> Images:
 
 
 def read_grid(file: Path, role: str) -> VoxelGrid:
-    """Return the voxels of a NIfTI file in its axis order, with slope and intercept applied.
+    """Return the voxels of a NIfTI file and their affine, in its axis order, slope and intercept applied.
 
-    role: images, truth or labels; names the file in messages. Unscaled integers of up to 16 bits keep
-    their type, other values become float32.
-    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    file: its path. role: images, truth or labels; names the file in messages. Unscaled integers of
+    up to 16 bits keep their type, other values become float32. Raises SubjectFault:
+    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
     bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """
     with _open_nifti(file, role) as stream:

@@ -25,9 +25,10 @@ FrameCopies = tuple[Frame, ...]  # the frames at one position: the one kept, the
 class ParallelFrames:
     """Frames of one orientation, matrix and pixel spacing, by position.
 
-    places: for each position its frame, then the duplicates of that. right, down: orthonormal directions (3,), LPS, to the next
-    column and row. normal: unit vector (3,), LPS, towards the head. heights: (places,), mm, centres of the
-    frames along the normal. in_plane: (places, 2), mm, centres along right and down.
+    places: for each position a tuple: its frame, then the duplicates of that. right, down:
+    orthonormal directions (3,), LPS, to the next column and row. normal: unit vector (3,), LPS,
+    towards the head. heights: (places,), mm, centres of the frames along the normal. in_plane:
+    (places, 2), mm, centres along right and down.
     """
 
     places: tuple[FrameCopies, ...]
@@ -39,11 +40,14 @@ class ParallelFrames:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame that is kept at each position."""
+        """The frame (attributes of one slice) that is kept at each position, by height."""
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":
-        """Return a group of only some positions; indices: (n,), into `places`, in the order wanted."""
+        """Return a group of only some positions.
+
+        indices: (n,) int, into `places`, in the order wanted.
+        """
         places = tuple(self.places[index] for index in indices)
         heights, in_plane = self.heights[indices], self.in_plane[indices]
         return ParallelFrames(places, self.right, self.down, self.normal, heights, in_plane)
@@ -52,10 +56,10 @@ class ParallelFrames:
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the frames in groups of one orientation, matrix and pixel spacing.
 
-    Frames at one position are kept together; the first of them in `frames` is the one kept, the others
-    are its duplicates. frames: with valid position, orientation and pixel spacing, from `choose_series`.
-    Raises SubjectFault: bad-geometry-orientation where orientations change gradually from slice to
-    slice, inconsistent-matrix where slices of different matrices interleave.
+    Frames at one position are kept together; the first of them in `frames` is the one kept, the
+    others are its duplicates. frames: slices of one series, with valid position, orientation and
+    pixel spacing. Raises SubjectFault: bad-geometry-orientation where orientations change gradually
+    from slice to slice, inconsistent-matrix where slices of different matrices interleave.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])
@@ -137,8 +141,8 @@ def _matrix(part: ParallelFrames) -> str:
 def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the slices of each orientation, one array (n,) per orientation.
 
-    right, down: unit directions (slices, 3). Slices whose directions differ by at most 0.2 degrees are of
-    one orientation, directly or through others.
+    right, down: unit directions (slices, 3), LPS, to the next column and row. Slices whose
+    directions differ by at most 0.2 degrees are of one orientation, directly or through others.
     """
     pairs, member = np.unique(np.stack([right, down], axis=1), axis=0, return_inverse=True)
 
@@ -152,7 +156,7 @@ def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray
 def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
     """Return the largest angle in degrees between the directions of any two slices.
 
-    right, down: unit directions (slices, 3).
+    right, down: unit directions (slices, 3), LPS, to the next column and row.
     """
     pairs = np.unique(np.stack([right, down], axis=1), axis=0)
     return max(float(angle_deg(pair, pairs[n:]).max()) for n, pair in enumerate(pairs))

@@ -93,7 +93,10 @@ class PixelFormat:
 
 
 def is_deflated(data: FileDataset) -> bool:
-    """Return whether the whole data set is compressed (deflated transfer syntax, PS3.5, A.5)."""
+    """Return whether a whole data set is compressed (deflated transfer syntax, PS3.5, A.5).
+
+    data: with its file meta information.
+    """
     return data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
@@ -140,10 +143,10 @@ def _syntax(data: FileDataset) -> UID:
 
 
 def pixel_format(module: PixelModule) -> PixelFormat:
-    """Return the checked pixel format of a file.
+    """Return the checked pixel format of a file: rows, columns, frames, bits, sign, transfer syntax.
 
-    Raises SubjectFault (unsupported-pixels) for colour, unknown syntaxes, and other than 8 or 16 bits
-    allocated.
+    module: the Image Pixel module as the header has it. Raises SubjectFault (unsupported-pixels) for
+    colour, unknown syntaxes, and other than 8 or 16 bits allocated.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:
@@ -184,5 +187,8 @@ def pixel_format(module: PixelModule) -> PixelFormat:
 
 
 def unsupported_pixels(found: str) -> SubjectFault:
-    """Return the fault unsupported-pixels, to be raised; found: what the file has instead."""
+    """Return the fault unsupported-pixels, to be raised.
+
+    found: what the file has instead, for the message.
+    """
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

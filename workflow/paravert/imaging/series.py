@@ -66,7 +66,8 @@ class _SeriesPlane:
 class ChosenSeries:
     """The frames to measure, all of one series, and warnings.
 
-    note: a sentence on slices of the series that are excluded; None if there are none.
+    frames: slices of the series, without those excluded. cautions: warnings. note: a sentence on
+    slices of the series that are excluded; None if there are none.
     """
 
     frames: tuple[Frame, ...]
@@ -75,14 +76,14 @@ class ChosenSeries:
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
-    """Return the frames of the one axial series among all files of a subject.
+    """Return the frames of the one axial series among all files of a subject, and warnings.
 
-    series_description: regular expressions for SeriesDescription (0008,103E), used in the given order
-    while several axial series are left: each keeps the series that it matches, if there are any.
-    Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
-    no-axial-series, ambiguous-series; for a frame of the chosen series: mosaic, unsupported-pixels,
-    frame-count-mismatch, unreadable-header, bad-geometry-orientation, bad-geometry-position,
-    bad-pixel-spacing.
+    scan: frames and headers of all files of the subject. series_description: regular expressions for
+    SeriesDescription (0008,103E), used in the given order while several axial series are left: each
+    keeps the series that it matches, if there are any. Raises SubjectFault: no-dicom,
+    mixed-patients, multiple-studies, wrong-modality, quadruped, no-axial-series, ambiguous-series;
+    for a frame of the chosen series: mosaic, unsupported-pixels, frame-count-mismatch,
+    unreadable-header, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """
     _check_subject(scan)
     series: dict[str, list[Frame]] = defaultdict(list)
@@ -182,10 +183,11 @@ def _pick(candidates: list[str], series: dict[str, list[Frame]], patterns: Seque
 def matching_series(
     descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
 ) -> list:
-    """Return the series that patterns leave; descriptions: SeriesDescription of each series.
+    """Return the series that patterns leave, as their keys in descriptions.
 
-    Patterns are tried in order while several series are left; each that matches any keeps those it
-    matches.
+    descriptions: for each series (any key) its SeriesDescriptions (0008,103E). patterns: regular
+    expressions, tried in order while several series are left; each that matches any series keeps
+    those it matches. Case is ignored.
     """
     left = list(descriptions)
     for pattern in patterns:
@@ -215,11 +217,12 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 
 
 def series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
-    """Return the plane of a series by the tilts of its frames.
+    """Return the plane of a series by the tilts of its frames: axial, other, localizer or none.
 
-    frames: all of the series. Axial: tilted by at most AXIAL_TILT_DEG. A series with at most twice as many
-    axial as sagittal or coronal frames is a localizer, as is one of frames with ImageType (0008,0008)
-    LOCALIZER. Frames without a valid orientation are kept with the axial ones; `_frame_fault` refuses them.
+    frames: all of the series. The result also has the axial frames, and the tilts in degrees of all.
+    Axial: tilted by at most AXIAL_TILT_DEG. A series with at most twice as many axial as sagittal or
+    coronal frames is a localizer, as is one of frames with ImageType (0008,0008) LOCALIZER. Frames
+    without a valid orientation are kept with the axial ones; `choose_series` refuses them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:

@@ -29,7 +29,8 @@ def _between(group: ParallelFrames) -> tuple[np.ndarray, np.ndarray]:
 def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
     """Return the indices of blocks of slices, one array (n,) per block.
 
-    group: slices by ascending height. Blocks are separated by gaps of more than three slice thicknesses.
+    group: slices of one orientation by ascending height. Blocks are separated by gaps of more than
+    three slice thicknesses.
     """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
@@ -78,7 +79,10 @@ def _agrees(tag_mm: float | None, spacing_mm: float) -> bool:
 
 
 def mean_gap_mm(heights: np.ndarray) -> float:
-    """Return the mean distance of neighbouring slices; heights: in mm, (slices,), ascending, two or more."""
+    """Return the mean distance (mm) of neighbouring slices.
+
+    heights: positions along the normal in mm, (slices,), ascending, two or more.
+    """
     return float((heights[-1] - heights[0]) / (len(heights) - 1))
 
 
@@ -115,8 +119,9 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
 def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Caution]:
     """Return the warnings about the spacing of slices.
 
-    group: slices above one another, by ascending height. runs: from `stack_runs`. Warnings: missing-slices,
-    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch.
+    group: slices above one another, by ascending height. runs: indices of each run of evenly spaced
+    slices, one array (n,) per run. Warnings: missing-slices, spacing-irregular, spacing-tag-missing,
+    spacing-tag-mismatch.
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
     for below, above in zip(runs, runs[1:], strict=False):
@@ -161,9 +166,9 @@ def _skips(frame: Frame, spacing_mm: float) -> bool:
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     """Return the indices of runs of evenly spaced slices, one array (n,) per run, from the lowest.
 
-    heights: (slices,), strictly ascending. Every slice is in one run. The gaps of a run differ by at most
-    5 % from their median. A slice between two runs goes to the one with more slices, at equal number to
-    the one with smaller gaps.
+    heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in one
+    run. The gaps of a run differ by at most 5 % from their median. A slice between two runs goes to
+    the one with more slices, at equal number to the one with smaller gaps.
     """
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)
@@ -200,9 +205,10 @@ def _pieces(indices: np.ndarray) -> list[np.ndarray]:
 
 
 def missing_between(gap_mm: float, spacing_mm: float) -> int:
-    """Return how many slices are missing in a gap between slices that are `spacing_mm` apart elsewhere.
+    """Return how many slices are missing in a gap between two slices.
 
-    0 if the gap is not a multiple of the spacing, within 5 % of it.
+    gap_mm: distance of the two slices. spacing_mm: distance of neighbouring slices elsewhere. 0 if
+    the gap is not a multiple of the spacing, within 5 % of it.
     """
     steps = round(gap_mm / spacing_mm)
     even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm

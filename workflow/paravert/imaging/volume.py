@@ -43,39 +43,42 @@ class Volume:
 
     @property
     def column_spacing_mm(self) -> float:
-        """Distance between the centres of neighbouring columns."""
+        """Distance between the centres of neighbouring columns, in mm."""
         return float(np.linalg.norm(self.affine[:3, 0]))
 
     @property
     def row_spacing_mm(self) -> float:
-        """Distance between the centres of neighbouring rows."""
+        """Distance between the centres of neighbouring rows, in mm."""
         return float(np.linalg.norm(self.affine[:3, 1]))
 
     @property
     def slice_spacing_mm(self) -> float:
-        """Distance between the centres of neighbouring slices."""
+        """Distance between the centres of neighbouring slices, in mm."""
         return float(np.linalg.norm(self.affine[:3, 2]))
 
     @property
     def pixel_spacing_mm(self) -> tuple[float, float]:
-        """(row spacing, column spacing), as PixelSpacing of DICOM (0028,0030)."""
+        """(row spacing, column spacing) in mm, as PixelSpacing of DICOM (0028,0030)."""
         return self.row_spacing_mm, self.column_spacing_mm
 
     @property
     def pixel_area_mm2(self) -> float:
-        """Area of one pixel in the image plane."""
+        """Area of one pixel in the image plane, in mm2."""
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return a volume of another array, (slices, rows, columns), with the affine of this one."""
+        """Return a volume of another array with the affine of this one.
+
+        array: (slices, rows, columns), on the same grid.
+        """
         return Volume(array, self.affine)
 
 
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a volume as compressed NIfTI-1 (.nii.gz), in the type of its array.
 
-    Sets sform and qform to the affine, and mm as the unit. Makes the folder. The file has no time
-    stamp: equal volumes give equal files.
+    path: of the file; its folder is made. volume: array and affine. Sets sform and qform to the
+    affine, and mm as the unit. The file has no time stamp: equal volumes give equal files.
     """
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")
@@ -86,25 +89,37 @@ def write_volume(path: Path, volume: Volume) -> None:
 
 
 def read_volume(path: Path) -> Volume:
-    """Return the volume in a file that `write_volume` wrote, in the type on disk, without rescaling."""
+    """Return the volume in a file that `write_volume` wrote: array (slices, rows, columns) and affine.
+
+    path: of the file (.nii.gz). The array has the type on disk, without rescaling.
+    """
     image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
 def voxel_digest(volume: Volume) -> str:
-    """Return the SHA-256, in hexadecimal, of the voxels, their shape and type; not of the affine."""
+    """Return the SHA-256 (hex) of the voxels of a volume, their shape and type; not of the affine.
+
+    volume: an image or a label map.
+    """
     kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
     return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:
-    """Return an affine, 4 x 4, rounded as the qform of a NIfTI-1 file rounds it (a quaternion)."""
+    """Return an affine rounded as the qform of a NIfTI-1 file rounds it (a quaternion), 4 x 4.
+
+    affine: 4 x 4, voxel index to RAS in mm.
+    """
     header = nib.Nifti1Header()
     header.set_qform(affine, code="scanner")
     return header.get_qform()
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Return which slices hold a single value, bool (slices,); array: (slices, rows, columns)."""
+    """Return which slices hold a single value, bool (slices,).
+
+    array: (slices, rows, columns).
+    """
     flat = array.reshape(len(array), -1)
     return flat.min(axis=1) == flat.max(axis=1)

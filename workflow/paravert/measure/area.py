@@ -26,8 +26,8 @@ def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
     """Return the cross-sectional area of each muscle in each slice, in the image plane.
 
     labels: label map, (slices, rows, columns), values of LABELS or 0. pixel_area_mm2: area of one
-    pixel. Returns float (slices, 8), mm2, in the order of LABELS; 0 for an absent muscle. Source:
-    the paper, CSA from labels and PixelSpacing (0028,0030).
+    pixel. Returns float (slices, 8), mm2, column k of label k + 1 (anatomy.LABELS); 0 for an absent
+    muscle. Source: the paper, CSA from labels and PixelSpacing (0028,0030).
     """
     return slice_pixels(labels) * pixel_area_mm2
 
@@ -35,9 +35,10 @@ def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
 def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
     """Return areas projected onto the plane perpendicular to the body's long axis.
 
-    areas_mm2: (slices, 8), in the image plane. tilt_deg: (slices,), angle between slice normal and
-    long axis. Returns float (slices, 8), mm2: area times the cosine of the tilt, which is exact
-    for a muscle that runs along the long axis.
+    areas_mm2: float (slices, 8), in the image plane, column k of label k + 1 (anatomy.LABELS).
+    tilt_deg: (slices,), angle in degrees between slice normal and long axis. Returns float (slices,
+    8), mm2: area times the cosine of the tilt, which is exact for a muscle that runs along the long
+    axis.
     """
     return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
 

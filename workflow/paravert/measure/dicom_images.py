@@ -30,7 +30,7 @@ class StackName:
 
     subject: pseudonym, written as PatientID (0010,0020). stack: its number, from 1. salt: SHA-256
     (hex) of its image file. study, frame_of_reference: UIDs (0020,000D) and (0020,0052), shared by
-    all stacks of the subject, which share one coordinate system.
+    all stacks of the subject, as they have one coordinate system.
     """
 
     subject: str
@@ -40,7 +40,10 @@ class StackName:
     frame_of_reference: UID
 
     def uid(self, *words: object) -> UID:
-        """Return a UID derived from the stack and these words; equal words give the same UID."""
+        """Return a DICOM UID derived from the stack and some words; equal words give the same UID.
+
+        words: what the UID is for, such as "image" and the index of the slice.
+        """
         return _uid(self.salt, self.subject, self.stack, *words)
 
 
@@ -61,7 +64,8 @@ class StoredPixels:
 def stack_names(subject: str, salts: Mapping[int, str]) -> dict[int, StackName]:
     """Return the identifiers of a subject's stacks, by stack number.
 
-    salts: SHA-256 (hex) of each stack's image file, by stack number.
+    Identifiers: pseudonym, stack number, DICOM UIDs. subject: pseudonym, written as PatientID
+    (0010,0020). salts: SHA-256 (hex) of each stack's image file, by stack number.
     """
     words = (subject, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")
@@ -103,9 +107,10 @@ def mr_images(
 ) -> list[Dataset]:
     """Return a stack as classic MR images (DICOM datasets), one per slice, caudal to cranial.
 
-    volume: gives the geometry: positions are evenly spaced along its affine. content: the voxels
-    of the volume. thickness_mm: per slice, None if unknown; SliceThickness (0018,0050) is then
-    empty.
+    volume: gives the geometry: positions are evenly spaced along its affine. content: its voxels as
+    16-bit integers, with slope and intercept. thickness_mm: SliceThickness (0018,0050) of each
+    slice, in mm; None if unknown, the attribute is then empty. name: pseudonym, stack number and
+    UIDs of the stack.
     """
     lps = LPS_TO_RAS @ volume.affine
     right, down = lps[:3, 0] / volume.column_spacing_mm, lps[:3, 1] / volume.row_spacing_mm

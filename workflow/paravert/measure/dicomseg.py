@@ -77,7 +77,11 @@ class LabelMethod:
 
 
 def network_method(model_sha256: str) -> LabelMethod:
-    """Return the method of labels that the network with this SHA-256 (hex) predicted."""
+    """Return how labels were made, where the network predicted them, for a segment's attributes.
+
+    The attributes: automatic, name of the step, SHA-256 of the model. model_sha256: in hex, of the
+    model file.
+    """
     return LabelMethod("AUTOMATIC", f"{MAKER} segment_muscles", {"model_sha256": model_sha256})
 
 
@@ -86,7 +90,10 @@ SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
 
 
 def found_muscles(labels: np.ndarray) -> list[Label]:
-    """Return the muscles and sides that occur in a label map of any shape, in the order of LABELS."""
+    """Return the muscles and sides that occur in a label map, in the order of anatomy.LABELS.
+
+    labels: integers 0-8, of any shape.
+    """
     held = np.bincount(labels.ravel(), minlength=CLASSES) > 0
     return [label for label in LABELS if held[label.value]]
 
@@ -96,10 +103,12 @@ def segmentation(
 ) -> "Segmentation":
     """Return the label map of a stack as a binary DICOM segmentation.
 
-    images: as from `mr_images`, one per slice. labels: (slices, rows, columns), 0 or a value of
-    LABELS; not all 0. Segments are numbered from 1 without gaps, as the standard requires;
-    SegmentLabel (0062,0005) is the name of muscle and side. A segment has one frame for each slice
-    in which the muscle occurs.
+    images: MR image of each slice (DICOM datasets), from caudal to cranial, as from `mr_images`.
+    labels: (slices, rows, columns), integers 0-8, not all 0. name: pseudonym, stack number and UIDs
+    of the stack. method: how the labels were made. Returned as highdicom's Segmentation, a DICOM
+    dataset. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
+    (0062,0005) is the name of muscle and side. A segment has one frame for each slice in which the
+    muscle occurs.
     """
     from highdicom.seg import Segmentation
 

@@ -36,8 +36,8 @@ LARGE_TEXT, MEDIUM_TEXT, SMALL_TEXT = 19, 14, 13
 class PreviewStack:
     """What a preview shows of one stack.
 
-    grey: (slices, rows, columns) uint8, the image as from `windowed`. truth: manual label map,
-    (slices, rows, columns); None: none.
+    stack: its labels and geometry. grey: (slices, rows, columns) uint8, the image scaled to 0-255.
+    truth: manual label map, integers 0-8, of the same shape; None: none.
     """
 
     stack: LabelledStack
@@ -48,9 +48,9 @@ class PreviewStack:
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
     """Return indices of slices, evenly spaced from caudal to cranial, in that order.
 
-    positions_mm: of each slice along the slice normal. filled: whether each slice shows a muscle;
-    slices below the lowest and above the highest filled one are left out, unless none is filled.
-    most: largest number of slices.
+    positions_mm: position (mm) of each slice along the slice normal. filled: whether each slice
+    shows a muscle; slices below the lowest and above the highest filled one are left out, unless
+    none is filled. most: largest number of slices.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])
@@ -61,10 +61,12 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 
 
 def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
-    """Return a canvas (see `slice_picture`) with up to 12 slices of a subject, caudal to cranial.
+    """Return a picture with up to 12 slices of a subject, from caudal to cranial, with outlined muscles.
 
-    All slices have the same scale. Image left is the subject's right. Manual masks are outlined by
-    a thin white line over the muscles.
+    subject: name, shown above the slices. stacks: labels, grey image and manual masks of each stack.
+    Returns uint8 (rows, columns), indices into `slice_picture.PALETTE`. All slices have the same
+    scale. Image left is the subject's right. Manual masks are outlined by a thin white line over the
+    muscles.
     """
     slices = [(shown, index) for shown in stacks for index in range(len(shown.grey))]
     picks = slices_to_show(

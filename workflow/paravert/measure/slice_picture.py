@@ -37,7 +37,10 @@ PALETTE = _palette()
 
 
 def pure_colour(value: int | np.ndarray) -> int | np.ndarray:
-    """Return the palette index of the pure colour of a label value, or of an array of them."""
+    """Return the palette index of the pure colour of a label value.
+
+    value: 1-8, or an integer array of them, whose shape the result has.
+    """
     return GREYS + len(LABELS) * TINTS + value - 1
 
 
@@ -57,7 +60,8 @@ class SliceView:
     def crop(self, plane: np.ndarray) -> np.ndarray:
         """Return this part of a slice, uint8 (rows, columns) = `size`, by linear interpolation.
 
-        plane: (rows, columns) uint8. Pixels outside the slice are 0.
+        plane: (rows, columns) uint8. Pixels outside the slice are 0. `size`: rows and columns of the
+        picture.
         """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2
@@ -73,8 +77,8 @@ class SliceView:
     def crop_labels(self, labels: np.ndarray) -> np.ndarray:
         """Return this part of a label map, uint8 (rows, columns) = `size`.
 
-        labels: (rows, columns), 0 or a label value. Each label is resampled as a mask, so that
-        label values are not interpolated.
+        labels: (rows, columns), integers 0-8. `size`: rows and columns of the picture. Each label is
+        resampled as a mask, so that label values are not interpolated.
         """
         cropped = np.zeros(self.size, dtype=np.uint8)
         for label in LABELS:
@@ -85,10 +89,10 @@ class SliceView:
 
 
 def windowed(image: np.ndarray) -> np.ndarray:
-    """Return a stack as uint8, (slices, rows, columns), scaled between percentiles of its signal.
+    """Return a stack as grey values 0-255, uint8 (slices, rows, columns), scaled between percentiles.
 
-    image: (slices, rows, columns). The percentiles ignore pixels of exactly 0 (air). A stack with
-    a single value becomes 0.
+    image: (slices, rows, columns), any intensity scale. The percentiles ignore pixels of exactly 0
+    (air). A stack with a single value becomes 0.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)
@@ -100,10 +104,12 @@ def windowed(image: np.ndarray) -> np.ndarray:
 def draw_slice(
     grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: SliceView
 ) -> np.ndarray:
-    """Return one slice as a canvas of the view's size, with muscles tinted and outlined.
+    """Return a picture of one slice, with muscles tinted and outlined, uint8 (rows, columns).
 
-    grey: (rows, columns) uint8. labels, truth: (rows, columns), 0 or a label value; truth is
-    outlined by a thin white line, None: no truth.
+    The values are indices into PALETTE. grey: image of the slice, (rows, columns) uint8, 0-255.
+    labels, truth: predicted and manual label map of the same shape, integers 0-8; truth is outlined
+    by a thin white line; None: no truth. view: which part of the slice is drawn, at what scale, and
+    rows and columns of the picture.
     """
     signal = view.crop(grey).astype(np.uint16)
     canvas = (signal * (GREYS - 1) // 255).astype(np.uint8)
@@ -131,8 +137,8 @@ def write_text(
 ) -> None:
     """Write white text with a black rim into a canvas, in place.
 
-    at: (row, column) of the anchor. size: font size in pixels. anchor: Pillow's code, "lm" left
-    and middle.
+    canvas: uint8 (rows, columns), indices into PALETTE; changed. text: one line. at: (row, column)
+    of the anchor. size: font size in pixels. anchor: Pillow's code, "lm" left and middle.
     """
     font = ImageFont.load_default(size)
     for stroke in (2, 0):
@@ -146,7 +152,10 @@ def write_text(
 
 
 def as_picture(canvas: np.ndarray) -> Image.Image:
-    """Return a canvas, (rows, columns) uint8, as a Pillow image with PALETTE."""
+    """Return a canvas as a Pillow image of mode P, with PALETTE as its palette.
+
+    canvas: uint8 (rows, columns), indices into PALETTE.
+    """
     picture = Image.fromarray(canvas, mode="P")
     picture.putpalette(PALETTE.tobytes())
     return picture

@@ -51,8 +51,9 @@ class Architecture:
     def of_fields(cls, told: object) -> "Architecture":
         """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        told: what `dataclasses.asdict` makes of an Architecture. Raises ValueError for anything but a
-        dict with exactly these keys, the right types and possible values.
+        told: {"width": int, "levels": int, "normalisation": str, "dropout": float}, with the meaning
+        of the class's fields. Raises ValueError for anything but a dict with exactly these keys, the
+        right types and possible values.
         """
         if not isinstance(told, dict) or told.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
@@ -73,7 +74,10 @@ class Architecture:
 
 
 def normalisation_groups(channels: int) -> int:
-    """Return the number of groups of group normalisation: 8 channels each, or 1 if 8 does not divide."""
+    """Return the number of groups of group normalisation: 8 channels each, or 1 if 8 does not divide.
+
+    channels: number of channels of the layer.
+    """
     return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
@@ -95,10 +99,10 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return all layers in the order in which a square image passes them.
+    """Return all layers in the order in which a square image passes them, with channels and size.
 
-    size_px: rows, equal to columns, of the image. Raises ValueError unless it is a multiple of the
-    architecture's stride.
+    architecture: settings of the U-Net. size_px: rows, equal to columns, of the image. Raises
+    ValueError unless size_px is a multiple of the architecture's stride.
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")
@@ -118,7 +122,12 @@ def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight tensor of a model file, {name: shape}; names as in `unet.UNet`."""
+    """Return the shape of each weight tensor of a model file, {name: shape}.
+
+    architecture: settings of the U-Net. Names as in `unet.UNet`, such as "head.weight"; convolutions
+    are (channels out, channels in, rows, columns), transposed ones (channels in, channels out, rows,
+    columns).
+    """
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}
     for level, (above, here) in enumerate(zip((1, *channels), channels, strict=False)):

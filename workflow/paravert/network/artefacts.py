@@ -18,8 +18,9 @@ FAILING_SHARE = 0.4  # of the pictures with saturated fat
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return the coil sensitivity at each point, float32 (batch, rows, columns), about 1 on average.
 
-    The logarithm is a quadratic polynomial of x and y. In most pictures it also falls from the back to
-    the front, as with coils in the table under the subject.
+    points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each pixel in
+    the section, in mm from its middle. The logarithm is a quadratic polynomial of x and y. In most
+    pictures it also falls from the back to the front, as with coils in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -33,7 +34,8 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     """Return the factor, 0-1, by which an anterior saturation band reduces the signal at each point.
 
     float32 (batch, rows, columns); 1 in pictures without a band. Such bands suppress ghosts of
-    breathing and flow; their edge may cross the psoas.
+    breathing and flow; their edge may cross the psoas. points: float32 (batch, 2, rows, columns), x
+    (to the image's right) and y (down) of each pixel in the section, in mm from its middle.
     """
     n = len(points)
     left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
@@ -51,8 +53,10 @@ def failing_saturation(
 ) -> torch.Tensor:
     """Return the factor, at least 1, by which failing fat saturation raises fat's signal at each point.
 
-    float32 (batch, rows, columns). saturated: (batch,), factor by which saturation reduced fat's signal
-    (1: not saturated). In some pictures, saturation fails towards one edge, as in an uneven field.
+    float32 (batch, rows, columns). saturated: (batch,), factor by which saturation reduced fat's
+    signal (1: not saturated). In some pictures, saturation fails towards one edge, as in an uneven
+    field. points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each
+    pixel in the section, in mm from its middle.
     """
     n = len(points)
     most = np.where(
@@ -76,8 +80,9 @@ def drawn_shifts_px(
 ) -> np.ndarray:
     """Return random chemical shifts of fat in pixels, (right, down), int (batch, 2).
 
-    They lie along the frequency-encoding axis. spacing_mm: pixel size. down: as of `phase_runs_down`.
-    shifts: bool (batch,), whether a picture may have a shift.
+    They lie along the frequency-encoding axis. spacing_mm: pixel size. down: bool (batch,), whether
+    the phase-encoding axis is the rows (shifts are then to the right or left). shifts: bool
+    (batch,), whether a picture may have a shift.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -88,20 +93,28 @@ def drawn_shifts_px(
 
 
 def shifted(fat: torch.Tensor, shifts_px: np.ndarray) -> torch.Tensor:
-    """Return pictures of fat's signal, shifted by shifts_px (as of `drawn_shifts_px`), cyclically."""
+    """Return pictures of fat's signal, shifted cyclically; same shape and dtype.
+
+    fat: float32 (batch, rows, columns). shifts_px: int (batch, 2), pixels to the right and down for
+    each picture.
+    """
     pairs = zip(fat, shifts_px.tolist(), strict=True)
     return torch.stack([torch.roll(one, (below, right), (0, 1)) for one, (right, below) in pairs])
 
 
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return at random whether each picture's phase-encoding axis is the rows, bool (n,); else columns."""
+    """Return at random whether each picture's phase-encoding axis runs down the rows, bool (n,).
+
+    n: number of pictures. False: it runs from left to right.
+    """
     return rng.random(n) < 0.5
 
 
 def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures of lower resolution, by a low-pass filter in k-space, soft or hard (Gibbs ringing).
 
-    The resolution is lower along the phase-encoding axis. down: as of `phase_runs_down`.
+    pictures: float32 (batch, rows, columns); returns the same shape. The resolution is lower along
+    the phase-encoding axis. down: bool (batch,), whether that axis runs down the rows.
     """
     n, rows, columns = pictures.shape
     frequency = rng.uniform(0.35, 1.1, n)
@@ -127,7 +140,11 @@ def _cut_off(
 
 
 def ghosted(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures, some with ghosts of motion along phase encoding; down: as of `phase_runs_down`."""
+    """Return pictures, some with ghosts of motion along the phase-encoding axis.
+
+    pictures: float32 (batch, rows, columns); returns the same shape. down: bool (batch,), whether
+    that axis runs down the rows.
+    """
     result = pictures
     n, rows, columns = pictures.shape
     for axis, size, own in ((1, rows, down), (2, columns, ~down)):
@@ -143,9 +160,10 @@ def wrapped(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return pictures, some with wrap-around (aliasing), and the mask of their field of view, bool.
 
-    In some, the field of view is smaller than the object along phase encoding: signal from beyond one
-    edge is added at the opposite one, and pixels outside the field are 0. down: as of
-    `phase_runs_down`. Both are (batch, rows, columns).
+    pictures: float32 (batch, rows, columns); both results have this shape. In some, the field of
+    view is smaller than the object along the phase-encoding axis: signal from beyond one edge is
+    added at the opposite one, and pixels outside the field are 0 (mask False). down: bool (batch,),
+    whether that axis runs down the rows.
     """
     n, rows, columns = pictures.shape
     inside = torch.ones(pictures.shape, dtype=torch.bool, device=pictures.device)
@@ -165,7 +183,10 @@ def wrapped(
 
 
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion)."""
+    """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion).
+
+    pictures: float32 (batch, rows, columns); returns the same shape.
+    """
     strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
     shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
     weight = _per_picture(strength, pictures)
@@ -179,6 +200,7 @@ def noisy(
 
     In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
     stronger in the middle, as in parallel imaging. generator: torch's, for the noise itself.
+    pictures: float32 (batch, rows, columns); returns the same shape.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
@@ -203,7 +225,11 @@ def noisy(
 
 
 def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures as stored by a scanner: random gamma, clipped at both ends, quantised grey values."""
+    """Return pictures as stored by a scanner: random gamma, clipped at both ends, quantised grey values.
+
+    pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that 1 is
+    about the brightest pixel of a picture.
+    """
     n, rows, columns = pictures.shape
     top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
     relative = pictures / top
@@ -218,9 +244,10 @@ def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
-    """Return a random mask of the field of view, bool of this shape (batch, rows, columns).
+    """Return a random mask of the field of view, bool (batch, rows, columns).
 
-    All True in most pictures; in the others, margins are False.
+    shape: of the mask: pictures, rows, columns. All True in most pictures; in the others, margins
+    are False.
     """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)

@@ -36,8 +36,10 @@ def training_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random square crop of a slice and its labels: float32 and uint8, (size_px, size_px).
 
-    image: standardised, (rows, columns). truth: labels on the same grid. Beyond the image's edge, its
-    outermost pixels are repeated, as in prediction.
+    image: standardised, (rows, columns). truth: labels on the same grid. Beyond the image's edge,
+    its outermost pixels are repeated, as in prediction. size_px: rows, equal to columns, of the
+    crop. The slice is also mirrored (left and right labels exchanged) at random, and its contrast,
+    bias field and noise vary.
     """
     image, truth = cut(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
     if rng.random() < MIRRORED_SHARE:
@@ -46,9 +48,10 @@ def training_crop(
 
 
 def mirrored_slice(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mirror image of a slice and of its labels, columns reversed; both (rows, columns).
+    """Return the mirror image of a slice and of its labels, columns reversed.
 
-    Left labels become right ones and vice versa.
+    image: float (rows, columns). truth: labels, uint8 (rows, columns), 0-8. Returns the same shapes
+    and dtypes; left labels become right ones and vice versa.
     """
     return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
 
@@ -59,9 +62,9 @@ def drawn_pose(
     """Return a random affine map from crop to image pixels: matrix (2, 2) and offset (2,).
 
     Image pixel (row, column) = matrix @ crop pixel + offset. shape: rows and columns of the image.
-    The crop's centre is uniform where the unrotated crop lies inside the image or, along an axis where
-    it is larger, contains it. Rotation and the logarithm of the scale, about this centre, are normal
-    with mean 0.
+    size_px: rows, equal to columns, of the crop. The crop's centre is uniform where the unrotated
+    crop lies inside the image or, along an axis where it is larger, contains it. Rotation and the
+    logarithm of the scale, about this centre, are normal with mean 0.
     """
     angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
     scale = np.exp(rng.normal(0, LOG_SCALE_SD))
@@ -76,7 +79,9 @@ def cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a square crop of image (float32, bilinear) and labels (nearest), (size_px, size_px).
 
-    pose: matrix and offset, as `drawn_pose` returns them.
+    pose: matrix (2, 2) and offset (2,) of the map from crop to image pixels (row, column). image:
+    (rows, columns). truth: its labels, uint8 of the same shape. size_px: rows, equal to columns, of
+    the crop. Beyond the image's edge, its outermost pixels are repeated.
     """
     how = {"output_shape": (size_px, size_px), "mode": "nearest"}
     return (
@@ -100,9 +105,10 @@ def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a random bias field around 1, float32 of this shape (rows, columns).
+    """Return a random bias field around 1, float32 (rows, columns).
 
-    It is the exponential of a quadratic polynomial of row and column.
+    shape: rows and columns of the field. It is the exponential of a quadratic polynomial of row and
+    column.
     """
     y, x = (np.linspace(-1, 1, pixels, dtype=np.float32) for pixels in shape)
     y = y[:, None]
@@ -115,8 +121,11 @@ def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 class Crops(Dataset):
     """Data set of random crops of annotated slices: dataset[epoch, number] is a batch.
 
-    An epoch shows each of the samples at most once. Order and crops depend on the settings' seed and
-    the BatchKey alone.
+    samples: annotated slices on the network's grid. settings: of the training; seed, batch_size
+    (slices per batch) and size_px (rows and columns of a crop) are used. A batch is (images, float32
+    (batch_size, 1, size_px, size_px); labels, uint8 (batch_size, size_px, size_px)). An epoch shows
+    each of the samples at most once. Order and crops depend on the seed, the epoch and the number of
+    the batch alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):
@@ -127,7 +136,7 @@ class Crops(Dataset):
         return max(1, len(self.samples) // self.settings.batch_size)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return the batch of a key, on the processor."""
+        """Return the batch of a key (epoch, number of the batch), in the processor's memory."""
         epoch, number = key
         seed, size = self.settings.seed, self.settings.batch_size
         order = np.random.default_rng([seed, epoch]).permutation(len(self.samples))
@@ -148,7 +157,8 @@ class Crops(Dataset):
 class EpochLoader:
     """The batches of a dataset, epoch by epoch; they do not depend on the number of workers.
 
-    dataset: maps a BatchKey to a Batch; its length is the number of batches of an epoch. workers:
+    dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
+    labels, uint8 (batch, rows, columns); its length is the number of batches of an epoch. workers:
     processes that prepare batches ahead; 0: prepared in this process when needed. Use as a context
     manager: leaving it ends the processes.
     """
@@ -182,6 +192,9 @@ class EpochLoader:
         return len(self._keys)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches of an epoch (0, 1, ...), in order."""
+        """Return the batches of an epoch, (images, labels), in order.
+
+        epoch: its number, from 0.
+        """
         self._keys[:] = [(epoch, number) for _, number in self._keys]
         return iter(self._loader)

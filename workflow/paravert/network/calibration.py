@@ -26,10 +26,12 @@ BINS = 10  # of the reliability diagram
 
 
 def expected_iou(logits: np.ndarray) -> np.ndarray:
-    """Return the expected IoU of each muscle in a slice, float32 (8,), in the order of LABELS.
+    """Return the expected IoU of each muscle in a slice, float32 (8,); entry k is of label k + 1 (LABELS).
 
-    It is estimated from the network's probabilities alone, as the module describes, and not
-    calibrated. logits: float (CLASSES, rows, columns). NaN for a muscle without a pixel in the slice.
+    It is estimated from the network's probabilities alone and not calibrated: correct / (labelled +
+    true - correct) pixels, where correct and true are sums of the label's probability over the
+    pixels labelled with it and over the slice. logits: float (CLASSES, rows, columns), classes:
+    background, then the labels 1-8. NaN for a muscle without a pixel in the slice.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)
@@ -60,6 +62,7 @@ def _margin(planes: np.ndarray) -> np.ndarray:
 class Calibration:
     """Monotonic curves from expected to predicted IoU, one per muscle for both sides.
 
+    Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
     knots: by muscle name a pair (expected IoU, predicted IoU) of equally long rising tuples, 0-1;
     linear between the knots. A muscle that is not in it has no predicted IoU.
     """
@@ -67,9 +70,11 @@ class Calibration:
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
     def predicted(self, expected: np.ndarray) -> np.ndarray:
-        """Return the predicted IoU, float32 (slices, 8), for the expected IoU (slices, 8).
+        """Return the predicted IoU, float32 (slices, 8), of slices with this expected IoU.
 
-        NaN where the expected IoU is NaN or the muscle has no curve.
+        expected: IoU estimated from the probabilities, not calibrated, float (slices, 8); column k
+        of both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or the
+        muscle has no curve.
         """
         result = np.full(expected.shape, np.nan, np.float32)
         for column, label in enumerate(LABELS):
@@ -84,11 +89,13 @@ NONE = Calibration({})
 def fitted(
     expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
 ) -> Calibration:
-    """Return the calibration that isotonic regression of measured on expected IoU gives.
+    """Return the calibration: per muscle a curve from expected to predicted IoU, fitted to slices.
 
-    expected, found: expected and measured IoU, (slices, 8). Pairs with a NaN are ignored; left and
-    right of a muscle are pooled. A muscle with fewer pairs than fewest keeps the curve of start, the
-    calibration of the model that the training started from, if that has one.
+    Method: isotonic regression of measured on expected IoU. expected, found: IoU estimated from the
+    probabilities, and measured, float (slices, 8); column k belongs to label k + 1 (anatomy.LABELS).
+    Pairs with a NaN are ignored; left and right of a muscle are pooled. start: calibration of the
+    model that the training started from. fewest: least number of pairs for a curve; a muscle with
+    fewer keeps that of start, if it has one.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 
@@ -114,19 +121,25 @@ def _known_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kept_lines(calibration: Calibration, start: Calibration) -> dict:
-    """Return the curves of start that calibration contains unchanged, {muscle: knots}."""
+    """Return the curves of start that calibration contains unchanged, {muscle: knots}.
+
+    calibration: of a trained model. start: of the model that its training started from. knots: pair
+    (expected IoU, predicted IoU) of equally long rising tuples, 0-1.
+    """
     return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
 
 
 def error_among_subjects(
     subjects: Sequence[tuple[np.ndarray, np.ndarray]], calibration: Calibration, start: Calibration
 ) -> float:
-    """Return the leave-one-subject-out calibration error, 0-1, as `calibration_error` defines it.
+    """Return the leave-one-subject-out calibration error, 0-1: mean |predicted - measured IoU| over bins.
 
-    subjects: a pair per subject, expected and measured IoU, each (slices, 8). The predicted IoU of each
-    subject comes from curves that are fitted to the other subjects. calibration: fitted to all
-    subjects; curves that it kept from start (`kept_lines`) are used unchanged. NaN if nothing can be
-    predicted, for example with a single subject.
+    subjects: a pair per subject, IoU estimated from the probabilities, and measured, each (slices,
+    8), column k of label k + 1 (anatomy.LABELS). The predicted IoU of each subject comes from curves
+    that are fitted to the other subjects; the bins have equally many pairs. calibration: fitted to
+    all subjects. start: calibration of the model that the training started from; its curves that
+    calibration contains unchanged are used as they are. NaN if nothing can be predicted, for example
+    with a single subject.
     """
     if not subjects:
         return float("nan")
@@ -144,7 +157,11 @@ def error_among_subjects(
 
 
 def together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Return two arrays, the expected and the measured IoU of all subjects, each (slices, 8)."""
+    """Return two arrays, the expected and the measured IoU of all subjects, each (all slices, 8).
+
+    subjects: a pair (expected, measured IoU) per subject, each (slices, 8); column k belongs to
+    label k + 1 (anatomy.LABELS).
+    """
     return map(np.concatenate, zip(*subjects, strict=True))
 
 
@@ -161,14 +178,19 @@ def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
-    """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over the bins.
+    """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over ten bins.
 
-    Bins of `reliability`, weighted by their pairs (Guo 2017, eq. 3). NaN if there is no pair.
+    predicted, found: predicted and measured IoU of the same muscles and slices, of equal shape;
+    pairs with a NaN are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
+    2017, eq. 3). NaN if there is no pair.
     """
     x, y, count = reliability(predicted, found).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
 
 
 def told_error(error: float) -> float | None:
-    """Return a calibration error rounded to 4 digits for a model's card; None for NaN."""
+    """Return a calibration error rounded to 4 digits for a model's card; None for NaN.
+
+    error: calibration error, 0-1, or NaN (not known).
+    """
     return None if np.isnan(error) else round(error, 4)

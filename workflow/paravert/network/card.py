@@ -40,10 +40,11 @@ def model_card(
 ) -> dict:
     """Return the card of a model file, a dict that can be written as JSON.
 
-    name: of the model. model: its file. trained_on: description of the training images. data: numbers
-    of subjects and slices, split and digest of the data. method: how the validation slices were
-    segmented. metrics: `validate.quartiles` of their IoU; None without validation. start_metrics: the
-    same for the starting model.
+    name: of the model. training: finished; its settings, epochs, seconds and device are told. model:
+    its file. trained_on: description of the training images. data: numbers of subjects and slices,
+    split and digest of the data. method: how the validation slices were segmented. metrics: {label
+    name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the validation slices;
+    None without validation. start_metrics: the same for the starting model.
     """
     return {
         "name": name,
@@ -67,7 +68,8 @@ def model_card(
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     """Write card, configuration and learning curve of a model file, and delete its checkpoint.
 
-    out: the model file. card: as of `model_card`. curve: a row per epoch, as of `fit.Progress`.
+    out: the model file. card: as `model_card` returns it. curve: one dict per epoch with the keys
+    epoch, training_loss, validation_iou and lowest_iou.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")
@@ -90,7 +92,8 @@ def _loss_told(settings: Settings) -> str:
 def write_reliability(path: Path, rows: np.ndarray) -> None:
     """Write a reliability diagram as CSV, and as PNG of the same name.
 
-    rows: (bins, 3), as of `calibration.reliability`.
+    path: of the CSV. rows: float (bins, 3), columns: mean predicted IoU, mean measured IoU, number
+    of pairs of muscle and slice.
     """
     columns = ["predicted_iou", "found_iou", "muscles_in_slices"]
     _write(path, [columns, *([f"{x:.4f}", f"{y:.4f}", int(count)] for x, y, count in rows)])

@@ -15,11 +15,11 @@ def cleaned(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the cleaned label map of a stack and the number of changed pixels per label.
 
-    labels: predicted labels, uint8 (slices, rows, columns), 0-8 as in `anatomy.LABELS`; not modified.
-    keep_largest: set all components of a label to background except those that `main_part` keeps.
-    fill_holes: then give background that a label encloses within a slice (`enclosed`) to that label.
-    Returns (cleaned, changed). cleaned: same dtype and axes as labels. changed: int64 (8,), pixels
-    removed from and added to each label, in the order of LABELS.
+    labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set all
+    components of a label to background except the largest and those that continue it (`main_part`).
+    fill_holes: then give background that a label encloses within a slice to that label. Returns
+    (cleaned, changed). cleaned: same dtype and axes as labels. changed: int64 (8,), pixels removed
+    from and added to each label; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)

@@ -97,10 +97,11 @@ LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 class Contrast:
     """The signed signals of all tissues in one slice, scaled so that 90 % of tissues are below 1.
 
-    sequence: key of SEQUENCES. water, of_fat: float32 (TISSUES,), signal of the water and of the fat in
-    each tissue, whose sum is the tissue's signal; index: `synthesis.tissues.Tissue` or label value.
-    texture: float32 (TISSUES,), SD of the signal as a share of it. lean: signal of muscle without fat.
-    fat: signal of pure fat in muscle. saturated: factor of fat saturation, 1 if there is none.
+    sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: float32 (TISSUES,),
+    signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
+    `synthesis.tissues.Tissue` or label value. texture: float32 (TISSUES,), SD of the signal as a
+    share of it. lean: signal of muscle without fat. fat: signal of pure fat in muscle. saturated:
+    factor of fat saturation, 1 if there is none.
     """
 
     sequence: str
@@ -123,7 +124,11 @@ class Contrast:
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
-    """Return a random contrast; sequence: key of SEQUENCES, None: drawn by their frequencies."""
+    """Return a random contrast: the signals of water and fat in each tissue, without unit.
+
+    sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by their frequencies.
+    Signals are scaled so that 90 % of the tissues are below 1.
+    """
     if sequence is None:
         shares = np.array(list(SEQUENCES.values()))
         sequence = str(rng.choice(list(SEQUENCES), p=shares / shares.sum()))

@@ -29,11 +29,12 @@ from paravert.provenance import digest
 
 
 def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the soft IoU of each muscle over a batch, float (classes - 1,), background excluded.
+    """Return the soft IoU of each muscle over a batch, float (classes - 1,), k of label k + 1.
 
-    probabilities: (batch, classes, rows, columns), 0-1. truth: labels, integer (batch, rows, columns),
-    0 to classes - 1. With probability p and truth t (0 or 1) of each pixel, the intersection is the
-    sum of p t and the union the sum of p + t - p t over the batch. NaN for a muscle absent from truth.
+    probabilities: (batch, classes, rows, columns), 0-1. truth: labels, integer (batch, rows,
+    columns), 0 to classes - 1. With probability p and truth t (0 or 1) of each pixel, the
+    intersection is the sum of p t and the union the sum of p + t - p t over the batch. NaN for a
+    muscle absent from truth.
     """
     values = torch.arange(1, probabilities.shape[1], device=truth.device)
     muscles = truth[:, None] == values[:, None, None]
@@ -47,9 +48,9 @@ def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return 1 - mean soft IoU of the muscles in the batch, a scalar: 0 is best, 1 is worst.
 
-    logits: (batch, classes, rows, columns). truth: as for `soft_iou`. 0 if the batch contains no
-    muscle. Source: Niemeyer 2021, eq. 4, "the sum of the IoU"; the paper prints no minus sign, without
-    which the worst network would have the lowest loss.
+    logits: float (batch, classes, rows, columns). truth: labels, integer (batch, rows, columns), 0
+    to classes - 1. 0 if the batch contains no muscle. Source: Niemeyer 2021, eq. 4, "the sum of the
+    IoU"; the paper prints no minus sign, without which the worst network would have the lowest loss.
     """
     return _lost(soft_iou(_log_probabilities(logits).exp(), truth))
 
@@ -57,7 +58,8 @@ def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy over all pixels plus `iou_loss`, a scalar.
 
-    logits, truth: as for `iou_loss`. A training with it converges several times faster.
+    logits: float (batch, classes, rows, columns). truth: labels, integer (batch, rows, columns), 0
+    to classes - 1. A training with it converges several times faster.
     """
     logs = _log_probabilities(logits)
     return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))
@@ -77,10 +79,12 @@ def _lost(iou: torch.Tensor) -> torch.Tensor:
 def loss_at(
     name: str, share_done: float, finish_with_iou_fraction: float
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the loss function, of logits and truth, at a point of the training.
+    """Return the loss function, of (logits, truth), at a point of the training.
 
-    name: iou or cross_entropy_iou (`Settings.loss`). share_done: fraction of the training that is done, 0-1.
-    finish_with_iou_fraction: last fraction of the training that uses `iou_loss` in any case.
+    name: iou or cross_entropy_iou. share_done: fraction of the training that is done, 0-1.
+    finish_with_iou_fraction: last fraction of the training, 0-1, that uses `iou_loss` in any case.
+    The function takes logits, float (batch, classes, rows, columns), and labels, integer (batch,
+    rows, columns), and returns a scalar tensor.
     """
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss
@@ -92,7 +96,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Completed epochs, training time in seconds, and the learning curve, a row (dict) per epoch."""
+    """How far a training is, and its learning curve.
+
+    epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the
+    keys epoch, share_done (0-1), seconds, learning_rate, training_loss, validation_iou and
+    lowest_iou (mean and lowest of the muscles' median IoU over the validation slices; NaN without
+    any).
+    """
 
     epoch: int = 0
     seconds: float = 0.0
@@ -102,7 +112,8 @@ class Progress:
 def training_device(device: str, threads: int) -> torch.device:
     """Return the torch device for training, and set torch's threads and precision.
 
-    device: "auto", "cpu" or "cuda"; Raises as `predict.device_kind`. threads: processor threads; 0: all.
+    device: "auto", "cpu" or "cuda". threads: processor threads; 0: all. Raises InputError for
+    another device, and for cuda if there is no GPU.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -111,7 +122,10 @@ def training_device(device: str, threads: int) -> torch.device:
 
 
 def low_format(device: torch.device) -> torch.dtype | None:
-    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32)."""
+    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32).
+
+    device: that trains.
+    """
     if device.type == "cpu":
         low = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
@@ -120,7 +134,10 @@ def low_format(device: torch.device) -> torch.dtype | None:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device in words, such as "cpu (8 threads)", for logs and model cards."""
+    """Return the device in words, such as "cpu (8 threads)", for logs and model cards.
+
+    device: that trains.
+    """
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
@@ -144,8 +161,13 @@ def fit(
 ) -> "Training":
     """Train to the end and return the training; resumes from its checkpoint beside out, if any.
 
-    dataset, workers: as for `EpochLoader`. validation, made_of, start: as for `Training`. out: the
-    model file that will be written. Raises InputError as `Training.run`.
+    settings: of the training. dataset: dataset[epoch, number] is a batch of images, float32 (batch,
+    1, rows, columns), and labels, uint8 (batch, rows, columns). validation: annotated slices whose
+    IoU is measured after every epoch. device: that trains. out: the model file that will be written.
+    made_of: digest of the training data; a checkpoint with another one is not resumed. start: model
+    with the initial weights; None: random weights. workers: processes that prepare batches ahead.
+    Raises InputError if the checkpoint belongs to other settings or data, or if the loss becomes
+    infinite or NaN.
     """
     log.info("training on %s, seed %d", describe(device), settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -158,9 +180,11 @@ def fit(
 class Training:
     """A network in training: weights, moving average of the weights, optimiser, progress.
 
-    validation: slices whose IoU is measured after every epoch. made_of: digest of the training data;
-    a checkpoint is only resumed if it is equal. start: model with the initial weights, of the same
-    architecture as the settings'; None: random weights.
+    settings: of the training. loader: its batches, epoch by epoch. validation: annotated slices
+    whose IoU is measured after every epoch. device: that trains. made_of: digest of the training
+    data; a checkpoint is only resumed if it is equal. start: model with the initial weights, of the
+    same architecture as the settings'; None: random weights. progress: completed epochs, seconds and
+    learning curve.
     """
 
     def __init__(
@@ -203,8 +227,8 @@ class Training:
         """Train until the settings' epochs or minutes are done.
 
         checkpoint: file to resume from, if it exists, and to write after every epoch. after_epoch:
-        called after every epoch. Raises InputError if the checkpoint belongs to other settings or
-        data, or if the loss becomes infinite or NaN.
+        called with the progress after every epoch. Raises InputError if the checkpoint belongs to
+        other settings or data, or if the loss becomes infinite or NaN.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
@@ -352,10 +376,11 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 @torch.no_grad()
 def mix(network: UNet, start: UNet, start_weight: float) -> None:
-    """Set a network's weights to s x initial + (1 - s) x trained, with s = start_weight, 0-1.
+    """Set a network's weights to s x initial + (1 - s) x trained.
 
-    network: trained; changed in place. start: initial, of the same architecture. Averaging the weights
-    at the ends of successive trainings generalises better than the last ones (Izmailov 2018).
+    network: trained; changed in place. start: initial, of the same architecture. start_weight: s,
+    0-1. Averaging the weights at the ends of successive trainings generalises better than the last
+    ones (Izmailov 2018).
     """
     first = start.state_dict()  # includes the running means of normalisation layers
     for name, own in network.state_dict().items():

@@ -63,7 +63,7 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
 
 
 def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return planes on a grid of another size over the same rectangle, float32 (n, *size).
+    """Return planes on a grid of another size over the same rectangle, float32 (n, new rows, new columns).
 
     planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns. Bilinear
     interpolation; along an axis that becomes coarser, a triangle filter two new pixels wide, as
@@ -91,8 +91,9 @@ def _interpolation(pixels: int, points: int) -> sparse.csr_array:
 def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
     """Return planes (n, rows, columns), extended below and right to multiples of a number of pixels.
 
-    The last row and column are repeated: mirroring could show a muscle twice, zeros would add an edge
-    that is not in the tissue. The dtype stays.
+    The last row and column are repeated: mirroring could show a muscle twice, zeros would add an
+    edge that is not in the tissue. The dtype stays. planes: float (n, rows, columns), n: slices.
+    multiple: pixels of which the rows and columns of the result are a multiple.
     """
     rows, columns = (-size % multiple for size in planes.shape[1:])
     return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")
@@ -103,10 +104,10 @@ def labels_on_image(
 ) -> np.ndarray:
     """Return the labels of a slice on the image's own grid, uint8 (rows, columns), values 0-8.
 
-    logits: float32 (classes, rows, columns) on the padded network grid. size: rows and columns of the
-    network grid without the padding. shape: rows and columns of the image. The label of a pixel is
-    the class with the largest interpolated logit: interpolating logits rather than labels gives
-    outlines finer than the network's pixels.
+    logits: float32 (classes, rows, columns) on the padded network grid; classes: background, then
+    the labels 1-8. size: rows and columns of the network grid without the padding. shape: rows and
+    columns of the image. The label of a pixel is the class with the largest interpolated logit:
+    interpolating logits rather than labels gives outlines finer than the network's pixels.
     """
     logits = np.ascontiguousarray(logits[:, : size[0], : size[1]])
     if shape[0] >= size[0] > 1 and shape[1] >= size[1] > 1:
@@ -164,11 +165,11 @@ def largest(values: np.ndarray) -> np.ndarray:
 
 
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a label map on the network's grid, uint8 (slices, *size).
+    """Return a label map on the network's grid, uint8 (slices, rows, columns), values as in labels.
 
-    labels: uint8 (slices, rows, columns) on the image's grid. size: rows and columns of the network's
-    grid. A pixel gets the label with the largest weight in it after `resampled`. The counterpart of
-    `labels_on_image`, for the manual masks that a network is trained on.
+    labels: uint8 (slices, rows, columns) on the image's grid, 0-8. size: rows and columns of the
+    network's grid. A pixel gets the label whose mask, interpolated bilinearly, is largest in it. For
+    the manual masks that a network is trained on.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

@@ -26,8 +26,9 @@ TRAINING, VALIDATION = "training", "validation"
 class ModelSettings:
     """The settings of a model, stored with its weights.
 
-    spacing_mm: pixel size (mm) of the network's grid. calibration: `knots` of its `Calibration`; {}
-    for a model that was not calibrated.
+    architecture: width, levels, normalisation and dropout of the U-Net. spacing_mm: pixel size (mm)
+    of the network's grid. calibration: {muscle: (expected IoU, predicted IoU)}, knots of a curve as
+    two equally long rising lists, 0-1; {} for a model that was not calibrated.
     """
 
     architecture: Architecture
@@ -43,10 +44,11 @@ class ModelSettings:
 
 
 def read_settings(path: Path) -> ModelSettings:
-    """Return the settings of a model file (.safetensors).
+    """Return the settings of a model file: architecture, pixel size and calibration.
 
-    Raises InputError if the file is absent or not safetensors, if its settings are missing, of another
-    format or out of range, or if names and shapes of its weights are not those of its architecture.
+    path: of the model file (.safetensors). Raises InputError if the file is absent or not
+    safetensors, if its settings are missing, of another format or out of range, or if names and
+    shapes of its weights are not those of its architecture.
     """
     _check_there(path)
     try:
@@ -109,8 +111,9 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 def check_model(path: Path, expected_sha256: str) -> None:
     """Check a model file.
 
-    Raises InputError if it is absent or unreadable, has another SHA-256 than expected_sha256 (hex), or
-    is not a model (as `read_settings`).
+    path: of the file (.safetensors). expected_sha256: in hex. Raises InputError if the file is
+    absent or unreadable, has another SHA-256, or is not a model: not safetensors, settings missing
+    or out of range, or weights that are not those of its architecture.
     """
     _check_there(path)
     try:
@@ -125,8 +128,9 @@ def check_model(path: Path, expected_sha256: str) -> None:
 def check_card(model: Path) -> None:
     """Check the card of a model file.
 
-    Raises InputError if the card is faulty (as `read_card`) or names another architecture than the
-    model file.
+    model: the model file; its card lies beside it (.json). Raises InputError if the card is absent,
+    unreadable or not JSON, lacks a field of `Card`, or names another architecture than the model
+    file.
     """
     of_card, own = read_card(model).architecture, read_settings(model).architecture
     if of_card != own:
@@ -142,8 +146,8 @@ def _check_there(path: Path) -> None:
 class Card:
     """The parts of a model's card that reports and figures show.
 
-    note: on the model's use. trained_on: description of the training images, may be empty. size_px:
-    rows, equal to columns, of the training slices.
+    note: on the model's use. trained_on: description of the training images, may be empty.
+    architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices.
     """
 
     note: str
@@ -153,14 +157,18 @@ class Card:
 
 
 def card_file(model: Path) -> Path:
-    """Return the path of a model file's card (own.safetensors: own.json)."""
+    """Return the path of a model file's card (JSON).
+
+    model: the model file; own.safetensors has the card own.json.
+    """
     return model.with_suffix(".json")
 
 
 def read_card(model: Path) -> Card:
-    """Return the card of a model file.
+    """Return the card of a model file: note, description of the training images, architecture, slice size.
 
-    Raises InputError if the card is absent, unreadable, not JSON, or lacks one of these fields.
+    model: the model file; its card lies beside it (.json). Raises InputError if the card is absent,
+    unreadable, not JSON, or lacks one of these fields.
     """
     path = card_file(model)
     told = _object(path)
@@ -201,21 +209,28 @@ def _object(path: Path) -> dict:
 
 
 def split_file(model: Path) -> Path:
-    """Return the path of a model file's split (own.safetensors: own.split.csv)."""
+    """Return the path of the list of a model's training and validation subjects (CSV).
+
+    model: the model file; own.safetensors has the list own.split.csv.
+    """
     return model.with_suffix(".split.csv")
 
 
 def split_digest(model: Path) -> str:
-    """Return the SHA-256 (hex) of a model file's split; "" if it has none."""
+    """Return the SHA-256 (hex) of the list of a model's training and validation subjects; "" if none.
+
+    model: the model file; the list lies beside it (.split.csv).
+    """
     file = split_file(model)
     return file_sha256(file) if file.is_file() else ""
 
 
 def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
-    """Write a model file's split, a CSV with the columns subject and part, a line per subject.
+    """Write the list of a model's training and validation subjects beside the model file (.split.csv).
 
-    training: names of its training subjects, with those of its starting model. validation: names of
-    its validation subjects.
+    A CSV with the columns subject and part (training or validation), a line per subject. model: the
+    model file. training: names of its training subjects, with those of its starting model.
+    validation: names of its validation subjects.
     """
     with split_file(model).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -225,9 +240,10 @@ def write_split(model: Path, training: Collection[str], validation: Collection[s
 
 
 def learnt_from(model: Path) -> frozenset[str]:
-    """Return the names of a model file's training subjects; empty if it has no split.
+    """Return the names of a model's training subjects; empty if no list of them lies beside the file.
 
-    Raises InputError if the split is not a CSV with the columns subject and part.
+    model: the model file; the list is a CSV (.split.csv) with the columns subject and part. Raises
+    InputError if it is not.
     """
     path = split_file(model)
     if not path.is_file():

@@ -39,10 +39,10 @@ NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 
 def device_kind(device: str) -> str:
-    """Return "cpu" or "cuda" for the setting "auto", "cpu" or "cuda".
+    """Return "cpu" or "cuda" for a setting of the device.
 
-    auto: CUDA if torch can use a GPU, else the processor. Raises InputError for another setting, and
-    for cuda if there is no GPU: there is no silent fallback.
+    device: "auto", "cpu" or "cuda"; auto: CUDA if torch can use a GPU, else the processor. Raises
+    InputError for another setting, and for cuda if there is no GPU: there is no silent fallback.
     """
     if device not in DEVICES:
         raise InputError("device", f"found {device!r}, expected one of {', '.join(DEVICES)}")
@@ -83,7 +83,9 @@ def exact_float32() -> None:
 class StoredModel:
     """A trained model as numpy arrays, for prediction without torch.
 
-    spacing_mm: pixel size (mm) of the network's grid. weights: float32 arrays by name, as in
+    architecture: settings of the U-Net. spacing_mm: pixel size (mm) of the network's grid.
+    calibration: curves from expected to predicted IoU per muscle; empty for a model that was not
+    calibrated. weights: float32 arrays by name, with the names and shapes of
     `architecture.weight_shapes`.
     """
 
@@ -94,9 +96,11 @@ class StoredModel:
 
 
 def read_model(path: Path) -> StoredModel:
-    """Return the model of a file (.safetensors).
+    """Return the model of a file: architecture, pixel size, calibration and weights.
 
-    Raises InputError if the file is not a model (as `model_file.read_settings`).
+    path: of the model file (.safetensors). Raises InputError if the file is absent or not
+    safetensors, if its settings are missing or out of range, or if its weights are not those of its
+    architecture.
     """
     settings = read_settings(path)
     weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
@@ -110,7 +114,8 @@ class Prepared:
 
     slices: standardised, float32 (slices, rows, columns), on the padded network grid. size: rows and
     columns of the network grid without the padding. shape: rows and columns of the image.
-    neighbour_weights: as `neighbour_weights` returns them; None: no averaging of adjacent slices.
+    neighbour_weights: weight of the mean between each slice and the next, float32 (slices - 1,),
+    relative to 1 for the slice itself; None: no averaging of adjacent slices.
     """
 
     slices: np.ndarray
@@ -123,8 +128,9 @@ class Prepared:
 class Predicted:
     """The prediction for a stack.
 
-    labels: uint8 (slices, rows, columns), on the image's own grid, values 0-8. expected_iou: as of
-    `calibration.expected_iou`, not calibrated, float32 (slices, 8); NaN if it was not computed.
+    labels: uint8 (slices, rows, columns), on the image's own grid, values 0-8. expected_iou: IoU
+    estimated from the probabilities, not calibrated, float32 (slices, 8), column k of label k + 1
+    (anatomy.LABELS); NaN for a muscle without a pixel in the slice, or if it was not computed.
     """
 
     labels: np.ndarray
@@ -134,12 +140,12 @@ class Predicted:
 class Predictor:
     """A model on a device, and how its predictions are averaged.
 
-    device: "cpu" (computed by OpenVINO) or a CUDA device (by torch; needs a torch `Model`).
-    flip: average the logits of each slice and its mirror image. neighbours_mm: SD (mm) of the
-    Gaussian weights of adjacent slices; 0 disables. with_expected_iou: compute the expected IoU even if
-    the model has no calibration. batch_size: slices computed at once (default: BATCH_SIZES); on a
-    processor the results do not depend on it.
-    computed_on: device and number format, such as "cpu float32".
+    model: the trained network. device: "cpu" (computed by OpenVINO) or a CUDA device (by torch;
+    needs a torch `Model`). flip: average the logits of each slice and its mirror image.
+    neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; 0 disables. with_expected_iou:
+    compute the expected IoU even if the model has no calibration. batch_size: slices computed at
+    once (default: BATCH_SIZES); on a processor the results do not depend on it. computed_on: device
+    and number format, such as "cpu float32".
     """
 
     def __init__(
@@ -163,10 +169,11 @@ class Predictor:
     def prepared(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
-        """Return a stack, standardised and resampled to the network's grid.
+        """Return a stack that is ready for the network: standardised, resampled to its grid, padded.
 
-        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance between
-        rows, between columns. apart_mm: distance between slices; infinite if they are not adjacent.
+        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
+        between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
+        not adjacent.
         """
         shape = image.shape[1:]
         size = network_size(shape, spacing_mm, self.model.spacing_mm)
@@ -175,14 +182,21 @@ class Predictor:
         return Prepared(padded(slices, self.model.architecture.stride), size, shape, weights)
 
     def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
-        """Yield the logits of each slice, float32 (classes, rows, columns), not averaged over neighbours."""
+        """Yield the logits of each slice, float32 (classes, rows, columns), not averaged over neighbours.
+
+        stack: standardised, on the padded network grid, as `prepared` returns it; rows and columns
+        are those of that grid. Classes: background, then the labels 1-8.
+        """
         for start in range(0, len(stack.slices), self._batch_size):
             yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
 
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
-        """Return the prediction for a stack.
+        """Return the labels of a stack on the image's grid, and their expected IoU (not calibrated).
 
-        stack: as `prepared` returns it. logits: of each slice, as `logits` yields them; computed here if not given.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
+        column k of label k + 1 (anatomy.LABELS), NaN where unknown. stack: standardised, on the
+        network's grid, as `prepared` returns it. logits: of each slice in order, float32 (classes,
+        rows, columns) on the padded network grid, not averaged over neighbours; None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
@@ -198,13 +212,24 @@ class Predictor:
     def stack_predicted(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Predicted:
-        """Return the prediction for an image; parameters as of `prepared`."""
+        """Return the labels of an image, and their expected IoU (not calibrated).
+
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
+        column k of label k + 1 (anatomy.LABELS), NaN where unknown. image: (slices, rows, columns),
+        any dtype and intensity scale. spacing_mm: distance (mm) between rows, between columns.
+        apart_mm: distance (mm) between slices; infinite if they are not adjacent.
+        """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
     def stack_labels(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> np.ndarray:
-        """Return the labels of an image, uint8 (slices, rows, columns); parameters as of `prepared`."""
+        """Return the labels of an image, uint8 (slices, rows, columns), 0-8, not cleaned.
+
+        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
+        between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
+        not adjacent.
+        """
         return self.stack_predicted(image, spacing_mm, apart_mm=apart_mm).labels
 
     def _of_batch(self, images: np.ndarray) -> np.ndarray:
@@ -229,8 +254,8 @@ def _network_on(
 def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
     """Return the weight of an adjacent slice, 0-1, relative to 1 for the slice itself.
 
-    Gaussian exp(-(apart_mm / neighbours_mm)² / 2) of the distance apart_mm between the slices; 0 if
-    that is below LEAST_WEIGHT or neighbours_mm is 0.
+    exp(-(apart_mm / neighbours_mm)² / 2), or 0 if that is below LEAST_WEIGHT or neighbours_mm is 0.
+    apart_mm: distance (mm) between the slices. neighbours_mm: SD (mm) of the Gaussian.
     """
     if neighbours_mm == 0:
         return 0.0
@@ -243,9 +268,9 @@ def neighbour_weights(
 ) -> np.ndarray | None:
     """Return the weight between each slice of a stack and the next, float32 (slices - 1,).
 
-    image: (slices, rows, columns). apart_mm, neighbours_mm: as for `neighbour_weight`. The weight is 0
-    if one of both slices is blank (a single value). None if the stack has one slice or the weight of
-    its distance is 0.
+    image: (slices, rows, columns). apart_mm: distance (mm) between adjacent slices. neighbours_mm:
+    SD (mm) of the Gaussian weights; 0: none. The weight is 0 if one of both slices is blank (a
+    single value). None if the stack has one slice or the weight of its distance is 0.
     """
     weight = neighbour_weight(apart_mm, neighbours_mm)
     if weight == 0 or len(image) == 1:
@@ -260,7 +285,8 @@ def with_neighbours(
     """Yield, for each slice, the weighted mean of its logits and those of its adjacent slices.
 
     logits: of a stack's slices in order, each (classes, rows, columns); read one slice ahead.
-    weights: as `neighbour_weights` returns them; None yields the logits unchanged.
+    weights: between each slice and the next, float32 (slices - 1,), relative to 1 for the slice
+    itself; None yields the logits unchanged.
     """
     if weights is None:
         yield from logits

@@ -113,8 +113,9 @@ def pretrain_network(
 class HeldOut:
     """Synthetic validation slices, of people who do not occur in the training.
 
-    progress: for the IoU after every epoch. calibrating: for the calibration. reporting: for the
-    card's accuracy, of other people than calibrating.
+    progress: slices whose IoU is measured after every epoch. calibrating: slices that the
+    calibration is fitted to. reporting: slices whose IoU the model's card states, of other people
+    than calibrating.
     """
 
     progress: list[SyntheticSample]
@@ -123,10 +124,14 @@ class HeldOut:
 
 
 def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> HeldOut:
-    """Return the validation slices, drawn from the table of anatomies for validation.
+    """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
-    anatomies: the table for training. Raises InputError if both tables were drawn with one seed and
-    therefore show the same people, or if one is no table of draw_anatomies.
+    The IoU of the first is measured after every epoch, the calibration fitted to the second, the
+    accuracy on the third, of other people, stated on the model's card. anatomies: table of
+    draw_anatomies for training. validation: table of draw_anatomies, of another seed, that the
+    slices are drawn from. settings: of the training; its size_px and spacing_mm are used. Raises
+    InputError if both tables were drawn with one seed and therefore show the same people, or if one
+    is no table of draw_anatomies.
     """
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
@@ -144,8 +149,10 @@ def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> Held
 class SyntheticValidation:
     """Accuracy of a model on synthetic validation slices, and the calibration fitted to others.
 
-    metrics: `validate.quartiles` of the IoU. reliability: (bins, 3), as of `calibration.reliability`.
-    told: entries of the card on these slices.
+    calibration: curves from expected to predicted IoU per muscle. metrics: {label name:
+    {"median_iou", "lower_quartile", "upper_quartile", "slices"}}. reliability: float (bins, 3),
+    columns: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice. told:
+    entries of the card on these slices: their number, calibration error, median IoU by sequence.
     """
 
     calibration: Calibration
@@ -155,7 +162,12 @@ class SyntheticValidation:
 
 
 def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:
-    """Return the calibration on held_out.calibrating, and the accuracy on held_out.reporting."""
+    """Return the calibration of a model's predicted IoU, and its accuracy, on different synthetic slices.
+
+    predictor: the model; must compute the expected IoU (estimated from the probabilities). held_out:
+    validation slices; the calibration is fitted to those in calibrating, the accuracy measured on
+    those in reporting.
+    """
     expected, overlap = scored(predictor, held_out.calibrating)
     calibration = fitted(expected, overlap.iou)
     expected, overlap = scored(predictor, held_out.reporting)
@@ -172,8 +184,10 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    The samples, one slice each, are segmented on the network's grid, without neighbours, and not
-    cleaned. The overlap's arrays are (slices, 8), too.
+    Expected: estimated from the probabilities, not calibrated. predictor: the model; must compute
+    it. samples: one slice each. They are segmented on the network's grid, without neighbours, and
+    not cleaned. The overlap holds IoU, Dice and pixel numbers, also (slices, 8); column k belongs to
+    label k + 1 (anatomy.LABELS).
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

@@ -74,7 +74,11 @@ class PicturePose:
 
 
 def drawn_place(rng: np.random.Generator) -> PicturePose:
-    """Return a random pose: rotation, size, stretch, mirror image and position."""
+    """Return a random pose of a picture in its section.
+
+    The affine map from (right, down) in the picture to (x, y) in the section, in mm: rotation, size,
+    stretch, mirror image and position. rng: draws them.
+    """
     turn = np.deg2rad(rng.normal(0, TURN_SD_DEG))
     size, stretch = np.exp(rng.normal(0, LOG_SIZE_SD)), np.exp(rng.normal(0, LOG_STRETCH_SD))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -88,9 +92,11 @@ def drawn_place(rng: np.random.Generator) -> PicturePose:
 def picture_grid(
     size_px: int, spacing_mm: float, factor: int, device: torch.device
 ) -> torch.Tensor:
-    """Return (right, down) of the pixels of a square picture in mm, float32 (2, n, n).
+    """Return (right, down) of the pixels of a square picture in mm from its middle, float32 (2, n, n).
 
-    n = size_px * factor, with pixels of spacing_mm / factor.
+    size_px: rows, equal to columns, of the picture. spacing_mm: pixel size. factor: points per pixel
+    along each axis: n = size_px * factor, and the points are spacing_mm / factor apart. device: of
+    the tensor.
     """
     count = size_px * factor
     line = (torch.arange(count, device=device) + 0.5 - count / 2) * (spacing_mm / factor)
@@ -103,8 +109,10 @@ def placed(
 ) -> torch.Tensor:
     """Return (x, y) in the section of each point of each picture, float32 (batch, 2, rows, columns), mm.
 
-    grid: (right, down) of the points, (2, rows, columns), as of `picture_grid`. places: pose of each
-    picture. waves: coarse displacements, as of `drawn_waves`.
+    x to the image's right, y down, from the section's middle. grid: (right, down) of the points in
+    mm from a picture's middle, float32 (2, rows, columns). places: pose of each picture. waves:
+    random displacements in mm on coarse grids, a tensor (batch, 2, k, k) per grid; they are
+    interpolated and added.
     """
     matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)
     centre = torch.from_numpy(np.stack([place.centre_mm for place in places])).to(grid)
@@ -121,14 +129,19 @@ def placed(
 def in_section(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.ndarray:
     """Return displacements in the sections, (x, y), float (batch, 2), in mm.
 
-    shifts_mm: the same displacements in the pictures, (right, down), (batch, 2). The deformation,
-    nearly constant over such a displacement, is neglected.
+    shifts_mm: the same displacements in the pictures, (right, down), (batch, 2). places: pose of
+    each picture in its section. The deformation, nearly constant over such a displacement, is
+    neglected.
     """
     return np.stack([place.matrix @ step for place, step in zip(places, shifts_mm, strict=True)])
 
 
 def drawn_waves(count: int, generator: torch.Generator, device: torch.device) -> list[torch.Tensor]:
-    """Return random displacements on coarse grids, a tensor (count, 2, k, k) per entry of WAVES, mm."""
+    """Return random displacements on coarse grids, in mm, a tensor (count, 2, k, k) per entry of WAVES.
+
+    count: number of pictures. generator: torch's random numbers, on the device. device: of the
+    tensors. Axis 1: x, y.
+    """
     return [
         torch.randn((count, 2, points, points), generator=generator, device=device) * deviation_mm
         for points, deviation_mm in WAVES
@@ -138,7 +151,8 @@ def drawn_waves(count: int, generator: torch.Generator, device: torch.device) ->
 def seed_of(table: Path) -> int:
     """Return the seed of a table of draw_anatomies; tables with one seed show the same people.
 
-    Raises InputError if the file is not such a table.
+    table: file (.parquet) that draw_anatomies wrote. Raises InputError if the file is not such a
+    table.
     """
     try:
         columns = pq.read_schema(table)
@@ -152,9 +166,9 @@ def seed_of(table: Path) -> int:
 class Anatomies:
     """The sections of a table of draw_anatomies, in memory, compressed; len(): their number.
 
-    keep: takes the numbers of the sections' people, int (sections,), and returns which sections are
-    wanted, bool (sections,); None: all. Raises InputError if the file is not such a table, or no
-    section is wanted.
+    table: file (.parquet) of draw_anatomies. keep: takes the numbers of the sections' people, int
+    (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
+    InputError if the file is not such a table, or no section is wanted.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
@@ -171,10 +185,11 @@ class Anatomies:
         return len(self._maps)
 
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return sections, uint8 (len(numbers), LAYERS + 1, SIZE_PX, SIZE_PX).
+        """Return sections as maps, uint8 (len(numbers), LAYERS + 1, SIZE_PX, SIZE_PX).
 
-        numbers: of the sections, from 0. The last map is the order in which pixels of muscle become
-        fat, 0-255; the others are tissues, in layers through the slice.
+        numbers: of the sections, from 0. The first LAYERS maps are layers through the slice; their
+        values are labels 1-8 or `synthesis.tissues.Tissue`. The last map is the order in which
+        pixels of muscle become fat, 0-255, from late to early.
         """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))
@@ -182,10 +197,10 @@ class Anatomies:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch of pictures.
+    """A batch of synthetic pictures with their labels.
 
     images: standardised, float32 (batch, rows, columns). labels: uint8, same shape, 0-8. contrasts:
-    one per picture.
+    signals of the tissues, one `Contrast` per picture.
     """
 
     images: torch.Tensor
@@ -202,10 +217,12 @@ def drawn_pictures(
     spacing_mm: float,
     device: torch.device,
 ) -> Pictures:
-    """Return a picture of each of the sections of these numbers.
+    """Return synthetic pictures of sections of people, with their labels and contrasts.
 
-    seed: of all random numbers; on one kind of device, equal arguments give equal pictures. size_px:
-    rows, equal to columns. spacing_mm: pixel size. device: on which pictures are computed.
+    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. anatomies:
+    the sections. numbers: of those to draw, int (batch,), from 0. seed: of all random numbers; on
+    one kind of device, equal arguments give equal pictures. size_px: rows, equal to columns.
+    spacing_mm: pixel size. device: on which pictures are computed.
     """
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))

@@ -25,7 +25,7 @@ class Sample:
     """One annotated slice on the network's grid.
 
     image: standardised, float16 or float32 (rows, columns). truth: manual labels, uint8 (rows,
-    columns), 0-8. drawn: for each of LABELS, whether the subject's masks contain it.
+    columns), 0-8. drawn: for each of LABELS, in their order, whether the subject's masks contain it.
     """
 
     image: np.ndarray
@@ -45,7 +45,7 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
 def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
     """Return those of the subjects whose manual masks contain no label in any slice.
 
-    folder: contains a folder per subject.
+    folder: contains a folder per subject. subjects: names.
     """
     return [
         files.home.name
@@ -58,9 +58,9 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
 
 
 def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the quarantined subjects as "name (reason)", those with a fault of their mask first.
+    """Return the subjects that could not be converted (quarantined), as "name (reason)".
 
-    convert: shard tables of convert_dicom.
+    convert: shard tables of convert_dicom. Those with a fault of their mask come first.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
@@ -68,7 +68,10 @@ def left_out(convert: Sequence[Path]) -> list[str]:
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
-    """Return (image, manual mask) of every stack of a subject that has a mask; home: its folder."""
+    """Return (image, manual mask) of every stack of a subject that has a mask, ordered by stack number.
+
+    home: the subject's folder. The mask is a volume of labels 0-8 on the image's grid.
+    """
     files = SubjectFolder(home)
     return [
         (
@@ -84,9 +87,10 @@ def samples_of(
 ) -> list[Sample]:
     """Return the annotated slices of a stack on the network's grid, in order; images in float16.
 
-    image: the stack, of any intensity scale. truth: manual mask, a volume of uint8 on the image's grid. Slices without any label count as not
-    annotated and are omitted. spacing_mm: pixel size (mm) of the network's grid. muscles: for each of
-    LABELS, whether the subject's masks contain it (`Sample.drawn`).
+    image: the stack, of any intensity scale. truth: manual mask, labels 0-8, uint8 on the image's
+    grid. Slices without any label count as not annotated and are omitted. spacing_mm: pixel size
+    (mm) of the network's grid. muscles: for each of LABELS, in their order, whether the subject's
+    masks contain it.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -105,9 +109,10 @@ def read_samples(
 ) -> tuple[list[Sample], list[str]]:
     """Return the annotated slices of the subjects, in order, and the subjects whose masks lack a muscle.
 
-    folder: contains a folder per subject. spacing_mm: pixel size (mm) of the network's grid. finder:
-    the starting model; it segments muscles that a subject's masks do not contain, as pseudo-labels
-    (Lee 2013). Without it they are background.
+    A slice: standardised image and labels 0-8, (rows, columns). folder: contains a folder per
+    subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid. finder: the starting
+    model; it segments muscles that a subject's masks do not contain, as pseudo-labels (Lee 2013).
+    Without it they are background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -125,9 +130,10 @@ def read_samples(
 def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor) -> Volume:
     """Return a manual mask with predicted labels added for the muscles that it does not contain.
 
-    truth: the manual mask of image. drawn: bool (8,), which of LABELS the subject's masks contain.
-    finder: predicts the others. They are added where the mask is background, in slices with at least
-    one manual label. Returns a new volume of uint8 on the same grid.
+    image: a stack, of any intensity scale. truth: its manual mask, labels 0-8. drawn: bool (8,),
+    whether the subject's masks contain the label; entry k is of label k + 1 (LABELS). finder:
+    predicts the others. They are added where the mask is background, in slices with at least one
+    manual label. Returns a new volume of uint8 on the same grid.
     """
     labels, _ = cleaned(
         finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
@@ -139,7 +145,11 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
 
 @dataclass(frozen=True)
 class SubjectSplit:
-    """Names of the training and the validation subjects, each sorted; no subject is in both."""
+    """Names of the training and the validation subjects, each sorted; no subject is in both.
+
+    training: subjects whose slices the network is trained on. validation: subjects whose slices
+    measure its accuracy.
+    """
 
     training: list[str]
     validation: list[str]
@@ -153,9 +163,10 @@ def split_by_subject(
 ) -> SubjectSplit:
     """Return a random split of the subjects, which depends on seed and names, not on their order.
 
-    subjects: names. They are sorted by a hash of seed and name, so that one more subject hardly changes
-    the split. validation_fraction: of the subjects; above 0, at least one subject is on either side.
-    learnt_from: training subjects of the starting model; they are never used for validation.
+    subjects: names. They are sorted by a hash of seed and name, so that one more subject hardly
+    changes the split. seed: of the split. validation_fraction: fraction of the subjects, 0-1, for
+    validation; above 0, at least one subject is on either side. learnt_from: training subjects of
+    the starting model; they are never used for validation.
     """
 
     def place(subject: str) -> str:
@@ -171,7 +182,10 @@ def split_by_subject(
 
 
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:
-    """Return the SHA-256 (hex) over names and contents of all images and manual masks of the subjects."""
+    """Return the SHA-256 (hex) over names and contents of all images and manual masks of the subjects.
+
+    folder: contains a folder per subject. subjects: names.
+    """
     return digest(
         [
             [files.home.name, kind, stack, file_sha256(files.stack_file(kind, stack))]

@@ -91,8 +91,9 @@ def has_all_labels(home: Path) -> bool:
 class StackToLabel:
     """One stack of a subject: its image and either given labels or the input of the network.
 
-    given: uint8 (slices, rows, columns); None if the labels are predicted. prepared: the stack,
-    ready for the network; None if the labels are given.
+    number: of the stack, as in its file names. image: (slices, rows, columns) with its affine.
+    given: uint8 (slices, rows, columns), 0-8; None if the labels are predicted. prepared: the stack,
+    standardised on the network's grid; None if the labels are given.
     """
 
     number: int
@@ -105,8 +106,9 @@ class StackToLabel:
 class SegmentedStack:
     """One stack with its labels.
 
-    labels: volume of uint8, not cleaned. expected_iou: float32 (slices, 8), as in `Predicted`; None if
-    the labels were given.
+    number: of the stack, as in its file names. labels: uint8 (slices, rows, columns), 0-8, with the
+    image's affine; not cleaned. expected_iou: IoU estimated by the network, not calibrated, float32
+    (slices, 8), column k of label k + 1 (anatomy.LABELS); None if the labels were given.
     """
 
     number: int
@@ -122,8 +124,9 @@ Computed = list[tuple[StackToLabel, Iterable[np.ndarray]]]
 class Segmentation:
     """Segmentation of a subject with fixed settings; can be pickled for worker processes.
 
-    folder: contains a folder per subject. model: model file. device: cpu or cuda. averaging: names
-    and values of options of `Predictor`. cleaning: options of `cleaned`.
+    folder: contains a folder per subject. model: model file. device: cpu or cuda. averaging: pairs
+    (name, value) of the options flip and neighbours_mm of `Predictor`. cleaning: {"keep_largest":
+    bool, "fill_holes": bool}, options of `cleaned`.
     """
 
     folder: Path
@@ -138,11 +141,18 @@ class Segmentation:
         return _predictor(self.model, self.device, self.averaging)
 
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
-        """Segment one subject, write its labels to the folder scratch, and return its row and warnings."""
+        """Segment one subject, write its labels, and return its table row and warnings.
+
+        task: names the subject. scratch: folder to write in.
+        """
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
     def read(self, task: shards.Task) -> list[StackToLabel]:
-        """Read the stacks of a subject from its folder and return them, ordered by their numbers."""
+        """Return the stacks of a subject, read from its folder, ordered by their numbers.
+
+        task: names the subject. A stack: its image, and either given labels or the standardised
+        input of the network.
+        """
         files = SubjectFolder(self.folder / task.subject)
         return [self._stack(files, number) for number in files.stack_numbers("image")]
 
@@ -157,9 +167,10 @@ class Segmentation:
         return StackToLabel(number, image, prepared=prepared)
 
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
-        """Return each stack with the logits of its slices.
+        """Return each stack with the logits of its slices, float32 (classes, rows, columns) each.
 
-        lazily: compute them when they are read, so that a few slices are in memory at a time.
+        stacks: of one subject; a stack with given labels has no logits. lazily: compute the logits
+        when they are read, so that a few slices are in memory at a time.
         """
         collected = iter if lazily else list
         return [
@@ -168,9 +179,10 @@ class Segmentation:
         ]
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
-        """Write the labels of a subject to the folder scratch, as `write_labels`, and return its product.
+        """Clean and write the labels of a subject; return its table row and warnings.
 
-        computed: as of `compute`.
+        task: names the subject; not used. computed: each stack with the logits of its slices, as
+        `compute` returns them. scratch: folder to write in.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):
@@ -209,11 +221,14 @@ def write_labels(
 ) -> shards.Product:
     """Clean predicted labels, write the files of each stack, and return the subject's row and warnings.
 
-    scratch: folder to write in; labels are written as NIfTI, the predicted IoU as float32 (slices, 8).
-    Given labels are written unchanged, with NaN as predicted IoU. computed_on: as of `Predictor`.
-    calibration: the model's. Both may be None if all labels were given. cleaning: as for `cleaned`.
-    Row: labels_source, removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted.
-    Warnings: SIDES_SWAPPED, LOW_PREDICTED_IOU (see `doubtful`).
+    stacks: of the subject, with labels that are not cleaned. scratch: folder to write in; labels are
+    written as NIfTI, the predicted IoU as float32 (slices, 8), column k of label k + 1. Given labels
+    are written unchanged, with NaN as predicted IoU. computed_on: device and number format, such as
+    "cpu float32". calibration: the model's. Both may be None if all labels were given. cleaning:
+    keep_largest and fill_holes, whether to remove strays and fill holes. Row: labels_source,
+    removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted. Warnings:
+    SIDES_SWAPPED (a left label lies right of its right one), LOW_PREDICTED_IOU (a muscle's mean
+    predicted IoU is below DOUBTFUL_IOU).
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:
@@ -241,8 +256,8 @@ def write_labels(
 def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
     """Return whether a muscle and side has a mean predicted IoU below DOUBTFUL_IOU in this stack.
 
-    predicted_iou: float32 (slices, 8), NaN: none. labels: uint8 (slices, rows, columns). The mean is
-    weighted by the muscle's pixels in each slice.
+    predicted_iou: float32 (slices, 8), column k of label k + 1, NaN: none. labels: uint8 (slices,
+    rows, columns), 0-8. The mean is weighted by the muscle's pixels in each slice.
     """
     weights = np.where(np.isnan(predicted_iou), 0, slice_pixels(labels))
     total = weights.sum(axis=0)

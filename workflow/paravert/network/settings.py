@@ -24,16 +24,17 @@ TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: a
 class Settings:
     """Settings of a training loop; values not stated in Niemeyer 2021 are marked (*).
 
-    size_px*: rows, equal to columns, of the training slices. spacing_mm*: pixel size (mm) of the
-    network's grid. loss: iou (the paper's) or cross_entropy_iou*. finish_with_iou_fraction*: last
-    fraction of the training that uses the loss iou in any case. learning_rate: of Adam, at the start;
-    it falls to 0 along a half cosine*. batch_size: slices per step. epochs*: passes over the training
-    slices. minutes*: training time instead of epochs; 0: use epochs. seed: of weights, order and
-    augmentation.
-    average*: decay of the exponential moving average of the weights; 0: the last weights are kept.
-    validation_fraction: of the subjects; 0 for synthetic slices.
-    Ranges: as in the configuration's schema, against which `read_section` checks. Raises ValueError if
-    size_px is not a multiple of the architecture's stride.
+    architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices (*).
+    spacing_mm: pixel size (mm) of the network's grid (*). loss: iou (the paper's) or
+    cross_entropy_iou (*). finish_with_iou_fraction: last fraction of the training, 0-1, that uses
+    the loss iou in any case (*). learning_rate: of Adam, at the start; it falls to 0 along a half
+    cosine (*). batch_size: slices per step. epochs: passes over the training slices (*). minutes:
+    training time instead of epochs; 0: use epochs (*). seed: of weights, order and augmentation.
+    average: decay of the exponential moving average of the weights; 0: the last weights are kept
+    (*). validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
+
+    Ranges: as in the configuration's schema, against which `read_section` checks. Raises ValueError
+    if size_px is not a multiple of the architecture's stride.
     """
 
     architecture: Architecture
@@ -58,9 +59,10 @@ class Settings:
 def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
     """Return the settings of a training, the model to start from, and its entry for the new card.
 
-    section: of the configuration, complete. The starting model's architecture and pixel size replace
-    those of the section. Entry: {"started_from_sha256": ...}. Without start_from, model and entry are
-    None and {}. Raises InputError if size_px does not suit the architecture, or the file is no model.
+    section: of the configuration, complete; the starting model is the file section["start_from"].
+    Its architecture and pixel size replace those of the section. Entry: {"started_from_sha256":
+    ...}. Without start_from, model and entry are None and {}. Raises InputError if size_px does not
+    suit the architecture, or the file is no model.
     """
     names = {field.name for field in fields(Settings)}
     given = {name: value for name, value in section.items() if name in names}
@@ -83,9 +85,9 @@ def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | No
 def read_section(name: str, settings: str) -> dict[str, Any]:
     """Return a section of the configuration, checked against the schema.
 
-    name: of the section. settings: the section as JSON, or the path of a configuration file (YAML)
-    with it. Raises InputError if the file cannot be read, or the section lacks a key or has a value
-    that the schema forbids.
+    name: train_network or pretrain_network. settings: the section as JSON, or the path of a
+    configuration file (YAML) with it. Raises InputError if the file cannot be read, or the section
+    lacks a key or has a value that the schema forbids.
     """
     section = _parsed(name, settings)
     check_section(name, section)
@@ -110,7 +112,10 @@ def _parsed(name: str, settings: str) -> object:
 
 
 def settings_help(name: str) -> str:
-    """Return the help text of a command's option --settings; name: of its section."""
+    """Return the help text of a command's option --settings; name: of its section.
+
+    Tells the description of each key of the section in the schema.
+    """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     keys = schema["properties"][name]["properties"]
     told = "".join(f"\n\n{key}: {value['description']}" for key, value in keys.items())

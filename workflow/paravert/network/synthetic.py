@@ -19,9 +19,13 @@ HELD_OUT_BATCH = 16  # validation slices drawn at once; independent of the train
 
 
 class SyntheticSlices(Dataset):
-    """Batches of synthetic slices, drawn when they are read; seeded by settings.seed and the BatchKey.
+    """Batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
 
-    anatomies: table of draw_anatomies. device: on which slices are drawn. batches: per epoch.
+    anatomies: table (.parquet) of draw_anatomies. settings: of the training; seed, batch_size
+    (slices per batch), size_px and spacing_mm are used. device: on which slices are drawn. batches:
+    per epoch. A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8
+    (batch_size, size_px, size_px)); it depends on the seed, the epoch and the number of the batch
+    alone.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -33,7 +37,7 @@ class SyntheticSlices(Dataset):
         return self._batches
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return the batch of a key, on the device."""
+        """Return the batch of a key (epoch, number of the batch), on the device."""
         settings = self._settings
         seed = (settings.seed, *key)
         rng = np.random.default_rng([*seed, 72])
@@ -49,7 +53,10 @@ class SyntheticSlices(Dataset):
 
 @dataclass(frozen=True)
 class SyntheticSample(Sample):
-    """A synthetic slice on the network's grid; sequence: its contrast, a key of `contrast.SEQUENCES`."""
+    """A synthetic slice on the network's grid, with its labels.
+
+    sequence: its contrast, a key of `contrast.SEQUENCES` such as "t1".
+    """
 
     sequence: str
 
@@ -57,10 +64,12 @@ class SyntheticSample(Sample):
 def held_out_samples(
     source: Anatomies, settings: Settings, count: int, *, seed: int
 ) -> list[SyntheticSample]:
-    """Return at most count synthetic validation slices, each with at least one muscle.
+    """Return synthetic validation slices with their labels, each with at least one muscle.
 
-    They depend on source, seed, and the settings' size_px and spacing_mm alone. Raises InputError if
-    no slice shows a muscle.
+    A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with its contrast.
+    source: sections of people that the slices are drawn from. count: largest number of slices. seed:
+    of all random numbers. settings: of the training; only size_px (rows, equal to columns) and
+    spacing_mm (pixel size) are used. Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

@@ -92,6 +92,8 @@ class TrainingData:
     """Annotated slices for training and validation, and the split of the subjects.
 
     earlier: names of the starting model's training subjects. told: entries of the card on the data.
+    split: names of the training and validation subjects. training, validation: their annotated
+    slices on the network's grid.
     """
 
     split: SubjectSplit
@@ -110,10 +112,11 @@ def read_data(
 ) -> TrainingData:
     """Return the annotated slices of a cohort, split by subject into training and validation.
 
-    convert: shard tables of convert_dicom. folder: contains a folder per subject. section:
-    train_network of the configuration. spacing_mm: pixel size (mm) of the network's grid. device: on
-    which the starting model segments muscles without annotation. Raises InputError if fewer than two
-    subjects have manual labels, or all of them were training subjects of the starting model.
+    Returned with the split and entries for the model's card. convert: shard tables of convert_dicom.
+    folder: contains a folder per subject. section: train_network of the configuration. spacing_mm:
+    pixel size (mm) of the network's grid. device: on which the starting model segments muscles
+    without annotation. Raises InputError if fewer than two subjects have manual labels, or all of
+    them were training subjects of the starting model.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     subjects = _annotated_subjects(convert, folder)

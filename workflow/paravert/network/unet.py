@@ -25,7 +25,10 @@ from paravert.network.model_file import ModelSettings, read_settings
 
 
 class UNet(nn.Module):
-    """The network with random initial weights; the parameters are drawn by torch's own generator."""
+    """The network with random initial weights; the parameters are drawn by torch's own generator.
+
+    architecture: settings of the network's layers. Calling it is `forward`.
+    """
 
     def __init__(self, architecture: Architecture):
         super().__init__()
@@ -58,7 +61,11 @@ class UNet(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    """Two 3 x 3 convolutions with leaky ReLU, then dropout; keeps rows and columns."""
+    """Two 3 x 3 convolutions with leaky ReLU, then dropout; keeps rows and columns.
+
+    channels_in, channels: of the input and of the result. architecture: its normalisation and
+    dropout are used.
+    """
 
     def __init__(self, channels_in: int, channels: int, architecture: Architecture):
         super().__init__()
@@ -66,12 +73,19 @@ class EncoderLevel(nn.Module):
         self.dropout = nn.Dropout(architecture.dropout)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return (batch, channels, rows, columns) for features (batch, channels_in, rows, columns)."""
+        """Return the features of this level, float (batch, channels, rows, columns).
+
+        features: float (batch, channels_in, rows, columns).
+        """
         return self.dropout(self.convolutions(features))
 
 
 class DecoderLevel(nn.Module):
-    """Upsampling by a transposed convolution, concatenation with the skip, two convolutions."""
+    """Upsampling by a transposed convolution, concatenation with the skip, two convolutions.
+
+    channels_below: of the level below. channels: of the result and of the skip, the encoder's
+    features at this level. architecture: its normalisation is used.
+    """
 
     def __init__(self, channels_below: int, channels: int, architecture: Architecture):
         super().__init__()
@@ -116,7 +130,8 @@ def _initialise(module: nn.Module) -> None:
 class GpuUNet:
     """A trained U-Net on a GPU, in float32; the counterpart of `OpenVinoUNet` on processors.
 
-    network: on the device already. device: a CUDA device.
+    network: on the device already. device: a CUDA device. Calling it with images, float32 (batch, 1,
+    rows, columns), returns logits, float32 (batch, 9, rows, columns).
     """
 
     number_format = "float32"
@@ -145,8 +160,9 @@ class GpuUNet:
 class Model:
     """A trained network in torch.
 
-    spacing_mm: pixel size (mm) of the network's grid, equal for rows and columns. calibration: of the
-    predicted IoU; empty for a model that was not calibrated.
+    network: the U-Net with its weights. spacing_mm: pixel size (mm) of the network's grid, equal for
+    rows and columns. calibration: curves from expected to predicted IoU per muscle; empty for a
+    model that was not calibrated.
     """
 
     network: UNet
@@ -160,15 +176,19 @@ class Model:
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The network's weights by name; shapes as in `architecture.weight_shapes`."""
+        """The network's weights, {name: array}, such as "head.weight".
+
+        Names and shapes as of `architecture.weight_shapes`.
+        """
         return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
 
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model file (.safetensors) atomically; creates its folder.
 
-    Weights are stored in float16, which changes less than 0.03 % of the labels and halves the file;
-    spacing, architecture and calibration in the file's metadata (`ModelSettings`).
+    path: of the file. model: network, pixel size and calibration. Weights are stored in float16,
+    which changes less than 0.03 % of the labels and halves the file; spacing, architecture and
+    calibration in the file's metadata.
     """
     weights = {
         name: tensor.detach()
@@ -188,7 +208,9 @@ def save_model(path: Path, model: Model) -> None:
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """Return the model of a file, its network on the device, in float32 and in evaluation mode.
 
-    Raises InputError if the file is not a model (as `read_settings`).
+    path: of the file (.safetensors). device: torch's. Raises InputError if the file is absent or not
+    safetensors, if its settings are missing or out of range, or if its weights are not those of its
+    architecture.
     """
     settings = read_settings(path)
     network = UNet(settings.architecture)

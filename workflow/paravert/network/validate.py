@@ -27,14 +27,20 @@ from paravert.network.unet import load_model
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle and side, for a model's card.
 
-    iou: (slices, 8), NaN: not annotated, ignored. Returns {label name: {"median_iou", "lower_quartile",
-    "upper_quartile" (rounded to 4 digits, None without values), "slices"}}.
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
+    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
+    without values), "slices"}}.
     """
     return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
 
 
 def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
-    """Return the same as `quartiles` per muscle, left and right pooled: {muscle: {...}}."""
+    """Return the distribution of the IoU per muscle, left and right pooled, for a model's card.
+
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
+    Returns {muscle: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
+    without values), "slices"}}.
+    """
     return {
         muscle: _summary(iou[:, [label.muscle == muscle for label in LABELS]].ravel())
         for muscle in MUSCLES
@@ -61,9 +67,10 @@ IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject,
 class Validation:
     """Accuracy of a model on the validation subjects, and the calibration fitted to them.
 
-    calibration_error: as of `calibration.error_among_subjects`; NaN: not known. metrics: `quartiles`
-    of the IoU of the model; None without validation subjects. start_metrics: the same of the starting
-    model; None without one.
+    calibration: curves from expected to predicted IoU per muscle. calibration_error: mean |predicted
+    - measured IoU|, 0-1, with leave-one-subject-out calibration; NaN: not known. metrics: {label
+    name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the model; None without
+    validation subjects. start_metrics: the same of the starting model; None without one.
     """
 
     calibration: Calibration
@@ -81,8 +88,9 @@ def validate(
 ) -> Validation:
     """Return, and log, the accuracy of a model file on the validation subjects, and its calibration.
 
-    folder: contains a folder per subject. subjects: names of the validation subjects. device: that
-    computes. start: file and calibration of the starting model; None for a training from scratch.
+    folder: contains a folder per subject. subjects: names of the validation subjects. model: the
+    model file. device: that computes. start: file and calibration of the starting model; None for a
+    training from scratch.
     """
     pairs = iou_of_subjects(model, folder, subjects, device)
     before = start[1] if start else NONE
@@ -98,11 +106,13 @@ def validate(
 def iou_of_subjects(
     model: Path, folder: Path, subjects: list[str], device: torch.device
 ) -> list[IouPairs]:
-    """Return a pair per subject: expected and measured IoU of a model file, each (slices, 8).
+    """Return a pair per subject: expected and measured IoU of a model file, each float (slices, 8).
 
-    Slices: those with manual labels, of all stacks. The subjects are segmented as by segment_muscles
-    with its defaults, and compared on the images' own grids. The measured IoU is NaN for muscles that
-    the subject's masks do not contain.
+    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
+    calibrated. Measured: NaN for muscles that the subject's masks do not contain. Slices: those with
+    manual labels, of all stacks. The subjects are segmented as by segment_muscles with its defaults,
+    and compared on the images' own grids. model: the model file. folder: contains a folder per
+    subject. subjects: names. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
@@ -141,7 +151,9 @@ def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
 def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
     """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
-    pairs: as of `iou_of_subjects`. start: calibration of the starting model, kept for those muscles.
+    pairs: per subject the IoU estimated from the probabilities, and measured, each float (slices,
+    8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model, kept for
+    those muscles.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

@@ -64,10 +64,12 @@ def draw_anatomies(
 def write_sections(
     out: Path, people: int, seed: int, workers: int, steps: Sequence[float] = (0.0,)
 ) -> None:
-    """Write the table of this many people: one Parquet file with the columns ANATOMY_COLUMNS.
+    """Write the table of sections of this many people: one Parquet file with the columns ANATOMY_COLUMNS.
 
-    out: the file; written under a temporary name and renamed. seed, steps: see `sections_of`.
-    workers: number of processes.
+    out: the file; written under a temporary name and renamed. people: their number, of
+    SECTIONS_PER_PERSON sections each. seed: the same seed draws the same people. workers: number of
+    processes. steps: offsets of each section towards the head, in slice thicknesses; there is a row
+    for each of them: (0.0, 1.0) adds the adjacent slice.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
@@ -87,9 +89,10 @@ def write_sections(
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
     """Return the table's rows of one person, each with the columns ANATOMY_COLUMNS as keys.
 
-    A pure function of its arguments. There are SECTIONS_PER_PERSON positions from L1 to S1 and one
-    row for each position and step. index: number of the person. steps: offsets towards the head,
-    in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
+    Keys: person, level (1.0 mid L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes; `unpacked` returns
+    the arrays). A pure function of its arguments. seed: of the people. index: number of the person.
+    There are SECTIONS_PER_PERSON positions from L1 to S1 and one row for each position and step.
+    steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -129,8 +132,9 @@ def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
 def unpacked(maps: pa.Buffer) -> np.ndarray:
     """Return the maps of one section, uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
-    The first LAYERS are `tissues`, the last is `order` of `packed`. maps: a cell of the column
-    `maps`.
+    maps: a cell of the column `maps`. The first LAYERS are tissues, values of `Tissue`, from caudal
+    to cranial. The last is the order in which muscle turns to fat: within each muscle 255 first and
+    0 last; 0 outside.
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

@@ -32,8 +32,9 @@ BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 class Body:
     """The body of one volunteer, in LPS mm with mid L3 at z = 0.
 
-    contrast: signal of its tissues. parts: later ones replace earlier ones where they overlap.
-    corners: (parts, 8, 3), corners of each part's bounding box.
+    volunteer: sex, age, height, weight, muscle areas and fat fractions. spine: its axis. contrast:
+    signal of its tissues. parts: tubes filled with a tissue; later ones replace earlier ones where
+    they overlap. corners: (parts, 8, 3), corners of each part's bounding box.
     """
 
     volunteer: Volunteer
@@ -43,10 +44,11 @@ class Body:
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
     def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return the tissue at each pixel centre, uint8 (planes, rows, columns).
+        """Return the tissue at each pixel centre, uint8 (planes, rows, columns), values of `Tissue`.
 
-        The values are those of `Tissue`. planes: in coordinates of the body, all with the same
-        axes. One call for several planes is faster than one call each.
+        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same axes. grid:
+        the pixel centres, about the centre of each plane. One call for several planes is faster than
+        one call each.
         """
         picture = bytearray(len(planes) * grid.rows * grid.columns)
         for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):
@@ -68,9 +70,10 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Return the body of a volunteer, a pure function of its arguments.
+    """Return the body of a volunteer: tubes filled with tissues, in LPS mm with mid L3 at z = 0.
 
-    variation: how it differs from the phantoms. The last four bodies are cached.
+    volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how the body
+    differs from the phantoms. A pure function of its arguments; the last four bodies are cached.
     """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(

@@ -26,10 +26,11 @@ SAMPLE_PIXELS = 1500  # used to find the threshold; a gain then sets the mean ov
 class Fan:
     """Direction and size of a muscle's fascicles, which spread from an origin at the bone.
 
-    origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178
-    cm. along_mm, across_mm: size of the fascicles. deep: decrease of the fat score per mm of
-    distance from the origin. patches: weight of patches relative to streaks. cleft_deg: direction
-    of the cleft between two parts of the muscle, from x towards y; None: no cleft.
+    origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178 cm.
+    along_mm, across_mm: mean size of the fascicles in these directions, in mm. deep: decrease of the
+    fat score per mm of distance from the origin. patches: weight of patches relative to streaks.
+    cleft_deg: direction of the cleft between two parts of the muscle, from x towards y; None: no
+    cleft.
     """
 
     origin: tuple[float, float]
@@ -52,8 +53,9 @@ FANS = {
 class MusclePoints:
     """Muscle pixels of one volunteer, each array (pixels,).
 
-    labels: label values. x, y: float32, mm to the left of and behind the spine's axis. level:
-    float32, vertebral level (1.0 mid L1, 5.0 mid L5).
+    volunteer, spine: the subject and the axis of its spine. labels: label values, 1-8. x, y:
+    float32, mm to the left of and behind the spine's axis. level: float32, vertebral level (1.0 mid
+    L1, 5.0 mid L5).
     """
 
     volunteer: Volunteer
@@ -67,8 +69,9 @@ class MusclePoints:
 def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
     """Return fat fraction and fibre texture of muscle pixels, float32 (pixels,) each.
 
-    The fat fraction is 0-1; its mean over each muscle is `Volunteer.fat_fraction_at` at
-    the mean level of the muscle's pixels. The texture has mean 0 and SD about 1.
+    pixels: labels and positions of the muscle pixels of a volunteer. The fat fraction is 0-1; its
+    mean over each muscle is `Volunteer.fat_fraction_at` at the mean level of the muscle's pixels.
+    The texture has mean 0 and SD about 1.
     """
     fraction = np.zeros(len(pixels.labels), np.float32)
     fibres = np.zeros(len(pixels.labels), np.float32)
@@ -83,7 +86,8 @@ def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
 def fat_order(pixels: MusclePoints) -> np.ndarray:
     """Return the order in which muscle pixels turn to fat, float32 (pixels,).
 
-    Within each muscle the values are evenly spaced from 0 (last) to 1 (first).
+    pixels: labels and positions of the muscle pixels of a volunteer. Within each muscle the values
+    are evenly spaced from 0 (last) to 1 (first).
     """
     order = np.zeros(len(pixels.labels), np.float32)
     for _, here, score, _ in _scores(pixels):

@@ -98,11 +98,12 @@ ROOT_MM = {
 def muscle_tubes(
     volunteer: Volunteer, spine: Spine, variation: Variation = PHANTOM, *, wasted: bool = True
 ) -> dict[int, Tube]:
-    """Return the solid (tube) of each of the eight muscles, by label value.
+    """Return the solid (tube) of each of the eight muscles, {label value: tube}, in LPS mm of the body.
 
-    At each vertebral level its horizontal section has the volunteer's area, `Volunteer.area_at`.
-    wasted: whether muscles are then shrunk by `Variation.lost` (atrophy); if False, they fill
-    their fascia.
+    volunteer: at each vertebral level the muscle's horizontal section has its area,
+    `Volunteer.area_at`. spine: axis along which the tubes lie. variation: shapes and atrophy
+    relative to the phantoms. wasted: whether muscles are then shrunk by `Variation.lost` (atrophy);
+    if False, they fill their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}

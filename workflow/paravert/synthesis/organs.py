@@ -22,9 +22,11 @@ def organs(
 ) -> Iterator[BodyPart]:
     """Yield the body parts of bowel, liver, spleen, pancreas and kidneys.
 
-    Later parts replace earlier ones where they overlap. They replace only tissues of the abdominal
-    cavity. rng: draws shapes and positions. kidneys: shift of the left and of the right kidney: x
-    and y in mm for a body height of 178 cm, and vertebral levels.
+    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
+    where they overlap. They replace only tissues of the abdominal cavity. spine: axis along which
+    they lie. trunk: size of the abdomen. rng: draws shapes and positions. kidneys: shift of the left
+    and of the right kidney: x (to the left) and y (to the back) in mm for a body height of 178 cm,
+    and vertebral levels.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)
@@ -191,7 +193,9 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of aorta, vena cava, iliac vessels, ureters and small vessels.
 
-    Later parts replace earlier ones where they overlap. rng: draws sizes and positions.
+    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
+    where they overlap. spine: axis along which they lie. trunk: size of the abdomen. rng: draws
+    sizes and positions.
     """
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4

@@ -21,7 +21,10 @@ STUDY_DATE = "20210301"
 
 
 def uid(*words: object) -> UID:
-    """Return the UID of some words; equal words give the same UID in every run."""
+    """Return the DICOM UID of some words; equal words give the same UID in every run.
+
+    words: texts or numbers, such as seed, subject and series.
+    """
     return generate_uid(entropy_srcs=["paravert phantom", *map(str, words)])
 
 
@@ -36,9 +39,10 @@ def write_image(
 ) -> None:
     """Write one image as a DICOM file (classic MR Image Storage).
 
-    image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill the stored bits,
-    higher ones are clipped. plane: in scanner coordinates; its centre is the middle of the image.
-    instance: InstanceNumber (0020,0013). seed: of the cohort, part of the UIDs.
+    path: of the file. image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill
+    the stored bits, higher ones are clipped. plane: in scanner coordinates (LPS, mm); its centre is
+    the middle of the image. series: attributes of its series. instance: InstanceNumber (0020,0013).
+    volunteer: the subject. seed: of the cohort, part of the UIDs.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -65,7 +69,8 @@ def write_image(
 def corner_mm(plane: CutPlane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
     """Return the centre of the first pixel, (3,), LPS in mm: ImagePositionPatient (0020,0032).
 
-    shape: (rows, columns) of the image whose middle is the plane's centre.
+    plane: of the image, whose middle is the plane's centre. shape: (rows, columns) of the image.
+    pixel_mm: distance between pixel centres along both axes.
     """
     rows, columns = shape
     across = (columns - 1) / 2 * pixel_mm * plane.across
@@ -182,9 +187,9 @@ TRUTH_MUSCLES = pa.schema(
 
 
 def affine_of(protocol: Protocol) -> np.ndarray:
-    """Return the affine of the axial series, float (4, 4): (column, row, slice) to RAS in mm.
+    """Return the affine of the axial series, float (4, 4): (column, row, slice, 1) to RAS in mm.
 
-    Slice 0 is the most caudal one.
+    protocol: geometry of the series. Slice 0 is the most caudal one.
     """
     first = protocol.plane(0)
     affine = np.eye(4)
@@ -199,7 +204,8 @@ def affine_of(protocol: Protocol) -> np.ndarray:
 def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     """Write a label map as compressed NIfTI.
 
-    labels: (slices, rows, columns) uint8, from caudal to cranial. affine: as from `affine_of`.
+    path: of the file (.nii.gz). labels: (slices, rows, columns) uint8, 0-8, from caudal to cranial.
+    affine: float (4, 4), voxel index (column, row, slice, 1) to RAS in mm.
     """
     image = nib.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
@@ -211,7 +217,10 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
     """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
 
-    slices: all slices of the axial series, from caudal to cranial.
+    subject: code of the volunteer. protocol: geometry of the axial series. slices: all slices of the
+    series with their truth, from caudal to cranial. Keys: subject, slice (from 0), position_mm
+    (along the slice normal), muscle, side, csa_mm2 (in the image plane), fat_fraction (0-1; None:
+    muscle absent).
     """
     rows = []
     for number, rendered in enumerate(slices):
@@ -236,8 +245,9 @@ def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice
 def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
     """Return the rows of the table TRUTH_MUSCLES, one dict per muscle and side.
 
-    rows: all rows of one subject from `true_slice_rows`. spacing_mm: between slices, for the
-    volume.
+    rows: all rows of one subject from `true_slice_rows`. spacing_mm: distance between slices, for
+    the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that show the muscle),
+    volume_ml, fat_fraction (0-1, weighted by area; None: muscle absent).
     """
     result = []
     for label in LABELS:

@@ -35,8 +35,10 @@ class Series:
     """Attributes that the files of one series share.
 
     name: SeriesDescription (0008,103E), also part of the UIDs. number: SeriesNumber (0020,0011).
-    kind: third value of ImageType (0008,0008); empty: none. spacing_mm: distance between the
-    middles of adjacent slices. bits: stored bits, 12 or 16. compressed: RLE Lossless if True.
+    kind: third value of ImageType (0008,0008); empty: none. spacing_mm: distance between the middles
+    of adjacent slices. thickness_mm: of a slice. pixel_mm: distance between pixel centres along both
+    axes. echo_ms, repetition_ms: EchoTime (0018,0081) and RepetitionTime (0018,0080) in ms. bits:
+    stored bits, 12 or 16. compressed: RLE Lossless if True.
     """
 
     name: str
@@ -55,11 +57,12 @@ class Series:
 class Protocol:
     """The axial series of one subject, in scanner (patient) coordinates: LPS, mm.
 
-    slices: number of slices. spacing_mm: distance between their middles. first: plane of the most
-    caudal slice; the others follow along its normal. rotation_deg, offset_mm: position of the
-    subject: rotation about z, then shift, from coordinates of the body to the scanner's. bits:
-    stored bits per pixel. compressed: RLE Lossless if True. cranial_first: whether InstanceNumber
-    (0020,0013) increases from cranial to caudal.
+    grid: pixels of each slice, about the centre of its plane. slices: number of slices. spacing_mm:
+    distance between their middles. first: plane of the most caudal slice; the others follow along
+    its normal. rotation_deg, offset_mm: position of the subject: rotation about z, then shift, from
+    coordinates of the body to the scanner's. bits: stored bits per pixel. compressed: RLE Lossless
+    if True. cranial_first: whether InstanceNumber (0020,0013) increases from cranial to caudal.
+    acquisition: slice thickness, noise and coil of the images.
     """
 
     grid: PixelGrid
@@ -79,20 +82,27 @@ class Protocol:
         return self.grid.du
 
     def plane(self, number: int) -> CutPlane:
-        """Return the plane of a slice in scanner coordinates; 0 is the most caudal one."""
+        """Return the plane of a slice in scanner coordinates (LPS, mm): centre and directions of its axes.
+
+        number: of the slice; 0 is the most caudal one.
+        """
         return self.first.moved(number * self.spacing_mm)
 
     def in_body(self, plane: CutPlane) -> CutPlane:
-        """Return a plane that is given in scanner coordinates in coordinates of the body."""
+        """Return a plane in coordinates of the body (LPS, mm, mid L3 at z = 0).
+
+        plane: the same plane in scanner coordinates (LPS, mm).
+        """
         shifted = CutPlane(plane.centre - np.array(self.offset_mm), plane.across, plane.down)
         return shifted.turned(-self.rotation_deg)
 
 
 def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
-    """Return the protocol of a volunteer. index: its position in the cohort, from 0.
+    """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
 
-    Every third series has gaps, every fourth is tilted by 6 to 15 degrees, every fifth is
-    compressed, every second is numbered from cranial to caudal. A pure function of its arguments.
+    volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
+    every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
+    from cranial to caudal. A pure function of its arguments.
     """
     rng = np.random.default_rng([volunteer.seed, 51])
     spine = body_of(volunteer).spine
@@ -160,9 +170,11 @@ NOISE = 0.03  # SD in each of two channels
 
 
 def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the sagittal T2 series: nine images, from the subject's right to the left.
+    """Return the sagittal T2 series and its nine images, from the subject's right to the left.
 
-    protocol: of the axial series; it says how the subject lies.
+    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
+    (rows, columns), and its plane in scanner coordinates (LPS, mm). body: of the subject. protocol:
+    of the axial series; it says how the subject lies.
     """
     size, pixel, gap = SAGITTAL_MATRIX, SAGITTAL_PIXEL_MM, SAGITTAL_SPACING_MM
     first = -(SAGITTAL_SLICES - 1) / 2 * gap
@@ -180,9 +192,11 @@ def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[Placed
 
 
 def localizer_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the localizer: an axial, a coronal and a sagittal image through the lumbar spine.
+    """Return the localizer series and its images: an axial, a coronal and a sagittal one.
 
-    protocol: of the axial series; it says how the subject lies.
+    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
+    (rows, columns), and its plane through the lumbar spine in scanner coordinates (LPS, mm). body:
+    of the subject. protocol: of the axial series; it says how the subject lies.
     """
     size, pixel = LOCALIZER_MATRIX, LOCALIZER_PIXEL_MM
     grid = centred_grid(size, pixel)

@@ -34,10 +34,10 @@ def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
 
 
 def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a random part of a field, float32, (rows, columns) = shape.
+    """Return a random part of a field, float32 (rows, columns).
 
-    field: from `field_tile`; it repeats beyond its edges. Offset and transposition are drawn from
-    rng.
+    field: periodic field, float32 (512, 512); it repeats beyond its edges. shape: rows and columns
+    of the part. rng: draws offset and transposition.
     """
     if rng.random() < 0.5:
         field = field.T

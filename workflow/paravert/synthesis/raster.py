@@ -11,7 +11,9 @@ from paravert.synthesis.solids import Outlines
 class PixelGrid:
     """Pixel centres in a plane, in mm: u = u0 + column * du, v = v0 + row * dv.
 
-    u and v run along the row and column direction of a `CutPlane`, from its centre.
+    rows, columns: number of pixels. du, dv: distance between columns and between rows. u0, v0:
+    centre of the first pixel. u and v run along the row and column direction of a `CutPlane`, from
+    its centre.
     """
 
     rows: int
@@ -27,7 +29,10 @@ class PixelGrid:
         return self.rows, self.columns
 
     def finer(self, factor: int) -> "PixelGrid":
-        """Return the grid of the same area in which each pixel is divided into factor x factor."""
+        """Return the grid of the same area with smaller pixels.
+
+        factor: each pixel is divided into factor x factor pixels.
+        """
         shift = (1 / factor - 1) / 2
         return PixelGrid(
             self.rows * factor,
@@ -53,8 +58,9 @@ class PixelGrid:
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
         """Return the runs of pixels in a row whose centres lie inside outlines (even-odd rule).
 
-        Returns two int arrays, (runs,): flat indices into (planes, rows, columns) of the first
-        pixel of each run and of the pixel after its last.
+        outlines: closed polygons in parallel planes, (u, v) in mm. Returns two int arrays, (runs,):
+        flat indices into (planes, rows, columns) of the first pixel of each run and of the pixel
+        after its last.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv

@@ -18,9 +18,9 @@ from paravert.anatomy import SIDES
 
 
 def control_points(*rows: str, unit: float = 1.0) -> np.ndarray:
-    """Return points, float (rows, points, 2), times unit.
+    """Return control points, float (rows, points, 2), each (x, y).
 
-    rows: one text per row, of "x,y" pairs separated by blanks.
+    rows: one text per row, of "x,y" pairs separated by blanks. unit: factor of all coordinates.
     """
     return unit * np.array([[pair.split(",") for pair in row.split()] for row in rows], float)
 
@@ -99,11 +99,11 @@ _GROUPS = (
 
 
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
-    """Return random offsets of the control points from the mean shape, by side and muscle.
+    """Return random offsets of the control points from the mean shape, {side: {muscle: offsets}}.
 
-    Each is (points, 2), 0 on average, in local coordinates of the left side: mirror the right
-    outline afterwards. Unit: square root of the drawn area, for multifidus and erector spinae of
-    both together, because they share a septum.
+    Each is float (points, 2), (x, y), 0 on average, in local coordinates of the left side: mirror
+    the right outline afterwards. Unit: square root of the drawn area, for multifidus and erector
+    spinae of both together, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:

@@ -44,10 +44,10 @@ class Acquisition:
 class RenderedSlice:
     """One rendered slice with its truth.
 
-    image: (rows, columns) float32, magnitude signal, about 0 to 1.3. labels: (rows, columns)
-    uint8, the label value that prevails in each pixel, 0 outside. fat_fraction: (rows, columns)
-    float32, mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction:
-    (8,) float, in the order of anatomy.LABELS, from the subpixels; area in the image plane, 0 if
+    image: (rows, columns) float32, magnitude signal, about 0 to 1.3. labels: (rows, columns) uint8,
+    the label value that prevails in each pixel, 0 outside. fat_fraction: (rows, columns) float32,
+    mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction: (8,) float,
+    entry k of label k + 1 (anatomy.LABELS), from the subpixels; area in the image plane, 0 if
     absent; fat fraction 0-1, NaN if absent.
     """
 
@@ -63,9 +63,10 @@ def render_planes(
 ) -> Iterator[RenderedSlice]:
     """Yield one rendered slice per plane, with its truth.
 
-    planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same
-    axes. grid: the pixels of the image, about the centre of each plane. acquisition: the noise is
-    drawn from the volunteer's seed and the plane's position.
+    body: of the volunteer. planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z =
+    0), all with the same axes. grid: the pixels of the image, about the centre of each plane.
+    acquisition: thickness, noise and coil; the noise is drawn from the volunteer's seed and the
+    plane's position.
     """
     fine = grid.finer(SUBPIXELS)
     offsets = acquisition.thickness_mm * (
@@ -102,8 +103,9 @@ def _rendered(
 def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarray) -> MusclePoints:
     """Return the muscle pixels of a plane with their positions relative to the spine.
 
-    plane: in coordinates of the body. labels: (rows * columns,), label value of each pixel of the
-    grid, 0 outside muscle.
+    body: of the volunteer. plane: in coordinates of the body (LPS, mm, mid L3 at z = 0). grid: the
+    pixel centres, about the plane's centre. labels: (rows * columns,), label value of each pixel of
+    the grid, 0 outside muscle.
     """
     inside = np.flatnonzero(labels)
     row, column = np.divmod(inside, grid.columns)
@@ -193,8 +195,9 @@ def _acquired(
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
     """Return the sensitivity of a surface coil behind the subject, (rows, columns) float32.
 
-    shape: (rows, columns). seed: of the subject, whose coil is uneven in its own way. bias: as in
-    `Acquisition`.
+    shape: (rows, columns). seed: of the subject, whose coil is uneven in its own way. bias: natural
+    logarithm of the sensitivity at the posterior edge (last row) over that at the anterior edge
+    (first row).
     """
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]

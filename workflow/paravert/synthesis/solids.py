@@ -20,7 +20,8 @@ OUTLINE_VERTICES = 64
 def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
 
-    points: (k, 2), in order round the curve. The curve starts at the first one.
+    points: (k, 2), (x, y), in order round the curve. vertices: of the result, evenly distributed
+    over the k parts. The curve starts at the first one.
     """
     points = np.asarray(points, float)
     count = len(points)
@@ -43,7 +44,8 @@ def ellipse(
     """Return an ellipse, or superellipse, as an outline, float (vertices, 2), in mm.
 
     centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
-    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape.
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: of the
+    result.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -59,7 +61,10 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
+    """Return an outline with the sign of x changed: left becomes right.
+
+    outline: (vertices, 2), (x, y); returns the same shape.
+    """
     return outline * (-1.0, 1.0)
 
 
@@ -76,7 +81,7 @@ def signed_area(outline: np.ndarray) -> float:
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
     """Return outlines moved inwards along the normal at each vertex, same shape.
 
-    outlines: (..., vertices, 2) in mm. by_mm: one distance, or one per vertex, (vertices,);
+    outlines: (..., vertices, 2), (x, y) in mm. by_mm: one distance, or one per vertex, (vertices,);
     negative values move outwards.
     """
     closed = np.concatenate((outlines[..., -1:, :], outlines, outlines[..., :1, :]), axis=-2)
@@ -147,7 +152,10 @@ class CutPlane:
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "CutPlane":
-        """Return the parallel plane at this distance (mm) along the normal."""
+        """Return the parallel plane at a distance along the normal.
+
+        along_normal_mm: distance in mm; positive towards the head in an axial plane.
+        """
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
@@ -200,8 +208,8 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one `Outlines` for each inset.
 
-        planes: all with the same axes. insets_mm: by how much each outline is moved inwards;
-        negative moves outwards. Only the lateral surface is moved, not the two ends.
+        planes: in LPS mm of the body, all with the same axes. insets_mm: by how much each outline is
+        moved inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

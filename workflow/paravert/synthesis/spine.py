@@ -48,7 +48,11 @@ class Spine:
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 
     def level(self, height_mm: float | np.ndarray) -> np.ndarray:
-        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at height z in mm."""
+        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at a height.
+
+        height_mm: z in mm of the body, 0 at mid L3, increasing towards the head; a number, or an
+        array, whose shape the result has.
+        """
         return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
 
     def middle(self, level: float | np.ndarray) -> np.ndarray:
@@ -72,7 +76,8 @@ class Spine:
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
         """Return the ring of a horizontal tube that lies nearest to a vertebral level.
 
-        Returns (vertices, 2), x and y in mm relative to the spine's axis.
+        tube: in LPS mm of the body. level: 1.0 mid L1, 5.0 mid L5. Returns (vertices, 2), x and y in
+        mm relative to the spine's axis.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
@@ -84,11 +89,11 @@ class Spine:
         *,
         tilted: bool = False,
     ) -> Tube:
-        """Return a tube from outlines at vertebral levels.
+        """Return a tube, in LPS mm of the body, from outlines at vertebral levels.
 
-        levels: (rings,), ascending, from cranial to caudal. outlines: (rings, vertices, 2), x and
-        y in mm relative to the spine's axis. tilted: whether the outlines lie parallel to the
-        endplates (bones, discs) or horizontally (muscles, organs).
+        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines:
+        (rings, vertices, 2), x and y in mm relative to the spine's axis. tilted: whether the
+        outlines lie parallel to the endplates (bones, discs) or horizontally (muscles, organs).
         """
         levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
@@ -98,16 +103,21 @@ class Spine:
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
-        """Return a tube parallel to the endplates between two vertebral levels, first and last.
+        """Return a tube, in LPS mm of the body, parallel to the endplates between two vertebral levels.
 
-        shape: an outline, (vertices, 2), in mm relative to the spine's axis, for a body height of
-        178 cm: the same at all levels, or a function of the level. rings: number of outlines if it
-        is a function.
+        first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
+        mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a
+        function of the level. rings: number of outlines if it is a function.
         """
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
-        """Return a horizontal tube between two vertebral levels; arguments as in `bone`."""
+        """Return a horizontal tube, in LPS mm of the body, between two vertebral levels.
+
+        first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
+        mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a
+        function of the level. rings: number of outlines if it is a function.
+        """
         return self._drawn(first, last, shape, rings, tilted=False)
 
     def _drawn(
@@ -124,8 +134,8 @@ def between_levels(
 ) -> np.ndarray:
     """Return control points at a vertebral level, float (points, 2), interpolated linearly.
 
-    levels: (levels,), ascending. points: (levels, points, 2), the control points at each of them.
-    Beyond the first and last level, those of the end are returned.
+    level: 1.0 mid L1, 5.0 mid L5. levels: (levels,), ascending. points: (levels, points, 2), the
+    control points at each of them. Beyond the first and last level, those of the end are returned.
     """
     lower = int(np.clip(np.searchsorted(levels, level, side="right") - 1, 0, len(levels) - 2))
     share = np.clip((level - levels[lower]) / (levels[lower + 1] - levels[lower]), 0, 1)

@@ -86,9 +86,9 @@ CAVITY = frozenset(
 class BodyPart:
     """A tube filled with one tissue, optionally with a rim of another.
 
-    tissue: a `Tissue` or a label value. rim, rim_mm: tissue and width (mm) of a rim inside the
-    outline; None: no rim. margin_mm: by how much a part without a rim is widened, mm. over:
-    tissues that this part replaces where they lie; None: all.
+    tube: the solid, in LPS mm of the body. tissue: a `Tissue` or a label value. rim, rim_mm: tissue
+    and width (mm) of a rim inside the outline; None: no rim. margin_mm: by how much a part without a
+    rim is widened, mm. over: tissues that this part replaces where they lie; None: all.
     """
 
     tube: Tube
@@ -127,9 +127,10 @@ class TissueSignal:
 
 
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
-    """Return the T2 contrast of one subject: APPEARANCE with random deviations.
+    """Return the T2 contrast of one subject: mean signal and texture of each tissue.
 
-    Bone marrow becomes brighter and discs darker with age. A pure function of its arguments.
+    seed: of the random deviations from APPEARANCE. age_years: bone marrow becomes brighter and discs
+    darker with age. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)

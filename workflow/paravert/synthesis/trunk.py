@@ -29,7 +29,7 @@ class Trunk:
 
     half_width_mm: half the width of the abdomen. front_mm: distance of the anterior abdominal wall
     from the spine's axis. wall_mm: largest thickness of the wall. fat_mm: thickness of the
-    subcutaneous fat behind L3.
+    subcutaneous fat behind L3. female: whether the subject is a woman, whose hips are wider.
     """
 
     half_width_mm: float
@@ -41,7 +41,7 @@ class Trunk:
     def width_at(self, level: float) -> float:
         """Return half the width of the abdomen in mm at a vertebral level.
 
-        It is smallest at L3 (level 3.0) and largest at the hips.
+        level: 1.0 mid L1, 5.0 mid L5. It is smallest at L3 and largest at the hips.
         """
         hips = 1.12 if self.female else 1.04
         return self.half_width_mm * float(
@@ -51,7 +51,7 @@ class Trunk:
     def fat_at(self, level: float) -> float:
         """Return the thickness in mm of the fat behind the muscles at a vertebral level.
 
-        It is largest at L5 (level 5.0).
+        level: 1.0 mid L1, 5.0 mid L5. It is largest at L5.
         """
         return self.fat_mm * float(
             np.interp(level, (-1, 1, 3, 4.2, 5.2, 6.5), (0.55, 0.65, 1.0, 1.35, 1.45, 1.4))
@@ -59,9 +59,9 @@ class Trunk:
 
 
 def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
-    """Return a volunteer's trunk, from sex, height and weight.
+    """Return the size of a volunteer's trunk, from sex, height and weight.
 
-    rng: draws deviations from the mean.
+    volunteer: the subject. rng: draws deviations from the mean.
     """
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
@@ -78,8 +78,9 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
     """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
 
-    Later parts replace earlier ones where they overlap. muscles: tubes by label value; skin and
-    fat cover those of the back.
+    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
+    where they overlap. trunk: its size. spine: axis along which they lie. muscles: {label value:
+    tube}; skin and fat cover those of the back.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
@@ -207,8 +208,9 @@ LATISSIMUS_LEVELS = (0.6, 2.9)
 def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
     """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
 
-    Later parts replace earlier ones where they overlap. They do not replace the muscles of
-    `anatomy.LABELS`. rng: draws positions.
+    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
+    where they overlap. They do not replace the muscles of `anatomy.LABELS`. spine: axis along which
+    they lie. rng: draws positions. hip: position of the iliac wings and thickness of the iliacus.
     """
     crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):

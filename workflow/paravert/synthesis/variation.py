@@ -97,12 +97,13 @@ class PsoasCourse:
 class Variation:
     """How a body differs from the phantoms.
 
-    lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), in the
-    order of anatomy.LABELS. correction: how far outlines are moved from the drawn to the real mean
-    shape (`shape_modes`), 0 none, 1 full; None: drawn outlines with random offsets. shape: factor
-    of the SD of the shape modes. kidneys: shift of the left and of the right kidney: x and y in mm
-    of the reference man, and vertebral levels. psoas: used only if correction is given. loops:
-    bowel loops beside the spine; strands: nerves and vessels.
+    lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), entry k
+    of label k + 1 (anatomy.LABELS). correction: how far outlines are moved from the drawn to the
+    real mean shape (`shape_modes`), 0 none, 1 full; None: drawn outlines with random offsets. shape:
+    factor of the SD of the shape modes. defects: sites of operations. hip: iliac wings and iliacus.
+    kidneys: shift of the left and of the right kidney: x and y in mm of the reference man, and
+    vertebral levels. clefts: wedges of fat in the erector spinae. psoas: its course; used only if
+    correction is given. loops: bowel loops beside the spine; strands: nerves and vessels.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -196,9 +197,9 @@ BOWEL = _Strands(  # beside the spine, in contact with psoas and quadratus in sl
 
 
 def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
-    """Return (volunteer, variation): person number `index` of a seed.
+    """Return one random person, as (volunteer, variation): the subject, and how its body differs.
 
-    A pure function of its arguments: the same seed and index give the same person.
+    seed: of the people. index: number of the person, from 0. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 61])
     person = population_member(seed, index)

@@ -77,10 +77,11 @@ FAT_BY_LEVEL = {
 class Volunteer:
     """One phantom subject. Its images depend on these values alone.
 
-    sex: "F" or "M". area_mm2, fat_fraction: (8, 5), muscles in the order of anatomy.LABELS by mid
-    L1 to mid L5: true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in
-    between. subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the
-    individual shape and texture.
+    subject: its code. sex: "F" or "M". age_years, height_cm, weight_kg: at the examination.
+    area_mm2, fat_fraction: (8, 5), row k of label k + 1 (anatomy.LABELS), columns mid L1 to mid L5:
+    true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in between.
+    subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the individual
+    shape and texture.
     """
 
     subject: str
@@ -117,9 +118,9 @@ class Volunteer:
 def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
     """Return a cohort: that of the paper for a count of 22, otherwise a general population.
 
-    seed: of the random values; a member of the population depends on seed and index alone, so a
-    larger cohort extends a smaller one. The paper's cohort depends on the seed only, because its
-    means and ranges are met exactly. Raises ValueError if count is below 1.
+    seed: of the random values. count: number of volunteers. A member of the population depends on
+    seed and index alone, so a larger cohort extends a smaller one. The paper's cohort depends on the
+    seed only, because its means and ranges are met exactly. Raises ValueError if count is below 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
@@ -129,9 +130,10 @@ def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
 
 
 def population_member(seed: int, index: int) -> Volunteer:
-    """Return volunteer number `index` (from 0) of the population: 20 to 85 years, BMI 17 to 42.
+    """Return one volunteer of the general population: 20 to 85 years, BMI 17 to 42.
 
-    Even indices are women. A pure function of its arguments.
+    seed: of the population. index: number of the volunteer, from 0; even ones are women. A pure
+    function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 1])
     sex = "FM"[index % 2]
