@@ -11,9 +11,9 @@ NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*")
 
 
 def examination(*descriptions, accepted=True):
-    contrasts = {"t2_tse": "T2", "T1 (tra)": "T1", "pd": "PD"}
+    sequences = {"t2_tse": "T2", "T1 (tra)": "T1", "pd": "PD"}
     return tuple(
-        Candidate(row, text, contrasts.get(text, "unknown"), accepted)
+        Candidate(row, text, sequences.get(text, "unknown"), accepted)
         for row, text in enumerate(descriptions)
     )
 
@@ -21,7 +21,7 @@ def examination(*descriptions, accepted=True):
 def test_of_equal_patterns_t2_comes_first():
     told = propose({"A": [examination("T1 (tra)", "t2_tse")]})
     assert told.texts == ("^t2_tse$",)
-    assert [(p.text, p.contrast, p.alone) for p in told.others] == [(r"^t1 \(tra\)$", "T1", 1)]
+    assert [(p.text, p.sequence, p.alone) for p in told.others] == [(r"^t1 \(tra\)$", "T1", 1)]
 
 
 def test_the_pattern_that_settles_most_comes_first():

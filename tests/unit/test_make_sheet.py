@@ -114,7 +114,7 @@ def test_two_real_studies_of_a_man_are_two_visits(real_data, study, archive):
         ("1", "0.00", "site-3/lumbar_study_cc0", "M", "42"),
         ("2", "0.02", "site-3/lumbar_study_cc0_15t", "M", "42"),
     ]
-    told = [(row["plane"], row["contrast"]) for row in study.of("LUMBAR-CC0", study.series)]
+    told = [(row["plane"], row["sequence"]) for row in study.of("LUMBAR-CC0", study.series)]
     assert sorted(told[:4]) == [
         ("axial", "T1"),
         ("sagittal", "STIR"),
@@ -192,7 +192,7 @@ def conversion_of(folder, patterns=()):
 
 def test_three_axial_series_are_told_apart_and_one_is_proposed(study):
     cleo = study.of("CLEO", study.series)
-    assert [(row["contrast"], row["accepted"], row["chosen"]) for row in cleo] == [
+    assert [(row["sequence"], row["accepted"], row["chosen"]) for row in cleo] == [
         ("T2", "yes", "yes"),
         ("T1", "yes", "no"),
         ("PD", "yes", "no"),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from paravert.archive.contrast import UNKNOWN, contrast_of
 from paravert.archive.examinations import Examination
 from paravert.archive.headers import ArchiveFile
 from paravert.archive.index import Index
@@ -21,6 +20,7 @@ from paravert.imaging.nifti import read_nifti
 from paravert.imaging.parallel_frames import group_frames
 from paravert.imaging.pixel_format import pixel_format
 from paravert.imaging.series import AXIAL, LOCALIZER, NOWHERE, choose_series, series_plane
+from paravert.tables import UNKNOWN
 
 YES, NO = "yes", "no"
 # Examinations that conversion refuses for these reasons are not the study's. All others are for the
@@ -42,13 +42,13 @@ class Candidate:
     """An axial series that competes with others of its examination.
 
     row: its index among the examination's series. description: SeriesDescription (0008,103E).
-    contrast: T1, T2, PD, STIR, a part of a Dixon series such as dixon-water, or unknown. accepted:
+    sequence: class of the sequence, one of `tables.SEQUENCES`. accepted:
     whether conversion would take it.
     """
 
     row: int
     description: str
-    contrast: str
+    sequence: str
     accepted: bool
 
 
@@ -106,7 +106,7 @@ def assess_nifti(file: Path) -> Assessment:
 
     Returns the place of the image, the fault and its geometry. file: its path.
     """
-    row = {"folder": str(file.parent), "contrast": UNKNOWN, "accepted": YES}
+    row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
         (stack,) = read_nifti(file).stacks
     except SubjectFault as fault:
@@ -217,9 +217,9 @@ def _series_of(files: Sequence[ArchiveFile]) -> Assessment:
         cells, is_candidate = _series_cells(members)
         result.series.append(cells)
         if is_candidate:
-            contrast, accepted = str(cells["contrast"]), cells["accepted"] == YES
+            sequence, accepted = str(cells["sequence"]), cells["accepted"] == YES
             description = members[0].origin.description
-            result.candidates.append(Candidate(row, description, contrast, accepted))
+            result.candidates.append(Candidate(row, description, sequence, accepted))
     return result
 
 
@@ -244,7 +244,7 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
         "description": first.description,
         "body_part": first.body_part,
         "plane": _plane_name(plane.kind, frames) if plane else "",
-        "contrast": _contrast(files, frames, echo_ms, repetition_ms) if frames else "",
+        "sequence": _sequence(frames) if frames else "",
         "files": len(files),
         "slices": len(frames) or sum(file.header.frames_told or 1 for file in files if file.header),
         "stacks": len(stacks) or None,
@@ -261,21 +261,10 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
     return cells, plane is not None and plane.kind == AXIAL
 
 
-def _contrast(
-    files: Sequence[ArchiveFile],
-    frames: Sequence[Frame],
-    echo_ms: Sequence[float],
-    repetition_ms: Sequence[float],
-) -> str:
-    origin = files[0].origin
-    return contrast_of(
-        image_type=frames[0].image_type,
-        sequence=origin.sequence,
-        echo_time_ms=echo_ms[0] if len(echo_ms) == 1 else None,
-        repetition_time_ms=repetition_ms[0] if len(repetition_ms) == 1 else None,
-        inversion_time_ms=origin.inversion_time_ms,
-        description=origin.description,
-    )
+def _sequence(frames: Sequence[Frame]) -> str:
+    """Return the class of the sequence of a series, unknown where its frames differ."""
+    found = {frame.sequence for frame in frames}
+    return found.pop() if len(found) == 1 else UNKNOWN
 
 
 def _plane_name(kind: str, frames: Sequence[Frame]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paravert.archive.assessment import Candidate
-from paravert.archive.contrast import PD, STIR, T1, T2
 from paravert.imaging.series import matching_series
+from paravert.tables import PD, STIR, T1, T2
 
 MOST_PATTERNS = 20
 PREFERRED = (T2, T1, PD, STIR)  # of patterns that settle as many subjects: the paper measures T2
@@ -23,13 +23,13 @@ class Pattern:
     """A pattern for SeriesDescription (0008,103E), with counts of the subjects it concerns.
 
     A pattern settles a subject if it leaves one axial series of each of its examinations, which
-    conversion takes. text: the regular expression. contrast: the most frequent one of the series it
+    conversion takes. text: the regular expression. sequence: the most frequent one of the series it
     matches, such as T1. settles: subjects that it adds to those that the patterns before it settle.
     alone: subjects that it settles alone. subjects: those with such a series.
     """
 
     text: str
-    contrast: str
+    sequence: str
     settles: int
     alone: int
     subjects: int
@@ -58,7 +58,7 @@ class Proposal:
 def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
     """Return the axial series that conversion takes with these patterns; None if it refuses.
 
-    candidates: axial series of an examination, with description and contrast. patterns: regular
+    candidates: axial series of an examination, with description and sequence. patterns: regular
     expressions for SeriesDescription (0008,103E), tried in order while several series are left.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
@@ -74,14 +74,14 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
-    contrasts: dict[str, Counter] = defaultdict(Counter)
+    sequences: dict[str, Counter] = defaultdict(Counter)
     for kind, count in kinds.items():
-        found = {(_pattern(candidate), candidate.contrast) for e in kind for candidate in e}
-        for pattern, contrast in found:
-            contrasts[pattern][contrast] += count
+        found = {(_pattern(candidate), candidate.sequence) for e in kind for candidate in e}
+        for pattern, sequence in found:
+            sequences[pattern][sequence] += count
         for pattern in {pattern for pattern, _ in found}:
             having[pattern].append(kind)
-    likely = {pattern: found.most_common(1)[0][0] for pattern, found in contrasts.items()}
+    likely = {pattern: found.most_common(1)[0][0] for pattern, found in sequences.items()}
     waiting = sorted(likely, key=lambda pattern: (_rank(likely[pattern]), pattern))
 
     def told(pattern: str, settles: int) -> Pattern:
@@ -114,9 +114,9 @@ def _alike(examinations: Sequence[Examination]) -> list[Examination]:
     """Return examinations without what does not matter here, so that equal ones count together."""
     return [
         tuple(
-            Candidate(0, text, contrast, accepted)
-            for text, contrast, accepted in sorted(
-                (c.description.lower(), c.contrast, c.accepted) for c in candidates
+            Candidate(0, text, sequence, accepted)
+            for text, sequence, accepted in sorted(
+                (c.description.lower(), c.sequence, c.accepted) for c in candidates
             )
         )
         for candidates in examinations
@@ -128,8 +128,8 @@ def _pattern(candidate: Candidate) -> str:
     return f"^{escaped}$"
 
 
-def _rank(contrast: str) -> int:
-    return PREFERRED.index(contrast) if contrast in PREFERRED else len(PREFERRED)
+def _rank(sequence: str) -> int:
+    return PREFERRED.index(sequence) if sequence in PREFERRED else len(PREFERRED)
 
 
 def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
@@ -151,12 +151,12 @@ def as_configuration(proposal: Proposal) -> str:
     ]
     for pattern in proposal.patterns:
         counts = (
-            f"{pattern.contrast}; settles {pattern.settles} more subjects, {pattern.alone} alone"
+            f"{pattern.sequence}; settles {pattern.settles} more subjects, {pattern.alone} alone"
         )
         lines.append(f"    - {json.dumps(pattern.text)} # {counts}; {pattern.subjects} have it")
     if proposal.others:
         lines.append("# Other axial series of these subjects:")
     for pattern in proposal.others:
-        counts = f"{pattern.contrast}; {pattern.alone} settled alone; {pattern.subjects} have it"
+        counts = f"{pattern.sequence}; {pattern.alone} settled alone; {pattern.subjects} have it"
         lines.append(f"#   - {json.dumps(pattern.text)} # {counts}")
     return "\n".join(lines) + "\n"

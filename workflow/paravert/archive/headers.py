@@ -11,7 +11,7 @@ from pydicom.tag import BaseTag, Tag
 from paravert.errors import SubjectFault
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.header_values import finite_number, text, texts, whole_number
+from paravert.imaging.header_values import finite_number, text, whole_number
 from paravert.imaging.input_files import READ_ERRORS, open_image_file, quiet_pydicom
 
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
@@ -28,7 +28,6 @@ ORIGIN_TAGS = (
     "SeriesDescription",
     "Modality",
     "BodyPartExamined",
-    "ScanningSequence",
     "InversionTime",
     *DATES,
     *TIMES,
@@ -45,7 +44,7 @@ class Origin:
     (0020,000D), (0020,000E). number: SeriesNumber (0020,0011). description: SeriesDescription
     (0008,103E). modality: (0008,0060). body_part: (0018,0015). birth_date, sex: of the patient
     (0010,0030), (0010,0040). date, time: of the study, else of the series, acquisition or content;
-    as in the file (VR DA, TM). sequence: ScanningSequence (0018,0020). inversion_time_ms:
+    as in the file (VR DA, TM). inversion_time_ms:
     (0018,0082).
     """
 
@@ -61,7 +60,6 @@ class Origin:
     sex: str
     date: str
     time: str
-    sequence: tuple[str, ...]
     inversion_time_ms: float | None
 
 
@@ -141,7 +139,6 @@ def _origin_of(data: Dataset) -> Origin:
         sex=text(data, "PatientSex").upper(),
         date=_first(data, DATES),
         time=_first(data, TIMES),
-        sequence=texts(data, "ScanningSequence"),
         inversion_time_ms=finite_number(data, "InversionTime"),
     )
 

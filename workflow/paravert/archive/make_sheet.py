@@ -258,4 +258,4 @@ def _tell(
         log.info(told, files.patterns.name, proposal.subjects, proposal.settled)
         for pattern in proposal.patterns:
             shown = pattern.text if pattern.subjects >= SHOWN_FROM_SUBJECTS else "(see the file)"
-            log.info("  %s settles %d more, %s", shown, pattern.settles, pattern.contrast)
+            log.info("  %s settles %d more, %s", shown, pattern.settles, pattern.sequence)

@@ -27,7 +27,7 @@ SERIES_COLUMNS = (
     "description",
     "body_part",
     "plane",
-    "contrast",
+    "sequence",
     "files",
     "slices",
     "stacks",
