@@ -8,11 +8,11 @@ from paravert.network.calibration import (
     FEWEST,
     KNOTS,
     Calibration,
+    calibration_curve,
     calibration_error,
     error_among_subjects,
     expected_iou,
     fitted,
-    reliability,
     together,
 )
 
@@ -139,5 +139,5 @@ def test_each_muscle_has_its_own_line():
 def test_the_error_is_the_mean_distance_over_bins():
     predicted, found = np.linspace(0, 1, 1000), np.linspace(0, 1, 1000) - 0.07
     assert calibration_error(predicted, found) == pytest.approx(0.07, abs=1e-6)
-    rows = reliability(np.append(predicted, np.nan), np.append(found, 1.0))
+    rows = calibration_curve(np.append(predicted, np.nan), np.append(found, 1.0))
     assert rows[:, 2].sum() == 1000

@@ -165,7 +165,7 @@ def together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.n
     return map(np.concatenate, zip(*subjects, strict=True))
 
 
-def reliability(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
+def calibration_curve(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Return the reliability diagram, float64 (bins, 3), for `BINS` bins of equally many pairs.
 
     Columns: mean predicted IoU, mean measured IoU, number of pairs. predicted, found: predicted and
@@ -184,7 +184,7 @@ def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
     pairs with a NaN are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
     2017, eq. 3). NaN if there is no pair.
     """
-    x, y, count = reliability(predicted, found).T
+    x, y, count = calibration_curve(predicted, found).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
 
 

@@ -19,9 +19,9 @@ from paravert.errors import InputError
 from paravert.imaging.label_maps import Overlap, slice_overlap
 from paravert.network.calibration import (
     Calibration,
+    calibration_curve,
     calibration_error,
     fitted,
-    reliability,
     told_error,
 )
 from paravert.network.card import model_card, publish, write_reliability
@@ -177,7 +177,7 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
         "calibration_error": told_error(calibration_error(predicted, found)),
         "median_iou_by_sequence": _by_sequence(held_out.reporting, found),
     }
-    rows = reliability(predicted, found)
+    rows = calibration_curve(predicted, found)
     return SyntheticValidation(calibration, quartiles(found), rows, told)
 
 

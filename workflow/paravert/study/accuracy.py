@@ -167,7 +167,7 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
     return areas.median().rename("pixel_mm2").reset_index()
 
 
-def slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return truth_mm2 and prediction_mm2 per subject, muscle and side of the slices that show either.
 
     pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out.
@@ -192,7 +192,7 @@ def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. A subject
     that lacks one side of a muscle has no row "both".
     """
-    areas = slice_areas(overlap, pixels)
+    areas = paired_slice_areas(overlap, pixels)
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
     columns = ["truth_mm2", "prediction_mm2"]
     grouped = sides.groupby(["subject", "muscle"])

@@ -43,7 +43,7 @@ MEAN_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ModelOutcome:
     """A column of the table of muscles as outcome: its unit, the link of its model."""
 
     column: str
@@ -52,9 +52,9 @@ class Outcome:
 
 
 OUTCOMES = (
-    Outcome(CSA, "mm2", IDENTITY),
-    Outcome("volume_ml", "ml", IDENTITY),
-    Outcome(FAT, "1", LOGIT),
+    ModelOutcome(CSA, "mm2", IDENTITY),
+    ModelOutcome("volume_ml", "ml", IDENTITY),
+    ModelOutcome(FAT, "1", LOGIT),
 )
 
 
@@ -108,7 +108,7 @@ class FittedModel:
     """
 
     model: StudyModel
-    outcome: Outcome
+    outcome: ModelOutcome
     data: pd.DataFrame
     fit: MarginalFit | None
     note: str
@@ -274,7 +274,7 @@ class FittedModel:
         return (age_years - self._ages().mean()) / SCALES["age_decades"][1]
 
 
-def fit_model(model: StudyModel, outcome: Outcome, data: pd.DataFrame) -> FittedModel:
+def fit_model(model: StudyModel, outcome: ModelOutcome, data: pd.DataFrame) -> FittedModel:
     """Fit a model of the study.
 
     data: model_data. Rows without outcome and subjects with an unknown covariate are left out, and so

@@ -18,7 +18,7 @@ from paravert.study.accuracy import (
     absolute_agreement,
     limits_of_agreement,
     mean_squares,
-    slice_areas,
+    paired_slice_areas,
     subject_areas,
     trend,
 )
@@ -45,7 +45,8 @@ def mask_reliability(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFram
     """
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
     pairs, slices = (
-        areas(overlap, pixels).rename(columns=names) for areas in (subject_areas, slice_areas)
+        areas(overlap, pixels).rename(columns=names)
+        for areas in (subject_areas, paired_slice_areas)
     )
     return reliability(pairs, slices, MASK_AND_NETWORK, "csa", "mm2")
 

@@ -7,7 +7,7 @@ from paravert.study.inference import (
     ADJUSTED,
     OUTCOMES,
     FittedModel,
-    Outcome,
+    ModelOutcome,
     StudyModel,
     fit_model,
 )
@@ -38,7 +38,7 @@ def site_effects(data: pd.DataFrame, adjusted: dict[str, FittedModel]) -> pd.Dat
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
 
 
-def _differences(factor: str, outcome: Outcome, model: str, fitted: FittedModel) -> list[dict]:
+def _differences(factor: str, outcome: ModelOutcome, model: str, fitted: FittedModel) -> list[dict]:
     if fitted.fit is None or factor not in fitted.fit.formula:
         return []
     sizes = fitted.data.drop_duplicates("subject")[factor].value_counts()
