@@ -57,7 +57,8 @@ def test_categories_are_compared_by_their_share_of_the_known_values(ledger):
 
 def test_reasons_are_counted_and_identifiers_left_out(ledger):
     table = selection(pd.concat([ledger, ledger.assign(pseudonym="y" + ledger.pseudonym)]))
-    assert of(table, "reason", "mosaic")["n_not_analysed"] == 8
+    assert of(table, "reason", "mosaic")["count_not_analysed"] == 8
+    assert of(table, "sex", "F")["count_not_analysed"] == 2
     assert of(table, "reason", "no-dicom")["not_analysed"] == pytest.approx(1 / 3)
     assert "pseudonym" not in set(table.variable)
     assert list(table.columns) == list(SELECTION_COLUMNS)

@@ -31,7 +31,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
-    "write_tables": 3,
+    "write_tables": 4,
     "draw_figures": 5,
     "write_report": 5,
 }

@@ -146,12 +146,13 @@ rule write_tables:
     params:
         results=results_folder,
         samples=config["write_tables"]["bootstrap_samples"],
+        share="--share-tables" if config["write_tables"]["share_tables"] else "",
         seed=config["seed"],
         version=steps.VERSIONS["write_tables"],
     message:
         "Writing the tables"
     shell:
-        "python -m paravert write_tables --cohort {params.results}/cohort --out {params.results}/tables"
+        "python -m paravert write_tables --cohort {params.results}/cohort --out {params.results}/tables {params.share}"
         " --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 

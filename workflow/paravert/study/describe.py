@@ -31,6 +31,7 @@ MEASURE_COLUMNS = (
     *(f"fat_fraction_{method}" for method in FAT_METHODS),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
+LEAST_SHARED_SUBJECTS = 5
 LEAN_CAVEAT = (
     "splits the noise of a lean muscle: about 0.5 where there is no fat, not monotone in the true "
     "fraction (mean absolute error 0.22 in simulation); not to be read in lean muscle"
@@ -51,6 +52,9 @@ def write_tables(
         int, typer.Option(help="Samples of the subject-clustered bootstrap.")
     ] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    share_tables: Annotated[
+        bool, typer.Option(help="Blank rows of fewer than 5 subjects, and values of single ones.")
+    ] = False,
 ) -> None:
     """Write the tables of the study as CSV from the cohort tables."""
     overlap = read_frame(cohort, codebook.OVERLAP, SCORE_COLUMNS)
@@ -69,11 +73,28 @@ def write_tables(
         "fat_methods": fat_methods(muscles),
     }
     for name, frame in made.items():
-        write_csv(out / f"{name}.csv", frame)
+        write_csv(out / f"{name}.csv", for_sharing(frame) if share_tables else frame)
     log.info(
         "write_tables: %d subjects, %d with truth, %d tables in %s",
         len(subjects), overlap["subject"].nunique(), len(made), out,
     )  # fmt: skip
+
+
+def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of the study without small cells, and with the column suppressed.
+
+    Numbers of a row are null if one of its counts of subjects (n, subjects, n_..., count_...) is below
+    LEAST_SHARED_SUBJECTS and not 0. Lowest and highest values, which are those of a person, are null.
+    """
+    counts = [
+        name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
+    ]
+    small = ((frame[counts] > 0) & (frame[counts] < LEAST_SHARED_SUBJECTS)).any(axis=1)
+    numbers = frame.select_dtypes("number").columns
+    shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
+    shared.loc[small, numbers] = None
+    shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
+    return shared.assign(suppressed=small)
 
 
 def distribution_summary(values: pd.Series) -> dict:

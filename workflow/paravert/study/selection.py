@@ -9,8 +9,9 @@ from paravert.tables import NUMBER
 MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
 OWN_COLUMNS = {"subject", *(column.name for column in codebook.OUTCOME)}
 SELECTION_COLUMNS = (
-    "variable", "category", "unit", "n_analysed", "missing_analysed", "analysed", "sd_analysed",
-    "n_not_analysed", "missing_not_analysed", "not_analysed", "sd_not_analysed", "standardised_difference",
+    "variable", "category", "unit", "n_analysed", "missing_analysed", "count_analysed", "analysed", "sd_analysed",
+    "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",
+    "standardised_difference",
 )  # fmt: skip
 UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if column.type == NUMBER}
 
@@ -20,7 +21,7 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
 
     ledger: the cohort's table. A number has one row: mean and SD (n - 1) of each group. Other columns
     have a row per category: its share of the known values of each group. missing: subjects without a
-    value. standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each
+    value; n: with one; count: those of a row. standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each
     reason of the subjects that were not analysed has a row: their number and share.
     """
     inside = ledger["status"] == records.ANALYSED
@@ -34,8 +35,8 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
         elif 0 < ledger[name].nunique() <= MOST_CATEGORIES:
             rows += _categories(name, *values)
     rows += [
-        {"variable": "reason", "category": reason, "unit": "1", "n_not_analysed": count}
-        | {"not_analysed": count / max(1, len(groups[1]))}
+        {"variable": "reason", "category": reason, "unit": "1", "count_not_analysed": count}
+        | {"n_not_analysed": len(groups[1]), "not_analysed": count / max(1, len(groups[1]))}
         for reason, count in groups[1]["reason"].value_counts().items()
     ]
     return pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
@@ -46,6 +47,7 @@ def _number(name: str, analysed: pd.Series, others: pd.Series) -> dict:
     means, deviations = ([float(getattr(v, part)()) for v in groups] for part in ("mean", "std"))
     pooled = np.sqrt(np.mean(np.square(deviations)))
     row = {"variable": name, "unit": UNITS.get(name, "")} | _counts(*groups)
+    row |= {f"count_{group}": row[f"n_{group}"] for group in ("analysed", "not_analysed")}
     row |= {"analysed": means[0], "sd_analysed": deviations[0]}
     row |= {"not_analysed": means[1], "sd_not_analysed": deviations[1]}
     return row | {
@@ -64,6 +66,8 @@ def _categories(name: str, analysed: pd.Series, others: pd.Series) -> list[dict]
         pooled = np.sqrt(np.mean([share * (1 - share) for share in shares]))
         difference = (shares[0] - shares[1]) / pooled if pooled > 0 else np.nan
         row = common | {"category": category, "analysed": shares[0], "not_analysed": shares[1]}
+        row |= {"count_analysed": int((groups[0] == category).sum())}
+        row |= {"count_not_analysed": int((groups[1] == category).sum())}
         rows.append(row | {"standardised_difference": difference})
     return rows
 
