@@ -9,6 +9,7 @@ import pytest
 from paravert.study.data_frames import in_order
 from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, corrected, fit_model
 from paravert.study.quantile_regression import CENTILES, centile_curves
+from paravert.study.variance_components import variance_components
 
 FROZEN = Path(__file__).parents[1] / "frozen/r"
 FITTED = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
@@ -56,3 +57,10 @@ def test_centile_curves_are_those_of_quantreg():
     grid = expected.index.to_numpy(dtype=float)
     found = centile_curves(age, value.to_numpy(), grid, samples=2, seed=1).value
     np.testing.assert_allclose(found, np.sort(expected, axis=1), rtol=1e-8)
+
+
+def test_variance_components_are_those_of_lme4():
+    expected = pd.read_csv(FROZEN / "variance_components.csv").set_index("term").estimate
+    data = in_order(pd.read_csv(FROZEN / "cohort.csv"))
+    found = pd.DataFrame(variance_components(data, FAT)).set_index("term").estimate
+    np.testing.assert_allclose(found[expected.index], expected, rtol=1e-4)
