@@ -42,6 +42,7 @@ COMMANDS = {
     "write_tables": "study.describe",
     "draw_figures": "study.figures",
     "write_report": "study.report",
+    "write_review": "study.review",
     "write_dictionary": "codebook",
     "compare_labels": "study.label_agreement",
 }

@@ -43,6 +43,7 @@ COHORT_SECONDS = {
     "write_tables": 10,
     "draw_figures": 10,
     "write_report": 2,
+    "write_review": 60,
 }
 
 

@@ -20,6 +20,7 @@ from paravert.tables import (
     FLAG,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
+    LABELS_DIGEST,
     MUSCLE,
     NOT_LABELLED,
     NUMBER,
@@ -228,7 +229,7 @@ OVERLAP = Table(
 
 LEDGER = Table(
     "ledger",
-    (*OUTCOME, *COVARIATE_COLUMNS, BMI),
+    (*OUTCOME, LABELS_DIGEST, *COVARIATE_COLUMNS, BMI),
     keys=("subject",),
     meaning="a subject of the sheet and what became of it",
     per_subject=True,

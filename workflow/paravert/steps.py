@@ -9,6 +9,7 @@ from paravert.subject_folder import (
     IMAGE_FOLDER,
     LABELS_FOLDER,
     PREVIEW_FILE,
+    REVIEW_FOLDER,
     SLICES_FILE,
     TRUTH_FOLDER,
 )
@@ -25,15 +26,16 @@ VERSIONS = {
     "measure_area": 2,
     "measure_fat": 2,
     "score_overlap": 2,
-    "draw_preview": 1,
+    "draw_preview": 2,
     "dicomseg": 1,
-    "gather_cohort": 4,
+    "gather_cohort": 5,
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
     "write_tables": 4,
     "draw_figures": 5,
     "write_report": 5,
+    "write_review": 1,
 }
 
 
@@ -95,7 +97,9 @@ STEPS = {
         _measuring("measure_area", "measure.area", tables.AREA),
         _measuring("measure_fat", "measure.fat", tables.FAT),
         _measuring("score_overlap", "measure.score_overlap", tables.SHARD_OVERLAP),
-        _measuring("draw_preview", "measure.preview", tables.PREVIEW, owns=(PREVIEW_FILE,)),
+        _measuring(
+            "draw_preview", "measure.preview", tables.PREVIEW, owns=(PREVIEW_FILE, REVIEW_FOLDER)
+        ),
         _measuring("dicomseg", "measure.dicomseg", tables.DICOMSEG, owns=("dicomseg",), extra=True),
     )
 }

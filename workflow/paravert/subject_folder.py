@@ -14,6 +14,10 @@ LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
 SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not of the own values
 SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
 PREVIEW_FILE = "preview.png"
+REVIEW_FOLDER = "review"  # pictures of all slices for the review page
+SLICES_PICTURE = "slices.jpg"
+CONTOURS_FILE = "contours.png"
+MANUAL_FILE = "manual.png"  # contours of the manual mask; none without one
 
 SUFFIX = ".nii.gz"
 

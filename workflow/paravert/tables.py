@@ -402,7 +402,11 @@ CONVERT = _outcomes(
     *HEADER_COLUMNS,
 )  # fmt: skip
 SEGMENT = _outcomes("segment", "a subject's labels as they were made", *LABELS_COLUMNS)
-PREVIEW = _outcomes("preview", "a subject's preview picture")
+LABELS_DIGEST = Column(
+    "labels_digest", TEXT,
+    meaning="fingerprint of the subject's labels, which a rating of the review page quotes",
+)  # fmt: skip
+PREVIEW = _outcomes("preview", "a subject's pictures", LABELS_DIGEST)
 
 GEOMETRY = Table(
     "geometry",

@@ -1,6 +1,7 @@
 # The cohort: tables, models, figures, report.
 #   NEEDS  the six tables of every shard
-#   MAKES  results/cohort/, results/tables/, results/figures/, results/report.html, summary.txt
+#   MAKES  results/cohort/, results/tables/, results/figures/, results/report.html, results/review/,
+#          summary.txt
 
 
 rule gather_cohort:
@@ -225,3 +226,32 @@ rule write_report:
         " --figures {params.results}/figures --folder {params.results}/subjects"
         " --configuration {input.configuration} {params.study_name}"
         " --out {output} 2> {log}"
+
+
+rule write_review:
+    input:
+        cohort=expand("<results>/cohort/{table}.parquet", table=COHORT),
+        previews=shard_outputs("draw_preview"),
+    output:
+        page="<results>/review/index.html",
+        data=directory("<results>/review/data"),
+    log:
+        "<results>/logs/write_review.log",
+    benchmark:
+        "<results>/benchmarks/write_review.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 2000,
+        runtime=cohort_minutes("write_review"),
+    params:
+        results=results_folder,
+        study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
+        texts=report_texts,
+        version=steps.VERSIONS["write_review"],
+    message:
+        "Writing the review page"
+    shell:
+        "python -m paravert write_review --cohort {params.results}/cohort --folder {params.results}/subjects"
+        " {params.study_name} --out {params.results}/review 2> {log}"

@@ -10,7 +10,7 @@ from skimage.util import montage
 
 from paravert import shards
 from paravert.anatomy import LABELS
-from paravert.measure import slice_picture
+from paravert.measure import review_pictures, slice_picture
 from paravert.measure.labelled_stack import (
     LabelledStack,
     OutTable,
@@ -21,7 +21,7 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     read_truth,
 )
-from paravert.subject_folder import SubjectFolder
+from paravert.subject_folder import REVIEW_FOLDER, SubjectFolder
 
 MOST_SLICES = 12
 SLICES_PER_ROW = 4
@@ -74,7 +74,7 @@ def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
         [bool(shown.stack.labels[index].any()) for shown, index in slices],
         MOST_SLICES,
     )
-    views = _views(stacks)
+    views = _views(stacks, PICTURE_SIZE)
     pictures = [
         _captioned_slice(shown, index, views[shown.stack.number])
         for shown, index in (slices[pick] for pick in picks)
@@ -87,14 +87,16 @@ def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
     return np.concatenate([head, body])
 
 
-def _views(stacks: Sequence[PreviewStack]) -> dict[int, slice_picture.SliceView]:
+def _views(
+    stacks: Sequence[PreviewStack], size: tuple[int, int]
+) -> dict[int, slice_picture.SliceView]:
     """Return the view of each stack by its number: centred on its muscles, with one scale for all."""
     boxes = [_box(shown.stack) for shown in stacks]
-    scale = max(float((size_mm / PICTURE_SIZE).max()) for _, size_mm in boxes)  # mm per pixel
+    scale = max(float((size_mm / size).max()) for _, size_mm in boxes)  # mm per pixel
     views = {}
     for shown, (centre, _) in zip(stacks, boxes, strict=True):
         down, across = scale / np.array(shown.stack.spacing_mm)
-        view = slice_picture.SliceView(tuple(centre), (down, across), PICTURE_SIZE)
+        view = slice_picture.SliceView(tuple(centre), (down, across), size)
         views[shown.stack.number] = view
     return views
 
@@ -148,7 +150,8 @@ def draw_preview(
 ) -> None:
     """Draw a preview of every subject: up to 12 slices with the muscles in their colours.
 
-    Each subject gets its preview.png; the table has a row per subject.
+    Each subject gets its preview.png and, for the review page, pictures of all slices with contours in
+    review/; the table has a row per subject.
     """
     do = partial(_draw_subject, folder)
     shards.work_after(segment, "draw_preview", do, folder=folder, out=out, workers=workers)
@@ -166,4 +169,12 @@ def _draw_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Prod
     ]
     picture = slice_picture.as_picture(contact_sheet(task.subject, stacks))
     picture.save(SubjectFolder(scratch).preview_file, compress_level=9)
-    return shards.Product([])
+    review_pictures.write_pictures(
+        scratch / REVIEW_FOLDER,
+        [shown.stack for shown in stacks],
+        [shown.grey for shown in stacks],
+        [shown.truth for shown in stacks],
+        _views(stacks, review_pictures.PICTURE_SIZE),
+    )
+    digest = review_pictures.labels_digest(shown.stack for shown in stacks)
+    return shards.Product([{"labels_digest": digest}])

@@ -117,15 +117,18 @@ def draw_slice(
     muscle = shown > 0
     first = GREYS + (shown[muscle].astype(np.uint16) - 1) * TINTS
     canvas[muscle] = first + signal[muscle] * (TINTS - 1) // 255
-    rim = _rim(shown, 2)
-    canvas[rim] = pure_colour(shown[rim])
+    outline = rim(shown, 2)
+    canvas[outline] = pure_colour(shown[outline])
     if truth is not None:
-        canvas[_rim(view.crop_labels(truth), 1)] = WHITE
+        canvas[rim(view.crop_labels(truth), 1)] = WHITE
     return canvas
 
 
-def _rim(labels: np.ndarray, width: int) -> np.ndarray:
-    """Return the pixels of each label within `width` pixels of its border, bool (rows, columns)."""
+def rim(labels: np.ndarray, width: int) -> np.ndarray:
+    """Return the pixels of each label within `width` pixels of its border, bool (rows, columns).
+
+    labels: (rows, columns), integers 0-8. width: in pixels.
+    """
     inner = labels
     for _ in range(width):
         inner = np.where(find_boundaries(inner, connectivity=1, mode="inner"), 0, inner)

@@ -23,6 +23,7 @@ from paravert.sheet import read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.summary import summary_of
+from paravert.tables import LABELS_DIGEST
 
 log = logging.getLogger(__name__)
 
@@ -160,11 +161,9 @@ def _rows_of_chunk(
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
-    parts = {
-        step.name: _rows_of(folders, step, analysed)
-        for step in steps.COHORT_STEPS
-        if step.name != "draw_preview"
-    }
+    parts = {step.name: _rows_of(folders, step, analysed) for step in steps.COHORT_STEPS}
+    digests = parts["draw_preview"].set_index("subject").labels_digest
+    ledger[LABELS_DIGEST.name] = ledger.subject.map(digests).astype(object)
     of_headers = covariate_differences(people, parts["convert_dicom"])
     for caution, differences in (
         (Caution.COVARIATE_DIFFERS_FROM_HEADER, of_headers),

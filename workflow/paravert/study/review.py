@@ -1,0 +1,241 @@
+"""Writes the review page: a table of all scans, and each scan with all slices, for rating by eye.
+
+The page opens from disk. Its data are scripts, data/scans.js and data/page-0001.js ..., because browsers
+let a page on disk load scripts, but not read files.
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import statsmodels.api as sm
+import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from paravert import codebook
+from paravert.anatomy import LABELS, MUSCLES
+from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
+from paravert.study.data_frames import read_by_subject, read_frame
+from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
+from paravert.tables import whole_file
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parents[1] / "report"
+SCANS_PER_PAGE = 50
+DOUBTFUL_IOU = 0.7  # lower predicted IoU is marked
+FEWEST_FOR_MODEL = 10  # scans, for the model of sex and age
+REASONS = (
+    *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
+    *("image-quality", "implant-or-deformity", "wrong-series", "other"),
+)
+VERDICTS = ("pass", "correct", "fail")
+SLICE_KEYS = ["stack", "slice", "muscle", "side"]
+MEASURES = {
+    "csa_mean_mm2": "Mean area, mm²",
+    "volume_ml": "Volume, ml",
+    "fat_fraction": "Fat fraction",
+}
+
+
+def write_review(
+    cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the subjects with their pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder of the review page.")],
+    study_name: Annotated[str, typer.Option(help="Name of the study, for the title.")] = "",
+) -> None:
+    """Write the review page: a table of scans, and all slices of each scan, for rating.
+
+    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/.
+    """
+    data = out / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    percentiles = measures_with_percentiles(cohort)
+    details = {}
+    for number, scans in enumerate(_pages(cohort), start=1):
+        found = {}
+        for subject, rows in scans:
+            details[subject] = {"page": number} | lowest_iou(rows)
+            found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
+        _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
+    scans = scan_rows(cohort, folder, details)
+    _write_script(data / "scans.js", "paravert.scans", scans)
+    with whole_file(out / "index.html") as draft:
+        draft.write_text(render(study_name), encoding="utf-8")
+    log.info("write_review: %d scans", len(scans))
+
+
+def render(study_name: str) -> str:
+    """Return the HTML of the page. study_name: for the title; escaped."""
+    rows, columns = PICTURE_SIZE
+    settings = {
+        "muscles": MUSCLES,
+        "labels": [[label.muscle, label.side, label.colour] for label in LABELS],
+        "verdicts": VERDICTS,
+        "reasons": REASONS,
+        "measures": list(MEASURES.values()),
+        "doubtful": DOUBTFUL_IOU,
+        "picture": [columns, rows, GRID_COLUMNS],
+        "files": [f"{REVIEW_FOLDER}/{f}" for f in (SLICES_PICTURE, CONTOURS_FILE, MANUAL_FILE)],
+    }
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("review.html.j2").render(
+        title=study_name,
+        settings=Markup(_script_text(settings)),  # noqa: S704 (constants of the package)
+        script=Markup((TEMPLATES / "review.js").read_text(encoding="utf-8")),  # noqa: S704
+    )
+
+
+def _write_script(path: Path, function: str, *arguments: object) -> None:
+    path.write_text(f"{function}({', '.join(map(_script_text, arguments))});\n", encoding="ascii")
+
+
+def _script_text(value: object) -> str:
+    """Return a value as JSON in ASCII; "<" is escaped, so that no text of it can end a script."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+# --- the table of scans ---------------------------------------------------------------------------
+
+
+def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
+    """Return a dict per scan of the ledger, in the order of their names.
+
+    folder: of the subjects. details: further entries by subject. A null is left out.
+    """
+    ledger = read_frame(cohort, codebook.LEDGER)
+    outliers = fat_outliers(read_frame(cohort, codebook.SUBJECT_TABLE))
+    rows = []
+    for row in ledger.to_dict("records"):
+        pictures = folder / row["subject"] / REVIEW_FOLDER
+        told = {
+            "scan": row["subject"],
+            "status": row["status"],
+            "reason": row["reason"],
+            "message": row["message"],
+            "warnings": list(row["warnings"]) if row["warnings"] is not None else [],
+            "sex": row["sex"],
+            "age": _rounded(row["age_years"], 1),
+            "site": row["site"],
+            "group": row["group"],
+            "fingerprint": row["labels_digest"],
+            "pictures": (pictures / SLICES_PICTURE).is_file(),
+            "manual": (pictures / MANUAL_FILE).is_file(),
+        }
+        told |= outliers.get(row["subject"], {}) | details.get(row["subject"], {})
+        rows.append({name: value for name, value in told.items() if _is_known(value)})
+    return rows
+
+
+def _is_known(value: object) -> bool:
+    return isinstance(value, list) or not pd.isna(value)
+
+
+def fat_outliers(subjects: pd.DataFrame) -> dict[str, dict]:
+    """Return fat (fat fraction) and outlier by subject.
+
+    outlier is the externally studentised residual of the linear model of fat_fraction on sex and
+    age_years, which leaves the subject itself out of its standard deviation. It is None without sex,
+    age or fat fraction, or with fewer than FEWEST_FOR_MODEL such subjects. subjects: the cohort's table.
+    """
+    known = subjects.dropna(subset=["sex", "age_years", "fat_fraction"])
+    residuals = pd.Series(dtype=float)
+    if len(known) >= FEWEST_FOR_MODEL:
+        design = pd.DataFrame({"age": known.age_years, "man": (known.sex == "M").astype(float)})
+        design = sm.add_constant(design.loc[:, design.nunique() > 1], has_constant="add")
+        influence = sm.OLS(known.fat_fraction.astype(float), design).fit().get_influence()
+        residuals = pd.Series(influence.resid_studentized_external, known.subject)
+    return {
+        subject: {"fat": _rounded(fat, 3), "outlier": _rounded(residuals.get(subject), 1)}
+        for subject, fat in zip(subjects.subject, subjects.fat_fraction, strict=True)
+    }
+
+
+def lowest_iou(rows: pd.DataFrame) -> dict:
+    """Return lowest, the lowest predicted IoU of each muscle, and where the least of them is.
+
+    rows: of one subject in the table of slices. lowest: in the order of MUSCLES, None where none is
+    predicted. where: text, missing if none is predicted.
+    """
+    known = rows.dropna(subset=["predicted_iou"])
+    by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
+    lowest = [_rounded(by_muscle.get(muscle), 3) for muscle in MUSCLES]
+    if known.empty:
+        return {"lowest": lowest}
+    worst = known.loc[known.predicted_iou.idxmin()]
+    place = f"{worst.muscle} {worst.side}".replace("_", " ")
+    return {"lowest": lowest, "where": f"{place}, stack {worst['stack']}, slice {worst['slice']}"}
+
+
+# --- one scan -------------------------------------------------------------------------------------
+
+
+def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
+    """Yield the rows of the table of slices by subject, SCANS_PER_PAGE subjects at a time."""
+    columns = ["subject", *SLICE_KEYS, "position_mm", "csa_mm2", "fat_fraction", "predicted_iou"]
+    page = []
+    for part in read_by_subject(cohort, codebook.SLICES, columns):
+        for subject, rows in part.sort_values(SLICE_KEYS).groupby("subject", sort=True):
+            page.append((subject, rows))
+            if len(page) == SCANS_PER_PAGE:
+                yield page
+                page = []
+    if page:
+        yield page
+
+
+def slice_details(rows: pd.DataFrame) -> dict:
+    """Return what the page shows of the slices of one subject: slices, iou, csa and fat.
+
+    rows: of the table of slices, sorted by stack, slice, muscle and side. slices: [stack, slice,
+    position in mm] of each. The others: a list of eight values per slice, in the order of LABELS.
+    """
+    first = rows.iloc[:: len(LABELS)]
+    positions = first.position_mm.round(1)
+    keys = zip(first["stack"].tolist(), first["slice"].tolist(), positions.tolist(), strict=True)
+    return {
+        "slices": [list(key) for key in keys],
+        "iou": _by_slice(rows.predicted_iou, 2),
+        "csa": _by_slice(rows.csa_mm2, 0),
+        "fat": _by_slice(rows.fat_fraction, 2),
+    }
+
+
+def _by_slice(values: pd.Series, digits: int) -> list[list[float | None]]:
+    table = values.to_numpy(dtype=float).reshape(-1, len(LABELS))
+    return [[_rounded(value, digits) for value in row] for row in table.tolist()]
+
+
+def measures_with_percentiles(cohort: Path) -> dict[str, list]:
+    """Return for each subject a list per label of [value, percentile] of each of MEASURES.
+
+    Labels are in the order of LABELS. The percentile (0-100) is the value's rank among the subjects of the
+    cohort for this muscle and side. Unknown is None.
+    """
+    muscles = read_frame(cohort, codebook.MUSCLE_TABLE, ["subject", "muscle", "side", *MEASURES])
+    ranks = muscles.groupby(["muscle", "side"], observed=False)[list(MEASURES)].rank(pct=True) * 100
+    digits = {"csa_mean_mm2": 0, "volume_ml": 1, "fat_fraction": 3}
+    columns = [
+        [[_rounded(v, digits[name]), _rounded(p, 0)] for v, p in zip(values, places, strict=True)]
+        for name in MEASURES
+        for values, places in [(muscles[name].astype(float), ranks[name])]
+    ]
+    found: dict[str, list] = {}
+    for subject, *values in zip(muscles.subject, *columns, strict=True):
+        found.setdefault(subject, []).append(values)
+    return found
+
+
+def _rounded(value: float | None, digits: int) -> float | int | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), digits) if digits else round(value)

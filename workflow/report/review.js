@@ -1,0 +1,561 @@
+// The review page. Its data come from data/scans.js (all scans) and data/page-0001.js ... (slices of
+// 50 scans each). Text of the data is only ever put into the page as text.
+
+const ROWS_PER_PAGE = 50;
+const STORE = "paravert-ratings:" + location.pathname;
+const FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"];
+const RATER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$/;
+const byId = (id) => document.getElementById(id);
+
+let scans = [];
+let byName = new Map();
+let shown = []; // scans in the order of the table, after the filters
+let first = 0; // of the table's rows
+let sorting = { column: "lowest", down: false };
+let current = null; // name of the scan that is open
+const details = new Map();
+const loaded = new Map(); // page number: promise
+let stored = { rater: "A", ratings: {} };
+
+function make(tag, text, attributes = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined && text !== null) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+const words = (name) => name.replaceAll("_", " ").replaceAll("-", " ");
+const lowest = (values) => {
+  const known = (values || []).filter((value) => value !== null);
+  return known.length ? Math.min(...known) : null;
+};
+const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+// --- ratings ------------------------------------------------------------------------------------
+
+const keyOf = (scan, muscle, side) => [scan, muscle, side].join("|");
+const ratingsOf = (scan) => Object.values(stored.ratings).filter((rating) => rating.scan === scan);
+
+function load() {
+  try {
+    const found = JSON.parse(localStorage.getItem(STORE));
+    if (found && found.ratings) stored = found;
+  } catch {
+    tell("This browser does not keep ratings; export them before you close the page.");
+  }
+}
+
+function save() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(stored));
+  } catch {
+    tell("This browser does not keep ratings; export them before you close the page.");
+  }
+  countVerdicts();
+  showProgress();
+}
+
+const WORST_FIRST = ["fail", "correct", "pass"];
+let verdicts = new Map(); // the worst verdict of each scan
+
+function countVerdicts() {
+  verdicts = new Map();
+  for (const { scan, verdict } of Object.values(stored.ratings)) {
+    const before = verdicts.get(scan);
+    if (!before || WORST_FIRST.indexOf(verdict) < WORST_FIRST.indexOf(before)) verdicts.set(scan, verdict);
+  }
+}
+
+function rate(verdict) {
+  const scan = byName.get(current);
+  if (!scan || !scan.fingerprint) return tell("A scan without labels is not rated.");
+  const [muscle, side] = [byId("muscle").value, byId("sidename").value];
+  const time = new Date().toTimeString().slice(0, 5);
+  stored.ratings[keyOf(scan.scan, muscle, side)] = {
+    scan: scan.scan, rater: stored.rater, time, verdict, muscle, side,
+    reason: byId("reason").value, note: byId("note").value.trim(), fingerprint: scan.fingerprint,
+  };
+  save();
+  showRatings();
+}
+
+function unrate() {
+  delete stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+  save();
+  showRatings();
+}
+
+function showProgress() {
+  const rated = scans.filter((scan) => verdicts.has(scan.scan)).length;
+  byId("progress").textContent = `${rated.toLocaleString("en")} of ${scans.length.toLocaleString("en")} scans rated`;
+}
+
+const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+
+function csvOf(ratings) {
+  const rows = [...ratings].sort((a, b) => (keyOf(a.scan, a.muscle, a.side) < keyOf(b.scan, b.muscle, b.side) ? -1 : 1));
+  return [FIELDS, ...rows.map((rating) => FIELDS.map((field) => rating[field]))]
+    .map((row) => row.map(cell).join(",") + "\r\n").join("");
+}
+
+function rowsOf(text) {
+  const rows = [];
+  let row = [], value = "", quoted = false;
+  for (let at = 0; at < text.length; at++) {
+    const letter = text[at];
+    if (quoted) {
+      if (letter !== '"') value += letter;
+      else if (text[at + 1] === '"') { value += '"'; at++; } else quoted = false;
+    } else if (letter === '"') quoted = true;
+    else if (letter === ",") { row.push(value); value = ""; }
+    else if (letter === "\n") { row.push(value); rows.push(row); row = []; value = ""; }
+    else if (letter !== "\r") value += letter;
+  }
+  if (value || row.length) { row.push(value); rows.push(row); }
+  return rows;
+}
+
+function exportRatings() {
+  const ratings = Object.values(stored.ratings);
+  if (!ratings.length) return tell("There are no ratings to export.");
+  const link = make("a", null, { download: "ratings.csv" });
+  link.href = URL.createObjectURL(new Blob([csvOf(ratings)], { type: "text/csv" }));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+function importRatings(text) {
+  const [header, ...rows] = rowsOf(text.replace(/^\uFEFF/, ""));
+  if (!header || FIELDS.some((field) => !header.includes(field)))
+    return tell(`The file lacks columns; expected ${FIELDS.join(", ")}.`);
+  const ratings = rows.map((row) => Object.fromEntries(FIELDS.map((field) => [field, row[header.indexOf(field)] || ""])));
+  const raters = [...new Set(ratings.map((rating) => rating.rater))];
+  if (raters.length !== 1 || !RATER.test(raters[0])) return tell("Expected the ratings of one rater in the file.");
+  if (Object.keys(stored.ratings).length && raters[0] !== stored.rater)
+    return tell(`The file is of rater ${raters[0]}, the ratings here are of ${stored.rater}: nothing imported.`);
+  const known = ratings.filter((rating) => byName.has(rating.scan) && SETTINGS.verdicts.includes(rating.verdict));
+  stored.rater = raters[0];
+  for (const rating of known) stored.ratings[keyOf(rating.scan, rating.muscle, rating.side)] = rating;
+  byId("rater").value = stored.rater;
+  save();
+  const left = ratings.length - known.length;
+  tell(`Imported ${known.length} ratings.` + (left ? ` ${left} are of scans that are not in this study.` : ""));
+  if (current) showRatings(); else showTable();
+}
+
+function tell(text) {
+  byId("told").textContent = text;
+}
+
+// --- the table of scans -------------------------------------------------------------------------
+
+const ORDER = { text: (a, b) => a.localeCompare(b, "en", { numeric: true }), number: (a, b) => a - b };
+const COLUMNS = [
+  { id: "scan", title: "Scan", kind: "text", value: (scan) => scan.scan },
+  { id: "status", title: "Status", kind: "text", value: (scan) => scan.status + (scan.reason ? `: ${scan.reason}` : "") },
+  { id: "lowest", title: "Lowest predicted IoU", kind: "number", digits: 2, low: true, value: (scan) => lowest(scan.lowest) },
+  { id: "where", title: "Where", kind: "text", value: (scan) => scan.where || "" },
+  ...SETTINGS.muscles.map((muscle, number) => ({
+    id: muscle, title: words(muscle), kind: "number", digits: 2, low: true,
+    value: (scan) => (scan.lowest ? scan.lowest[number] : null),
+  })),
+  { id: "warnings", title: "Warnings", kind: "number", value: (scan) => scan.warnings.length, text: (scan) => scan.warnings.join(", ") },
+  { id: "sex", title: "Sex", kind: "text", value: (scan) => scan.sex || "" },
+  { id: "age", title: "Age", kind: "number", digits: 0, value: (scan) => scan.age ?? null },
+  { id: "site", title: "Site", kind: "text", value: (scan) => scan.site || "" },
+  { id: "fat", title: "Fat fraction", kind: "number", digits: 3, value: (scan) => scan.fat ?? null },
+  { id: "outlier", title: "Outlier, SD", kind: "number", digits: 1, value: (scan) => scan.outlier ?? null },
+  { id: "verdict", title: "Rating", kind: "text", value: (scan) => verdicts.get(scan.scan) || "" },
+];
+
+function makeFilters() {
+  const add = (title, element, id) => {
+    element.id = id;
+    element.addEventListener("input", () => { first = 0; showTable(); });
+    const label = make("label", title);
+    label.append(element);
+    byId("filters").append(label);
+  };
+  const choice = (title, id, values, none) => {
+    const select = make("select");
+    select.append(make("option", none, { value: "" }));
+    for (const value of values) select.append(make("option", words(value), { value }));
+    add(title, select, id);
+  };
+  const among = (value) => [...new Set(scans.flatMap(value))].filter(Boolean).sort(ORDER.text);
+  add("Scan contains", make("input", null, { type: "search", size: 12 }), "find-scan");
+  choice("Predicted IoU of", "find-muscle", SETTINGS.muscles, "all muscles");
+  add("is below", make("input", null, { type: "number", min: 0, max: 1, step: 0.05 }), "find-iou");
+  choice("Status", "find-status", among((scan) => scan.status), "any");
+  choice("Warning", "find-warning", among((scan) => scan.warnings), "any or none");
+  choice("Sex", "find-sex", among((scan) => scan.sex), "any");
+  choice("Site", "find-site", among((scan) => scan.site), "any");
+  add("Age from", make("input", null, { type: "number", min: 0 }), "find-youngest");
+  add("to", make("input", null, { type: "number", min: 0 }), "find-oldest");
+  add("Fat outlier beyond, SD", make("input", null, { type: "number", min: 0, step: 0.5 }), "find-outlier");
+  choice("Rating", "find-verdict", ["unrated", ...SETTINGS.verdicts], "any");
+}
+
+function matches() {
+  const asked = (id) => byId(id).value;
+  const number = (id) => (asked(id) === "" ? null : Number(asked(id)));
+  const text = asked("find-scan").toLowerCase();
+  const muscle = SETTINGS.muscles.indexOf(asked("find-muscle"));
+  const [below, youngest, oldest, outlier] = ["find-iou", "find-youngest", "find-oldest", "find-outlier"].map(number);
+  const iou = (scan) => (muscle < 0 ? lowest(scan.lowest) : (scan.lowest || [])[muscle] ?? null);
+  const tests = [];
+  if (text) tests.push((scan) => scan.scan.toLowerCase().includes(text));
+  if (below !== null) tests.push((scan) => iou(scan) !== null && iou(scan) < below);
+  if (youngest !== null) tests.push((scan) => scan.age !== undefined && scan.age >= youngest);
+  if (oldest !== null) tests.push((scan) => scan.age !== undefined && scan.age <= oldest);
+  if (outlier !== null) tests.push((scan) => Math.abs(scan.outlier ?? 0) > outlier);
+  for (const name of ["status", "sex", "site"]) {
+    const value = asked(`find-${name}`);
+    if (value) tests.push((scan) => scan[name] === value);
+  }
+  const warning = asked("find-warning"), verdict = asked("find-verdict");
+  if (warning) tests.push((scan) => scan.warnings.includes(warning));
+  if (verdict) tests.push((scan) => (verdicts.get(scan.scan) || "unrated") === verdict);
+  return scans.filter((scan) => tests.every((test) => test(scan)));
+}
+
+function sorted(found) {
+  const column = COLUMNS.find((one) => one.id === sorting.column);
+  const unknown = (value) => value === null || value === "";
+  const keyed = found.map((scan) => [column.value(scan), scan]);
+  keyed.sort(([a], [b]) => {
+    if (unknown(a) || unknown(b)) return unknown(a) - unknown(b); // unknown last, up or down
+    return ORDER[column.kind](a, b) * (sorting.down ? -1 : 1);
+  });
+  return keyed.map(([, scan]) => scan);
+}
+
+function makeHead() {
+  const row = byId("scans").tHead.rows[0];
+  for (const column of COLUMNS) {
+    const head = make("th", null, { scope: "col", class: column.kind === "text" || column.text ? "text" : "", "data-column": column.id });
+    const button = make("button", column.title, { type: "button" });
+    button.addEventListener("click", () => {
+      sorting = { column: column.id, down: sorting.column === column.id && !sorting.down };
+      first = 0;
+      showTable();
+    });
+    head.append(button);
+    row.append(head);
+  }
+}
+
+function showTable() {
+  shown = sorted(matches());
+  for (const head of byId("scans").tHead.rows[0].cells) {
+    const own = head.dataset.column === sorting.column;
+    head.setAttribute("aria-sort", own ? (sorting.down ? "descending" : "ascending") : "none");
+  }
+  const rows = shown.slice(first, first + ROWS_PER_PAGE).map((scan) => {
+    const row = make("tr");
+    for (const column of COLUMNS) {
+      const value = column.value(scan);
+      const text = column.text ? column.text(scan) : column.kind === "number" && column.digits !== undefined ? fixed(value, column.digits) : String(value);
+      const box = make("td", null, { class: column.kind === "text" || column.text ? "text" : "" });
+      if (column.id === "scan") {
+        const button = make("button", text, { type: "button" });
+        button.addEventListener("click", () => open(scan.scan));
+        box.append(button);
+      } else box.textContent = column.id === "where" || column.id === "verdict" ? text : words(text);
+      if (column.low && value !== null && value < SETTINGS.doubtful) box.classList.add("low");
+      if (column.id === "verdict" && value) box.classList.add(`verdict-${value}`);
+      row.append(box);
+    }
+    return row;
+  });
+  byId("scans").tBodies[0].replaceChildren(...rows);
+  const last = Math.min(first + ROWS_PER_PAGE, shown.length);
+  byId("place").textContent = shown.length ? `${first + 1} to ${last} of ${shown.length}` : "no scan";
+  byId("earlier").disabled = first === 0;
+  byId("later").disabled = last >= shown.length;
+}
+
+// --- one scan -----------------------------------------------------------------------------------
+
+function loadPage(number) {
+  if (!loaded.has(number)) {
+    loaded.set(number, new Promise((resolve, reject) => {
+      const script = make("script", null, { src: `data/page-${String(number).padStart(4, "0")}.js` });
+      script.onload = resolve;
+      script.onerror = () => reject(new Error(`no data/page-${number}`));
+      document.head.append(script);
+    }));
+  }
+  return loaded.get(number);
+}
+
+function open(name) {
+  location.hash = encodeURIComponent(name);
+}
+
+async function show() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  const scan = byName.get(name);
+  current = scan ? name : null;
+  byId("list").hidden = Boolean(scan);
+  byId("one").hidden = !scan;
+  if (!scan) return showTable();
+  tell("");
+  scrollTo(0, 0);
+  const at = shown.indexOf(scan);
+  byId("name").textContent = name;
+  byId("position").textContent = at < 0 ? "" : `${at + 1} of ${shown.length} in the order of the table`;
+  byId("previous").disabled = at <= 0;
+  byId("next").disabled = at + 1 >= shown.length;
+  byId("manual").disabled = !scan.manual;
+  [byId("muscle").value, byId("sidename").value, byId("reason").value, byId("note").value] = ["", "", "", ""];
+  byId("slices").replaceChildren();
+  showRatings();
+  showFacts(scan);
+  if (scan.page) {
+    try {
+      await loadPage(scan.page);
+    } catch (error) {
+      return tell(`Not found: ${error.message}`);
+    }
+  }
+  if (current !== name) return; // another scan was opened meanwhile
+  const detail = details.get(name);
+  showValues(detail);
+  if (detail) showSlices(scan, detail);
+  else byId("slices").replaceChildren(make("p", "Not analysed: no slices."));
+}
+
+function go(step) {
+  if (!current) return shown.length && open(shown[first].scan);
+  const next = shown[shown.findIndex((scan) => scan.scan === current) + step];
+  if (next) open(next.scan);
+}
+
+function picture(scan, number, count, contours, note) {
+  const columns = Math.min(SETTINGS.picture[2], count);
+  const rows = Math.ceil(count / columns);
+  const [column, row] = [number % columns, Math.floor(number / columns)];
+  const place = (steps, all) => (all > 1 ? `${(100 * steps) / (all - 1)}%` : "0");
+  const layer = (file, name) => {
+    const element = make("div", null, { class: name });
+    element.dataset.source = `../subjects/${encodeURIComponent(scan.scan)}/${file}`;
+    element.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
+    element.style.backgroundPosition = `${place(column, columns)} ${place(row, rows)}`;
+    return element;
+  };
+  const box = make("div", null, { class: "picture", role: "img", "aria-label": `slice ${number}, ${note}` });
+  box.append(layer(SETTINGS.files[0], "grey"), layer(contours, "contour"), make("span", "R"), make("span", "L"), make("b", note));
+  return box;
+}
+
+const lazily = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    lazily.unobserve(target);
+    for (const layer of target.querySelectorAll("[data-source]")) layer.style.backgroundImage = `url("${layer.dataset.source}")`;
+  }
+}, { rootMargin: "400px" });
+
+function showSlices(scan, detail) {
+  const count = detail.slices.length;
+  const figures = detail.slices.map(([stack, slice, position], number) => {
+    const figure = make("figure");
+    const pair = make("div", null, { class: "pair" });
+    if (scan.pictures) {
+      pair.append(picture(scan, number, count, SETTINGS.files[1], "network or sheet"));
+      if (scan.manual) {
+        const manual = picture(scan, number, count, SETTINGS.files[2], "manual");
+        manual.classList.add("manual");
+        pair.append(manual);
+      }
+    }
+    figure.append(pair, make("figcaption", `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm`), iouTable(detail.iou[number]));
+    lazily.observe(figure);
+    return figure;
+  });
+  byId("slices").replaceChildren(...figures);
+  if (!scan.pictures) tell("The pictures of this scan are not there.");
+}
+
+function swatch(colour) {
+  const element = make("span", null, { class: "swatch" });
+  element.style.background = colour;
+  return element;
+}
+
+function iouTable(values) {
+  const table = make("table", null, { "aria-label": "predicted IoU" });
+  const head = table.insertRow();
+  head.append(make("th", "IoU"), ...SETTINGS.muscles.map((muscle) => make("th", muscle.slice(0, 5), { scope: "col", title: words(muscle) })));
+  for (const side of ["left", "right"]) {
+    const row = table.insertRow();
+    row.append(make("th", side, { scope: "row", class: "text" }));
+    SETTINGS.labels.forEach(([, own, colour], number) => {
+      if (own !== side) return;
+      const value = values[number];
+      const box = make("td", null, value !== null && value < SETTINGS.doubtful ? { class: "low" } : {});
+      box.append(swatch(colour), fixed(value, 2));
+      row.append(box);
+    });
+  }
+  return table;
+}
+
+function showFacts(scan) {
+  const facts = [
+    ["Status", scan.status + (scan.reason ? `: ${scan.reason}` : "")],
+    ["Message", scan.message],
+    ["Warnings", scan.warnings.join(", ")],
+    ["Sex, age", [scan.sex, scan.age].filter((value) => value !== undefined).join(", ")],
+    ["Site", scan.site],
+    ["Group", scan.group],
+    ["Lowest predicted IoU", lowest(scan.lowest) === null ? "" : `${fixed(lowest(scan.lowest), 2)} (${scan.where})`],
+    ["Fat fraction", scan.fat === undefined ? "" : fixed(scan.fat, 3)],
+    ["Outlier", scan.outlier === undefined ? "" : `${fixed(scan.outlier, 1)} SD`],
+    ["Labels", scan.fingerprint],
+  ];
+  const rows = facts.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", name), make("dd", value)]);
+  byId("facts").replaceChildren(...rows);
+}
+
+function showValues(detail) {
+  const rows = (detail ? detail.measures : []).map((values, number) => {
+    const [muscle, side, colour] = SETTINGS.labels[number];
+    const row = make("tr");
+    const head = make("th", null, { scope: "row", class: "text" });
+    head.append(swatch(colour), `${words(muscle)} ${side}`);
+    row.append(head);
+    values.forEach(([value, percentile]) => {
+      row.append(make("td", value === null ? "–" : String(value)), make("td", percentile === null ? "–" : `P${percentile}`, { class: "quiet" }));
+    });
+    return row;
+  });
+  byId("values").tBodies[0].replaceChildren(...rows);
+}
+
+function showRatings() {
+  const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+  for (const button of byId("rate").children) button.setAttribute("aria-pressed", String(Boolean(own) && own.verdict === button.dataset.verdict));
+  const scan = byName.get(current);
+  const items = ratingsOf(current).map((rating) => {
+    const place = rating.muscle ? words(`${rating.muscle} ${rating.side}`).trim() : "whole scan";
+    const item = make("li", null, { class: `verdict-${rating.verdict}` });
+    const changed = rating.fingerprint === scan.fingerprint ? "" : " – the labels have changed since";
+    item.textContent = [`${place}: ${rating.verdict}`, words(rating.reason), rating.note].filter(Boolean).join(", ") + changed;
+    return item;
+  });
+  byId("rated").replaceChildren(...items);
+}
+
+// --- the start ----------------------------------------------------------------------------------
+
+function makeForm() {
+  for (const [number, verdict] of SETTINGS.verdicts.entries()) {
+    const button = make("button", `${number + 1} ${verdict}`, { type: "button", "data-verdict": verdict, "aria-pressed": "false" });
+    button.addEventListener("click", () => rate(verdict));
+    byId("rate").append(button);
+  }
+  const fill = (id, none, values) => {
+    byId(id).append(make("option", none, { value: "" }), ...values.map((value) => make("option", words(value), { value })));
+  };
+  fill("muscle", "whole scan", SETTINGS.muscles);
+  fill("sidename", "both sides", ["left", "right"]);
+  fill("reason", "none", SETTINGS.reasons);
+  const recall = () => {
+    if (!byId("muscle").value) byId("sidename").value = "";
+    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+    byId("reason").value = own ? own.reason : "";
+    byId("note").value = own ? own.note : "";
+    showRatings();
+  };
+  for (const id of ["muscle", "sidename"]) byId(id).addEventListener("input", recall);
+  const amend = () => {
+    const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
+    if (own) rate(own.verdict);
+  };
+  for (const id of ["reason", "note"]) byId(id).addEventListener("change", amend);
+  byId("form").addEventListener("submit", (event) => event.preventDefault());
+  const head = byId("values").tHead.insertRow();
+  head.append(make("th", "", { class: "text" }), ...SETTINGS.measures.map((name) => make("th", name, { scope: "col", colspan: 2 })));
+}
+
+function toggle(id, name) {
+  const off = byId("slices").classList.toggle(name);
+  byId(id).setAttribute("aria-pressed", String(!off));
+}
+
+function style() {
+  const [width, height] = SETTINGS.picture;
+  document.body.style.setProperty("--shape", `${width} / ${height}`);
+  document.body.style.setProperty("--zoom", byId("zoom").value);
+  const rule = `.grey { filter: brightness(${byId("brightness").value}%) contrast(${byId("contrast").value}%); }`;
+  byId("filter").textContent = rule;
+}
+
+const KEYS = {
+  j: () => go(1), ArrowRight: () => go(1), k: () => current && go(-1), ArrowLeft: () => current && go(-1),
+  u: () => open(""), Escape: () => open(""), c: () => toggle("contours", "plain"), m: () => toggle("manual", "no-manual"),
+  0: () => current && unrate(), 1: () => current && rate("pass"), 2: () => current && rate("correct"), 3: () => current && rate("fail"),
+};
+
+function press(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const typing = event.target.closest("input, select, textarea");
+  if (typing) return event.key === "Escape" && typing.blur();
+  if (Object.hasOwn(KEYS, event.key)) {
+    event.preventDefault();
+    KEYS[event.key]();
+  }
+}
+
+function changeRater() {
+  const name = byId("rater").value.trim();
+  if (!RATER.test(name)) {
+    byId("rater").value = stored.rater;
+    return tell("A rater is up to 32 letters, digits, _ or -: a code, not a name.");
+  }
+  stored.rater = name;
+  for (const rating of Object.values(stored.ratings)) rating.rater = name;
+  save();
+}
+
+function start(found) {
+  scans = found;
+  byName = new Map(scans.map((scan) => [scan.scan, scan]));
+  load();
+  document.head.append(make("style", "", { id: "filter" }));
+  countVerdicts();
+  makeFilters();
+  makeHead();
+  makeForm();
+  style();
+  byId("rater").value = stored.rater;
+  shown = sorted(matches());
+  showProgress();
+  show();
+}
+
+const paravert = {
+  scans: start,
+  page: (number, found) => Object.entries(found).forEach(([name, detail]) => details.set(name, detail)),
+};
+
+byId("earlier").addEventListener("click", () => { first = Math.max(0, first - ROWS_PER_PAGE); showTable(); });
+byId("later").addEventListener("click", () => { first += ROWS_PER_PAGE; showTable(); });
+byId("back").addEventListener("click", () => open(""));
+byId("previous").addEventListener("click", () => go(-1));
+byId("next").addEventListener("click", () => go(1));
+byId("contours").addEventListener("click", () => toggle("contours", "plain"));
+byId("manual").addEventListener("click", () => toggle("manual", "no-manual"));
+for (const id of ["zoom", "brightness", "contrast"]) byId(id).addEventListener("input", style);
+byId("rater").addEventListener("change", changeRater);
+byId("export").addEventListener("click", exportRatings);
+byId("import").addEventListener("click", () => byId("file").click());
+byId("file").addEventListener("change", async () => {
+  const [file] = byId("file").files;
+  if (file) importRatings(await file.text());
+  byId("file").value = "";
+});
+document.addEventListener("keydown", press);
+addEventListener("hashchange", show);
