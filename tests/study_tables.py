@@ -72,7 +72,12 @@ def cohort_rows(
         rows["subjects"].append(_subject(person, muscles, len(warnings)))
         rows["overlap"] += _overlap(person, slices, random) if truth else []
         rows["ledger"].append(
-            {"subject": person["subject"], "status": "analysed", "warnings": warnings}
+            {
+                "subject": person["subject"],
+                "status": "analysed",
+                "warnings": warnings,
+                "labels_digest": f"{number:016x}",
+            }
         )
     rows["ledger"] += [_quarantined(subjects + number) for number in range(1, quarantined + 1)]
     return rows

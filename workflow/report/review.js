@@ -192,7 +192,7 @@ function makeFilters() {
   choice("Site", "find-site", among((scan) => scan.site), "any");
   add("Age from", make("input", null, { type: "number", min: 0 }), "find-youngest");
   add("to", make("input", null, { type: "number", min: 0 }), "find-oldest");
-  add("Fat outlier beyond, SD", make("input", null, { type: "number", min: 0, step: 0.5 }), "find-outlier");
+  add("Outlier beyond, SD", make("input", null, { type: "number", min: 0, step: 0.5 }), "find-outlier");
   choice("Rating", "find-verdict", ["unrated", ...SETTINGS.verdicts], "any");
 }
 
@@ -363,7 +363,7 @@ function showSlices(scan, detail) {
     const figure = make("figure");
     const pair = make("div", null, { class: "pair" });
     if (scan.pictures) {
-      pair.append(picture(scan, number, count, SETTINGS.files[1], "network or sheet"));
+      pair.append(picture(scan, number, count, SETTINGS.files[1], "labels"));
       if (scan.manual) {
         const manual = picture(scan, number, count, SETTINGS.files[2], "manual");
         manual.classList.add("manual");
@@ -424,7 +424,7 @@ function showValues(detail) {
     const [muscle, side, colour] = SETTINGS.labels[number];
     const row = make("tr");
     const head = make("th", null, { scope: "row", class: "text" });
-    head.append(swatch(colour), `${words(muscle)} ${side}`);
+    head.append(swatch(colour), `${words(muscle)} ${side[0].toUpperCase()}`);
     row.append(head);
     values.forEach(([value, percentile]) => {
       row.append(make("td", value === null ? "–" : String(value)), make("td", percentile === null ? "–" : `P${percentile}`, { class: "quiet" }));

@@ -36,11 +36,11 @@ REASONS = (
     *("image-quality", "implant-or-deformity", "wrong-series", "other"),
 )
 VERDICTS = ("pass", "correct", "fail")
-SLICE_KEYS = ["stack", "slice", "muscle", "side"]
+SLICE_ORDER = ["stack", "slice", "muscle", "side"]
 MEASURES = {
-    "csa_mean_mm2": "Mean area, mm²",
+    "csa_mean_mm2": "Area, mm²",
     "volume_ml": "Volume, ml",
-    "fat_fraction": "Fat fraction",
+    "fat_fraction": "Fat",
 }
 
 
@@ -164,16 +164,19 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     """Return lowest, the lowest predicted IoU of each muscle, and where the least of them is.
 
     rows: of one subject in the table of slices. lowest: in the order of MUSCLES, None where none is
-    predicted. where: text, missing if none is predicted.
+    predicted. where: muscle, side and
+    stack/slice as text, missing if none is predicted.
     """
     known = rows.dropna(subset=["predicted_iou"])
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
     lowest = [_rounded(by_muscle.get(muscle), 3) for muscle in MUSCLES]
     if known.empty:
         return {"lowest": lowest}
-    worst = known.loc[known.predicted_iou.idxmin()]
-    place = f"{worst.muscle} {worst.side}".replace("_", " ")
-    return {"lowest": lowest, "where": f"{place}, stack {worst['stack']}, slice {worst['slice']}"}
+    muscle, side, stack, number = known.loc[
+        known.predicted_iou.idxmin(), ["muscle", "side", "stack", "slice"]
+    ]
+    where = f"{muscle} {side}, slice {stack}/{number}".replace("_", " ")
+    return {"lowest": lowest, "where": where}
 
 
 # --- one scan -------------------------------------------------------------------------------------
@@ -181,10 +184,10 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
 
 def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
     """Yield the rows of the table of slices by subject, SCANS_PER_PAGE subjects at a time."""
-    columns = ["subject", *SLICE_KEYS, "position_mm", "csa_mm2", "fat_fraction", "predicted_iou"]
+    columns = ["subject", *SLICE_ORDER, "position_mm", "csa_mm2", "fat_fraction", "predicted_iou"]
     page = []
     for part in read_by_subject(cohort, codebook.SLICES, columns):
-        for subject, rows in part.sort_values(SLICE_KEYS).groupby("subject", sort=True):
+        for subject, rows in part.sort_values(SLICE_ORDER).groupby("subject", sort=True):
             page.append((subject, rows))
             if len(page) == SCANS_PER_PAGE:
                 yield page

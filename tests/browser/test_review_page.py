@@ -1,0 +1,252 @@
+"""The review page in a real Chromium without a window."""
+
+import csv
+import os
+import shutil
+import time
+
+import pytest
+
+from review_study import HOSTILE, SUBJECTS, write_study
+
+webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+CHROMIUM = shutil.which("chromium")
+DRIVER = os.environ.get("SE_CHROMEDRIVER") or shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium or chromedriver"),
+]
+FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"]
+
+
+def start(downloads):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.add_argument("--window-size=1280,900")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(DRIVER))
+
+
+class Page:
+    """The page in a browser with an empty profile of its own."""
+
+    def __init__(self, home, downloads):
+        self.driver, self.home, self.downloads = start(downloads), home, downloads
+        self.open()
+
+    def open(self, scan=""):
+        self.driver.get("about:blank")
+        self.driver.get((self.home / "review/index.html").as_uri() + (f"#{scan}" if scan else ""))
+
+    def find(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def texts(self, css):
+        return [one.text for one in self.driver.find_elements(By.CSS_SELECTOR, css)]
+
+    def press(self, *keys):
+        for key in keys:
+            self.find("body").send_keys(key)
+
+    def scans(self):
+        return self.texts("#scans tbody td:first-child")
+
+    def wait(self, test):
+        WebDriverWait(self.driver, 10).until(lambda driver: test())
+
+    def rated(self):
+        return self.texts("#rated li")
+
+    def export(self):
+        target = self.downloads / "ratings.csv"
+        target.unlink(missing_ok=True)
+        self.find("#export").click()
+        self.wait(target.is_file)
+        time.sleep(0.1)
+        return target
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("review")
+    write_study(home)
+    return home
+
+
+@pytest.fixture
+def pages(home, tmp_path):
+    """Return a function that opens the page in a new browser."""
+    opened = []
+
+    def new():
+        downloads = tmp_path / f"downloads{len(opened)}"
+        downloads.mkdir()
+        opened.append(Page(home, downloads))
+        return opened[-1]
+
+    yield new
+    for page in opened:
+        faults = [one["message"] for one in page.driver.get_log("browser")]
+        page.driver.quit()
+        assert not faults
+
+
+def test_scans_are_sorted_by_lowest_predicted_iou_and_by_any_column(pages):
+    page = pages()
+    assert len(page.scans()) == SUBJECTS + 2
+    assert page.scans()[:2] == ["S0003", "S0007"]
+    assert set(page.scans()[-2:]) == {"S0013", "S0014"}  # nothing predicted: last
+    page.find("[data-column=age] button").click()
+    assert page.scans()[0] == "S0001"
+    page.find("[data-column=age] button").click()
+    assert page.scans()[0] == "S0014"
+    assert page.find("[data-column=age]").get_attribute("aria-sort") == "descending"
+
+
+def test_scans_are_filtered_by_muscle_status_age_and_site(pages):
+    page = pages()
+    page.find("#find-iou").send_keys("0.7")
+    assert page.scans() == ["S0003", "S0007"]
+    Select(page.find("#find-muscle")).select_by_value("multifidus")
+    assert page.scans() == ["S0007"]
+    page.find("#find-iou").clear()
+    page.find("#find-iou").send_keys(Keys.BACKSPACE)
+    Select(page.find("#find-status")).select_by_value("quarantined")
+    assert sorted(page.scans()) == ["S0013", "S0014"]
+    Select(page.find("#find-status")).select_by_value("")
+    page.find("#find-youngest").send_keys("22")
+    page.find("#find-oldest").send_keys("23")
+    assert sorted(page.scans()) == ["S0002", "S0003"]
+    Select(page.find("#find-site")).select_by_value(HOSTILE)
+    assert page.scans() == ["S0002"]
+
+
+def test_a_scan_shows_all_slices_and_keys_lead_from_scan_to_scan(pages):
+    page = pages()
+    page.press("j")
+    page.wait(lambda: page.find("#name").text == "S0003")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    assert page.texts("#slices td.low") == ["0.21"]
+    page.press("j")
+    page.wait(lambda: page.find("#name").text == "S0007")
+    page.press("k")
+    page.wait(lambda: page.find("#name").text == "S0003")
+    page.press("c")
+    assert not page.find(".contour").is_displayed()
+    page.press("c")
+    assert page.find(".contour").is_displayed()
+    page.press("u")
+    page.wait(lambda: len(page.scans()) == SUBJECTS + 2)
+
+
+def test_manual_contours_stand_beside_where_there_are_any(pages):
+    page = pages()
+    page.open("S0001")
+    page.wait(lambda: len(page.texts(".manual")) == 6)
+    page.press("m")
+    assert not page.find(".manual").is_displayed()
+    page.open("S0004")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    assert not page.texts(".manual")
+
+
+def test_pictures_are_loaded_and_lie_in_their_place(pages):
+    page = pages()
+    page.open("S0004")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    page.wait(lambda: page.find(".grey").value_of_css_property("background-image") != "none")
+    source = page.find(".grey").value_of_css_property("background-image")[5:-2]
+    size = "const p = new Image(); p.onload = () => arguments[1]([p.width, p.height]);"
+    found = page.driver.execute_async_script(
+        f"{size} p.onerror = () => arguments[1](null); p.src = arguments[0];", source
+    )
+    assert found == [6 * 384, 288]
+
+
+def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages):
+    page = pages()
+    rater = page.find("#rater")
+    rater.clear()
+    rater.send_keys("R2", Keys.TAB)
+    page.press("j")
+    page.wait(lambda: page.find("#name").text == "S0003")
+    page.press("3")
+    assert page.rated() == ["whole scan: fail"]
+    Select(page.find("#reason")).select_by_value("boundary")
+    page.find("#note").send_keys('low, "blurred"\nimage', Keys.TAB)
+    page.press("j")
+    page.wait(lambda: page.find("#name").text == "S0007")
+    Select(page.find("#muscle")).select_by_value("multifidus")
+    Select(page.find("#sidename")).select_by_value("left")
+    page.press("2")
+    assert page.rated() == ["multifidus left: correct"]
+    page.open("S0003")
+    page.wait(lambda: page.rated() == ['whole scan: fail, boundary, low, "blurred" image'])
+    assert page.find("#progress").text == "2 of 14 scans rated"
+
+    file = page.export()
+    with file.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == FIELDS
+    assert [row["scan"] for row in rows] == ["S0003", "S0007"]
+    assert rows[0]["verdict"] == "fail"
+    assert rows[0]["note"] == 'low, "blurred"\nimage'
+    assert rows[0]["fingerprint"] == "0000000000000003"
+    assert {row["rater"] for row in rows} == {"R2"}
+    assert (rows[1]["muscle"], rows[1]["side"]) == ("multifidus", "left")
+    assert len(rows[0]["time"]) == 5
+
+    other = pages()
+    other.find("#file").send_keys(str(file))
+    other.wait(lambda: other.find("#told").text == "Imported 2 ratings.")
+    assert other.find("#rater").get_attribute("value") == "R2"
+    assert other.export().read_bytes() == file.read_bytes()
+    Select(other.find("#find-verdict")).select_by_value("fail")
+    assert other.scans() == ["S0003"]
+
+
+def test_a_rating_is_taken_back_with_0(pages):
+    page = pages()
+    page.open("S0004")
+    page.press("1")
+    assert page.rated() == ["whole scan: pass"]
+    page.press("0")
+    assert page.rated() == []
+
+
+def test_a_rating_of_labels_that_have_changed_is_told(pages, tmp_path):
+    file = tmp_path / "ratings.csv"
+    file.write_text(f"{','.join(FIELDS)}\r\nS0003,A,10:00,fail,,,,,feedfeedfeedfeed\r\n")
+    page = pages()
+    page.find("#file").send_keys(str(file))
+    page.wait(lambda: page.find("#told").text.startswith("Imported 1"))
+    page.open("S0003")
+    page.wait(lambda: page.rated() == ["whole scan: fail – the labels have changed since"])
+
+
+def test_ratings_of_two_raters_are_not_mixed(pages, tmp_path):
+    file = tmp_path / "ratings.csv"
+    file.write_text(f"{','.join(FIELDS)}\r\nS0003,B,10:00,fail,,,,,0000000000000003\r\n")
+    page = pages()
+    page.open("S0004")
+    page.press("1")
+    page.find("#file").send_keys(str(file))
+    page.wait(lambda: "nothing imported" in page.find("#told").text)
+    assert page.find("#progress").text == "1 of 14 scans rated"
+
+
+def test_html_in_the_data_is_text(pages):
+    page = pages()
+    assert page.driver.title == f"Review: Test {HOSTILE}"
+    page.open("S0002")
+    page.wait(lambda: HOSTILE in page.texts("#facts dd"))
+    assert not page.driver.find_elements(By.CSS_SELECTOR, "main img, main script")
+    assert page.driver.title == f"Review: Test {HOSTILE}"

@@ -1,0 +1,129 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from paravert import codebook, tables
+from paravert.anatomy import LABELS, MUSCLES
+from paravert.measure import review_pictures
+from paravert.measure.slice_picture import SliceView
+from paravert.study import review
+from review_study import HOSTILE, SUBJECTS, write_study
+from study_tables import cohort_rows
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("review")
+    write_study(home)
+    return home
+
+
+def arguments(path):
+    """Return the arguments of the function call that a data file is."""
+    text = path.read_text(encoding="ascii")
+    call = re.fullmatch(r"paravert\.(scans|page)\((.*)\);\n", text)
+    return json.loads(f"[{call[2]}]")
+
+
+@pytest.fixture(scope="module")
+def scans(home):
+    (scans,) = arguments(home / "review/data/scans.js")
+    return {scan["scan"]: scan for scan in scans}
+
+
+def test_every_scan_of_the_ledger_is_in_the_page_with_its_status(scans):
+    assert list(scans) == [f"S{number:04d}" for number in range(1, SUBJECTS + 3)]
+    assert scans["S0014"]["status"] == "quarantined"
+    assert "page" not in scans["S0014"]
+    assert scans["S0001"]["fingerprint"] == "0000000000000001"
+
+
+def test_the_lowest_predicted_iou_names_muscle_side_and_slice(scans):
+    assert scans["S0003"]["lowest"] == [0.9, 0.9, 0.21, 0.9]
+    assert scans["S0003"]["where"] == "erector spinae right, slice 1/4"
+
+
+def test_a_scan_has_all_slices_and_eight_values_each(home):
+    number, found = arguments(home / "review/data/page-0001.js")
+    rows = pd.read_parquet(home / "cohort/slices.parquet")
+    assert number == 1
+    for subject, detail in found.items():
+        own = rows[rows.subject == subject]
+        assert [slice_[1] for slice_ in detail["slices"]] == list(range(6))
+        for place, label in enumerate(LABELS):
+            chosen = own[(own.muscle == label.muscle) & (own.side == label.side)]
+            areas = [values[place] for values in detail["csa"]]
+            assert areas == [round(value) for value in chosen.sort_values("slice").csa_mm2]
+
+
+def test_percentiles_are_ranks_within_the_cohort(home):
+    _, found = arguments(home / "review/data/page-0001.js")
+    volumes = {subject: detail["measures"][0][1] for subject, detail in found.items()}
+    in_order = sorted(volumes.values())
+    assert [percentile for _, percentile in in_order] == [
+        round(100 * rank / SUBJECTS) for rank in range(1, SUBJECTS + 1)
+    ]
+
+
+def test_an_outlier_is_found_whatever_sex_and_age_explain():
+    subjects = pd.DataFrame(cohort_rows(40, seed=3, truth=False)["subjects"])
+    subjects.loc[7, "fat_fraction"] += 0.2
+    found = review.fat_outliers(subjects)
+    assert found["S0008"]["outlier"] > 5
+    assert max(abs(f["outlier"]) for name, f in found.items() if name != "S0008") < 4
+
+
+def test_without_age_or_in_a_small_cohort_there_is_no_outlier():
+    subjects = pd.DataFrame(cohort_rows(12, truth=False)["subjects"])
+    subjects.loc[0, "age_years"] = None
+    assert review.fat_outliers(subjects)["S0001"]["outlier"] is None
+    assert review.fat_outliers(subjects[:5])["S0003"]["outlier"] is None
+
+
+def test_data_cannot_end_a_script_and_the_page_has_no_address(home):
+    for file in (home / "review/data").iterdir():
+        assert "<" not in file.read_text(encoding="ascii")
+    page = (home / "review/index.html").read_text(encoding="utf-8")
+    assert HOSTILE not in page
+    assert "http" not in page
+    assert str(home) not in page + (home / "review/data/scans.js").read_text()
+
+
+def test_a_study_without_analysed_scans_has_a_page(tmp_path):
+    rows = cohort_rows(0, quarantined=2)
+    for table in codebook.COHORT_TABLES:
+        data = tables.from_rows(table, rows[table.name])
+        tables.write(tmp_path / f"cohort/{table.name}.parquet", table, data, {})
+    review.write_review(tmp_path / "cohort", tmp_path / "subjects", tmp_path / "review")
+    (scans,) = arguments(tmp_path / "review/data/scans.js")
+    assert [scan["status"] for scan in scans] == ["quarantined"] * 2
+
+
+def test_contours_lie_on_the_rim_of_the_labels_in_the_place_of_their_slice(tmp_path):
+    rows, columns = review_pictures.PICTURE_SIZE
+    view = SliceView((rows / 2 - 0.5, columns / 2 - 0.5), (1.0, 1.0), (rows, columns))
+    planes = [np.zeros((rows, columns), np.uint8) for _ in range(10)]
+    planes[9][100:140, 50:90] = 3
+    file = tmp_path / "contours.png"
+    review_pictures.write_contours(file, [(plane, view) for plane in planes])
+    with Image.open(file) as picture:
+        assert picture.size == (8 * columns, 2 * rows)
+        drawn = np.asarray(picture)
+        assert picture.info["transparency"] == 0
+    expected = np.zeros_like(planes[9])
+    expected[100:140, 50:90] = 3
+    expected[102:138, 52:88] = 0
+    assert np.array_equal(drawn[rows:, columns : 2 * columns], expected)
+    assert not drawn[:rows].any()
+    assert not drawn[rows:, 2 * columns :].any()
+
+
+def test_the_page_knows_the_muscles_and_where_pictures_are(home):
+    page = (home / "review/index.html").read_text(encoding="utf-8")
+    settings = json.loads(re.search(r"SETTINGS = (\{.*\});", page)[1])
+    assert settings["muscles"] == list(MUSCLES)
+    assert settings["files"] == ["review/slices.jpg", "review/contours.png", "review/manual.png"]
