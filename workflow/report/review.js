@@ -171,7 +171,7 @@ const COLUMNS = [
 function makeFilters() {
   const add = (title, element, id) => {
     element.id = id;
-    element.addEventListener("input", () => { first = 0; showTable(); });
+    element.addEventListener(element.tagName === "SELECT" ? "change" : "input", () => { first = 0; showTable(); });
     const label = make("label", title);
     label.append(element);
     byId("filters").append(label);
@@ -469,7 +469,7 @@ function makeForm() {
     byId("note").value = own ? own.note : "";
     showRatings();
   };
-  for (const id of ["muscle", "sidename"]) byId(id).addEventListener("input", recall);
+  for (const id of ["muscle", "sidename"]) byId(id).addEventListener("change", recall);
   const amend = () => {
     const own = stored.ratings[keyOf(current, byId("muscle").value, byId("sidename").value)];
     if (own) rate(own.verdict);
