@@ -18,7 +18,7 @@ from paravert.study.cohort import (
     merged_outcome,
     with_differences,
 )
-from paravert.study.summary import accept_ledger, summary_line
+from paravert.study.summary import accept_ledger, summary_line, summary_of
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 from study_tables import write_card
 
@@ -31,7 +31,7 @@ def rows_of(step, labels_given=False, header=None):
     if step == "segment_muscles":
         return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
-        return []
+        return [{"labels_digest": "f"}]
     rows = []
     for label in LABELS:
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}
@@ -319,3 +319,72 @@ def test_the_ledger_gets_warning_and_words_beside_what_it_has():
     assert told.message[0] == "1 slice was set aside; sex differs"
     assert pd.isna(told.message[1])
     assert with_differences(ledger, {}, CODE).equals(ledger)
+
+
+def rate(tmp_path, *lines):
+    """Write a file of ratings: "scan verdict muscle side fingerprint", with - for an empty cell."""
+    rows = [["" if word == "-" else word for word in line.split()] for line in lines]
+    text = [
+        f"{scan},A,10:30,{verdict},{muscle},{side},,,{fingerprint}"
+        for scan, verdict, muscle, side, fingerprint in rows
+    ]
+    file = tmp_path / "ratings.csv"
+    file.write_text(
+        "\n".join(["scan,rater,time,verdict,muscle,side,reason,note,fingerprint", *text])
+    )
+    return [file]
+
+
+def test_a_failed_scan_is_excluded_and_only_the_ledger_names_it(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"], quarantined=["S3"])
+    found = gather(["S1", "S2", "S3"], ratings=rate(tmp_path, "S2 fail - - f"))
+    ledger = found.pop("ledger").set_index("subject")
+    assert list(ledger.status) == ["analysed", "excluded", "quarantined"]
+    assert ledger.reason["S2"] == "review-failed"
+    assert ledger.labels_digest["S2"] == "f"
+    for name, rows in found.items():
+        assert set(rows.subject) == {"S1"}, name
+    assert summary_of(tmp_path / "cohort/ledger.parquet") == (
+        "3 subjects: 1 analysed, 1 quarantined (no-dicom 1), 1 excluded (review-failed 1)"
+    )
+
+
+def test_an_excluded_scan_does_not_count_as_quarantined(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    gather(["S1", "S2"], ratings=rate(tmp_path, "S2 fail - - f"))
+    accept_ledger(tmp_path / "cohort/ledger.parquet", tmp_path / "summary.txt", 0.0)
+
+
+def test_a_failed_muscle_is_null_with_its_reason_in_every_table(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    before = gather(["S1", "S2"])
+    found = gather(["S1", "S2"], ratings=rate(tmp_path, "S2 fail multifidus left f"))
+    for name in ("slices", "muscles", "overlap"):
+        rows = found[name]
+        out = (rows.subject == "S2") & (rows.muscle == "multifidus") & (rows.side == "left")
+        pd.testing.assert_frame_equal(rows[~out], before[name][~out], check_dtype=False, obj=name)
+        reason = "overlap_reason" if name == "overlap" else "csa_reason"
+        assert (rows.loc[out, reason] == "review-failed").all()
+        values = {
+            "slices": ["pixels", "csa_mm2", "lean_csa_mm2", "fat_fraction", "fat_fraction_linear"],
+            "muscles": ["slices", "csa_mean_mm2", "volume_ml", "coverage_mm", "fat_fraction"],
+            "overlap": ["iou", "dice"],
+        }[name]
+        assert rows.loc[out, values].isna().all(axis=None)
+        if name != "overlap":
+            assert (rows.loc[out, "fat_fraction_reason"] == "review-failed").all()
+    subject = found["subjects"].set_index("subject").loc["S2"]
+    unknown = ["volume_ml", "fat_fraction", "csa_multifidus_mm2", "asymmetry_multifidus"]
+    assert subject[unknown].isna().all()
+    assert subject.fat_fraction_reason == "review-failed"
+    assert subject.csa_psoas_major_mm2 == 100
+
+
+def test_a_rating_of_labels_that_have_changed_is_told_and_not_applied(tmp_path, gather):
+    write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
+    found = gather(["S1", "S2"], ratings=rate(tmp_path, "S2 fail - - older"))
+    ledger = found["ledger"].set_index("subject")
+    assert list(ledger.status) == ["analysed", "analysed"]
+    assert "rating-outdated" in ledger.warnings["S2"]
+    assert "rating-outdated" not in ledger.warnings["S1"]
+    assert "changed since" in ledger.message["S2"]

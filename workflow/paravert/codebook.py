@@ -26,6 +26,7 @@ from paravert.tables import (
     NUMBER,
     OUTCOME,
     OVERLAP_COLUMNS,
+    REVIEW_FAILED,
     SEPARABILITY_COLUMNS,
     SEQUENCE_COLUMNS,
     SIDE,
@@ -128,9 +129,9 @@ MUSCLE_TABLE = Table(
         ),
         quantity("csa_max_mm2", "mm2", "largest csa_mm2; null if none"),
         Column(
-            "csa_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+            "csa_reason", TEXT, allowed=(ABSENT, NOT_LABELLED, REVIEW_FAILED),
             meaning="why csa_mean_mm2 is null: no slice shows the muscle, or the source of the given "
-            "labels does not have it",
+            "labels does not have it, or it failed the review",
         ),
         quantity(
             "volume_ml", "ml",

@@ -79,6 +79,7 @@ class Caution(StrEnum):
     IMAGES_SHARED = "images-shared"
     IMAGES_OFFLINE = "images-offline"
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
+    RATING_OUTDATED = "rating-outdated"  # of labels that have changed since
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
 
 

@@ -204,6 +204,9 @@ FAT_METHODS = {
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
+REVIEW_FAILED = (
+    "review-failed"  # reason code: failed by eye, see the configuration's review.ratings
+)
 NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 SEQUENCES = (
     "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
@@ -231,11 +234,11 @@ SLICE_KEYS = tuple(column.name for column in SLICE_COLUMNS)
 OUTCOME = (
     SUBJECT,
     Column(
-        "status", TEXT, "", "whether the subject was analysed or quarantined", required=True,
-        allowed=("analysed", "quarantined"),
+        "status", TEXT, "", "whether the subject was analysed, quarantined, or excluded after review",
+        required=True, allowed=("analysed", "quarantined", "excluded"),
     ),
-    Column("stage", TEXT, "", "rule that quarantined the subject; null if analysed"),
-    Column("reason", TEXT, "", "code of the reason for quarantine; null if analysed"),
+    Column("stage", TEXT, "", "rule that quarantined or excluded the subject; null if analysed"),
+    Column("reason", TEXT, "", "code of the reason for quarantine or exclusion; null if analysed"),
     Column(
         "message", TEXT, "",
         "what was found and what was expected, of the reason or of a warning; else null",
@@ -277,8 +280,9 @@ AREA_COLUMNS = (
         "cross-sectional area times the cosine of the tilt; null if csa_mm2 is",
     ),
     Column(
-        "csa_reason", TEXT, allowed=(NOT_LABELLED,),
-        meaning="why the area is null: the source of the given labels does not have this muscle",
+        "csa_reason", TEXT, allowed=(NOT_LABELLED, REVIEW_FAILED),
+        meaning="why the area is null: the source of the given labels does not have this muscle, or it "
+        "failed the review",
     ),
     Column(
         "labels_source", TEXT, required=True, allowed=(NETWORK, SHEET),
@@ -293,7 +297,7 @@ AREA_COLUMNS = (
 )  # fmt: skip
 
 FAT_REASONS = (
-    ABSENT, NOT_LABELLED, "single-value", "no-fat-reference", "no-lean-reference", "fat-not-bright",
+    ABSENT, NOT_LABELLED, REVIEW_FAILED, "single-value", "no-fat-reference", "no-lean-reference", "fat-not-bright",
     "low-contrast",
 )  # fmt: skip
 FAT_COLUMNS = tuple(
@@ -342,9 +346,9 @@ OVERLAP_COLUMNS = (
     ),
     fraction("dice", "Dice coefficient of prediction and truth; null if iou is"),
     Column(
-        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
+        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED, REVIEW_FAILED),
         meaning="why iou and dice are null: absent in both, or the source of the given labels does not "
-        "have this muscle",
+        "have this muscle, or it failed the review",
     ),
     count("pixels_truth", "pixels of the truth"),
     Column(

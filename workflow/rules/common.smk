@@ -97,6 +97,9 @@ def check_config():
             fault = f"{pattern!r} is no regular expression ({error})"
             raise InputError("convert_dicom.series_description", fault) from None
     label_source(config["convert_dicom"]["labels_from"])
+    for file in config["review"]["ratings"]:
+        if not Path(file).is_file():
+            raise InputError(f"review.ratings: {file}", f"no such file in {os.getcwd()}")
 
 
 def checked_sheet():
@@ -331,6 +334,9 @@ def configuration_json(wildcards):
     told = dict(config, sheet=Path(config["sheet"]).name)
     for section in ("sex_codes", "columns"):
         told[section] = {str(key): value for key, value in config[section].items()}
+    told["review"] = dict(
+        config["review"], ratings=[Path(file).name for file in config["review"]["ratings"]]
+    )
     told.pop("pathvars", None)
     for section, key in (
         ("model", "file"),

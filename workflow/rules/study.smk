@@ -9,6 +9,7 @@ rule gather_cohort:
         shards=shard_tables,
         model=ancient(model_file()),
         card=model_card(),
+        ratings=config["review"]["ratings"],
     output:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
         codebook="<results>/cohort/codebook.csv",
@@ -32,6 +33,8 @@ rule gather_cohort:
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
         configuration=configuration_json,
+        ratings=options("ratings", config["review"]["ratings"]),
+        rating_rule=config["review"]["rule"],
         made_from=lambda wildcards: cohort_made_from(),
         version=steps.VERSIONS["gather_cohort"],
     message:
@@ -41,7 +44,8 @@ rule gather_cohort:
         " --out {params.results}/cohort --fat-fraction {params.fat_fraction}"
         " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
         " --model {input.model:q} --model-sha256 {params.sha256}"
-        " --configuration {params.configuration:q} 2> {log}"
+        " --configuration {params.configuration:q} {params.ratings} --rating-rule {params.rating_rule}"
+        " 2> {log}"
 
 
 rule accept_ledger:

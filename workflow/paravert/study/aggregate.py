@@ -13,6 +13,7 @@ from paravert.tables import (
     LABELS_COLUMNS,
     NOT_LABELLED,
     PIXELS,
+    REVIEW_FAILED,
     SLICE_KEYS,
     UNKNOWN,
 )
@@ -87,7 +88,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     once = shown & ~slices.overlaps.to_numpy(dtype=bool)
     weight = slices.csa_mm2 * slices.slab_mm
     columns = _areas(groups, slices.csa_mm2, shown)
-    unknown = (slices.csa_reason == NOT_LABELLED).to_numpy()
+    unknown = slices.csa_reason.isin([NOT_LABELLED, REVIEW_FAILED]).to_numpy()
+    failed = groups.counts((slices.csa_reason == REVIEW_FAILED).to_numpy()) > 0
     columns["volume_ml"] = groups.sums(weight, once) / 1000
     columns["coverage_mm"] = groups.sums(slices.slab_mm, once)
     columns |= {name: groups.means(slices[name], weight, once) for name in MEAN_FAT_COLUMNS}
@@ -95,7 +97,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     columns["fat_fraction_valid"] = (groups.counts(shown) > 0) & (groups.counts(lacking) == 0)
     rows = pd.DataFrame(columns, index=groups.index)
     nowhere = unknown.any() & (groups.counts(~unknown) == 0)
-    rows["csa_reason"] = np.where(nowhere, NOT_LABELLED, np.where(rows.slices == 0, ABSENT, None))
+    unknown_reason = np.where(failed, REVIEW_FAILED, NOT_LABELLED)
+    rows["csa_reason"] = np.where(nowhere, unknown_reason, np.where(rows.slices == 0, ABSENT, None))
     counted = groups.counts(unknown & ~slices.overlaps.to_numpy(dtype=bool)) == 0
     rows["volume_ml"] = rows.volume_ml.where(counted)
     for name in ("slices", "coverage_mm"):

@@ -22,11 +22,13 @@ from paravert.provenance import digest
 from paravert.sheet import read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
 from paravert.study.people import carried_columns, carried_values, covariates_of
+from paravert.study.ratings import ANY, Place, Rating, failed, read_ratings, without_failed_muscles
 from paravert.study.summary import summary_of
-from paravert.tables import LABELS_DIGEST
+from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
 
 log = logging.getLogger(__name__)
 
+EXCLUDED = "excluded"  # status of a subject that failed the review
 SUBJECTS_AT_ONCE = 256  # bounds the memory and changes no number; a shard may hold more
 AGE_TOLERANCE_YEARS = 1.0  # headers give whole years, the sheet perhaps the age at another visit
 BMI_TOLERANCE = 0.5  # kg/m2; more than rounding of height and weight
@@ -43,6 +45,12 @@ def gather_cohort(
     model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
     subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
     subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
+    ratings: Annotated[
+        list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
+    ] = None,
+    rating_rule: Annotated[
+        str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
+    ] = ANY,
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
@@ -71,6 +79,7 @@ def gather_cohort(
         by_shard, by_subject, away, configuration, split_digest(model)
     )
     del people_sheet, rows, by_subject
+    judged = read_ratings(ratings or ())
     trained_on = learnt_from(model)
     if named := trained_on & set(people.index):
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
@@ -83,6 +92,7 @@ def gather_cohort(
             fat_fraction,
             trained_on,
             warned,
+            (judged, rating_rule),
         )
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
@@ -152,18 +162,27 @@ def _rows_of_chunk(
     method: str,
     trained_on: Set[str],
     warned: Cautions,
+    judged: tuple[Sequence[Rating], str],
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table, by table name, from some shards.
 
     folders: of the shards. people: covariates by subject. carried: other columns of the sheet by
     subject. method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned:
-    warnings that are in no shard table.
+    warnings that are in no shard table. judged: ratings, and the rule where raters differ.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
-    parts = {step.name: _rows_of(folders, step, analysed) for step in steps.COHORT_STEPS}
-    digests = parts["draw_preview"].set_index("subject").labels_digest
-    ledger[LABELS_DIGEST.name] = ledger.subject.map(digests).astype(object)
+    pictures = _rows_of(folders, steps.STEPS["draw_preview"], analysed).set_index("subject")
+    ledger[LABELS_DIGEST.name] = ledger.subject.map(pictures.labels_digest).astype(object)
+    ledger, failed_muscles = _reviewed(ledger, *judged)
+    analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
+    parts = {
+        step.name: _rows_of(folders, step, analysed)
+        for step in steps.COHORT_STEPS
+        if step.name != "draw_preview"
+    }
+    for step in ("measure_area", "measure_fat", "score_overlap"):
+        parts[step] = without_failed_muscles(parts[step], failed_muscles, step)
     of_headers = covariate_differences(people, parts["convert_dicom"])
     for caution, differences in (
         (Caution.COVARIATE_DIFFERS_FROM_HEADER, of_headers),
@@ -199,6 +218,26 @@ def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:
         for subject, outcomes in by_subject.items()
     ]
     return pd.DataFrame(rows, columns=[column.name for column in tables.OUTCOME])
+
+
+def _reviewed(
+    ledger: pd.DataFrame, ratings: Sequence[Rating], rule: str
+) -> tuple[pd.DataFrame, Mapping[str, frozenset[Place]]]:
+    """Return the ledger with failed scans as excluded, and the failed muscles of the others by subject.
+
+    ledger: with labels_digest. A scan with a rating of other labels gets a warning.
+    """
+    known = ledger[ledger.status == records.ANALYSED].set_index("subject").labels_digest
+    found = failed(ratings, known.to_dict(), rule)
+    out = ledger.subject.isin(found.scans)
+    columns = ["status", "stage", "reason", "message"]
+    ledger[columns] = ledger[columns].astype(object)
+    told = "rated as failed on the review page"
+    ledger.loc[out, columns] = [EXCLUDED, "gather_cohort", REVIEW_FAILED, told]
+    changed = dict.fromkeys(found.outdated, "the labels have changed since they were rated")
+    for subject, words in changed.items():
+        log.info("gather_cohort: %s: %s", subject, words)
+    return with_differences(ledger, changed, Caution.RATING_OUTDATED), found.muscles
 
 
 def merged_outcome(

@@ -22,6 +22,7 @@ from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
 from paravert.study.data_frames import read_by_subject, read_frame
+from paravert.study.ratings import VERDICTS
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
 from paravert.tables import whole_file
 
@@ -35,7 +36,6 @@ REASONS = (
     *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
     *("image-quality", "implant-or-deformity", "wrong-series", "other"),
 )
-VERDICTS = ("pass", "correct", "fail")
 SLICE_ORDER = ["stack", "slice", "muscle", "side"]
 MEASURES = {
     "csa_mean_mm2": "Area, mm²",

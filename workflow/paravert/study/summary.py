@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert.errors import InputError
+from paravert.tables import REVIEW_FAILED
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +19,18 @@ ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 def summary_line(reasons: list[str | None]) -> str:
     """Return a line such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
 
-    reasons: one per subject, None if it was analysed.
+    reasons: one per subject, None if it was analysed. Subjects that failed the review are counted as
+    excluded, not as quarantined.
     """
     counts = Counter(reason for reason in reasons if reason)
+    excluded = counts.pop(REVIEW_FAILED, 0)
     quarantined = counts.total()
     subjects = "1 subject" if len(reasons) == 1 else f"{len(reasons)} subjects"
-    line = f"{subjects}: {len(reasons) - quarantined} analysed, {quarantined} quarantined"
-    by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-    return f"{line} ({by_reason})" if by_reason else line
+    analysed = len(reasons) - quarantined - excluded
+    line = f"{subjects}: {analysed} analysed, {quarantined} quarantined"
+    if by_reason := ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())):
+        line = f"{line} ({by_reason})"
+    return f"{line}, {excluded} excluded ({REVIEW_FAILED} {excluded})" if excluded else line
 
 
 def summary_of(ledger: Path) -> str:
@@ -50,7 +55,7 @@ def accept_ledger(
     """
     reasons = _reasons(ledger)
     line = summary_line(reasons)
-    quarantined = len(reasons) - reasons.count(None)
+    quarantined = sum(reason not in (None, REVIEW_FAILED) for reason in reasons)
     if quarantined > max_quarantined_fraction * len(reasons) + ROUNDING_ERROR:
         limit = f"expected at most a share of {max_quarantined_fraction:g} quarantined"
         raise InputError(ledger.name, f"{line}; {limit}")
