@@ -240,3 +240,15 @@ def test_label_values_count_only_for_subjects_with_labels_of_another_program():
     told = [plan.conversion_inputs(given, [], source) for source in (*orders, musclemap, OWN)]
     assert told[0] == told[1]
     assert told[1] != told[2] != told[3] == plan.conversion_inputs(given, [])
+
+
+def test_labels_in_the_folder_of_corrected_ones_replace_those_of_the_sheet(tmp_path):
+    for name in ("S1/stack-01.nii.gz", "S2/notes.txt", "S9/stack-01.nii"):
+        file = tmp_path / "corrected" / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    rows = [{"subject": "S1", "labels": "/old.nii.gz"}, {"subject": "S2", "labels": ""}]
+    changed, corrected = plan.corrected_labels(rows, tmp_path / "corrected")
+    assert [row["labels"] for row in changed] == [str(tmp_path / "corrected/S1"), ""]
+    assert corrected == ["S1"]
+    assert plan.corrected_labels(rows, tmp_path / "none") == (rows, [])

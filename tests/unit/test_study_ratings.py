@@ -4,7 +4,15 @@ import pytest
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
-from paravert.study.ratings import COLUMNS, failed, read_ratings
+from paravert.study.ratings import (
+    COLUMNS,
+    VERDICTS,
+    Rating,
+    agreement_of_raters,
+    failed,
+    read_ratings,
+    to_correct,
+)
 
 HEADER = ",".join(COLUMNS)
 MULTIFIDUS = {("multifidus", "left"), ("multifidus", "right")}
@@ -112,3 +120,58 @@ def test_one_rater_has_one_file_and_rates_a_thing_once(tmp_path):
     one.write_text("scan,rater\nS1,A\n")
     with pytest.raises(InputError, match="no column fingerprint, muscle"):
         read_ratings([one])
+
+
+def cohort_of(counts):
+    """Return the ratings of two raters whose table of counts is given: rows A, columns B."""
+    ratings, number = [], 0
+    for first, row in zip(VERDICTS, counts, strict=True):
+        for second, count in zip(VERDICTS, row, strict=True):
+            for _ in range(count):
+                number += 1
+                for rater, verdict in (("A", first), ("B", second)):
+                    ratings.append(Rating(f"S{number}", rater, verdict, "", "", "f"))
+    return ratings
+
+
+def test_kappa_is_that_of_the_textbook():
+    # Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions, 3rd ed., table 18.1:
+    # proportions 0.75, 0.01, 0.04; 0.05, 0.04, 0.01; 0, 0, 0.10 of 100 subjects, kappa = 0.676.
+    found = agreement_of_raters(cohort_of([[75, 1, 4], [5, 4, 1], [0, 0, 10]]))
+    verdicts, failing = found.to_dict("records")
+    assert verdicts["scans"] == 100
+    assert verdicts["agreement"] == pytest.approx(0.89)
+    assert verdicts["kappa"] == pytest.approx(0.676, abs=0.001)
+    assert verdicts["kappa_low"] < verdicts["kappa"] < verdicts["kappa_high"]
+    share, chance = 0.95, 0.15 * 0.10 + 0.85 * 0.90
+    assert failing["kappa"] == pytest.approx((share - chance) / (1 - chance))
+
+
+def test_kappa_is_null_where_it_is_not_defined():
+    one = agreement_of_raters(cohort_of([[5, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    assert (one.agreement == 1).all()
+    assert one.kappa.isna().all()
+    assert agreement_of_raters(cohort_of([[5, 0, 0], [0, 0, 0], [0, 0, 0]])[::2]).empty
+    apart = [Rating("S1", "A", "pass", "", "", "f"), Rating("S1", "B", "pass", "", "", "g")]
+    assert list(agreement_of_raters(apart).scans) == [0, 0]
+
+
+def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path):
+    for stack in (1, 2):
+        file = tmp_path / f"S1/labels/stack-0{stack}.nii.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    ratings = [
+        Rating("S1", "A", "correct", "multifidus", "left", "f1", "boundary", "low"),
+        Rating("S2", "A", "correct", "", "", "older"),
+        Rating("S1", "B", "pass", "", "", "f1"),
+    ]
+    found = to_correct(ratings, DIGESTS, tmp_path)
+    assert list(found["stack"]) == [1, 2]
+    assert list(found.note) == ["low", "low"]
+    assert found.itksnap[1] == (
+        "itksnap -g results/subjects/S1/image/stack-02.nii.gz"
+        " -s results/subjects/S1/labels/stack-02.nii.gz"
+    )
+    assert found.save_as[0] == "corrected/S1/stack-01.nii.gz"
+    assert str(tmp_path) not in found.to_csv()

@@ -7,7 +7,7 @@ end while it is not running. So each table stores a digest of its inputs, settin
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from paravert import provenance
@@ -174,6 +174,29 @@ def cohort_made_from(
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
     return digest([plan, at_hand, sorted(away), configuration, split, versions])
+
+
+def corrected_labels(
+    rows: Iterable[dict[str, str]], folder: Path
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the lines of the sheet with corrected labels, and the subjects that have any.
+
+    rows: lines of the sheet. folder: with a folder of NIfTI files, one per stack, for each corrected
+    subject; these take the place of the sheet's column labels.
+    """
+    corrected = sorted(
+        home.name
+        for home in folder.glob("*")
+        if any(home.glob("*.nii")) or any(home.glob("*.nii.gz"))
+    )
+    found = set(corrected)
+    changed = [
+        row | {"labels": str((folder / row["subject"]).absolute())}
+        if row["subject"] in found
+        else row
+        for row in rows
+    ]
+    return changed, sorted(found & {row["subject"] for row in changed})
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:

@@ -323,6 +323,7 @@ async function show() {
   const detail = details.get(name);
   showValues(detail);
   if (detail) showSlices(scan, detail);
+  else if (scan.pictures) showPicturesAlone(scan);
   else byId("slices").replaceChildren(make("p", "Not analysed: no slices."));
 }
 
@@ -357,6 +358,10 @@ const lazily = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "400px" });
 
+function captionOf(stack, slice, position) {
+  return stack === null ? `picture ${slice + 1}` : `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm`;
+}
+
 function showSlices(scan, detail) {
   const count = detail.slices.length;
   const figures = detail.slices.map(([stack, slice, position], number) => {
@@ -370,12 +375,28 @@ function showSlices(scan, detail) {
         pair.append(manual);
       }
     }
-    figure.append(pair, make("figcaption", `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm`), iouTable(detail.iou[number]));
+    figure.append(pair, make("figcaption", captionOf(stack, slice, position)), iouTable(detail.iou[number]));
     lazily.observe(figure);
     return figure;
   });
   byId("slices").replaceChildren(...figures);
   if (!scan.pictures) tell("The pictures of this scan are not there.");
+}
+
+// A scan that is not analysed has no values; how many slices it has follows from the size of its picture.
+function showPicturesAlone(scan) {
+  const image = new Image();
+  image.onload = () => {
+    if (current !== scan.scan) return;
+    const [width, height] = SETTINGS.picture;
+    const count = Math.round((image.naturalWidth / width) * (image.naturalHeight / height));
+    showSlices(scan, {
+      slices: Array.from({ length: count }, (_, number) => [null, number, null]),
+      iou: Array(count).fill(Array(SETTINGS.labels.length).fill(null)),
+    });
+  };
+  image.onerror = () => tell("The pictures of this scan are not there.");
+  image.src = `../subjects/${encodeURIComponent(scan.scan)}/${SETTINGS.files[0]}`;
 }
 
 function swatch(colour) {

@@ -22,7 +22,7 @@ if IS_CLONE and str(WORKFLOW_FOLDER) not in sys.path:
 import paravert
 from paravert import cluster, codebook, outputs, plan, provenance, sheet, snakemake_hooks, steps
 from paravert.configuration import check_configuration, check_files
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.label_sources import as_option, label_source
 from paravert.network.model_file import card_file, learnt_from, split_digest
 from paravert.snakemake_hooks import FaultyInput
@@ -119,6 +119,17 @@ def subjects_and_shards(rows):
     return {row["subject"]: row for row in rows}, shards
 
 
+def with_corrected_labels(rows):
+    """Return the sheet's rows, with labels from the folder `corrected` beside the sheet if there are any."""
+    rows, corrected = plan.corrected_labels(rows, Path(config["sheet"]).parent / "corrected")
+    if corrected:
+        if config["convert_dicom"]["labels_from"] != "paravert":
+            fault = "corrected labels have paravert's values, expected labels_from: paravert"
+            raise InputError(f"corrected/{corrected[0]}", fault)
+        logger.info(f"corrected labels: {some_of(corrected)}")
+    return rows
+
+
 def check_not_own_results(rows):
     """Stop at inputs that a run would overwrite: a corrected mask belongs outside the results."""
     own = os.path.join(os.path.abspath(f"{RESULTS}/subjects"), "")
@@ -207,7 +218,7 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
-        SUBJECTS, SHARDS = subjects_and_shards(checked_sheet().rows)
+        SUBJECTS, SHARDS = subjects_and_shards(with_corrected_labels(checked_sheet().rows))
         check_not_own_results(SUBJECTS.values())
         check_model()
         keep_for_jobs()

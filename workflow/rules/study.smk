@@ -236,8 +236,11 @@ rule write_review:
     input:
         cohort=expand("<results>/cohort/{table}.parquet", table=COHORT),
         previews=shard_outputs("draw_preview"),
+        ratings=config["review"]["ratings"],
     output:
         page="<results>/review/index.html",
+        to_correct="<results>/review/to_correct.csv",
+        raters="<results>/review/raters.csv",
         data=directory("<results>/review/data"),
     log:
         "<results>/logs/write_review.log",
@@ -252,10 +255,11 @@ rule write_review:
     params:
         results=results_folder,
         study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
+        ratings=options("ratings", config["review"]["ratings"]),
         texts=report_texts,
         version=steps.VERSIONS["write_review"],
     message:
         "Writing the review page"
     shell:
         "python -m paravert write_review --cohort {params.results}/cohort --folder {params.results}/subjects"
-        " {params.study_name} --out {params.results}/review 2> {log}"
+        " {params.study_name} {params.ratings} --out {params.results}/review 2> {log}"

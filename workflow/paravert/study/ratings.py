@@ -2,16 +2,20 @@
 
 import csv
 import io
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
+from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder, stack_name
 from paravert.tables import FAT_METHODS, REVIEW_FAILED
 
 COLUMNS = (
@@ -22,6 +26,13 @@ ANY, ALL = "any", "all"  # rules; any other rule is the name of a rater
 WHOLE = ("", "")  # of a rating: muscle and side of the whole scan
 AREA_VALUES = ("pixels", "csa_mm2", "csa_axial_mm2", "predicted_iou")
 OVERLAP_VALUES = ("iou", "dice", "pixels_prediction")
+KAPPA_COLUMNS = (
+    *("first", "second", "categories", "scans", "agreement", "kappa", "kappa_low", "kappa_high"),
+)
+CORRECTION_COLUMNS = (
+    *("scan", "stack", "rater", "muscle", "side", "reason", "note"),
+    *("itksnap", "slicer", "save_as"),
+)
 Place = tuple[str, str]  # muscle and side
 
 
@@ -39,6 +50,8 @@ class Rating:
     muscle: str
     side: str
     fingerprint: str
+    reason: str = ""
+    note: str = ""
 
     def places(self) -> set[Place]:
         """Return what is rated: pairs of muscle and side, or WHOLE."""
@@ -170,3 +183,82 @@ def without_failed_muscles(
     rows[list(reasons)] = rows[list(reasons)].astype(object)
     rows.loc[out, list(reasons)] = REVIEW_FAILED
     return rows
+
+
+# --- agreement of raters --------------------------------------------------------------------------
+
+
+def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
+    """Return Cohen's kappa of each pair of raters with its 95 % interval, a row per pair and categories.
+
+    The verdict of a rater on a scan is the worst that he or she gave to the scan or one of its muscles.
+    Scans that both have rated from the same labels are compared, by all three verdicts and by fail against
+    the others. agreement: share of scans with the same verdict. kappa and its asymptotic interval (Fleiss,
+    Cohen and Everitt 1969) are null if both raters gave all scans the same single verdict.
+    """
+    worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    for rating in ratings:
+        own, key = worst[rating.rater], (rating.scan, rating.fingerprint)
+        own[key] = max(own.get(key, 0), VERDICTS.index(rating.verdict))
+    rows = []
+    for first, second in combinations(sorted(worst), 2):
+        both = sorted(worst[first].keys() & worst[second].keys())
+        counts = np.zeros((len(VERDICTS), len(VERDICTS)))
+        for key in both:
+            counts[worst[first][key], worst[second][key]] += 1
+        failing = np.array([[1, 0], [1, 0], [0, 1]])
+        for categories, table in (
+            (", ".join(VERDICTS), counts),
+            ("fail or not", failing.T @ counts @ failing),
+        ):
+            pair = {"first": first, "second": second, "categories": categories}
+            rows.append(pair | {"scans": len(both)} | _kappa(table))
+    return pd.DataFrame(rows, columns=list(KAPPA_COLUMNS))
+
+
+def _kappa(table: np.ndarray) -> dict[str, float]:
+    total = table.sum()
+    if not total:
+        return {}
+    agreement = {"agreement": np.trace(table) / total}
+    used = (table.sum(axis=0) + table.sum(axis=1)) > 0
+    if used.sum() < 2:
+        return agreement
+    found = cohens_kappa(table[used][:, used])
+    return agreement | {
+        "kappa": found.kappa,
+        "kappa_low": found.kappa_low,
+        "kappa_high": found.kappa_upp,
+    }
+
+
+# --- masks to correct -----------------------------------------------------------------------------
+
+
+def to_correct(
+    ratings: Sequence[Rating], digests: Mapping[str, str | None], folder: Path
+) -> pd.DataFrame:
+    """Return what raters want corrected, a row per rating and stack, with commands to open it.
+
+    digests: labels_digest by scan; ratings of labels that have changed since are left out. folder: of the
+    subjects. The commands are run in the folder that holds `results`; save_as is beside the sheet.
+    """
+    rows = []
+    for rating in ratings:
+        if rating.verdict != CORRECT or rating.fingerprint != digests.get(rating.scan):
+            continue
+        for stack in SubjectFolder(folder / rating.scan).stack_numbers(LABELS_FOLDER):
+            home = SubjectFolder(Path("results/subjects") / rating.scan)
+            image, labels = (str(home.stack_file(k, stack)) for k in (IMAGE_FOLDER, LABELS_FOLDER))
+            code = f"slicer.util.loadVolume({image!r}); slicer.util.loadSegmentation({labels!r})"
+            told = {name: getattr(rating, name) for name in CORRECTION_COLUMNS[2:7]}
+            rows.append(
+                {"scan": rating.scan, "stack": stack}
+                | told
+                | {
+                    "itksnap": shlex.join(["itksnap", "-g", image, "-s", labels]),
+                    "slicer": shlex.join(["Slicer", "--python-code", code]),
+                    "save_as": f"corrected/{rating.scan}/{stack_name(stack)}.nii.gz",
+                }
+            )
+    return pd.DataFrame(rows, columns=list(CORRECTION_COLUMNS))

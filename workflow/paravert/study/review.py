@@ -21,8 +21,8 @@ from markupsafe import Markup
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
-from paravert.study.data_frames import read_by_subject, read_frame
-from paravert.study.ratings import VERDICTS
+from paravert.study.data_frames import read_by_subject, read_frame, write_csv
+from paravert.study.ratings import VERDICTS, agreement_of_raters, read_ratings, to_correct
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
 from paravert.tables import whole_file
 
@@ -49,10 +49,15 @@ def write_review(
     folder: Annotated[Path, typer.Option(help="Folder of the subjects with their pictures.")],
     out: Annotated[Path, typer.Option(help="Folder of the review page.")],
     study_name: Annotated[str, typer.Option(help="Name of the study, for the title.")] = "",
+    ratings: Annotated[
+        list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
+    ] = None,
 ) -> None:
     """Write the review page: a table of scans, and all slices of each scan, for rating.
 
-    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/.
+    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it are
+    to_correct.csv, the labels that raters want corrected, and raters.csv, the agreement of raters.
+    Raises InputError for a faulty file of ratings, see `read_ratings`.
     """
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
@@ -67,6 +72,10 @@ def write_review(
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
     scans = scan_rows(cohort, folder, details)
     _write_script(data / "scans.js", "paravert.scans", scans)
+    rated = read_ratings(ratings or ())
+    digests = {scan["scan"]: scan.get("fingerprint") for scan in scans}
+    write_csv(out / "to_correct.csv", to_correct(rated, digests, folder))
+    write_csv(out / "raters.csv", agreement_of_raters(rated))
     with whole_file(out / "index.html") as draft:
         draft.write_text(render(study_name), encoding="utf-8")
     log.info("write_review: %d scans", len(scans))
