@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from paravert import codebook, records
-from paravert.tables import NUMBER
+from paravert.tables import LABELS_DIGEST, NUMBER
 
 MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
-OWN_COLUMNS = {"subject", *(column.name for column in codebook.OUTCOME)}
+OWN_COLUMNS = {column.name for column in (*codebook.OUTCOME, LABELS_DIGEST)}
 SELECTION_COLUMNS = (
     "variable", "category", "unit", "n_analysed", "missing_analysed", "count_analysed", "analysed", "sd_analysed",
     "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",
