@@ -445,7 +445,7 @@ function showValues(detail) {
     const [muscle, side, colour] = SETTINGS.labels[number];
     const row = make("tr");
     const head = make("th", null, { scope: "row", class: "text" });
-    head.append(swatch(colour), `${words(muscle)} ${side[0].toUpperCase()}`);
+    head.append(swatch(colour), `${muscle.split("_")[0]} ${side}`);
     row.append(head);
     values.forEach(([value, percentile]) => {
       row.append(make("td", value === null ? "–" : String(value)), make("td", percentile === null ? "–" : `P${percentile}`, { class: "quiet" }));
