@@ -285,7 +285,17 @@ def test_no_result_tells_where_the_images_were(finished, phantoms):
     for file in results.rglob("*"):
         if file.suffix == ".parquet":
             text = "\n".join(f"{column}\n{text}" for column, text in cells(file))
-        elif file.suffix in (".json", ".csv", ".yaml", ".html", ".txt", ".svg", ".log", ".md"):
+        elif file.suffix in (
+            ".json",
+            ".js",
+            ".csv",
+            ".yaml",
+            ".html",
+            ".txt",
+            ".svg",
+            ".log",
+            ".md",
+        ):
             text = file.read_text()
         else:
             continue

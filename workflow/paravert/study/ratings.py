@@ -41,7 +41,7 @@ class Rating:
     """A line of a file of ratings, see COLUMNS.
 
     muscle, side: empty for the whole scan; side empty for both. fingerprint: of the labels that the
-    rater saw.
+    rater saw. reason: of the page's list. note: free text.
     """
 
     scan: str
