@@ -50,8 +50,9 @@ def shard_plan(
 ) -> dict[str, list[str]]:
     """Return the subjects of each shard that has any; shards and subjects are sorted.
 
-    selection: subjects to process, comma-separated; empty for all. A selection changes no subject's
-    shard. Raises LookupError if a selected subject is not in the cohort.
+    subjects: names; of scans where subjects have several (`sheet.scan_of`). selection: those to
+    process, comma-separated; empty for all. A selection changes no subject's shard. Raises
+    LookupError if a selected subject is not in the cohort.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))

@@ -107,8 +107,9 @@ def fit_marginal(
 ) -> MarginalFit:
     """Fit outcome ~ muscle x (covariates + side), clustered by subject.
 
-    data: one row per subject, muscle and side, without missing values, with the columns subject, muscle
-    and side. covariates: columns that are constant within subjects. splines: covariate to degrees of
+    data: one row per scan, muscle and side, without missing values, with the columns subject, muscle
+    and side. covariates: columns that are constant within scans; means over the subjects take those of
+    the first row of each. splines: covariate to degrees of
     freedom of a natural cubic spline (Wood 2006). Factors with one value are left out.
     Raises NotFitted if there are too few subjects, terms are collinear or the residuals vanish.
     """

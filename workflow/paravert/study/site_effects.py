@@ -41,7 +41,7 @@ def site_effects(data: pd.DataFrame, adjusted: dict[str, FittedModel]) -> pd.Dat
 def _differences(factor: str, outcome: ModelOutcome, model: str, fitted: FittedModel) -> list[dict]:
     if fitted.fit is None or factor not in fitted.fit.formula:
         return []
-    sizes = fitted.data.drop_duplicates("subject")[factor].value_counts()
+    sizes = fitted.data.drop_duplicates(["subject", factor])[factor].value_counts()
     reference, *others = sizes.index
     ratio = outcome.link == LOGIT
     shown = np.exp if ratio else float
