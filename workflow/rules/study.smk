@@ -133,6 +133,7 @@ rule write_tables:
             captioned(f"<results>/tables/{name}.csv", table, "Tables")
             for name, table in outputs.TABLES.items()
         ],
+        ["<results>/tables/change.csv"] if HAS_VISITS else [],
     log:
         "<results>/logs/write_tables.log",
     benchmark:

@@ -32,10 +32,14 @@ def methods_paragraph(
 def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame) -> list[str]:
     quarantined = ledger.loc[ledger["status"] == "quarantined", "reason"].value_counts()
     reasons = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
+    unit, cohort = "subjects", f"{len(ledger)} subjects"
+    if "visit" in ledger:
+        unit = "scans"
+        cohort = f"{ledger['subject'].nunique()} subjects ({len(ledger)} scans)"
     return [
-        f"Axial lumbar MRI of {len(ledger)} subjects were processed with paravert"
+        f"Axial lumbar MRI of {cohort} were processed with paravert"
         f" {run.get('software_version') or 'of unknown version'}.",
-        f"{quarantined.sum()} subjects were not analysed because their images were faulty"
+        f"{quarantined.sum()} {unit} were not analysed because their images were faulty"
         f"{f' ({reasons})' if reasons else ''}.",
     ]
 
@@ -48,7 +52,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     ]
     if given := int((subjects["labels_source"] != NETWORK).sum()):
         sentences.append(
-            f"In {given} subjects label maps made elsewhere were used instead, in part or all."
+            f"In {given} {'scans' if 'visit' in subjects else 'subjects'} label maps made elsewhere were used instead, in part or all."
         )
     averaged = ["its mirror image"] * segmentation["flip"]
     if segmentation["neighbours_mm"]:
