@@ -15,7 +15,12 @@ from paravert.study.cohort import gather_cohort
 from paravert.study.covariates import prepared
 from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.describe import subject_flow, write_tables
+from paravert.study.drawing.accuracy_plots import agreement_points, draw_iou, iou_points
+from paravert.study.drawing.diagrams import draw_flow, flow_counts
+from paravert.study.drawing.value_plots import csa_points, distribution_points
+from paravert.study.figures import read_cohort
 from paravert.study.models import fit_models, model_data
+from paravert.study.report import counts
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_names
 from paravert.study.selection import one_row_per_subject
 from paravert.study.summary import accept_ledger, summary_of
@@ -214,3 +219,26 @@ def test_tables_are_read_scan_by_scan(cohort):
     parts = list(read_by_scan(cohort, codebook.SLICES, ("subject", "stack")))
     assert list(parts[0].columns) == ["subject", "stack", "visit"]
     assert sum(len(part) for part in parts) == 36 * 6 * 8
+
+
+def test_figures_of_values_have_one_scan_per_subject_and_count_both(cohort):
+    found = read_cohort(cohort)
+    assert len(found.subjects) == 24
+    assert len(csa_points(found.muscles)) == 24 * 8
+    assert (
+        not distribution_points(found.subjects).duplicated(["measure", "muscle", "subject"]).any()
+    )
+    points = iou_points(found.held_out, 1)
+    assert "n = 24, 216 slices" in draw_iou(points).axes[0].get_title()  # 36 scans of 6 slices
+    assert (
+        agreement_points(found.held_out, found.pixels).groupby("muscle").size().tolist() == [24] * 4
+    )
+    flow = draw_flow(flow_counts(found.ledger, found.overlap))
+    assert "n = 24 (36 scans)" in [text.get_text() for text in flow.axes[0].texts]
+    assert [pair[0] for pair in counts(found.ledger, found.overlap)] == [
+        "24",
+        "36",
+        "36",
+        "0",
+        "24",
+    ]
