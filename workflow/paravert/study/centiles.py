@@ -106,7 +106,7 @@ def fit_centiles(
     tables.write(out, CENTILE_TABLE, data, _metadata(centiles, bootstrap_samples))
     write_csv(out.parent / "z_scores.csv", z_scores(subjects, centiles))
     fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
-    log.info("fit_centiles: %d subjects, %d sets of curves", len(subjects), fitted)
+    log.info("fit_centiles: %d subjects, %d sets of curves", subjects["subject"].nunique(), fitted)
 
 
 def apply_centiles(
