@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,7 +82,7 @@ def gather_cohort(
             fat_fraction,
             trained_on,
             warned,
-            scans,
+            {scan: scans[scan] for scan in own},
         )
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
@@ -186,8 +185,8 @@ def _rows_of_chunk(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
     )
     overlap = parts["score_overlap"]
-    seen = [scans[scan][0] in trained_on for scan in overlap.subject]
-    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | np.array(seen, dtype=bool))
+    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
+    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
     found = {
         "slices": slices.join(people, on="subject"),

@@ -33,8 +33,11 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
     """
     if not any(visit for _, visit in scans.values()):
         return frame
-    pairs = frame["subject"].map(scans)
-    found = frame.assign(subject=pairs.str[0], visit=pairs.str[1])
+    pairs = [scans[scan] for scan in frame["subject"]]
+    found = frame.assign(
+        subject=pd.Series([subject for subject, _ in pairs], index=frame.index, dtype=object),
+        visit=pd.Series([visit for _, visit in pairs], index=frame.index, dtype=object),
+    )
     return found[["subject", "visit", *found.columns.difference(["subject", "visit"], sort=False)]]
 
 
