@@ -65,21 +65,21 @@ def test_change_is_that_of_the_scans(visited):
         assert row.change_per_year == pytest.approx((last - first) / 2)
 
 
-def test_nothing_is_to_be_done_again_and_a_third_visit_costs_itself(study):
+def test_a_third_visit_costs_itself_and_a_selected_subject_brings_all_its_visits(study):
     assert study.planned() == set()
+    records = [study.folder / "results/subjects" / scan / "status.json" for scan in SCANS]
+    before = [record.stat().st_mtime_ns for record in records]
     study.rows.append(study.rows[1] | {"visit": "3", "years_since_first": "3"})
-    done = study.run()
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert study.log("convert_dicom").count("computed, analysed") == 1
-    change = pd.read_csv(study.folder / "results/tables/change.csv")
-    assert set(change.last_visit) == {3}
-
-
-def test_a_selected_subject_brings_all_its_visits(study):
     done = study.run("--config", "subjects=A")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "convert_dicom: A_3: computed, analysed" in study.log("convert_dicom")
+    assert [record.stat().st_mtime_ns for record in records] == before
     ledger = cohort_tables(study)["ledger"]
-    assert ledger[["subject", "visit"]].values.tolist() == [["A", "1"], ["A", "2"]]
+    assert ledger[["subject", "visit"]].values.tolist() == [["A", "1"], ["A", "2"], ["A", "3"]]
+    change = pd.read_csv(study.folder / "results/tables/change.csv")
+    assert set(zip(change.first_visit, change.last_visit, change.years, strict=True)) == {
+        (1, 3, 3.0)
+    }
 
 
 def test_without_the_column_the_tables_are_those_of_scans(visited, tmp_path):
