@@ -122,8 +122,11 @@ def test_a_subject_with_an_analysed_scan_counts_as_analysed():
 # --- a cohort of which half the people came twice ------------------------------------------------
 
 
-def write_visits(folder, subjects, twice, seed=0):
-    """Write cohort tables; the first `twice` subjects have a second scan, 2 years later and larger."""
+def write_visits(folder, subjects, twice, seed=0, changed=True):
+    """Write cohort tables; the first `twice` subjects have a second scan, 2 years later.
+
+    changed: whether areas are larger then, at another field strength.
+    """
     rows = cohort_rows(subjects, seed)
     carried = tables.Column("years_since_first", tables.NUMBER, "year", "years")
     for table in codebook.tables_with([carried], visits=True):
@@ -133,9 +136,9 @@ def write_visits(folder, subjects, twice, seed=0):
             made.append({**row, "visit": "1"} | ({"years_since_first": 0.0} if dated else {}))
             if int(row["subject"][1:]) <= twice:
                 again = {**made[-1], "visit": "2"} | ({"years_since_first": 2.0} if dated else {})
-                if table.name == "subjects":
+                if table.name == "subjects" and changed:
                     again["field_strength_t"] = 1.5
-                if table.name == "muscles":
+                if table.name == "muscles" and changed:
                     again["csa_mean_mm2"] = again["csa_mean_mm2"] + 10
                 made.append(again)
         data = tables.from_rows(replace(table), made)
@@ -196,6 +199,22 @@ def test_models_take_all_scans_and_count_subjects(cohort, tmp_path):
     assert contrasts.n_subjects.max() == 24
     effects = pd.read_csv(tmp_path / "site_effects.csv")
     assert set(effects[effects.factor == "field_strength"].n_subjects) == {12}
+
+
+def test_scans_that_are_copies_change_no_estimate_and_no_interval(tmp_path):
+    """Only if subjects are the clusters and the units of the bootstrap."""
+    found = []
+    for name, twice in (("once", 0), ("copies", 24)):
+        write_visits(tmp_path / name, 24, twice, changed=False)
+        fit_models(tmp_path / name, tmp_path / name / "models.csv", bootstrap_samples=20)
+        write_tables(tmp_path / name, tmp_path / name, 20)
+        found.append([pd.read_csv(tmp_path / name / f"{t}.csv") for t in ("models", "table1_iou")])
+    (once, iou), (copies, iou_of_copies) = found
+    numbers = ["estimate", "standard_error", "low_95", "high_95", "df", "p_value", "n_subjects"]
+    assert once.standard_error.notna().sum() > 50
+    pd.testing.assert_frame_equal(once[numbers], copies[numbers], rtol=1e-6, atol=1e-12)
+    ends = ["iou_median", "iou_low_95", "iou_high_95", "n_subjects"]
+    pd.testing.assert_frame_equal(iou[ends], iou_of_copies[ends])
 
 
 def test_a_category_of_second_scans_counts_its_subjects(cohort):
