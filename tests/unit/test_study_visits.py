@@ -21,6 +21,7 @@ from paravert.study.drawing.value_plots import csa_points, distribution_points
 from paravert.study.figures import read_cohort
 from paravert.study.models import fit_models, model_data
 from paravert.study.report import counts
+from paravert.study.report_tables import change_text
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_names
 from paravert.study.selection import one_row_per_subject
 from paravert.study.summary import accept_ledger, summary_of
@@ -261,3 +262,15 @@ def test_figures_of_values_have_one_scan_per_subject_and_count_both(cohort):
         "0",
         "24",
     ]
+
+
+def test_the_report_shows_the_mean_change_per_year(cohort):
+    muscles, subjects = (
+        read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
+    )
+    shown = change_text(change_table(muscles, subjects)).reset_index()
+    assert len(shown) == 24
+    area = shown[shown.Measure.str.contains("mm")]
+    assert set(area["Change"]) == {"10 ± 0 (12)"}
+    assert set(area["Change per year"]) == {"5 ± 0 (12)"}
+    assert set(area["Years"]) == {"2.0 ± 0.0 (12)"}

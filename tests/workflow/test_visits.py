@@ -48,7 +48,13 @@ def test_folders_and_records_go_by_scan_and_tables_by_subject_and_visit(visited)
         scans = {f"{row.subject}_{row.visit}" for row in found.itertuples()}
         assert scans == {*SCANS, *(["C_1"] if name == "ledger" else [])}
     text = (results / "report.html").read_text()
-    for told in ("subjects in the sheet", "scans in the sheet", "A_1_2", "4 subjects (5 scans)"):
+    for told in (
+        "subjects in the sheet",
+        "scans in the sheet",
+        "A_1_2",
+        "4 subjects (5 scans)",
+        "Change between visits",
+    ):
         assert told in text
 
 

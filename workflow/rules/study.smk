@@ -199,6 +199,7 @@ rule write_report:
             "<results>/tables/{table}.csv", table=(*outputs.TABLES, *outputs.MODEL_TABLES)
         ),
         centiles="<results>/tables/centiles.parquet",
+        change=["<results>/tables/change.csv"] if HAS_VISITS else [],
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",

@@ -46,6 +46,7 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
+    "change": "Change between visits",
     "centiles": "Centiles",
     "comparisons": "Comparisons",
     "models": "Models",
@@ -72,6 +73,7 @@ def write_report(
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
     metadata = read_metadata(cohort / "ledger.parquet")
+    has_visits = "visit" in ledger
     scans = ledger.assign(subject=scan_names(ledger))
     previews, left_out = read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
@@ -80,7 +82,9 @@ def write_report(
         "title": study_name or TITLE,
         "subtitle": TITLE if study_name else "",
         "notices": [metadata.get(MODEL_NOTICE) or NOTICE],
-        "sections": list(SECTIONS.items()),
+        "sections": [
+            (key, name) for key, name in SECTIONS.items() if key != "change" or has_visits
+        ],
         "numbers": counts(ledger, overlap),
         "run": [("Report of", date)]
         + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
@@ -95,6 +99,12 @@ def write_report(
         },
         "tables": _study_tables(tables)
         | {
+            "change": as_html(
+                report_tables.change_text(_read_csv(tables, "change")),
+                empty="No subject with two analysed scans.",
+            )
+            if has_visits
+            else "",
             "quarantined": as_html(
                 report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
             ),
@@ -103,7 +113,7 @@ def write_report(
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
-        | {"centiles": read_caption("centiles_table")},
+        | {"centiles": read_caption("centiles_table"), "change": read_caption("change")},
         "methods": methods_paragraph(
             yaml.safe_load(configuration.read_text(encoding="utf-8")),
             metadata,
