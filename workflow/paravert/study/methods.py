@@ -6,6 +6,7 @@ import pandas as pd
 
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, SEX_AND_AGE, SPLINE_DF
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
+from paravert.study.summary import counted
 from paravert.tables import FAT_METHODS, NETWORK
 
 
@@ -35,7 +36,7 @@ def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame
     unit, cohort = "subjects", f"{len(ledger)} subjects"
     if "visit" in ledger:
         unit = "scans"
-        cohort = f"{ledger['subject'].nunique()} subjects ({len(ledger)} scans)"
+        cohort = f"{counted(ledger['subject'].nunique(), 'subject')} ({len(ledger)} scans)"
     return [
         f"Axial lumbar MRI of {cohort} were processed with paravert"
         f" {run.get('software_version') or 'of unknown version'}.",

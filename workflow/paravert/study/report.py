@@ -46,7 +46,6 @@ SECTIONS = {
     "muscles": "Muscles",
     "agreement": "Agreement of areas",
     "values": "Normal values",
-    "change": "Change between visits",
     "centiles": "Centiles",
     "comparisons": "Comparisons",
     "models": "Models",
@@ -82,9 +81,7 @@ def write_report(
         "title": study_name or TITLE,
         "subtitle": TITLE if study_name else "",
         "notices": [metadata.get(MODEL_NOTICE) or NOTICE],
-        "sections": [
-            (key, name) for key, name in SECTIONS.items() if key != "change" or has_visits
-        ],
+        "sections": list(SECTIONS.items()),
         "numbers": counts(ledger, overlap),
         "run": [("Report of", date)]
         + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
