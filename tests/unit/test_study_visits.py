@@ -9,7 +9,7 @@ import pytest
 from test_study_cohort import CONFIGURATION, write_shard
 
 from paravert import codebook, tables
-from paravert.study.centiles import z_scores
+from paravert.study.centiles import centile_frame, fit_centiles, z_scores
 from paravert.study.change import change_table
 from paravert.study.cohort import gather_cohort
 from paravert.study.covariates import prepared
@@ -225,8 +225,6 @@ def test_a_category_of_second_scans_counts_its_subjects(cohort):
 
 
 def test_z_scores_are_per_scan_and_centiles_per_subject(cohort):
-    from paravert.study.centiles import centile_frame
-
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), 2, 1)
     assert centiles.n_subjects.max() == 12  # women
@@ -274,3 +272,28 @@ def test_the_report_shows_the_mean_change_per_year(cohort):
     assert set(area["Change"]) == {"10 ± 0 (12)"}
     assert set(area["Change per year"]) == {"5 ± 0 (12)"}
     assert set(area["Years"]) == {"2.0 ± 0.0 (12)"}
+
+
+def test_a_study_with_visits_and_nobody_analysed_has_its_tables(tmp_path):
+    (tmp_path / "sheet.csv").write_text("subject,visit,images\nA,1,a\nA,2,b\n")
+    write_card(tmp_path / "model.json")
+    write_shard(tmp_path / "shards/0", quarantined=["A_1", "A_2"])
+    cohort = tmp_path / "cohort"
+    gather_cohort(
+        tmp_path / "sheet.csv",
+        tmp_path / "shards",
+        cohort,
+        "otsu_subject",
+        json.dumps(CONFIGURATION),
+        tmp_path / "model.safetensors",
+        "0" * 64,
+    )
+    write_tables(cohort, tmp_path, 20)
+    fit_models(cohort, tmp_path / "models.csv", bootstrap_samples=20)
+    fit_centiles(cohort, tmp_path / "centiles.parquet", 2)
+    change = pd.read_csv(tmp_path / "change.csv")
+    assert change.empty
+    assert change_text(change).empty
+    assert read_cohort(cohort).subjects.empty
+    flow = pd.read_csv(tmp_path / "flow.csv").set_index("kind")
+    assert flow.loc["quarantined", ["subjects", "scans"]].tolist() == [1, 2]

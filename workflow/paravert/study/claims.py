@@ -140,7 +140,7 @@ def _verdict(held: int, of: int) -> str:
 
 
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean area over sides, rows: subject and sex, columns: muscle."""
+    """Return the mean area over sides and scans, rows: subject and sex, columns: muscle."""
     means = (
         muscles.groupby(["subject", "sex", "muscle"], observed=True)[CSA].mean().unstack("muscle")
     )
