@@ -217,7 +217,7 @@ def _fat_panel(axes: Axes, own: pd.DataFrame) -> None:
 def _handle(own: pd.DataFrame, sex: str) -> Line2D:
     group = own[own["sex"] == sex]
     slope = _slope(group)
-    left_out = int(group["left_out"].iloc[0])
+    left_out = int(group["left_out"].iloc[0]) if len(group) else 0
     without = f"; {left_out:,} without" if left_out else ""
     text = f"{style.SEX_NAMES[sex]} (n = {len(group):,}{without})" + (f"\n{slope}" if slope else "")
     marker = {"marker": style.SEX_MARKERS[sex], "markersize": 4, "markeredgewidth": 0}
