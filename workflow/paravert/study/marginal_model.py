@@ -29,7 +29,7 @@ EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
 
 
 class NotFitted(Exception):
-    """The model cannot be fitted to the data; the message says what was found and expected."""
+    """Raised where the model cannot be fitted; the message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)

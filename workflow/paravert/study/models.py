@@ -49,7 +49,12 @@ def fit_models(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
 ) -> None:
-    """Fit the models of area, volume and fat fraction, and the planned contrasts."""
+    """Fit the models of area, volume and fat fraction, and the planned contrasts.
+
+    Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv, and
+    claims.csv (whether the study reproduces the findings of the paper). Covariates may be numbers or
+    texts. docs/statistics.md describes the models.
+    """
     data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
     adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *further))
