@@ -319,7 +319,6 @@ def captioned(path, output, category):
     )
 
 
-@functools.cache
 def cohort_made_from():
     """Return the digest of what the cohort tables are made from today."""
     away, split = plan.subjects_away(SHARDS, SUBJECTS), split_digest(Path(model_file()))
