@@ -320,7 +320,6 @@ def captioned(path, output, category):
     )
 
 
-@functools.cache
 def cohort_made_from():
     """Return the digest of what the cohort tables are made from today."""
     away, split = plan.subjects_away(SHARDS, SCANS), split_digest(Path(model_file()))

@@ -83,7 +83,7 @@ rule fit_models:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        mem_mb=lambda wildcards, attempt: attempt * 6000,
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,

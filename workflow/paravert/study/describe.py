@@ -130,7 +130,6 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
     sex: all, F, M, and unknown if there are any. subjects: the cohort's table. The variables are
     age, height, weight, BMI, and CSA (left + right), volume and fat fraction of the muscles.
     """
-    known = subjects.assign(bmi_kg_m2=subjects["weight_kg"] / (subjects["height_cm"] / 100) ** 2)
     units = COVARIATE_UNITS | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
@@ -138,7 +137,7 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
         {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
         | distribution_summary(own[variable])
         for variable, unit in units.items()
-        for sex, own in by_sex(known)
+        for sex, own in by_sex(subjects)
     )
 
 

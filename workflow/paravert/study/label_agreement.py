@@ -37,7 +37,8 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Both must have been made from the same images. Subjects that were analysed in one alone are left out.
+    Writes a row per muscle and side; differences are second minus first, of a subject's mean area
+    (mm2). Both must have been made from the same images. Subjects analysed in one alone are left out.
     Of several visits of a subject, the first by name is compared.
     """
     areas = paired_areas(_areas(first), _areas(second))

@@ -50,21 +50,24 @@ def fit_models(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
 ) -> None:
-    """Fit the models of area, volume and fat fraction, and the planned contrasts."""
+    """Fit the models of area, volume and fat fraction, and the planned contrasts.
+
+    Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv, and
+    claims.csv (whether the study reproduces the findings of the paper). Covariates may be numbers or
+    texts. docs/statistics.md describes the models.
+    """
     data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
     adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *further))
-    terms, contrasts, means, fits = [], [], [], {}
-    for model in (SEX_AND_AGE, adjusted):
-        of_model = []
-        for outcome in OUTCOMES:
-            fitted = fit_model(model, outcome, data)
-            log.info("fit_models: %s, %s: %s", outcome.column, model.name, fitted.note or "done")
+    terms, contrasts, means = [], [], []
+    for model in (SEX_AND_AGE, adjusted):  # the fits of the last one are those of the sites
+        fits = [fit_model(model, outcome, data) for outcome in OUTCOMES]
+        for fitted in fits:
+            name, note = fitted.outcome.column, fitted.note or "done"
+            log.info("fit_models: %s, %s: %s", name, model.name, note)
             terms += fitted.terms()
-            of_model += fitted.contrasts()
             means += fitted.adjusted_means()
-            fits[model.name, outcome.column] = fitted
-        contrasts += corrected(of_model)
+        contrasts += corrected([row for fitted in fits for row in fitted.contrasts()])
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
     contrasts += corrected(sizes)
     once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
@@ -74,8 +77,7 @@ def fit_models(
     write_csv(out, pd.DataFrame(terms, columns=list(MODEL_COLUMNS)))
     write_csv(out.parent / "contrasts.csv", contrasts)
     write_csv(out.parent / "adjusted_means.csv", pd.DataFrame(means, columns=list(MEAN_COLUMNS)))
-    of_adjusted = {outcome.column: fits[adjusted.name, outcome.column] for outcome in OUTCOMES}
-    write_csv(out.parent / "site_effects.csv", site_effects(data, of_adjusted))
+    write_csv(out.parent / "site_effects.csv", site_effects(data, fits))
     write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
 
 
