@@ -99,13 +99,12 @@ def _interruptible() -> None:
 
 def cohort_tables(study: Study) -> dict[str, pd.DataFrame]:
     """Return the cohort's tables, rows ordered by their keys."""
-    folder = study.folder / "results/cohort"
-    return {
-        table.name: pd.read_parquet(folder / f"{table.name}.parquet").sort_values(
-            list(table.keys), ignore_index=True
-        )
-        for table in COHORT_TABLES
-    }
+    found = {}
+    for table in COHORT_TABLES:
+        frame = pd.read_parquet(study.folder / f"results/cohort/{table.name}.parquet")
+        keys = [key for key in (table.keys[0], "visit", *table.keys[1:]) if key in frame]
+        found[table.name] = frame.sort_values(keys, ignore_index=True)
+    return found
 
 
 def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:

@@ -6,6 +6,7 @@ Phantoms of known contrast with their true labels; a Dixon volunteer's images an
 manual masks; two clinical studies with the labels of the model (default: the one in models/).
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -100,4 +101,8 @@ def main(model: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="", help="model file (.safetensors)")
+    main(parser.parse_args().model)

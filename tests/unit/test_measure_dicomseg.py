@@ -468,3 +468,19 @@ def test_codes_of_the_standard_mean_what_they_are_used_for():
         assert getattr(codes.SCT, keyword).value == code
     assert codes.SCT.IntercostalLymphNode.value == "64038003"  # not psoas major
     assert label_value("psoas_major", "left") == 1
+
+
+def test_two_visits_are_one_patient_with_two_studies(tmp_path):
+    labels = np.zeros((2, 8, 8), np.uint8)
+    labels[:, 2:4, 2:4] = 1
+    for scan in ("A_1", "A_2"):
+        put_stack(tmp_path / scan, 1, labels, AFFINES["axial"])
+    (tmp_path / "sheet.csv").write_text("subject,visit,images\nA,1,a\nA,2,b\n")
+    segment = segment_table(tmp_path, ("A_1", "A_2"))
+    dicomseg(segment, tmp_path, tmp_path / "out.parquet", MODEL, sheet=tmp_path / "sheet.csv")
+    first, second = (
+        pydicom.dcmread(tmp_path / scan / "dicomseg/stack-01.dcm") for scan in ("A_1", "A_2")
+    )
+    assert first.PatientID == second.PatientID == "A"
+    assert first.StudyInstanceUID != second.StudyInstanceUID
+    assert first.SOPInstanceUID != second.SOPInstanceUID

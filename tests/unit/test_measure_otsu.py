@@ -89,7 +89,8 @@ def test_few_pixels_of_wide_range_are_split_where_scikit_image_splits_them():
 def test_fat_is_what_is_brighter_than_the_threshold_of_scikit_image(kind, scale):
     draw = np.random.default_rng(6)
     signal = overlapping(draw, scale)
-    image = np.zeros((1, 50, 50), np.int16)
+    # The second half of the image is fat, so that its threshold lies above lean muscle.
+    image = np.full((1, 100, 50), signal.max(), np.int16)
     labels = np.zeros(image.shape, np.uint8)
     image.ravel()[: signal.size] = signal
     labels.ravel()[: signal.size] = 5
@@ -98,6 +99,7 @@ def test_fat_is_what_is_brighter_than_the_threshold_of_scikit_image(kind, scale)
     over_image = (signal > threshold_otsu(image.ravel())).mean()
     for method in ("otsu_subject", "otsu_muscle", "otsu_muscle_slice"):
         assert found[f"fat_fraction_{method}"][0, 4] == own
+    assert 0 < over_image < 1
     assert found["fat_fraction_otsu_image"][0, 4] == over_image
 
 

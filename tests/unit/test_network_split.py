@@ -1,10 +1,16 @@
 """The split into training and validation subjects, and its file."""
 
+import json
+
 import pytest
+import torch
+from network_subjects import make_cohort
+from test_network_train import section_of
 
 from paravert.errors import InputError
 from paravert.network.model_file import learnt_from, split_file, write_split
 from paravert.network.samples import split_by_subject
+from paravert.network.train import read_data
 
 SUBJECTS = [f"S{index:03d}" for index in range(60)]
 
@@ -55,3 +61,26 @@ def test_a_file_that_is_no_split_is_told(tmp_path, text):
     split_file(model).write_text(text)
     with pytest.raises(InputError, match="own.split.csv: columns .*expected"):
         learnt_from(model)
+
+
+def test_the_scans_of_a_subject_are_in_one_part(tmp_path):
+    subject_of = {f"{name}_{visit}": name for name in "ABCD" for visit in (1, 2)}
+    convert = make_cohort(tmp_path, list(subject_of))
+    section = json.loads(section_of("train_network", validation_fraction=0.25))
+    data = read_data(
+        [convert], tmp_path / "subjects", section, 3.0, torch.device("cpu"), subject_of
+    )
+    (held_out,) = data.split.validation
+    assert sorted([*data.split.training, held_out]) == list("ABCD")
+    assert data.validation_scans == [[f"{held_out}_1", f"{held_out}_2"]]
+    assert (data.told["training_subjects"], data.told["validation_subjects"]) == (3, 1)
+    assert len(data.training) == 3 * len(data.validation)
+    with pytest.raises(InputError, match="something drawn in their masks: 1, expected at least 2"):
+        read_data(
+            [convert],
+            tmp_path / "subjects",
+            section,
+            3.0,
+            torch.device("cpu"),
+            dict.fromkeys(subject_of, "A"),
+        )

@@ -16,7 +16,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from paravert.errors import InputError
-from paravert.sheet import CATEGORY, DATE, NUMBER, TEXT, YES_NO, read_sheet, type_of, write_sheet
+from paravert.sheet import (
+    CATEGORY,
+    DATE,
+    NUMBER,
+    TEXT,
+    YES_NO,
+    read_sheet,
+    scan_of,
+    selected_scans,
+    type_of,
+    write_sheet,
+)
 
 SHARED = Path(__file__).parents[3] / "shared"
 CASES = Path(os.environ.get("PARAVERT_REAL_DATA", SHARED / "data")).parent / "cases/sheets"
@@ -61,7 +72,7 @@ def test_a_sheet_from_excel_has_its_three_subjects(name, encoding):
     assert [row["site"] for row in found.rows] == ["Köln", "München", "Köln"]
     assert [row["Diagnosis"] for row in found.rows] == ["low back pain", "", "healthy control"]
     assert [row["visit"] for row in found.rows] == ["1", "2", "1"]
-    types = {"Diagnosis": CATEGORY, "BMI": NUMBER, "Smoker": YES_NO, "visit": TEXT}
+    types = {"Diagnosis": CATEGORY, "BMI": NUMBER, "Smoker": YES_NO}
     assert found.types == types
     assert all(Path(row["images"]).exists() for row in found.rows)
 
@@ -169,17 +180,50 @@ def test_empty_lines_and_columns_are_ignored(sheet):
     assert found.types == {}
 
 
-def test_a_visit_is_checked_and_several_are_not_supported_yet(sheet):
-    path = sheet("subject,visit,images\nS1,1,a\nS1,2,b\nS2,1,c\nS2,1,d\nS3,,e\nS4,a_1,f\n")
+def test_subject_and_visit_together_are_unique(sheet):
+    path = sheet(
+        "subject,visit,images\nS1,1,a\nS1,2,b\nS2,1,c\nS2,1,d\nS3,,e\nS4,a_1,f\ns1,3,g\nS2,B,h\nS2,b,i"
+    )
     assert told_lines(path) == [
-        "line 3, subject: 'S1' is already on line 2",
-        "line 5, subject: 'S2' is already on line 4",
+        "line 5, subject: 'S2', visit '1', is already on line 4",
         "line 6, visit: empty",
         "line 7, visit: 'a_1'",
+        "line 8, subject: 's1' is 'S1' on line 2",
+        "line 10, subject: 'S2', visit 'b', is already on line 9",
     ]
-    told = faults(path).splitlines()
-    assert "visits are not supported yet" in told[1]
-    assert "visits" not in told[2]
+
+
+def test_scans_are_named_by_subject_and_visit(sheet):
+    found = read_sheet(sheet("subject,visit,images\nA,2,a\nA_1,2,b\nA,10,c\n"))
+    assert list(map(scan_of, found.rows)) == ["A_2", "A_1_2", "A_10"]
+    assert selected_scans(found.rows, "A, A_1_2,nobody") == "A_2,A_10,A_1_2,nobody"
+    assert selected_scans(found.rows, "") == ""
+    found = read_sheet(sheet("subject,visit,images\nA_2,,a\nA,,b\n"))  # no visits
+    assert list(map(scan_of, found.rows)) == ["A_2", "A"]
+    told_lines_of_mixed = told_lines(sheet("subject,visit,images\nA_2,,a\nA,2,b\n"))
+    assert told_lines_of_mixed == ["line 2, visit: empty"]  # so both cannot be named A_2
+
+
+def test_years_since_the_first_visit_come_from_dates(sheet, tmp_path):
+    text = (
+        "subject,visit,images,Date\nA,b,a,2021-03-01\nA,a,b,01.03.2020\nA,c,c,01/03/2022\nB,1,d,\n"
+    )
+    found = read_sheet(sheet(text))
+    assert [row["years_since_first"] for row in found.rows] == ["0.9993", "0.0000", "", ""]
+    assert found.types == {"Date": DATE, "years_since_first": NUMBER}
+    assert "years_since_first is computed from the column date" in found.notices()
+    write_sheet(tmp_path / "again.csv", found.rows)
+    again = read_sheet(tmp_path / "again.csv")
+    assert (again.rows, again.types) == (found.rows, found.types)
+    own = read_sheet(
+        sheet(
+            "subject,visit,images,date,Years_since_first\nA,1,a,2020-01-01,0\nA,2,b,2021-01-01,1.5\n"
+        )
+    )
+    assert [row["Years_since_first"] for row in own.rows] == ["0", "1.5"]
+    assert "years_since_first" not in own.types
+    alone = read_sheet(sheet("subject,images,date\nA,a,2021-03-01\n"))
+    assert "years_since_first" not in alone.rows[0]
 
 
 def test_a_sheet_that_is_written_for_jobs_reads_the_same(sheet, tmp_path):

@@ -351,14 +351,19 @@ def test_other_columns_of_the_sheet_are_covariates_whatever_their_names():
     of_subject = pd.Series(random.normal(40, 8, 60), index=sorted(set(data.subject)))
     data["blood: HbA1c [%]"] = data.subject.map(of_subject)
     data["smokes now"] = np.where(data.subject.str[1:].astype(int) % 4 < 2, "yes", "no")
+    data["packs"] = data.subject.map(of_subject**2)
     data["Q"] = data["smokes now"]
     data[CSA] += 3 * data["blood: HbA1c [%]"]
-    model = StudyModel("own", (*SEX_AND_AGE.covariates, "blood: HbA1c [%]", "smokes now", "Q"))
+    model = StudyModel(
+        "own", (*SEX_AND_AGE.covariates, "blood: HbA1c [%]", "packs", "smokes now", "Q")
+    )
     fitted = fit_model(model, AREA, data)
     rows = pd.DataFrame(fitted.terms()).set_index("label")
     row = rows.loc["blood: HbA1c [%], per 1, multifidus"]
     assert abs(row.estimate - 3) < 3.5 * row.standard_error
-    assert "smokes now yes, multifidus" in rows.index
+    assert row.unit == "mm2 per 1"
+    assert rows.loc["packs, per 1, multifidus", "unit"] == "mm2 per 1"
+    assert rows.loc["smokes now yes, multifidus", "unit"] == "mm2"
     assert fitted.note == "Q left out: a word of the formula language, rename the column"
     assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
 
@@ -474,7 +479,7 @@ def test_a_site_with_older_people_differs_alone_and_not_after_adjustment():
     data.loc[data.subject < "S010", "site"] = "young"  # the site does not follow from age
     data.loc[data.subject > "S110", "site"] = "old"
     data[CSA] += 60 * (data.age_years - 40) / 10
-    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    fitted = [fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES]
     effects = site_effects(data, fitted).set_index(["outcome", "model", "muscle"]).sort_index()
     assert set(effects.factor) == {"site"}
     alone, after = (effects.loc[(CSA, model)] for model in ("alone", "adjusted"))
@@ -489,7 +494,7 @@ def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment()
     scanner = data.subject.str[1:].astype(int) % 5 == 0
     data["manufacturer"] = np.where(scanner, "B", "A")
     data.loc[scanner, CSA] *= 1.3
-    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    fitted = [fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES]
     effects = site_effects(data, fitted)
     own = effects[(effects.factor == "manufacturer") & (effects.outcome == CSA)]
     assert set(own.reference) == {"A"}
@@ -500,5 +505,5 @@ def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment()
 
 def test_one_site_and_scanner_have_no_differences():
     data = cohort(20).assign(site="one")
-    fitted = {outcome.column: fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES}
+    fitted = [fit_model(ADJUSTED, outcome, data) for outcome in OUTCOMES]
     assert site_effects(data, fitted).empty

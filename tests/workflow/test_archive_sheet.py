@@ -26,12 +26,13 @@ def run(folder, *words):
     return done.stdout + done.stderr
 
 
-def test_the_sheet_of_an_archive_is_planned_without_a_change(tmp_path):
-    """Snakemake takes the sheet and the proposed patterns as they are, one visit each."""
+@pytest.mark.parametrize("visits", [False, True])
+def test_the_sheet_of_an_archive_is_planned_without_a_change(tmp_path, visits):
+    """Snakemake takes the sheet and the proposed patterns as they are, with one visit each or several."""
     copy_of_the_workflow(tmp_path)
-    five_people(tmp_path / "archive", visits=False)
+    five_people(tmp_path / "archive", visits=visits)
     told = run(tmp_path, "paravert", "make_sheet", "archive", "--out", "my_study/sheet.csv")
-    assert "sheet.csv: subjects: 3, examinations: 3" in told
+    assert f"sheet.csv: subjects: 3, examinations: {5 if visits else 3}" in told
     planned = run(
         tmp_path,
         "snakemake",

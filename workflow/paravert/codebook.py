@@ -35,6 +35,7 @@ from paravert.tables import (
     SUBJECT,
     TEXT,
     TEXTS,
+    VISIT,
     WHOLE,
     Column,
     Table,
@@ -52,6 +53,8 @@ Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pan
 metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
 the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
 `subjects` and `ledger` end with the other columns of the subject sheet; `codebook.csv` describes them.
+If the sheet has visits, every table has the column `visit` after `subject`, and both are part of its key: what
+is said of a subject then holds for the subject at a visit.
 
 This file is written by `python -m paravert write_dictionary`.
 """
@@ -239,14 +242,23 @@ LEDGER = Table(
 COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
 
 
-def tables_with(carried: Iterable[Column]) -> tuple[Table, ...]:
-    """Return the cohort tables; `subjects` and `ledger` end with the other columns of the sheet."""
+def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
+    """Return the cohort tables; `subjects` and `ledger` end with the other columns of the sheet.
+
+    visits: whether every table has the column visit after subject, and both are part of its key.
+    """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)
-    return tuple(
+    found = tuple(
         replace(table, columns=table.columns + more) if table.name in longer else table
         for table in COHORT_TABLES
     )
+    return tuple(map(_with_visit, found)) if visits else found
+
+
+def _with_visit(table: Table) -> Table:
+    columns = (SUBJECT, VISIT, *table.columns[1:])
+    return replace(table, columns=columns, keys=("subject", "visit", *table.keys[1:]))
 
 
 # --- how the tables are described in files --------------------------------------------------------

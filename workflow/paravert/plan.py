@@ -15,7 +15,7 @@ from paravert.errors import InputError
 from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.shard_tables import read_made_from, read_outcomes
-from paravert.sheet import PATH_COLUMNS
+from paravert.sheet import PATH_COLUMNS, scan_of
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST = STEPS["convert_dicom"]
@@ -50,8 +50,9 @@ def shard_plan(
 ) -> dict[str, list[str]]:
     """Return the subjects of each shard that has any; shards and subjects are sorted.
 
-    selection: subjects to process, comma-separated; empty for all. A selection changes no subject's
-    shard. Raises LookupError if a selected subject is not in the cohort.
+    subjects: names; of scans where subjects have several (`sheet.scan_of`). selection: those to
+    process, comma-separated; empty for all. A selection changes no subject's shard. Raises
+    LookupError if a selected subject is not in the cohort.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -179,10 +180,10 @@ def cohort_made_from(
 def corrected_labels(
     rows: Iterable[dict[str, str]], folder: Path
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the lines of the sheet with corrected labels, and the subjects that have any.
+    """Return the lines of the sheet with corrected labels, and the scans that have any.
 
     rows: lines of the sheet. folder: with a folder of NIfTI files, one per stack, for each corrected
-    subject; these take the place of the sheet's column labels.
+    scan; these take the place of the sheet's column labels.
     """
     corrected = sorted(
         home.name
@@ -191,12 +192,10 @@ def corrected_labels(
     )
     found = set(corrected)
     changed = [
-        row | {"labels": str((folder / row["subject"]).absolute())}
-        if row["subject"] in found
-        else row
+        row | {"labels": str((folder / scan_of(row)).absolute())} if scan_of(row) in found else row
         for row in rows
     ]
-    return changed, sorted(found & {row["subject"] for row in changed})
+    return changed, sorted(found & {scan_of(row) for row in changed})
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:

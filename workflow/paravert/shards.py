@@ -228,9 +228,12 @@ class _Shard:
     def in_turn(
         self, do: Callable[[Task, Path], Product], jobs: Sequence[_Job], workers: int
     ) -> Iterator[Result]:
-        """Yield the result of each subject; those on which a worker crashed before come last, alone.
+        """Yield a result per job, as it is done; jobs whose last run crashed come last, alone.
 
-        If workers die, the other subjects are still done; then raises ChildProcessError.
+        do: called in a worker as do(task, folder); it writes its files into folder, which is empty, and
+        returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised here. jobs:
+        one per subject, with its crash count. workers: processes; 0: this one. A second crash
+        quarantines the subject. Raises ChildProcessError after all others if a worker died.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,9 @@ YES, NO = frozenset(("yes", "y", "true")), frozenset(("no", "n", "false"))
 is_date = re.compile(
     r"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4})([T ].*)?"
 ).fullmatch
+YEARS, DATES = "years_since_first", "date"  # names of columns, in any case
+DATE_FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%Y%m%d")  # with / day and month are ambiguous
+DAYS_PER_YEAR = 365.25
 is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])").fullmatch
 
 
@@ -44,12 +48,13 @@ class Sheet(NamedTuple):
 
     rows: one per line; every column as text, empty where unknown; paths are absolute. types: type of
     each column that is not paravert's own, by its name: NUMBER, YES_NO, CATEGORY, TEXT or DATE.
-    encoding: of the file.
+    encoding: of the file. dated: whether the column YEARS was computed from the column DATES.
     """
 
     rows: list[dict[str, str]]
     types: dict[str, str]
     encoding: str
+    dated: bool = False
 
     def notices(self) -> list[str]:
         """Return sentences on how the sheet was read, for the user.
@@ -62,6 +67,8 @@ class Sheet(NamedTuple):
             told.append(f"other columns: {others}")
         if DATE in self.types.values():
             told.append("dates are not written into the tables")
+        if self.dated:
+            told.append(f"{YEARS} is computed from the column {DATES}")
         return told
 
     def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
@@ -83,7 +90,7 @@ class Sheet(NamedTuple):
 def read_sheet(
     path: Path, sheet_name: str = "", sex_codes: Mapping[str | int, str] | None = None
 ) -> Sheet:
-    """Read a subject sheet, a header line and one line per subject.
+    """Read a subject sheet, a header line and one line per subject, or per visit of a subject.
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: F or M for further words
@@ -113,12 +120,33 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
-    if any(columns.get("visit", ())):  # until visits are supported
-        types["visit"] = TEXT
+    dated = any(columns.get("visit", ())) and _add_years(columns, types)
     empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
     made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return Sheet([_resolved(empty | row, home) for row in made], types, encoding)
+    return Sheet([_resolved(empty | row, home) for row in made], types, encoding, dated)
+
+
+def scan_of(row: Mapping[str, str]) -> str:
+    """Return the name of a line's scan: the subject, or subject_visit where the line has a visit."""
+    return scan_name(row["subject"], row.get("visit", ""))
+
+
+def scan_name(subject: str, visit: str | None) -> str:
+    """Return the name of a scan, such as A001_2. visit: empty or None in a sheet without visits."""
+    return f"{subject}_{visit}" if visit else subject
+
+
+def selected_scans(rows: Iterable[Mapping[str, str]], selection: str) -> str:
+    """Return the scans of selected subjects, comma-separated. rows: of the sheet.
+
+    selection: names of subjects or scans, comma-separated; others are returned as they are.
+    """
+    scans: dict[str, list[str]] = {}
+    for row in rows:
+        scans.setdefault(row["subject"], []).append(scan_of(row))
+    names = [name.strip() for name in selection.split(",")]
+    return ",".join(scan for name in names for scan in scans.get(name, [name]))
 
 
 def _listed(faults: Sequence[Fault]) -> str:
@@ -260,19 +288,26 @@ def _shown(cell: str) -> str:
 def _repeated(
     subjects: Sequence[str], visits: Sequence[str] | None, lines: Sequence[int]
 ) -> list[tuple[int, str]]:
-    """Return line and fault of subjects that have more than one line.
+    """Return line and fault of scans that have more than one line.
 
-    Names that differ only in case are one: some disks would hold them in one folder.
+    Names that differ only in case are one: some disks would hold them in one folder. With visits, such
+    names are a fault, too: they could be one subject or two.
     """
     faults = []
-    first: dict[str, tuple[int, str]] = {}
+    first: dict[tuple[str, str], int] = {}
+    spelling: dict[str, tuple[int, str]] = {}
+    expected = "each visit of a subject once" if visits and any(visits) else "each subject once"
     visits = visits or [""] * len(subjects)
     for line, subject, visit in zip(lines, subjects, visits, strict=False):
-        known, other = first.setdefault(subject.lower(), (line, visit.lower()))
+        known = first.setdefault((subject.lower(), visit.lower()), line)
+        with_name, spelt = spelling.setdefault(subject.lower(), (line, subject))
         if subject and known != line:
-            told = f"{_shown(subject)} is already on line {known}, expected each subject once"
-            if visit.lower() != other:
-                told = f"{told}: visits are not supported yet"
+            shown = _shown(subject) + (f", visit {_shown(visit)}," if visit else "")
+            faults.append((line, f"{shown} is already on line {known}, expected {expected}"))
+        elif subject != spelt:
+            told = (
+                f"{_shown(subject)} is {_shown(spelt)} on line {with_name}, expected one spelling"
+            )
             faults.append((line, told))
     return faults
 
@@ -313,6 +348,40 @@ def _holds_as_number(cell: str) -> bool:
     if digits.isdigit():
         return len(digits) <= MOST_DIGITS
     return math.isfinite(float(cell.replace(",", ".")))
+
+
+def _add_years(columns: dict[str, list[str]], types: dict[str, str]) -> bool:
+    """Add the column YEARS from the column DATES, unless it is there or no date is known.
+
+    columns: cells by name. types: of the columns that are not paravert's own. Returns whether it was
+    added. Years are since the earliest date of the subject; empty where the date is not readable.
+    """
+    names = {name.lower(): name for name in columns}
+    if YEARS in names or types.get(names.get(DATES, "")) != DATE:
+        return False
+    days = [_day(cell) for cell in columns[names[DATES]]]
+    first: dict[str, int] = {}
+    for subject, day in zip(columns["subject"], days, strict=True):
+        if day is not None:
+            first[subject] = min(day, first.get(subject, day))
+    if first:
+        columns[YEARS] = [
+            "" if day is None else f"{(day - first[subject]) / DAYS_PER_YEAR:.4f}"
+            for subject, day in zip(columns["subject"], days, strict=True)
+        ]
+        types[YEARS] = NUMBER
+    return bool(first)
+
+
+def _day(cell: str) -> int | None:
+    """Return the number of the day of a date, None where it is not one of DATE_FORMS."""
+    text = re.split("[T ]", cell, maxsplit=1)[0]
+    for form in DATE_FORMS:
+        try:
+            return datetime.strptime(text, form).toordinal()
+        except ValueError:
+            continue
+    return None
 
 
 # --- the sheet of a run --------------------------------------------------------------------------

@@ -220,6 +220,7 @@ HEADER, PIXELS = "header", "pixels"  # where the class of a sequence comes from
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
 SUBJECT = Column("subject", TEXT, "", "pseudonym of the subject, as in the sheet", required=True)
+VISIT = Column("visit", TEXT, "", "visit of the subject, as in the sheet", required=True)
 STACK = Column(
     "stack", WHOLE, "", "stack of parallel, evenly spaced slices, from 1", required=True, minimum=1
 )

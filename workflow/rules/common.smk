@@ -112,11 +112,11 @@ def checked_sheet():
     return found
 
 
-def subjects_and_shards(rows):
-    """Return the sheet's rows by subject, and the selected subjects of each shard."""
-    names = [row["subject"] for row in rows]
-    shards = plan.shard_plan(names, config["subjects_per_shard"], str(config["subjects"]))
-    return {row["subject"]: row for row in rows}, shards
+def scans_and_shards(rows):
+    """Return the sheet's rows by the name of the scan, and the selected scans of each shard."""
+    by_scan = {sheet.scan_of(row): row for row in rows}
+    selection = sheet.selected_scans(rows, str(config["subjects"]))
+    return by_scan, plan.shard_plan(list(by_scan), config["subjects_per_shard"], selection)
 
 
 def with_corrected_labels(rows):
@@ -136,7 +136,7 @@ def check_not_own_results(rows):
     for row in rows:
         for column in sheet.PATH_COLUMNS:
             if os.path.join(row[column], "").startswith(own):
-                fault = f"{column} of {row['subject']} lies in {RESULTS}/subjects"
+                fault = f"{column} of {sheet.scan_of(row)} lies in {RESULTS}/subjects"
                 raise InputError(config["sheet"], f"{fault}, expected a copy elsewhere")
 
 
@@ -207,7 +207,7 @@ def keep_for_jobs():
         (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    sheet.write_sheet(RUN_SHEET, SUBJECTS.values())
+    sheet.write_sheet(RUN_SHEET, SCANS.values())
     if not IS_MODULE:
         snakemake_hooks.pass_configuration_to_jobs(workflow, RUN_CONFIGURATION)
 
@@ -218,15 +218,16 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
-        SUBJECTS, SHARDS = subjects_and_shards(with_corrected_labels(checked_sheet().rows))
-        check_not_own_results(SUBJECTS.values())
+        SCANS, SHARDS = scans_and_shards(with_corrected_labels(checked_sheet().rows))
+        check_not_own_results(SCANS.values())
         check_model()
         keep_for_jobs()
     else:
         config = yaml.safe_load(RUN_CONFIGURATION.read_text(encoding="utf-8"))
-        SUBJECTS, SHARDS = subjects_and_shards(sheet.read_sheet(RUN_SHEET).rows)
+        SCANS, SHARDS = scans_and_shards(sheet.read_sheet(RUN_SHEET).rows)
 except (InputError, LookupError) as error:
     raise FaultyInput(str(error)) from None
+HAS_VISITS = any(row["visit"] for row in SCANS.values())
 PHANTOM_FOLDER = f"{RESULTS}/phantoms"
 PHANTOM = re.compile(
     re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"
@@ -237,14 +238,14 @@ wildcard_constraints:
     shard="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
-def phantom_of(subject):
-    """Return the phantom volunteer of a subject's images, None if make_phantoms does not make them."""
-    found = PHANTOM.fullmatch(SUBJECTS[subject]["images"])
+def phantom_of(scan):
+    """Return the phantom volunteer of a scan's images, None if make_phantoms does not make them."""
+    found = PHANTOM.fullmatch(SCANS[scan]["images"])
     return found and found[1]
 
 
-def phantoms_at_hand(subjects):
-    return sorted({phantom_of(subject) for subject in subjects} - {None})
+def phantoms_at_hand(scans):
+    return sorted({phantom_of(scan) for scan in scans} - {None})
 
 
 def phantoms_of_shard(wildcards):
@@ -281,7 +282,7 @@ def stale_steps(shard):
     settings = config["convert_dicom"]["series_description"], plan.step_settings(config)
     source = label_source(config["convert_dicom"]["labels_from"])
     folder = Path(RESULTS, "shards", shard)
-    return plan.stale_steps(folder, SHARDS[shard], SUBJECTS, *settings, source)
+    return plan.stale_steps(folder, SHARDS[shard], SCANS, *settings, source)
 
 
 def shard_table(step, shard):
@@ -333,11 +334,10 @@ def captioned(path, output, category):
     )
 
 
-@functools.cache
 def cohort_made_from():
     """Return the digest of what the cohort tables are made from today."""
-    away, split = plan.subjects_away(SHARDS, SUBJECTS), split_digest(Path(model_file()))
-    return plan.cohort_made_from(SHARDS, SUBJECTS, away, configuration_json(None), split)
+    away, split = plan.subjects_away(SHARDS, SCANS), split_digest(Path(model_file()))
+    return plan.cohort_made_from(SHARDS, SCANS, away, configuration_json(None), split)
 
 
 def configuration_json(wildcards):

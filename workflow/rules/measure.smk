@@ -95,7 +95,8 @@ use rule measure_area as dicomseg with:
         runtime=minutes("dicomseg"),
     params:
         command="dicomseg",
-        options=f"--model-sha256 {config['model']['sha256']}",
+        options=f"--model-sha256 {config['model']['sha256']}"
+        + (f" {options('sheet', [RUN_SHEET])}" if HAS_VISITS else ""),
         version=steps.VERSIONS["dicomseg"],
     message:
         "Writing DICOM segmentations of shard {wildcards.shard}"

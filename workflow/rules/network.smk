@@ -60,7 +60,12 @@ rule train_network:
         runtime=lambda wildcards, attempt: attempt * 720,
     params:
         results=results_folder,
-        convert=lambda wildcards: options("convert", shard_outputs("convert_dicom")),
+        convert=lambda wildcards: " ".join(
+            [
+                options("convert", shard_outputs("convert_dicom")),
+                *([options("sheet", [RUN_SHEET])] if HAS_VISITS else []),
+            ]
+        ),
         settings=training_settings("train_network"),
         version=steps.VERSIONS["train_network"],
     message:

@@ -88,7 +88,7 @@ rule fit_models:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        mem_mb=lambda wildcards, attempt: attempt * 6000,
         runtime=cohort_minutes("fit_models"),
     params:
         results=results_folder,
@@ -138,6 +138,7 @@ rule write_tables:
             captioned(f"<results>/tables/{name}.csv", table, "Tables")
             for name, table in outputs.TABLES.items()
         ],
+        ["<results>/tables/change.csv"] if HAS_VISITS else [],
     log:
         "<results>/logs/write_tables.log",
     benchmark:
@@ -203,6 +204,7 @@ rule write_report:
             "<results>/tables/{table}.csv", table=(*outputs.TABLES, *outputs.MODEL_TABLES)
         ),
         centiles="<results>/tables/centiles.parquet",
+        change=["<results>/tables/change.csv"] if HAS_VISITS else [],
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",

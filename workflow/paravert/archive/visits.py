@@ -190,9 +190,10 @@ def _day(told: str) -> int | None:
 
 
 def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
-    """Return the rows of the key, dicts by `key.COLUMNS`, one per examination.
+    """Return the rows of key.csv (which pseudonym is which patient), one per examination.
 
-    visits: of all people; the cell visit is empty for those that are not in the sheet.
+    visits: of all people. Returns dicts by `key.COLUMNS`; the cell visit is empty for examinations that
+    are not in the subject sheet.
     """
     return [
         {

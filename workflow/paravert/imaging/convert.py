@@ -23,7 +23,7 @@ from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.volume import Volume, voxel_digest, write_volume
 from paravert.label_sources import OWN, LabelSource
 from paravert.plan import conversion_inputs, images_away
-from paravert.sheet import read_sheet
+from paravert.sheet import read_sheet, scan_of
 from paravert.subject_folder import GIVEN_FOLDER, IMAGE_FOLDER, TRUTH_FOLDER, SubjectFolder
 
 # Column of the sheet: folder of the subject.
@@ -32,7 +32,10 @@ MASK_FOLDERS = {"truth": TRUTH_FOLDER, "labels": GIVEN_FOLDER}
 
 def convert_dicom(
     sheet: Annotated[Path, typer.Option(help="subject sheet")],
-    subject: Annotated[list[str], typer.Option(help="subject of the shard; once for each")],
+    subject: Annotated[
+        list[str],
+        typer.Option(help="subject of the shard, with a visit as A001_2; once for each"),
+    ],
     folder: Annotated[Path, typer.Option(help="where each subject has its folder")],
     out: Annotated[Path, typer.Option(help="table of the shard to write")],
     series_description: Annotated[
@@ -49,15 +52,15 @@ def convert_dicom(
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
     rows = _rows_of(sheet, subject)
     tasks = [
-        shards.Task(row["subject"], conversion_inputs(row, patterns, source), images_away(row))
-        for row in rows.values()
+        shards.Task(scan, conversion_inputs(row, patterns, source), images_away(row))
+        for scan, row in rows.items()
     ]
     do = partial(convert_subject, rows, series_description=patterns, source=source)
     shards.work_through("convert_dicom", tasks, do, folder=folder, out=out, workers=workers)
 
 
 def _rows_of(sheet: Path, subjects: Sequence[str]) -> dict[str, Mapping[str, str]]:
-    rows = {row["subject"]: row for row in read_sheet(sheet).rows}
+    rows = {scan_of(row): row for row in read_sheet(sheet).rows}
     unknown = [subject for subject in subjects if subject not in rows]
     if unknown:
         raise InputError(sheet, f"no subject {', '.join(unknown)}, expected a line for each")

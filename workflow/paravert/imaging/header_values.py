@@ -163,11 +163,17 @@ class FrameAttributes:
     groups: tuple[Dataset, ...] = ()
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """Return a value of exactly `count` finite numbers, float64 (count,); None if unknown."""
+        """Return the numbers of a keyword, float64 (count,), from the frame, all frames, or the file.
+
+        None if it is absent or is not exactly `count` finite numbers.
+        """
         return finite_numbers(self._place_of(keyword), keyword, count)
 
     def number(self, keyword: str) -> float | None:
-        """Return a finite number; None if unknown."""
+        """Return the number of a keyword, from the frame, all frames, or the file.
+
+        None if it is absent or is not one finite number.
+        """
         return finite_number(self._place_of(keyword), keyword)
 
     def rescale_number(self, keyword: str, default: float) -> float:

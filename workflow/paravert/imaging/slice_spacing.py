@@ -38,10 +38,12 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
 
 
 def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
-    """Return the indices of each run of evenly spaced slices, each becomes a stack.
+    """Return the runs of evenly spaced slices, each of which becomes a stack.
 
-    group: slices above one another, by ascending height. Result: one array (n,) per run. Raises SubjectFault (duplicate-positions-conflict) where
-    the slices of a repeated scan lie between those of the first.
+    group: parallel slices above one another, by ascending height. Returns per run the indices of its
+    slices in the group, int (n,); every slice is in one run, a lone one in a run of 1. Raises
+    SubjectFault (duplicate-positions-conflict) where the slices of a repeated scan lie between those of
+    the first.
     """
     found = []
     for block in blocks_of_slices(group):

@@ -28,12 +28,13 @@ DEIDENTIFICATION = "Written anew from voxels and geometry"  # DeidentificationMe
 class StackName:
     """The identifiers of one stack in DICOM.
 
-    subject: pseudonym, written as PatientID (0010,0020). stack: its number, from 1. salt: SHA-256
-    (hex) of its image file. study, frame_of_reference: UIDs (0020,000D) and (0020,0052), shared by
-    all stacks of the subject, as they have one coordinate system.
+    subject: pseudonym, written as PatientID (0010,0020). scan: its name, of which UIDs are made.
+    stack: its number, from 1. salt: SHA-256 (hex) of its image file. study, frame_of_reference: UIDs
+    (0020,000D) and (0020,0052), shared by all stacks of the scan, as they have one coordinate system.
     """
 
     subject: str
+    scan: str
     stack: int
     salt: str
     study: UID
@@ -44,7 +45,7 @@ class StackName:
 
         words: what the UID is for, such as "image" and the index of the slice.
         """
-        return _uid(self.salt, self.subject, self.stack, *words)
+        return _uid(self.salt, self.scan, self.stack, *words)
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,19 @@ class StoredPixels:
     error: float = 0.0
 
 
-def stack_names(subject: str, salts: Mapping[int, str]) -> dict[int, StackName]:
-    """Return the identifiers of a subject's stacks, by stack number.
+def stack_names(scan: str, salts: Mapping[int, str], subject: str = "") -> dict[int, StackName]:
+    """Return the identifiers of a scan's stacks, by stack number.
 
-    Identifiers: pseudonym, stack number, DICOM UIDs. subject: pseudonym, written as PatientID
-    (0010,0020). salts: SHA-256 (hex) of each stack's image file, by stack number.
+    Identifiers: pseudonym, stack number, DICOM UIDs. scan: its name. salts: SHA-256 (hex) of each
+    stack's image file, by stack number. subject: pseudonym, written as PatientID (0010,0020), if it
+    is not the name of the scan.
     """
-    words = (subject, *(salts[stack] for stack in sorted(salts)))
+    words = (scan, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")
-    return {stack: StackName(subject, stack, salt, *shared) for stack, salt in salts.items()}
+    return {
+        stack: StackName(subject or scan, scan, stack, salt, *shared)
+        for stack, salt in salts.items()
+    }
 
 
 def _uid(*words: object) -> UID:

@@ -29,6 +29,7 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
 )
 from paravert.provenance import digest, file_sha256
+from paravert.sheet import read_sheet, scan_of
 from paravert.subject_folder import SubjectFolder, stack_name
 
 if TYPE_CHECKING:
@@ -196,6 +197,10 @@ def dicomseg(
     out: OutTable,
     model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model that made the labels")],
     workers: Workers = 1,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="subject sheet; without it every scan is a patient of its own"),
+    ] = None,
 ) -> None:
     """Write the labels of every stack as a DICOM segmentation, with its images.
 
@@ -204,12 +209,17 @@ def dicomseg(
     and stack.
     """
     check_highdicom()
-    do = partial(_write_subject, folder, model_sha256)
+    subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
+    do = partial(_write_subject, folder, model_sha256, subject_of)
     shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers)
 
 
 def _write_subject(
-    folder: Path, model_sha256: str, task: shards.Task, scratch: Path
+    folder: Path,
+    model_sha256: str,
+    subject_of: Mapping[str, str],
+    task: shards.Task,
+    scratch: Path,
 ) -> shards.Product:
     home = folder / task.subject
     stacks = read_labelled_stacks(home)
@@ -217,7 +227,8 @@ def _write_subject(
         stack.number: file_sha256(SubjectFolder(home).stack_file("image", stack.number))
         for stack in stacks
     }
-    names = dicom_images.stack_names(task.subject, salts)
+    subject = subject_of.get(task.subject, task.subject)
+    names = dicom_images.stack_names(task.subject, salts, subject)
     given = SubjectFolder(home).stack_numbers("given")
     network = network_method(model_sha256)
     rows = []

@@ -7,8 +7,10 @@ it trains .checkpoint.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -41,6 +43,7 @@ from paravert.network.settings import (
 from paravert.network.unet import Model, load_model, save_model
 from paravert.network.validate import METHOD, validate
 from paravert.provenance import digest
+from paravert.sheet import read_sheet, scan_of
 from paravert.steps import VERSIONS
 
 log = logging.getLogger(__name__)
@@ -52,12 +55,17 @@ def train_network(
     out: OutModel,
     settings: Annotated[str, typer.Option(help=settings_help("train_network"))],
     threads: TrainingThreads = 0,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="subject sheet; without it every scan is a subject of its own"),
+    ] = None,
 ) -> None:
     """Train or fine-tune the U-Net on the subjects with manual masks."""
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
-    data = read_data(convert, folder, section, loop.spacing_mm, device)
+    subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
+    data = read_data(convert, folder, section, loop.spacing_mm, device, subject_of)
     told = data.told | start_told
     training = fit(
         loop,
@@ -71,7 +79,7 @@ def train_network(
     )
     save_model(out, Model(training.network, loop.spacing_mm))
     begun = (Path(section["start_from"]), start.calibration) if start else None
-    result = validate(out, folder, data.split.validation, device, begun)
+    result = validate(out, folder, data.validation_scans, device, begun)
     save_model(out, Model(training.network, loop.spacing_mm, result.calibration))
     write_split(out, {*data.split.training, *data.earlier}, data.split.validation)
     card = model_card(
@@ -93,10 +101,11 @@ class TrainingData:
 
     earlier: names of the starting model's training subjects. told: entries of the card on the data.
     split: names of the training and validation subjects. training, validation: their annotated
-    slices on the network's grid.
+    slices on the network's grid. validation_scans: names of each validation subject's scans.
     """
 
     split: SubjectSplit
+    validation_scans: list[list[str]]
     earlier: frozenset[str]
     training: list[Sample]
     validation: list[Sample]
@@ -109,56 +118,59 @@ def read_data(
     section: dict[str, Any],
     spacing_mm: float,
     device: torch.device,
+    subject_of: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainingData:
     """Return the annotated slices of a cohort, split by subject into training and validation.
 
     Returned with the split and entries for the model's card. convert: shard tables of convert_dicom.
-    folder: contains a folder per subject. section: train_network of the configuration. spacing_mm:
+    folder: contains a folder per scan. section: train_network of the configuration. spacing_mm:
     pixel size (mm) of the network's grid. device: on which the starting model segments muscles
-    without annotation. Raises InputError if fewer than two subjects have manual labels, or all of
+    without annotation. subject_of: subject by the name of the scan, where they differ; all scans of a
+    subject are in one part. Raises InputError if fewer than two subjects have manual labels, or all of
     them were training subjects of the starting model.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
-    subjects = _annotated_subjects(convert, folder)
+    scans: dict[str, list[str]] = {}
+    for scan in _annotated_scans(convert, folder):
+        scans.setdefault(subject_of.get(scan, scan), []).append(scan)
+    if len(scans) < 2:
+        fault = f"subjects with something drawn in their masks: {len(scans)}, expected at least 2"
+        raise InputError("truth", fault)
     earlier = learnt_from(Path(start_from)) if start_from else frozenset()
-    split = split_by_subject(subjects, fraction, section["seed"], earlier)
+    split = split_by_subject(list(scans), fraction, section["seed"], earlier)
+    training_scans = [scan for subject in split.training for scan in scans[subject]]
+    validation_scans = [scan for subject in split.validation for scan in scans[subject]]
     if fraction > 0 and not split.validation:
         raise InputError(
             start_from, "it was trained on every subject with truth: none is left to validate with"
         )
     finder = Predictor(load_model(Path(start_from), device), device) if start_from else None
-    training, lacking = read_samples(folder, split.training, spacing_mm, finder)
-    log.info("%d slices to train on, %s", len(training), some_of(split.training))
+    training, lacking = read_samples(folder, training_scans, spacing_mm, finder)
+    log.info("%d slices to train on, %s", len(training), some_of(training_scans))
     if lacking:
         handled = "the starting model's prediction is kept" if finder else "taken for background"
         log.warning("muscles without annotation, %s: %s", handled, some_of(lacking))
-    validation, _ = read_samples(folder, split.validation, spacing_mm)
-    log.info("%d slices to validate with, %s", len(validation), some_of(split.validation))
+    validation, _ = read_samples(folder, validation_scans, spacing_mm)
+    log.info("%d slices to validate with, %s", len(validation), some_of(validation_scans))
     told = {
         "training_subjects": len(split.training),
         "training_slices": len(training),
         "validation_subjects": len(split.validation),
         "validation_slices": len(validation),
         "split": "by subject; .split.csv names them where the model was trained",
-        "digest": data_digest(folder, subjects),
+        "digest": data_digest(folder, sorted(scan for own in scans.values() for scan in own)),
     }
-    return TrainingData(split, earlier, training, validation, told)
+    return TrainingData(
+        split, [scans[name] for name in split.validation], earlier, training, validation, told
+    )
 
 
-def _annotated_subjects(convert: list[Path], folder: Path) -> list[str]:
-    """Return the names of the subjects with a manual label, sorted; log the subjects left out.
-
-    Raises InputError if there are fewer than two.
-    """
+def _annotated_scans(convert: list[Path], folder: Path) -> list[str]:
+    """Return the names of the scans with a manual label, sorted; log those left out."""
     if quarantined := left_out(convert):
         log.warning("left out, quarantined: %s", some_of(quarantined))
-    subjects = subjects_with_truth(convert)
-    if empty := nothing_drawn(folder, subjects):
+    scans = subjects_with_truth(convert)
+    if empty := nothing_drawn(folder, scans):
         log.warning("left out, nothing is drawn in the masks: %s", some_of(empty))
-        subjects = sorted(set(subjects) - set(empty))
-    if len(subjects) < 2:
-        fault = (
-            f"subjects with something drawn in their masks: {len(subjects)}, expected at least 2"
-        )
-        raise InputError("truth", fault)
-    return subjects
+        scans = sorted(set(scans) - set(empty))
+    return scans

@@ -8,8 +8,6 @@ Not stated and chosen here: one dropout after the two convolutions of every enco
 deepest included; a normalisation layer, if there is one, stands before the leaky ReLU.
 """
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from paravert.anatomy import CLASSES
 from paravert.network.architecture import LEAKY_SLOPE, Architecture, normalisation_groups
 from paravert.network.calibration import Calibration
 from paravert.network.model_file import ModelSettings, read_settings
+from paravert.tables import whole_file
 
 
 class UNet(nn.Module):
@@ -197,12 +196,9 @@ def save_model(path: Path, model: Model) -> None:
         for name, tensor in model.network.state_dict().items()
     }
     settings = ModelSettings(model.architecture, model.spacing_mm, dict(model.calibration.knots))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        draft = Path(scratch) / path.name
+    with whole_file(path) as draft:
         # Not safetensors' save_file: it makes a file that only its owner can read.
         draft.write_bytes(save(weights, settings.metadata()))
-        os.replace(draft, path)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:

@@ -82,13 +82,13 @@ class Validation:
 def validate(
     model: Path,
     folder: Path,
-    subjects: list[str],
+    subjects: list[list[str]],
     device: torch.device,
     start: tuple[Path, Calibration] | None,
 ) -> Validation:
     """Return, and log, the accuracy of a model file on the validation subjects, and its calibration.
 
-    folder: contains a folder per subject. subjects: names of the validation subjects. model: the
+    folder: contains a folder per scan. subjects: names of each validation subject's scans. model: the
     model file. device: that computes. start: file and calibration of the starting model; None for a
     training from scratch.
     """
@@ -104,31 +104,32 @@ def validate(
 
 
 def iou_of_subjects(
-    model: Path, folder: Path, subjects: list[str], device: torch.device
+    model: Path, folder: Path, subjects: list[list[str]], device: torch.device
 ) -> list[IouPairs]:
     """Return a pair per subject: expected and measured IoU of a model file, each float (slices, 8).
 
     Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
-    calibrated. Measured: NaN for muscles that the subject's masks do not contain. Slices: those with
+    calibrated. Measured: NaN for muscles that the scan's masks do not contain. Slices: those with
     manual labels, of all stacks. The subjects are segmented as by segment_muscles with its defaults,
-    and compared on the images' own grids. model: the model file. folder: contains a folder per
-    subject. subjects: names. device: that computes.
+    and compared on the images' own grids. model: the model file. folder: contains a folder per scan.
+    subjects: names of each subject's scans. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
-    for subject in subjects:
+    for scans in subjects:
         found, expected = [], []
-        stacks = stacks_with_truth(folder / subject)
-        muscles = drawn_labels(truth.array for _, truth in stacks)
-        for image, truth in stacks:
-            predicted = predictor.stack_predicted(
-                image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
-            )
-            labels, _ = cleaned(predicted.labels)
-            drawn = (truth.array != 0).any(axis=(1, 2))
-            iou = slice_overlap(labels[drawn], truth.array[drawn]).iou
-            found.append(np.where(muscles, iou, np.nan))
-            expected.append(predicted.expected_iou[drawn])
+        for scan in scans:
+            stacks = stacks_with_truth(folder / scan)
+            muscles = drawn_labels(truth.array for _, truth in stacks)
+            for image, truth in stacks:
+                predicted = predictor.stack_predicted(
+                    image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
+                )
+                labels, _ = cleaned(predicted.labels)
+                drawn = (truth.array != 0).any(axis=(1, 2))
+                iou = slice_overlap(labels[drawn], truth.array[drawn]).iou
+                found.append(np.where(muscles, iou, np.nan))
+                expected.append(predicted.expected_iou[drawn])
         pairs.append((np.concatenate(expected), np.concatenate(found)))
     return pairs
 

@@ -10,7 +10,8 @@ from scipy import stats
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.data_frames import read_by_subject
+from paravert.study.data_frames import read_by_scan
+from paravert.study.scans import scan_keys
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -150,20 +151,21 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     scored = set(overlap["subject"].unique())
     parts = [
         pixel_areas(part[part["subject"].isin(scored)])
-        for part in read_by_subject(cohort, codebook.SLICES, PIXEL_COLUMNS)
+        for part in read_by_scan(cohort, codebook.SLICES, PIXEL_COLUMNS)
     ]
     found = [part for part in parts if len(part)]
     return pd.concat(found or parts[:1], ignore_index=True)
 
 
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel per stack: columns subject, stack, pixel_mm2.
+    """Return the area of a pixel per stack: columns subject, visit if there, stack, pixel_mm2.
 
     slices: rows of some subjects in the cohort table `slices`, with PIXEL_COLUMNS. Stacks in which
     no muscle was segmented are left out.
     """
     found = slices[slices["pixels"] > 0]
-    areas = (found["csa_mm2"] / found["pixels"]).groupby([found["subject"], found["stack"]])
+    keys = [found[name] for name in (*scan_keys(found), "stack")]
+    areas = (found["csa_mm2"] / found["pixels"]).groupby(keys)
     return areas.median().rename("pixel_mm2").reset_index()
 
 
@@ -173,7 +175,7 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
     pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out.
     """
     shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
-    shown = shown.merge(pixels, on=["subject", "stack"])
+    shown = shown.merge(pixels, on=[*scan_keys(shown), "stack"])
     return pd.DataFrame(
         {
             "subject": shown["subject"],
@@ -189,8 +191,9 @@ def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return the mean CSA per subject, muscle and side by mask and by prediction.
 
     Columns: subject, muscle, side (left, right, both), truth_mm2 (mask), prediction_mm2. overlap: rows
-    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. A subject
-    that lacks one side of a muscle has no row "both".
+    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. Means are
+    over the slices of all scans of the subject. A subject that lacks one side of a muscle has no row
+    "both".
     """
     areas = paired_slice_areas(overlap, pixels)
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()

@@ -18,6 +18,7 @@ from paravert.errors import InputError
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.inference import SEX_WORDS, SPLINE_DF
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
+from paravert.study.scans import first_scans, scan_keys
 from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 
 log = logging.getLogger(__name__)
@@ -100,12 +101,12 @@ def fit_centiles(
 ) -> None:
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects."""
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
-    centiles = centile_frame(subjects, bootstrap_samples, seed)
+    centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
     data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
     tables.write(out, CENTILE_TABLE, data, _metadata(centiles, bootstrap_samples))
     write_csv(out.parent / "z_scores.csv", z_scores(subjects, centiles))
     fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
-    log.info("fit_centiles: %d subjects, %d sets of curves", len(subjects), fitted)
+    log.info("fit_centiles: %d subjects, %d sets of curves", subjects["subject"].nunique(), fitted)
 
 
 def apply_centiles(
@@ -153,7 +154,7 @@ def _read_subjects(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:
-            frame = pd.read_csv(path, dtype={"subject": str, "sex": str})
+            frame = pd.read_csv(path, dtype={"subject": str, "visit": str, "sex": str})
     except (OSError, ValueError) as error:
         raise InputError(path, f"not readable ({error}), expected a Parquet or CSV file") from None
     measured = {m.column_of(muscle): m for m in MEASURES for muscle in MUSCLES}
@@ -167,8 +168,8 @@ def _read_subjects(path: Path) -> pd.DataFrame:
         raise InputError(
             path, f"no measure, expected a column such as {', '.join(list(measured)[:2])}"
         )
-    if frame["subject"].duplicated().any():
-        raise InputError(path, "subjects with several rows, expected one each")
+    if frame.duplicated(scan_keys(frame)).any():
+        raise InputError(path, "subjects with several rows, expected one each, or one per visit")
     if strange := set(frame["sex"].dropna()) - set(SEX_CATEGORIES):
         raise InputError(
             path, f"sex {', '.join(sorted(map(str, strange)))}, expected F, M or nothing"
@@ -187,8 +188,8 @@ def _read_subjects(path: Path) -> pd.DataFrame:
 def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the centiles at every whole year between the ages of the subjects, per sex and column.
 
-    subjects: the cohort's table. Where fewer than LEAST_SUBJECTS of a sex have age and value, or
-    these do not vary, there is one row whose note says so.
+    subjects: the cohort's table, one scan per subject. Where fewer than LEAST_SUBJECTS of a sex have
+    age and value, or these do not vary, there is one row whose note says so.
     """
     return pd.concat(
         [
@@ -265,7 +266,7 @@ def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
 
 
 def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
-    """Return the centile and z-score of every subject and measure (Z_COLUMNS).
+    """Return the centile and z-score of every scan and measure (Z_COLUMNS; visit, if it is there).
 
     subjects: subject, sex, age_years, and columns of measures; columns that are not there are left out.
     centiles: `centile_frame`. z is interpolated between the centile curves on the scale of the
@@ -279,13 +280,13 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
         for muscle in MUSCLES
         if measure.column_of(muscle) in subjects
     ]
-    return pd.concat(found, ignore_index=True)[list(Z_COLUMNS)]
+    return pd.concat(found, ignore_index=True)[[*scan_keys(subjects), *Z_COLUMNS[1:]]]
 
 
 def _scored(
     subjects: pd.DataFrame, muscle: str, measure: Measure, by_group: dict[tuple, pd.DataFrame]
 ) -> pd.DataFrame:
-    frame = subjects[list(SUBJECT_COLUMNS)].reset_index(drop=True)
+    frame = subjects[[*scan_keys(subjects), *SUBJECT_COLUMNS[1:]]].reset_index(drop=True)
     frame["value"] = subjects[measure.column_of(muscle)].to_numpy(dtype=float)
     frame = frame.assign(muscle=muscle, measure=measure.name, unit=measure.unit, z=np.nan, note="")
     for sex in SEX_CATEGORIES:

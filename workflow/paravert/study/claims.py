@@ -11,6 +11,7 @@ from paravert.anatomy import MUSCLES
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
 
 SIZE_AND_OVERLAP = "size and overlap"
+CORRELATION = "Spearman correlation"  # in the column model
 SIGNIFICANT = 0.05  # of p by Holm
 LEAST_QUARTILE = 0.75  # the paper: the lower quartile of every muscle's IoU is above it
 CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by")
@@ -34,7 +35,7 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
         row = {
             "family": SIZE_AND_OVERLAP,
             "outcome": "iou",
-            "model": "Spearman correlation",
+            "model": CORRELATION,
             "muscle": muscle,
             "label": f"area and IoU of a slice, {where}",
             "unit": "rho",
@@ -83,17 +84,18 @@ def paper_claims(
     named; "in part" if in some; "in direction only" if all agree and none has such a p; "no"; "not tested"
     without data.
     """
-    planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, "Spearman correlation"])]
+    planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
+    means = _means(muscles)
     rows = [
         (
             "Men have larger areas in all muscles",
             *_compared(planned, "sex, area", CSA, 0.0, above=True),
         ),
-        ("Erector spinae is the largest muscle in all subjects", *_largest(muscles)),
-        ("In men psoas major is the second largest", *_second_in_men(muscles)),
+        ("Erector spinae is the largest muscle in all subjects", *_largest(means)),
+        ("In men psoas major is the second largest", *_second_in_men(means)),
         (
             "In women psoas major is about as large as quadratus lumborum and multifidus",
-            *_psoas_in_women(muscles),
+            *_psoas_in_women(means),
         ),
         (
             "The fat fraction is larger in women",
@@ -140,15 +142,14 @@ def _verdict(held: int, of: int) -> str:
 
 
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean area over sides, rows: subject and sex, columns: muscle."""
+    """Return the mean area over sides and scans, rows: subject and sex, columns: muscle."""
     means = (
         muscles.groupby(["subject", "sex", "muscle"], observed=True)[CSA].mean().unstack("muscle")
     )
     return means.reindex(columns=list(MUSCLES)).dropna()
 
 
-def _largest(muscles: pd.DataFrame) -> tuple:
-    means = _means(muscles)
+def _largest(means: pd.DataFrame) -> tuple:
     tested_by = "csa_mean_mm2, mean of both sides"
     if means.empty:
         return "no areas", UNTESTED, tested_by
@@ -156,8 +157,7 @@ def _largest(muscles: pd.DataFrame) -> tuple:
     return f"in {held} of {len(means)} subjects", _verdict(held, len(means)), tested_by
 
 
-def _second_in_men(muscles: pd.DataFrame) -> tuple:
-    means = _means(muscles)
+def _second_in_men(means: pd.DataFrame) -> tuple:
     men = means[means.index.get_level_values("sex") == "M"]
     tested_by = "csa_mean_mm2, mean of both sides"
     if men.empty:
@@ -166,8 +166,7 @@ def _second_in_men(muscles: pd.DataFrame) -> tuple:
     return f"in {held} of {len(men)} men", _verdict(held, len(men)), tested_by
 
 
-def _psoas_in_women(muscles: pd.DataFrame) -> tuple:
-    means = _means(muscles)
+def _psoas_in_women(means: pd.DataFrame) -> tuple:
     women = means[means.index.get_level_values("sex") == "F"].mean()
     tested_by = "means of women; about: within a third"
     if women.isna().any():

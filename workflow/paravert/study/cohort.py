@@ -19,10 +19,11 @@ from paravert.errors import Caution, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
-from paravert.sheet import read_sheet
+from paravert.sheet import read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.ratings import ANY, Place, Rating, failed, read_ratings, without_failed_muscles
+from paravert.study.scans import split_scans
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
 
@@ -60,28 +61,27 @@ def gather_cohort(
     """
     people_sheet = read_sheet(sheet)
     rows = people_sheet.rows
-    by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
+    by_scan = {scan_of(row): row for row in rows}
+    by_shard = plan.shard_plan(list(by_scan), subjects_per_shard, selected_scans(rows, subjects))
     settings = json.loads(configuration)
     plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
     people = covariates_of(rows)
     columns = carried_columns(people_sheet, settings["columns"])
     carried = carried_values(rows, columns)
-    cohort_tables = codebook.tables_with(columns)
-    by_subject = {row["subject"]: row for row in rows}
-    away = plan.subjects_away(by_shard, by_subject)
+    scans = {name: (row["subject"], row["visit"]) for name, row in by_scan.items()}
+    cohort_tables = codebook.tables_with(columns, any(visit for _, visit in scans.values()))
+    away = plan.subjects_away(by_shard, by_scan)
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
         "model_notice": _notice(read_card(model)),
         "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
     }
-    made_from = plan.cohort_made_from(
-        by_shard, by_subject, away, configuration, split_digest(model)
-    )
-    del people_sheet, rows, by_subject
+    made_from = plan.cohort_made_from(by_shard, by_scan, away, configuration, split_digest(model))
+    del people_sheet, rows, by_scan
     judged = read_ratings(ratings or ())
     trained_on = learnt_from(model)
-    if named := trained_on & set(people.index):
+    if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
     warned = image_warnings(folder, by_shard, away)
     parts = (
@@ -93,6 +93,7 @@ def gather_cohort(
             trained_on,
             warned,
             (judged, rating_rule),
+            {scan: scans[scan] for scan in own},
         )
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
@@ -127,7 +128,10 @@ def _write_tables(
 
 def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
     expected = sorted(subject for subjects in by_shard.values() for subject in subjects)
-    found = sorted(pq.read_table(out / "ledger.parquet", columns=["subject"])[0].to_pylist())
+    ledger = out / "ledger.parquet"
+    keys = [name for name in ("subject", "visit") if name in pq.read_schema(ledger).names]
+    rows = pq.read_table(ledger, columns=keys).to_pylist()
+    found = sorted(scan_name(row["subject"], row.get("visit")) for row in rows)
     if found != expected:
         lost, extra = set(expected) - set(found), set(found) - set(expected)
         raise RuntimeError(f"the ledger lacks {sorted(lost)} and has in excess {sorted(extra)}")
@@ -163,12 +167,15 @@ def _rows_of_chunk(
     trained_on: Set[str],
     warned: Cautions,
     judged: tuple[Sequence[Rating], str],
+    scans: Mapping[str, tuple[str, str]],
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table, by table name, from some shards.
 
-    folders: of the shards. people: covariates by subject. carried: other columns of the sheet by
-    subject. method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned:
-    warnings that are in no shard table. judged: ratings, and the rule where raters differ.
+    folders: of the shards. people: covariates by scan. carried: other columns of the sheet by scan.
+    method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned: warnings
+    that are in no shard table. judged: ratings, and the rule where raters differ. scans: subject and
+    visit by the name of the scan; until the tables are complete, their column subject holds that
+    name.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -197,15 +204,17 @@ def _rows_of_chunk(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
     )
     overlap = parts["score_overlap"]
-    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(trained_on))
+    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
+    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
-    return {
+    found = {
         "slices": slices.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
+    return {name: split_scans(frame, scans) for name, frame in found.items()}
 
 
 def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from paravert.study.scans import scan_keys
+
 SCALES = {  # covariate of a model: its column, its unit of change, that unit in words
     "age_decades": ("age_years", 10.0, "decade"),
     "height_10cm": ("height_cm", 10.0, "10 cm"),
@@ -25,7 +27,7 @@ def usable(
 ) -> tuple[list[str], list[str]]:
     """Return the covariates that vary, and a note on each that does not.
 
-    data: a row per subject, muscle and side. asked: covariates that are kept whatever their values.
+    data: a row per scan, muscle and side. asked: covariates that are kept whatever their values.
     """
     kept, notes = [], []
     for name in wanted:
@@ -57,12 +59,13 @@ def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
             step = SCALES[name][1] if name in SCALES else 1.0
             prepared[name] = (data[column] - people[column].mean()) / step
         elif name != "sex":
-            prepared[name] = data[column].where(~data[column].isin(_rare(people[column])), OTHER)
+            of_subjects = data.drop_duplicates(["subject", column])[column]
+            prepared[name] = data[column].where(~data[column].isin(_rare(of_subjects)), OTHER)
     return prepared
 
 
 def _rare(values: pd.Series) -> list[str]:
-    """Return the categories to pool; values: one per subject."""
+    """Return the categories to pool; values: each category of a subject once."""
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
         return []
@@ -81,7 +84,7 @@ def distinguishable(
     data: rows as `prepared`. asked: covariates that are kept. A site with one scanner of its own leaves
     nothing for the scanner.
     """
-    people = data.drop_duplicates("subject")
+    people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))
     for name in covariates:
         added = np.column_stack([design, _columns(people[name])])

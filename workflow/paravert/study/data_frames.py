@@ -1,5 +1,6 @@
 """Reads cohort tables as data frames, and writes data frames as CSV."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.tables import Table, whole_file
+from paravert.study.scans import scan_keys
+from paravert.tables import VISIT, Table, whole_file
 
 SEX_CATEGORIES = ("F", "M")
 ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
@@ -19,37 +21,48 @@ def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None)
     """Return a cohort table, or some of its columns, as a data frame sorted by the table's keys.
 
     cohort: folder of the cohort tables. The columns muscle, side and sex are ordered categories of
-    all possible values, not of those that occur only.
+    all possible values, not of those that occur only. columns: with subject, visit is read as well if
+    the table has it.
     """
     file = cohort / f"{table.name}.parquet"
-    frame = in_order(pd.read_parquet(file, columns=columns and list(columns)))
-    keys = [key for key in table.keys if key in frame]
+    names = columns and _with_visit(columns, pq.read_schema(file))
+    frame = in_order(pd.read_parquet(file, columns=names))
+    keys = [key for key in (table.keys[0], VISIT.name, *table.keys[1:]) if key in frame]
     return frame.sort_values(keys, ignore_index=True)
 
 
-def read_by_subject(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _with_visit(columns: Sequence[str], schema: pa.Schema) -> list[str]:
+    has_visit = VISIT.name in schema.names and "subject" in columns
+    return list(dict.fromkeys([*columns, VISIT.name])) if has_visit else list(columns)
+
+
+def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Yield some columns of a cohort table in parts, data frames as by `read_frame`, but not sorted.
 
-    All rows of a subject are in one part. A part is about one row group of the Parquet file, which
-    bounds the memory. columns: must contain subject. Raises ValueError if the rows of a subject are
+    All rows of a scan are in one part. A part is about one row group of the Parquet file, which
+    bounds the memory. columns: must contain subject. Raises ValueError if the rows of a scan are
     not contiguous in the file.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
+        columns = _with_visit(columns, file.schema_arrow)
+        keys = scan_keys(columns)
         for number in range(file.num_row_groups):
-            part = file.read_row_group(number, columns=list(columns))
+            part = file.read_row_group(number, columns=columns)
             part = part if kept is None else pa.concat_tables([kept, part])
             if not part.num_rows:
                 continue
-            last = pc.equal(part["subject"], part["subject"][-1])
+            of_last = [pc.equal(part[key], part[key][-1]) for key in keys]
+            last = functools.reduce(pc.and_, of_last)
             kept = part.filter(last)
-            yield _whole_subjects(part.filter(pc.invert(last)), done)
-        rest = file.schema_arrow.empty_table().select(list(columns)) if kept is None else kept
-    yield _whole_subjects(rest, done)
+            yield _whole_scans(part.filter(pc.invert(last)), keys, done)
+        rest = file.schema_arrow.empty_table().select(columns) if kept is None else kept
+    yield _whole_scans(rest, keys, done)
 
 
-def _whole_subjects(part: pa.Table, done: set[str]) -> pd.DataFrame:
-    names = set(pc.unique(part["subject"]).to_pylist())
+def _whole_scans(part: pa.Table, keys: list[str], done: set[tuple]) -> pd.DataFrame:
+    names = part.group_by(keys).aggregate([])
+    names = set(zip(*(names[key].to_pylist() for key in keys), strict=True))
     if done & names:
         raise ValueError(f"{len(done & names)} subjects whose rows are not contiguous")
     done |= names

@@ -16,15 +16,16 @@ from paravert.study.accuracy import (
     scored_pixel_areas,
     table1_iou,
 )
+from paravert.study.change import MEASURES, change_table
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.reliability import mask_reliability
-from paravert.study.selection import selection
+from paravert.study.scans import first_scans, of_scans, scan_keys
+from paravert.study.selection import one_row_per_subject, selection
 from paravert.tables import FAT_METHODS
 
 log = logging.getLogger(__name__)
 
 ALL, SEX_UNKNOWN = "all", "unknown"
-MEASURES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
@@ -62,21 +63,26 @@ def write_tables(
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     ledger = read_frame(cohort, codebook.LEDGER)
+    first = first_scans(subjects)
+    muscles_once = of_scans(muscles, first)
     made = {
         "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
-        "cohort": cohort_description(subjects),
-        "normal_values": normal_values(muscles),
+        "cohort": cohort_description(first),
+        "normal_values": normal_values(muscles_once),
         "agreement": area_agreement(held_out_rows(overlap), pixels),
         "reliability": mask_reliability(held_out_rows(overlap), pixels),
         "flow": subject_flow(ledger, overlap),
-        "selection": selection(ledger),
-        "fat_methods": fat_methods(muscles),
+        "selection": selection(one_row_per_subject(ledger)),
+        "fat_methods": fat_methods(muscles_once),
     }
     for name, frame in made.items():
         write_csv(out / f"{name}.csv", for_sharing(frame) if share_tables else frame)
+    if "visit" in ledger:  # rows of single persons: none of them is shared
+        change = change_table(muscles, subjects)
+        write_csv(out / "change.csv", change[:0] if share_tables else change)
     log.info(
         "write_tables: %d subjects, %d with truth, %d tables in %s",
-        len(subjects), overlap["subject"].nunique(), len(made), out,
+        len(first), overlap["subject"].nunique(), len(made), out,
     )  # fmt: skip
 
 
@@ -124,7 +130,6 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
     sex: all, F, M, and unknown if there are any. subjects: the cohort's table. The variables are
     age, height, weight, BMI, and CSA (left + right), volume and fat fraction of the muscles.
     """
-    known = subjects.assign(bmi_kg_m2=subjects["weight_kg"] / (subjects["height_cm"] / 100) ** 2)
     units = COVARIATE_UNITS | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
@@ -132,7 +137,7 @@ def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
         {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
         | distribution_summary(own[variable])
         for variable, unit in units.items()
-        for sex, own in by_sex(known)
+        for sex, own in by_sex(subjects)
     )
 
 
@@ -176,31 +181,45 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return numbers of subjects: columns kind, stage, code, subjects.
+    """Return numbers of subjects: columns kind, stage, code, subjects, and with visits scans.
 
     ledger, overlap: the cohort's tables. kind: sheet (all subjects), analysed, scored (with a manual
     mask), judging (of these, held out from training), quarantined, excluded (if any), reason (per
-    stage and code of quarantine), warning (per code; a subject may have several).
+    stage and code of quarantine), warning (per code; a subject may have several). With visits a
+    subject counts in every kind, stage and code that one of its scans has.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
-    totals = {
-        "sheet": len(ledger),
-        "analysed": int(analysed.sum()),
-        "scored": overlap["subject"].nunique(),
-        "judging": held_out_rows(overlap)["subject"].nunique(),
-        "quarantined": int((status == "quarantined").sum()),
+    counted = {
+        "sheet": ledger,
+        "analysed": ledger[analysed],
+        "scored": overlap,
+        "judging": held_out_rows(overlap),
+        "quarantined": ledger[status == "quarantined"],
     }
-    if excluded := len(ledger) - totals["analysed"] - totals["quarantined"]:
-        totals["excluded"] = excluded
-    reasons = ledger[~analysed].groupby(["stage", "reason"]).size()
-    warnings = ledger["warnings"].explode().dropna().value_counts()
-    rows = [{"kind": kind, "subjects": count} for kind, count in totals.items()]
-    rows += [
-        {"kind": "reason", "stage": stage, "code": reason, "subjects": count}
-        for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    ]
-    rows += [
-        {"kind": "warning", "code": code, "subjects": count}
-        for code, count in sorted(warnings.items(), key=lambda item: (-item[1], item[0]))
-    ]
-    return pd.DataFrame(rows, columns=["kind", "stage", "code", "subjects"])
+    excluded = ledger[~analysed & (status != "quarantined")]
+    if len(excluded):
+        counted["excluded"] = excluded
+    rows = [{"kind": kind} | _counted(frame) for kind, frame in counted.items()]
+    for kind, keys, frame in (
+        ("reason", ["stage", "reason"], ledger[~analysed]),
+        ("warning", ["warnings"], ledger.explode("warnings").dropna(subset=["warnings"])),
+    ):
+        groups = [(key, _counted(own)) for key, own in frame.groupby(keys)]
+        for key, count in sorted(groups, key=lambda group: (-group[1]["subjects"], group[0])):
+            rows.append(
+                {
+                    "kind": kind,
+                    **dict(zip(("stage", "code")[-len(keys) :], key, strict=True)),
+                    **count,
+                }
+            )
+    scans = ["scans"] if "visit" in ledger else []
+    return pd.DataFrame(rows, columns=["kind", "stage", "code", "subjects", *scans])
+
+
+def _counted(rows: pd.DataFrame) -> dict[str, int]:
+    """Return the number of subjects, and with visits of scans, that have a row."""
+    count = {"subjects": rows["subject"].nunique()}
+    if "visit" in rows:
+        count["scans"] = len(rows.drop_duplicates(scan_keys(rows)))
+    return count

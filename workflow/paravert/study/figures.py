@@ -42,6 +42,7 @@ from paravert.study.drawing.value_plots import (
     fat_points,
 )
 from paravert.study.inference import MEAN_COLUMNS
+from paravert.study.scans import first_scans, of_scans
 from paravert.study.site_effects import EFFECT_COLUMNS
 from paravert.tables import Table
 
@@ -114,7 +115,8 @@ def figure_makers(
             draw_network, network_layers(card.architecture, card.size_px)
         ),
         "fig2_examples": lambda: drawn(
-            draw_examples, *example_slices(c.subjects, c.held_out, folder, seed)
+            draw_examples,
+            *example_slices(c.subjects, of_scans(c.held_out, c.subjects), folder, seed),
         ),
         "fig3_reconstructions": lambda: drawn(
             draw_reconstructions, *reconstructed(c.subjects, c.muscles, folder, seed)
@@ -160,11 +162,15 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Return the cohort tables, rows sorted by their keys; muscle, side and sex are text."""
+    """Return the cohort tables, rows sorted by their keys; muscle, side and sex are text.
+
+    Of subjects and muscles: the first scan of each subject.
+    """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
+    subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))
     return Cohort(
-        subjects=_read(folder, codebook.SUBJECT_TABLE),
-        muscles=_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS),
+        subjects=subjects,
+        muscles=of_scans(_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS), subjects),
         overlap=overlap,
         held_out=held_out_rows(overlap),
         pixels=scored_pixel_areas(folder, overlap),

@@ -13,7 +13,15 @@ from statsmodels.stats.multitest import multipletests
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.covariates import SCALES, column_of, distinguishable, prepared, usable
-from paravert.study.marginal_model import IDENTITY, LOGIT, MarginalFit, NotFitted, fit_marginal
+from paravert.study.marginal_model import (
+    IDENTITY,
+    LOGIT,
+    Estimate,
+    MarginalFit,
+    NotFitted,
+    counted,
+    fit_marginal,
+)
 
 FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
@@ -22,10 +30,7 @@ MEAN_LABEL = "mean of women, left, at the mean of the covariates"
 ADJUSTED_AGES_YEARS = (30, 50, 70)
 SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
 SPLINE_DF = 3
-AGE_QUANTILES = (
-    0.1,
-    0.9,
-)  # the change per decade is the mean change between these quantiles of age
+AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between these ages
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 SEX_WORDS = {"F": "women", "M": "men"}
 MODEL_COLUMNS = (
@@ -70,12 +75,8 @@ SEX_AND_AGE = StudyModel("sex and age", ("sex", "age_decades"))
 ADJUSTED = StudyModel(
     "adjusted",
     (
-        *SEX_AND_AGE.covariates,
-        "height_10cm",
-        "weight_10kg",
-        "site",
-        "manufacturer",
-        "field_strength",
+        *(*SEX_AND_AGE.covariates, "height_10cm", "weight_10kg"),
+        *("site", "manufacturer", "field_strength"),
     ),
 )
 
@@ -225,21 +226,27 @@ class FittedModel:
 
     def _contrast(self, weights: np.ndarray, label: str, muscle: str = "", per: str = "") -> dict:
         found = self.fit.estimate(weights)
-        ratio = self.outcome.link == LOGIT
-        shown = np.exp if ratio else float
-        unit = "odds ratio" if ratio else self.outcome.unit
-        return {
+        shown = self.difference(found)
+        return shown | {
             "muscle": muscle,
             "label": label,
-            "estimate": float(shown(found.value)),
-            "unit": f"{unit} per {per}" if per else unit,
+            "unit": f"{shown['unit']} per {per}" if per else shown["unit"],
             "standard_error": found.standard_error,
-            "low_95": float(shown(found.low_95)),
-            "high_95": float(shown(found.high_95)),
             "df": self.fit.df,
             "p_value": found.p_value,
             "note": self.note,
         }
+
+    def difference(self, found: Estimate) -> dict:
+        """Return a difference as it is reported: estimate, low_95, high_95 and unit.
+
+        found: a difference of two means on the scale of the link. Areas and volumes: in their unit. Fat
+        fractions: as an odds ratio.
+        """
+        ratio = self.outcome.link == LOGIT
+        ends = {"estimate": found.value, "low_95": found.low_95, "high_95": found.high_95}
+        shown = {name: float(np.exp(end)) if ratio else end for name, end in ends.items()}
+        return shown | {"unit": "odds ratio" if ratio else self.outcome.unit}
 
     def _common(self) -> dict:
         common = {"outcome": self.outcome.column, "model": self.model.name, "note": self.note}
@@ -256,7 +263,9 @@ class FittedModel:
         name = TERM.fullmatch(term)[2]
         if name in SCALES:
             return f"{unit} per {SCALES[name][2]}"
-        return f"{unit} per 1" if name.startswith("Q(") and "[T." not in name else unit
+        levels = tuple(f"{factor}[" for factor in self.fit.categories)
+        number = name not in ("", "Intercept") and not name.startswith(("cr(", *levels))
+        return f"{unit} per 1" if number else unit
 
     def _muscles(self) -> list[str]:
         return list(self.data["muscle"].cat.categories)
@@ -286,11 +295,9 @@ def fit_model(model: StudyModel, outcome: ModelOutcome, data: pd.DataFrame) -> F
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
     if missing := rows["subject"].nunique() - known["subject"].nunique():
-        who = f"{missing} subject{'s' * (missing != 1)}"
-        notes.append(f"{who} left out, {' or '.join(columns)} unknown")
+        notes.append(f"{counted(missing)} left out, {' or '.join(columns)} unknown")
     if without := data["subject"].nunique() - rows["subject"].nunique():
-        who = f"{without} subject{'s' * (without != 1)}"
-        notes.append(f"{who} left out, no {outcome.column}")
+        notes.append(f"{counted(without)} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
     known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)

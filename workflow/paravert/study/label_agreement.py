@@ -19,14 +19,14 @@ from paravert.imaging.masks import CORNER_TOLERANCE_MM
 from paravert.imaging.volume import Volume, read_volume
 from paravert.study.accuracy import absolute_agreement, limits_of_agreement
 from paravert.study.data_frames import read_frame, write_csv
+from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
 from paravert.subject_folder import LABELS_FOLDER, SubjectFolder
 from paravert.tables import NOT_LABELLED
 
 log = logging.getLogger(__name__)
 
 SUBJECTS_AT_ONCE = 64  # of a worker process
-KEYS = ["subject", "muscle", "side"]
-AREA_COLUMNS = (*KEYS, "csa_mean_mm2", "csa_reason")
+AREA_COLUMNS = ("subject", "muscle", "side", "csa_mean_mm2", "csa_reason")
 
 
 def compare_labels(
@@ -37,10 +37,14 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Both must have been made from the same images. Subjects that were analysed in one alone are left out.
+    Writes a row per muscle and side; differences are second minus first, of a subject's mean area
+    (mm2). Both must have been made from the same images. Subjects analysed in one alone are left out.
+    Of several visits of a subject, the first by name is compared.
     """
     areas = paired_areas(_areas(first), _areas(second))
-    subjects = sorted(areas["subject"].unique())
+    once = first_scans(areas[scan_keys(areas)].drop_duplicates())
+    areas = of_scans(areas, once)
+    subjects = sorted(scan_names(once))
     log.info("compare_labels: %d subjects in both results", len(subjects))
     if not subjects:
         raise InputError(second, f"no subject of {first}, expected results of the same cohort")
@@ -115,7 +119,8 @@ def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
     """
-    return first.merge(second, on=KEYS, suffixes=("_first", "_second"), validate="one_to_one")
+    keys = [*scan_keys(first), "muscle", "side"]
+    return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")
 
 
 def label_agreement(areas: pd.DataFrame, dice: np.ndarray) -> pd.DataFrame:

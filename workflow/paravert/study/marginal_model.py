@@ -21,15 +21,14 @@ import statsmodels.api as sm
 from scipy import stats
 
 IDENTITY, LOGIT = "identity", "logit"
-SMALL_SAMPLE_SUBJECTS = (
-    200  # below: Mancl and DeRouen's covariance and t; from here on: sandwich and normal
-)
+# Below: Mancl and DeRouen's covariance and t intervals; from here on: sandwich and normal intervals.
+SMALL_SAMPLE_SUBJECTS = 200
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
 
 
 class NotFitted(Exception):
-    """The model cannot be fitted to the data; the message says what was found and expected."""
+    """Raised where the model cannot be fitted; the message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class MarginalFit:
 
     terms: names of the coefficients, by patsy. coefficients: (terms,). covariance: (terms, terms).
     df: degrees of freedom of t, infinite for normal intervals. covariance_name: how the errors were
-    estimated. n_subjects, n_rows: what the model was fitted to.
+    estimated. n_subjects, n_rows: what the model was fitted to. _people: combinations of the subjects'
+    covariates, and how many subjects have each.
     """
 
     terms: tuple[str, ...]
@@ -62,9 +62,7 @@ class MarginalFit:
     n_subjects: int
     n_rows: int
     _design: patsy.DesignInfo
-    _people: (
-        pd.DataFrame
-    )  # combinations of the subjects' covariates, and how many subjects have each
+    _people: pd.DataFrame
 
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the estimate of weights @ coefficients; weights: (terms,)."""
@@ -80,7 +78,7 @@ class MarginalFit:
         values: factors that are fixed, such as muscle="multifidus", sex="M". muscle and side that are
         not named are averaged with equal weight; every other covariate over the subjects of the model.
         """
-        categories = {name: list(info.categories) for name, info in self._categories.items()}
+        categories = self.categories
         free = [name for name in ("muscle", "side") if name in categories and name not in values]
         cells = self._people.assign(**values)
         for name in free:
@@ -89,9 +87,12 @@ class MarginalFit:
         return np.average(design, axis=0, weights=cells["subjects"])
 
     @property
-    def _categories(self) -> dict[str, patsy.design_info.FactorInfo]:
+    def categories(self) -> dict[str, list]:
+        """The categories of each categorical factor of the model, by the factor's name."""
         factors = self._design.factor_infos.items()
-        return {factor.name(): info for factor, info in factors if info.type == "categorical"}
+        return {
+            f.name(): list(info.categories) for f, info in factors if info.type == "categorical"
+        }
 
     def response(self, value: float) -> float:
         """Return a value of the link's scale on the scale of the outcome."""
@@ -107,20 +108,16 @@ def fit_marginal(
 ) -> MarginalFit:
     """Fit outcome ~ muscle x (covariates + side), clustered by subject.
 
-    data: one row per subject, muscle and side, without missing values, with the columns subject, muscle
-    and side. covariates: columns that are constant within subjects. splines: covariate to degrees of
+    data: one row per scan, muscle and side, without missing values, with the columns subject, muscle
+    and side. covariates: columns that are constant within scans; means over the subjects take those of
+    the first row of each. splines: covariate to degrees of
     freedom of a natural cubic spline (Wood 2006). Factors with one value are left out.
     Raises NotFitted if there are too few subjects, terms are collinear or the residuals vanish.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
-    needed = [
-        "subject",
-        "muscle",
-        "side",
-        outcome,
-        *covariates,
-    ]  # another column may hide patsy's Q
+    # Another column may hide patsy's Q.
+    needed = ["subject", "muscle", "side", outcome, *covariates]
     data = data[needed].sort_values("subject", kind="stable")
     formula = _formula(outcome, data, covariates, splines or {})
     response, design = patsy.dmatrices(formula, data, NA_action="raise")
@@ -175,8 +172,12 @@ def _quoted(name: str) -> str:
 def _check_enough(subjects: int, coefficients: int) -> None:
     expected = coefficients + SPARE_SUBJECTS
     if subjects < expected:
-        found = f"{subjects} subject{'s' * (subjects != 1)}"
-        raise NotFitted(f"{found}, expected at least {expected}")
+        raise NotFitted(f"{counted(subjects)}, expected at least {expected}")
+
+
+def counted(subjects: int) -> str:
+    """Return a number of subjects in words, such as "1 subject"."""
+    return f"{subjects} subject{'s' * (subjects != 1)}"
 
 
 def _check(response: np.ndarray, design: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, SEX_AND_AGE, SPLINE_DF
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
+from paravert.study.summary import counted
 from paravert.tables import FAT_METHODS, NETWORK
 
 
@@ -32,10 +33,14 @@ def methods_paragraph(
 def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame) -> list[str]:
     quarantined = ledger.loc[ledger["status"] == "quarantined", "reason"].value_counts()
     reasons = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
+    unit, cohort = "subjects", f"{len(ledger)} subjects"
+    if "visit" in ledger:
+        unit = "scans"
+        cohort = f"{counted(ledger['subject'].nunique(), 'subject')} ({len(ledger)} scans)"
     return [
-        f"Axial lumbar MRI of {len(ledger)} subjects were processed with paravert"
+        f"Axial lumbar MRI of {cohort} were processed with paravert"
         f" {run.get('software_version') or 'of unknown version'}.",
-        f"{quarantined.sum()} subjects were not analysed because their images were faulty"
+        f"{quarantined.sum()} {unit} were not analysed because their images were faulty"
         f"{f' ({reasons})' if reasons else ''}.",
     ]
 
@@ -48,7 +53,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     ]
     if given := int((subjects["labels_source"] != NETWORK).sum()):
         sentences.append(
-            f"In {given} subjects label maps made elsewhere were used instead, in part or all."
+            f"In {given} {'scans' if 'visit' in subjects else 'subjects'} label maps made elsewhere were used instead, in part or all."
         )
     averaged = ["its mirror image"] * segmentation["flip"]
     if segmentation["neighbours_mm"]:

@@ -23,6 +23,7 @@ from paravert.study.inference import (
     corrected,
     fit_model,
 )
+from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_keys
 from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import variance_components
 
@@ -49,42 +50,47 @@ def fit_models(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
 ) -> None:
-    """Fit the models of area, volume and fat fraction, and the planned contrasts."""
+    """Fit the models of area, volume and fat fraction, and the planned contrasts.
+
+    Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv, and
+    claims.csv (whether the study reproduces the findings of the paper). Covariates may be numbers or
+    texts. docs/statistics.md describes the models.
+    """
     data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
     adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *further))
-    terms, contrasts, means, fits = [], [], [], {}
-    for model in (SEX_AND_AGE, adjusted):
-        of_model = []
-        for outcome in OUTCOMES:
-            fitted = fit_model(model, outcome, data)
-            log.info("fit_models: %s, %s: %s", outcome.column, model.name, fitted.note or "done")
+    terms, contrasts, means = [], [], []
+    for model in (SEX_AND_AGE, adjusted):  # the fits of the last one are those of the sites
+        fits = [fit_model(model, outcome, data) for outcome in OUTCOMES]
+        for fitted in fits:
+            name, note = fitted.outcome.column, fitted.note or "done"
+            log.info("fit_models: %s, %s: %s", name, model.name, note)
             terms += fitted.terms()
-            of_model += fitted.contrasts()
             means += fitted.adjusted_means()
-            fits[model.name, outcome.column] = fitted
-        contrasts += corrected(of_model)
+        contrasts += corrected([row for fitted in fits for row in fitted.contrasts()])
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
     contrasts += corrected(sizes)
+    once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
     for outcome in OUTCOMES:
-        terms += variance_components(data, outcome.column)
+        terms += variance_components(once, outcome.column)
     contrasts = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     write_csv(out, pd.DataFrame(terms, columns=list(MODEL_COLUMNS)))
     write_csv(out.parent / "contrasts.csv", contrasts)
     write_csv(out.parent / "adjusted_means.csv", pd.DataFrame(means, columns=list(MEAN_COLUMNS)))
-    of_adjusted = {outcome.column: fits[adjusted.name, outcome.column] for outcome in OUTCOMES}
-    write_csv(out.parent / "site_effects.csv", site_effects(data, of_adjusted))
+    write_csv(out.parent / "site_effects.csv", site_effects(data, fits))
     write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
 
 
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of muscles with the scanner and further covariates of each subject, and their names.
+    """Return the table of muscles with the scanner and further covariates of each scan, and their names.
 
     covariates: columns of the table of subjects, in any case. manufacturer and field_strength are text,
     such as "3 T". Yes/no becomes text, too.
     """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
-    subjects = read_frame(cohort, codebook.SUBJECT_TABLE).set_index("subject")
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
+    keys = scan_keys(subjects)
+    subjects = subjects.set_index(keys)
     names = {name.lower(): name for name in subjects}
     further = [names[covariate.lower()] for covariate in covariates]
     columns = {name: _as_covariate(subjects[name]) for name in ("manufacturer", *further)}
@@ -93,7 +99,9 @@ def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFra
     )
     added = pd.DataFrame(columns, index=subjects.index)
     added = added[added.columns.difference(muscles.columns)].reset_index()
-    return muscles.merge(added, on="subject", how="left"), further
+    return in_order_of_visits(muscles, subjects.reset_index()).merge(
+        added, on=keys, how="left"
+    ), further
 
 
 def _as_covariate(values: pd.Series) -> pd.Series:
@@ -107,6 +115,7 @@ def _as_covariate(values: pd.Series) -> pd.Series:
 
 def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return subject, muscle, area_mm2 of the manual mask and iou of the rows of an overlap table."""
-    areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=["subject", "stack"], how="left")
+    keys = [*scan_keys(overlap), "stack"]
+    areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")
     areas["area_mm2"] = areas["pixels_truth"] * areas["pixel_mm2"]
     return areas[["subject", "muscle", "area_mm2", "iou"]]

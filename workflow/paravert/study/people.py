@@ -5,17 +5,28 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from paravert import tables
-from paravert.sheet import CATEGORY, COVARIATES, DATE, NUMBER, NUMBER_COLUMNS, YES, YES_NO, Sheet
+from paravert.sheet import (
+    CATEGORY,
+    COVARIATES,
+    DATE,
+    NUMBER,
+    NUMBER_COLUMNS,
+    YEARS,
+    YES,
+    YES_NO,
+    Sheet,
+    scan_of,
+)
 from paravert.tables import Column
 
 ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
 
 
 def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Return the covariates by subject, with bmi_kg_m2. rows: of the sheet."""
+    """Return the covariates by the name of the scan, with bmi_kg_m2. rows: of the sheet."""
     columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
     types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
-    people = pd.DataFrame(columns, index=_subjects(rows), dtype=object).astype(types)
+    people = pd.DataFrame(columns, index=_scans(rows), dtype=object).astype(types)
     people["bmi_kg_m2"] = people.weight_kg / (people.height_cm / 100) ** 2
     return people
 
@@ -30,19 +41,20 @@ def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, 
     for name, kind in sheet.types.items():
         if kind != DATE:
             words = {row[name] for row in sheet.rows} - {""} if kind == CATEGORY else ()
+            unit = "year" if name.lower() == YEARS else ""
             meaning = f"{kind}, from the sheet"
             if name.lower() in known:
                 meaning = f"{meaning}: {known[name.lower()]}"
             arrow = ARROW_TYPES.get(kind, tables.TEXT)
-            columns.append(Column(name, arrow, meaning=meaning, allowed=tuple(sorted(words))))
+            columns.append(Column(name, arrow, unit, meaning, allowed=tuple(sorted(words))))
     return tuple(columns)
 
 
 def carried_values(rows: Sequence[Mapping[str, str]], columns: Sequence[Column]) -> pd.DataFrame:
-    """Return the carried columns by subject; unknown is null."""
+    """Return the carried columns by the name of the scan; unknown is null."""
     values = {column.name: [_value(row[column.name], column) for row in rows] for column in columns}
     types = {c.name: float if c.type == tables.NUMBER else object for c in columns}
-    return pd.DataFrame(values, index=_subjects(rows), dtype=object).astype(types)
+    return pd.DataFrame(values, index=_scans(rows), dtype=object).astype(types)
 
 
 def _value(cell: str, column: Column) -> float | bool | str | None:
@@ -53,5 +65,5 @@ def _value(cell: str, column: Column) -> float | bool | str | None:
     return cell.lower() in YES if column.type == tables.FLAG else cell
 
 
-def _subjects(rows: Sequence[Mapping[str, str]]) -> pd.Index:
-    return pd.Index([row["subject"] for row in rows], name="subject", dtype=object)
+def _scans(rows: Sequence[Mapping[str, str]]) -> pd.Index:
+    return pd.Index([scan_of(row) for row in rows], name="subject", dtype=object)

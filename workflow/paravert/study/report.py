@@ -22,6 +22,7 @@ from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
 from paravert.study.methods import methods_paragraph
 from paravert.study.report_tables import DASH, as_html
+from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import whole_file
 
@@ -71,8 +72,10 @@ def write_report(
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
     metadata = read_metadata(cohort / "ledger.parquet")
-    previews, left_out = read_previews(folder, ledger)
-    quarantined = ledger[ledger["status"] == "quarantined"].sort_values("subject")
+    has_visits = "visit" in ledger
+    scans = ledger.assign(subject=scan_names(ledger))
+    previews, left_out = read_previews(folder, scans)
+    quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "title": study_name or TITLE,
@@ -93,15 +96,21 @@ def write_report(
         },
         "tables": _study_tables(tables)
         | {
+            "change": as_html(
+                report_tables.change_text(_read_csv(tables, "change")),
+                empty="No subject with two analysed scans.",
+            )
+            if has_visits
+            else "",
             "quarantined": as_html(
                 report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
             ),
-            "warnings": as_html(report_tables.warnings_text(ledger), 1, "None."),
+            "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
         },
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
-        | {"centiles": read_caption("centiles_table")},
+        | {"centiles": read_caption("centiles_table"), "change": read_caption("change")},
         "methods": methods_paragraph(
             yaml.safe_load(configuration.read_text(encoding="utf-8")),
             metadata,
@@ -165,6 +174,14 @@ def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]
     ledger: the cohort's table. overlap: column subject of the cohort's table.
     """
     status = ledger["status"].value_counts()
+    if "visit" in ledger:
+        return [
+            (f"{ledger['subject'].nunique():,}", "subjects in the sheet"),
+            (f"{len(ledger):,}", "scans in the sheet"),
+            (f"{status.get('analysed', 0):,}", "scans analysed"),
+            (f"{status.get('quarantined', 0):,}", "scans quarantined"),
+            (f"{overlap['subject'].nunique():,}", "subjects with a manual mask"),
+        ]
     return [
         (f"{len(ledger):,}", "subjects in the sheet"),
         (f"{status.get('analysed', 0):,}", "analysed"),
@@ -187,8 +204,8 @@ def read_caption(name: str) -> str:
 def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
     """Return the previews of analysed subjects, at most MOST_PREVIEWS, and how many more there are.
 
-    A preview is a dict of subject and source (data URI). folder: of the subjects. ledger: the
-    cohort's table.
+    A preview is a dict of subject and source (data URI). folder: of the scans. ledger: the cohort's
+    table, the names of the scans in its column subject.
     """
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
     files = {subject: SubjectFolder(folder / subject).preview_file for subject in analysed}

@@ -196,6 +196,35 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(index=_words, level="Muscle")
 
 
+def change_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the change between visits as text, indexed by measure, muscle and side.
+
+    table: see `change.change_table`. Cells: mean ± SD over subjects (number of subjects with a value).
+    """
+    columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
+    known = table.dropna(subset=["change"])
+    rows = []
+    for (measure, muscle, side), own in known.groupby(["measure", "muscle", "side"], sort=False):
+        unit = str(own["unit"].iloc[0])
+        row = {
+            "Measure": f"{_measure(measure)}, {_unit(unit)}",
+            "Muscle": _words(muscle),
+            "Side": side,
+        }
+        for name, title in columns.items():
+            values = own[name].dropna()
+            shown = {
+                "mean": values.mean(),
+                "sd": values.std(),
+                "unit": "year" if name == "years" else unit,
+            }
+            row[title] = f"{_mean_sd(pd.Series(shown))} ({len(values)})" if len(values) else DASH
+        rows.append(row)
+    index = ["Measure", "Muscle", "Side"]
+    order = pd.DataFrame(rows, columns=[*index, *columns.values()])
+    return order.sort_values("Measure", kind="stable").set_index(index)
+
+
 def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
     if table["value"].isna().all():

@@ -21,8 +21,9 @@ from markupsafe import Markup
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
-from paravert.study.data_frames import read_by_subject, read_frame, write_csv
+from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.ratings import VERDICTS, agreement_of_raters, read_ratings, to_correct
+from paravert.study.scans import scan_names
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
 from paravert.tables import whole_file
 
@@ -113,6 +114,11 @@ def _script_text(value: object) -> str:
     return text.replace("<", "\\u003c")
 
 
+def _named_by_scan(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of a cohort table whose column subject holds the name of the scan."""
+    return frame.assign(subject=scan_names(frame))
+
+
 # --- the table of scans ---------------------------------------------------------------------------
 
 
@@ -121,8 +127,8 @@ def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict
 
     folder: of the subjects. details: further entries by subject. A null is left out.
     """
-    ledger = read_frame(cohort, codebook.LEDGER)
-    outliers = fat_outliers(read_frame(cohort, codebook.SUBJECT_TABLE))
+    ledger = _named_by_scan(read_frame(cohort, codebook.LEDGER))
+    outliers = fat_outliers(_named_by_scan(read_frame(cohort, codebook.SUBJECT_TABLE)))
     rows = []
     for row in ledger.to_dict("records"):
         pictures = folder / row["subject"] / REVIEW_FOLDER
@@ -173,8 +179,7 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     """Return lowest, the lowest predicted IoU of each muscle, and where the least of them is.
 
     rows: of one subject in the table of slices. lowest: in the order of MUSCLES, None where none is
-    predicted. where: muscle, side and
-    stack/slice as text, missing if none is predicted.
+    predicted. where: muscle, side and stack/slice as text, missing if none is predicted.
     """
     known = rows.dropna(subset=["predicted_iou"])
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
@@ -195,8 +200,9 @@ def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
     """Yield the rows of the table of slices by subject, SCANS_PER_PAGE subjects at a time."""
     columns = ["subject", *SLICE_ORDER, "position_mm", "csa_mm2", "fat_fraction", "predicted_iou"]
     page = []
-    for part in read_by_subject(cohort, codebook.SLICES, columns):
-        for subject, rows in part.sort_values(SLICE_ORDER).groupby("subject", sort=True):
+    for part in read_by_scan(cohort, codebook.SLICES, columns):
+        rows_of_part = _named_by_scan(part).sort_values(SLICE_ORDER)
+        for subject, rows in rows_of_part.groupby("subject", sort=True):
             page.append((subject, rows))
             if len(page) == SCANS_PER_PAGE:
                 yield page
@@ -233,16 +239,17 @@ def measures_with_percentiles(cohort: Path) -> dict[str, list]:
     Labels are in the order of LABELS. The percentile (0-100) is the value's rank among the subjects of the
     cohort for this muscle and side. Unknown is None.
     """
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE, ["subject", "muscle", "side", *MEASURES])
+    columns = ["subject", "muscle", "side", *MEASURES]
+    muscles = _named_by_scan(read_frame(cohort, codebook.MUSCLE_TABLE, columns))
     ranks = muscles.groupby(["muscle", "side"], observed=False)[list(MEASURES)].rank(pct=True) * 100
     digits = {"csa_mean_mm2": 0, "volume_ml": 1, "fat_fraction": 3}
-    columns = [
+    values_of = [
         [[_rounded(v, digits[name]), _rounded(p, 0)] for v, p in zip(values, places, strict=True)]
         for name in MEASURES
         for values, places in [(muscles[name].astype(float), ranks[name])]
     ]
     found: dict[str, list] = {}
-    for subject, *values in zip(muscles.subject, *columns, strict=True):
+    for subject, *values in zip(muscles.subject, *values_of, strict=True):
         found.setdefault(subject, []).append(values)
     return found
 

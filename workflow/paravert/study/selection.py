@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 
 from paravert import codebook, records
-from paravert.tables import LABELS_DIGEST, NUMBER
+from paravert.study.scans import first_scans
+from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
 MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
-OWN_COLUMNS = {column.name for column in (*codebook.OUTCOME, LABELS_DIGEST)}
+OWN_COLUMNS = {"subject", "visit", *(column.name for column in (*OUTCOME, LABELS_DIGEST))}
 SELECTION_COLUMNS = (
     "variable", "category", "unit", "n_analysed", "missing_analysed", "count_analysed", "analysed", "sd_analysed",
     "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",
@@ -16,13 +17,26 @@ SELECTION_COLUMNS = (
 UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if column.type == NUMBER}
 
 
+def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per subject: of its first analysed scan, or of its first scan if none was.
+
+    ledger: the cohort's table.
+    """
+    if "visit" not in ledger:
+        return ledger
+    analysed = first_scans(ledger[ledger["status"] == records.ANALYSED])
+    others = first_scans(ledger[~ledger["subject"].isin(analysed["subject"])])
+    return pd.concat([analysed, others], ignore_index=True)
+
+
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side (SELECTION_COLUMNS).
 
-    ledger: the cohort's table. A number has one row: mean and SD (n - 1) of each group. Other columns
-    have a row per category: its share of the known values of each group. missing: subjects without a
-    value; n: with one; count: those of a row. standardised_difference: analysed minus not analysed over the pooled SD (Austin 2009). Each
-    reason of the subjects that were not analysed has a row: their number and share.
+    ledger: the cohort's table, a row per subject. A number has one row: mean and SD (n - 1) of each
+    group. Other columns have a row per category: its share of the known values of each group.
+    missing: subjects without a value; n: with one; count: those of a row. standardised_difference:
+    analysed minus not analysed over the pooled SD (Austin 2009). Each reason of the subjects that
+    were not analysed has a row: their number and share.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]

@@ -16,18 +16,21 @@ log = logging.getLogger(__name__)
 ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 
 
-def summary_line(reasons: list[str | None]) -> str:
+def summary_line(reasons: list[str | None], subjects: int | None = None) -> str:
     """Return a line such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
 
-    reasons: one per subject, None if it was analysed. Subjects that failed the review are counted as
-    excluded, not as quarantined.
+    reasons: one per scan, None if it was analysed. Scans that failed the review are counted as
+    excluded, not as quarantined. subjects: their number in a study with visits, whose line starts
+    such as "2 subjects, 5 scans: 4 analysed"; None: each subject has one scan.
     """
     counts = Counter(reason for reason in reasons if reason)
     excluded = counts.pop(REVIEW_FAILED, 0)
     quarantined = counts.total()
-    subjects = "1 subject" if len(reasons) == 1 else f"{len(reasons)} subjects"
+    told = counted(len(reasons), "subject")
+    if subjects is not None:
+        told = f"{counted(subjects, 'subject')}, {counted(len(reasons), 'scan')}"
     analysed = len(reasons) - quarantined - excluded
-    line = f"{subjects}: {analysed} analysed, {quarantined} quarantined"
+    line = f"{told}: {analysed} analysed, {quarantined} quarantined"
     if by_reason := ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())):
         line = f"{line} ({by_reason})"
     return f"{line}, {excluded} excluded ({REVIEW_FAILED} {excluded})" if excluded else line
@@ -35,26 +38,35 @@ def summary_line(reasons: list[str | None]) -> str:
 
 def summary_of(ledger: Path) -> str:
     """Return the `summary_line` of a ledger, a Parquet file."""
-    return summary_line(_reasons(ledger))
+    return summary_line(*_reasons(ledger))
 
 
-def _reasons(ledger: Path) -> list[str | None]:
-    return pq.read_table(ledger, columns=["reason"])["reason"].to_pylist()
+def _reasons(ledger: Path) -> tuple[list[str | None], int | None]:
+    """Return the arguments of `summary_line`."""
+    rows = pq.read_table(ledger, columns=["subject", "reason"])
+    has_visits = "visit" in pq.read_schema(ledger).names
+    subjects = len(set(rows["subject"].to_pylist())) if has_visits else None
+    return rows["reason"].to_pylist(), subjects
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with a noun, such as "1 scan" or "2 scans"."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def accept_ledger(
     ledger: Annotated[Path, typer.Option(help="The cohort's ledger.")],
     out: Annotated[Path, typer.Option(help="Text file for the summary line.")],
     max_quarantined_fraction: Annotated[
-        float, typer.Option(help="Share of subjects that may be quarantined.")
+        float, typer.Option(help="Share of subjects (with visits: scans) that may be quarantined.")
     ] = 1.0,
 ) -> None:
     """Write the run's summary line, or fail if too many subjects were quarantined.
 
     Raises InputError if the share of quarantined subjects is above the limit.
     """
-    reasons = _reasons(ledger)
-    line = summary_line(reasons)
+    reasons, subjects = _reasons(ledger)
+    line = summary_line(reasons, subjects)
     quarantined = sum(reason not in (None, REVIEW_FAILED) for reason in reasons)
     if quarantined > max_quarantined_fraction * len(reasons) + ROUNDING_ERROR:
         limit = f"expected at most a share of {max_quarantined_fraction:g} quarantined"

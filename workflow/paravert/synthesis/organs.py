@@ -24,9 +24,9 @@ def organs(
 
     Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
     where they overlap. They replace only tissues of the abdominal cavity. spine: axis along which
-    they lie. trunk: size of the abdomen. rng: draws shapes and positions. kidneys: shift of the left
-    and of the right kidney: x (to the left) and y (to the back) in mm for a body height of 178 cm,
-    and vertebral levels.
+    they lie. trunk: size of the abdomen. rng: draws shapes and positions. kidneys: for the left, then
+    the right kidney its shift from the usual place: to the left and to the back in mm of a body of
+    178 cm, and caudal in vertebral levels.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.study.accuracy import BOTH, NO_HELD_OUT, limits_of_agreement, subject_areas, trend
 from paravert.study.drawing import style
+from paravert.study.scans import scan_keys
 
 MAX_POINTS_PER_BOX = 1500
 HIGHEST_FLOOR = 0.7  # of the axis, however good the values are
@@ -29,11 +30,12 @@ BLAND_ALTMAN_COLUMNS = [
 def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
-    Columns: FIG4_COLUMNS and point: whether the row is drawn as a point, at random for at most
+    Columns: FIG4_COLUMNS, visit if there, and point: whether the row is drawn as a point, at random for at most
     MAX_POINTS_PER_BOX per muscle and side (the boxes show all). overlap: held-out rows of the cohort's
     table. seed: of the choice.
     """
-    known = overlap.loc[overlap["iou"].notna(), FIG4_COLUMNS].reset_index(drop=True)
+    columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
+    known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
     known["point"] = False
     random = np.random.default_rng(seed)
     for _, group in known.groupby(["muscle", "side"]):
@@ -111,7 +113,7 @@ def _label(axes: Axes, frame: pd.DataFrame, floor: float) -> None:
                 f"{own.median():.3f}", (position, 1), (0, 3), textcoords="offset points",
                 ha="center", fontweight="bold", annotation_clip=False,
             )  # fmt: skip
-    slices = frame.groupby(["subject", "stack", "slice"]).ngroups
+    slices = frame.groupby([*scan_keys(frame), "stack", "slice"]).ngroups
     title = f"n = {frame['subject'].nunique():,}, {slices:,} slices; medians above the boxes"
     axes.set_title(title + _values_below(frame, floor), fontweight="normal", pad=19)
 

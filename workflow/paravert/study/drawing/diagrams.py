@@ -233,10 +233,12 @@ def draw_flow(frame: pd.DataFrame) -> Figure:
 
     frame: see `flow_counts`.
     """
-    count = frame[frame["kind"] != "reason"].set_index("kind")["subjects"]
+    rows = frame[frame["kind"] != "reason"].set_index("kind")
+    count = rows["subjects"]
+    n = {kind: _n(row["subjects"], row.get("scans")) for kind, row in rows.iterrows()}
     asides = _asides(frame)
-    main = [["In the subject sheet", _n(count["sheet"])], ["Analysed", _n(count["analysed"])]]
-    scored = ["With a manual mask, scored", _n(count["scored"])]
+    main = [["In the subject sheet", n["sheet"]], ["Analysed", n["analysed"]]]
+    scored = ["With a manual mask, scored", n["scored"]]
     if count["judging"] != count["scored"]:
         scored.append(f"not in the network's training data: {count['judging']:,}")
     main.append(scored)
@@ -255,10 +257,11 @@ def _asides(frame: pd.DataFrame) -> list[list[str]]:
     reasons = frame[frame["kind"] == "reason"]
     if reasons.empty:
         return [["Quarantined or excluded", _n(0)]]
+    counted, unit = ("scans", " scans") if "scans" in frame else ("subjects", "")
     return [
         [
-            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {rows['subjects'].sum():,}",
-            *(f"{row.code}: {row.subjects:,}" for row in rows.itertuples()),
+            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {rows[counted].sum():,}{unit}",
+            *(f"{code}: {n:,}" for code, n in zip(rows["code"], rows[counted], strict=True)),
         ]
         for stage, rows in reasons.groupby("stage", sort=False)
     ]
@@ -308,5 +311,5 @@ def _height(lines: list[str]) -> float:
     return LINE_IN * len(lines) + 2 * PADDING_IN
 
 
-def _n(count: int) -> str:
-    return f"n = {count:,}"
+def _n(count: int, scans: int | None = None) -> str:
+    return f"n = {count:,}" if scans is None else f"n = {count:,} ({scans:,} scans)"

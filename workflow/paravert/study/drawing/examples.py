@@ -16,6 +16,7 @@ from skimage.segmentation import find_boundaries
 from paravert.anatomy import BACKGROUND, LABELS
 from paravert.imaging.volume import Volume, read_volume
 from paravert.study.drawing import style
+from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
 
 MAX_EXAMPLES, PANELS_PER_ROW = 8, 4
@@ -48,13 +49,14 @@ def example_slices(
 
     Columns: subject, stack, slice, mean_iou (over muscles and sides; null without a held-out manual
     mask), sex, age_years, fat_fraction. subjects: the cohort's table. overlap: held-out rows of the
-    cohort's table. folder: of the subjects. Subjects are spread over sex and fat fraction; the slice
+    cohort's table. Both have one scan per subject. folder: of the scans. Subjects are spread over sex and fat fraction; the slice
     is random among those with a label.
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
+    names = scan_names(subjects).set_axis(subjects["subject"])
     for subject in representatives(subjects, "fat_fraction", MAX_EXAMPLES, seed):
-        found = _random_slice(folder / subject, random)
+        found = _random_slice(folder / names[subject], random)
         if found is not None:
             stack, number, example = found
             examples.append(example)

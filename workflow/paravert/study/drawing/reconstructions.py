@@ -14,6 +14,7 @@ from paravert.imaging.volume import read_volume
 from paravert.study.drawing import style
 from paravert.study.drawing.examples import SCALE_BAR_MM, representatives
 from paravert.study.drawing.surfaces import PIXEL_MM, Mesh, Viewpoint, extent_mm, mesh_of, shaded
+from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
 
 MAX_RECONSTRUCTIONS = 4
@@ -28,11 +29,13 @@ def reconstructed(
     """Return the rows of Figure 3, one per subject, muscle and side, and the meshes by subject.
 
     Columns: subject, muscle, side, colour, surface_volume_ml (inside the smoothed meshes), faces, sex,
-    age_years, volume_ml (measured). subjects, muscles: the cohort's tables. folder: of the subjects.
+    age_years, volume_ml (measured). subjects, muscles: the cohort's tables, one scan per subject.
+    folder: of the scans.
     Subjects are spread over sex and muscle volume. Each stack has meshes of its own.
     """
+    names = scan_names(subjects).set_axis(subjects["subject"])
     found = {
-        subject: _reconstruction(folder / subject)
+        subject: _reconstruction(folder / names[subject])
         for subject in representatives(subjects, "volume_ml", MAX_RECONSTRUCTIONS, seed)
     }
     found = {subject: surfaces for subject, surfaces in found.items() if surfaces}

@@ -28,7 +28,8 @@ def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
 
     Columns: subject, sex (F, M, unknown), muscle, side, slices, csa_mean_mm2, csa_sd_mm2, rank:
     position of the subject among those of its sex, from 1, in ascending order of the sum of its mean
-    areas. muscles: the cohort's table.
+    areas. slices: how many show the muscle; csa_mean_mm2, csa_sd_mm2: mean and sample SD of its area
+    over them. muscles: the cohort table `muscles`, a row per subject, muscle and side, with sex.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].copy()

@@ -1,0 +1,96 @@
+"""Scans of subjects: the keys of a scan in a data frame, its name, and each subject's first one.
+
+In a study without visits each subject has one scan, and frames have no column visit.
+"""
+
+from collections.abc import Container, Mapping
+
+import pandas as pd
+
+from paravert.sheet import YEARS, scan_name
+
+
+def scan_keys(columns: Container[str]) -> list[str]:
+    """Return the columns that identify a scan: subject, and visit if it is there.
+
+    columns: a data frame, or names of its columns.
+    """
+    return ["subject", "visit"] if "visit" in columns else ["subject"]
+
+
+def scan_names(frame: pd.DataFrame) -> pd.Series:
+    """Return the name of each row's scan, such as A001_2."""
+    if "visit" not in frame:
+        return frame["subject"]
+    pairs = zip(frame["subject"], frame["visit"], strict=True)
+    return pd.Series([scan_name(*pair) for pair in pairs], index=frame.index, dtype=object)
+
+
+def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Return a frame whose column subject holds names of scans, with columns subject and visit.
+
+    scans: subject and visit by the name of the scan. Without visits the frame is returned as it is.
+    """
+    if not any(visit for _, visit in scans.values()):
+        return frame
+    pairs = [scans[scan] for scan in frame["subject"]]
+    found = frame.assign(
+        subject=pd.Series([subject for subject, _ in pairs], index=frame.index, dtype=object),
+        visit=pd.Series([visit for _, visit in pairs], index=frame.index, dtype=object),
+    )
+    return found[["subject", "visit", *found.columns.difference(["subject", "visit"], sort=False)]]
+
+
+def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a frame by subject and then by visit; unchanged without visits.
+
+    Visits are ordered by years since the first one (YEARS), where they are known for all scans of the
+    subject; otherwise by their names, numbers in numerical order and before other names. subjects: the
+    cohort's table, a row per scan.
+    """
+    if "visit" not in frame:
+        return frame
+    order = _ordered(subjects)
+    place = pd.Series(range(len(order)), index=pd.MultiIndex.from_frame(order))
+    places = place.reindex(pd.MultiIndex.from_frame(frame[["subject", "visit"]])).to_numpy()
+    return frame.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _ordered(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return subject and visit of the scans, in the order of `in_order_of_visits`."""
+    years = years_of(subjects)
+    known = years.notna().groupby(subjects["subject"]).transform("all")
+    visit = subjects["visit"].astype(str)
+    ordered = subjects[["subject", "visit"]].assign(
+        years=years.where(known, 0.0),
+        number=pd.to_numeric(visit.where(visit.str.fullmatch("[0-9]+"))),
+    )
+    ordered = ordered.sort_values(["subject", "years", "number", "visit"], kind="stable")
+    return ordered[["subject", "visit"]]
+
+
+def years_of(subjects: pd.DataFrame) -> pd.Series:
+    """Return the years since the first visit of each row; NaN where unknown."""
+    name = next((name for name in subjects if name.lower() == YEARS), None)
+    if name is None:
+        return pd.Series(float("nan"), index=subjects.index)
+    return pd.to_numeric(subjects[name], errors="coerce").astype(float)
+
+
+def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of each subject's first scan; see `in_order_of_visits`.
+
+    subjects: a row per scan, such as the cohort's table.
+    """
+    if "visit" not in subjects:
+        return subjects
+    first = _ordered(subjects).drop_duplicates("subject").index
+    return subjects.loc[first].sort_values("subject", ignore_index=True)
+
+
+def of_scans(frame: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a frame that belong to some scans. scans: a row per scan."""
+    if "visit" not in frame:
+        return frame
+    wanted = pd.MultiIndex.from_frame(scans[["subject", "visit"]])
+    return frame[pd.MultiIndex.from_frame(frame[["subject", "visit"]]).isin(wanted)]
