@@ -16,6 +16,7 @@ from paravert.network.contrast import SEQUENCES, Contrast, drawn_contrast
 from paravert.network.randomised import Anatomies, PicturePose, drawn_pictures, picture_grid, placed
 from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
+from paravert.synthesis.muscle_fat import RANKS, fat_by_rank
 from paravert.synthesis.tissues import TISSUES, Tissue
 from trainings import loop_settings
 
@@ -187,7 +188,7 @@ def bare(monkeypatch):
     monkeypatch.setattr(artefacts, "drawn_shifts_px", unshifted)
     everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
     monkeypatch.setattr(artefacts, "field_of_view", everything)
-    lean = np.full((1, TISSUES), 100, np.float32), np.ones((1, TISSUES), np.float32)
+    lean = np.zeros((1, len(LABELS) + 1, RANKS), np.float32)
     monkeypatch.setattr(slices, "_drawn_fat", lambda *_: lean)
     return signal
 
@@ -232,14 +233,15 @@ def test_a_mirrored_picture_has_its_sides_swapped(anatomies, bare, monkeypatch):
     assert np.nonzero(left)[1].mean() > SHAPE["size_px"] / 2  # the subject's left lies on the right
 
 
-def test_a_muscle_holds_the_fat_that_was_drawn():
-    rank = torch.linspace(0, 1, 5001)
-    for seed in range(5):
-        threshold, steepness = slices._drawn_fat(1, np.random.default_rng(seed))
-        for label in LABELS:
-            first, steep = threshold[0, label.value], steepness[0, label.value]
-            found = torch.sigmoid((rank - first) * steep).mean().item()
-            assert found == pytest.approx(1 - first, rel=0.08)
+def test_muscles_hold_fat_as_the_phantoms_do(monkeypatch):
+    monkeypatch.setattr(slices, "FAT_SPREAD", (1.0, 1.0))
+    drawn = slices._drawn_fat(40, np.random.default_rng(1))
+    assert not drawn[:, 0].any()
+    of_muscles = drawn[:, list(LABEL_VALUES)]
+    assert of_muscles == pytest.approx(fat_by_rank(of_muscles.mean(axis=-1)), abs=1e-3)
+    for label, means in zip(LABELS, of_muscles.mean(axis=-1).T, strict=True):
+        expected = slices.FAT_LOGIT[label.muscle][0]
+        assert np.median(np.log(means / (1 - means))) == pytest.approx(expected, abs=0.6)
 
 
 def test_slices_follow_from_the_seed(anatomies):
@@ -404,7 +406,8 @@ def test_water_and_fat_of_a_voxel_are_those_of_its_layers(of_fat, monkeypatch):
     nothing = np.zeros(TISSUES, np.float32)
     water, fat = nothing.copy(), nothing.copy()
     water[5], water[Tissue.FAT], fat[Tissue.FAT] = 0.5, 0.05, of_fat
-    quarter = np.full((1, TISSUES), 0.75, np.float32), np.full((1, TISSUES), 1e6, np.float32)
+    quarter = np.tile(np.arange(RANKS) > 0.75 * (RANKS - 1), (1, len(LABELS) + 1, 1))
+    quarter = quarter.astype(np.float32)
     monkeypatch.setattr(slices, "_drawn_fat", lambda *_: quarter)
     monkeypatch.setattr(slices, "_septa", lambda tissue, *_: torch.ones(tissue.shape))
     maps = torch.zeros(1, 4, 64, 64, dtype=torch.uint8)

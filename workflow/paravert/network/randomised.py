@@ -28,7 +28,8 @@ from paravert.synthesis.anatomies import (
     SPACING_MM,
     unpacked,
 )
-from paravert.synthesis.tissues import TISSUES, Tissue
+from paravert.synthesis.muscle_fat import RANKS, fat_by_rank
+from paravert.synthesis.tissues import Tissue
 
 PICTURES_MIRRORED = 0.5  # share of the pictures
 TURN_SD_DEG = 6.0
@@ -57,7 +58,7 @@ FAT_LOGIT = {
 }
 PERSON_LOGIT_SD, SIDE_LOGIT_SD = 1.1, 0.25  # SD common to all muscles of a picture, and per side
 MOST_FAT = 0.8  # largest fat fraction
-FAT_SPREAD = (0.1, 0.5)  # width of the transition from lean to fat, as a share of the fraction
+FAT_SPREAD = (0.6, 2.0)  # of fat over the pixels of a muscle, relative to the phantoms
 
 
 @dataclass(frozen=True)
@@ -314,9 +315,8 @@ def _signal(
     muscle = tissues <= LABEL_VALUES[-1]
     muscle &= tissues > 0
     shown = torch.where(muscle, tissues, 0).amax(dim=1)  # the muscle of any layer
-    first, steepness = (torch.from_numpy(v).to(device) for v in _drawn_fat(len(contrasts), rng))
-    beyond = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
-    fraction = beyond.mul_(_looked_up(steepness, shown)).sigmoid_()
+    fat_of_muscle = torch.from_numpy(_drawn_fat(len(contrasts), rng)).to(device)
+    fraction = _looked_up(fat_of_muscle.flatten(1), shown.int() * RANKS + maps[:, LAYERS])
     ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
     flesh, marbling = (1 - fraction) * ends[:, 0], fraction * ends[:, 1]
     water, fat = torch.zeros_like(flesh), torch.zeros_like(flesh)
@@ -333,27 +333,23 @@ def _signal(
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return entries of tables (batch, TISSUES), one per picture, at values (batch, rows, columns)."""
+    """Return entries of tables (batch, entries), one per picture, at values (batch, rows, columns)."""
     return table.gather(1, values.flatten(1).long()).view(values.shape)
 
 
-def _drawn_fat(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return random thresholds and slopes of fat in muscle, each float32 (n, TISSUES).
+def _drawn_fat(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return random fat fractions of muscle pixels by label and rank, float32 (n, labels + 1, RANKS).
 
-    The fat fraction of a pixel of muscle is sigmoid((order - threshold) * slope), order: 0-1, as of
-    `Anatomies.sections` / 255. The transition is the narrower the less fat a muscle has, so that its
-    mean fat fraction is 1 - threshold.
+    The rank is that of `Anatomies.sections`. Label 0, outside muscle, has no fat.
     """
-    threshold, steepness = np.ones((2, n, TISSUES), np.float32)
+    fat = np.zeros((n, LABEL_VALUES[-1] + 1, RANKS), np.float32)
     spread = np.exp(rng.uniform(*np.log(FAT_SPREAD), n))
     person = rng.normal(0, PERSON_LOGIT_SD, n)
     of_muscle = {name: rng.normal(*FAT_LOGIT[name], n) for name in FAT_LOGIT}
     for label in LABELS:
         logit = person + of_muscle[label.muscle] + rng.normal(0, SIDE_LOGIT_SD, n)
-        fraction = np.minimum(1 / (1 + np.exp(-logit)), MOST_FAT)
-        threshold[:, label.value] = 1 - fraction
-        steepness[:, label.value] = 1 / (spread * np.minimum(fraction, 1 - fraction))
-    return threshold, steepness
+        fat[:, label.value] = fat_by_rank(np.minimum(1 / (1 + np.exp(-logit)), MOST_FAT), spread)
+    return fat
 
 
 def _texture(shape: torch.Size, device: torch.device, generator: torch.Generator) -> torch.Tensor:

@@ -119,7 +119,7 @@ def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
     acquisition = Acquisition(
         thickness_mm=round(spacing - gap, 1),
         noise=float(rng.uniform(0.018, 0.032)),
-        bias=float(rng.uniform(0.35, 0.65)),
+        bias=float(rng.uniform(0.3, 1.2)),
         blur_px=float(rng.uniform(0.4, 0.6)),
     )
     middle = _middle_plane(volunteer, tilt, matrix * pixel_mm / 2).turned(rotation)
