@@ -1,5 +1,6 @@
 # Where the package and the shipped files are, the checked configuration, and functions for the rules.
 import functools
+import importlib.util
 import json
 import os
 import re
@@ -97,6 +98,8 @@ def check_config():
             fault = f"{pattern!r} is no regular expression ({error})"
             raise InputError("convert_dicom.series_description", fault) from None
     label_source(config["convert_dicom"]["labels_from"])
+    if {"stata", "spss"} & set(config["export"]) and not importlib.util.find_spec("pyreadstat"):
+        raise InputError("export", "Stata and SPSS files need the package pyreadstat")
 
 
 def checked_sheet():
@@ -308,6 +311,15 @@ def shard_outputs(step):
 def training_settings(training):
     """Return the section of a training as JSON, with the path of the model that it starts from."""
     return json.dumps(config[training] | {"start_from": start_model(training) or ""})
+
+
+def exported(formats):
+    """Return the files that export_tables writes, for these formats."""
+    return [
+        f"<results>/cohort/{name}/{table}.{outputs.EXPORTS[name]}"
+        for name in formats
+        for table in COHORT
+    ]
 
 
 def captioned(path, output, category):
