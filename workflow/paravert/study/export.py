@@ -28,11 +28,13 @@ NAME_LIMIT_BYTES = 60  # in SPSS, with room for a number
 LABEL_LIMIT = 80  # characters of a label in Stata
 FILE_LABEL_LIMIT = 64  # bytes in SPSS
 NOTE_LINE = 80  # bytes in SPSS
-# Stata's reserved words, then those of SPSS.
-RESERVED = frozenset(
-    "_all _b byte _coef _cons double _dta float if in int long _n _pi _pred _rc _skip strl using with "
-    "all and by eq ge gt le lt ne not or to".split()
-)
+STATA_WORDS = (
+    "_all", "_b", "byte", "_coef", "_cons", "double", "_dta", "float", "if", "in", "int", "long", "_n",
+    "_pi", "_pred", "_rc", "_skip", "strl", "using", "with",
+)  # fmt: skip
+SPSS_WORDS = (
+    "all", "and", "by", "eq", "ge", "gt", "le", "lt", "ne", "not", "or", "to", "with"
+)  # fmt: skip
 FLAG_LABELS = {0: "no", 1: "yes"}
 
 
@@ -138,7 +140,11 @@ def variable_names(names: Iterable[str]) -> list[str]:
     taken: set[str] = set()
     for name in names:
         plain = re.sub(r"\W", "_", name)
-        if not plain[:1].isalpha() or plain.lower() in RESERVED or re.fullmatch(r"str\d+", plain):
+        if (
+            not plain[:1].isalpha()
+            or plain.lower() in (*STATA_WORDS, *SPSS_WORDS)
+            or re.fullmatch(r"str\d+", plain)
+        ):
             plain = f"v_{plain}"
         plain = plain[:NAME_LIMIT].encode()[:NAME_LIMIT_BYTES].decode(errors="ignore")
         number = 1
