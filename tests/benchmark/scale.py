@@ -123,6 +123,7 @@ def study_steps(folder: Path, subjects: int) -> None:
             *("--fat-fraction", "otsu_subject", "--model", model, "--model-sha256", "0" * 64),
             *("--configuration", json.dumps(settings)),
         ],
+        "export_tables": ["--cohort", cohort, "--formats", "csv", "--out", cohort],
         "fit_models": ["--cohort", cohort, "--out", f"{tables}/models.csv"],
         "fit_centiles": ["--cohort", cohort, "--out", f"{tables}/centiles.parquet"],
         "write_tables": ["--cohort", cohort, "--out", tables],

@@ -35,6 +35,7 @@ COMMANDS = {
     "draw_preview": "measure.preview",
     "dicomseg": "measure.dicomseg",
     "gather_cohort": "study.cohort",
+    "export_tables": "study.export",
     "accept_ledger": "study.summary",
     "fit_models": "study.models",
     "fit_centiles": "study.centiles",

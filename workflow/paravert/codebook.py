@@ -51,7 +51,8 @@ The tables of a study, one Parquet file each in `results/cohort/`. Unknown is nu
 0-1, slices are counted from 0 from caudal to cranial, left and right are the subject's own.
 Unit and meaning of every column are in the files, too: `DataFrame.attrs` in pandas, the field
 metadata in pyarrow, `parquet_kv_metadata()` in DuckDB. `codebook.csv` and `datapackage.json` beside
-the tables say the same. Which volumes, labels and previews belong to a subject: `results/subjects/`.
+the tables say the same. How to open them in pandas, DuckDB, R and Stata, with ten examples:
+[tables](../docs/tables.md). Which volumes, labels and previews belong to a subject: `results/subjects/`.
 `subjects` and `ledger` end with the other columns of the subject sheet; `codebook.csv` describes them.
 If the sheet has visits, every table has the column `visit` after `subject`, and both are part of its key: what
 is said of a subject then holds for the subject at a visit.

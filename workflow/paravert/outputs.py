@@ -23,6 +23,7 @@ def _listed(*outputs: Output) -> dict[str, Output]:
     return {output.name: output for output in outputs}
 
 
+EXPORTS = {"csv": "csv", "stata": "dta", "spss": "sav"}  # suffix of the files by format
 FIGURES = _listed(
     Output("flow", "Flow of the subjects", "flow"),
     Output("fig1_network", "Figure 1. Network", "fig1_network"),

@@ -21,6 +21,7 @@ from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 FIRST = STEPS["convert_dicom"]
 COHORT_RULES = (
     "gather_cohort",
+    "export_tables",
     "fit_models",
     "fit_centiles",
     "write_tables",

@@ -29,6 +29,7 @@ VERSIONS = {
     "draw_preview": 2,
     "dicomseg": 1,
     "gather_cohort": 5,
+    "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,

@@ -324,6 +324,15 @@ def training_settings(training):
     return json.dumps(config[training] | {"start_from": start_model(training) or ""})
 
 
+def exported(formats):
+    """Return the files that export_tables writes, for these formats."""
+    return [
+        f"<results>/cohort/{name}/{table}.{outputs.EXPORTS[name]}"
+        for name in formats
+        for table in COHORT
+    ]
+
+
 def captioned(path, output, category):
     """Mark a file for Snakemake's report, with caption and title."""
     return report(

@@ -1,7 +1,7 @@
 # The cohort: tables, models, figures, report.
 #   NEEDS  the six tables of every shard
-#   MAKES  results/cohort/, results/tables/, results/figures/, results/report.html, results/review/,
-#          summary.txt
+#   MAKES  results/cohort/ (with the configured exports), results/tables/, results/figures/,
+#          results/report.html, results/review/, summary.txt
 
 
 rule gather_cohort:
@@ -46,6 +46,33 @@ rule gather_cohort:
         " --model {input.model:q} --model-sha256 {params.sha256}"
         " --configuration {params.configuration:q} {params.ratings} --rating-rule {params.rating_rule}"
         " 2> {log}"
+
+
+rule export_tables:
+    input:
+        tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
+        datapackage="<results>/cohort/datapackage.json",
+    output:
+        exported(config["export"]),
+    log:
+        "<results>/logs/export_tables.log",
+    benchmark:
+        "<results>/benchmarks/export_tables.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        runtime=cohort_minutes("export_tables"),
+    params:
+        results=results_folder,
+        formats=options("formats", config["export"]),
+        version=steps.VERSIONS["export_tables"],
+    message:
+        "Writing the cohort tables for other programs"
+    shell:
+        "python -m paravert export_tables --cohort {params.results}/cohort {params.formats}"
+        " --out {params.results}/cohort 2> {log}"
 
 
 rule accept_ledger:

@@ -1,5 +1,6 @@
 """Gathers the shard tables into the cohort tables; every subject of the sheet is in the ledger."""
 
+import hashlib
 import json
 import logging
 from collections import defaultdict
@@ -71,9 +72,11 @@ def gather_cohort(
     scans = {name: (row["subject"], row["visit"]) for name, row in by_scan.items()}
     cohort_tables = codebook.tables_with(columns, any(visit for _, visit in scans.values()))
     away = plan.subjects_away(by_shard, by_scan)
+    resolved = yaml.safe_dump(settings, sort_keys=False)
     metadata = {
         "software_version": __version__,
         "model_sha256": model_sha256,
+        "configuration_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
         "model_notice": _notice(read_card(model)),
         "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
     }
@@ -102,7 +105,7 @@ def gather_cohort(
     _check_all_subjects_are_listed(out, by_shard)
     codebook.write_codebook(out / "codebook.csv", cohort_tables)
     codebook.write_datapackage(out / "datapackage.json", metadata, cohort_tables)
-    (out / "configuration.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    (out / "configuration.yaml").write_text(resolved, encoding="utf-8")
     log.info("gather_cohort: %s", summary_of(out / "ledger.parquet"))
 
 
