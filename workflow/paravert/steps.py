@@ -5,33 +5,35 @@ from pathlib import Path
 
 from paravert import tables
 from paravert.subject_folder import (
+    FAT_FOLDER,
     GIVEN_FOLDER,
     IMAGE_FOLDER,
     LABELS_FOLDER,
     PREVIEW_FILE,
     SLICES_FILE,
     TRUTH_FOLDER,
+    WATER_FOLDER,
 )
 
 # The version of each rule's results. Raise it when a change of the code changes numbers or files of
 # results: only then they are made again.
 VERSIONS = {
-    "make_phantoms": 1,
+    "make_phantoms": 2,
     "draw_anatomies": 1,
-    "convert_dicom": 2,
+    "convert_dicom": 3,
     "pretrain_network": 1,
     "train_network": 1,
     "segment_muscles": 2,
     "measure_area": 2,
-    "measure_fat": 2,
+    "measure_fat": 3,
     "score_overlap": 2,
     "draw_preview": 1,
     "dicomseg": 1,
-    "gather_cohort": 4,
+    "gather_cohort": 5,
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
-    "write_tables": 4,
+    "write_tables": 5,
     "draw_figures": 5,
     "write_report": 5,
 }
@@ -81,7 +83,7 @@ STEPS = {
             "imaging.convert",
             tables.CONVERT,
             "status.json",
-            owns=(IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
+            owns=(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
         ),
         Step(
             "segment_muscles",
