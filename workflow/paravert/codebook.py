@@ -12,10 +12,11 @@ import typer
 from paravert.anatomy import MUSCLES
 from paravert.errors import Caution, Reason
 from paravert.tables import (
+    ALL_FAT_METHODS,
     ABSENT,
     AREA_COLUMNS,
+    DIXON_COLUMNS,
     FAT_COLUMNS,
-    FAT_METHODS,
     FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
@@ -82,7 +83,7 @@ FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
 )
 FAT_FRACTION = (
-    fraction("fat_fraction", "fat fraction by the method that the configuration names"),
+    fraction("fat_fraction", "fat fraction: Dixon, or by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
     FAT_FRACTION_REASON,
 )
@@ -99,6 +100,7 @@ SLICES = Table(
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
+        *DIXON_COLUMNS,
         *SEPARABILITY_COLUMNS,
         *SEQUENCE_COLUMNS,
     ),
@@ -147,7 +149,7 @@ MUSCLE_TABLE = Table(
         ),
         *(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
-            for method, meaning in FAT_METHODS.items()
+            for method, meaning in ALL_FAT_METHODS.items()
         ),
         quantity(
             "lean_volume_ml", "ml", "volume_ml x (1 - fat_fraction); null if the fat fraction is"
@@ -199,6 +201,11 @@ SUBJECT_TABLE = Table(
             "volume-weighted fat fraction of all eight muscles; null if volume_ml is",
         ),
         FAT_FRACTION_REASON,
+        Column(
+            "fat_fraction_method", TEXT, required=True, allowed=tuple(ALL_FAT_METHODS),
+            meaning="method of all fat fractions of this subject: dixon where Dixon images are at hand, "
+            "else the one that the configuration names",
+        ),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(
