@@ -25,6 +25,35 @@ FLUIDS = (Tissue.CSF, Tissue.URINE, Tissue.BOWEL_FLUID, Tissue.NUCLEUS, Tissue.R
 MUSCLES = (*LABEL_VALUES, Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE)
 FLUID_GAIN, OTHER_GAIN = 0.5, 1.2  # of the T2 phantom's signal
 
+# How scanners name the parts: SeriesDescription (0008,103E), ImageType (0008,0008) from its third value.
+NAMINGS = {
+    "Siemens": {
+        WATER: ("t1_vibe_dixon_tra_W", "DIXON\\WATER"),
+        FAT: ("t1_vibe_dixon_tra_F", "DIXON\\FAT"),
+        IN_PHASE: ("t1_vibe_dixon_tra_in", "DIXON\\IN_PHASE"),
+        OPPOSED: ("t1_vibe_dixon_tra_opp", "DIXON\\OPP_PHASE"),
+    },
+    "GE": {
+        WATER: ("WATER: Ax LAVA-Flex", "DIXON\\WATER"),
+        FAT: ("FAT: Ax LAVA-Flex", "DIXON\\FAT"),
+        IN_PHASE: ("InPhase: Ax LAVA-Flex", "DIXON\\IN_PHASE"),
+        OPPOSED: ("OutPhase: Ax LAVA-Flex", "DIXON\\OUT_PHASE"),
+    },
+    "Philips": {  # all in one series
+        WATER: ("mDIXON-All", "W\\W\\DERIVED"),
+        FAT: ("mDIXON-All", "F\\F\\DERIVED"),
+        IN_PHASE: ("mDIXON-All", "IP\\IP\\DERIVED"),
+        OPPOSED: ("mDIXON-All", "OP\\OP\\DERIVED"),
+    },
+}
+# At 3 T: the parts are computed from both echoes and keep the time of the first.
+TIMES = {
+    part: {"echo_ms": 2.46 if part == IN_PHASE else 1.23, "repetition_ms": 4.0, "scanning": "GR"}
+    for part in PARTS
+}
+# Position in the cohort of the volunteers whose axial series is a Dixon acquisition.
+VOLUNTEERS = {5: "Siemens", 13: "GE", 21: "Philips"}
+
 
 @dataclass(frozen=True)
 class DixonSlice:
