@@ -1,8 +1,9 @@
 """Dixon acquisitions: series or frames that show water and fat at the same positions.
 
-The fat image is the one that is segmented. Mean Dice of the shipped network by part
-(`tests/benchmark/dixon.py`): fat .886, water .875, opposed phase .849, in phase .829 in a real
-volunteer, and .953, .946, .944, .951 in phantoms.
+The fat image becomes the converted stack, the water image is kept beside it, and the network predicts
+from both. Mean Dice of the shipped network by part (`tests/benchmark/dixon.py`), in a real volunteer:
+water and fat .910, fat .886, water .875, opposed phase .849, in phase .829; in phantoms .954, .955, .952,
+.942, .851.
 
 How makers mark the parts: Siemens writes a series per part, with ImageType (0008,0008)
 ORIGINAL\\PRIMARY\\DIXON\\WATER and a description that ends with _W, _F, _in, _opp (so does UK
@@ -98,10 +99,10 @@ def has_water_and_fat(frames: Iterable[Frame]) -> bool:
 
 
 def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Return the frames to segment, and the water frames at the same positions, () if not Dixon.
+    """Return the frames to convert, and the water frames at the same positions, () if not Dixon.
 
     frames: chosen, of one series or one Dixon acquisition. Of one with water and fat, the fat frames
-    are segmented; other parts, maps and the echoes behind them are left out.
+    are converted; other parts, maps and the echoes behind them are left out.
     """
     if not has_water_and_fat(frames):
         return tuple(frames), ()

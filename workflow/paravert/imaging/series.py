@@ -112,7 +112,9 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
         cautions.add(Caution.OFF_AXIS_SLICES_EXCLUDED)
     if any(plane.scouts for plane in chosen):
         cautions.add(Caution.LOCALIZER_EXCLUDED)
-    cautions |= _cautions(frames) | _cautions(water)
+    cautions |= _cautions(frames)
+    if water:
+        cautions |= _cautions(water)
     return ChosenSeries(frames, frozenset(cautions), chosen[0].note, water)
 
 
