@@ -172,6 +172,7 @@ def _weighted(values: list[float], weights: np.ndarray) -> float:
 def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
     volumes = np.array([row["volume_ml"] for row in muscles])
     row = person | {
+        "fat_fraction_method": "otsu_subject",
         "bmi_kg_m2": person["weight_kg"] / (person["height_cm"] / 100) ** 2,
         "header_sex": person["sex"],
         "header_age_years": person["age_years"],

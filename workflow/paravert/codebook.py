@@ -13,9 +13,10 @@ from paravert.anatomy import MUSCLES
 from paravert.errors import Caution, Reason
 from paravert.tables import (
     ABSENT,
+    ALL_FAT_METHODS,
     AREA_COLUMNS,
+    DIXON_COLUMNS,
     FAT_COLUMNS,
-    FAT_METHODS,
     FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
@@ -88,7 +89,7 @@ FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
 )
 FAT_FRACTION = (
-    fraction("fat_fraction", "fat fraction by the method that the configuration names"),
+    fraction("fat_fraction", "fat fraction: Dixon, or by the method that the configuration names"),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
     FAT_FRACTION_REASON,
 )
@@ -105,6 +106,7 @@ SLICES = Table(
         ),
         *FAT_FRACTION,
         *FAT_COLUMNS,
+        *DIXON_COLUMNS,
         *SEPARABILITY_COLUMNS,
         *SEQUENCE_COLUMNS,
     ),
@@ -153,7 +155,7 @@ MUSCLE_TABLE = Table(
         ),
         *(
             fraction(f"fat_fraction_{method}", meaning=f"volume-weighted fat fraction: {meaning}")
-            for method, meaning in FAT_METHODS.items()
+            for method, meaning in ALL_FAT_METHODS.items()
         ),
         quantity(
             "lean_volume_ml", "ml", "volume_ml x (1 - fat_fraction); null if the fat fraction is"
@@ -205,6 +207,11 @@ SUBJECT_TABLE = Table(
             "volume-weighted fat fraction of all eight muscles; null if volume_ml is",
         ),
         FAT_FRACTION_REASON,
+        Column(
+            "fat_fraction_method", TEXT, required=True, allowed=tuple(ALL_FAT_METHODS),
+            meaning="method of all fat fractions of this subject: dixon where Dixon images are at hand, "
+            "else the one that the configuration names",
+        ),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),
         *LABELS_COLUMNS,
         fraction(

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     MOSAIC = "mosaic"
     AMBIGUOUS_SERIES = "ambiguous-series"
     AMBIGUOUS_CONTRAST = "ambiguous-contrast"
+    DIXON_PARTS_DIFFER = "dixon-parts-differ"
     DUPLICATE_POSITIONS_CONFLICT = "duplicate-positions-conflict"
     INCONSISTENT_MATRIX = "inconsistent-matrix"
     FRAME_COUNT_MISMATCH = "frame-count-mismatch"
@@ -72,6 +73,8 @@ class Caution(StrEnum):
     FAT_NOT_BRIGHT = "fat-not-bright"
     LOW_CONTRAST = "low-contrast"
     NO_FAT_REFERENCE = "no-fat-reference"
+    FAT_WATER_SWAPPED = "fat-water-swapped"  # by the subcutaneous fat
+    DIXON_ORIGINS_DIFFER = "dixon-origins-differ"  # of NIfTI files on one grid
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"

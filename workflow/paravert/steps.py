@@ -5,6 +5,7 @@ from pathlib import Path
 
 from paravert import tables
 from paravert.subject_folder import (
+    FAT_FOLDER,
     GIVEN_FOLDER,
     IMAGE_FOLDER,
     LABELS_FOLDER,
@@ -12,6 +13,7 @@ from paravert.subject_folder import (
     REVIEW_FOLDER,
     SLICES_FILE,
     TRUTH_FOLDER,
+    WATER_FOLDER,
 )
 
 # The version of each rule's results. Raise it when a change of the code changes numbers or files of
@@ -19,12 +21,12 @@ from paravert.subject_folder import (
 VERSIONS = {
     "make_phantoms": 2,
     "draw_anatomies": 1,
-    "convert_dicom": 2,
+    "convert_dicom": 3,
     "pretrain_network": 2,
     "train_network": 1,
     "segment_muscles": 2,
     "measure_area": 2,
-    "measure_fat": 2,
+    "measure_fat": 3,
     "score_overlap": 2,
     "draw_preview": 2,
     "dicomseg": 1,
@@ -33,7 +35,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
-    "write_tables": 4,
+    "write_tables": 5,
     "draw_figures": 5,
     "write_report": 5,
     "write_review": 1,
@@ -84,7 +86,7 @@ STEPS = {
             "imaging.convert",
             tables.CONVERT,
             "status.json",
-            owns=(IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
+            owns=(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
         ),
         Step(
             "segment_muscles",

@@ -9,6 +9,8 @@ from paravert.label_sources import LabelSource
 
 IMAGE_FOLDER = "image"  # the converted stacks
 TRUTH_FOLDER = "truth"  # manual labels on the voxels of the image
+WATER_FOLDER = "water"  # the Dixon water images of stacks that have them
+FAT_FOLDER = "fat"  # the Dixon fat images, where these are not the converted stacks themselves
 GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
 LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
 SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not of the own values
@@ -27,8 +29,9 @@ class SubjectFolder:
     """The paths in a subject's folder.
 
     home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
-    converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
-    (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). Stacks are numbered from 1.
+    converted images (IMAGE_FOLDER), Dixon parts (WATER_FOLDER, FAT_FOLDER), manual masks
+    (TRUTH_FOLDER), labels given in the sheet (GIVEN_FOLDER) or labels of segment_muscles
+    (LABELS_FOLDER). Stacks are numbered from 1.
     """
 
     home: Path
@@ -46,18 +49,25 @@ class SubjectFolder:
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the path of the NIfTI file of one stack.
 
-        kind: converted images (IMAGE_FOLDER), manual masks (TRUTH_FOLDER), labels given in the sheet
-        (GIVEN_FOLDER) or labels of segment_muscles (LABELS_FOLDER). stack: its number, from 1.
+        kind: one of the folders above. stack: its number, from 1.
         """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
         """Return the numbers of the stacks that have a file of this kind, ascending.
 
-        kind: IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER or LABELS_FOLDER.
+        kind: one of the folders above.
         """
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
+
+    def fat_file(self, stack: int) -> Path:
+        """Return the NIfTI file of the Dixon fat image of a stack that has a water image.
+
+        stack: its number, from 1. Mostly the converted stack itself is the fat image.
+        """
+        own = self.stack_file(FAT_FOLDER, stack)
+        return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)
 
     def write_label_source(self, source: LabelSource) -> None:
         """Write the name of the given labels' source, and the label values that it can give."""

@@ -201,12 +201,15 @@ FAT_METHODS = {
     "otsu_image": "Otsu threshold over all pixels of the subject's images",
     "linear": "signal between the subject's lean muscle (0) and fat beside the muscles (1)",
 }
+DIXON = "dixon"  # the method of Dixon images; wherever they are at hand it is the fat fraction
+ALL_FAT_METHODS = FAT_METHODS | {DIXON: "sum of fat over sum of fat and water in the Dixon images"}
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
 REVIEW_FAILED = (
     "review-failed"  # reason code: failed by eye, see the configuration's review.ratings
 )
+NO_DIXON = "no-dixon"  # reason code: no Dixon images of water and fat
 NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 SEQUENCES = (
     "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
@@ -299,12 +302,13 @@ AREA_COLUMNS = (
 
 FAT_REASONS = (
     ABSENT, NOT_LABELLED, REVIEW_FAILED, "single-value", "no-fat-reference", "no-lean-reference", "fat-not-bright",
-    "low-contrast",
+    "low-contrast", NO_DIXON, "fat-water-swapped",
 )  # fmt: skip
-FAT_COLUMNS = tuple(
-    column
-    for method, meaning in FAT_METHODS.items()
-    for column in (
+
+
+def _of_method(method: str) -> tuple[Column, ...]:
+    meaning = ALL_FAT_METHODS[method]
+    return (
         fraction(f"fat_fraction_{method}", f"fat fraction: {meaning}"),
         fraction(
             f"eroded_{method}", f"the same in the muscle without its outermost pixels: {meaning}"
@@ -313,8 +317,11 @@ FAT_COLUMNS = tuple(
             f"reason_{method}", TEXT, "", "why this fat fraction is null",
             allowed=FAT_REASONS,
         ),
-    )
-)  # fmt: skip
+    )  # fmt: skip
+
+
+FAT_COLUMNS = tuple(column for method in FAT_METHODS for column in _of_method(method))
+DIXON_COLUMNS = _of_method(DIXON)
 SEQUENCE_COLUMNS = (
     Column(
         "sequence", TEXT, allowed=SEQUENCES,
@@ -447,7 +454,7 @@ GEOMETRY = Table(
 AREA = Table("area", (*SLICE_COLUMNS, *AREA_COLUMNS), SLICE_KEYS, "area of a muscle in a slice")
 FAT = Table(
     "fat",
-    (*SLICE_COLUMNS, *FAT_COLUMNS, *SEPARABILITY_COLUMNS, *SEQUENCE_COLUMNS),
+    (*SLICE_COLUMNS, *FAT_COLUMNS, *DIXON_COLUMNS, *SEPARABILITY_COLUMNS, *SEQUENCE_COLUMNS),
     SLICE_KEYS,
     "fat fraction of a muscle in a slice, by every method",
 )

@@ -16,6 +16,7 @@ from paravert import label_sources, shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
+from paravert.imaging.dixon import part_files, with_parts
 from paravert.imaging.image_stack import Images, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.masks import Masks, read_masks
@@ -24,7 +25,14 @@ from paravert.imaging.volume import Volume, voxel_digest, write_volume
 from paravert.label_sources import OWN, LabelSource
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet, scan_of
-from paravert.subject_folder import GIVEN_FOLDER, IMAGE_FOLDER, TRUTH_FOLDER, SubjectFolder
+from paravert.subject_folder import (
+    FAT_FOLDER,
+    GIVEN_FOLDER,
+    IMAGE_FOLDER,
+    TRUTH_FOLDER,
+    WATER_FOLDER,
+    SubjectFolder,
+)
 
 # Column of the sheet: folder of the subject.
 MASK_FOLDERS = {"truth": TRUTH_FOLDER, "labels": GIVEN_FOLDER}
@@ -83,12 +91,16 @@ def convert_subject(
     Raises SubjectFault, with the reasons of `read_images` and `read_masks`, if the data cannot be used.
     """
     row = rows[task.subject]
-    images = read_images(row["images"], series_description)
+    images = read_images(row["images"], series_description, row.get("water"), row.get("fat"))
     volumes = [stack.volume for stack in images.stacks]
     masks, told = _masks(row, volumes, source)
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
         write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
+    for number, stack in enumerate(images.stacks, start=1):
+        for name, array in ((WATER_FOLDER, stack.water), (FAT_FOLDER, stack.fat)):
+            if array is not None:
+                write_volume(folder.stack_file(name, number), stack.volume.with_array(array))
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)
@@ -126,18 +138,41 @@ def _masks(
     return found, told
 
 
-def read_images(path: str, series_description: Sequence[str] = ()) -> Images:
+def read_images(
+    path: str,
+    series_description: Sequence[str] = (),
+    water: str | None = None,
+    fat: str | None = None,
+) -> Images:
     """Return the images of one subject, from a NIfTI file, a DICOM file or a folder of DICOM files.
 
-    path: from the column `images` of the sheet; "" if empty. series_description: regular expressions that
-    choose one of several axial series, for DICOM only; see `choose_series`.
+    path: from the column `images` of the sheet; "" if empty. A folder may also hold the NIfTI files of
+    Dixon parts, see `part_files`. series_description: regular expressions that choose one of several
+    axial series, for DICOM only; see `choose_series`. water, fat: from the columns of that name, NIfTI;
+    empty if there are none.
     Raises SubjectFault: no-dicom if the path is empty or nothing is there, unreadable-header if it may
-    not be read, and the reasons of `read_nifti` and `read_dicom`.
+    not be read, and the reasons of `read_nifti`, `read_dicom` and `with_parts`.
     """
+    if bool(water) != bool(fat):
+        given, lacking = ("water", "fat") if water else ("fat", "water")
+        raise SubjectFault(
+            Reason.DIXON_PARTS_DIFFER, f"{given} is given and {lacking} is not, expected both"
+        )
+    images = _read_images(path, series_description)
+    return with_parts(images, Path(water), Path(fat)) if water and fat else images
+
+
+def _read_images(path: str, series_description: Sequence[str]) -> Images:
     source = Path(path)
     kind = path_kind(source, "images") if path else PathKind.NOTHING
     if kind == PathKind.NOTHING:
         raise SubjectFault(Reason.NO_DICOM, "images: nothing there, expected a folder or file")
     if kind == PathKind.FILE and is_nifti(source):
         return read_nifti(source)
-    return read_dicom(source, series_description)
+    try:
+        return read_dicom(source, series_description)
+    except SubjectFault as fault:
+        parts = part_files(source) if fault.reason == Reason.NO_DICOM else None
+        if parts is None:
+            raise
+    return with_parts(read_nifti(parts[0]), parts[1])

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom_scan import scan_folder
+from paravert.imaging.dixon import check_same_grids
 from paravert.imaging.frame_stack import FrameStack, colliding_slices, stack_frames
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import (
@@ -70,9 +72,27 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)
-    groups = group_frames(chosen.frames)
-    places = [place for group in groups for place in group.places]
-    frame_stacks, spacing_told = stack_frames(groups)
+    frame_stacks, spacing_told = stack_frames(group_frames(chosen.frames))
+    water_stacks, _ = stack_frames(group_frames(chosen.water)) if chosen.water else ([], set())
+    if chosen.water:
+        check_same_grids(frame_stacks, water_stacks)
+    stacks = _image_stacks(frame_stacks)
+    if chosen.water:
+        water = _image_stacks(water_stacks)
+        stacks = tuple(
+            replace(stack, water=part.volume.array)
+            for stack, part in zip(stacks, water, strict=True)
+        )
+    cautions = scan.cautions | chosen.cautions | spacing_told
+    for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
+        cautions |= slice_.cautions
+        cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
+    return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note)
+
+
+def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:
+    """Return stacks with their voxels; raises SubjectFault for pixels that cannot be used."""
+    places = [place for stack in frame_stacks for place in stack.group.places]
     with quiet_pydicom():
         values = _read_values([frame for place in places for frame in place])
     for place in places:
@@ -83,11 +103,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
         for stack, overlaps in zip(frame_stacks, colliding, strict=True)
     )
     check_not_blank(stacks)
-    cautions = scan.cautions | chosen.cautions | spacing_told
-    for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
-        cautions |= slice_.cautions
-        cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
-    return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note)
+    return stacks
 
 
 def _read_values(frames: Sequence[Frame]) -> FrameValues:

@@ -55,6 +55,12 @@ class FrameStack:
         """The frame (attributes of one slice) of each slice, from caudal to cranial, without duplicates."""
         return self.group.frames
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of slices, rows and columns."""
+        first = self.frames[0]
+        return len(self.frames), first.rows, first.columns
+
     def affine_of(self, frame: Frame) -> np.ndarray:
         """Return the affine, 4 x 4, (0, row, column, 1) to RAS in mm, of one frame of the stack.
 

@@ -24,7 +24,7 @@ from paravert.imaging.header_values import (
     whole_number,
 )
 from paravert.imaging.pixel_format import PIXEL_TAGS, PixelModule
-from paravert.imaging.sequence import SEQUENCE_TAGS, sequence_class, sequence_facts
+from paravert.imaging.sequence import SEQUENCE_TAGS, dixon_part, sequence_class, sequence_facts
 from paravert.tables import UNKNOWN
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
@@ -154,7 +154,7 @@ class Frame:
     position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS). slope, intercept: of the rescale
     (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed. real_world: slope and
     intercept of each real-world value mapping (0040,9096), NaN where malformed.
-    sequence: class of the sequence, one of `tables.SEQUENCES`.
+    sequence: class of the sequence, one of `tables.SEQUENCES`. part: see `dixon_part`.
     """
 
     header: Header
@@ -179,6 +179,7 @@ class Frame:
     inversion_time_ms: float | None = None
     flip_angle_deg: float | None = None
     sequence: str = UNKNOWN
+    part: str | None = None
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -284,6 +285,7 @@ def _frame(header: Header, index: int, told: FrameAttributes) -> Frame:
         inversion_time_ms=inversion_time,
         flip_angle_deg=within(told.number("FlipAngle"), FLIP_RANGE_DEG),
         sequence=sequence_class(facts),
+        part=dixon_part(facts),
     )
 
 

@@ -55,12 +55,15 @@ class ImageStack:
 
     volume: voxels (slices, rows, columns) from caudal to cranial, with their affine. slices:
     attributes of each slice, in the same order. slab_source: where the slice spacing of the volume
-    comes from: positions, thickness or tag.
+    comes from: positions, thickness or tag. water, fat: Dixon images on the same voxels, None if there
+    are none; fat is also None if the volume itself shows fat.
     """
 
     volume: Volume
     slices: tuple[ImageSlice, ...]
     slab_source: str
+    water: np.ndarray | None = None
+    fat: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

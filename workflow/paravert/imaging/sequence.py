@@ -43,7 +43,14 @@ PARTS = {
     },
 }  # fmt: skip
 # Maps that are computed from the parts show neither contrast.
-MAPS = {"FAT_FRACTION", "FF", "WATER_FRACTION", "T2_STAR", "T2STAR", "R2_STAR", "R2STAR", "B0"}
+MAPS = {
+    "FAT_FRACTION", "FF", "WATER_FRACTION", "WF", "T2_STAR", "T2STAR", "R2_STAR", "R2STAR", "B0",
+    "FIELD_MAP", "FATFRAC",
+}  # fmt: skip
+DIXON_MAP = "map"  # of a frame: computed from the parts
+MAP_WORDS = re.compile(
+    r"^(fatfrac|fat frac|r2|t2)\b|\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)$"
+)
 # The same in SeriesDescription (0008,103E), as words. GE and Canon name a part there alone.
 DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop)\b")
 PART_WORDS = {
@@ -133,31 +140,51 @@ def _first(words: tuple[str, ...]) -> str:
     return words[0] if words else ""
 
 
+def dixon_part(facts: SequenceFacts) -> str | None:
+    """Return which Dixon part an image is by its marks: a class of PARTS, DIXON_MAP, or None."""
+    marks, words = set(facts.image_type[2:]), _words(facts.description)
+    if marks & MAPS:
+        return DIXON_MAP
+    for part, names in PARTS.items():
+        if marks & names:
+            return part
+    dixon = DIXON_NAMES.search(words)
+    if dixon and MAP_WORDS.search(words):
+        return DIXON_MAP
+    patterns = PART_WORDS if dixon else PLAIN_WORDS
+    found = [part for part, pattern in patterns.items() if pattern.search(words)]
+    return found[0] if len(found) == 1 else None
+
+
+def name_without_part(description: str) -> str:
+    """Return what the descriptions of the parts of one Dixon acquisition have in common.
+
+    description: SeriesDescription (0008,103E). The words that name a part or map are left out, and
+    all but letters and digits.
+    """
+    words = MAP_WORDS.sub(" ", _words(description))
+    for patterns in (PART_WORDS, PLAIN_WORDS):
+        for pattern in patterns.values():
+            words = pattern.sub(" ", words)
+    return " ".join(words.split())
+
+
+def _words(description: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", description.lower()).strip()
+
+
 def sequence_class(facts: SequenceFacts) -> str:
     """Return the class of a sequence, one of `tables.SEQUENCES`.
 
     Marks of Dixon parts come first, then suppression of fat, then the times, then the description.
     """
-    marks = set(facts.image_type[2:])
-    words = re.sub(r"[^a-z0-9]+", " ", facts.description.lower()).strip()
-    if marks & MAPS:
+    words = _words(facts.description)
+    part = dixon_part(facts)
+    if part == DIXON_MAP:
         return UNKNOWN
     return (
-        _dixon_part(marks, words)
-        or _suppressed(facts, words)
-        or _by_times(facts)
-        or _by_name(facts, words)
-        or UNKNOWN
+        part or _suppressed(facts, words) or _by_times(facts) or _by_name(facts, words) or UNKNOWN
     )
-
-
-def _dixon_part(marks: set[str], words: str) -> str | None:
-    for part, names in PARTS.items():
-        if marks & names:
-            return part
-    patterns = PART_WORDS if DIXON_NAMES.search(words) else PLAIN_WORDS
-    found = [part for part, pattern in patterns.items() if pattern.search(words)]
-    return found[0] if len(found) == 1 else None
 
 
 def _suppressed(facts: SequenceFacts, words: str) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, is_secondary_capture
+from paravert.imaging.dixon import acquisitions, split_parts
 from paravert.imaging.frames import MULTI_FRAME, Frame, Header
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,
@@ -64,23 +65,26 @@ class _SeriesPlane:
 
 @dataclass(frozen=True, eq=False)
 class ChosenSeries:
-    """The frames to measure, all of one series, and warnings.
+    """The frames to measure, of one series or one Dixon acquisition, and warnings.
 
-    frames: slices of the series, without those excluded. cautions: warnings. note: a sentence on
-    slices of the series that are excluded; None if there are none.
+    frames: slices of the series, without those excluded; of a Dixon acquisition those of the fat image.
+    cautions: warnings. note: a sentence on slices of the series that are excluded; None if there are
+    none. water: Dixon water images at the same positions; () if there are none.
     """
 
     frames: tuple[Frame, ...]
     cautions: frozenset[Caution]
     note: str | None = None
+    water: tuple[Frame, ...] = ()
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
     """Return the frames of the one axial series among all files of a subject, and warnings.
 
-    scan: frames and headers of all files of the subject. series_description: regular expressions for
-    SeriesDescription (0008,103E), used in the given order while several axial series are left: each
-    keeps the series that it matches, if there are any. Raises SubjectFault: no-dicom,
+    The series of one Dixon acquisition count as one. scan: frames and headers of all files of the
+    subject. series_description: regular expressions for SeriesDescription (0008,103E), used in the
+    given order while several axial series are left: each keeps the series that it matches, if there
+    are any. Raises SubjectFault: no-dicom,
     mixed-patients, multiple-studies, wrong-modality, quadruped, no-axial-series, ambiguous-series;
     for a frame of the chosen series: mosaic, unsupported-pixels, frame-count-mismatch,
     unreadable-header, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
@@ -93,8 +97,9 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
         raise _no_axial(series, planes)
-    chosen = planes[_pick(candidates, series, series_description)]
-    for frame in chosen.frames:
+    chosen = [planes[uid] for uid in _pick(candidates, series, series_description)]
+    frames, water = split_parts([frame for plane in chosen for frame in plane.frames])
+    for frame in (*frames, *water):
         if fault := _frame_fault(frame):
             raise fault
     told = {
@@ -103,12 +108,14 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
         NOWHERE: Caution.NON_IMAGE_IGNORED,
     }
     cautions = {told[plane.kind] for plane in planes.values() if plane.kind in told}
-    if chosen.steep_deg:
+    if any(plane.steep_deg for plane in chosen):
         cautions.add(Caution.OFF_AXIS_SLICES_EXCLUDED)
-    if chosen.scouts:
+    if any(plane.scouts for plane in chosen):
         cautions.add(Caution.LOCALIZER_EXCLUDED)
-    cautions |= _cautions(chosen.frames)
-    return ChosenSeries(chosen.frames, frozenset(cautions), chosen.note)
+    cautions |= _cautions(frames)
+    if water:
+        cautions |= _cautions(water)
+    return ChosenSeries(frames, frozenset(cautions), chosen[0].note, water)
 
 
 def _check_subject(scan: FolderScan) -> None:
@@ -168,8 +175,14 @@ def _no_axial(series: dict[str, list[Frame]], planes: dict[str, _SeriesPlane]) -
     )
 
 
-def _pick(candidates: list[str], series: dict[str, list[Frame]], patterns: Sequence[str]) -> str:
-    descriptions = {uid: {f.header.description for f in series[uid]} for uid in candidates}
+def _pick(
+    candidates: list[str], series: dict[str, list[Frame]], patterns: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the series to measure: one, or the parts of one Dixon acquisition."""
+    descriptions = {
+        uids: {frame.header.description for uid in uids for frame in series[uid]}
+        for uids in acquisitions({uid: series[uid] for uid in candidates})
+    }
     left = matching_series(descriptions, patterns)
     if len(left) > 1:
         given = "the configured series_description leaves them" if patterns else "none configured"

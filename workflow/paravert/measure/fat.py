@@ -20,6 +20,8 @@ from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution, some_of
 from paravert.imaging.label_maps import slice_pixels
+from paravert.imaging.volume import read_volume
+from paravert.measure.dixon import Swaps, dixon_columns, find_swaps, no_dixon_columns
 from paravert.measure.fat_domain import (
     LOW_CONTRAST,
     domain_of,
@@ -41,16 +43,17 @@ from paravert.measure.labelled_stack import (
 )
 from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
 from paravert.measure.otsu import otsu_split
+from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import (
     ABSENT,
+    ALL_FAT_METHODS,
     FAT_COLUMNS,
-    FAT_METHODS,
     OTSU_METHODS,
     SEPARABILITY_COLUMNS,
 )
 
 SINGLE_VALUE = "single-value"  # reason code
-REASONS = tuple(f"reason_{method}" for method in FAT_METHODS)
+REASONS = tuple(f"reason_{method}" for method in ALL_FAT_METHODS)
 # Of otsu_image, in SD of muscle: in PD, in-phase and real T1 images its threshold separates air from
 # tissue, and .3 to .99 of a muscle would be fat.
 LEAST_ABOVE_MUSCLE = 1.0
@@ -302,11 +305,17 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
     home = folder / task.subject
     stacks = read_labelled_stacks(home)
     images = [read_image(home, stack.number) for stack in stacks]
-    sequences, outside, warnings, notes = [], [], set(), []
+    sequences, outside, warnings, notes, dixon = [], [], set(), [], []
     for stack, image in zip(stacks, images, strict=True):
+        own_columns, swaps = _dixon_of(home, stack)
+        dixon.append(own_columns)
         found, reason, own_warnings, note = _sequence_of(stack, image)
         sequences.append(found)
         outside.append(reason)
+        if swaps is not None:  # warnings of a single image do not matter beside Dixon
+            own_warnings &= {Caution.SEQUENCE_DIFFERS_FROM_HEADER}
+            if swaps.told:
+                own_warnings, note = {Caution.FAT_WATER_SWAPPED}, swaps.told
         warnings |= own_warnings
         notes += [f"stack {stack.number}: {note}"] if own_warnings else []
     columns = fat_fractions(
@@ -315,6 +324,7 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         [stack.spacing_mm for stack in stacks],
         outside,
     )
+    columns |= {name: np.concatenate([part[name] for part in dixon]) for name in dixon[0]}
     rows, first = [], 0
     for stack, found in zip(stacks, sequences, strict=True):
         own = slice(first, first + len(stack.labels))
@@ -322,6 +332,19 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         rows += [row | found for row in with_unknown(of_stack, stack, (), REASONS)]
         first = own.stop
     return shards.Product(rows, tuple(sorted(warnings)), some_of(notes, MOST_TOLD) or None)
+
+
+def _dixon_of(home: Path, stack: LabelledStack) -> tuple[dict[str, np.ndarray], Swaps | None]:
+    """Return the columns of the method `dixon` of a stack, and swaps; None without Dixon images."""
+    folder = SubjectFolder(home)
+    water_file = folder.stack_file(WATER_FOLDER, stack.number)
+    if not water_file.is_file():
+        return no_dixon_columns(stack.labels), None
+    water, fat = (read_volume(file).array for file in (water_file, folder.fat_file(stack.number)))
+    swaps = find_swaps(water, fat, stack.labels, stack.spacing_mm)
+    if swaps.whole:
+        return dixon_columns(fat, water, stack.labels), swaps
+    return dixon_columns(water, fat, stack.labels, swaps.sides), swaps
 
 
 def _sequence_of(

@@ -8,9 +8,11 @@ import pandas as pd
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.tables import (
     ABSENT,
-    FAT_METHODS,
+    ALL_FAT_METHODS,
+    DIXON,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
+    NO_DIXON,
     NOT_LABELLED,
     PIXELS,
     REVIEW_FAILED,
@@ -22,7 +24,7 @@ MUSCLE_KEYS = ["subject", "muscle", "side"]
 MEAN_FAT_COLUMNS = (
     "fat_fraction",
     "fat_fraction_eroded",
-    *(f"fat_fraction_{m}" for m in FAT_METHODS),
+    *(f"fat_fraction_{m}" for m in ALL_FAT_METHODS),
 )
 
 
@@ -30,16 +32,28 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
     """Return one row per slice, muscle and side with the columns of `codebook.SLICES`.
 
     area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: key of FAT_METHODS
-    whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
+    whose values become fat_fraction, of subjects without Dixon images. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
     absent, null if it is not labelled (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
-    rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
-    rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
-    rows["fat_fraction_reason"] = rows[f"reason_{method}"]
+    dixon = rows.subject.isin(rows.subject[_has_dixon(rows)])
+    rows["fat_fraction_method"] = np.where(dixon, DIXON, method)
+    for kind, name in (
+        ("fat_fraction", "fat_fraction"),
+        ("eroded", "fat_fraction_eroded"),
+        ("reason", "fat_fraction_reason"),
+    ):
+        rows[name] = rows[f"{kind}_{DIXON}"].where(dixon, rows[f"{kind}_{method}"])
+    for name in ("fat_fraction", "fat_fraction_eroded"):
+        rows[name] = rows[name].astype(float)
     lean = rows.csa_mm2 * (1 - rows.fat_fraction)
     rows["lean_csa_mm2"] = lean.mask(rows.pixels == 0, 0.0)
     return rows
+
+
+def _has_dixon(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows show that Dixon images of their subject are at hand."""
+    return ~rows[f"reason_{DIXON}"].isin([ABSENT, NOT_LABELLED, NO_DIXON, REVIEW_FAILED])
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,7 @@ def cohort_subjects(
     rows["fat_fraction_reason"] = _reasons(muscles, ["subject"]).reindex(rows.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
     rows = rows.join(_sequences(slices))
+    rows["fat_fraction_method"] = slices.groupby("subject").fat_fraction_method.first()
     rows["separability"] = slices.groupby("subject").separability_otsu_subject.first()
     for muscle in MUSCLES:
         own = _muscle_of_subject(groups, muscles, (muscles.muscle == muscle).to_numpy())

@@ -21,7 +21,7 @@ from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.reliability import mask_reliability
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
-from paravert.tables import FAT_METHODS
+from paravert.tables import ALL_FAT_METHODS, DIXON
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ALL, SEX_UNKNOWN = "all", "unknown"
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
-    *(f"fat_fraction_{method}" for method in FAT_METHODS),
+    *(f"fat_fraction_{method}" for method in ALL_FAT_METHODS),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAST_SHARED_SUBJECTS = 5
@@ -43,6 +43,7 @@ FAT_CAVEATS = {
     "otsu_subject": "one threshold for all muscles; signal inhomogeneity across the image remains",
     "otsu_image": "the threshold separates whatever fills the image, fat and muscle or not",
     "linear": "needs fat beside the muscles and one lean muscle; else null",
+    DIXON: "T1 and T2* of water and fat are not corrected",
 }
 
 
@@ -171,7 +172,7 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
     Source of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
     """
     rows = []
-    for method, meaning in FAT_METHODS.items():
+    for method, meaning in ALL_FAT_METHODS.items():
         row = {"method": method, "meaning": meaning}
         for muscle in MUSCLES:
             values = muscles.loc[muscles["muscle"] == muscle, f"fat_fraction_{method}"]

@@ -7,7 +7,7 @@ import pandas as pd
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, SEX_AND_AGE, SPLINE_DF
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
 from paravert.study.summary import counted
-from paravert.tables import FAT_METHODS, NETWORK
+from paravert.tables import ALL_FAT_METHODS, DIXON, FAT_METHODS, NETWORK
 
 
 def methods_paragraph(
@@ -25,7 +25,7 @@ def methods_paragraph(
     return [
         *_images(configuration, run, ledger),
         *_labels(configuration, subjects),
-        *_measures(configuration),
+        *_measures(configuration, subjects),
         *_models(configuration, models),
     ]
 
@@ -71,12 +71,18 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _measures(configuration: Mapping) -> list[str]:
+def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     method = configuration["gather_cohort"]["fat_fraction"]
+    dixon = int((subjects["fat_fraction_method"] == DIXON).sum())
+    of_dixon = (
+        f" In {dixon} of {len(subjects)} subjects, who have Dixon images, it is the {ALL_FAT_METHODS[DIXON]},"
+        " without correction for T1 and T2*."
+    )
     return [
         "The cross-sectional area (CSA) is the number of pixels times their area, averaged over the slices"
         " that show the muscle.",
-        f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}.",
+        f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}."
+        f"{of_dixon * bool(dixon)}",
     ]
 
 

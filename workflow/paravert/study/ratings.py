@@ -16,7 +16,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
 from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder, stack_name
-from paravert.tables import FAT_METHODS, REVIEW_FAILED
+from paravert.tables import ALL_FAT_METHODS, REVIEW_FAILED
 
 COLUMNS = (
     *("scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"),
@@ -168,8 +168,12 @@ def without_failed_muscles(
     values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),
         "measure_fat": (
-            [f"{kind}_{method}" for kind in ("fat_fraction", "eroded") for method in FAT_METHODS],
-            [f"reason_{method}" for method in FAT_METHODS],
+            [
+                f"{kind}_{method}"
+                for kind in ("fat_fraction", "eroded")
+                for method in ALL_FAT_METHODS
+            ],
+            [f"reason_{method}" for method in ALL_FAT_METHODS],
         ),
         "score_overlap": (OVERLAP_VALUES, ("overlap_reason",)),
     }[step]

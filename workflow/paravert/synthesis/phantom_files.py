@@ -108,8 +108,8 @@ def _describe_series(dataset: Dataset, series: Series, words: tuple) -> None:
     dataset.SeriesNumber = series.number
     dataset.SeriesDescription = series.name
     dataset.ProtocolName = series.name
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", *([series.kind] if series.kind else [])]
-    dataset.ScanningSequence = "SE"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", *filter(None, series.kind.split("\\"))]
+    dataset.ScanningSequence = series.scanning
     dataset.SequenceVariant = "SK"
     dataset.ScanOptions = ""
     dataset.MRAcquisitionType = "2D"

@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.steps import VERSIONS
+from paravert.synthesis import dixon
 from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import (
     TRUTH_MUSCLES,
@@ -31,6 +33,8 @@ from paravert.synthesis.phantom_files import (
     write_label_map,
 )
 from paravert.synthesis.protocol import (
+    PlacedImage,
+    Protocol,
     Series,
     localizer_series,
     protocol_of,
@@ -148,7 +152,7 @@ def _sheet_row(person: Volunteer) -> dict:
 
 
 def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
-    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
+    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 or dicom/AX_DIXON and truth.nii.gz into a folder.
 
     index: of the volunteer in the cohort; it selects the protocol. Returns the rows of both truth
     tables, {"slices": [...], "muscles": [...]}.
@@ -157,34 +161,66 @@ def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> d
     protocol = protocol_of(volunteer, index)
     planes = [protocol.plane(number) for number in range(protocol.slices)]
     cuts = [protocol.in_body(plane) for plane in planes]
-    slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
-    axial = Series(
-        "AX_T2",
-        3,
-        "",
-        protocol.spacing_mm,
-        protocol.acquisition.thickness_mm,
-        protocol.pixel_mm,
-        echo_ms=99.0,
-        repetition_ms=4200.0,
-        bits=protocol.bits,
-        compressed=protocol.compressed,
-    )
-    images = [(one.image, plane) for one, plane in zip(slices, planes, strict=True)]
-    file_numbers = 1 + np.random.default_rng([volunteer.seed, 71]).permutation(len(images))
+    if maker := dixon.VOLUNTEERS.get(index):
+        shown = list(dixon.render_dixon(body, cuts, protocol.grid, protocol.acquisition))
+        slices, axial = [one.truth for one in shown], _dixon_images(maker, protocol, shown)
+    else:
+        slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
+        series = _axial_series(protocol, "AX_T2", 3, echo_ms=99.0, repetition_ms=4200.0)
+        axial = [("AX_T2", series, [one.image for one in slices])]
     order = slice(None, None, -1) if protocol.cranial_first else slice(None)
-    for series, pictures, numbers in (
-        (axial, images[order], file_numbers[order]),
-        (*sagittal_series(body, protocol), itertools.count(1)),
-        (*localizer_series(body, protocol), itertools.count(1)),
-    ):
-        (folder / "dicom" / series.name).mkdir(parents=True)
-        for instance, ((image, plane), number) in enumerate(
-            zip(pictures, numbers, strict=False), 1
-        ):
-            path = folder / "dicom" / series.name / f"IM{number:04d}.dcm"
-            write_image(path, image, plane, series, instance, volunteer, seed)
+    written = 0
+    for name, series, images in axial:
+        pictures = list(zip(images, planes, strict=True))
+        numbers = 1 + np.random.default_rng([volunteer.seed, 71]).permutation(len(pictures))
+        numbered = zip(pictures[order], written + numbers[order], itertools.count(1 + written))
+        _write_series(folder / "dicom" / name, series, numbered, volunteer, seed)
+        written += len(pictures)
+    for series, pictures in (sagittal_series(body, protocol), localizer_series(body, protocol)):
+        numbered = zip(pictures, itertools.count(1), itertools.count(1))
+        _write_series(folder / "dicom" / series.name, series, numbered, volunteer, seed)
     labels = np.stack([one.labels for one in slices])
     write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
     rows = true_slice_rows(volunteer.subject, protocol, slices)
     return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}
+
+
+def _axial_series(protocol: Protocol, name: str, number: int, kind: str = "", **times) -> Series:
+    return Series(
+        name,
+        number,
+        kind,
+        protocol.spacing_mm,
+        protocol.acquisition.thickness_mm,
+        protocol.pixel_mm,
+        bits=protocol.bits,
+        compressed=protocol.compressed,
+        **times,
+    )
+
+
+def _dixon_images(
+    maker: str, protocol: Protocol, slices: list[dixon.DixonSlice]
+) -> list[tuple[str, Series, list[np.ndarray]]]:
+    """Return folder, series and images, from caudal to cranial, of each Dixon part."""
+    numbers: dict[str, int] = {}
+    found = []
+    for part, (name, kind) in dixon.NAMINGS[maker].items():
+        number = numbers.setdefault(name, 3 + len(numbers))
+        series = _axial_series(protocol, name, number, kind, **dixon.TIMES[part])
+        found.append(("AX_DIXON", series, [one.images[part] for one in slices]))
+    return found
+
+
+def _write_series(
+    folder: Path,
+    series: Series,
+    numbered: Iterable[tuple[PlacedImage, int, int]],
+    volunteer: Volunteer,
+    seed: int,
+) -> None:
+    """Write the images of a series; numbered: each with the number of its file and its instance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for (image, plane), number, instance in numbered:
+        path = folder / f"IM{number:04d}.dcm"
+        write_image(path, image, plane, series, instance, volunteer, seed)

@@ -35,10 +35,11 @@ class Series:
     """Attributes that the files of one series share.
 
     name: SeriesDescription (0008,103E), also part of the UIDs. number: SeriesNumber (0020,0011).
-    kind: third value of ImageType (0008,0008); empty: none. spacing_mm: distance between the middles
-    of adjacent slices. thickness_mm: of a slice. pixel_mm: distance between pixel centres along both
-    axes. echo_ms, repetition_ms: EchoTime (0018,0081) and RepetitionTime (0018,0080) in ms. bits:
-    stored bits, 12 or 16. compressed: RLE Lossless if True.
+    kind: values of ImageType (0008,0008) from the third on, separated by backslashes; empty: none.
+    spacing_mm: distance between the middles of adjacent slices. thickness_mm: of a slice. pixel_mm:
+    distance between pixel centres along both axes. echo_ms, repetition_ms: EchoTime (0018,0081) and
+    RepetitionTime (0018,0080) in ms. bits: stored bits, 12 or 16. compressed: RLE Lossless if True.
+    scanning: ScanningSequence (0018,0020).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Series:
     repetition_ms: float
     bits: int = 12
     compressed: bool = False
+    scanning: str = "SE"
 
 
 @dataclass(frozen=True)

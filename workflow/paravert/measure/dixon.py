@@ -1,0 +1,217 @@
+"""Fat fraction of Dixon images, fat / (fat + water), with its noise floor, and swaps of fat and water.
+
+Noise: in magnitude images the signal of pure noise is 1.25 times its SD, so that lean muscle, where fat
+is noise, would be too fat: by .03 to .05 in phantoms of an SNR of 25. Where air shows the noise, its SD
+is found there, and each pixel's signal M becomes the root of M2 - 2 SD2, with the sign of that
+difference, before it is summed. The root of the second moment of a Rice distribution would be exact
+for one true signal (Gudbjartsson 1995); the sign keeps the mean of many pixels near the truth where
+there is none. Images whose air is blank or masked are taken as they are.
+
+Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
+angles: fat is overestimated), T2* (fat is underestimated at long echo times), the spectrum of fat with
+its several peaks. Nor does anything here find that a scanner scaled the two images differently.
+Source: Dixon 1984; Reeder 2012 on the confounders.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
+
+from paravert.anatomy import LABELS, SIDES
+from paravert.measure.fat_domain import ACROSS_MM, LAYER_MM, REACH_MM, inner_pixels
+from paravert.tables import ABSENT, NO_DIXON
+
+SINGLE_VALUE = "single-value"  # reason codes
+FAT_WATER_SWAPPED = "fat-water-swapped"
+
+BLOCK = 16  # pixels along the sides of the squares in which air is looked for
+FEWEST_BLOCKS = 20
+# Square of the mean over the mean square: pi / 4 = .785 of noise (Rayleigh), with an SD of .008 in a
+# block of 256 pixels; more of a signal, less of an edge or of a mask that cuts the block.
+NOISE_RATIO = (0.74, 0.82)
+SAME_POWER = 1.5  # of noise in water and in fat
+SPREAD_POWER = 2.0  # of noise over the image, at most; brighter blocks are ghosts or tissue
+FEWEST_COLUMNS = 8  # of a side in a slice that show fat behind the muscles
+CLEAR_SWAP = 0.3  # difference of the layers' fat fraction and water fraction, -1 to 1
+
+
+def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
+    """Return the SD of the noise in each channel of two magnitude images; 0 if it cannot be seen.
+
+    water, fat: (slices, rows, columns). Air: blocks of 16 x 16 pixels whose values are distributed as
+    noise in both images, with the same power. The median of those that are at most twice as bright as
+    the darkest tenth.
+    """
+    powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
+    one, other = powers
+    low, high = NOISE_RATIO
+    air = (np.array(ratios) > low).all(axis=0) & (np.array(ratios) < high).all(axis=0)
+    air &= (one < SAME_POWER * other) & (other < SAME_POWER * one)
+    if air.sum() < FEWEST_BLOCKS:
+        return 0.0
+    power = (one + other)[air] / 2
+    power = power[power <= SPREAD_POWER * np.percentile(power, 10)]
+    return float(np.sqrt(np.median(power) / 2)) if len(power) >= FEWEST_BLOCKS else 0.0
+
+
+def _block_moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each block the mean square, and the square of the mean over it; (blocks,) each."""
+    slices, rows, columns = image.shape
+    cut = image[:, : rows // BLOCK * BLOCK, : columns // BLOCK * BLOCK].astype(np.float64)
+    blocks = cut.reshape(slices, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
+    mean, power = blocks.mean(axis=(2, 4)).ravel(), (blocks**2).mean(axis=(2, 4)).ravel()
+    return power, np.divide(mean**2, power, out=np.zeros_like(power), where=power > 0)
+
+
+def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
+    """Return a magnitude image without its noise floor, float64; negative where there is only noise.
+
+    image: of any shape. noise: SD in each channel.
+    """
+    rest = image.astype(np.float64) ** 2 - 2 * noise**2
+    return np.sign(rest) * np.sqrt(np.abs(rest))
+
+
+def dixon_columns(
+    water: np.ndarray, fat: np.ndarray, labels: np.ndarray, swapped: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the columns of the method `dixon` of a stack: fat_fraction_, eroded_, reason_dixon.
+
+    water, fat, labels: (slices, rows, columns). swapped: (slices, 2) bool, sides (left, right) in which
+    fat and water are swapped. Each column: (slices, 8), muscles as in LABELS. Fat fraction: sum of fat
+    over the sum of fat and water, 0-1, NaN with a reason: absent, fat-water-swapped, or single-value
+    where both images are blank. eroded_: of the muscle eroded by one pixel in plane.
+    """
+    noise = noise_sd(water, fat)
+    fat, water = without_noise(fat, noise), without_noise(water, noise)
+    whole = _fractions(water, fat, labels)
+    reason = np.where(np.isnan(whole), SINGLE_VALUE, None).astype(object)
+    if swapped is not None:
+        of_side = [SIDES.index(label.side) for label in LABELS]
+        reason[swapped[:, of_side]] = FAT_WATER_SWAPPED
+    reason[_sums(np.ones(labels.shape), labels) == 0] = ABSENT
+    known = np.equal(reason, None)
+    eroded = _fractions(water, fat, np.where(inner_pixels(labels), labels, 0))
+    return {
+        "fat_fraction_dixon": np.where(known, whole, np.nan),
+        "eroded_dixon": np.where(known, eroded, np.nan),
+        "reason_dixon": reason,
+    }
+
+
+def no_dixon_columns(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of `dixon_columns` of a stack that has no Dixon images."""
+    absent = _sums(np.ones(labels.shape), labels) == 0
+    unknown = np.full(absent.shape, np.nan)
+    return {
+        "fat_fraction_dixon": unknown,
+        "eroded_dixon": unknown,
+        "reason_dixon": np.where(absent, ABSENT, NO_DIXON).astype(object),
+    }
+
+
+def _fractions(water: np.ndarray, fat: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the fat fraction by slice and muscle, (slices, 8); NaN where there is no signal."""
+    shown, total = _sums(fat, labels), _sums(fat + water, labels)
+    share = np.divide(shown, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.clip(share, 0, 1)
+
+
+def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the sum of values, (slices, rows, columns), by slice and muscle, (slices, 8)."""
+    number, bins = len(labels), len(LABELS) + 1
+    region = labels.astype(np.int64) + bins * np.arange(number)[:, None, None]
+    sums = np.bincount(region.ravel(), weights=values.ravel(), minlength=bins * number)
+    return sums.reshape(number, bins)[:, 1:]
+
+
+# --- swaps ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Where fat and water are swapped in a stack.
+
+    sides: (slices, 2) bool, left and right. whole: whether they are swapped wherever it can be seen.
+    """
+
+    sides: np.ndarray
+    whole: bool
+
+    @property
+    def told(self) -> str | None:
+        """A sentence on the swaps; None if there are none."""
+        if self.whole:
+            return "fat and water were swapped, and were turned back"
+        if not self.sides.any():
+            return None
+        found = ", ".join(
+            f"{side} in {count} of {len(self.sides)} slices"
+            for side, count in zip(SIDES, self.sides.sum(axis=0), strict=True)
+            if count
+        )
+        return (
+            f"fat and water are swapped: {found}; expected fat behind the muscles in the fat image"
+        )
+
+
+def find_swaps(
+    water: np.ndarray, fat: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> Swaps:
+    """Return where fat and water are swapped, by the subcutaneous fat behind the muscles.
+
+    water, fat, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between
+    rows, between columns. In each column behind the hindmost muscle pixel, the layer of 4 mm of most fat
+    is compared with that of most water; skin is thinner. A side of a slice is swapped if the median
+    over its columns of (fat - water) / (fat + water) is below -0.3 and below that of the muscles, which
+    a lean back with thick skin is not. A side that shows no clear layer in a slice is taken as the
+    nearest slice that does.
+    """
+    shares = np.full((len(labels), len(SIDES)), np.nan)
+    for number, planes in enumerate(zip(water, fat, labels, strict=True)):
+        shares[number] = _layer_shares(*planes, spacing_mm)
+    clear = np.abs(shares) > CLEAR_SWAP
+    swapped = np.zeros(shares.shape, dtype=bool)
+    for side in range(len(SIDES)):
+        seen = np.flatnonzero(clear[:, side])
+        if seen.size:
+            nearest = np.abs(np.arange(len(shares))[:, None] - seen).argmin(axis=1)
+            swapped[:, side] = shares[seen[nearest], side] < 0
+    whole = bool(clear.any()) and bool((shares[clear] < 0).all())
+    return Swaps(swapped, whole)
+
+
+def _layer_shares(
+    water: np.ndarray, fat: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
+) -> list[float]:
+    """Return by side the median over columns of (fat - water) / (fat + water) of the layers.
+
+    NaN if too few columns show one, or if the layer looks swapped and the muscles do not.
+    """
+    layer = max(1, round(LAYER_MM / spacing_mm[0]))
+    reach = max(layer, round(REACH_MM / spacing_mm[0]))
+    across = max(1, round(ACROSS_MM / spacing_mm[1]))
+    fat, water = (uniform_filter1d(p.astype(np.float32), across, axis=1) for p in (fat, water))
+    layers = [minimum_filter1d(part, layer, axis=0) for part in (fat, water)]
+    muscle = labels > 0
+    columns = np.flatnonzero(muscle.any(axis=0))
+    rows = len(labels)
+    hindmost = rows - 1 - muscle[::-1, columns].argmax(axis=0)
+    differences: dict[str, list[float]] = {side: [] for side in SIDES}
+    for column, last in zip(columns, hindmost, strict=True):
+        first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
+        if end <= first:
+            continue
+        most_fat, most_water = (float(part[first:end, column].max()) for part in layers)
+        if most_fat + most_water > 0:
+            side = LABELS[labels[last, column] - 1].side
+            differences[side].append((most_fat - most_water) / (most_fat + most_water))
+    shares = []
+    for side, found in differences.items():
+        own = np.isin(labels, [label.value for label in LABELS if label.side == side])
+        total = float((fat + water)[own].sum())
+        muscles = float((fat - water)[own].sum()) / total if total > 0 else 0.0
+        share = float(np.median(found)) if len(found) >= FEWEST_COLUMNS else np.nan
+        shares.append(np.nan if muscles <= share < 0 else share)
+    return shares
