@@ -12,8 +12,8 @@ import typer
 from paravert.anatomy import MUSCLES
 from paravert.errors import Caution, Reason
 from paravert.tables import (
-    ALL_FAT_METHODS,
     ABSENT,
+    ALL_FAT_METHODS,
     AREA_COLUMNS,
     DIXON_COLUMNS,
     FAT_COLUMNS,

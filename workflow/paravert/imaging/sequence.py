@@ -183,11 +183,7 @@ def sequence_class(facts: SequenceFacts) -> str:
     if part == DIXON_MAP:
         return UNKNOWN
     return (
-        part
-        or _suppressed(facts, words)
-        or _by_times(facts)
-        or _by_name(facts, words)
-        or UNKNOWN
+        part or _suppressed(facts, words) or _by_times(facts) or _by_name(facts, words) or UNKNOWN
     )
 
 

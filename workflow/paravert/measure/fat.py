@@ -48,7 +48,6 @@ from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,
     FAT_COLUMNS,
-    FAT_METHODS,
     OTSU_METHODS,
     SEPARABILITY_COLUMNS,
 )

@@ -163,11 +163,11 @@ class Segmentation:
             labels = read_volume(files.stack_file("given", number)).array
             return StackToLabel(number, image, given=labels.astype(np.uint8))
         water = files.stack_file(WATER_FOLDER, number)
-        dixon = [read_volume(file).array for file in (water, files.fat_file(number)) if water.is_file()]
+        dixon = [
+            read_volume(file).array for file in (water, files.fat_file(number)) if water.is_file()
+        ]
         prepared = (
-            self.predictor.prepared(
-                array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm
-            )
+            self.predictor.prepared(array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
             for array in dixon or [image.array]
         )
         return StackToLabel(number, image, prepared=tuple(prepared))
