@@ -1,5 +1,7 @@
 """Several images at one position: contrasts, time points, copies."""
 
+from dataclasses import replace
+
 from dicom_writer import uid, write_series
 from imaging_cases.case import (
     PLAN,
@@ -8,6 +10,7 @@ from imaging_cases.case import (
     each,
     fault,
     good,
+    nifti,
     only,
     pixels,
     series,
@@ -40,9 +43,26 @@ def _at_its_time(data, number):
 CONTRASTS = (
     _second("two echoes", EchoTime=(20, 100)),
     _second("two echo numbers", EchoNumbers=(1, 2)),
-    _second(
+    good(
         "water and fat",
-        ImageType=(["DERIVED", "PRIMARY", "W", "WATER"], ["DERIVED", "PRIMARY", "F", "FAT"]),
+        together(
+            series(edit=values(ImageType=["DERIVED", "PRIMARY", "F", "FAT"])),
+            copies(
+                edit=each(
+                    pixels(lambda shown, _: shown // 2),
+                    values(ImageType=["DERIVED", "PRIMARY", "W", "WATER"]),
+                )
+            ),
+        ),
+    ),
+    good(
+        "water and fat as NIfTI, of other origins",
+        together(
+            nifti(name="images/fat.nii.gz"),
+            nifti(replace(PLAN, centre=(4, -3, 207)), name="images/water.nii.gz"),
+        ),
+        Caution.DIXON_ORIGINS_DIFFER,
+        slab_source="positions",
     ),
     _second(
         "magnitude and phase",
@@ -81,7 +101,8 @@ CONTRASTS = (
         series(
             edit=lambda data, n: setattr(data, "ImageType", ["DERIVED", "PRIMARY", "WF"[n % 2]])
         ),
-        Reason.AMBIGUOUS_CONTRAST,
+        Reason.DIXON_PARTS_DIFFER,
+        "fat has 2 slices in 1 stacks, water 3 in 1",
     ),
     good(
         "some slices derived",

@@ -246,13 +246,12 @@ AMBIGUOUS = (
         ),
         Reason.AMBIGUOUS_SERIES,
     ),
-    fault(
+    good(
         "one series for each Dixon image",
         together(*(series(name=f"Dixon {kind}") for kind in "FW")),
-        Reason.AMBIGUOUS_SERIES,
     ),
     good(
-        "one series for each Dixon image, the water chosen",
+        "one series for each Dixon image, of which a pattern names one",
         together(*(series(name=f"Dixon {kind}") for kind in "FW")),
         patterns=("Dixon W",),
     ),

@@ -13,7 +13,7 @@ NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*")
 def examination(*descriptions, accepted=True):
     sequences = {"t2_tse": "T2", "T1 (tra)": "T1", "pd": "PD"}
     return tuple(
-        Candidate(row, text, sequences.get(text, "unknown"), accepted)
+        Candidate((row,), text, sequences.get(text, "unknown"), accepted)
         for row, text in enumerate(descriptions)
     )
 
@@ -40,7 +40,7 @@ def test_the_pattern_that_settles_most_comes_first():
 
 def test_a_series_that_conversion_refuses_settles_nobody():
     refused = examination("t2_tse", accepted=False)
-    told = propose({"A": [refused + (Candidate(1, "pd", "PD", True),)]})
+    told = propose({"A": [refused + (Candidate((1,), "pd", "PD", True),)]})
     assert told.texts == ("^pd$",)
 
 

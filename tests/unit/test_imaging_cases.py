@@ -23,6 +23,7 @@ NOT_OF_CONVERSION = {
     Caution.FAT_NOT_BRIGHT,
     Caution.LOW_CONTRAST,
     Caution.NO_FAT_REFERENCE,
+    Caution.FAT_WATER_SWAPPED,
 }
 
 

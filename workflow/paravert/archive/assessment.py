@@ -13,14 +13,14 @@ from paravert.archive.headers import ArchiveFile
 from paravert.archive.index import Index
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
-from paravert.imaging.frame_stack import FrameStack, stack_frames
+from paravert.imaging.dixon import acquisitions, stacks_with_water
+from paravert.imaging.frame_stack import FrameStack
 from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
 from paravert.imaging.geometry import cranial_normal
 from paravert.imaging.nifti import read_nifti
-from paravert.imaging.parallel_frames import group_frames
 from paravert.imaging.pixel_format import pixel_format
 from paravert.imaging.series import AXIAL, LOCALIZER, NOWHERE, choose_series, series_plane
-from paravert.tables import UNKNOWN
+from paravert.tables import DIXON_FAT, UNKNOWN
 
 YES, NO = "yes", "no"
 # Examinations that conversion refuses for these reasons are not the study's. All others are for the
@@ -39,14 +39,14 @@ VALUES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """An axial series that competes with others of its examination.
+    """An axial series, or Dixon acquisition, that competes with others of its examination.
 
-    row: its index among the examination's series. description: SeriesDescription (0008,103E).
-    sequence: class of the sequence, one of `tables.SEQUENCES`. accepted:
-    whether conversion would take it.
+    rows: indices of its series among those of the examination. description: SeriesDescription
+    (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the sequence, one of
+    `tables.SEQUENCES`. accepted: whether conversion would take it.
     """
 
-    row: int
+    rows: tuple[int, ...]
     description: str
     sequence: str
     accepted: bool
@@ -141,7 +141,7 @@ def _place(
     folder = examination.folder
     if examination.fault is None:
         return folder, None
-    rows = {candidate.row for candidate in known.candidates}
+    rows = {row for candidate in known.candidates for row in candidate.rows}
     names = list(_by_series(files))
     axial = [file.path for file in files if file.counts and names.index(_key(file)) in rows]
     if not axial:  # what conversion says of such a series is said first
@@ -182,8 +182,8 @@ def _checked(files: Sequence[ArchiveFile]) -> tuple[SubjectFault | None, list[Fr
     try:
         check_empty_files([file.path for file in files], headers)
         chosen = choose_series(FolderScan(frames, headers, frozenset(), len(files)))
-        stacks, _ = stack_frames(group_frames(chosen.frames))
-        _check_pixels(chosen.frames)
+        stacks, *_ = stacks_with_water(chosen.frames, chosen.water)
+        _check_pixels((*chosen.frames, *chosen.water))
     except SubjectFault as fault:
         return SubjectFault(fault.reason, fault.message), []
     return None, stacks
@@ -213,13 +213,21 @@ def _by_series(files: Sequence[ArchiveFile]) -> dict[str, list[ArchiveFile]]:
 
 def _series_of(files: Sequence[ArchiveFile]) -> Assessment:
     result = Assessment()
+    axial: dict[int, list[ArchiveFile]] = {}
     for row, members in enumerate(_by_series(files).values()):
         cells, is_candidate = _series_cells(members)
         result.series.append(cells)
         if is_candidate:
-            sequence, accepted = str(cells["sequence"]), cells["accepted"] == YES
-            description = members[0].origin.description
-            result.candidates.append(Candidate(row, description, sequence, accepted))
+            axial[row] = members
+    frames = {row: [f for file in members for f in file.frames] for row, members in axial.items()}
+    for rows in acquisitions(frames):
+        shown = next((row for row in rows if result.series[row]["sequence"] == DIXON_FAT), rows[0])
+        accepted = result.series[shown]["accepted"] == YES
+        if len(rows) > 1:
+            accepted = _checked([file for row in rows for file in axial[row]])[0] is None
+        description = axial[shown][0].origin.description
+        sequence = str(result.series[shown]["sequence"])
+        result.candidates.append(Candidate(rows, description, sequence, accepted))
     return result
 
 

@@ -114,7 +114,7 @@ def _alike(examinations: Sequence[Examination]) -> list[Examination]:
     """Return examinations without what does not matter here, so that equal ones count together."""
     return [
         tuple(
-            Candidate(0, text, sequence, accepted)
+            Candidate((), text, sequence, accepted)
             for text, sequence, accepted in sorted(
                 (c.description.lower(), c.sequence, c.accepted) for c in candidates
             )

@@ -225,7 +225,7 @@ def series_rows(
         for number, cells in enumerate(found.series):
             own = cells | {"folder": _relative(cells["folder"], home)}
             is_chosen = visit.number and (
-                taken.row == number if taken else visit.person.source == NIFTI
+                number in taken.rows if taken else visit.person.source == NIFTI
             )
             own |= {"subject": visit.subject, "visit": visit.number or "", "chosen": NO}
             own |= {"chosen": YES} if is_chosen else {}

@@ -11,8 +11,8 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.dixon import check_same_grids
-from paravert.imaging.frame_stack import FrameStack, colliding_slices, stack_frames
+from paravert.imaging.dixon import stacks_with_water
+from paravert.imaging.frame_stack import FrameStack, colliding_slices
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import (
     BODY_LIMIT_MM,
@@ -31,7 +31,7 @@ from paravert.imaging.image_stack import (
     content_cautions,
 )
 from paravert.imaging.input_files import quiet_pydicom
-from paravert.imaging.parallel_frames import FrameCopies, group_frames
+from paravert.imaging.parallel_frames import FrameCopies
 from paravert.imaging.series import choose_series
 from paravert.imaging.volume import Volume
 from paravert.tables import UNKNOWN
@@ -68,20 +68,16 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     given order while several axial series are left. Raises SubjectFault with the reason if the data
     cannot be used as they are: the reasons of `scan_folder`, `choose_series`, `group_frames`,
     `stack_frames` and `read_frames`; duplicate-positions-conflict, bad-geometry-position,
-    unsupported-pixels, blank-images.
+    unsupported-pixels, blank-images, dixon-parts-differ.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)
-    frame_stacks, spacing_told = stack_frames(group_frames(chosen.frames))
-    water_stacks, _ = stack_frames(group_frames(chosen.water)) if chosen.water else ([], set())
-    if chosen.water:
-        check_same_grids(frame_stacks, water_stacks)
+    frame_stacks, water_stacks, spacing_told = stacks_with_water(chosen.frames, chosen.water)
     stacks = _image_stacks(frame_stacks)
-    if chosen.water:
-        water = _image_stacks(water_stacks)
+    if water_stacks:
         stacks = tuple(
             replace(stack, water=part.volume.array)
-            for stack, part in zip(stacks, water, strict=True)
+            for stack, part in zip(stacks, _image_stacks(water_stacks), strict=True)
         )
     cautions = scan.cautions | chosen.cautions | spacing_told
     for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.frame_stack import FrameStack
+from paravert.imaging.frame_stack import FrameStack, stack_frames
 from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import corner_distance_mm
 from paravert.imaging.image_stack import Images
 from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.nifti import is_nifti, read_nifti
+from paravert.imaging.parallel_frames import group_frames
 from paravert.imaging.sequence import DIXON_MAP, name_without_part
 from paravert.imaging.volume import Volume
 from paravert.tables import DIXON_FAT, DIXON_WATER
@@ -112,11 +113,24 @@ def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame
     return tuple(by_part[DIXON_FAT]), tuple(by_part[DIXON_WATER])
 
 
-def check_same_grids(fat: Sequence[FrameStack], water: Sequence[FrameStack]) -> None:
-    """Raise SubjectFault (dixon-parts-differ) unless the stacks of both parts have the same voxels.
+def stacks_with_water(
+    frames: Sequence[Frame], water: Sequence[Frame]
+) -> tuple[list[FrameStack], list[FrameStack], set[Caution]]:
+    """Return the stacks of chosen frames, those of the Dixon water at the same places, and warnings.
 
-    fat, water: all stacks of the part, in order.
+    frames, water: see `split_parts`. Both lists of stacks have the same voxel grids; the second is empty
+    without water. Raises SubjectFault: dixon-parts-differ where the grids differ, and the reasons of
+    `group_frames` and `stack_frames`.
     """
+    stacks, cautions = stack_frames(group_frames(frames))
+    if not water:
+        return stacks, [], cautions
+    beside, _ = stack_frames(group_frames(water))
+    _check_same_grids(stacks, beside)
+    return stacks, beside, cautions
+
+
+def _check_same_grids(fat: Sequence[FrameStack], water: Sequence[FrameStack]) -> None:
     slices = [sum(len(stack.frames) for stack in part) for part in (fat, water)]
     if len(fat) != len(water) or not all(map(_same_grid, fat, water)):
         raise SubjectFault(

@@ -2,10 +2,9 @@
 
 Noise: in magnitude images the signal of pure noise is 1.25 times its SD, so that lean muscle, where fat
 is noise, would be too fat: by .03 to .05 in phantoms of an SNR of 25. Where air shows the noise, its SD
-is found there, and each pixel's signal M becomes the root of M2 - 2 SD2, with the sign of that
-difference, before it is summed. The root of the second moment of a Rice distribution would be exact
-for one true signal (Gudbjartsson 1995); the sign keeps the mean of many pixels near the truth where
-there is none. Images whose air is blank or masked are taken as they are.
+is found there, and each pixel is replaced before it is summed by a function of its signal whose mean
+is near the true signal whatever that is: the bias is at most .34 SD (where the true signal is 0), .11 SD
+from half an SD on; without it, 1.25 and .83. Images whose air is blank or masked are taken as they are.
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
 angles: fat is overestimated), T2* (fat is underestimated at long echo times), the spectrum of fat with
@@ -32,6 +31,10 @@ FEWEST_BLOCKS = 20
 NOISE_RATIO = (0.74, 0.82)
 SAME_POWER = 1.5  # of noise in water and in fat
 SPREAD_POWER = 2.0  # of noise over the image, at most; brighter blocks are ghosts or tissue
+# By magnitude 0, 1, 2, 3, 4 in SD of noise: the signal that stands for it. Least squares of the bias over
+# true signals of 0 to 8 SD plus .01 times the variance; from 4 SD on the root of M2 - 1 (Gudbjartsson
+# 1995). Single pixels become noisier (1.4 SD instead of .65 where there is no signal), means unbiased.
+STANDS_FOR = (-2.5, -0.24, 2.37, 2.6, 15**0.5)
 FEWEST_COLUMNS = 8  # of a side in a slice that show fat behind the muscles
 CLEAR_SWAP = 0.3  # difference of the layers' fat fraction and water fraction, -1 to 1
 
@@ -69,8 +72,13 @@ def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
 
     image: of any shape. noise: SD in each channel.
     """
-    rest = image.astype(np.float64) ** 2 - 2 * noise**2
-    return np.sign(rest) * np.sqrt(np.abs(rest))
+    image = image.astype(np.float64)
+    if noise == 0:
+        return image
+    magnitude = image / noise
+    low = np.interp(magnitude, range(len(STANDS_FOR)), STANDS_FOR)
+    high = np.sqrt(np.maximum(magnitude**2 - 1, 0))
+    return noise * np.where(magnitude < len(STANDS_FOR) - 1, low, high)
 
 
 def dixon_columns(
