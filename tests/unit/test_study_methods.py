@@ -10,7 +10,7 @@ from paravert.study.methods import methods_paragraph
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 
-def text_of(subjects=22, given=0, reasons=(), formula="y ~ sex", **changes):
+def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **changes):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
     settings = yaml.safe_load(SETTINGS.read_text())
     for section, values in changes.items():
@@ -31,7 +31,8 @@ def text_of(subjects=22, given=0, reasons=(), formula="y ~ sex", **changes):
             "formula": [formula],
         }
     )
-    people = pd.DataFrame({"labels_source": sources})
+    methods = ["dixon"] * dixon + ["otsu_subject"] * (subjects - dixon)
+    people = pd.DataFrame({"labels_source": sources, "fat_fraction_method": methods})
     return " ".join(
         methods_paragraph(settings, {"software_version": "9.8.7"}, ledger, people, models)
     )
@@ -44,6 +45,7 @@ def text_of(subjects=22, given=0, reasons=(), formula="y ~ sex", **changes):
         ({"reasons": ("mosaic", "no-dicom", "mosaic")}, "(mosaic 2, no-dicom 1)"),
         ({"reasons": ("mosaic",)}, "MRI of 23 subjects"),
         ({"given": 3}, "In 3 subjects label maps made elsewhere"),
+        ({"dixon": 4}, "In 4 of 22 subjects, who have Dixon images"),
         ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),
         ({"segment_muscles": {"neighbours_mm": 2.25}}, "SD 2.25 mm"),
         (

@@ -30,7 +30,7 @@ VERSIONS = {
     "score_overlap": 2,
     "draw_preview": 2,
     "dicomseg": 1,
-    "gather_cohort": 5,
+    "gather_cohort": 6,
     "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 2,
