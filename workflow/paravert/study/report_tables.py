@@ -373,6 +373,47 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     }
 
 
+def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
+    """Return the contrasts of complete cases and with weights as an HTML table, and a note.
+
+    table: see `selection.weighted_contrasts`.
+    """
+    known = table[table["weighted"].notna()]
+    texts = [
+        (
+            _words(row.family),
+            row.label,
+            number_text(row.complete_cases, _digits(row.unit)),
+            interval_text(row.complete_cases_low_95, row.complete_cases_high_95, _digits(row.unit)),
+            number_text(row.weighted, _digits(row.unit)),
+            interval_text(row.weighted_low_95, row.weighted_high_95, _digits(row.unit)),
+            _unit(row.unit).replace("odds ratio", "OR"),
+            number_text(row.difference_in_standard_errors, 2),
+        )
+        for row in known.itertuples()
+    ]
+    columns = [
+        *("Family", "Comparison", "Complete cases", "95 % interval", "Weighted"),
+        *("95 % interval, weighted", "Unit", "Difference"),
+    ]
+    shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
+    notes = [_weights_note(row) for row in table.drop_duplicates("outcome").itertuples()]
+    return {"table": as_html(shown, empty="No weighted comparison."), "note": " ".join(notes)}
+
+
+def _weights_note(row: tuple) -> str:
+    """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
+    subjects = f"{row.n_subjects:.0f} subjects in the model, {row.n_missing:.0f} missing"
+    if pd.isna(row.weighted):
+        return f"{_measure(row.outcome)}: {subjects}; {row.note}."
+    left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
+    return (
+        f"{_measure(row.outcome)}: {subjects}; weights from {row.predictors},"
+        f" {number_text(row.weight_lowest, 2)} to {number_text(row.weight_highest, 2)}, effective"
+        f" number of subjects {number_text(row.effective_n, 0)}.{left_out}"
+    )
+
+
 def _range(counts: pd.Series) -> str:
     ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
     return " to ".join(ends)
