@@ -31,7 +31,7 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 3,
     "fit_centiles": 1,
-    "write_tables": 4,
+    "write_tables": 5,
     "draw_figures": 5,
     "write_report": 6,
 }
