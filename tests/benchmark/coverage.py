@@ -4,6 +4,10 @@ Cohorts with known effects go through the models of the study. Areas: means and 
 SD between subjects 9 %, between the muscles of a subject 7 %, between sides 4 % of the muscle's mean.
 Fat fractions: logit-normal around the phantoms' means, SD .42, .21 and .08 on the logit. Scenario
 "null": no effect of sex and age. A contrast of fat has the value of one cohort of 100,000 as its truth.
+
+Scenario "missing": areas and fat grow with body weight, and heavy men are missing most often (a third of all
+subjects). Contrasts of complete cases, and with inverse-probability weights; the truth is that of the
+cohort before anybody was missing.
 """
 
 import argparse
@@ -14,7 +18,8 @@ import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.data_frames import in_order
-from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, fit_model
+from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, FittedModel, fit_model
+from paravert.study.selection import weighted_contrasts
 
 CSA_MM2 = dict(zip(MUSCLES, (620.0, 330.0, 1280.0, 540.0), strict=True))  # women
 CSA_MEN_MM2 = dict(zip(MUSCLES, (340.0, 80.0, 400.0, 120.0), strict=True))  # men minus women
@@ -23,6 +28,11 @@ FAT_WOMEN = dict(zip(MUSCLES, (0.05, 0.085, 0.14, 0.185), strict=True))
 FAT_MEN_LOGIT, FAT_DECADE_LOGIT = -0.25, 0.15
 CSA_SD = (0.09, 0.07, 0.04)  # subject, muscle, side: share of the mean
 FAT_SD = (0.42, 0.21, 0.08)  # likewise, on the logit
+HEAVY_CSA, HEAVY_FAT_LOGIT = (
+    0.08,
+    0.3,
+)  # per SD of weight above that of the sex; area: share of the mean
+WEIGHT_KG, WEIGHT_SD_KG = {"F": 68.0, "M": 84.0}, 12.0
 TRUTH_SUBJECTS = 100_000
 KEYS = ["family", "outcome", "muscle"]
 
@@ -64,10 +74,30 @@ def cohort(subjects: int, scenario: str, random: np.random.Generator) -> pd.Data
     return in_order(pd.concat(rows, ignore_index=True))
 
 
+def heavy_cohort(subjects: int, random: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a cohort as `cohort`, with effects of weight, and its ledger, in which subjects are missing."""
+    data = cohort(subjects, "real", random)
+    people = data.drop_duplicates("subject")[["subject", "sex", "age_years"]].reset_index(drop=True)
+    people["sex"] = people["sex"].astype(str)
+    above = random.normal(size=subjects)
+    people["weight_kg"] = people["sex"].map(WEIGHT_KG) + WEIGHT_SD_KG * above
+    missing = 1 / (1 + np.exp(1.6 - 1.2 * above - 1.5 * (people["sex"] == "M")))
+    is_missing = random.uniform(size=subjects) < missing
+    people["status"] = np.where(is_missing, "quarantined", "analysed")
+    of_row = data["subject"].map(dict(zip(people["subject"], above, strict=True)))
+    data[CSA] += HEAVY_CSA * of_row * data["muscle"].map(CSA_MM2).astype(float)
+    data[FAT] = 1 / (1 + (1 / data[FAT] - 1) * np.exp(-HEAVY_FAT_LOGIT * of_row))
+    return data, people
+
+
+def fits(data: pd.DataFrame) -> list[FittedModel]:
+    tested = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
+    return [fit_model(SEX_AND_AGE, outcome, data) for outcome in tested]
+
+
 def contrasts(data: pd.DataFrame) -> pd.DataFrame:
     """Return the planned contrasts of a cohort, by family, outcome and muscle."""
-    tested = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
-    rows = [row for outcome in tested for row in fit_model(SEX_AND_AGE, outcome, data).contrasts()]
+    rows = [row for fitted in fits(data) for row in fitted.contrasts()]
     return pd.DataFrame(rows).fillna({"muscle": ""}).set_index(KEYS)
 
 
@@ -83,6 +113,32 @@ def measure(subjects: int, cohorts: int, scenario: str, truth: pd.Series) -> pd.
     return pd.concat(found).groupby(level=KEYS, sort=False).mean()
 
 
+def measure_missing(subjects: int, cohorts: int, truth: pd.Series) -> pd.DataFrame:
+    """Return per contrast, for complete cases and weighted: mean error in SD of the estimates, coverage."""
+    found = []
+    for number in range(cohorts):
+        data, ledger = heavy_cohort(subjects, np.random.default_rng([9, subjects, number]))
+        analysed = ledger.loc[ledger["status"] == "analysed", "subject"]
+        at_hand = data[data["subject"].isin(analysed)]
+        one = weighted_contrasts(ledger, at_hand, fits(at_hand)).fillna({"muscle": ""})
+        found.append(one.set_index(KEYS))
+    rows = pd.concat(found)
+    table = {
+        "effective share": (rows["effective_n"] / rows["n_subjects"])
+        .groupby(KEYS, sort=False)
+        .mean()
+    }
+    for name in ("complete_cases", "weighted"):
+        error = rows[name] - truth.reindex(rows.index)
+        held = rows[f"{name}_low_95"].le(truth.reindex(rows.index)) & rows[f"{name}_high_95"].ge(
+            truth.reindex(rows.index)
+        )
+        groups = error.groupby(KEYS, sort=False)
+        table |= {f"{name}, bias / SD": groups.mean() / groups.std()}
+        table |= {f"{name}, coverage": held.groupby(KEYS, sort=False).mean()}
+    return pd.DataFrame(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -90,10 +146,18 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, nargs="+", default=[22, 60, 300])
     parser.add_argument("--cohorts", type=int, default=1000)
     parser.add_argument(
-        "--scenarios", nargs="+", choices=("real", "null"), default=["real", "null"]
+        "--scenarios", nargs="+", choices=("real", "null", "missing"), default=["real", "null"]
     )
     options = parser.parse_args()
     for scenario in options.scenarios:
+        if scenario == "missing":
+            whole, _ = heavy_cohort(TRUTH_SUBJECTS, np.random.default_rng(1))
+            truth = exact(contrasts(whole)["estimate"], "real")
+            for subjects in options.subjects:
+                print(f"\nmissing: {options.cohorts} cohorts of {subjects} subjects")
+                table = measure_missing(subjects, options.cohorts, truth)
+                print(table.round(3).to_string(), flush=True)
+            continue
         truth = contrasts(cohort(TRUTH_SUBJECTS, scenario, np.random.default_rng(1)))["estimate"]
         for subjects in options.subjects:
             begun = time.perf_counter()

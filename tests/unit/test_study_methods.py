@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -7,10 +8,11 @@ import yaml
 import paravert
 from paravert.study.methods import methods_paragraph
 
+WEIGHTS = {"weighted": 300.0, "n_missing": 12, "predictors": "sex, site", "effective_n": 18.2}
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 
-def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **changes):
+def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", weights=None, **changes):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
     settings = yaml.safe_load(SETTINGS.read_text())
     for section, values in changes.items():
@@ -34,8 +36,16 @@ def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **chan
     methods = ["dixon"] * dixon + ["otsu_subject"] * (subjects - dixon)
     people = pd.DataFrame({"labels_source": sources, "fat_fraction_method": methods})
     return " ".join(
-        methods_paragraph(settings, {"software_version": "9.8.7"}, ledger, people, models)
+        methods_paragraph(
+            settings, {"software_version": "9.8.7"}, ledger, people, models, weighted_table(weights)
+        )
     )
+
+
+def weighted_table(weights):
+    """Return the table weighted_contrasts of an outcome; weights: its texts and numbers, or None."""
+    row = {"outcome": "csa_mean_mm2", "weighted": np.nan, "n_subjects": 22, "n_missing": 0}
+    return pd.DataFrame([row | (weights or {"note": "not weighted: nobody is missing"})])
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,15 @@ def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **chan
         ({"subjects": 250}, "cluster-robust sandwich"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),
         ({}, "Age entered as a straight line"),
+        ({}, "Comparisons of area were not weighted: nobody is missing."),
+        (
+            {"weights": WEIGHTS},
+            "weights for 12 subjects missing from the model (logistic regression on sex, site;",
+        ),
+        (
+            {"weights": WEIGHTS},
+            "truncated at percentiles 1 and 99; effective number of subjects 18 of 22)",
+        ),
     ],
 )
 def test_the_paragraph_says_what_the_run_did(given, said):
@@ -77,6 +96,8 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"segment_muscles": {"fill_holes": False}}, "holes were filled"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "straight line"),
         ({"subjects": 250}, "Mancl"),
+        ({}, "inverse-probability"),
+        ({"weights": WEIGHTS}, "not weighted"),
     ],
 )
 def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):

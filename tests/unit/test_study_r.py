@@ -9,8 +9,10 @@ import pytest
 from paravert.study.data_frames import in_order
 from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, corrected, fit_model
 from paravert.study.quantile_regression import CENTILES, centile_curves
+from paravert.study.selection import weighted_contrasts
 from paravert.study.variance_components import variance_components
 
+EFFECTIVE_N = 19.9381083754  # told by marginal_models.R
 FROZEN = Path(__file__).parents[1] / "frozen/r"
 FITTED = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
 
@@ -28,16 +30,35 @@ def test_contrasts_are_those_of_r(fits):
     found = pd.DataFrame(rows).set_index(["family", "outcome", "muscle"])
     assert set(found.index) == set(expected.index)
     found = found.loc[expected.index]
-    shown = np.where(expected.index.get_level_values("outcome") == FAT, 1, 0)
-    for name, of_r in (
-        ("estimate", "link_estimate"),
-        ("low_95", "link_low"),
-        ("high_95", "link_high"),
-    ):
-        on_link = np.where(shown, np.log(np.where(shown, found[name], 1.0)), found[name])
-        np.testing.assert_allclose(on_link, expected[of_r], rtol=1e-6, atol=1e-9, err_msg=name)
+    compare_on_link(found, expected, "estimate", "low_95", "high_95")
     for name in ("standard_error", "p_value", "p_holm"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def compare_on_link(found, expected, *names):
+    """Compare estimate, lower and upper end, of the columns `names`, with those of R."""
+    is_ratio = expected.index.get_level_values("outcome") == FAT
+    for name, of_r in zip(names, ("link_estimate", "link_low", "link_high"), strict=True):
+        on_link = np.where(is_ratio, np.log(np.where(is_ratio, found[name], 1.0)), found[name])
+        np.testing.assert_allclose(on_link, expected[of_r], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_contrasts_weighted_for_missing_subjects_are_those_of_r(fits):
+    keys = ["family", "outcome", "muscle"]
+    expected = pd.read_csv(FROZEN / "weighted_contrasts.csv", keep_default_na=False)
+    people = pd.read_csv(FROZEN / "people.csv")
+    status = people.inside.map({1: "analysed", 0: "quarantined"})
+    ledger = people.drop(columns="inside").assign(status=status)
+    data = in_order(pd.read_csv(FROZEN / "cohort.csv"))
+    found = weighted_contrasts(ledger, data, fits).set_index(keys)
+    assert set(found.n_subjects) == {22}
+    assert set(found.n_missing) == {25}
+    assert set(found.predictors) == {"sex, age_years, weight_kg"}
+    np.testing.assert_allclose(found.effective_n, EFFECTIVE_N, rtol=1e-9)
+    expected = expected.set_index(keys).loc[found.index]
+    compare_on_link(found, expected, "weighted", "weighted_low_95", "weighted_high_95")
+    moved = (found.weighted - found.complete_cases) / found.complete_cases
+    assert moved.abs().max() > 0.05
 
 
 def test_adjusted_means_are_those_of_r(fits):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from paravert.anatomy import MUSCLES
+from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.accuracy import absolute_agreement, limits_of_agreement, pixel_areas
 from paravert.study.reliability import (
     RELIABILITY_COLUMNS,
@@ -18,8 +18,10 @@ from paravert.study.reliability import (
     reliability,
     smallest_detectable_change,
     standard_error_of_measurement,
+    visit_reliability,
     within_subject_variation,
 )
+from paravert.study.report_tables import visit_reliability_text
 from study_tables import cohort_rows
 
 FROZEN = Path(__file__).parents[1] / "frozen/r"
@@ -199,8 +201,95 @@ def test_a_table_without_pairs_has_its_rows_and_nothing_else(subjects):
     columns = ["subject", "muscle", "side", "first", "second"]
     rows = [("S1", "multifidus", "left", 500.0, 510.0)][:subjects]
     pairs = pd.DataFrame(rows, columns=columns)
-    table = reliability(pairs, pairs[:0], "visit 1, visit 2", "csa", "mm2")
+    table = reliability(pairs, pairs[:0], "csa", "mm2")
     assert len(table) == 12
     assert table["n_subjects"].sum() == subjects
     unknown = ["icc_2_1", "icc_3_1", "sem", "sd", "equivalence_p_value", "slice_sd"]
     assert table[unknown].isna().all().all()
+
+
+# --- visits --------------------------------------------------------------------------------------
+
+
+def visits_of(subjects, years=None, random=None):
+    """Return the tables of muscles and subjects of two visits; errors of area: 20 mm2, second 6 mm2 larger.
+
+    years: of the second visit, by subject; None: no such column.
+    """
+    random = random or np.random.default_rng(11)
+    people = [f"S{number:03d}" for number in range(subjects)]
+    rows = []
+    for subject in people:
+        for muscle in MUSCLES:
+            truth, fat = random.normal(600, 90), random.uniform(0.05, 0.3)
+            for side in SIDES:
+                rows += [
+                    {
+                        "subject": subject, "visit": visit, "muscle": muscle, "side": side,
+                        "csa_mean_mm2": truth + random.normal(6 * (visit == "2"), 20),
+                        "volume_ml": truth / 10, "fat_fraction": fat + random.normal(0, 0.01),
+                    }
+                    for visit in ("1", "2")
+                ]  # fmt: skip
+    muscles = pd.DataFrame(rows)
+    scans = muscles[["subject", "visit"]].drop_duplicates(ignore_index=True)
+    if years is not None:
+        scans["years_since_first"] = [
+            0.0 if row.visit == "1" else years[row.subject] for row in scans.itertuples()
+        ]
+    return muscles, scans
+
+
+def test_reliability_between_visits_finds_the_planted_error():
+    table = visit_reliability(*visits_of(400))
+    assert tuple(table.columns) == RELIABILITY_COLUMNS
+    assert set(table.source) == {"visits"}
+    assert table.groupby("measure").size().to_dict() == {
+        "csa": 12,
+        "volume": 12,
+        "fat_fraction": 12,
+    }
+    assert set(table.n_subjects) == {400}
+    rows = table.set_index(["measure", "muscle", "side"])
+    for muscle in MUSCLES:
+        for side in SIDES:
+            area = rows.loc[("csa", muscle, side)]
+            assert area["sem_low_95"] * 0.97 < 20 < area.sem_high_95 * 1.03
+            assert area.bias == pytest.approx(6, abs=6)
+            assert area.icc_2_1 == pytest.approx(90**2 / (90**2 + 20**2), abs=0.03)
+            assert area.icc_2_1 < area.icc_3_1
+            fat = rows.loc[("fat_fraction", muscle, side)]
+            assert (fat.margin, fat.equivalent) == (0.02, True)
+            assert fat["sem"] == pytest.approx(0.01, rel=0.15)
+        both = rows.loc[("csa", muscle, "both")]
+        sides = [rows.loc[("csa", muscle, side)] for side in SIDES]
+        assert both.first_mean == pytest.approx(sum(side.first_mean for side in sides))
+        assert both["sem"] == pytest.approx(20 * np.sqrt(2), rel=0.15)
+        assert rows.loc[("fat_fraction", muscle, "both"), "sem"] == pytest.approx(0.007, rel=0.15)
+    volume = table[table.measure == "volume"]
+    np.testing.assert_allclose(volume["sem"], 0, atol=1e-9)
+    np.testing.assert_allclose(volume.icc_2_1, 1)
+
+
+def test_visits_more_than_three_months_apart_are_no_repeated_measurements():
+    years = {f"S{number:03d}": 0.1 if number < 30 else 2.0 for number in range(50)}
+    assert set(visit_reliability(*visits_of(50, years)).n_subjects) == {30}
+
+
+def test_a_subject_without_a_side_has_no_pair_of_both():
+    muscles, scans = visits_of(20)
+    gone = (muscles.subject == "S003") & (muscles.side == "left") & (muscles.visit == "2")
+    muscles.loc[gone, ["csa_mean_mm2", "fat_fraction"]] = np.nan
+    table = visit_reliability(muscles, scans).set_index(["measure", "side"]).n_subjects
+    for measure in ("csa", "fat_fraction"):
+        for side, expected in (("left", 19), ("right", 20), ("both", 19)):
+            assert set(table[measure, side]) == {expected}
+
+
+def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():
+    shown = visit_reliability_text(visit_reliability(*visits_of(40))).reset_index()
+    assert len(shown) == 36
+    assert set(shown.Measure) == {"CSA, mm²", "Volume, ml", "Fat fraction, %"}
+    fat = shown[shown.Measure == "Fat fraction, %"]
+    assert set(fat.Margin) == {"2.00"}
+    assert visit_reliability_text(visit_reliability(*visits_of(1))).empty

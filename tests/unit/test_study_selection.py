@@ -1,8 +1,21 @@
 import numpy as np
 import pandas as pd
+import patsy
 import pytest
 
-from paravert.study.selection import SELECTION_COLUMNS, selection
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.data_frames import in_order
+from paravert.study.inference import CSA, OUTCOMES, SEX_AND_AGE, fit_model
+from paravert.study.marginal_model import LOGIT, fit_marginal
+from paravert.study.report_tables import weighted_texts
+from paravert.study.selection import (
+    SELECTION_COLUMNS,
+    WEIGHTED_COLUMNS,
+    NotWeighted,
+    inclusion_weights,
+    selection,
+    weighted_contrasts,
+)
 
 
 @pytest.fixture
@@ -68,3 +81,201 @@ def test_reasons_are_counted_and_identifiers_left_out(ledger):
 def test_one_group_alone_has_no_difference(ledger, kept):
     table = selection(ledger[ledger.status == kept])
     assert table.standardised_difference.isna().all()
+
+
+# --- complete cases against inverse-probability weights ------------------------------------------
+
+
+def people_of(**groups):
+    """Return women of 50 years. groups: site to numbers of subjects in the model and missing."""
+    rows = [
+        {
+            "subject": f"{site}{number}",
+            "sex": "F",
+            "age_years": 50.0,
+            "site": site,
+            "inside": number < n,
+        }
+        for site, (n, missing) in groups.items()
+        for number in range(n + missing)
+    ]
+    people = pd.DataFrame(rows)
+    return people.drop(columns="inside"), people["inside"].to_numpy()
+
+
+def test_weights_are_the_share_in_the_model_over_that_of_the_site():
+    found = inclusion_weights(*people_of(A=(40, 10), B=(20, 30)))
+    assert found.weights["A0"] == pytest.approx(0.6 / 0.8)
+    assert found.weights["B0"] == pytest.approx(0.6 / 0.4)
+    assert found.effective_n == pytest.approx(60**2 / (40 * 0.75**2 + 20 * 1.5**2))
+    assert (found.n_missing, found.predictors) == (40, ("site",))
+    assert found.left_out == ("not predictors: sex, age_years",)
+
+
+def test_weights_are_truncated_at_their_1st_and_99th_percentile():
+    random = np.random.default_rng(1)
+    people, _ = people_of(A=(4000, 0))
+    people["weight_kg"] = random.normal(75, 12, 4000)
+    inside = random.uniform(size=4000) < 1 / (1 + np.exp((people.weight_kg - 75) / 6))
+    weights = inclusion_weights(people, inside.to_numpy()).weights
+    ends = (weights == weights.min()).mean(), (weights == weights.max()).mean()
+    assert ends == pytest.approx((0.01, 0.01), abs=0.002)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_subjects_for_whom_nobody_can_stand_are_left_out_and_told():
+    people, inside = people_of(A=(40, 10), B=(20, 30), C=(0, 7))
+    people.loc[49, "age_years"] = np.nan
+    people["height_cm"] = np.where(people.index == 0, np.nan, 170.0 + people.index % 9)
+    found = inclusion_weights(people, inside)
+    assert found.n_missing == 39
+    assert found.left_out == (
+        "1 subject of unknown sex or age_years",
+        "7 subjects of site C, none in the model",
+        "not predictors: sex, age_years, height_cm",
+    )
+
+
+def test_a_small_group_has_few_predictors_the_first_ones_of_the_sheet():
+    random = np.random.default_rng(2)
+    people, inside = people_of(A=(100, 5), B=(100, 5))
+    people["sex"] = random.choice(["F", "M"], len(people))
+    people["height_cm"], people["weight_kg"] = random.normal(170, 8, (2, len(people)))
+    found = inclusion_weights(people, inside)
+    assert found.predictors == ("sex", "site")
+    assert found.left_out == ("not predictors: age_years, height_cm, weight_kg",)
+
+
+def test_the_years_of_a_visit_are_no_predictor():
+    people, inside = people_of(A=(40, 10), B=(20, 30))
+    assert inclusion_weights(people.assign(years_since_first=1.0 * inside), inside).predictors == (
+        "site",
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        ({"A": (40, 0), "B": (20, 0)}, "nobody is missing"),
+        (
+            {"A": (40, 5), "B": (20, 4)},
+            "60 subjects in the model and 9 missing, expected at least 10",
+        ),
+        ({"A": (40, 20)}, "no covariate that varies is known for all subjects"),
+    ],
+)
+def test_without_weights_the_reason_is_told(groups, why):
+    with pytest.raises(NotWeighted, match=why):
+        inclusion_weights(*people_of(**groups))
+
+
+def test_covariates_that_separate_the_missing_give_no_weights():
+    people, inside = people_of(A=(40, 40))
+    with pytest.raises(NotWeighted, match="separate"):
+        inclusion_weights(people.assign(weight_kg=np.where(inside, 60.0, 90.0)), inside)
+
+
+def incomplete_cohort(subjects, seed):
+    """Return the areas of the subjects at hand, and a ledger in which heavy subjects are missing.
+
+    Men are larger by 300 mm2; every 10 kg above the mean of their sex add 60 mm2. Twice as many women
+    as men are of a weight that is often missing.
+    """
+    random = np.random.default_rng(seed)
+    man = np.arange(subjects) % 2
+    above = random.normal(0, 1.2, subjects)
+    missing = random.uniform(size=subjects) < 1 / (1 + np.exp(2.2 - 1.8 * above - man))
+    people = pd.DataFrame(
+        {
+            "subject": [f"S{number:05d}" for number in range(subjects)],
+            "sex": np.where(man, "M", "F"),
+            "age_years": random.uniform(20, 80, subjects),
+            "weight_kg": 68 + 16 * man + 10 * above,
+            "status": np.where(missing, "quarantined", "analysed"),
+        }
+    )
+    areas = [
+        people.assign(muscle=muscle, side=side).assign(
+            **{CSA: 700 + 300 * man + 60 * above + random.normal(0, 50, subjects)}
+        )
+        for muscle in MUSCLES
+        for side in SIDES
+    ]
+    return in_order(pd.concat(areas, ignore_index=True)), people
+
+
+@pytest.fixture(scope="module")
+def contrasts_of_incomplete():
+    """Return the contrasts of 3,000 subjects of whom a quarter are missing."""
+    data, ledger = incomplete_cohort(3000, 5)
+    at_hand = data[data.status == "analysed"]
+    return weighted_contrasts(ledger, at_hand, [fit_model(SEX_AND_AGE, OUTCOMES[0], at_hand)])
+
+
+def test_weights_undo_the_bias_of_complete_cases(contrasts_of_incomplete):
+    table = contrasts_of_incomplete
+    assert list(table.columns) == list(WEIGHTED_COLUMNS)
+    sexes = table[table.family == "sex, area"]
+    assert (sexes.complete_cases_high_95 < 300).all()
+    assert ((sexes.weighted_low_95 < 300) & (sexes.weighted_high_95 > 300)).all()
+    assert (sexes.difference_in_standard_errors > 1.5).all()
+    row = sexes.iloc[0]
+    assert row.n_subjects + row.n_missing == 3000
+    assert row.effective_n < 0.95 * row.n_subjects
+    assert row.predictors == "sex, age_years, weight_kg"
+
+
+def test_the_report_tells_both_estimates_and_the_weights(contrasts_of_incomplete):
+    told = weighted_texts(contrasts_of_incomplete)
+    assert "men minus women, psoas major" in told["table"]
+    assert "weights from sex, age_years, weight_kg, 0." in told["note"]
+
+
+def test_without_anybody_missing_the_complete_cases_stand_alone():
+    data, ledger = incomplete_cohort(60, 6)
+    ledger["status"] = "analysed"
+    table = weighted_contrasts(ledger, data, [fit_model(SEX_AND_AGE, OUTCOMES[0], data)])
+    assert table.complete_cases.notna().all()
+    assert table[["weighted", "effective_n"]].isna().all(axis=None)
+    assert set(table.note) == {"not weighted: nobody is missing"}
+    assert (
+        weighted_texts(table)["note"]
+        == "CSA: 60 subjects in the model, 0 missing; not weighted: nobody is missing."
+    )
+
+
+@pytest.mark.parametrize("subjects", [60, 260])
+def test_equal_weights_change_nothing(subjects):
+    data, _ = incomplete_cohort(subjects, 7)
+    weights = pd.Series(2.5, index=data.subject.unique())
+    plain, weighted = (
+        pd.DataFrame(fit_model(SEX_AND_AGE, OUTCOMES[0], data, w).contrasts())
+        for w in (None, weights)
+    )
+    numbers = ["estimate", "standard_error", "low_95", "high_95", "p_value"]
+    pd.testing.assert_frame_equal(plain[numbers], weighted[numbers], rtol=1e-9)
+
+
+@pytest.mark.parametrize("outcome", [OUTCOMES[0], OUTCOMES[2]], ids=["identity", "logit"])
+def test_weighted_errors_of_many_subjects_are_those_of_the_sandwich_formula(outcome):
+    data, _ = incomplete_cohort(240, 8)
+    random = np.random.default_rng(9)
+    data[OUTCOMES[2].column] = random.beta(2, 12, len(data))
+    weights = pd.Series(random.uniform(0.4, 3, 240), index=data.subject.unique())
+    covariates, link = ["sex", "age_years"], outcome.link
+    fit = fit_marginal(outcome.column, data, covariates, link, weights=weights)
+    assert fit.covariance_name == "cluster-robust sandwich"
+    _, design = patsy.dmatrices(fit.formula, data)
+    design, weight = np.asarray(design), weights[data.subject].to_numpy()
+    mean = design @ fit.coefficients
+    slope = np.ones(len(data))
+    if link == LOGIT:
+        mean = 1 / (1 + np.exp(-mean))
+        slope = mean * (1 - mean)
+    bread = np.linalg.inv(design.T @ (design * (weight * slope)[:, None]))
+    scores = design * (weight * (data[outcome.column].to_numpy() - mean))[:, None]
+    assert np.abs(scores.sum(axis=0)).max() < 1e-5 * np.abs(scores).sum()
+    of_subjects = pd.DataFrame(scores).groupby(data.subject.to_numpy()).sum().to_numpy()
+    np.testing.assert_allclose(
+        fit.covariance, bread @ of_subjects.T @ of_subjects @ bread, rtol=1e-5, atol=1e-9
+    )

@@ -55,4 +55,5 @@ MODEL_TABLES = _listed(
     Output("adjusted_means", "Adjusted means", "adjusted_means"),
     Output("site_effects", "Sites and scanners", "site_effects"),
     Output("claims", "Findings of the paper", "claims"),
+    Output("weighted_contrasts", "Contrasts weighted for missing subjects", "weighted_contrasts"),
 )

@@ -33,11 +33,11 @@ VERSIONS = {
     "gather_cohort": 6,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 2,
+    "fit_models": 3,
     "fit_centiles": 1,
     "write_tables": 5,
     "draw_figures": 5,
-    "write_report": 5,
+    "write_report": 6,
     "write_review": 1,
 }
 

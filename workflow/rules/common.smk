@@ -230,7 +230,7 @@ except (InputError, LookupError) as error:
 HAS_VISITS = any(row["visit"] for row in SCANS.values())
 PHANTOM_FOLDER = f"{RESULTS}/phantoms"
 PHANTOM = re.compile(
-    re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4})(?:/.*)?"
+    re.escape(os.path.join(os.path.abspath(PHANTOM_FOLDER), "")) + r"([ST]\d{4}(?:_2)?)(?:/.*)?"
 )
 
 
@@ -239,7 +239,7 @@ wildcard_constraints:
 
 
 def phantom_of(scan):
-    """Return the phantom volunteer of a scan's images, None if make_phantoms does not make them."""
+    """Return the phantom of a scan's images, such as S0001_2; None if make_phantoms does not make them."""
     found = PHANTOM.fullmatch(SCANS[scan]["images"])
     return found and found[1]
 

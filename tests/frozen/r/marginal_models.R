@@ -1,6 +1,7 @@
 # The models of tests/frozen/r/cohort.csv in R, as an oracle for paravert.study.inference.
 # Rscript tests/frozen/r/marginal_models.R   (Debian: r-base-core r-cran-sandwich r-cran-geepack)
-# writes contrasts.csv and adjusted_means.csv beside itself.
+# writes contrasts.csv, adjusted_means.csv and weighted_contrasts.csv beside itself; the last with
+# inverse-probability weights from people.csv (inside: 1 in the cohort, 0 missing).
 library(sandwich)
 library(geepack)
 
@@ -13,11 +14,22 @@ data$sex <- factor(data$sex, c("F", "M"))
 data$id <- as.integer(factor(data$subject))
 people <- data[!duplicated(data$subject), ]
 data$decades <- (data$age_years - mean(people$age_years)) / 10
+people$decades <- (people$age_years - mean(people$age_years)) / 10
 df <- nrow(people) - 3
+
+sheet <- read.csv(file.path(here, "people.csv"))
+logistic <- glm(inside ~ sex + age_years + I(age_years^2) + weight_kg, binomial, sheet, control = glm.control(epsilon = 1e-12))
+stabilised <- mean(sheet$inside) / fitted(logistic)[sheet$inside == 1]
+ends <- quantile(stabilised, c(.01, .99))
+stabilised <- pmin(pmax(stabilised, ends[1]), ends[2])
+names(stabilised) <- sheet$subject[sheet$inside == 1]
+stabilised <- (stabilised / mean(stabilised))[people$subject]
+cat("effective number of subjects:", format(sum(stabilised)^2 / sum(stabilised^2), digits = 12), "\n")
 
 form <- ~ 0 + muscle + muscle:sex + muscle:decades + muscle:side
 cells <- function(...) {
-  cell <- expand.grid(muscle = muscles, sex = c("F", "M"), side = c("left", "right"), decades = 0)
+  cell <- expand.grid(muscle = muscles, sex = c("F", "M"), side = c("left", "right"),
+    decades = weighted.mean(people$decades, of_people))
   for (name in names(list(...))) cell <- cell[cell[[name]] %in% list(...)[[name]], ]
   cell
 }
@@ -29,18 +41,23 @@ weights <- function(cell, share, terms) {
   stopifnot(colnames(m) == terms)
   colSums(m * share) / sum(share)
 }
-shares <- function(cell) ifelse(cell$sex == "M", mean(people$sex == "M"), mean(people$sex == "F"))
+shares <- function(cell) ifelse(cell$sex == "M", weighted.mean(people$sex == "M", of_people),
+  weighted.mean(people$sex == "F", of_people))
 
+for (weighted in c(TRUE, FALSE)) {
+of_people <- if (weighted) stabilised else rep(1, nrow(people))
+data$w <- setNames(of_people, people$subject)[data$subject]
 results <- NULL
 means <- NULL
 for (outcome in c("csa_mean_mm2", "fat_fraction")) {
-  fit <- if (outcome == "csa_mean_mm2") lm(update(form, paste(outcome, "~ .")), data) else
-    glm(update(form, paste(outcome, "~ .")), quasibinomial, data, control = glm.control(epsilon = 1e-12))
+  fit <- if (outcome == "csa_mean_mm2") lm(update(form, paste(outcome, "~ .")), data, weights = w) else
+    glm(update(form, paste(outcome, "~ .")), quasibinomial, data, weights = w, control = glm.control(epsilon = 1e-12))
   # Mancl and DeRouen 2001: each cluster's residuals by the inverse of identity - leverage
   x <- model.matrix(fit)
   mu <- fitted(fit)
-  variance <- if (outcome == "csa_mean_mm2") rep(1, length(mu)) else mu * (1 - mu)
-  slope <- x * (if (outcome == "csa_mean_mm2") 1 else variance)
+  derivative <- if (outcome == "csa_mean_mm2") rep(1, length(mu)) else mu * (1 - mu)
+  variance <- derivative / data$w
+  slope <- x * derivative
   bread <- solve(t(slope) %*% (slope / variance))
   meat <- 0
   for (id in unique(data$id)) {
@@ -52,11 +69,11 @@ for (outcome in c("csa_mean_mm2", "fat_fraction")) {
     meat <- meat + s %*% t(s)
   }
   v <- bread %*% meat %*% bread
-  if (outcome == "csa_mean_mm2") {
+  if (outcome == "csa_mean_mm2" && !weighted) {
     cr3 <- vcovCL(fit, ~id, type = "HC3", cadjust = FALSE)
     cat("sandwich HC3 against the formula, largest relative difference:", max(abs(diag(cr3) / diag(v) - 1)), "\n")
   }
-  gee <- geeglm(update(form, paste(outcome, "~ .")), id = id, data = data,
+  gee <- geeglm(update(form, paste(outcome, "~ .")), id = id, data = data, weights = w,
     family = if (outcome == "csa_mean_mm2") gaussian else binomial, corstr = "independence")
   cat("geepack against lm/glm, largest difference of coefficients:", max(abs(coef(gee) - coef(fit))), "\n")
   b <- coef(fit)
@@ -68,7 +85,7 @@ for (outcome in c("csa_mean_mm2", "fat_fraction")) {
       link_low = est - reach, link_high = est + reach, p_value = 2 * pt(-abs(est / se), df)))
   }
   w <- function(...) { cell <- cells(...); weights(cell, shares(cell), names(b)) }
-  old <- function(cell) { cell$decades <- 1; cell }
+  old <- function(cell) { cell$decades <- cell$decades + 1; cell }
   for (m in muscles) add(if (outcome == "csa_mean_mm2") "sex, area" else "sex, fat", m,
     w(muscle = m, sex = "M") - w(muscle = m, sex = "F"))
   for (m in muscles) { cell <- cells(muscle = m)
@@ -87,5 +104,7 @@ for (outcome in c("csa_mean_mm2", "fat_fraction")) {
   }
 }
 results$p_holm <- ave(results$p_value, results$family, FUN = function(p) p.adjust(p, "holm"))
-write.csv(format(results, digits = 10, trim = TRUE), file.path(here, "contrasts.csv"), row.names = FALSE, quote = TRUE)
+name <- if (weighted) "weighted_contrasts.csv" else "contrasts.csv"
+write.csv(format(results, digits = 10, trim = TRUE), file.path(here, name), row.names = FALSE, quote = TRUE)
+}
 write.csv(format(means, digits = 10, trim = TRUE), file.path(here, "adjusted_means.csv"), row.names = FALSE, quote = TRUE)

@@ -21,12 +21,7 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS))
-    years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
-    rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))
-    several = rows.groupby("subject")["visit"].transform("nunique") > 1
-    groups = rows[several].groupby(["subject", "muscle", "side"], observed=True)
-    first, last = (groups.nth(place).set_index(["subject", "muscle", "side"]) for place in (0, -1))
-    last = last.loc[first.index]
+    first, last = two_scans(muscles, subjects, (0, -1))
     elapsed = last["years"] - first["years"]
     parts = [
         pd.DataFrame(
@@ -47,3 +42,20 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     ]
     found = pd.concat(parts, ignore_index=True)[list(CHANGE_COLUMNS)]
     return found.sort_values(["subject", "muscle", "side", "measure"], ignore_index=True)
+
+
+def two_scans(
+    muscles: pd.DataFrame, subjects: pd.DataFrame, places: tuple[int, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of two analysed scans of each subject with several, by subject, muscle and side (index).
+
+    muscles, subjects: the cohort's tables, with visits. places: of both scans in the order of visits
+    (see `in_order_of_visits`), -1 is the last. The column years holds the years since the first visit.
+    """
+    years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
+    rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))
+    several = rows.groupby("subject")["visit"].transform("nunique") > 1
+    keys = ["subject", "muscle", "side"]
+    groups = rows[several].groupby(keys, observed=True)
+    first, second = (groups.nth(place).set_index(keys) for place in places)
+    return first, second.loc[first.index]

@@ -60,12 +60,13 @@ def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
             prepared[name] = (data[column] - people[column].mean()) / step
         elif name != "sex":
             of_subjects = data.drop_duplicates(["subject", column])[column]
-            prepared[name] = data[column].where(~data[column].isin(_rare(of_subjects)), OTHER)
+            rare = rare_categories(of_subjects)
+            prepared[name] = data[column].where(~data[column].isin(rare), OTHER)
     return prepared
 
 
-def _rare(values: pd.Series) -> list[str]:
-    """Return the categories to pool; values: each category of a subject once."""
+def rare_categories(values: pd.Series) -> list[str]:
+    """Return the categories to pool as OTHER; values: each category of a subject once."""
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
         return []

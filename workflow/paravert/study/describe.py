@@ -18,7 +18,7 @@ from paravert.study.accuracy import (
 )
 from paravert.study.change import MEASURES, change_table
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
-from paravert.study.reliability import mask_reliability
+from paravert.study.reliability import mask_reliability, visit_reliability
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
 from paravert.tables import ALL_FAT_METHODS, DIXON
@@ -71,7 +71,13 @@ def write_tables(
         "cohort": cohort_description(first),
         "normal_values": normal_values(muscles_once),
         "agreement": area_agreement(held_out_rows(overlap), pixels),
-        "reliability": mask_reliability(held_out_rows(overlap), pixels),
+        "reliability": pd.concat(
+            [
+                mask_reliability(held_out_rows(overlap), pixels),
+                *([visit_reliability(muscles, subjects)] if "visit" in ledger else []),
+            ],
+            ignore_index=True,
+        ),
         "flow": subject_flow(ledger, overlap),
         "selection": selection(one_row_per_subject(ledger)),
         "fat_methods": fat_methods(muscles_once),

@@ -283,12 +283,17 @@ class FittedModel:
         return (age_years - self._ages().mean()) / SCALES["age_decades"][1]
 
 
-def fit_model(model: StudyModel, outcome: ModelOutcome, data: pd.DataFrame) -> FittedModel:
+def fit_model(
+    model: StudyModel,
+    outcome: ModelOutcome,
+    data: pd.DataFrame,
+    weights: pd.Series | None = None,
+) -> FittedModel:
     """Fit a model of the study.
 
     data: model_data. Rows without outcome and subjects with an unknown covariate are left out, and so
     are covariates that nobody has or that do not vary, and muscles whose outcome does not vary; the
-    note says so.
+    note says so. weights: of the subjects (index); None: all 1.
     """
     rows = data.dropna(subset=[outcome.column])
     covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
@@ -305,7 +310,7 @@ def fit_model(model: StudyModel, outcome: ModelOutcome, data: pd.DataFrame) -> F
     notes += left_out
     splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
     try:
-        fit = fit_marginal(outcome.column, known, covariates, outcome.link, splines)
+        fit = fit_marginal(outcome.column, known, covariates, outcome.link, splines, weights)
     except NotFitted as reason:
         return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
     return FittedModel(model, outcome, known, fit, "; ".join(notes))

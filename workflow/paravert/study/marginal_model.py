@@ -19,11 +19,13 @@ import pandas as pd
 import patsy
 import statsmodels.api as sm
 from scipy import stats
+from statsmodels.tools.sm_exceptions import SpecificationWarning
 
 IDENTITY, LOGIT = "identity", "logit"
 # Below: Mancl and DeRouen's covariance and t intervals; from here on: sandwich and normal intervals.
 SMALL_SAMPLE_SUBJECTS = 200
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
+WEIGHT = "sum of weights"  # of the subjects of a combination of covariates
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
 
 
@@ -49,7 +51,7 @@ class MarginalFit:
     terms: names of the coefficients, by patsy. coefficients: (terms,). covariance: (terms, terms).
     df: degrees of freedom of t, infinite for normal intervals. covariance_name: how the errors were
     estimated. n_subjects, n_rows: what the model was fitted to. _people: combinations of the subjects'
-    covariates, and how many subjects have each.
+    covariates, and the number (with weights: the sum of weights) of subjects that have each.
     """
 
     terms: tuple[str, ...]
@@ -84,7 +86,7 @@ class MarginalFit:
         for name in free:
             cells = cells.merge(pd.DataFrame({name: categories[name]}), how="cross")
         design = np.asarray(patsy.build_design_matrices([self._design], cells)[0])
-        return np.average(design, axis=0, weights=cells["subjects"])
+        return np.average(design, axis=0, weights=cells[WEIGHT])
 
     @property
     def categories(self) -> dict[str, list]:
@@ -105,13 +107,15 @@ def fit_marginal(
     covariates: Sequence[str],
     link: str = IDENTITY,
     splines: Mapping[str, int] | None = None,
+    weights: pd.Series | None = None,
 ) -> MarginalFit:
     """Fit outcome ~ muscle x (covariates + side), clustered by subject.
 
     data: one row per scan, muscle and side, without missing values, with the columns subject, muscle
     and side. covariates: columns that are constant within scans; means over the subjects take those of
     the first row of each. splines: covariate to degrees of
-    freedom of a natural cubic spline (Wood 2006). Factors with one value are left out.
+    freedom of a natural cubic spline (Wood 2006). Factors with one value are left out. weights: of the
+    subjects (index), taken as known; None: all 1.
     Raises NotFitted if there are too few subjects, terms are collinear or the residuals vanish.
     """
     n_subjects = data["subject"].nunique()
@@ -127,8 +131,14 @@ def fit_marginal(
     _check_enough(n_subjects, of_muscle)
     _check(np.asarray(response).ravel(), np.asarray(design))
     small = n_subjects < SMALL_SAMPLE_SUBJECTS
+    if weights is None:
+        weights = pd.Series(1.0, index=data["subject"].unique())
     result = (_fit_few if small else _fit_many)(
-        np.asarray(response), np.asarray(design), subjects, link
+        np.asarray(response),
+        np.asarray(design),
+        subjects,
+        link,
+        weights[data["subject"]].to_numpy(),
     )
     covariance = np.asarray(result.cov_params())
     if not (np.isfinite(covariance).all() and (np.diag(covariance) > 0).all()):
@@ -144,7 +154,7 @@ def fit_marginal(
         n_subjects=n_subjects,
         n_rows=len(data),
         _design=design.design_info,
-        _people=_combinations(data, covariates),
+        _people=_combinations(data, covariates, weights),
     )
 
 
@@ -193,8 +203,28 @@ def _family(link: str) -> sm.families.Family:
     return sm.families.Binomial() if link == LOGIT else sm.families.Gaussian()
 
 
-def _fit_few(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str):
-    model = sm.GEE(response.ravel(), design, subjects, family=_family(link))
+class _WeightedIndependence(sm.cov_struct.Independence):
+    """Independent working correlation, the variance of a cluster divided by its weight.
+
+    Unlike the argument `weights` of GEE, it enters Mancl and DeRouen's leverages, too.
+    weights: (clusters,), in the order of the clusters.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def covariance_matrix_solve(self, expval, index, stdev, rhs):
+        solved = super().covariance_matrix_solve(expval, index, stdev, rhs)
+        return [self.weights[index] * one for one in solved]
+
+
+def _fit_few(
+    response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str, weights: np.ndarray
+):
+    of_clusters = weights[np.unique(subjects, return_index=True)[1]]
+    structure = _WeightedIndependence(of_clusters)
+    model = sm.GEE(response.ravel(), design, subjects, family=_family(link), cov_struct=structure)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of iterations: convergence is checked below
         try:
@@ -206,24 +236,31 @@ def _fit_few(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, lin
     return result
 
 
-def _fit_many(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str):
+def _fit_many(
+    response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str, weights: np.ndarray
+):
     """Fit the same equations without a loop over subjects; errors by the sandwich of the clusters."""
-    return sm.GLM(response.ravel(), design, family=_family(link)).fit(
-        cov_type="cluster", cov_kwds={"groups": subjects, "use_correction": False}
-    )
+    model = sm.GLM(response.ravel(), design, family=_family(link), var_weights=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpecificationWarning)  # a test compares it with the formula
+        return model.fit(cov_type="cluster", cov_kwds={"groups": subjects, "use_correction": False})
 
 
-def _combinations(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
-    """Return the combinations of the subjects' categories, how many subjects have each, and their mean numbers.
+def _combinations(
+    data: pd.DataFrame, covariates: Sequence[str], weights: pd.Series
+) -> pd.DataFrame:
+    """Return the combinations of the subjects' categories, the sum of weights of each, and mean numbers.
 
     The linear predictor is additive in the covariates, so means of numbers suffice, except for splines:
     a mean over the subjects is then taken at the mean of the covariate.
     """
-    people = data.drop_duplicates("subject")[list(covariates)]
+    people = data.drop_duplicates("subject")
+    of_people = weights[people["subject"]].to_numpy()
+    people = people[list(covariates)].assign(**{WEIGHT: of_people})
     numbers = [name for name in covariates if pd.api.types.is_numeric_dtype(people[name])]
     categories = [name for name in covariates if name not in numbers]
     if not categories:
-        counted = pd.DataFrame({"subjects": [len(people)]})
+        sums = pd.DataFrame({WEIGHT: [of_people.sum()]})
     else:
-        counted = people.groupby(categories, observed=True).size().reset_index(name="subjects")
-    return counted.assign(**{name: people[name].mean() for name in numbers})
+        sums = people.groupby(categories, observed=True)[WEIGHT].sum().reset_index()
+    return sums.assign(**{name: np.average(people[name], weights=of_people) for name in numbers})

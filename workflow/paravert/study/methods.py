@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from paravert.study.inference import ADJUSTED, AGE_QUANTILES, SEX_AND_AGE, SPLINE_DF
+from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE, SPLINE_DF
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
+from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted
 from paravert.tables import ALL_FAT_METHODS, DIXON, FAT_METHODS, NETWORK
 
@@ -16,17 +17,20 @@ def methods_paragraph(
     ledger: pd.DataFrame,
     subjects: pd.DataFrame,
     models: pd.DataFrame,
+    weighted: pd.DataFrame,
 ) -> list[str]:
     """Return the sentences of a methods section that describes this run.
 
     configuration: the resolved settings. run: metadata of the cohort tables (software_version,
-    run_id). ledger, subjects: the cohort's tables. models: the table of fit_models.
+    run_id). ledger, subjects: the cohort's tables. models, weighted: the tables models and
+    weighted_contrasts of fit_models.
     """
     return [
         *_images(configuration, run, ledger),
         *_labels(configuration, subjects),
         *_measures(configuration, subjects),
         *_models(configuration, models),
+        *_weights(weighted),
     ]
 
 
@@ -118,6 +122,24 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         f"Intervals of medians and of rank correlations are from {samples} bootstrap samples of subjects"
         f" (seed {configuration['seed']}).",
     ]
+
+
+def _weights(weighted: pd.DataFrame) -> list[str]:
+    """Return a sentence per outcome on the weights for missing subjects; weighted: weighted_contrasts."""
+    sentences = []
+    for row in weighted.drop_duplicates("outcome").itertuples():
+        outcome = "area" if row.outcome == CSA else "fat fraction"
+        if pd.isna(row.weighted):
+            sentences.append(f"Comparisons of {outcome} were {row.note}.")
+        else:
+            low, high = TRUNCATED_PERCENT
+            sentences.append(
+                f"As a sensitivity analysis, comparisons of {outcome} were repeated with stabilised"
+                f" inverse-probability weights for {row.n_missing:.0f} subjects missing from the model"
+                f" (logistic regression on {row.predictors}; weights truncated at percentiles {low} and"
+                f" {high}; effective number of subjects {row.effective_n:.0f} of {row.n_subjects:.0f})."
+            )
+    return sentences
 
 
 def _range(counts: pd.Series) -> str:

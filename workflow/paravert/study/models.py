@@ -1,4 +1,4 @@
-"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims."""
+"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims, weighted_contrasts."""
 
 import logging
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from paravert.study.inference import (
     fit_model,
 )
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_keys
+from paravert.study.selection import weighted_contrasts
 from paravert.study.site_effects import site_effects
 from paravert.study.variance_components import variance_components
 
@@ -36,7 +37,7 @@ def fit_models(
         Path,
         typer.Option(
             help="CSV file for the terms of all models; contrasts, adjusted_means,"
-            " site_effects and claims are written beside it."
+            " site_effects, claims and weighted_contrasts are written beside it."
         ),
     ],
     covariates: Annotated[
@@ -52,9 +53,10 @@ def fit_models(
 ) -> None:
     """Fit the models of area, volume and fat fraction, and the planned contrasts.
 
-    Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv, and
-    claims.csv (whether the study reproduces the findings of the paper). Covariates may be numbers or
-    texts. docs/statistics.md describes the models.
+    Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv,
+    claims.csv (whether the study reproduces the findings of the paper), and weighted_contrasts.csv
+    (contrasts weighted for subjects that are missing). Covariates may be numbers or texts.
+    docs/statistics.md describes the models.
     """
     data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
@@ -68,6 +70,8 @@ def fit_models(
             terms += fitted.terms()
             means += fitted.adjusted_means()
         contrasts += corrected([row for fitted in fits for row in fitted.contrasts()])
+        if model is SEX_AND_AGE:
+            weighted = weighted_contrasts(read_frame(cohort, codebook.LEDGER), data, fits)
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
     contrasts += corrected(sizes)
     once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
@@ -79,6 +83,7 @@ def fit_models(
     write_csv(out.parent / "adjusted_means.csv", pd.DataFrame(means, columns=list(MEAN_COLUMNS)))
     write_csv(out.parent / "site_effects.csv", site_effects(data, fits))
     write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
+    write_csv(out.parent / "weighted_contrasts.csv", weighted)
 
 
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:

@@ -22,11 +22,16 @@ from paravert.study.accuracy import (
     subject_areas,
     trend,
 )
+from paravert.study.change import MEASURES, two_scans
 
 MASK_AND_NETWORK = "manual mask, network"
-MARGIN_PERCENT = 5.0  # of the mean of the first measurements: equivalence, stated in advance
+TWO_VISITS = "first visit, second visit"
+MASKS, VISITS = "masks", "visits"  # in the column source
+MOST_YEARS_APART = 0.25  # of two visits: what differs more has changed
+# Equivalence, stated in advance. In percent of the mean of the first measurements, fat: absolute.
+MARGIN_PERCENT, FAT_MARGIN = 5.0, 0.02
 RELIABILITY_COLUMNS = (
-    "comparison", "measure", "unit", "muscle", "side", "n_subjects", "first_mean", "second_mean",
+    "source", "comparison", "measure", "unit", "muscle", "side", "n_subjects", "first_mean", "second_mean",
     "icc_2_1", "icc_2_1_low_95", "icc_2_1_high_95", "icc_3_1", "icc_3_1_low_95", "icc_3_1_high_95",
     "sem", "sem_low_95", "sem_high_95", "mdc_95", "within_subject_cv",
     "bias", "bias_low_95", "bias_high_95", "sd",
@@ -48,13 +53,44 @@ def mask_reliability(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFram
         areas(overlap, pixels).rename(columns=names)
         for areas in (subject_areas, paired_slice_areas)
     )
-    return reliability(pairs, slices, MASK_AND_NETWORK, "csa", "mm2")
+    return reliability(pairs, slices, "csa", "mm2").assign(
+        source=MASKS, comparison=MASK_AND_NETWORK
+    )
 
 
-def reliability(
-    pairs: pd.DataFrame, slices: pd.DataFrame, comparison: str, measure: str, unit: str
-) -> pd.DataFrame:
-    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS.
+def visit_reliability(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability of area, volume and fat fraction between visits (RELIABILITY_COLUMNS).
+
+    muscles, subjects: the cohort's tables. The first two analysed visits of each subject, first and
+    second measurement; pairs that are more than MOST_YEARS_APART are left out, those of unknown
+    distance are not. Side "both": sum of the areas and volumes, volume-weighted mean of the fat
+    fractions. Single slices are not compared: those of two visits are not at the same place.
+    """
+    if "visit" not in subjects:
+        return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
+    first, second = two_scans(muscles, subjects, (0, 1))
+    near = ~(second["years"] - first["years"] > MOST_YEARS_APART)
+    first, second = (_with_both_sides(scan[near]) for scan in (first, second))
+    tables = []
+    for measure, unit in MEASURES.items():
+        pairs = pd.DataFrame({"first": first[measure], "second": second[measure]}).reset_index()
+        name = measure.removesuffix(f"_{unit}").removesuffix("_mean")
+        tables.append(reliability(pairs, pairs[:0], name, unit))
+    return pd.concat(tables, ignore_index=True).assign(source=VISITS, comparison=TWO_VISITS)
+
+
+def _with_both_sides(scan: pd.DataFrame) -> pd.DataFrame:
+    """Return the measures of a scan by subject, muscle and side, of left, right and both."""
+    sides = scan[list(MEASURES)].assign(fat_ml=scan["fat_fraction"] * scan["volume_ml"])
+    both = sides.groupby(level=["subject", "muscle"], observed=True).sum(min_count=len(SIDES))
+    both["fat_fraction"] = both["fat_ml"] / both["volume_ml"]
+    both = both.assign(side=BOTH).set_index("side", append=True)
+    plain = [one.reset_index().astype({"muscle": str, "side": str}) for one in (sides, both)]
+    return pd.concat(plain, ignore_index=True).set_index(["subject", "muscle", "side"])
+
+
+def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: str) -> pd.DataFrame:
+    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS, but for the first two.
 
     pairs: a row per subject, muscle and side with the measurements first and second. slices: the same
     per slice; limits of single slices are null where it has no rows. Differences are second - first.
@@ -68,20 +104,21 @@ def reliability(
                 )
                 for frame in (pairs, slices)
             )
-            row = {"comparison": comparison, "measure": measure, "unit": unit}
-            row |= {"muscle": muscle, "side": side} | _of_subjects(own) | _of_slices(single)
+            row = {"measure": measure, "unit": unit, "muscle": muscle, "side": side}
+            row |= _of_subjects(own, FAT_MARGIN if unit == "1" else None) | _of_slices(single)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(RELIABILITY_COLUMNS))
 
 
-def _of_subjects(own: pd.DataFrame) -> dict:
+def _of_subjects(own: pd.DataFrame, margin: float | None) -> dict:
     first, second = (own[name].to_numpy(dtype=float) for name in ("first", "second"))
     both = np.column_stack([first, second])
     agreement, consistent = absolute_agreement(both), consistency(both)
     sem, sem_low, sem_high = standard_error_of_measurement(both)
     limits = limits_of_agreement(second, first)
     slope, p_value = trend(second, first)
-    margin = MARGIN_PERCENT / 100 * first.mean() if len(own) else np.nan
+    if margin is None:
+        margin = MARGIN_PERCENT / 100 * first.mean() if len(own) else np.nan
     equivalence = equivalence_p_value(second - first, margin)
     return {
         "n_subjects": len(own),

@@ -102,6 +102,12 @@ def write_report(
             )
             if has_visits
             else "",
+            "visit_reliability": as_html(
+                report_tables.visit_reliability_text(_read_csv(tables, "reliability")),
+                empty="No two subjects with two analysed scans.",
+            )
+            if has_visits
+            else "",
             "quarantined": as_html(
                 report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
             ),
@@ -110,15 +116,18 @@ def write_report(
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
-        | {"centiles": read_caption("centiles_table"), "change": read_caption("change")},
+        | {"centiles": read_caption("centiles_table"), "change": read_caption("change")}
+        | {"visit_reliability": read_caption("visit_reliability")},
         "methods": methods_paragraph(
             yaml.safe_load(configuration.read_text(encoding="utf-8")),
             metadata,
             ledger,
             read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "labels_source"]),
             _read_csv(tables, "models"),
+            _read_csv(tables, "weighted_contrasts"),
         ),
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
+        "weights": report_tables.weighted_texts(_read_csv(tables, "weighted_contrasts")),
         "models": report_tables.model_texts(_read_csv(tables, "models")),
         "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
         "previews": previews,

@@ -1,16 +1,18 @@
 """The study's tables as text for the report: few columns, rounded, units in the headers."""
 
 import html
+from collections.abc import Mapping
 
 import pandas as pd
 from markupsafe import Markup
 
 from paravert.anatomy import MUSCLES
+from paravert.study.reliability import MASKS, VISITS
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
 # The first of these that is part of a variable's name names it.
-MEASURE_NAMES = {"csa_": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
+MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
 SELECTION_NAMES = {  # other columns of the sheet keep their names
     "sex": "Sex",
@@ -278,8 +280,8 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 
 
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the reliability of areas, a row per muscle and side with subjects to compare."""
-    own = table[table["n_subjects"] > 1]
+    """Return the reliability of areas against masks, a row per muscle and side with subjects to compare."""
+    own = table[(table["source"] == MASKS) & (table["n_subjects"] > 1)]
     return pd.DataFrame(
         {
             "Muscle": own["muscle"].map(_words),
@@ -299,6 +301,45 @@ def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
             ),
         }
     ).set_index(["Muscle", "Side"])
+
+
+def visit_reliability_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the reliability between visits, a row per measure, muscle and side with subjects to compare."""
+    own = table[(table["source"] == VISITS) & (table["n_subjects"] > 1)]
+    rows = [
+        {
+            "Measure": f"{_measure(row['measure'])}, {_unit(row['unit'])}",
+            "Muscle": _words(row["muscle"]),
+            "Side": row["side"],
+            "Subjects": number_text(row["n_subjects"], 0),
+            "ICC(2,1)": number_text(row["icc_2_1"], 3),
+            "95 % interval": interval_text(row["icc_2_1_low_95"], row["icc_2_1_high_95"], 3),
+            "ICC(3,1)": number_text(row["icc_3_1"], 3),
+            "SEM": _with_interval(row, "sem"),
+            "MDC95": _measured(row, "mdc_95"),
+            "CV, %": number_text(100 * row["within_subject_cv"], 1),
+            "Bias": _with_interval(row, "bias"),
+            "Lower limit": _with_interval(row, "lower_limit"),
+            "Upper limit": _with_interval(row, "upper_limit"),
+            "p, trend": p_value_text(row["trend_p_value"]),
+            "Margin": _measured(row, "margin"),
+            "p, equivalence": p_value_text(row["equivalence_p_value"]),
+        }
+        for row in own.to_dict("records")
+    ]
+    index = ["Measure", "Muscle", "Side"]
+    return pd.DataFrame(rows).set_index(index) if rows else pd.DataFrame()
+
+
+def _measured(row: Mapping, name: str) -> str:
+    """Return a value in the row's unit, a fraction as percent."""
+    factor, digits = _scale(row["unit"])
+    return number_text(row[name] * factor, digits + 1)
+
+
+def _with_interval(row: Mapping, name: str) -> str:
+    low, high = (_measured(row, f"{name}_{end}_95") for end in ("low", "high"))
+    return f"{_measured(row, name)} ({low} to {high})"
 
 
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -371,6 +412,47 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
         "table": as_html(shown, empty="No comparison could be estimated."),
         "note": "; ".join([*notes, *known["note"].dropna().unique()]),
     }
+
+
+def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
+    """Return the contrasts of complete cases and with weights as an HTML table, and a note.
+
+    table: see `selection.weighted_contrasts`.
+    """
+    known = table[table["weighted"].notna()]
+    texts = [
+        (
+            _words(row.family),
+            row.label,
+            number_text(row.complete_cases, _digits(row.unit)),
+            interval_text(row.complete_cases_low_95, row.complete_cases_high_95, _digits(row.unit)),
+            number_text(row.weighted, _digits(row.unit)),
+            interval_text(row.weighted_low_95, row.weighted_high_95, _digits(row.unit)),
+            _unit(row.unit).replace("odds ratio", "OR"),
+            number_text(row.difference_in_standard_errors, 2),
+        )
+        for row in known.itertuples()
+    ]
+    columns = [
+        *("Family", "Comparison", "Complete cases", "95 % interval", "Weighted"),
+        *("95 % interval, weighted", "Unit", "Difference"),
+    ]
+    shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
+    notes = [_weights_note(row) for row in table.drop_duplicates("outcome").itertuples()]
+    return {"table": as_html(shown, empty="No weighted comparison."), "note": " ".join(notes)}
+
+
+def _weights_note(row: tuple) -> str:
+    """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
+    subjects = f"{row.n_subjects:.0f} subjects in the model, {row.n_missing:.0f} missing"
+    if pd.isna(row.weighted):
+        return f"{_measure(row.outcome)}: {subjects}; {row.note}."
+    left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
+    return (
+        f"{_measure(row.outcome)}: {subjects}; weights from {row.predictors},"
+        f" {number_text(row.weight_lowest, 2)} to {number_text(row.weight_highest, 2)}, effective"
+        f" number of subjects {number_text(row.effective_n, 0)}.{left_out}"
+    )
 
 
 def _range(counts: pd.Series) -> str:

@@ -1,9 +1,18 @@
-"""Who is missing: subjects that were analysed against those that were not."""
+"""Who is missing: analysed against other subjects, and contrasts weighted for those that are missing."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import statsmodels.api as sm
 
 from paravert import codebook, records
+from paravert.sheet import YEARS
+from paravert.study.covariates import OTHER, rare_categories
+from paravert.study.inference import FAMILIES, FittedModel, fit_model
+from paravert.study.marginal_model import counted
 from paravert.study.scans import first_scans
 from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
@@ -14,6 +23,23 @@ SELECTION_COLUMNS = (
     "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",
     "standardised_difference",
 )  # fmt: skip
+WEIGHTED_COLUMNS = (
+    "family", "outcome", "model", "muscle", "label", "unit", "complete_cases", "complete_cases_low_95",
+    "complete_cases_high_95", "weighted", "weighted_low_95", "weighted_high_95",
+    "difference_in_standard_errors", "n_subjects", "n_missing", "effective_n", "weight_lowest",
+    "weight_highest", "predictors", "left_out", "note",
+)  # fmt: skip
+ALWAYS_KNOWN = (
+    "sex",
+    "age_years",
+)  # covariates of the model: without them a subject cannot be in it
+NO_PREDICTORS = {*OWN_COLUMNS, YEARS, codebook.BMI.name}  # BMI follows from height and weight
+LEAST_MISSING = 10  # subjects in the model, and subjects missing from it
+SUBJECTS_PER_COEFFICIENT = 5  # of the smaller of both groups
+TRUNCATED_PERCENT = (
+    1,
+    99,
+)  # weights beyond these percentiles are set to them (Cole and Hernan 2008)
 UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if column.type == NUMBER}
 
 
@@ -43,8 +69,7 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in ledger.columns.difference(OWN_COLUMNS, sort=False):
         values = [group[name] for group in groups]
-        number = pd.api.types.is_numeric_dtype(ledger[name])
-        if number and not pd.api.types.is_bool_dtype(ledger[name]):
+        if _is_number(ledger[name]):
             rows.append(_number(name, *values))
         elif 0 < ledger[name].nunique() <= MOST_CATEGORIES:
             rows += _categories(name, *values)
@@ -93,3 +118,181 @@ def _counts(analysed: pd.Series, others: pd.Series) -> dict[str, int]:
         "n_not_analysed": int(others.notna().sum()),
         "missing_not_analysed": int(others.isna().sum()),
     }
+
+
+# --- complete cases against inverse-probability weights ------------------------------------------
+
+
+class NotWeighted(Exception):
+    """Raised where there are no weights; the message says why."""
+
+
+@dataclass(frozen=True)
+class InclusionWeights:
+    """Inverse-probability weights of the subjects in a model, mean 1.
+
+    weights: (subjects,), by subject. n_missing: subjects missing from the model whom the weights stand
+    for. predictors: covariates of the logistic regression. left_out: texts: subjects and covariates
+    that it does not have.
+    """
+
+    weights: pd.Series
+    n_missing: int
+    predictors: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def effective_n(self) -> float:
+        """Number of equally weighted subjects with the same variance of a mean (Kish 1965)."""
+        return float(self.weights.sum() ** 2 / (self.weights**2).sum())
+
+
+def weighted_contrasts(
+    ledger: pd.DataFrame, data: pd.DataFrame, fits: Sequence[FittedModel]
+) -> pd.DataFrame:
+    """Return the planned contrasts of complete cases and with inverse-probability weights (WEIGHTED_COLUMNS).
+
+    ledger: the cohort's table, all scans of the sheet. data, fits: as for the models; each fit holds the
+    complete cases of its outcome. difference_in_standard_errors: weighted - complete cases over the
+    standard error of complete cases, for odds ratios of their logarithms. Without weights: the note
+    says why.
+    """
+    people, rows = one_row_per_subject(ledger), []
+    for fitted in fits:
+        if fitted.fit is None or not any(fitted.outcome.column in f.outcomes for f in FAMILIES):
+            continue
+        told, weighted = _weighted_fit(people, data, fitted)
+        of_weighted = {row["label"]: row for row in weighted if "label" in row}
+        for row in fitted.contrasts():
+            if "label" in row:
+                rows.append(_side_by_side(row, of_weighted.get(row["label"])) | told)
+    return pd.DataFrame(rows, columns=list(WEIGHTED_COLUMNS))
+
+
+def _weighted_fit(
+    people: pd.DataFrame, data: pd.DataFrame, fitted: FittedModel
+) -> tuple[dict, list[dict]]:
+    """Return what is told of the weights, and the contrasts of the weighted fit."""
+    inside = people["subject"].isin(fitted.data["subject"].unique())
+    told = {"outcome": fitted.outcome.column, "model": fitted.model.name}
+    told |= {"n_subjects": int(inside.sum()), "n_missing": int((~inside).sum())}
+    try:
+        found = inclusion_weights(people, inside.to_numpy())
+    except NotWeighted as reason:
+        return told | {"note": f"not weighted: {reason}"}, []
+    own = data[data["subject"].isin(found.weights.index)]
+    again = fit_model(fitted.model, fitted.outcome, own, found.weights)
+    told |= {
+        "n_missing": found.n_missing,
+        "effective_n": found.effective_n,
+        "weight_lowest": found.weights.min(),
+        "weight_highest": found.weights.max(),
+        "predictors": ", ".join(found.predictors),
+        "left_out": "; ".join(found.left_out),
+    }
+    if again.fit is None:
+        return told | {"note": f"not fitted: {again.note}"}, []
+    return told, again.contrasts()
+
+
+def _side_by_side(complete: dict, weighted: dict | None) -> dict:
+    row = {name: complete[name] for name in ("family", "muscle", "label", "unit")}
+    for name, found in (("complete_cases", complete), ("weighted", weighted or {})):
+        row[name] = found.get("estimate", np.nan)
+        row |= {f"{name}_{end}": found.get(end, np.nan) for end in ("low_95", "high_95")}
+    pair = np.array([row["weighted"], row["complete_cases"]])
+    pair = np.log(pair) if complete["unit"].startswith("odds ratio") else pair
+    row["difference_in_standard_errors"] = (pair[0] - pair[1]) / complete["standard_error"]
+    return row
+
+
+def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeights:
+    """Return the stabilised weights of the subjects in a model: share in it / probability of being in it.
+
+    people: a row per subject of the sheet. inside: bool (subjects,), who is in the model. The probability
+    is that of a logistic regression on the covariates that are known for all, linear in numbers and
+    quadratic in age, as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT). Left out are
+    subjects of unknown sex or age, and those of a category that has nobody in the model: no weight
+    can stand for them. Raises NotWeighted if nobody is missing, a group is too small, there are no
+    predictors, or these separate both groups.
+    Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
+    """
+    people, left_out = _represented(people, inside)
+    inside = people["inside"].to_numpy()
+    smaller = min(inside.sum(), (~inside).sum())
+    if not (~inside).any():
+        raise NotWeighted("nobody is missing")
+    if smaller < LEAST_MISSING:
+        sizes = f"{counted(int(inside.sum()))} in the model and {(~inside).sum()} missing"
+        raise NotWeighted(f"{sizes}, expected at least {LEAST_MISSING} each")
+    design, used, unused = np.ones((len(people), 1)), [], []
+    for name in people.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
+        spare = int(smaller) // SUBJECTS_PER_COEFFICIENT - (design.shape[1] - 1)
+        wider = np.column_stack([design, _predictor(people[name], spare)])
+        if wider.shape[1] > design.shape[1] and np.linalg.matrix_rank(wider) == wider.shape[1]:
+            design, used = wider, [*used, name]
+        else:
+            unused.append(name)
+    if not used:
+        raise NotWeighted("no covariate that varies is known for all subjects")
+    if unused:
+        left_out.append(f"not predictors: {', '.join(unused)}")
+    weights = _stabilised(inside, design)
+    of_subjects = pd.Series(weights, index=people.loc[inside, "subject"].to_numpy())
+    return InclusionWeights(of_subjects, int((~inside).sum()), tuple(used), tuple(left_out))
+
+
+def _represented(people: pd.DataFrame, inside: np.ndarray) -> tuple[pd.DataFrame, list[str]]:
+    """Return the subjects whom others in the model can stand for, and texts on the others.
+
+    With the column inside; texts and yes/no as categories, the rare ones pooled.
+    """
+    known = people.assign(inside=inside).dropna(subset=list(ALWAYS_KNOWN))
+    left_out = []
+    if unknown := len(people) - len(known):
+        left_out.append(f"{counted(unknown)} of unknown {' or '.join(ALWAYS_KNOWN)}")
+    for name in known.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
+        if _is_number(known[name]) or known[name].isna().any():
+            continue
+        texts = known[name].astype(str)
+        known[name] = texts.where(~texts.isin(rare_categories(texts)), OTHER)
+        present = known[name].isin(known.loc[known["inside"], name])
+        if not present.all():
+            absent = ", ".join(sorted(set(known.loc[~present, name])))
+            left_out.append(
+                f"{counted(int((~present).sum()))} of {name} {absent}, none in the model"
+            )
+        known = known[present]
+    return known, left_out
+
+
+def _predictor(values: pd.Series, most: int) -> np.ndarray:
+    """Return the columns of a covariate, (subjects, columns).
+
+    No column if it is unknown for some subjects, does not vary or would need more than `most`.
+    """
+    quadratic = values.name == "age_years"
+    needed = 1 + quadratic if _is_number(values) else values.nunique() - 1
+    if values.isna().any() or values.nunique() < 2 or needed > most:
+        return np.empty((len(values), 0))
+    if not _is_number(values):
+        return pd.get_dummies(values, drop_first=True).to_numpy(dtype=float)
+    scaled = ((values - values.mean()) / values.std()).to_numpy(dtype=float)[:, None]
+    return np.column_stack([scaled, scaled**2]) if quadratic else scaled
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _stabilised(inside: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """Return the weights of the subjects in the model, truncated, mean 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of separation: it is checked here
+        found = sm.GLM(inside.astype(float), design, family=sm.families.Binomial()).fit()
+    probability = np.asarray(found.fittedvalues)
+    if probability[inside].min() > probability[~inside].max():
+        raise NotWeighted("the covariates separate the subjects in the model from those missing")
+    weights = inside.mean() / probability[inside]
+    weights = np.clip(weights, *np.percentile(weights, TRUNCATED_PERCENT))
+    return weights / weights.mean()

@@ -36,17 +36,18 @@ def write_image(
     instance: int,
     volunteer: Volunteer,
     seed: int,
+    visit: int = 1,
 ) -> None:
     """Write one image as a DICOM file (classic MR Image Storage).
 
     path: of the file. image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill
     the stored bits, higher ones are clipped. plane: in scanner coordinates (LPS, mm); its centre is
     the middle of the image. series: attributes of its series. instance: InstanceNumber (0020,0013).
-    volunteer: the subject. seed: of the cohort, part of the UIDs.
+    volunteer: the subject. seed: of the cohort. seed and visit are part of the UIDs.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    words = (seed, volunteer.subject)
+    words = (seed, volunteer.subject) if visit == 1 else (seed, volunteer.subject, visit)
     dataset.SOPClassUID = MRImageStorage
     dataset.SOPInstanceUID = uid(*words, series.name, instance)
     _describe_subject(dataset, volunteer, words)
@@ -99,9 +100,9 @@ def _describe_subject(dataset: Dataset, volunteer: Volunteer, words: tuple) -> N
 
 def _describe_series(dataset: Dataset, series: Series, words: tuple) -> None:
     dataset.Modality = "MR"
-    dataset.Manufacturer = "paravert phantom"
-    dataset.ManufacturerModelName = "digital phantom"
-    dataset.MagneticFieldStrength = "3"
+    dataset.Manufacturer = series.scanner.manufacturer
+    dataset.ManufacturerModelName = series.scanner.model
+    dataset.MagneticFieldStrength = f"{series.scanner.field_strength_t:g}"
     dataset.BodyPartExamined = "LSPINE"
     dataset.PatientPosition = "HFS"
     dataset.SeriesInstanceUID = uid(*words, series.name)
@@ -162,7 +163,7 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
 
 
 _KEYS = (
-    _field("subject", pa.string(), "", "code of the volunteer"),
+    _field("subject", pa.string(), "", "code of the volunteer; of the second visit with _2"),
     _field("muscle", pa.string(), "", "muscle, as in paravert.anatomy"),
     _field("side", pa.string(), "", "the subject's own side, left or right"),
 )
@@ -214,10 +215,10 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
 
 
-def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
+def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
     """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
 
-    subject: code of the volunteer. protocol: geometry of the axial series. slices: all slices of the
+    scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices: all slices of the
     series with their truth, from caudal to cranial. Keys: subject, slice (from 0), position_mm
     (along the slice normal), muscle, side, csa_mm2 (in the image plane), fat_fraction (0-1; None:
     muscle absent).
@@ -230,7 +231,7 @@ def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice
             fat = float(rendered.mean_fat_fraction[label.value - 1])
             rows.append(
                 {
-                    "subject": subject,
+                    "subject": scan,
                     "slice": number,
                     "position_mm": position,
                     "muscle": label.muscle,

@@ -31,6 +31,23 @@ PlacedImage = tuple[np.ndarray, CutPlane]
 
 
 @dataclass(frozen=True)
+class Scanner:
+    """Manufacturer (0008,0070), model (0008,1090) and field strength (0018,0087) in T."""
+
+    manufacturer: str
+    model: str
+    field_strength_t: float
+
+
+# Of the first and the second visit.
+SCANNERS = (
+    Scanner("paravert phantom", "digital phantom", 3),
+    Scanner("paravert phantom 2", "digital phantom 2", 1.5),
+)
+SECOND_VISIT_NOISE = 1.4  # times that of the first scanner
+
+
+@dataclass(frozen=True)
 class Series:
     """Attributes that the files of one series share.
 
@@ -39,7 +56,7 @@ class Series:
     spacing_mm: distance between the middles of adjacent slices. thickness_mm: of a slice. pixel_mm:
     distance between pixel centres along both axes. echo_ms, repetition_ms: EchoTime (0018,0081) and
     RepetitionTime (0018,0080) in ms. bits: stored bits, 12 or 16. compressed: RLE Lossless if True.
-    scanning: ScanningSequence (0018,0020).
+    scanning: ScanningSequence (0018,0020). scanner: that made the series.
     """
 
     name: str
@@ -53,6 +70,7 @@ class Series:
     bits: int = 12
     compressed: bool = False
     scanning: str = "SE"
+    scanner: Scanner = SCANNERS[0]
 
 
 @dataclass(frozen=True)
@@ -99,14 +117,16 @@ class Protocol:
         return shifted.turned(-self.rotation_deg)
 
 
-def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
+def protocol_of(volunteer: Volunteer, index: int, visit: int = 1) -> Protocol:
     """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
 
     volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
     every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
-    from cranial to caudal. A pure function of its arguments.
+    from cranial to caudal. visit: the second one has another position, other pixels, spacing and
+    encoding, another coil and more noise. A pure function of its arguments.
     """
-    rng = np.random.default_rng([volunteer.seed, 51])
+    rng = np.random.default_rng([volunteer.seed, 51] if visit == 1 else [volunteer.seed, 51, visit])
+    index += visit - 1
     spine = body_of(volunteer).spine
     tilt = float(rng.uniform(6, 15) * rng.choice((-1, 1))) if index % 4 == 2 else 0.0
     matrix, pixel_mm = MATRICES[index % len(MATRICES)]
@@ -120,9 +140,10 @@ def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
     offset = tuple(np.round(rng.normal((0, 15, -40), (6, 6, 20)), 3).tolist())
     acquisition = Acquisition(
         thickness_mm=round(spacing - gap, 1),
-        noise=float(rng.uniform(0.018, 0.032)),
+        noise=float(rng.uniform(0.018, 0.032)) * (SECOND_VISIT_NOISE if visit > 1 else 1),
         bias=float(rng.uniform(0.3, 1.2)),
         blur_px=float(rng.uniform(0.4, 0.6)),
+        coil=visit - 1,
     )
     middle = _middle_plane(volunteer, tilt, matrix * pixel_mm / 2).turned(rotation)
     middle = axial_plane(middle.centre + np.array(offset), tilt)
