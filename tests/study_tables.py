@@ -180,6 +180,7 @@ def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
         "volume_ml": float(volumes.sum()),
         "lean_volume_ml": sum(row["lean_volume_ml"] for row in muscles),
         "fat_fraction": _weighted([row["fat_fraction"] for row in muscles], volumes),
+        "fat_fraction_method": "otsu_subject",
         "labels_source": "network",
         "removed_mm2": 4.0,
         "separability": 0.8,

@@ -7,8 +7,8 @@ is near the true signal whatever that is: the bias is at most .34 SD (where the 
 from half an SD on; without it, 1.25 and .83. Images whose air is blank or masked are taken as they are.
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
-angles: fat is overestimated), T2* (fat is underestimated at long echo times), the spectrum of fat with
-its several peaks. Nor does anything here find that a scanner scaled the two images differently.
+angles: fat is overestimated), T2* (water and fat decay at different rates: the error grows with the echo
+time), the spectrum of fat with its several peaks. Nor does anything here find that a scanner scaled the two images differently.
 Source: Dixon 1984; Reeder 2012 on the confounders.
 """
 

@@ -52,7 +52,8 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
 
 def _has_dixon(rows: pd.DataFrame) -> pd.Series:
     """Return which rows show that Dixon images of their subject are at hand."""
-    return ~rows[f"reason_{DIXON}"].isin([ABSENT, NOT_LABELLED, NO_DIXON])
+    refused = ~rows[f"reason_{DIXON}"].isin([ABSENT, NOT_LABELLED, NO_DIXON])
+    return rows[f"fat_fraction_{DIXON}"].notna() | (refused & rows[f"reason_{DIXON}"].notna())
 
 
 @dataclass(frozen=True)
