@@ -47,7 +47,11 @@ def tables():
                     row[f"fat_fraction_{method}"] = share
                     row[f"eroded_{method}"] = share
                     row[f"reason_{method}"] = "absent" if absent else None
-                row |= {"fat_fraction_dixon": None, "eroded_dixon": None, "reason_dixon": "no-dixon"}
+                row |= {
+                    "fat_fraction_dixon": None,
+                    "eroded_dixon": None,
+                    "reason_dixon": "no-dixon",
+                }
                 row |= {f"separability_{method}": 0.8 for method in OTSU_METHODS}
                 row |= {"sequence": "T2", "sequence_source": "header", "fat_contrast": 12.0}
                 fat.append(row)
