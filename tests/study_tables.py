@@ -168,6 +168,7 @@ def _weighted(values: list[float], weights: np.ndarray) -> float:
 def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
     volumes = np.array([row["volume_ml"] for row in muscles])
     row = person | {
+        "fat_fraction_method": "otsu_subject",
         "bmi_kg_m2": person["weight_kg"] / (person["height_cm"] / 100) ** 2,
         "header_sex": person["sex"],
         "header_age_years": person["age_years"],
@@ -181,7 +182,6 @@ def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
         "volume_ml": float(volumes.sum()),
         "lean_volume_ml": sum(row["lean_volume_ml"] for row in muscles),
         "fat_fraction": _weighted([row["fat_fraction"] for row in muscles], volumes),
-        "fat_fraction_method": "otsu_subject",
         "labels_source": "network",
         "removed_mm2": 4.0,
         "separability": 0.8,

@@ -10,7 +10,7 @@ from paravert.study.methods import methods_paragraph
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 
-def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **changes):
+def text_of(subjects=22, given=0, reasons=(), formula="y ~ sex", **changes):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
     settings = yaml.safe_load(SETTINGS.read_text())
     for section, values in changes.items():
@@ -31,8 +31,7 @@ def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **chan
             "formula": [formula],
         }
     )
-    methods = ["dixon"] * dixon + ["otsu_subject"] * (subjects - dixon)
-    people = pd.DataFrame({"labels_source": sources, "fat_fraction_method": methods})
+    people = pd.DataFrame({"labels_source": sources})
     return " ".join(
         methods_paragraph(settings, {"software_version": "9.8.7"}, ledger, people, models)
     )
@@ -53,7 +52,6 @@ def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", **chan
         ),
         ({"segment_muscles": {"keep_largest": False}}, "Holes were filled."),
         ({"gather_cohort": {"fat_fraction": "linear"}}, "method linear: signal between"),
-        ({"dixon": 5}, "In 5 of 22 subjects, who have Dixon images, it is the sum of fat over"),
         ({"write_tables": {"bootstrap_samples": 321}}, "from 321 bootstrap samples"),
         ({"seed": 77}, "(seed 77)"),
         ({"subjects": 22}, "Mancl and DeRouen"),
