@@ -1,6 +1,7 @@
 """Dixon slices of phantom volunteers with their true labels and fat."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -21,8 +22,9 @@ class DixonStack:
     noise: float  # SD in each channel of an echo
 
 
+@cache
 def dixon_stack(index: int, count: int = 4, noise_times: float = 1.0) -> DixonStack:
-    """Return evenly spread slices of a volunteer of the demo; noise_times: of the protocol's noise."""
+    """Return evenly spread slices of a volunteer; noise_times: of the protocol's. Not to be modified."""
     volunteer = drawn_volunteers(1, 22)[index]
     protocol = protocol_of(volunteer, index)
     numbers = np.linspace(2, protocol.slices - 3, count).astype(int)

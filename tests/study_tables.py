@@ -161,6 +161,7 @@ def _muscle(keys: dict, shown: list[dict]) -> dict:
         "fat_fraction_eroded": fat["fat_fraction_otsu_subject"],
         "fat_fraction_valid": True,
         **fat,
+        "fat_fraction_dixon": None,
         "lean_volume_ml": float(volume_ml * (1 - fat["fat_fraction_otsu_subject"])),
     }
 

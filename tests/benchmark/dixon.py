@@ -6,6 +6,7 @@ Dice and error of the fat fraction with the labels of the shipped model, by the 
 the noise rule on phantoms at three noise levels; single-image methods against Dixon in the volunteer.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -170,7 +171,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if set(sys.argv) & {"-h", "--help"}:
-        print(__doc__)
-    else:
-        main()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
+    main()

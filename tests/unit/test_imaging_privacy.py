@@ -218,6 +218,10 @@ SUBJECTS: dict[str, tuple[Callable, Reason | None]] = {
         faulty(ImagePositionPatient=[[0, 0, 0]], EchoTime=[1, 2]),
         Reason.AMBIGUOUS_CONTRAST,
     ),
+    "dixon": (
+        faulty(ImageType=[["DERIVED", "PRIMARY", "W"], ["DERIVED", "PRIMARY", "F"]]),
+        Reason.DIXON_PARTS_DIFFER,
+    ),
     "conflict": (
         faulty(ImagePositionPatient=[[0, 0, 0]]),
         Reason.DUPLICATE_POSITIONS_CONFLICT,

@@ -56,6 +56,9 @@ def times(echo, repetition, inversion=None, **more):
         ("opposed-phase", {"description": "t1_vibe_dixon_tra_opp"}),
         ("in-phase", {"description": "t1_vibe_dixon_tra_in"}),
         ("unknown", {"description": "LAVA W CONTRAST"}),
+        ("unknown", {"description": "R2*: Ax IDEAL IQ"}),
+        ("unknown", {"description": "FatFrac: Ax IDEAL IQ"}),
+        ("unknown", {"description": "q-dixon_tra_FF"}),
         ("unknown", {"image_type": ("DERIVED", "PRIMARY", "DIXON", "FAT_FRACTION")}),
         # Gradient echoes at 1.5 T: fat opposed at 2.3 ms, in phase at 4.6 ms.
         ("opposed-phase", times(2.3, 120, scanning=("GR",), field_t=1.5)),

@@ -615,3 +615,46 @@ def test_slices_without_a_study_belong_to_the_examination_beside_them(tmp_path):
     told = made(archive, tmp_path)
     assert [row["images"] for row in told.sheet] == ["archive/ANNA/axial"]
     assert {row["plane"] for row in told.series} == {"axial", "sagittal"}
+
+
+# --- Dixon ---------------------------------------------------------------------------------------
+
+
+def put_dixon(folder, patient, parts=("WATER", "FAT", "IN_PHASE", "OPP_PHASE"), ends="WFio"):
+    """Write a series for each part of a Dixon acquisition, each in a folder of its own."""
+    for number, (mark, end) in enumerate(zip(parts, ends, strict=False), start=1):
+        name = f"t1_vibe_dixon_{ {'i': 'in', 'o': 'opp'}.get(end, end) }"
+        image_type = ["ORIGINAL", "PRIMARY", "DIXON", mark]
+        put_series(folder, patient, "dixon", name, number=number, ImageType=image_type)
+
+
+def test_a_dixon_acquisition_is_one_series_that_conversion_takes(tmp_path):
+    archive = tmp_path / "archive"
+    put_dixon(archive / "ANNA", "ANNA")
+    study = made(archive, tmp_path)
+    (row,) = study.sheet
+    assert read_images(str(tmp_path / row["images"])).stacks[0].water is not None
+    assert {(line["accepted"], line["chosen"]) for line in study.series} == {("yes", "yes")}
+    assert {line["examination_reason"] for line in study.series} == {""}
+    assert [line["sequence"] for line in study.series] == [
+        *("dixon-water", "dixon-fat", "in-phase", "opposed-phase")
+    ]
+
+
+def test_a_dixon_acquisition_competes_as_one_with_another_series(tmp_path):
+    archive = tmp_path / "archive"
+    put_dixon(archive / "ANNA", "ANNA")
+    put_series(archive / "ANNA", "ANNA", "dixon", "t2_tse_tra", number=9)
+    study = made(archive, tmp_path)
+    assert "2 axial series" in study.series[0]["examination_message"]
+    patterns = yaml.safe_load((tmp_path / "series_description.yaml").read_text())
+    patterns = patterns["convert_dicom"]["series_description"]
+    assert read_images(str(tmp_path / study.sheet[0]["images"]), patterns).stacks
+
+
+def test_dixon_parts_of_different_slices_are_told(tmp_path):
+    archive = tmp_path / "archive"
+    put_dixon(archive / "ANNA", "ANNA", ("WATER", "FAT"))
+    next((archive / "ANNA").rglob("*dixon_W/*")).unlink()
+    study = made(archive, tmp_path)
+    assert {line["examination_reason"] for line in study.series} == {"dixon-parts-differ"}

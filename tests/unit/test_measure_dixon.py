@@ -262,6 +262,8 @@ def test_a_swapped_side_has_no_fraction(tmp_path):
     assert {row[REASON] for row in rows if row["side"] == "right"} == {"fat-water-swapped"}
     assert {row[FRACTION] for row in rows if row["side"] == "right"} == {None}
     assert {round(row[FRACTION], 9) for row in rows if row["side"] == "left"} == {0.2}
+    for method in tables.FAT_METHODS:  # the fat image is half a water image
+        assert {row[f"reason_{method}"] for row in rows} == {"fat-water-swapped"}
     assert outcome.warnings == ("fat-water-swapped",)
     assert "right in 3 of 3 slices" in outcome.message
 

@@ -47,6 +47,11 @@ def tables():
                     row[f"fat_fraction_{method}"] = share
                     row[f"eroded_{method}"] = share
                     row[f"reason_{method}"] = "absent" if absent else None
+                row |= {
+                    "fat_fraction_dixon": None,
+                    "eroded_dixon": None,
+                    "reason_dixon": "no-dixon",
+                }
                 row |= {f"separability_{method}": 0.8 for method in OTSU_METHODS}
                 row |= {"sequence": "T2", "sequence_source": "header", "fat_contrast": 12.0}
                 fat.append(row)
@@ -190,3 +195,32 @@ def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):
     muscles = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
     unknown = _lean_volume_ml(muscles).isna()
     assert (unknown == (muscles.muscle == "psoas_major")).all()  # an absent muscle adds 0
+
+
+def test_dixon_is_the_fat_fraction_of_subjects_who_have_it(tables):
+    area, fat = tables
+    other = [rows.assign(subject="S2") for rows in tables]
+    dixon = fat.reason_otsu_subject.isna()
+    fat.loc[dixon, ["fat_fraction_dixon", "eroded_dixon"]] = 0.33, 0.3
+    fat["reason_dixon"] = fat.reason_otsu_subject
+    swapped = dixon & (fat.muscle == "psoas_major") & (fat.side == "left")
+    fat.loc[swapped, ["fat_fraction_dixon", "eroded_dixon"]] = None
+    fat.loc[swapped, "reason_dixon"] = "fat-water-swapped"
+    slices = cohort_slices(
+        pd.concat([area, other[0]], ignore_index=True),
+        pd.concat([fat, other[1]], ignore_index=True),
+        "otsu_subject",
+    )
+    first, second = (slices[slices.subject == name] for name in ("S1", "S2"))
+    assert set(first.fat_fraction_method) == {"dixon"}
+    assert set(second.fat_fraction_method) == {"otsu_subject"}
+    assert set(muscle(slices, "psoas_major", "right")[["fat_fraction", "fat_fraction_eroded"]]) == {
+        0.33,
+        0.3,
+    }
+    assert set(first.fat_fraction_reason.dropna()) == {"absent", "fat-water-swapped"}
+    assert set(second.fat_fraction.dropna()) == {0.1, 0.4, 0.2}
+    muscles = cohort_muscles(slices).set_index(["subject", "muscle", "side"])
+    assert muscles.fat_fraction["S1", "psoas_major", "right"] == pytest.approx(0.33)
+    assert not muscles.fat_fraction_valid["S1", "psoas_major", "left"]
+    assert muscles.fat_fraction_reason["S1", "psoas_major", "left"] == "fat-water-swapped"

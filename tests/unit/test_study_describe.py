@@ -167,6 +167,15 @@ def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle(
         assert "lean muscle" in table.caveat[method]
 
 
+def test_dixon_is_among_the_fat_methods_where_somebody_has_it():
+    muscles = frames(4)["muscles"]
+    muscles.loc[muscles.subject == muscles.subject[0], "fat_fraction_dixon"] = 0.2
+    table = fat_methods(muscles).set_index("method")
+    assert list(table.index) == [*FAT_METHODS, "dixon"]
+    assert table.n_psoas_major["dixon"] == 2
+    assert "T1 and T2*" in table.caveat["dixon"]
+
+
 def test_table_1_leaves_out_subjects_that_are_not_held_out():
     tables = frames(6, quarantined=1)
     overlap = tables["overlap"]

@@ -44,34 +44,26 @@ def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hasha
     are in no group, whatever their name.
     """
     places = {key: _places(frames) for key, frames in series.items()}
+    names = {key: _name_of_part(frames) for key, frames in series.items()}
     groups: list[list[Hashable]] = []
-    for key, frames in series.items():
-        own = _name_of_part(frames)
-        alike = (
-            group
-            for group in groups
-            if own is not None
-            and own == _name_of_part(series[group[0]])
-            and _share_places(places[key], places[group[0]])
-        )
-        group = next(alike, None)
-        if group is None:
-            groups.append([key])
+    for key, name in names.items():
+        for group in groups:
+            alike = name is not None and name == names[group[0]]
+            if alike and _share_places(places[key], places[group[0]]):
+                group.append(key)
+                break
         else:
-            group.append(key)
+            groups.append([key])
+    whole = [group for group in groups if has_water_and_fat(f for k in group for f in series[k])]
     found = []
     for group in groups:
-        whole = len(group) > 1 and has_water_and_fat(f for key in group for f in series[key])
-        found += [tuple(group)] if whole else [(key,) for key in group]
-    shown = [keys[0] for keys in found if has_water_and_fat(f for k in keys for f in series[k])]
-    return [
-        keys
-        for keys in found
-        if not (
-            _is_map(series[keys[0]])
-            and any(_share_places(places[keys[0]], places[key]) for key in shown)
-        )
-    ]
+        found += [tuple(group)] if group in whole else [(key,) for key in group]
+
+    def is_map_of_others(key: Hashable) -> bool:
+        own = all(frame.part == DIXON_MAP for frame in series[key])
+        return own and any(_share_places(places[key], places[group[0]]) for group in whole)
+
+    return [keys for keys in found if not is_map_of_others(keys[0])]
 
 
 def _name_of_part(frames: Sequence[Frame]) -> str | None:
@@ -79,10 +71,6 @@ def _name_of_part(frames: Sequence[Frame]) -> str | None:
     if frames[0].part is None or len({frame.part for frame in frames}) > 1:
         return None
     return name_without_part(frames[0].header.description)
-
-
-def _is_map(frames: Sequence[Frame]) -> bool:
-    return all(frame.part == DIXON_MAP for frame in frames)
 
 
 def _places(frames: Sequence[Frame]) -> frozenset[tuple[float, ...]]:

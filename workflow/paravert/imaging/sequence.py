@@ -48,9 +48,8 @@ MAPS = {
     "FIELD_MAP", "FATFRAC",
 }  # fmt: skip
 DIXON_MAP = "map"  # of a frame: computed from the parts
-MAP_WORDS = re.compile(
-    r"^(fatfrac|fat frac|r2|t2)\b|\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)$"
-)
+MAP_WORDS = re.compile(r"\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)$")
+MAP_FRONT = re.compile(r"^\s*(fatfrac|fat fraction|r2\*|t2\*)\s*:")  # GE
 # The same in SeriesDescription (0008,103E), as words. GE and Canon name a part there alone.
 DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop)\b")
 PART_WORDS = {
@@ -149,7 +148,7 @@ def dixon_part(facts: SequenceFacts) -> str | None:
         if marks & names:
             return part
     dixon = DIXON_NAMES.search(words)
-    if dixon and MAP_WORDS.search(words):
+    if dixon and (MAP_WORDS.search(words) or MAP_FRONT.search(facts.description.lower())):
         return DIXON_MAP
     patterns = PART_WORDS if dixon else PLAIN_WORDS
     found = [part for part, pattern in patterns.items() if pattern.search(words)]
@@ -162,7 +161,7 @@ def name_without_part(description: str) -> str:
     description: SeriesDescription (0008,103E). The words that name a part or map are left out, and
     all but letters and digits.
     """
-    words = MAP_WORDS.sub(" ", _words(description))
+    words = MAP_WORDS.sub(" ", _words(MAP_FRONT.sub(" ", description.lower())))
     for patterns in (PART_WORDS, PLAIN_WORDS):
         for pattern in patterns.values():
             words = pattern.sub(" ", words)

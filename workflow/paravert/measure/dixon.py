@@ -1,15 +1,15 @@
 """Fat fraction of Dixon images, fat / (fat + water), with its noise floor, and swaps of fat and water.
 
 Noise: in magnitude images the signal of pure noise is 1.25 times its SD, so that lean muscle, where fat
-is noise, would be too fat: by .03 to .05 in phantoms of an SNR of 25. Where air shows the noise, its SD
+is noise, would be too fat: by .02 in the psoas of phantoms of an SNR of 25 to 35. Where air shows the noise, its SD
 is found there, and each pixel is replaced before it is summed by a function of its signal whose mean
 is near the true signal whatever that is: the bias is at most .34 SD (where the true signal is 0), .11 SD
 from half an SD on; without it, 1.25 and .83. Images whose air is blank or masked are taken as they are.
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
-angles: fat is overestimated), T2* (fat is underestimated at long echo times), the spectrum of fat with
-its several peaks. Nor does anything here find that a scanner scaled the two images differently.
-Source: Dixon 1984; Reeder 2012 on the confounders.
+angles: fat is overestimated), T2* (water and fat decay at different rates: the error grows with the echo
+time), the spectrum of fat with its several peaks. Nor is it found if a scanner scaled the two images
+differently. Source: Dixon 1984; Reeder 2012 on the confounders.
 """
 
 from dataclasses import dataclass

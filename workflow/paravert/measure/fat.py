@@ -1,7 +1,8 @@
 """Fat fraction of each muscle in each slice, by every method.
 
-All methods assume that brighter pixels are fat: T1- or T2-weighted images without fat suppression.
-Stacks of which this does not hold have no fat fraction; `fat_domain` says which.
+Dixon images of water and fat give it directly (`dixon`). All other methods see one image and assume that
+brighter pixels are fat: T1- or T2-weighted images without fat suppression. Stacks of which this does not
+hold have no fat fraction; `fat_domain` says which.
 The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and does not say
 over which pixels it is computed (its scope); here the name of each method says so. Otsu's method
 always returns two classes: in a single lean muscle it splits noise and gives about 0.5. The
@@ -21,7 +22,13 @@ from paravert.anatomy import LABELS
 from paravert.errors import Caution, some_of
 from paravert.imaging.label_maps import slice_pixels
 from paravert.imaging.volume import read_volume
-from paravert.measure.dixon import Swaps, dixon_columns, find_swaps, no_dixon_columns
+from paravert.measure.dixon import (
+    FAT_WATER_SWAPPED,
+    Swaps,
+    dixon_columns,
+    find_swaps,
+    no_dixon_columns,
+)
 from paravert.measure.fat_domain import (
     LOW_CONTRAST,
     domain_of,
@@ -310,12 +317,14 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         own_columns, swaps = _dixon_of(home, stack)
         dixon.append(own_columns)
         found, reason, own_warnings, note = _sequence_of(stack, image)
-        sequences.append(found)
-        outside.append(reason)
         if swaps is not None:  # warnings of a single image do not matter beside Dixon
             own_warnings &= {Caution.SEQUENCE_DIFFERS_FROM_HEADER}
             if swaps.told:
                 own_warnings, note = {Caution.FAT_WATER_SWAPPED}, swaps.told
+            if swaps.sides.any() and not swaps.whole:
+                reason = FAT_WATER_SWAPPED
+        sequences.append(found)
+        outside.append(reason)
         warnings |= own_warnings
         notes += [f"stack {stack.number}: {note}"] if own_warnings else []
     columns = fat_fractions(

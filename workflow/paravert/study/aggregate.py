@@ -36,7 +36,8 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
     absent, null if it is not labelled (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
-    dixon = rows.subject.isin(rows.subject[_has_dixon(rows)])
+    told = rows[f"fat_fraction_{DIXON}"].notna() | rows[f"reason_{DIXON}"].notna()
+    dixon = rows.subject.isin(rows.subject[told & _has_dixon(rows)])
     rows["fat_fraction_method"] = np.where(dixon, DIXON, method)
     for kind, name in (
         ("fat_fraction", "fat_fraction"),

@@ -174,7 +174,7 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return one row per method: method, meaning, per muscle mean_ and n_<muscle>, and caveat.
 
     muscles: the cohort's table. mean_<muscle>: mean fat fraction (0-1) over the n_<muscle> subjects
-    and sides for which the method has a value.
+    and sides for which the method has a value. Dixon is left out if nobody has it.
     Source of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
     """
     rows = []
@@ -183,7 +183,8 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
         for muscle in MUSCLES:
             values = muscles.loc[muscles["muscle"] == muscle, f"fat_fraction_{method}"]
             row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": int(values.count())}
-        rows.append(row | {"caveat": FAT_CAVEATS[method]})
+        if method != DIXON or any(row[f"n_{muscle}"] for muscle in MUSCLES):
+            rows.append(row | {"caveat": FAT_CAVEATS[method]})
     return pd.DataFrame(rows)
 
 
