@@ -18,7 +18,7 @@ from paravert.subject_folder import (
 VERSIONS = {
     "make_phantoms": 1,
     "draw_anatomies": 1,
-    "convert_dicom": 2,
+    "convert_dicom": 3,
     "pretrain_network": 1,
     "train_network": 1,
     "segment_muscles": 2,

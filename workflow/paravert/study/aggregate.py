@@ -13,6 +13,7 @@ from paravert.tables import (
     LABELS_COLUMNS,
     NOT_LABELLED,
     PIXELS,
+    SERIES_COLUMNS,
     SLICE_KEYS,
     UNKNOWN,
 )
@@ -39,6 +40,19 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
     lean = rows.csa_mm2 * (1 - rows.fat_fraction)
     rows["lean_csa_mm2"] = lean.mask(rows.pixels == 0, 0.0)
     return rows
+
+
+def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per series of each subject with the columns of `codebook.SERIES`, without covariates.
+
+    converted: rows of the shard table `tables.CONVERT`.
+    """
+    rows = [
+        {"subject": subject} | row
+        for subject, found in zip(converted.subject, converted.series, strict=True)
+        for row in (() if found is None else found)
+    ]
+    return pd.DataFrame(rows, columns=["subject", *(column.name for column in SERIES_COLUMNS)])
 
 
 @dataclass(frozen=True)
