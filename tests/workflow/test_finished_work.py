@@ -106,6 +106,7 @@ def test_the_report_is_written_from_shard_tables_alone(study):
     tables = sorted((study.folder / "results/shards").rglob("*.parquet"))
     for number, table in enumerate(reversed(tables)):
         os.utime(table, (1_700_000_000 + number, 1_700_000_000 + number))
+    study.settings["export"] = ["csv"]
     done = study.run("--profile", "profiles/report")
     assert done.returncode == 0, done.stderr[-3000:]
     assert (study.folder / "results/report.html").is_file()

@@ -322,6 +322,12 @@ def exported(formats):
     ]
 
 
+def export_memory_mb():
+    """Return the memory of export_tables (MB): Stata and SPSS files are written from whole tables."""
+    whole = {"stata", "spss"} & set(config["export"])
+    return 2000 + (sum(map(len, SHARDS.values())) // 4 if whole else 0)
+
+
 def captioned(path, output, category):
     """Mark a file for Snakemake's report, with caption and title."""
     return report(
