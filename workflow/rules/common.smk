@@ -207,7 +207,9 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
-        SCANS, SHARDS = scans_and_shards(checked_sheet().rows)
+        people = checked_sheet()
+        config["columns"] = {**people.meanings, **config["columns"]}
+        SCANS, SHARDS = scans_and_shards(people.rows)
         check_not_own_results(SCANS.values())
         check_model()
         keep_for_jobs()
