@@ -46,7 +46,7 @@ def write_card(path: Path, **told: str) -> None:
 def write_cohort(
     folder: Path, subjects: int, seed: int = 0, truth: bool = True, quarantined: int = 0
 ) -> None:
-    """Write the five cohort tables: women and men in turn, six slices, one stack.
+    """Write the cohort tables: women and men in turn, six slices, one stack.
 
     truth: whether the overlap table has rows. quarantined: further subjects, in the ledger only.
     """
@@ -59,7 +59,7 @@ def write_cohort(
 def cohort_rows(
     subjects: int, seed: int = 0, truth: bool = True, quarantined: int = 0
 ) -> dict[str, list[dict]]:
-    """Return the rows of the five cohort tables by table name."""
+    """Return the rows of the cohort tables by table name."""
     random = np.random.default_rng(seed)
     rows = {table.name: [] for table in codebook.COHORT_TABLES}
     for number in range(1, subjects + 1):
@@ -71,6 +71,9 @@ def cohort_rows(
         rows["muscles"] += muscles
         rows["subjects"].append(_subject(person, muscles, len(warnings)))
         rows["overlap"] += _overlap(person, slices, random) if truth else []
+        series = {"series_number": 1, "plane": "axial", "sequence": "T2", "chosen": True}
+        series |= {"n_slices": SLICES_PER_SUBJECT, "spacing_mm": SLAB_MM}
+        rows["series"].append(person | series)
         rows["ledger"].append(
             {
                 "subject": person["subject"],

@@ -11,7 +11,11 @@ import yaml
 from loaded_rules import loaded_rules
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = {"sheet": "sheet.csv", "convert_dicom": {"series_description": ["t2", "T2 tse"]}}
+SETTINGS = {
+    "sheet": "sheet.csv",
+    "export": ["csv"],
+    "convert_dicom": {"series_description": ["t2", "T2 tse"]},
+}
 TARGETS = ("all", "all_dicomseg", "train_network", "pretrain_network")
 
 

@@ -45,6 +45,10 @@ def _rows(step: steps.Step, outcome: records.Outcome, slices: int) -> pa.Table:
     random = np.random.default_rng(int(outcome.subject[1:]))
     if step.name == "convert_dicom" and outcome.status == records.ANALYSED:
         told |= {"stacks": 1, "slices": slices, "has_truth": False, "has_labels": False}
+        told["series"] = [
+            {"series_number": 1, "plane": "axial", "sequence": "T2", "n_slices": slices}
+            | {"spacing_mm": 4.0, "chosen": True, "series_reason": None}
+        ]
     if step.table.per_subject:
         return tables.from_rows(step.table, [told])
     rows = slices * len(LABELS)

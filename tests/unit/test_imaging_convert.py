@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -147,6 +148,55 @@ def test_configured_patterns_reach_the_choice(tmp_path):
     assert convert(tmp_path, rows, series_description=["T2"])[0]["S1"]["slices"] == 4
 
 
+SAGITTAL = Plan(right=(0, 1, 0), down=(0, 0, -1), slices=7, gap=4.0)
+CORONAL = Plan(right=(1, 0, 0), down=(0, 0, -1), slices=1)
+
+
+def test_every_series_is_told_with_its_plane_and_why_it_was_passed_over(tmp_path):
+    home = tmp_path / "S1"
+    write_series(home / "1", SAGITTAL, "T2 SAG Doe^Jane", edit=sequence("T2"))
+    write_series(home / "2", [CORONAL, replace(SAGITTAL, slices=1), Plan(slices=1)], "3 planes")
+    write_series(home / "3", Plan(slices=3), "T1 TRA", edit=sequence("T1"))
+    write_series(home / "4", Plan(slices=4, gap=5.5), "T2 TRA", edit=sequence("T2"))
+    write_series(home / "5", CORONAL, "COR")
+    write_series(home / "6", Plan(slices=2), "nowhere", edit=no_orientation)
+    told, _ = convert(tmp_path, {"S1": {"images": home}}, series_description=["T2"])
+    columns = [column.name for column in tables.SERIES_COLUMNS]
+    assert [tuple(row[name] for name in columns) for row in told["S1"]["series"]] == [
+        (1, "sagittal", "T2", 7, pytest.approx(4.0), False, "non-axial"),
+        (2, "localizer", "T2", 3, None, False, "localizer"),
+        (3, "axial", "T1", 3, pytest.approx(6.0), False, "series-description"),
+        (4, "axial", "T2", 4, pytest.approx(5.5), True, None),
+        (5, "coronal", "T2", 1, None, False, "non-axial"),
+        (6, "unknown", "T2", 2, None, False, "no-orientation"),
+    ]
+    assert told["S1"]["slices"] == 4
+
+
+def sequence(kind):
+    def edit(data, number):
+        data.ScanningSequence = "SE"
+        data.RepetitionTime, data.EchoTime = (600, 10) if kind == "T1" else (4000, 100)
+
+    return edit
+
+
+def no_orientation(data, number):
+    del data.ImageOrientationPatient
+
+
+def test_a_nifti_image_is_one_series(converted):
+    _, _, told, _ = converted
+    (row,) = told["S2"]["series"]
+    expected = {"plane": "axial", "sequence": "unknown", "n_slices": 5, "chosen": True}
+    assert row == expected | {
+        "series_number": 1,
+        "spacing_mm": row["spacing_mm"],
+        "series_reason": None,
+    }
+    assert row["spacing_mm"] == pytest.approx(Plan().gap)
+
+
 def test_a_volume_comes_back_as_it_was_written(tmp_path):
     write_nifti(tmp_path / "a.nii.gz", Plan().turned(turn("x", 30)))
     volume = read_volume(tmp_path / "a.nii.gz")
@@ -258,6 +308,12 @@ def test_the_real_study_has_five_stacks_and_seventeen_slices(real_study, tmp_pat
     assert (row["stacks"], row["slices"]) == (5, 17)
     assert row["warnings"] == ["multi-stack", "non-axial-excluded", "overlapping-stacks"]
     assert (row["header_sex"], row["header_age_years"], row["manufacturer"]) == ("M", 42, "Hitachi")
+    found = [(one["plane"], one["n_slices"], one["chosen"]) for one in row["series"]]
+    assert (found.count(("axial", 17, True)), len({one[2] for one in found})) == (1, 2)
+    assert {one[0] for one in found} == {"axial", "sagittal"}
+    assert next(one for one in row["series"] if one["chosen"])["spacing_mm"] == pytest.approx(
+        4.5, abs=0.5
+    )
     slices = pq.read_table(results / "REAL" / "slices.parquet").to_pylist()
     files = [pydicom.dcmread(path) for path in sorted((real_study / "T1_AX").iterdir())]
     files.sort(key=lambda data: data.ImagePositionPatient[2])

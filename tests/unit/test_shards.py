@@ -70,6 +70,34 @@ def test_a_changed_ingredient_computes_the_subject_again(run, step):
     assert step.called == ["S1"]
 
 
+def test_a_result_with_the_same_files_keeps_its_identity_and_with_others_it_does_not(
+    run, step, tmp_path
+):
+    def told(subject):
+        (one,) = [
+            task
+            for task in shards.tasks_after(tmp_path / "convert.parquet")[0]
+            if task.subject == subject
+        ]
+        return one.depends_on["upstream"]
+
+    run("S1", "S2")
+    first = told("S1"), told("S2")
+    run("S1", "S2", version=2)
+    assert step.called == ["S1", "S2"]
+    assert (told("S1"), told("S2")) == first
+    step.stacks = 2
+    run("S1", version=3)
+    second = told("S1")
+    assert second != first[0]
+    step.called.clear()
+    run("S1", version=4)
+    assert told("S1") == second
+    (tmp_path / "subjects/S1/image/stack-02.nii.gz").write_text("another")
+    run("S1", version=5)  # the file that it is compared with is not the one that was written
+    assert told("S1") not in (first[0], second)
+
+
 @pytest.mark.parametrize("harm", ["delete", "change", "spoil the record"])
 def test_a_harmed_result_is_not_taken(run, step, tmp_path, harm):
     run("S1")

@@ -28,6 +28,7 @@ from paravert.sheet import (
     type_of,
     write_sheet,
 )
+from paravert.study.people import carried_columns
 
 SHARED = Path(__file__).parents[3] / "shared"
 CASES = Path(os.environ.get("PARAVERT_REAL_DATA", SHARED / "data")).parent / "cases/sheets"
@@ -371,6 +372,29 @@ def test_the_first_worksheet_or_the_one_that_is_named(tmp_path):
     assert read_sheet(path, "second VISIT").rows[0]["subject"] == "S2"
     told = "no worksheet 'third' (sheet_name), expected among 'people', 'Second visit'"
     assert told in faults(path, "third")
+
+
+def test_meanings_of_columns_come_from_another_worksheet(tmp_path):
+    path = tmp_path / "sheet.xlsx"
+    book = workbook(
+        path, [["subject", "images", "Smoker", "pain", "date"], ["S1", "a", "yes", 3, None]]
+    )
+    book.create_sheet("notes").append(["column", "remark"])
+    described = book.create_sheet("codebook")
+    for row in (
+        ["Meaning", "unit", "Column"],
+        ["smokes at\nthe scan", "", "smoker"],
+        ["", "", "pain"],
+    ):
+        described.append(row)
+    described.append(["who", None, "subject"])
+    described.append(["not there", None, "nobody"])
+    book.save(path)
+    found = read_sheet(path)
+    assert found.meanings == {"Smoker": "smokes at the scan"}
+    assert "meanings of columns: Smoker" in found.notices()
+    (column,) = [c for c in carried_columns(found, found.meanings) if c.name == "Smoker"]
+    assert column.meaning == "yes/no, from the sheet: smokes at the scan"
 
 
 def test_a_damaged_workbook_is_told_or_reads_the_same(tmp_path):

@@ -22,12 +22,19 @@ from paravert.study.summary import accept_ledger, summary_line, summary_of
 from paravert.tables import FAT_METHODS, OTSU_METHODS
 from study_tables import write_card
 
+SERIES = [
+    {"series_number": 1, "plane": "sagittal", "sequence": "T2", "n_slices": 9, "chosen": False}
+    | {"spacing_mm": 4.0, "series_reason": "non-axial"},
+    {"series_number": 2, "plane": "axial", "sequence": "T2", "n_slices": 1, "chosen": True}
+    | {"spacing_mm": None, "series_reason": None},
+]
+
 
 def rows_of(step, labels_given=False, header=None):
     """Return rows of one analysed subject: one slice, every muscle alike."""
     if step == "convert_dicom":
         counts = {"stacks": 1, "slices": 1, "has_truth": False, "has_labels": False}
-        return [counts | (header or {})]
+        return [counts | {"series": SERIES} | (header or {})]
     if step == "segment_muscles":
         return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
@@ -107,6 +114,11 @@ def test_everybody_is_in_the_ledger_and_the_analysed_in_the_tables(tmp_path, gat
     assert list(tables["subjects"].age_years) == [40, 41]
     assert len(tables["slices"]) == 16
     assert len(tables["muscles"]) == 16
+    series = tables["series"]
+    assert series.subject.tolist() == ["S1", "S1", "S2", "S2"]
+    assert series.series_reason.tolist()[:1] == ["non-axial"]
+    assert series.chosen.tolist() == [False, True] * 2
+    assert series.age_years.tolist() == [40, 40, 41, 41]
     assert tables["subjects"].volume_ml.iloc[0] == pytest.approx(8 * 50 * 4 / 1000)
     assert tables["subjects"].n_warnings.iloc[0] == 1
     assert tables["slices"].attrs["model_notice"] == "The model was trained on wax. Not real."

@@ -30,6 +30,7 @@ from paravert.tables import (
     REVIEW_FAILED,
     SEPARABILITY_COLUMNS,
     SEQUENCE_COLUMNS,
+    SERIES_COLUMNS,
     SIDE,
     SLICE_COLUMNS,
     SLICE_KEYS,
@@ -239,6 +240,13 @@ OVERLAP = Table(
     " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip
 
+SERIES = Table(
+    "series",
+    (SUBJECT, *SERIES_COLUMNS[:1], *COVARIATE_COLUMNS, *SERIES_COLUMNS[1:]),
+    keys=("subject", "series_number"),
+    meaning="a series among the images of an analysed subject, measured or passed over",
+)
+
 LEDGER = Table(
     "ledger",
     (*OUTCOME, LABELS_DIGEST, *COVARIATE_COLUMNS, BMI),
@@ -247,7 +255,7 @@ LEDGER = Table(
     per_subject=True,
 )
 
-COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, LEDGER)
+COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERIES, LEDGER)
 
 
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:

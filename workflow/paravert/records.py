@@ -4,6 +4,7 @@ Files and record appear completely or not at all, even if the process is killed.
 parent process learns which subject a dead worker was computing; crashes are counted per subject.
 """
 
+import filecmp
 import json
 import os
 import re
@@ -28,6 +29,8 @@ class Outcome:
     subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hex) of the step, its
     version and what the result depends on. warnings: codes. stage, reason: step and code of the
     fault; None unless quarantined. message: what was found, for the reason or for a warning.
+    identity: fingerprint of the first result with the same files; what later steps depend on, so that
+    they keep their results if this step makes the same files again.
     """
 
     subject: str
@@ -37,6 +40,10 @@ class Outcome:
     stage: str | None = None
     reason: str | None = None
     message: str | None = None
+    identity: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "identity", self.identity or self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,12 @@ class Result:
 class StoredResult:
     """The fingerprints of a result on disk, SHA-256 (hex); None if there is no result.
 
-    fingerprint: of the result. upstream: of the previous step's result; None for the first step.
-    changed: files that were changed or removed since they were written.
+    fingerprint: of the result. identity: see `Outcome`. upstream: identity of the previous step's
+    result; None for the first step. changed: files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
+    identity: str | None = None
     upstream: str | None = None
     changed: tuple[str, ...] = ()
 
@@ -95,8 +103,22 @@ class ResultStore:
         record = self._read()
         if record is None:
             return StoredResult()
-        fingerprint = record["outcome"]["fingerprint"]
-        return StoredResult(fingerprint, record["upstream"], self._changed(record))
+        outcome = outcome_of(record["outcome"])
+        changed = self._changed(record)
+        return StoredResult(outcome.fingerprint, outcome.identity, record["upstream"], changed)
+
+    def identity_of_same(self, scratch: Path) -> str:
+        """Return the identity of the stored result if it has the files in a folder, "" otherwise.
+
+        scratch: folder with the files of a new result. Their bytes are compared.
+        """
+        record = self._read()
+        names = _files(scratch, (path.name for path in scratch.iterdir()))
+        if record is None or self._changed(record) or sorted(record["files"]) != names:
+            return ""
+        if not all(filecmp.cmp(self.home / n, scratch / n, shallow=False) for n in names):
+            return ""
+        return outcome_of(record["outcome"]).identity
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
@@ -145,7 +167,7 @@ class ResultStore:
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
         """Move the files of a result from the scratch folder to the subject's folder; write the record.
 
-        scratch: folder with the files. result: outcome and table rows. upstream: fingerprint of the
+        scratch: folder with the files. result: outcome and table rows. upstream: identity of the
         previous step's result. The old record is removed first and the new one written last, so that
         a kill leaves a complete result or none. Files of an earlier result of this step are removed.
         Raises ValueError for a file that the step does not own.

@@ -38,7 +38,7 @@ def outcome_row(outcome: Outcome) -> dict:
     outcome: of one subject in one step.
     """
     row = asdict(outcome)
-    row.pop("fingerprint")
+    del row["fingerprint"], row["identity"]
     return row
 
 

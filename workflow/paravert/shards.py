@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -188,7 +188,7 @@ def tasks_after(
     for outcome in outcomes:
         if outcome.status == ANALYSED:
             own = depends_on(outcome.subject) if depends_on else {}
-            tasks.append(Task(outcome.subject, {"upstream": outcome.fingerprint, **own}))
+            tasks.append(Task(outcome.subject, {"upstream": outcome.identity, **own}))
     return tasks, outcomes
 
 
@@ -336,7 +336,7 @@ class _Shard:
             found = store.stored()
             for file in found.changed:
                 raise _changed(store.home / file, name)
-            if None not in (found.fingerprint, expected) and found.fingerprint != expected:
+            if None not in (found.identity, expected) and found.identity != expected:
                 raise _changed(store.home / store.record, name)
             expected = found.upstream
 
@@ -371,6 +371,8 @@ class _Shard:
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         result = self._result(job, done)
+        identity = store.identity_of_same(scratch) if isinstance(done, Product) else ""
+        result = replace(result, outcome=replace(result.outcome, identity=identity))
         store.put(scratch, result, job.task.depends_on.get("upstream"))
         return result
 

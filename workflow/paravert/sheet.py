@@ -48,12 +48,14 @@ class Sheet(NamedTuple):
 
     rows: one per line; every column as text, empty where unknown; paths are absolute. types: type of
     each column that is not paravert's own, by its name: NUMBER, YES_NO, CATEGORY, TEXT or DATE.
-    encoding: of the file. dated: whether the column YEARS was computed from the column DATES.
+    encoding: of the file. meanings: of such columns, from another worksheet of the workbook. dated:
+    whether the column YEARS was computed from the column DATES.
     """
 
     rows: list[dict[str, str]]
     types: dict[str, str]
     encoding: str
+    meanings: Mapping[str, str]
     dated: bool = False
 
     def notices(self) -> list[str]:
@@ -65,6 +67,8 @@ class Sheet(NamedTuple):
         if self.types:
             others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
             told.append(f"other columns: {others}")
+        if self.meanings:
+            told.append(f"meanings of columns: {', '.join(self.meanings)}")
         if DATE in self.types.values():
             told.append("dates are not written into the tables")
         if self.dated:
@@ -99,7 +103,7 @@ def read_sheet(
     each with its line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
-    header, rows, encoding = read_cells(path, sheet_name)
+    header, rows, encoding, meanings = read_cells(path, sheet_name)
     if not header.cells:
         raise InputError(path, _listed(header.faults))
     faults = [*header.faults, *_header_faults(header, rows)]
@@ -124,7 +128,9 @@ def read_sheet(
     empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
     made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return Sheet([_resolved(empty | row, home) for row in made], types, encoding, dated)
+    known = {name.lower(): meaning for name, meaning in meanings.items()}
+    own = {name: known[name.lower()] for name in types if name.lower() in known}
+    return Sheet([_resolved(empty | row, home) for row in made], types, encoding, own, dated)
 
 
 def scan_of(row: Mapping[str, str]) -> str:

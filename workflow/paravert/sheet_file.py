@@ -63,16 +63,17 @@ class Cells(NamedTuple):
     """The content of a file of cells.
 
     header: its first line, the names of the columns. rows: all other lines. encoding: that was
-    found.
+    found. meanings: of columns, by name, from another worksheet of the workbook.
     """
 
     header: Row
     rows: list[Row]
     encoding: str
+    meanings: dict[str, str]
 
 
 def read_cells(path: Path, sheet_name: str = "") -> Cells:
-    """Return the cells of a file: header, other lines, encoding; a line without a filled cell is left out.
+    """Return the cells of a file: header, other lines, encoding, meanings; a line without a filled cell is left out.
 
     path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
     whichever the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote
@@ -81,18 +82,20 @@ def read_cells(path: Path, sheet_name: str = "") -> Cells:
     """
     content = _content(path)
     if content.startswith(ZIP_START):
-        from paravert.sheet_workbook import workbook_lines  # only Excel sheets pay for openpyxl
+        from paravert.sheet_workbook import read_workbook  # only Excel sheets pay for openpyxl
 
-        encoding, found = EXCEL, iter(workbook_lines(path, content, sheet_name))
+        lines, meanings = read_workbook(path, content, sheet_name)
+        encoding, found = EXCEL, iter(lines)
     else:
         text, encoding = _decoded(path, content)
-        found = _text_lines(text)
+        found, meanings = _text_lines(text), {}
     header = next(found, None)
     if header is None:
         raise InputError(path, "an empty file, expected a header line and a line for each subject")
     named = _checked(header, [])
     rows = (_checked(line, named.cells) for line in found)
-    return Cells(named, [row for row in rows if row.faults or any(row.cells)], encoding)
+    rows = [row for row in rows if row.faults or any(row.cells)]
+    return Cells(named, rows, encoding, meanings)
 
 
 def _content(path: Path) -> bytes:

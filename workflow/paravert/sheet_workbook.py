@@ -10,6 +10,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import cache
@@ -23,6 +24,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 from paravert.errors import InputError
 from paravert.sheet_file import Line
 
+MOST_DESCRIBED = 10_000  # rows of a worksheet that describes columns
 UNPACKED_LIMIT_BYTES = 1 << 31  # twenty times the largest sheet, as XML
 UNKNOWN_ERROR = "#N/A"  # Excel's own word for an unknown value
 FORMULA_OR_MERGED = re.compile(rb"<(?:\w+:)?(?:f|mergeCell)[ />]")
@@ -36,10 +38,11 @@ DAMAGE = (
 )
 
 
-def workbook_lines(path: Path, content: bytes, sheet_name: str) -> list[Line]:
-    """Return the lines of a worksheet that are not blank: number, cells as text, faults.
+def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Line], dict[str, str]]:
+    """Return the lines of a worksheet that are not blank, and meanings of columns from another one.
 
-    path: of the workbook, named in errors. content: bytes of the file. sheet_name: of the worksheet,
+    A line: number, cells as text, faults. Meanings: by name of the column, from any other worksheet
+    whose first line has the cells `column` and `meaning`. path: of the workbook, named in errors. content: bytes of the file. sheet_name: of the worksheet,
     in any case; empty for the first. A merged cell, a formula without a stored value and an error
     such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for another zip
     archive, a damaged workbook and an unknown worksheet.
@@ -55,11 +58,13 @@ def workbook_lines(path: Path, content: bytes, sheet_name: str) -> list[Line]:
             worksheet.reset_dimensions()  # some programs store too small ones
             rows = enumerate(worksheet.iter_rows(), 1)
             lines = [_line(number, row, hidden.get(number, {})) for number, row in rows]
+            others = (other for other in book.worksheets if other is not worksheet)
+            meanings = {name: told for other in others for name, told in _meanings(other)}
             book.close()
     except DAMAGE as error:
         kind = f"a damaged Excel workbook or another zip archive ({type(error).__name__})"
         raise InputError(path, f"{kind}, expected .xlsx or text") from None
-    return [line for line in lines if line.cells or line.faults]
+    return [line for line in lines if line.cells or line.faults], meanings
 
 
 def _worksheet(path: Path, worksheets: list, sheet_name: str):
@@ -70,6 +75,19 @@ def _worksheet(path: Path, worksheets: list, sheet_name: str):
             return worksheet
     names = ", ".join(repr(worksheet.title) for worksheet in worksheets)
     raise InputError(path, f"no worksheet {sheet_name!r} (sheet_name), expected among {names}")
+
+
+def _meanings(worksheet) -> Iterator[tuple[str, str]]:
+    """Yield name and meaning of columns from a worksheet that describes them; nothing from others."""
+    worksheet.reset_dimensions()
+    rows = worksheet.iter_rows(max_row=MOST_DESCRIBED, values_only=True)
+    texts = ([str(cell or "").strip() for cell in row] for row in rows)
+    header = [cell.lower() for cell in next(texts, [])]
+    if {"column", "meaning"} <= set(header):
+        name, meaning = header.index("column"), header.index("meaning")
+        for row in texts:
+            if len(row) > max(name, meaning) and row[name] and row[meaning]:
+                yield row[name], " ".join(row[meaning].split())
 
 
 def _line(number: int, row: tuple, hidden: dict[int, str]) -> Line:

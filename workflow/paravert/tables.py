@@ -220,6 +220,9 @@ T1, T2, PD, STIR, FAT_SUPPRESSED, DIXON_WATER, DIXON_FAT, IN_PHASE, OPPOSED_PHAS
 )
 HEADER, PIXELS = "header", "pixels"  # where the class of a sequence comes from
 
+PLANES = ("axial", "sagittal", "coronal", "localizer", "unknown")  # of a series
+PASSED_OVER = ("non-axial", "localizer", "no-orientation", "series-description")
+
 NETWORK, SHEET, MIXED = "network", "sheet", "sheet+network"  # where labels come from
 
 SUBJECT = Column("subject", TEXT, "", "pseudonym of the subject, as in the sheet", required=True)
@@ -395,6 +398,34 @@ LABELS_COLUMNS = (
 )  # fmt: skip
 
 
+SERIES_COLUMNS = (
+    Column(
+        "series_number", WHOLE, required=True, minimum=1,
+        meaning="series of the scan, from 1 in the order of the files",
+    ),
+    Column(
+        "plane", TEXT, required=True, allowed=PLANES,
+        meaning="plane of the slices by their orientation; localizer: several planes",
+    ),
+    Column(
+        "sequence", TEXT, required=True, allowed=SEQUENCES,
+        meaning="class of the sequence by the header; unknown if the slices differ",
+    ),
+    count("n_slices", "images of the series", minimum=1),
+    quantity(
+        "spacing_mm", "mm",
+        "median distance of neighbouring slice positions along the normal of the first slice; null of "
+        "localizers, and if there are no two positions",
+    ),
+    flag("chosen", "whether the series was measured"),
+    Column(
+        "series_reason", TEXT, allowed=PASSED_OVER,
+        meaning="why the series was not measured: its plane, or an axial series that the patterns of "
+        "convert_dicom.series_description do not keep; null if chosen",
+    ),
+)  # fmt: skip
+
+
 def _outcomes(name: str, meaning: str, *columns: Column) -> Table:
     """Return a table with a row per subject: its outcome and further columns."""
     return Table(name, (*OUTCOME, *columns), ("subject",), meaning, per_subject=True)
@@ -411,6 +442,10 @@ CONVERT = _outcomes(
         required=False,
     ),
     Column("image_digests", TEXTS, "", "SHA-256 of the voxels of each stack"),
+    Column(
+        "series", pa.list_(pa.struct([column.field() for column in SERIES_COLUMNS])),
+        meaning="series of the scan, see SERIES_COLUMNS",
+    ),
     *HEADER_COLUMNS,
 )  # fmt: skip
 SEGMENT = _outcomes("segment", "a subject's labels as they were made", *LABELS_COLUMNS)

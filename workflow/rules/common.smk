@@ -218,7 +218,9 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
-        SCANS, SHARDS = scans_and_shards(with_corrected_labels(checked_sheet().rows))
+        people = checked_sheet()
+        config["columns"] = {**people.meanings, **config["columns"]}
+        SCANS, SHARDS = scans_and_shards(with_corrected_labels(people.rows))
         check_not_own_results(SCANS.values())
         check_model()
         keep_for_jobs()
@@ -331,6 +333,12 @@ def exported(formats):
         for name in formats
         for table in COHORT
     ]
+
+
+def export_memory_mb():
+    """Return the memory of export_tables (MB): Stata and SPSS files are written from whole tables."""
+    whole = {"stata", "spss"} & set(config["export"])
+    return 2000 + (sum(map(len, SHARDS.values())) // 4 if whole else 0)
 
 
 def captioned(path, output, category):

@@ -62,7 +62,7 @@ rule export_tables:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        mem_mb=lambda wildcards, attempt: attempt * export_memory_mb(),
         runtime=cohort_minutes("export_tables"),
     params:
         results=results_folder,

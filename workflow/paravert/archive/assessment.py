@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from paravert.archive.examinations import Examination
 from paravert.archive.headers import ArchiveFile
 from paravert.archive.index import Index
@@ -16,10 +14,15 @@ from paravert.imaging.dicom_scan import FolderScan, check_empty_files
 from paravert.imaging.dixon import acquisitions, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack
 from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
-from paravert.imaging.geometry import cranial_normal
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.pixel_format import pixel_format
-from paravert.imaging.series import AXIAL, LOCALIZER, NOWHERE, choose_series, series_plane
+from paravert.imaging.series import (
+    AXIAL,
+    choose_series,
+    common_sequence,
+    plane_name,
+    series_plane,
+)
 from paravert.tables import DIXON_FAT, UNKNOWN
 
 YES, NO = "yes", "no"
@@ -33,7 +36,6 @@ NOT_FOR_THE_SHEET = (
     Reason.MIXED_PATIENTS,
     Reason.MULTIPLE_STUDIES,
 )
-NORMAL_PLANES = ("sagittal", "coronal", "axial")  # of a normal along x, y, z
 VALUES_SHOWN = 4
 
 
@@ -251,8 +253,8 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
         "modality": first.modality,
         "description": first.description,
         "body_part": first.body_part,
-        "plane": _plane_name(plane.kind, frames) if plane else "",
-        "sequence": _sequence(frames) if frames else "",
+        "plane": plane_name(plane.kind, frames) if plane else "",
+        "sequence": common_sequence(frames) if frames else "",
         "files": len(files),
         "slices": len(frames) or sum(file.header.frames_told or 1 for file in files if file.header),
         "stacks": len(stacks) or None,
@@ -267,21 +269,6 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
         "message": fault.message if fault else "",
     }
     return cells, plane is not None and plane.kind == AXIAL
-
-
-def _sequence(frames: Sequence[Frame]) -> str:
-    """Return the class of the sequence of a series, unknown where its frames differ."""
-    found = {frame.sequence for frame in frames}
-    return found.pop() if len(found) == 1 else UNKNOWN
-
-
-def _plane_name(kind: str, frames: Sequence[Frame]) -> str:
-    if kind in (AXIAL, LOCALIZER):
-        return kind
-    if kind == NOWHERE:
-        return UNKNOWN
-    normals = [cranial_normal(f.right, f.down) for f in frames if f.right is not None]
-    return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
 
 
 def _values(frames: Sequence[Frame], value: Callable[[Frame], float | None]) -> list[float]:

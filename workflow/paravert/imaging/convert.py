@@ -116,6 +116,7 @@ def convert_subject(
         "has_truth": bool(masks["truth"]),
         "has_labels": bool(masks["labels"]),
         "image_digests": [voxel_digest(volume) for volume in volumes],
+        "series": list(images.series),
         **images.header,
     }
     cautions = images.cautions | told

@@ -32,9 +32,8 @@ from paravert.imaging.image_stack import (
 )
 from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies
-from paravert.imaging.series import choose_series
+from paravert.imaging.series import choose_series, common_sequence
 from paravert.imaging.volume import Volume
-from paravert.tables import UNKNOWN
 
 # Free text could identify a subject: (0008,0070) is reduced to one of these names, or `other`.
 MANUFACTURERS = (
@@ -83,7 +82,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
         cautions |= slice_.cautions
         cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
-    return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note)
+    return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note, chosen.found)
 
 
 def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:
@@ -181,7 +180,7 @@ def _header_facts(frames: Sequence[Frame]) -> dict:
         "repetition_time_ms": _common([frame.repetition_time_ms for frame in frames]) or None,
         "inversion_time_ms": _common([frame.inversion_time_ms for frame in frames]) or None,
         "flip_angle_deg": _common([frame.flip_angle_deg for frame in frames]) or None,
-        "header_sequence": _common([frame.sequence for frame in frames]) or UNKNOWN,
+        "header_sequence": common_sequence(frames),
         "manufacturer": _common([_manufacturer(header.manufacturer) for header in headers]),
     }
 

@@ -72,12 +72,14 @@ class Images:
 
     stacks: from caudal to cranial. header: value of each of `tables.HEADER_COLUMNS`; an absent key or None
     is unknown. cautions: warnings about the subject. note: a sentence on excluded slices, or None.
+    series: rows of `tables.SERIES_COLUMNS`, one per series.
     """
 
     stacks: tuple[ImageStack, ...]
     header: dict = field(default_factory=dict)
     cautions: frozenset[Caution] = frozenset()
     note: str | None = None
+    series: tuple[dict, ...] = ()
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:

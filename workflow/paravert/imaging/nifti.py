@@ -41,6 +41,7 @@ from paravert.imaging.image_stack import (
     content_cautions,
 )
 from paravert.imaging.volume import ORTHOGONALITY_TOLERANCE, Volume
+from paravert.tables import PLANES, UNKNOWN
 
 SUFFIXES = (".nii", ".nii.gz")
 FORMS_TOLERANCE_MM = 1.0  # sform and qform of one file, at the corners: see QFORM_TOLERANCE_MM
@@ -120,7 +121,14 @@ def read_nifti(file: Path) -> Images:
     stack = _stack(Volume(compact_array(list(array)), columns_first(_orthogonal(affine))))
     check_not_blank((stack,))
     cautions = frozenset().union(*(slice_.cautions for slice_ in stack.slices))
-    return Images((stack,), cautions=cautions)
+    row = {
+        "series_number": 1,
+        "plane": PLANES[0],
+        "sequence": UNKNOWN,
+        "n_slices": len(stack.slices),
+    }
+    row |= {"spacing_mm": stack.volume.slice_spacing_mm, "chosen": True, "series_reason": None}
+    return Images((stack,), cautions=cautions, series=(row,))
 
 
 def read_grid(file: Path, role: str) -> VoxelGrid:

@@ -22,9 +22,13 @@ from paravert.imaging.geometry import (
 )
 from paravert.imaging.header_values import PERSON_TAGS, count_different
 from paravert.imaging.parallel_frames import orientation_clusters
+from paravert.tables import PASSED_OVER, UNKNOWN
 
 SUPINE = ("", "HFS", "FFS")
 AXIAL, OTHER, LOCALIZER, NOWHERE = "axial", "other", "localizer", "nowhere"  # planes of a series
+NORMAL_PLANES = ("sagittal", "coronal", "axial")  # of a normal along x, y, z
+WHY_NOT = dict(zip((OTHER, LOCALIZER, NOWHERE, AXIAL), PASSED_OVER, strict=True))
+POSITION_DECIMALS = 2  # mm
 OTHER_PLANE_DEG = 75.0  # steeper slices are sagittal or coronal; others may follow an oblique disc
 # A localizer has about as many slices in every plane; a scout within an axial series has few.
 AXIAL_PER_OTHER = 2
@@ -69,13 +73,15 @@ class ChosenSeries:
 
     frames: slices of the series, without those excluded; of a Dixon acquisition those of the fat image.
     cautions: warnings. note: a sentence on slices of the series that are excluded; None if there are
-    none. water: Dixon water images at the same positions; () if there are none.
+    none. water: Dixon water images at the same positions; () if there are none. found: rows of
+    `tables.SERIES_COLUMNS`, of every series of the scan.
     """
 
     frames: tuple[Frame, ...]
     cautions: frozenset[Caution]
     note: str | None = None
     water: tuple[Frame, ...] = ()
+    found: tuple[dict, ...] = ()
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
@@ -115,7 +121,8 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     cautions |= _cautions(frames)
     if water:
         cautions |= _cautions(water)
-    return ChosenSeries(frames, frozenset(cautions), chosen[0].note, water)
+    found = _series_rows(series, planes, (*frames, *water))
+    return ChosenSeries(frames, frozenset(cautions), chosen[0].note, water, found)
 
 
 def _check_subject(scan: FolderScan) -> None:
@@ -254,6 +261,53 @@ def series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
     return _SeriesPlane(
         AXIAL, kept, tuple(tilts), tuple(steep.values()), scouts=len(own) < len(frames)
     )
+
+
+def plane_name(kind: str, frames: Sequence[Frame]) -> str:
+    """Return the plane of a series, one of `tables.PLANES`. kind: of its `series_plane`."""
+    if kind in (AXIAL, LOCALIZER):
+        return kind
+    if kind == NOWHERE:
+        return UNKNOWN
+    normals = [cranial_normal(f.right, f.down) for f in frames if f.right is not None]
+    return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
+
+
+def common_sequence(frames: Sequence[Frame]) -> str:
+    """Return the class of the sequence of a series by its headers, unknown where its frames differ."""
+    found = {frame.sequence for frame in frames}
+    return found.pop() if len(found) == 1 else UNKNOWN
+
+
+def _series_rows(
+    series: Mapping[str, Sequence[Frame]],
+    planes: Mapping[str, _SeriesPlane],
+    measured: Sequence[Frame],
+) -> tuple[dict, ...]:
+    """Return a row of `tables.SERIES_COLUMNS` for each series. measured: frames that were chosen."""
+    chosen = {frame.header.series for frame in measured}
+    return tuple(
+        {
+            "series_number": number,
+            "plane": plane_name(planes[uid].kind, frames),
+            "sequence": common_sequence(frames),
+            "n_slices": len(frames),
+            "spacing_mm": None if planes[uid].kind == LOCALIZER else _spacing_mm(frames),
+            "chosen": uid in chosen,
+            "series_reason": None if uid in chosen else WHY_NOT[planes[uid].kind],
+        }
+        for number, (uid, frames) in enumerate(series.items(), start=1)
+    )
+
+
+def _spacing_mm(frames: Sequence[Frame]) -> float | None:
+    placed = [frame for frame in frames if frame.position is not None and frame.right is not None]
+    if not placed:
+        return None
+    normal = np.cross(placed[0].right, placed[0].down)
+    along = np.unique(np.round([frame.position @ normal for frame in placed], POSITION_DECIMALS))
+    gaps = np.diff(along)
+    return float(np.median(gaps)) if gaps.size and np.isfinite(gaps).all() else None
 
 
 def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:

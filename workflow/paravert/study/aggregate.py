@@ -16,6 +16,7 @@ from paravert.tables import (
     NOT_LABELLED,
     PIXELS,
     REVIEW_FAILED,
+    SERIES_COLUMNS,
     SLICE_KEYS,
     UNKNOWN,
 )
@@ -55,6 +56,19 @@ def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.Data
 def _has_dixon(rows: pd.DataFrame) -> pd.Series:
     """Return which rows show that Dixon images of their subject are at hand."""
     return ~rows[f"reason_{DIXON}"].isin([ABSENT, NOT_LABELLED, NO_DIXON, REVIEW_FAILED])
+
+
+def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per series of each subject with the columns of `codebook.SERIES`, without covariates.
+
+    converted: rows of the shard table `tables.CONVERT`.
+    """
+    rows = [
+        {"subject": subject} | row
+        for subject, found in zip(converted.subject, converted.series, strict=True)
+        for row in (() if found is None else found)
+    ]
+    return pd.DataFrame(rows, columns=["subject", *(column.name for column in SERIES_COLUMNS)])
 
 
 @dataclass(frozen=True)

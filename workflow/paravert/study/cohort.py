@@ -21,7 +21,12 @@ from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import read_sheet, scan_name, scan_of, selected_scans
-from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
+from paravert.study.aggregate import (
+    cohort_muscles,
+    cohort_series,
+    cohort_slices,
+    cohort_subjects,
+)
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.ratings import ANY, Place, Rating, failed, read_ratings, without_failed_muscles
 from paravert.study.scans import split_scans
@@ -215,6 +220,7 @@ def _rows_of_chunk(
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),
+        "series": cohort_series(parts["convert_dicom"]).join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
     return {name: split_scans(frame, scans) for name, frame in found.items()}
