@@ -32,6 +32,7 @@ METHOD_SHIFT = {
     "otsu_muscle_slice": 0.15,
     "otsu_image": -0.02,
     "linear": 0.01,
+    "linear_spread": 0.02,
 }
 ABSENT_MUSCLE = "quadratus_lumborum"  # in the lowest slice, as in the body
 

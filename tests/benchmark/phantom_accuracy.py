@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from paravert.network.calibration import calibration_error  # noqa: E402
+from paravert.tables import FAT_METHODS  # noqa: E402
 
-FAT_METHODS = ("otsu_subject", "otsu_image", "otsu_muscle", "otsu_muscle_slice", "linear")
 KEYS = ["subject", "slice", "muscle", "side"]
 
 

@@ -1,8 +1,13 @@
-"""A schematic subject with known fat: eight muscles of two kinds of pixels in a body of fat."""
+"""A schematic subject with known fat: eight muscles in a body of fat.
+
+Pixels of muscle are lean or fat, or, where asked, hold some of both, as in a Dixon scan.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
 
 LEAN, FAT = 150.0, 700.0
 # Label value to centre (row, column) and half axes (rows, columns), in pixels.
@@ -38,8 +43,11 @@ def outlines(slices: int) -> np.ndarray:
     return np.repeat(plane[None], slices, axis=0)
 
 
-def scene(slices=3, shares=SHARES, noise=15.0, shading=0.0, seed=0) -> Scene:
-    """Plant a share of fat pixels in each muscle; shading: relative gain from front to back."""
+def scene(slices=3, shares=SHARES, noise=15.0, shading=0.0, seed=0, logit_sd=None) -> Scene:
+    """Plant a share of fat in each muscle; shading: relative gain from front to back.
+
+    logit_sd: of the fat fractions of a muscle's pixels; None: a share of the pixels is pure fat.
+    """
     draw = np.random.default_rng(seed)
     labels = outlines(slices)
     row, column = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -48,7 +56,12 @@ def scene(slices=3, shares=SHARES, noise=15.0, shading=0.0, seed=0) -> Scene:
     truth = np.zeros((slices, 8))
     for value, share in enumerate(shares, start=1):
         fat = draw.random(labels.shape) < share
-        image[labels == value] = np.where(fat, FAT, LEAN)[labels == value]
+        if logit_sd is not None and share > 0:
+            spread = logit_sd * draw.normal(size=labels.shape)
+            fat = expit(
+                spread + brentq(lambda x, s=spread, m=share: expit(s + x).mean() - m, -9, 9)
+            )
+        image[labels == value] = (LEAN + fat * (FAT - LEAN))[labels == value]
         truth[:, value - 1] = [fat[z][labels[z] == value].mean() for z in range(slices)]
     depth, width = row / SHAPE[0] - 0.5, column / SHAPE[1] - 0.5
     image *= 1 + shading * (depth + 0.6 * width)

@@ -48,7 +48,14 @@ from paravert.measure.labelled_stack import (
     stack_rows,
     with_unknown,
 )
-from paravert.measure.linear import Indices, NoReference, linear_fractions, nonzero_indices
+from paravert.measure.lean_reference import lean_reference
+from paravert.measure.linear import (
+    Indices,
+    NoReference,
+    between,
+    nonzero_indices,
+    reference_surfaces,
+)
 from paravert.measure.otsu import otsu_split
 from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import (
@@ -259,22 +266,49 @@ def _linear_columns(
     stacks: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float], Indices]],
     absent: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Return the columns of the method `linear`.
+    """Return the columns of the methods `linear` and `linear_spread`.
 
-    stacks: image, labels, spacing and indices of each stack, as for `linear_fractions`. absent:
-    (slices, 8) bool, muscles without a pixel.
+    stacks: image, labels, spacing and np.nonzero(labels) of each stack. absent: (slices, 8) bool,
+    muscles without a pixel.
     """
-    fat, reasons = [], []
+    fat, reasons = {}, {}
     for image, labels, spacing_mm, indices in stacks:
-        reason = None
-        try:
-            fat.append(linear_fractions(image, labels, spacing_mm, indices))
-        except NoReference as missing:
-            reason = missing.reason
-            fat.append(np.full(indices[0].size, np.nan))
-        reasons += [[reason]] * len(labels)
-    fat = np.concatenate(fat)[pixels.order]
-    return _columns("linear", pixels, fat, np.array(reasons, dtype=object), absent)
+        for method, found in _between_references(image, labels, spacing_mm, indices).items():
+            refused = isinstance(found, str)
+            fat.setdefault(method, []).append(
+                np.full(indices[0].size, np.nan) if refused else found
+            )
+            reasons.setdefault(method, []).extend([[found if refused else None]] * len(labels))
+    columns = {}
+    for method, parts in fat.items():
+        ordered = np.concatenate(parts)[pixels.order]
+        reason = np.array(reasons[method], dtype=object)
+        columns |= _columns(method, pixels, ordered, reason, absent)
+    return columns
+
+
+def _between_references(
+    image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float], indices: Indices
+) -> dict[str, np.ndarray | str]:
+    """Return the fat fraction of each pixel by both linear methods, or why there is none.
+
+    Pixels of `linear_spread` may be negative by noise, so that means over pixels are not too high.
+    """
+    found: dict[str, np.ndarray | str] = {}
+    try:
+        lean, fat = reference_surfaces(image, labels, spacing_mm)
+    except NoReference as missing:
+        return dict.fromkeys(("linear", "linear_spread"), missing.reason)
+    try:
+        found["linear"] = np.clip(between(lean, fat, image, indices), 0, 1)
+    except NoReference as missing:
+        found["linear"] = missing.reason
+    try:
+        corrected = lean_reference(image, labels, fat)
+        found["linear_spread"] = np.minimum(between(corrected, fat, image, indices), 1)
+    except NoReference as missing:
+        found["linear_spread"] = missing.reason
+    return found
 
 
 def _columns(
@@ -287,9 +321,13 @@ def _columns(
     """
     reason = np.where(absent, ABSENT, reason)
     known = np.equal(reason, None)
+    whole, eroded = (
+        np.where(known, np.maximum(pixels.region_means(fat, within), 0), np.nan)
+        for within in (None, pixels.inner)
+    )
     return {
-        f"fat_fraction_{method}": np.where(known, pixels.region_means(fat), np.nan),
-        f"eroded_{method}": np.where(known, pixels.region_means(fat, pixels.inner), np.nan),
+        f"fat_fraction_{method}": whole,
+        f"eroded_{method}": eroded,
         f"reason_{method}": reason,
     }
 

@@ -73,7 +73,7 @@ class SignalSurface:
         indices: slice, row and column of each pixel, (pixels,) each.
         """
         # Not a matrix product: its last digits may depend on the number of threads.
-        axes = [_scaled(np.arange(size), size) for size in self.shape]
+        axes = [scaled(np.arange(size), size) for size in self.shape]
         pairs = zip(self.factors[1:7:2], self.factors[2:7:2], axes, indices, strict=True)
         signal = np.full(indices[0].size, self.factors[0])
         for linear, square, axis, index in pairs:
@@ -95,11 +95,21 @@ def linear_fractions(
     """
     lean, fat = reference_surfaces(image, labels, spacing_mm)
     indices = nonzero_indices(labels) if indices is None else indices
+    return np.clip(between(lean, fat, image, indices), 0, 1)
+
+
+def between(
+    lean: SignalSurface, fat: SignalSurface, image: np.ndarray, indices: Indices
+) -> np.ndarray:
+    """Return where the signal of some pixels lies from lean (0) to fat (1), float (pixels,).
+
+    Raises NoReference (no-fat-reference) if the two are too like each other at one of the pixels.
+    """
     zero = lean.at(indices)
     reach = fat.at(indices) - zero
     if reach.min() < LEAST_CONTRAST * lean.width:
         raise NoReference("no-fat-reference")
-    return np.clip((image[indices] - zero) / reach, 0, 1)
+    return (image[indices] - zero) / reach
 
 
 def reference_surfaces(
@@ -161,7 +171,7 @@ def _selected(indices: Indices, chosen: np.ndarray) -> Indices:
     return tuple(index[chosen] for index in indices)
 
 
-def _scaled(index: np.ndarray, size: int) -> np.ndarray:
+def scaled(index: np.ndarray, size: int) -> np.ndarray:
     """Return indices scaled to -1 (first) to 1 (last); 0 if the axis has one index."""
     return (2 * index - (size - 1)) / max(size - 1, 1)
 
@@ -173,7 +183,7 @@ def _mode_surface(image: np.ndarray, candidates: Indices, clean_side: int) -> Si
     1 if it is darker.
     """
     signal = image[candidates].astype(np.float64)
-    s, r, c = (_scaled(*pair) for pair in zip(candidates, image.shape, strict=True))
+    s, r, c = (scaled(*pair) for pair in zip(candidates, image.shape, strict=True))
     terms = np.stack([np.ones(s.size), s, s**2, r, r**2, c, c**2, r * c], axis=1)
     near = np.ones(signal.size, dtype=bool)
     for _ in range(REPEATS):

@@ -110,8 +110,8 @@ def fat_by_rank(mean: np.ndarray, spread: np.ndarray | float = 1.0) -> np.ndarra
     """
     middles = (np.arange(RANKS) + 0.5) / RANKS
     shape = np.asarray(spread)[..., None] * LOGIT_SD * ndtri(middles)
-    low, high = (np.full(np.shape(mean), end) for end in (-30.0, 30.0))
-    for _ in range(40):
+    low, high = (np.full(np.shape(mean), end) for end in (-15.0, 15.0))
+    for _ in range(20):
         middle = 0.5 * (low + high)
         above = expit(middle[..., None] + shape).mean(axis=-1) > mean
         low, high = np.where(above, low, middle), np.where(above, middle, high)

@@ -1,0 +1,106 @@
+"""The signal of muscle without fat, where no pixel of a muscle is free of fat.
+
+The mode of the darker muscle pixels (`linear`) lies too high, and the higher the fattier the muscles
+of the subject are: the fat fractions are too low, and errors of one muscle go with the fat of the
+others. But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction
+has an SD of about LOGIT_SD over the pixels of a muscle; hence the SD of the fat fraction tells its
+mean. Each section, a muscle in a slice, so estimates the signal without fat: its mean signal less
+that of the fat it must hold to vary as it does beyond noise. Lean sections tell it best and have the
+largest weight. A surface of first order over slices, rows and columns is fitted to all sections.
+
+It fails where the fat of a muscle is spread otherwise: pure fat in streaks beside lean fibres reads
+too high, evenly spread fat too low. Measured in docs/fat_estimators.md.
+"""
+
+import numpy as np
+from scipy.special import expit, ndtri
+
+from paravert.anatomy import LABEL_VALUES
+from paravert.measure.fat_domain import FAR_SD, NEAR_SD, inner_pixels
+from paravert.measure.linear import (
+    FEWEST_PIXELS,
+    REPEATS,
+    NoReference,
+    SignalSurface,
+    nonzero_indices,
+    scaled,
+)
+
+# SD of the logit of the fat fraction over the inner pixels of a muscle: of erector spinae and multifidus of
+# a Dixon volunteer (TUM01), and of the phantoms, whose images blur what was planted with 1.1.
+LOGIT_SD = 0.9
+# Error of a section's mean fat fraction by its SD: of lean muscle, and relative to the fraction.
+LEAN_ERROR, RELATIVE_ERROR = 0.02, 0.3
+LEANEST = 3  # muscles and sides whose darker pixels vary least tell the noise
+MOST_COUNTED = 300  # pixels of a section; beyond, its error is not that of counting
+# Penalty on the terms 1, s, r, c and r c of the surface. Along the rows lie the muscles that hold least
+# and most fat, and the coil; over the slices the fat itself changes.
+PENALTIES = (0, 0.3, 0, 0.02, 0.02)
+
+
+def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) -> SignalSurface:
+    """Return the signal of muscle without fat over a stack; its width is the SD of the noise.
+
+    image, labels: (slices, rows, columns). fat: signal of fat, as of `reference_surfaces`. Raises
+    NoReference (no-lean-reference) if no section has FEWEST_PIXELS pixels beside its outermost ones.
+    """
+    pixels = nonzero_indices(inner_pixels(labels))
+    signal, value = image[pixels].astype(np.float64), labels[pixels].astype(np.int64)
+    section = pixels[0] * (LABEL_VALUES[-1] + 1) + value
+    _, section, counts = np.unique(section, return_inverse=True, return_counts=True)
+    kept = counts >= FEWEST_PIXELS
+    if not kept.any():
+        raise NoReference("no-lean-reference")
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return np.bincount(section, values)[kept] / counts[kept]
+
+    mean = np.bincount(section, signal) / counts
+    residual, used = signal - mean[section], kept[section]
+    widths = [_lower_sd(residual[used & (value == one)]) for one in np.unique(value[used])]
+    noise = float(np.mean(sorted(widths)[:LEANEST]))
+    spread = np.sqrt(np.maximum(means(residual**2) - noise**2, 0))
+    mean, bright, weights = mean[kept], means(fat.at(pixels)), counts[kept] / MOST_COUNTED
+    s, r, c = (
+        means(scaled(index, size)) for index, size in zip(pixels, image.shape, strict=True)
+    )
+    terms = np.stack([np.ones(s.size), s, r, c, 4 * r * c], axis=1)  # r and c reach about 0.5
+    least = max(noise, 1e-6 * float(np.ptp(signal)), np.finfo(float).tiny)  # of the difference of fat and lean
+    lean = np.full(mean.size, mean.min())
+    for _ in range(REPEATS):
+        share = mean_of_spread(spread / np.maximum(bright - lean, least))
+        error = LEAN_ERROR**2 + (RELATIVE_ERROR * share) ** 2
+        weight = weights / (1 + weights) / error
+        squares = np.einsum("n,ni,nj->ij", weight, terms, terms)
+        squares += np.diag(PENALTIES) * weight.sum()
+        signals = np.einsum("n,ni,n->i", weight, terms, (mean - bright * share) / (1 - share))
+        factors = np.linalg.lstsq(squares, signals, rcond=None)[0]
+        lean = np.einsum("ni,i->n", terms, factors)
+    one, by_s, by_r, by_c, by_rc = factors
+    return SignalSurface(image.shape, np.array([one, by_s, 0, by_r, 0, by_c, 0, 4 * by_rc]), noise)
+
+
+def mean_of_spread(spread: np.ndarray) -> np.ndarray:
+    """Return the mean fat fraction of pixels whose fat fraction has this SD, same shape.
+
+    The logit of the fat fraction has SD LOGIT_SD. SD beyond what any mean gives have the largest mean.
+    """
+    return np.interp(spread, *SPREAD_AND_MEAN)
+
+
+def _spread_and_mean() -> tuple[np.ndarray, np.ndarray]:
+    """Return SD and mean of the fat fraction for ascending medians, as long as the SD rises."""
+    normal = ndtri((np.arange(256) + 0.5) / 256)
+    fractions = expit(np.linspace(-9, 0, 200)[:, None] + LOGIT_SD * normal)
+    spread, mean = fractions.std(axis=1), fractions.mean(axis=1)
+    rising = slice(int(spread.argmax()) + 1)
+    return np.append(0, spread[rising]), np.append(0, mean[rising])
+
+
+SPREAD_AND_MEAN = _spread_and_mean()
+
+
+def _lower_sd(values: np.ndarray) -> float:
+    """Return the SD of noise from the 1st and the 10th percentile, as of a normal distribution."""
+    far, near = np.percentile(values, [1, 10]).tolist()
+    return (near - far) / (FAR_SD - NEAR_SD)
