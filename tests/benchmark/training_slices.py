@@ -25,7 +25,7 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.network.grid import network_size, resampled, standardise  # noqa: E402
 from paravert.network.randomised import Anatomies, drawn_pictures  # noqa: E402
-from real_scans import DIXON, T1, read_nifti, read_t1  # noqa: E402
+from real_scans import DIXON, T1, read_nifti, read_series  # noqa: E402
 
 SIDE, BATCH, BATCHES = 8, 16, 4
 REAL = 8
@@ -37,7 +37,7 @@ def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> li
     if folder is None:
         return []
     stacks = [read_nifti(Path(folder) / DIXON.format(kind)) for kind in ("water", "fat")]
-    stacks += read_t1(Path(folder) / T1)
+    stacks += read_series(Path(folder) / T1)
     found = []
     for number in range(REAL):
         stack = stacks[number % len(stacks)]

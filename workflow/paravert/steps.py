@@ -17,9 +17,9 @@ from paravert.subject_folder import (
 # results: only then they are made again.
 VERSIONS = {
     "make_phantoms": 1,
-    "draw_anatomies": 1,
+    "draw_anatomies": 2,
     "convert_dicom": 2,
-    "pretrain_network": 1,
+    "pretrain_network": 2,
     "train_network": 1,
     "segment_muscles": 2,
     "measure_area": 2,
