@@ -50,12 +50,7 @@ from real_scans import (  # noqa: E402
 
 SIZE_PX, SPACING_MM, SEED, BATCH = 192, 1.2, 17, 16
 SEQUENCES = ("dixon_water", "t2")
-BANDS = {
-    "S1-L5": (5.0, 6.4),
-    "L4-L4/5": (3.75, 5.0),
-    "L3-L3/4": (2.75, 3.75),
-    "L1-L2/3": (0.4, 2.75),
-}
+BANDS = {"L4/5-L5": (4.25, 5.25), "L3-L4": (2.75, 4.25), "L1-L2/3": (0.75, 2.75)}
 SECTION_PX_MM = 0.8
 MULTIFIDUS, ERECTOR = (7, 8), (5, 6)
 BACK = MULTIFIDUS + ERECTOR
@@ -81,21 +76,42 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 
 class ChangedAnatomies(Anatomies):
-    """Sections with a change of their tissue maps, (LAYERS, rows, columns) to the same."""
+    """Sections with changes of their maps: of the tissues, and of the order in which muscle turns to fat.
+
+    change: (LAYERS, rows, columns) to the same. order_change: (rows, columns) to the same.
+    """
 
     change: Map = staticmethod(lambda tissues: tissues)
+    order_change: Map = staticmethod(lambda order: order)
 
     def sections(self, numbers):
         """Return the changed maps, as of `Anatomies.sections`."""
         maps = super().sections(numbers).numpy().copy()
         for one in maps:
             one[:-1] = self.change(one[:-1])
+            one[-1] = self.order_change(one[-1])
         return torch.from_numpy(maps)
+
+
+def unchanged(maps: np.ndarray) -> np.ndarray:
+    """Return maps as they are."""
+    return maps
 
 
 def septum_absent(tissues: np.ndarray) -> np.ndarray:
     """Return maps without septa between muscles."""
     return septa.without_septa(torch.from_numpy(tissues)).numpy()
+
+
+def no_fat(order: np.ndarray) -> np.ndarray:
+    """Return an order in which all muscle is as lean as its leanest pixel."""
+    return np.zeros_like(order)
+
+
+def no_streaks(order: np.ndarray) -> np.ndarray:
+    """Return the order at random: as much fat in each muscle, without streaks."""
+    shuffled = np.random.default_rng(SEED).integers(1, 256, order.shape, np.uint8)
+    return np.where(order > 0, shuffled, order)
 
 
 def septum_broken(tissues: np.ndarray) -> np.ndarray:
@@ -149,21 +165,25 @@ def bone_behind(fill: Tissue) -> Map:
     return change
 
 
-SECTION_CHANGES: dict[str, Map] = {
-    "septum absent": septum_absent,
-    "septum broken in half of its length": septum_broken,
-    "fat line in the middle of MF": lines_within(MULTIFIDUS, 0.5, Tissue.FAT),
-    "dashes in the middle of MF": lines_within(MULTIFIDUS, 0.5, Tissue.FAT, dots=True),
-    "fat line in the medial third of ES": lines_within(ERECTOR, 0.3, Tissue.FAT),
-    "fat line in MF, septum absent": lambda tissues: lines_within(MULTIFIDUS, 0.5, Tissue.FAT)(
-        septum_absent(tissues)
-    ),
-    "fat line in ES, septum absent": lambda tissues: lines_within(ERECTOR, 0.3, Tissue.FAT)(
-        septum_absent(tissues)
-    ),
-    "fat under the fascia": fat_under_fascia,
-    "spinous process and lamina as fat": bone_behind(Tissue.FAT),
-    "spinous process and lamina as marrow": bone_behind(Tissue.MARROW),
+LINE_IN_MF, LINE_IN_ES = (
+    lines_within(muscles, share, Tissue.FAT)
+    for muscles, share in ((MULTIFIDUS, 0.5), (ERECTOR, 0.3))
+)
+SECTION_CHANGES: dict[str, tuple[Map, ...]] = {  # of the tissues; of the order of fat
+    "septum absent": (septum_absent,),
+    "septum broken in half of its length": (septum_broken,),
+    "no fat in muscles": (unchanged, no_fat),
+    "fat without streaks": (unchanged, no_streaks),
+    "septum absent, fat without streaks": (septum_absent, no_streaks),
+    "septum absent, no fat in muscles": (septum_absent, no_fat),
+    "fat line in the middle of MF": (LINE_IN_MF,),
+    "dashes of fat in the middle of MF": (lines_within(MULTIFIDUS, 0.5, Tissue.FAT, dots=True),),
+    "line in MF, septum absent, no fat": (lambda maps: LINE_IN_MF(septum_absent(maps)), no_fat),
+    "fat line in the medial third of ES": (LINE_IN_ES,),
+    "line in ES, septum absent, no fat": (lambda maps: LINE_IN_ES(septum_absent(maps)), no_fat),
+    "fat under the fascia": (fat_under_fascia,),
+    "spinous process and lamina as fat": (bone_behind(Tissue.FAT),),
+    "spinous process and lamina as marrow": (bone_behind(Tissue.MARROW),),
 }
 
 
@@ -181,7 +201,9 @@ def pictures(
     none = dict.fromkeys(septa.LINED_SHARE, 0.0)
     with (
         mock.patch.object(randomised, "drawn_contrast", lambda rng: drawn_contrast(rng, sequence)),
-        mock.patch.multiple(septa, HIDDEN_SHARE=0.0, BROKEN_SHARE=0.0, LINED_SHARE=none),
+        mock.patch.multiple(
+            septa, HIDDEN_SHARE=0.0, BROKEN_SHARE=0.0, EVEN_SHARE=0.0, LINED_SHARE=none
+        ),
     ):
         for first in range(0, len(numbers), BATCH):
             drawn = drawn_pictures(
@@ -237,7 +259,8 @@ def synthetic(predictor: Predictor, validation: Path, count: int) -> None:
     """Print the table of single changes on synthetic sections."""
     plain = ChangedAnatomies(validation)
     levels = pq.read_table(validation, columns=["level"])["level"].to_numpy()
-    numbers = np.random.default_rng(SEED).choice(len(plain), count, replace=False)
+    known = np.flatnonzero((levels >= 0.75) & (levels < 5.25))
+    numbers = np.random.default_rng(SEED).choice(known, min(count, len(known)), replace=False)
     levels = levels[numbers]
     print("Synthetic sections: mean MF share of the labels, median shift, (median of its size), mm")
     for sequence in SEQUENCES:
@@ -245,11 +268,11 @@ def synthetic(predictor: Predictor, validation: Path, count: int) -> None:
         images, truth = pictures(plain, numbers, sequence)
         report("truth", truth, truth, levels, SPACING_MM)
         report("as it is", predicted(predictor, images), truth, levels, SPACING_MM)
-        for name, change in SECTION_CHANGES.items():
-            plain.change = change
+        for name, (change, *of_order) in SECTION_CHANGES.items():
+            plain.change, plain.order_change = change, (of_order or [unchanged])[0]
             changed, _ = pictures(plain, numbers, sequence)
             report(name, predicted(predictor, changed), truth, levels, SPACING_MM)
-        plain.change = lambda tissues: tissues
+        plain.change = plain.order_change = unchanged
         for by in (-0.15, 0.15):
             changed = with_brighter_multifidus(images, truth, by)
             report(f"MF {by:+.0%} signal", predicted(predictor, changed), truth, levels, SPACING_MM)
@@ -451,7 +474,8 @@ def main() -> None:
         volunteer(predictor, data, changed=not given.unchanged)
         studies(predictor, data)
     if not given.unchanged:
-        synthetic(predictor, given.validation, given.sections)
+        alone = Predictor(load_model(given.model), flip=False)  # each slice alone, as in the paper
+        synthetic(alone, given.validation, given.sections)
 
 
 if __name__ == "__main__":

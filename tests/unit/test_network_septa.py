@@ -6,7 +6,7 @@ import torch
 
 from paravert.anatomy import LABEL_VALUES
 from paravert.network import septa
-from paravert.network.septa import fat_lines, with_hidden_septa, without_septa
+from paravert.network.septa import fat_lines, with_even_fat, with_hidden_septa, without_septa
 from paravert.synthesis.anatomies import LAYERS
 from paravert.synthesis.tissues import Tissue
 
@@ -103,3 +103,17 @@ def test_fat_lines_lie_within_muscles_and_most_of_a_muscle_stays_lean(maps):
     assert shares[0] == pytest.approx(septa.LINED_SHARE["multifidus"], abs=0.2)
     assert shares[1] == pytest.approx(septa.LINED_SHARE["erector_spinae"], abs=0.2)
     assert fat[muscle > 0].mean() < 0.08
+
+
+def test_even_fat_shows_no_step_between_the_muscles_and_keeps_their_mean():
+    muscle = torch.zeros((200, 96, 96), dtype=torch.uint8)
+    muscle[:, 20:80, 10:50], muscle[:, 20:80, 50:90], muscle[:, :10] = 5, 7, 1
+    fraction = torch.where(muscle == 7, 0.4, 0.1) * (muscle > 0)
+    given = np.random.default_rng(3), torch.Generator().manual_seed(3)
+    after = with_even_fat(fraction, muscle, *given)
+    even = (after != fraction).flatten(1).any(dim=1)
+    assert even.float().mean() == pytest.approx(septa.EVEN_SHARE, abs=0.08)
+    beside, behind = after[even, 20:80, 48:50], after[even, 20:80, 50:52]
+    assert (beside.mean() - behind.mean()).abs() < 0.02
+    assert after[even][muscle[even] >= 5].mean() == pytest.approx(0.25, rel=0.15)
+    assert torch.equal(after[muscle < 5], fraction[muscle < 5])

@@ -20,7 +20,7 @@ from paravert.errors import InputError
 from paravert.network import artefacts
 from paravert.network.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.grid import CLIPPED_PERCENTILES
-from paravert.network.septa import fat_lines, with_hidden_septa
+from paravert.network.septa import fat_lines, with_even_fat, with_hidden_septa
 from paravert.synthesis.anatomies import (
     ANATOMY_COLUMNS,
     LAYERS,
@@ -319,6 +319,7 @@ def _signal(
     first, steepness = (torch.from_numpy(v).to(device) for v in _drawn_fat(len(contrasts), rng))
     beyond = maps[:, LAYERS] * np.float32(1 / 255) - _looked_up(first, shown)
     fraction = beyond.mul_(_looked_up(steepness, shown)).sigmoid_()
+    fraction = with_even_fat(fraction, shown, rng, generator)
     fraction = torch.maximum(fraction, fat_lines(shown, rng, generator))
     ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
     flesh, marbling = (1 - fraction) * ends[:, 0], fraction * ends[:, 1]

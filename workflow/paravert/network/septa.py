@@ -1,8 +1,9 @@
-"""Hidden septa and fat lines within muscles, drawn each time a training slice is.
+"""Hidden septa, fat lines within muscles and muscles of equal fat, drawn each time a training slice is.
 
 In real scans the fat between two muscles is often thinner than a pixel, broken or not visible at all,
-while lines and dots of fat inside a muscle are. A network that always sees the septum in training takes
-any line for it in a real scan (docs/septum.md).
+while lines and dots of fat inside a muscle are, and the fat of both muscles is alike beside it. A network
+that in training always sees the septum, or a step of fat at it, takes something else for it in a real scan
+(docs/septum.md).
 """
 
 from collections.abc import Callable
@@ -27,6 +28,12 @@ LINED_SHARE = {
 LINE_FAT = (0.1, 0.7)
 LINE_CELLS_PX = ((12, 40), (7, 9))  # subpixels across and along: lines; dots
 LINE_WIDTH = 0.12  # in units of the random field, whose SD is about 1
+# In EVEN_SHARE of the slices, erector spinae and multifidus have one fat fraction, which varies smoothly
+# across both: SD of its logarithm, and subpixels per point of the field.
+EVEN_SHARE, EVEN_SD, EVEN_CELL_PX = 0.4, 0.4, 8
+BACK_LABELS = tuple(
+    label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")
+)
 
 
 def with_hidden_septa(
@@ -86,6 +93,29 @@ def _spread(values: torch.Tensor, of_two: Callable) -> torch.Tensor:
         padded = torch.cat(ends, dim=axis)
         values = of_two(padded.narrow(axis, 0, size), padded.narrow(axis, 1, size))
     return values
+
+
+def with_even_fat(
+    fraction: torch.Tensor,
+    muscle: torch.Tensor,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return fat fractions that in some pictures do not differ between erector spinae and multifidus.
+
+    fraction: 0-1, float32 (batch, rows, columns). muscle: label of each pixel, integer, same shape, 0
+    outside. In these pictures the fraction of both muscles is their common mean times a smooth random
+    field: neither its amount nor its pattern shows where one muscle ends.
+    """
+    n, rows, columns = fraction.shape
+    even = torch.from_numpy(rng.random(n) < EVEN_SHARE).to(fraction.device)
+    back = torch.isin(muscle, torch.tensor(BACK_LABELS, dtype=muscle.dtype, device=muscle.device))
+    mean = (fraction * back).sum(dim=(1, 2)) / back.sum(dim=(1, 2)).clamp_min(1)
+    size = (n, 1, rows // EVEN_CELL_PX, columns // EVEN_CELL_PX)
+    field = torch.randn(size, generator=generator, device=fraction.device)
+    field = functional.interpolate(field, size=(rows, columns), mode="bilinear")[:, 0]
+    common = (mean[:, None, None] * torch.exp(EVEN_SD * field)).clamp_max(1)
+    return torch.where(back & even[:, None, None], common, fraction)
 
 
 def fat_lines(
