@@ -20,6 +20,7 @@ MASK_VALUES = {
     ("erector_spinae", "left"): 4,
 }
 T1 = "lumbar_study_cc0/T1_AX"
+STUDIES = {"0.3 T T1": T1, "1.5 T T2": "lumbar_study_cc0_15t/T2_AX"}  # one man; a stack per disc
 
 
 def read_nifti(path: Path) -> Volume:
@@ -30,8 +31,8 @@ def read_nifti(path: Path) -> Volume:
     return Volume(np.ascontiguousarray(array), np.diag([-x, -y, z, 1.0]))
 
 
-def read_t1(folder: Path) -> list[Volume]:
-    """Return the stacks of the T1 series, from the feet upwards."""
+def read_series(folder: Path) -> list[Volume]:
+    """Return the stacks of a DICOM series, from the feet upwards."""
     return [stack.volume for stack in read_dicom(folder).stacks]
 
 

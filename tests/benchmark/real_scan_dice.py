@@ -32,7 +32,7 @@ from real_scans import (  # noqa: E402
     dixon_labels,
     judged,
     read_nifti,
-    read_t1,
+    read_series,
     scan_labels,
 )
 
@@ -78,7 +78,7 @@ def main(model: Path, folder: Path | None) -> None:
         if folder:
             images = read_nifti(data / DIXON.format(kind)).array
             draw(folder / f"dixon_{kind}.jpg", images, labels, mask)
-    stacks = read_t1(data / T1)
+    stacks = read_series(data / T1)
     labels = np.concatenate([scan_labels(predictor, stack) for stack in stacks])
     if folder:
         images = np.concatenate([stack.array for stack in stacks])

@@ -1,20 +1,24 @@
 """What a network is trained on, to look at, and how fast it is drawn.
 
-python tests/benchmark/training_slices.py ANATOMIES PICTURE.png [--size-px 192] [--spacing-mm 1.2]
+python tests/benchmark/training_slices.py ANATOMIES PICTURE.png [--size-px 192] [--spacing-mm 1.2] [--by-level]
 
 ANATOMIES is a table of draw_anatomies. The picture shows 64 slices drawn at random; with
 PARAVERT_REAL_DATA real ones stand among them, not told apart: their places are printed. Milliseconds
-per slice are those of one core.
+per slice are those of one core. --by-level (needs PARAVERT_REAL_DATA): a row per disc, L5/S1 to L1/2,
+with a real slice of T1, T2 and Dixon water, each before three synthetic ones of its sequence.
 """
 
 import argparse
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import matplotlib
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 matplotlib.use("Agg")
@@ -23,12 +27,17 @@ from matplotlib import pyplot  # noqa: E402
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
+from paravert.imaging.volume import Volume  # noqa: E402
+from paravert.network import randomised  # noqa: E402
+from paravert.network.contrast import drawn_contrast  # noqa: E402
 from paravert.network.grid import network_size, resampled, standardise  # noqa: E402
 from paravert.network.randomised import Anatomies, drawn_pictures  # noqa: E402
-from real_scans import DIXON, T1, read_nifti, read_t1  # noqa: E402
+from real_scans import DIXON, STUDIES, T1, read_nifti, read_series  # noqa: E402
 
 SIDE, BATCH, BATCHES = 8, 16, 4
 REAL = 8
+DISCS = {5.5: 0, 4.5: 1, 3.5: 2, 2.5: 3, 1.5: 4}  # level: number of the studies' stack
+WATER_L45, WATER_SLICES_PER_LEVEL = 2.5, 8.2  # slices of the Dixon volunteer
 
 
 def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> list[np.ndarray]:
@@ -37,22 +46,74 @@ def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> li
     if folder is None:
         return []
     stacks = [read_nifti(Path(folder) / DIXON.format(kind)) for kind in ("water", "fat")]
-    stacks += read_t1(Path(folder) / T1)
+    stacks += read_series(Path(folder) / T1)
     found = []
     for number in range(REAL):
         stack = stacks[number % len(stacks)]
-        images, spacing = stack.array, stack.pixel_spacing_mm
-        chosen = rng.integers(len(images))
-        one = standardise(images[chosen : chosen + 1].astype(np.float32))
-        picture = resampled(one, network_size(images.shape[1:], spacing, spacing_mm))[0]
-        top, left = (max(0, (pixels - size_px) // 2) for pixels in picture.shape)
-        found.append(picture[top : top + size_px, left : left + size_px])
+        found.append(on_grid(stack, rng.integers(len(stack.array)), size_px, spacing_mm))
     return found
 
 
-def main(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) -> None:
+def on_grid(stack: Volume, number: int, size_px: int, spacing_mm: float) -> np.ndarray:
+    """Return one slice on the network's grid, cut about its middle."""
+    one = standardise(stack.array[number : number + 1].astype(np.float32))
+    size = network_size(stack.array.shape[1:], stack.pixel_spacing_mm, spacing_mm)
+    picture = resampled(one, size)[0]
+    top, left = (max(0, (pixels - size_px) // 2) for pixels in picture.shape)
+    return picture[top : top + size_px, left : left + size_px]
+
+
+def by_level(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) -> None:
+    """Lay out real and synthetic slices of each disc and sequence, cut about the back muscles."""
+    data = Path(os.environ["PARAVERT_REAL_DATA"])
+    source = Anatomies(anatomies)
+    known = pq.read_table(anatomies, columns=["level", "tilt_deg"])
+    level_of, tilt = (known[name].to_numpy() for name in ("level", "tilt_deg"))
+    water = read_nifti(data / DIXON.format("water"))
+    scans = {
+        "t1": read_series(data / STUDIES["0.3 T T1"]),
+        "t2": read_series(data / STUDIES["1.5 T T2"]),
+    }
+    figure, axes = pyplot.subplots(len(DISCS), 12, figsize=(36, 2.4 * len(DISCS)))
+    for row, (level, number) in zip(axes, DISCS.items(), strict=True):
+        near = np.argsort(np.abs(level_of - level) + 0.02 * np.abs(tilt))[:9]
+        for place, sequence in enumerate(("t1", "t2", "dixon_water")):
+            if sequence == "dixon_water":
+                stack, middle = water, round(WATER_L45 + WATER_SLICES_PER_LEVEL * (4.5 - level))
+            else:
+                stack = scans[sequence][number]
+                middle = len(stack.array) // 2
+            with mock.patch.object(
+                randomised, "drawn_contrast", partial(drawn_contrast, sequence=sequence)
+            ):
+                drawn = drawn_pictures(
+                    source,
+                    near[3 * place : 3 * place + 3],
+                    seed=(3, place, number),
+                    size_px=size_px,
+                    spacing_mm=spacing_mm,
+                    device=torch.device("cpu"),
+                ).images.numpy()
+            shown = [on_grid(stack, middle, size_px, spacing_mm), *drawn] if middle >= 0 else drawn
+            for axis, one in zip(
+                row[4 * place + 4 - len(shown) : 4 * place + 4], shown, strict=True
+            ):
+                top = one.shape[0] // 3
+                axis.imshow(one[top:, 20:-20], cmap="gray", vmax=np.percentile(one[top:], 99))
+    for axis in axes.ravel():
+        axis.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
+    figure.savefig(picture, dpi=50)
+
+
+def main(
+    anatomies: Path, picture: Path, size_px: int, spacing_mm: float, *, levels: bool = False
+) -> None:
     """Draw slices, tell how long it took, and lay them out."""
     torch.set_num_threads(1)
+    if levels:
+        by_level(anatomies, picture, size_px, spacing_mm)
+        return
     source, rng = Anatomies(anatomies), np.random.default_rng(0)
     shape = {"size_px": size_px, "spacing_mm": spacing_mm, "device": torch.device("cpu")}
     drawn, seconds = [], []
@@ -81,4 +142,5 @@ if __name__ == "__main__":
     parser.add_argument("picture", type=Path)
     parser.add_argument("--size-px", type=int, default=192)
     parser.add_argument("--spacing-mm", type=float, default=1.2)
+    parser.add_argument("--by-level", dest="levels", action="store_true")
     main(**vars(parser.parse_args()))

@@ -177,6 +177,9 @@ def bare(monkeypatch):
     monkeypatch.setattr(slices, "drawn_contrast", lambda rng: plain)
     monkeypatch.setattr(slices, "_standardised", lambda images, rng: images)
     monkeypatch.setattr(slices, "_septa", lambda tissue, *_: torch.ones(tissue.shape))
+    monkeypatch.setattr(slices, "with_hidden_septa", lambda maps, *_: maps)
+    monkeypatch.setattr(slices, "fat_lines", lambda muscle, *_: torch.zeros(muscle.shape))
+    monkeypatch.setattr(slices, "with_even_fat", lambda fraction, *_: fraction)
     for name in ("blurred", "ghosted", "moved", "shown"):
         monkeypatch.setattr(artefacts, name, lambda images, *_: images)
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
@@ -410,6 +413,8 @@ def test_water_and_fat_of_a_voxel_are_those_of_its_layers(of_fat, monkeypatch):
     quarter = quarter.astype(np.float32)
     monkeypatch.setattr(slices, "_drawn_fat", lambda *_: quarter)
     monkeypatch.setattr(slices, "_septa", lambda tissue, *_: torch.ones(tissue.shape))
+    monkeypatch.setattr(slices, "fat_lines", lambda muscle, *_: torch.zeros(muscle.shape))
+    monkeypatch.setattr(slices, "with_even_fat", lambda fraction, *_: fraction)
     maps = torch.zeros(1, 4, 64, 64, dtype=torch.uint8)
     maps[:, 0], maps[:, 1:3] = int(Tissue.FAT), 5
     maps[0, 3] = torch.linspace(0, 255, 64).round()[:, None]  # order of fat

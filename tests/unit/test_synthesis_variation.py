@@ -24,6 +24,7 @@ from paravert.synthesis.raster import centred_grid
 from paravert.synthesis.solids import axial_plane, signed_area
 from paravert.synthesis.tissues import Tissue
 from paravert.synthesis.variation import (
+    COVER,
     MOST_LOST,
     PHANTOM,
     Cleft,
@@ -74,7 +75,12 @@ FAR_OUT = PsoasCourse(leaves=4.0, per_level_mm=(18.0, -24.0), taller=1.5)
 
 @pytest.mark.parametrize(
     "variation",
-    [PHANTOM, Variation(correction=0.8, shape=1.2), Variation(correction=0.8, psoas=FAR_OUT)],
+    [
+        PHANTOM,
+        Variation(correction=0.8, shape=1.2),
+        Variation(correction=0.8, psoas=FAR_OUT),
+        Variation(correction=0.8, cover=COVER[1]),
+    ],
 )
 def test_muscles_have_the_planted_area_whatever_their_shape(variation):
     spine = body_of(PERSON, variation).spine
@@ -84,6 +90,48 @@ def test_muscles_have_the_planted_area_whatever_their_shape(variation):
         for label in LABELS:
             planted = PERSON.area_at(label.value, level)
             assert area_of(tubes[label.value], plane) == pytest.approx(planted, rel=0.01)
+
+
+def multifidus_shares(people, level):
+    """Return MF / (MF + ES) of the left side of people at a level, (people,)."""
+    erector, multifidus = (
+        np.array([one.area_at(label_value(muscle, "left"), level) for one in people])
+        for muscle in ("erector_spinae", "multifidus")
+    )
+    return multifidus / (multifidus + erector)
+
+
+def test_the_multifidus_has_the_share_of_real_masks_and_somewhat_more_spread():
+    people = [varied_person(1, index)[0] for index in range(300)]
+    at_l45 = multifidus_shares(people, 4.5)
+    assert at_l45.mean() == pytest.approx(0.421, abs=0.02)  # 415 masks
+    assert 0.063 < at_l45.std() < 1.3 * 0.063
+    for level, real in ((3.5, (0.25, 0.27)), (2.5, (0.16, 0.17)), (1.5, (0.12, 0.135))):
+        shares = multifidus_shares(people, level)
+        assert shares.mean() - shares.std() < real[0]
+        assert shares.mean() + shares.std() > real[1]
+
+
+def test_above_l4_the_erector_spinae_covers_the_back_of_the_multifidus():
+    drawn = {}
+    for cover in COVER:
+        variation = Variation(correction=0.9, shape=0.0, cover=cover)
+        body = body_of(PERSON, variation)
+        tubes = muscle_tubes(PERSON, body.spine, variation)
+        for level in (2.0, 4.4):
+            plane = plane_at(body, level)
+            drawn[cover, level] = [section_outline(tubes[label], plane) for label in (7, 5)]
+    for before, after in zip(drawn[COVER[0], 4.4], drawn[COVER[1], 4.4], strict=True):
+        assert after == pytest.approx(before)
+    (multifidus, erector), (covered, covering) = (drawn[cover, 2.0] for cover in COVER)
+    height = np.ptp(multifidus[:, 1])
+    moved = multifidus[:, 1].max() - covered[:, 1].max()
+    assert moved == pytest.approx(COVER[1] * height, rel=0.3)
+    behind = covered[:, 1].max()
+    beside, over = (one[one[:, 1] > behind, 0].min() for one in (erector, covering))
+    assert over < beside - 2
+    assert over < 0.6 * covered[:, 0].max()
+    assert abs(signed_area(covered)) == pytest.approx(abs(signed_area(multifidus)), rel=0.01)
 
 
 def test_a_wasted_muscle_has_lost_the_share_and_leaves_fat():

@@ -20,7 +20,7 @@ from paravert.subject_folder import (
 # results: only then they are made again.
 VERSIONS = {
     "make_phantoms": 2,
-    "draw_anatomies": 1,
+    "draw_anatomies": 2,
     "convert_dicom": 3,
     "pretrain_network": 2,
     "train_network": 1,

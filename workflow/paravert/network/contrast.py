@@ -72,6 +72,9 @@ LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
 # In SLIM_SHARE of the slices, visceral fat has a share SLIM_WATER of the signal of muscle: in slim people
 # there is little fat between the muscles and their neighbours.
 SLIM_SHARE, SLIM_WATER = 0.12, (0.2, 0.6)
+# In FAINT_SEPTUM_SHARE of the slices, the septa between muscles have a random share of the signal of
+# muscle, up to all of it.
+FAINT_SEPTUM_SHARE = 0.5
 FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
 MOSTLY_FAT = tuple(tissue for tissue, (water, *_, fat) in WATER_AND_FAT.items() if fat > water)
 
@@ -151,6 +154,10 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
         share = rng.uniform(*SLIM_WATER)
         of_fat[Tissue.VISCERAL_FAT] *= 1 - share
         water[Tissue.VISCERAL_FAT] += share * (lean - water[Tissue.VISCERAL_FAT])
+    if rng.random() < FAINT_SEPTUM_SHARE:
+        share = rng.uniform()
+        of_fat[Tissue.SEPTUM] *= 1 - share
+        water[Tissue.SEPTUM] += share * (lean - water[Tissue.SEPTUM])
     scale = max(float(np.percentile(np.abs(water + of_fat), 90)), 1e-3)
     texture = _texture() * rng.uniform(0.5, 1.5)
     return Contrast(

@@ -20,6 +20,7 @@ from paravert.errors import InputError
 from paravert.network import artefacts
 from paravert.network.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.grid import CLIPPED_PERCENTILES
+from paravert.network.septa import fat_lines, with_even_fat, with_hidden_septa
 from paravert.synthesis.anatomies import (
     ANATOMY_COLUMNS,
     LAYERS,
@@ -228,6 +229,7 @@ def drawn_pictures(
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     maps = anatomies.sections(numbers).to(device)
+    maps = with_hidden_septa(maps, rng, generator)
     n = len(numbers)
     places = [drawn_place(rng) for _ in range(n)]
     contrasts = [drawn_contrast(rng) for _ in range(n)]
@@ -317,6 +319,8 @@ def _signal(
     shown = torch.where(muscle, tissues, 0).amax(dim=1)  # the muscle of any layer
     fat_of_muscle = torch.from_numpy(_drawn_fat(len(contrasts), rng)).to(device)
     fraction = _looked_up(fat_of_muscle.flatten(1), shown.int() * RANKS + maps[:, LAYERS])
+    fraction = with_even_fat(fraction, shown, rng, generator)
+    fraction = torch.maximum(fraction, fat_lines(shown, rng, generator))
     ends = torch.tensor([(c.lean, c.fat) for c in contrasts], device=device)[..., None, None]
     flesh, marbling = (1 - fraction) * ends[:, 0], fraction * ends[:, 1]
     water, fat = torch.zeros_like(flesh), torch.zeros_like(flesh)

@@ -85,6 +85,10 @@ WOBBLE = {  # SD of the random offsets of drawn points; smaller where muscles to
 # As MULTIFIDUS_SEPTUM; point 5 (from 0) lies at the posterior end of the septum and follows it.
 LEARNT_SEPTUM = np.array([0, 0, 1, 1, 1, 0.9, 0, 0])
 NEAREST_MIDLINE_MM = 0.8
+# `Variation.cover`: its factor by level, and the points that it moves: the back of the multifidus, the medial
+# tip of the erector spinae.
+COVERED = (2.0, 4.0), (1.0, 0.0)
+BACK_POINTS, ERECTOR_TIP = [4, 5, 6], 8
 TALLER_LEVELS = (3.5, 5.0)  # between these `PsoasCourse.taller` takes effect
 # Point towards which a left muscle shrinks in atrophy, local coordinates of the reference man.
 ROOT_MM = {
@@ -152,12 +156,13 @@ class _Drawing:
 class _LearntDrawing:
     """Control points of one side, moved towards real outlines, with offsets from shape modes.
 
-    correction, psoas: as in `Variation`. offsets: by muscle, (points, 2), as from
+    correction, psoas, cover: as in `Variation`. offsets: by muscle, (points, 2), as from
     `shape_deviations`.
     """
 
     correction: float
     psoas: PsoasCourse
+    cover: float
     offsets: dict[str, np.ndarray]
     septum: ClassVar[np.ndarray] = LEARNT_SEPTUM
 
@@ -181,8 +186,16 @@ class _LearntDrawing:
         for muscle in result:
             result[muscle] += size[muscle] * share.get(muscle, 1.0) * self.offsets[muscle]
         multifidus = result["multifidus"]
+        self._cover(multifidus, result["erector_spinae"], level)
         multifidus[:, 0] = np.maximum(multifidus[:, 0], NEAREST_MIDLINE_MM)
         return result
+
+    def _cover(self, multifidus: np.ndarray, erector: np.ndarray, level: float) -> None:
+        """Move the back of the multifidus forwards and the erector spinae behind it, in place."""
+        share = self.cover * np.interp(level, *COVERED)
+        front = multifidus[:, 1].min()
+        multifidus[BACK_POINTS, 1] -= share * (multifidus[BACK_POINTS, 1] - front)
+        erector[ERECTOR_TIP, 0] *= 1 - min(1.0, 4 * share)
 
     def _on_its_course(self, psoas: np.ndarray, level: float) -> np.ndarray:
         """Return the psoas at a level, stretched and shifted along its course."""
@@ -201,6 +214,7 @@ def _drawings(volunteer: Volunteer, variation: Variation) -> dict[str, _Drawing 
             side: _LearntDrawing(
                 variation.correction,
                 variation.psoas,
+                variation.cover,
                 {muscle: variation.shape * own for muscle, own in deviations[side].items()},
             )
             for side in SIDES

@@ -103,7 +103,9 @@ class Variation:
     factor of the SD of the shape modes. defects: sites of operations. hip: iliac wings and iliacus.
     kidneys: shift of the left and of the right kidney: x and y in mm of the reference man, and
     vertebral levels. clefts: wedges of fat in the erector spinae. psoas: its course; used only if
-    correction is given. loops: bowel loops beside the spine; strands: nerves and vessels.
+    correction is given. loops: bowel loops beside the spine; strands: nerves and vessels. cover: how
+    far the erector spinae covers the multifidus from behind at L2 and above (less down to L4), as a
+    share of the multifidus' height; used only if correction is given.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -116,6 +118,7 @@ class Variation:
     clefts: tuple[Cleft, ...] = ()
     psoas: PsoasCourse = PsoasCourse()
     loops: tuple[Strand, ...] = ()
+    cover: float = 0.0
 
 
 PHANTOM = Variation()
@@ -126,8 +129,13 @@ PHANTOM = Variation()
 
 # SD of the logarithm of a muscle's area, in addition to the population's.
 OF_PERSON, OF_MUSCLE, OF_SIDE, OF_LEVEL = 0.12, 0.22, 0.09, 0.06
+# Erector spinae and multifidus are large or small together, and the multifidus is somewhat smaller than
+# in the phantoms: mean and SD of MF / (MF + ES) are near those of real masks (docs/septum.md).
+BACK_CORRELATION = 0.5  # of the logarithms of the areas of erector spinae and multifidus
+MEAN_LOG_FACTOR = {"multifidus": np.array((-0.1, -0.1, -0.12, -0.05, -0.15))}  # L1 to L5
 # `Variation.correction`: lowest, most frequent and highest value; `Variation.shape`: range.
 CORRECTION, SHAPE = (-0.1, 0.9, 1.2), (0.7, 1.4)
+COVER = (0.0, 0.22)  # range of `Variation.cover`
 ATROPHIC_SHARE = 0.3  # of people
 MOST_LOST = {  # largest fraction of the area within the fascia lost to atrophy
     "psoas_major": 0.3,
@@ -216,6 +224,7 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
         clefts=_clefts(rng),
         psoas=_psoas_course(rng, hip),
         loops=_strands(rng, BOWEL),
+        cover=float(rng.uniform(*COVER)),
     )
     return replace(person, area_mm2=tuple(tuple(row.tolist()) for row in areas)), variation
 
@@ -223,8 +232,14 @@ def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
 def _scatter(rng: np.random.Generator) -> np.ndarray:
     """Return random factors of the muscle areas, (8, 5): anatomy.LABELS by L1 to L5."""
     total = np.full((len(LABELS), len(LEVELS)), rng.normal(0, OF_PERSON))
+    deviations = np.array([OF_MUSCLE, *(OF_LEVEL,) * len(LEVELS)])
+    own = {}
     for muscle in MUSCLES:
-        common = rng.normal(0, OF_MUSCLE) + rng.normal(0, OF_LEVEL, len(LEVELS))
+        own[muscle] = rng.normal(0, deviations)
+        if muscle == "multifidus":
+            own[muscle] *= np.sqrt(1 - BACK_CORRELATION**2)
+            own[muscle] += BACK_CORRELATION * own["erector_spinae"]
+        common = own[muscle][0] + own[muscle][1:] + MEAN_LOG_FACTOR.get(muscle, 0.0)
         for side in SIDES:
             total[label_value(muscle, side) - 1] += common + rng.normal(0, OF_SIDE)
     return np.exp(total)
