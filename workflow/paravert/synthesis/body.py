@@ -83,8 +83,7 @@ def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
     )
     parts = tuple(_parts(volunteer, variation, spine, rng))
     corners = np.stack([part.tube.corners for part in parts])
-    scanner_seed = volunteer.seed + volunteer.visit - 1
-    return Body(volunteer, spine, contrast_of(scanner_seed, volunteer.age_years), parts, corners)
+    return Body(volunteer, spine, contrast_of(volunteer.seed, volunteer.age_years), parts, corners)
 
 
 def _parts(

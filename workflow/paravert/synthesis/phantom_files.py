@@ -17,11 +17,6 @@ from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.volunteers import Volunteer
 
 SIGNAL_FULL_SCALE = 1.8  # signal stored as the largest pixel value
-# Manufacturer, model and field strength (T) of the scanner of each visit.
-SCANNERS = {
-    1: ("paravert phantom", "digital phantom", "3"),
-    2: ("paravert phantom 2", "digital phantom 2", "1.5"),
-}
 STUDY_DATE = "20210301"
 
 
@@ -41,21 +36,21 @@ def write_image(
     instance: int,
     volunteer: Volunteer,
     seed: int,
+    visit: int = 1,
 ) -> None:
     """Write one image as a DICOM file (classic MR Image Storage).
 
     path: of the file. image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill
     the stored bits, higher ones are clipped. plane: in scanner coordinates (LPS, mm); its centre is
     the middle of the image. series: attributes of its series. instance: InstanceNumber (0020,0013).
-    volunteer: the subject. seed: of the cohort, part of the UIDs.
+    volunteer: the subject. seed: of the cohort. seed and visit are part of the UIDs.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    words = (seed, volunteer.scan)
+    words = (seed, volunteer.subject) if visit == 1 else (seed, volunteer.subject, visit)
     dataset.SOPClassUID = MRImageStorage
     dataset.SOPInstanceUID = uid(*words, series.name, instance)
     _describe_subject(dataset, volunteer, words)
-    _describe_scanner(dataset, volunteer.visit)
     _describe_series(dataset, series, words)
     _describe_geometry(dataset, plane, series, image.shape, instance)
     _store_pixels(dataset, image, series)
@@ -103,14 +98,11 @@ def _describe_subject(dataset: Dataset, volunteer: Volunteer, words: tuple) -> N
     dataset.ReferringPhysicianName = ""
 
 
-def _describe_scanner(dataset: Dataset, visit: int) -> None:
-    dataset.Manufacturer, dataset.ManufacturerModelName, dataset.MagneticFieldStrength = SCANNERS[
-        visit
-    ]
-
-
 def _describe_series(dataset: Dataset, series: Series, words: tuple) -> None:
     dataset.Modality = "MR"
+    dataset.Manufacturer = series.scanner.manufacturer
+    dataset.ManufacturerModelName = series.scanner.model
+    dataset.MagneticFieldStrength = f"{series.scanner.field_strength_t:g}"
     dataset.BodyPartExamined = "LSPINE"
     dataset.PatientPosition = "HFS"
     dataset.SeriesInstanceUID = uid(*words, series.name)
@@ -171,7 +163,7 @@ def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
 
 
 _KEYS = (
-    _field("subject", pa.string(), "", "code of the volunteer; of a second visit with _2"),
+    _field("subject", pa.string(), "", "code of the volunteer; of the second visit with _2"),
     _field("muscle", pa.string(), "", "muscle, as in paravert.anatomy"),
     _field("side", pa.string(), "", "the subject's own side, left or right"),
 )
@@ -223,10 +215,10 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
 
 
-def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
+def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
     """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
 
-    subject: code of the volunteer. protocol: geometry of the axial series. slices: all slices of the
+    scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices: all slices of the
     series with their truth, from caudal to cranial. Keys: subject, slice (from 0), position_mm
     (along the slice normal), muscle, side, csa_mm2 (in the image plane), fat_fraction (0-1; None:
     muscle absent).
@@ -239,7 +231,7 @@ def true_slice_rows(subject: str, protocol: Protocol, slices: list[RenderedSlice
             fat = float(rendered.mean_fat_fraction[label.value - 1])
             rows.append(
                 {
-                    "subject": subject,
+                    "subject": scan,
                     "slice": number,
                     "position_mm": position,
                     "muscle": label.muscle,

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -32,18 +32,35 @@ from paravert.synthesis.phantom_files import (
     write_label_map,
 )
 from paravert.synthesis.protocol import (
+    SCANNERS,
     Series,
     localizer_series,
     protocol_of,
     sagittal_series,
 )
 from paravert.synthesis.signal import render_planes
+from paravert.synthesis.tissues import contrast_of
 from paravert.synthesis.volunteers import PAPER_COUNT, Volunteer
 from paravert.synthesis.volunteers import volunteers as draw_volunteers
 
 log = logging.getLogger(__name__)
 
 MADE = "made.json"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A visit of a volunteer; index: of the volunteer in the cohort, it selects the protocol."""
+
+    volunteer: Volunteer
+    index: int
+    visit: int
+
+    @property
+    def name(self) -> str:
+        """The subject, of the second visit with _2: S0001, S0001_2."""
+        subject = self.volunteer.subject
+        return subject if self.visit == 1 else f"{subject}_{self.visit}"
 
 
 def make_phantoms(
@@ -55,8 +72,8 @@ def make_phantoms(
     subject: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this subject, or its second visit (S0001_2); may be given again. None: all"
-            " subjects, first visits."
+            help="Only this subject, or its second visit, such as S0001_2; may be given again."
+            " None: the first visit of all."
         ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the subjects.")] = 1,
@@ -65,13 +82,14 @@ def make_phantoms(
 
     Writes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
     complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
-    second visit is in <out>/<subject>_2. A subject that is complete from the same seed and version is
-    left unchanged. Raises InputError if a wanted subject is not in the cohort.
+    second visit shows the same body on another scanner, in another position; its folder is
+    <out>/<subject>_2. A subject that is complete from the same seed and version is left unchanged.
+    Raises InputError if a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
-    scans = [(index, replace(one, visit=v)) for index, one in enumerate(people) for v in (1, 2)]
+    scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]
     wanted = set(subject or [person.subject for person in people])
-    unknown = sorted(wanted - {person.scan for _, person in scans})
+    unknown = sorted(wanted - {scan.name for scan in scans})
     if unknown:
         names = f"{people[0].subject} to {people[-1].subject}"
         fault = f"{', '.join(unknown)} not in a cohort of {volunteers}, {names}"
@@ -82,68 +100,68 @@ def make_phantoms(
         "volunteers": volunteers,
         "version": VERSIONS["make_phantoms"],
     }
-    chosen = [(index, person) for index, person in scans if person.scan in wanted]
+    make = partial(_make_one, out, settings)
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        for line in pool.map(partial(_make_one, out, settings), *zip(*chosen, strict=True)):
+        for line in pool.map(make, [scan for scan in scans if scan.name in wanted]):
             log.info("%s", line)
-    there = [person for _, person in scans if _made(out, person, settings) is not None]
+    there = [scan for scan in scans if _made(out, scan, settings) is not None]
     _write_cohort_files(out, there, settings)
 
 
-def _make_one(out: Path, settings: dict, index: int, volunteer: Volunteer) -> str:
+def _make_one(out: Path, settings: dict, scan: Scan) -> str:
     """Make one scan in a temporary folder, rename it, and return a line for the log."""
-    if _made(out, volunteer, settings) is not None:
-        return f"{volunteer.scan}: already made"
-    draft, home = out / f".{volunteer.scan}.part", out / volunteer.scan
+    if _made(out, scan, settings) is not None:
+        return f"{scan.name}: already made"
+    draft, home = out / f".{scan.name}.part", out / scan.name
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    truth = _write_study(draft, volunteer, index, settings["seed"])
+    truth = _write_study(draft, scan, settings["seed"])
     record = {"settings": settings, "truth": truth}
     (draft / MADE).write_text(json.dumps(record), encoding="utf-8")
     shutil.rmtree(home, ignore_errors=True)
     draft.rename(home)
     slices = 1 + truth["slices"][-1]["slice"]
-    return f"{volunteer.scan}: {volunteer.sex}, {volunteer.age_years} years, {slices} slices"
+    person = scan.volunteer
+    return f"{scan.name}: {person.sex}, {person.age_years} years, {slices} slices"
 
 
-def _made(out: Path, volunteer: Volunteer, settings: dict) -> dict | None:
+def _made(out: Path, scan: Scan, settings: dict) -> dict | None:
     """Return the truth of a scan that is complete with these settings, else None.
 
     The truth is a dict as returned by `_write_study`.
     """
-    path = out / volunteer.scan / MADE
+    path = out / scan.name / MADE
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
     return record["truth"] if record["settings"] == settings else None
 
 
-def _write_cohort_files(out: Path, people: list[Volunteer], settings: dict) -> None:
-    """Write the subject sheet and both truth tables of these scans.
-
-    With second visits, the sheet has a column visit. In the truth tables, subject is the name of the scan.
-    """
-    truths = [(person.scan, _made(out, person, settings)) for person in people]
+def _write_cohort_files(out: Path, scans: list[Scan], settings: dict) -> None:
+    """Write the subject sheet and both truth tables of these scans."""
+    truths = [_made(out, scan, settings) for scan in scans]
     for name, kind, schema in (
         ("truth.parquet", "slices", TRUTH_SLICES),
         ("truth_muscles.parquet", "muscles", TRUTH_MUSCLES),
     ):
-        rows = [row | {"subject": scan} for scan, truth in truths for row in truth[kind]]
+        rows = [row for truth in truths for row in truth[kind]]
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name)
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as file:
-        rows = [_sheet_row(person, max(p.visit for p in people)) for person in people]
+        with_visits = any(scan.visit > 1 for scan in scans)
+        rows = [_sheet_row(scan, with_visits) for scan in scans]
         sheet = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
         sheet.writeheader()
         sheet.writerows(rows)
 
 
-def _sheet_row(person: Volunteer, visits: int) -> dict:
-    visit = {"visit": person.visit} if visits > 1 else {}
+def _sheet_row(scan: Scan, with_visits: bool) -> dict:
+    person = scan.volunteer
+    visit = {"visit": scan.visit} if with_visits else {}
     return {
         "subject": person.subject,
         **visit,
-        "images": f"{person.scan}/dicom",
-        "truth": f"{person.scan}/truth.nii.gz",
+        "images": f"{scan.name}/dicom",
+        "truth": f"{scan.name}/truth.nii.gz",
         "sex": person.sex,
         "age_years": person.age_years,
         "height_cm": f"{person.height_cm:g}",
@@ -156,14 +174,17 @@ def _sheet_row(person: Volunteer, visits: int) -> dict:
 # --- one study -----------------------------------------------------------------------------------
 
 
-def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> dict:
+def _write_study(folder: Path, scan: Scan, seed: int) -> dict:
     """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 and truth.nii.gz into an empty folder.
 
-    index: of the volunteer in the cohort; it selects the protocol. Returns the rows of both truth
-    tables, {"slices": [...], "muscles": [...]}.
+    Returns the rows of both truth tables, {"slices": [...], "muscles": [...]}.
     """
+    volunteer, visit = scan.volunteer, scan.visit
     body = body_of(volunteer)
-    protocol = protocol_of(volunteer, index)
+    if visit > 1:  # another scanner shows the tissues of the same body in other brightness
+        contrast = contrast_of(volunteer.seed + visit, volunteer.age_years)
+        body = replace(body, contrast=contrast)
+    protocol = protocol_of(volunteer, scan.index, visit)
     planes = [protocol.plane(number) for number in range(protocol.slices)]
     cuts = [protocol.in_body(plane) for plane in planes]
     slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
@@ -187,13 +208,14 @@ def _write_study(folder: Path, volunteer: Volunteer, index: int, seed: int) -> d
         (*sagittal_series(body, protocol), itertools.count(1)),
         (*localizer_series(body, protocol), itertools.count(1)),
     ):
+        series = replace(series, scanner=SCANNERS[visit - 1])
         (folder / "dicom" / series.name).mkdir(parents=True)
         for instance, ((image, plane), number) in enumerate(
             zip(pictures, numbers, strict=False), 1
         ):
             path = folder / "dicom" / series.name / f"IM{number:04d}.dcm"
-            write_image(path, image, plane, series, instance, volunteer, seed)
+            write_image(path, image, plane, series, instance, volunteer, seed, visit)
     labels = np.stack([one.labels for one in slices])
     write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
-    rows = true_slice_rows(volunteer.subject, protocol, slices)
+    rows = true_slice_rows(scan.name, protocol, slices)
     return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}

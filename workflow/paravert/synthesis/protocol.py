@@ -4,7 +4,7 @@ Sagittal images and localizer are cut from a coarse stack of axial planes of the
 series show the same spine.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -22,13 +22,29 @@ MATRICES = ((320, 0.75), (256, 0.8594), (384, 0.625), (320, 0.6875), (288, 0.9),
 SPACINGS_MM = (6.6, 7.0, 6.0, 7.5)
 FIRST_LEVEL, LAST_LEVEL = 0.63, 5.37  # upper edge of L1, lower edge of L5
 FEWEST_SLICES = 20
-SECOND_VISIT_NOISE = 1.4  # times that of the first, as at 1.5 T
 HIND_MARGIN_MM = 14.0  # kept behind the hindmost muscle
 TILTED_SMALLEST_FIELD_MM = 240.0
 
 
 # An image, (rows, columns) float32, signal of about 0 to 1.3, and its plane in scanner coordinates.
 PlacedImage = tuple[np.ndarray, CutPlane]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Manufacturer (0008,0070), model (0008,1090) and field strength (0018,0087) in T."""
+
+    manufacturer: str
+    model: str
+    field_strength_t: float
+
+
+# Of the first and the second visit.
+SCANNERS = (
+    Scanner("paravert phantom", "digital phantom", 3),
+    Scanner("paravert phantom 2", "digital phantom 2", 1.5),
+)
+SECOND_VISIT_NOISE = 1.4  # times that of the first scanner
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class Series:
     kind: third value of ImageType (0008,0008); empty: none. spacing_mm: distance between the middles
     of adjacent slices. thickness_mm: of a slice. pixel_mm: distance between pixel centres along both
     axes. echo_ms, repetition_ms: EchoTime (0018,0081) and RepetitionTime (0018,0080) in ms. bits:
-    stored bits, 12 or 16. compressed: RLE Lossless if True.
+    stored bits, 12 or 16. compressed: RLE Lossless if True. scanner: that made the series.
     """
 
     name: str
@@ -52,6 +68,7 @@ class Series:
     repetition_ms: float
     bits: int = 12
     compressed: bool = False
+    scanner: Scanner = SCANNERS[0]
 
 
 @dataclass(frozen=True)
@@ -98,17 +115,16 @@ class Protocol:
         return shifted.turned(-self.rotation_deg)
 
 
-def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
+def protocol_of(volunteer: Volunteer, index: int, visit: int = 1) -> Protocol:
     """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
 
     volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
     every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
-    from cranial to caudal. A second visit has another position, pixels and spacing, and more noise.
-    A pure function of its arguments.
+    from cranial to caudal. visit: the second one has another position, other pixels, spacing and
+    encoding, another coil and more noise. A pure function of its arguments.
     """
-    again = [volunteer.visit] * (volunteer.visit > 1)
-    rng = np.random.default_rng([volunteer.seed, 51, *again])
-    index += volunteer.visit - 1
+    rng = np.random.default_rng([volunteer.seed, 51] if visit == 1 else [volunteer.seed, 51, visit])
+    index += visit - 1
     spine = body_of(volunteer).spine
     tilt = float(rng.uniform(6, 15) * rng.choice((-1, 1))) if index % 4 == 2 else 0.0
     matrix, pixel_mm = MATRICES[index % len(MATRICES)]
@@ -122,12 +138,11 @@ def protocol_of(volunteer: Volunteer, index: int) -> Protocol:
     offset = tuple(np.round(rng.normal((0, 15, -40), (6, 6, 20)), 3).tolist())
     acquisition = Acquisition(
         thickness_mm=round(spacing - gap, 1),
-        noise=float(rng.uniform(0.018, 0.032)),
+        noise=float(rng.uniform(0.018, 0.032)) * (SECOND_VISIT_NOISE if visit > 1 else 1),
         bias=float(rng.uniform(0.35, 0.65)),
         blur_px=float(rng.uniform(0.4, 0.6)),
+        coil=visit - 1,
     )
-    if again:
-        acquisition = replace(acquisition, noise=SECOND_VISIT_NOISE * acquisition.noise)
     middle = _middle_plane(volunteer, tilt, matrix * pixel_mm / 2).turned(rotation)
     middle = axial_plane(middle.centre + np.array(offset), tilt)
     return Protocol(

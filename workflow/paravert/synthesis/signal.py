@@ -26,7 +26,7 @@ class Acquisition:
     fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the posterior edge of
     the image over that at the anterior edge. layers: parallel planes averaged over the slice
     thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
-    pixels.
+    pixels. coil: number of the coil, each uneven in its own way.
     """
 
     thickness_mm: float = 4.0
@@ -34,6 +34,7 @@ class Acquisition:
     bias: float = 0.5
     layers: int = 5
     blur_px: float = 0.45
+    coil: int = 0
 
     def __post_init__(self):
         if self.layers % 2 == 0 or self.layers < 1:
@@ -187,8 +188,8 @@ def _acquired(
 ) -> np.ndarray:
     """Return the image blurred, multiplied by the coil sensitivity, and with Rician noise."""
     image = gaussian_filter(image, acquisition.blur_px, truncate=3)
-    coil_seed = body.volunteer.seed + body.volunteer.visit - 1
-    image *= coil_profile(image.shape, coil_seed, acquisition.bias)
+    seed = body.volunteer.seed + acquisition.coil
+    image *= coil_profile(image.shape, seed, acquisition.bias)
     channels = rng.standard_normal((2, *image.shape), np.float32) * np.float32(acquisition.noise)
     return np.hypot(image + channels[0], channels[1]).astype(np.float32)
 

@@ -75,13 +75,13 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject at a visit. Its images depend on these values alone.
+    """One phantom subject. Its images depend on these values alone.
 
     subject: its code. sex: "F" or "M". age_years, height_cm, weight_kg: at the examination.
     area_mm2, fat_fraction: (8, 5), row k of label k + 1 (anatomy.LABELS), columns mid L1 to mid L5:
     true area of the horizontal section in mm2, and true fat fraction, 0-1; linear in between.
     subcutaneous_mm: thickness of the fat behind the spinous process of L3. seed: of the individual
-    shape and texture. visit: 1, or 2: the same body in another position, on another scanner.
+    shape and texture.
     """
 
     subject: str
@@ -93,12 +93,6 @@ class Volunteer:
     fat_fraction: tuple[tuple[float, ...], ...]
     subcutaneous_mm: float
     seed: int
-    visit: int = 1
-
-    @property
-    def scan(self) -> str:
-        """Name of the scan: the subject, at the second visit with _2 (S0001, S0001_2)."""
-        return self.subject if self.visit == 1 else f"{self.subject}_{self.visit}"
 
     @property
     def bmi(self) -> float:
