@@ -77,6 +77,15 @@ def test_reasons_are_counted_and_identifiers_left_out(ledger):
     assert list(table.columns) == list(SELECTION_COLUMNS)
 
 
+def test_reasons_are_counted_by_site_where_there_are_several(ledger):
+    assert not selection(ledger.assign(site="A")).variable.str.contains("site A").any()
+    table = selection(ledger.assign(site=["A"] * 12 + ["B"] * 4))
+    mosaic = of(table, "reason, site A", "mosaic")
+    assert (mosaic["count_not_analysed"], mosaic["n_not_analysed"]) == (2, 2)
+    assert of(table, "reason, site B", "mosaic")["not_analysed"] == 0.5
+    assert of(table, "reason, site B", "no-dicom")["count_not_analysed"] == 2
+
+
 @pytest.mark.parametrize("kept", ["analysed", "quarantined", "nobody"])
 def test_one_group_alone_has_no_difference(ledger, kept):
     table = selection(ledger[ledger.status == kept])

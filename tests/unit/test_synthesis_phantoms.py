@@ -248,3 +248,36 @@ def test_a_complete_subject_is_left_alone(cohort):
 def test_an_unknown_subject_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="T0099"):
         make_phantoms(tmp_path, seed=9, volunteers=4, subject=["T0099"])
+
+
+def test_a_second_visit_is_the_same_body_in_another_position_on_another_scanner(small, tmp_path):
+    second = f"{PLAIN}_2"
+    make_phantoms(tmp_path, seed=9, volunteers=4, subject=[PLAIN, second])
+    with (tmp_path / "subjects.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [(row["subject"], row["visit"]) for row in rows] == [(PLAIN, "1"), (PLAIN, "2")]
+    assert rows[1]["images"] == f"{second}/dicom"
+    files, others = (series(tmp_path, scan) for scan in (PLAIN, second))
+    assert {file.PatientID for file in (*files, *others)} == {PLAIN}
+    assert {float(file.MagneticFieldStrength) for file in others} == {1.5}
+    assert files[0].Manufacturer != others[0].Manufacturer
+    assert files[0].SpacingBetweenSlices != others[0].SpacingBetweenSlices
+    assert files[0].ImagePositionPatient != others[0].ImagePositionPatient
+    uids = [{one.StudyInstanceUID, one.SeriesInstanceUID} for one in (files[0], others[0])]
+    assert not uids[0] & uids[1]
+    muscles = rows_of(tmp_path, "truth_muscles.parquet")
+    for muscle in muscles[: len(LABELS)]:
+        (other,) = [
+            row
+            for row in muscles
+            if row["subject"] == second
+            and (row["muscle"], row["side"]) == (muscle["muscle"], muscle["side"])
+        ]
+        assert other["csa_mean_mm2"] == pytest.approx(muscle["csa_mean_mm2"], rel=0.08)
+        assert other["fat_fraction"] == pytest.approx(muscle["fat_fraction"], rel=0.1)
+
+
+@pytest.mark.parametrize("scan", ["T0001_3", "T0001_1", "T0099_2"])
+def test_a_scan_that_is_not_in_the_cohort_is_an_input_error(tmp_path, scan):
+    with pytest.raises(InputError, match=scan):
+        make_phantoms(tmp_path, seed=9, volunteers=4, subject=[scan])

@@ -39,11 +39,11 @@ MODEL_COLUMNS = (
 )  # fmt: skip
 CONTRAST_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "covariance", "note",
+    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "link", "covariance", "note",
 )  # fmt: skip
 MEAN_COLUMNS = (
-    "outcome", "model", "muscle", "sex", "age_years", "estimate", "unit", "low_95", "high_95", "n_subjects",
-    "note",
+    "outcome", "model", "muscle", "sex", "age_years", "estimate", "unit", "low_95", "high_95", "df",
+    "n_subjects", "n_rows", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -134,8 +134,6 @@ class FittedModel:
                     "low_95": found.low_95,
                     "high_95": found.high_95,
                     "p_value": found.p_value if effect else np.nan,
-                    "df": self.fit.df,
-                    "link": self.fit.link,
                     "formula": self.fit.formula,
                     "note": self.note,
                 }
@@ -232,7 +230,6 @@ class FittedModel:
             "label": label,
             "unit": f"{shown['unit']} per {per}" if per else shown["unit"],
             "standard_error": found.standard_error,
-            "df": self.fit.df,
             "p_value": found.p_value,
             "note": self.note,
         }
@@ -254,6 +251,8 @@ class FittedModel:
             common |= {
                 "n_subjects": self.fit.n_subjects,
                 "n_rows": self.fit.n_rows,
+                "df": self.fit.df,
+                "link": self.fit.link,
                 "covariance": self.fit.covariance_name,
             }
         return common

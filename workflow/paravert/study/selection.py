@@ -26,8 +26,8 @@ SELECTION_COLUMNS = (
 WEIGHTED_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "unit", "complete_cases", "complete_cases_low_95",
     "complete_cases_high_95", "weighted", "weighted_low_95", "weighted_high_95",
-    "difference_in_standard_errors", "n_subjects", "n_missing", "effective_n", "weight_lowest",
-    "weight_highest", "predictors", "left_out", "note",
+    "difference_in_standard_errors", "df", "n_subjects", "n_missing", "effective_n", "weight_lowest",
+    "weight_highest", "predictors", "left_out", "link", "covariance", "note",
 )  # fmt: skip
 ALWAYS_KNOWN = (
     "sex",
@@ -62,7 +62,8 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     group. Other columns have a row per category: its share of the known values of each group.
     missing: subjects without a value; n: with one; count: those of a row. standardised_difference:
     analysed minus not analysed over the pooled SD (Austin 2009). Each reason of the subjects that
-    were not analysed has a row: their number and share.
+    were not analysed has a row: their number and share; and, with several sites, each reason at each
+    site, with the share of the site's subjects that were not analysed.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -73,12 +74,20 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
             rows.append(_number(name, *values))
         elif 0 < ledger[name].nunique() <= MOST_CATEGORIES:
             rows += _categories(name, *values)
-    rows += [
-        {"variable": "reason", "category": reason, "unit": "1", "count_not_analysed": count}
-        | {"n_not_analysed": len(groups[1]), "not_analysed": count / max(1, len(groups[1]))}
-        for reason, count in groups[1]["reason"].value_counts().items()
-    ]
+    rows += _reasons("reason", groups[1])
+    if "site" in ledger and ledger["site"].nunique() > 1:
+        for site, own in groups[1].groupby("site"):
+            rows += _reasons(f"reason, site {site}", own)
     return pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
+
+
+def _reasons(variable: str, others: pd.DataFrame) -> list[dict]:
+    """Return a row per reason; others: subjects that were not analysed."""
+    return [
+        {"variable": variable, "category": reason, "unit": "1", "count_not_analysed": count}
+        | {"n_not_analysed": len(others), "not_analysed": count / len(others)}
+        for reason, count in others["reason"].value_counts().items()
+    ]
 
 
 def _number(name: str, analysed: pd.Series, others: pd.Series) -> dict:
@@ -174,7 +183,8 @@ def _weighted_fit(
 ) -> tuple[dict, list[dict]]:
     """Return what is told of the weights, and the contrasts of the weighted fit."""
     inside = people["subject"].isin(fitted.data["subject"].unique())
-    told = {"outcome": fitted.outcome.column, "model": fitted.model.name}
+    told = {"outcome": fitted.outcome.column, "model": fitted.model.name, "df": fitted.fit.df}
+    told |= {"link": fitted.fit.link, "covariance": fitted.fit.covariance_name}
     told |= {"n_subjects": int(inside.sum()), "n_missing": int((~inside).sum())}
     try:
         found = inclusion_weights(people, inside.to_numpy())

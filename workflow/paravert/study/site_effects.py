@@ -13,7 +13,7 @@ from paravert.study.inference import (
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
     "factor", "category", "reference", "outcome", "model", "muscle", "estimate", "unit", "low_95", "high_95",
-    "n_subjects", "note",
+    "df", "n_subjects", "n_rows", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -55,7 +55,11 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "outcome": fitted.outcome.column,
                     "model": fitted.model.name,
                     "muscle": muscle,
+                    "df": fitted.fit.df,
                     "n_subjects": int(sizes[category]),
+                    "n_rows": fitted.fit.n_rows,
+                    "link": fitted.fit.link,
+                    "covariance": fitted.fit.covariance_name,
                     "note": fitted.note,
                 }
             )
