@@ -24,12 +24,12 @@ pytestmark = [
 FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"]
 
 
-def start(downloads):
+def start(downloads, width=1280):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(word)
-    options.add_argument("--window-size=1280,900")
+    options.add_argument(f"--window-size={width},900")
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=Service(DRIVER))
@@ -249,3 +249,23 @@ def test_html_in_the_data_is_text(pages):
     page.wait(lambda: HOSTILE in page.texts("#facts dd"))
     assert not page.driver.find_elements(By.CSS_SELECTOR, "main img, main script")
     assert page.driver.title == f"Review: Test {HOSTILE}"
+
+
+def test_one_visit_of_a_subject_is_rated_alone(tmp_path):
+    write_study(tmp_path, visits=True)
+    page = Page(tmp_path, tmp_path)
+    try:
+        assert page.scans()[:2] == ["P2_1", "P4_1"]
+        page.open("P2_1")
+        page.wait(lambda: len(page.texts("figure")) == 6)
+        page.wait(lambda: page.find(".grey").value_of_css_property("background-image") != "none")
+        assert "/P2_1/" in page.find(".grey").value_of_css_property("background-image")
+        page.press("3")
+        with page.export().open(newline="", encoding="utf-8") as handle:
+            (row,) = csv.DictReader(handle)
+        assert (row["scan"], row["fingerprint"]) == ("P2_1", "0000000000000003")
+        page.open("P2_2")
+        page.wait(lambda: page.find("#name").text == "P2_2")
+        assert page.rated() == []
+    finally:
+        page.driver.quit()

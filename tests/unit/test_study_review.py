@@ -103,6 +103,19 @@ def test_a_study_without_analysed_scans_has_a_page(tmp_path):
     assert [scan["status"] for scan in scans] == ["quarantined"] * 2
 
 
+def test_a_study_with_visits_is_reviewed_scan_by_scan(tmp_path, scans, home):
+    write_study(tmp_path, visits=True)
+    (found,) = arguments(tmp_path / "review/data/scans.js")
+    names = [f"P{number}_{visit}" for number in range(1, 8) for visit in (1, 2)]
+    assert [scan["scan"] for scan in found] == names
+    for own, same in zip(found, scans.values(), strict=True):  # all but the name
+        assert own | {"scan": same["scan"]} == same
+    _, pages = arguments(tmp_path / "review/data/page-0001.js")
+    _, same_pages = arguments(home / "review/data/page-0001.js")
+    assert list(pages.values()) == list(same_pages.values())
+    assert list(pages) == names[:SUBJECTS]
+
+
 def test_contours_lie_on_the_rim_of_the_labels_in_the_place_of_their_slice(tmp_path):
     rows, columns = review_pictures.PICTURE_SIZE
     view = SliceView((rows / 2 - 0.5, columns / 2 - 0.5), (1.0, 1.0), (rows, columns))
