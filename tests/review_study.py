@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from paravert import codebook, tables
 from paravert.measure import review_pictures
@@ -29,7 +30,9 @@ def write_study(home: Path, visits: bool = False) -> None:
             row["predicted_iou"] = 0.21
         if place == ("S0007", "multifidus", "left", 2):
             row["predicted_iou"] = 0.5
+    lowest = pd.DataFrame(rows["slices"]).groupby("subject").predicted_iou.min()
     for row in rows["ledger"]:
+        row["predicted_iou_lowest"] = lowest.get(row["subject"])
         row |= {"age_years": 20.0 + int(row["subject"][1:]), "site": "Ulm", "sex": "F"}
         if row["subject"] == "S0002":
             row |= {"site": HOSTILE, "group": HOSTILE}
@@ -41,7 +44,9 @@ def write_study(home: Path, visits: bool = False) -> None:
         scan = f"S{number:04d}"
         scan = "{subject}_{visit}".format(**_visit_of(scan)) if visits else scan
         _draw(home / f"subjects/{scan}/review", manual=number == 1)
-    write_review(home / "cohort", home / "subjects", home / "review", study_name=f"Test {HOSTILE}")
+    write_review(
+        home / "cohort", home / "subjects", home / "review", study_name=f"Test {HOSTILE}", sample=3
+    )
 
 
 def _visit_of(subject: str) -> dict[str, str]:

@@ -23,19 +23,19 @@ VERSIONS = {
     "pretrain_network": 1,
     "train_network": 1,
     "segment_muscles": 2,
-    "measure_area": 2,
+    "measure_area": 3,
     "measure_fat": 2,
     "score_overlap": 2,
     "draw_preview": 2,
     "dicomseg": 1,
-    "gather_cohort": 5,
+    "gather_cohort": 6,
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
     "write_tables": 4,
     "draw_figures": 5,
-    "write_report": 5,
-    "write_review": 1,
+    "write_report": 6,
+    "write_review": 2,
 }
 
 

@@ -291,6 +291,10 @@ AREA_COLUMNS = (
         "elsewhere",
     ),
     fraction(
+        "border_fraction",
+        "share of the muscle's outline that lies at the border of the image; null if absent or unknown",
+    ),
+    fraction(
         "predicted_iou",
         "IoU with a manual mask to be expected, as the network tells; null if absent, if the "
         "labels were not its own, or if the model is not calibrated",
