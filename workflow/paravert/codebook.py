@@ -251,6 +251,10 @@ OVERLAP = Table(
             "held_out",
             "whether the labels come from the network, and the subject was not in its training data",
         ),
+        flag(
+            "review_failed",
+            "whether the scan, or this muscle and side, failed the review by eye; it has no areas then",
+        ),
     ),
     keys=SLICE_KEYS,
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"

@@ -351,9 +351,9 @@ OVERLAP_COLUMNS = (
     ),
     fraction("dice", "Dice coefficient of prediction and truth; null if iou is"),
     Column(
-        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED, REVIEW_FAILED),
+        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
         meaning="why iou and dice are null: absent in both, or the source of the given labels does not "
-        "have this muscle, or it failed the review",
+        "have this muscle",
     ),
     count("pixels_truth", "pixels of the truth"),
     Column(

@@ -23,7 +23,15 @@ from paravert.sheet import read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
 from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
 from paravert.study.people import carried_columns, carried_values, covariates_of
-from paravert.study.ratings import ANY, Place, Rating, failed, read_ratings, without_failed_muscles
+from paravert.study.ratings import (
+    ANY,
+    Place,
+    Rating,
+    failed,
+    in_failed_muscle,
+    read_ratings,
+    without_failed_muscles,
+)
 from paravert.study.scans import scan_names, split_scans
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
@@ -230,13 +238,22 @@ def _rows_of_chunk(
     quality = scan_quality(slices)
     ledger, failed_muscles = _reviewed(ledger.join(quality, on="subject"), *judged)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
-    for step in parts:
-        own = parts[step][parts[step].subject.isin(analysed)].reset_index(drop=True)
-        parts[step] = without_failed_muscles(own, failed_muscles, step)
+    overlap = parts.pop("score_overlap")
+    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
+    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
+    failed_scan = ~overlap.subject.isin(analysed)
+    overlap["review_failed"] = failed_scan | in_failed_muscle(overlap, failed_muscles)
     if failed_muscles:
-        slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
-    slices = slices[slices.subject.isin(analysed)].reset_index(drop=True)
-    of_headers = covariate_differences(people, parts["convert_dicom"])
+        measured = (
+            without_failed_muscles(parts[step], failed_muscles, step)
+            for step in ("measure_area", "measure_fat")
+        )
+        slices = cohort_slices(*measured, method)
+    slices, converted, segmented = (
+        rows[rows.subject.isin(analysed)].reset_index(drop=True)
+        for rows in (slices, parts["convert_dicom"], parts["segment_muscles"])
+    )
+    of_headers = covariate_differences(people, converted)
     for caution, differences in (
         (Caution.COVARIATE_DIFFERS_FROM_HEADER, of_headers),
         (Caution.BMI_DIFFERS, bmi_differences(people, carried)),
@@ -245,12 +262,7 @@ def _rows_of_chunk(
             log.info("gather_cohort: %s: %s", subject, difference)
         ledger = with_differences(ledger, differences, caution)
     muscles = cohort_muscles(slices)
-    subjects = cohort_subjects(
-        muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
-    )
-    overlap = parts["score_overlap"]
-    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
-    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
+    subjects = cohort_subjects(muscles, slices, converted, segmented, people)
     subjects = subjects.join(quality, on="subject").join(carried, on="subject")
     found = {
         "slices": slices.join(people, on="subject"),

@@ -25,7 +25,6 @@ PASS, CORRECT, FAIL = VERDICTS = ("pass", "correct", "fail")
 ANY, ALL = "any", "all"  # rules; any other rule is the name of a rater
 WHOLE = ("", "")  # of a rating: muscle and side of the whole scan
 AREA_VALUES = ("pixels", "csa_mm2", "csa_axial_mm2", "border_fraction", "predicted_iou")
-OVERLAP_VALUES = ("iou", "dice", "pixels_prediction")
 KAPPA_COLUMNS = (
     *("first", "second", "categories", "scans", "agreement", "kappa", "kappa_low", "kappa_high"),
 )
@@ -163,29 +162,33 @@ def failed(
     return Failed(frozenset(scans), muscles, frozenset(outdated))
 
 
+def in_failed_muscle(rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]]) -> np.ndarray:
+    """Return which rows belong to a failed muscle, bool.
+
+    rows: columns subject, muscle and side. muscles: see `Failed`.
+    """
+    keys = zip(rows.subject, rows.muscle, rows.side, strict=True)
+    out = [(muscle, side) in muscles.get(subject, ()) for subject, muscle, side in keys]
+    return np.array(out, dtype=bool)
+
+
 def without_failed_muscles(
     rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]], step: str
 ) -> pd.DataFrame:
     """Return the rows of a shard table with null values and a reason for failed muscles.
 
     rows: columns subject, muscle and side, and those of the step's table. muscles: see `Failed`. step:
-    name of the rule; tables of other steps than measure_area, measure_fat and score_overlap are
-    returned as they are.
+    measure_area or measure_fat.
     """
-    steps = {
+    values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),
         "measure_fat": (
             [f"{kind}_{method}" for kind in ("fat_fraction", "eroded") for method in FAT_METHODS],
             [f"reason_{method}" for method in FAT_METHODS],
         ),
-        "score_overlap": (OVERLAP_VALUES, ("overlap_reason",)),
-    }
-    if step not in steps:
-        return rows
-    values, reasons = steps[step]
-    keys = zip(rows.subject, rows.muscle, rows.side, strict=True)
-    out = [(muscle, side) in muscles.get(subject, ()) for subject, muscle, side in keys]
-    if not any(out):
+    }[step]
+    out = in_failed_muscle(rows, muscles)
+    if not out.any():
         return rows
     rows = rows.copy()
     for name in values:
