@@ -60,6 +60,11 @@ def write_cohort(folder: Path, scans: int, slices: int) -> None:
         tables.write(folder / f"{table.name}.parquet", table, data, {})
 
 
+def count(page: Page, css: str) -> int:
+    """Return the number of elements."""
+    return page.driver.execute_script("return document.querySelectorAll(arguments[0]).length", css)
+
+
 def memory_of_the_page(page: Page) -> float:
     """Return the unique set size of the process that shows the page, MB, and of all of Chromium."""
     family = psutil.Process(page.driver.service.process.pid).children(recursive=True)
@@ -73,15 +78,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=10_000)
     parser.add_argument("--slices", type=int, default=25, help="per scan, at most 54")
-    parser.add_argument("--folder", type=Path, help="to keep the page in")
+    parser.add_argument("--folder", type=Path, help="to keep the page in, or in which it is")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="review_page-") as scratch:
         home = given.folder or Path(scratch)
-        write_cohort(home / "cohort", given.scans, given.slices)
-        began = time.perf_counter()
-        write_review(home / "cohort", home / "subjects", home / "review")
         print(f"{given.scans:,} scans of {given.slices} slices")
-        print(f"write_review: {time.perf_counter() - began:.1f} s")
+        if not (home / "review/index.html").is_file():
+            write_cohort(home / "cohort", given.scans, given.slices)
+            began, used = time.perf_counter(), time.process_time()
+            write_review(home / "cohort", home / "subjects", home / "review")
+            wall, used = time.perf_counter() - began, time.process_time() - used
+            print(f"write_review: {wall:.0f} s, {used:.0f} s of processor time")
         sizes = [file.stat().st_size for file in (home / "review").rglob("*") if file.is_file()]
         print(
             f"folder: {sum(sizes) / MEGABYTE:.1f} MB, {len(sizes)} files, largest "
@@ -92,14 +99,14 @@ def main() -> None:
             for _ in range(3):
                 began = time.perf_counter()
                 page.open()
-                page.wait(lambda: len(page.scans()) == 50)
+                page.wait(lambda: count(page, "#scans tbody tr") == 50)
                 print(f"opens in {time.perf_counter() - began:.2f} s", end="; ")
                 began = time.perf_counter()
                 page.find("[data-column=multifidus] button").click()
                 print(f"sorts in {time.perf_counter() - began:.2f} s", end="; ")
                 began = time.perf_counter()
                 page.press("j")
-                page.wait(lambda: len(page.texts("figure")) == given.slices)
+                page.wait(lambda: count(page, "figure") == given.slices)
                 print(f"a scan in {time.perf_counter() - began:.2f} s")
             own, all_of_it = memory_of_the_page(page)
             print(

@@ -45,7 +45,7 @@ def test_a_scan_without_anything_unusual_has_no_flag():
         "border_fraction_highest": 0.0,
         "area_jump_highest": 0.0,
         "side_ratio_lowest": 1.0,
-        "fat": pytest.approx(0.2),
+        "fat_fraction": pytest.approx(0.2),
     }
     ledger = pd.DataFrame([quality]).assign(fat_outlier_sd=0.0, warnings=[("multi-stack",)])
     assert flagged(ledger, THRESHOLDS).warnings.tolist() == [("multi-stack",)]
@@ -113,13 +113,12 @@ def test_a_scan_is_alone_in_its_values():
 
 
 def scans(count=40):
-    frame = pd.DataFrame(cohort_rows(count, seed=3, truth=False)["subjects"]).set_index("subject")
-    return frame.rename(columns={"fat_fraction": "fat"})
+    return pd.DataFrame(cohort_rows(count, seed=3, truth=False)["subjects"]).set_index("subject")
 
 
 def test_an_outlier_is_found_whatever_sex_and_age_explain():
     frame = scans()
-    frame.loc["S0008", "fat"] += 0.2
+    frame.loc["S0008", "fat_fraction"] += 0.2
     found = fat_outliers(frame)
     assert found["S0008"] > 5
     assert found.drop("S0008").abs().max() < 4
@@ -129,7 +128,7 @@ def test_an_outlier_is_the_residual_over_the_sd_without_the_scan_itself():
     frame = scans(20)
     found = fat_outliers(frame)["S0005"]
     design = np.column_stack([np.ones(20), frame.age_years, frame.sex == "M"]).astype(float)
-    fat, own = frame.fat.to_numpy(), 4
+    fat, own = frame.fat_fraction.to_numpy(), 4
     others = np.arange(20) != own
     beta, rest = np.linalg.lstsq(design[others], fat[others], rcond=None)[:2]
     spread = design[own] @ np.linalg.inv(design[others].T @ design[others]) @ design[own]

@@ -157,10 +157,10 @@ def with_flags(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Yield parts of `subjects` and `ledger` with fat_outlier_sd and the warnings of flags.
 
-    parts: with all columns of quality but fat_outlier_sd, and the column fat. thresholds: see
-    `flags.flagged`.
+    parts: with all columns of quality but fat_outlier_sd; the ledger also has fat_fraction, before the
+    review. thresholds: see `flags.flagged`.
     """
-    columns = ["sex", "age_years", "fat"]
+    columns = ["sex", "age_years", "fat_fraction"]
     names = [scan_names(part["ledger"]) for part in parts]
     scans = [part["ledger"][columns].set_axis(own) for part, own in zip(parts, names, strict=True)]
     outliers = fat_outliers(pd.concat(scans).sort_index()) if scans else pd.Series(dtype=float)
@@ -263,6 +263,7 @@ def _rows_of_chunk(
         ledger = with_differences(ledger, differences, caution)
     muscles = cohort_muscles(slices)
     subjects = cohort_subjects(muscles, slices, converted, segmented, people)
+    quality = quality.drop(columns="fat_fraction")
     subjects = subjects.join(quality, on="subject").join(carried, on="subject")
     found = {
         "slices": slices.join(people, on="subject"),

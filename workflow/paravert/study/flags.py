@@ -72,7 +72,7 @@ FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
 
 
 def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of FLAGS by subject, but for the outlier, and fat: its mean fat fraction.
+    """Return the columns of FLAGS by subject, but for the outlier, and fat_fraction, the mean.
 
     slices: see `aggregate.cohort_slices`, of some scans, in the order of stack and slice.
     """
@@ -86,7 +86,7 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
             "border_fraction_highest": groups.border_fraction.max(),
             "area_jump_highest": highest_area_jumps(slices),
             "side_ratio_lowest": lowest_side_ratios(slices, weight),
-            "fat": fat / _sums(slices, weight, has_fat, ["subject"]),
+            "fat_fraction": fat / _sums(slices, weight, has_fat, ["subject"]),
         }
     ).rename_axis("subject")
 
@@ -136,16 +136,16 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     It is the externally studentised residual of the linear model of the fat fraction on sex and
     age_years, which leaves the scan itself out of its standard deviation (Cook and Weisberg 1982). Null
     without sex, age or fat fraction, and for all with fewer than FEWEST_FOR_MODEL such scans. scans:
-    columns sex, age_years and fat, in an order that does not depend on shards.
+    columns sex, age_years and fat_fraction, in an order that does not depend on shards.
     """
-    known = scans.dropna(subset=["sex", "age_years", "fat"])
+    known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
         return pd.Series(np.nan, index=scans.index, dtype=float)
     design = pd.DataFrame(
         {"age": known.age_years.astype(float), "man": (known.sex == "M").astype(float)}
     )
     design = sm.add_constant(design.loc[:, design.nunique() > 1], has_constant="add")
-    influence = sm.OLS(known.fat.astype(float), design).fit().get_influence()
+    influence = sm.OLS(known.fat_fraction.astype(float), design).fit().get_influence()
     outliers = pd.Series(influence.resid_studentized_external, known.index)
     return outliers.where(np.isfinite(outliers)).reindex(scans.index)
 
