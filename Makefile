@@ -2,6 +2,7 @@
 # make test   the tests, on two cores, without the long ones and those that need a cluster
 # make test-all   the same, then the long ones
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
+# make browser-test   those of the review page in Chromium
 # make check  formatting and lint
 # make clean  delete the results, but not the models that were trained
 # make lock   renew the locked versions in envs/
@@ -14,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo test test-all cluster-test check format model lock conda-file clean
+.PHONY: setup demo test test-all cluster-test browser-test check format model lock conda-file clean
 
 setup: $(READY)
 
@@ -36,6 +37,11 @@ test-all: test
 
 cluster-test: setup
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+# Needs chromium, chromedriver and npm on the host.
+browser-test: setup
+	$(BIN)/python -m pip install --quiet selenium==4.51.0
+	$(BIN)/python -m pytest -m browser tests/browser tests/workflow/test_review.py
 
 check: setup
 	$(BIN)/ruff check .

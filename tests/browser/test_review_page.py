@@ -1,77 +1,19 @@
-"""The review page in a real Chromium without a window."""
+"""The review page in a real Chromium: `make browser-test`."""
 
 import csv
-import os
-import shutil
-import time
 
 import pytest
 
+from review_browser import WCAG, Page, axe_script
 from review_study import HOSTILE, SUBJECTS, write_study
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
+pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
 
-CHROMIUM = shutil.which("chromium")
-DRIVER = os.environ.get("SE_CHROMEDRIVER") or shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium or chromedriver"),
-]
+pytestmark = pytest.mark.browser
 FIELDS = ["scan", "rater", "time", "verdict", "muscle", "side", "reason", "note", "fingerprint"]
-
-
-def start(downloads):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.add_argument("--window-size=1280,900")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(DRIVER))
-
-
-class Page:
-    """The page in a browser with an empty profile of its own."""
-
-    def __init__(self, home, downloads):
-        self.driver, self.home, self.downloads = start(downloads), home, downloads
-        self.open()
-
-    def open(self, scan=""):
-        self.driver.get("about:blank")
-        self.driver.get((self.home / "review/index.html").as_uri() + (f"#{scan}" if scan else ""))
-
-    def find(self, css):
-        return self.driver.find_element(By.CSS_SELECTOR, css)
-
-    def texts(self, css):
-        return [one.text for one in self.driver.find_elements(By.CSS_SELECTOR, css)]
-
-    def press(self, *keys):
-        for key in keys:
-            self.find("body").send_keys(key)
-
-    def scans(self):
-        return self.texts("#scans tbody td:first-child")
-
-    def wait(self, test):
-        WebDriverWait(self.driver, 10).until(lambda driver: test())
-
-    def rated(self):
-        return self.texts("#rated li")
-
-    def export(self):
-        target = self.downloads / "ratings.csv"
-        target.unlink(missing_ok=True)
-        self.find("#export").click()
-        self.wait(target.is_file)
-        time.sleep(0.1)
-        return target
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +191,105 @@ def test_html_in_the_data_is_text(pages):
     page.wait(lambda: HOSTILE in page.texts("#facts dd"))
     assert not page.driver.find_elements(By.CSS_SELECTOR, "main img, main script")
     assert page.driver.title == f"Review: Test {HOSTILE}"
+
+
+def test_one_visit_of_a_subject_is_rated_alone(tmp_path):
+    write_study(tmp_path, visits=True)
+    page = Page(tmp_path, tmp_path)
+    try:
+        assert page.scans()[:2] == ["P2_1", "P4_1"]
+        page.open("P2_1")
+        page.wait(lambda: len(page.texts("figure")) == 6)
+        page.wait(lambda: page.find(".grey").value_of_css_property("background-image") != "none")
+        assert "/P2_1/" in page.find(".grey").value_of_css_property("background-image")
+        page.press("3")
+        with page.export().open(newline="", encoding="utf-8") as handle:
+            (row,) = csv.DictReader(handle)
+        assert (row["scan"], row["fingerprint"]) == ("P2_1", "0000000000000003")
+        page.open("P2_2")
+        page.wait(lambda: page.find("#name").text == "P2_2")
+        assert page.rated() == []
+    finally:
+        page.driver.quit()
+
+
+def test_the_reading_list_is_blind_and_its_ratings_are_those_of_the_scans(pages, home):
+    listed = [
+        line.split(",")[0] for line in (home / "review/reading_list.csv").read_text().split()
+    ][1:]
+    page = pages()
+    page.find("#reading").click()
+    page.wait(lambda: page.scans() == [f"Reading {n + 1}" for n in range(len(listed))])
+    shown = page.find("body").text
+    assert not any(word in shown for word in [*listed, "analysed", "0.90", "0.21", "spacing"])
+    page.press("j")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    assert page.find("#name").text == "Reading 1"
+    shown = page.find("body").text
+    assert not any(word in shown for word in [*listed, "analysed", "0.90", "0.21", "IoU", "Ulm"])
+    assert "/S" not in page.driver.current_url.rpartition("index.html")[2]
+    page.press("3", "j")
+    page.wait(lambda: page.find("#name").text == "Reading 2")
+    assert page.find("#position").text == f"2 of {len(listed)} in the order of the reading list"
+    page.press("1", "k", "n")
+    page.wait(lambda: page.find("#name").text == "Reading 3")
+    page.press("u")
+    page.wait(lambda: page.texts("#scans tbody td:last-child")[:3] == ["fail", "pass", ""])
+    page.find("#reading").click()
+    page.wait(lambda: len(page.scans()) == SUBJECTS + 2)
+    with page.export().open(newline="", encoding="utf-8") as handle:
+        rows = {row["scan"]: row["verdict"] for row in csv.DictReader(handle)}
+    assert rows == {listed[0]: "fail", listed[1]: "pass"}
+
+
+def test_a_scan_without_labels_is_not_rated(pages):
+    page = pages()
+    page.open("S0013")
+    page.press("1")
+    assert "without labels" in page.find("#told").text
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    return axe_script(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize("place", ["", "S0001", "S0003", "S0013", "/reading", "/reading/1"])
+def test_the_page_meets_wcag_aa(pages, axe, place):
+    page = pages()
+    page.open(place)
+    if place[:5] in ("S0001", "S0003", "/read"):
+        page.press("1")
+    assert not faults_of(page, axe)
+
+
+def faults_of(page, axe):
+    """Return the faults that axe-core finds: id of the rule and elements."""
+    page.driver.execute_script(axe)
+    found = page.driver.execute_async_script(
+        "axe.run({runOnly: arguments[0]}).then(arguments[1]);", WCAG
+    )
+    assert len(found["passes"]) > 10
+    return {one["id"]: [node["html"] for node in one["nodes"]] for one in found["violations"]}
+
+
+def test_planted_faults_are_found(pages, axe):
+    page = pages()
+    page.driver.execute_script(
+        'byId("progress").style.color = "#aaa"; byId("find-iou").parentElement.replaceWith(byId("find-iou"));'
+    )
+    assert set(faults_of(page, axe)) == {"color-contrast", "label"}
+
+
+def test_everything_can_be_reached_by_keyboard_in_the_order_of_the_page(pages):
+    page = pages()
+    page.open("S0003")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    reached = []
+    for _ in range(40):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(page.driver.switch_to.active_element.get_attribute("id"))
+    order = ["rater", "export", "import", "back", "previous", "next", "unrated", "contours", "zoom"]
+    order += ["brightness", "contrast", "muscle", "sidename", "reason", "note"]
+    places = [reached.index(name) for name in order if name != "previous"]
+    assert places == sorted(places)

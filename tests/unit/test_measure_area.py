@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS
-from paravert.measure.area import axial_areas, slice_areas, slice_pixels
+from paravert.measure.area import axial_areas, border_fractions, slice_areas, slice_pixels
 
 SPACINGS_MM = [(0.5, 0.5), (0.6875, 0.6875), (0.4, 0.9), (1.2, 0.5)]
 
@@ -62,3 +62,18 @@ def test_tilted_cylinder_has_the_axial_area_of_its_cross_section():
     labels = ellipse(20, long_mm, (0.25, 0.25))[None].astype(np.uint8)
     axial = axial_areas(slice_areas(labels, 0.25**2), np.array([tilt_deg]))
     assert axial[0, 0] == pytest.approx(np.pi * 20**2, rel=2e-3)
+
+
+def test_the_share_of_the_outline_at_the_border_is_that_of_a_square_that_is_cut_off():
+    labels = np.zeros((3, 40, 50), dtype=np.uint8)
+    labels[0, :10, 20:30] = 1  # 10 of 36 pixels of the outline at the upper border
+    labels[0, 15:25, 20:30] = 2  # inside
+    labels[1, 30:, :10] = 1  # in a corner: 19 of 36
+    labels[1, :10, 20:25] = labels[1, :10, 25:30] = 5
+    labels[1, :10, 25:30] = 6  # neighbours: each has an outline of its own, 5 of 26
+    found = border_fractions(labels)
+    assert found[0, :2].tolist() == [10 / 36, 0]
+    assert found[1, 0] == 19 / 36
+    assert found[1, 4:6].tolist() == [5 / 26, 5 / 26]
+    assert np.isnan(found[2]).all()
+    assert np.isnan(found[0, 2:]).all()

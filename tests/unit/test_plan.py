@@ -252,3 +252,12 @@ def test_labels_in_the_folder_of_corrected_ones_replace_those_of_the_sheet(tmp_p
     assert [row["labels"] for row in changed] == [str(tmp_path / "corrected/S1"), ""]
     assert corrected == ["S1"]
     assert plan.corrected_labels(rows, tmp_path / "none") == (rows, [])
+
+
+def test_corrected_labels_belong_to_one_visit(tmp_path):
+    (tmp_path / "corrected/A_2").mkdir(parents=True)
+    (tmp_path / "corrected/A_2/stack-01.nii.gz").touch()
+    rows = [{"subject": "A", "visit": visit, "labels": ""} for visit in "12"]
+    changed, corrected = plan.corrected_labels(rows, tmp_path / "corrected")
+    assert [row["labels"] for row in changed] == ["", str(tmp_path / "corrected/A_2")]
+    assert corrected == ["A_2"]

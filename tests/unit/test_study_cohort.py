@@ -354,6 +354,9 @@ def test_a_failed_scan_is_excluded_and_only_the_ledger_names_it(tmp_path, gather
     assert list(ledger.status) == ["analysed", "excluded", "quarantined"]
     assert ledger.reason["S2"] == "review-failed"
     assert ledger.labels_digest["S2"] == "f"
+    overlap = found.pop("overlap")
+    assert overlap.review_failed.tolist() == [False] * 8 + [True] * 8
+    assert overlap.iou.notna().all()  # the accuracy of the network counts them
     for name, rows in found.items():
         assert set(rows.subject) == {"S1"}, name
     assert summary_of(tmp_path / "cohort/ledger.parquet") == (
@@ -371,20 +374,21 @@ def test_a_failed_muscle_is_null_with_its_reason_in_every_table(tmp_path, gather
     write_shard(tmp_path / "shards/0", analysed=["S1", "S2"])
     before = gather(["S1", "S2"])
     found = gather(["S1", "S2"], ratings=rate(tmp_path, "S2 fail multifidus left f"))
-    for name in ("slices", "muscles", "overlap"):
+    overlap = found["overlap"].set_index(["subject", "muscle", "side"])
+    assert overlap.review_failed.sum() == 1
+    assert overlap.review_failed["S2", "multifidus", "left"]
+    assert overlap.iou.notna().all()
+    for name in ("slices", "muscles"):
         rows = found[name]
         out = (rows.subject == "S2") & (rows.muscle == "multifidus") & (rows.side == "left")
         pd.testing.assert_frame_equal(rows[~out], before[name][~out], check_dtype=False, obj=name)
-        reason = "overlap_reason" if name == "overlap" else "csa_reason"
-        assert (rows.loc[out, reason] == "review-failed").all()
+        assert (rows.loc[out, "csa_reason"] == "review-failed").all()
         values = {
             "slices": ["pixels", "csa_mm2", "lean_csa_mm2", "fat_fraction", "fat_fraction_linear"],
             "muscles": ["slices", "csa_mean_mm2", "volume_ml", "coverage_mm", "fat_fraction"],
-            "overlap": ["iou", "dice"],
         }[name]
         assert rows.loc[out, values].isna().all(axis=None)
-        if name != "overlap":
-            assert (rows.loc[out, "fat_fraction_reason"] == "review-failed").all()
+        assert (rows.loc[out, "fat_fraction_reason"] == "review-failed").all()
     subject = found["subjects"].set_index("subject").loc["S2"]
     unknown = ["volume_ml", "fat_fraction", "csa_multifidus_mm2", "asymmetry_multifidus"]
     assert subject[unknown].isna().all()

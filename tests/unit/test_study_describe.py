@@ -79,7 +79,7 @@ def test_table_1_is_the_same_for_any_order_of_rows():
 
 def area_tables(truth, prediction, pixel_mm2=0.5):
     """Return overlap and pixel areas of psoas left; truth, prediction: pixels by subject and slice."""
-    keys = {"stack": 1, "muscle": "psoas_major", "side": "left"}
+    keys = {"stack": 1, "muscle": "psoas_major", "side": "left", "review_failed": False}
     counted = [
         keys | {"subject": subject, "slice": n, "pixels_truth": t, "pixels_prediction": p}
         for subject in truth
@@ -98,6 +98,14 @@ def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_th
     row = subject_areas(*tables).iloc[0]
     assert row.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 0) / 3)
     assert row.prediction_mm2 == pytest.approx(0.5 * (120 + 180 + 60) / 3)
+
+
+def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():
+    overlap, pixels = area_tables({"S1": [100], "S2": [200]}, {"S1": [100], "S2": [100]})
+    overlap["review_failed"] = overlap.subject == "S2"
+    assert area_agreement(overlap, pixels).n_subjects[0] == 1
+    scored = overlap.assign(iou=[1.0, 0.5], dice=[1.0, 0.67], held_out=True)
+    assert table1_iou(scored, 20, 1).iou_median[0] == 0.75
 
 
 def test_a_constant_share_too_much_is_found_as_percentage_and_bias():

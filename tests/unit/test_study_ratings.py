@@ -1,5 +1,6 @@
-"""Ratings of the review page, and what they leave out of the cohort tables."""
+"""Ratings of the review page, what they leave out of the cohort tables, and the reading list."""
 
+import pandas as pd
 import pytest
 
 from paravert.anatomy import MUSCLES, SIDES
@@ -13,6 +14,7 @@ from paravert.study.ratings import (
     read_ratings,
     to_correct,
 )
+from paravert.study.reading_list import FAIL, reading_list, share_of_failures
 
 HEADER = ",".join(COLUMNS)
 MULTIFIDUS = {("multifidus", "left"), ("multifidus", "right")}
@@ -175,3 +177,94 @@ def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path):
     )
     assert found.save_as[0] == "corrected/S1/stack-01.nii.gz"
     assert str(tmp_path) not in found.to_csv()
+
+
+# --- the reading list -----------------------------------------------------------------------------
+
+
+def ledger_of(count):
+    """Return a ledger: S000 has the lowest predicted IoU; every tenth scan has no labels."""
+    rows = [{"subject": f"S{number:03d}"} for number in range(count)]
+    for number, row in enumerate(rows):
+        if number % 10 != 9:
+            row |= {"labels_digest": f"f{number}", "predicted_iou_lowest": number / count}
+    return pd.DataFrame(rows)
+
+
+def test_the_reading_list_has_the_worst_and_as_many_at_random_and_is_shuffled():
+    ledger = ledger_of(300)
+    found = reading_list(ledger, 20, seed=1)
+    drawn = found.set_index("scan").drawn_as
+    worst = {f"S{number:03d}" for number in range(22) if number % 10 != 9}
+    assert set(drawn[drawn != "random"].index) == worst
+    assert (drawn != "worst").sum() == 20
+    assert not {scan for scan in drawn.index if scan.endswith("9")}
+    assert drawn.index.is_unique
+    places = [place for place, scan in enumerate(found.scan) if scan in worst]
+    assert max(places) - min(places) > 25  # not one after the other
+    assert not found.equals(reading_list(ledger, 20, seed=2))
+    assert reading_list(ledger, 0, seed=1).empty
+    assert len(reading_list(ledger, 1000, seed=1)) == 270
+
+
+def test_most_of_the_random_scans_stay_when_scans_are_added():
+    before, after = (reading_list(ledger_of(count), 50, seed=1) for count in (200, 220))
+    random = [set(listed[listed.drawn_as != "worst"].scan) for listed in (before, after)]
+    assert len(random[0] & random[1]) > 38
+    again = reading_list(ledger_of(200).iloc[::-1], 50, seed=1)
+    assert again.equals(before)
+
+
+def test_every_scan_is_drawn_as_often_as_any_other():
+    ledger = ledger_of(100)
+    drawn = pd.Series(0, index=ledger.subject)
+    for seed in range(600):
+        listed = reading_list(ledger, 9, seed)
+        drawn[listed[listed.drawn_as != "worst"].scan] += 1
+    drawn = drawn[ledger.labels_digest.notna().to_numpy()]
+    assert drawn.sum() == 600 * 9
+    chi2 = ((drawn - 60) ** 2 / (60 * 0.9)).sum()  # 90 scans, each with probability 0.1
+    assert 50 < chi2 < 140  # 89 degrees of freedom: 0.0003 and 0.9995
+
+
+def test_the_share_of_failures_is_that_of_the_random_scans_alone():
+    """15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3, Wilson's score interval)."""
+    listed = pd.DataFrame(
+        {
+            "scan": [f"S{number}" for number in range(400)],
+            "drawn_as": ["random"] * 100 + ["both"] * 48 + ["worst"] * 252,
+        }
+    )
+    digests = {scan: "f" for scan in listed.scan}
+    verdicts = ["fail"] * 15 + ["pass"] * 133 + ["fail"] * 252
+    ratings = [
+        Rating(scan, "A", verdict, "", "", "f")
+        for scan, verdict in zip(listed.scan, verdicts, strict=True)
+    ]
+    scan = share_of_failures(listed, ratings, digests, "any").set_index(["what", "verdict"])
+    row = scan.loc["scan", FAIL]
+    assert (row.drawn, row.rated, row["count"]) == (148, 148, 15)
+    assert row.share_low_95 == pytest.approx(0.0624, abs=5e-5)
+    assert row.share_high_95 == pytest.approx(0.1605, abs=5e-5)
+
+
+def test_failures_are_counted_by_muscle_and_rule_and_outdated_ratings_are_not():
+    listed = pd.DataFrame({"scan": [f"S{n}" for n in range(5)], "drawn_as": ["random"] * 5})
+    digests = dict.fromkeys(listed.scan, "f")
+    ratings = [
+        Rating("S0", "A", "fail", "", "", "f"),
+        Rating("S1", "A", "fail", "multifidus", "left", "f"),
+        Rating("S1", "B", "pass", "", "", "f"),
+        Rating("S2", "A", "correct", "psoas_major", "", "f"),
+        Rating("S3", "A", "fail", "", "", "older"),
+    ]
+    found = share_of_failures(listed, ratings, digests, "any").set_index(["what", "verdict"])
+    assert (found.rated == 3).all()
+    assert found["count"].to_list() == [1, 2, 3, 1, 1, 1, 2]
+    by_all = share_of_failures(listed, ratings, digests, "all").set_index(["what", "verdict"])
+    assert by_all.loc[("multifidus", "fail"), "count"] == 1
+    by_b = share_of_failures(listed, ratings, digests, "B")
+    assert (by_b.rated == 1).all()
+    assert (by_b["count"] == 0).all()
+    none = share_of_failures(listed, [], digests, "any")
+    assert none.share.isna().all()

@@ -14,6 +14,8 @@ from paravert.study import report, report_tables
 from paravert.study.centiles import fit_centiles
 from paravert.study.describe import write_tables
 from paravert.study.models import fit_models
+from paravert.study.ratings import COLUMNS
+from paravert.study.review import write_review
 from study_tables import cohort_rows, write_cohort
 
 HOSTILE = '<script>alert("x")</script>'
@@ -34,6 +36,7 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     fit_models(home / "cohort", home / "tables" / "models.csv")
     fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     write_figures(home / "figures")
+    write_review(home / "cohort", home / "subjects", home / "review")
     settings = (Path(paravert.__file__).parent / "config/config.yaml").read_text()
     (home / "configuration.yaml").write_text(f"{settings}\nnote: '{HOSTILE}'\n")
     for number in range(1, subjects + 1):
@@ -61,6 +64,7 @@ def make_report(home: Path, **options: str) -> str:
         home / "tables",
         home / "figures",
         home / "subjects",
+        home / "review",
         home / "configuration.yaml",
         out,
         **options,
@@ -112,6 +116,24 @@ def test_every_quarantined_subject_stands_in_the_report_with_its_reason(page, ho
 def test_hostile_texts_are_escaped(page):
     assert HOSTILE not in page
     assert len(re.findall(r"&lt;script&gt;alert\((&#34;|\")x\1\)&lt;/script&gt;", page)) == 2
+
+
+def test_the_report_counts_flags_failures_and_agreement_of_raters(home, tmp_path):
+    files = []
+    for rater, verdicts in {"1": ("fail", "pass", "pass"), "2": ("fail", "fail", "pass")}.items():
+        rows = [
+            f"S000{n},{rater},10:30,{verdict},,,,,{n:016x}" for n, verdict in enumerate(verdicts, 1)
+        ]
+        files.append(tmp_path / f"{rater}.csv")
+        files[-1].write_text("\n".join([",".join(COLUMNS), *rows]))
+    write_review(home / "cohort", home / "subjects", home / "review", ratings=files)
+    lines = rows_of(make_report(home))
+    assert any(
+        line.startswith("low-predicted-iou Predicted IoU of a section below 0.5 0 0")
+        for line in lines
+    )
+    assert "Scan fail 4 3 2 66.7 20.8 to 93.9" in lines
+    assert any(line.startswith("1 and 2 fail or not 3 66.7 0.40") for line in lines)
 
 
 def test_every_entry_of_the_contents_leads_somewhere(page):

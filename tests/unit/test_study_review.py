@@ -31,7 +31,7 @@ def arguments(path):
 
 @pytest.fixture(scope="module")
 def scans(home):
-    (scans,) = arguments(home / "review/data/scans.js")
+    scans, _ = arguments(home / "review/data/scans.js")
     return {scan["scan"]: scan for scan in scans}
 
 
@@ -69,19 +69,14 @@ def test_percentiles_are_ranks_within_the_cohort(home):
     ]
 
 
-def test_an_outlier_is_found_whatever_sex_and_age_explain():
-    subjects = pd.DataFrame(cohort_rows(40, seed=3, truth=False)["subjects"])
-    subjects.loc[7, "fat_fraction"] += 0.2
-    found = review.fat_outliers(subjects)
-    assert found["S0008"]["outlier"] > 5
-    assert max(abs(f["outlier"]) for name, f in found.items() if name != "S0008") < 4
-
-
-def test_without_age_or_in_a_small_cohort_there_is_no_outlier():
-    subjects = pd.DataFrame(cohort_rows(12, truth=False)["subjects"])
-    subjects.loc[0, "age_years"] = None
-    assert review.fat_outliers(subjects)["S0001"]["outlier"] is None
-    assert review.fat_outliers(subjects[:5])["S0003"]["outlier"] is None
+def test_the_reading_list_stands_in_the_page_without_saying_who_was_drawn_why(home):
+    scans, listed = arguments(home / "review/data/scans.js")
+    drawn = pd.read_csv(home / "review/reading_list.csv")
+    assert listed == drawn.scan.to_list()
+    assert set(drawn.scan) <= {scan["scan"] for scan in scans if scan["status"] == "analysed"}
+    assert {"S0003", "S0007"} <= set(drawn[drawn.drawn_as != "random"].scan)
+    assert not any("drawn" in scan for scan in scans)
+    assert (pd.read_csv(home / "review/failures.csv").rated == 0).all()
 
 
 def test_data_cannot_end_a_script_and_the_page_has_no_address(home):
@@ -99,8 +94,22 @@ def test_a_study_without_analysed_scans_has_a_page(tmp_path):
         data = tables.from_rows(table, rows[table.name])
         tables.write(tmp_path / f"cohort/{table.name}.parquet", table, data, {})
     review.write_review(tmp_path / "cohort", tmp_path / "subjects", tmp_path / "review")
-    (scans,) = arguments(tmp_path / "review/data/scans.js")
+    scans, _ = arguments(tmp_path / "review/data/scans.js")
     assert [scan["status"] for scan in scans] == ["quarantined"] * 2
+
+
+def test_a_study_with_visits_is_reviewed_scan_by_scan(tmp_path, scans, home):
+    write_study(tmp_path, visits=True)
+    found, listed = arguments(tmp_path / "review/data/scans.js")
+    names = [f"P{number}_{visit}" for number in range(1, 8) for visit in (1, 2)]
+    assert set(listed) < set(names)
+    assert [scan["scan"] for scan in found] == names
+    for own, same in zip(found, scans.values(), strict=True):  # all but the name
+        assert own | {"scan": same["scan"]} == same
+    _, pages = arguments(tmp_path / "review/data/page-0001.js")
+    _, same_pages = arguments(home / "review/data/page-0001.js")
+    assert list(pages.values()) == list(same_pages.values())
+    assert list(pages) == names[:SUBJECTS]
 
 
 def test_contours_lie_on_the_rim_of_the_labels_in_the_place_of_their_slice(tmp_path):

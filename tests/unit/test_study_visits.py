@@ -20,6 +20,7 @@ from paravert.study.drawing.diagrams import draw_flow, flow_counts
 from paravert.study.drawing.value_plots import csa_points, distribution_points
 from paravert.study.figures import read_cohort
 from paravert.study.models import fit_models, model_data
+from paravert.study.ratings import COLUMNS as RATING_COLUMNS
 from paravert.study.report import counts
 from paravert.study.report_tables import change_text
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_names
@@ -27,6 +28,7 @@ from paravert.study.selection import one_row_per_subject
 from paravert.study.summary import accept_ledger, summary_of
 from study_tables import cohort_rows, write_card
 
+DIGEST = "f"  # of the labels, see rows_of
 VISITS = (
     "subject,visit,images,sex,date\nA,2,a,F,2022-01-01\nA,10,a,F,2020-01-01\nB,1,b,M,\nC,1,c,F,\n"
 )
@@ -39,16 +41,22 @@ def gathered(tmp_path):
     write_card(tmp_path / "model.json")
     (tmp_path / "model.split.csv").write_text("subject,part\nA,training\nC,validation\n")
     write_shard(tmp_path / "shards/0", analysed=["A_10", "A_2", "B_1"], quarantined=["C_1"])
+    gather(tmp_path)
+    return tmp_path / "cohort"
+
+
+def gather(folder, **options):
+    """Gather the shards and the sheet of a folder."""
     gather_cohort(
-        tmp_path / "sheet.csv",
-        tmp_path / "shards",
-        tmp_path / "cohort",
+        folder / "sheet.csv",
+        folder / "shards",
+        folder / "cohort",
         "otsu_subject",
         json.dumps(CONFIGURATION),
-        tmp_path / "model.safetensors",
+        folder / "model.safetensors",
         "0" * 64,
+        **options,
     )
-    return tmp_path / "cohort"
 
 
 def test_every_cohort_table_has_subject_and_visit(gathered):
@@ -64,6 +72,28 @@ def test_every_cohort_table_has_subject_and_visit(gathered):
     assert all(r["schema"]["primaryKey"][:2] == ["subject", "visit"] for r in package["resources"])
     described = pd.read_csv(gathered / "codebook.csv")
     assert (described.column == "visit").sum() == len(codebook.COHORT_TABLES)
+
+
+def test_one_visit_is_rated_and_the_other_is_kept(gathered):
+    """A_2 fails as a whole, and one muscle of A_10."""
+    rows = [f"A_2,R,10:30,fail,,,,,{DIGEST}", f"A_10,R,10:30,fail,multifidus,left,,,{DIGEST}"]
+    ratings = gathered.parent / "ratings.csv"
+    ratings.write_text("\n".join([",".join(RATING_COLUMNS), *rows]))
+    gather(gathered.parent, ratings=[ratings])
+    ledger = read_frame(gathered, codebook.LEDGER)
+    assert dict(zip(scan_names(ledger), ledger.status, strict=True)) == {
+        **{"A_10": "analysed", "A_2": "excluded"},
+        **{"B_1": "analysed", "C_1": "quarantined"},
+    }
+    slices = read_frame(gathered, codebook.SLICES)
+    assert set(scan_names(slices)) == {"A_10", "B_1"}
+    failed = slices[slices.csa_reason == "review-failed"]
+    assert set(scan_names(failed)) == {"A_10"}
+    assert set(zip(failed.muscle, failed.side, strict=True)) == {("multifidus", "left")}
+    line = (
+        "3 subjects, 4 scans: 2 analysed, 1 quarantined (no-dicom 1), 1 excluded (review-failed 1)"
+    )
+    assert summary_of(gathered / "ledger.parquet") == line
 
 
 def test_dates_are_not_in_the_tables_but_the_years_are(gathered):
@@ -279,15 +309,7 @@ def test_a_study_with_visits_and_nobody_analysed_has_its_tables(tmp_path):
     write_card(tmp_path / "model.json")
     write_shard(tmp_path / "shards/0", quarantined=["A_1", "A_2"])
     cohort = tmp_path / "cohort"
-    gather_cohort(
-        tmp_path / "sheet.csv",
-        tmp_path / "shards",
-        cohort,
-        "otsu_subject",
-        json.dumps(CONFIGURATION),
-        tmp_path / "model.safetensors",
-        "0" * 64,
-    )
+    gather(tmp_path)
     write_tables(cohort, tmp_path, 20)
     fit_models(cohort, tmp_path / "models.csv", bootstrap_samples=20)
     fit_centiles(cohort, tmp_path / "centiles.parquet", 2)

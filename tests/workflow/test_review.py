@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from paravert.steps import COHORT_STEPS
 from paravert.study.ratings import COLUMNS
+from review_browser import Page
 
 pytestmark = pytest.mark.workflow
 
@@ -25,21 +27,57 @@ def rate(study, *ratings):
             writer.writerow([scan, "A", "10:30", verdict, muscle, side, "", "", seen[scan]])
 
 
+def rate_in_the_browser(study, downloads):
+    """Rate as in `rate`, by keyboard on the review page; save the file that the page exports."""
+    page = Page(study.folder / "results", downloads)
+    try:
+        for scan, key, muscle, side in (
+            ("S0001", "3", "", ""),
+            ("S0002", "3", "multifidus", "left"),
+            ("S0003", "2", "psoas_major", "left"),
+        ):
+            page.open(scan)
+            page.wait(lambda scan=scan: page.find("#name").text == scan)
+            page.wait(lambda: page.texts("figure"))
+            page.choose("#muscle", muscle)
+            page.choose("#sidename", side)
+            page.press(key)
+        assert page.find("#progress").text == "3 of 5 scans rated"
+        shutil.copy(page.export(), study.folder / "ratings.csv")
+    finally:
+        page.driver.quit()
+
+
+@pytest.mark.browser
+def test_ratings_of_the_browser_exclude_a_scan_null_a_muscle_and_ask_for_a_correction(
+    study, tmp_path
+):
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    rate_in_the_browser(study, downloads)
+    check_what_ratings_do(study)
+
+
 def tables(study):
     folder = study.folder / "results/cohort"
     return {file.stem: pd.read_parquet(file) for file in folder.glob("*.parquet")}
 
 
 def test_one_scan_is_excluded_one_muscle_null_one_corrected_and_only_this_computed(study):
-    results = study.folder / "results"
-    assert "S0003" in (results / "review/data/scans.js").read_text()
-    before = tables(study)
     rate(
         study,
         ("S0001", "fail", "", ""),
         ("S0002", "fail", "multifidus", "left"),
         ("S0003", "correct", "psoas_major", "left"),
     )
+    check_what_ratings_do(study)
+
+
+def check_what_ratings_do(study):
+    """Run with ratings.csv, correct S0003, run again, and compare."""
+    results = study.folder / "results"
+    assert "S0003" in (results / "review/data/scans.js").read_text()
+    before = tables(study)
     study.settings["review"] = {"ratings": ["ratings.csv"]}
     assert not study.planned() & {step.name for step in COHORT_STEPS}
     done = study.run()
@@ -56,6 +94,7 @@ def test_one_scan_is_excluded_one_muscle_null_one_corrected_and_only_this_comput
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), corrected)
     done = study.run()
     assert done.returncode == 0, done.stderr[-3000:]
+    assert not study.planned()
     for step in ("convert_dicom", "segment_muscles", "measure_area", "measure_fat", "draw_preview"):
         assert re.findall(r": (\w+): computed", study.log(step)) == ["S0003"], step
 
@@ -72,6 +111,10 @@ def test_one_scan_is_excluded_one_muscle_null_one_corrected_and_only_this_comput
     assert len(same) == 14
     assert muscles.csa_mean_mm2[same].equals(areas[same])
     assert pd.read_csv(results / "review/to_correct.csv").empty
+    failures = pd.read_csv(results / "review/failures.csv").set_index(["what", "verdict"])
+    assert failures.loc[("scan", "fail"), ["rated", "count"]].tolist() == [2, 1]
+    assert failures.loc[("scan or muscle", "fail"), "count"] == 2
+    assert "Share of failures" in (results / "report.html").read_text()
 
 
 def test_a_file_of_ratings_that_is_not_there_stops_the_run(study):

@@ -86,6 +86,31 @@ BMI = Column(
     meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
 )  # fmt: skip
 
+# What the automatic flags look at, see study.flags. Of scans as they were before the review.
+QUALITY_COLUMNS = (
+    fraction(
+        "predicted_iou_lowest",
+        "lowest predicted_iou of a muscle and side in a slice; null if none is predicted",
+    ),
+    fraction(
+        "border_fraction_highest", "highest border_fraction of a muscle and side in a slice"
+    ),
+    fraction(
+        "area_jump_highest",
+        "largest change of csa_mm2 of a muscle and side between neighbouring slices, over its largest "
+        "csa_mm2 in the stack; null without two slices",
+    ),
+    fraction(
+        "side_ratio_lowest",
+        "volume of the smaller side over that of the larger, of the muscle where it is lowest",
+    ),
+    Column(
+        "fat_outlier_sd", NUMBER, "SD",
+        meaning="externally studentised residual of the fat fraction in a linear model of sex and age "
+        "over all scans; null if one of these is, or with fewer than 10 scans",
+    ),
+)  # fmt: skip
+
 FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
 )
@@ -218,6 +243,7 @@ SUBJECT_TABLE = Table(
         fraction(
             "separability", meaning="between-class over total variance of the pooled Otsu threshold"
         ),
+        *QUALITY_COLUMNS,
         count("n_warnings", "warnings in the ledger"),
     ),
     keys=("subject",),
@@ -234,6 +260,10 @@ OVERLAP = Table(
             "held_out",
             "whether the labels come from the network, and the subject was not in its training data",
         ),
+        flag(
+            "review_failed",
+            "whether the scan, or this muscle and side, failed the review by eye; it has no areas then",
+        ),
     ),
     keys=SLICE_KEYS,
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
@@ -249,7 +279,7 @@ SERIES = Table(
 
 LEDGER = Table(
     "ledger",
-    (*OUTCOME, LABELS_DIGEST, *COVARIATE_COLUMNS, BMI),
+    (*OUTCOME, LABELS_DIGEST, *QUALITY_COLUMNS, *COVARIATE_COLUMNS, BMI),
     keys=("subject",),
     meaning="a subject of the sheet and what became of it",
     per_subject=True,

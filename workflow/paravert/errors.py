@@ -81,7 +81,11 @@ class Caution(StrEnum):
     BMI_DIFFERS = "bmi-differs"  # the sheet's own from height and weight
     IMAGES_SHARED = "images-shared"
     IMAGES_OFFLINE = "images-offline"
-    LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
+    LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle and side in a slice
+    MUSCLE_AT_BORDER = "muscle-at-border"
+    AREA_JUMP = "area-jump"
+    SIDES_DIFFER = "sides-differ"
+    FAT_OUTLIER = "fat-outlier"
     RATING_OUTDATED = "rating-outdated"  # of labels that have changed since
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
 

@@ -25,7 +25,7 @@ VERSIONS = {
     "pretrain_network": 2,
     "train_network": 1,
     "segment_muscles": 2,
-    "measure_area": 2,
+    "measure_area": 3,
     "measure_fat": 3,
     "score_overlap": 2,
     "draw_preview": 2,
@@ -38,7 +38,7 @@ VERSIONS = {
     "write_tables": 5,
     "draw_figures": 5,
     "write_report": 6,
-    "write_review": 1,
+    "write_review": 2,
 }
 
 

@@ -298,6 +298,10 @@ AREA_COLUMNS = (
         "elsewhere",
     ),
     fraction(
+        "border_fraction",
+        "share of the muscle's outline that lies at the border of the image; null if absent or unknown",
+    ),
+    fraction(
         "predicted_iou",
         "IoU with a manual mask to be expected, as the network tells; null if absent, if the "
         "labels were not its own, or if the model is not calibrated",
@@ -358,9 +362,9 @@ OVERLAP_COLUMNS = (
     ),
     fraction("dice", "Dice coefficient of prediction and truth; null if iou is"),
     Column(
-        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED, REVIEW_FAILED),
+        "overlap_reason", TEXT, allowed=(ABSENT, NOT_LABELLED),
         meaning="why iou and dice are null: absent in both, or the source of the given labels does not "
-        "have this muscle, or it failed the review",
+        "have this muscle",
     ),
     count("pixels_truth", "pixels of the truth"),
     Column(

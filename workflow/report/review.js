@@ -13,6 +13,7 @@ let shown = []; // scans in the order of the table, after the filters
 let first = 0; // of the table's rows
 let sorting = { column: "lowest", down: false };
 let current = null; // name of the scan that is open
+let reading = []; // names of the scans of the reading list, in its order
 const details = new Map();
 const loaded = new Map(); // page number: promise
 let stored = { rater: "A", ratings: {} };
@@ -25,6 +26,9 @@ function make(tag, text, attributes = {}) {
 }
 
 const words = (name) => name.replaceAll("_", " ").replaceAll("-", " ");
+// In the reading list, scans have numbers in place of names, and all that the automatic checks say is hidden.
+const READING = "/reading";
+const blind = () => location.hash.startsWith(`#${READING}`);
 const lowest = (values) => {
   const known = (values || []).filter((value) => value !== null);
   return known.length ? Math.min(...known) : null;
@@ -150,8 +154,11 @@ function tell(text) {
 // --- the table of scans -------------------------------------------------------------------------
 
 const ORDER = { text: (a, b) => a.localeCompare(b, "en", { numeric: true }), number: (a, b) => a - b };
+const titleOf = (scan) => (blind() ? `Reading ${reading.indexOf(scan.scan) + 1}` : scan.scan);
+const OUTLIER = SETTINGS.flags.findIndex(([code]) => code === "fat-outlier");
+const outlierOf = (scan) => scan.flags[OUTLIER];
 const COLUMNS = [
-  { id: "scan", title: "Scan", kind: "text", value: (scan) => scan.scan },
+  { id: "scan", title: "Scan", kind: "text", value: (scan) => scan.scan, text: (scan) => titleOf(scan) },
   { id: "status", title: "Status", kind: "text", value: (scan) => scan.status + (scan.reason ? `: ${scan.reason}` : "") },
   { id: "lowest", title: "Lowest predicted IoU", kind: "number", digits: 2, low: true, value: (scan) => lowest(scan.lowest) },
   { id: "where", title: "Where", kind: "text", value: (scan) => scan.where || "" },
@@ -164,7 +171,7 @@ const COLUMNS = [
   { id: "age", title: "Age", kind: "number", digits: 0, value: (scan) => scan.age ?? null },
   { id: "site", title: "Site", kind: "text", value: (scan) => scan.site || "" },
   { id: "fat", title: "Fat fraction", kind: "number", digits: 3, value: (scan) => scan.fat ?? null },
-  { id: "outlier", title: "Outlier, SD", kind: "number", digits: 1, value: (scan) => scan.outlier ?? null },
+  { id: "outlier", title: "Outlier, SD", kind: "number", digits: 1, value: outlierOf },
   { id: "verdict", title: "Rating", kind: "text", value: (scan) => verdicts.get(scan.scan) || "" },
 ];
 
@@ -208,7 +215,7 @@ function matches() {
   if (below !== null) tests.push((scan) => iou(scan) !== null && iou(scan) < below);
   if (youngest !== null) tests.push((scan) => scan.age !== undefined && scan.age >= youngest);
   if (oldest !== null) tests.push((scan) => scan.age !== undefined && scan.age <= oldest);
-  if (outlier !== null) tests.push((scan) => Math.abs(scan.outlier ?? 0) > outlier);
+  if (outlier !== null) tests.push((scan) => Math.abs(outlierOf(scan) ?? 0) > outlier);
   for (const name of ["status", "sex", "site"]) {
     const value = asked(`find-${name}`);
     if (value) tests.push((scan) => scan[name] === value);
@@ -217,6 +224,13 @@ function matches() {
   if (warning) tests.push((scan) => scan.warnings.includes(warning));
   if (verdict) tests.push((scan) => (verdicts.get(scan.scan) || "unrated") === verdict);
   return scans.filter((scan) => tests.every((test) => test(scan)));
+}
+
+let showsReading = false;
+
+function listed() {
+  showsReading = blind();
+  return showsReading ? reading.map((name) => byName.get(name)) : sorted(matches());
 }
 
 function sorted(found) {
@@ -230,10 +244,12 @@ function sorted(found) {
   return keyed.map(([, scan]) => scan);
 }
 
+const classOf = ({ id, kind, text }) => [kind === "text" || text ? "text" : "", ["scan", "verdict"].includes(id) ? "" : "judged"].join(" ").trim();
+
 function makeHead() {
   const row = byId("scans").tHead.rows[0];
   for (const column of COLUMNS) {
-    const head = make("th", null, { scope: "col", class: column.kind === "text" || column.text ? "text" : "", "data-column": column.id });
+    const head = make("th", null, { scope: "col", class: classOf(column), "data-column": column.id });
     const button = make("button", column.title, { type: "button" });
     button.addEventListener("click", () => {
       sorting = { column: column.id, down: sorting.column === column.id && !sorting.down };
@@ -246,9 +262,12 @@ function makeHead() {
 }
 
 function showTable() {
-  shown = sorted(matches());
+  shown = listed();
+  first = Math.min(first, Math.max(0, shown.length - 1));
+  first -= first % ROWS_PER_PAGE;
+  byId("reading").textContent = blind() ? "All scans" : `Reading list (${reading.length})`;
   for (const head of byId("scans").tHead.rows[0].cells) {
-    const own = head.dataset.column === sorting.column;
+    const own = head.dataset.column === sorting.column && !blind();
     head.setAttribute("aria-sort", own ? (sorting.down ? "descending" : "ascending") : "none");
   }
   const rows = shown.slice(first, first + ROWS_PER_PAGE).map((scan) => {
@@ -256,7 +275,7 @@ function showTable() {
     for (const column of COLUMNS) {
       const value = column.value(scan);
       const text = column.text ? column.text(scan) : column.kind === "number" && column.digits !== undefined ? fixed(value, column.digits) : String(value);
-      const box = make("td", null, { class: column.kind === "text" || column.text ? "text" : "" });
+      const box = make("td", null, { class: classOf(column) });
       if (column.id === "scan") {
         const button = make("button", text, { type: "button" });
         button.addEventListener("click", () => open(scan.scan));
@@ -289,22 +308,27 @@ function loadPage(number) {
   return loaded.get(number);
 }
 
+// Opens a scan by name, or the table with "". The reading list stays open until its button closes it.
 function open(name) {
-  location.hash = encodeURIComponent(name);
+  const place = reading.indexOf(name) + 1;
+  location.hash = blind() ? (place ? `${READING}/${place}` : READING) : encodeURIComponent(name);
 }
 
 async function show() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const hash = decodeURIComponent(location.hash.slice(1));
+  const name = blind() ? reading[Number(hash.slice(READING.length + 1)) - 1] : hash;
   const scan = byName.get(name);
+  document.body.classList.toggle("blind", blind());
   current = scan ? name : null;
   byId("list").hidden = Boolean(scan);
   byId("one").hidden = !scan;
   if (!scan) return showTable();
   tell("");
   scrollTo(0, 0);
+  if (blind() !== showsReading) shown = listed();
   const at = shown.indexOf(scan);
-  byId("name").textContent = name;
-  byId("position").textContent = at < 0 ? "" : `${at + 1} of ${shown.length} in the order of the table`;
+  byId("name").textContent = titleOf(scan);
+  byId("position").textContent = at < 0 ? "" : `${at + 1} of ${shown.length} in the order of the ${blind() ? "reading list" : "table"}`;
   byId("previous").disabled = at <= 0;
   byId("next").disabled = at + 1 >= shown.length;
   byId("manual").disabled = !scan.manual;
@@ -331,6 +355,13 @@ function go(step) {
   if (!current) return shown.length && open(shown[first].scan);
   const next = shown[shown.findIndex((scan) => scan.scan === current) + step];
   if (next) open(next.scan);
+}
+
+function goToUnrated() {
+  const at = shown.findIndex((scan) => scan.scan === current);
+  const next = [...shown.slice(at + 1), ...shown.slice(0, at + 1)].find((scan) => scan.fingerprint && !verdicts.has(scan.scan));
+  if (next) open(next.scan);
+  else tell(`All scans of the ${blind() ? "reading list" : "table"} are rated.`);
 }
 
 function picture(scan, number, count, contours, note) {
@@ -406,7 +437,7 @@ function swatch(colour) {
 }
 
 function iouTable(values) {
-  const table = make("table", null, { "aria-label": "predicted IoU" });
+  const table = make("table", null, { "aria-label": "predicted IoU", class: "judged" });
   const head = table.insertRow();
   head.append(make("th", "IoU"), ...SETTINGS.muscles.map((muscle) => make("th", muscle.slice(0, 5), { scope: "col", title: words(muscle) })));
   for (const side of ["left", "right"]) {
@@ -433,7 +464,7 @@ function showFacts(scan) {
     ["Group", scan.group],
     ["Lowest predicted IoU", lowest(scan.lowest) === null ? "" : `${fixed(lowest(scan.lowest), 2)} (${scan.where})`],
     ["Fat fraction", scan.fat === undefined ? "" : fixed(scan.fat, 3)],
-    ["Outlier", scan.outlier === undefined ? "" : `${fixed(scan.outlier, 1)} SD`],
+    ...SETTINGS.flags.map(([code, title], number) => [words(code), scan.flags[number] === null ? "" : `${fixed(scan.flags[number], 2)}: ${title}`]),
     ["Labels", scan.fingerprint],
   ];
   const rows = facts.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", name), make("dd", value)]);
@@ -516,7 +547,7 @@ function style() {
 
 const KEYS = {
   j: () => go(1), ArrowRight: () => go(1), k: () => current && go(-1), ArrowLeft: () => current && go(-1),
-  u: () => open(""), Escape: () => open(""), c: () => toggle("contours", "plain"), m: () => toggle("manual", "no-manual"),
+  n: goToUnrated, u: () => open(""), Escape: () => open(""), c: () => toggle("contours", "plain"), m: () => toggle("manual", "no-manual"),
   0: () => current && unrate(), 1: () => current && rate("pass"), 2: () => current && rate("correct"), 3: () => current && rate("fail"),
 };
 
@@ -541,8 +572,8 @@ function changeRater() {
   save();
 }
 
-function start(found) {
-  scans = found;
+function start(found, toRead) {
+  [scans, reading] = [found, toRead];
   byName = new Map(scans.map((scan) => [scan.scan, scan]));
   load();
   document.head.append(make("style", "", { id: "filter" }));
@@ -552,7 +583,8 @@ function start(found) {
   makeForm();
   style();
   byId("rater").value = stored.rater;
-  shown = sorted(matches());
+  shown = listed();
+  byId("reading").hidden = !reading.length;
   showProgress();
   show();
 }
@@ -564,6 +596,8 @@ const paravert = {
 
 byId("earlier").addEventListener("click", () => { first = Math.max(0, first - ROWS_PER_PAGE); showTable(); });
 byId("later").addEventListener("click", () => { first += ROWS_PER_PAGE; showTable(); });
+byId("reading").addEventListener("click", () => { first = 0; location.hash = blind() ? "" : READING; });
+byId("unrated").addEventListener("click", goToUnrated);
 byId("back").addEventListener("click", () => open(""));
 byId("previous").addEventListener("click", () => go(-1));
 byId("next").addEventListener("click", () => go(1));

@@ -233,6 +233,7 @@ rule write_report:
         centiles="<results>/tables/centiles.parquet",
         change=["<results>/tables/change.csv"] if HAS_VISITS else [],
         figures=expand("<results>/figures/{figure}.png", figure=outputs.FIGURES),
+        review=expand("<results>/review/{table}.csv", table=("failures", "raters")),
         previews=shard_outputs("draw_preview"),
         configuration="<results>/cohort/configuration.yaml",
     output:
@@ -257,7 +258,7 @@ rule write_report:
     shell:
         "python -m paravert write_report --cohort {params.results}/cohort --tables {params.results}/tables"
         " --figures {params.results}/figures --folder {params.results}/subjects"
-        " --configuration {input.configuration} {params.study_name}"
+        " --review {params.results}/review --configuration {input.configuration} {params.study_name}"
         " --out {output} 2> {log}"
 
 
@@ -270,6 +271,8 @@ rule write_review:
         page="<results>/review/index.html",
         to_correct="<results>/review/to_correct.csv",
         raters="<results>/review/raters.csv",
+        reading_list="<results>/review/reading_list.csv",
+        failures="<results>/review/failures.csv",
         data=directory("<results>/review/data"),
     log:
         "<results>/logs/write_review.log",
@@ -285,10 +288,15 @@ rule write_review:
         results=results_folder,
         study_name=options("study-name", filter(None, [config["write_report"]["study_name"]])),
         ratings=options("ratings", config["review"]["ratings"]),
+        rating_rule=config["review"]["rule"],
+        sample=config["review"]["sample"],
+        seed=config["seed"],
+        doubtful_iou=config["flags"]["predicted_iou"],
         texts=report_texts,
         version=steps.VERSIONS["write_review"],
     message:
         "Writing the review page"
     shell:
         "python -m paravert write_review --cohort {params.results}/cohort --folder {params.results}/subjects"
-        " {params.study_name} {params.ratings} --out {params.results}/review 2> {log}"
+        " {params.study_name} {params.ratings} --rating-rule {params.rating_rule} --sample {params.sample}"
+        " --seed {params.seed} --doubtful-iou {params.doubtful_iou} --out {params.results}/review 2> {log}"

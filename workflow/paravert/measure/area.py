@@ -32,6 +32,27 @@ def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
     return slice_pixels(labels) * pixel_area_mm2
 
 
+def border_fractions(labels: np.ndarray) -> np.ndarray:
+    """Return the share of each muscle's outline in each slice that lies at the border of the image.
+
+    The outline is those pixels of the muscle of which one of the four neighbours is no pixel of it.
+    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns float (slices, 8), column
+    k of label k + 1 (anatomy.LABELS); NaN for an absent muscle.
+    """
+    inner = np.zeros(labels.shape, dtype=bool)
+    middle = labels[:, 1:-1, 1:-1]
+    inner[:, 1:-1, 1:-1] = (
+        (middle == labels[:, :-2, 1:-1])
+        & (middle == labels[:, 2:, 1:-1])
+        & (middle == labels[:, 1:-1, :-2])
+        & (middle == labels[:, 1:-1, 2:])
+    )
+    at_border = labels.copy()
+    at_border[:, 1:-1, 1:-1] = 0
+    with np.errstate(invalid="ignore"):
+        return slice_pixels(at_border) / slice_pixels(np.where(inner, 0, labels))
+
+
 def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
     """Return areas projected onto the plane perpendicular to the body's long axis.
 
@@ -76,7 +97,8 @@ def _area_rows(stack: LabelledStack, predicted_iou: np.ndarray) -> list[dict]:
         "pixels": pixels,
         "csa_mm2": areas,
         "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
+        "border_fraction": border_fractions(stack.labels),
         "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
     }
-    unknown = ("pixels", "csa_mm2", "csa_axial_mm2")
+    unknown = ("pixels", "csa_mm2", "csa_axial_mm2", "border_fraction")
     return with_unknown(stack_rows(stack.number, columns), stack, unknown, ("csa_reason",))

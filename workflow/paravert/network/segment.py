@@ -21,7 +21,7 @@ import typer
 from paravert import shards
 from paravert.anatomy import LABELS
 from paravert.errors import Caution
-from paravert.imaging.label_maps import slice_pixels, swapped_muscles
+from paravert.imaging.label_maps import swapped_muscles
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
@@ -39,8 +39,6 @@ from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import MIXED, NETWORK, SHEET
 
 log = logging.getLogger(__name__)
-
-DOUBTFUL_IOU = 0.7  # a lower mean predicted IoU of a muscle gives a warning
 
 
 def segment_muscles(
@@ -241,9 +239,8 @@ def write_labels(
     are written unchanged, with NaN as predicted IoU. computed_on: device and number format, such as
     "cpu float32". calibration: the model's. Both may be None if all labels were given. cleaning:
     keep_largest and fill_holes, whether to remove strays and fill holes. Row: labels_source,
-    removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted. Warnings:
-    SIDES_SWAPPED (a left label lies right of its right one), LOW_PREDICTED_IOU (a muscle's mean
-    predicted IoU is below DOUBTFUL_IOU).
+    removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted. Warning:
+    SIDES_SWAPPED (a left label lies right of its right one).
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:
@@ -256,8 +253,6 @@ def write_labels(
             predicted_iou = calibration.predicted(stack.expected_iou)
             if swapped_muscles(labels):
                 warnings.add(Caution.SIDES_SWAPPED)
-            if calibration.knots and doubtful(predicted_iou, labels.array):
-                warnings.add(Caution.LOW_PREDICTED_IOU)
         write_volume(SubjectFolder(scratch).stack_file("labels", stack.number), labels)
         np.save(SubjectFolder(scratch).predicted_iou_file(stack.number), predicted_iou)
     by_network = [stack.expected_iou is not None for stack in stacks]
@@ -266,15 +261,3 @@ def write_labels(
     if any(by_network):
         row["computed_on"] = computed_on
     return shards.Product([row], tuple(warnings))
-
-
-def doubtful(predicted_iou: np.ndarray, labels: np.ndarray) -> bool:
-    """Return whether a muscle and side has a mean predicted IoU below DOUBTFUL_IOU in this stack.
-
-    predicted_iou: float32 (slices, 8), column k of label k + 1, NaN: none. labels: uint8 (slices,
-    rows, columns), 0-8. The mean is weighted by the muscle's pixels in each slice.
-    """
-    weights = np.where(np.isnan(predicted_iou), 0, slice_pixels(labels))
-    total = weights.sum(axis=0)
-    mean = (np.nan_to_num(predicted_iou) * weights).sum(axis=0)[total > 0] / total[total > 0]
-    return bool((mean < DOUBTFUL_IOU).any())

@@ -26,7 +26,7 @@ PAPER_MEDIAN_IOU = {
 }
 SCORE_COLUMNS = (
     "subject", "stack", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
-    "pixels_prediction", "held_out",
+    "pixels_prediction", "held_out", "review_failed",
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
@@ -172,9 +172,11 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return truth_mm2 and prediction_mm2 per subject, muscle and side of the slices that show either.
 
-    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out.
+    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out, and so is what
+    failed the review: these areas are not part of the study.
     """
-    shown = overlap[(overlap["pixels_truth"] > 0) | (overlap["pixels_prediction"] > 0)]
+    kept = overlap[~overlap["review_failed"].astype(bool)]
+    shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
     shown = shown.merge(pixels, on=[*scan_keys(shown), "stack"])
     return pd.DataFrame(
         {

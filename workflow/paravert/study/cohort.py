@@ -27,9 +27,18 @@ from paravert.study.aggregate import (
     cohort_slices,
     cohort_subjects,
 )
+from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
 from paravert.study.people import carried_columns, carried_values, covariates_of
-from paravert.study.ratings import ANY, Place, Rating, failed, read_ratings, without_failed_muscles
-from paravert.study.scans import split_scans
+from paravert.study.ratings import (
+    ANY,
+    Place,
+    Rating,
+    failed,
+    in_failed_muscle,
+    read_ratings,
+    without_failed_muscles,
+)
+from paravert.study.scans import scan_names, split_scans
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
 
@@ -61,7 +70,8 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    Reads a few shards at a time; of memory, only that of the subject sheet grows with the cohort.
+    Reads a few shards at a time; of memory, only that of the subject sheet and of the tables with a row
+    per scan grows with the cohort.
     Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
     RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
@@ -92,6 +102,7 @@ def gather_cohort(
     if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
     warned = image_warnings(folder, by_shard, away)
+    thresholds = settings["flags"]
     parts = (
         _rows_of_chunk(
             [folder / name for name in names],
@@ -106,7 +117,7 @@ def gather_cohort(
         for names, own in chunks(by_shard, SUBJECTS_AT_ONCE)
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write_tables(out, cohort_tables, parts, metadata | {"made_from": made_from})
+    _write_tables(out, cohort_tables, parts, metadata | {"made_from": made_from}, thresholds)
     _check_all_subjects_are_listed(out, by_shard)
     codebook.write_codebook(out / "codebook.csv", cohort_tables)
     codebook.write_datapackage(out / "datapackage.json", metadata, cohort_tables)
@@ -125,13 +136,50 @@ def _write_tables(
     cohort_tables: Sequence[tables.Table],
     parts: Iterator[dict[str, pd.DataFrame]],
     metadata: dict[str, str],
+    thresholds: Mapping[str, float],
 ) -> None:
+    """Write the cohort tables; `subjects` and `ledger` at the end, as their flags need all scans.
+
+    thresholds: of the flags, see `flags.flagged`.
+    """
+    per_scan = ("subjects", "ledger")
+    kept = []
     with tables.whole_tables(out, cohort_tables, metadata) as append:
-        for part in parts:
+
+        def write(part: dict[str, pd.DataFrame]) -> None:
             for table in cohort_tables:
-                rows = part[table.name][table.schema().names]
-                data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
-                append(table, data.replace_schema_metadata(None))
+                if table.name in part:
+                    rows = part[table.name][table.schema().names]
+                    data = pa.Table.from_pandas(rows, schema=table.schema(), preserve_index=False)
+                    append(table, data.replace_schema_metadata(None))
+
+        for part in parts:
+            kept.append({name: part.pop(name) for name in per_scan})
+            write(part)
+        for part in with_flags(kept, thresholds):
+            write(part)
+
+
+def with_flags(
+    parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """Yield parts of `subjects` and `ledger` with fat_outlier_sd and the warnings of flags.
+
+    parts: with all columns of quality but fat_outlier_sd; the ledger also has fat_fraction, before the
+    review. thresholds: see `flags.flagged`.
+    """
+    columns = ["sex", "age_years", "fat_fraction"]
+    names = [scan_names(part["ledger"]) for part in parts]
+    scans = [part["ledger"][columns].set_axis(own) for part, own in zip(parts, names, strict=True)]
+    outliers = fat_outliers(pd.concat(scans).sort_index()) if scans else pd.Series(dtype=float)
+    for part, own in zip(parts, names, strict=True):
+        found = own.map(outliers)
+        ledger = flagged(part["ledger"].assign(**{FAT_OUTLIER: found}), thresholds)
+        counts = pd.Series(ledger.warnings.map(len).to_numpy(), own)
+        subjects = part["subjects"]
+        of_subjects = scan_names(subjects)
+        more = {FAT_OUTLIER: of_subjects.map(outliers), "n_warnings": of_subjects.map(counts)}
+        yield {"subjects": subjects.assign(**more), "ledger": ledger}
 
 
 def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:
@@ -189,16 +237,31 @@ def _rows_of_chunk(
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
     pictures = _rows_of(folders, steps.STEPS["draw_preview"], analysed).set_index("subject")
     ledger[LABELS_DIGEST.name] = ledger.subject.map(pictures.labels_digest).astype(object)
-    ledger, failed_muscles = _reviewed(ledger, *judged)
-    analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
     parts = {
         step.name: _rows_of(folders, step, analysed)
         for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
-    for step in ("measure_area", "measure_fat", "score_overlap"):
-        parts[step] = without_failed_muscles(parts[step], failed_muscles, step)
-    of_headers = covariate_differences(people, parts["convert_dicom"])
+    slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
+    quality = scan_quality(slices)
+    ledger, failed_muscles = _reviewed(ledger.join(quality, on="subject"), *judged)
+    analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
+    overlap = parts.pop("score_overlap")
+    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
+    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
+    failed_scan = ~overlap.subject.isin(analysed)
+    overlap["review_failed"] = failed_scan | in_failed_muscle(overlap, failed_muscles)
+    if failed_muscles:
+        measured = (
+            without_failed_muscles(parts[step], failed_muscles, step)
+            for step in ("measure_area", "measure_fat")
+        )
+        slices = cohort_slices(*measured, method)
+    slices, converted, segmented = (
+        rows[rows.subject.isin(analysed)].reset_index(drop=True)
+        for rows in (slices, parts["convert_dicom"], parts["segment_muscles"])
+    )
+    of_headers = covariate_differences(people, converted)
     for caution, differences in (
         (Caution.COVARIATE_DIFFERS_FROM_HEADER, of_headers),
         (Caution.BMI_DIFFERS, bmi_differences(people, carried)),
@@ -206,19 +269,14 @@ def _rows_of_chunk(
         for subject, difference in differences.items():
             log.info("gather_cohort: %s: %s", subject, difference)
         ledger = with_differences(ledger, differences, caution)
-    slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
     muscles = cohort_muscles(slices)
-    subjects = cohort_subjects(
-        muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
-    )
-    overlap = parts["score_overlap"]
-    seen = {scan for scan, (subject, _) in scans.items() if subject in trained_on}
-    overlap["held_out"] = ~(overlap.labels_given.astype(bool) | overlap.subject.isin(seen))
-    subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
+    subjects = cohort_subjects(muscles, slices, converted, segmented, people)
+    quality = quality.drop(columns="fat_fraction")
+    subjects = subjects.join(quality, on="subject").join(carried, on="subject")
     found = {
         "slices": slices.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
-        "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
+        "subjects": subjects,
         "overlap": overlap.join(people, on="subject"),
         "series": cohort_series(parts["convert_dicom"]).join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
@@ -268,6 +326,7 @@ def merged_outcome(
     fingerprint is empty.
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
+    warnings -= FLAG_CODES  # results of earlier versions have some
     first = next((o for o in outcomes if o.status == records.QUARANTINED), outcomes[0])
     if first.status != records.QUARANTINED:
         told = [outcome.message for outcome in outcomes if outcome.message]

@@ -11,6 +11,9 @@ from paravert.study.summary import counted
 from paravert.tables import ALL_FAT_METHODS, DIXON, FAT_METHODS, NETWORK
 
 
+METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
+
+
 def methods_paragraph(
     configuration: Mapping,
     run: Mapping[str, str],

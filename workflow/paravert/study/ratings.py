@@ -4,7 +4,7 @@ import csv
 import io
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -24,8 +24,7 @@ COLUMNS = (
 PASS, CORRECT, FAIL = VERDICTS = ("pass", "correct", "fail")
 ANY, ALL = "any", "all"  # rules; any other rule is the name of a rater
 WHOLE = ("", "")  # of a rating: muscle and side of the whole scan
-AREA_VALUES = ("pixels", "csa_mm2", "csa_axial_mm2", "predicted_iou")
-OVERLAP_VALUES = ("iou", "dice", "pixels_prediction")
+AREA_VALUES = ("pixels", "csa_mm2", "csa_axial_mm2", "border_fraction", "predicted_iou")
 KAPPA_COLUMNS = (
     *("first", "second", "categories", "scans", "agreement", "kappa", "kappa_low", "kappa_high"),
 )
@@ -129,11 +128,17 @@ def _fault_of(rating: Rating) -> str:
     return f"no {lacking[0]}" if lacking else ""
 
 
-def failed(ratings: Sequence[Rating], digests: Mapping[str, str | None], rule: str) -> Failed:
+def failed(
+    ratings: Sequence[Rating],
+    digests: Mapping[str, str | None],
+    rule: str,
+    verdicts: Collection[str] = (FAIL,),
+) -> Failed:
     """Return what is failed by a rule.
 
     digests: labels_digest by scan; ratings of other scans are ignored. rule: "any": what one rater fails
     is failed; "all": what all raters of the scan fail; otherwise the name of the rater who decides.
+    verdicts: those that count as failed.
     """
     by_scan: dict[str, dict[str, set[Place]]] = defaultdict(lambda: defaultdict(set))
     outdated = set()
@@ -144,7 +149,7 @@ def failed(ratings: Sequence[Rating], digests: Mapping[str, str | None], rule: s
             outdated.add(rating.scan)
         elif rule in (ANY, ALL, rating.rater):
             own = by_scan[rating.scan][rating.rater]
-            own |= rating.places() if rating.verdict == FAIL else set()
+            own |= rating.places() if rating.verdict in verdicts else set()
     everywhere = {WHOLE, *product(MUSCLES, SIDES)}
     scans, muscles = set(), {}
     for scan, raters in by_scan.items():
@@ -157,13 +162,23 @@ def failed(ratings: Sequence[Rating], digests: Mapping[str, str | None], rule: s
     return Failed(frozenset(scans), muscles, frozenset(outdated))
 
 
+def in_failed_muscle(rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]]) -> np.ndarray:
+    """Return which rows belong to a failed muscle, bool.
+
+    rows: columns subject, muscle and side. muscles: see `Failed`.
+    """
+    keys = zip(rows.subject, rows.muscle, rows.side, strict=True)
+    out = [(muscle, side) in muscles.get(subject, ()) for subject, muscle, side in keys]
+    return np.array(out, dtype=bool)
+
+
 def without_failed_muscles(
     rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]], step: str
 ) -> pd.DataFrame:
     """Return the rows of a shard table with null values and a reason for failed muscles.
 
     rows: columns subject, muscle and side, and those of the step's table. muscles: see `Failed`. step:
-    measure_area, measure_fat or score_overlap.
+    measure_area or measure_fat.
     """
     values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),
@@ -175,11 +190,9 @@ def without_failed_muscles(
             ],
             [f"reason_{method}" for method in ALL_FAT_METHODS],
         ),
-        "score_overlap": (OVERLAP_VALUES, ("overlap_reason",)),
     }[step]
-    keys = zip(rows.subject, rows.muscle, rows.side, strict=True)
-    out = [(muscle, side) in muscles.get(subject, ()) for subject, muscle, side in keys]
-    if not any(out):
+    out = in_failed_muscle(rows, muscles)
+    if not out.any():
         return rows
     rows = rows.copy()
     for name in values:

@@ -20,7 +20,8 @@ from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
-from paravert.study.methods import methods_paragraph
+from paravert.study.flags import flag_counts
+from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.scans import scan_names
 from paravert.subject_folder import SubjectFolder
@@ -50,6 +51,7 @@ SECTIONS = {
     "comparisons": "Comparisons",
     "models": "Models",
     "fat": "Fat fraction by method",
+    "review": "Flags and review by eye",
     "ledger": "Quarantined subjects and warnings",
     "previews": "Previews",
     "configuration": "Configuration",
@@ -64,6 +66,7 @@ def write_report(
     tables: Annotated[Path, typer.Option(help="Folder of the study's CSV tables.")],
     figures: Annotated[Path, typer.Option(help="Folder of the figures.")],
     folder: Annotated[Path, typer.Option(help="Folder of the subjects with their previews.")],
+    review: Annotated[Path, typer.Option(help="Folder of the review page.")],
     configuration: Annotated[Path, typer.Option(help="Resolved configuration (YAML).")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     study_name: Annotated[str, typer.Option(help="Name of the study, for the title.")] = "",
@@ -76,6 +79,7 @@ def write_report(
     scans = ledger.assign(subject=scan_names(ledger))
     previews, left_out = read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "title": study_name or TITLE,
@@ -108,6 +112,15 @@ def write_report(
             )
             if has_visits
             else "",
+            "flags": as_html(report_tables.flags_text(flag_counts(ledger, settings["flags"]))),
+            "failures": as_html(
+                report_tables.failures_text(_read_csv(review, "failures")),
+                empty="No scan that was drawn at random has been rated.",
+            ),
+            "raters": as_html(
+                report_tables.raters_text(_read_csv(review, "raters")),
+                empty="No scan has ratings of two raters.",
+            ),
             "quarantined": as_html(
                 report_tables.quarantined_text(quarantined[:MOST_QUARANTINED]), 2, "None."
             ),
@@ -116,13 +129,18 @@ def write_report(
         "captions": {
             name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
-        | {"centiles": read_caption("centiles_table"), "change": read_caption("change")}
-        | {"visit_reliability": read_caption("visit_reliability")},
+        | {
+            "centiles": read_caption("centiles_table"),
+            **{
+                name: read_caption(name)
+                for name in ("change", "visit_reliability", "flags", "failures", "raters")
+            },
+        },
         "methods": methods_paragraph(
-            yaml.safe_load(configuration.read_text(encoding="utf-8")),
+            settings,
             metadata,
             ledger,
-            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "labels_source"]),
+            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS]),
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
         ),
@@ -164,7 +182,7 @@ def _study_tables(folder: Path) -> dict[str, str]:
 
 
 def _read_csv(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / f"{name}.csv", dtype={"unit": str})
+    return pd.read_csv(folder / f"{name}.csv", dtype={"unit": str, "first": str, "second": str})
 
 
 def render(content: dict) -> str:

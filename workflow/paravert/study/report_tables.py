@@ -498,6 +498,60 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     }
 
 
+def flags_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the automatic flags as text, a row each. table: see `flags.flag_counts`."""
+    sign = table["below"].map({True: "below", False: "above"})
+    share = 100 * table["flagged"] / table["scans"].where(table["scans"] > 0)
+    return pd.DataFrame(
+        {
+            "Warning": table["flag"],
+            "What": table["title"],
+            "Flagged if": [f"{s} {t:g}" for s, t in zip(sign, table["threshold"], strict=True)],
+            "Scans with a value": _numbers(table["scans"]),
+            "Flagged": _numbers(table["flagged"]),
+            "%": _numbers(share, 1),
+        }
+    ).set_index("Warning")
+
+
+def failures_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of failures as text, without rows if none of the random scans was rated.
+
+    table: see `reading_list.share_of_failures`.
+    """
+    known = table[table["rated"] > 0]
+    shown = pd.DataFrame(
+        {
+            "What": known["what"].map(_words),
+            "Rated": known["verdict"],
+            "Drawn at random": _numbers(known["drawn"]),
+            "Of these rated": _numbers(known["rated"]),
+            "Number": _numbers(known["count"]),
+            "%": _numbers(100 * known["share"], 1),
+            "95 % interval": _intervals(
+                100 * known["share_low_95"], 100 * known["share_high_95"], 1
+            ),
+        }
+    )
+    return shown.set_index(["What", "Rated"])
+
+
+def raters_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the agreement of raters as text. table: see `ratings.agreement_of_raters`."""
+    known = table[table["scans"] > 0]
+    shown = pd.DataFrame(
+        {
+            "Raters": known["first"] + " and " + known["second"],
+            "Verdicts": known["categories"],
+            "Scans": _numbers(known["scans"]),
+            "Same verdict, %": _numbers(100 * known["agreement"], 1),
+            "Cohen's kappa": _numbers(known["kappa"], 2),
+            "95 % interval": _intervals(known["kappa_low"], known["kappa_high"], 2),
+        }
+    )
+    return shown.set_index(["Raters", "Verdicts"])
+
+
 def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the quarantined subjects as text, indexed by subject and reason.
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import statsmodels.api as sm
 import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,7 +21,9 @@ from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
-from paravert.study.ratings import VERDICTS, agreement_of_raters, read_ratings, to_correct
+from paravert.study.flags import FLAGS
+from paravert.study.ratings import ANY, VERDICTS, agreement_of_raters, read_ratings, to_correct
+from paravert.study.reading_list import reading_list, share_of_failures
 from paravert.study.scans import scan_names
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
 from paravert.tables import whole_file
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 SCANS_PER_PAGE = 50
-DOUBTFUL_IOU = 0.7  # lower predicted IoU is marked
-FEWEST_FOR_MODEL = 10  # scans, for the model of sex and age
 REASONS = (
     *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
     *("image-quality", "implant-or-deformity", "wrong-series", "other"),
@@ -53,11 +52,20 @@ def write_review(
     ratings: Annotated[
         list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
     ] = None,
+    rating_rule: Annotated[
+        str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
+    ] = ANY,
+    sample: Annotated[
+        int, typer.Option(help="Scans of the reading list: so many worst ones and at random.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the reading list.")] = 1,
+    doubtful_iou: Annotated[float, typer.Option(help="A lower predicted IoU is marked.")] = 0.5,
 ) -> None:
     """Write the review page: a table of scans, and all slices of each scan, for rating.
 
     The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it are
-    to_correct.csv, the labels that raters want corrected, and raters.csv, the agreement of raters.
+    to_correct.csv, the labels that raters want corrected, raters.csv, the agreement of raters,
+    reading_list.csv, the scans to be rated blind, and failures.csv, their share of failures.
     Raises InputError for a faulty file of ratings, see `read_ratings`.
     """
     data = out / "data"
@@ -72,18 +80,24 @@ def write_review(
             found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
     scans = scan_rows(cohort, folder, details)
-    _write_script(data / "scans.js", "paravert.scans", scans)
+    listed = reading_list(read_frame(cohort, codebook.LEDGER), sample, seed)
+    _write_script(data / "scans.js", "paravert.scans", scans, listed.scan.to_list())
     rated = read_ratings(ratings or ())
     digests = {scan["scan"]: scan.get("fingerprint") for scan in scans}
     write_csv(out / "to_correct.csv", to_correct(rated, digests, folder))
     write_csv(out / "raters.csv", agreement_of_raters(rated))
+    write_csv(out / "reading_list.csv", listed)
+    write_csv(out / "failures.csv", share_of_failures(listed, rated, digests, rating_rule))
     with whole_file(out / "index.html") as draft:
-        draft.write_text(render(study_name), encoding="utf-8")
+        draft.write_text(render(study_name, doubtful_iou), encoding="utf-8")
     log.info("write_review: %d scans", len(scans))
 
 
-def render(study_name: str) -> str:
-    """Return the HTML of the page. study_name: for the title; escaped."""
+def render(study_name: str, doubtful_iou: float) -> str:
+    """Return the HTML of the page.
+
+    study_name: for the title; escaped. doubtful_iou: a lower predicted IoU is marked.
+    """
     rows, columns = PICTURE_SIZE
     settings = {
         "muscles": MUSCLES,
@@ -91,7 +105,8 @@ def render(study_name: str) -> str:
         "verdicts": VERDICTS,
         "reasons": REASONS,
         "measures": list(MEASURES.values()),
-        "doubtful": DOUBTFUL_IOU,
+        "flags": [[str(flag.caution), flag.title] for flag in FLAGS],
+        "doubtful": doubtful_iou,
         "picture": [columns, rows, GRID_COLUMNS],
         "files": [f"{REVIEW_FOLDER}/{f}" for f in (SLICES_PICTURE, CONTOURS_FILE, MANUAL_FILE)],
     }
@@ -128,7 +143,10 @@ def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict
     folder: of the subjects. details: further entries by subject. A null is left out.
     """
     ledger = _named_by_scan(read_frame(cohort, codebook.LEDGER))
-    outliers = fat_outliers(_named_by_scan(read_frame(cohort, codebook.SUBJECT_TABLE)))
+    subjects = _named_by_scan(
+        read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction"])
+    )
+    fat = dict(zip(subjects.subject, subjects.fat_fraction, strict=True))
     rows = []
     for row in ledger.to_dict("records"):
         pictures = folder / row["subject"] / REVIEW_FOLDER
@@ -143,36 +161,18 @@ def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict
             "site": row["site"],
             "group": row["group"],
             "fingerprint": row["labels_digest"],
+            "fat": _rounded(fat.get(row["subject"]), 3),
+            "flags": [_rounded(row[flag.column], 2) for flag in FLAGS],
             "pictures": (pictures / SLICES_PICTURE).is_file(),
             "manual": (pictures / MANUAL_FILE).is_file(),
         }
-        told |= outliers.get(row["subject"], {}) | details.get(row["subject"], {})
+        told |= details.get(row["subject"], {})
         rows.append({name: value for name, value in told.items() if _is_known(value)})
     return rows
 
 
 def _is_known(value: object) -> bool:
     return isinstance(value, list) or not pd.isna(value)
-
-
-def fat_outliers(subjects: pd.DataFrame) -> dict[str, dict]:
-    """Return fat (fat fraction) and outlier by subject.
-
-    outlier is the externally studentised residual of the linear model of fat_fraction on sex and
-    age_years, which leaves the subject itself out of its standard deviation. It is None without sex,
-    age or fat fraction, or with fewer than FEWEST_FOR_MODEL such subjects. subjects: the cohort's table.
-    """
-    known = subjects.dropna(subset=["sex", "age_years", "fat_fraction"])
-    residuals = pd.Series(dtype=float)
-    if len(known) >= FEWEST_FOR_MODEL:
-        design = pd.DataFrame({"age": known.age_years, "man": (known.sex == "M").astype(float)})
-        design = sm.add_constant(design.loc[:, design.nunique() > 1], has_constant="add")
-        influence = sm.OLS(known.fat_fraction.astype(float), design).fit().get_influence()
-        residuals = pd.Series(influence.resid_studentized_external, known.subject)
-    return {
-        subject: {"fat": _rounded(fat, 3), "outlier": _rounded(residuals.get(subject), 1)}
-        for subject, fat in zip(subjects.subject, subjects.fat_fraction, strict=True)
-    }
 
 
 def lowest_iou(rows: pd.DataFrame) -> dict:

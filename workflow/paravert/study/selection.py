@@ -17,7 +17,11 @@ from paravert.study.scans import first_scans
 from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
 MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
-OWN_COLUMNS = {"subject", "visit", *(column.name for column in (*OUTCOME, LABELS_DIGEST))}
+OWN_COLUMNS = {
+    "subject",
+    "visit",
+    *(column.name for column in (*OUTCOME, LABELS_DIGEST, *codebook.QUALITY_COLUMNS)),
+}
 SELECTION_COLUMNS = (
     "variable", "category", "unit", "n_analysed", "missing_analysed", "count_analysed", "analysed", "sd_analysed",
     "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",

@@ -1,0 +1,186 @@
+"""Automatic flags: what is unusual in the measurements of a scan, by thresholds of the configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+from paravert.errors import Caution
+
+FEWEST_FOR_MODEL = 10  # scans, for the model of sex and age
+FAT_OUTLIER = "fat_outlier_sd"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An automatic flag.
+
+    column: of the ledger, its value. threshold: its key in the section flags of the configuration.
+    caution: the warning of a flagged scan. below: whether low values are flagged; otherwise high
+    ones, of either sign. title: in the report.
+    """
+
+    column: str
+    threshold: str
+    caution: Caution
+    title: str
+    below: bool = False
+
+    def raised(self, values: pd.Series, limit: float) -> pd.Series:
+        """Return which values are flagged, bool; null is not. limit: the threshold."""
+        values = values.astype(float)
+        return values < limit if self.below else values.abs() > limit
+
+
+FLAGS = (
+    Flag(
+        "predicted_iou_lowest",
+        "predicted_iou",
+        Caution.LOW_PREDICTED_IOU,
+        "Predicted IoU of a section",
+        below=True,
+    ),
+    Flag(
+        "border_fraction_highest",
+        "border_fraction",
+        Caution.MUSCLE_AT_BORDER,
+        "Share of a section's outline at the border of the image",
+    ),
+    Flag(
+        "area_jump_highest",
+        "area_jump",
+        Caution.AREA_JUMP,
+        "Change of area between neighbouring slices, over the largest area",
+    ),
+    Flag(
+        "side_ratio_lowest",
+        "side_ratio",
+        Caution.SIDES_DIFFER,
+        "Volume of the smaller side over that of the larger",
+        below=True,
+    ),
+    Flag(
+        FAT_OUTLIER,
+        "fat_outlier_sd",
+        Caution.FAT_OUTLIER,
+        "Residual of the fat fraction given sex and age, SD",
+    ),
+)
+FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
+
+
+def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of FLAGS by subject, but for the outlier, and fat_fraction, the mean.
+
+    slices: see `aggregate.cohort_slices`, of some scans, in the order of stack and slice.
+    """
+    groups = slices.groupby("subject", sort=False)
+    weight = (slices.csa_mm2 * slices.slab_mm).where(~slices.overlaps.astype(bool), 0.0)
+    has_fat = slices.fat_fraction.notna() & (slices.pixels > 0)
+    fat = _sums(slices, weight * slices.fat_fraction, has_fat, ["subject"])
+    return pd.DataFrame(
+        {
+            "predicted_iou_lowest": groups.predicted_iou.min(),
+            "border_fraction_highest": groups.border_fraction.max(),
+            "area_jump_highest": highest_area_jumps(slices),
+            "side_ratio_lowest": lowest_side_ratios(slices, weight),
+            "fat_fraction": fat / _sums(slices, weight, has_fat, ["subject"]),
+        }
+    ).rename_axis("subject")
+
+
+def _sums(
+    rows: pd.DataFrame, values: pd.Series, among: pd.Series, keys: Sequence[str]
+) -> pd.Series:
+    """Return sums by keys, added in the order of the rows, so that no other scan changes a digit."""
+    own = rows.loc[among, list(keys)]
+    code = own.groupby(list(keys), sort=False, observed=True).ngroup().to_numpy()
+    index = own.drop_duplicates().set_index(list(keys)).index
+    return pd.Series(np.bincount(code, values[among].to_numpy(dtype=float), len(index)), index)
+
+
+def highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
+    """Return by subject the largest change of a muscle's area from one slice of a stack to the next.
+
+    It is the absolute difference of csa_mm2 over the largest csa_mm2 of this muscle and side in the
+    stack, 0 to 1. Slices beyond the lowest and the highest one that shows the muscle are left out; an
+    absent one between them has area 0. Null without two slices. slices: see `scan_quality`.
+    """
+    keys = ["subject", "stack", "muscle", "side"]
+    rows = slices[[*keys, "slice", "csa_mm2"]].sort_values([*keys, "slice"], ignore_index=True)
+    code = rows.groupby(keys, sort=False, observed=True).ngroup()
+    shown = rows.csa_mm2 > 0
+    inside = shown.groupby(code).cummax() & shown[::-1].groupby(code).cummax()[::-1]
+    rows, code = rows[inside], code[inside]
+    change = rows.csa_mm2.astype(float).groupby(code).diff().abs()
+    largest = rows.csa_mm2.astype(float).groupby(code).transform("max")
+    return (change / largest).groupby(rows.subject).max()
+
+
+def lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
+    """Return by subject the lowest ratio, smaller over larger side, of a muscle's volume, 0 to 1.
+
+    slices: see `scan_quality`. weight: volume of each row; null is unknown. A muscle that is absent on
+    one side has ratio 0; one that is absent or unknown on both is left out.
+    """
+    volume = _sums(slices, weight, weight.notna(), ["subject", "muscle", "side"]).unstack("side")
+    volume = volume[(volume > 0).any(axis=1) & volume.notna().all(axis=1) & (volume.shape[1] == 2)]
+    return (volume.min(axis=1) / volume.max(axis=1)).groupby(level="subject").min()
+
+
+def fat_outliers(scans: pd.DataFrame) -> pd.Series:
+    """Return the outlier of each scan's fat fraction in SD, with the index of `scans`.
+
+    It is the externally studentised residual of the linear model of the fat fraction on sex and
+    age_years, which leaves the scan itself out of its standard deviation (Cook and Weisberg 1982). Null
+    without sex, age or fat fraction, and for all with fewer than FEWEST_FOR_MODEL such scans. scans:
+    columns sex, age_years and fat_fraction, in an order that does not depend on shards.
+    """
+    known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
+    if len(known) < FEWEST_FOR_MODEL:
+        return pd.Series(np.nan, index=scans.index, dtype=float)
+    design = pd.DataFrame(
+        {"age": known.age_years.astype(float), "man": (known.sex == "M").astype(float)}
+    )
+    design = sm.add_constant(design.loc[:, design.nunique() > 1], has_constant="add")
+    influence = sm.OLS(known.fat_fraction.astype(float), design).fit().get_influence()
+    outliers = pd.Series(influence.resid_studentized_external, known.index)
+    return outliers.where(np.isfinite(outliers)).reindex(scans.index)
+
+
+def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Return a copy of the ledger with the warnings of FLAGS.
+
+    ledger: with the columns of FLAGS and warnings (tuples of codes). thresholds: by their keys.
+    """
+    ledger = ledger.copy()
+    codes = [set(warnings) for warnings in ledger.warnings]
+    for flag in FLAGS:
+        raised = flag.raised(ledger[flag.column], thresholds[flag.threshold])
+        for row in np.flatnonzero(raised):
+            codes[row].add(str(flag.caution))
+    ledger["warnings"] = [tuple(sorted(own)) for own in codes]
+    return ledger
+
+
+def flag_counts(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Return how many scans each flag flags: columns flag, title, below, threshold, scans, flagged.
+
+    ledger: the cohort's table. scans: those with a value. thresholds: by their keys.
+    """
+    rows = []
+    for flag in FLAGS:
+        values, limit = ledger[flag.column], thresholds[flag.threshold]
+        rows.append(
+            {
+                "flag": str(flag.caution),
+                "title": flag.title,
+                "below": flag.below,
+                "threshold": limit,
+                "scans": int(values.notna().sum()),
+                "flagged": int(flag.raised(values, limit).sum()),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,87 @@
+"""The reading list: scans to be rated blind, and the share of failures among those drawn at random."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.ratings import (
+    ALL,
+    ANY,
+    CORRECT,
+    FAIL,
+    Rating,
+    failed,
+)
+from paravert.study.scans import scan_names
+
+WORST, RANDOM, BOTH = "worst", "random", "both"  # as what a scan is in the list
+FAILURE_COLUMNS = (
+    *("what", "verdict", "drawn", "rated", "count", "share", "share_low_95", "share_high_95"),
+)
+
+
+def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """Return the reading list in its shuffled order: columns scan and drawn_as.
+
+    It has the `size` scans with the lowest predicted IoU, and `size` at random of all that have labels,
+    whatever their ratings. Random scans are those with the lowest random numbers, which depend on seed
+    and name alone (permanent random numbers, Ohlsson 1995): most stay when scans are added. ledger: the
+    cohort's table.
+    """
+    scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
+    known = scans.dropna(subset=["predicted_iou_lowest"])
+    worst = set(known.sort_values(["predicted_iou_lowest", "scan"]).scan[:size])
+    random = set(sorted(scans.scan, key=lambda scan: _number(seed, "drawn", scan))[:size])
+    order = sorted(worst | random, key=lambda scan: _number(seed, "order", scan))
+    drawn = [BOTH if s in worst & random else WORST if s in worst else RANDOM for s in order]
+    return pd.DataFrame({"scan": order, "drawn_as": drawn}, dtype=object)
+
+
+def _number(seed: int, purpose: str, scan: str) -> bytes:
+    return hashlib.sha256(f"{seed}|{purpose}|{scan}".encode()).digest()
+
+
+def share_of_failures(
+    listed: pd.DataFrame,
+    ratings: Sequence[Rating],
+    digests: Mapping[str, str | None],
+    rule: str,
+) -> pd.DataFrame:
+    """Return the share of failures among the random scans that were rated, columns FAILURE_COLUMNS.
+
+    A row for whole scans that failed (what: scan), one each for scans that failed, or that failed or are
+    to be corrected, as a whole or in a muscle (scan or muscle), and one per muscle that failed on a
+    side, or with its scan. drawn: random scans. rated: those of them with a rating of their present
+    labels. The 95 % interval is Wilson's; without rated scans it is null. listed: see `reading_list`.
+    digests: labels_digest by scan. rule: see `ratings.failed`.
+    """
+    random = set(listed.scan[listed.drawn_as != WORST])
+    own = [rating for rating in ratings if rating.scan in random]
+    rated = {
+        rating.scan
+        for rating in own
+        if rating.fingerprint == digests.get(rating.scan) and rule in (ANY, ALL, rating.rater)
+    }
+    fails = failed(own, digests, rule)
+    lacks = failed(own, digests, rule, (FAIL, CORRECT))
+    counts = {
+        ("scan", FAIL): len(fails.scans),
+        ("scan or muscle", FAIL): len(fails.scans) + len(fails.muscles),
+        ("scan or muscle", f"{FAIL} or {CORRECT}"): len(lacks.scans) + len(lacks.muscles),
+    }
+    for muscle in MUSCLES:
+        sides = {(muscle, side) for side in SIDES}
+        with_muscle = [scan for scan, places in fails.muscles.items() if places & sides]
+        counts[muscle, FAIL] = len(fails.scans) + len(with_muscle)
+    rows = []
+    for (what, verdict), count in counts.items():
+        row = {"what": what, "verdict": verdict, "drawn": len(random), "rated": len(rated)}
+        if rated:
+            low, high = proportion_confint(count, len(rated), method="wilson")
+            row |= {"count": count, "share": count / len(rated)}
+            row |= {"share_low_95": low, "share_high_95": high}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(FAILURE_COLUMNS))
