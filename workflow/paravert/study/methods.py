@@ -10,7 +10,6 @@ from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted
 from paravert.tables import ALL_FAT_METHODS, DIXON, FAT_METHODS, NETWORK
 
-
 METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
 
 
