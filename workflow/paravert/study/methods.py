@@ -71,7 +71,8 @@ def _measures(configuration: Mapping) -> list[str]:
     return [
         "The cross-sectional area (CSA) is the number of pixels times their area, averaged over the slices"
         " that show the muscle.",
-        f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}.",
+        f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}."
+        " From a single contrast, it is a fat index and not a measured share of fat.",
     ]
 
 
