@@ -115,7 +115,10 @@ FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
 )
 FAT_FRACTION = (
-    fraction("fat_fraction", "fat fraction: Dixon, or by the method that the configuration names"),
+    fraction(
+        "fat_fraction",
+        "fat fraction: Dixon, or by the method that the configuration names, from a single contrast a fat index",
+    ),
     fraction("fat_fraction_eroded", meaning="the same without the muscle's outermost pixels"),
     FAT_FRACTION_REASON,
 )

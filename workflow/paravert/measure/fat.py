@@ -3,11 +3,11 @@
 Dixon images of water and fat give it directly (`dixon`). All other methods see one image and assume that
 brighter pixels are fat: T1- or T2-weighted images without fat suppression. Stacks of which this does not
 hold have no fat fraction; `fat_domain` says which.
-The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and does not say
-over which pixels it is computed (its scope); here the name of each method says so. Otsu's method
-always returns two classes: in a single lean muscle it splits noise and gives about 0.5. The
-default is therefore `otsu_subject`, over all muscle pixels of the subject (Wesselink 2024; own
-phantoms).
+A number from a single contrast is a fat index: it goes with the share of fat and is not measured from
+fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
+does not say over which pixels it is computed (its scope); here the name of each method says so. Otsu's
+method always returns two classes, while most fat of a muscle lies in pixels that hold some: its errors
+in one muscle go with the fat of the others. The default is `linear_spread` (docs/fat_estimators.md).
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,6 +11,7 @@ domain the fat fraction is null by every method, with the reason.
 | otsu_subject, otsu_muscle, otsu_muscle_slice | T1, T2, PD, in-phase, dixon-fat, unknown | at least 3; where no fat is to be seen behind the muscles, the header must name the sequence | no bound | two different values |
 | otsu_image | the same | the same | no bound | threshold at least 1 SD above muscle |
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
+| linear_spread | the same | the same, of its own references | none | the same, of them 50 inner pixels of a muscle in a slice |
 
 Otsu's separability has no bound because it tells nothing: .51 to .78 over the pooled muscles of
 ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose

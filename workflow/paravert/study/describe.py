@@ -34,15 +34,25 @@ MEASURE_COLUMNS = (
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAST_SHARED_SUBJECTS = 5
 LEAN_CAVEAT = (
-    "splits the noise of a lean muscle: about 0.5 where there is no fat, not monotone in the true "
-    "fraction (mean absolute error 0.22 in simulation); not to be read in lean muscle"
+    "splits the noise of a lean muscle: 0.5 in noise alone, 0.15 to 0.17 too high in phantoms' psoas; "
+    "not monotone in the true fraction; not to be read in lean muscle"
 )
 FAT_CAVEATS = {
     "otsu_muscle": LEAN_CAVEAT,
     "otsu_muscle_slice": LEAN_CAVEAT,
-    "otsu_subject": "one threshold for all muscles; signal inhomogeneity across the image remains",
+    "otsu_subject": (
+        "the threshold of one muscle moves with the fat of the others: differences between subjects in "
+        "lean muscles may have the wrong sign"
+    ),
     "otsu_image": "the threshold separates whatever fills the image, fat and muscle or not",
-    "linear": "needs fat beside the muscles and one lean muscle; else null",
+    "linear": (
+        "takes the darker muscle for free of fat: too low (0.06 in a Dixon volunteer), most in fatty "
+        "muscle, and differences between subjects too small; needs fat beside the muscles"
+    ),
+    "linear_spread": (
+        "too high where pure fat lies in streaks beside lean fibres, too low where fat is spread "
+        "evenly; needs fat beside the muscles"
+    ),
     DIXON: "T1 and T2* of water and fat are not corrected",
 }
 
@@ -175,7 +185,7 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
 
     muscles: the cohort's table. mean_<muscle>: mean fat fraction (0-1) over the n_<muscle> subjects
     and sides for which the method has a value. Dixon is left out if nobody has it.
-    Source of the caveats: Wesselink et al. 2024; Ornowski et al., JOR Spine.
+    Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []
     for method, meaning in ALL_FAT_METHODS.items():

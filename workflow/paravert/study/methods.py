@@ -88,6 +88,7 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         "The cross-sectional area (CSA) is the number of pixels times their area, averaged over the slices"
         " that show the muscle.",
         f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}."
+        f"{' From a single contrast, it is a fat index and not a measured share of fat.' * (dixon < len(subjects))}"
         f"{of_dixon * bool(dixon)}",
     ]
 
