@@ -10,7 +10,8 @@ import pytest
 
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
-from paravert.synthesis import protocol
+from paravert.imaging.convert import read_images
+from paravert.synthesis import dixon, protocol
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
@@ -248,3 +249,26 @@ def test_a_complete_subject_is_left_alone(cohort):
 def test_an_unknown_subject_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="T0099"):
         make_phantoms(tmp_path, seed=9, volunteers=4, subject=["T0099"])
+
+
+@pytest.mark.parametrize(("index", "maker"), list(enumerate(dixon.NAMINGS)))
+def test_dixon_volunteers_are_written_as_makers_name_the_parts(
+    small, tmp_path, monkeypatch, index, maker
+):
+    monkeypatch.setattr(dixon, "VOLUNTEERS", {index: maker})
+    name = volunteers(9, 4)[index].subject
+    make_phantoms(tmp_path, seed=9, volunteers=4, subject=[name])
+    images = read_images(str(tmp_path / name / "dicom"))
+    (stack,) = images.stacks
+    assert images.header["header_sequence"] == "dixon-fat"
+    labels = nib.load(tmp_path / name / "truth.nii.gz").get_fdata().transpose(2, 1, 0)
+    fat, water = stack.volume.array.astype(float), stack.water.astype(float)
+    truth = {
+        (row["muscle"], row["side"]): row for row in rows_of(tmp_path, "truth_muscles.parquet")
+    }
+    for label in LABELS:
+        own = labels == label.value
+        if label.muscle in ("erector_spinae", "multifidus"):  # thick enough at 3 mm a pixel
+            found = fat[own].sum() / (fat[own].sum() + water[own].sum())
+            expected = truth[label.muscle, label.side]["fat_fraction"]
+            assert found == pytest.approx(expected, abs=0.08)
