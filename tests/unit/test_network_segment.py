@@ -315,6 +315,24 @@ def test_worker_processes_change_no_label(several, expecting_model, threads):
     assert len(np.unique(found["S0", "stack-01.nii.gz"])) > 2
 
 
+def test_dixon_images_are_segmented_from_water_and_fat(several, expecting_model):
+    home = SubjectFolder(several.parent / "subjects/S1")
+    fat = read_volume(home.stack_file("image", 1))
+    water = fat.with_array(np.ascontiguousarray(fat.array.max() - fat.array))
+    write_volume(home.stack_file("water", 1), water)
+    segmented(several, expecting_model)
+    predictor = Predictor(read_model(expecting_model))
+    parts = [
+        predictor.prepared(one.array, one.pixel_spacing_mm, apart_mm=one.slice_spacing_mm)
+        for one in (water, fat)
+    ]
+    logits = [np.mean(pair, axis=0) for pair in zip(*map(predictor.logits, parts), strict=True)]
+    expected, _ = cleaned(predictor.predicted(parts[0], logits).labels)
+    found = all_labels(several)["S1", "stack-01.nii.gz"]
+    assert (found == expected).mean() > 0.9999  # but for ties
+    assert (found != cleaned(predictor.predicted(parts[1]).labels)[0]).mean() > 0.001
+
+
 @pytest.mark.parametrize("left_out", [{"flip": False}, {"neighbours_mm": 0.0}])
 def test_mirror_images_and_neighbours_decide_unless_switched_off(cohort, model_file, left_out):
     segmented(cohort, model_file, **left_out)

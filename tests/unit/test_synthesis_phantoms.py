@@ -10,7 +10,8 @@ import pytest
 
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
-from paravert.synthesis import protocol
+from paravert.imaging.convert import read_images
+from paravert.synthesis import dixon, protocol
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
@@ -281,3 +282,26 @@ def test_a_second_visit_is_the_same_body_in_another_position_on_another_scanner(
 def test_a_scan_that_is_not_in_the_cohort_is_an_input_error(tmp_path, scan):
     with pytest.raises(InputError, match=scan):
         make_phantoms(tmp_path, seed=9, volunteers=4, subject=[scan])
+
+
+@pytest.mark.parametrize(("index", "maker"), list(enumerate(dixon.NAMINGS)))
+def test_dixon_volunteers_are_written_as_makers_name_the_parts(
+    small, tmp_path, monkeypatch, index, maker
+):
+    monkeypatch.setattr(dixon, "VOLUNTEERS", {index: maker})
+    name = volunteers(9, 4)[index].subject
+    make_phantoms(tmp_path, seed=9, volunteers=4, subject=[name])
+    images = read_images(str(tmp_path / name / "dicom"))
+    (stack,) = images.stacks
+    assert images.header["header_sequence"] == "dixon-fat"
+    labels = nib.load(tmp_path / name / "truth.nii.gz").get_fdata().transpose(2, 1, 0)
+    fat, water = stack.volume.array.astype(float), stack.water.astype(float)
+    truth = {
+        (row["muscle"], row["side"]): row for row in rows_of(tmp_path, "truth_muscles.parquet")
+    }
+    for label in LABELS:
+        own = labels == label.value
+        if label.muscle in ("erector_spinae", "multifidus"):  # thick enough at 3 mm a pixel
+            found = fat[own].sum() / (fat[own].sum() + water[own].sum())
+            expected = truth[label.muscle, label.side]["fat_fraction"]
+            assert found == pytest.approx(expected, abs=0.08)

@@ -80,6 +80,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
 def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     method = configuration["gather_cohort"]["fat_fraction"]
     dixon = int((subjects["fat_fraction_method"] == DIXON).sum())
+    index = " From a single contrast, it is a fat index and not a measured share of fat."
     of_dixon = (
         f" In {dixon} of {len(subjects)} subjects, who have Dixon images, it is the {ALL_FAT_METHODS[DIXON]},"
         " without correction for T1 and T2*."
@@ -88,8 +89,7 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         "The cross-sectional area (CSA) is the number of pixels times their area, averaged over the slices"
         " that show the muscle.",
         f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}."
-        f"{' From a single contrast, it is a fat index and not a measured share of fat.' * (dixon < len(subjects))}"
-        f"{of_dixon * bool(dixon)}",
+        f"{index * (dixon < len(subjects))}{of_dixon * bool(dixon)}",
     ]
 
 
