@@ -268,6 +268,7 @@ function showTable() {
   byId("reading").textContent = blind() ? "All scans" : `Reading list (${reading.length})`;
   for (const head of byId("scans").tHead.rows[0].cells) {
     const own = head.dataset.column === sorting.column && !blind();
+    head.firstChild.disabled = blind();
     head.setAttribute("aria-sort", own ? (sorting.down ? "descending" : "ascending") : "none");
   }
   const rows = shown.slice(first, first + ROWS_PER_PAGE).map((scan) => {
