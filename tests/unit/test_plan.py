@@ -240,13 +240,3 @@ def test_label_values_count_only_for_subjects_with_labels_of_another_program():
     told = [plan.conversion_inputs(given, [], source) for source in (*orders, musclemap, OWN)]
     assert told[0] == told[1]
     assert told[1] != told[2] != told[3] == plan.conversion_inputs(given, [])
-
-
-@pytest.mark.parametrize("column", ["water", "fat"])
-def test_a_changed_dixon_image_changes_what_a_conversion_depends_on(tmp_path, column):
-    file = tmp_path / "part.nii"
-    file.write_bytes(b"one")
-    row = {"images": "", column: str(file)}
-    before = plan.conversion_inputs(row, [])
-    file.write_bytes(b"another")
-    assert plan.conversion_inputs(row, []) != before

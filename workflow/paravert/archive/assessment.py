@@ -13,7 +13,7 @@ from paravert.archive.headers import ArchiveFile
 from paravert.archive.index import Index
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
-from paravert.imaging.dixon import acquisitions, has_water_and_fat, stacks_with_water
+from paravert.imaging.dixon import acquisitions, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack
 from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
 from paravert.imaging.geometry import cranial_normal
@@ -270,12 +270,7 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
 
 
 def _sequence(frames: Sequence[Frame]) -> str:
-    """Return the class of the sequence of a series, unknown where its frames differ.
-
-    A series with Dixon water and fat is named after the fat, which is converted.
-    """
-    if has_water_and_fat(frames):
-        return DIXON_FAT
+    """Return the sequence of a series, unknown where its frames differ."""
     found = {frame.sequence for frame in frames}
     return found.pop() if len(found) == 1 else UNKNOWN
 
