@@ -270,7 +270,7 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
 
 
 def _sequence(frames: Sequence[Frame]) -> str:
-    """Return the sequence of a series, unknown where its frames differ."""
+    """Return the class of the sequence of a series, unknown where its frames differ."""
     found = {frame.sequence for frame in frames}
     return found.pop() if len(found) == 1 else UNKNOWN
 
