@@ -4,18 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paravert.anatomy import LABEL_VALUES
 from paravert.synthesis.body import Body, body_of
+from paravert.synthesis.dixon import FATTY, FLUIDS, MIXED, MUSCLES
 from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.signal import render_planes
 from paravert.synthesis.tissues import Tissue, TissueSignal
 from paravert.synthesis.volunteers import volunteers as drawn_volunteers
-
-FATTY = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT)
-# Share of fat in tissues that mix water and fat; their water has the signal of the T2 phantom.
-MIXED = {Tissue.SEPTUM: 0.4, Tissue.MARROW: 0.4, Tissue.ILIUM: 0.5, Tissue.INTERSPINOUS: 0.3}
-FLUIDS = (Tissue.CSF, Tissue.URINE, Tissue.BOWEL_FLUID, Tissue.NUCLEUS, Tissue.ROOT, Tissue.MEDULLA)
-MUSCLE = (*LABEL_VALUES, Tissue.WALL_MUSCLE, Tissue.HIP_MUSCLE)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ def _weighted(body: Body, weights: Weights) -> TissueSignal:
     for tissues, factor in (
         (FATTY, weights.fat),
         (FLUIDS, weights.fluid),
-        (MUSCLE, weights.muscle),
+        (MUSCLES, weights.muscle),
     ):
         signal[list(tissues)] *= factor
         other[list(tissues)] = False

@@ -58,11 +58,12 @@ CONTRASTS = (
     good(
         "water and fat as NIfTI, of other origins",
         together(
-            nifti(name="images/fat.nii.gz"),
-            nifti(replace(PLAN, centre=(4, -3, 207)), name="images/water.nii.gz"),
+            nifti(name="pair/fat.nii.gz"),
+            nifti(replace(PLAN, centre=(4, -3, 207)), name="pair/water.nii.gz"),
         ),
         Caution.DIXON_ORIGINS_DIFFER,
         slab_source="positions",
+        images="pair",
     ),
     _second(
         "magnitude and phase",

@@ -14,6 +14,7 @@ from paravert.imaging.convert import read_images
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.sequence import name_without_part
 from paravert.imaging.volume import read_volume
+from paravert.plan import conversion_inputs
 
 WATER, FAT, IN, OUT = PARTS = ("water", "fat", "in", "out")
 SHOWN = {WATER: 2, FAT: 1, IN: 3, OUT: 5, "other": 7}  # the phantom's signal is divided by this
@@ -293,3 +294,13 @@ def test_one_part_alone_and_several_of_one_name_are_faults(tmp_path):
     assert fault_of(tmp_path).reason == Reason.AMBIGUOUS_SERIES
     (tmp_path / "water.nii.gz").unlink()
     assert fault_of(tmp_path).reason == Reason.NO_DICOM
+
+
+@pytest.mark.parametrize("column", ["water", "fat"])
+def test_a_changed_dixon_image_changes_what_a_conversion_depends_on(tmp_path, column):
+    file = tmp_path / "part.nii"
+    file.write_bytes(b"one")
+    row = {"images": "", column: str(file)}
+    before = conversion_inputs(row, [])
+    file.write_bytes(b"another")
+    assert conversion_inputs(row, []) != before

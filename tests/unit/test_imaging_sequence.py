@@ -53,6 +53,7 @@ def times(echo, repetition, inversion=None, **more):
         ("dixon-fat", {"description": "t2_tse_dixon_tra_F"}),
         ("opposed-phase", {"description": "mDIXON Quant OP"}),
         ("dixon-water", {"description": "Ax WFS Water"}),
+        ("dixon-fat", {"description": "t1_quick3d_wfi_Fat"}),
         ("opposed-phase", {"description": "t1_vibe_dixon_tra_opp"}),
         ("in-phase", {"description": "t1_vibe_dixon_tra_in"}),
         ("unknown", {"description": "LAVA W CONTRAST"}),

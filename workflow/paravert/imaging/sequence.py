@@ -50,8 +50,8 @@ MAPS = {
 DIXON_MAP = "map"  # of a frame: computed from the parts
 MAP_WORDS = re.compile(r"\b(ff|wf|fat fraction|water fraction|pdff|r2s?|t2s|r2star|t2star|b0|gof)$")
 MAP_FRONT = re.compile(r"^\s*(fatfrac|fat fraction|r2\*|t2\*)\s*:")  # GE
-# The same in SeriesDescription (0008,103E), as words. GE and Canon name a part there alone.
-DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop)\b")
+# The same in SeriesDescription (0008,103E), as words. GE, Canon and others name a part there alone.
+DIXON_NAMES = re.compile(r"dixon|\b(ideal|iq|flex|lava|wfs|wfop|wfi|fatsep)\b")
 PART_WORDS = {
     DIXON_WATER: re.compile(r"\b(water|watr)\b|\bw$"),
     DIXON_FAT: re.compile(r"\bfat\b(?! (sat|sup))|\bf$"),
