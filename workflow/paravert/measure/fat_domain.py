@@ -13,7 +13,7 @@ domain the fat fraction is null by every method, with the reason.
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
 | linear_spread | the same | the same, of its own references | none | the same, of them 50 inner pixels of a muscle in a slice |
 
-Otsu's separability has no bound because it tells nothing: .51 to .78 over the pooled muscles of
+Otsu's separability has no bound because it tells nothing: .51 to .70 over the pooled muscles of
 ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose
 table is in `docs/fat_domain.md`.
 """
@@ -43,10 +43,10 @@ NO_FAT_REFERENCE = "no-fat-reference"
 FAT_DARK = (STIR, FAT_SUPPRESSED, DIXON_WATER)
 SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
 
-# Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most -0.2.
+# Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most 0.0.
 DARK, LEAST_CONTRAST = 1.0, 3.0
-# Skewness of the muscles' own texture: ordinary images .25 and above, opposed phase of a real scan
-# -.21. In phantoms, whose fat is nearly pure, it is .14 to .18: the header alone tells these.
+# Skewness of the muscles' own texture: ordinary images .06 and above, opposed phase of a real scan
+# -.21, of phantoms -.20 to .16: the fattiest muscles are told by the header alone.
 OPPOSED_SKEWNESS = -0.08
 
 BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]

@@ -63,9 +63,8 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
     mean, bright, weights = mean[kept], means(fat.at(pixels)), counts[kept] / MOST_COUNTED
     s, r, c = (means(scaled(index, size)) for index, size in zip(pixels, image.shape, strict=True))
     terms = np.stack([np.ones(s.size), s, r, c, 4 * r * c], axis=1)  # r and c reach about 0.5
-    least = max(
-        noise, 1e-6 * float(np.ptp(signal)), np.finfo(float).tiny
-    )  # of the difference of fat and lean
+    tiny = max(1e-6 * float(np.ptp(signal)), np.finfo(float).tiny)
+    least = max(noise, tiny)  # difference of fat and lean
     lean = np.full(mean.size, mean.min())
     for _ in range(REPEATS):
         share = mean_of_spread(spread / np.maximum(bright - lean, least))
