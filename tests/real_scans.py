@@ -19,6 +19,9 @@ MASK_VALUES = {
     ("multifidus", "left"): 3,
     ("erector_spinae", "left"): 4,
 }
+# Slices of the Dixon volunteer, 4 mm apart: the discs L4/5, L3/4, L2/3 and L1/2 lie at slices 2.5, 11, 19 and 27
+# (sagittal view; the iliac crests end at slice 0).
+DIXON_L45, DIXON_SLICES_PER_LEVEL = 2.5, 8.2
 T1 = "lumbar_study_cc0/T1_AX"
 STUDIES = {"0.3 T T1": T1, "1.5 T T2": "lumbar_study_cc0_15t/T2_AX"}  # one man; a stack per disc
 
@@ -34,6 +37,11 @@ def read_nifti(path: Path) -> Volume:
 def read_series(folder: Path) -> list[Volume]:
     """Return the stacks of a DICOM series, from the feet upwards."""
     return [stack.volume for stack in read_dicom(folder).stacks]
+
+
+def dixon_slice(level: float) -> int:
+    """Return the number of the Dixon volunteer's slice at a level (4.5: the disc L4/5); may lie outside."""
+    return round(DIXON_L45 + DIXON_SLICES_PER_LEVEL * (4.5 - level))
 
 
 def scan_labels(predictor: Predictor, scan: Volume) -> np.ndarray:

@@ -17,6 +17,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from unittest import mock
 
@@ -42,6 +43,7 @@ from real_scans import (  # noqa: E402
     DIXON,
     MASK,
     STUDIES,
+    dixon_slice,
     judged,
     read_nifti,
     read_series,
@@ -52,14 +54,13 @@ SIZE_PX, SPACING_MM, SEED, BATCH = 192, 1.2, 17, 16
 SEQUENCES = ("dixon_water", "t2")
 BANDS = {"L4/5-L5": (4.25, 5.25), "L3-L4": (2.75, 4.25), "L1-L2/3": (0.75, 2.75)}
 SECTION_PX_MM = 0.8
+NOTCH_PX = 8  # 6.4 mm: notches of twice this width are filled
+LEAST_TOUCH = 0.6  # of the height of multifidus
 MULTIFIDUS, ERECTOR = (7, 8), (5, 6)
 BACK = MULTIFIDUS + ERECTOR
-# Slices of the real volunteer, 4 mm apart, and their level: its discs L4/5, L3/4, L2/3 and L1/2 lie at slices
-# 2.5, 11, 19 and 27 (sagittal view; the iliac crests end at slice 0).
-VOLUNTEER_L45, VOLUNTEER_SLICES_PER_LEVEL = 2.5, 8.2
 # The template's map has no vertebrae; its quadratus begins at the crest, as at L4/5.
 TEMPLATE_L45_MM, TEMPLATE_MM_PER_LEVEL = 24.0, 31.5
-VOLUNTEER_BANDS = {
+VOLUNTEER_BANDS = {  # slices
     "L4/5": (0, 5),
     "L4": (5, 9),
     "L3/4": (9, 13),
@@ -101,6 +102,37 @@ def unchanged(maps: np.ndarray) -> np.ndarray:
 def septum_absent(tissues: np.ndarray) -> np.ndarray:
     """Return maps without septa between muscles."""
     return septa.without_septa(torch.from_numpy(tissues)).numpy()
+
+
+def one_grey(order: np.ndarray) -> np.ndarray:
+    """Return an order without pattern; `pictures` then also gives both muscles the same fat."""
+    return np.zeros_like(order)
+
+
+def notches_filled(tissues: np.ndarray) -> np.ndarray:
+    """Return maps whose outline of both back muscles of a side has no notch where the septum ends."""
+    tissues = tissues.copy()
+    filled = np.isin(tissues, (Tissue.SEPTUM, Tissue.FASCIA, Tissue.FAT, Tissue.VISCERAL_FAT))
+    for side in (0, 1):
+        for layer, fill in zip(tissues, filled, strict=True):
+            back = np.isin(layer, (ERECTOR[side], MULTIFIDUS[side]))
+            if not back.any():
+                continue
+            far, nearest = ndimage.distance_transform_edt(~back, return_indices=True)
+            closed = ndimage.distance_transform_edt(far <= NOTCH_PX) > NOTCH_PX
+            here = closed & fill & ~back
+            layer[here] = layer[tuple(nearest[:, here])]
+    return tissues
+
+
+def touch(tissues: np.ndarray) -> bool:
+    """Return whether the two muscles of both sides touch along most of the multifidus; no fat is between."""
+    for mf, es in zip(MULTIFIDUS, ERECTOR, strict=True):
+        own, other = tissues == mf, tissues == es
+        beside = own & (np.roll(other, 1, axis=-1) | np.roll(other, -1, axis=-1))
+        if beside.any(axis=-1).sum() < LEAST_TOUCH * max(own.any(axis=-1).sum(), 1):
+            return False
+    return True
 
 
 def no_fat(order: np.ndarray) -> np.ndarray:
@@ -165,6 +197,11 @@ def bone_behind(fill: Tissue) -> Map:
     return change
 
 
+def notches_filled_and_absent(tissues: np.ndarray) -> np.ndarray:
+    """Return maps without septa, whose outline does not show where they end."""
+    return notches_filled(septum_absent(tissues))
+
+
 LINE_IN_MF, LINE_IN_ES = (
     lines_within(muscles, share, Tissue.FAT)
     for muscles, share in ((MULTIFIDUS, 0.5), (ERECTOR, 0.3))
@@ -176,6 +213,9 @@ SECTION_CHANGES: dict[str, tuple[Map, ...]] = {  # of the tissues; of the order 
     "fat without streaks": (unchanged, no_streaks),
     "septum absent, fat without streaks": (septum_absent, no_streaks),
     "septum absent, no fat in muscles": (septum_absent, no_fat),
+    "notches of the outline filled": (notches_filled,),
+    "septum absent, both of one grey value": (septum_absent, one_grey),
+    "septum and notches absent, both of one grey value": (notches_filled_and_absent, one_grey),
     "fat line in the middle of MF": (LINE_IN_MF,),
     "dashes of fat in the middle of MF": (lines_within(MULTIFIDUS, 0.5, Tissue.FAT, dots=True),),
     "line in MF, septum absent, no fat": (lambda maps: LINE_IN_MF(septum_absent(maps)), no_fat),
@@ -199,10 +239,16 @@ def pictures(
     """Return images and labels of sections in a sequence, (slices, rows, columns) each."""
     images, labels = [], []
     none = dict.fromkeys(septa.LINED_SHARE, 0.0)
+    even = float(getattr(source, "order_change", None) is one_grey)
     with (
         mock.patch.object(randomised, "drawn_contrast", lambda rng: drawn_contrast(rng, sequence)),
         mock.patch.multiple(
-            septa, HIDDEN_SHARE=0.0, BROKEN_SHARE=0.0, EVEN_SHARE=0.0, LINED_SHARE=none
+            septa,
+            HIDDEN_SHARE=0.0,
+            BROKEN_SHARE=0.0,
+            EVEN_SHARE=even,
+            EVEN_SD=0.0,
+            LINED_SHARE=none,
         ),
     ):
         for first in range(0, len(numbers), BATCH):
@@ -259,8 +305,11 @@ def synthetic(predictor: Predictor, validation: Path, count: int) -> None:
     """Print the table of single changes on synthetic sections."""
     plain = ChangedAnatomies(validation)
     levels = pq.read_table(validation, columns=["level"])["level"].to_numpy()
-    known = np.flatnonzero((levels >= 0.75) & (levels < 5.25))
-    numbers = np.random.default_rng(SEED).choice(known, min(count, len(known)), replace=False)
+    known = np.random.default_rng(SEED).permutation(
+        np.flatnonzero((levels >= 0.75) & (levels < 5.25))
+    )
+    touching = (n for n in known if touch(septum_absent(plain.sections([n])[0, 1].numpy())))
+    numbers = np.array(list(islice(touching, count)))
     levels = levels[numbers]
     print("Synthetic sections: mean MF share of the labels, median shift, (median of its size), mm")
     for sequence in SEQUENCES:
@@ -322,7 +371,7 @@ def anatomy(validation: Path, data: Path | None) -> None:
     print(f"  415 real masks, L4/5 (3Shot): {of_masks.mean():.3f}, SD {of_masks.std():.3f}")
     mask = read_nifti(data / MASK.format("water")).array
     of_slices = share(np.choose(mask.astype(int), (0, 6, 8, 7, 5)))
-    at = (VOLUNTEER_L45 + VOLUNTEER_SLICES_PER_LEVEL * (4.5 - np.array(levels))).round().astype(int)
+    at = np.array([dixon_slice(level) for level in levels])
     known = (at >= 0) & (at < len(of_slices))
     _told("real volunteer, by hand", np.where(known, of_slices[at * known], np.nan))
     rows = np.genfromtxt(data / "shapes/template_csa_profile_mm2.csv", delimiter=",", skip_header=1)

@@ -32,12 +32,11 @@ from paravert.network import randomised  # noqa: E402
 from paravert.network.contrast import drawn_contrast  # noqa: E402
 from paravert.network.grid import network_size, resampled, standardise  # noqa: E402
 from paravert.network.randomised import Anatomies, drawn_pictures  # noqa: E402
-from real_scans import DIXON, STUDIES, T1, read_nifti, read_series  # noqa: E402
+from real_scans import DIXON, STUDIES, T1, dixon_slice, read_nifti, read_series  # noqa: E402
 
 SIDE, BATCH, BATCHES = 8, 16, 4
 REAL = 8
 DISCS = {5.5: 0, 4.5: 1, 3.5: 2, 2.5: 3, 1.5: 4}  # level: number of the studies' stack
-WATER_L45, WATER_SLICES_PER_LEVEL = 2.5, 8.2  # slices of the Dixon volunteer
 
 
 def real_slices(size_px: int, spacing_mm: float, rng: np.random.Generator) -> list[np.ndarray]:
@@ -79,7 +78,7 @@ def by_level(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) ->
         near = np.argsort(np.abs(level_of - level) + 0.02 * np.abs(tilt))[:9]
         for place, sequence in enumerate(("t1", "t2", "dixon_water")):
             if sequence == "dixon_water":
-                stack, middle = water, round(WATER_L45 + WATER_SLICES_PER_LEVEL * (4.5 - level))
+                stack, middle = water, dixon_slice(level)
             else:
                 stack = scans[sequence][number]
                 middle = len(stack.array) // 2

@@ -142,6 +142,16 @@ def test_the_fat_of_the_cavity_is_partly_lean_in_the_slim(monkeypatch):
     assert left[~slim] == pytest.approx(1.0, rel=1e-5)
 
 
+def test_septa_are_faint_in_half_of_the_slices_down_to_the_signal_of_muscle():
+    drawn = [drawn_contrast(np.random.default_rng(seed), "t1") for seed in range(400)]
+    signal = np.array([one.water[Tissue.SEPTUM] + one.of_fat[Tissue.SEPTUM] for one in drawn])
+    lean, fat = (np.array([getattr(one, name) for one in drawn]) for name in ("lean", "fat"))
+    visible = (signal - lean) / (fat - lean)
+    assert 0.3 < np.median(visible) < 0.6
+    expected = contrast.FAINT_SEPTUM_SHARE * 0.15 / 0.55  # a septum is about half fat
+    assert (visible < 0.15).mean() == pytest.approx(expected, abs=0.06)
+
+
 # --- places --------------------------------------------------------------------------------------
 
 
