@@ -29,11 +29,11 @@ VERSIONS = {
     "dicomseg": 1,
     "gather_cohort": 4,
     "accept_ledger": 1,
-    "fit_models": 3,
+    "fit_models": 4,
     "fit_centiles": 1,
     "write_tables": 5,
     "draw_figures": 5,
-    "write_report": 6,
+    "write_report": 7,
 }
 
 

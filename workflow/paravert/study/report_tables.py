@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -410,7 +411,7 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     return {
         "title": f"Model: {model}{counted}",
         "table": as_html(shown, empty="No comparison could be estimated."),
-        "note": "; ".join([*notes, *known["note"].dropna().unique()]),
+        "note": "; ".join([*_errors_from(known), *notes, *known["note"].dropna().unique()]),
     }
 
 
@@ -455,6 +456,20 @@ def _weights_note(row: tuple) -> str:
     )
 
 
+def _errors_from(rows: pd.DataFrame) -> list[str]:
+    """Return for each kind of fit its link, covariance and degrees of freedom in words."""
+    kinds = rows[["link", "covariance", "df"]].drop_duplicates().dropna(subset=["link"])
+    return [
+        f"{row.link} link, {row.covariance}"
+        + (
+            f", t with {row.df:g} degrees of freedom"
+            if np.isfinite(row.df)
+            else ", normal intervals"
+        )
+        for row in kinds.itertuples()
+    ]
+
+
 def _range(counts: pd.Series) -> str:
     ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
     return " to ".join(ends)
@@ -494,7 +509,7 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
         "title": f"{_measure(outcome)}, {model}{n}",
         "terms": as_html(pd.DataFrame(rows, columns=columns).set_index("Term"), empty="No fit."),
         "formula": "" if pd.isna(first["formula"]) else str(first["formula"]),
-        "note": "" if pd.isna(first["note"]) else str(first["note"]),
+        "note": "; ".join([*_errors_from(terms), *terms["note"].dropna().unique()[:1]]),
     }
 
 
