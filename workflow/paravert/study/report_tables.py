@@ -445,9 +445,11 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
 
 def _weights_note(row: tuple) -> str:
     """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
-    subjects = f"{row.n_subjects:.0f} subjects in the model, {row.n_missing:.0f} missing"
+    counts = [number_text(count, 0) for count in (row.n_subjects, row.n_missing)]
+    subjects = f"{counts[0]} subjects in the model, {counts[1]} missing"
     if pd.isna(row.weighted):
-        return f"{_measure(row.outcome)}: {subjects}; {row.note}."
+        why = "suppressed" if pd.isna(row.note) else row.note
+        return f"{_measure(row.outcome)}: {subjects}; {why}."
     left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
     return (
         f"{_measure(row.outcome)}: {subjects}; weights from {row.predictors},"
