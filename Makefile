@@ -1,4 +1,5 @@
 # make demo   the whole study on the built-in cohort
+# make visits six volunteers of the built-in cohort, each scanned twice: reliability between visits
 # make test   the tests, on two cores, without the long ones and those that need a cluster
 # make test-all   the same, then the long ones
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo test test-all cluster-test browser-test check format model lock conda-file clean
+.PHONY: setup demo visits test test-all cluster-test browser-test check format model lock conda-file clean
 
 setup: $(READY)
 
@@ -28,6 +29,9 @@ $(READY): envs/cpu.txt envs/torch.txt pyproject.toml
 
 demo: setup
 	$(BIN)/snakemake --configfile config/demo.yaml
+
+visits: setup
+	$(BIN)/snakemake --configfile config/visits.yaml
 
 test: setup
 	$(PYTEST) -m "not long"

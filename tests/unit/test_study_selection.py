@@ -168,7 +168,7 @@ def test_the_years_of_a_visit_are_no_predictor():
         ({"A": (40, 0), "B": (20, 0)}, "nobody is missing"),
         (
             {"A": (40, 5), "B": (20, 4)},
-            "60 subjects in the model and 9 missing, expected at least 10",
+            "60 subjects in the model, 9 subjects missing, expected at least 10",
         ),
         ({"A": (40, 20)}, "no covariate that varies is known for all subjects"),
     ],

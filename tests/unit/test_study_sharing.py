@@ -3,6 +3,8 @@ import pandas as pd
 import pytest
 
 from paravert.study.describe import for_sharing, write_tables
+from paravert.study.models import fit_models
+from paravert.study.report_tables import weighted_texts
 from study_tables import write_cohort
 
 
@@ -29,13 +31,21 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
 def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     write_cohort(tmp_path / "cohort", 8, quarantined=3)
     write_tables(tmp_path / "cohort", tmp_path / "tables", 20, share_tables=shared)
+    fit_models(tmp_path / "cohort", tmp_path / "tables/models.csv", None, 20, share_tables=shared)
     small = 0
     for file in (tmp_path / "tables").glob("*.csv"):
         table = pd.read_csv(file)
         assert ("suppressed" in table) == shared
         for name in table:
-            if name in ("n", "subjects") or name.startswith(("n_subjects", "count_")):
+            if name in ("n", "subjects") or name.startswith(("n_subjects", "n_missing", "count_")):
                 small += table[name].between(1, 4).sum()
+            if name == "note":
+                small += table[name].astype(str).str.contains(r"\b[1-4] subjects?\b").sum()
             if shared and name.endswith(("lowest", "highest")):
                 assert table[name].isna().all()
     assert (small == 0) == shared
+    weighted = pd.read_csv(tmp_path / "tables/weighted_contrasts.csv")
+    assert weighted.n_missing.isna().all() == shared
+    told = "fewer than 5 subjects" if shared else "3 subjects"
+    assert weighted.note.str.contains(f"without {told} of unknown sex").all()
+    assert ("– missing" in weighted_texts(weighted)["note"]) == shared

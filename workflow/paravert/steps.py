@@ -37,7 +37,7 @@ VERSIONS = {
     "fit_centiles": 1,
     "write_tables": 6,
     "draw_figures": 5,
-    "write_report": 6,
+    "write_report": 7,
     "write_review": 2,
 }
 

@@ -120,13 +120,14 @@ rule fit_models:
     params:
         results=results_folder,
         covariates=options("covariates", config["fit_models"]["covariates"]),
+        share="--share-tables" if config["write_tables"]["share_tables"] else "",
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
         version=steps.VERSIONS["fit_models"],
     message:
         "Fitting the models"
     shell:
-        "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates}"
+        "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates} {params.share}"
         " --out {params.results}/tables/models.csv --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 

@@ -33,6 +33,8 @@ MEASURE_COLUMNS = (
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAST_SHARED_SUBJECTS = 5
+SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
+FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
 LEAN_CAVEAT = (
     "splits the noise of a lean muscle: 0.5 in noise alone, 0.15 to 0.17 too high in phantoms' psoas; "
     "not monotone in the true fraction; not to be read in lean muscle"
@@ -108,6 +110,7 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
 
     Numbers of a row are null if one of its counts of subjects (n, subjects, n_..., count_...) is below
     LEAST_SHARED_SUBJECTS and not 0. Lowest and highest values, which are those of a person, are null.
+    Texts say "fewer than 5 subjects" for such numbers.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
@@ -117,6 +120,8 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
     shared.loc[small, numbers] = None
     shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
+    for name in shared.columns.intersection(["note", "left_out"]):
+        shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
     return shared.assign(suppressed=small)
 
 

@@ -12,6 +12,7 @@ from paravert import codebook
 from paravert.study.accuracy import held_out_rows, scored_pixel_areas
 from paravert.study.claims import paper_claims, size_and_overlap
 from paravert.study.data_frames import read_frame, write_csv
+from paravert.study.describe import for_sharing
 from paravert.study.inference import (
     ADJUSTED,
     CONTRAST_COLUMNS,
@@ -50,6 +51,9 @@ def fit_models(
         int, typer.Option(help="Samples of the subject-clustered bootstrap.")
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    share_tables: Annotated[
+        bool, typer.Option(help="Blank rows of fewer than 5 subjects, also in notes.")
+    ] = False,
 ) -> None:
     """Fit the models of area, volume and fat fraction, and the planned contrasts.
 
@@ -78,12 +82,16 @@ def fit_models(
     for outcome in OUTCOMES:
         terms += variance_components(once, outcome.column)
     contrasts = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
-    write_csv(out, pd.DataFrame(terms, columns=list(MODEL_COLUMNS)))
-    write_csv(out.parent / "contrasts.csv", contrasts)
-    write_csv(out.parent / "adjusted_means.csv", pd.DataFrame(means, columns=list(MEAN_COLUMNS)))
-    write_csv(out.parent / "site_effects.csv", site_effects(data, fits))
-    write_csv(out.parent / "claims.csv", paper_claims(contrasts, data, overlap))
-    write_csv(out.parent / "weighted_contrasts.csv", weighted)
+    made = {
+        out.stem: pd.DataFrame(terms, columns=list(MODEL_COLUMNS)),
+        "contrasts": contrasts,
+        "adjusted_means": pd.DataFrame(means, columns=list(MEAN_COLUMNS)),
+        "site_effects": site_effects(data, fits),
+        "claims": paper_claims(contrasts, data, overlap),
+        "weighted_contrasts": weighted,
+    }
+    for name, frame in made.items():
+        write_csv(out.parent / f"{name}.csv", for_sharing(frame) if share_tables else frame)
 
 
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:

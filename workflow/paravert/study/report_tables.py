@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -410,7 +411,7 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     return {
         "title": f"Model: {model}{counted}",
         "table": as_html(shown, empty="No comparison could be estimated."),
-        "note": "; ".join([*notes, *known["note"].dropna().unique()]),
+        "note": "; ".join([*_errors_from(known), *notes, *known["note"].dropna().unique()]),
     }
 
 
@@ -444,15 +445,31 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
 
 def _weights_note(row: tuple) -> str:
     """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
-    subjects = f"{row.n_subjects:.0f} subjects in the model, {row.n_missing:.0f} missing"
+    counts = [number_text(count, 0) for count in (row.n_subjects, row.n_missing)]
+    subjects = f"{counts[0]} subjects in the model, {counts[1]} missing"
     if pd.isna(row.weighted):
-        return f"{_measure(row.outcome)}: {subjects}; {row.note}."
+        why = "suppressed" if pd.isna(row.note) else row.note
+        return f"{_measure(row.outcome)}: {subjects}; {why}."
     left_out = "" if pd.isna(row.left_out) else f" Left out: {row.left_out}."
     return (
         f"{_measure(row.outcome)}: {subjects}; weights from {row.predictors},"
         f" {number_text(row.weight_lowest, 2)} to {number_text(row.weight_highest, 2)}, effective"
         f" number of subjects {number_text(row.effective_n, 0)}.{left_out}"
     )
+
+
+def _errors_from(rows: pd.DataFrame) -> list[str]:
+    """Return for each kind of fit its link, covariance and degrees of freedom in words."""
+    kinds = rows[["link", "covariance", "df"]].drop_duplicates().dropna(subset=["link"])
+    return [
+        f"{row.link} link, {row.covariance}"
+        + (
+            f", t with {row.df:g} degrees of freedom"
+            if np.isfinite(row.df)
+            else ", normal intervals"
+        )
+        for row in kinds.itertuples()
+    ]
 
 
 def _range(counts: pd.Series) -> str:
@@ -494,7 +511,7 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
         "title": f"{_measure(outcome)}, {model}{n}",
         "terms": as_html(pd.DataFrame(rows, columns=columns).set_index("Term"), empty="No fit."),
         "formula": "" if pd.isna(first["formula"]) else str(first["formula"]),
-        "note": "" if pd.isna(first["note"]) else str(first["note"]),
+        "note": "; ".join([*_errors_from(terms), *terms["note"].dropna().unique()[:1]]),
     }
 
 

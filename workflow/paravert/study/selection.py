@@ -234,11 +234,14 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()
     smaller = min(inside.sum(), (~inside).sum())
+    except_for = f" (without {'; '.join(left_out)})" if left_out else ""
     if not (~inside).any():
-        raise NotWeighted("nobody is missing")
+        raise NotWeighted(f"nobody is missing{except_for}")
     if smaller < LEAST_MISSING:
-        sizes = f"{counted(int(inside.sum()))} in the model and {(~inside).sum()} missing"
-        raise NotWeighted(f"{sizes}, expected at least {LEAST_MISSING} each")
+        sizes = (
+            f"{counted(int(inside.sum()))} in the model, {counted(int((~inside).sum()))} missing"
+        )
+        raise NotWeighted(f"{sizes}{except_for}, expected at least {LEAST_MISSING} each")
     design, used, unused = np.ones((len(people), 1)), [], []
     for name in people.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
         spare = int(smaller) // SUBJECTS_PER_COEFFICIENT - (design.shape[1] - 1)

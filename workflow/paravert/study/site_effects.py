@@ -13,7 +13,7 @@ from paravert.study.inference import (
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
     "factor", "category", "reference", "outcome", "model", "muscle", "estimate", "unit", "low_95", "high_95",
-    "df", "n_subjects", "n_rows", "link", "covariance", "note",
+    "df", "n_subjects", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -57,7 +57,6 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "muscle": muscle,
                     "df": fitted.fit.df,
                     "n_subjects": int(sizes[category]),
-                    "n_rows": fitted.fit.n_rows,
                     "link": fitted.fit.link,
                     "covariance": fitted.fit.covariance_name,
                     "note": fitted.note,
