@@ -154,7 +154,7 @@ def test_a_threshold_decides_on_the_warning_of_its_flag(flag):
     assert found == ([code, (), ()] if flag.below else [(), code, ()])
     counts = flag_counts(ledger, limits).set_index("flag").loc[str(flag.caution)]
     assert (counts.scans, counts.flagged) == (2, 1)
-    shown = flags_text(flag_counts(ledger, limits)).loc[str(flag.caution)]
+    shown = flags_text(flag_counts(ledger, limits)).loc[str(flag.caution)].iloc[0]
     assert (shown["Flagged"], shown["%"]) == ("1", "50.0")
 
 
@@ -194,6 +194,9 @@ def test_values_and_warnings_stand_in_the_ledger_and_in_the_table_of_subjects(st
     rewrite(table, rows)
     ledger = gather(study)
     assert [("sides-differ" in warnings) for warnings in ledger.warnings] == [False, True, False]
+    for other in gather(study, THRESHOLDS | {"side_ratio": 0.1}).warnings:
+        assert "sides-differ" not in other
+    gather(study)
     subjects = read_frame(study / "cohort", codebook.SUBJECT_TABLE).set_index("subject")
     assert subjects.side_ratio_lowest["S2"] == pytest.approx(0.2)
     assert subjects.n_warnings.to_dict() == {"S1": 1, "S2": 2}

@@ -528,7 +528,7 @@ def flags_text(table: pd.DataFrame) -> pd.DataFrame:
             "Flagged": _numbers(table["flagged"]),
             "%": _numbers(share, 1),
         }
-    ).set_index("Warning")
+    ).set_index(["Warning", "What"])
 
 
 def failures_text(table: pd.DataFrame) -> pd.DataFrame:
