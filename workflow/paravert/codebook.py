@@ -30,7 +30,7 @@ from paravert.tables import (
     SERIES_COLUMNS,
     SIDE,
     SLICE_COLUMNS,
-    SLICE_KEYS,
+    STACK,
     SUBJECT,
     TEXT,
     TEXTS,
@@ -76,12 +76,15 @@ COVARIATE_COLUMNS = (
     quantity("height_cm", "cm", "height, from the sheet"),
     quantity("weight_kg", "kg", "weight, from the sheet"),
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
-    Column("group", TEXT, meaning="group in the study, from the sheet"),
+    Column("study_group", TEXT, meaning="group in the study, column group of the sheet"),
 )
 BMI = Column(
     "bmi_kg_m2", NUMBER, "kg/m2", minimum=0,
     meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
 )  # fmt: skip
+
+# stack and group are words of pandas and SQL.
+STACK_AND_SLICE = (SUBJECT, replace(STACK, name="stack_id"), *SLICE_COLUMNS[2:])
 
 FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
@@ -95,7 +98,7 @@ FAT_FRACTION = (
 SLICES = Table(
     "slices",
     (
-        *SLICE_COLUMNS,
+        *STACK_AND_SLICE,
         *COVARIATE_COLUMNS,
         *AREA_COLUMNS,
         quantity(
@@ -107,7 +110,7 @@ SLICES = Table(
         *SEPARABILITY_COLUMNS,
         *SEQUENCE_COLUMNS,
     ),
-    keys=SLICE_KEYS,
+    keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="a muscle and side in one slice of a subject",
 )  # fmt: skip
 
@@ -218,7 +221,7 @@ SUBJECT_TABLE = Table(
 OVERLAP = Table(
     "overlap",
     (
-        *SLICE_COLUMNS,
+        *STACK_AND_SLICE,
         *COVARIATE_COLUMNS,
         *OVERLAP_COLUMNS,
         flag(
@@ -226,7 +229,7 @@ OVERLAP = Table(
             "whether the labels come from the network, and the subject was not in its training data",
         ),
     ),
-    keys=SLICE_KEYS,
+    keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
     " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip

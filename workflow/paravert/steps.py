@@ -32,8 +32,8 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 2,
     "fit_centiles": 1,
-    "write_tables": 4,
-    "draw_figures": 5,
+    "write_tables": 5,
+    "draw_figures": 6,
     "write_report": 5,
 }
 
