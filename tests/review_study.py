@@ -35,7 +35,7 @@ def write_study(home: Path, visits: bool = False) -> None:
         row["predicted_iou_lowest"] = lowest.get(row["subject"])
         row |= {"age_years": 20.0 + int(row["subject"][1:]), "site": "Ulm", "sex": "F"}
         if row["subject"] == "S0002":
-            row |= {"site": HOSTILE, "group": HOSTILE}
+            row |= {"site": HOSTILE, "study_group": HOSTILE}
     for table in codebook.tables_with([], visits):
         own = [row | _visit_of(row["subject"]) if visits else row for row in rows[table.name]]
         data = tables.from_rows(table, own)

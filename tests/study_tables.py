@@ -114,7 +114,7 @@ def _slice(person, number, muscle, side, size, fat_shift, random) -> dict:
     absent = muscle == ABSENT_MUSCLE and number == 0
     area = size * WOMAN_CSA_MM2[muscle] * random.normal(1, 0.05)
     pixels = 0 if absent else max(1, round(area / PIXEL_MM2))
-    row = person | {"stack": 1, "slice": number, "muscle": muscle, "side": side}
+    row = person | {"stack_id": 1, "slice": number, "muscle": muscle, "side": side}
     row |= {"position_mm": SLAB_MM * number, "tilt_deg": TILT_DEG, "slab_mm": SLAB_MM}
     row |= {"pixels": pixels, "csa_mm2": pixels * PIXEL_MM2, "overlaps": False}
     row["labels_source"] = "network"
@@ -217,7 +217,7 @@ def _overlap(person: dict, slices: list[dict], random: np.random.Generator) -> l
 
 
 def _overlap_row(person: dict, row: dict, subject_loss: float, random) -> dict:
-    keys = {name: row[name] for name in ("stack", "slice", "muscle", "side")}
+    keys = {name: row[name] for name in ("stack_id", "slice", "muscle", "side")}
     found = row["pixels"]
     added = round(found * abs(random.normal(subject_loss, 0.01)))
     common = found - round(found * abs(random.normal(subject_loss, 0.01)))

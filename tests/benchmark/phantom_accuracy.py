@@ -53,7 +53,7 @@ def fat_errors(both: pd.DataFrame) -> pd.DataFrame:
 def told_iou(results: Path, overlap: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """Return the medians of predicted and found IoU by muscle, and the expected calibration error."""
     predicted = pd.read_parquet(results / "cohort/slices.parquet")
-    both = predicted.merge(overlap, on=["subject", "stack", *KEYS[1:]], validate="one_to_one")
+    both = predicted.merge(overlap, on=["subject", "stack_id", *KEYS[1:]], validate="one_to_one")
     medians = both.groupby("muscle")[["predicted_iou", "iou"]].median()
     columns = (both[name].to_numpy(float) for name in ("predicted_iou", "iou"))
     return medians, calibration_error(*columns)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from paravert import sheet_workbook
 from paravert.errors import InputError
 from paravert.sheet import (
     CATEGORY,
@@ -374,6 +375,61 @@ def test_the_first_worksheet_or_the_one_that_is_named(tmp_path):
     assert told in faults(path, "third")
 
 
+def lines_of(path, monkeypatch, *, plain):
+    """Return the lines of a workbook as calamine reads them (plain), or as openpyxl does."""
+    used = []
+    with monkeypatch.context() as patch:
+        if not plain:
+            patch.setattr(sheet_workbook, "_is_plain", lambda archive, xml: False)
+        read = sheet_workbook._plain_lines
+        patch.setattr(sheet_workbook, "_plain_lines", lambda *found: used.append(1) or read(*found))
+        lines, _ = sheet_workbook.read_workbook(path, path.read_bytes(), "")
+    assert bool(used) == plain
+    return lines
+
+
+def test_plain_worksheets_are_read_as_openpyxl_reads_them(tmp_path, monkeypatch):
+    path = tmp_path / "sheet.xlsx"
+    day, time = datetime.date(1999, 12, 31), datetime.time(6, 30)
+    rows = [["a", "b", " c "], [1, -0.5, 1e-7], [10**14, 2.0**-40, 1e300], [True, False, "007"]]
+    rows += [[], [day, datetime.datetime(2024, 2, 29, 7, 1), time], ["", None, "x\ny"], [None, 3]]
+    rows += [[datetime.timedelta(hours=30), "Körper & <b> €", "漢字 'x'"], ["1,5", "=", 123456.789]]
+    workbook(path, [*rows, [], ["end", None, None, "further"]], {"B2": "0.00", "A3": "#,##0"})
+    found = lines_of(path, monkeypatch, plain=True)
+    assert found == lines_of(path, monkeypatch, plain=False)
+    assert [line.number for line in found] == [1, 2, 3, 4, 6, 7, 8, 9, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("value", "number_format"),
+    [
+        ("=1+1", "General"),
+        ("#REF!", "General"),
+        (10**15, "General"),
+        (7, "000"),
+        ("_x0041_", "General"),
+    ],
+)
+def test_what_calamine_would_read_otherwise_is_left_to_openpyxl(
+    tmp_path, monkeypatch, value, number_format
+):
+    path = tmp_path / "sheet.xlsx"
+    workbook(path, [["a"], [value]], {"A2": number_format})
+    lines_of(path, monkeypatch, plain=False)
+    with zipfile.ZipFile(path) as archive:
+        assert not sheet_workbook._is_plain(archive, archive.read("xl/worksheets/sheet1.xml"))
+
+
+@pytest.mark.parametrize("place", ["A1048576", "XFD2", "BA1"])
+def test_a_cell_far_from_the_others_costs_no_memory(tmp_path, monkeypatch, place):
+    path = tmp_path / "sheet.xlsx"
+    book = workbook(path, [["a"], ["b"]])
+    book.active[place] = "far"
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        assert not sheet_workbook._is_plain(archive, archive.read("xl/worksheets/sheet1.xml"))
+
+
 def test_meanings_of_columns_come_from_another_worksheet(tmp_path):
     path = tmp_path / "sheet.xlsx"
     book = workbook(
@@ -421,8 +477,6 @@ def result_of(path, rows):
 
 
 def test_a_workbook_that_unpacks_to_very_much_is_not_read(tmp_path, monkeypatch):
-    from paravert import sheet_workbook
-
     path = tmp_path / "sheet.xlsx"
     workbook(path, [["subject", "images"], ["S1", "a"]])
     monkeypatch.setattr(sheet_workbook, "UNPACKED_LIMIT_BYTES", 1000)

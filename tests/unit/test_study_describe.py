@@ -30,7 +30,13 @@ TABLES = ("table1_iou", "cohort", "normal_values", "agreement", "flow", "fat_met
 def overlap(scores):
     """Return an overlap table of psoas left; scores: IoU by subject."""
     rows = [
-        {"subject": subject, "stack": 1, "slice": number, "muscle": "psoas_major", "side": "left"}
+        {
+            "subject": subject,
+            "stack_id": 1,
+            "slice": number,
+            "muscle": "psoas_major",
+            "side": "left",
+        }
         | {"iou": iou, "dice": 2 * iou / (1 + iou)}
         for subject, values in scores.items()
         for number, iou in enumerate(values)
@@ -79,14 +85,14 @@ def test_table_1_is_the_same_for_any_order_of_rows():
 
 def area_tables(truth, prediction, pixel_mm2=0.5):
     """Return overlap and pixel areas of psoas left; truth, prediction: pixels by subject and slice."""
-    keys = {"stack": 1, "muscle": "psoas_major", "side": "left", "review_failed": False}
+    keys = {"stack_id": 1, "muscle": "psoas_major", "side": "left", "review_failed": False}
     counted = [
         keys | {"subject": subject, "slice": n, "pixels_truth": t, "pixels_prediction": p}
         for subject in truth
         for n, (t, p) in enumerate(zip(truth[subject], prediction[subject], strict=True))
     ]
     slices = [
-        {"subject": row["subject"], "stack": 1, "pixels": row["pixels_prediction"]}
+        {"subject": row["subject"], "stack_id": 1, "pixels": row["pixels_prediction"]}
         | {"csa_mm2": row["pixels_prediction"] * pixel_mm2}
         for row in counted
     ]

@@ -127,14 +127,14 @@ def test_every_figure_is_svg_and_png_beside_its_csv(study):
 
 
 def test_points_of_figure_4_are_the_known_iou_of_the_overlap_table(study):
-    keys = ["subject", "stack", "slice", "muscle", "side"]
+    keys = ["subject", "stack_id", "slice", "muscle", "side"]
     known = table(study, "overlap").dropna(subset=["iou"]).set_index(keys)["iou"]
     points = drawn(study, "fig4_iou").set_index(keys)["iou"]
     pd.testing.assert_series_equal(points.sort_index(), known.sort_index(), check_index_type=False)
 
 
 def test_a_box_of_very_many_values_has_fewer_points_and_all_values():
-    keys = {"subject": "S1", "stack": 1, "muscle": "multifidus", "side": "left"}
+    keys = {"subject": "S1", "stack_id": 1, "muscle": "multifidus", "side": "left"}
     values = pd.DataFrame({**keys, "slice": range(4000), "iou": np.linspace(0.5, 1, 4000)})
     frame = iou_points(values.assign(pixels_truth=50, pixels_prediction=50), seed=1)
     assert len(frame) == 4000
@@ -142,7 +142,7 @@ def test_a_box_of_very_many_values_has_fewer_points_and_all_values():
 
 
 def scores(values, pixels):
-    keys = {"subject": "S1", "stack": 1, "muscle": "quadratus_lumborum", "side": "left"}
+    keys = {"subject": "S1", "stack_id": 1, "muscle": "quadratus_lumborum", "side": "left"}
     return iou_points(
         pd.DataFrame(keys | {"slice": range(len(values)), "iou": values})
         .assign(pixels_truth=pixels, pixels_prediction=0),
@@ -346,12 +346,12 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
     random = np.random.default_rng(2)
     truth = random.normal(1000, 100, subjects)
     frame = pd.DataFrame(
-        {"subject": range(subjects), "side": "left", "stack": 1, "slice": 0}
+        {"subject": range(subjects), "side": "left", "stack_id": 1, "slice": 0}
         | {"muscle": "multifidus", "iou": 0.9, "pixels_truth": truth}
         | {"pixels_prediction": truth + random.normal(0, 5, subjects)}
     )
     overlap = pd.concat([frame, frame.assign(side="right")])
-    pixels = pd.DataFrame({"subject": range(subjects), "stack": 1, "pixel_mm2": 1.0})
+    pixels = pd.DataFrame({"subject": range(subjects), "stack_id": 1, "pixel_mm2": 1.0})
     with style.applied():
         figure = draw_agreement(agreement_points(overlap, pixels))
         figure.draw_without_rendering()

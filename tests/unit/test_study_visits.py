@@ -264,8 +264,8 @@ def test_z_scores_are_per_scan_and_centiles_per_subject(cohort):
 
 
 def test_tables_are_read_scan_by_scan(cohort):
-    parts = list(read_by_scan(cohort, codebook.SLICES, ("subject", "stack")))
-    assert list(parts[0].columns) == ["subject", "stack", "visit"]
+    parts = list(read_by_scan(cohort, codebook.SLICES, ("subject", "stack_id")))
+    assert list(parts[0].columns) == ["subject", "stack_id", "visit"]
     assert sum(len(part) for part in parts) == 36 * 6 * 8
 
 

@@ -112,7 +112,16 @@ def test_duckdb_finds_unit_and_meaning_of_every_column(written):
     assert all(column["meaning"] for column in columns.values())
 
 
-NUMBERS_OF = ("stack", "slice", "series_number")  # they count nothing
+def test_no_column_has_a_name_that_pandas_or_sql_reserve():
+    query = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    reserved = {word for (word,) in duckdb.sql(query).fetchall()}
+    names = {column.name for table in codebook.COHORT_TABLES for column in table.columns}
+    assert "group" in reserved
+    assert not names & reserved
+    assert not [name for name in names if hasattr(pd.DataFrame, name)]
+
+
+NUMBERS_OF = ("stack_id", "slice", "series_number")  # they count nothing
 
 
 def test_names_fit_into_stata_and_numbers_have_units():

@@ -178,7 +178,7 @@ def test_a_subject_of_its_own_shard_has_the_same_numbers(study):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (study.folder / "results/shards/S0001/area.parquet").is_file()
     for name, table in before.items():
-        keys = [key for key in ("subject", "stack", "slice", "muscle", "side") if key in table]
+        keys = [key for key in ("subject", "stack_id", "slice", "muscle", "side") if key in table]
         pd.testing.assert_frame_equal(
             cohort(study, name).sort_values(keys, ignore_index=True),
             table.sort_values(keys, ignore_index=True),

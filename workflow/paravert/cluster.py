@@ -38,7 +38,7 @@ SUBJECT_SECONDS = {
 # to 100,000 subjects (docs/scale.md).
 COHORT_SECONDS = {
     "gather_cohort": 15,
-    "export_tables": 15,
+    "export_tables": 45,
     "fit_models": 30,
     "fit_centiles": 20,
     "write_tables": 10,

@@ -33,7 +33,7 @@ from paravert.tables import (
     SERIES_COLUMNS,
     SIDE,
     SLICE_COLUMNS,
-    SLICE_KEYS,
+    STACK,
     SUBJECT,
     TEXT,
     TEXTS,
@@ -79,7 +79,7 @@ COVARIATE_COLUMNS = (
     quantity("height_cm", "cm", "height, from the sheet"),
     quantity("weight_kg", "kg", "weight, from the sheet"),
     Column("site", TEXT, meaning="place of the scan, from the sheet"),
-    Column("group", TEXT, meaning="group in the study, from the sheet"),
+    Column("study_group", TEXT, meaning="group in the study, column group of the sheet"),
 )
 BMI = Column(
     "bmi_kg_m2", NUMBER, "kg/m2", minimum=0,
@@ -110,6 +110,8 @@ QUALITY_COLUMNS = (
         "over all scans; null if one of these is, or with fewer than 10 scans",
     ),
 )  # fmt: skip
+# stack and group are words of pandas and SQL.
+STACK_AND_SLICE = (SUBJECT, replace(STACK, name="stack_id"), *SLICE_COLUMNS[2:])
 
 FAT_FRACTION_REASON = Column(
     "fat_fraction_reason", TEXT, meaning="why fat_fraction is null", allowed=FAT_REASONS
@@ -126,7 +128,7 @@ FAT_FRACTION = (
 SLICES = Table(
     "slices",
     (
-        *SLICE_COLUMNS,
+        *STACK_AND_SLICE,
         *COVARIATE_COLUMNS,
         *AREA_COLUMNS,
         quantity(
@@ -139,7 +141,7 @@ SLICES = Table(
         *SEPARABILITY_COLUMNS,
         *SEQUENCE_COLUMNS,
     ),
-    keys=SLICE_KEYS,
+    keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="a muscle and side in one slice of a subject",
 )  # fmt: skip
 
@@ -256,7 +258,7 @@ SUBJECT_TABLE = Table(
 OVERLAP = Table(
     "overlap",
     (
-        *SLICE_COLUMNS,
+        *STACK_AND_SLICE,
         *COVARIATE_COLUMNS,
         *OVERLAP_COLUMNS,
         flag(
@@ -268,7 +270,7 @@ OVERLAP = Table(
             "whether the scan, or this muscle and side, failed the review by eye; it has no areas then",
         ),
     ),
-    keys=SLICE_KEYS,
+    keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="agreement of prediction and manual mask for a muscle and side in one slice; none for slices"
     " in which nothing is drawn, and muscles that are nowhere drawn in the subject",
 )  # fmt: skip

@@ -4,6 +4,7 @@ Numbers keep all their digits. A number whose format is made of zeros, such as 0
 padded as Excel shows it (007).
 """
 
+import html
 import io
 import re
 import struct
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 import openpyxl
 from openpyxl.utils.cell import range_boundaries
 from openpyxl.utils.exceptions import InvalidFileException
+from python_calamine import CalamineError, CalamineWorkbook
 
 from paravert.errors import InputError
 from paravert.sheet_file import Line
@@ -28,13 +30,20 @@ MOST_DESCRIBED = 10_000  # rows of a worksheet that describes columns
 UNPACKED_LIMIT_BYTES = 1 << 31  # twenty times the largest sheet, as XML
 UNKNOWN_ERROR = "#N/A"  # Excel's own word for an unknown value
 FORMULA_OR_MERGED = re.compile(rb"<(?:\w+:)?(?:f|mergeCell)[ />]")
+# What is not plain: formulas, merged cells, errors, escaped characters, single quotes for attributes.
+NOT_PLAIN = (b"<f>", b"<f ", b"<f/", b"<mergeCell", b't="e"', b"_x", b"='")
+LONG_NUMBER = re.compile(rb"<v>-?\d{16}")  # float64 holds 15 digits
+FAR_COLUMN = re.compile(rb' r="(?:[B-Z][A-Z]|[A-Z]{3})\d')  # beyond AZ
+ROW_NUMBER = re.compile(rb'<row r="(\d+)"')
+FORMAT_CODE = re.compile(rb'formatCode="([^"]*)"')
+MOST_EMPTY_ROWS = 1000
 CODE_FORMAT = re.compile(r'(?:0|"[^"]*"|\\.|[-_ ])*0(?:0|"[^"]*"|\\.|[-_ ])*')
 CODE_PART = re.compile(r'0|"([^"]*)"|\\(.)|([-_ ])')
 # What zipfile, ElementTree and openpyxl raise for damaged content.
 DAMAGE = (
     *(AttributeError, EOFError, InvalidFileException, LookupError, NotImplementedError, OSError),
     *(OverflowError, RuntimeError, TypeError, ValueError, ElementTree.ParseError, struct.error),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, CalamineError),
 )
 
 
@@ -42,8 +51,8 @@ def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Lin
     """Return the lines of a worksheet that are not blank, and meanings of columns from another one.
 
     A line: number, cells as text, faults. Meanings: by name of the column, from any other worksheet
-    whose first line has the cells `column` and `meaning`. path: of the workbook, named in errors. content: bytes of the file. sheet_name: of the worksheet,
-    in any case; empty for the first. A merged cell, a formula without a stored value and an error
+    whose first line has the cells `column` and `meaning`. path: of the workbook, named in errors.
+    content: bytes of the file. sheet_name: of the worksheet, in any case; empty for the first. A merged cell, a formula without a stored value and an error
     such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for another zip
     archive, a damaged workbook and an unknown worksheet.
     """
@@ -54,10 +63,14 @@ def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Lin
                 raise InputError(path, f"more than {UNPACKED_LIMIT_BYTES >> 30} GiB when unpacked")
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             worksheet = _worksheet(path, book.worksheets, sheet_name)
-            hidden = _hidden_values(archive.read(worksheet._worksheet_path))  # no public name
-            worksheet.reset_dimensions()  # some programs store too small ones
-            rows = enumerate(worksheet.iter_rows(), 1)
-            lines = [_line(number, row, hidden.get(number, {})) for number, row in rows]
+            xml = archive.read(worksheet._worksheet_path)  # no public name
+            if _is_plain(archive, xml):
+                lines = _plain_lines(file, book.sheetnames.index(worksheet.title))
+            else:
+                hidden = _hidden_values(xml)
+                worksheet.reset_dimensions()  # some programs store too small ones
+                rows = enumerate(worksheet.iter_rows(), 1)
+                lines = [_line(number, row, hidden.get(number, {})) for number, row in rows]
             others = (other for other in book.worksheets if other is not worksheet)
             meanings = {name: told for other in others for name, told in _meanings(other)}
             book.close()
@@ -75,6 +88,45 @@ def _worksheet(path: Path, worksheets: list, sheet_name: str):
             return worksheet
     names = ", ".join(repr(worksheet.title) for worksheet in worksheets)
     raise InputError(path, f"no worksheet {sheet_name!r} (sheet_name), expected among {names}")
+
+
+# --- plain worksheets, eight times as fast ---------------------------------------------------------
+
+
+def _is_plain(archive: zipfile.ZipFile, xml: bytes) -> bool:
+    """Return whether calamine reads a worksheet as openpyxl does.
+
+    xml: of the worksheet. Not plain: NOT_PLAIN, number formats that are codes, whole numbers of more digits
+    than float64 holds, and cells far from the others, for which calamine would take memory.
+    """
+    if b"<worksheet" not in xml[:1000] or any(mark in xml for mark in NOT_PLAIN):
+        return False
+    if LONG_NUMBER.search(xml) or FAR_COLUMN.search(xml):
+        return False
+    names = set(archive.namelist())
+    for name in {"xl/styles.xml", "xl/sharedStrings.xml"} & names:
+        content = archive.read(name)
+        if b"_x" in content or b"='" in content:
+            return False
+        formats = (html.unescape(code.decode()) for code in FORMAT_CODE.findall(content))
+        if any(map(_code_parts, formats)):
+            return False
+    rows = [int(number) for number in ROW_NUMBER.findall(xml)]
+    return len(rows) > 0 and max(rows) <= MOST_EMPTY_ROWS + 2 * len(rows)
+
+
+def _plain_lines(file: io.BytesIO, place: int) -> list[Line]:
+    """Return the lines of a plain worksheet. place: of the worksheet in the workbook, from 0."""
+    file.seek(0)
+    worksheet = CalamineWorkbook.from_filelike(file).get_sheet_by_index(place)
+    lines = []
+    for number, row in enumerate(worksheet.to_python(skip_empty_area=False), 1):
+        cells = [v if isinstance(v, str) else _text(v, "General") for v in row]
+        lines.append(Line(number, _without_blank_end(cells), {}))
+    return lines
+
+
+# --- any worksheet ---------------------------------------------------------------------------------
 
 
 def _meanings(worksheet) -> Iterator[tuple[str, str]]:
@@ -101,16 +153,22 @@ def _line(number: int, row: tuple, hidden: dict[int, str]) -> Line:
                 faults[column] = f"the error {value}, expected a value"
         else:
             cells.append(value if isinstance(value, str) else _text(value, cell.number_format))
+    return Line(number, _without_blank_end(cells), faults)
+
+
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """Return cells without the blank ones at the end, which are only formatted."""
     while cells and not cells[-1].strip():
-        cells.pop()  # cells that are only formatted
-    return Line(number, cells, faults)
+        cells.pop()
+    return cells
 
 
 def _text(value: object, number_format: str) -> str:
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, float) and not value.is_integer():
-        return f"{Decimal(repr(value)):f}"
+        text = repr(value)
+        return f"{Decimal(text):f}" if "e" in text else text
     if isinstance(value, int | float):
         return _coded(int(value), number_format)
     if isinstance(value, datetime) and value.time() == time():

@@ -36,7 +36,7 @@ VERSIONS = {
     "fit_models": 4,
     "fit_centiles": 1,
     "write_tables": 6,
-    "draw_figures": 5,
+    "draw_figures": 6,
     "write_report": 7,
     "write_review": 2,
 }

@@ -25,12 +25,12 @@ PAPER_MEDIAN_IOU = {
     ("multifidus", "right"): 0.862,
 }
 SCORE_COLUMNS = (
-    "subject", "stack", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
+    "subject", "stack_id", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
     "pixels_prediction", "held_out", "review_failed",
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
-PIXEL_COLUMNS = ("subject", "stack", "pixels", "csa_mm2")
+PIXEL_COLUMNS = ("subject", "stack_id", "pixels", "csa_mm2")
 BOTH = "both"  # sum of left and right
 NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
@@ -158,13 +158,13 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel per stack: columns subject, visit if there, stack, pixel_mm2.
+    """Return the area of a pixel per stack: columns subject, visit if there, stack_id, pixel_mm2.
 
     slices: rows of some subjects in the cohort table `slices`, with PIXEL_COLUMNS. Stacks in which
     no muscle was segmented are left out.
     """
     found = slices[slices["pixels"] > 0]
-    keys = [found[name] for name in (*scan_keys(found), "stack")]
+    keys = [found[name] for name in (*scan_keys(found), "stack_id")]
     areas = (found["csa_mm2"] / found["pixels"]).groupby(keys)
     return areas.median().rename("pixel_mm2").reset_index()
 
@@ -177,7 +177,7 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
-    shown = shown.merge(pixels, on=[*scan_keys(shown), "stack"])
+    shown = shown.merge(pixels, on=[*scan_keys(shown), "stack_id"])
     return pd.DataFrame(
         {
             "subject": shown["subject"],

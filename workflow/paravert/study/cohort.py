@@ -281,7 +281,8 @@ def _rows_of_chunk(
         "series": cohort_series(parts["convert_dicom"]).join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
-    return {name: split_scans(frame, scans) for name, frame in found.items()}
+    renamed = {name: frame.rename(columns={"stack": "stack_id"}) for name, frame in found.items()}
+    return {name: split_scans(frame, scans) for name, frame in renamed.items()}
 
 
 def _ledger_rows(shard: Path, warned: Cautions) -> pd.DataFrame:

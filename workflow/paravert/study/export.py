@@ -19,9 +19,6 @@ import typer
 from paravert.outputs import EXPORTS
 from paravert.tables import whole_file
 
-ROWS_AT_ONCE = (
-    65_536  # bounds the memory of CSV; Stata and SPSS files are written from a whole table
-)
 PROVENANCE = ("software_version", "model_sha256", "configuration_sha256", "run_id")
 NAME_LIMIT = 32  # characters of a variable's name in Stata
 NAME_LIMIT_BYTES = 60  # in SPSS, with room for a number
@@ -73,8 +70,9 @@ def _write_csv(path: Path, source: Path) -> None:
             for field in file.schema_arrow
         ]
         with pa_csv.CSVWriter(path, pa.schema(types)) as writer:
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                columns = [_without_lists(column) for column in batch.columns]
+            for number in range(file.num_row_groups):
+                part = file.read_row_group(number)
+                columns = [_without_lists(column) for column in part.columns]
                 writer.write_table(pa.table(columns, schema=pa.schema(types)))
 
 

@@ -97,14 +97,14 @@ def fit_models(
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of muscles with the scanner and further covariates of each scan, and their names.
 
-    covariates: columns of the table of subjects, in any case. manufacturer and field_strength are text,
+    covariates: columns of the table of subjects, in any case, or group. manufacturer and field_strength are text,
     such as "3 T". Yes/no becomes text, too.
     """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     keys = scan_keys(subjects)
     subjects = subjects.set_index(keys)
-    names = {name.lower(): name for name in subjects}
+    names = {name.lower(): name for name in subjects} | {"group": "study_group"}
     further = [names[covariate.lower()] for covariate in covariates]
     columns = {name: _as_covariate(subjects[name]) for name in ("manufacturer", *further)}
     columns["field_strength"] = subjects["field_strength_t"].map(
@@ -128,7 +128,7 @@ def _as_covariate(values: pd.Series) -> pd.Series:
 
 def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return subject, muscle, area_mm2 of the manual mask and iou of the rows of an overlap table."""
-    keys = [*scan_keys(overlap), "stack"]
+    keys = [*scan_keys(overlap), "stack_id"]
     areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")
     areas["area_mm2"] = areas["pixels_truth"] * areas["pixel_mm2"]
     return areas[["subject", "muscle", "area_mm2", "iou"]]

@@ -23,10 +23,11 @@ ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
 
 
 def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Return the covariates by the name of the scan, with bmi_kg_m2. rows: of the sheet."""
+    """Return `codebook.COVARIATE_COLUMNS` and bmi_kg_m2 by the name of the scan. rows: of the sheet."""
     columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
     types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
     people = pd.DataFrame(columns, index=_scans(rows), dtype=object).astype(types)
+    people = people.rename(columns={"group": "study_group"})
     people["bmi_kg_m2"] = people.weight_kg / (people.height_cm / 100) ** 2
     return people
 

@@ -22,7 +22,7 @@ SELECTION_NAMES = {  # other columns of the sheet keep their names
     "weight_kg": "Weight, kg",
     "bmi_kg_m2": "Body mass index, kg/m²",
     "site": "Site",
-    "group": "Group",
+    "study_group": "Group",
     "reason": "Reason",
 }
 CENTILE_AGES_YEARS = (30, 50, 70)

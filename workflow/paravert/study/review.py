@@ -36,7 +36,7 @@ REASONS = (
     *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
     *("image-quality", "implant-or-deformity", "wrong-series", "other"),
 )
-SLICE_ORDER = ["stack", "slice", "muscle", "side"]
+SLICE_ORDER = ["stack_id", "slice", "muscle", "side"]
 MEASURES = {
     "csa_mean_mm2": "Area, mm²",
     "volume_ml": "Volume, ml",
@@ -159,7 +159,7 @@ def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict
             "sex": row["sex"],
             "age": _rounded(row["age_years"], 1),
             "site": row["site"],
-            "group": row["group"],
+            "group": row["study_group"],
             "fingerprint": row["labels_digest"],
             "fat": _rounded(fat.get(row["subject"]), 3),
             "flags": [_rounded(row[flag.column], 2) for flag in FLAGS],
@@ -187,7 +187,7 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     if known.empty:
         return {"lowest": lowest}
     muscle, side, stack, number = known.loc[
-        known.predicted_iou.idxmin(), ["muscle", "side", "stack", "slice"]
+        known.predicted_iou.idxmin(), ["muscle", "side", "stack_id", "slice"]
     ]
     where = f"{muscle} {side}, slice {stack}/{number}".replace("_", " ")
     return {"lowest": lowest, "where": where}
@@ -219,7 +219,7 @@ def slice_details(rows: pd.DataFrame) -> dict:
     """
     first = rows.iloc[:: len(LABELS)]
     positions = first.position_mm.round(1)
-    keys = zip(first["stack"].tolist(), first["slice"].tolist(), positions.tolist(), strict=True)
+    keys = zip(first["stack_id"].tolist(), first["slice"].tolist(), positions.tolist(), strict=True)
     return {
         "slices": [list(key) for key in keys],
         "iou": _by_slice(rows.predicted_iou, 2),

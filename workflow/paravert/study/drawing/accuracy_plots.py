@@ -17,7 +17,7 @@ SHARE_BELOW_FLOOR = 0.01  # of the values, at most; they are drawn at the lower 
 NAMES = [label.name for label in LABELS]
 COLOURS = {label.name: label.colour for label in LABELS}
 FIG4_COLUMNS = [
-    *("subject", "stack", "slice", "muscle", "side", "iou", "pixels_truth", "pixels_prediction"),
+    *("subject", "stack_id", "slice", "muscle", "side", "iou", "pixels_truth", "pixels_prediction"),
 ]
 LINES = {"upper_limit_mm2": "+1.96 SD", "bias_mm2": "bias", "lower_limit_mm2": "−1.96 SD"}
 LABEL_GAP = 0.2  # between the labels of two lines, in heights of the panel
@@ -113,7 +113,7 @@ def _label(axes: Axes, frame: pd.DataFrame, floor: float) -> None:
                 f"{own.median():.3f}", (position, 1), (0, 3), textcoords="offset points",
                 ha="center", fontweight="bold", annotation_clip=False,
             )  # fmt: skip
-    slices = frame.groupby([*scan_keys(frame), "stack", "slice"]).ngroups
+    slices = frame.groupby([*scan_keys(frame), "stack_id", "slice"]).ngroups
     title = f"n = {frame['subject'].nunique():,}, {slices:,} slices; medians above the boxes"
     axes.set_title(title + _values_below(frame, floor), fontweight="normal", pad=19)
 

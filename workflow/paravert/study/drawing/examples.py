@@ -47,7 +47,7 @@ def example_slices(
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Return the rows of Figure 2, one per slice shown, and its images in the same order.
 
-    Columns: subject, stack, slice, mean_iou (over muscles and sides; null without a held-out manual
+    Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null without a held-out manual
     mask), sex, age_years, fat_fraction. subjects: the cohort's table. overlap: held-out rows of the
     cohort's table. Both have one scan per subject. folder: of the scans. Subjects are spread over sex and fat fraction; the slice
     is random among those with a label.
@@ -60,10 +60,10 @@ def example_slices(
         if found is not None:
             stack, number, example = found
             examples.append(example)
-            rows.append({"subject": subject, "stack": stack, "slice": number})
-    frame = pd.DataFrame(rows, columns=["subject", "stack", "slice"])
-    mean_iou = overlap.groupby(["subject", "stack", "slice"])["iou"].mean().rename("mean_iou")
-    frame = frame.merge(mean_iou.reset_index(), how="left", on=["subject", "stack", "slice"])
+            rows.append({"subject": subject, "stack_id": stack, "slice": number})
+    frame = pd.DataFrame(rows, columns=["subject", "stack_id", "slice"])
+    mean_iou = overlap.groupby(["subject", "stack_id", "slice"])["iou"].mean().rename("mean_iou")
+    frame = frame.merge(mean_iou.reset_index(), how="left", on=["subject", "stack_id", "slice"])
     frame = frame.merge(subjects[["subject", "sex", "age_years", "fat_fraction"]], on="subject")
     return frame, examples
 
