@@ -69,7 +69,8 @@ class Shard:
         return plan.stale_steps(self.tables, subjects, self.rows, self.patterns, self.settings)
 
     def check(self):
-        plan.check_shard_tables(self.folder / "shards", {"0": sorted(self.rows)}, self.settings)
+        shards = {"0": sorted(self.rows)}
+        plan.check_shard_tables(self.folder / "shards", shards, self.settings, self.rows)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_another_setting_of_the_segmentation_makes_its_table_stale(shard, key):
 def test_what_follows_from_an_earlier_conversion_is_stale_and_refused(shard):
     images_change(shard)
     shard.convert()
-    assert shard.stale() == {"segment_muscles"}
+    assert shard.stale() == {"segment_muscles", "find_levels"}
     with pytest.raises(InputError, match=r"0/segment.parquet: .* --forcerun segment_muscles"):
         shard.check()
     for name in STEP_NAMES[1:-1]:

@@ -32,6 +32,8 @@ def rows_of(step, labels_given=False, header=None):
         return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
         return []
+    if step == "find_levels":
+        return [{"stack": 1, "slice": 0, "level_source": "none"}]
     rows = []
     for label in LABELS:
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}

@@ -29,6 +29,7 @@ COMMANDS = {
     "pretrain_network": "network.pretrain",
     "train_network": "network.train",
     "segment_muscles": "network.segment",
+    "find_levels": "network.levels",
     "measure_area": "measure.area",
     "measure_fat": "measure.fat",
     "score_overlap": "measure.score_overlap",

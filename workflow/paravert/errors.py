@@ -80,6 +80,7 @@ class Caution(StrEnum):
     IMAGES_OFFLINE = "images-offline"
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
+    LEVELS_NOT_USED = "levels-not-used"  # points that the sheet names
 
 
 class InputError(Exception):

@@ -204,6 +204,7 @@ FAT_METHODS = {
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
+NOT_COVERED, NO_LEVELS = "not-covered", "no-levels"  # reason codes of values at levels
 NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 SEQUENCES = (
     "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
@@ -258,6 +259,22 @@ SLAB = quantity(
 OVERLAPS = flag(
     "overlaps", "whether the slice cuts a slice of an earlier stack, so that volumes leave it out"
 )
+
+SHEET_LEVELS, NO_LEVEL = "sheet", "none"  # where levels come from
+LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
+LEVEL_COLUMNS = (
+    Column(
+        "level_position", NUMBER, "level", minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL,
+        meaning="vertebral level of the slice where the middle of the vertebral column crosses it: 1 "
+        "mid L1, 4.5 disc L4/5, 6 S1; null if unknown",
+    ),
+    Column("level", TEXT, meaning="name of the vertebra or disc nearest to level_position"),
+    quantity("level_sd", "level", "standard deviation of level_position; null if unknown"),
+    Column(
+        "level_source", TEXT, required=True, allowed=(SHEET_LEVELS, NO_LEVEL),
+        meaning="where the level comes from: sheet for points that the sheet names",
+    ),
+)  # fmt: skip
 
 AREA_COLUMNS = (
     POSITION,
@@ -435,6 +452,12 @@ GEOMETRY = Table(
     keys=("stack", "slice"),
     meaning="a slice of one subject and where it lies",
 )  # fmt: skip
+SLICE_LEVELS = Table(
+    "levels",
+    (SUBJECT, STACK, SLICE, *LEVEL_COLUMNS),
+    ("subject", "stack", "slice"),
+    "vertebral level of a slice",
+)
 AREA = Table("area", (*SLICE_COLUMNS, *AREA_COLUMNS), SLICE_KEYS, "area of a muscle in a slice")
 FAT = Table(
     "fat",

@@ -1,6 +1,6 @@
 # The network: training on manual masks or synthetic slices, and segmentation.
 #   NEEDS  convert.parquet and the stacks of its subjects; for segmentation the configured model
-#   MAKES  per shard segment.parquet; per subject labels/; results/models/
+#   MAKES  per shard segment.parquet, levels.parquet; per subject labels/; results/models/
 
 
 rule segment_muscles:
@@ -35,6 +35,32 @@ rule segment_muscles:
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
         " {params.flip} --neighbours-mm {params.neighbours_mm} {params.largest} {params.holes}"
         " --threads {threads} --out {output} 2> {log}"
+
+
+rule find_levels:
+    input:
+        convert=table_before("find_levels"),
+    output:
+        "<results>/shards/{shard}/levels.parquet",
+    log:
+        "<results>/logs/find_levels/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/find_levels/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=memory_mb("find_levels"),
+        runtime=minutes("find_levels"),
+    params:
+        results=results_folder,
+        sheet=RUN_SHEET,
+        version=steps.VERSIONS["find_levels"],
+    message:
+        "Finding the vertebral levels of shard {wildcards.shard}"
+    shell:
+        "python -m paravert find_levels --convert {input.convert} --sheet {params.sheet:q}"
+        " --folder {params.results}/subjects --out {output} --workers {threads} 2> {log}"
 
 
 rule train_network:

@@ -1,5 +1,5 @@
 # The cohort: tables, models, figures, report.
-#   NEEDS  the six tables of every shard
+#   NEEDS  the tables of every shard
 #   MAKES  results/cohort/, results/tables/, results/figures/, results/report.html, summary.txt
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.levels import range_volumes
 from paravert.tables import (
     ABSENT,
     FAT_METHODS,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
+    NO_LEVEL,
     NOT_LABELLED,
     PIXELS,
     SLICE_KEYS,
@@ -25,14 +27,18 @@ MEAN_FAT_COLUMNS = (
 )
 
 
-def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFrame:
+def cohort_slices(
+    area: pd.DataFrame, fat: pd.DataFrame, levels: pd.DataFrame, method: str
+) -> pd.DataFrame:
     """Return one row per slice, muscle and side with the columns of `codebook.SLICES`.
 
-    area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: key of FAT_METHODS
-    whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
+    area, fat, levels: rows of the shard tables `tables.AREA`, `tables.FAT` and `tables.SLICE_LEVELS`.
+    method: key of FAT_METHODS whose values become fat_fraction. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
     absent, null if it is not labelled (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
+    rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
+    rows["level_source"] = rows.level_source.fillna(NO_LEVEL)
     rows["fat_fraction"] = rows[f"fat_fraction_{method}"].astype(float)
     rows["fat_fraction_eroded"] = rows[f"eroded_{method}"].astype(float)
     rows["fat_fraction_reason"] = rows[f"reason_{method}"]
@@ -103,7 +109,7 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
     rows["fat_fraction_reason"] = _reasons(slices, MUSCLE_KEYS).reindex(groups.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
-    return rows.reset_index()
+    return rows.join(range_volumes(slices, groups.index)).reset_index()
 
 
 def _areas(groups: _Groups, area: pd.Series, shown: np.ndarray) -> dict[str, np.ndarray]:

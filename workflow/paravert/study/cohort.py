@@ -21,6 +21,7 @@ from paravert.network.model_file import Card, learnt_from, read_card, split_dige
 from paravert.provenance import digest
 from paravert.sheet import read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
+from paravert.study.levels import areas_at_levels
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.summary import summary_of
 
@@ -53,12 +54,12 @@ def gather_cohort(
     rows = people_sheet.rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
     settings = json.loads(configuration)
-    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
+    by_subject = {row["subject"]: row for row in rows}
+    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings), by_subject)
     people = covariates_of(rows)
     columns = carried_columns(people_sheet, settings["columns"])
     carried = carried_values(rows, columns)
     cohort_tables = codebook.tables_with(columns)
-    by_subject = {row["subject"]: row for row in rows}
     away = plan.subjects_away(by_shard, by_subject)
     metadata = {
         "software_version": __version__,
@@ -173,7 +174,9 @@ def _rows_of_chunk(
         for subject, difference in differences.items():
             log.info("gather_cohort: %s: %s", subject, difference)
         ledger = with_differences(ledger, differences, caution)
-    slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
+    slices = cohort_slices(
+        parts["measure_area"], parts["measure_fat"], parts["find_levels"], method
+    )
     muscles = cohort_muscles(slices)
     subjects = cohort_subjects(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
@@ -183,6 +186,7 @@ def _rows_of_chunk(
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
     return {
         "slices": slices.join(people, on="subject"),
+        "levels": areas_at_levels(slices).join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),
