@@ -170,6 +170,8 @@ def _muscle(keys: dict, shown: list[dict]) -> dict:
         "fat_fraction": fat["fat_fraction_otsu_subject"],
         "fat_fraction_eroded": fat["fat_fraction_otsu_subject"],
         "fat_fraction_valid": True,
+        "csa_at_level_mm2": float(areas[0]),
+        "fat_fraction_at_level": fat["fat_fraction_otsu_subject"],
         **fat,
         "lean_volume_ml": float(volume_ml * (1 - fat["fat_fraction_otsu_subject"])),
     }

@@ -12,7 +12,7 @@ from loaded_rules import loaded_rules
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = {"sheet": "sheet.csv", "convert_dicom": {"series_description": ["t2", "T2 tse"]}}
-TARGETS = ("all", "all_dicomseg", "train_network", "pretrain_network")
+TARGETS = ("all", "all_dicomseg", "train_network", "pretrain_network", "train_levels")
 
 
 @pytest.fixture(scope="session")

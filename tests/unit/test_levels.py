@@ -1,25 +1,33 @@
 """Vertebral levels: names, points of the sheet, the level of each slice, areas and volumes there."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import pydicom
 import pytest
 
 from paravert.anatomy import LABELS, level_name, level_number
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
+from paravert.imaging.dicom import read_dicom
 from paravert.imaging.level_points import read_level_points
+from paravert.imaging.volume import read_volume
 from paravert.network.levels import find_levels
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
-from paravert.study.levels import areas_at_levels, range_volumes
+from paravert.study.aggregate import cohort_muscles, cohort_slices
+from paravert.study.data_frames import in_order
+from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
+from paravert.study.levels import areas_at_levels, at_standard_level, range_volumes
 from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import affine_of
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.volunteers import volunteers
+from paravert.tables import FAT_METHODS
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DISCS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)
@@ -394,3 +402,117 @@ def test_a_range_that_is_not_covered_completely_has_no_volume():
     assert volumes(slices_at(gap)).volume_l3_l5_reason == "not-covered"
     unknown = volumes(slices_at([1.0, 2.0], level_position=np.nan))
     assert unknown.volume_l3_l5_reason == "no-levels"
+
+
+# --- the sagittal series ----------------------------------------------------------------------------
+
+
+def test_the_sagittal_series_lies_where_the_phantom_lies(converted):
+    volume = read_volume(converted / "subjects/A/sagittal.nii.gz")
+    axes = (LPS_TO_RAS @ volume.affine)[:3, :3] / (
+        volume.column_spacing_mm, volume.row_spacing_mm, volume.slice_spacing_mm,
+    )  # fmt: skip
+    assert np.allclose(axes, np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]]), atol=1e-6)
+    spine, protocol, _ = phantom(0)
+    bright, dark = (axis_in_scanner(spine, protocol, levels) for levels in ((3, 4), (3.5, 4.5)))
+    behind = np.array([0, 24.0 * spine.scale, 0])  # the fluid of the canal behind L3 and L4
+    to_index = np.linalg.inv(LPS_TO_RAS @ volume.affine)
+
+    def signal(points):
+        places = (np.column_stack((points, np.ones(len(points)))) @ to_index.T)[:, 2::-1]
+        return volume.array[tuple(np.rint(places).astype(int).T)].astype(float)
+
+    assert signal(bright + behind).min() > 1.5 * signal(bright).max()
+
+
+def rewritten(folder, change):
+    """Copy a phantom, with a change of the headers of its sagittal series; return what is read."""
+    shutil.rmtree(folder / "changed", ignore_errors=True)
+    shutil.copytree(folder / "phantoms/T0001/dicom", folder / "changed")
+    for file in (folder / "changed/SAG_T2").iterdir():
+        header = pydicom.dcmread(file)
+        change(header)
+        header.save_as(file)
+    return read_dicom(folder / "changed")
+
+
+def test_a_sagittal_series_in_another_frame_of_reference_is_not_used_and_that_is_said(converted):
+    images = rewritten(converted, lambda header: setattr(header, "FrameOfReferenceUID", "1.2.3"))
+    assert images.sagittal is None
+    assert "sagittal-not-used" in images.cautions
+    assert "frame of reference" in images.note
+
+
+def test_without_a_frame_of_reference_no_sagittal_series_is_used(converted):
+    images = rewritten(converted, lambda header: setattr(header, "FrameOfReferenceUID", ""))
+    assert images.sagittal is None
+
+
+def test_a_sagittal_series_that_cannot_be_decoded_does_not_quarantine_the_subject(converted):
+    images = rewritten(converted, lambda header: setattr(header, "PixelData", b"\0\0"))
+    assert images.sagittal is None
+    assert "sagittal-not-used" in images.cautions
+    assert images.stacks
+
+
+# --- scans of different ranges ------------------------------------------------------------------------
+
+
+def muscles_of(people, lowest_share):
+    """Return the table of muscles of phantom volunteers, and covariates, from their true areas.
+
+    lowest_share: of each person's slices, from L5 upwards, that were scanned.
+    """
+    area, fat, levels = [], [], []
+    for person in people:
+        pitch = body_of(person).spine.pitch_mm
+        everything = np.arange(5.37, 0.6, -7.0 / pitch)
+        shown = everything[: round(lowest_share[person.subject] * len(everything))]
+        for number, level in enumerate(shown):
+            keys = {"subject": person.subject, "stack": 1, "slice": number}
+            levels.append(keys | {"level_position": level, "level_source": "sheet"})
+            for label in LABELS:
+                own = keys | {"muscle": label.muscle, "side": label.side}
+                csa = float(person.area_at(label.value, level))
+                row = {"position_mm": -level * pitch, "tilt_deg": 0.0, "slab_mm": 7.0}
+                row |= {"overlaps": False, "pixels": 100, "csa_mm2": csa, "csa_axial_mm2": csa}
+                area.append(own | row | {"csa_reason": None})
+                share = person.fat_fraction_at(label.value, level)
+                values = {
+                    f"{kind}_{m}": share for m in FAT_METHODS for kind in ("fat_fraction", "eroded")
+                }
+                fat.append(own | values | {f"reason_{m}": None for m in FAT_METHODS})
+    rows = cohort_slices(*map(pd.DataFrame, (area, fat, levels)), "linear")
+    muscles = at_standard_level(cohort_muscles(rows), areas_at_levels(rows), 3.5)
+    facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
+    people_table = pd.DataFrame(facts, columns=["subject", "sex", "age_years"])
+    return in_order(muscles.merge(people_table, on="subject"))
+
+
+def sex_difference(muscles, outcome):
+    """Return men minus women, psoas major, in the study's model."""
+    rows = pd.DataFrame(fit_model(SEX_AND_AGE, outcome, muscles).contrasts())
+    own = rows.family.str.startswith("sex, area") & (rows.muscle == "psoas_major")
+    return float(rows[own].estimate.iloc[0])
+
+
+def test_short_scans_of_women_change_the_mean_over_slices_and_not_the_area_at_a_level():
+    people = volunteers(2021, 22)  # the built-in cohort
+    whole = {person.subject: 1.0 for person in people}
+    women = [person.subject for person in people if person.sex == "F"]
+    short = whole | dict.fromkeys(women[::2], 0.45)  # half of the women: L5 to just above L3/4
+    tables = muscles_of(people, whole), muscles_of(people, short)
+    change = {}
+    for outcome in (OUTCOMES[0], LEVEL_OUTCOMES[0]):
+        before, after = (sex_difference(table, outcome) for table in tables)
+        change[outcome.column] = abs(after - before) / abs(before)
+    assert change["csa_mean_mm2"] > 0.3
+    assert change["csa_at_level_mm2"] < 0.05
+
+
+def test_an_outcome_at_a_level_that_too_few_scans_cover_is_not_fitted():
+    people = volunteers(7, 20)
+    short = {person.subject: 0.3 if n % 2 else 1.0 for n, person in enumerate(people)}
+    fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles_of(people, short))
+    assert fitted.fit is None
+    assert fitted.note == "50% of the subjects have slices at that level, expected 80%"

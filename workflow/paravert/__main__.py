@@ -28,6 +28,7 @@ COMMANDS = {
     "convert_dicom": "imaging.convert",
     "pretrain_network": "network.pretrain",
     "train_network": "network.train",
+    "train_levels": "network.train_levels",
     "segment_muscles": "network.segment",
     "find_levels": "network.levels",
     "measure_area": "measure.area",

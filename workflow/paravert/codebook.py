@@ -19,10 +19,8 @@ from paravert.tables import (
     FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
-    HIGHEST_LEVEL,
     LABELS_COLUMNS,
     LEVEL_COLUMNS,
-    LOWEST_LEVEL,
     MUSCLE,
     NO_LEVELS,
     NOT_COVERED,
@@ -44,6 +42,7 @@ from paravert.tables import (
     count,
     flag,
     fraction,
+    level,
     quantity,
 )
 
@@ -195,12 +194,15 @@ MUSCLE_TABLE = Table(
             "sum of slab_mm over the slices that show the muscle, likewise; null if slices is",
         ),
         *(
-            Column(
-                f"level_{end}", NUMBER, "level", minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL,
-                meaning=f"level_position of the most {where} slice that shows the muscle",
-            )
+            level(f"level_{end}", f"level_position of the most {where} slice that shows the muscle")
             for end, where in (("from", "cranial"), ("to", "caudal"))
         ),
+        quantity(
+            "csa_at_level_mm2", "mm2",
+            "csa_mm2 at the level that gather_cohort.level_standard names, as in the table levels: it can be "
+            "compared between scans of different ranges; null if not covered",
+        ),
+        fraction("fat_fraction_at_level", meaning="fat fraction at that level, likewise"),
         *_range_columns("from the upper endplate of L1 to the lower endplate of L5", "l1_l5"),
         *_range_columns("from the upper endplate of L3 to the lower endplate of L5", "l3_l5"),
         *FAT_FRACTION,

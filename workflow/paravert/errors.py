@@ -81,6 +81,8 @@ class Caution(StrEnum):
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle over the slices that show it
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
     LEVELS_NOT_USED = "levels-not-used"  # points that the sheet names
+    SAGITTAL_NOT_USED = "sagittal-not-used"
+    LEVEL_UNCERTAIN = "level-uncertain"
 
 
 class InputError(Exception):

@@ -129,7 +129,15 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
     configuration: all sections.
     """
     section = configuration["segment_muscles"]
-    return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
+    return {
+        "segment_muscles": segmentation_settings(configuration["model"]["sha256"], section),
+        "find_levels": level_settings(configuration["find_levels"]["sha256"]),
+    }
+
+
+def level_settings(model_sha256: str) -> dict:
+    """Return the settings on which the levels of slices depend. model_sha256: of the model file, or ""."""
+    return {"model_sha256": model_sha256}
 
 
 def settings_of(

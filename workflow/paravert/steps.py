@@ -9,6 +9,7 @@ from paravert.subject_folder import (
     IMAGE_FOLDER,
     LABELS_FOLDER,
     PREVIEW_FILE,
+    SAGITTAL_FILE,
     SLICES_FILE,
     TRUTH_FOLDER,
 )
@@ -18,9 +19,10 @@ from paravert.subject_folder import (
 VERSIONS = {
     "make_phantoms": 1,
     "draw_anatomies": 1,
-    "convert_dicom": 2,
+    "convert_dicom": 3,
     "pretrain_network": 1,
     "train_network": 1,
+    "train_levels": 1,
     "segment_muscles": 2,
     "find_levels": 1,
     "measure_area": 2,
@@ -30,7 +32,7 @@ VERSIONS = {
     "dicomseg": 1,
     "gather_cohort": 5,
     "accept_ledger": 1,
-    "fit_models": 2,
+    "fit_models": 3,
     "fit_centiles": 1,
     "write_tables": 4,
     "draw_figures": 5,
@@ -82,7 +84,7 @@ STEPS = {
             "imaging.convert",
             tables.CONVERT,
             "status.json",
-            owns=(IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE),
+            owns=(IMAGE_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER, SLICES_FILE, SAGITTAL_FILE),
         ),
         Step(
             "segment_muscles",

@@ -14,6 +14,9 @@ LABELS_FOLDER = "labels"  # the segmentation, with its predicted IoU
 SOURCE_FILE = "source.json"  # in GIVEN_FOLDER: whose labels they are, if not of the own values
 SLICES_FILE = "slices.parquet"  # the table `geometry`: a row per slice
 PREVIEW_FILE = "preview.png"
+SAGITTAL_FILE = (
+    "sagittal.nii.gz"  # a sagittal series in the coordinates of the stacks, if there is one
+)
 
 SUFFIX = ".nii.gz"
 
@@ -38,6 +41,11 @@ class SubjectFolder:
     def preview_file(self) -> Path:
         """The PNG picture of the subject's slices with outlined muscles."""
         return self.home / PREVIEW_FILE
+
+    @property
+    def sagittal_file(self) -> Path:
+        """The NIfTI file of the sagittal series; absent if there is none."""
+        return self.home / SAGITTAL_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the path of the NIfTI file of one stack.

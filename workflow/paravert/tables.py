@@ -260,20 +260,34 @@ OVERLAPS = flag(
     "overlaps", "whether the slice cuts a slice of an earlier stack, so that volumes leave it out"
 )
 
-SHEET_LEVELS, NO_LEVEL = "sheet", "none"  # where levels come from
+SHEET_LEVELS, SAGITTAL_LEVELS, AXIAL_LEVELS = "sheet", "sagittal", "axial"  # where levels come from
+NO_LEVEL = "none"
+LEVEL_SOURCES = {  # the first that knows the level of a slice is used
+    SHEET_LEVELS: "points that the sheet names",
+    SAGITTAL_LEVELS: "the discs in a sagittal series of the same study",
+}
 LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
+
+
+def level(name: str, meaning: str) -> Column:
+    """Return a column of vertebral levels: 1 mid L1, 4.5 disc L4/5."""
+    return Column(name, NUMBER, "level", meaning, minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL)
+
+
 LEVEL_COLUMNS = (
-    Column(
-        "level_position", NUMBER, "level", minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL,
-        meaning="vertebral level of the slice where the middle of the vertebral column crosses it: 1 "
-        "mid L1, 4.5 disc L4/5, 6 S1; null if unknown",
+    level(
+        "level_position",
+        "vertebral level of the slice where the middle of the vertebral column crosses it: 1 mid L1, "
+        "4.5 disc L4/5, 6 S1; null if unknown",
     ),
     Column("level", TEXT, meaning="name of the vertebra or disc nearest to level_position"),
     quantity("level_sd", "level", "standard deviation of level_position; null if unknown"),
     Column(
-        "level_source", TEXT, required=True, allowed=(SHEET_LEVELS, NO_LEVEL),
-        meaning="where the level comes from: sheet for points that the sheet names",
+        "level_source", TEXT, required=True, allowed=(*LEVEL_SOURCES, NO_LEVEL),
+        meaning="where level_position comes from: "
+        + ", ".join(f"{name} for {told}" for name, told in LEVEL_SOURCES.items()),
     ),
+    *(level(f"level_{name}", f"level by {told}") for name, told in LEVEL_SOURCES.items()),
 )  # fmt: skip
 
 AREA_COLUMNS = (

@@ -86,6 +86,8 @@ def convert_subject(
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
         write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
+    if images.sagittal is not None:
+        write_volume(folder.sagittal_file, images.sagittal)
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)

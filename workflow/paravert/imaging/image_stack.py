@@ -69,12 +69,14 @@ class Images:
 
     stacks: from caudal to cranial. header: value of each of `tables.HEADER_COLUMNS`; an absent key or None
     is unknown. cautions: warnings about the subject. note: a sentence on excluded slices, or None.
+    sagittal: see `read_sagittal`; None if there is none.
     """
 
     stacks: tuple[ImageStack, ...]
     header: dict = field(default_factory=dict)
     cautions: frozenset[Caution] = frozenset()
     note: str | None = None
+    sagittal: Volume | None = None
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:

@@ -15,13 +15,14 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.errors import Caution, some_of
+from paravert.anatomy import STANDARD_LEVELS, level_number
+from paravert.errors import Caution, InputError, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import read_sheet
 from paravert.study.aggregate import cohort_muscles, cohort_slices, cohort_subjects
-from paravert.study.levels import areas_at_levels
+from paravert.study.levels import areas_at_levels, at_standard_level
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.summary import summary_of
 
@@ -43,6 +44,9 @@ def gather_cohort(
     model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
     subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
     subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
+    level_standard: Annotated[
+        str, typer.Option(help="Vertebra or disc of csa_at_level_mm2, from L1 to L5/S1.")
+    ] = "L3/4",
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
@@ -50,6 +54,9 @@ def gather_cohort(
     Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
     RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
+    standard = level_number(level_standard)
+    if standard not in STANDARD_LEVELS:
+        raise InputError("level_standard", f"{level_standard}, expected L1 to L5/S1")
     people_sheet = read_sheet(sheet)
     rows = people_sheet.rows
     by_shard = plan.shard_plan([row["subject"] for row in rows], subjects_per_shard, subjects)
@@ -81,6 +88,7 @@ def gather_cohort(
             people.loc[own],
             carried.loc[own],
             fat_fraction,
+            standard,
             trained_on,
             warned,
         )
@@ -150,13 +158,14 @@ def _rows_of_chunk(
     people: pd.DataFrame,
     carried: pd.DataFrame,
     method: str,
+    standard: float,
     trained_on: Set[str],
     warned: Cautions,
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of each cohort table, by table name, from some shards.
 
     folders: of the shards. people: covariates by subject. carried: other columns of the sheet by
-    subject. method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned:
+    subject. method: key of FAT_METHODS. standard: level of csa_at_level_mm2. trained_on: subjects that the model was trained on. warned:
     warnings that are in no shard table.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
@@ -177,7 +186,8 @@ def _rows_of_chunk(
     slices = cohort_slices(
         parts["measure_area"], parts["measure_fat"], parts["find_levels"], method
     )
-    muscles = cohort_muscles(slices)
+    levels = areas_at_levels(slices)
+    muscles = at_standard_level(cohort_muscles(slices), levels, standard)
     subjects = cohort_subjects(
         muscles, slices, parts["convert_dicom"], parts["segment_muscles"], people
     )
@@ -186,7 +196,7 @@ def _rows_of_chunk(
     subjects["n_warnings"] = subjects.subject.map(ledger.set_index("subject").warnings.map(len))
     return {
         "slices": slices.join(people, on="subject"),
-        "levels": areas_at_levels(slices).join(people, on="subject"),
+        "levels": levels.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects[codebook.SUBJECT_TABLE.schema().names].join(carried, on="subject"),
         "overlap": overlap.join(people, on="subject"),

@@ -229,3 +229,15 @@ def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[fl
     if found is None:
         return [(np.nan, NO_LEVELS if column is None else NOT_COVERED)] * len(LABELS)
     return [(volume, NOT_LABELLED if np.isnan(volume) else None) for volume in found]
+
+
+def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return a copy of the table of muscles with area and fat fraction at one level.
+
+    muscles: see `aggregate.cohort_muscles`. levels: see `areas_at_levels`. level: one of
+    STANDARD_LEVELS. Columns: csa_at_level_mm2, fat_fraction_at_level.
+    """
+    names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}
+    keys = ["subject", "muscle", "side"]
+    own = levels.loc[levels.level_position == level, [*keys, *names]].rename(columns=names)
+    return muscles.merge(own, on=keys, how="left", validate="one_to_one")
