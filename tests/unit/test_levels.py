@@ -20,6 +20,7 @@ from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
 from paravert.study.data_frames import in_order
+from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.levels import areas_at_levels, at_standard_level, range_volumes
 from paravert.synthesis.body import body_of
@@ -516,3 +517,26 @@ def test_an_outcome_at_a_level_that_too_few_scans_cover_is_not_fitted():
     fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles_of(people, short))
     assert fitted.fit is None
     assert fitted.note == "50% of the subjects have slices at that level, expected 80%"
+
+
+# --- the figure along the spine -----------------------------------------------------------------------
+
+
+def test_the_figure_along_the_spine_shows_means_of_both_sides_with_the_band_of_the_mean():
+    parts = [areas_at_levels(slices_at(np.arange(0.6, 5.6, 0.2), subject=s)) for s in ("S1", "S2")]
+    parts[1]["csa_mm2"] += 100
+    levels = pd.concat(parts).assign(sex="F")
+    levels.loc[(levels.subject == "S2") & (levels.level_position < 3), "csa_mm2"] = np.nan
+    found = level_means(levels)
+    own = found[(found.muscle == "psoas_major") & (found.measure == "csa_mm2")]
+    own = own.set_index("level_position")
+    assert own.n_subjects[2.0] == 1
+    assert own["mean"][2.0] == pytest.approx(2 * 1200)
+    assert np.isnan(own.low_95[2.0])
+    assert own.n_subjects[4.0] == 2
+    assert own["mean"][4.0] == pytest.approx(2 * 1450)
+    half = 12.706 * np.std([2800, 3000], ddof=1) / np.sqrt(2)  # t of one degree of freedom
+    assert own.high_95[4.0] - own["mean"][4.0] == pytest.approx(half, rel=1e-3)
+    fat = found[(found.muscle == "psoas_major") & (found.measure == "fat_fraction")]
+    assert fat.set_index("level_position")["mean"][4.0] == pytest.approx(0.4, rel=0.05)
+    assert len(draw_level_curves(found).axes) == 8

@@ -35,8 +35,8 @@ VERSIONS = {
     "fit_models": 3,
     "fit_centiles": 1,
     "write_tables": 4,
-    "draw_figures": 5,
-    "write_report": 5,
+    "draw_figures": 6,
+    "write_report": 6,
 }
 
 
