@@ -7,9 +7,10 @@ from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
 from paravert.network import sagittal_levels
 from paravert.network.sagittal_levels import named_discs, on_grid
-from paravert.network.sagittal_net import DISC, LEVELS, STRUCTURES
+from paravert.network.sagittal_net import STRUCTURES
+from paravert.network.train_levels import STRUCTURE_OF_LABEL
 from paravert.synthesis.sagittal import sagittal_slices
-from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, VERTEBRAE
+from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, label_of
 
 SLICES, GAP_MM, SPACING_MM = 5, 4.0, 1.25
 CORNER = np.array([10.0, -120.0, 150.0])
@@ -40,14 +41,9 @@ def right_network(monkeypatch, change=lambda labels: labels):
     def probabilities(network, images):
         labels = change(np.rint(images).astype(int))
         structure = np.full((len(labels), len(STRUCTURES), *labels.shape[1:]), 0.01)
-        level = np.full((len(labels), len(LEVELS), *labels.shape[1:]), 0.01)
-        names = [*DISCS, *VERTEBRAE]
-        for value, name in enumerate(names, start=1):
-            kind = DISC if name in DISCS else STRUCTURES.index("vertebra")
-            structure[:, kind][labels == value] = 1
-            level[:, np.searchsorted(LEVELS, name)][labels == value] = 0.5
-        structure[:, 0][labels == 0] = 1
-        return structure / structure.sum(axis=1, keepdims=True), level
+        for value in np.unique(labels):
+            structure[:, STRUCTURE_OF_LABEL[value]][labels == value] = 1
+        return structure / structure.sum(axis=1, keepdims=True)
 
     monkeypatch.setattr(sagittal_levels, "probabilities", probabilities)
 
@@ -70,6 +66,7 @@ def test_discs_have_their_names_and_patient_coordinates(spine, volume, monkeypat
     found = named_discs(None, volume)
     expected = places(spine)
     assert set(DISCS[1:-1]) <= set(found.points)
+    assert max(found.points) == 5.5
     for level in DISCS[1:-1]:
         assert np.linalg.norm(found.points[level] - expected[level]) < 3
     assert found.name_probability > 0.99
@@ -84,12 +81,29 @@ def test_a_disc_that_was_not_found_does_not_shift_the_names(spine, volume, monke
     assert {1.5, 2.5, 4.5, 5.5} <= set(found.points)
 
 
-def test_a_wrong_name_of_one_disc_is_outvoted(spine, volume, monkeypatch):
-    disc, other = 1 + DISCS.index(2.5), 1 + DISCS.index(3.5)
-    right_network(monkeypatch, lambda labels: np.where(labels == disc, other, labels))
+def test_a_vertebra_taken_for_the_sacrum_is_told_by_the_probability(spine, volume, monkeypatch):
+    fifth, sacrum = label_of(5.0), label_of(7.0)
+
+    def in_every_second_column(labels):
+        columns = np.indices(labels.shape)[2]
+        return np.where((labels == fifth) & (columns % 2 == 0), sacrum, labels)
+
+    right_network(monkeypatch, in_every_second_column)
+    assert named_discs(None, volume).name_probability < 0.9
+
+
+def test_without_a_sacrum_nothing_is_named(spine, volume, monkeypatch):
+    lost = [label_of(level) for level in (6.0, 6.5, 7.0)]
+    right_network(monkeypatch, lambda labels: np.where(np.isin(labels, lost), 0, labels))
+    assert named_discs(None, volume) is None
+
+
+def test_a_disc_within_the_sacrum_is_not_counted(spine, volume, monkeypatch):
+    within, disc = label_of(6.5), label_of(3.5)
+    right_network(monkeypatch, lambda labels: np.where(labels == within, disc, labels))
     found = named_discs(None, volume)
     expected = places(spine)
-    assert np.linalg.norm(found.points[2.5] - expected[2.5]) < 3
+    assert np.linalg.norm(found.points[5.5] - expected[5.5]) < 3
 
 
 def test_a_spot_beside_the_column_is_no_disc(spine, volume, monkeypatch):

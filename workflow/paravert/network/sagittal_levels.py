@@ -12,21 +12,25 @@ from paravert.imaging.volume import Volume
 from paravert.network.levels import FoundLevels, SliceGeometry, levels_on_curve
 from paravert.network.sagittal_net import (
     DISC,
-    LEVELS,
-    SagittalNet,
+    SACRUM,
+    VERTEBRA,
     load_network,
     prepared,
     probabilities,
 )
 from paravert.network.spine_curve import curve_through
-from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM
+from paravert.network.unet import UNet
+from paravert.synthesis.sagittal_parts import PIXEL_MM
 
 SLICES_USED = 9  # about the middle of the series
 LEAST_DISC_MM2 = 40.0
 LEAST_PROBABILITY = 0.4  # of a pixel of a disc
 STEP_RANGE_MM = (17.0, 48.0)  # between the centres of neighbouring discs
 LEAST_DISCS = 3
-LEAST_SHARE = 1e-3  # of a name for a disc, so that a single disc cannot exclude a name
+LUMBOSACRAL = 5.5  # L5/S1
+HIGHEST_DISC = -0.5  # T11/12; higher ones are not named
+BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lies
+SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
 
 
 @dataclass(frozen=True)
@@ -43,31 +47,30 @@ class NamedDiscs:
     level_variance: float
 
 
-def named_discs(network: SagittalNet, volume: Volume) -> NamedDiscs | None:
-    """Return the discs that a sagittal series shows, by level; None if fewer than LEAST_DISCS are found.
+def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
+    """Return the discs that a sagittal series shows, by level.
 
-    network: see `load_network`. volume: see `imaging.sagittal.read_sagittal`.
+    They are counted from the sacrum, which must be seen. network: see `load_network`. volume: see
+    `imaging.sagittal.read_sagittal`. None if fewer than LEAST_DISCS are found, or no sacrum below them.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
-    used = slice(first, first + SLICES_USED)
-    images, rows, columns = on_grid(volume.array[used], volume.pixel_spacing_mm)
-    structure, level = probabilities(network, prepared(images))
-    disc = structure[:, DISC]
-    of_discs = disc[:, None] * level[:, np.searchsorted(LEVELS, DISCS)]
-    weight = disc.sum(axis=(1, 2)) + 1e-6
-    weight = weight / weight.sum()
-    places, scores = _candidates(np.tensordot(weight, of_discs, axes=1), disc, weight)
-    if not places:
+    images, rows, columns = on_grid(
+        volume.array[first : first + SLICES_USED], volume.pixel_spacing_mm
+    )
+    found = probabilities(network, prepared(images))
+    weight = found[:, DISC].sum(axis=(1, 2)) + 1e-6
+    mixed = np.tensordot(weight / weight.sum(), found, axes=1)
+    places = _disc_places(mixed[DISC], found[:, DISC])
+    if len(places) < LEAST_DISCS:
         return None
+    sacral = np.array([_sacral_share(mixed, *place[1:]) for place in places])
     index = np.array(
         [(columns[0] + c * columns[1], rows[0] + r * rows[1], s + first, 1) for s, r, c in places]
     )
     centres = (LPS_TO_RAS @ volume.affine @ index.T).T[:, :3]
-    chain, steps = _chain(centres, scores)
-    if len(chain) < LEAST_DISCS:
-        return None
-    return _named(centres[chain], scores[chain], steps)
+    chain, steps = _chain(centres)
+    return _named(centres[chain], sacral[chain], steps)
 
 
 def on_grid(
@@ -97,71 +100,87 @@ def _averaging(size: int, step_mm: float) -> tuple[np.ndarray, tuple[float, floa
     return matrix.astype(np.float32), (float(edges[0] + share / 2 - 0.5), share)
 
 
-def _candidates(
-    named: np.ndarray, disc: np.ndarray, weight: np.ndarray
-) -> tuple[list[tuple[float, float, float]], np.ndarray]:
-    """Return the centre of each disc (slice, row, column), and its log probability by label.
+def _disc_places(mixed: np.ndarray, by_slice: np.ndarray) -> list[tuple[float, float, float]]:
+    """Return the centre of each disc: slice, row, column.
 
-    named: (DISCS, rows, columns), probabilities over all slices. disc: (slices, rows, columns), of any
-    disc. weight: (slices,), their sum is 1.
+    mixed: (rows, columns), probability of disc over all slices. by_slice: (slices, rows, columns).
     """
-    anything = np.tensordot(weight, disc, axes=1)
-    regions, number = label(anything >= LEAST_PROBABILITY)
-    places, scores = [], []
+    regions, number = label(mixed >= LEAST_PROBABILITY)
+    places = []
     for region in range(1, number + 1):
         inside = regions == region
-        if inside.sum() * PIXEL_MM**2 < LEAST_DISC_MM2:
-            continue
-        row, column = center_of_mass(anything * inside)
-        mass = disc[:, inside].sum(axis=1)
-        places.append((float(mass @ np.arange(len(mass)) / mass.sum()), row, column))
-        share = named[:, inside].sum(axis=1)
-        scores.append(np.log(share / share.sum() + LEAST_SHARE))
-    return places, np.array(scores)
+        if inside.sum() * PIXEL_MM**2 >= LEAST_DISC_MM2:
+            mass = by_slice[:, inside].sum(axis=1)
+            middle = float(mass @ np.arange(len(mass)) / mass.sum())
+            places.append((middle, *center_of_mass(mixed * inside)))
+    return places
 
 
-def _chain(centres: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
+    """Return the probability that the bone below a disc is the sacrum, between 1 - SURE and SURE.
+
+    mixed: (STRUCTURES, rows, columns), probabilities. row, column: centre of the disc.
+    """
+    rows, columns = np.indices(mixed.shape[1:])
+    apart_mm = PIXEL_MM * np.hypot(rows - row, columns - column)
+    low, high = BELOW_MM
+    below = (apart_mm >= low) & (apart_mm <= high) & (rows > row)
+    sacrum, vertebra = (float(mixed[part][below].sum()) for part in (SACRUM, VERTEBRA))
+    share = sacrum / max(sacrum + vertebra, 1e-6)
+    return float(np.clip(share, 1 - SURE, SURE))
+
+
+def _chain(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the discs of the longest plausible chain, from caudal to cranial, and their steps.
 
     centres: (discs, 3), LPS in mm. Returns indices (n,), and for each how many discs it lies above the
     first, (n,); a gap of one or two discs that were not found is allowed.
     """
-    order = np.argsort(centres[:, 2])
     low, high = STEP_RANGE_MM
-    best: list[tuple[int, ...]] = []
-    steps_of: dict[tuple[int, ...], list[int]] = {}
-    for end, disc in enumerate(order):
-        chains = [((int(disc),), [0])]
-        for before in range(end):
-            chain = best[before]
-            apart = np.linalg.norm(centres[disc] - centres[chain[-1]])
-            missing = next((k for k in (1, 2, 3) if k * low <= apart <= k * high), None)
-            if missing:
-                chains.append(
-                    ((*chain, int(disc)), [*steps_of[chain], steps_of[chain][-1] + missing])
-                )
-        longest = max(chains, key=lambda one: (len(one[0]), -one[1][-1]))
-        best.append(longest[0])
-        steps_of[longest[0]] = longest[1]
-    chosen = max(best, key=lambda chain: (len(chain), -steps_of[chain][-1]))
-    return np.array(chosen), np.array(steps_of[chosen])
+    chains: list[tuple[list[int], list[int]]] = []  # the best that ends at each disc
+    for disc in np.argsort(centres[:, 2]):
+        longest = [int(disc)], [0]
+        for before, steps in chains:
+            apart = np.linalg.norm(centres[disc] - centres[before[-1]])
+            more = next((k for k in (1, 2, 3) if k * low <= apart <= k * high), None)
+            if more:
+                longer = [*before, int(disc)], [*steps, steps[-1] + more]
+                longest = max(longest, longer, key=_length)
+        chains.append(longest)
+    discs, steps = max(chains, key=_length)
+    return np.array(discs), np.array(steps)
 
 
-def _named(centres: np.ndarray, scores: np.ndarray, steps: np.ndarray) -> NamedDiscs:
-    """Return the discs of a chain with the most probable names. scores: (discs, labels)."""
-    last = len(DISCS) - 1
-    lowest = np.arange(-2, len(DISCS) + steps[-1] + 2)  # label of the chain's first disc
-    place = lowest[:, None] - steps  # label of each disc
-    known = (place >= 0) & (place <= last)
-    picked = np.where(
-        known, scores[np.arange(len(steps)), np.clip(place, 0, last)], np.log(LEAST_SHARE)
-    ).sum(axis=1)
-    probability = np.exp(picked - picked.max())
+def _length(chain: tuple[list[int], list[int]]) -> tuple[int, int]:
+    """Return the number of discs of a chain; of equal ones that with fewest gaps is longer."""
+    return len(chain[0]), -chain[1][-1]
+
+
+def _named(centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray) -> NamedDiscs | None:
+    """Return the discs of a chain, counted from the one that lies most probably on the sacrum.
+
+    centres: (discs, 3). sacral: (discs,), probability that the bone below is the sacrum. steps:
+    (discs,), see `_chain`. None if it is more probable that none of them lies on it.
+    """
+    on_it, not_on_it = np.log(sacral), np.log(1 - sacral)
+    # Of each number of discs from below: all of these have the sacrum below them, the others do not.
+    score = np.append(0, np.cumsum(on_it)) + not_on_it.sum() - np.append(0, np.cumsum(not_on_it))
+    probability = np.exp(score - score.max())
     probability /= probability.sum()
-    chosen = int(probability.argmax())
-    points = {float(DISCS[0] + place[chosen, n]): centre for n, centre in enumerate(centres)}
-    variance = float(probability @ (lowest - lowest[chosen]) ** 2)
-    return NamedDiscs(dict(sorted(points.items())), float(probability[chosen]), variance)
+    lowest = int(probability.argmax()) - 1  # the uppermost disc with the sacrum below it
+    if lowest < 0:
+        return None
+    level = LUMBOSACRAL - (steps - steps[lowest])
+    points = {
+        float(name): centre
+        for name, centre in zip(level, centres, strict=True)
+        if HIGHEST_DISC <= name <= LUMBOSACRAL
+    }
+    if len(points) < LEAST_DISCS:
+        return None
+    off = np.append(steps[0] - 1, steps) - steps[lowest]
+    variance = float(probability @ off**2)
+    return NamedDiscs(dict(sorted(points.items())), float(probability[lowest + 1]), variance)
 
 
 def levels_from_sagittal(

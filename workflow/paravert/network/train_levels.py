@@ -27,17 +27,25 @@ from paravert import __version__
 from paravert.network.card import NOTE
 from paravert.network.sagittal_net import (
     ARCHITECTURE,
+    BACKGROUND,
     DISC,
-    LEVELS,
-    STRUCTURES,
-    SagittalNet,
+    SACRUM,
+    VERTEBRA,
+    new_network,
     prepared,
     probabilities,
     save_network,
 )
 from paravert.provenance import file_sha256
 from paravert.synthesis.sagittal import sagittal_slices
-from paravert.synthesis.sagittal_parts import DISCS, LABELS, PIXEL_MM, VERTEBRAE
+from paravert.synthesis.sagittal_parts import (
+    DISCS,
+    LABELS,
+    OTHER_SPINE,
+    PIXEL_MM,
+    VERTEBRAE,
+    label_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +55,9 @@ TRAINED_ON = (
 
 IMAGES_PER_ANATOMY = 4
 ANATOMIES_PER_BATCH = 2
-SPINE_WEIGHT, OUTSIDE_WEIGHT = 4.0, 0.1  # of a pixel in the loss; 1 for background in the image
+OUTSIDE_WEIGHT = 0.1  # of a pixel in the loss; 1 for background in the image
+LOWEST_DISC = 5.5  # L5/S1
 LOG_EVERY = 100  # batches
-LEVEL_SD = 0.5  # of the level that the network shall tell: a neighbour is less wrong than others
 SIZE_PX = (96, 64)  # of the slices
 WARM_UP = 50  # batches until the full learning rate
 HELD_OUT_SEED_STEP = 1000
@@ -68,7 +76,7 @@ def train_levels(
     """Train the network that names vertebrae in sagittal slices, on synthetic slices alone."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    network = SagittalNet().train()
+    network = new_network().train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-3)
     curve, number, before = [], 0, 0.0
     checkpoint = out.with_suffix(".checkpoint")
@@ -100,7 +108,7 @@ def train_levels(
                     {"batch": number, "loss": sum(recent) / len(recent), "disc_share": share}
                 )
                 recent.clear()
-                told = f"loss {curve[-1]['loss']:.4f}, discs named rightly {share:.3f}"
+                told = f"loss {curve[-1]['loss']:.4f}, discs found {share:.3f}"
                 log.info("train_levels: batch %d, %.1f %%: %s", number, 100 * done, told)
                 held = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
                 held |= {"batch": number, "seconds": time.monotonic() - started, "curve": curve}
@@ -123,7 +131,7 @@ def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) ->
         "weights_sha256": sha256,
         "software": f"paravert {__version__}",
         "settings": settings | {"architecture": asdict(ARCHITECTURE), "spacing_mm": PIXEL_MM},
-        "discs_named_rightly": curve[-1]["disc_share"] if curve else None,
+        "discs_found": curve[-1]["disc_share"] if curve else None,
         "validation": "disc centres in synthetic slices of another seed, pixel by pixel",
         "seconds": round(seconds),
     }
@@ -154,7 +162,7 @@ def _weights(network: nn.Module) -> list[np.ndarray]:
 def _own_network() -> nn.Module:
     """Return the network of this worker process."""
     torch.set_num_threads(1)
-    return SagittalNet().train()
+    return new_network().train()
 
 
 def _gradients(weights: list[np.ndarray], seed: int, number: int) -> tuple[float, list[np.ndarray]]:
@@ -170,21 +178,17 @@ def _gradients(weights: list[np.ndarray], seed: int, number: int) -> tuple[float
     return loss.item(), [parameter.grad.numpy() for parameter in network.parameters()]
 
 
-def _loss(found: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return the loss: cross-entropy of the structure, and of the level within the column.
+def _loss(found: torch.Tensor, structure: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the weighted cross-entropy.
 
-    found: logits (images, STRUCTURES + LEVELS, rows, columns). labels, weight: (images, rows, columns).
+    found: logits (images, STRUCTURES, rows, columns). structure, weight: (images, rows, columns).
     """
-    structure, level = found.split((len(STRUCTURES), len(LEVELS)), dim=1)
-    loss = nn.functional.cross_entropy(structure, STRUCTURE_OF_LABEL[labels], reduction="none")
-    spine = labels > 0
-    told = torch.log_softmax(level, dim=1).permute(0, 2, 3, 1)[spine]
-    of_level = -(LEVEL_OF_LABEL[labels[spine]] * told).sum(dim=1).mean()
-    return (loss * weight).sum() / weight.sum() + of_level
+    loss = nn.functional.cross_entropy(found, structure, reduction="none")
+    return (loss * weight).sum() / weight.sum()
 
 
 def _batch(seed: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images float32, labels int64 and weights float32 of a batch, (8, *SIZE_PX) each."""
+    """Return images float32, structures int64 and weights float32 of a batch, (8, *SIZE_PX) each."""
     rng = np.random.default_rng([seed, number, 82])
     first = number * ANATOMIES_PER_BATCH
     slices = [
@@ -196,44 +200,35 @@ def _batch(seed: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     images = [
         (prepared(one.image) + 0.5) * gain - 0.5 for one, gain in zip(slices, gains, strict=True)
     ]
-    labels = np.stack([one.labels for one in slices]).astype(np.int64)
-    view = np.stack([one.view for one in slices])
-    weights = np.where(view, np.where(labels > 0, SPINE_WEIGHT, 1.0), OUTSIDE_WEIGHT)
-    return np.stack(images).astype(np.float32), labels, weights.astype(np.float32)
+    structure = STRUCTURE_OF_LABEL[np.stack([one.labels for one in slices])]
+    weights = WEIGHT_OF_LABEL[np.stack([one.labels for one in slices])]
+    weights = np.where(np.stack([one.view for one in slices]), weights, OUTSIDE_WEIGHT)
+    return np.stack(images).astype(np.float32), structure, weights.astype(np.float32)
 
 
 def _disc_share(network: nn.Module, seed: int, anatomies: int = 8) -> float:
-    """Return the share of disc centres that are named rightly, in slices of another seed."""
+    """Return the share of disc centres that are found as discs, in slices of another seed."""
     network.eval()
     right = []
     for index in range(anatomies):
         for one in sagittal_slices(seed + HELD_OUT_SEED_STEP, index):
-            structure, level = probabilities(network, prepared(one.image)[None])
-            for disc, (row, column) in one.discs.items():
-                place = 0, slice(None), int(row), int(column)
-                named = LEVELS[level[place].argmax()] == disc
-                right.append(named and structure[place].argmax() == DISC)
+            found = probabilities(network, prepared(one.image)[None])[0].argmax(axis=0)
+            places = [place for level, place in one.discs.items() if level <= LOWEST_DISC]
+            right += [found[int(row), int(column)] == DISC for row, column in places]
     network.train()
     return float(np.mean(right))
 
 
-def _structure_of_label() -> torch.Tensor:
-    """Return the index in STRUCTURES of each label of a synthetic slice, (LABELS,)."""
-    names = [
-        "background",
-        *["disc"] * len(DISCS),
-        *["vertebra"] * len(VERTEBRAE),
-        *["other"] * (LABELS - 1 - len(DISCS) - len(VERTEBRAE)),
-    ]
-    return torch.tensor([STRUCTURES.index(name) for name in names])
+def _of_labels() -> tuple[np.ndarray, np.ndarray]:
+    """Return the structure and the weight in the loss of each label of a synthetic slice, (LABELS,)."""
+    structure, weight = np.full(LABELS, SACRUM), np.full(LABELS, 3.0)
+    structure[0], weight[0] = BACKGROUND, 1.0
+    for level in (*DISCS, *VERTEBRAE):
+        if level <= LOWEST_DISC:
+            structure[label_of(level)] = DISC if level in DISCS else VERTEBRA
+    weight[structure == DISC] = 6.0
+    weight[OTHER_SPINE] = 0.0  # vertebrae and discs above T11 have one label
+    return structure, weight
 
 
-def _level_of_label() -> torch.Tensor:
-    """Return the probability of LEVELS for each label of a synthetic slice, (LABELS, LEVELS)."""
-    levels = np.zeros(LABELS)
-    levels[1:] = [*DISCS, *VERTEBRAE, LEVELS[0], LEVELS[-1]]
-    share = np.exp(-(((levels[:, None] - LEVELS) / LEVEL_SD) ** 2) / 2)
-    return torch.from_numpy((share / share.sum(axis=1, keepdims=True)).astype(np.float32))
-
-
-STRUCTURE_OF_LABEL, LEVEL_OF_LABEL = _structure_of_label(), _level_of_label()
+STRUCTURE_OF_LABEL, WEIGHT_OF_LABEL = _of_labels()

@@ -129,7 +129,7 @@ def _start(axis: int, labels: np.ndarray, size: int, rng: np.random.Generator) -
     """Return the first row or column of a random part that shows the middle of the labels."""
     places = np.nonzero(labels)[axis]
     middle = places.mean() if places.size else CANVAS_PX / 2
-    return int(np.clip(middle - size * rng.uniform(0.25, 0.75), 0, CANVAS_PX - size))
+    return int(np.clip(middle - size * rng.uniform(0.2, 0.8), 0, CANVAS_PX - size))
 
 
 def _field_of_view(column: Column, picture: Picture, rng: np.random.Generator) -> np.ndarray:
