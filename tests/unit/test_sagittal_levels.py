@@ -69,8 +69,8 @@ def test_discs_have_their_names_and_patient_coordinates(spine, volume, monkeypat
     assert max(found.points) == 5.5
     for level in DISCS[1:-1]:
         assert np.linalg.norm(found.points[level] - expected[level]) < 3
-    assert found.name_probability > 0.99
-    assert found.level_variance < 0.01
+    assert found.name_probability > 0.9
+    assert found.level_variance < 0.1
 
 
 def test_a_disc_that_was_not_found_does_not_shift_the_names(spine, volume, monkeypatch):

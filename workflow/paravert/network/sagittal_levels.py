@@ -26,6 +26,7 @@ SLICES_USED = 9  # about the middle of the series
 LEAST_DISC_MM2 = 40.0
 LEAST_PROBABILITY = 0.4  # of a pixel of a disc
 STEP_RANGE_MM = (17.0, 48.0)  # between the centres of neighbouring discs
+LEAST_COSINE = 0.6  # of the angle between steps from disc to disc, and to the long axis
 LEAST_DISCS = 3
 LUMBOSACRAL = 5.5  # L5/S1
 HIGHEST_DISC = -0.5  # T11/12; higher ones are not named
@@ -141,14 +142,21 @@ def _chain(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for disc in np.argsort(centres[:, 2]):
         longest = [int(disc)], [0]
         for before, steps in chains:
-            apart = np.linalg.norm(centres[disc] - centres[before[-1]])
+            apart = float(np.linalg.norm(centres[disc] - centres[before[-1]]))
             more = next((k for k in (1, 2, 3) if k * low <= apart <= k * high), None)
-            if more:
+            if more and _goes_on(centres[[*before[-2:], disc]]):
                 longer = [*before, int(disc)], [*steps, steps[-1] + more]
                 longest = max(longest, longer, key=_length)
         chains.append(longest)
     discs, steps = max(chains, key=_length)
     return np.array(discs), np.array(steps)
+
+
+def _goes_on(centres: np.ndarray) -> bool:
+    """Return whether discs follow each other towards the head, without a kink. centres: (2 or 3, 3)."""
+    steps = np.diff(centres, axis=0)
+    steps = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return bool(steps[-1, 2] >= LEAST_COSINE and steps[-1] @ steps[0] >= LEAST_COSINE)
 
 
 def _length(chain: tuple[list[int], list[int]]) -> tuple[int, int]:
