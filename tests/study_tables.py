@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from paravert import codebook, tables
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES, level_name
 from paravert.errors import Caution, Reason
 
 SLICES_PER_SUBJECT = 6
 PIXEL_MM2 = 0.36
 SLAB_MM = 5.0
+MM_PER_LEVEL = 36.0
+LOWEST_SLICE_LEVEL = 3.9
 TILT_DEG = 10.0
 WOMAN_CSA_MM2 = {
     "psoas_major": 650.0,
@@ -69,6 +71,7 @@ def cohort_rows(
         muscles = _muscles(person, slices)
         warnings = [str(Caution.SPACING_TAG_MISSING)] if number % 3 == 0 else []
         rows["slices"] += slices
+        rows["levels"] += _levels(person, slices)
         rows["muscles"] += muscles
         rows["subjects"].append(_subject(person, muscles, len(warnings)))
         rows["overlap"] += _overlap(person, slices, random) if truth else []
@@ -117,7 +120,9 @@ def _slice(person, number, muscle, side, size, fat_shift, random) -> dict:
     row = person | {"stack_id": 1, "slice": number, "muscle": muscle, "side": side}
     row |= {"position_mm": SLAB_MM * number, "tilt_deg": TILT_DEG, "slab_mm": SLAB_MM}
     row |= {"pixels": pixels, "csa_mm2": pixels * PIXEL_MM2, "overlaps": False}
-    row["labels_source"] = "network"
+    level = LOWEST_SLICE_LEVEL - number * SLAB_MM / MM_PER_LEVEL
+    row |= {"level_position": level, "level": level_name(level), "level_sd": 0.05}
+    row |= {"level_source": "sheet", "labels_source": "network"}
     row["csa_axial_mm2"] = row["csa_mm2"] * np.cos(np.radians(TILT_DEG))
     if absent:
         reasons = {f"reason_{method}": "absent" for method in tables.FAT_METHODS}
@@ -130,6 +135,16 @@ def _slice(person, number, muscle, side, size, fat_shift, random) -> dict:
     row |= {"sequence": "T2", "sequence_source": "header", "fat_contrast": 20.0}
     row["fat_fraction"] = row["fat_fraction_eroded"] = row["fat_fraction_otsu_subject"]
     return row | {"lean_csa_mm2": row["csa_mm2"] * (1 - row["fat_fraction"])}
+
+
+def _levels(person: dict, slices: list[dict]) -> list[dict]:
+    """Return rows at L3/4 (level 3.5), of the slice nearest to it; no other level."""
+    nearest = min(slices, key=lambda row: abs(row["level_position"] - 3.5))["slice"]
+    names = ("muscle", "side", "csa_mm2", "lean_csa_mm2", "fat_fraction")
+    level = person | {"level_position": 3.5, "level": "L3/4", "slices": 1}
+    return [
+        level | {name: row.get(name) for name in names} for row in slices if row["slice"] == nearest
+    ]
 
 
 def _muscles(person: dict, slices: list[dict]) -> list[dict]:
@@ -164,6 +179,8 @@ def _muscle(keys: dict, shown: list[dict]) -> dict:
         "fat_fraction": fat["fat_fraction_otsu_subject"],
         "fat_fraction_eroded": fat["fat_fraction_otsu_subject"],
         "fat_fraction_valid": True,
+        "csa_at_level_mm2": float(areas[0]),
+        "fat_fraction_at_level": fat["fat_fraction_otsu_subject"],
         **fat,
         "fat_fraction_dixon": None,
         "lean_volume_ml": float(volume_ml * (1 - fat["fat_fraction_otsu_subject"])),

@@ -30,6 +30,7 @@ from paravert.measure.dicomseg import dicomseg  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
 from paravert.measure.preview import draw_preview  # noqa: E402
 from paravert.measure.score_overlap import score_overlap  # noqa: E402
+from paravert.network.levels import find_levels  # noqa: E402
 from paravert.network.segment import segment_muscles  # noqa: E402
 from paravert.steps import VERSIONS  # noqa: E402
 from paravert.study.centiles import fit_centiles  # noqa: E402
@@ -41,7 +42,11 @@ from study_tables import cohort_rows, write_cohort  # noqa: E402
 RECORDED = HOME / "numbers.json"
 MODEL = HOME.parents[1] / CONFIGURATION["model"]["file"]
 SHA256 = CONFIGURATION["model"]["sha256"]
-SHEET = f"subject,images,truth,sex,age_years\nFROZEN,{HOME}/dicom,{HOME}/truth.nii.gz,F,50\n"
+POINTS = HOME / "points.csv"
+SHEET = (
+    "subject,images,truth,levels,sex,age_years\n"
+    f"FROZEN,{HOME}/dicom,{HOME}/truth.nii.gz,{POINTS},F,50\n"
+)
 # Relative. The network's labels differ in a few pixels from processor to processor.
 TOLERANCE = {"segment_muscles": 0.02, "draw_preview": 0.02}
 CENTILE_SUBJECTS = 130  # at least 60 of a sex
@@ -71,10 +76,12 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     yield "draw_preview", _of_array(imread(home / "preview.png"))
     # The truth takes the place of the network's labels: what follows is exact on every processor.
     sheet.write_text(
-        SHEET.replace("truth,", "labels,truth,").replace(",F,", f",{HOME}/truth.nii.gz,F,")
+        SHEET.replace("truth,", "labels,truth,").replace("/dicom,", f"/dicom,{HOME}/truth.nii.gz,")
     )
     convert_dicom(sheet, ["FROZEN"], subjects, convert)
     segment_muscles(convert, subjects, segment, MODEL, SHA256, "cpu")
+    find_levels(convert, sheet, subjects, shard / "levels.parquet")
+    yield "find_levels", _of_table(shard / "levels.parquet")
     for step, name in ((measure_area, "area"), (measure_fat, "fat"), (score_overlap, "overlap")):
         step(segment, subjects, shard / f"{name}.parquet")
         yield step.__name__, _of_table(shard / f"{name}.parquet")
@@ -90,7 +97,10 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
         MODEL,
         SHA256,
     )
-    files = [folder / "cohort" / f"{name}.parquet" for name in ("slices", "muscles", "subjects")]
+    files = [
+        folder / "cohort" / f"{name}.parquet"
+        for name in ("slices", "levels", "muscles", "subjects")
+    ]
     yield (
         "gather_cohort",
         {f"{file.stem} {key}": value for file in files for key, value in _of_table(file).items()},

@@ -51,6 +51,12 @@ def _rows(step: steps.Step, outcome: records.Outcome, slices: int) -> pa.Table:
         ]
     if step.table.per_subject:
         return tables.from_rows(step.table, [told])
+    if step.name == "find_levels":
+        slice_rows = [
+            {"subject": outcome.subject, "stack": 1, "slice": number, "level_source": "none"}
+            for number in range(slices)
+        ]
+        return tables.from_rows(step.table, slice_rows)
     rows = slices * len(LABELS)
     columns = {
         "subject": [outcome.subject] * rows,

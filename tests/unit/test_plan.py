@@ -57,7 +57,9 @@ class Shard:
 
     def follow(self, name):
         before, segments = self.table(STEPS[name].after), name == "segment_muscles"
-        how = {"settings": SETTINGS[name]} if segments else {}
+        files = {name: row.get("levels", "") for name, row in self.rows.items()}
+        how = {"settings": SETTINGS[name]} if name in SETTINGS else {}
+        how |= {"files": files} if name == "find_levels" else {}
         do = lambda task, scratch: Product([{"labels_source": "network"}] if segments else [])  # noqa: E731
         shards.work_after(before, name, do, **how, **self.place(name))
 
@@ -69,7 +71,8 @@ class Shard:
         return plan.stale_steps(self.tables, subjects, self.rows, self.patterns, self.settings)
 
     def check(self):
-        plan.check_shard_tables(self.folder / "shards", {"0": sorted(self.rows)}, self.settings)
+        shards = {"0": sorted(self.rows)}
+        plan.check_shard_tables(self.folder / "shards", shards, self.settings, self.rows)
 
 
 @pytest.fixture
@@ -131,16 +134,35 @@ def test_a_step_of_another_version_is_stale(shard, step, monkeypatch):
     assert shard.stale() == {step}
 
 
+def test_points_of_the_sheet_and_their_changes_make_the_levels_stale_and_nothing_else(shard):
+    points = shard.folder / "points.csv"
+    points.write_text("name,x_mm,y_mm,z_mm")
+    shard.rows["S2"]["levels"] = str(points)
+    assert shard.stale() == {"find_levels"}
+    with pytest.raises(InputError, match="find_levels"):
+        shard.check()
+    shard.follow("find_levels")
+    assert shard.stale() == set()
+    shard.check()
+    points.write_text("name,x_mm,y_mm,z_mm\nL4,0,0,0")
+    assert shard.stale() == {"find_levels"}
+
+
+def test_another_model_of_levels_makes_the_levels_stale(shard):
+    shard.settings = SETTINGS | {"find_levels": {"model_sha256": "another"}}
+    assert shard.stale() == {"find_levels"}
+
+
 @pytest.mark.parametrize("key", SETTINGS["segment_muscles"])
 def test_another_setting_of_the_segmentation_makes_its_table_stale(shard, key):
-    shard.settings = {"segment_muscles": SETTINGS["segment_muscles"] | {key: "another"}}
+    shard.settings = SETTINGS | {"segment_muscles": SETTINGS["segment_muscles"] | {key: "another"}}
     assert shard.stale() == {"segment_muscles"}
 
 
 def test_what_follows_from_an_earlier_conversion_is_stale_and_refused(shard):
     images_change(shard)
     shard.convert()
-    assert shard.stale() == {"segment_muscles"}
+    assert shard.stale() == {"segment_muscles", "find_levels"}
     with pytest.raises(InputError, match=r"0/segment.parquet: .* --forcerun segment_muscles"):
         shard.check()
     for name in STEP_NAMES[1:-1]:

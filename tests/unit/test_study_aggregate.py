@@ -11,11 +11,12 @@ from paravert.study.aggregate import (
     cohort_slices,
     cohort_subjects,
 )
-from paravert.tables import FAT_METHODS, HEADER_COLUMNS, OTSU_METHODS
+from paravert.tables import FAT_METHODS, HEADER_COLUMNS, OTSU_METHODS, SLICE_LEVELS, from_rows
 
 CSA = {"left": (1000.0, 500.0), "right": (800.0, 400.0)}
 FAT = {"left": (0.1, 0.4), "right": (0.2, 0.2)}
 SLAB = (4.0, 6.0)
+NO_LEVELS_KNOWN = from_rows(SLICE_LEVELS, []).to_pandas()
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def muscle(rows, muscle="psoas_major", side="left"):
 
 
 def test_volume_is_area_times_slab_and_fat_is_weighted_by_volume(tables):
-    row = muscle(cohort_muscles(cohort_slices(*tables, "otsu_subject")))
+    row = muscle(cohort_muscles(cohort_slices(*tables, NO_LEVELS_KNOWN, "otsu_subject")))
     assert row.slices == 2
     assert row.csa_mean_mm2 == pytest.approx(750)
     assert row.csa_sd_mm2 == pytest.approx(500 / np.sqrt(2))
@@ -75,7 +76,11 @@ def test_volume_is_area_times_slab_and_fat_is_weighted_by_volume(tables):
 
 
 def test_an_absent_muscle_has_volume_0_and_an_unknown_fat_fraction(tables):
-    row = muscle(cohort_muscles(cohort_slices(*tables, "otsu_subject")), "multifidus", "right")
+    row = muscle(
+        cohort_muscles(cohort_slices(*tables, NO_LEVELS_KNOWN, "otsu_subject")),
+        "multifidus",
+        "right",
+    )
     assert row.slices == 0
     assert row.volume_ml == 0
     assert pd.isna(row.csa_mean_mm2)
@@ -88,7 +93,7 @@ def test_a_muscle_is_valid_if_every_slice_that_shows_it_has_a_fat_fraction(table
     psoas = (fat.muscle == "psoas_major") & (fat.side == "left")
     fat.loc[psoas & (fat.slice == 1), "fat_fraction_otsu_subject"] = np.nan
     fat.loc[psoas & (fat.slice == 1), "reason_otsu_subject"] = "low-contrast"
-    rows = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
+    rows = cohort_muscles(cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject"))
     assert not muscle(rows).fat_fraction_valid
     assert muscle(rows).fat_fraction == pytest.approx(0.1)
     assert muscle(rows, side="right").fat_fraction_valid
@@ -101,7 +106,7 @@ def test_a_fat_fraction_that_cannot_be_had_is_null_with_its_reason_everywhere(ta
     for method in FAT_METHODS:
         fat.loc[shown, [f"fat_fraction_{method}", f"eroded_{method}"]] = np.nan
         fat.loc[shown, f"reason_{method}"] = "fat-not-bright"
-    slices = cohort_slices(area, fat, "otsu_subject")
+    slices = cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject")
     muscles = cohort_muscles(slices)
     assert muscle(muscles).fat_fraction_reason == "fat-not-bright"
     assert not muscles.fat_fraction_valid.any()
@@ -117,7 +122,7 @@ def test_the_sequence_of_a_subject_is_that_of_all_its_stacks(tables, second, exp
     area, fat = tables
     fat.loc[fat.slice == 1, "sequence"] = second
     fat.loc[fat.slice == 1, "fat_contrast"] = 5.0
-    slices = cohort_slices(area, fat, "otsu_subject")
+    slices = cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject")
     row = subject_of(cohort_muscles(slices), slices)
     assert row.sequence == expected
     assert row.fat_contrast == 5
@@ -126,7 +131,7 @@ def test_the_sequence_of_a_subject_is_that_of_all_its_stacks(tables, second, exp
 def test_a_slice_that_cuts_an_earlier_stack_counts_for_area_and_not_for_volume(tables):
     area, fat = tables
     area.loc[area.slice == 1, "overlaps"] = True
-    row = muscle(cohort_muscles(cohort_slices(area, fat, "otsu_subject")))
+    row = muscle(cohort_muscles(cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject")))
     assert row.slices == 2
     assert row.csa_mean_mm2 == pytest.approx(750)
     assert row.volume_ml == pytest.approx(4)
@@ -143,7 +148,7 @@ def test_a_muscle_that_is_labelled_in_one_stack_alone_has_areas_and_no_volume(ta
     area.loc[unknown, "csa_reason"] = "not-labelled"
     fat.loc[unknown, [f"fat_fraction_{method}" for method in FAT_METHODS]] = None
     fat.loc[unknown, [f"reason_{method}" for method in FAT_METHODS]] = "not-labelled"
-    muscles = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
+    muscles = cohort_muscles(cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject"))
     row = muscle(muscles)
     assert (row.slices, row.csa_mean_mm2, row.coverage_mm) == (1, 1000, 4)
     assert row.fat_fraction == pytest.approx(0.1)
@@ -155,7 +160,7 @@ def test_a_muscle_that_is_labelled_in_one_stack_alone_has_areas_and_no_volume(ta
 def test_the_configured_method_becomes_the_fat_fraction(tables):
     area, fat = tables
     fat["fat_fraction_linear"] = 0.3
-    rows = cohort_slices(area, fat, "linear")
+    rows = cohort_slices(area, fat, NO_LEVELS_KNOWN, "linear")
     assert (rows.fat_fraction == 0.3).all()
     assert rows.fat_fraction_otsu_subject.iloc[0] == 0.1
     assert rows.lean_csa_mm2.iloc[0] == pytest.approx(700)
@@ -177,7 +182,7 @@ def subject_of(muscles, slices):
 
 
 def test_a_subject_adds_up_its_muscles(tables):
-    slices = cohort_slices(*tables, "otsu_subject")
+    slices = cohort_slices(*tables, NO_LEVELS_KNOWN, "otsu_subject")
     row = subject_of(cohort_muscles(slices), slices)
     assert row.n_slices == 2
     assert row.coverage_mm == 10
@@ -192,7 +197,7 @@ def test_a_subject_adds_up_its_muscles(tables):
 def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):
     area, fat = tables
     fat.loc[fat.muscle == "psoas_major", "fat_fraction_otsu_subject"] = None
-    muscles = cohort_muscles(cohort_slices(area, fat, "otsu_subject"))
+    muscles = cohort_muscles(cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject"))
     unknown = _lean_volume_ml(muscles).isna()
     assert (unknown == (muscles.muscle == "psoas_major")).all()  # an absent muscle adds 0
 

@@ -39,6 +39,8 @@ def rows_of(step, labels_given=False, header=None):
         return [{"labels_source": "network", "removed_mm2": 0.0}]
     if step == "draw_preview":
         return [{"labels_digest": "f"}]
+    if step == "find_levels":
+        return [{"stack": 1, "slice": 0, "level_source": "none"}]
     rows = []
     for label in LABELS:
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}

@@ -1,5 +1,6 @@
-"""The eight muscles (four per side): names, sides, label values and colours."""
+"""The eight muscles (four per side): names, sides, label values, colours; names of vertebral levels."""
 
+import re
 from dataclasses import dataclass
 
 MUSCLES = ("psoas_major", "quadratus_lumborum", "erector_spinae", "multifidus")
@@ -52,3 +53,52 @@ def label_value(muscle: str, side: str) -> int:
 
 
 _VALUES = {(label.muscle, label.side): label.value for label in LABELS}
+
+
+# --- vertebral levels ----------------------------------------------------------------------------
+
+# A level is a number: 1.0 mid L1, 1.5 disc L1/2, 5.0 mid L5, 6.0 S1; 0.0 is T12.
+REGIONS = {"T": -12, "L": 0, "S": 5}  # letter of the vertebrae: added to their number
+LOWEST_NUMBER = {"T": 12, "L": 5, "S": 5}
+DISC_LEVELS = (1.5, 2.5, 3.5, 4.5, 5.5)  # L1/2 to L5/S1
+STANDARD_LEVELS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
+_LEVEL_NAME = re.compile(r"(th|[tdls])(\d{1,2})(?:[/_-]?(th|[tdls])?(\d{1,2}))?", re.IGNORECASE)
+
+
+def level_name(level: float) -> str:
+    """Return the name of the vertebra or disc nearest to a level, such as "L4" or "L4/5".
+
+    level: 1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
+    """
+    doubled = round(2 * level)
+    upper, lower = (_vertebra(number) for number in (doubled // 2, doubled // 2 + 1))
+    if doubled % 2 == 0:
+        return upper
+    return f"{upper}/{lower[1:] if lower[0] == upper[0] else lower}"
+
+
+def level_number(name: str) -> float | None:
+    """Return the level that a name means, None for any other text.
+
+    name: a vertebra ("L4", "Th12") or a disc ("L4/5", "L4/L5", "L5-S1"), in any case. Returns 1.0 for
+    L1, 1.5 for L1/2.
+    """
+    found = _LEVEL_NAME.fullmatch(name.replace(" ", ""))
+    if not found:
+        return None
+    first, number, second, lower = found.groups()
+    upper = _number(first, int(number))
+    if lower is None or upper is None:
+        return upper
+    below = _number(second or first, int(lower))
+    return upper + 0.5 if below == upper + 1 else None
+
+
+def _vertebra(number: int) -> str:
+    region = "T" if number < 1 else "L" if number < 6 else "S"
+    return f"{region}{number - REGIONS[region]}"
+
+
+def _number(letters: str, number: int) -> float | None:
+    region = {"TH": "T", "D": "T"}.get(letters.upper(), letters.upper())
+    return float(number + REGIONS[region]) if 1 <= number <= LOWEST_NUMBER[region] else None

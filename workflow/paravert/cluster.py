@@ -18,6 +18,7 @@ JOB_MINUTES = 10
 WORKER_MB = {
     "convert_dicom": 600,
     "segment_muscles": 900,
+    "find_levels": 900,
     "measure_area": 300,
     "measure_fat": 750,
     "score_overlap": 300,
@@ -28,6 +29,7 @@ WORKER_MB = {
 SUBJECT_SECONDS = {
     "convert_dicom": 30,
     "segment_muscles": 60,
+    "find_levels": 20,
     "measure_area": 20,
     "measure_fat": 20,
     "score_overlap": 20,

@@ -22,7 +22,10 @@ from paravert.tables import (
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     LABELS_DIGEST,
+    LEVEL_COLUMNS,
     MUSCLE,
+    NO_LEVELS,
+    NOT_COVERED,
     NOT_LABELLED,
     NUMBER,
     OUTCOME,
@@ -44,6 +47,7 @@ from paravert.tables import (
     count,
     flag,
     fraction,
+    level,
     quantity,
 )
 
@@ -130,6 +134,7 @@ SLICES = Table(
     (
         *STACK_AND_SLICE,
         *COVARIATE_COLUMNS,
+        *LEVEL_COLUMNS,
         *AREA_COLUMNS,
         quantity(
             "lean_csa_mm2", "mm2",
@@ -144,6 +149,54 @@ SLICES = Table(
     keys=tuple(column.name for column in STACK_AND_SLICE),
     meaning="a muscle and side in one slice of a subject",
 )  # fmt: skip
+
+LEVEL_TABLE = Table(
+    "levels",
+    (
+        SUBJECT,
+        Column(
+            "level_position", NUMBER, "level", required=True, minimum=1, maximum=5.5,
+            meaning="vertebral level: 1 mid L1, 4.5 disc L4/5",
+        ),
+        Column("level", TEXT, meaning="name of this vertebra or disc", required=True),
+        MUSCLE,
+        SIDE,
+        *COVARIATE_COLUMNS,
+        count("slices", "slices from which the values are interpolated: 2, 1, or 0 if not covered"),
+        quantity(
+            "csa_mm2", "mm2",
+            "csa_mm2 of the muscle at this level, interpolated between slices at most 15 mm away on both "
+            "sides, or that of a slice at most 5 mm away; null if there are none (level_reason)",
+        ),
+        quantity(
+            "lean_csa_mm2", "mm2",
+            "likewise csa_mm2 x (1 - fat_fraction); 0 if the muscle is absent there",
+        ),
+        fraction("fat_fraction", "likewise, weighted by area; null if unknown (level_reason)"),
+        Column(
+            "level_reason", TEXT, allowed=(NOT_COVERED, NO_LEVELS, *FAT_REASONS),
+            meaning="why values are null: no slices there, no levels known in the subject, or the reason "
+            "of the slices",
+        ),
+    ),
+    keys=("subject", "level_position", "muscle", "side"),
+    meaning="a muscle and side of a subject at a vertebra or disc from L1 to L5/S1",
+)  # fmt: skip
+
+
+def _range_columns(vertebrae: str, between: str) -> tuple[Column, ...]:
+    return (
+        quantity(
+            f"volume_{between}_ml", "ml",
+            f"volume {vertebrae}, csa_mm2 interpolated between slices; null if not covered completely "
+            f"(volume_{between}_reason)",
+        ),
+        Column(
+            f"volume_{between}_reason", TEXT, allowed=(NOT_COVERED, NO_LEVELS, NOT_LABELLED),
+            meaning=f"why volume_{between}_ml is null",
+        ),
+    )  # fmt: skip
+
 
 MUSCLE_TABLE = Table(
     "muscles",
@@ -179,6 +232,18 @@ MUSCLE_TABLE = Table(
             "coverage_mm", "mm",
             "sum of slab_mm over the slices that show the muscle, likewise; null if slices is",
         ),
+        *(
+            level(f"level_{end}", f"level_position of the most {where} slice that shows the muscle")
+            for end, where in (("from", "cranial"), ("to", "caudal"))
+        ),
+        quantity(
+            "csa_at_level_mm2", "mm2",
+            "csa_mm2 at the level that gather_cohort.level_standard names, as in the table levels: it can be "
+            "compared between scans of different ranges; null if not covered",
+        ),
+        fraction("fat_fraction_at_level", meaning="fat fraction at that level, likewise"),
+        *_range_columns("from the upper endplate of L1 to the lower endplate of L5", "l1_l5"),
+        *_range_columns("from the upper endplate of L3 to the lower endplate of L5", "l3_l5"),
         *FAT_FRACTION,
         Column(
             "fat_fraction_valid", FLAG, required=True,
@@ -290,7 +355,7 @@ LEDGER = Table(
     per_subject=True,
 )
 
-COHORT_TABLES = (SLICES, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERIES, LEDGER)
+COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERIES, LEDGER)
 
 
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:

@@ -88,6 +88,9 @@ class Caution(StrEnum):
     FAT_OUTLIER = "fat-outlier"
     RATING_OUTDATED = "rating-outdated"  # of labels that have changed since
     SIDES_SWAPPED = "sides-swapped"  # left labels to the right of their partners
+    LEVELS_NOT_USED = "levels-not-used"  # points that the sheet names
+    SAGITTAL_NOT_USED = "sagittal-not-used"
+    LEVEL_UNCERTAIN = "level-uncertain"
 
 
 class InputError(Exception):

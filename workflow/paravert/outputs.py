@@ -32,6 +32,7 @@ FIGURES = _listed(
     Output("fig4_iou", "Figure 4. Intersection over union", "fig4_iou"),
     Output("fig5_csa", "Figure 5. Cross-sectional area", "fig5_csa"),
     Output("fig6_fat_fraction", "Figure 6. Fat fraction", "fig6_fat_fraction"),
+    Output("along_spine", "Along the spine", "along_spine"),
     Output("adjusted_means", "Adjusted means", "adjusted_means"),
     Output("site_effects", "Sites and scanners", "site_effects"),
     Output("centiles", "Centiles by age", "centiles"),

@@ -15,7 +15,7 @@ from paravert.errors import InputError
 from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.shard_tables import read_made_from, read_outcomes
-from paravert.sheet import PATH_COLUMNS, scan_of
+from paravert.sheet import CONVERTED_COLUMNS, PATH_COLUMNS, scan_of
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST = STEPS["convert_dicom"]
@@ -80,11 +80,11 @@ def conversion_inputs(
     """Return what the conversion of a subject depends on besides the step's version, JSON-able.
 
     row: line of the sheet, by column. series_description: patterns of the configuration. source: of the
-    sheet's labels. By each path column the dict has a digest of names, sizes and times of the files
+    sheet's labels. By each of CONVERTED_COLUMNS the dict has a digest of names, sizes and times of the files
     ("none" without a path), under series_description the patterns, and under labels_from the values of
     another source than ours, if the row has labels.
     """
-    states = {name: _state(row.get(name, "")) for name in PATH_COLUMNS}
+    states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
@@ -131,7 +131,46 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
     configuration: all sections.
     """
     section = configuration["segment_muscles"]
-    return {"segment_muscles": segmentation_settings(configuration["model"]["sha256"], section)}
+    return {
+        "segment_muscles": segmentation_settings(configuration["model"]["sha256"], section),
+        "find_levels": level_settings(configuration["find_levels"]["sha256"]),
+    }
+
+
+def level_settings(model_sha256: str) -> dict:
+    """Return the settings on which the levels of slices depend. model_sha256: of the model file, or ""."""
+    return {"model_sha256": model_sha256}
+
+
+def settings_of(
+    step: Step,
+    settings: Mapping[str, Mapping],
+    rows: Mapping[str, Mapping[str, str]],
+    subjects: Sequence[str],
+) -> dict:
+    """Return what a table of a step after convert_dicom depends on beside the previous step's table.
+
+    step: its name decides. settings: see `step_settings`. rows: lines of the sheet by subject.
+    subjects: of the table. Returns the step's settings, and for find_levels the state of the files in
+    the sheet's column levels, JSON-able.
+    """
+    own = dict(settings.get(step.name, {}))
+    if step.name != "find_levels":
+        return own
+    return with_files(own, file_states({name: rows[name].get("levels", "") for name in subjects}))
+
+
+def file_states(files: Mapping[str, str]) -> dict[str, str]:
+    """Return a digest of size and time of each subject's file, by subject; none for an empty path.
+
+    files: paths by subject.
+    """
+    return {subject: _state(path) for subject, path in files.items() if path}
+
+
+def with_files(settings: Mapping, states: Mapping[str, str]) -> dict:
+    """Return settings with the states of further input files, by subject; equal if there are none."""
+    return {**settings, "files": dict(states)} if states else dict(settings)
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:
@@ -228,7 +267,8 @@ def stale_steps(
             if step is FIRST:
                 wanted = _expected_conversions(table, subjects, rows, series_description, source)
             else:
-                wanted = made_after(step, settings.get(step.name, {}), expected[step.after])
+                own = settings_of(step, settings, rows, subjects)
+                wanted = made_after(step, own, expected[step.after])
             fits = wanted == read_made_from(table)
         except InputError:  # damaged
             fits = False
@@ -266,11 +306,15 @@ def made_from(table: Path) -> str | None:
 
 
 def check_shard_tables(
-    folder: Path, plan: Mapping[str, Sequence[str]], settings: Mapping[str, Mapping]
+    folder: Path,
+    plan: Mapping[str, Sequence[str]],
+    settings: Mapping[str, Mapping],
+    rows: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Raise InputError for a shard table of other subjects, or made from another upstream table.
 
-    folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`.
+    folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`. rows:
+    lines of the sheet by subject.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}
@@ -280,7 +324,8 @@ def check_shard_tables(
             if step is FIRST:
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)
             else:
-                wanted = made_after(step, settings.get(step.name, {}), made[step.after])
+                own = settings_of(step, settings, rows, subjects)
+                wanted = made_after(step, own, made[step.after])
                 fits = made[step.name] == wanted
             if not fits:
                 raise InputError(

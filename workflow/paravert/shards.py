@@ -24,7 +24,13 @@ from typing import Any
 from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.plan import conversions, made_after, result_fingerprint
+from paravert.plan import (
+    conversions,
+    file_states,
+    made_after,
+    result_fingerprint,
+    with_files,
+)
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Result, ResultStore, StoredResult
 from paravert.shard_tables import read_made_from, read_outcomes, write_shard_table
 from paravert.steps import STEPS, Step
@@ -100,6 +106,7 @@ def work_after(
     workers: int = 0,
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
     """Run a step for every subject that the previous step analysed, and write the shard's table.
 
@@ -110,8 +117,9 @@ def work_after(
     quarantined; any other exception fails the job. folder: contains a folder per subject. out:
     Parquet file of the table. workers: number of worker processes, for which `do` must be picklable;
     0: everything runs in this process. settings: what results depend on beside the previous step,
-    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. Raises
-    ChildProcessError if a worker process died.
+    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. files:
+    path of a further input file, by subject; while it cannot be read, an earlier result is kept.
+    Raises ChildProcessError if a worker process died.
     """
     _run_after(
         shard_table,
@@ -120,6 +128,7 @@ def work_after(
         out,
         settings or {},
         applies,
+        files or {},
     )
 
 
@@ -165,12 +174,19 @@ def _run_after(
     out: Path,
     settings: Mapping,
     applies: Callable[[str], bool] | None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
-    made_from = made_after(shard.step, settings, read_made_from(shard_table))
-    tasks, outcomes = tasks_after(
-        shard_table,
-        lambda subject: dict(settings) if applies is None or applies(subject) else {},
-    )
+    states = file_states(files or {})
+    own = with_files(settings, states)
+    made_from = made_after(shard.step, own, read_made_from(shard_table))
+
+    def depends_on(subject: str) -> dict:
+        used = settings if applies is None or applies(subject) else {}
+        return with_files(used, {s: state for s, state in states.items() if s == subject})
+
+    tasks, outcomes = tasks_after(shard_table, depends_on)
+    away = {subject for subject in states if not os.access(files[subject], os.R_OK)}
+    tasks = [replace(task, inputs_away=task.subject in away) for task in tasks]
     _write(shard, results(shard, shard.jobs(tasks)), len(tasks), made_from, out, outcomes)
 
 
@@ -218,7 +234,8 @@ class _Shard:
         for task in tasks:
             store = self.store(task.subject)
             found = store.stored() if task.inputs_away else StoredResult()
-            if found.fingerprint and not found.changed:
+            same_source = found.upstream == task.depends_on.get("upstream")
+            if found.fingerprint and same_source and not found.changed:
                 fingerprint = found.fingerprint
             else:
                 fingerprint = result_fingerprint(self.step, task.depends_on)

@@ -17,7 +17,14 @@ from paravert.errors import InputError
 from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
 SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
-PATH_COLUMNS = ("images", "water", "fat", "truth", "labels")
+CONVERTED_COLUMNS = (
+    "images",
+    "water",
+    "fat",
+    "truth",
+    "labels",
+)  # paths of what convert_dicom reads
+PATH_COLUMNS = (*CONVERTED_COLUMNS, "levels")
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
 MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are

@@ -20,6 +20,9 @@ REVIEW_FOLDER = "review"  # pictures of all slices for the review page
 SLICES_PICTURE = "slices.jpg"
 CONTOURS_FILE = "contours.png"
 MANUAL_FILE = "manual.png"  # contours of the manual mask; none without one
+SAGITTAL_FILE = (
+    "sagittal.nii.gz"  # a sagittal series in the coordinates of the stacks, if there is one
+)
 
 SUFFIX = ".nii.gz"
 
@@ -45,6 +48,11 @@ class SubjectFolder:
     def preview_file(self) -> Path:
         """The PNG picture of the subject's slices with outlined muscles."""
         return self.home / PREVIEW_FILE
+
+    @property
+    def sagittal_file(self) -> Path:
+        """The NIfTI file of the sagittal series; absent if there is none."""
+        return self.home / SAGITTAL_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the path of the NIfTI file of one stack.

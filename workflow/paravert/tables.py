@@ -211,6 +211,7 @@ REVIEW_FAILED = (
     "review-failed"  # reason code: failed by eye, see the configuration's review.ratings
 )
 NO_DIXON = "no-dixon"  # reason code: no Dixon images of water and fat
+NOT_COVERED, NO_LEVELS = "not-covered", "no-levels"  # reason codes of values at levels
 NOT_LABELLED = "not-labelled"  # reason code: the source of the given labels has no such muscle
 SEQUENCES = (
     "T1", "T2", "PD", "STIR", "fat-suppressed", "dixon-water", "dixon-fat", "in-phase",
@@ -269,6 +270,36 @@ SLAB = quantity(
 OVERLAPS = flag(
     "overlaps", "whether the slice cuts a slice of an earlier stack, so that volumes leave it out"
 )
+
+SHEET_LEVELS, SAGITTAL_LEVELS, AXIAL_LEVELS = "sheet", "sagittal", "axial"  # where levels come from
+NO_LEVEL = "none"
+LEVEL_SOURCES = {  # the first that knows the level of a slice is used
+    SHEET_LEVELS: "points that the sheet names",
+    SAGITTAL_LEVELS: "the discs in a sagittal series of the same study",
+}
+LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
+
+
+def level(name: str, meaning: str) -> Column:
+    """Return a column of vertebral levels: 1 mid L1, 4.5 disc L4/5."""
+    return Column(name, NUMBER, "level", meaning, minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL)
+
+
+LEVEL_COLUMNS = (
+    level(
+        "level_position",
+        "vertebral level of the slice where the middle of the vertebral column crosses it: 1 mid L1, "
+        "4.5 disc L4/5, 6 S1; null if unknown",
+    ),
+    Column("level", TEXT, meaning="name of the vertebra or disc nearest to level_position"),
+    quantity("level_sd", "level", "standard deviation of level_position; null if unknown"),
+    Column(
+        "level_source", TEXT, required=True, allowed=(*LEVEL_SOURCES, NO_LEVEL),
+        meaning="where level_position comes from: "
+        + ", ".join(f"{name} for {told}" for name, told in LEVEL_SOURCES.items()),
+    ),
+    *(level(f"level_{name}", f"level by {told}") for name, told in LEVEL_SOURCES.items()),
+)  # fmt: skip
 
 AREA_COLUMNS = (
     POSITION,
@@ -491,6 +522,12 @@ GEOMETRY = Table(
     keys=("stack", "slice"),
     meaning="a slice of one subject and where it lies",
 )  # fmt: skip
+SLICE_LEVELS = Table(
+    "levels",
+    (SUBJECT, STACK, SLICE, *LEVEL_COLUMNS),
+    ("subject", "stack", "slice"),
+    "vertebral level of a slice",
+)
 AREA = Table("area", (*SLICE_COLUMNS, *AREA_COLUMNS), SLICE_KEYS, "area of a muscle in a slice")
 FAT = Table(
     "fat",

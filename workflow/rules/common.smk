@@ -152,6 +152,12 @@ def model_file():
     return found_model(configured)
 
 
+def levels_model():
+    """Return the paths of the model that names discs: one, or none if none is configured."""
+    configured = config["find_levels"]["model"]
+    return [found_model(configured)] if configured else []
+
+
 def found_model(configured):
     """Return a model's path: as configured, or a shipped one's.
 
@@ -194,6 +200,8 @@ def check_model():
     model.check_model(path, config["model"]["sha256"])
     model.check_card(path)
     learnt_from(path)
+    for path in levels_model():
+        model.check_sha256(Path(path), config["find_levels"]["sha256"])
 
 
 def keep_for_jobs():
@@ -206,6 +214,8 @@ def keep_for_jobs():
         (PACKAGE_FOLDER / "paravert").unlink(missing_ok=True)
         (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
+    found = "".join(levels_model())
+    settings["find_levels"] = dict(config["find_levels"], model=found)
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SCANS.values())
     if not IS_MODULE:
@@ -368,6 +378,7 @@ def configuration_json(wildcards):
     told.pop("pathvars", None)
     for section, key in (
         ("model", "file"),
+        ("find_levels", "model"),
         ("train_network", "start_from"),
         ("pretrain_network", "start_from"),
     ):

@@ -1,6 +1,6 @@
 # The network: training on manual masks or synthetic slices, and segmentation.
 #   NEEDS  convert.parquet and the stacks of its subjects; for segmentation the configured model
-#   MAKES  per shard segment.parquet; per subject labels/; results/models/
+#   MAKES  per shard segment.parquet, levels.parquet; per subject labels/; results/models/
 
 
 rule segment_muscles:
@@ -35,6 +35,36 @@ rule segment_muscles:
         " --model {input.model:q} --model-sha256 {params.sha256} --device {params.device}"
         " {params.flip} --neighbours-mm {params.neighbours_mm} {params.largest} {params.holes}"
         " --threads {threads} --out {output} 2> {log}"
+
+
+rule find_levels:
+    input:
+        convert=table_before("find_levels"),
+        model=ancient(levels_model()),
+    output:
+        "<results>/shards/{shard}/levels.parquet",
+    log:
+        "<results>/logs/find_levels/{shard}.log",
+    benchmark:
+        "<results>/benchmarks/find_levels/{shard}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=memory_mb("find_levels"),
+        runtime=minutes("find_levels"),
+    params:
+        results=results_folder,
+        sheet=RUN_SHEET,
+        model=lambda wildcards, input: options("model", input.model)
+        + " "
+        + options("model-sha256", filter(None, [config["find_levels"]["sha256"]])),
+        version=steps.VERSIONS["find_levels"],
+    message:
+        "Finding the vertebral levels of shard {wildcards.shard}"
+    shell:
+        "python -m paravert find_levels --convert {input.convert} --sheet {params.sheet:q}"
+        " --folder {params.results}/subjects {params.model} --out {output} --workers {threads} 2> {log}"
 
 
 rule train_network:
@@ -108,3 +138,31 @@ rule pretrain_network:
         "python -m paravert pretrain_network --anatomies {input.anatomies}"
         " --validation {input.validation} --out {output.model} --settings {params.settings:q}"
         " --threads {threads} --workers {params.drawing} 2> >(tee {log} >&2)"
+
+
+rule train_levels:
+    output:
+        model="<results>/models/levels.safetensors",
+        beside=expand("<results>/models/levels.{kind}", kind=("json", "yaml", "curve.csv")),
+    log:
+        "<results>/logs/train_levels.log",
+    benchmark:
+        "<results>/benchmarks/train_levels.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 6
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (500 + 700 * threads),
+        runtime=lambda wildcards, attempt: attempt * 240,
+    params:
+        seed=config["train_levels"]["seed"],
+        batches=config["train_levels"]["batches"],
+        minutes=config["train_levels"]["minutes"],
+        rate=config["train_levels"]["learning_rate"],
+        version=steps.VERSIONS["train_levels"],
+    message:
+        "Training the network that names discs"
+    shell:
+        "python -m paravert train_levels --out {output.model} --seed {params.seed}"
+        " --batches {params.batches} --minutes {params.minutes} --learning-rate {params.rate}"
+        " --workers {threads} 2> >(tee {log} >&2)"

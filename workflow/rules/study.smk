@@ -1,5 +1,5 @@
 # The cohort: tables, models, figures, report.
-#   NEEDS  the six tables of every shard
+#   NEEDS  the tables of every shard
 #   MAKES  results/cohort/ (with the configured exports), results/tables/, results/figures/,
 #          results/report.html, results/review/, summary.txt
 
@@ -29,6 +29,7 @@ rule gather_cohort:
         results=results_folder,
         sheet=RUN_SHEET,
         fat_fraction=config["gather_cohort"]["fat_fraction"],
+        level_standard=config["gather_cohort"]["level_standard"],
         subjects_per_shard=config["subjects_per_shard"],
         subjects=lambda wildcards: options("subjects", filter(None, [str(config["subjects"])])),
         sha256=config["model"]["sha256"],
@@ -42,6 +43,7 @@ rule gather_cohort:
     shell:
         "python -m paravert gather_cohort --sheet {params.sheet:q} --folder {params.results}/shards"
         " --out {params.results}/cohort --fat-fraction {params.fat_fraction}"
+        " --level-standard {params.level_standard}"
         " --subjects-per-shard {params.subjects_per_shard} {params.subjects}"
         " --model {input.model:q} --model-sha256 {params.sha256}"
         " --configuration {params.configuration:q} {params.ratings} --rating-rule {params.rating_rule}"

@@ -101,6 +101,8 @@ def convert_subject(
         for name, array in ((WATER_FOLDER, stack.water), (FAT_FOLDER, stack.fat)):
             if array is not None:
                 write_volume(folder.stack_file(name, number), stack.volume.with_array(array))
+    if images.sagittal is not None:
+        write_volume(folder.sagittal_file, images.sagittal)
     for name, by_stack in masks.items():
         for number, array in by_stack.items():
             mask = volumes[number - 1].with_array(array)

@@ -32,6 +32,7 @@ from paravert.imaging.image_stack import (
 )
 from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies
+from paravert.imaging.sagittal import read_sagittal
 from paravert.imaging.series import choose_series, common_sequence
 from paravert.imaging.volume import Volume
 
@@ -82,7 +83,10 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
         cautions |= slice_.cautions
         cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
-    return Images(stacks, _header_facts(chosen.frames), cautions, chosen.note, chosen.found)
+    sagittal, not_used = read_sagittal(scan, chosen.frames)
+    cautions |= {Caution.SAGITTAL_NOT_USED} if not_used else set()
+    note = "; ".join(filter(None, (chosen.note, not_used))) or None
+    return Images(stacks, _header_facts(chosen.frames), cautions, note, chosen.found, sagittal)
 
 
 def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:

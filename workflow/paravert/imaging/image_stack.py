@@ -72,7 +72,8 @@ class Images:
 
     stacks: from caudal to cranial. header: value of each of `tables.HEADER_COLUMNS`; an absent key or None
     is unknown. cautions: warnings about the subject. note: a sentence on excluded slices, or None.
-    series: rows of `tables.SERIES_COLUMNS`, one per series.
+    series: rows of `tables.SERIES_COLUMNS`, one per series. sagittal: see `read_sagittal`; None if there
+    is none.
     """
 
     stacks: tuple[ImageStack, ...]
@@ -80,6 +81,7 @@ class Images:
     cautions: frozenset[Caution] = frozenset()
     note: str | None = None
     series: tuple[dict, ...] = ()
+    sagittal: Volume | None = None
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:

@@ -106,7 +106,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     chosen = [planes[uid] for uid in _pick(candidates, series, series_description)]
     frames, water = split_parts([frame for plane in chosen for frame in plane.frames])
     for frame in (*frames, *water):
-        if fault := _frame_fault(frame):
+        if fault := frame_fault(frame):
             raise fault
     told = {
         OTHER: Caution.NON_AXIAL_EXCLUDED,
@@ -170,7 +170,7 @@ def _modalities(images: Sequence[Header]) -> str:
 def _no_axial(series: dict[str, list[Frame]], planes: dict[str, _SeriesPlane]) -> SubjectFault:
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
-        return _frame_fault(next(iter(series.values()))[0])
+        return frame_fault(next(iter(series.values()))[0])
     names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
     listed = ", ".join(f"{found[kind]} {name}" for kind, name in names.items() if found[kind])
     tilts = [tilt for plane in planes.values() for tilt in plane.tilts_deg]
@@ -324,7 +324,7 @@ def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
 # --- checks of the frames ------------------------------------------------------------------------
 
 
-def _frame_fault(frame: Frame) -> SubjectFault | None:
+def frame_fault(frame: Frame) -> SubjectFault | None:
     """Return the fault that makes a frame of the chosen series unusable, to be raised; None if valid.
 
     Checks: mosaic, number of frames, matrix, orientation, position, pixel spacing, rescale.

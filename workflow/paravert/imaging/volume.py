@@ -97,6 +97,12 @@ def read_volume(path: Path) -> Volume:
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
+def read_shape(path: Path) -> tuple[int, int, int]:
+    """Return (slices, rows, columns) of a file that `write_volume` wrote. path: of the file (.nii.gz)."""
+    columns, rows, slices = nib.load(path).shape
+    return slices, rows, columns
+
+
 def voxel_digest(volume: Volume) -> str:
     """Return the SHA-256 (hex) of the voxels of a volume, their shape and type; not of the affine.
 

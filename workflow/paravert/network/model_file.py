@@ -115,6 +115,12 @@ def check_model(path: Path, expected_sha256: str) -> None:
     absent or unreadable, has another SHA-256, or is not a model: not safetensors, settings missing
     or out of range, or weights that are not those of its architecture.
     """
+    check_sha256(path, expected_sha256)
+    read_settings(path)
+
+
+def check_sha256(path: Path, expected_sha256: str) -> None:
+    """Raise InputError if a model file is absent or unreadable, or has another SHA-256 (hex)."""
     _check_there(path)
     try:
         found = file_sha256(path)
@@ -122,7 +128,6 @@ def check_model(path: Path, expected_sha256: str) -> None:
         raise InputError(path, f"the model may not be read ({error.strerror})") from None
     if found != expected_sha256:
         raise InputError(path, f"the model's SHA-256 is {found}, expected {expected_sha256}")
-    read_settings(path)
 
 
 def check_card(model: Path) -> None:

@@ -26,28 +26,29 @@ from paravert.tables import whole_file
 class UNet(nn.Module):
     """The network with random initial weights; the parameters are drawn by torch's own generator.
 
-    architecture: settings of the network's layers. Calling it is `forward`.
+    architecture: settings of the network's layers. classes, inputs: channels of
+    results and images. Calling it is `forward`.
     """
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, classes: int = CLASSES, inputs: int = 1):
         super().__init__()
         self.architecture = architecture
         channels = architecture.channels
         self.encoder = nn.ModuleList(
             EncoderLevel(above, here, architecture)
-            for above, here in zip((1, *channels), channels, strict=False)
+            for above, here in zip((inputs, *channels), channels, strict=False)
         )
         self.decoder = nn.ModuleList(
             DecoderLevel(below, here, architecture)
             for here, below in reversed(list(zip(channels, channels[1:], strict=False)))
         )
-        self.head = nn.Conv2d(architecture.width, CLASSES, kernel_size=1)
+        self.head = nn.Conv2d(architecture.width, classes, kernel_size=1)
         self.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, 9, rows, columns); their softmax over axis 1 gives probabilities.
+        """Return logits (batch, classes, rows, columns); their softmax over axis 1 gives probabilities.
 
-        images: standardised, float (batch, 1, rows, columns); rows and columns are multiples of
+        images: standardised, float (batch, inputs, rows, columns); rows and columns are multiples of
         `architecture.stride`.
         """
         skips = [self.encoder[0](images)]

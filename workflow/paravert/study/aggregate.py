@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.levels import range_volumes
 from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,
@@ -13,6 +14,7 @@ from paravert.tables import (
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     NO_DIXON,
+    NO_LEVEL,
     NOT_LABELLED,
     PIXELS,
     REVIEW_FAILED,
@@ -29,14 +31,19 @@ MEAN_FAT_COLUMNS = (
 )
 
 
-def cohort_slices(area: pd.DataFrame, fat: pd.DataFrame, method: str) -> pd.DataFrame:
+def cohort_slices(
+    area: pd.DataFrame, fat: pd.DataFrame, levels: pd.DataFrame, method: str
+) -> pd.DataFrame:
     """Return one row per slice, muscle and side with the columns of `codebook.SLICES`.
 
-    area, fat: rows of the shard tables `tables.AREA` and `tables.FAT`. method: key of FAT_METHODS
-    whose values become fat_fraction, of subjects without Dixon images. lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is
-    absent, null if it is not labelled (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
+    area, fat, levels: rows of the shard tables `tables.AREA`, `tables.FAT` and `tables.SLICE_LEVELS`.
+    method: key of FAT_METHODS whose values become fat_fraction, of subjects without Dixon images.
+    lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is absent, null if it is not labelled
+    (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
+    rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
+    rows["level_source"] = rows.level_source.fillna(NO_LEVEL)
     told = rows[f"fat_fraction_{DIXON}"].notna() | rows[f"reason_{DIXON}"].notna()
     dixon = rows.subject.isin(rows.subject[told & _has_dixon(rows)])
     rows["fat_fraction_method"] = np.where(dixon, DIXON, method)
@@ -135,7 +142,7 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     rows["lean_volume_ml"] = rows.volume_ml * (1 - rows.fat_fraction)
     rows["fat_fraction_reason"] = _reasons(slices, MUSCLE_KEYS).reindex(groups.index)
     rows.loc[rows.fat_fraction.notna(), "fat_fraction_reason"] = None
-    return rows.reset_index()
+    return rows.join(range_volumes(slices, groups.index)).reset_index()
 
 
 def _areas(groups: _Groups, area: pd.Series, shown: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,7 +16,8 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.errors import Caution, some_of
+from paravert.anatomy import STANDARD_LEVELS, level_number
+from paravert.errors import Caution, InputError, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
@@ -28,6 +29,7 @@ from paravert.study.aggregate import (
     cohort_subjects,
 )
 from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
+from paravert.study.levels import areas_at_levels, at_standard_level
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.ratings import (
     ANY,
@@ -67,6 +69,9 @@ def gather_cohort(
     rating_rule: Annotated[
         str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
     ] = ANY,
+    level_standard: Annotated[
+        str, typer.Option(help="Vertebra or disc of csa_at_level_mm2, from L1 to L5/S1.")
+    ] = "L3/4",
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
@@ -75,12 +80,15 @@ def gather_cohort(
     Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
     RuntimeError if ledger and sheet list different subjects, which would be a bug.
     """
+    standard = level_number(level_standard)
+    if standard not in STANDARD_LEVELS:
+        raise InputError("level_standard", f"{level_standard}, expected L1 to L5/S1")
     people_sheet = read_sheet(sheet)
     rows = people_sheet.rows
     by_scan = {scan_of(row): row for row in rows}
     by_shard = plan.shard_plan(list(by_scan), subjects_per_shard, selected_scans(rows, subjects))
     settings = json.loads(configuration)
-    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings))
+    plan.check_shard_tables(folder, by_shard, plan.step_settings(settings), by_scan)
     people = covariates_of(rows)
     columns = carried_columns(people_sheet, settings["columns"])
     carried = carried_values(rows, columns)
@@ -109,6 +117,7 @@ def gather_cohort(
             people.loc[own],
             carried.loc[own],
             fat_fraction,
+            standard,
             trained_on,
             warned,
             (judged, rating_rule),
@@ -220,6 +229,7 @@ def _rows_of_chunk(
     people: pd.DataFrame,
     carried: pd.DataFrame,
     method: str,
+    standard: float,
     trained_on: Set[str],
     warned: Cautions,
     judged: tuple[Sequence[Rating], str],
@@ -228,10 +238,10 @@ def _rows_of_chunk(
     """Return the rows of each cohort table, by table name, from some shards.
 
     folders: of the shards. people: covariates by scan. carried: other columns of the sheet by scan.
-    method: key of FAT_METHODS. trained_on: subjects that the model was trained on. warned: warnings
-    that are in no shard table. judged: ratings, and the rule where raters differ. scans: subject and
-    visit by the name of the scan; until the tables are complete, their column subject holds that
-    name.
+    method: key of FAT_METHODS. standard: level of csa_at_level_mm2. trained_on: subjects that the
+    model was trained on. warned: warnings that are in no shard table. judged: ratings, and the rule
+    where raters differ. scans: subject and visit by the name of the scan; until the tables are
+    complete, their column subject holds that name.
     """
     ledger = pd.concat([_ledger_rows(shard, warned) for shard in folders], ignore_index=True)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -242,7 +252,9 @@ def _rows_of_chunk(
         for step in steps.COHORT_STEPS
         if step.name != "draw_preview"
     }
-    slices = cohort_slices(parts["measure_area"], parts["measure_fat"], method)
+    slices = cohort_slices(
+        parts["measure_area"], parts["measure_fat"], parts["find_levels"], method
+    )
     quality = scan_quality(slices)
     ledger, failed_muscles = _reviewed(ledger.join(quality, on="subject"), *judged)
     analysed = ledger.loc[ledger.status == records.ANALYSED, "subject"]
@@ -256,7 +268,7 @@ def _rows_of_chunk(
             without_failed_muscles(parts[step], failed_muscles, step)
             for step in ("measure_area", "measure_fat")
         )
-        slices = cohort_slices(*measured, method)
+        slices = cohort_slices(*measured, parts["find_levels"], method)
     slices, converted, segmented = (
         rows[rows.subject.isin(analysed)].reset_index(drop=True)
         for rows in (slices, parts["convert_dicom"], parts["segment_muscles"])
@@ -269,12 +281,14 @@ def _rows_of_chunk(
         for subject, difference in differences.items():
             log.info("gather_cohort: %s: %s", subject, difference)
         ledger = with_differences(ledger, differences, caution)
-    muscles = cohort_muscles(slices)
+    levels = areas_at_levels(slices)
+    muscles = at_standard_level(cohort_muscles(slices), levels, standard)
     subjects = cohort_subjects(muscles, slices, converted, segmented, people)
     quality = quality.drop(columns="fat_fraction")
     subjects = subjects.join(quality, on="subject").join(carried, on="subject")
     found = {
         "slices": slices.join(people, on="subject"),
+        "levels": levels.join(people, on="subject"),
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects,
         "overlap": overlap.join(people, on="subject"),

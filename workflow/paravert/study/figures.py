@@ -26,6 +26,7 @@ from paravert.study.drawing.accuracy_plots import (
 from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.drawing.diagrams import draw_flow, draw_network, flow_counts, network_layers
 from paravert.study.drawing.examples import draw_examples, example_slices
+from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.drawing.model_plots import (
     adjusted_mean_points,
     draw_adjusted_means,
@@ -52,6 +53,9 @@ CSA_COLUMNS = (
     *("subject", "muscle", "side", "sex", "age_years", "slices"),
     *("csa_mean_mm2", "csa_sd_mm2", "volume_ml"),
 )
+LEVEL_COLUMNS = (
+    *("subject", "level_position", "level", "muscle", "side", "sex", "csa_mm2", "fat_fraction"),
+)
 Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
 
@@ -63,6 +67,7 @@ class Cohort:
     """
 
     subjects: pd.DataFrame
+    levels: pd.DataFrame
     muscles: pd.DataFrame
     overlap: pd.DataFrame
     held_out: pd.DataFrame
@@ -125,6 +130,7 @@ def figure_makers(
         "fig5_csa": lambda: drawn(draw_csa, csa_points(c.muscles)),
         "fig6_fat_fraction": lambda: drawn(draw_fat_fraction, fat_points(c.subjects)),
         "agreement": lambda: drawn(draw_agreement, agreement_points(c.held_out, c.pixels)),
+        "along_spine": lambda: drawn(draw_level_curves, level_means(c.levels)),
         "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
     }
 
@@ -170,6 +176,7 @@ def read_cohort(folder: Path) -> Cohort:
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))
     return Cohort(
         subjects=subjects,
+        levels=of_scans(_read(folder, codebook.LEVEL_TABLE, LEVEL_COLUMNS), subjects),
         muscles=of_scans(_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS), subjects),
         overlap=overlap,
         held_out=held_out_rows(overlap),

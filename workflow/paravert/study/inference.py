@@ -63,6 +63,13 @@ OUTCOMES = (
 )
 
 
+LEVEL_OUTCOMES = (
+    ModelOutcome("csa_at_level_mm2", "mm2", IDENTITY),
+    ModelOutcome("fat_fraction_at_level", "1", LOGIT),
+)
+LEAST_COVERED = 0.8  # share of the subjects who must have an outcome of LEVEL_OUTCOMES
+
+
 @dataclass(frozen=True)
 class StudyModel:
     """A model of the study: its name and covariates (sex, keys of SCALES, or columns of the subjects)."""
@@ -95,6 +102,8 @@ FAMILIES = (
     Family("age", (CSA, FAT)),
     Family("muscles, fat", (FAT,)),
     Family("side", (CSA, FAT)),
+    Family("sex, area at a level", (LEVEL_OUTCOMES[0].column,)),
+    Family("sex, fat at a level", (LEVEL_OUTCOMES[1].column,)),
 )
 
 
@@ -292,9 +301,17 @@ def fit_model(
 
     data: model_data. Rows without outcome and subjects with an unknown covariate are left out, and so
     are covariates that nobody has or that do not vary, and muscles whose outcome does not vary; the
-    note says so. weights: of the subjects (index); None: all 1.
+    note says so. weights: of the subjects (index); None: all 1. An outcome at a level (LEVEL_OUTCOMES)
+    is not fitted where fewer than LEAST_COVERED of the subjects have it: their scans cover different
+    ranges.
     """
     rows = data.dropna(subset=[outcome.column])
+    share = rows["subject"].nunique() / max(1, data["subject"].nunique())
+    if outcome in LEVEL_OUTCOMES and share < LEAST_COVERED:
+        note = (
+            f"{share:.0%} of the subjects have slices at that level, expected {LEAST_COVERED:.0%}"
+        )
+        return FittedModel(model, outcome, rows, None, note)
     covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)

@@ -16,6 +16,7 @@ from paravert.study.describe import for_sharing
 from paravert.study.inference import (
     ADJUSTED,
     CONTRAST_COLUMNS,
+    LEVEL_OUTCOMES,
     MEAN_COLUMNS,
     MODEL_COLUMNS,
     OUTCOMES,
@@ -68,12 +69,13 @@ def fit_models(
     terms, contrasts, means = [], [], []
     for model in (SEX_AND_AGE, adjusted):  # the fits of the last one are those of the sites
         fits = [fit_model(model, outcome, data) for outcome in OUTCOMES]
-        for fitted in fits:
+        at_level = [fit_model(model, outcome, data) for outcome in LEVEL_OUTCOMES]
+        for fitted in (*fits, *at_level):
             name, note = fitted.outcome.column, fitted.note or "done"
             log.info("fit_models: %s, %s: %s", name, model.name, note)
             terms += fitted.terms()
             means += fitted.adjusted_means()
-        contrasts += corrected([row for fitted in fits for row in fitted.contrasts()])
+        contrasts += corrected([row for fitted in (*fits, *at_level) for row in fitted.contrasts()])
         if model is SEX_AND_AGE:
             weighted = weighted_contrasts(read_frame(cohort, codebook.LEDGER), data, fits)
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)

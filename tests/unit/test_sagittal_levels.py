@@ -1,0 +1,133 @@
+"""Discs of a sagittal series: found, put into patient coordinates, and named, by a network that is right."""
+
+import numpy as np
+import pytest
+
+from paravert.imaging.geometry import LPS_TO_RAS
+from paravert.imaging.volume import Volume
+from paravert.network import sagittal_levels
+from paravert.network.sagittal_levels import named_discs, on_grid
+from paravert.network.sagittal_net import STRUCTURES
+from paravert.network.train_levels import STRUCTURE_OF_LABEL
+from paravert.synthesis.sagittal import sagittal_slices
+from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, label_of
+
+SLICES, GAP_MM, SPACING_MM = 5, 4.0, 1.25
+CORNER = np.array([10.0, -120.0, 150.0])
+
+
+@pytest.fixture(scope="module")
+def spine():
+    """A synthetic slice that shows all discs from T12/L1 to S1/2."""
+    seen = (next(iter(sagittal_slices(5, index))) for index in range(40))
+    return next(one for one in seen if set(DISCS[1:]) <= set(one.discs))
+
+
+@pytest.fixture
+def volume(spine):
+    """The labels of that slice as image, on pixels half as large, in every slice of a series."""
+    image = spine.labels.repeat(2, axis=0).repeat(2, axis=1).astype(np.int16)
+    affine = np.array(
+        [[0, 0, -GAP_MM, 0], [SPACING_MM, 0, 0, 0], [0, -SPACING_MM, 0, 0], [0, 0, 0, 1]], float
+    )
+    affine[:3, 3] = CORNER
+    return Volume(np.repeat(image[None], SLICES, axis=0), LPS_TO_RAS @ affine)
+
+
+def right_network(monkeypatch, change=lambda labels: labels):
+    """Let the network tell the labels that the images are, after a change."""
+    monkeypatch.setattr(sagittal_levels, "prepared", lambda images: images)
+
+    def probabilities(network, images):
+        labels = change(np.rint(images).astype(int))
+        structure = np.full((len(labels), len(STRUCTURES), *labels.shape[1:]), 0.01)
+        for value in np.unique(labels):
+            structure[:, STRUCTURE_OF_LABEL[value]][labels == value] = 1
+        return structure / structure.sum(axis=1, keepdims=True)
+
+    monkeypatch.setattr(sagittal_levels, "probabilities", probabilities)
+
+
+def places(spine):
+    """Return the centre of each disc in patient coordinates, (3,) LPS."""
+    return {
+        level: CORNER
+        + (
+            -GAP_MM * (SLICES - 1) / 2,
+            (column + 0.5) * PIXEL_MM - SPACING_MM / 2,
+            -((row + 0.5) * PIXEL_MM - SPACING_MM / 2),
+        )
+        for level, (row, column) in spine.discs.items()
+    }
+
+
+def test_discs_have_their_names_and_patient_coordinates(spine, volume, monkeypatch):
+    right_network(monkeypatch)
+    found = named_discs(None, volume)
+    expected = places(spine)
+    assert set(DISCS[1:-1]) <= set(found.points)
+    assert max(found.points) == 5.5
+    for level in DISCS[1:-1]:
+        assert np.linalg.norm(found.points[level] - expected[level]) < 3
+    assert found.name_probability > 0.9
+    assert found.level_variance < 0.1
+
+
+def test_a_disc_that_was_not_found_does_not_shift_the_names(spine, volume, monkeypatch):
+    lost = 1 + DISCS.index(3.5)
+    right_network(monkeypatch, lambda labels: np.where(labels == lost, 0, labels))
+    found = named_discs(None, volume)
+    assert 3.5 not in found.points
+    assert {1.5, 2.5, 4.5, 5.5} <= set(found.points)
+
+
+def test_a_vertebra_taken_for_the_sacrum_is_told_by_the_probability(spine, volume, monkeypatch):
+    fifth, sacrum = label_of(5.0), label_of(7.0)
+
+    def in_every_second_column(labels):
+        columns = np.indices(labels.shape)[2]
+        return np.where((labels == fifth) & (columns % 2 == 0), sacrum, labels)
+
+    right_network(monkeypatch, in_every_second_column)
+    assert named_discs(None, volume).name_probability < 0.9
+
+
+def test_without_a_sacrum_nothing_is_named(spine, volume, monkeypatch):
+    lost = [label_of(level) for level in (6.0, 6.5, 7.0)]
+    right_network(monkeypatch, lambda labels: np.where(np.isin(labels, lost), 0, labels))
+    assert named_discs(None, volume) is None
+
+
+def test_a_disc_within_the_sacrum_is_not_counted(spine, volume, monkeypatch):
+    within, disc = label_of(6.5), label_of(3.5)
+    right_network(monkeypatch, lambda labels: np.where(labels == within, disc, labels))
+    found = named_discs(None, volume)
+    expected = places(spine)
+    assert np.linalg.norm(found.points[5.5] - expected[5.5]) < 3
+
+
+def test_a_spot_beside_the_column_is_no_disc(spine, volume, monkeypatch):
+    def with_spot(labels):
+        labels[:, 60:66, 2:8] = 1 + DISCS.index(4.5)
+        return labels
+
+    right_network(monkeypatch, with_spot)
+    found = named_discs(None, volume)
+    expected = places(spine)
+    assert all(np.linalg.norm(found.points[level] - expected[level]) < 3 for level in DISCS[1:-1])
+
+
+def test_without_discs_nothing_is_named(volume, monkeypatch):
+    right_network(monkeypatch, lambda labels: labels * 0)
+    assert named_discs(None, volume) is None
+
+
+def test_averages_over_the_network_s_pixels_keep_place_and_mean():
+    rng = np.random.default_rng(1)
+    array = rng.random((2, 301, 240))
+    images, (row, step), (column, across) = on_grid(array, (0.7, 0.9))
+    assert images.shape == (2, int(301 * 0.7 / PIXEL_MM), int(240 * 0.9 / PIXEL_MM))
+    assert (step, across) == pytest.approx((PIXEL_MM / 0.7, PIXEL_MM / 0.9))
+    ramp = np.broadcast_to(np.arange(301.0)[None, :, None], array.shape)
+    found, (row, step), _ = on_grid(ramp, (0.7, 0.9))
+    assert np.allclose(found[0, :, 0], row + step * np.arange(found.shape[1]), atol=0.3)

@@ -1,0 +1,123 @@
+"""Reads points at vertebrae and discs, which the sheet names in its column levels."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from paravert.anatomy import level_number
+from paravert.errors import InputError
+from paravert.sheet_file import read_cells
+
+COLUMNS = ("name", "x_mm", "y_mm", "z_mm")
+LPS, RAS = "LPS", "RAS"
+FCSV_SYSTEMS = {"0": RAS, "RAS": RAS, "1": LPS, "LPS": LPS}  # 3D Slicer wrote numbers up to 4.10
+LEAST_STEP_MM = 5.0  # towards the feet, from each level to the next half level
+
+Points = dict[float, np.ndarray]  # by level (1.0 mid L1, 4.5 disc L4/5): (3,) LPS in mm
+
+
+def read_level_points(path: Path) -> Points:
+    """Return the points of a file by their level, each (3,) float, in mm of the patient (LPS).
+
+    path: a table of text or .xlsx with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer
+    (.fcsv, .mrk.json), in RAS or LPS as the file says. Points with other names than those of vertebrae
+    and discs are left out. The levels are sorted: 1.0 mid L1, 4.5 disc L4/5. Raises InputError if the
+    file cannot be read, names no vertebra or disc, names one twice, or if a lower level does not lie
+    nearer to the feet.
+    """
+    readers = {".fcsv": _of_fcsv, ".json": _of_json}
+    points: Points = {}
+    for name, place in readers.get(path.suffix.lower(), _of_cells)(path):
+        level = level_number(name)
+        if level is None:
+            continue
+        if level in points:
+            raise InputError(path, f"{name} is there twice, expected each level once")
+        if not np.isfinite(place).all():
+            raise InputError(path, f"{name} has a coordinate that is no number")
+        points[level] = place
+    if not points:
+        raise InputError(path, "no point is named after a vertebra or disc, such as L4 or L5/S1")
+    points = {level: points[level] for level in sorted(points)}
+    _check_order(path, points)
+    return points
+
+
+def _check_order(path: Path, points: Points) -> None:
+    levels, places = np.array(list(points)), np.stack(list(points.values()))
+    if (np.diff(places[:, 2]) > -2 * LEAST_STEP_MM * np.diff(levels)).any():
+        raise InputError(path, "lower levels do not lie nearer to the feet, expected LPS in mm")
+
+
+def _of_cells(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    cells = read_cells(path)
+    header = [cell.lower() for cell in cells.header.cells]
+    if lacking := [name for name in COLUMNS if name not in header]:
+        raise InputError(path, f"no column {lacking[0]}, expected {', '.join(COLUMNS)}")
+    name, *axes = (header.index(column) for column in COLUMNS)
+    for row in cells.rows:
+        if row.faults:
+            raise InputError(path, str(row.faults[0]))
+        yield row.cells[name], _place(path, [row.cells[axis] for axis in axes])
+
+
+def _of_fcsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    told, columns, points = RAS, None, []
+    for line in _text(path).splitlines():
+        key, _, value = line.lstrip("# ").partition("=")
+        if line.startswith("#"):
+            if key.strip() == "CoordinateSystem":
+                told = value.strip()
+            elif key.strip() == "columns":
+                columns = [name.strip() for name in value.split(",")]
+        elif line.strip():
+            points += csv.reader(io.StringIO(line))
+    if columns is None or not {"x", "y", "z", "label"} <= set(columns):
+        raise InputError(
+            path, "no line of columns with x, y, z and label, expected a .fcsv of 3D Slicer"
+        )
+    for cells in points:
+        found = dict(zip(columns, cells, strict=False))
+        place = _place(path, [found.get(axis, "") for axis in "xyz"])
+        yield found.get("label", ""), _lps(path, place, FCSV_SYSTEMS.get(told))
+
+
+def _of_json(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        markups = json.loads(_text(path))["markups"]
+        for markup in markups:
+            if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "mm", "mm"]):
+                raise InputError(path, "coordinates in another unit, expected mm")
+            for point in markup["controlPoints"]:
+                if point.get("positionStatus", "defined") == "defined":
+                    place = _place(path, point["position"])
+                    yield str(point["label"]), _lps(path, place, markup.get("coordinateSystem"))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, "no markups with control points, expected 3D Slicer's") from error
+
+
+def _place(path: Path, values: list) -> np.ndarray:
+    try:
+        place = np.array([float(str(value).replace(",", ".")) for value in values])
+    except ValueError as error:
+        raise InputError(path, "a coordinate that is no number") from error
+    if place.shape != (3,):
+        raise InputError(path, f"{len(place)} coordinates of a point, expected three")
+    return place
+
+
+def _lps(path: Path, place: np.ndarray, system: str | None) -> np.ndarray:
+    if system not in (LPS, RAS):
+        raise InputError(path, "no coordinate system, expected LPS or RAS")
+    return place if system == LPS else place * (-1, -1, 1)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "cannot be read as text") from error

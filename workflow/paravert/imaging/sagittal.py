@@ -1,0 +1,102 @@
+"""The sagittal series of a study, which shows at which vertebra or disc each axial slice lies."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from paravert.errors import SubjectFault
+from paravert.imaging.decoding import read_frames
+from paravert.imaging.dicom_scan import FolderScan
+from paravert.imaging.frame_stack import FrameStack, stack_frames
+from paravert.imaging.frames import Frame, Header
+from paravert.imaging.geometry import LPS_TO_RAS, columns_first, rearranged
+from paravert.imaging.image_stack import compact_array
+from paravert.imaging.parallel_frames import group_frames
+from paravert.imaging.series import frame_fault
+from paravert.imaging.volume import Volume
+from paravert.tables import STIR, T1, T2
+
+LEAST_COSINE = np.cos(np.deg2rad(30.0))  # of the angle between a sagittal slice's normal and left
+LEAST_SLICES = 3
+PREFERRED = {T2: 3, T1: 2, STIR: 1}  # classes of sequences; others come last
+
+
+def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | None, str | None]:
+    """Return the sagittal images that lie in the same coordinates as the axial ones.
+
+    scan: frames and headers of all files of the subject. axial: frames that are measured. Returns the
+    volume and None. Without a sagittal series both are None; if none of them can be used the volume is
+    None and a sentence says why. The array is (slices, rows, columns): slices from left to right, rows
+    towards the feet, columns towards the back. Used are series in the frame of reference (0020,0052) of
+    all axial slices: T2 rather than T1, STIR and others, then that with most slices.
+    """
+    series: dict[str, list[Frame]] = defaultdict(list)
+    for frame in scan.frames:
+        series[frame.header.series].append(frame)
+    sagittal = [frames for frames in series.values() if _is_sagittal(frames)]
+    if not sagittal:
+        return None, None
+    axial_frames = {frame.header.frame_of_reference for frame in axial}
+    usable = [
+        frames
+        for frames in sagittal
+        if {frame.header.frame_of_reference for frame in frames} == axial_frames
+        and len(axial_frames - {""}) == 1
+    ]
+    if not usable:
+        return None, "sagittal series in another frame of reference (0020,0052) than the axial one"
+    told = ""
+    for frames in sorted(usable, key=_worth, reverse=True):
+        try:
+            return _volume(frames), None
+        except SubjectFault as fault:
+            told = told or f"sagittal series that cannot be used: {fault.message}"
+    return None, told
+
+
+def _is_sagittal(frames: Sequence[Frame]) -> bool:
+    """Return whether a series consists of sagittal slices, with valid attributes."""
+    if len(frames) < LEAST_SLICES or any("LOCALIZER" in frame.image_type for frame in frames):
+        return False
+    if any(frame_fault(frame) for frame in frames):
+        return False
+    normals = np.cross([f.directions[0] for f in frames], [f.directions[1] for f in frames])
+    return bool((np.abs(normals[:, 0]) >= LEAST_COSINE).all())
+
+
+def _worth(frames: Sequence[Frame]) -> tuple[int, int]:
+    return PREFERRED.get(frames[0].sequence, 0), len(frames)
+
+
+def _volume(frames: Sequence[Frame]) -> Volume:
+    """Return the largest stack of a series. Raises SubjectFault if it cannot be read."""
+    stacks, _ = stack_frames(group_frames(frames))
+    stack = max(stacks, key=lambda one: len(one.frames))
+    array = compact_array(_pixels(stack))
+    order, flips = _order(stack.affine)
+    turned, affine = rearranged(array, stack.affine, order, flips)
+    return Volume(np.ascontiguousarray(turned), columns_first(affine))
+
+
+def _pixels(stack: FrameStack) -> list[np.ndarray]:
+    by_file: dict[Header, list[Frame]] = defaultdict(list)
+    for frame in stack.frames:
+        by_file[frame.header].append(frame)
+    values: dict[Frame, np.ndarray] = {}
+    for header, members in by_file.items():
+        values |= dict(zip(members, read_frames(header, members)[0], strict=True))
+    return [values[frame] for frame in stack.frames]
+
+
+def _order(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Return order and flips, for `rearranged`: rows towards the feet, columns towards the back.
+
+    affine: 4 x 4, (slice, row, column) to RAS. The slices follow from left to right, so that the axes
+    (column, row, slice) are right-handed.
+    """
+    lps = (LPS_TO_RAS @ affine)[:3, :3]
+    upright = abs(lps[2, 1]) >= abs(lps[2, 2])
+    rows, columns = (1, 2) if upright else (2, 1)
+    flips = (lps[0, 0] > 0, lps[2, rows] > 0, lps[1, columns] < 0)
+    return (0, rows, columns), tuple(bool(flip) for flip in flips)

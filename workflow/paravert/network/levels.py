@@ -1,0 +1,183 @@
+"""The step find_levels: the vertebral level of every slice.
+
+NEEDS: convert.parquet; per subject slices.parquet, and points at vertebrae or discs that the sheet names
+or a sagittal series. MAKES: the shard's levels.parquet, a row per slice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+
+from paravert import shards
+from paravert.anatomy import level_name
+from paravert.errors import Caution, InputError
+from paravert.imaging.geometry import LPS_TO_RAS
+from paravert.imaging.level_points import read_level_points
+from paravert.imaging.volume import read_shape, read_volume
+from paravert.network.model_file import check_sha256
+from paravert.network.spine_curve import SpineCurve, curve_through
+from paravert.plan import level_settings
+from paravert.shard_tables import read_outcomes
+from paravert.sheet import read_sheet
+from paravert.subject_folder import IMAGE_FOLDER, SubjectFolder
+from paravert.tables import LEVEL_SOURCES, NO_LEVEL, SAGITTAL_LEVELS, SHEET_LEVELS
+
+MOST_DIFFERENCE = 0.5  # levels; sources that differ by more are a warning
+LEAST_NAME_PROBABILITY = 0.9  # of the names of the discs in the sagittal series
+
+
+@dataclass(frozen=True)
+class SliceGeometry:
+    """Where the slices of a subject lie.
+
+    stack, index: (slices,), number of the stack from 1 and of the slice in it from 0. affines:
+    (slices, 4, 4), (column, row, 0, 1) to LPS in mm. shapes: (slices, 2), rows and columns.
+    """
+
+    stack: np.ndarray
+    index: np.ndarray
+    affines: np.ndarray
+    shapes: np.ndarray
+
+
+@dataclass(frozen=True)
+class FoundLevels:
+    """The level of each slice by one source.
+
+    level, sd: (slices,), level and its standard deviation; NaN is unknown.
+    """
+
+    level: np.ndarray
+    sd: np.ndarray
+
+
+def find_levels(
+    convert: Annotated[Path, typer.Option(help="shard table of convert_dicom")],
+    sheet: Annotated[Path, typer.Option(help="subject sheet")],
+    folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
+    out: Annotated[Path, typer.Option(help="shard table to write")],
+    model: Annotated[
+        Path | None, typer.Option(help="model that names discs; none: sheet alone")
+    ] = None,
+    model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model must have")] = "",
+    workers: Annotated[int, typer.Option(help="subjects processed at the same time")] = 1,
+) -> None:
+    """Find the vertebral level of every slice."""
+    if model is not None:
+        check_sha256(model, model_sha256)
+    subjects = {outcome.subject for outcome in read_outcomes(convert)}
+    named = {row["subject"]: row["levels"] for row in read_sheet(sheet).rows}
+    files = {subject: named.get(subject, "") for subject in sorted(subjects)}
+    shards.work_after(
+        convert,
+        "find_levels",
+        partial(_find_in_subject, folder, files, model),
+        folder=folder,
+        out=out,
+        workers=workers,
+        settings=level_settings(model_sha256),
+        applies=lambda subject: SubjectFolder(folder / subject).sagittal_file.is_file(),
+        files=files,
+    )
+
+
+def _find_in_subject(
+    folder: Path, files: Mapping[str, str], model: Path | None, task: shards.Task, scratch: Path
+) -> shards.Product:
+    home = folder / task.subject
+    geometry = read_geometry(home)
+    found: dict[str, FoundLevels] = {}
+    warnings, notes = [], []
+    if files[task.subject]:
+        try:
+            found[SHEET_LEVELS] = levels_from_points(Path(files[task.subject]), geometry)
+        except InputError as error:
+            warnings.append(Caution.LEVELS_NOT_USED)
+            notes.append(f"levels: {error.args[-1]}")  # without the path
+    sagittal = SubjectFolder(home).sagittal_file
+    if model is not None and sagittal.is_file():
+        from paravert.network.sagittal_levels import levels_from_sagittal  # imports torch
+
+        discs, levels = levels_from_sagittal(model, read_volume(sagittal), geometry)
+        if levels is not None:
+            found[SAGITTAL_LEVELS] = levels
+        if discs is None or discs.name_probability < LEAST_NAME_PROBABILITY:
+            warnings.append(Caution.LEVEL_UNCERTAIN)
+            notes.append("the sagittal series does not show clearly which discs it shows")
+    if told := differences(found):
+        warnings.append(Caution.LEVEL_UNCERTAIN)
+        notes.append(told)
+    return shards.Product(_rows(geometry, found), tuple(warnings), "; ".join(notes) or None)
+
+
+def differences(found: Mapping[str, FoundLevels]) -> str:
+    """Return a sentence on the sources that differ by more than MOST_DIFFERENCE; "" if none do.
+
+    found: level of each slice by each source.
+    """
+    told = []
+    for (one, first), (other, second) in combinations(found.items(), 2):
+        apart = np.abs(first.level - second.level)
+        apart = apart[~np.isnan(apart)]
+        if apart.size and apart.max() > MOST_DIFFERENCE:
+            told.append(f"levels by {one} and {other} differ by up to {apart.max():.1f}")
+    return "; ".join(told)
+
+
+def levels_from_points(file: Path, geometry: SliceGeometry) -> FoundLevels:
+    """Return the level of each slice by points that the sheet names.
+
+    file: see `read_level_points`. geometry: of the slices. Raises InputError if the file cannot be
+    used, or if its points lie nowhere in the images.
+    """
+    found = levels_on_curve(curve_through(read_level_points(file)), geometry)
+    if np.isnan(found.level).all():
+        raise InputError(file, "the column between the points crosses no slice, expected LPS in mm")
+    return found
+
+
+def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
+    """Return the level of each slice where a curve crosses it; NaN where it crosses no image."""
+    levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
+    for number in np.unique(geometry.stack):
+        own = geometry.stack == number
+        levels[own], sd[own] = curve.slice_levels(geometry.affines[own], geometry.shapes[own][0])
+    return FoundLevels(levels, sd)
+
+
+def read_geometry(home: Path) -> SliceGeometry:
+    """Return where the slices of a subject lie, by stack and slice. home: the subject's folder."""
+    folder = SubjectFolder(home)
+    table = pq.read_table(folder.slices_file, columns=["stack", "slice", "affine"])
+    table = table.sort_by([("stack", "ascending"), ("slice", "ascending")])
+    stack = table["stack"].to_numpy()
+    to_ras = np.array(table["affine"].to_pylist()).reshape(-1, 4, 4)
+    shapes = {n: read_shape(folder.stack_file(IMAGE_FOLDER, n))[1:] for n in np.unique(stack)}
+    return SliceGeometry(
+        stack,
+        table["slice"].to_numpy(),
+        LPS_TO_RAS @ to_ras,  # its own inverse
+        np.array([shapes[number] for number in stack]),
+    )
+
+
+def _rows(geometry: SliceGeometry, found: Mapping[str, FoundLevels]) -> list[dict]:
+    """Return the rows of `tables.SLICE_LEVELS`. found: levels by source."""
+    rows = []
+    for number, (stack, index) in enumerate(zip(geometry.stack, geometry.index, strict=True)):
+        row = {"stack": int(stack), "slice": int(index), "level_source": NO_LEVEL}
+        for source in reversed(LEVEL_SOURCES):
+            if source in found and not np.isnan(found[source].level[number]):
+                position = float(found[source].level[number])
+                row |= {"level_position": position, "level": level_name(position)}
+                row |= {"level_sd": float(found[source].sd[number]), "level_source": source}
+                row[f"level_{source}"] = position
+        rows.append(row)
+    return rows

@@ -1,0 +1,207 @@
+"""Finds the discs in a sagittal series and names them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import center_of_mass, label
+
+from paravert.imaging.geometry import LPS_TO_RAS
+from paravert.imaging.volume import Volume
+from paravert.network.levels import FoundLevels, SliceGeometry, levels_on_curve
+from paravert.network.sagittal_net import (
+    DISC,
+    SACRUM,
+    VERTEBRA,
+    load_network,
+    prepared,
+    probabilities,
+)
+from paravert.network.spine_curve import curve_through
+from paravert.network.unet import UNet
+from paravert.synthesis.sagittal_parts import PIXEL_MM
+
+SLICES_USED = 9  # about the middle of the series
+LEAST_DISC_MM2 = 40.0
+LEAST_PROBABILITY = 0.4  # of a pixel of a disc
+STEP_RANGE_MM = (17.0, 48.0)  # between the centres of neighbouring discs
+LEAST_COSINE = 0.6  # of the angle between steps from disc to disc, and to the long axis
+LEAST_DISCS = 3
+LUMBOSACRAL = 5.5  # L5/S1
+HIGHEST_DISC = -0.5  # T11/12; higher ones are not named
+BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lies
+SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
+
+
+@dataclass(frozen=True)
+class NamedDiscs:
+    """The discs of a sagittal series.
+
+    points: centre of each disc by level (4.5 disc L4/5), (3,) LPS in mm. name_probability: of these
+    names, against all discs being one or more levels higher or lower. level_variance: of the levels for
+    that reason, in levels squared.
+    """
+
+    points: dict[float, np.ndarray]
+    name_probability: float
+    level_variance: float
+
+
+def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
+    """Return the discs that a sagittal series shows, by level.
+
+    They are counted from the sacrum, which must be seen. network: see `load_network`. volume: see
+    `imaging.sagittal.read_sagittal`. None if fewer than LEAST_DISCS are found, or no sacrum below them.
+    """
+    count = len(volume.array)
+    first = max(0, (count - SLICES_USED) // 2)
+    images, rows, columns = on_grid(
+        volume.array[first : first + SLICES_USED], volume.pixel_spacing_mm
+    )
+    found = probabilities(network, prepared(images))
+    weight = found[:, DISC].sum(axis=(1, 2)) + 1e-6
+    mixed = np.tensordot(weight / weight.sum(), found, axes=1)
+    places = _disc_places(mixed[DISC], found[:, DISC])
+    if len(places) < LEAST_DISCS:
+        return None
+    sacral = np.array([_sacral_share(mixed, *place[1:]) for place in places])
+    index = np.array(
+        [(columns[0] + c * columns[1], rows[0] + r * rows[1], s + first, 1) for s, r, c in places]
+    )
+    centres = (LPS_TO_RAS @ volume.affine @ index.T).T[:, :3]
+    chain, steps = _chain(centres)
+    return _named(centres[chain], sacral[chain], steps)
+
+
+def on_grid(
+    array: np.ndarray, spacing_mm: tuple[float, float]
+) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
+    """Return slices on the network's grid, and where its rows and columns lie.
+
+    array: (slices, rows, columns). spacing_mm: between rows, and between columns. Returns float32
+    (slices, rows, columns) of PIXEL_MM, means over each pixel; then the index of its first row in the
+    array and the step from row to row, and the same of columns.
+    """
+    (by_row, rows), (by_column, columns) = (
+        _averaging(size, step) for size, step in zip(array.shape[1:], spacing_mm, strict=True)
+    )
+    images = by_row @ array.astype(np.float32) @ by_column.T
+    return images, rows, columns
+
+
+def _averaging(size: int, step_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return the matrix (pixels, size) that averages samples over pixels, and their place."""
+    share = PIXEL_MM / step_mm
+    count = max(1, int(size / share))
+    edges = (size - count * share) / 2 + share * np.arange(count + 1)
+    low = np.maximum(edges[:-1, None], np.arange(size))
+    high = np.minimum(edges[1:, None], np.arange(size) + 1)
+    matrix = np.clip(high - low, 0, None) / share
+    return matrix.astype(np.float32), (float(edges[0] + share / 2 - 0.5), share)
+
+
+def _disc_places(mixed: np.ndarray, by_slice: np.ndarray) -> list[tuple[float, float, float]]:
+    """Return the centre of each disc: slice, row, column.
+
+    mixed: (rows, columns), probability of disc over all slices. by_slice: (slices, rows, columns).
+    """
+    regions, number = label(mixed >= LEAST_PROBABILITY)
+    places = []
+    for region in range(1, number + 1):
+        inside = regions == region
+        if inside.sum() * PIXEL_MM**2 >= LEAST_DISC_MM2:
+            mass = by_slice[:, inside].sum(axis=1)
+            middle = float(mass @ np.arange(len(mass)) / mass.sum())
+            places.append((middle, *center_of_mass(mixed * inside)))
+    return places
+
+
+def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
+    """Return the probability that the bone below a disc is the sacrum, between 1 - SURE and SURE.
+
+    mixed: (STRUCTURES, rows, columns), probabilities. row, column: centre of the disc.
+    """
+    rows, columns = np.indices(mixed.shape[1:])
+    apart_mm = PIXEL_MM * np.hypot(rows - row, columns - column)
+    low, high = BELOW_MM
+    below = (apart_mm >= low) & (apart_mm <= high) & (rows > row)
+    sacrum, vertebra = (float(mixed[part][below].sum()) for part in (SACRUM, VERTEBRA))
+    share = sacrum / max(sacrum + vertebra, 1e-6)
+    return float(np.clip(share, 1 - SURE, SURE))
+
+
+def _chain(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the discs of the longest plausible chain, from caudal to cranial, and their steps.
+
+    centres: (discs, 3), LPS in mm. Returns indices (n,), and for each how many discs it lies above the
+    first, (n,); a gap of one or two discs that were not found is allowed.
+    """
+    low, high = STEP_RANGE_MM
+    chains: list[tuple[list[int], list[int]]] = []  # the best that ends at each disc
+    for disc in np.argsort(centres[:, 2]):
+        longest = [int(disc)], [0]
+        for before, steps in chains:
+            apart = float(np.linalg.norm(centres[disc] - centres[before[-1]]))
+            more = next((k for k in (1, 2, 3) if k * low <= apart <= k * high), None)
+            if more and _goes_on(centres[[*before[-2:], disc]]):
+                longer = [*before, int(disc)], [*steps, steps[-1] + more]
+                longest = max(longest, longer, key=_length)
+        chains.append(longest)
+    discs, steps = max(chains, key=_length)
+    return np.array(discs), np.array(steps)
+
+
+def _goes_on(centres: np.ndarray) -> bool:
+    """Return whether discs follow each other towards the head, without a kink. centres: (2 or 3, 3)."""
+    steps = np.diff(centres, axis=0)
+    steps = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return bool(steps[-1, 2] >= LEAST_COSINE and steps[-1] @ steps[0] >= LEAST_COSINE)
+
+
+def _length(chain: tuple[list[int], list[int]]) -> tuple[int, int]:
+    """Return the number of discs of a chain; of equal ones that with fewest gaps is longer."""
+    return len(chain[0]), -chain[1][-1]
+
+
+def _named(centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray) -> NamedDiscs | None:
+    """Return the discs of a chain, counted from the one that lies most probably on the sacrum.
+
+    centres: (discs, 3). sacral: (discs,), probability that the bone below is the sacrum. steps:
+    (discs,), see `_chain`. None if it is more probable that none of them lies on it.
+    """
+    on_it, not_on_it = np.log(sacral), np.log(1 - sacral)
+    # Of each number of discs from below: all of these have the sacrum below them, the others do not.
+    score = np.append(0, np.cumsum(on_it)) + not_on_it.sum() - np.append(0, np.cumsum(not_on_it))
+    probability = np.exp(score - score.max())
+    probability /= probability.sum()
+    lowest = int(probability.argmax()) - 1  # the uppermost disc with the sacrum below it
+    if lowest < 0:
+        return None
+    level = LUMBOSACRAL - (steps - steps[lowest])
+    points = {
+        float(name): centre
+        for name, centre in zip(level, centres, strict=True)
+        if HIGHEST_DISC <= name <= LUMBOSACRAL
+    }
+    if len(points) < LEAST_DISCS:
+        return None
+    off = np.append(steps[0] - 1, steps) - steps[lowest]
+    variance = float(probability @ off**2)
+    return NamedDiscs(dict(sorted(points.items())), float(probability[lowest + 1]), variance)
+
+
+def levels_from_sagittal(
+    model: Path, volume: Volume, geometry: SliceGeometry
+) -> tuple[NamedDiscs | None, FoundLevels | None]:
+    """Return the discs in a sagittal series, and the level of each axial slice by them; None if unknown.
+
+    model: file, see `load_network`. volume: see `named_discs`. geometry: of the axial slices.
+    """
+    torch.set_num_threads(1)
+    discs = named_discs(load_network(model), volume)
+    if discs is None:
+        return None, None
+    found = levels_on_curve(curve_through(discs.points), geometry)
+    sd = np.hypot(found.sd, np.sqrt(discs.level_variance))
+    return discs, FoundLevels(found.level, sd)

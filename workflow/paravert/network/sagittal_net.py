@@ -1,0 +1,73 @@
+"""The network that finds vertebrae, discs and sacrum in sagittal slices, and its model file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from paravert.errors import InputError
+from paravert.network.architecture import Architecture
+from paravert.network.unet import UNet
+from paravert.synthesis.sagittal_parts import PIXEL_MM
+from paravert.tables import whole_file
+
+ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.0)
+# vertebra: down to L5. disc: down to L5/S1. sacrum: S1 and all below, with its rudimentary discs.
+STRUCTURES = ("background", "vertebra", "disc", "sacrum")
+BACKGROUND, VERTEBRA, DISC, SACRUM = range(len(STRUCTURES))
+METADATA_KEY, FORMAT = "paravert-levels", 1
+BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
+
+
+def prepared(image: np.ndarray) -> np.ndarray:
+    """Return the network's input for a sagittal image, float32, same shape.
+
+    image: (..., rows, columns), signal; 0 outside the field of view. The square root of the signal in
+    units of its 95th percentile, minus 0.5.
+    """
+    positive = image[image > 0]
+    scale = np.percentile(positive, BRIGHT_PERCENT) if positive.size else 1.0
+    return (np.sqrt(np.clip(image / scale, 0, 4)) - 0.5).astype(np.float32)
+
+
+def new_network() -> UNet:
+    """Return a network with random weights, whose outputs are STRUCTURES."""
+    return UNet(ARCHITECTURE, len(STRUCTURES))
+
+
+def save_network(path: Path, network: nn.Module) -> None:
+    """Write a network as safetensors with float16 weights, whole or not at all."""
+    told = {"format": FORMAT, "spacing_mm": PIXEL_MM, "architecture": asdict(ARCHITECTURE)}
+    weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
+    with whole_file(path) as draft:
+        draft.write_bytes(save(weights, {METADATA_KEY: json.dumps(told, sort_keys=True)}))
+
+
+def load_network(path: Path) -> UNet:
+    """Return the network of a model file, for prediction. Raises InputError for another file."""
+    with safe_open(path, framework="numpy") as file:
+        told = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    if told.get("format") != FORMAT or told["architecture"] != asdict(ARCHITECTURE):
+        raise InputError(path, "not a model that finds discs in sagittal slices")
+    network = new_network()
+    network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+    return network.eval()
+
+
+def probabilities(network: UNet, images: np.ndarray) -> np.ndarray:
+    """Return the probabilities of STRUCTURES in each pixel, float32 (slices, 4, rows, columns).
+
+    images: `prepared`, (slices, rows, columns) float32, on a grid of PIXEL_MM; any size.
+    """
+    stride = network.architecture.stride
+    rows, columns = images.shape[1:]
+    more = ((0, 0), (0, -rows % stride), (0, -columns % stride))
+    padded = torch.from_numpy(np.pad(images, more, constant_values=-0.5))[:, None]
+    with torch.inference_mode():
+        found = torch.cat([torch.softmax(network(one[None]), dim=1) for one in padded])
+    return found[..., :rows, :columns].numpy()

@@ -1,0 +1,79 @@
+"""Area and fat fraction along the spine, by sex."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from paravert.anatomy import MUSCLES, SIDES
+from paravert.study.drawing import style
+
+MEASURES = {"csa_mm2": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
+CURVE_COLUMNS = (
+    "measure", "muscle", "sex", "level_position", "level", "n_subjects", "mean", "low_95", "high_95",
+)  # fmt: skip
+KEYS = ["muscle", "sex", "level_position", "level"]
+
+
+def level_means(levels: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and 95 % band of the mean at each level, by muscle and sex (CURVE_COLUMNS).
+
+    levels: the cohort's table. A subject counts where both sides are known: its area is their sum, its
+    fat fraction that of both, weighted by area. The band is that of Student's t; NaN below two subjects.
+    """
+    known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
+    known = known.assign(
+        sex=known.sex.fillna("unknown"), fat_mm2=known.csa_mm2 * known.fat_fraction
+    )
+    both = known.groupby(["subject", *KEYS])[["csa_mm2", "fat_mm2"]]
+    sums = both.sum(min_count=len(SIDES))[both.size() == len(SIDES)]
+    sums["fat_fraction"] = sums.fat_mm2 / sums.csa_mm2.where(sums.csa_mm2 > 0)
+    parts = []
+    for measure in MEASURES:
+        found = sums[measure].dropna().groupby(KEYS).agg(["count", "mean", "sem"]).reset_index()
+        half = stats.t.ppf(0.975, np.maximum(found["count"] - 1, 1)) * found["sem"]
+        parts.append(
+            found.assign(
+                measure=measure,
+                n_subjects=found["count"],
+                low_95=found["mean"] - half,
+                high_95=found["mean"] + half,
+            )
+        )
+    return pd.concat(parts, ignore_index=True)[list(CURVE_COLUMNS)]
+
+
+def draw_level_curves(frame: pd.DataFrame) -> Figure:
+    """Return the figure: a row per measure, a column per muscle, a line with its band per sex.
+
+    frame: see `level_means`.
+    """
+    if frame.empty:
+        return style.sentence("No areas at known vertebral levels.")
+    figure = style.new_figure(4.4)
+    grid = figure.subplots(len(MEASURES), len(MUSCLES), sharex=True, squeeze=False)
+    for row, (measure, label) in zip(grid, MEASURES.items(), strict=True):
+        factor = 100 if measure == "fat_fraction" else 1
+        for axes, muscle in zip(row, MUSCLES, strict=True):
+            own = frame[(frame.measure == measure) & (frame.muscle == muscle)]
+            for sex in style.sexes_in(own):
+                line = own[own.sex == sex].sort_values("level_position")
+                style_of = {"color": style.SEX_COLOURS[sex], "marker": style.SEX_MARKERS[sex]}
+                place, low, high = line.level_position, factor * line.low_95, factor * line.high_95
+                axes.plot(place, factor * line["mean"], markersize=2.5, linewidth=1, **style_of)
+                axes.fill_between(place, low, high, color=style.SEX_COLOURS[sex], alpha=0.2, lw=0)
+            axes.set_ylim(bottom=0)
+        row[0].set_ylabel(label)
+    for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        axes.set_title(style.MUSCLE_NAMES[muscle])
+    for axes in grid[-1]:
+        axes.set_xticks(range(1, 6), [f"L{number}" for number in range(1, 6)])
+    counts = frame.groupby("sex").n_subjects.max()
+    handles = [
+        (grid[0, 0].plot([], [], color=style.SEX_COLOURS[sex], marker=style.SEX_MARKERS[sex])[0])
+        for sex in style.sexes_in(frame)
+    ]
+    names = [f"{style.SEX_NAMES[sex]} (up to {counts[sex]:,})" for sex in style.sexes_in(frame)]
+    figure.legend(handles, names, loc="outside upper right", ncols=3)
+    figure.supxlabel("Vertebral level", fontsize=7.5)
+    return figure

@@ -1,0 +1,243 @@
+"""Areas at fixed vertebral levels, and volumes between them, from the slices of each subject."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from paravert.anatomy import LABELS, STANDARD_LEVELS, level_name
+from paravert.tables import ABSENT, NO_LEVELS, NOT_COVERED, NOT_LABELLED
+
+REACH_MM = 15.0  # slices on both sides of a level may be this far away
+NEAREST_MM = 5.0  # a slice this near counts as that of the level, whatever lies beyond it
+LEVEL_MM = 35.0  # height of a lumbar vertebra with its disc, where one slice alone is known
+# From the upper endplate of the first to the lower endplate of the last vertebra.
+VOLUME_RANGES = {"volume_l1_l5": (0.63, 5.37), "volume_l3_l5": (2.63, 5.37)}
+LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The slices of one subject with known level, along the vertebral column from cranial to caudal.
+
+    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat: (slices,
+    8), csa_mm2 and fat_fraction of each label; NaN is unknown. reason: likewise, fat_fraction_reason.
+    """
+
+    stack: np.ndarray
+    level: np.ndarray
+    position_mm: np.ndarray
+    slab_mm: np.ndarray
+    area: np.ndarray
+    fat: np.ndarray
+    reason: np.ndarray
+
+    @cached_property
+    def mm_per_level(self) -> float:
+        """Length of a level in mm, from the stacks that have several slices."""
+        within = self.stack[1:] == self.stack[:-1]
+        levels = np.diff(self.level)[within].sum()
+        return float(-np.diff(self.position_mm)[within].sum() / levels) if levels > 0 else LEVEL_MM
+
+    @cached_property
+    def along_mm(self) -> np.ndarray:
+        """Distance of each slice from the first, (slices,), along the column."""
+        within = self.stack[1:] == self.stack[:-1]
+        levels = np.diff(self.level) * self.mm_per_level
+        return np.append(0.0, np.cumsum(np.where(within, -np.diff(self.position_mm), levels)))
+
+    def place_mm(self, level: np.ndarray) -> np.ndarray:
+        """Return the distance of levels from the first slice; straight on beyond the slices."""
+        beyond = level - np.clip(level, self.level[0], self.level[-1])
+        return np.interp(level, self.level, self.along_mm) + beyond * self.mm_per_level
+
+    def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which slices stand for each level and their weights, both (levels, 2).
+
+        The weights of a level add up to 1, or are all 0 where it is not covered.
+        """
+        place = self.place_mm(level)
+        last = len(self.level) - 1
+        after = np.searchsorted(self.along_mm, place)
+        pair = np.clip(np.stack((after - 1, after), axis=1), 0, last)
+        gap = np.abs(self.along_mm[pair] - place[:, None])
+        both = (after > 0) & (after <= last) & (gap.max(axis=1) <= REACH_MM)
+        span = np.where(gap.sum(axis=1) > 0, gap.sum(axis=1), 1.0)
+        between = np.stack((1 - gap[:, 0] / span, gap[:, 0] / span), axis=1)
+        nearest = (gap.argmin(axis=1)[:, None] == (0, 1)) & (gap.min(axis=1) <= NEAREST_MM)[:, None]
+        return pair, np.where(both[:, None], between, nearest.astype(float))
+
+    def volumes_ml(self, first: float, last: float) -> np.ndarray | None:
+        """Return the volume of each label between two levels, (8,); None if not covered completely."""
+        start, stop = self.place_mm(np.array([first, last]))
+        half = np.maximum(self.slab_mm[[0, -1]], NEAREST_MM) / 2
+        lacks = start < self.along_mm[0] - half[0] or stop > self.along_mm[-1] + half[1]
+        inside = (self.along_mm[1:] > start) & (self.along_mm[:-1] < stop)
+        if lacks or (np.diff(self.along_mm)[inside] > 2 * REACH_MM).any():
+            return None
+        between = self.along_mm[(self.along_mm > start) & (self.along_mm < stop)]
+        places = np.concatenate(([start], between, [stop]))
+        areas = [np.interp(places, self.along_mm, area) for area in self.area.T]
+        return np.trapezoid(areas, places, axis=1) / 1000
+
+
+def _columns(slices: pd.DataFrame, *, once: bool) -> Iterator[tuple[str, _Column | None]]:
+    """Yield subject and slices of each subject; None if no level is known.
+
+    once: whether slices that cut one of an earlier stack are left out.
+    """
+    label = pd.MultiIndex.from_tuples(LABEL_KEYS).get_indexer(
+        pd.MultiIndex.from_frame(slices[["muscle", "side"]])
+    )
+    known = slices.assign(label=label).sort_values(
+        ["subject", "level_position", "stack", "slice", "label"]
+    )
+    per_slice = [
+        known[name].to_numpy(float)[:: len(LABELS)]
+        for name in ("stack", "level_position", "position_mm", "slab_mm")
+    ]
+    per_label = [
+        known[name].to_numpy(kind).reshape(-1, len(LABELS))
+        for name, kind in (
+            ("csa_mm2", float),
+            ("fat_fraction", float),
+            ("fat_fraction_reason", object),
+        )
+    ]
+    subject = known.subject.to_numpy()[:: len(LABELS)]
+    used = ~np.isnan(per_slice[1])
+    if once:
+        used &= ~known.overlaps.to_numpy(bool)[:: len(LABELS)]
+    names, starts = np.unique(subject, return_index=True)
+    for name, rows in zip(names, np.split(np.arange(len(subject)), starts[1:]), strict=True):
+        own = rows[used[rows]]
+        yield (
+            name,
+            _Column(*(values[own] for values in (*per_slice, *per_label))) if own.size else None,
+        )
+
+
+# --- areas at levels -------------------------------------------------------------------------------
+
+
+def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return area and fat fraction at each standard level, columns as in `codebook.LEVEL_TABLE`.
+
+    slices: see `aggregate.cohort_slices`; with all eight muscles of each slice. Values are interpolated
+    linearly along the column between the slices on both sides, if both lie within REACH_MM; a slice
+    within NEAREST_MM counts alone otherwise. The fat fraction is weighted by area, so that lean_csa_mm2
+    = csa_mm2 x (1 - fat_fraction). Covariates are not yet in it.
+    """
+    subjects, parts = [], []
+    for subject, column in _columns(slices, once=False) if len(slices) else ():
+        subjects.append(subject)
+        parts.append(_not_known() if column is None else _at_levels(column))
+    index = pd.MultiIndex.from_tuples(
+        [
+            (subject, level, level_name(level), *key)
+            for subject in subjects
+            for level in STANDARD_LEVELS
+            for key in LABEL_KEYS
+        ],
+        names=["subject", "level_position", "level", "muscle", "side"],
+    )
+    table = pd.DataFrame(index=index).reset_index()
+    for name, kind in _LEVEL_VALUES.items():
+        values = [part[name].ravel() for part in parts]
+        table[name] = pd.Series(np.concatenate(values) if values else [], dtype=kind)
+    return table
+
+
+_LEVEL_VALUES = {
+    "slices": "int32",
+    "csa_mm2": float,
+    "lean_csa_mm2": float,
+    "fat_fraction": float,
+    "level_reason": object,
+}
+_SHAPE = (len(STANDARD_LEVELS), len(LABELS))
+
+
+def _not_known() -> dict[str, np.ndarray]:
+    unknown = np.full(_SHAPE, np.nan)
+    values = dict.fromkeys(("csa_mm2", "lean_csa_mm2", "fat_fraction"), unknown)
+    return {
+        "slices": np.zeros(_SHAPE),
+        **values,
+        "level_reason": np.full(_SHAPE, NO_LEVELS, object),
+    }
+
+
+def _at_levels(column: _Column) -> dict[str, np.ndarray]:
+    """Return the values of one subject, (levels, 8) each."""
+    pair, weight = column.neighbours(np.array(STANDARD_LEVELS))
+    used = (weight > 0)[..., None]
+    share = np.where(used, weight[..., None] * column.area[pair], 0.0)  # (levels, 2, 8)
+    area = share.sum(axis=1)
+    fat = np.where(share > 0, share * column.fat[pair], 0.0).sum(axis=1)
+    covered = np.broadcast_to(used.any(axis=1), _SHAPE)
+    lacks_fat = used & (share > 0) & np.isnan(column.fat[pair])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.where(covered, fat / area, np.nan)
+    of_slices = np.where(lacks_fat[:, 0], column.reason[pair][:, 0], column.reason[pair][:, 1])
+    reason = np.where(lacks_fat.any(axis=1), of_slices, None)
+    reason = np.where(area == 0, ABSENT, reason)
+    reason = np.where(np.isnan(area), NOT_LABELLED, reason)
+    return {
+        "slices": np.broadcast_to((weight > 0).sum(axis=1)[:, None], _SHAPE),
+        "csa_mm2": np.where(covered, area, np.nan),
+        "lean_csa_mm2": np.where(covered, np.where(area == 0, 0.0, area - fat), np.nan),
+        "fat_fraction": fraction,
+        "level_reason": np.where(covered, reason, NOT_COVERED),
+    }
+
+
+# --- volumes between levels ------------------------------------------------------------------------
+
+
+def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
+    """Return the volume of each muscle between fixed levels in ml, and the levels that it is seen at.
+
+    slices: see `aggregate.cohort_slices`. index: subject, muscle and side of the rows. Columns:
+    level_from and level_to, the levels of the most cranial and most caudal slice that shows the muscle;
+    for each of VOLUME_RANGES its volume (ml) and reason. The area is interpolated between slices. A
+    volume is null, with a reason, unless each level of the range lies within REACH_MM of slices on both
+    sides; the slices at its ends stand for half a slice beyond them.
+    """
+    shown = slices[slices.pixels > 0].groupby(index.names).level_position
+    table = pd.DataFrame(index=index)
+    table["level_from"], table["level_to"] = shown.min(), shown.max()
+    found = dict(_columns(slices, once=True)) if len(slices) else {}
+    subjects = index.get_level_values("subject")
+    place = {key: number for number, key in enumerate(LABEL_KEYS)}
+    labels = [
+        place[key] for key in zip(*map(index.get_level_values, ("muscle", "side")), strict=True)
+    ]
+    for name, ends in VOLUME_RANGES.items():
+        values = {subject: _volumes(column, ends) for subject, column in found.items()}
+        rows = [values[subject][label] for subject, label in zip(subjects, labels, strict=True)]
+        table[f"{name}_ml"] = np.array([volume for volume, _ in rows], float)
+        table[f"{name}_reason"] = np.array([reason for _, reason in rows], object)
+    return table
+
+
+def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[float, str | None]]:
+    """Return volume (NaN if unknown) and reason of each label."""
+    found = None if column is None else column.volumes_ml(*ends)
+    if found is None:
+        return [(np.nan, NO_LEVELS if column is None else NOT_COVERED)] * len(LABELS)
+    return [(volume, NOT_LABELLED if np.isnan(volume) else None) for volume in found]
+
+
+def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return a copy of the table of muscles with area and fat fraction at one level.
+
+    muscles: see `aggregate.cohort_muscles`. levels: see `areas_at_levels`. level: one of
+    STANDARD_LEVELS. Columns: csa_at_level_mm2, fat_fraction_at_level.
+    """
+    names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}
+    keys = ["subject", "muscle", "side"]
+    own = levels.loc[levels.level_position == level, [*keys, *names]].rename(columns=names)
+    return muscles.merge(own, on=keys, how="left", validate="one_to_one")
