@@ -292,7 +292,7 @@ def _rows_of_chunk(
         "muscles": muscles.join(people, on="subject"),
         "subjects": subjects,
         "overlap": overlap.join(people, on="subject"),
-        "series": cohort_series(parts["convert_dicom"]).join(people, on="subject"),
+        "series": cohort_series(converted).join(people, on="subject"),
         "ledger": ledger.join(people, on="subject").join(carried, on="subject"),
     }
     renamed = {name: frame.rename(columns={"stack": "stack_id"}) for name, frame in found.items()}
