@@ -1,6 +1,7 @@
 # The cohort: tables, models, figures, report.
 #   NEEDS  the six tables of every shard
-#   MAKES  results/cohort/ (with the configured exports), results/tables/, results/figures/, results/report.html, summary.txt
+#   MAKES  results/cohort/ (with the configured exports), results/tables/, results/figures/,
+#          results/report.html, summary.txt
 
 
 rule gather_cohort:
