@@ -44,7 +44,6 @@ cluster-test: setup
 
 # Needs chromium, chromedriver and npm on the host.
 browser-test: setup
-	$(BIN)/python -m pip install --quiet selenium==4.51.0
 	$(BIN)/python -m pytest -m browser tests/browser tests/workflow/test_review.py
 
 check: setup

@@ -16,9 +16,9 @@ from paravert.anatomy import MUSCLES
 from paravert.errors import InputError
 from paravert.sheet import read_sheet
 from paravert.study.cohort import bmi_differences, gather_cohort
-from paravert.study.models import fit_models
+from paravert.study.models import fit_models, model_data
 from paravert.study.people import carried_columns, carried_values, covariates_of
-from study_tables import cohort_rows, write_card
+from study_tables import cohort_rows, write_card, write_cohort
 
 SUBJECTS = 12
 HEADER = (
@@ -242,3 +242,10 @@ def test_a_covariate_that_does_not_vary_is_left_out_by_its_name(cohort):
     models = pd.read_csv(cohort / "models.csv")
     notes = models.loc[models.model == "adjusted", "note"]
     assert notes.str.contains("Scanner type left out: the same in all subjects").all()
+
+
+def test_the_models_take_the_group_of_the_sheet_by_its_name(tmp_path):
+    write_cohort(tmp_path, 4)
+    data, further = model_data(tmp_path, ["Group"])
+    assert further == ["study_group"]
+    assert "study_group" in data

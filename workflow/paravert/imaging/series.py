@@ -269,7 +269,8 @@ def plane_name(kind: str, frames: Sequence[Frame]) -> str:
         return kind
     if kind == NOWHERE:
         return UNKNOWN
-    normals = [cranial_normal(f.right, f.down) for f in frames if f.right is not None]
+    placed = [frame for frame in frames if _orientation_fault(frame) is None]
+    normals = [cranial_normal(frame.right, frame.down) for frame in placed]
     return NORMAL_PLANES[int(np.argmax(np.mean(np.abs(normals), axis=0)))]
 
 
@@ -301,13 +302,13 @@ def _series_rows(
 
 
 def _spacing_mm(frames: Sequence[Frame]) -> float | None:
-    placed = [frame for frame in frames if frame.position is not None and frame.right is not None]
+    placed = [f for f in frames if _orientation_fault(f) is None and _position_fault(f) is None]
     if not placed:
         return None
     normal = np.cross(placed[0].right, placed[0].down)
     along = np.unique(np.round([frame.position @ normal for frame in placed], POSITION_DECIMALS))
     gaps = np.diff(along)
-    return float(np.median(gaps)) if gaps.size and np.isfinite(gaps).all() else None
+    return float(np.median(gaps)) if gaps.size else None
 
 
 def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:

@@ -196,7 +196,7 @@ def _wrapped(text: str) -> list[str]:
 
 # --- notes of Stata, which pyreadstat does not write ---------------------------------------------
 
-MAP, CHARACTERISTICS, DATA = 1, 8, 9  # places in the map of offsets, see `help dta`
+CHARACTERISTICS, DATA = 8, 9  # places in the map of offsets, see `help dta`
 OFFSETS = struct.Struct("<14Q")
 NAME_BYTES = 129
 

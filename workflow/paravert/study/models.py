@@ -99,8 +99,8 @@ def fit_models(
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of muscles with the scanner and further covariates of each scan, and their names.
 
-    covariates: columns of the table of subjects, in any case, or group. manufacturer and field_strength are text,
-    such as "3 T". Yes/no becomes text, too.
+    covariates: columns of the table of subjects, in any case, or group (its name in the sheet).
+    manufacturer and field_strength are text, such as "3 T". Yes/no becomes text, too.
     """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
