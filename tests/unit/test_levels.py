@@ -346,6 +346,20 @@ def test_stacks_at_discs_give_the_discs_and_no_vertebrae_between():
     assert at(table, 2.0)["level_reason"] == "not-covered"
 
 
+def test_a_muscle_that_failed_the_review_says_so():
+    rows = slices_at(np.arange(0.0, 6.0, 0.2))
+    psoas = (rows.muscle == "psoas_major") & (rows.side == "left")
+    rows.loc[psoas, ["csa_mm2", "fat_fraction", "pixels"]] = np.nan
+    rows.loc[psoas, ["csa_reason", "fat_fraction_reason"]] = "review-failed"
+    assert at(areas_at_levels(rows), 3.0)["level_reason"] == "review-failed"
+    index = pd.MultiIndex.from_tuples(
+        [("S1", "psoas_major", "left")], names=["subject", "muscle", "side"]
+    )
+    (volume,) = range_volumes(rows, index).to_dict("records")
+    assert np.isnan(volume["volume_l1_l5_ml"])
+    assert volume["volume_l1_l5_reason"] == "review-failed"
+
+
 def test_unknown_absent_and_not_labelled_muscles_say_so():
     rows = slices_at(np.arange(0.6, 5.6, 0.2))
     psoas, quadratus, erector = (

@@ -192,7 +192,8 @@ def _range_columns(vertebrae: str, between: str) -> tuple[Column, ...]:
             f"(volume_{between}_reason)",
         ),
         Column(
-            f"volume_{between}_reason", TEXT, allowed=(NOT_COVERED, NO_LEVELS, NOT_LABELLED),
+            f"volume_{between}_reason", TEXT,
+            allowed=(NOT_COVERED, NO_LEVELS, NOT_LABELLED, REVIEW_FAILED),
             meaning=f"why volume_{between}_ml is null",
         ),
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import LABELS, STANDARD_LEVELS, level_name
-from paravert.tables import ABSENT, NO_LEVELS, NOT_COVERED, NOT_LABELLED
+from paravert.tables import ABSENT, NO_LEVELS, NOT_COVERED
 
 REACH_MM = 15.0  # slices on both sides of a level may be this far away
 NEAREST_MM = 5.0  # a slice this near counts as that of the level, whatever lies beyond it
@@ -23,7 +23,7 @@ class _Column:
     """The slices of one subject with known level, along the vertebral column from cranial to caudal.
 
     stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat: (slices,
-    8), csa_mm2 and fat_fraction of each label; NaN is unknown. reason: likewise, fat_fraction_reason.
+    8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason: likewise, why.
     """
 
     stack: np.ndarray
@@ -32,7 +32,8 @@ class _Column:
     slab_mm: np.ndarray
     area: np.ndarray
     fat: np.ndarray
-    reason: np.ndarray
+    area_reason: np.ndarray
+    fat_reason: np.ndarray
 
     @cached_property
     def mm_per_level(self) -> float:
@@ -103,6 +104,7 @@ def _columns(slices: pd.DataFrame, *, once: bool) -> Iterator[tuple[str, _Column
         for name, kind in (
             ("csa_mm2", float),
             ("fat_fraction", float),
+            ("csa_reason", object),
             ("fat_fraction_reason", object),
         )
     ]
@@ -181,10 +183,10 @@ def _at_levels(column: _Column) -> dict[str, np.ndarray]:
     lacks_fat = used & (share > 0) & np.isnan(column.fat[pair])
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = np.where(covered, fat / area, np.nan)
-    of_slices = np.where(lacks_fat[:, 0], column.reason[pair][:, 0], column.reason[pair][:, 1])
-    reason = np.where(lacks_fat.any(axis=1), of_slices, None)
+    lacks_area = used & np.isnan(column.area[pair])
+    reason = _first_reason(lacks_fat, column.fat_reason[pair])
     reason = np.where(area == 0, ABSENT, reason)
-    reason = np.where(np.isnan(area), NOT_LABELLED, reason)
+    reason = np.where(np.isnan(area), _first_reason(lacks_area, column.area_reason[pair]), reason)
     return {
         "slices": np.broadcast_to((weight > 0).sum(axis=1)[:, None], _SHAPE),
         "csa_mm2": np.where(covered, area, np.nan),
@@ -192,6 +194,12 @@ def _at_levels(column: _Column) -> dict[str, np.ndarray]:
         "fat_fraction": fraction,
         "level_reason": np.where(covered, reason, NOT_COVERED),
     }
+
+
+def _first_reason(lacks: np.ndarray, reasons: np.ndarray) -> np.ndarray:
+    """Return the first reason of the pairs that lack a value, (levels, 8); None where none does."""
+    found = np.where(lacks[:, 0], reasons[:, 0], reasons[:, 1])
+    return np.where(lacks.any(axis=1), found, None)
 
 
 # --- volumes between levels ------------------------------------------------------------------------
@@ -228,7 +236,11 @@ def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[fl
     found = None if column is None else column.volumes_ml(*ends)
     if found is None:
         return [(np.nan, NO_LEVELS if column is None else NOT_COVERED)] * len(LABELS)
-    return [(volume, NOT_LABELLED if np.isnan(volume) else None) for volume in found]
+    why = [
+        next((reason for reason, area in zip(*pair, strict=True) if np.isnan(area)), None)
+        for pair in zip(column.area_reason.T, column.area.T, strict=True)
+    ]
+    return [(v, reason if np.isnan(v) else None) for v, reason in zip(found, why, strict=True)]
 
 
 def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:
