@@ -496,7 +496,12 @@ def muscles_of(people, lowest_share):
                 values = {
                     f"{kind}_{m}": share for m in FAT_METHODS for kind in ("fat_fraction", "eroded")
                 }
-                fat.append(own | values | {f"reason_{m}": None for m in FAT_METHODS})
+                dixon = {
+                    "fat_fraction_dixon": None,
+                    "eroded_dixon": None,
+                    "reason_dixon": "no-dixon",
+                }
+                fat.append(own | values | {f"reason_{m}": None for m in FAT_METHODS} | dixon)
     rows = cohort_slices(*map(pd.DataFrame, (area, fat, levels)), "linear")
     muscles = at_standard_level(cohort_muscles(rows), areas_at_levels(rows), 3.5)
     facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
