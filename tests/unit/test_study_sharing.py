@@ -27,9 +27,18 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
     assert shared.n_subjects.tolist()[1:] == [5, 0, 22]
 
 
+def know_analysed(cohort):
+    """Write sex and age of the analysed subjects into the ledger."""
+    people = pd.read_parquet(cohort / "subjects.parquet").set_index("subject")
+    ledger = pd.read_parquet(cohort / "ledger.parquet")
+    known = {name: ledger["subject"].map(people[name]) for name in ("sex", "age_years")}
+    ledger.assign(**known).to_parquet(cohort / "ledger.parquet")
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     write_cohort(tmp_path / "cohort", 8, quarantined=3)
+    know_analysed(tmp_path / "cohort")
     write_tables(tmp_path / "cohort", tmp_path / "tables", 20, share_tables=shared)
     fit_models(tmp_path / "cohort", tmp_path / "tables/models.csv", None, 20, share_tables=shared)
     small = 0

@@ -206,7 +206,8 @@ def _family(link: str) -> sm.families.Family:
 class _WeightedIndependence(sm.cov_struct.Independence):
     """Independent working correlation, the variance of a cluster divided by its weight.
 
-    Unlike the argument `weights` of GEE, it enters Mancl and DeRouen's leverages, too.
+    It weights Mancl and DeRouen's leverages, too. GEE's own `weights` fail with `bias_reduced`
+    (statsmodels 0.15).
     weights: (clusters,), in the order of the clusters.
     """
 
