@@ -40,7 +40,7 @@ def right_network(monkeypatch, change=lambda labels: labels):
 
     def probabilities(network, images):
         labels = change(np.rint(images).astype(int))
-        structure = np.full((len(labels), len(STRUCTURES), *labels.shape[1:]), 0.01)
+        structure = np.full((len(labels), len(STRUCTURES), *labels.shape[1:]), 1e-3)
         for value in np.unique(labels):
             structure[:, STRUCTURE_OF_LABEL[value]][labels == value] = 1
         return structure / structure.sum(axis=1, keepdims=True)

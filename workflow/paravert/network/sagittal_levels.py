@@ -31,6 +31,9 @@ LEAST_DISCS = 3
 LUMBOSACRAL = 5.5  # L5/S1
 HIGHEST_DISC = -0.5  # T11/12; higher ones are not named
 BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lies
+# Sacrum to vertebra below a disc, midway between L4/5 and L5/S1 in synthetic slices.
+SACRUM_ODDS = 0.1
+LEAST_BONE = 0.03  # of the place below a disc, mean probability of bone; with less there is none
 SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
 
 
@@ -127,7 +130,9 @@ def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
     low, high = BELOW_MM
     below = (apart_mm >= low) & (apart_mm <= high) & (rows > row)
     sacrum, vertebra = (float(mixed[part][below].sum()) for part in (SACRUM, VERTEBRA))
-    share = sacrum / max(sacrum + vertebra, 1e-6)
+    if sacrum + vertebra < LEAST_BONE * below.sum():
+        return 1 - SURE
+    share = sacrum / (sacrum + SACRUM_ODDS * vertebra)
     return float(np.clip(share, 1 - SURE, SURE))
 
 
