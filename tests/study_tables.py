@@ -83,7 +83,7 @@ def cohort_rows(
                 "subject": person["subject"],
                 "status": "analysed",
                 "warnings": warnings,
-                "labels_digest": f"{number:016x}",
+                "labels_digest": f"d{number:015x}",
             }
         )
     rows["ledger"] += [_quarantined(subjects + number) for number in range(1, quarantined + 1)]

@@ -127,9 +127,11 @@ def study_steps(folder: Path, subjects: int) -> None:
         "fit_models": ["--cohort", cohort, "--out", f"{tables}/models.csv"],
         "fit_centiles": ["--cohort", cohort, "--out", f"{tables}/centiles.parquet"],
         "write_tables": ["--cohort", cohort, "--out", tables],
+        "write_review": ["--cohort", cohort, *of_subjects, "--out", "results/review"],
         "draw_figures": ["--cohort", cohort, *of_subjects, "--model", model, "--out", figures],
         "write_report": [
             *("--cohort", cohort, "--tables", tables, "--figures", figures, *of_subjects),
+            *("--review", "results/review"),
             *("--configuration", f"{cohort}/configuration.yaml", "--out", "results/report.html"),
         ],
     }

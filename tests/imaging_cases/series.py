@@ -170,6 +170,7 @@ PLANES = (
         "a sagittal series without pixels beside",
         together(series(), series(SAGITTAL, "sagittal", edit=values(PixelData=None))),
         Caution.NON_AXIAL_EXCLUDED,
+        Caution.SAGITTAL_NOT_USED,
     ),
     fault(
         "localizers only",

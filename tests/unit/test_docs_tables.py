@@ -58,6 +58,10 @@ def simulated_rows():
         rows[name] = found + again
     for row in rows["subjects"] + rows["ledger"]:
         row["years_since_first"] = YEARS if row["visit"] == "2" else 0.0
+    covered = [row for row in rows["levels"] if row["level"] == "L3/4"]  # the slices end above L4/5
+    lower = [row for row in rows["levels"] if row["level"] == "L4/5"]
+    for row, other in zip(lower, covered, strict=True):
+        row |= {name: other[name] for name in ("slices", "csa_mm2", "level_reason")}
     muscle = next(row for row in rows["muscles"] if row["muscle"] == "psoas_major")
     muscle |= {"fat_fraction": None, "fat_fraction_reason": "fat-not-bright"}
     return rows
@@ -73,10 +77,6 @@ def study(tmp_path_factory):
     for table in cohort_tables:
         data = tables.from_rows(table, rows[table.name])
         tables.write(cohort / f"{table.name}.parquet", table, data, PROVENANCE)
-    if not (cohort / "levels.parquet").exists():  # until the cohort has this table
-        areas = [row | {"level": "L4/5"} for row in rows["slices"] if row["slice"] == 2]
-        columns = ["subject", "visit", "level", "muscle", "side", "csa_mm2"]
-        pd.DataFrame(areas)[columns].to_parquet(cohort / "levels.parquet")
     codebook.write_datapackage(cohort / "datapackage.json", PROVENANCE, cohort_tables)
     fit_models(cohort, found / "models.csv", bootstrap_samples=20)
     fit_centiles(cohort, found / "centiles.parquet", bootstrap_samples=2)

@@ -24,6 +24,13 @@ NOT_OF_CONVERSION = {
     Caution.LOW_CONTRAST,
     Caution.NO_FAT_REFERENCE,
     Caution.FAT_WATER_SWAPPED,
+    Caution.MUSCLE_AT_BORDER,
+    Caution.AREA_JUMP,
+    Caution.SIDES_DIFFER,
+    Caution.FAT_OUTLIER,
+    Caution.RATING_OUTDATED,
+    Caution.LEVELS_NOT_USED,
+    Caution.LEVEL_UNCERTAIN,
 }
 
 

@@ -20,6 +20,7 @@ from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
 from paravert.measure.preview import draw_preview
 from paravert.measure.score_overlap import score_overlap
+from paravert.network.levels import find_levels
 from paravert.network.segment import segment_muscles
 from paravert.study.accuracy import limits_of_agreement
 from paravert.study.cohort import gather_cohort
@@ -64,6 +65,7 @@ def results_of(home, labels_from, function):
     convert, segment = shard / "convert.parquet", shard / "segment.parquet"
     convert_dicom(sheet, list(SUBJECTS), folder, convert, labels_from=labels_from)
     segment_muscles(convert, folder, segment, MODEL_FILE, MODEL_SHA256, "cpu")
+    find_levels(convert, sheet, folder, shard / "levels.parquet")
     for step, name in (
         (measure_area, "area"),
         (measure_fat, "fat"),

@@ -214,6 +214,7 @@ def test_dixon_is_the_fat_fraction_of_subjects_who_have_it(tables):
     slices = cohort_slices(
         pd.concat([area, other[0]], ignore_index=True),
         pd.concat([fat, other[1]], ignore_index=True),
+        NO_LEVELS_KNOWN,
         "otsu_subject",
     )
     first, second = (slices[slices.subject == name] for name in ("S1", "S2"))

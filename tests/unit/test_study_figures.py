@@ -348,7 +348,7 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
     frame = pd.DataFrame(
         {"subject": range(subjects), "side": "left", "stack_id": 1, "slice": 0}
         | {"muscle": "multifidus", "iou": 0.9, "pixels_truth": truth}
-        | {"pixels_prediction": truth + random.normal(0, 5, subjects)}
+        | {"pixels_prediction": truth + random.normal(0, 5, subjects), "review_failed": False}
     )
     overlap = pd.concat([frame, frame.assign(side="right")])
     pixels = pd.DataFrame({"subject": range(subjects), "stack_id": 1, "pixel_mm2": 1.0})

@@ -412,9 +412,9 @@ def test_every_model_of_the_study_is_in_the_tables(tmp_path, subjects):
     assert list(models.columns) == list(MODEL_COLUMNS)
     assert list(found.columns) == list(CONTRAST_COLUMNS)
     assert list(means.columns) == list(MEAN_COLUMNS)
-    assert models.groupby(["outcome", "model"]).ngroups == 9
-    # Seven of each model, and the correlation of size and overlap, which needs no model.
-    assert found.groupby(["family", "outcome", "model"]).ngroups == 15
+    assert models.groupby(["outcome", "model"]).ngroups == 13
+    # Nine of each model, and the correlation of size and overlap, which needs no model.
+    assert found.groupby(["family", "outcome", "model"]).ngroups == 19
     fitted = found[found.model != "Spearman correlation"]
     assert models.estimate.notna().any() == fitted.estimate.notna().any() == (subjects >= 8)
 

@@ -388,7 +388,10 @@ class _Shard:
             for path in scratch.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         result = self._result(job, done)
-        identity = store.identity_of_same(scratch) if isinstance(done, Product) else ""
+        # Later results also depend on settings and rows of the steps between; those of conversion are in
+        # its files.
+        same = isinstance(done, Product) and self.step.after is None
+        identity = store.identity_of_same(scratch) if same else ""
         result = replace(result, outcome=replace(result.outcome, identity=identity))
         store.put(scratch, result, job.task.depends_on.get("upstream"))
         return result

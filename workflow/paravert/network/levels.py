@@ -25,7 +25,7 @@ from paravert.network.model_file import check_sha256
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.plan import level_settings
 from paravert.shard_tables import read_outcomes
-from paravert.sheet import read_sheet
+from paravert.sheet import read_sheet, scan_of
 from paravert.subject_folder import IMAGE_FOLDER, SubjectFolder
 from paravert.tables import LEVEL_SOURCES, NO_LEVEL, SAGITTAL_LEVELS, SHEET_LEVELS
 
@@ -73,7 +73,7 @@ def find_levels(
     if model is not None:
         check_sha256(model, model_sha256)
     subjects = {outcome.subject for outcome in read_outcomes(convert)}
-    named = {row["subject"]: row["levels"] for row in read_sheet(sheet).rows}
+    named = {scan_of(row): row["levels"] for row in read_sheet(sheet).rows}
     files = {subject: named.get(subject, "") for subject in sorted(subjects)}
     shards.work_after(
         convert,
