@@ -58,10 +58,9 @@ def simulated_rows():
         rows[name] = found + again
     for row in rows["subjects"] + rows["ledger"]:
         row["years_since_first"] = YEARS if row["visit"] == "2" else 0.0
-    covered = [row for row in rows["levels"] if row["level"] == "L3/4"]  # the slices end above L4/5
-    lower = [row for row in rows["levels"] if row["level"] == "L4/5"]
-    for row, other in zip(lower, covered, strict=True):
-        row |= {name: other[name] for name in ("slices", "csa_mm2", "level_reason")}
+    for row in rows["levels"]:  # the simulated slices end above L4/5
+        if row["level"] == "L3/4":
+            row |= {"level": "L4/5", "level_position": 4.5}
     muscle = next(row for row in rows["muscles"] if row["muscle"] == "psoas_major")
     muscle |= {"fat_fraction": None, "fat_fraction_reason": "fat-not-bright"}
     return rows
