@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from paravert.synthesis.body import body_of
-from paravert.synthesis.dixon import PARTS, render_dixon
+from paravert.synthesis.dixon_signal import PARTS, render_dixon
 from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.volunteers import volunteers as drawn_volunteers
 

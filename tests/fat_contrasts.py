@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paravert.synthesis.body import Body, body_of
-from paravert.synthesis.dixon import FATTY, FLUIDS, MIXED, MUSCLES
+from paravert.synthesis.dixon_signal import FATTY, FLUIDS, MIXED, MUSCLES
 from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.signal import render_planes
 from paravert.synthesis.tissues import Tissue, TissueSignal

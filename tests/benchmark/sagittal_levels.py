@@ -25,7 +25,7 @@ from paravert.imaging.dicom import read_dicom  # noqa: E402
 from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
-from paravert.network.levels import SliceGeometry, levels_on_curve  # noqa: E402
+from paravert.network.find_levels import SliceGeometry, levels_on_curve  # noqa: E402
 from paravert.network.sagittal_levels import NamedDiscs, named_discs  # noqa: E402
 from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402

@@ -30,7 +30,7 @@ from paravert.measure.dicomseg import dicomseg  # noqa: E402
 from paravert.measure.fat import measure_fat  # noqa: E402
 from paravert.measure.preview import draw_preview  # noqa: E402
 from paravert.measure.score_overlap import score_overlap  # noqa: E402
-from paravert.network.levels import find_levels  # noqa: E402
+from paravert.network.find_levels import find_levels  # noqa: E402
 from paravert.network.segment import segment_muscles  # noqa: E402
 from paravert.steps import VERSIONS  # noqa: E402
 from paravert.study.centiles import fit_centiles  # noqa: E402

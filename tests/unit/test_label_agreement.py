@@ -20,7 +20,7 @@ from paravert.measure.area import measure_area
 from paravert.measure.fat import measure_fat
 from paravert.measure.preview import draw_preview
 from paravert.measure.score_overlap import score_overlap
-from paravert.network.levels import find_levels
+from paravert.network.find_levels import find_levels
 from paravert.network.segment import segment_muscles
 from paravert.study.accuracy import limits_of_agreement
 from paravert.study.cohort import gather_cohort

@@ -15,14 +15,14 @@ from paravert.imaging.convert import convert_dicom
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.level_points import read_level_points
 from paravert.imaging.volume import read_volume
-from paravert.network.levels import find_levels
+from paravert.network.find_levels import find_levels
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
 from paravert.study.data_frames import in_order
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
-from paravert.study.levels import areas_at_levels, at_standard_level, range_volumes
+from paravert.study.level_areas import areas_at_levels, at_standard_level, range_volumes
 from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import affine_of
 from paravert.synthesis.phantoms import make_phantoms

@@ -13,8 +13,8 @@ from made_from import CONFIGURATION
 from paravert import shards, tables
 from paravert.anatomy import label_value
 from paravert.imaging.volume import Volume, read_volume, write_volume
-from paravert.measure import dixon
-from paravert.measure.dixon import (
+from paravert.measure import dixon_fraction
+from paravert.measure.dixon_fraction import (
     dixon_columns,
     find_swaps,
     no_dixon_columns,
@@ -148,7 +148,7 @@ def test_the_noise_floor_is_taken_out_of_phantoms(monkeypatch, times, left, floo
         clean, noisy = dixon_stack(index, noise_times=1e-9), dixon_stack(index, noise_times=times)
         images = noisy.images["water"], noisy.images["fat"], noisy.labels
         errors.append(dixon_columns(*images)[FRACTION])
-        monkeypatch.setattr(dixon, "noise_sd", lambda *_: 0.0)
+        monkeypatch.setattr(dixon_fraction, "noise_sd", lambda *_: 0.0)
         uncorrected.append(dixon_columns(*images)[FRACTION])
         true = dixon_columns(clean.images["water"], clean.images["fat"], clean.labels)[FRACTION]
         monkeypatch.undo()

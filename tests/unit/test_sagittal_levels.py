@@ -9,8 +9,8 @@ from paravert.network import sagittal_levels
 from paravert.network.sagittal_levels import named_discs, on_grid
 from paravert.network.sagittal_net import STRUCTURES
 from paravert.network.train_levels import STRUCTURE_OF_LABEL
-from paravert.synthesis.sagittal import sagittal_slices
 from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, label_of
+from paravert.synthesis.sagittal_slices import sagittal_slices
 
 SLICES, GAP_MM, SPACING_MM = 5, 4.0, 1.25
 CORNER = np.array([10.0, -120.0, 150.0])

@@ -11,7 +11,7 @@ import pytest
 from paravert.anatomy import LABELS, label_value
 from paravert.errors import InputError
 from paravert.imaging.convert import read_images
-from paravert.synthesis import dixon, protocol
+from paravert.synthesis import dixon_signal, protocol
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.volunteers import volunteers
 
@@ -284,11 +284,11 @@ def test_a_scan_that_is_not_in_the_cohort_is_an_input_error(tmp_path, scan):
         make_phantoms(tmp_path, seed=9, volunteers=4, subject=[scan])
 
 
-@pytest.mark.parametrize(("index", "maker"), list(enumerate(dixon.NAMINGS)))
+@pytest.mark.parametrize(("index", "maker"), list(enumerate(dixon_signal.NAMINGS)))
 def test_dixon_volunteers_are_written_as_makers_name_the_parts(
     small, tmp_path, monkeypatch, index, maker
 ):
-    monkeypatch.setattr(dixon, "VOLUNTEERS", {index: maker})
+    monkeypatch.setattr(dixon_signal, "VOLUNTEERS", {index: maker})
     name = volunteers(9, 4)[index].subject
     make_phantoms(tmp_path, seed=9, volunteers=4, subject=[name])
     images = read_images(str(tmp_path / name / "dicom"))

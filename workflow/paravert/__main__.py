@@ -30,7 +30,7 @@ COMMANDS = {
     "train_network": "network.train",
     "train_levels": "network.train_levels",
     "segment_muscles": "network.segment",
-    "find_levels": "network.levels",
+    "find_levels": "network.find_levels",
     "measure_area": "measure.area",
     "measure_fat": "measure.fat",
     "score_overlap": "measure.score_overlap",

@@ -105,7 +105,7 @@ STEPS = {
         ),
         Step(
             "find_levels",
-            "network.levels",
+            "network.find_levels",
             tables.SLICE_LEVELS,
             "levels.json",
             after="convert_dicom",

@@ -11,7 +11,7 @@ from paravert.archive.headers import ArchiveFile
 from paravert.archive.index import Index
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
-from paravert.imaging.dixon import acquisitions, stacks_with_water
+from paravert.imaging.dixon_parts import acquisitions, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack
 from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
 from paravert.imaging.nifti import read_nifti

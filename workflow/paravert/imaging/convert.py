@@ -16,7 +16,7 @@ from paravert import label_sources, shards, tables
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
-from paravert.imaging.dixon import part_files, with_parts
+from paravert.imaging.dixon_parts import part_files, with_parts
 from paravert.imaging.image_stack import Images, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.masks import Masks, read_masks

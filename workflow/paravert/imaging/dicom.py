@@ -11,7 +11,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import read_frames
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.dixon import stacks_with_water
+from paravert.imaging.dixon_parts import stacks_with_water
 from paravert.imaging.frame_stack import FrameStack, colliding_slices
 from paravert.imaging.frames import Frame, Header
 from paravert.imaging.geometry import (
@@ -32,7 +32,7 @@ from paravert.imaging.image_stack import (
 )
 from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies
-from paravert.imaging.sagittal import read_sagittal
+from paravert.imaging.sagittal_series import read_sagittal
 from paravert.imaging.series import choose_series, common_sequence
 from paravert.imaging.volume import Volume
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, is_secondary_capture
-from paravert.imaging.dixon import acquisitions, split_parts
+from paravert.imaging.dixon_parts import acquisitions, split_parts
 from paravert.imaging.frames import MULTI_FRAME, Frame, Header
 from paravert.imaging.geometry import (
     AXIAL_TILT_DEG,

@@ -22,7 +22,7 @@ from paravert.anatomy import LABELS
 from paravert.errors import Caution, some_of
 from paravert.imaging.label_maps import slice_pixels
 from paravert.imaging.volume import read_volume
-from paravert.measure.dixon import (
+from paravert.measure.dixon_fraction import (
     FAT_WATER_SWAPPED,
     Swaps,
     dixon_columns,

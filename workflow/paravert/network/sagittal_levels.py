@@ -9,7 +9,7 @@ from scipy.ndimage import center_of_mass, label
 
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
-from paravert.network.levels import FoundLevels, SliceGeometry, levels_on_curve
+from paravert.network.find_levels import FoundLevels, SliceGeometry, levels_on_curve
 from paravert.network.sagittal_net import (
     DISC,
     SACRUM,
@@ -55,7 +55,7 @@ def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, by level.
 
     They are counted from the sacrum, which must be seen. network: see `load_network`. volume: see
-    `imaging.sagittal.read_sagittal`. None if fewer than LEAST_DISCS are found, or no sacrum below them.
+    `imaging.sagittal_series.read_sagittal`. None if fewer than LEAST_DISCS are found, or no sacrum below them.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)

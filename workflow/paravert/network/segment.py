@@ -186,7 +186,7 @@ class Segmentation:
         """Yield the logits of each slice, mean over the images; those of a Dixon stack are its parts.
 
         In a real volunteer the mean of water and fat gives a Dice of .910, water alone .875, fat alone
-        .886 (tests/benchmark/dixon.py).
+        .886 (tests/benchmark/dixon_accuracy.py).
         """
         for logits in zip(*map(self.predictor.logits, images), strict=True):
             yield sum(logits) / np.float32(len(logits))

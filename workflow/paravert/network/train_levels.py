@@ -37,7 +37,6 @@ from paravert.network.sagittal_net import (
     save_network,
 )
 from paravert.provenance import file_sha256
-from paravert.synthesis.sagittal import sagittal_slices
 from paravert.synthesis.sagittal_parts import (
     DISCS,
     LABELS,
@@ -46,6 +45,7 @@ from paravert.synthesis.sagittal_parts import (
     VERTEBRAE,
     label_of,
 )
+from paravert.synthesis.sagittal_slices import sagittal_slices
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.levels import range_volumes
+from paravert.study.level_areas import range_volumes
 from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,

@@ -29,7 +29,7 @@ from paravert.study.aggregate import (
     cohort_subjects,
 )
 from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
-from paravert.study.levels import areas_at_levels, at_standard_level
+from paravert.study.level_areas import areas_at_levels, at_standard_level
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.ratings import (
     ANY,

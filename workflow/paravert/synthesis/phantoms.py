@@ -22,7 +22,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.steps import VERSIONS
-from paravert.synthesis import dixon
+from paravert.synthesis import dixon_signal
 from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import (
     TRUTH_MUSCLES,
@@ -191,8 +191,8 @@ def _write_study(folder: Path, scan: Scan, seed: int) -> dict:
     protocol = protocol_of(volunteer, scan.index, visit)
     planes = [protocol.plane(number) for number in range(protocol.slices)]
     cuts = [protocol.in_body(plane) for plane in planes]
-    if maker := dixon.VOLUNTEERS.get(scan.index):
-        shown = list(dixon.render_dixon(body, cuts, protocol.grid, protocol.acquisition))
+    if maker := dixon_signal.VOLUNTEERS.get(scan.index):
+        shown = list(dixon_signal.render_dixon(body, cuts, protocol.grid, protocol.acquisition))
         slices, axial = [one.truth for one in shown], _dixon_images(maker, protocol, shown)
     else:
         slices = list(render_planes(body, cuts, protocol.grid, protocol.acquisition))
@@ -230,14 +230,14 @@ def _axial_series(protocol: Protocol, name: str, number: int, kind: str = "", **
 
 
 def _dixon_images(
-    maker: str, protocol: Protocol, slices: list[dixon.DixonSlice]
+    maker: str, protocol: Protocol, slices: list[dixon_signal.DixonSlice]
 ) -> list[tuple[str, Series, list[np.ndarray]]]:
     """Return folder, series and images, from caudal to cranial, of each Dixon part."""
     numbers: dict[str, int] = {}
     found = []
-    for part, (name, kind) in dixon.NAMINGS[maker].items():
+    for part, (name, kind) in dixon_signal.NAMINGS[maker].items():
         number = numbers.setdefault(name, 3 + len(numbers))
-        series = _axial_series(protocol, name, number, kind, **dixon.TIMES[part])
+        series = _axial_series(protocol, name, number, kind, **dixon_signal.TIMES[part])
         found.append(("AX_DIXON", series, [one.images[part] for one in slices]))
     return found
 

@@ -1,7 +1,7 @@
 """Dixon acquisitions: series or frames that show water and fat at the same positions.
 
 The fat image becomes the converted stack, the water image is kept beside it, and the network predicts
-from both. Mean Dice of the shipped network by part (`tests/benchmark/dixon.py`), in a real volunteer:
+from both. Mean Dice of the shipped network by part (`tests/benchmark/dixon_accuracy.py`), in a real volunteer:
 water and fat .910, fat .886, water .875, opposed phase .849, in phase .829; in phantoms .954, .955, .952,
 .942, .851.
 

@@ -1,6 +1,6 @@
 """Dixon: which part to segment, the noise floor, and a real volunteer: tables of docs/fat_domain.md.
 
-PARAVERT_REAL_DATA=... python tests/benchmark/dixon.py
+PARAVERT_REAL_DATA=... python tests/benchmark/dixon_accuracy.py
 
 Dice and error of the fat fraction with the labels of the shipped model, by the images it sees; error of
 the noise rule on phantoms at three noise levels; single-image methods against Dixon in the volunteer.
@@ -21,8 +21,8 @@ from dixon_phantoms import dixon_stack  # noqa: E402
 from made_from import CONFIGURATION  # noqa: E402
 from paravert.anatomy import LABELS  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
-from paravert.measure import dixon  # noqa: E402
-from paravert.measure.dixon import dixon_columns, without_noise  # noqa: E402
+from paravert.measure import dixon_fraction  # noqa: E402
+from paravert.measure.dixon_fraction import dixon_columns, without_noise  # noqa: E402
 from paravert.measure.fat import fat_fractions  # noqa: E402
 from paravert.measure.fat_domain import domain_of, fat_contrast  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
@@ -118,12 +118,14 @@ def noise_floor() -> None:
                 dixon_stack(index, noise_times=1e-9),
                 dixon_stack(index, noise_times=times),
             )
-            true = dixon._fractions(clean.images["water"], clean.images["fat"], clean.labels)
+            true = dixon_fraction._fractions(
+                clean.images["water"], clean.images["fat"], clean.labels
+            )
             water, fat = noisy.images["water"], noisy.images["fat"]
-            sd = dixon.noise_sd(water, fat)
+            sd = dixon_fraction.noise_sd(water, fat)
             for rule, noise in (("none", 0.0), ("as measured", sd)):
                 parts = without_noise(water, noise), without_noise(fat, noise)
-                errors[rule].append(dixon._fractions(*parts, noisy.labels) - true)
+                errors[rule].append(dixon_fraction._fractions(*parts, noisy.labels) - true)
         for rule, found in errors.items():
             sides = np.nanmean(np.concatenate(found), axis=0).reshape(4, 2).mean(axis=1)
             print(f"| x {times:g} | {rule} | " + " | ".join(f"{e:+.4f}" for e in sides) + " |")
