@@ -140,7 +140,7 @@ def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages)
     assert [row["scan"] for row in rows] == ["S0003", "S0007"]
     assert rows[0]["verdict"] == "fail"
     assert rows[0]["note"] == 'low, "blurred"\nimage'
-    assert rows[0]["fingerprint"] == "0000000000000003"
+    assert rows[0]["fingerprint"] == "d000000000000003"
     assert {row["rater"] for row in rows} == {"R2"}
     assert (rows[1]["muscle"], rows[1]["side"]) == ("multifidus", "left")
     assert len(rows[0]["time"]) == 5
@@ -205,7 +205,7 @@ def test_one_visit_of_a_subject_is_rated_alone(tmp_path):
         page.press("3")
         with page.export().open(newline="", encoding="utf-8") as handle:
             (row,) = csv.DictReader(handle)
-        assert (row["scan"], row["fingerprint"]) == ("P2_1", "0000000000000003")
+        assert (row["scan"], row["fingerprint"]) == ("P2_1", "d000000000000003")
         page.open("P2_2")
         page.wait(lambda: page.find("#name").text == "P2_2")
         assert page.rated() == []

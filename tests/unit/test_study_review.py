@@ -39,7 +39,7 @@ def test_every_scan_of_the_ledger_is_in_the_page_with_its_status(scans):
     assert list(scans) == [f"S{number:04d}" for number in range(1, SUBJECTS + 3)]
     assert scans["S0014"]["status"] == "quarantined"
     assert "page" not in scans["S0014"]
-    assert scans["S0001"]["fingerprint"] == "0000000000000001"
+    assert scans["S0001"]["fingerprint"] == "d000000000000001"
 
 
 def test_the_lowest_predicted_iou_names_muscle_side_and_slice(scans):

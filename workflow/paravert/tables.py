@@ -200,7 +200,7 @@ FAT_METHODS = {
     "otsu_muscle_slice": "Otsu threshold over the muscle and side in this slice",
     "otsu_image": "Otsu threshold over all pixels of the subject's images",
     "linear": "signal between the subject's lean muscle (0) and fat beside the muscles (1)",
-    "linear_spread": "the same, lean muscle corrected for the fat that its spread of signal tells",
+    "linear_spread": "signal between lean muscle (0), corrected for the fat that the spread of its signal tells, and fat beside the muscles (1)",
 }
 DIXON = "dixon"  # the method of Dixon images; wherever they are at hand it is the fat fraction
 ALL_FAT_METHODS = FAT_METHODS | {DIXON: "sum of fat over sum of fat and water in the Dixon images"}
