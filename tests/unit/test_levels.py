@@ -24,7 +24,7 @@ from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.level_areas import areas_at_levels, at_standard_level, range_volumes
 from paravert.synthesis.body import body_of
-from paravert.synthesis.phantom_files import affine_of
+from paravert.synthesis.phantom_files import affine_of, write_disc_points
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.volunteers import volunteers
@@ -172,6 +172,16 @@ def axis_in_scanner(spine, protocol, levels):
     turn = np.deg2rad(protocol.rotation_deg)
     c, s = np.cos(turn), np.sin(turn)
     return points @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + protocol.offset_mm
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_points_of_a_phantom_are_the_middles_of_its_discs(index, tmp_path):
+    spine, protocol, _ = phantom(index)
+    write_disc_points(tmp_path / "levels.csv", spine, protocol)
+    points = read_level_points(tmp_path / "levels.csv")
+    assert list(points) == list(DISCS)
+    found = np.stack(list(points.values()))
+    assert found == pytest.approx(axis_in_scanner(spine, protocol, DISCS), abs=0.006)
 
 
 def exact_levels(spine, protocol, affines):

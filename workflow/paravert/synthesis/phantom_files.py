@@ -1,5 +1,6 @@
 """Files of a phantom study: DICOM images, label map, and truth tables with their schemas."""
 
+import csv
 import gzip
 import math
 from pathlib import Path
@@ -10,14 +11,16 @@ import pyarrow as pa
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
-from paravert.anatomy import LABELS
+from paravert.anatomy import LABELS, level_name
 from paravert.synthesis.protocol import Protocol, Series
 from paravert.synthesis.signal import RenderedSlice
 from paravert.synthesis.solids import CutPlane
+from paravert.synthesis.spine import Spine
 from paravert.synthesis.volunteers import Volunteer
 
 SIGNAL_FULL_SCALE = 1.8  # signal stored as the largest pixel value
 STUDY_DATE = "20210301"
+DISC_LEVELS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)  # from T12/L1 to L5/S1
 
 
 def uid(*words: object) -> UID:
@@ -213,6 +216,21 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+
+
+def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
+    """Write the middles of the lumbar discs as a CSV file for the sheet's column levels.
+
+    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: how the
+    subject lies.
+    """
+    levels = np.array(DISC_LEVELS)
+    points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "x_mm", "y_mm", "z_mm"))
+        for level, point in zip(DISC_LEVELS, protocol.in_scanner(points), strict=True):
+            writer.writerow((level_name(level), *(f"{value:.2f}" for value in point)))
 
 
 def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:

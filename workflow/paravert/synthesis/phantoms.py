@@ -30,6 +30,7 @@ from paravert.synthesis.phantom_files import (
     affine_of,
     true_muscle_rows,
     true_slice_rows,
+    write_disc_points,
     write_image,
     write_label_map,
 )
@@ -166,6 +167,7 @@ def _sheet_row(scan: Scan, with_visits: bool) -> dict:
         **visit,
         "images": f"{scan.name}/dicom",
         "truth": f"{scan.name}/truth.nii.gz",
+        "levels": f"{scan.name}/levels.csv",
         "sex": person.sex,
         "age_years": person.age_years,
         "height_cm": f"{person.height_cm:g}",
@@ -179,7 +181,7 @@ def _sheet_row(scan: Scan, with_visits: bool) -> dict:
 
 
 def _write_study(folder: Path, scan: Scan, seed: int) -> dict:
-    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 or dicom/AX_DIXON and truth.nii.gz into a folder.
+    """Write dicom/LOC, dicom/SAG_T2, dicom/AX_T2 or dicom/AX_DIXON, truth.nii.gz and levels.csv into a folder.
 
     Returns the rows of both truth tables, {"slices": [...], "muscles": [...]}.
     """
@@ -211,6 +213,7 @@ def _write_study(folder: Path, scan: Scan, seed: int) -> dict:
         _write_series(folder / "dicom" / series.name, series, numbered, scan, seed)
     labels = np.stack([one.labels for one in slices])
     write_label_map(folder / "truth.nii.gz", labels, affine_of(protocol))
+    write_disc_points(folder / "levels.csv", body.spine, protocol)
     rows = true_slice_rows(scan.name, protocol, slices)
     return {"slices": rows, "muscles": true_muscle_rows(rows, protocol.spacing_mm)}
 

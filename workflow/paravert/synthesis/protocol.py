@@ -116,6 +116,13 @@ class Protocol:
         shifted = CutPlane(plane.centre - np.array(self.offset_mm), plane.across, plane.down)
         return shifted.turned(-self.rotation_deg)
 
+    def in_scanner(self, points: np.ndarray) -> np.ndarray:
+        """Return points of the body, (points, 3) LPS in mm, in scanner coordinates (LPS, mm)."""
+        turn = np.deg2rad(self.rotation_deg)
+        across = np.array([np.cos(turn), np.sin(turn), 0.0])
+        down = np.array([-np.sin(turn), np.cos(turn), 0.0])
+        return points @ np.stack((across, down, (0.0, 0.0, 1.0))) + self.offset_mm
+
 
 def protocol_of(volunteer: Volunteer, index: int, visit: int = 1) -> Protocol:
     """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
