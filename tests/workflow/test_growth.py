@@ -19,7 +19,7 @@ pytestmark = pytest.mark.workflow
 SUBJECTS = ("G1", "G2", "G3", "G4")
 WITH_LABELS = ("G1", "G2")  # the network is asked for the others alone
 STEPS = [step.name for step in COHORT_STEPS]
-AFTER_CONVERSION = STEPS[1:]
+FROM_SEGMENTATION_ON = [s for s in STEPS if s not in ("convert_dicom", "find_levels")]
 
 
 def put_images(study, subject, number):
@@ -135,7 +135,7 @@ def test_only_subjects_that_are_new_or_changed_are_computed(cohort, tmp_path):
 @pytest.mark.long
 def test_another_model_segments_only_those_without_labels(cohort, tmp_path):
     cohort.settings["model"] = other_model(cohort)
-    changed = of("G3", "G4", steps=AFTER_CONVERSION)
+    changed = of("G3", "G4", steps=FROM_SEGMENTATION_ON)
     tables = assert_changed(cohort, changed, tmp_path / "fresh")
     assert (tables["slices"].query("subject in ['G3', 'G4']").pixels == 0).all()
 
