@@ -71,6 +71,17 @@ def test_scans_are_filtered_by_muscle_status_age_and_site(pages):
     page.wait(lambda: page.scans() == ["S0002"])
 
 
+def test_levels_are_shown_and_filtered(pages):
+    page = pages()
+    Select(page.find("#find-level")).select_by_value("L1")
+    page.wait(lambda: page.scans() == [])
+    Select(page.find("#find-level")).select_by_value("L3/4")
+    page.wait(lambda: len(page.scans()) == SUBJECTS)
+    page.press("j")
+    page.wait(lambda: len(page.texts("figcaption")) == 6)
+    assert page.texts("figcaption")[0].endswith(", L4")
+
+
 def test_a_scan_shows_all_slices_and_keys_lead_from_scan_to_scan(pages):
     page = pages()
     page.press("j")

@@ -60,6 +60,17 @@ def test_a_scan_has_all_slices_and_eight_values_each(home):
             assert areas == [round(value) for value in chosen.sort_values("slice").csa_mm2]
 
 
+def test_levels_of_slices_and_of_scans_are_those_of_the_table(home, scans):
+    _, found = arguments(home / "review/data/page-0001.js")
+    rows = pd.read_parquet(home / "cohort/slices.parquet")
+    for subject, detail in found.items():
+        own = rows[(rows.subject == subject) & (rows.muscle == MUSCLES[0]) & (rows.side == "left")]
+        own = own.sort_values("slice")
+        assert [slice_[3] for slice_ in detail["slices"]] == own.level.to_list()
+        ends = [own.level_position.min(), own.level_position.max()]
+        assert scans[subject]["levels"] == pytest.approx(ends, abs=0.005)
+
+
 def test_percentiles_are_ranks_within_the_cohort(home):
     _, found = arguments(home / "review/data/page-0001.js")
     volumes = {subject: detail["measures"][0][1] for subject, detail in found.items()}

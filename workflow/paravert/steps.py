@@ -41,7 +41,7 @@ VERSIONS = {
     "write_tables": 6,
     "draw_figures": 6,
     "write_report": 7,
-    "write_review": 2,
+    "write_review": 3,
 }
 
 

@@ -157,6 +157,10 @@ const ORDER = { text: (a, b) => a.localeCompare(b, "en", { numeric: true }), num
 const titleOf = (scan) => (blind() ? `Reading ${reading.indexOf(scan.scan) + 1}` : scan.scan);
 const OUTLIER = SETTINGS.flags.findIndex(([code]) => code === "fat-outlier");
 const outlierOf = (scan) => scan.flags[OUTLIER];
+// The name of the vertebra or disc nearest to a level; scan.levels: of the most cranial and caudal slice.
+const levelName = (level) => SETTINGS.levels.reduce((best, one) => (Math.abs(one[0] - level) < Math.abs(best[0] - level) ? one : best))[1];
+const NEAR_LEVEL = 0.15; // levels, 5 mm
+
 const COLUMNS = [
   { id: "scan", title: "Scan", kind: "text", value: (scan) => scan.scan, text: (scan) => titleOf(scan) },
   { id: "status", title: "Status", kind: "text", value: (scan) => scan.status + (scan.reason ? `: ${scan.reason}` : "") },
@@ -167,6 +171,7 @@ const COLUMNS = [
     value: (scan) => (scan.lowest ? scan.lowest[number] : null),
   })),
   { id: "warnings", title: "Warnings", kind: "number", value: (scan) => scan.warnings.length, text: (scan) => scan.warnings.join(", ") },
+  { id: "levels", title: "Levels", kind: "text", value: (scan) => (scan.levels ? scan.levels.map(levelName).join(" to ") : "") },
   { id: "sex", title: "Sex", kind: "text", value: (scan) => scan.sex || "" },
   { id: "age", title: "Age", kind: "number", digits: 0, value: (scan) => scan.age ?? null },
   { id: "site", title: "Site", kind: "text", value: (scan) => scan.site || "" },
@@ -195,6 +200,7 @@ function makeFilters() {
   add("is below", make("input", null, { type: "number", min: 0, max: 1, step: 0.05 }), "find-iou");
   choice("Status", "find-status", among((scan) => scan.status), "any");
   choice("Warning", "find-warning", among((scan) => scan.warnings), "any or none");
+  choice("Covers level", "find-level", SETTINGS.levels.map(([, name]) => name), "any or none");
   choice("Sex", "find-sex", among((scan) => scan.sex), "any");
   choice("Site", "find-site", among((scan) => scan.site), "any");
   add("Age from", make("input", null, { type: "number", min: 0 }), "find-youngest");
@@ -221,6 +227,8 @@ function matches() {
     if (value) tests.push((scan) => scan[name] === value);
   }
   const warning = asked("find-warning"), verdict = asked("find-verdict");
+  const level = SETTINGS.levels.find(([, name]) => name === asked("find-level"));
+  if (level) tests.push((scan) => scan.levels && scan.levels[0] <= level[0] + NEAR_LEVEL && scan.levels[1] >= level[0] - NEAR_LEVEL);
   if (warning) tests.push((scan) => scan.warnings.includes(warning));
   if (verdict) tests.push((scan) => (verdicts.get(scan.scan) || "unrated") === verdict);
   return scans.filter((scan) => tests.every((test) => test(scan)));
@@ -390,13 +398,14 @@ const lazily = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "400px" });
 
-function captionOf(stack, slice, position) {
-  return stack === null ? `picture ${slice + 1}` : `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm`;
+function captionOf(stack, slice, position, level) {
+  if (stack === null) return `picture ${slice + 1}`;
+  return `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm${level ? `, ${level}` : ""}`;
 }
 
 function showSlices(scan, detail) {
   const count = detail.slices.length;
-  const figures = detail.slices.map(([stack, slice, position], number) => {
+  const figures = detail.slices.map(([stack, slice, position, level], number) => {
     const figure = make("figure");
     const pair = make("div", null, { class: "pair" });
     if (scan.pictures) {
@@ -407,7 +416,7 @@ function showSlices(scan, detail) {
         pair.append(manual);
       }
     }
-    figure.append(pair, make("figcaption", captionOf(stack, slice, position)), iouTable(detail.iou[number]));
+    figure.append(pair, make("figcaption", captionOf(stack, slice, position, level)), iouTable(detail.iou[number]));
     lazily.observe(figure);
     return figure;
   });

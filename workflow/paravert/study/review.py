@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paravert import codebook
-from paravert.anatomy import LABELS, MUSCLES
+from paravert.anatomy import LABELS, MUSCLES, STANDARD_LEVELS, level_name
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.flags import FLAGS
@@ -76,7 +76,7 @@ def write_review(
     for number, scans in enumerate(_pages(cohort), start=1):
         found = {}
         for subject, rows in scans:
-            details[subject] = {"page": number} | lowest_iou(rows)
+            details[subject] = {"page": number} | lowest_iou(rows) | levels_shown(rows)
             found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
     scans = scan_rows(cohort, folder, details)
@@ -105,6 +105,7 @@ def render(study_name: str, doubtful_iou: float) -> str:
         "verdicts": VERDICTS,
         "reasons": REASONS,
         "measures": list(MEASURES.values()),
+        "levels": [[level, level_name(level)] for level in STANDARD_LEVELS],
         "flags": [[str(flag.caution), flag.title] for flag in FLAGS],
         "doubtful": doubtful_iou,
         "picture": [columns, rows, GRID_COLUMNS],
@@ -193,12 +194,24 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     return {"lowest": lowest, "where": where}
 
 
+def levels_shown(rows: pd.DataFrame) -> dict:
+    """Return levels: those of the most cranial and the most caudal slice; nothing if none is known.
+
+    rows: of one subject in the table of slices.
+    """
+    known = rows.level_position.dropna()
+    if known.empty:
+        return {}
+    return {"levels": [_rounded(known.min(), 2), _rounded(known.max(), 2)]}
+
+
 # --- one scan -------------------------------------------------------------------------------------
 
 
 def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
     """Yield the rows of the table of slices by subject, SCANS_PER_PAGE subjects at a time."""
-    columns = ["subject", *SLICE_ORDER, "position_mm", "csa_mm2", "fat_fraction", "predicted_iou"]
+    columns = ["subject", *SLICE_ORDER, "position_mm", "level_position", "level"]
+    columns += ["csa_mm2", "fat_fraction", "predicted_iou"]
     page = []
     for part in read_by_scan(cohort, codebook.SLICES, columns):
         rows_of_part = _named_by_scan(part).sort_values(SLICE_ORDER)
@@ -215,11 +228,12 @@ def slice_details(rows: pd.DataFrame) -> dict:
     """Return what the page shows of the slices of one subject: slices, iou, csa and fat.
 
     rows: of the table of slices, sorted by stack, slice, muscle and side. slices: [stack, slice,
-    position in mm] of each. The others: a list of eight values per slice, in the order of LABELS.
+    position in mm, name of the level or ""] of each. The others: a list of eight values per slice, in the order of LABELS.
     """
     first = rows.iloc[:: len(LABELS)]
     positions = first.position_mm.round(1)
-    keys = zip(first["stack_id"].tolist(), first["slice"].tolist(), positions.tolist(), strict=True)
+    numbers = (first["stack_id"], first["slice"], positions, first["level"].fillna(""))
+    keys = zip(*(values.tolist() for values in numbers), strict=True)
     return {
         "slices": [list(key) for key in keys],
         "iou": _by_slice(rows.predicted_iou, 2),
