@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo visits test test-all cluster-test browser-test check format model lock conda-file clean
+.PHONY: setup demo visits test long-test test-all cluster-test browser-test check format model lock conda-file clean
 
 setup: $(READY)
 
@@ -36,8 +36,10 @@ visits: setup
 test: setup
 	$(PYTEST) -m "not long"
 
-test-all: test
+long-test: setup
 	$(PYTEST) -m long
+
+test-all: test long-test
 
 cluster-test: setup
 	$(BIN)/python -m pytest -m cluster tests/cluster
