@@ -33,7 +33,7 @@ KillWait=2
 # Jobs are started at once, and remembered for as long as Slurm does unless told otherwise.
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,bf_interval=2,batch_sched_delay=0
-MinJobAge=300
+MinJobAge=7200
 # Every node claims the cores of this machine, and more memory than is used at a time.
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
