@@ -30,7 +30,7 @@ JobCompType=jobcomp/none
 SlurmdTimeout=10
 ReturnToService=2
 KillWait=2
-# Jobs are started at once, and remembered for as long as Slurm does unless told otherwise.
+# Jobs are started at once, and remembered until the tests have asked about them, on a slow machine too.
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,bf_interval=2,batch_sched_delay=0
 MinJobAge=7200
