@@ -30,10 +30,10 @@ JobCompType=jobcomp/none
 SlurmdTimeout=10
 ReturnToService=2
 KillWait=2
-# Jobs are started at once, and remembered until the tests have asked about them, on a slow machine too.
+# Jobs are started at once, and remembered for as long as Slurm does unless told otherwise.
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,bf_interval=2,batch_sched_delay=0
-MinJobAge=7200
+MinJobAge=300
 # Every node claims the cores of this machine, and more memory than is used at a time.
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory

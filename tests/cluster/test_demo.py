@@ -53,7 +53,7 @@ def test_jobs_over_the_cohort_ask_for_minutes_by_its_size(on_slurm):
         job.comment: job.limit_minutes for job in run.jobs() if "_wildcards_" not in job.comment
     }
     steps = {f"rule_{step}" for step in cluster.COHORT_SECONDS}
-    assert steps < set(minutes)
+    assert steps <= set(minutes)
     assert all(minutes[step] == cluster.JOB_MINUTES for step in steps)  # 22 subjects add none
 
 
