@@ -122,7 +122,8 @@ def test_the_report_counts_flags_failures_and_agreement_of_raters(home, tmp_path
     files = []
     for rater, verdicts in {"1": ("fail", "pass", "pass"), "2": ("fail", "fail", "pass")}.items():
         rows = [
-            f"S000{n},{rater},10:30,{verdict},,,,,d{n:015x}" for n, verdict in enumerate(verdicts, 1)
+            f"S000{n},{rater},10:30,{verdict},,,,,d{n:015x}"
+            for n, verdict in enumerate(verdicts, 1)
         ]
         files.append(tmp_path / f"{rater}.csv")
         files[-1].write_text("\n".join([",".join(COLUMNS), *rows]))
