@@ -46,7 +46,7 @@ cluster-test: setup
 
 # Needs chromium, chromedriver and npm on the host.
 browser-test: setup
-	$(BIN)/python -m pytest -m browser tests/browser tests/workflow/test_review.py
+	$(BIN)/python -m pytest tests/browser
 
 check: setup
 	$(BIN)/ruff check .
