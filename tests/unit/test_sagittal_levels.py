@@ -36,7 +36,7 @@ def volume(spine):
 
 def right_network(monkeypatch, change=lambda labels: labels):
     """Let the network tell the labels that the images are, after a change."""
-    monkeypatch.setattr(sagittal_levels, "prepared", lambda images: images)
+    monkeypatch.setattr(sagittal_levels, "network_input", lambda images: images)
 
     def probabilities(network, images):
         labels = change(np.rint(images).astype(int))

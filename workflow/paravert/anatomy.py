@@ -62,6 +62,7 @@ REGIONS = {"T": -12, "L": 0, "S": 5}  # letter of the vertebrae: added to their 
 LOWEST_NUMBER = {"T": 12, "L": 5, "S": 5}
 DISC_LEVELS = (1.5, 2.5, 3.5, 4.5, 5.5)  # L1/2 to L5/S1
 STANDARD_LEVELS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
+USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, where one place alone is known
 _LEVEL_NAME = re.compile(r"(th|[tdls])(\d{1,2})(?:[/_-]?(th|[tdls])?(\d{1,2}))?", re.IGNORECASE)
 
 

@@ -15,7 +15,7 @@ from paravert.network.sagittal_net import (
     SACRUM,
     VERTEBRA,
     load_network,
-    prepared,
+    network_input,
     probabilities,
 )
 from paravert.network.spine_curve import curve_through
@@ -62,7 +62,7 @@ def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
     images, rows, columns = on_grid(
         volume.array[first : first + SLICES_USED], volume.pixel_spacing_mm
     )
-    found = probabilities(network, prepared(images))
+    found = probabilities(network, network_input(images))
     weight = found[:, DISC].sum(axis=(1, 2)) + 1e-6
     mixed = np.tensordot(weight / weight.sum(), found, axes=1)
     places = _disc_places(mixed[DISC], found[:, DISC])

@@ -24,7 +24,7 @@ METADATA_KEY, FORMAT = "paravert-levels", 1
 BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 
-def prepared(image: np.ndarray) -> np.ndarray:
+def network_input(image: np.ndarray) -> np.ndarray:
     """Return the network's input for a sagittal image, float32, same shape.
 
     image: (..., rows, columns), signal; 0 outside the field of view. The square root of the signal in
@@ -62,7 +62,7 @@ def load_network(path: Path) -> UNet:
 def probabilities(network: UNet, images: np.ndarray) -> np.ndarray:
     """Return the probabilities of STRUCTURES in each pixel, float32 (slices, 4, rows, columns).
 
-    images: `prepared`, (slices, rows, columns) float32, on a grid of PIXEL_MM; any size.
+    images: `network_input`, (slices, rows, columns) float32, on a grid of PIXEL_MM; any size.
     """
     stride = network.architecture.stride
     rows, columns = images.shape[1:]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paravert.anatomy import USUAL_PITCH_MM
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
 STEP = 0.005  # levels between samples of the curve
-USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, where one point alone is known
 POINT_SD = 0.05  # levels; 2 mm: how well a point marks the middle of a vertebra or disc
 SD_PER_LEVEL = 0.1  # added with the distance from the nearest point, in levels
 

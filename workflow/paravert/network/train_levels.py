@@ -31,8 +31,8 @@ from paravert.network.sagittal_net import (
     DISC,
     SACRUM,
     VERTEBRA,
+    network_input,
     new_network,
-    prepared,
     probabilities,
     save_network,
 )
@@ -198,7 +198,8 @@ def _batch(seed: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ]
     gains = np.exp(rng.normal(0, 0.1, len(slices)))
     images = [
-        (prepared(one.image) + 0.5) * gain - 0.5 for one, gain in zip(slices, gains, strict=True)
+        (network_input(one.image) + 0.5) * gain - 0.5
+        for one, gain in zip(slices, gains, strict=True)
     ]
     structure = STRUCTURE_OF_LABEL[np.stack([one.labels for one in slices])]
     weights = WEIGHT_OF_LABEL[np.stack([one.labels for one in slices])]
@@ -212,7 +213,7 @@ def _disc_share(network: nn.Module, seed: int, anatomies: int = 8) -> float:
     right = []
     for index in range(anatomies):
         for one in sagittal_slices(seed + HELD_OUT_SEED_STEP, index):
-            found = probabilities(network, prepared(one.image)[None])[0].argmax(axis=0)
+            found = probabilities(network, network_input(one.image)[None])[0].argmax(axis=0)
             places = [place for level, place in one.discs.items() if level <= LOWEST_DISC]
             right += [found[int(row), int(column)] == DISC for row, column in places]
     network.train()

@@ -19,9 +19,9 @@ from paravert.study.marginal_model import (
     Estimate,
     MarginalFit,
     NotFitted,
-    counted,
     fit_marginal,
 )
+from paravert.study.summary import counted
 
 FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
@@ -316,9 +316,9 @@ def fit_model(
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
     if missing := rows["subject"].nunique() - known["subject"].nunique():
-        notes.append(f"{counted(missing)} left out, {' or '.join(columns)} unknown")
+        notes.append(f"{counted(missing, 'subject')} left out, {' or '.join(columns)} unknown")
     if without := data["subject"].nunique() - rows["subject"].nunique():
-        notes.append(f"{counted(without)} left out, no {outcome.column}")
+        notes.append(f"{counted(without, 'subject')} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
     known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)

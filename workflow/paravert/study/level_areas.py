@@ -7,12 +7,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from paravert.anatomy import LABELS, STANDARD_LEVELS, level_name
+from paravert.anatomy import LABELS, STANDARD_LEVELS, USUAL_PITCH_MM, level_name
 from paravert.tables import ABSENT, NO_LEVELS, NOT_COVERED
 
 REACH_MM = 15.0  # slices on both sides of a level may be this far away
 NEAREST_MM = 5.0  # a slice this near counts as that of the level, whatever lies beyond it
-LEVEL_MM = 35.0  # height of a lumbar vertebra with its disc, where one slice alone is known
 # From the upper endplate of the first to the lower endplate of the last vertebra.
 VOLUME_RANGES = {"volume_l1_l5": (0.63, 5.37), "volume_l3_l5": (2.63, 5.37)}
 LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
@@ -40,7 +39,11 @@ class _Column:
         """Length of a level in mm, from the stacks that have several slices."""
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level)[within].sum()
-        return float(-np.diff(self.position_mm)[within].sum() / levels) if levels > 0 else LEVEL_MM
+        return (
+            float(-np.diff(self.position_mm)[within].sum() / levels)
+            if levels > 0
+            else USUAL_PITCH_MM
+        )
 
     @cached_property
     def along_mm(self) -> np.ndarray:

@@ -21,6 +21,8 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.tools.sm_exceptions import SpecificationWarning
 
+from paravert.study.summary import counted
+
 IDENTITY, LOGIT = "identity", "logit"
 # Below: Mancl and DeRouen's covariance and t intervals; from here on: sandwich and normal intervals.
 SMALL_SAMPLE_SUBJECTS = 200
@@ -182,12 +184,7 @@ def _quoted(name: str) -> str:
 def _check_enough(subjects: int, coefficients: int) -> None:
     expected = coefficients + SPARE_SUBJECTS
     if subjects < expected:
-        raise NotFitted(f"{counted(subjects)}, expected at least {expected}")
-
-
-def counted(subjects: int) -> str:
-    """Return a number of subjects in words, such as "1 subject"."""
-    return f"{subjects} subject{'s' * (subjects != 1)}"
+        raise NotFitted(f"{counted(subjects, 'subject')}, expected at least {expected}")
 
 
 def _check(response: np.ndarray, design: np.ndarray) -> None:

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import typer
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from paravert import codebook
@@ -24,12 +23,12 @@ from paravert.study.flags import flag_counts
 from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.scans import scan_names
+from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
-TEMPLATES = Path(__file__).parents[1] / "report"
 TITLE = "Lumbar paravertebral muscles"
 NOTICE = "For research only: not a medical device, never for the care of a patient."
 MOST_PREVIEWS = 200
@@ -190,9 +189,7 @@ def render(content: dict) -> str:
 
     Raises jinja2.UndefinedError if a variable of the template is missing.
     """
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("report.html.j2").render(content)
+    return html_template("report.html.j2").render(content)
 
 
 def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paravert import codebook
@@ -25,12 +24,12 @@ from paravert.study.flags import FLAGS
 from paravert.study.ratings import ANY, VERDICTS, agreement_of_raters, read_ratings, to_correct
 from paravert.study.reading_list import reading_list, share_of_failures
 from paravert.study.scans import scan_names
+from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
 from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
-TEMPLATES = Path(__file__).parents[1] / "report"
 SCANS_PER_PAGE = 50
 REASONS = (
     *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
@@ -89,11 +88,11 @@ def write_review(
     write_csv(out / "reading_list.csv", listed)
     write_csv(out / "failures.csv", share_of_failures(listed, rated, digests, rating_rule))
     with whole_file(out / "index.html") as draft:
-        draft.write_text(render(study_name, doubtful_iou), encoding="utf-8")
+        draft.write_text(page_html(study_name, doubtful_iou), encoding="utf-8")
     log.info("write_review: %d scans", len(scans))
 
 
-def render(study_name: str, doubtful_iou: float) -> str:
+def page_html(study_name: str, doubtful_iou: float) -> str:
     """Return the HTML of the page.
 
     study_name: for the title; escaped. doubtful_iou: a lower predicted IoU is marked.
@@ -111,9 +110,7 @@ def render(study_name: str, doubtful_iou: float) -> str:
         "picture": [columns, rows, GRID_COLUMNS],
         "files": [f"{REVIEW_FOLDER}/{f}" for f in (SLICES_PICTURE, CONTOURS_FILE, MANUAL_FILE)],
     }
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("review.html.j2").render(
+    return html_template("review.html.j2").render(
         title=study_name,
         settings=Markup(_script_text(settings)),  # noqa: S704 (constants of the package)
         script=Markup((TEMPLATES / "review.js").read_text(encoding="utf-8")),  # noqa: S704

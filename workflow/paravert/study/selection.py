@@ -12,8 +12,8 @@ from paravert import codebook, records
 from paravert.sheet import YEARS
 from paravert.study.covariates import OTHER, rare_categories
 from paravert.study.inference import FAMILIES, FittedModel, fit_model
-from paravert.study.marginal_model import counted
 from paravert.study.scans import first_scans
+from paravert.study.summary import counted
 from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
 MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
@@ -238,9 +238,8 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     if not (~inside).any():
         raise NotWeighted(f"nobody is missing{except_for}")
     if smaller < LEAST_MISSING:
-        sizes = (
-            f"{counted(int(inside.sum()))} in the model, {counted(int((~inside).sum()))} missing"
-        )
+        known, missing = (counted(int(own.sum()), "subject") for own in (inside, ~inside))
+        sizes = f"{known} in the model, {missing} missing"
         raise NotWeighted(f"{sizes}{except_for}, expected at least {LEAST_MISSING} each")
     design, used, unused = np.ones((len(people), 1)), [], []
     for name in people.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
@@ -267,7 +266,7 @@ def _represented(people: pd.DataFrame, inside: np.ndarray) -> tuple[pd.DataFrame
     known = people.assign(inside=inside).dropna(subset=list(ALWAYS_KNOWN))
     left_out = []
     if unknown := len(people) - len(known):
-        left_out.append(f"{counted(unknown)} of unknown {' or '.join(ALWAYS_KNOWN)}")
+        left_out.append(f"{counted(unknown, 'subject')} of unknown {' or '.join(ALWAYS_KNOWN)}")
     for name in known.columns.difference([*NO_PREDICTORS, "inside"], sort=False):
         if _is_number(known[name]) or known[name].isna().any():
             continue
@@ -277,7 +276,7 @@ def _represented(people: pd.DataFrame, inside: np.ndarray) -> tuple[pd.DataFrame
         if not present.all():
             absent = ", ".join(sorted(set(known.loc[~present, name])))
             left_out.append(
-                f"{counted(int((~present).sum()))} of {name} {absent}, none in the model"
+                f"{counted(int((~present).sum()), 'subject')} of {name} {absent}, none in the model"
             )
         known = known[present]
     return known, left_out

@@ -33,7 +33,7 @@ LIGAMENT, VESSEL, BOWEL, FLUID, ORGAN, BELLY_FAT, VEIN, METAL, EPIDURAL, SACRAL 
 TISSUES = 21
 
 
-class Column:
+class SagittalSpine:
     """The vertebral column of one slice: axis, heights, depths, discs; drawn from rng.
 
     disc_half: half the height of the disc below each vertebra, in levels, by its level.
@@ -169,7 +169,7 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.nda
     return centre + np.column_stack((c * u - s * v, s * u + c * v))
 
 
-def draw_trunk(picture: Picture, column: Column, rng: np.random.Generator) -> None:
+def draw_trunk(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     """Draw skin, fat, back muscles and abdomen."""
     levels = _along(FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1, 40)
     fat_mm = rng.uniform(4, 45)
@@ -216,7 +216,7 @@ def _to_the_ends(line: np.ndarray) -> np.ndarray:
     return np.concatenate(([[line[0, 0], 400.0]], line, [[line[-1, 0], -400.0]]))
 
 
-def _draw_abdomen(picture: Picture, column: Column, rng: np.random.Generator) -> None:
+def _draw_abdomen(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     first, last = FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1
     for _ in range(rng.integers(10, 60)):
         level = rng.uniform(first, last)
@@ -234,7 +234,9 @@ def _draw_abdomen(picture: Picture, column: Column, rng: np.random.Generator) ->
         picture.fill(column.outline(levels, near, near - wide), VESSEL)
 
 
-def draw_spine(picture: Picture, column: Column, rng: np.random.Generator, side_mm: float) -> None:
+def draw_spine(
+    picture: Picture, column: SagittalSpine, rng: np.random.Generator, side_mm: float
+) -> None:
     """Draw ligaments, canal, processes, vertebrae and discs. side_mm: distance from the midline."""
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)
@@ -255,7 +257,7 @@ def draw_spine(picture: Picture, column: Column, rng: np.random.Generator, side_
 
 
 def _draw_canal(
-    picture: Picture, column: Column, rng: np.random.Generator, gap: float, wide: float
+    picture: Picture, column: SagittalSpine, rng: np.random.Generator, gap: float, wide: float
 ) -> None:
     """Draw epidural fat, dural sac, cord and roots. gap: behind the bodies; wide: of the sac; mm."""
     first = FIRST_LEVEL + 0.1
@@ -304,7 +306,7 @@ def _draw_canal(
 
 def _draw_posterior(
     picture: Picture,
-    column: Column,
+    column: SagittalSpine,
     rng: np.random.Generator,
     canal_mm: float,
     side_mm: float,
@@ -335,7 +337,7 @@ def _shortening(level: np.ndarray | float) -> np.ndarray:
 
 def _draw_process(
     picture: Picture,
-    column: Column,
+    column: SagittalSpine,
     rng: np.random.Generator,
     level: float,
     canal_mm: float,
@@ -355,7 +357,9 @@ def _draw_process(
     _bone(picture, outline, MARROW)
 
 
-def _draw_foramen(picture: Picture, column: Column, rng: np.random.Generator, level: float) -> None:
+def _draw_foramen(
+    picture: Picture, column: SagittalSpine, rng: np.random.Generator, level: float
+) -> None:
     """Draw pedicle, nerve root in fat, and facet joint beside the canal."""
     levels = _along(level - 0.32, level + 0.02)
     half = column.half_mm(levels)
@@ -380,7 +384,7 @@ def _bone(picture: Picture, outline: np.ndarray, tissue: int, label: int | None 
 
 
 def _draw_vertebra(
-    picture: Picture, column: Column, rng: np.random.Generator, level: float
+    picture: Picture, column: SagittalSpine, rng: np.random.Generator, level: float
 ) -> None:
     above, below = (column.disc_half.get(level + side, 0.05) for side in (-0.5, 0.5))
     top, bottom = level - 0.5 + above, level + 0.5 - below
@@ -412,7 +416,9 @@ def _draw_vertebra(
         picture.fill(spot, int(rng.choice([FAT, FLUID, LIGAMENT])), over=tissue)
 
 
-def _draw_disc(picture: Picture, column: Column, rng: np.random.Generator, level: float) -> None:
+def _draw_disc(
+    picture: Picture, column: SagittalSpine, rng: np.random.Generator, level: float
+) -> None:
     height = column.disc_half[level]
     bulge = max(0.0, rng.normal(0.5, 1.3)) if level < 6 else 0.0
     short = 1.0 if level < 6 else rng.uniform(0.3, 0.9)
@@ -436,7 +442,7 @@ def _draw_disc(picture: Picture, column: Column, rng: np.random.Generator, level
         picture.fill(nucleus, ANNULUS if rng.random() < 0.3 else NUCLEUS)
 
 
-def draw_metal(picture: Picture, column: Column, rng: np.random.Generator) -> None:
+def draw_metal(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
     """Draw screws or cages: no signal."""
     for level in rng.choice(np.arange(1, 6), rng.integers(1, 4), replace=False):
         centre = column.at(float(level), rng.uniform(-5, 30))

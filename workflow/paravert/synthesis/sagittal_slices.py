@@ -37,8 +37,8 @@ from paravert.synthesis.sagittal_parts import (
     TISSUES,
     VEIN,
     VESSEL,
-    Column,
     Picture,
+    SagittalSpine,
     draw_metal,
     draw_spine,
     draw_trunk,
@@ -95,7 +95,7 @@ def sagittal_slices(
     CANVAS_PX; smaller ones show a random part about the spine. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 81])
-    column = Column(rng)
+    column = SagittalSpine(rng)
     side_mm = abs(float(rng.normal(0, 5))) if rng.random() < 0.75 else float(rng.uniform(0, 22))
     picture = Picture(rng)
     draw_trunk(picture, column, rng)
@@ -132,7 +132,7 @@ def _start(axis: int, labels: np.ndarray, size: int, rng: np.random.Generator) -
     return int(np.clip(middle - size * rng.uniform(0.2, 0.8), 0, CANVAS_PX - size))
 
 
-def _field_of_view(column: Column, picture: Picture, rng: np.random.Generator) -> np.ndarray:
+def _field_of_view(column: SagittalSpine, picture: Picture, rng: np.random.Generator) -> np.ndarray:
     """Return the field of view on the canvas, bool: it shows L1 to S1 in most slices."""
     top_level, bottom_level = rng.uniform(-3, 0.4), rng.uniform(6.6, 10.5)
     if rng.random() < 0.12:

@@ -1,0 +1,17 @@
+"""The HTML templates of the report and the review page, in workflow/report."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+TEMPLATES = Path(__file__).parents[1] / "report"
+
+
+def html_template(name: str) -> Template:
+    """Return a template of TEMPLATES, which escapes all text.
+
+    Its render raises jinja2.UndefinedError if a variable of the template is missing.
+    """
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(name)
