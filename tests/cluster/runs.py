@@ -14,7 +14,7 @@ from studies import Study, cohort_tables
 from waiting import wait_until
 
 RUN_ID = r"SLURM run ID: (\S+)"
-LONGEST_SECONDS = 900  # of a run of these tests: a guard against one that never ends
+LONGEST_SECONDS = 1800  # of a run of these tests: a guard against one that never ends
 CONVERT = ("--profile", "slurm", "--set-threads", "convert_dicom=1", "--until", "convert_dicom")
 # Jobs of seconds are looked at more often than the profile has it.
 OFTEN = ("--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "10")

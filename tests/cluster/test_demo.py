@@ -1,4 +1,4 @@
-"""The built-in cohort on Slurm, from drawing to report, with the profile as users have it."""
+"""Six volunteers of the built-in cohort on Slurm, from drawing to report, with the slurm profile."""
 
 import shutil
 
@@ -6,21 +6,23 @@ import pytest
 import yaml
 
 from paravert import cluster
-from runs import ClusterRun
+from runs import OFTEN, ClusterRun
 from studies import REPOSITORY, Study, assert_same, cohort_tables, copy_of_the_workflow
 
 pytestmark = pytest.mark.cluster
 
+SUBJECTS = [f"S{number:04d}" for number in range(1, 7)]
 ON_A_GPU_NODE = ("--set-resources", "segment_muscles:slurm_partition=gpu", "segment_muscles:gpu=1")
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The study of `make demo`, of which nothing was run yet."""
+    """The study of `make demo` with six of its volunteers, of which nothing was run yet."""
     folder = tmp_path_factory.mktemp("demo")
     copy_of_the_workflow(folder)
     study = Study(folder)
     study.settings = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
+    study.settings.update(subjects=",".join(SUBJECTS), subjects_per_shard=3)
     return study
 
 
@@ -29,7 +31,7 @@ def on_slurm(slurm, demo, tmp_path_factory):
     """That study, run on Slurm, and the run."""
     folder = tmp_path_factory.mktemp("on-slurm")
     study = demo.copy(folder / "study")
-    run = ClusterRun(study, folder / "log", "--profile", "slurm", *ON_A_GPU_NODE)
+    run = ClusterRun(study, folder / "log", "--profile", "slurm", *OFTEN, *ON_A_GPU_NODE)
     status = run.end()
     assert status == 0, run.told[-5000:]
     return study, run
@@ -37,7 +39,7 @@ def on_slurm(slurm, demo, tmp_path_factory):
 
 def test_all_subjects_of_the_demo_are_analysed_on_slurm(on_slurm):
     _, run = on_slurm
-    assert run.told.strip().splitlines()[-1] == "22 subjects: 22 analysed, 0 quarantined"
+    assert run.told.strip().splitlines()[-1] == "6 subjects: 6 analysed, 0 quarantined"
     assert {job.state for job in run.jobs()} == {"COMPLETED"}
 
 
@@ -54,12 +56,12 @@ def test_jobs_over_the_cohort_ask_for_minutes_by_its_size(on_slurm):
     }
     steps = {f"rule_{step}" for step in cluster.COHORT_SECONDS}
     assert steps <= set(minutes)
-    assert all(minutes[step] == cluster.JOB_MINUTES for step in steps)  # 22 subjects add none
+    assert all(minutes[step] == cluster.JOB_MINUTES for step in steps)  # six subjects add none
 
 
 def test_a_second_run_on_slurm_has_nothing_to_do(on_slurm):
     study, _ = on_slurm
-    again = study.run("--profile", "slurm")
+    again = study.run("--profile", "slurm", *OFTEN)
     assert again.returncode == 0
     assert "Nothing to be done" in again.stderr + again.stdout
 
