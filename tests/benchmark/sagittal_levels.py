@@ -2,16 +2,21 @@
 
 PARAVERT_REAL_DATA=... python tests/benchmark/sagittal_levels.py MODEL [--phantoms 20] [--pictures FOLDER]
 
-Phantoms: the share of discs within 5 mm, and of subjects whose discs are all named rightly; of every second
-one the field of view is cut above L1 or below S1. Real studies: of each sagittal series alone, the mean level
+Phantoms: how many are named rightly, wrongly or not at all, with a probability below LEAST_CLEAR ("uncertain", a
+warning of find_levels) or not; of every second one the field of view is cut above L1 or below S1. Each is
+also cut short: the field of view ends between L4/5 and the middle of S1, so that there is nothing to count from.
+Then the processor time of a series, and of starting a job. Real studies: of each sagittal series alone, the mean level
 of each axial stack, which lie at L5/S1, L4/5, L3/4, L2/3 and L1/2.
 """
 
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,7 @@ import numpy as np
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
+import torch  # noqa: E402
 from skimage.io import imsave  # noqa: E402
 
 from paravert.imaging.dicom import read_dicom  # noqa: E402
@@ -26,7 +32,12 @@ from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
 from paravert.network.find_levels import SliceGeometry, levels_on_curve  # noqa: E402
-from paravert.network.sagittal_levels import NamedDiscs, named_discs  # noqa: E402
+from paravert.network.sagittal_levels import (  # noqa: E402
+    LEAST_CLEAR,
+    LEAST_USED,
+    NamedDiscs,
+    named_discs,
+)
 from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
@@ -39,6 +50,8 @@ from paravert.synthesis.protocol import (  # noqa: E402  # noqa: E402
 from paravert.synthesis.volunteers import population_member  # noqa: E402
 
 SEED = 4711
+NEAR_MM = 12.0  # a point is that of the nearest disc, if it is nearer
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
 LUMBAR = (1.5, 2.5, 3.5, 4.5, 5.5)
 STUDIES = {
     "lumbar_study_cc0": ("T1_AX", ("T1_SAG", "T2_SAG", "STIR_SAG")),
@@ -80,28 +93,66 @@ def cut(volume: Volume, discs: dict[float, np.ndarray], rng: np.random.Generator
     return volume.with_array(array)
 
 
+def cut_short(volume: Volume, discs: dict[float, np.ndarray], rng: np.random.Generator) -> Volume:
+    """Return the volume without rows below a place between L4/5 and the middle of S1: no sacrum to count from."""
+    z = (LPS_TO_RAS @ volume.affine)[2]
+    row = {level: (place[2] - z[3]) / z[1] for level, place in discs.items()}
+    last = row[5.5] + rng.uniform(-1, 0.5) * (row[5.5] - row[4.5])
+    return Volume(volume.array[:, : int(last)], volume.affine)
+
+
+def verdict(found: NamedDiscs | None, discs: dict[float, np.ndarray]) -> str:
+    """Return whether the discs have their names: "right", "wrong" or "unknown"."""
+    if found is None or found.name_probability < LEAST_USED:
+        return "unknown"
+    right = []
+    for level, point in found.points.items():
+        apart = {true: np.linalg.norm(point - place) for true, place in discs.items()}
+        nearest = min(apart, key=apart.get)
+        right += [level == nearest] if apart[nearest] <= NEAR_MM else []
+    return "right" if right and all(right) else "wrong"
+
+
 def judge_phantoms(network, count: int) -> None:
     rng = np.random.default_rng(SEED)
-    near, named = [], []
+    near, counts, seconds = [], Counter(), []
     for index in range(count):
         volume, discs = phantom(index)
+        shorter = cut_short(volume, discs, rng)
         if index % 2:
             volume = cut(volume, discs, rng)
-        found = named_discs(network, volume)
-        points = found.points if found else {}
-        apart = [
-            min((np.linalg.norm(p - place) for p in points.values()), default=99.0)
-            for place in discs.values()
-        ]
-        near += [distance <= 5 for distance in apart]
-        right = all(
-            level in points and np.linalg.norm(points[level] - place) <= 5
-            for level, place in discs.items()
-        )
-        named.append(right)
-        told = f"{found.name_probability:.3f}" if found else "none"
-        print(f"phantom {index}: farthest {max(apart):.1f} mm, all named rightly {right}, p {told}")
-    print(f"discs within 5 mm: {np.mean(near):.3f}; subjects named rightly: {np.mean(named):.3f}")
+        for view, shown in (("sacrum seen", volume), ("cut short", shorter)):
+            started = time.process_time()
+            found = named_discs(network, shown)
+            seconds.append(time.process_time() - started)
+            told = verdict(found, discs)
+            sure = (
+                "" if told == "unknown" or found.name_probability >= LEAST_CLEAR else ", uncertain"
+            )
+            counts[view, told + sure] += 1
+            points = found.points if told == "right" else {}
+            apart = [
+                np.linalg.norm(points[level] - place) if level in points else np.inf
+                for level, place in discs.items()
+            ]
+            if view == "sacrum seen":
+                near += [distance <= 5 for distance in apart]
+            p = f"{found.name_probability:.3f}" if found else "none"
+            print(
+                f"phantom {index}, {view}: {told}, p {p}, farthest {max(apart):.1f} mm", flush=True
+            )
+    print(f"discs rightly named and within 5 mm: {np.mean(near):.3f}")
+    for (view, told), number in sorted(counts.items()):
+        print(f"{view}: {told}: {number} of {count}")
+    print(f"processor time per series: mean {np.mean(seconds):.2f} s")
+
+
+def judge_cost() -> None:
+    """Print the processor time of starting: once per job that has a sagittal series, and without one."""
+    for module in ("find_levels", "sagittal_levels"):
+        code = f"import paravert.network.{module}, time; print(time.process_time())"
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=ENVIRONMENT)
+        print(f"processor time of importing {module}: {float(done.stdout):.2f} s")
 
 
 def judge_studies(network, data: Path, pictures: Path | None) -> None:
@@ -158,9 +209,11 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=20)
     parser.add_argument("--pictures", type=Path)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     network = load_network(given.model)
     if data := os.environ.get("PARAVERT_REAL_DATA"):
         judge_studies(network, Path(data), given.pictures)
+    judge_cost()
     judge_phantoms(network, given.phantoms)
 
 

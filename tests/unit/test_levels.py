@@ -1,13 +1,18 @@
 """Vertebral levels: names, points of the sheet, the level of each slice, areas and volumes there."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pydicom
 import pytest
+import yaml
 
 from paravert.anatomy import LABELS, level_name, level_number
 from paravert.errors import InputError
@@ -22,7 +27,12 @@ from paravert.study.aggregate import cohort_muscles, cohort_slices
 from paravert.study.data_frames import in_order
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
-from paravert.study.level_areas import areas_at_levels, at_standard_level, range_volumes
+from paravert.study.level_areas import (
+    areas_at_levels,
+    at_standard_level,
+    range_volumes,
+    without_missing_levels,
+)
 from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import affine_of, write_disc_points
 from paravert.synthesis.phantoms import make_phantoms
@@ -30,6 +40,9 @@ from paravert.synthesis.protocol import protocol_of
 from paravert.synthesis.volunteers import volunteers
 from paravert.tables import FAT_METHODS
 
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["find_levels"]
+MODEL = {"model": REPOSITORY / SETTINGS["model"], "model_sha256": SETTINGS["sha256"]}
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DISCS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)
 
@@ -60,6 +73,21 @@ def test_a_level_has_the_name_of_the_nearest_vertebra_or_disc(level, name):
 )
 def test_names_are_read_as_people_write_them(name, level):
     assert level_number(name) == level
+
+
+@pytest.mark.parametrize(
+    ("n_lumbar", "names"),
+    [
+        (4, {4: "L4", 4.5: "L4/S1", 5: "S1", 5.5: "S1/2"}),
+        (6, {5.5: "L5/6", 6: "L6", 6.5: "L6/S1", 7: "S1"}),
+    ],
+)
+def test_names_count_four_or_six_lumbar_vertebrae(n_lumbar, names):
+    for level, name in names.items():
+        assert level_name(level, n_lumbar) == name
+        assert level_number(name, n_lumbar) == level
+    assert level_number("L6", 6) == 6
+    assert level_number("L5", 4) is None
 
 
 @pytest.mark.parametrize("name", ["conus", "L6", "L3/L5", "L5/L1", "L", "4", "L45", "T13", ""])
@@ -246,12 +274,13 @@ def converted(tmp_path_factory):
     return folder
 
 
-def found(folder):
+def found(folder, **model):
     find_levels(
         folder / "shards/convert.parquet",
         folder / "sheet.csv",
         folder / "subjects",
         folder / "shards/levels.parquet",
+        **model,
     )
     table = pq.read_table(folder / "shards/levels.parquet").to_pandas()
     return {subject: rows for subject, rows in table.groupby("subject")}
@@ -294,6 +323,90 @@ def test_points_that_cannot_be_used_are_a_warning(converted):
     assert str(converted) not in told.message
     assert rows["A"].level_position.isna().all()
     file.write_text(text)
+
+
+@pytest.mark.parametrize(("n_lumbar", "last"), [("4", 4.5), ("6", 6.5)])
+def test_points_count_the_lumbar_vertebrae_that_the_sheet_tells(converted, n_lumbar, last):
+    sheet, points = converted / "sheet.csv", converted / "points.csv"
+    texts = sheet.read_text(), points.read_text()
+    before = found(converted)["A"]
+    lines = texts[0].splitlines()
+    sheet.write_text("\n".join([f"{lines[0]},N_Lumbar", f"{lines[1]},{n_lumbar}", f"{lines[2]},"]))
+    names = [level_name(level - 5.5 + last, int(n_lumbar)) for level in DISCS]
+    cells = [line.partition(",")[2] for line in texts[1].splitlines()[1:]]
+    rows = [f"{name},{cell}" for name, cell in zip(names, cells, strict=True)]
+    points.write_text("\n".join(["name,x_mm,y_mm,z_mm", *rows]))
+    after = found(converted)["A"]
+    shift = after.level_position - before.level_position
+    assert np.allclose(shift.dropna(), last - 5.5, atol=0.02)
+    assert list(after.level) == [level_name(x, int(n_lumbar)) for x in after.level_position]
+    sheet.write_text(texts[0])
+    points.write_text(texts[1])
+
+
+def test_another_number_of_lumbar_vertebrae_makes_the_levels_of_its_subject_anew(converted, caplog):
+    sheet = converted / "sheet.csv"
+    text = sheet.read_text()
+    lines = text.splitlines()
+    found(converted)
+    for count, told in (("5", "0 computed, 2 held"), ("6", "1 computed, 1 held")):
+        sheet.write_text("\n".join([f"{lines[0]},n_lumbar", f"{lines[1]},{count}", f"{lines[2]},"]))
+        with caplog.at_level("INFO"):
+            caplog.clear()
+            found(converted)
+        assert told in caplog.text
+    sheet.write_text(text)
+
+
+def outcomes(folder):
+    return {o.subject: o for o in read_outcomes(folder / "shards/levels.parquet")}
+
+
+def test_the_shipped_model_names_the_slices_of_a_phantom_from_its_sagittal_series(converted):
+    rows = found(converted, **MODEL)
+    exact = exact_levels(*phantom(1))
+    assert np.abs(rows["B"].level_position - exact).max() < 0.25
+    assert set(rows["B"].level_source) == {"sagittal"}
+    assert outcomes(converted)["B"].warnings == ()
+    both = rows["A"]
+    assert set(both.level_source) == {"sheet"}
+    assert np.abs(both.level_sheet - both.level_sagittal).max() < 0.25
+    assert outcomes(converted)["A"].warnings == ()
+
+
+def test_sources_more_than_half_a_level_apart_are_a_warning_and_both_kept(converted):
+    file = converted / "points.csv"
+    text = file.read_text()
+    names = [level_name(level) for level in DISCS]
+    for before, after in zip(names, [level_name(level - 1) for level in DISCS], strict=True):
+        text = text.replace(f"{before},", f"{after},")
+    original = file.read_text()
+    file.write_text(text)
+    rows = found(converted, **MODEL)["A"]
+    told = outcomes(converted)["A"]
+    assert told.warnings == ("level-uncertain",)
+    assert "levels by sheet and sagittal differ by up to 1" in told.message
+    assert np.allclose(rows.level_sagittal - rows.level_sheet, 1, atol=0.25)
+    assert np.array_equal(rows.level_position, rows.level_sheet)
+    file.write_text(original)
+
+
+def test_without_a_sagittal_series_torch_is_not_imported(converted, tmp_path):
+    without = shutil.ignore_patterns("SAG_T2")
+    shutil.copytree(converted / "phantoms/T0001/dicom", tmp_path / "dicom", ignore=without)
+    sheet, subjects = tmp_path / "sheet.csv", tmp_path / "subjects"
+    sheet.write_text("subject,images,levels\nA,dicom,points.csv")
+    shutil.copy(converted / "points.csv", tmp_path)
+    convert, out = tmp_path / "convert.parquet", tmp_path / "levels.parquet"
+    convert_dicom(sheet, ["A"], subjects, convert)
+    given = [convert, sheet, subjects, out, MODEL["model"], MODEL["model_sha256"]]
+    code = "import sys; from pathlib import Path; from paravert.network.find_levels import find_levels; "
+    code += "convert, sheet, subjects, out, model, sha256 = sys.argv[1:]; "
+    code += "find_levels(*map(Path, (convert, sheet, subjects, out, model)), sha256); "
+    code += "assert 'torch' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    subprocess.run([sys.executable, "-c", code, *map(str, given)], env=environment, check=True)
+    assert set(pq.read_table(out).to_pandas().level_source) == {"sheet"}
 
 
 # --- areas and volumes at levels --------------------------------------------------------------------
@@ -427,6 +540,25 @@ def test_a_range_that_is_not_covered_completely_has_no_volume():
     assert volumes(slices_at(gap)).volume_l3_l5_reason == "not-covered"
     unknown = volumes(slices_at([1.0, 2.0], level_position=np.nan))
     assert unknown.volume_l3_l5_reason == "no-levels"
+
+
+@pytest.mark.parametrize(
+    ("n_lumbar", "missing"), [(4, [4.5, 5.0, 5.5]), (5, []), (6, [5.5]), (np.nan, [])]
+)
+def test_a_level_that_somebody_does_not_have_has_no_values(n_lumbar, missing):
+    rows = [slices_at(np.arange(0.0, 7.0, 0.2), subject=name) for name in ("S1", "S2")]
+    rows = pd.concat(rows)
+    index = pd.MultiIndex.from_frame(rows[["subject", "muscle", "side"]].drop_duplicates())
+    levels, muscles = areas_at_levels(rows), range_volumes(rows, index).reset_index()
+    counts = pd.Series({"S1": n_lumbar, "S2": np.nan})
+    levels, muscles = without_missing_levels(levels, muscles, counts)
+    null = levels[levels.csa_mm2.isna()]
+    assert sorted(set(null.level_position)) == missing
+    assert set(null.subject) <= {"S1"}
+    assert set(null.level_reason) <= {"no-such-level"}
+    without_volume = muscles[muscles.volume_l1_l5_ml.isna()]
+    assert set(without_volume.subject) == ({"S1"} if n_lumbar == 4 else set())
+    assert set(without_volume.volume_l3_l5_reason) <= {"no-such-level"}
 
 
 # --- the sagittal series ----------------------------------------------------------------------------

@@ -92,6 +92,29 @@ def test_a_vertebra_taken_for_the_sacrum_is_told_by_the_probability(spine, volum
     assert named_discs(None, volume).name_probability < 0.9
 
 
+@pytest.mark.parametrize("n_lumbar", [4, 6])
+def test_discs_are_counted_from_the_sacrum_by_the_number_of_vertebrae(
+    spine, volume, monkeypatch, n_lumbar
+):
+    right_network(monkeypatch)
+    usual, found = named_discs(None, volume), named_discs(None, volume, n_lumbar)
+    assert max(found.points) == n_lumbar + 0.5
+    for level, place in usual.points.items():
+        if level + n_lumbar - 5 >= sagittal_levels.HIGHEST_DISC:
+            assert np.array_equal(found.points[level + n_lumbar - 5], place)
+
+
+@pytest.mark.parametrize("level", [4.8, 5.3, 5.6])
+def test_a_field_of_view_that_ends_above_the_sacrum_names_nothing(
+    spine, volume, monkeypatch, level
+):
+    right_network(monkeypatch)
+    rows = [spine.discs[disc][0] for disc in (4.5, 5.5)]
+    end = 2 * int(np.interp(level, (4.5, 5.5), rows) + 10 * (level - 5.5) * (level > 5.5))
+    shorter = Volume(volume.array[:, :end], volume.affine)
+    assert named_discs(None, shorter) is None
+
+
 def test_without_a_sacrum_nothing_is_named(spine, volume, monkeypatch):
     lost = [label_of(level) for level in (6.0, 6.5, 7.0)]
     right_network(monkeypatch, lambda labels: np.where(np.isin(labels, lost), 0, labels))

@@ -58,48 +58,55 @@ _VALUES = {(label.muscle, label.side): label.value for label in LABELS}
 # --- vertebral levels ----------------------------------------------------------------------------
 
 # A level is a number: 1.0 mid L1, 1.5 disc L1/2, 5.0 mid L5, 6.0 S1; 0.0 is T12.
-REGIONS = {"T": -12, "L": 0, "S": 5}  # letter of the vertebrae: added to their number
-LOWEST_NUMBER = {"T": 12, "L": 5, "S": 5}
+# Where somebody has four or six lumbar vertebrae, S1 is 5.0 or 7.0.
+USUAL_LUMBAR = 5
+THORACIC, SACRAL = 12, 5
 DISC_LEVELS = (1.5, 2.5, 3.5, 4.5, 5.5)  # L1/2 to L5/S1
 STANDARD_LEVELS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
 USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, where one place alone is known
 _LEVEL_NAME = re.compile(r"(th|[tdls])(\d{1,2})(?:[/_-]?(th|[tdls])?(\d{1,2}))?", re.IGNORECASE)
 
 
-def level_name(level: float) -> str:
+def level_name(level: float, n_lumbar: int = USUAL_LUMBAR) -> str:
     """Return the name of the vertebra or disc nearest to a level, such as "L4" or "L4/5".
 
-    level: 1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
+    level: 1.0 mid L1, 1.5 disc L1/2, n_lumbar + 1 mid S1. n_lumbar: lumbar vertebrae.
     """
     doubled = round(2 * level)
-    upper, lower = (_vertebra(number) for number in (doubled // 2, doubled // 2 + 1))
+    upper, lower = (_vertebra(number, n_lumbar) for number in (doubled // 2, doubled // 2 + 1))
     if doubled % 2 == 0:
         return upper
     return f"{upper}/{lower[1:] if lower[0] == upper[0] else lower}"
 
 
-def level_number(name: str) -> float | None:
+def level_number(name: str, n_lumbar: int = USUAL_LUMBAR) -> float | None:
     """Return the level that a name means, None for any other text.
 
-    name: a vertebra ("L4", "Th12") or a disc ("L4/5", "L4/L5", "L5-S1"), in any case. Returns 1.0 for
-    L1, 1.5 for L1/2.
+    name: a vertebra ("L4", "Th12") or a disc ("L4/5", "L4/L5", "L5-S1"), in any case. n_lumbar: lumbar
+    vertebrae. Returns 1.0 for L1, 1.5 for L1/2, n_lumbar + 1 for S1.
     """
     found = _LEVEL_NAME.fullmatch(name.replace(" ", ""))
     if not found:
         return None
     first, number, second, lower = found.groups()
-    upper = _number(first, int(number))
+    upper = _number(first, int(number), n_lumbar)
     if lower is None or upper is None:
         return upper
-    below = _number(second or first, int(lower))
+    below = _number(second or first, int(lower), n_lumbar)
     return upper + 0.5 if below == upper + 1 else None
 
 
-def _vertebra(number: int) -> str:
-    region = "T" if number < 1 else "L" if number < 6 else "S"
-    return f"{region}{number - REGIONS[region]}"
+def _vertebra(level: int, n_lumbar: int) -> str:
+    region = "T" if level < 1 else "L" if level <= n_lumbar else "S"
+    return f"{region}{level - _before(region, n_lumbar)}"
 
 
-def _number(letters: str, number: int) -> float | None:
+def _number(letters: str, number: int, n_lumbar: int) -> float | None:
     region = {"TH": "T", "D": "T"}.get(letters.upper(), letters.upper())
-    return float(number + REGIONS[region]) if 1 <= number <= LOWEST_NUMBER[region] else None
+    lowest = {"T": THORACIC, "L": n_lumbar, "S": SACRAL}[region]
+    return float(number + _before(region, n_lumbar)) if 1 <= number <= lowest else None
+
+
+def _before(region: str, n_lumbar: int) -> int:
+    """Return the level of the vertebra above a region, T, L or S."""
+    return {"T": -THORACIC, "L": 0, "S": n_lumbar}[region]

@@ -25,6 +25,7 @@ from paravert.tables import (
     LEVEL_COLUMNS,
     MUSCLE,
     NO_LEVELS,
+    NO_SUCH_LEVEL,
     NOT_COVERED,
     NOT_LABELLED,
     NUMBER,
@@ -174,9 +175,9 @@ LEVEL_TABLE = Table(
         ),
         fraction("fat_fraction", "likewise, weighted by area; null if unknown (level_reason)"),
         Column(
-            "level_reason", TEXT, allowed=(NOT_COVERED, NO_LEVELS, *FAT_REASONS),
-            meaning="why values are null: no slices there, no levels known in the subject, or the reason "
-            "of the slices",
+            "level_reason", TEXT, allowed=(NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL, *FAT_REASONS),
+            meaning="why values are null: no slices there, no levels known in the subject, no vertebra or "
+            "disc of this name in somebody with four or six lumbar vertebrae, or the reason of the slices",
         ),
     ),
     keys=("subject", "level_position", "muscle", "side"),
@@ -193,7 +194,7 @@ def _range_columns(vertebrae: str, between: str) -> tuple[Column, ...]:
         ),
         Column(
             f"volume_{between}_reason", TEXT,
-            allowed=(NOT_COVERED, NO_LEVELS, NOT_LABELLED, REVIEW_FAILED),
+            allowed=(NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL, NOT_LABELLED, REVIEW_FAILED),
             meaning=f"why volume_{between}_ml is null",
         ),
     )  # fmt: skip

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from paravert import provenance
+from paravert.anatomy import USUAL_LUMBAR
 from paravert.errors import InputError
 from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.shard_tables import read_made_from, read_outcomes
-from paravert.sheet import CONVERTED_COLUMNS, PATH_COLUMNS, scan_of
+from paravert.sheet import CONVERTED_COLUMNS, N_LUMBAR, PATH_COLUMNS, lumbar_count, scan_of
 from paravert.steps import COHORT_STEPS, STEPS, VERSIONS, Step
 
 FIRST = STEPS["convert_dicom"]
@@ -151,13 +152,24 @@ def settings_of(
     """Return what a table of a step after convert_dicom depends on beside the previous step's table.
 
     step: its name decides. settings: see `step_settings`. rows: lines of the sheet by subject.
-    subjects: of the table. Returns the step's settings, and for find_levels the state of the files in
-    the sheet's column levels, JSON-able.
+    subjects: of the table. Returns the step's settings, and for find_levels the unusual numbers of
+    lumbar vertebrae and the state of the files in the sheet's column levels, JSON-able.
     """
-    own = dict(settings.get(step.name, {}))
+    of_step = dict(settings.get(step.name, {}))
     if step.name != "find_levels":
-        return own
-    return with_files(own, file_states({name: rows[name].get("levels", "") for name in subjects}))
+        return of_step
+    files = {name: rows[name].get("levels", "") for name in subjects}
+    own = lumbar_settings({name: rows[name] for name in subjects})
+    return with_subjects(of_step, own, file_states(files))
+
+
+def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
+    """Return the number of lumbar vertebrae of each subject, by subject, where it is unusual.
+
+    rows: lines of the sheet by subject.
+    """
+    counts = {subject: lumbar_count(row) for subject, row in rows.items()}
+    return {subject: {N_LUMBAR: n} for subject, n in counts.items() if n != USUAL_LUMBAR}
 
 
 def file_states(files: Mapping[str, str]) -> dict[str, str]:
@@ -168,9 +180,13 @@ def file_states(files: Mapping[str, str]) -> dict[str, str]:
     return {subject: _state(path) for subject, path in files.items() if path}
 
 
-def with_files(settings: Mapping, states: Mapping[str, str]) -> dict:
-    """Return settings with the states of further input files, by subject; equal if there are none."""
-    return {**settings, "files": dict(states)} if states else dict(settings)
+def with_subjects(settings: Mapping, own: Mapping[str, Mapping], states: Mapping[str, str]) -> dict:
+    """Return settings with those of single subjects and the states of further input files.
+
+    own, states: by subject; if both are empty, the settings are returned as they are.
+    """
+    more = {"own": dict(own)} if own else {}
+    return {**settings, **more, **({"files": dict(states)} if states else {})}
 
 
 def conversions(fingerprints: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from paravert.plan import (
     file_states,
     made_after,
     result_fingerprint,
-    with_files,
+    with_subjects,
 )
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Result, ResultStore, StoredResult
 from paravert.shard_tables import read_made_from, read_outcomes, write_shard_table
@@ -106,6 +106,7 @@ def work_after(
     workers: int = 0,
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
+    own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
 ) -> None:
     """Run a step for every subject that the previous step analysed, and write the shard's table.
@@ -117,9 +118,10 @@ def work_after(
     quarantined; any other exception fails the job. folder: contains a folder per subject. out:
     Parquet file of the table. workers: number of worker processes, for which `do` must be picklable;
     0: everything runs in this process. settings: what results depend on beside the previous step,
-    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. files:
-    path of a further input file, by subject; while it cannot be read, an earlier result is kept.
-    Raises ChildProcessError if a worker process died.
+    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. own:
+    further settings of single subjects, by subject. files: path of a further input file, by subject;
+    while it cannot be read, an earlier result is kept. Raises ChildProcessError if a worker process
+    died.
     """
     _run_after(
         shard_table,
@@ -128,6 +130,7 @@ def work_after(
         out,
         settings or {},
         applies,
+        own or {},
         files or {},
     )
 
@@ -174,15 +177,16 @@ def _run_after(
     out: Path,
     settings: Mapping,
     applies: Callable[[str], bool] | None,
+    own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
 ) -> None:
-    states = file_states(files or {})
-    own = with_files(settings, states)
-    made_from = made_after(shard.step, own, read_made_from(shard_table))
+    own, states = own or {}, file_states(files or {})
+    upstream = read_made_from(shard_table)
+    made_from = made_after(shard.step, with_subjects(settings, own, states), upstream)
 
     def depends_on(subject: str) -> dict:
         used = settings if applies is None or applies(subject) else {}
-        return with_files(used, {s: state for s, state in states.items() if s == subject})
+        return with_subjects(used, *({s: v[s] for s in [subject] if s in v} for v in (own, states)))
 
     tasks, outcomes = tasks_after(shard_table, depends_on)
     away = {subject for subject in states if not os.access(files[subject], os.R_OK)}

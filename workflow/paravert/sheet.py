@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paravert import codebook
+from paravert.anatomy import USUAL_LUMBAR
 from paravert.errors import InputError
 from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
@@ -25,6 +26,7 @@ CONVERTED_COLUMNS = (
     "labels",
 )  # paths of what convert_dicom reads
 PATH_COLUMNS = (*CONVERTED_COLUMNS, "levels")
+N_LUMBAR = "n_lumbar"
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
 MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are
@@ -131,6 +133,8 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
+    if N_LUMBAR in columns:  # checked by the schema, and carried like the columns that are not
+        types[N_LUMBAR] = NUMBER
     dated = any(columns.get("visit", ())) and _add_years(columns, types)
     empty = dict.fromkeys(_properties(), "")
     home = str(path.resolve().parent)
@@ -148,6 +152,11 @@ def scan_of(row: Mapping[str, str]) -> str:
 def scan_name(subject: str, visit: str | None) -> str:
     """Return the name of a scan, such as A001_2. visit: empty or None in a sheet without visits."""
     return f"{subject}_{visit}" if visit else subject
+
+
+def lumbar_count(row: Mapping[str, str]) -> int:
+    """Return how many lumbar vertebrae a line's subject has: 5 unless the sheet says otherwise."""
+    return int(row.get(N_LUMBAR) or USUAL_LUMBAR)
 
 
 def selected_scans(rows: Iterable[Mapping[str, str]], selection: str) -> str:

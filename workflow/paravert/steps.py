@@ -27,11 +27,11 @@ VERSIONS = {
     "train_network": 1,
     "train_levels": 1,
     "segment_muscles": 2,
-    "find_levels": 1,
+    "find_levels": 2,
     "measure_area": 3,
     "measure_fat": 4,
     "score_overlap": 2,
-    "draw_preview": 2,
+    "draw_preview": 3,
     "dicomseg": 1,
     "gather_cohort": 8,
     "export_tables": 1,
@@ -40,8 +40,8 @@ VERSIONS = {
     "fit_centiles": 1,
     "write_tables": 6,
     "draw_figures": 6,
-    "write_report": 7,
-    "write_review": 3,
+    "write_report": 8,
+    "write_review": 4,
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paravert.anatomy import level_number
+from paravert.anatomy import USUAL_LUMBAR, level_number
 from paravert.errors import InputError
 from paravert.sheet_file import read_cells
 
@@ -20,11 +20,11 @@ LEAST_STEP_MM = 5.0  # towards the feet, from each level to the next half level
 Points = dict[float, np.ndarray]  # by level (1.0 mid L1, 4.5 disc L4/5): (3,) LPS in mm
 
 
-def read_level_points(path: Path) -> Points:
+def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     """Return the points of a file by their level, each (3,) float, in mm of the patient (LPS).
 
     path: a table of text or .xlsx with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer
-    (.fcsv, .mrk.json), in RAS or LPS as the file says. Points with other names than those of vertebrae
+    (.fcsv, .mrk.json), in RAS or LPS as the file says. n_lumbar: lumbar vertebrae. Points with other names than those of vertebrae
     and discs are left out. The levels are sorted: 1.0 mid L1, 4.5 disc L4/5. Raises InputError if the
     file cannot be read, names no vertebra or disc, names one twice, or if a lower level does not lie
     nearer to the feet.
@@ -32,7 +32,7 @@ def read_level_points(path: Path) -> Points:
     readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}
     for name, place in readers.get(path.suffix.lower(), _of_cells)(path):
-        level = level_number(name)
+        level = level_number(name, n_lumbar)
         if level is None:
             continue
         if level in points:

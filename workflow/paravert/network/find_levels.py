@@ -4,6 +4,7 @@ NEEDS: convert.parquet; per subject slices.parquet, and points at vertebrae or d
 or a sagittal series. MAKES: the shard's levels.parquet, a row per slice.
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,21 +17,20 @@ import pyarrow.parquet as pq
 import typer
 
 from paravert import shards
-from paravert.anatomy import level_name
+from paravert.anatomy import USUAL_LUMBAR, level_name
 from paravert.errors import Caution, InputError
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.level_points import read_level_points
 from paravert.imaging.volume import read_shape, read_volume
 from paravert.network.model_file import check_sha256
 from paravert.network.spine_curve import SpineCurve, curve_through
-from paravert.plan import level_settings
+from paravert.plan import level_settings, lumbar_settings
 from paravert.shard_tables import read_outcomes
-from paravert.sheet import read_sheet, scan_of
+from paravert.sheet import lumbar_count, read_sheet, scan_of
 from paravert.subject_folder import IMAGE_FOLDER, SubjectFolder
 from paravert.tables import LEVEL_SOURCES, NO_LEVEL, SAGITTAL_LEVELS, SHEET_LEVELS
 
 MOST_DIFFERENCE = 0.5  # levels; sources that differ by more are a warning
-LEAST_NAME_PROBABILITY = 0.9  # of the names of the discs in the sagittal series
 
 
 @dataclass(frozen=True)
@@ -72,32 +72,44 @@ def find_levels(
     """Find the vertebral level of every slice."""
     if model is not None:
         check_sha256(model, model_sha256)
-    subjects = {outcome.subject for outcome in read_outcomes(convert)}
-    named = {scan_of(row): row["levels"] for row in read_sheet(sheet).rows}
-    files = {subject: named.get(subject, "") for subject in sorted(subjects)}
+    in_sheet = {scan_of(row): row for row in read_sheet(sheet).rows}
+    subjects = sorted({outcome.subject for outcome in read_outcomes(convert)})
+    rows = {subject: in_sheet[subject] for subject in subjects if subject in in_sheet}
+    files = {subject: rows[subject]["levels"] for subject in rows}
+    have_sagittal = [SubjectFolder(folder / name).sagittal_file.is_file() for name in subjects]
+    if model is not None and any(have_sagittal):
+        # Here, once for all worker processes; it imports torch.
+        importlib.import_module("paravert.network.sagittal_levels")
     shards.work_after(
         convert,
         "find_levels",
-        partial(_find_in_subject, folder, files, model),
+        partial(_find_in_subject, folder, rows, model),
         folder=folder,
         out=out,
         workers=workers,
         settings=level_settings(model_sha256),
         applies=lambda subject: SubjectFolder(folder / subject).sagittal_file.is_file(),
+        own=lumbar_settings(rows),
         files=files,
     )
 
 
 def _find_in_subject(
-    folder: Path, files: Mapping[str, str], model: Path | None, task: shards.Task, scratch: Path
+    folder: Path,
+    sheet: Mapping[str, Mapping[str, str]],
+    model: Path | None,
+    task: shards.Task,
+    scratch: Path,
 ) -> shards.Product:
     home = folder / task.subject
     geometry = read_geometry(home)
+    row = sheet.get(task.subject, {})
+    n_lumbar = lumbar_count(row)
     found: dict[str, FoundLevels] = {}
     warnings, notes = [], []
-    if files[task.subject]:
+    if points := row.get("levels"):
         try:
-            found[SHEET_LEVELS] = levels_from_points(Path(files[task.subject]), geometry)
+            found[SHEET_LEVELS] = levels_from_points(Path(points), geometry, n_lumbar)
         except InputError as error:
             warnings.append(Caution.LEVELS_NOT_USED)
             notes.append(f"levels: {error.args[-1]}")  # without the path
@@ -105,16 +117,17 @@ def _find_in_subject(
     if model is not None and sagittal.is_file():
         from paravert.network.sagittal_levels import levels_from_sagittal  # imports torch
 
-        discs, levels = levels_from_sagittal(model, read_volume(sagittal), geometry)
+        levels, sure = levels_from_sagittal(model, read_volume(sagittal), geometry, n_lumbar)
         if levels is not None:
             found[SAGITTAL_LEVELS] = levels
-        if discs is None or discs.name_probability < LEAST_NAME_PROBABILITY:
-            warnings.append(Caution.LEVEL_UNCERTAIN)
+        if not sure and SHEET_LEVELS not in found:
             notes.append("the sagittal series does not show clearly which discs it shows")
+            warnings.append(Caution.LEVEL_UNCERTAIN)
     if told := differences(found):
-        warnings.append(Caution.LEVEL_UNCERTAIN)
         notes.append(told)
-    return shards.Product(_rows(geometry, found), tuple(warnings), "; ".join(notes) or None)
+        warnings.append(Caution.LEVEL_UNCERTAIN)
+    rows = _rows(geometry, found, n_lumbar)
+    return shards.Product(rows, tuple(dict.fromkeys(warnings)), "; ".join(notes) or None)
 
 
 def differences(found: Mapping[str, FoundLevels]) -> str:
@@ -131,13 +144,15 @@ def differences(found: Mapping[str, FoundLevels]) -> str:
     return "; ".join(told)
 
 
-def levels_from_points(file: Path, geometry: SliceGeometry) -> FoundLevels:
+def levels_from_points(
+    file: Path, geometry: SliceGeometry, n_lumbar: int = USUAL_LUMBAR
+) -> FoundLevels:
     """Return the level of each slice by points that the sheet names.
 
-    file: see `read_level_points`. geometry: of the slices. Raises InputError if the file cannot be
-    used, or if its points lie nowhere in the images.
+    file, n_lumbar: see `read_level_points`. geometry: of the slices. Raises InputError if the file
+    cannot be used, or if its points lie nowhere in the images.
     """
-    found = levels_on_curve(curve_through(read_level_points(file)), geometry)
+    found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
         raise InputError(file, "the column between the points crosses no slice, expected LPS in mm")
     return found
@@ -168,15 +183,15 @@ def read_geometry(home: Path) -> SliceGeometry:
     )
 
 
-def _rows(geometry: SliceGeometry, found: Mapping[str, FoundLevels]) -> list[dict]:
-    """Return the rows of `tables.SLICE_LEVELS`. found: levels by source."""
+def _rows(geometry: SliceGeometry, found: Mapping[str, FoundLevels], n_lumbar: int) -> list[dict]:
+    """Return the rows of `tables.SLICE_LEVELS`. found: levels by source. n_lumbar: for their names."""
     rows = []
     for number, (stack, index) in enumerate(zip(geometry.stack, geometry.index, strict=True)):
         row = {"stack": int(stack), "slice": int(index), "level_source": NO_LEVEL}
         for source in reversed(LEVEL_SOURCES):
             if source in found and not np.isnan(found[source].level[number]):
                 position = float(found[source].level[number])
-                row |= {"level_position": position, "level": level_name(position)}
+                row |= {"level_position": position, "level": level_name(position, n_lumbar)}
                 row |= {"level_sd": float(found[source].sd[number]), "level_source": source}
                 row[f"level_{source}"] = position
         rows.append(row)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy.ndimage import center_of_mass, label
 
+from paravert.anatomy import USUAL_LUMBAR
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
 from paravert.network.find_levels import FoundLevels, SliceGeometry, levels_on_curve
@@ -28,13 +29,13 @@ LEAST_PROBABILITY = 0.4  # of a pixel of a disc
 STEP_RANGE_MM = (17.0, 48.0)  # between the centres of neighbouring discs
 LEAST_COSINE = 0.6  # of the angle between steps from disc to disc, and to the long axis
 LEAST_DISCS = 3
-LUMBOSACRAL = 5.5  # L5/S1
 HIGHEST_DISC = -0.5  # T11/12; higher ones are not named
 BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lies
-# Sacrum to vertebra below a disc, midway between L4/5 and L5/S1 in synthetic slices.
-SACRUM_ODDS = 0.1
-LEAST_BONE = 0.03  # of the place below a disc, mean probability of bone; with less there is none
+# Of sacrum to vertebra below a disc: probability is s^2 / (s^2 + v^2), see docs/training.md.
+SHARPNESS = 2
+LEAST_BONE_MM2 = 130.0  # below a disc; with less the field of view may end there
 SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
+LEAST_USED, LEAST_CLEAR = 0.5, 0.9  # probability of the names: below, levels are unknown; uncertain
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ class NamedDiscs:
     level_variance: float
 
 
-def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
+def named_discs(network: UNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, by level.
 
     They are counted from the sacrum, which must be seen. network: see `load_network`. volume: see
-    `imaging.sagittal_series.read_sagittal`. None if fewer than LEAST_DISCS are found, or no sacrum below them.
+    `imaging.sagittal_series.read_sagittal`. n_lumbar: lumbar vertebrae. None if fewer than LEAST_DISCS
+    are found, or no sacrum below them.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
@@ -74,7 +76,7 @@ def named_discs(network: UNet, volume: Volume) -> NamedDiscs | None:
     )
     centres = (LPS_TO_RAS @ volume.affine @ index.T).T[:, :3]
     chain, steps = _chain(centres)
-    return _named(centres[chain], sacral[chain], steps)
+    return _named(centres[chain], sacral[chain], steps, n_lumbar + 0.5)
 
 
 def on_grid(
@@ -129,10 +131,12 @@ def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
     apart_mm = PIXEL_MM * np.hypot(rows - row, columns - column)
     low, high = BELOW_MM
     below = (apart_mm >= low) & (apart_mm <= high) & (rows > row)
-    sacrum, vertebra = (float(mixed[part][below].sum()) for part in (SACRUM, VERTEBRA))
-    if sacrum + vertebra < LEAST_BONE * below.sum():
+    sacrum, vertebra = (
+        float(mixed[part][below].sum()) * PIXEL_MM**2 for part in (SACRUM, VERTEBRA)
+    )
+    if sacrum + vertebra < LEAST_BONE_MM2:
         return 1 - SURE
-    share = sacrum / (sacrum + SACRUM_ODDS * vertebra)
+    share = sacrum**SHARPNESS / (sacrum**SHARPNESS + vertebra**SHARPNESS)
     return float(np.clip(share, 1 - SURE, SURE))
 
 
@@ -169,11 +173,14 @@ def _length(chain: tuple[list[int], list[int]]) -> tuple[int, int]:
     return len(chain[0]), -chain[1][-1]
 
 
-def _named(centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray) -> NamedDiscs | None:
+def _named(
+    centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray, lumbosacral: float
+) -> NamedDiscs | None:
     """Return the discs of a chain, counted from the one that lies most probably on the sacrum.
 
     centres: (discs, 3). sacral: (discs,), probability that the bone below is the sacrum. steps:
-    (discs,), see `_chain`. None if it is more probable that none of them lies on it.
+    (discs,), see `_chain`. lumbosacral: level of the disc on the sacrum. None if it is more probable
+    that none of them lies on it.
     """
     on_it, not_on_it = np.log(sacral), np.log(1 - sacral)
     # Of each number of discs from below: all of these have the sacrum below them, the others do not.
@@ -183,11 +190,11 @@ def _named(centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray) -> NamedD
     lowest = int(probability.argmax()) - 1  # the uppermost disc with the sacrum below it
     if lowest < 0:
         return None
-    level = LUMBOSACRAL - (steps - steps[lowest])
+    level = lumbosacral - (steps - steps[lowest])
     points = {
         float(name): centre
         for name, centre in zip(level, centres, strict=True)
-        if HIGHEST_DISC <= name <= LUMBOSACRAL
+        if HIGHEST_DISC <= name <= lumbosacral
     }
     if len(points) < LEAST_DISCS:
         return None
@@ -197,16 +204,17 @@ def _named(centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray) -> NamedD
 
 
 def levels_from_sagittal(
-    model: Path, volume: Volume, geometry: SliceGeometry
-) -> tuple[NamedDiscs | None, FoundLevels | None]:
-    """Return the discs in a sagittal series, and the level of each axial slice by them; None if unknown.
+    model: Path, volume: Volume, geometry: SliceGeometry, n_lumbar: int
+) -> tuple[FoundLevels | None, bool]:
+    """Return the level of each axial slice by the discs of a sagittal series, and whether it is clear.
 
-    model: file, see `load_network`. volume: see `named_discs`. geometry: of the axial slices.
+    model: file, see `load_network`. volume, n_lumbar: see `named_discs`. geometry: of the axial slices.
+    None if other names of the discs are as probable.
     """
     torch.set_num_threads(1)
-    discs = named_discs(load_network(model), volume)
-    if discs is None:
-        return None, None
+    discs = named_discs(load_network(model), volume, n_lumbar)
+    if discs is None or discs.name_probability < LEAST_USED:
+        return None, False
     found = levels_on_curve(curve_through(discs.points), geometry)
     sd = np.hypot(found.sd, np.sqrt(discs.level_variance))
-    return discs, FoundLevels(found.level, sd)
+    return FoundLevels(found.level, sd), discs.name_probability >= LEAST_CLEAR

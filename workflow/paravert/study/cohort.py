@@ -21,7 +21,7 @@ from paravert.errors import Caution, InputError, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
-from paravert.sheet import read_sheet, scan_name, scan_of, selected_scans
+from paravert.sheet import N_LUMBAR, read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import (
     cohort_muscles,
     cohort_series,
@@ -29,7 +29,11 @@ from paravert.study.aggregate import (
     cohort_subjects,
 )
 from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
-from paravert.study.level_areas import areas_at_levels, at_standard_level
+from paravert.study.level_areas import (
+    areas_at_levels,
+    at_standard_level,
+    without_missing_levels,
+)
 from paravert.study.people import carried_columns, carried_values, covariates_of
 from paravert.study.ratings import (
     ANY,
@@ -281,8 +285,10 @@ def _rows_of_chunk(
         for subject, difference in differences.items():
             log.info("gather_cohort: %s: %s", subject, difference)
         ledger = with_differences(ledger, differences, caution)
-    levels = areas_at_levels(slices)
-    muscles = at_standard_level(cohort_muscles(slices), levels, standard)
+    levels, muscles = areas_at_levels(slices), cohort_muscles(slices)
+    if N_LUMBAR in carried:
+        levels, muscles = without_missing_levels(levels, muscles, carried[N_LUMBAR])
+    muscles = at_standard_level(muscles, levels, standard)
     subjects = cohort_subjects(muscles, slices, converted, segmented, people)
     quality = quality.drop(columns="fat_fraction")
     subjects = subjects.join(quality, on="subject").join(carried, on="subject")

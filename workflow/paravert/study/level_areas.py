@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from paravert.anatomy import LABELS, STANDARD_LEVELS, USUAL_PITCH_MM, level_name
-from paravert.tables import ABSENT, NO_LEVELS, NOT_COVERED
+from paravert.anatomy import LABELS, STANDARD_LEVELS, USUAL_LUMBAR, USUAL_PITCH_MM, level_name
+from paravert.tables import ABSENT, NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
 REACH_MM = 15.0  # slices on both sides of a level may be this far away
 NEAREST_MM = 5.0  # a slice this near counts as that of the level, whatever lies beyond it
@@ -244,6 +244,29 @@ def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[fl
         for pair in zip(column.area_reason.T, column.area.T, strict=True)
     ]
     return [(v, reason if np.isnan(v) else None) for v, reason in zip(found, why, strict=True)]
+
+
+def without_missing_levels(
+    levels: pd.DataFrame, muscles: pd.DataFrame, n_lumbar: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables without values at levels that a subject does not have, such as L5 of four.
+
+    levels: see `areas_at_levels`. muscles: see `aggregate.cohort_muscles`. n_lumbar: lumbar vertebrae by
+    subject; null is 5. A value is null, with NO_SUCH_LEVEL, where this subject's vertebra or disc has
+    another name than USUAL_LUMBAR vertebrae give it, and so are volumes down to an L5 that is not there.
+    """
+    unusual = n_lumbar[n_lumbar.notna() & (n_lumbar != USUAL_LUMBAR)].astype(int)
+    rows = levels[levels.subject.isin(unusual.index)]
+    names = map(level_name, rows.level_position, rows.subject.map(unusual).astype(int))
+    other = rows.index[rows.level.to_numpy() != np.array(list(names), object)]
+    levels.loc[other, ["csa_mm2", "lean_csa_mm2", "fat_fraction"]] = np.nan
+    levels.loc[other, "slices"] = 0
+    levels.loc[other, "level_reason"] = NO_SUCH_LEVEL
+    lacks_fifth = muscles.subject.isin(unusual.index[unusual < USUAL_LUMBAR])
+    for name in VOLUME_RANGES:
+        muscles.loc[lacks_fifth, f"{name}_ml"] = np.nan
+        muscles.loc[lacks_fifth, f"{name}_reason"] = NO_SUCH_LEVEL
+    return levels, muscles
 
 
 def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from paravert.sheet import (
     CATEGORY,
     COVARIATES,
     DATE,
+    N_LUMBAR,
     NUMBER,
     NUMBER_COLUMNS,
     YEARS,
@@ -37,7 +38,8 @@ def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, 
 
     meanings: texts for the codebook by name of the column, in any case.
     """
-    known = {str(name).lower(): text for name, text in meanings.items()}
+    known = {N_LUMBAR: "lumbar vertebrae, which levels are counted by; unknown is 5"}
+    known |= {str(name).lower(): text for name, text in meanings.items()}
     columns = []
     for name, kind in sheet.types.items():
         if kind != DATE:
