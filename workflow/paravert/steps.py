@@ -26,6 +26,7 @@ VERSIONS = {
     "pretrain_network": 2,
     "train_network": 1,
     "train_levels": 1,
+    "train_axial_levels": 1,
     "segment_muscles": 2,
     "find_levels": 1,
     "measure_area": 3,

@@ -202,12 +202,13 @@ class Pictures:
     """A batch of synthetic pictures with their labels.
 
     images: standardised, float32 (batch, rows, columns). labels: uint8, same shape, 0-8. contrasts:
-    signals of the tissues, one `Contrast` per picture.
+    signals of the tissues, one `Contrast` per picture. places: pose of each picture in its section.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     contrasts: list[Contrast]
+    places: list[PicturePose]
 
 
 def drawn_pictures(
@@ -256,7 +257,7 @@ def drawn_pictures(
     images = artefacts.noisy(images, rng, generator)
     inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
     images = artefacts.shown(images, rng) * inside
-    return Pictures(_standardised(images, rng), labels * inside, contrasts)
+    return Pictures(_standardised(images, rng), labels * inside, contrasts, places)
 
 
 def _cells(points: torch.Tensor) -> torch.Tensor:
