@@ -18,9 +18,9 @@ from paravert.network.grid import network_size, resampled
 from paravert.network.unet import UNet
 from paravert.tables import whole_file
 
-SIZE_PX, PIXEL_MM = 96, 3.0  # of the network's input: 288 mm
+SIZE_PX, PIXEL_MM = 64, 4.0  # of the network's input: 256 mm
 ARCHITECTURE = Architecture(width=16, levels=4, normalisation="group", dropout=0.0)
-FOLD = 2  # pixels per cell and axis: the U-Net works on cells of 6 mm
+FOLD = 2  # pixels per cell and axis: the U-Net works on cells of 8 mm
 CELLS = SIZE_PX // FOLD
 BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12/L1 to S1/2
 MAPS = 1 + len(MUSCLES)  # background and muscles of both sides; a further map finds the column

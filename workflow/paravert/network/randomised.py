@@ -202,13 +202,12 @@ class Pictures:
     """A batch of synthetic pictures with their labels.
 
     images: standardised, float32 (batch, rows, columns). labels: uint8, same shape, 0-8. contrasts:
-    signals of the tissues, one `Contrast` per picture. places: pose of each picture in its section.
+    signals of the tissues, one `Contrast` per picture.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     contrasts: list[Contrast]
-    places: list[PicturePose]
 
 
 def drawn_pictures(
@@ -257,7 +256,7 @@ def drawn_pictures(
     images = artefacts.noisy(images, rng, generator)
     inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
     images = artefacts.shown(images, rng) * inside
-    return Pictures(_standardised(images, rng), labels * inside, contrasts, places)
+    return Pictures(_standardised(images, rng), labels * inside, contrasts)
 
 
 def _cells(points: torch.Tensor) -> torch.Tensor:
