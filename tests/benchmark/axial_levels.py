@@ -29,7 +29,12 @@ from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
 from paravert.network.axial_levels import levels_from_axial  # noqa: E402
-from paravert.network.find_levels import FoundLevels, SliceGeometry, levels_on_curve  # noqa: E402
+from paravert.network.find_levels import (  # noqa: E402
+    MOST_AXIAL_SD,
+    FoundLevels,
+    SliceGeometry,
+    levels_on_curve,
+)
 from paravert.network.sagittal_levels import named_discs  # noqa: E402
 from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
@@ -40,7 +45,6 @@ from paravert.synthesis.signal import render_planes  # noqa: E402
 from paravert.synthesis.volunteers import population_member  # noqa: E402
 
 SEED = 4711
-USABLE_SD = 0.3
 
 
 def phantom(seed: int, index: int) -> tuple[Volume, np.ndarray]:
@@ -117,8 +121,8 @@ def judge_phantoms(model: Path, seed: int, count: int, cache: Path | None) -> tu
     true, level, sd, person = (np.concatenate(part) for part in zip(*parts, strict=True))
     off = np.abs(level - true)
     tell("all slices", off, sd)
-    tell(f"SD at most {USABLE_SD}", off[sd <= USABLE_SD], sd[sd <= USABLE_SD])
-    print(f"share of slices with SD at most {USABLE_SD}: {np.mean(sd <= USABLE_SD):.3f}")
+    tell(f"SD at most {MOST_AXIAL_SD}", off[sd <= MOST_AXIAL_SD], sd[sd <= MOST_AXIAL_SD])
+    print(f"share of slices with SD at most {MOST_AXIAL_SD}: {np.mean(sd <= MOST_AXIAL_SD):.3f}")
     print(f"processor time per subject: median {np.median(seconds):.2f} s")
     return true, level, sd, person
 

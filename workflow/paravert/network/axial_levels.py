@@ -10,7 +10,7 @@ import torch
 from paravert.anatomy import USUAL_PITCH_MM
 from paravert.imaging.volume import Volume
 from paravert.network.axial_net import BINS, load_network, network_input, predicted
-from paravert.network.find_levels import FoundLevels, SliceGeometry
+from paravert.network.find_levels import MOST_AXIAL_SD, FoundLevels, SliceGeometry
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
 # Heights of a lumbar vertebra with its disc, over people: log-normal about USUAL_PITCH_MM.
@@ -53,7 +53,6 @@ def levels_from_axial(
     for stack, own in zip(stacks, affines, strict=True):
         images, place = network_input(stack.array, stack.pixel_spacing_mm)
         probability, cells = predicted(network, images)
-        row, column = place[:, 0] + cells * place[:, 1], None
         row, column = (place[:, 0] + cells * place[:, 1]).T
         index = np.stack((column, row, np.zeros_like(row), np.ones_like(row)), axis=1)
         parts.append((probability, np.einsum("nij,nj->ni", own, index)[:, :3]))
@@ -88,6 +87,7 @@ def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevel
     return FoundLevels(
         np.where(known, mean, np.nan),
         np.where(known, np.hypot(np.sqrt(variance), PERSON_SD), np.nan),
+        MOST_AXIAL_SD,
     )
 
 
