@@ -123,7 +123,7 @@ def test_slices_of_which_the_network_is_wrong_do_not_move_the_others():
 def test_the_standard_deviation_is_that_of_the_errors():
     rng = np.random.default_rng(5)
     within, beyond = [], []
-    for person in range(60):
+    for _ in range(60):
         first = rng.uniform(1.2, 5.4)
         levels = np.arange(first, max(first - 3, 0.6), -0.2)
         points = column(levels)
