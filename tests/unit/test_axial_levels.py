@@ -245,7 +245,7 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
     out = tmp_path / "own.safetensors"
     tables = people / "1.parquet", people / "2.parquet"
-    train_axial_levels.train_axial_levels(*tables, out, batches=4)
+    train_axial_levels.train_axial_levels(*tables, out, batches=4, workers=0)
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
     assert card["settings"]["batches"] == 4
@@ -260,12 +260,12 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
 
     monkeypatch.setattr(train_axial_levels, "_write_card", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_axial_levels.train_axial_levels(*tables, out, batches=2)
+        train_axial_levels.train_axial_levels(*tables, out, batches=2, workers=0)
     monkeypatch.undo()
     assert out.with_suffix(".checkpoint").exists()
     monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
     monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
-    train_axial_levels.train_axial_levels(*tables, out, batches=3)
+    train_axial_levels.train_axial_levels(*tables, out, batches=3, workers=0)
     assert batches_told(out) == ["2", "3"]
 
 

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from multiprocessing import get_context
@@ -65,7 +65,7 @@ def train_axial_levels(
     minutes: Annotated[float, typer.Option(help="stop after this time as well; 0: no limit")] = 0.0,
     learning_rate: Annotated[float, typer.Option(help="the highest; it falls to 0")] = 0.002,
     workers: Annotated[
-        int, typer.Option(help="processes; each gradient is this many batches old")
+        int, typer.Option(help="processes; each gradient is this many batches old; 0: a thread")
     ] = 1,
 ) -> None:
     """Train the network that tells the level of an axial slice, on synthetic slices alone."""
@@ -84,12 +84,13 @@ def train_axial_levels(
         number, before, curve = held["batch"], held["seconds"], held["curve"]
     out.parent.mkdir(parents=True, exist_ok=True)
     recent, started = [], time.monotonic() - before
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    with _pool(workers) as pool:
 
         def asked(batch: int) -> Future:
             return pool.submit(_gradients, _weights(network), anatomies, seed, batch)
 
-        waiting = deque(asked(batch) for batch in range(number, number + workers))
+        ahead = max(1, workers)
+        waiting = deque(asked(batch) for batch in range(number, number + ahead))
         while (done := _progress(number, batches, time.monotonic() - started, minutes)) < 1:
             loss, gradients = waiting.popleft().result()
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
@@ -97,7 +98,7 @@ def train_axial_levels(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * _rate(number, done)
             optimiser.step()
-            waiting.append(asked(number + workers))
+            waiting.append(asked(number + ahead))
             recent.append(loss)
             number += 1
             if number % LOG_EVERY == 0 or number == batches:
@@ -117,6 +118,12 @@ def train_axial_levels(
     told |= {f"{name}_sha256": file_sha256(path) for name, path in tables.items()}
     _write_card(out, told, curve, time.monotonic() - started)
     checkpoint.unlink(missing_ok=True)
+
+
+def _pool(workers: int) -> Executor:
+    if workers:
+        return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
+    return ThreadPoolExecutor(1)
 
 
 @cache
