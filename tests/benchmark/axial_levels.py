@@ -1,10 +1,11 @@
 """How well a model tells levels from axial slices alone: phantoms of other seeds, and real studies.
 
 PARAVERT_REAL_DATA=... python tests/benchmark/axial_levels.py MODEL [--phantoms 30] [--seed 4711]
-    [--cache FOLDER] [--pictures FOLDER] [--sagittal models/levels.safetensors]
+    [--cache FOLDER] [--pictures FOLDER] [--people TABLE] [--sagittal models/levels.safetensors]
 
 Phantoms: of every second one a part of the slices is cut away, a third at least is left. Error of the level of
-each slice, share of errors within one and two standard deviations, and processor time. Real studies: the mean level
+each slice, share of errors within one and two standard deviations, and processor time. People: a table of draw_anatomies
+of another seed; the sections of a person, in one contrast, make a stack. Real studies: the mean level
 of each stack, and its difference from the level by the sagittal series of the same study.
 """
 
@@ -28,13 +29,22 @@ from paravert.imaging.dicom import read_dicom  # noqa: E402
 from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
-from paravert.network.axial_levels import levels_from_axial  # noqa: E402
+from paravert.network.axial_levels import (  # noqa: E402
+    SliceEvidence,
+    levels_from_axial,
+    levels_of_slices,
+)
+from paravert.network.axial_net import load_network as load_axial  # noqa: E402
+from paravert.network.axial_net import predicted  # noqa: E402
+from paravert.network.coarse_slices import CoarseSections  # noqa: E402
+from paravert.network.contrast import drawn_contrast  # noqa: E402
 from paravert.network.find_levels import (  # noqa: E402
     MOST_AXIAL_SD,
     FoundLevels,
     SliceGeometry,
     levels_on_curve,
 )
+from paravert.network.randomised import seed_of  # noqa: E402
 from paravert.network.sagittal_levels import named_discs  # noqa: E402
 from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
@@ -42,6 +52,7 @@ from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.phantom_files import affine_of  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
 from paravert.synthesis.signal import render_planes  # noqa: E402
+from paravert.synthesis.spine import DRAWN_HEIGHT_CM, PITCH_MM  # noqa: E402
 from paravert.synthesis.volunteers import population_member  # noqa: E402
 
 SEED = 4711
@@ -127,6 +138,32 @@ def judge_phantoms(model: Path, seed: int, count: int, cache: Path | None) -> tu
     return true, level, sd, person
 
 
+def judge_people(model: Path, table: Path) -> None:
+    """Print the errors of stacks made of the sections of people of a table of draw_anatomies."""
+    network, sections, seed = load_axial(model), CoarseSections(table), seed_of(table)
+    off, sd = [], []
+    for person in np.unique(sections.people):
+        rng = np.random.default_rng([seed, person, 94])
+        own = np.flatnonzero(sections.people == person)
+        own = own[np.argsort(sections.levels[own])]
+        if person % 2:
+            size = int(rng.integers(len(own) // 3, len(own) + 1))
+            own = own[int(rng.integers(len(own) - size + 1)) :][:size]
+        images, levels, *_ = sections.batch(own, (seed, person), drawn_contrast(rng))
+        probability, _ = predicted(network, images[: len(own)])
+        levels = levels[: len(own)].numpy()
+        height = population_member(seed, person).height_cm
+        places = np.outer(levels * PITCH_MM * height / DRAWN_HEIGHT_CM, (0, 0, -1.0))
+        affines = np.repeat(np.eye(4)[None], len(own), axis=0)
+        affines[:, :3, 3] = places
+        found = levels_of_slices(SliceEvidence(probability, places), affines)
+        off.append(np.abs(found.level - levels))
+        sd.append(found.sd)
+    off, sd = np.concatenate(off), np.concatenate(sd)
+    tell("people, all slices", off, sd)
+    tell(f"people, SD at most {MOST_AXIAL_SD}", off[sd <= MOST_AXIAL_SD], sd[sd <= MOST_AXIAL_SD])
+
+
 def tell(what: str, off: np.ndarray, sd: np.ndarray) -> None:
     print(
         f"{what}: median error {np.nanmedian(off):.3f}, 95 % within {np.nanquantile(off, 0.95):.3f}, "
@@ -204,8 +241,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--people", type=Path)
     parser.add_argument("--sagittal", type=Path, default=REPOSITORY / "models/levels.safetensors")
     given = parser.parse_args()
+    if given.people:
+        judge_people(given.model, given.people)
     if given.phantoms:
         found = judge_phantoms(given.model, given.seed, given.phantoms, given.cache)
         if given.pictures:
