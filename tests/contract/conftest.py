@@ -16,7 +16,14 @@ SETTINGS = {
     "export": ["csv"],
     "convert_dicom": {"series_description": ["t2", "T2 tse"]},
 }
-TARGETS = ("all", "all_dicomseg", "train_network", "pretrain_network", "train_levels")
+TARGETS = (
+    "all",
+    "all_dicomseg",
+    "train_network",
+    "pretrain_network",
+    "train_levels",
+    "train_axial_levels",
+)
 
 
 @pytest.fixture(scope="session")

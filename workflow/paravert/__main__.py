@@ -29,6 +29,7 @@ COMMANDS = {
     "pretrain_network": "network.pretrain",
     "train_network": "network.train",
     "train_levels": "network.train_levels",
+    "train_axial_levels": "network.train_axial_levels",
     "segment_muscles": "network.segment",
     "find_levels": "network.find_levels",
     "measure_area": "measure.area",

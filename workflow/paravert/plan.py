@@ -134,13 +134,16 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
     section = configuration["segment_muscles"]
     return {
         "segment_muscles": segmentation_settings(configuration["model"]["sha256"], section),
-        "find_levels": level_settings(configuration["find_levels"]["sha256"]),
+        "find_levels": level_settings(
+            configuration["find_levels"]["sha256"], configuration["find_levels"]["axial_sha256"]
+        ),
     }
 
 
-def level_settings(model_sha256: str) -> dict:
-    """Return the settings on which the levels of slices depend. model_sha256: of the model file, or ""."""
-    return {"model_sha256": model_sha256}
+def level_settings(model_sha256: str, axial_sha256: str = "") -> dict:
+    """Return the settings on which the levels of slices depend: the SHA-256 of both models, or ""."""
+    axial = {"axial_sha256": axial_sha256} if axial_sha256 else {}
+    return {"model_sha256": model_sha256} | axial
 
 
 def settings_of(

@@ -152,9 +152,12 @@ def model_file():
     return found_model(configured)
 
 
-def levels_model():
-    """Return the paths of the model that names discs: one, or none if none is configured."""
-    configured = config["find_levels"]["model"]
+def levels_model(key="model"):
+    """Return the paths of a model of find_levels: one, or none if none is configured.
+
+    key: model, which names discs in sagittal series, or axial_model, for axial slices.
+    """
+    configured = config["find_levels"][key]
     return [found_model(configured)] if configured else []
 
 
@@ -200,8 +203,9 @@ def check_model():
     model.check_model(path, config["model"]["sha256"])
     model.check_card(path)
     learnt_from(path)
-    for path in levels_model():
-        model.check_sha256(Path(path), config["find_levels"]["sha256"])
+    for key, pinned in (("model", "sha256"), ("axial_model", "axial_sha256")):
+        for path in levels_model(key):
+            model.check_sha256(Path(path), config["find_levels"][pinned])
 
 
 def keep_for_jobs():
@@ -214,8 +218,8 @@ def keep_for_jobs():
         (PACKAGE_FOLDER / "paravert").unlink(missing_ok=True)
         (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
-    found = "".join(levels_model())
-    settings["find_levels"] = dict(config["find_levels"], model=found)
+    found = {key: "".join(levels_model(key)) for key in ("model", "axial_model")}
+    settings["find_levels"] = dict(config["find_levels"], **found)
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SCANS.values())
     if not IS_MODULE:
@@ -379,10 +383,11 @@ def configuration_json(wildcards):
     for section, key in (
         ("model", "file"),
         ("find_levels", "model"),
+        ("find_levels", "axial_model"),
         ("train_network", "start_from"),
         ("pretrain_network", "start_from"),
     ):
-        told[section] = dict(config[section], **{key: Path(config[section][key]).name})
+        told[section] = dict(told[section], **{key: Path(config[section][key]).name})
     return json.dumps(told, sort_keys=True)
 
 

@@ -41,6 +41,7 @@ rule find_levels:
     input:
         convert=table_before("find_levels"),
         model=ancient(levels_model()),
+        axial_model=ancient(levels_model("axial_model")),
     output:
         "<results>/shards/{shard}/levels.parquet",
     log:
@@ -59,12 +60,16 @@ rule find_levels:
         model=lambda wildcards, input: options("model", input.model)
         + " "
         + options("model-sha256", filter(None, [config["find_levels"]["sha256"]])),
+        axial_model=lambda wildcards, input: options("axial-model", input.axial_model)
+        + " "
+        + options("axial-sha256", filter(None, [config["find_levels"]["axial_sha256"]])),
         version=steps.VERSIONS["find_levels"],
     message:
         "Finding the vertebral levels of shard {wildcards.shard}"
     shell:
         "python -m paravert find_levels --convert {input.convert} --sheet {params.sheet:q}"
-        " --folder {params.results}/subjects {params.model} --out {output} --workers {threads} 2> {log}"
+        " --folder {params.results}/subjects {params.model} {params.axial_model} --out {output}"
+        " --workers {threads} 2> {log}"
 
 
 rule train_network:
@@ -166,3 +171,34 @@ rule train_levels:
         "python -m paravert train_levels --out {output.model} --seed {params.seed}"
         " --batches {params.batches} --minutes {params.minutes} --learning-rate {params.rate}"
         " --workers {threads} 2> >(tee {log} >&2)"
+
+
+rule train_axial_levels:
+    input:
+        anatomies="<results>/anatomies/training.parquet",
+        validation="<results>/anatomies/validation.parquet",
+    output:
+        model="<results>/models/levels_axial.safetensors",
+        beside=expand("<results>/models/levels_axial.{kind}", kind=("json", "yaml", "curve.csv")),
+    log:
+        "<results>/logs/train_axial_levels.log",
+    benchmark:
+        "<results>/benchmarks/train_axial_levels.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 6
+    resources:
+        mem_mb=lambda wildcards, threads, attempt: attempt * (2000 + 1200 * threads),
+        runtime=lambda wildcards, attempt: attempt * 240,
+    params:
+        seed=config["train_axial_levels"]["seed"],
+        batches=config["train_axial_levels"]["batches"],
+        minutes=config["train_axial_levels"]["minutes"],
+        rate=config["train_axial_levels"]["learning_rate"],
+        version=steps.VERSIONS["train_axial_levels"],
+    message:
+        "Training the network that tells the level of an axial slice"
+    shell:
+        "python -m paravert train_axial_levels --anatomies {input.anatomies} --validation {input.validation}"
+        " --out {output.model} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"
+        " --learning-rate {params.rate} --workers {threads} 2> >(tee {log} >&2)"

@@ -1,7 +1,7 @@
 """The step find_levels: the vertebral level of every slice.
 
 NEEDS: convert.parquet; per subject slices.parquet, and points at vertebrae or discs that the sheet names
-or a sagittal series. MAKES: the shard's levels.parquet, a row per slice.
+a sagittal series, or the slices themselves. MAKES: the shard's levels.parquet, a row per slice.
 """
 
 import importlib
@@ -28,9 +28,16 @@ from paravert.plan import level_settings, lumbar_settings
 from paravert.shard_tables import read_outcomes
 from paravert.sheet import lumbar_count, read_sheet, scan_of
 from paravert.subject_folder import IMAGE_FOLDER, SubjectFolder
-from paravert.tables import LEVEL_SOURCES, NO_LEVEL, SAGITTAL_LEVELS, SHEET_LEVELS
+from paravert.tables import (
+    AXIAL_LEVELS,
+    LEVEL_SOURCES,
+    NO_LEVEL,
+    SAGITTAL_LEVELS,
+    SHEET_LEVELS,
+)
 
 MOST_DIFFERENCE = 0.5  # levels; sources that differ by more are a warning
+MOST_AXIAL_SD = 0.3  # levels; levels from axial slices alone that are less certain are not used
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,18 @@ class SliceGeometry:
 class FoundLevels:
     """The level of each slice by one source.
 
-    level, sd: (slices,), level and its standard deviation; NaN is unknown.
+    level, sd: (slices,), level and its standard deviation; NaN is unknown. most_sd: a level with a
+    larger standard deviation is told, not used.
     """
 
     level: np.ndarray
     sd: np.ndarray
+    most_sd: float = np.inf
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Whether the level of each slice is known well enough, bool (slices,)."""
+        return ~np.isnan(self.level) & (self.sd <= self.most_sd)
 
 
 def find_levels(
@@ -67,28 +81,38 @@ def find_levels(
         Path | None, typer.Option(help="model that names discs; none: sheet alone")
     ] = None,
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model must have")] = "",
+    axial_model: Annotated[
+        Path | None, typer.Option(help="model that tells levels from axial slices; none: not used")
+    ] = None,
+    axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
     workers: Annotated[int, typer.Option(help="subjects processed at the same time")] = 1,
 ) -> None:
     """Find the vertebral level of every slice."""
     if model is not None:
         check_sha256(model, model_sha256)
+    if axial_model is not None:
+        check_sha256(axial_model, axial_sha256)
     in_sheet = {scan_of(row): row for row in read_sheet(sheet).rows}
     subjects = sorted({outcome.subject for outcome in read_outcomes(convert)})
     rows = {subject: in_sheet[subject] for subject in subjects if subject in in_sheet}
     files = {subject: rows[subject]["levels"] for subject in rows}
     have_sagittal = [SubjectFolder(folder / name).sagittal_file.is_file() for name in subjects]
+    # Here, once for all worker processes; these import torch.
     if model is not None and any(have_sagittal):
-        # Here, once for all worker processes; it imports torch.
         importlib.import_module("paravert.network.sagittal_levels")
+    if axial_model is not None:
+        importlib.import_module("paravert.network.axial_levels")
     shards.work_after(
         convert,
         "find_levels",
-        partial(_find_in_subject, folder, rows, model),
+        partial(_find_in_subject, folder, rows, model, axial_model),
         folder=folder,
         out=out,
         workers=workers,
-        settings=level_settings(model_sha256),
-        applies=lambda subject: SubjectFolder(folder / subject).sagittal_file.is_file(),
+        settings=level_settings(model_sha256, axial_sha256),
+        applies=lambda subject: (
+            axial_model is not None or SubjectFolder(folder / subject).sagittal_file.is_file()
+        ),
         own=lumbar_settings(rows),
         files=files,
     )
@@ -98,6 +122,7 @@ def _find_in_subject(
     folder: Path,
     sheet: Mapping[str, Mapping[str, str]],
     model: Path | None,
+    axial_model: Path | None,
     task: shards.Task,
     scratch: Path,
 ) -> shards.Product:
@@ -123,6 +148,12 @@ def _find_in_subject(
         if not sure and SHEET_LEVELS not in found:
             notes.append("the sagittal series does not show clearly which discs it shows")
             warnings.append(Caution.LEVEL_UNCERTAIN)
+    if axial_model is not None and n_lumbar == USUAL_LUMBAR:
+        from paravert.network.axial_levels import levels_from_axial  # imports torch
+
+        image = partial(SubjectFolder(home).stack_file, IMAGE_FOLDER)
+        stacks = [read_volume(image(number)) for number in np.unique(geometry.stack)]
+        found[AXIAL_LEVELS] = levels_from_axial(axial_model, stacks, geometry)
     if told := differences(found):
         notes.append(told)
         warnings.append(Caution.LEVEL_UNCERTAIN)
@@ -133,12 +164,11 @@ def _find_in_subject(
 def differences(found: Mapping[str, FoundLevels]) -> str:
     """Return a sentence on the sources that differ by more than MOST_DIFFERENCE; "" if none do.
 
-    found: level of each slice by each source.
+    found: level of each slice by each source; only those that are usable are compared.
     """
     told = []
     for (one, first), (other, second) in combinations(found.items(), 2):
-        apart = np.abs(first.level - second.level)
-        apart = apart[~np.isnan(apart)]
+        apart = np.abs(first.level - second.level)[first.usable & second.usable]
         if apart.size and apart.max() > MOST_DIFFERENCE:
             told.append(f"levels by {one} and {other} differ by up to {apart.max():.1f}")
     return "; ".join(told)
@@ -191,8 +221,9 @@ def _rows(geometry: SliceGeometry, found: Mapping[str, FoundLevels], n_lumbar: i
         for source in reversed(LEVEL_SOURCES):
             if source in found and not np.isnan(found[source].level[number]):
                 position = float(found[source].level[number])
-                row |= {"level_position": position, "level": level_name(position, n_lumbar)}
-                row |= {"level_sd": float(found[source].sd[number]), "level_source": source}
                 row[f"level_{source}"] = position
+                if found[source].usable[number]:
+                    row |= {"level_position": position, "level": level_name(position, n_lumbar)}
+                    row |= {"level_sd": float(found[source].sd[number]), "level_source": source}
         rows.append(row)
     return rows

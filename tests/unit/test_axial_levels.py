@@ -1,0 +1,370 @@
+"""Levels from axial slices alone: the fit per subject, its uncertainty, the network's input, training, the step."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from paravert.errors import InputError
+from paravert.imaging.convert import convert_dicom
+from paravert.imaging.geometry import LPS_TO_RAS
+from paravert.imaging.volume import Volume
+from paravert.network import axial_levels, find_levels, train_axial_levels
+from paravert.network.axial_levels import SliceEvidence, levels_from_axial, levels_of_slices
+from paravert.network.axial_net import (
+    ARCHITECTURE,
+    BINS,
+    CELLS,
+    FOLD,
+    PIXEL_MM,
+    SIZE_PX,
+    AxialNet,
+    load_network,
+    network_input,
+    predicted,
+    save_network,
+)
+from paravert.network.coarse_slices import CoarseSections
+from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
+from paravert.provenance import file_sha256
+from paravert.synthesis.anatomies import draw_anatomies
+from paravert.synthesis.phantoms import make_phantoms
+from paravert.tables import AXIAL_LEVELS, SAGITTAL_LEVELS
+
+PITCH_MM = 37.0
+
+
+# --- the fit per subject ---------------------------------------------------------------------------
+
+
+def column(level):
+    """Return points of a curved column, (n, 3) LPS in mm, by level; PITCH_MM per level along it."""
+    fine = np.linspace(-60, 300, 3601)  # mm towards the feet
+    y = 12 * np.sin(fine / 70)
+    along = np.append(0, np.cumsum(np.hypot(np.diff(fine), np.diff(y))))
+    along -= np.interp(0, fine, along)
+    wanted = np.asarray(level, float) * PITCH_MM
+    z = np.interp(wanted, along, fine)
+    return np.column_stack((np.zeros_like(z), 12 * np.sin(z / 70), -z))
+
+
+def planes(points, tilt_deg):
+    """Return affines (n, 4, 4) of slices through points; their middle lies 40 mm in front of the points."""
+    tilt = np.deg2rad(np.broadcast_to(tilt_deg, len(points)))
+    affines = np.zeros((len(points), 4, 4))
+    affines[:, 0, 0], affines[:, 3, 3] = 1, 1
+    affines[:, 1, 1], affines[:, 2, 1] = np.cos(tilt), np.sin(tilt)
+    affines[:, 1, 2], affines[:, 2, 2] = -np.sin(tilt), np.cos(tilt)
+    affines[:, :3, 3] = points - 100 * affines[:, :3, 0] - 140 * affines[:, :3, 1]
+    return affines
+
+
+def evidence(levels, points, rng, sd=0.5, off=0.0):
+    """Return what a network sees that errs by sd in each slice, and by off in all."""
+    seen = levels + off + rng.normal(0, sd, len(levels))
+    probability = np.exp(-0.5 * ((BINS - seen[:, None]) / np.hypot(sd, 0.15)) ** 2)
+    probability /= probability.sum(axis=1, keepdims=True)
+    return SliceEvidence(probability, points + rng.normal(0, 3, points.shape) * (1, 1, 0))
+
+
+@pytest.mark.parametrize("tilt_deg", [0, 15, -20])
+def test_all_slices_of_a_stack_get_their_levels(tilt_deg):
+    levels = np.arange(5.4, 0.6, -0.16)
+    points = column(levels)
+    rng = np.random.default_rng(1)
+    found = levels_of_slices(evidence(levels, points, rng), planes(points, tilt_deg))
+    assert np.abs(found.level - levels).max() < 0.35
+    assert np.median(np.abs(found.level - levels)) < 0.2
+    assert (np.diff(found.level) < 0).all()
+
+
+def test_stacks_at_discs_angled_with_them_get_the_levels_of_the_discs():
+    discs = np.array([5.5, 4.5, 3.5, 2.5, 1.5])
+    tilts = np.array([20.0, 10, 0, -6, -10])
+    levels = (discs[:, None] + np.array([0.12, 0, -0.12])).ravel()
+    points = np.concatenate(
+        [
+            column([d])[0] + np.outer((-4.4, 0, 4.4), _normal(t))
+            for d, t in zip(discs, tilts, strict=True)
+        ]
+    )
+    affines = planes(points, np.repeat(tilts, 3))
+    found = levels_of_slices(evidence(levels, points, np.random.default_rng(2)), affines)
+    assert np.abs(found.level - levels).max() < 0.35
+
+
+def _normal(tilt_deg):
+    return np.array([0, -np.sin(np.deg2rad(tilt_deg)), np.cos(np.deg2rad(tilt_deg))])
+
+
+def test_levels_fall_with_the_slices_however_the_network_errs():
+    levels = np.arange(5.0, 1.0, -0.2)
+    points = column(levels)
+    rng = np.random.default_rng(3)
+    noise = SliceEvidence(rng.dirichlet(np.ones(len(BINS)), len(levels)), points)
+    found = levels_of_slices(noise, planes(points, 0))
+    assert (np.diff(found.level) < 0).all()
+    assert found.sd.min() > 0.3
+
+
+def test_slices_of_which_the_network_is_wrong_do_not_move_the_others():
+    levels = np.arange(5.4, 0.6, -0.16)
+    points = column(levels)
+    seen = evidence(levels, points, np.random.default_rng(4), sd=0.3)
+    seen.probability[::6] = np.eye(len(BINS))[0]  # T12/L1, and certain
+    found = levels_of_slices(seen, planes(points, 0))
+    assert np.median(np.abs(found.level - levels)) < 0.25
+
+
+def test_the_standard_deviation_is_that_of_the_errors():
+    rng = np.random.default_rng(5)
+    within, beyond = [], []
+    for _ in range(60):
+        first = rng.uniform(1.2, 5.4)
+        levels = np.arange(first, max(first - 3, 0.6), -0.2)
+        points = column(levels)
+        off = rng.normal(0, axial_levels.PERSON_SD)
+        found = levels_of_slices(evidence(levels, points, rng, off=off), planes(points, 0))
+        error = np.abs(found.level - levels)
+        within.append(np.mean(error <= found.sd))
+        beyond.append(np.mean(error > 3 * found.sd))
+    assert 0.55 < np.mean(within) < 0.9
+    assert np.mean(beyond) < 0.02
+
+
+def test_few_slices_are_less_certain_than_many():
+    levels = np.arange(5.4, 0.6, -0.16)
+    rng = np.random.default_rng(6)
+    sds = []
+    for own in (levels, levels[:2]):
+        points = column(own)
+        sds.append(levels_of_slices(evidence(own, points, rng), planes(points, 0)).sd.mean())
+    assert sds[1] > 1.5 * sds[0]
+
+
+def test_a_single_slice_has_a_level():
+    points = column([3.0])
+    found = levels_of_slices(
+        evidence(np.array([3.0]), points, np.random.default_rng(7)), planes(points, 0)
+    )
+    assert abs(found.level[0] - 3) < 3 * found.sd[0]
+    assert found.sd[0] > 0.3
+
+
+# --- the network's input ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((320, 320), 0.7), ((180, 300), 1.25), ((60, 60), 3.0)]
+)
+def test_a_cell_of_the_network_has_its_place_in_the_image(shape, spacing):
+    rows, columns = np.indices(shape)
+    stack = np.stack((rows, columns)).astype(np.float32) + 1
+    images, place = network_input(stack, (spacing, spacing))
+    assert images.shape == (2, 2, SIZE_PX, SIZE_PX)
+    inside = images[0, 1].numpy() > 0
+    assert not images[:, 0].numpy()[:, ~inside].any()
+    for axis, ramp in enumerate(stack):
+        cells = torch.nn.functional.avg_pool2d(images[axis, 0][None], FOLD)[0].numpy()
+        middle = CELLS // 2
+        step = cells[middle + 1, middle + 1] - cells[middle, middle]
+        zero = (ramp.mean() - 1 - place[axis, 0]) / place[axis, 1]  # where the ramp has its mean
+        found = middle - cells[middle, middle] / step
+        assert found == pytest.approx(zero, abs=0.1)
+        assert place[axis, 1] * spacing == pytest.approx(FOLD * PIXEL_MM, rel=0.02)
+
+
+def test_gain_and_offset_of_the_signal_do_not_matter():
+    stack = np.random.default_rng(8).gamma(2, 1, (1, 200, 200)).astype(np.float32)
+    one, other = (network_input(array, (1.0, 1.0))[0] for array in (stack, 300 * stack + 40))
+    assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_mirrored_slice_has_the_same_level_and_a_mirrored_column():
+    torch.manual_seed(1)
+    network = AxialNet().eval()
+    images = torch.randn(2, 2, SIZE_PX, SIZE_PX)
+    probability, middle = predicted(network, images)
+    mirrored, turned = predicted(network, images.flip(-1))
+    assert np.allclose(probability, mirrored, atol=1e-5)
+    assert np.allclose(probability.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(turned, np.column_stack((middle[:, 0], CELLS - 1 - middle[:, 1])), atol=1e-3)
+
+
+def test_a_model_file_holds_the_network_and_others_are_refused(tmp_path):
+    torch.manual_seed(2)
+    network = AxialNet().eval()
+    save_network(tmp_path / "a.safetensors", network)
+    held = load_network(tmp_path / "a.safetensors")
+    images = torch.randn(1, 2, SIZE_PX, SIZE_PX)
+    assert np.allclose(predicted(network, images)[0], predicted(held, images)[0], atol=0.01)
+    (tmp_path / "b.safetensors").write_bytes(b"no model")
+    with pytest.raises(InputError, match="not a model"):
+        load_network(tmp_path / "b.safetensors")
+    assert held.architecture == ARCHITECTURE
+
+
+# --- training --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Tables of one synthetic person each, of different seeds."""
+    folder = tmp_path_factory.mktemp("people")
+    for seed in (1, 2):
+        draw_anatomies(folder / f"{seed}.parquet", people=1, seed=seed)
+    return folder
+
+
+def test_coarse_slices_show_muscles_beside_the_column_and_depend_on_their_seed_alone(people):
+    sections = CoarseSections(people / "1.parquet")
+    numbers = np.arange(len(sections))
+    batch = sections.batch(numbers, (1, 2))
+    again = sections.batch(numbers, (1, 2))
+    assert all(torch.equal(one, other) for one, other in zip(batch, again, strict=True))
+    images, levels, shares, middle = batch
+    assert images.shape == (24, 2, SIZE_PX, SIZE_PX)
+    assert torch.equal(levels[:12], levels[12:])
+    assert torch.allclose(shares.sum(1), torch.ones(()), atol=1e-5)
+    cells = torch.arange(CELLS).float()
+    psoas = shares[:, 1]
+    seen = psoas.sum((1, 2)) > 3
+    column = (psoas.sum(1) @ cells)[seen] / psoas.sum((1, 2))[seen]
+    assert (column - middle[seen, 1]).abs().median() < 1.5  # the column lies between both psoas
+
+
+def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
+    people, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train_axial_levels, "LOG_EVERY", 2)
+    monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
+    out = tmp_path / "own.safetensors"
+    tables = people / "1.parquet", people / "2.parquet"
+    train_axial_levels.train_axial_levels(*tables, out, batches=4, workers=0)
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert card["weights_sha256"] == file_sha256(out)
+    assert card["settings"]["batches"] == 4
+    chosen = yaml.safe_load(out.with_suffix(".yaml").read_text())["find_levels"]
+    assert chosen == {"axial_model": str(out), "axial_sha256": file_sha256(out)}
+    assert batches_told(out) == ["2", "4"]
+    assert not out.with_suffix(".checkpoint").exists()
+    assert out.stat().st_size < 5e6
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_axial_levels, "_write_card", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_axial_levels.train_axial_levels(*tables, out, batches=2, workers=0)
+    monkeypatch.undo()
+    assert out.with_suffix(".checkpoint").exists()
+    monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
+    train_axial_levels.train_axial_levels(*tables, out, batches=3, workers=0)
+    assert batches_told(out) == ["2", "3"]
+
+
+def batches_told(out):
+    with out.with_suffix(".curve.csv").open(newline="") as file:
+        return [row["batch"] for row in csv.DictReader(file)]
+
+
+def test_the_same_people_for_training_and_validation_are_refused(people, tmp_path):
+    table = people / "1.parquet"
+    with pytest.raises(InputError, match="the same people"):
+        train_axial_levels.train_axial_levels(table, table, tmp_path / "own.safetensors")
+
+
+# --- the step --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A phantom as converted, and a network that was not trained."""
+    folder = tmp_path_factory.mktemp("step")
+    make_phantoms(folder / "phantoms", 11, 4, ["T0002"])
+    (folder / "sheet.csv").write_text("subject,images\nB,phantoms/T0002/dicom")
+    convert_dicom(
+        folder / "sheet.csv", ["B"], folder / "subjects", folder / "shards/convert.parquet"
+    )
+    torch.manual_seed(3)
+    save_network(folder / "axial.safetensors", AxialNet())
+    return folder
+
+
+def rows_with(converted, monkeypatch, level, sd, pinned=None):
+    """Return the rows of find_levels with an axial source that tells one level for all slices."""
+
+    def told(model, stacks, geometry):
+        assert [len(stack.array) for stack in stacks] == [len(geometry.stack)]
+        count = len(geometry.stack)
+        return FoundLevels(np.full(count, level), np.full(count, sd), find_levels.MOST_AXIAL_SD)
+
+    monkeypatch.setattr(axial_levels, "levels_from_axial", told)
+    model = converted / "axial.safetensors"
+    out = converted / f"shards/{level}_{sd}.parquet"
+    find_levels.find_levels(
+        converted / "shards/convert.parquet",
+        converted / "sheet.csv",
+        converted / "subjects",
+        out,
+        axial_model=model,
+        axial_sha256=pinned or f"{level:.1f}{sd:.1f}".replace(".", "") * 16,
+        workers=0,
+    )
+    return pq.read_table(out).to_pandas()
+
+
+@pytest.fixture
+def any_model(monkeypatch):
+    """Let every SHA-256 be right, so that results with another one are made anew."""
+    monkeypatch.setattr(find_levels, "check_sha256", lambda path, pinned: None)
+
+
+def test_certain_levels_from_axial_slices_are_used_and_uncertain_ones_told(
+    converted, monkeypatch, any_model
+):
+    rows = rows_with(converted, monkeypatch, 3.2, 0.2)
+    assert set(rows.level_source) == {"axial"}
+    assert np.allclose(rows.level_position, 3.2)
+    assert np.allclose(rows.level_sd, 0.2)
+    rows = rows_with(converted, monkeypatch, 3.2, 0.4)
+    assert set(rows.level_source) == {"none"}
+    assert rows.level_position.isna().all()
+    assert np.allclose(rows.level_axial, 3.2)
+
+
+def test_another_model_than_the_pinned_one_is_refused(converted, monkeypatch):
+    with pytest.raises(InputError):
+        rows_with(converted, monkeypatch, 3.2, 0.2, pinned="0" * 64)
+
+
+def test_sources_that_are_half_a_level_apart_are_told_if_both_are_certain():
+    sagittal = FoundLevels(np.array([3.0, 2.0]), np.array([0.1, 0.1]))
+    sources = {
+        SAGITTAL_LEVELS: sagittal,
+        AXIAL_LEVELS: FoundLevels(sagittal.level + 0.7, np.full(2, 0.2), find_levels.MOST_AXIAL_SD),
+    }
+    assert "sagittal and axial differ by up to 0.7" in differences(sources)
+    sources[AXIAL_LEVELS] = FoundLevels(
+        sagittal.level + 0.7, np.full(2, 0.4), find_levels.MOST_AXIAL_SD
+    )
+    assert differences(sources) == ""
+
+
+def test_the_step_finds_levels_with_a_network_of_any_weights(converted):
+    model = converted / "axial.safetensors"
+    array = np.random.default_rng(9).gamma(2, 1, (3, 120, 100)).astype(np.float32)
+    stack = Volume(array, LPS_TO_RAS @ np.diag([2.0, 2.0, 5.0, 1.0]))
+    affines = np.repeat(np.diag([2.0, 2.0, 5.0, 1.0])[None], 3, axis=0)
+    affines[:, 2, 3] = 5.0 * np.arange(3)
+    geometry = SliceGeometry(np.ones(3, int), np.arange(3), affines, np.full((3, 2), (120, 100)))
+    found = levels_from_axial(model, [stack], geometry)
+    assert (np.diff(found.level) < 0).all()
+    assert np.diff(found.level) == pytest.approx(-5 / 35, rel=0.1)
+    assert (found.sd > 0.3).all()
