@@ -107,6 +107,7 @@ def work_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
     files: Mapping[str, str] | None = None,
+    besides: Mapping[str, Path] | None = None,
 ) -> None:
     """Run a step for every subject that the previous step analysed, and write the shard's table.
 
@@ -119,7 +120,8 @@ def work_after(
     0: everything runs in this process. settings: what results depend on beside the previous step,
     JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. files:
     path of a further input file, by subject; while it cannot be read, an earlier result is kept.
-    Raises ChildProcessError if a worker process died.
+    besides: shard tables of the steps in `Step.besides`, by step. Raises ChildProcessError if a worker
+    process died.
     """
     _run_after(
         shard_table,
@@ -129,6 +131,7 @@ def work_after(
         settings or {},
         applies,
         files or {},
+        besides or {},
     )
 
 
@@ -175,13 +178,21 @@ def _run_after(
     settings: Mapping,
     applies: Callable[[str], bool] | None,
     files: Mapping[str, str] | None = None,
+    besides: Mapping[str, Path] | None = None,
 ) -> None:
     states = file_states(files or {})
     own = with_files(settings, states)
-    made_from = made_after(shard.step, own, read_made_from(shard_table))
+    tables = {shard.step.after: shard_table, **(besides or {})}
+    upstream = {name: read_made_from(table) for name, table in tables.items()}
+    made_from = made_after(shard.step, own, dict.fromkeys(shard.step.besides) | upstream)
+    beside = {
+        name: {outcome.subject: outcome.identity for outcome in read_outcomes(table)}
+        for name, table in (besides or {}).items()
+    }
 
     def depends_on(subject: str) -> dict:
         used = settings if applies is None or applies(subject) else {}
+        used = used | {name: identities.get(subject) for name, identities in beside.items()}
         return with_files(used, {s: state for s, state in states.items() if s == subject})
 
     tasks, outcomes = tasks_after(shard_table, depends_on)
