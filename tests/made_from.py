@@ -19,5 +19,5 @@ def chain(fingerprints: Mapping[str, str]) -> dict[str, str]:
         if step is plan.FIRST:
             made[step.name] = plan.conversions(fingerprints)
         else:
-            made[step.name] = plan.made_after(step, settings.get(step.name, {}), made[step.after])
+            made[step.name] = plan.made_after(step, settings.get(step.name, {}), made)
     return made

@@ -28,7 +28,10 @@ SEED = 7
 SUBJECTS_PER_SHARD = 64
 TRUTH_EVERY = 10  # every tenth subject comes with a manual mask
 FAULTY = {"convert_dicom": (97, "no-dicom"), "measure_fat": (501, "blank-images")}  # every n-th
-SCALED = ("csa_mm2", "csa_axial_mm2", "pixels", "pixels_truth", "pixels_prediction")
+SCALED = (
+    *("csa_mm2", "csa_axial_mm2", "csa_across_mm2"),
+    *("pixels", "pixels_truth", "pixels_prediction"),
+)
 SHIFTED = ("fat_fraction_", "eroded_")
 JITTERED = ("iou", "dice")
 FINGERPRINT = "0" * 64  # of all conversions

@@ -72,7 +72,9 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     labels = np.asarray(nib.load(home / "labels/stack-01.nii.gz").dataobj)
     counts = np.bincount(labels.ravel(), minlength=9)[1:]
     yield "segment_muscles", {f"label {n}": float(c) for n, c in enumerate(counts, start=1)}
-    draw_preview(segment, subjects, shard / "preview.parquet")
+    levels = shard / "levels.parquet"
+    find_levels(convert, sheet, subjects, levels)
+    draw_preview(segment, subjects, shard / "preview.parquet", levels)
     yield "draw_preview", _of_array(imread(home / "preview.png"))
     # The truth takes the place of the network's labels: what follows is exact on every processor.
     sheet.write_text(
@@ -80,14 +82,14 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     )
     convert_dicom(sheet, ["FROZEN"], subjects, convert)
     segment_muscles(convert, subjects, segment, MODEL, SHA256, "cpu")
-    find_levels(convert, sheet, subjects, shard / "levels.parquet")
-    yield "find_levels", _of_table(shard / "levels.parquet")
+    find_levels(convert, sheet, subjects, levels)
+    yield "find_levels", _of_table(levels)
     for step, name in ((measure_area, "area"), (measure_fat, "fat"), (score_overlap, "overlap")):
         step(segment, subjects, shard / f"{name}.parquet")
         yield step.__name__, _of_table(shard / f"{name}.parquet")
     dicomseg(segment, subjects, shard / "dicomseg.parquet", SHA256)
     yield "dicomseg", _of_table(shard / "dicomseg.parquet")
-    draw_preview(segment, subjects, shard / "preview.parquet")
+    draw_preview(segment, subjects, shard / "preview.parquet", levels)
     gather_cohort(
         sheet,
         folder / "shards",

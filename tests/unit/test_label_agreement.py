@@ -1,6 +1,7 @@
 """Label sets of other networks from the sheet to the cohort's tables, and two of them compared."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def results_of(home, labels_from, function):
         (measure_area, "area"),
         (measure_fat, "fat"),
         (score_overlap, "overlap"),
-        (draw_preview, "preview"),
+        (partial(draw_preview, levels=shard / "levels.parquet"), "preview"),
     ):
         step(segment, folder, shard / f"{name}.parquet")
     gather_cohort(
@@ -279,6 +280,7 @@ def test_subjects_without_the_muscle_in_one_of_both_are_left_out_of_the_areas():
     rows = [
         {"subject": name, "muscle": label.muscle, "side": label.side}
         | {"csa_mean_mm2_first": 100.0, "csa_mean_mm2_second": second}
+        | dict.fromkeys(("csa_at_level_mm2_first", "csa_at_level_mm2_second"))
         | {"csa_reason_first": None, "csa_reason_second": None if second else "absent"}
         for name, second in (("S1", 110.0), ("S2", 130.0), ("S3", None))
         for label in LABELS
@@ -289,3 +291,24 @@ def test_subjects_without_the_muscle_in_one_of_both_are_left_out_of_the_areas():
     assert (found["n_dice"] == 3).all()
     assert found["dice_mean"].tolist() == pytest.approx([1.6 / 3] * 8)
     assert found["reason"].isna().all()
+    assert set(found["level"]) == {"all slices"}
+
+
+@pytest.mark.parametrize(("covered", "levels"), [(4, ["L3/4", "all slices"]), (3, ["all slices"])])
+def test_areas_are_compared_at_the_standard_level_where_most_have_it(covered, levels):
+    rows = [
+        {"subject": f"S{number}", "muscle": label.muscle, "side": label.side}
+        | {"csa_mean_mm2_first": 100.0 + number, "csa_mean_mm2_second": 110.0 + number}
+        | {f"csa_at_level_mm2_{which}": 50.0 + number for which in ("first", "second")}
+        | {"csa_reason_first": None, "csa_reason_second": None}
+        for number in range(5)
+        for label in LABELS
+    ]
+    areas = pd.DataFrame(rows)
+    areas.loc[areas["subject"] >= f"S{covered}", "csa_at_level_mm2_second"] = None
+    found = label_agreement(areas, np.full((5, 8), 0.9), "L3/4")
+    assert found["level"].unique().tolist() == levels
+    bias = found.groupby("level")["bias_mm2"].unique().map(list).to_dict()
+    assert bias == {level: [10.0 if level == "all slices" else 0.0] for level in levels}
+    counts = found.groupby("level")["n_subjects"].unique().map(list).to_dict()
+    assert counts == {level: [5 if level == "all slices" else covered] for level in levels}

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS
-from paravert.measure.area import axial_areas, border_fractions, slice_areas, slice_pixels
+from paravert.measure.area import (
+    across_areas,
+    axial_areas,
+    border_fractions,
+    muscle_directions,
+    slice_areas,
+    slice_centroids,
+    slice_pixels,
+)
 
 SPACINGS_MM = [(0.5, 0.5), (0.6875, 0.6875), (0.4, 0.9), (1.2, 0.5)]
 
@@ -62,6 +70,34 @@ def test_tilted_cylinder_has_the_axial_area_of_its_cross_section():
     labels = ellipse(20, long_mm, (0.25, 0.25))[None].astype(np.uint8)
     axial = axial_areas(slice_areas(labels, 0.25**2), np.array([tilt_deg]))
     assert axial[0, 0] == pytest.approx(np.pi * 20**2, rel=2e-3)
+
+
+def test_oblique_cylinder_has_the_area_of_its_cross_section():
+    # A cylinder of radius 15 mm at 30 degrees to the slices' normal: ellipses that move from slice to slice.
+    angle, spacing_mm, position_mm = np.deg2rad(30.0), (0.25, 0.4), np.array([0.0, 4.0, 8.0])
+    middles = [(shift, 0.0) for shift in (position_mm - 4) * np.tan(angle)]
+    masks = [ellipse(15, 15 / np.cos(angle), spacing_mm, middle) for middle in middles]
+    labels = 3 * np.array(masks, dtype=np.uint8)
+    centroids_mm = slice_centroids(labels, spacing_mm, position_mm)
+    steps = np.diff(centroids_mm[:, 2], axis=0)
+    assert steps == pytest.approx(np.tile([0, 4 * np.tan(angle), 4], (2, 1)), abs=0.02)
+    areas_mm2 = slice_areas(labels, 0.25 * 0.4)
+    found = across_areas(areas_mm2, centroids_mm)
+    assert found[:, 2] == pytest.approx(np.full(3, np.pi * 15**2), rel=5e-3)
+    assert axial_areas(areas_mm2, np.zeros(3))[1, 2] == pytest.approx(
+        np.pi * 15**2 / np.cos(angle), rel=5e-3
+    )
+    assert (found[:, :2] == 0).all()
+
+
+def test_the_direction_of_a_muscle_is_unknown_without_a_neighbouring_slice():
+    alone = np.zeros((1, 1, 3))
+    assert np.isnan(muscle_directions(alone)).all()
+    assert np.isnan(across_areas(np.array([[100.0]]), alone)).all()
+    gap = np.array([[[0.0, 0, 0]], [[np.nan] * 3], [[0, 0, 8.0]], [[3.0, 0, 12.0]]])
+    found = muscle_directions(gap)
+    assert np.isnan(found[0]).all()
+    assert found[2:, 0] == pytest.approx(np.tile([0.6, 0, 0.8], (2, 1)))
 
 
 def test_the_share_of_the_outline_at_the_border_is_that_of_a_square_that_is_cut_off():

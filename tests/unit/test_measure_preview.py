@@ -1,10 +1,12 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from measure_scene import scene
 from PIL import Image
 
+from paravert import tables
 from paravert.anatomy import LABELS
 from paravert.measure import preview, slice_picture
 from paravert.measure.labelled_stack import LabelledStack
@@ -109,6 +111,31 @@ def test_text_is_white_with_a_black_rim():
     assert (canvas == slice_picture.WHITE).sum() > 20
     assert (canvas == slice_picture.BLACK).sum() > 20
     assert (canvas[:, :50] == 30).all()
+
+
+def test_the_caption_names_the_level_of_a_slice_where_it_is_known():
+    one = shown(slices=3)
+    named = preview.contact_sheet("S0001", [replace(one, levels={1: "L3/4"})])
+    plain = preview.contact_sheet("S0001", [one])
+    changed = np.argwhere(named != plain)
+    rows, columns = preview.PICTURE_SIZE
+    top = preview.HEAD_HEIGHT + rows  # of the captions of the first row of slices
+    left = preview.GAP + columns + preview.GAP  # of the second slice
+    assert len(changed) > 20
+    assert (changed[:, 0] >= top).all()
+    assert (changed[:, 0] < top + preview.CAPTION_HEIGHT).all()
+    assert (changed[:, 1] > left + columns - 60).all()
+    assert (changed[:, 1] < left + columns).all()
+
+
+def test_levels_are_read_by_subject_stack_and_slice(tmp_path):
+    rows = [
+        {"subject": "S1", "stack": 2, "slice": n, "level": level, "level_source": source}
+        for n, level, source in ((0, "L4/5", "sheet"), (1, None, "none"))
+    ]
+    table = tables.SLICE_LEVELS
+    tables.write(tmp_path / "levels.parquet", table, tables.from_rows(table, rows), {})
+    assert preview.read_levels(tmp_path / "levels.parquet") == {"S1": {2: {0: "L4/5"}}}
 
 
 def test_slices_are_shown_from_caudal_to_cranial_between_the_muscles():

@@ -60,6 +60,7 @@ class Shard:
         files = {name: row.get("levels", "") for name, row in self.rows.items()}
         how = {"settings": SETTINGS[name]} if name in SETTINGS else {}
         how |= {"files": files} if name == "find_levels" else {}
+        how["besides"] = {other: self.table(other) for other in STEPS[name].besides}
         do = lambda task, scratch: Product([{"labels_source": "network"}] if segments else [])  # noqa: E731
         shards.work_after(before, name, do, **how, **self.place(name))
 

@@ -7,8 +7,10 @@ from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.study.accuracy import (
     BOTH,
     area_agreement,
+    compared_areas,
     held_out_rows,
     pixel_areas,
+    scored_pixel_areas,
     subject_areas,
     table1_iou,
 )
@@ -21,8 +23,9 @@ from paravert.study.describe import (
     subject_flow,
     write_tables,
 )
+from paravert.study.standard_level import ALL_SLICES, StandardLevel
 from paravert.tables import FAT_METHODS
-from study_tables import cohort_rows, write_cohort
+from study_tables import PIXEL_MM2, cohort_rows, write_cohort
 
 TABLES = ("table1_iou", "cohort", "normal_values", "agreement", "flow", "fat_methods")
 
@@ -109,7 +112,7 @@ def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_th
 def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():
     overlap, pixels = area_tables({"S1": [100], "S2": [200]}, {"S1": [100], "S2": [100]})
     overlap["review_failed"] = overlap.subject == "S2"
-    assert area_agreement(overlap, pixels).n_subjects[0] == 1
+    assert area_agreement({ALL_SLICES: subject_areas(overlap, pixels)}).n_subjects[0] == 1
     scored = overlap.assign(iou=[1.0, 0.5], dice=[1.0, 0.67], held_out=True)
     assert table1_iou(scored, 20, 1).iou_median[0] == 0.75
 
@@ -117,7 +120,7 @@ def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():
 def test_a_constant_share_too_much_is_found_as_percentage_and_bias():
     truth = {"S1": [100, 300], "S2": [200, 400], "S3": [500, 700]}
     prediction = {name: [pixels * 11 // 10 for pixels in row] for name, row in truth.items()}
-    row = area_agreement(*area_tables(truth, prediction)).iloc[0]
+    row = area_agreement({ALL_SLICES: subject_areas(*area_tables(truth, prediction))}).iloc[0]
     assert (row.muscle, row.side, row.n_subjects) == ("psoas_major", "left", 3)
     assert row.median_absolute_difference_percent == pytest.approx(10)
     assert row.bias_mm2 == pytest.approx(0.5 * 0.1 * np.mean([200, 300, 600]))
@@ -134,10 +137,29 @@ def test_both_sides_are_the_sum_of_left_and_right():
 
 def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
     tables = frames(6)
-    table = area_agreement(tables["overlap"], pixel_areas(tables["slices"]))
+    pixels = pixel_areas(tables["slices"])
+    table = area_agreement({ALL_SLICES: subject_areas(tables["overlap"], pixels)})
     assert table.muscle.drop_duplicates().tolist() == list(MUSCLES)
     assert table.side.tolist() == [*SIDES, BOTH] * 4
     assert (table.icc_2_1 > 0.98).all()
+
+
+def test_areas_of_masks_at_a_level_are_interpolated_between_slices(tmp_path):
+    write_cohort(tmp_path, 3)
+    overlap = held_out_rows(read_frame(tmp_path, codebook.OVERLAP))
+    pixels = scored_pixel_areas(tmp_path, overlap)
+    found = compared_areas(tmp_path, overlap, pixels, StandardLevel("L3/4", 3, 3))
+    assert list(found) == ["L3/4", ALL_SLICES]
+    own = "subject == 'S0002' and muscle == 'multifidus' and side == 'left'"
+    counts = overlap.query(own).sort_values("slice", ascending=False)
+    slices = read_frame(tmp_path, codebook.SLICES).query(own).sort_values("slice", ascending=False)
+    at_level = found["L3/4"].query(own).iloc[0]
+    for which in ("truth", "prediction"):
+        areas = PIXEL_MM2 * counts[f"pixels_{which}"]
+        expected = np.interp(3.5, slices.level_position, areas)
+        assert at_level[f"{which}_mm2"] == pytest.approx(expected)
+    few = compared_areas(tmp_path, overlap, pixels, StandardLevel("L3/4", 3, 2))
+    assert list(few) == [ALL_SLICES]
 
 
 # --- descriptions --------------------------------------------------------------------------------
@@ -154,7 +176,7 @@ def test_summary_of_one_to_five():
 def test_cohort_description_counts_by_sex_and_tells_what_is_missing():
     subjects = frames(5)["subjects"]
     subjects.loc[4, ["sex", "height_cm"]] = None
-    table = cohort_description(subjects).set_index(["variable", "sex"])
+    table = cohort_description(subjects, subjects, StandardLevel()).set_index(["variable", "sex"])
     assert table.n_subjects["age_years"].to_dict() == {"all": 5, "F": 2, "M": 2, "unknown": 1}
     assert table.loc[("height_cm", "all"), ["n", "missing"]].tolist() == [4, 1]
     first = subjects.iloc[1]
@@ -164,12 +186,19 @@ def test_cohort_description_counts_by_sex_and_tells_what_is_missing():
 
 def test_normal_values_are_those_of_the_group():
     muscles = frames(6)["muscles"]
-    table = normal_values(muscles).set_index(["muscle", "side", "sex", "measure"])
+    level = StandardLevel("L3/4", 6, 6)
+    table = normal_values(muscles, level).set_index(["muscle", "side", "sex", "measure"])
     own = muscles.query("muscle == 'multifidus' and side == 'right' and sex == 'F'")
     found = table.loc[("multifidus", "right", "F", "csa_mean_mm2")]
     assert found["mean"] == pytest.approx(own.csa_mean_mm2.mean())
     assert found.sd == pytest.approx(own.csa_mean_mm2.std())
     assert found.n == 3
+    at_level = table.loc[("multifidus", "right", "F", "csa_at_level_mm2")]
+    assert at_level["mean"] == pytest.approx(own.csa_at_level_mm2.mean())
+    assert (at_level.level, found.level) == ("L3/4", ALL_SLICES)
+    few = normal_values(muscles, StandardLevel("L3/4", 6, 4))
+    assert set(few.measure) == {"csa_mean_mm2", "volume_ml", "fat_fraction"}
+    assert set(few.level) == {ALL_SLICES}
 
 
 def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle():
@@ -232,8 +261,10 @@ def test_small_cohorts_give_every_table(tmp_path, subjects, truth):
     scored = subjects if truth else 0
     assert made["table1_iou"].n_subjects.tolist() == [scored] * 8
     assert made["table1_iou"].iou_median.isna().all() == (scored == 0)
-    assert made["agreement"].n_subjects.tolist() == [scored] * 12
-    assert len(made["normal_values"]) == 8 * 3 * 3
+    levels = ["L3/4", ALL_SLICES] if subjects else [ALL_SLICES]  # who has no levels has no subjects
+    assert made["agreement"].n_subjects.tolist() == [scored] * 12 * len(levels)
+    assert made["agreement"].level.unique().tolist() == levels
+    assert len(made["normal_values"]) == 8 * 3 * (5 if subjects else 3)
     assert made["flow"].subjects[0] == subjects + 2
 
 

@@ -14,7 +14,7 @@ from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.volume import Volume, write_volume
 from paravert.outputs import FIGURES
 from paravert.study import figures
-from paravert.study.accuracy import area_agreement, pixel_areas
+from paravert.study.accuracy import area_agreement, pixel_areas, subject_areas
 from paravert.study.centiles import fit_centiles
 from paravert.study.drawing import accuracy_plots, style
 from paravert.study.drawing.accuracy_plots import (
@@ -185,7 +185,7 @@ def test_subjects_of_figure_5_stand_in_one_order_of_their_area(study):
     frame = drawn(study, "fig5_csa")
     assert (frame.groupby("subject")["rank"].nunique() == 1).all()
     for _, of_sex in frame.groupby("sex"):
-        area = of_sex.groupby("rank")["csa_mean_mm2"].sum()
+        area = of_sex.groupby("rank")["csa_at_level_mm2"].sum()
         assert area.is_monotonic_increasing
         assert list(area.index) == list(range(1, of_sex["subject"].nunique() + 1))
 
@@ -197,7 +197,8 @@ def test_muscles_of_figure_5_have_their_own_scales(study):
     frame = drawn(study, "fig5_csa")
     for muscle, height in zip(MUSCLES, highest, strict=True):
         own = frame[frame["muscle"] == muscle]
-        assert 1 < height / (own["csa_mean_mm2"] + own["csa_sd_mm2"]).max() < 1.1
+        tops = pd.concat([own["csa_mean_mm2"] + own["csa_sd_mm2"], own["csa_at_level_mm2"]])
+        assert 1 < height / tops.max() < 1.1
 
 
 def test_lines_of_figure_5_reach_one_sd_to_both_sides_of_the_mean(study):
@@ -289,10 +290,16 @@ def test_figure_6_tells_how_many_subjects_have_no_fat_fraction():
 
 def test_points_of_figure_6_are_fat_fractions_of_the_subjects_table(study):
     frame, subjects = drawn(study, "fig6_fat_fraction"), table(study, "subjects")
-    everything = frame[frame["muscle"] == "all"].set_index("subject")["fat_fraction"]
-    assert everything.to_dict() == pytest.approx(
+    everything = frame[(frame["muscle"] == "all") & (frame["level"] == "all slices")]
+    assert everything.set_index("subject")["fat_fraction"].to_dict() == pytest.approx(
         subjects.set_index("subject")["fat_fraction"].to_dict()
     )
+    at_level = frame[(frame["muscle"] == "multifidus") & (frame["level"] == "L3/4")]
+    muscles = table(study, "muscles").query("muscle == 'multifidus'")
+    fat = muscles.assign(fat=muscles["csa_at_level_mm2"] * muscles["fat_fraction_at_level"])
+    sums = fat.groupby("subject")[["fat", "csa_at_level_mm2"]].sum()
+    expected = (sums["fat"] / sums["csa_at_level_mm2"]).to_dict()
+    assert at_level.set_index("subject")["fat_fraction"].to_dict() == pytest.approx(expected)
 
 
 def test_values_of_the_distributions_are_those_of_the_subjects_table(study):
@@ -319,8 +326,10 @@ def test_distributions_show_points_of_few_subjects_and_violins_of_many(subjects)
 
 
 def test_limits_of_the_agreement_figure_are_those_of_the_agreement_table(study):
-    expected = area_agreement(table(study, "overlap"), pixel_areas(table(study, "slices")))
-    expected = expected[expected["side"] == "both"].set_index("muscle")
+    expected = area_agreement(figures.read_cohort(study / "cohort").compared)
+    assert set(expected["level"]) == {"L3/4", "all slices"}
+    expected = expected[(expected["side"] == "both") & (expected["level"] == "L3/4")]
+    expected = expected.set_index("muscle")
     found = drawn(study, "agreement").drop_duplicates("muscle").set_index("muscle")
     for column in ("bias_mm2", "lower_limit_mm2", "upper_limit_mm2"):
         np.testing.assert_allclose(found[column], expected.loc[found.index, column])
@@ -330,7 +339,8 @@ def test_a_muscle_that_nobody_drew_on_both_sides_has_an_empty_panel(study):
     overlap, pixels = table(study, "overlap"), pixel_areas(table(study, "slices"))
     multifidus = overlap["muscle"] == "multifidus"
     psoas = (overlap["muscle"] == "psoas_major") & (overlap["side"] == "left")
-    frame = agreement_points(overlap[~multifidus & ~psoas], pixels)
+    areas = subject_areas(overlap[~multifidus & ~psoas], pixels)
+    frame = agreement_points({"all slices": areas})
     assert set(frame["muscle"]) == {"quadratus_lumborum", "erector_spinae"}
     told = [[text.get_text() for text in axes.texts] for axes in draw_agreement(frame).axes]
     assert [texts == ["no held-out subject has both sides"] for texts in told] == [
@@ -353,7 +363,7 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
     overlap = pd.concat([frame, frame.assign(side="right")])
     pixels = pd.DataFrame({"subject": range(subjects), "stack_id": 1, "pixel_mm2": 1.0})
     with style.applied():
-        figure = draw_agreement(agreement_points(overlap, pixels))
+        figure = draw_agreement(agreement_points({"all slices": subject_areas(overlap, pixels)}))
         figure.draw_without_rendering()
     axes = figure.axes[3]
     boxes = [text.get_window_extent() for text in axes.texts if "\n" in text.get_text()]

@@ -278,9 +278,7 @@ def test_figures_of_values_have_one_scan_per_subject_and_count_both(cohort):
     )
     points = iou_points(found.held_out, 1)
     assert "n = 24, 216 slices" in draw_iou(points).axes[0].get_title()  # 36 scans of 6 slices
-    assert (
-        agreement_points(found.held_out, found.pixels).groupby("muscle").size().tolist() == [24] * 4
-    )
+    assert agreement_points(found.compared).groupby("muscle").size().tolist() == [24] * 4
     flow = draw_flow(flow_counts(found.ledger, found.overlap))
     assert "n = 24 (36 scans)" in [text.get_text() for text in flow.axes[0].texts]
     assert [pair[0] for pair in counts(found.ledger, found.overlap)] == [

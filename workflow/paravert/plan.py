@@ -200,12 +200,14 @@ def conversions(fingerprints: Mapping[str, str]) -> str:
     return digest([FIRST.name, fingerprints])
 
 
-def made_after(step: Step, settings: Mapping, upstream: str | None) -> str:
+def made_after(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
     """Return the digest `made_from` of a shard table of a step after convert_dicom.
 
-    settings: of the step, see `step_settings`. upstream: `made_from` of the previous step's table.
+    settings: of the step, see `step_settings`. upstream: `made_from` of the tables of the steps that it
+    follows (`after` and `besides`), by step.
     """
-    return digest([step.name, step.version, settings, upstream])
+    besides = [upstream[name] for name in step.besides]
+    return digest([step.name, step.version, settings, upstream[step.after], *besides])
 
 
 def subjects_away(
@@ -280,14 +282,15 @@ def stale_steps(
     expected: dict[str, str] = {}
     for step in STEPS.values():
         table = step.table_file(shard)
-        if not table.exists() or (step is not FIRST and step.after not in expected):
+        before = set() if step is FIRST else {step.after, *step.besides}
+        if not table.exists() or before - expected.keys():
             continue
         try:
             if step is FIRST:
                 wanted = _expected_conversions(table, subjects, rows, series_description, source)
             else:
                 own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, expected[step.after])
+                wanted = made_after(step, own, expected)
             fits = wanted == read_made_from(table)
         except InputError:  # damaged
             fits = False
@@ -344,7 +347,7 @@ def check_shard_tables(
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)
             else:
                 own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, made[step.after])
+                wanted = made_after(step, own, made)
                 fits = made[step.name] == wanted
             if not fits:
                 raise InputError(

@@ -108,6 +108,7 @@ def work_after(
     applies: Callable[[str], bool] | None = None,
     own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
+    besides: Mapping[str, Path] | None = None,
 ) -> None:
     """Run a step for every subject that the previous step analysed, and write the shard's table.
 
@@ -120,8 +121,8 @@ def work_after(
     0: everything runs in this process. settings: what results depend on beside the previous step,
     JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. own:
     further settings of single subjects, by subject. files: path of a further input file, by subject;
-    while it cannot be read, an earlier result is kept. Raises ChildProcessError if a worker process
-    died.
+    while it cannot be read, an earlier result is kept. besides: shard tables of the steps in
+    `Step.besides`, by step. Raises ChildProcessError if a worker process died.
     """
     _run_after(
         shard_table,
@@ -132,6 +133,7 @@ def work_after(
         applies,
         own or {},
         files or {},
+        besides or {},
     )
 
 
@@ -179,13 +181,24 @@ def _run_after(
     applies: Callable[[str], bool] | None,
     own: Mapping[str, Mapping] | None = None,
     files: Mapping[str, str] | None = None,
+    besides: Mapping[str, Path] | None = None,
 ) -> None:
     own, states = own or {}, file_states(files or {})
-    upstream = read_made_from(shard_table)
-    made_from = made_after(shard.step, with_subjects(settings, own, states), upstream)
+    tables = {shard.step.after: shard_table, **(besides or {})}
+    upstream = {name: read_made_from(table) for name, table in tables.items()}
+    made_from = made_after(
+        shard.step,
+        with_subjects(settings, own, states),
+        dict.fromkeys(shard.step.besides) | upstream,
+    )
+    beside = {
+        name: {outcome.subject: outcome.identity for outcome in read_outcomes(table)}
+        for name, table in (besides or {}).items()
+    }
 
     def depends_on(subject: str) -> dict:
         used = settings if applies is None or applies(subject) else {}
+        used = used | {name: identities.get(subject) for name, identities in beside.items()}
         return with_subjects(used, *({s: v[s] for s in [subject] if s in v} for v in (own, states)))
 
     tasks, outcomes = tasks_after(shard_table, depends_on)

@@ -29,7 +29,7 @@ VERSIONS = {
     "train_axial_levels": 1,
     "segment_muscles": 2,
     "find_levels": 2,
-    "measure_area": 3,
+    "measure_area": 4,
     "measure_fat": 4,
     "score_overlap": 2,
     "draw_preview": 3,
@@ -39,9 +39,9 @@ VERSIONS = {
     "accept_ledger": 1,
     "fit_models": 5,
     "fit_centiles": 1,
-    "write_tables": 6,
-    "draw_figures": 6,
-    "write_report": 8,
+    "write_tables": 8,
+    "draw_figures": 7,
+    "write_report": 9,
     "write_review": 4,
 }
 
@@ -51,9 +51,9 @@ class Step:
     """A rule that runs per shard.
 
     name: of rule and command. module: of the command. record: file name of a subject's record. after:
-    step whose shard table it takes. owns: files and folders of a subject that only this step writes.
-    reads: steps whose files of a subject it reads. extra: made only on request, and no part of the
-    cohort.
+    step whose shard table it takes. besides: steps whose shard tables it takes, too. owns: files and
+    folders of a subject that only this step writes. reads: steps whose files of a subject it reads.
+    extra: made only on request, and no part of the cohort.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Step:
     table: tables.Table
     record: str
     after: str | None = None
+    besides: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     extra: bool = False
@@ -116,7 +117,11 @@ STEPS = {
         _measuring("measure_fat", "measure.fat", tables.FAT),
         _measuring("score_overlap", "measure.score_overlap", tables.SHARD_OVERLAP),
         _measuring(
-            "draw_preview", "measure.preview", tables.PREVIEW, owns=(PREVIEW_FILE, REVIEW_FOLDER)
+            "draw_preview",
+            "measure.preview",
+            tables.PREVIEW,
+            besides=("find_levels",),
+            owns=(PREVIEW_FILE, REVIEW_FOLDER),
         ),
         _measuring("dicomseg", "measure.dicomseg", tables.DICOMSEG, owns=("dicomseg",), extra=True),
     )

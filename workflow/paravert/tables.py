@@ -320,6 +320,11 @@ AREA_COLUMNS = (
         "csa_axial_mm2", "mm2",
         "cross-sectional area times the cosine of the tilt; null if csa_mm2 is",
     ),
+    quantity(
+        "csa_across_mm2", "mm2",
+        "cross-sectional area across the muscle's own direction, which runs through its centroids in the "
+        "neighbouring slices of the stack; 0 if absent, null if csa_mm2 is or no neighbour shows the muscle",
+    ),
     Column(
         "csa_reason", TEXT, allowed=(NOT_LABELLED, REVIEW_FAILED),
         meaning="why the area is null: the source of the given labels does not have this muscle, or it "

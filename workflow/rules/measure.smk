@@ -70,6 +70,7 @@ use rule measure_area as score_overlap with:
 use rule measure_area as draw_preview with:
     input:
         segment=table_before("draw_preview"),
+        levels="<results>/shards/{shard}/levels.parquet",
     pathvars:
         step="draw_preview",
         table="preview",
@@ -78,6 +79,7 @@ use rule measure_area as draw_preview with:
         runtime=minutes("draw_preview"),
     params:
         command="draw_preview",
+        options=lambda wildcards, input: options("levels", [input.levels]),
         version=steps.VERSIONS["draw_preview"],
     message:
         "Drawing previews of shard {wildcards.shard}"

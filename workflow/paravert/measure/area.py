@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from paravert import shards
+from paravert.anatomy import CLASSES, LABELS
 from paravert.imaging.label_maps import slice_pixels
 from paravert.measure.labelled_stack import (
     LabelledStack,
@@ -64,6 +65,55 @@ def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
     return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
 
 
+def slice_centroids(
+    labels: np.ndarray, spacing_mm: tuple[float, float], position_mm: np.ndarray
+) -> np.ndarray:
+    """Return the centroid of each muscle in each slice, in mm along the columns, the rows and the normal.
+
+    labels: label map, (slices, rows, columns), values of LABELS or 0. spacing_mm: between rows, and
+    between columns. position_mm: (slices,), along the normal of the slices. Returns float (slices, 8, 3),
+    muscle k of label k + 1 (anatomy.LABELS); NaN for an absent muscle.
+    """
+    found = np.full((len(labels), len(LABELS), 3), np.nan)
+    for number, plane in enumerate(labels):
+        rows, columns = np.nonzero(plane)
+        own = plane[rows, columns]
+        counts = np.bincount(own, minlength=CLASSES)[1:]
+        for axis, (place, step) in enumerate(((columns, spacing_mm[1]), (rows, spacing_mm[0]))):
+            sums = np.bincount(own, weights=place, minlength=CLASSES)[1:]
+            with np.errstate(invalid="ignore"):
+                found[number, :, axis] = step * sums / counts
+        found[number, counts > 0, 2] = position_mm[number]
+    return found
+
+
+def muscle_directions(centroids_mm: np.ndarray) -> np.ndarray:
+    """Return the direction of muscles in each of some parallel slices, unit vectors (slices, ..., 3).
+
+    centroids_mm: (slices, ..., 3), centroid in each slice, in mm; NaN where the muscle is absent. The
+    direction runs from the centroid in the slice before to that in the slice after; at an end of the
+    stack or of the muscle, from or to the slice's own. NaN if neither neighbour shows the muscle.
+    """
+    before, after = np.roll(centroids_mm, 1, axis=0), np.roll(centroids_mm, -1, axis=0)
+    before[0], after[-1] = np.nan, np.nan
+    before = np.where(np.isnan(before), centroids_mm, before)
+    after = np.where(np.isnan(after), centroids_mm, after)
+    steps = after - before
+    length = np.linalg.norm(steps, axis=-1, keepdims=True)
+    return steps / np.where(length > 0, length, np.nan)
+
+
+def across_areas(areas_mm2: np.ndarray, centroids_mm: np.ndarray) -> np.ndarray:
+    """Return areas projected onto the plane across each muscle's own direction.
+
+    areas_mm2: float (slices, 8), in the image plane. centroids_mm: see `slice_centroids`. Returns float
+    (slices, 8), mm2: area times the cosine between the slice normal and the muscle's direction (see
+    `muscle_directions`); 0 for an absent muscle, NaN where no neighbouring slice shows it.
+    """
+    cosine = np.abs(muscle_directions(centroids_mm)[..., 2])
+    return np.where(areas_mm2 == 0, 0.0, areas_mm2 * cosine)
+
+
 def measure_area(
     segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
 ) -> None:
@@ -97,8 +147,11 @@ def _area_rows(stack: LabelledStack, predicted_iou: np.ndarray) -> list[dict]:
         "pixels": pixels,
         "csa_mm2": areas,
         "csa_axial_mm2": axial_areas(areas, stack.tilt_deg),
+        "csa_across_mm2": across_areas(
+            areas, slice_centroids(stack.labels, stack.spacing_mm, stack.position_mm)
+        ),
         "border_fraction": border_fractions(stack.labels),
         "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
     }
-    unknown = ("pixels", "csa_mm2", "csa_axial_mm2", "border_fraction")
+    unknown = ("pixels", "csa_mm2", "csa_axial_mm2", "csa_across_mm2", "border_fraction")
     return with_unknown(stack_rows(stack.number, columns), stack, unknown, ("csa_reason",))

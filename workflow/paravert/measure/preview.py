@@ -1,11 +1,15 @@
 """Rule draw_preview: one picture per subject, with the muscles outlined, for checking by eye."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import pyarrow.parquet as pq
+import typer
 from skimage.util import montage
 
 from paravert import shards
@@ -37,12 +41,15 @@ class PreviewStack:
     """What a preview shows of one stack.
 
     stack: its labels and geometry. grey: (slices, rows, columns) uint8, the image scaled to 0-255.
-    truth: manual label map, integers 0-8, of the same shape; None: none.
+    truth: manual label map, integers 0-8, of the same shape; None: none. levels: name of the vertebra or
+    disc nearest to each slice, such as "L3/4", by the number of the slice; slices of unknown level are
+    left out.
     """
 
     stack: LabelledStack
     grey: np.ndarray
     truth: np.ndarray | None
+    levels: Mapping[int, str] = field(default_factory=dict)
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
@@ -142,28 +149,62 @@ def _captioned_slice(shown: PreviewStack, index: int, view: slice_picture.SliceV
     position = shown.stack.position_mm[index]
     text = f"stack {shown.stack.number}   slice {index}   {position:.1f} mm"
     slice_picture.write_text(caption, text, (CAPTION_HEIGHT // 2, 2), SMALL_TEXT)
+    level = shown.levels.get(index, "")
+    place = (CAPTION_HEIGHT // 2, columns - 2)
+    slice_picture.write_text(caption, level, place, SMALL_TEXT, anchor="rm")
     return np.concatenate([picture, caption])
 
 
 def draw_preview(
-    segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
+    segment: SegmentTable,
+    folder: SubjectsFolder,
+    out: OutTable,
+    levels: Annotated[
+        Path | None, typer.Option(help="shard table of find_levels; none: levels are not named")
+    ] = None,
+    workers: Workers = 1,
 ) -> None:
-    """Draw a preview of every subject: up to 12 slices with the muscles in their colours.
+    """Draw a preview of every subject: up to 12 slices with the muscles in their colours, and their levels.
 
     Each subject gets its preview.png and, for the review page, pictures of all slices with contours in
     review/; the table has a row per subject.
     """
-    do = partial(_draw_subject, folder)
-    shards.work_after(segment, "draw_preview", do, folder=folder, out=out, workers=workers)
+    shards.work_after(
+        segment,
+        "draw_preview",
+        partial(_draw_subject, folder, {} if levels is None else read_levels(levels)),
+        folder=folder,
+        out=out,
+        workers=workers,
+        besides={} if levels is None else {"find_levels": levels},
+    )
 
 
-def _draw_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Product:
+def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
+    """Return the names of the levels by subject, stack and slice; unknown ones are left out.
+
+    table: shard table of find_levels.
+    """
+    found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():
+        if row["level"] is not None:
+            found[row["subject"]][row["stack"]][row["slice"]] = row["level"]
+    return {subject: dict(stacks) for subject, stacks in found.items()}
+
+
+def _draw_subject(
+    folder: Path,
+    levels: Mapping[str, Mapping[int, Mapping[int, str]]],
+    task: shards.Task,
+    scratch: Path,
+) -> shards.Product:
     home = folder / task.subject
     stacks = [
         PreviewStack(
             stack,
             slice_picture.windowed(read_image(home, stack.number)),
             read_truth(home, stack.number),
+            levels.get(task.subject, {}).get(stack.number, {}),
         )
         for stack in read_labelled_stacks(home)
     ]

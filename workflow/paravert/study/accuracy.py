@@ -1,6 +1,6 @@
 """Predictions against manual masks over the cohort: overlap, agreement of areas, ICC."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,11 @@ import pandas as pd
 from scipy import stats
 
 from paravert import codebook
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES, level_number
 from paravert.study.data_frames import read_by_scan
-from paravert.study.scans import scan_keys
+from paravert.study.level_areas import areas_at_levels
+from paravert.study.scans import scan_keys, scan_names
+from paravert.study.standard_level import ALL_SLICES, StandardLevel
 
 # Niemeyer et al., Eur Spine J 2022, Table 1: median IoU over all slices of 22 volunteers.
 PAPER_MEDIAN_IOU = {
@@ -31,6 +33,10 @@ SCORE_COLUMNS = (
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
 PIXEL_COLUMNS = ("subject", "stack_id", "pixels", "csa_mm2")
+PLACE_COLUMNS = (
+    *("subject", "stack_id", "slice", "muscle", "side"),
+    *("level_position", "position_mm", "slab_mm", "overlaps"),
+)
 BOTH = "both"  # sum of left and right
 NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
@@ -125,19 +131,19 @@ def clustered_medians(
 # --- agreement of areas -----------------------------------------------------------------------
 
 
-def area_agreement(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the agreement of subjects' mean CSA, prediction and manual mask, twelve rows.
+def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the agreement of subjects' CSA, prediction and manual mask, twelve rows per level.
 
-    Columns: muscle, side (left, right, both: their sum), n_subjects, truth_mean_mm2,
+    Columns: level, muscle, side (left, right, both: their sum), n_subjects, truth_mean_mm2,
     prediction_mean_mm2, bias_mm2, sd_mm2, lower_limit_mm2, upper_limit_mm2 (`limits_of_agreement` of
     prediction - mask), icc_2_1, icc_low_95, icc_high_95 (`absolute_agreement`) and
-    median_absolute_difference_percent (of the mask). overlap: rows of the cohort's table. pixels: see
-    `pixel_areas`. Means are over the slices in which prediction or mask shows the muscle.
+    median_absolute_difference_percent (of the mask). areas: by the name of the level (ALL_SLICES: means
+    over slices), see `compared_areas`.
     """
-    pairs = subject_areas(overlap, pixels)
     return pd.DataFrame(
-        {"muscle": muscle, "side": side}
+        {"level": level, "muscle": muscle, "side": side}
         | _agreement(pairs[(pairs["muscle"] == muscle) & (pairs["side"] == side)])
+        for level, pairs in areas.items()
         for muscle in MUSCLES
         for side in (*SIDES, BOTH)
     )
@@ -197,12 +203,65 @@ def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     over the slices of all scans of the subject. A subject that lacks one side of a muscle has no row
     "both".
     """
-    areas = paired_slice_areas(overlap, pixels)
+    return _with_both_sides(paired_slice_areas(overlap, pixels))
+
+
+def _with_both_sides(areas: pd.DataFrame) -> pd.DataFrame:
+    """Return the means of truth_mm2 and prediction_mm2 per subject, muscle and side, and of side "both"."""
     sides = areas.groupby(["subject", "muscle", "side"], as_index=False).mean()
     columns = ["truth_mm2", "prediction_mm2"]
     grouped = sides.groupby(["subject", "muscle"])
     both = grouped[columns].sum()[grouped.size() == len(SIDES)].reset_index().assign(side=BOTH)
     return pd.concat([sides, both[sides.columns]], ignore_index=True)
+
+
+def compared_areas(
+    cohort: Path, overlap: pd.DataFrame, pixels: pd.DataFrame, level: StandardLevel
+) -> dict[str, pd.DataFrame]:
+    """Return the areas of mask and prediction of each subject, by level; columns see `subject_areas`.
+
+    At the standard level, if it is used, and over all slices (ALL_SLICES). cohort: folder of the cohort
+    tables. overlap: held-out rows. pixels: see `pixel_areas`.
+    """
+    found = {ALL_SLICES: subject_areas(overlap, pixels)}
+    if not level.used:
+        return found
+    return {level.name: _areas_at_level(cohort, overlap, pixels, level_number(level.name))} | found
+
+
+def _areas_at_level(
+    cohort: Path, overlap: pd.DataFrame, pixels: pd.DataFrame, level: float
+) -> pd.DataFrame:
+    """Return the areas at a level, see `subject_areas`, interpolated as in the table levels."""
+    keys = [*scan_keys(overlap), "stack_id"]
+    counts = overlap[~overlap["review_failed"].astype(bool)].merge(pixels, on=keys)
+    names = [*keys, "slice", "muscle", "side"]
+    counts = counts[[*names, "pixels_truth", "pixels_prediction", "pixel_mm2"]]
+    counts = counts.astype({"muscle": object, "side": object})
+    scored = set(counts["subject"])
+    parts = []
+    for part in read_by_scan(cohort, codebook.SLICES, PLACE_COLUMNS):
+        own = part[part["subject"].isin(scored)].astype({"muscle": object, "side": object})
+        if own.empty:
+            continue
+        own = own.merge(counts, on=names, how="left").rename(columns={"stack_id": "stack"})
+        scan = scan_names(own)
+        place = own.assign(subject=scan, fat_fraction=np.nan)
+        place = place.assign(csa_reason=None, fat_fraction_reason=None)
+        found = {
+            which: areas_at_levels(place.assign(csa_mm2=own[f"pixels_{which}"] * own["pixel_mm2"]))
+            for which in ("truth", "prediction")
+        }
+        both = found["truth"][["subject", "level_position", "muscle", "side"]].assign(
+            **{f"{which}_mm2": table["csa_mm2"] for which, table in found.items()}
+        )
+        both = both[both["level_position"] == level].drop(columns="level_position")
+        subject_of = dict(zip(scan, own["subject"], strict=True))
+        parts.append(both.assign(subject=both["subject"].map(subject_of)))
+    columns = ["subject", "muscle", "side", "truth_mm2", "prediction_mm2"]
+    areas = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    values = areas[columns[3:]].astype(float)
+    return _with_both_sides(areas[values.notna().all(axis=1) & (values > 0).any(axis=1)])
 
 
 def _agreement(pairs: pd.DataFrame) -> dict:

@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.anatomy import STANDARD_LEVELS, level_number
+from paravert.anatomy import STANDARD_LEVELS, level_name, level_number
 from paravert.errors import Caution, InputError, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
@@ -45,6 +45,7 @@ from paravert.study.ratings import (
     without_failed_muscles,
 )
 from paravert.study.scans import scan_names, split_scans
+from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
 
@@ -75,7 +76,7 @@ def gather_cohort(
     ] = ANY,
     level_standard: Annotated[
         str, typer.Option(help="Vertebra or disc of csa_at_level_mm2, from L1 to L5/S1.")
-    ] = "L3/4",
+    ] = USUAL_LEVEL,
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
@@ -105,6 +106,7 @@ def gather_cohort(
         "model_sha256": model_sha256,
         "configuration_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
         "model_notice": _notice(read_card(model)),
+        LEVEL_METADATA: level_name(standard),
         "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
     }
     made_from = plan.cohort_made_from(by_shard, by_scan, away, configuration, split_digest(model))

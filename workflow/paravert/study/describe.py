@@ -1,6 +1,7 @@
 """Writes the tables of the study: cohort, normal values, accuracy, fat methods, flow of subjects."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +13,26 @@ from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.accuracy import (
     SCORE_COLUMNS,
     area_agreement,
+    compared_areas,
     held_out_rows,
     scored_pixel_areas,
     table1_iou,
 )
 from paravert.study.change import MEASURES, change_table
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
+from paravert.study.published_values import read_published
 from paravert.study.reliability import mask_reliability, visit_reliability
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
+from paravert.study.standard_level import (
+    ALL_SLICES,
+    AT_LEVEL,
+    StandardLevel,
+    both_sides_at_level,
+    level_coverage,
+    level_of_metadata,
+    standard_level,
+)
 from paravert.tables import ALL_FAT_METHODS, DIXON
 
 log = logging.getLogger(__name__)
@@ -29,7 +41,11 @@ ALL, SEX_UNKNOWN = "all", "unknown"
 MEASURE_COLUMNS = (
     *("subject", "muscle", "side", "sex"),
     *MEASURES,
+    *AT_LEVEL,
     *(f"fat_fraction_{method}" for method in ALL_FAT_METHODS),
+)
+COVERAGE_COLUMNS = (
+    *("subject", "level_position", "level", "muscle", "side", "sex", "level_reason"),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
 LEAST_SHARED_SUBJECTS = 5
@@ -78,11 +94,19 @@ def write_tables(
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
+    levels = of_scans(read_frame(cohort, codebook.LEVEL_TABLE, COVERAGE_COLUMNS), first)
+    level = standard_level(muscles_once, levels, level_of_metadata(cohort))
+    log.info("write_tables: %s", level.note or "no subjects")
+    compared = compared_areas(cohort, held_out_rows(overlap), pixels, level)
     made = {
         "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
-        "cohort": cohort_description(first),
-        "normal_values": normal_values(muscles_once),
-        "agreement": area_agreement(held_out_rows(overlap), pixels),
+        "cohort": cohort_description(first, muscles_once, level),
+        "level_coverage": level_coverage(levels).assign(
+            level_standard=level.name, used=level.used, note=level.note
+        ),
+        "normal_values": normal_values(muscles_once, level),
+        "published_values": read_published(),
+        "agreement": area_agreement(compared),
         "reliability": pd.concat(
             [
                 mask_reliability(held_out_rows(overlap), pixels),
@@ -95,7 +119,8 @@ def write_tables(
         "fat_methods": fat_methods(muscles_once),
     }
     for name, frame in made.items():
-        write_csv(out / f"{name}.csv", for_sharing(frame) if share_tables else frame)
+        shared = share_tables and name != "published_values"
+        write_csv(out / f"{name}.csv", for_sharing(frame) if shared else frame)
     if "visit" in ledger:  # rows of single persons: none of them is shared
         change = change_table(muscles, subjects)
         write_csv(out / "change.csv", change[:0] if share_tables else change)
@@ -146,21 +171,53 @@ def distribution_summary(values: pd.Series) -> dict:
     }
 
 
-def cohort_description(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per variable and sex: variable, unit, sex, n_subjects, `distribution_summary`.
+def cohort_description(
+    subjects: pd.DataFrame, muscles: pd.DataFrame, level: StandardLevel
+) -> pd.DataFrame:
+    """Return one row per variable, level and sex: variable, unit, level, sex, n_subjects, `distribution_summary`.
 
-    sex: all, F, M, and unknown if there are any. subjects: the cohort's table. The variables are
-    age, height, weight, BMI, and CSA (left + right), volume and fat fraction of the muscles.
+    sex: all, F, M, and unknown if there are any. subjects, muscles: the cohort's tables, one scan per
+    subject. The variables are age, height, weight, BMI, and CSA (left + right), volume and fat fraction
+    of the muscles; CSA and fat fraction also at the standard level, if it is used. level: its name,
+    ALL_SLICES, or null.
     """
-    units = COVARIATE_UNITS | {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
+    rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
+    if level.used:
+        at_level = both_sides_at_level(muscles)
+        for name, unit in AT_LEVEL.items():
+            wide = at_level.pivot(index="subject", columns="muscle", values=name)
+            names = {muscle: _of_muscle(name, muscle) for muscle in MUSCLES}
+            wide = subjects[["subject", "sex"]].join(wide.rename(columns=names), on="subject")
+            rows += _described(
+                wide, dict.fromkeys(names.values(), level.name), dict.fromkeys(wide, unit)
+            )
+    units = {f"csa_{muscle}_mm2": "mm2" for muscle in MUSCLES}
     units |= {f"fat_fraction_{muscle}": "1" for muscle in MUSCLES}
     units |= {"volume_ml": "ml", "fat_fraction": "1"}
-    return pd.DataFrame(
-        {"variable": variable, "unit": unit, "sex": sex, "n_subjects": len(own)}
+    return pd.DataFrame(rows + _described(subjects, dict.fromkeys(units, ALL_SLICES), units))
+
+
+def _of_muscle(name: str, muscle: str) -> str:
+    """Return the name of a measure of a muscle, such as csa_at_level_multifidus_mm2."""
+    return f"{name.removesuffix('_mm2')}_{muscle}" + "_mm2" * name.endswith("_mm2")
+
+
+def _described(
+    frame: pd.DataFrame, levels: Mapping[str, str | None], units: Mapping[str, str]
+) -> list[dict]:
+    """Return rows of `cohort_description`. levels: of each variable. units: likewise."""
+    return [
+        {
+            "variable": variable,
+            "unit": units[variable],
+            "level": level,
+            "sex": sex,
+            "n_subjects": len(own),
+        }
         | distribution_summary(own[variable])
-        for variable, unit in units.items()
-        for sex, own in by_sex(subjects)
-    )
+        for variable, level in levels.items()
+        for sex, own in by_sex(frame)
+    ]
 
 
 def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -170,18 +227,23 @@ def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
-def normal_values(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per muscle, side, sex and measure: unit and `distribution_summary`.
+def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
+    """Return one row per muscle, side, sex and measure: unit, level and `distribution_summary`.
 
-    muscles: the cohort's table. measure: csa_mean_mm2 (mm2), volume_ml (ml), fat_fraction (0-1).
+    muscles: the cohort's table, one scan per subject. measure: csa_mean_mm2 (mm2), volume_ml (ml),
+    fat_fraction (0-1), and if the standard level is used csa_at_level_mm2 and fat_fraction_at_level.
+    level: its name, or ALL_SLICES.
     """
+    measures = [(name, unit, ALL_SLICES) for name, unit in MEASURES.items()]
+    if level.used:
+        measures = [(name, unit, level.name) for name, unit in AT_LEVEL.items()] + measures
     return pd.DataFrame(
-        {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit}
+        {"muscle": muscle, "side": side, "sex": sex, "measure": measure, "unit": unit, "level": at}
         | distribution_summary(own[measure])
         for muscle in MUSCLES
         for side in SIDES
         for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
-        for measure, unit in MEASURES.items()
+        for measure, unit, at in measures
     )
 
 

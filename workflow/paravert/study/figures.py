@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 from paravert import codebook
 from paravert.network.model_file import Card, read_card
 from paravert.outputs import FIGURES
-from paravert.study.accuracy import SCORE_COLUMNS, held_out_rows, scored_pixel_areas
+from paravert.study.accuracy import (
+    SCORE_COLUMNS,
+    compared_areas,
+    held_out_rows,
+    scored_pixel_areas,
+)
 from paravert.study.centiles import CENTILE_TABLE
 from paravert.study.data_frames import ORDERED, read_frame
 from paravert.study.drawing import style
@@ -43,18 +48,26 @@ from paravert.study.drawing.value_plots import (
     fat_points,
 )
 from paravert.study.inference import MEAN_COLUMNS
+from paravert.study.published_values import areas_at, areas_of_sides
 from paravert.study.scans import first_scans, of_scans
 from paravert.study.site_effects import EFFECT_COLUMNS
+from paravert.study.standard_level import (
+    StandardLevel,
+    both_sides_at_level,
+    level_of_metadata,
+    standard_level,
+)
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
 
 CSA_COLUMNS = (
     *("subject", "muscle", "side", "sex", "age_years", "slices"),
-    *("csa_mean_mm2", "csa_sd_mm2", "volume_ml"),
+    *("csa_mean_mm2", "csa_sd_mm2", "volume_ml", "csa_at_level_mm2", "fat_fraction_at_level"),
 )
 LEVEL_COLUMNS = (
     *("subject", "level_position", "level", "muscle", "side", "sex", "csa_mm2", "fat_fraction"),
+    "level_reason",
 )
 Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
@@ -63,7 +76,8 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 class Cohort:
     """The cohort tables that figures need.
 
-    held_out: rows of overlap, see `held_out_rows`. pixels: see `pixel_areas`.
+    held_out: rows of overlap, see `held_out_rows`. compared: see `compared_areas`. level: at which areas
+    are compared.
     """
 
     subjects: pd.DataFrame
@@ -71,7 +85,8 @@ class Cohort:
     muscles: pd.DataFrame
     overlap: pd.DataFrame
     held_out: pd.DataFrame
-    pixels: pd.DataFrame
+    compared: dict[str, pd.DataFrame]
+    level: StandardLevel
     ledger: pd.DataFrame
 
 
@@ -127,10 +142,16 @@ def figure_makers(
             draw_reconstructions, *reconstructed(c.subjects, c.muscles, folder, seed)
         ),
         "fig4_iou": lambda: drawn(draw_iou, iou_points(c.held_out, seed)),
-        "fig5_csa": lambda: drawn(draw_csa, csa_points(c.muscles)),
-        "fig6_fat_fraction": lambda: drawn(draw_fat_fraction, fat_points(c.subjects)),
-        "agreement": lambda: drawn(draw_agreement, agreement_points(c.held_out, c.pixels)),
-        "along_spine": lambda: drawn(draw_level_curves, level_means(c.levels)),
+        "fig5_csa": lambda: drawn(
+            draw_csa, csa_points(c.muscles, c.level), c.level, areas_at(c.level.name)
+        ),
+        "fig6_fat_fraction": lambda: drawn(
+            draw_fat_fraction,
+            fat_points(c.subjects, both_sides_at_level(c.muscles), c.level),
+            c.level,
+        ),
+        "agreement": lambda: drawn(draw_agreement, agreement_points(c.compared)),
+        "along_spine": lambda: drawn(draw_level_curves, level_means(c.levels), areas_of_sides()),
         "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
     }
 
@@ -174,13 +195,19 @@ def read_cohort(folder: Path) -> Cohort:
     """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))
+    levels = of_scans(_read(folder, codebook.LEVEL_TABLE, LEVEL_COLUMNS), subjects)
+    muscles = of_scans(_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS), subjects)
+    level = standard_level(muscles, levels, level_of_metadata(folder))
+    held_out = held_out_rows(overlap)
+    pixels = scored_pixel_areas(folder, overlap)
     return Cohort(
         subjects=subjects,
-        levels=of_scans(_read(folder, codebook.LEVEL_TABLE, LEVEL_COLUMNS), subjects),
-        muscles=of_scans(_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS), subjects),
+        levels=levels,
+        muscles=muscles,
         overlap=overlap,
-        held_out=held_out_rows(overlap),
-        pixels=scored_pixel_areas(folder, overlap),
+        held_out=held_out,
+        compared=compared_areas(folder, held_out, pixels, level),
+        level=level,
         ledger=_read(folder, codebook.LEDGER),
     )
 

@@ -21,6 +21,7 @@ from paravert.study.marginal_model import (
     NotFitted,
     fit_marginal,
 )
+from paravert.study.standard_level import LEAST_COVERED, share_with
 from paravert.study.summary import counted
 
 FAT = "fat_fraction"
@@ -67,7 +68,6 @@ LEVEL_OUTCOMES = (
     ModelOutcome("csa_at_level_mm2", "mm2", IDENTITY),
     ModelOutcome("fat_fraction_at_level", "1", LOGIT),
 )
-LEAST_COVERED = 0.8  # share of the subjects who must have an outcome of LEVEL_OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def fit_model(
     ranges.
     """
     rows = data.dropna(subset=[outcome.column])
-    share = rows["subject"].nunique() / max(1, data["subject"].nunique())
+    share = share_with(data, outcome.column)
     if outcome in LEVEL_OUTCOMES and share < LEAST_COVERED:
         note = (
             f"{share:.0%} of the subjects have slices at that level, expected {LEAST_COVERED:.0%}"

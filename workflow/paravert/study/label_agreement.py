@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,19 @@ from paravert.imaging.volume import Volume, read_volume
 from paravert.study.accuracy import absolute_agreement, limits_of_agreement
 from paravert.study.data_frames import read_frame, write_csv
 from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
+from paravert.study.standard_level import (
+    ALL_SLICES,
+    LEAST_COVERED,
+    level_of_metadata,
+    share_with,
+)
 from paravert.subject_folder import LABELS_FOLDER, SubjectFolder
 from paravert.tables import NOT_LABELLED
 
 log = logging.getLogger(__name__)
 
 SUBJECTS_AT_ONCE = 64  # of a worker process
-AREA_COLUMNS = ("subject", "muscle", "side", "csa_mean_mm2", "csa_reason")
+AREA_COLUMNS = ("subject", "muscle", "side", "csa_mean_mm2", "csa_at_level_mm2", "csa_reason")
 
 
 def compare_labels(
@@ -37,8 +44,9 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Writes a row per muscle and side; differences are second minus first, of a subject's mean area
-    (mm2). Both must have been made from the same images. Subjects analysed in one alone are left out.
+    Writes a row per level, muscle and side; differences are second minus first, of a subject's area (mm2):
+    at the standard level, if both results have the same one and at least 80 % of the subjects have areas
+    there in both, and the mean over all slices. Both must have been made from the same images. Subjects analysed in one alone are left out.
     Of several visits of a subject, the first by name is compared.
     """
     areas = paired_areas(_areas(first), _areas(second))
@@ -49,7 +57,8 @@ def compare_labels(
     if not subjects:
         raise InputError(second, f"no subject of {first}, expected results of the same cohort")
     dice = _dice_of_subjects(first, second, subjects, workers)
-    write_csv(out, label_agreement(areas, dice))
+    names = {level_of_metadata(results / "cohort") for results in (first, second)}
+    write_csv(out, label_agreement(areas, dice, names.pop() if len(names) == 1 else None))
 
 
 def _areas(results: Path) -> pd.DataFrame:
@@ -115,7 +124,7 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 
 
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject of both, muscle and side: csa_mean_mm2 and csa_reason of both.
+    """Return a row per subject of both, muscle and side, with the areas and csa_reason of both.
 
     first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
     """
@@ -123,39 +132,47 @@ def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")
 
 
-def label_agreement(areas: pd.DataFrame, dice: np.ndarray) -> pd.DataFrame:
-    """Return the agreement of two label sets, a row per muscle and side.
+def label_agreement(
+    areas: pd.DataFrame, dice: np.ndarray, standard: str | None = None
+) -> pd.DataFrame:
+    """Return the agreement of two label sets, a row per level, muscle and side.
 
     areas: as of `paired_areas`. dice: (subjects, 8), in the order of LABELS; subjects in any order.
-    n_subjects, bias, limits of agreement and ICC: of csa_mean_mm2, second - first, over the subjects in
-    which both label sets show the muscle. n_dice: subjects with a Dice coefficient. reason: not-labelled
-    if a label set has the muscle in no subject.
+    standard: name of the standard level of both, None if they differ. level: standard, if at least
+    LEAST_COVERED of the subjects have areas there in both, or ALL_SLICES. n_subjects, bias, limits of
+    agreement and ICC: of the area at that level or the mean over all slices, second - first, over the
+    subjects in which both label sets have it. n_dice: subjects with a Dice coefficient. reason:
+    not-labelled if a label set has the muscle in no subject.
     """
+    measures = {ALL_SLICES: "csa_mean_mm2"}
+    names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]
+    if standard and min(share_with(areas, name) for name in names) >= LEAST_COVERED:
+        measures = {standard: "csa_at_level_mm2"} | measures
     rows = []
-    for label, own_dice in zip(LABELS, dice.T, strict=True):
+    for (level, measure), (label, own_dice) in product(
+        measures.items(), zip(LABELS, dice.T, strict=True)
+    ):
         own = areas[(areas["muscle"] == label.muscle) & (areas["side"] == label.side)]
         unknown = [
             (own[f"csa_reason_{which}"] == NOT_LABELLED).all() for which in ("first", "second")
         ]
+        pairs = own[[f"{measure}_first", f"{measure}_second"]].astype(float).dropna()
         rows.append(
-            {"muscle": label.muscle, "side": label.side}
-            | _area_agreement(own.dropna(subset=["csa_mean_mm2_first", "csa_mean_mm2_second"]))
+            {"level": level, "muscle": label.muscle, "side": label.side}
+            | _area_agreement(*pairs.to_numpy().T)
             | _dice_summary(own_dice[~np.isnan(own_dice)])
             | {"reason": NOT_LABELLED if any(unknown) else None}
         )
     return pd.DataFrame(rows)
 
 
-def _area_agreement(pairs: pd.DataFrame) -> dict:
-    first, second = (
-        pairs[f"csa_mean_mm2_{which}"].to_numpy(dtype=float) for which in ("first", "second")
-    )
+def _area_agreement(first: np.ndarray, second: np.ndarray) -> dict:
     limits = limits_of_agreement(second, first)
     correlation = absolute_agreement(np.column_stack([first, second]))
     return {
-        "n_subjects": len(pairs),
-        "first_mean_mm2": first.mean() if len(pairs) else np.nan,
-        "second_mean_mm2": second.mean() if len(pairs) else np.nan,
+        "n_subjects": len(first),
+        "first_mean_mm2": first.mean() if len(first) else np.nan,
+        "second_mean_mm2": second.mean() if len(first) else np.nan,
         "bias_mm2": limits.bias,
         "bias_low_95_mm2": limits.bias - limits.bias_error,
         "bias_high_95_mm2": limits.bias + limits.bias_error,

@@ -24,7 +24,14 @@ COLUMNS = (
 PASS, CORRECT, FAIL = VERDICTS = ("pass", "correct", "fail")
 ANY, ALL = "any", "all"  # rules; any other rule is the name of a rater
 WHOLE = ("", "")  # of a rating: muscle and side of the whole scan
-AREA_VALUES = ("pixels", "csa_mm2", "csa_axial_mm2", "border_fraction", "predicted_iou")
+AREA_VALUES = (
+    "pixels",
+    "csa_mm2",
+    "csa_axial_mm2",
+    "csa_across_mm2",
+    "border_fraction",
+    "predicted_iou",
+)
 KAPPA_COLUMNS = (
     *("first", "second", "categories", "scans", "agreement", "kappa", "kappa_low", "kappa_high"),
 )

@@ -135,6 +135,7 @@ def write_report(
                 for name in ("change", "visit_reliability", "flags", "failures", "raters")
             },
         },
+        "level_note": level_note(_read_csv(tables, "level_coverage")),
         "methods": methods_paragraph(
             settings,
             metadata,
@@ -158,6 +159,12 @@ def write_report(
     )
 
 
+def level_note(coverage: pd.DataFrame) -> str:
+    """Return the sentence on the level at which areas are compared. coverage: the study's table."""
+    notes = coverage["note"].dropna()
+    return "" if notes.empty else str(notes.iloc[0])
+
+
 def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
     centiles = pd.read_parquet(folder / "centiles.parquet")
@@ -168,7 +175,9 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "selection": (report_tables.selection_text, {"empty": "No subjects."}),
         "agreement": (report_tables.agreement_text, no_masks),
         "reliability": (report_tables.reliability_text, no_masks),
-        "normal_values": (report_tables.normal_values_text, nobody),
+        "level_coverage": (report_tables.level_coverage_text, nobody),
+        "normal_values": (report_tables.normal_values_text, nobody | {"prose": 1}),
+        "published_values": (report_tables.published_values_text, {"prose": 2}),
         "claims": (report_tables.claims_text, {"prose": 2}),
         "fat_methods": (report_tables.fat_methods_text, {"prose": 2}),
     }

@@ -8,7 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from paravert.anatomy import MUSCLES
+from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
+from paravert.study.standard_level import ALL_SLICES
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
@@ -26,6 +28,7 @@ SELECTION_NAMES = {  # other columns of the sheet keep their names
     "reason": "Reason",
 }
 CENTILE_AGES_YEARS = (30, 50, 70)
+PUBLISHED_SEXES = {"F": "women", "M": "men", NOT_BY_SEX: "not by sex"}
 MOST_NAMED = 20  # subjects named beside a warning
 
 
@@ -135,7 +138,8 @@ def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     titles = {
         sex: f"{SEX_TITLES[sex]} (n = {counts[sex]:,})" for sex in SEX_TITLES if sex in counts
     }
-    names = _variable(table)
+    names = _variable(table) + _at(table["level"])
+    names += ", " + table["unit"].map(_unit)
     frame = pd.DataFrame(
         {
             "Variable": pd.Categorical(names, names.unique(), ordered=True),
@@ -151,7 +155,13 @@ def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _variable(table: pd.DataFrame) -> pd.Series:
-    return table["variable"].map(_variable_name) + ", " + table["unit"].map(_unit)
+    return table["variable"].map(_variable_name)
+
+
+def _at(levels: pd.Series) -> pd.Series:
+    """Return words for the level of a value: " at L3/4", " (all slices)", or "" if there is none."""
+    at = (" at " + levels.astype(object)).where(levels != ALL_SLICES, f" ({ALL_SLICES})")
+    return at.where(levels.notna(), "")
 
 
 def _variable_name(name: str) -> str:
@@ -179,12 +189,14 @@ def _mean_sd_range(row: pd.Series) -> str:
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return normal values as text, indexed by measure, muscle and side, a column per sex.
 
-    table: see `describe.normal_values`. Cells: mean ± SD (number of values).
+    table: see `describe.normal_values`. Cells: mean ± SD (number of values). The last column has the
+    published values of this level, muscle and side, as running text.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
         return pd.DataFrame()
-    measures = known["measure"].map(_measure) + ", " + known["unit"].map(_unit)
+    units = known["unit"].map(_unit)
+    measures = known["measure"].map(_measure) + _at(known["level"]) + ", " + units
     frame = pd.DataFrame(
         {
             "Measure": pd.Categorical(measures, measures.unique(), ordered=True),
@@ -194,9 +206,73 @@ def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
             "text": known.apply(lambda row: f"{_mean_sd(row)} ({row['n']:.0f})", axis=1),
         }
     )
-    shown = frame.pivot(index=["Measure", "Muscle", "Side"], columns="sex", values="text")
+    index = ["Measure", "Muscle", "Side"]
+    shown = frame.pivot(index=index, columns="sex", values="text")
     shown.columns = [SEX_TITLES[sex] for sex in shown.columns]
+    published = read_published()
+    texts = known.drop_duplicates(["measure", "muscle", "side"]).apply(
+        lambda row: _published_beside(published, row), axis=1
+    )
+    beside = frame.loc[texts.index, index].assign(text=texts).set_index(index)["text"]
+    shown["Published values"] = beside.reindex(shown.index)
     return shown.rename(index=_words, level="Muscle")
+
+
+def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
+    """Return the published values beside a row of the normal values, of both sexes; a dash if none."""
+    place = [row[name] for name in ("measure", "muscle", "side")]
+    own = pd.concat([matching(published, *place, sex, row["level"]) for sex in ("F", "M")])
+    own = own[~own.index.duplicated()]
+    texts = []
+    for (source, level), rows in own.groupby(["source", "level"], sort=False):
+        values = "; ".join(f"{PUBLISHED_SEXES[r['sex']]} {_mean_sd(r)}" for _, r in rows.iterrows())
+        at = "" if level == row["level"] else f", {level}"
+        texts.append(f"{values} ({source}{at})")
+    return "; ".join(texts) or DASH
+
+
+def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the published values as text, a row each, with their sources as running text.
+
+    table: see `published_values.read_published`.
+    """
+    sources = table["authors"].str.split(",").str[0] + " et al. " + table["year"].astype(str)
+    where = sources + ", " + table["journal"] + ", " + table["table"]
+    shown = pd.DataFrame(
+        {
+            "Measure": table["measure"].map(_measure) + ", " + table["unit"].map(_unit),
+            "Muscle": table["muscle"].str.replace("+", " + ").map(_words),
+            "Side": table["side"],
+            "Level": table["level"],
+            "Sex": table["sex"].map(PUBLISHED_SEXES),
+            "n": _numbers(table["n"]),
+            "Age, years": table["age_years"],
+            "Mean ± SD": table.apply(_mean_sd, axis=1),
+            "People and scanner": table["people"] + "; " + table["scanner"],
+            "Source": where + ", " + table["doi"],
+        }
+    )
+    return shown.set_index(["Measure", "Muscle", "Side"])
+
+
+def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of subjects with slices at each level as text, a row per sex.
+
+    table: see `standard_level.level_coverage`. Cells: number (percent).
+    """
+    known = table[table["n_subjects"] > 0]
+    if known.empty:
+        return pd.DataFrame()
+    texts = [
+        f"{number_text(row.n_covered, 0)} ({number_text(100 * row.share, 0)} %)"
+        for row in known.itertuples()
+    ]
+    counts = known["n_subjects"].map("{:,.0f}".format)
+    sexes = known["sex"].map(SEX_TITLES) + " (n = " + counts + ")"
+    frame = pd.DataFrame({"Subjects": sexes, "level": known["level"], "text": texts})
+    shown = frame.pivot(index="Subjects", columns="level", values="text")
+    shown.columns.name = None
+    return shown.loc[sexes.unique(), known["level"].unique()]
 
 
 def change_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -261,6 +337,7 @@ def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     return _by_side(
         own,
         {
+            "Area": list(own["level"]),
             "Mask, mean mm²": _numbers(own["truth_mean_mm2"]),
             "Prediction, mean mm²": _numbers(own["prediction_mean_mm2"]),
             "Bias, mm²": _numbers(own["bias_mm2"], 1),

@@ -1,5 +1,7 @@
 """Figure 4 and the agreement of areas: predictions against manual masks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -7,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paravert.anatomy import LABELS, MUSCLES
-from paravert.study.accuracy import BOTH, NO_HELD_OUT, limits_of_agreement, subject_areas, trend
+from paravert.study.accuracy import BOTH, NO_HELD_OUT, limits_of_agreement, trend
 from paravert.study.drawing import style
 from paravert.study.scans import scan_keys
+from paravert.study.standard_level import ALL_SLICES
 
 MAX_POINTS_PER_BOX = 1500
 HIGHEST_FLOOR = 0.7  # of the axis, however good the values are
@@ -131,16 +134,16 @@ def _values_below(frame: pd.DataFrame, floor: float) -> str:
     return f"{text}; {len(zeros):,} are 0, in sections of at most {largest:,} pixels"
 
 
-def agreement_points(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the values of the Bland-Altman plot, one row per subject and muscle (left + right).
 
-    Columns: BLAND_ALTMAN_COLUMNS, areas (mean CSA over the slices) in mm2. mean and difference are
+    Columns: BLAND_ALTMAN_COLUMNS and level, areas in mm2: of the first level of compared, see
+    `accuracy.compared_areas` (at the standard level if it is used). mean and difference are
     those of prediction and mask (prediction - mask). Bias, limits and their intervals' half widths
     (_error, see `accuracy.Limits`) and the trend (`accuracy.trend`) are the same in all rows of a
-    muscle; null if undefined. overlap: held-out rows of the cohort's table. pixels: see
-    `accuracy.pixel_areas`.
+    muscle; null if undefined.
     """
-    areas = subject_areas(overlap, pixels)
+    level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
     frame = areas.assign(
         mean_mm2=(areas["prediction_mm2"] + areas["truth_mm2"]) / 2,
@@ -151,7 +154,7 @@ def agreement_points(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFram
         values = [limits.upper, limits.bias, limits.lower, limits.bias_error, limits.limit_error]
         slope, p_value = trend(own["prediction_mm2"], own["truth_mm2"])
         frame.loc[own.index, BLAND_ALTMAN_COLUMNS[6:]] = [*values, slope, p_value]
-    return frame.reset_index(drop=True)
+    return frame.assign(level=level).reset_index(drop=True)
 
 
 def draw_agreement(frame: pd.DataFrame) -> Figure:
@@ -178,6 +181,9 @@ def draw_agreement(frame: pd.DataFrame) -> Figure:
             _write_trend(axes, own.iloc[0])
     for axes in grid[1]:
         axes.set_xlabel("Mean of prediction and mask, left + right, mm²")
+    level = frame["level"].iloc[0]
+    where = "mean area over all slices" if level == ALL_SLICES else f"area at {level}"
+    style.write_below(figure, f"Of each subject: {where}.")
     for axes in grid[:, 0]:
         axes.set_ylabel("Prediction − mask, mm²")
     return figure

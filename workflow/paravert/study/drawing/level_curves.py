@@ -6,12 +6,14 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study import published_values
 from paravert.study.drawing import style
 
 MEASURES = {"csa_mm2": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
 CURVE_COLUMNS = (
     "measure", "muscle", "sex", "level_position", "level", "n_subjects", "mean", "low_95", "high_95",
 )  # fmt: skip
+PUBLISHED_LINE = {"linestyle": ":", "linewidth": 1, "marker": "D", "markersize": 2.5}
 KEYS = ["muscle", "sex", "level_position", "level"]
 
 
@@ -43,14 +45,15 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[list(CURVE_COLUMNS)]
 
 
-def draw_level_curves(frame: pd.DataFrame) -> Figure:
+def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """Return the figure: a row per measure, a column per muscle, a line with its band per sex.
 
-    frame: see `level_means`.
+    frame: see `level_means`. published: areas of one side, see `published_values.areas_of_sides`; drawn
+    twice as large, as left + right.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")
-    figure = style.new_figure(4.4)
+    figure = style.new_figure(4.6)
     grid = figure.subplots(len(MEASURES), len(MUSCLES), sharex=True, squeeze=False)
     for row, (measure, label) in zip(grid, MEASURES.items(), strict=True):
         factor = 100 if measure == "fat_fraction" else 1
@@ -62,10 +65,17 @@ def draw_level_curves(frame: pd.DataFrame) -> Figure:
                 place, low, high = line.level_position, factor * line.low_95, factor * line.high_95
                 axes.plot(place, factor * line["mean"], markersize=2.5, linewidth=1, **style_of)
                 axes.fill_between(place, low, high, color=style.SEX_COLOURS[sex], alpha=0.2, lw=0)
-            axes.set_ylim(bottom=0)
         row[0].set_ylabel(label)
+    published = frame[:0] if published is None else published
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
+        for sex, own in published[published["muscle"] == muscle].groupby("sex"):
+            line = own.sort_values("level_position")
+            colour = style.SEX_COLOURS.get(sex, style.INK)
+            place, both = line["level_position"], len(SIDES) * line["mean"]
+            axes.plot(place, both, color=colour, **PUBLISHED_LINE)
         axes.set_title(style.MUSCLE_NAMES[muscle])
+    for axes in grid.flat:
+        axes.set_ylim(bottom=0)
     for axes in grid[-1]:
         axes.set_xticks(range(1, 6), [f"L{number}" for number in range(1, 6)])
     counts = frame.groupby("sex").n_subjects.max()
@@ -74,6 +84,11 @@ def draw_level_curves(frame: pd.DataFrame) -> Figure:
         for sex in style.sexes_in(frame)
     ]
     names = [f"{style.SEX_NAMES[sex]} (up to {counts[sex]:,})" for sex in style.sexes_in(frame)]
+    if len(published):
+        handles.append(grid[0, 0].plot([], [], color=style.INK, **PUBLISHED_LINE)[0])
+        names.append("published values")
     figure.legend(handles, names, loc="outside upper right", ncols=3)
-    figure.supxlabel("Vertebral level", fontsize=7.5)
+    style.write_below(
+        figure, "Vertebral level", published_values.told(published) if len(published) else ""
+    )
     return figure

@@ -1,5 +1,6 @@
 """The style of the figures: sizes, fonts, colours, names; and how a figure is written."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from paravert.anatomy import LABELS, MUSCLES
 
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
+NOTE_CHARACTERS = 118  # in a line of WIDTH_IN
 MANY_POINTS = 3000  # from here on points are pixels in the SVG, too
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
@@ -101,6 +103,12 @@ def sentence(text: str) -> Figure:
     figure = new_figure(1.2, arranged=False)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET)
     return figure
+
+
+def write_below(figure: Figure, *texts: str) -> None:
+    """Write texts below the panels of a figure, each from a new line on; empty ones are left out."""
+    lines = [line for text in texts for line in textwrap.wrap(text, NOTE_CHARACTERS)]
+    figure.supxlabel("\n".join(lines), fontsize=7.5)
 
 
 def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:

@@ -9,33 +9,41 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paravert.anatomy import MUSCLES, SIDES
+from paravert.study import published_values
 from paravert.study.accuracy import CONFIDENCE
 from paravert.study.drawing import style
+from paravert.study.standard_level import ALL_MUSCLES, ALL_SLICES, StandardLevel
 
 MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
 MAX_SEPARATE_SIDES = 120  # subjects per panel; with more, left and right stand over each other
 SHIFT = {"left": -0.17, "right": 0.17}
 MIN_SUBJECTS_FOR_LINE = 5
-ALL_MUSCLES = "all"
+NO_LEVEL = StandardLevel()  # of no subject: means over all slices
 LINE_COLUMNS = ["fitted", "low_95", "high_95", "slope_per_year", "slope_low_95", "slope_high_95"]
 MIN_SUBJECTS_FOR_VIOLIN = 10  # per sex; with fewer, points alone
 MAX_SUBJECTS_AS_POINTS = 200  # with more, violins alone
 MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
 
 
-def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
+def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.DataFrame:
     """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    Columns: subject, sex (F, M, unknown), muscle, side, slices, csa_mean_mm2, csa_sd_mm2, rank:
-    position of the subject among those of its sex, from 1, in ascending order of the sum of its mean
-    areas. slices: how many show the muscle; csa_mean_mm2, csa_sd_mm2: mean and sample SD of its area
-    over them. muscles: the cohort table `muscles`, a row per subject, muscle and side, with sex.
+    Columns: subject, sex (F, M, unknown), muscle, side, slices, csa_mean_mm2, csa_sd_mm2, level,
+    csa_at_level_mm2, rank. slices: how many show the muscle; csa_mean_mm2, csa_sd_mm2: mean and sample
+    SD of its area over them. level: the standard level if it is used, otherwise ALL_SLICES, and
+    csa_at_level_mm2 is null. rank: position of the subject among those of its sex, from 1, in
+    ascending order of the sum of its areas at the level, or of its mean areas; subjects that lack an
+    area at the level come last. muscles: the cohort table, a row per subject, muscle and side.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
-    frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].copy()
-    frame["sex"] = frame["sex"].fillna("unknown")
-    area = frame.groupby(["sex", "subject"])["csa_mean_mm2"].sum().rename("area").reset_index()
-    area = area.sort_values(["sex", "area", "subject"])
+    frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
+    at_level = muscles["csa_at_level_mm2"].reindex(frame.index) if level.used else np.nan
+    frame["csa_at_level_mm2"] = at_level
+    frame["sex"] = frame["sex"].astype(object).fillna("unknown")
+    ordered = frame.assign(area=frame["csa_at_level_mm2" if level.used else "csa_mean_mm2"])
+    area = ordered.groupby(["sex", "subject"])["area"].agg(["sum", "count"]).reset_index()
+    area["sum"] = area["sum"].where(area["count"] > 0)
+    area = area.sort_values(["sex", "sum", "subject"])
     area["rank"] = area.groupby("sex").cumcount() + 1
     frame = frame.merge(area[["subject", "rank"]], on="subject")
     order = {muscle: place for place, muscle in enumerate(MUSCLES)}
@@ -44,52 +52,100 @@ def csa_points(muscles: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def draw_csa(frame: pd.DataFrame) -> Figure:
-    """Return Figure 5: mean and SD of the area per subject, a row per sex, a column per muscle.
+def draw_csa(
+    frame: pd.DataFrame,
+    level: StandardLevel = NO_LEVEL,
+    published: pd.DataFrame | None = None,
+) -> Figure:
+    """Return Figure 5: areas per subject, a row per sex, a column per muscle.
 
-    frame: see `csa_points`. Each muscle has its own scale.
+    frame: see `csa_points`. level: the area at the standard level if it is used, with mean and SD over
+    the slices behind it; otherwise mean and SD alone. published: published values of one side at that
+    level, see `published_values.at_level`. Each muscle has its own scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
+    beside = published is not None and level.used and len(published) > 0
     sexes = style.sexes_in(frame)
-    figure = style.new_figure(0.95 + 2.05 * len(sexes))
+    figure = style.new_figure(1.25 + 2.05 * len(sexes))
     grid = figure.subplots(len(sexes), len(MUSCLES), sharey="col", squeeze=False)
+    where = f"CSA at {level.name}, mm²" if level.used else "CSA, mm²"
     for row, sex in zip(grid, sexes, strict=True):
         of_sex = frame[frame["sex"] == sex]
         for axes, muscle in zip(row, MUSCLES, strict=True):
             _csa_panel(axes, of_sex[of_sex["muscle"] == muscle], muscle, int(of_sex["rank"].max()))
             _name_subjects(axes, of_sex)
-        row[0].set_ylabel(f"{style.SEX_NAMES[sex]} (n = {of_sex['subject'].nunique():,})\nCSA, mm²")
+            if beside:
+                _published_bar(axes, published[published["muscle"] == muscle], sex)
+        count = of_sex["subject"].nunique()
+        row[0].set_ylabel(f"{style.SEX_NAMES[sex]} (n = {count:,})\n{where}")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
         axes.set_ylim(bottom=0)
-    figure.supxlabel("Subjects in ascending order of the area of all muscles", fontsize=7.5)
-    handles = [
-        Line2D([], [], linestyle="", marker=marker, color=style.QUIET, markersize=4, label=side)
-        for side, marker in style.SIDE_MARKERS.items()
-    ]
-    handles.append(Line2D([], [], color=style.QUIET, linewidth=0.8, label="mean ± SD of slices"))
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, handletextpad=0.3)
+    last = "; subjects without it last" if level.n_covered < level.n_subjects else ""
+    order = f"at {level.name}{last}" if level.used else "of all muscles"
+    texts = [f"Subjects in ascending order of the area {order}.", level.note, level.distribution]
+    texts += [published_values.told(published)] if beside else []
+    style.write_below(figure, *texts)
+    figure.legend(
+        handles=_csa_handles(level, beside), loc="outside upper right", ncols=4, handletextpad=0.3
+    )
     return figure
 
 
+def _csa_handles(level: StandardLevel, beside: bool) -> list[Line2D]:
+    at = f" at {level.name}" if level.used else ""
+    handles = [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=style.QUIET, markersize=4, label=side + at
+        )
+        for side, marker in style.SIDE_MARKERS.items()
+    ]
+    tick = {"marker": "_", "markersize": 5} if level.used else {}
+    handles.append(Line2D([], [], color=style.QUIET, lw=0.8, label="mean ± SD of slices", **tick))
+    if beside:
+        bar = {"marker": "D", "markersize": 3, "color": style.INK, "lw": 1}
+        handles.append(Line2D([], [], label="published values, mean ± SD", **bar))
+    return handles
+
+
+def _published_bar(axes: Axes, published: pd.DataFrame, sex: str) -> None:
+    """Draw mean ± SD of published values right of the subjects: of the sex, or of both together."""
+    own = published[published["sex"].isin([sex, published_values.NOT_BY_SEX])]
+    if own.empty:
+        return
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right + 0.09 * (right - left))
+    axes.errorbar(
+        [right + 0.03 * (right - left)], [own["mean"].mean()], [own["sd"].mean()], fmt="D",
+        color=style.INK, markersize=3, lw=1, zorder=4,
+    )  # fmt: skip
+
+
 def _csa_panel(axes: Axes, own: pd.DataFrame, muscle: str, subjects: int) -> None:
-    """Draw one muscle of one sex; a point per subject and side, a line from mean - SD to mean + SD."""
+    """Draw one muscle of one sex: a point per subject and side, a line from mean - SD to mean + SD.
+
+    The point is the area at the standard level where there is one; a tick on the line is the mean.
+    """
     if own.empty:
         return
     crowded = subjects > MAX_SEPARATE_SIDES
     place = own["rank"] + (0 if crowded else own["side"].map(SHIFT).astype(float))
     colours = {side: style.LABEL_COLOURS[muscle, side] for side in SIDES}
+    at_level = own["level"].iloc[0] != ALL_SLICES
     mean, sd = own["csa_mean_mm2"], own["csa_sd_mm2"].fillna(0)
+    shade = style.FAINT if crowded else own["side"].map(colours)
     axes.vlines(
         place, np.maximum(mean - sd, 0), mean + sd, linewidth=0.5 if crowded else 0.8, zorder=1,
-        colors=style.FAINT if crowded else own["side"].map(colours), rasterized=crowded,
+        colors=shade, rasterized=crowded, alpha=0.45 if at_level and not crowded else 1,
     )  # fmt: skip
     size = 0.8 if crowded else 4 if subjects > MAX_NAMED_SUBJECTS else 10
+    if at_level and not crowded:
+        axes.scatter(place, mean, marker="_", s=size, linewidth=0.8, c=shade, alpha=0.6, zorder=2)
     sns.scatterplot(
-        own.assign(place=place), x="place", y="csa_mean_mm2", hue="side", style="side", s=size,
-        palette=colours, markers=style.SIDE_MARKERS, linewidth=0, legend=False, zorder=3,
-        rasterized=crowded, ax=axes,
+        own.assign(place=place), x="place", y="csa_at_level_mm2" if at_level else "csa_mean_mm2",
+        hue="side", style="side", s=size, palette=colours, markers=style.SIDE_MARKERS,
+        linewidth=0, legend=False, zorder=3, rasterized=crowded, ax=axes,
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
 
@@ -106,26 +162,39 @@ def _name_subjects(axes: Axes, of_sex: pd.DataFrame) -> None:
     axes.tick_params(axis="x", length=1.5, pad=1)
 
 
-def fat_points(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of Figure 6, one row per muscle and subject of known age and fat fraction.
+def fat_points(
+    subjects: pd.DataFrame,
+    at_level: pd.DataFrame | None = None,
+    level: StandardLevel = NO_LEVEL,
+) -> pd.DataFrame:
+    """Return the values of Figure 6, one row per level, muscle and subject of known age and fat fraction.
 
-    Columns: muscle (or "all"), sex, subject, age_years, fat_fraction (0-1), and of a straight line in
-    age fitted per muscle and sex by least squares: fitted (at the subject's age), low_95 and high_95
-    (interval of the mean there), slope_per_year, slope_low_95, slope_high_95. The line is null below
-    MIN_SUBJECTS_FOR_LINE subjects or if all have one age. left_out: subjects of that sex and known age
-    whose fat fraction of the muscle is null; they have no row. subjects: the cohort's table.
+    Columns: level (the standard level, if it is used, and ALL_SLICES), muscle (or "all"), sex, subject,
+    age_years, fat_fraction (0-1, both sides), and of a straight line in age fitted per level, muscle and
+    sex by least squares: fitted (at the subject's age), low_95 and high_95 (interval of the mean there),
+    slope_per_year, slope_low_95, slope_high_95. The line is null below MIN_SUBJECTS_FOR_LINE subjects or
+    if all have one age. left_out: subjects of that sex and known age whose fat fraction of the muscle is
+    null; they have no row. subjects: the cohort's table. at_level: see `both_sides_at_level`.
     """
     known = subjects.loc[subjects["age_years"].notna()]
-    known = known.assign(sex=known["sex"].fillna("unknown"))
+    known = known.assign(sex=known["sex"].astype(object).fillna("unknown"))
     muscle_of = {"fat_fraction": ALL_MUSCLES} | {f"fat_fraction_{m}": m for m in MUSCLES}
     keys = ["sex", "subject", "age_years"]
     wide = known[[*keys, *muscle_of]].astype(dict.fromkeys(muscle_of, float))
     points = wide.rename(columns=muscle_of).melt(keys, var_name="muscle", value_name="fat_fraction")
+    points["level"] = ALL_SLICES
+    if level.used:
+        columns = ["subject", "muscle", "fat_fraction_at_level"]
+        there = known[keys].merge(at_level[columns], on="subject")
+        there = there.rename(columns={"fat_fraction_at_level": "fat_fraction"})
+        points = pd.concat([there.assign(level=level.name), points], ignore_index=True)
     unknown = points["fat_fraction"].isna()
-    points["left_out"] = unknown.groupby([points["muscle"], points["sex"]]).transform("sum")
+    groups = [points[name] for name in ("level", "muscle", "sex")]
+    points["left_out"] = unknown.groupby(groups).transform("sum")
     points = points[~unknown]
-    points = points.reindex(columns=["muscle", *keys, "fat_fraction", "left_out", *LINE_COLUMNS])
-    for _, group in points.groupby(["muscle", "sex"]):
+    columns = ["level", "muscle", *keys, "fat_fraction", "left_out", *LINE_COLUMNS]
+    points = points.reindex(columns=columns)
+    for _, group in points.groupby(["level", "muscle", "sex"]):
         points.loc[group.index, LINE_COLUMNS] = _line(group)
     return points.astype(dict.fromkeys(LINE_COLUMNS, float)).reset_index(drop=True)
 
@@ -147,36 +216,44 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
     )
 
 
-def draw_fat_fraction(frame: pd.DataFrame) -> Figure:
+def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
     """Return Figure 6: fat fraction against age, all muscles above, a panel per muscle below.
 
-    frame: see `fat_points`. Sexes differ in colour and marker.
+    points: see `fat_points`. level: points and lines at the standard level if it is used, with the line
+    of the whole muscles dashed; otherwise of the whole muscles alone. Sexes differ in colour and marker.
     """
-    if frame.empty:
+    if points.empty:
         return style.sentence("No analysed subjects of known age with a fat fraction.")
-    figure = style.new_figure(5.8)
-    above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1), hspace=0.03)
+    frame = points[points["level"] == level.shown]
+    whole = points[(points["level"] == ALL_SLICES) & level.used]
+    figure = style.new_figure(6.0)
+    above, below = figure.subfigures(2, 1, height_ratios=(1.05, 1.06), hspace=0.03)
     first = above.subplots()
     panels = below.subplots(1, len(MUSCLES), sharex=True, sharey=True)
     everything, sexes = frame[frame["muscle"] == ALL_MUSCLES], style.sexes_in(frame)
-    _fat_panel(first, everything)
+    _fat_panel(first, everything, whole[whole["muscle"] == ALL_MUSCLES])
     if everything.empty:
         told = "Unknown: some muscles are not labelled"
         first.text(0.5, 0.5, told, ha="center", va="center", transform=first.transAxes)
     first.set_title("All eight muscles")
+    handles = [_handle(everything, sex) for sex in sexes]
+    if level.used:
+        dashed = {"linestyle": "--", "linewidth": 0.9, "color": style.QUIET}
+        handles.append(Line2D([], [], label="dashed: all slices", **dashed))
     first.legend(
-        handles=[_handle(everything, sex) for sex in sexes],
-        loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0,
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0,
         title="Slope (95 % interval),\n% points per year",
     )  # fmt: skip
     for axes, muscle in zip(panels, MUSCLES, strict=True):
         own = frame[frame["muscle"] == muscle]
-        _fat_panel(axes, own)
+        _fat_panel(axes, own, whole[whole["muscle"] == muscle])
         axes.set_title(style.MUSCLE_NAMES[muscle], pad=4 + 9 * len(sexes))
         _write_slopes(axes, own, sexes)
+    where = f"Fat fraction at {level.name}, %" if level.used else "Fat fraction, %"
     for axes, shown in ((first, everything), (panels[0], frame[frame["muscle"] != ALL_MUSCLES])):
         axes.set_ylim(0, max(100 * _highest(shown), 1))
-        axes.set_ylabel("Fat fraction, %")
+        axes.set_ylabel(where)
+    style.write_below(below, level.note, level.distribution)
     return figure
 
 
@@ -191,8 +268,13 @@ def _highest(shown: pd.DataFrame) -> float:
     return 1.05 * max(highest, min(shown["high_95"].max(), 1.3 * highest))
 
 
-def _fat_panel(axes: Axes, own: pd.DataFrame) -> None:
+def _fat_panel(axes: Axes, own: pd.DataFrame, whole: pd.DataFrame) -> None:
+    """Draw points and lines of a muscle by sex. whole: rows whose line is dashed."""
     axes.set(xlabel="Age, years", ylabel="")
+    for sex in style.sexes_in(whole):
+        line = whole[(whole["sex"] == sex) & whole["fitted"].notna()].sort_values("age_years")
+        dashed = {"linestyle": "--", "linewidth": 0.9, "color": style.SEX_COLOURS[sex]}
+        axes.plot(line["age_years"], 100 * line["fitted"], **dashed)
     if own.empty:
         return
     own = own.assign(percent=100 * own["fat_fraction"])

@@ -1,0 +1,80 @@
+"""Published normal values of area, volume and fat fraction, each with its source, for the eye."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from paravert.anatomy import level_number
+
+FILE = Path(__file__).with_name("published_values.csv")
+NOT_BY_SEX = "all"  # in the column sex: the source does not separate the sexes
+KEYS = ["muscle", "level", "level_position", "sex", "source"]
+OF_MEASURE = {  # measure of the normal values: measure of a source
+    "csa_at_level_mm2": "csa",
+    "fat_fraction_at_level": "fat_fraction",
+    "fat_fraction": "fat_fraction",
+}
+
+
+def read_published() -> pd.DataFrame:
+    """Return the published values, a row each.
+
+    Columns: measure (csa, volume, fat_fraction), muscle (two joined by + if the source has them
+    together), side (left, right, mean of both, sum of both), level, sex (F, M, all), n, age_years
+    (range, or mean ± SD), mean, sd (null if not given), unit, people, scanner, authors, year, journal,
+    table (where in it), doi; level_position, null for a range of levels; source, such as "Si 2023".
+    """
+    found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
+    position = [level_number(level) for level in found["level"]]
+    source = found["authors"].str.split().str[0] + " " + found["year"].astype(str)
+    return found.assign(level_position=pd.Series(position, dtype=float), source=source)
+
+
+def areas_of_sides() -> pd.DataFrame:
+    """Return the areas of one side at single levels: mean and sd of left and right averaged.
+
+    Columns: KEYS, n, age_years, people, mean (mm2), sd (mm2).
+    """
+    found = read_published()
+    found = found[(found["measure"] == "csa") & found["side"].isin(["left", "right"])]
+    groups = found.dropna(subset=["level_position"]).groupby(KEYS, sort=False)
+    told = groups[["n", "age_years", "people"]].first()
+    return told.join(groups[["mean", "sd"]].mean()).reset_index()
+
+
+def areas_at(level: str) -> pd.DataFrame:
+    """Return the rows of `areas_of_sides` at one level, by its name."""
+    found = areas_of_sides()
+    return found[found["level_position"] == level_number(level)]
+
+
+def told(published: pd.DataFrame) -> str:
+    """Return a sentence on the sources of rows, such as "Published values: Si 2023 (n = 336, ...)."."""
+    sources = [
+        f"{row.source} (n = {row.n}, {row.age_years} years, {row.people}"
+        f"{', not by sex' * (row.sex == NOT_BY_SEX)})"
+        for row in published.drop_duplicates("source").itertuples()
+    ]
+    return f"Published values: {'; '.join(sources)}." if sources else ""
+
+
+def matching(
+    published: pd.DataFrame, measure: str, muscle: str, side: str, sex: str, level: str
+) -> pd.DataFrame:
+    """Return the published values beside which a normal value stands.
+
+    published: see `read_published`. measure, level: of the table of normal values. Values at a level
+    are those of that level alone; a mean over all slices has those over a range of levels. sex: with
+    those of sources that do not separate the sexes.
+    """
+    if measure not in OF_MEASURE:
+        return published[:0]
+    position = level_number(level)
+    at_level = published["level_position"]
+    return published[
+        (published["measure"] == OF_MEASURE[measure])
+        & (published["muscle"] == muscle)
+        & published["side"].isin([side, "mean"])
+        & published["sex"].isin([sex, NOT_BY_SEX])
+        & (at_level.isna() if position is None else at_level == position)
+    ]

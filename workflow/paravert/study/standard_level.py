@@ -1,0 +1,149 @@
+"""The level at which areas are compared: whether enough subjects have it, and how figures and tables say so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from paravert import codebook
+from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
+from paravert.study.summary import counted
+from paravert.tables import NO_LEVELS, NOT_COVERED
+
+LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
+ALL_SLICES = "all slices"  # in the column `level` of means over the slices of a subject
+ALL_MUSCLES = "all"
+USUAL_LEVEL = "L3/4"  # of cohort tables that do not say which it is, too
+LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
+AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
+COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered", "share")
+
+
+@dataclass(frozen=True)
+class StandardLevel:
+    """How many subjects have slices at the standard level.
+
+    name: of the level, such as "L3/4". n_subjects: analysed. n_covered: of these, with a value at the
+    level. covered: number of subjects with slices at each level, by its name.
+    """
+
+    name: str = USUAL_LEVEL
+    n_subjects: int = 0
+    n_covered: int = 0
+    covered: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def used(self) -> bool:
+        """Whether areas are compared at this level; otherwise means over all slices are."""
+        return self.n_covered > 0 and self.n_covered >= LEAST_COVERED * self.n_subjects
+
+    @property
+    def shown(self) -> str:
+        """The level of the areas that are compared: its name, or ALL_SLICES."""
+        return self.name if self.used else ALL_SLICES
+
+    @property
+    def note(self) -> str:
+        """A sentence on what is compared, for figures, captions and tables; "" without subjects."""
+        if not self.n_subjects:
+            return ""
+        share = f"{counted(self.n_covered, 'subject')} of {self.n_subjects:,}"
+        if self.used:
+            share = "all subjects" if self.n_covered == self.n_subjects else share
+            return f"At {self.name}, which the slices of {share} cover; means over all slices beside it."
+        if not any(self.covered.values()):
+            return "Means over all slices, whose ranges may differ: no vertebral levels are known."
+        return (
+            f"Means over all slices, whose ranges differ: {share} have a value at {self.name},"
+            f" {100 * LEAST_COVERED:.0f} % are needed."
+        )
+
+    @property
+    def distribution(self) -> str:
+        """A sentence on how many subjects have slices at each level; "" if all have, or none has."""
+        counts = set(self.covered.values())
+        if counts <= {0} or counts == {self.n_subjects}:
+            return ""
+        told = ", ".join(f"{name} {count:,}" for name, count in self.covered.items())
+        return f"Subjects with slices at each level: {told}."
+
+
+def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
+    """Return how many subjects have values at the standard level, of the scans in both tables.
+
+    muscles, levels: the cohort's tables, one scan per subject. name: of the level.
+    """
+    at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
+    everybody = level_coverage(levels)
+    everybody = everybody[everybody["sex"] == "all"]
+    covered = dict(zip(everybody["level"], everybody["n_covered"].astype(int), strict=True))
+    return StandardLevel(name, muscles["subject"].nunique(), at_level.nunique(), covered)
+
+
+def share_with(data: pd.DataFrame, column: str) -> float:
+    """Return the share of the subjects that have a value in a column; 0 without subjects."""
+    known = data.loc[data[column].notna(), "subject"].nunique()
+    return known / max(1, data["subject"].nunique())
+
+
+def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
+    """Return how many subjects have slices at each level, a row per level and sex (COVERAGE_COLUMNS).
+
+    levels: the cohort's table, one scan per subject. sex: all, F, M, and unknown if there are any.
+    """
+    # Which levels are covered is the same for all muscles.
+    once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
+    once = once.assign(
+        known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS]),
+        sex=once["sex"].astype(object).fillna("unknown"),
+    )
+    rows = []
+    for sex in ("all", "F", "M", "unknown"):
+        own = once if sex == "all" else once[once["sex"] == sex]
+        subjects = own["subject"].nunique()
+        if sex == "unknown" and not subjects:
+            continue
+        counts = own.groupby("level_position")["known"].sum()
+        for position in STANDARD_LEVELS:
+            count = int(counts.get(position, 0))
+            share = count / subjects if subjects else np.nan
+            rows.append((position, level_name(position), sex, subjects, count, share))
+    return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
+
+
+def level_of_metadata(cohort: Path) -> str:
+    """Return the name of the standard level of a folder of cohort tables."""
+    found = pq.read_schema(cohort / f"{codebook.MUSCLE_TABLE.name}.parquet").metadata or {}
+    return found.get(LEVEL_METADATA.encode(), USUAL_LEVEL.encode()).decode()
+
+
+def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
+    """Return area and fat fraction of left + right at the standard level, a row per subject and muscle.
+
+    muscles: the cohort's table. Columns: subject, sex, muscle (a muscle, or "all": all eight),
+    csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by area). Null unless it is known of every
+    part; the fat fraction of a muscle that is absent at the level does not count.
+    """
+    known = muscles.assign(
+        sex=muscles["sex"].astype(object), muscle=muscles["muscle"].astype(object)
+    )
+    area = known["csa_at_level_mm2"].astype(float)
+    fat = (area * known["fat_fraction_at_level"].astype(float)).mask(area == 0, 0.0)
+    known = known.assign(csa_at_level_mm2=area, fat_mm2=fat)
+    everything = known.assign(muscle=ALL_MUSCLES)
+    columns = ["csa_at_level_mm2", "fat_mm2"]
+    groups = pd.concat([known, everything]).groupby(
+        ["subject", "muscle"], observed=True, sort=False
+    )
+    found = groups[columns].sum()
+    wanted = np.where(
+        found.index.get_level_values("muscle") == ALL_MUSCLES, len(MUSCLES) * len(SIDES), len(SIDES)
+    )
+    complete = groups[columns].count().eq(wanted, axis=0)
+    found = found.where(complete).join(groups["sex"].first())
+    positive = found["csa_at_level_mm2"].where(found["csa_at_level_mm2"] > 0)
+    found["fat_fraction_at_level"] = found["fat_mm2"] / positive
+    return found.reset_index()[["subject", "sex", "muscle", *AT_LEVEL]]
