@@ -77,7 +77,7 @@ def weighted_table(weights):
         ),
         (
             {"weights": WEIGHTS},
-            "truncated at percentiles 1 and 99; effective number of subjects 18 of 22)",
+            "truncated at percentiles 0.1 and 99.9; effective number of subjects 18 of 22)",
         ),
     ],
 )

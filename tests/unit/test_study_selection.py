@@ -121,14 +121,14 @@ def test_weights_are_the_share_in_the_model_over_that_of_the_site():
     assert found.left_out == ("not predictors: sex, age_years",)
 
 
-def test_weights_are_truncated_at_their_1st_and_99th_percentile():
+def test_weights_are_truncated_at_percentiles_0_1_and_99_9():
     random = np.random.default_rng(1)
-    people, _ = people_of(A=(4000, 0))
-    people["weight_kg"] = random.normal(75, 12, 4000)
-    inside = random.uniform(size=4000) < 1 / (1 + np.exp((people.weight_kg - 75) / 6))
+    people, _ = people_of(A=(20_000, 0))
+    people["weight_kg"] = random.normal(75, 12, 20_000)
+    inside = random.uniform(size=20_000) < 1 / (1 + np.exp((people.weight_kg - 75) / 6))
     weights = inclusion_weights(people, inside.to_numpy()).weights
     ends = (weights == weights.min()).mean(), (weights == weights.max()).mean()
-    assert ends == pytest.approx((0.01, 0.01), abs=0.002)
+    assert ends == pytest.approx((0.001, 0.001), abs=0.0002)
     assert weights.mean() == pytest.approx(1)
 
 

@@ -20,7 +20,7 @@ df <- nrow(people) - 3
 sheet <- read.csv(file.path(here, "people.csv"))
 logistic <- glm(inside ~ sex + age_years + I(age_years^2) + weight_kg, binomial, sheet, control = glm.control(epsilon = 1e-12))
 stabilised <- mean(sheet$inside) / fitted(logistic)[sheet$inside == 1]
-ends <- quantile(stabilised, c(.01, .99))
+ends <- quantile(stabilised, c(.001, .999))
 stabilised <- pmin(pmax(stabilised, ends[1]), ends[2])
 names(stabilised) <- sheet$subject[sheet$inside == 1]
 stabilised <- (stabilised / mean(stabilised))[people$subject]

@@ -24,7 +24,8 @@ from statsmodels.tools.sm_exceptions import SpecificationWarning
 from paravert.study.summary import counted
 
 IDENTITY, LOGIT = "identity", "logit"
-# Below: Mancl and DeRouen's covariance and t intervals; from here on: sandwich and normal intervals.
+# Effective number: below, Mancl and DeRouen's covariance and t intervals; from here on, sandwich and
+# normal intervals.
 SMALL_SAMPLE_SUBJECTS = 200
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
 WEIGHT = "sum of weights"  # of the subjects of a combination of covariates
@@ -132,9 +133,9 @@ def fit_marginal(
     of_muscle = sum("side[" not in term for term in terms) // data["muscle"].nunique()
     _check_enough(n_subjects, of_muscle)
     _check(np.asarray(response).ravel(), np.asarray(design))
-    small = n_subjects < SMALL_SAMPLE_SUBJECTS
     if weights is None:
         weights = pd.Series(1.0, index=data["subject"].unique())
+    small = effective_n(weights[data["subject"].unique()]) < SMALL_SAMPLE_SUBJECTS
     result = (_fit_few if small else _fit_many)(
         np.asarray(response),
         np.asarray(design),
@@ -158,6 +159,11 @@ def fit_marginal(
         _design=design.design_info,
         _people=_combinations(data, covariates, weights),
     )
+
+
+def effective_n(weights: pd.Series) -> float:
+    """Return the number of equally weighted subjects with the same variance of a mean (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _formula(
