@@ -34,6 +34,11 @@ def read_nifti(path: Path) -> Volume:
     return Volume(np.ascontiguousarray(array), np.diag([-x, -y, z, 1.0]))
 
 
+def mask_labels(mask: np.ndarray) -> np.ndarray:
+    """Return the Dixon volunteer's manual mask as a label map, values of LABELS or 0."""
+    return np.choose(mask.astype(int), (0, 6, 8, 7, 5)).astype(np.uint8)
+
+
 def read_series(folder: Path) -> list[Volume]:
     """Return the stacks of a DICOM series, from the feet upwards."""
     return [stack.volume for stack in read_dicom(folder).stacks]

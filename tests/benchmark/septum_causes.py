@@ -45,6 +45,7 @@ from real_scans import (  # noqa: E402
     STUDIES,
     dixon_slice,
     judged,
+    mask_labels,
     read_nifti,
     read_series,
     scan_labels,
@@ -369,7 +370,7 @@ def anatomy(validation: Path, data: Path | None) -> None:
     of_masks = np.concatenate([share(values[one][None]) for one in masks])
     print(f"  415 real masks, L4/5 (3Shot): {of_masks.mean():.3f}, SD {of_masks.std():.3f}")
     mask = read_nifti(data / MASK.format("water")).array
-    of_slices = share(np.choose(mask.astype(int), (0, 6, 8, 7, 5)))
+    of_slices = share(mask_labels(mask))
     at = np.array([dixon_slice(level) for level in levels])
     known = (at >= 0) & (at < len(of_slices))
     _told("real volunteer, by hand", np.where(known, of_slices[at * known], np.nan))
@@ -469,7 +470,7 @@ def volunteer(predictor: Predictor, data: Path, *, changed: bool) -> None:
     """Print MF shares by level and Dice of the real volunteer; changed: with every single change."""
     print("Real volunteer: MF share by level, median shift (mm), Dice ES, MF:", *VOLUNTEER_BANDS)
     for kind, (image, mask, fat_is_bright) in dixon_images(data).items():
-        truth = np.choose(mask.astype(int), (0, 6, 8, 7, 5))  # mask's values to labels
+        truth = mask_labels(mask)
         print(f"  {kind:8s} {'by hand':34s}", *(f"{one:.2f}" for one in band_shares(truth)))
         images = image.array.astype(np.float32)
         single = changed and kind in ("water", "fat")

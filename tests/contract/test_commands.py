@@ -21,7 +21,13 @@ from paravert.network.settings import read_section
 from paravert.steps import STEPS, VERSIONS
 
 REPOSITORY = Path(__file__).parents[2]
-WITHOUT_RULE = {"make_sheet", "write_dictionary", "apply_centiles", "compare_labels"}
+WITHOUT_RULE = {
+    "make_sheet",
+    "calibrate_network",
+    "write_dictionary",
+    "apply_centiles",
+    "compare_labels",
+}
 
 
 def function_of(command):

@@ -5,6 +5,7 @@ import pytest
 
 from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.network.calibration import (
+    DOUBTED_PX,
     FEWEST,
     KNOTS,
     Calibration,
@@ -42,6 +43,26 @@ def test_expected_iou_is_expected_intersection_over_expected_union():
     probability[0, 0, 0] = 1 - probability[0, 1, 0]
     expected = expected_ious(logits_of(probability))[0, 0]
     assert expected == pytest.approx((0.9 + 0.6) / (2 + 0.3), abs=1e-5)
+
+
+def test_a_muscle_without_a_pixel_has_an_expected_iou_of_0_where_it_may_have_been_missed():
+    probability = np.zeros((1, CLASSES, 40, 40))
+    probability[0, 3, :2, 0] = DOUBTED_PX
+    probability[0, 5, 0, 0] = DOUBTED_PX / 2
+    probability[0, 0] = 1 - probability[0, 1:].sum(axis=0)
+    expected = expected_ious(logits_of(probability))[0]
+    assert expected[2] == 0
+    assert np.isnan(np.delete(expected, 2)).all()
+    curve = Calibration({muscle: ((0.0, 0.9), (0.0, 0.8)) for muscle in MUSCLES})
+    assert curve.predicted(expected[None])[0, 2] == 0
+
+
+def test_muscles_that_may_have_been_missed_do_not_count_for_the_calibration():
+    expected, found = overconfident(200, 5)
+    missed = np.random.default_rng(1).random(expected.shape) < 0.2
+    without, zero = (np.where(missed, value, expected) for value in (np.nan, 0.0))
+    assert fitted(zero, found * ~missed) == fitted(without, found)
+    assert calibration_error(zero, found * ~missed) == calibration_error(without, found)
 
 
 def test_expected_iou_of_correct_probabilities_is_the_measured_iou():
@@ -137,7 +158,8 @@ def test_each_muscle_has_its_own_line():
 
 
 def test_the_error_is_the_mean_distance_over_bins():
-    predicted, found = np.linspace(0, 1, 1000), np.linspace(0, 1, 1000) - 0.07
+    predicted = np.linspace(0.001, 1, 1000)
+    found = predicted - 0.07
     assert calibration_error(predicted, found) == pytest.approx(0.07, abs=1e-6)
     rows = calibration_curve(np.append(predicted, np.nan), np.append(found, 1.0))
     assert rows[:, 2].sum() == 1000

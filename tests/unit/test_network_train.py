@@ -24,7 +24,7 @@ from paravert.network.contrast import SEQUENCES
 from paravert.network.fit import Training, mix
 from paravert.network.model_file import write_split
 from paravert.network.predict import Predictor, device_kind
-from paravert.network.pretrain import pretrain_network
+from paravert.network.pretrain import calibrate_network, pretrain_network
 from paravert.network.samples import Sample, completed, samples_of, subjects_with_truth
 from paravert.network.settings import Settings, read_section, settings_and_start
 from paravert.network.train import train_network
@@ -527,6 +527,24 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     rows = out.with_suffix(".reliability.csv").read_text().splitlines()
     assert len(rows) == 1 + BINS
     assert not out.with_suffix(".checkpoint").exists()
+
+    # The last step alone, for weights without a calibration.
+    bare, again = tmp_path / "bare.safetensors", tmp_path / "again.safetensors"
+    own = load_model(out)
+    save_model(bare, replace(own, calibration=Calibration({})))
+    bare.with_suffix(".json").write_text(json.dumps(card))
+    calibrate_network(bare, tables[1], again, threads=1)
+    curves = load_model(again).calibration.knots
+    assert curves.keys() == own.calibration.knots.keys()
+    for muscle, curve in own.calibration.knots.items():
+        np.testing.assert_allclose(curves[muscle], curve, atol=0.01)
+    same = card | {"weights_sha256": file_sha256(again)}
+    told = json.loads(again.with_suffix(".json").read_text())
+    assert told.keys() == same.keys()
+    assert told["weights_sha256"] == same["weights_sha256"] != card["weights_sha256"]
+    assert told["data"]["calibration_error"] == pytest.approx(
+        card["data"]["calibration_error"], abs=0.01
+    )
 
     further = tmp_path / "further.safetensors"
     start = {"start_from": str(out), "learning_rate": 1e-12, "average": 0.0}

@@ -12,7 +12,14 @@ from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.cohort import gather_cohort
 from paravert.study.data_frames import read_frame
-from paravert.study.flags import FLAGS, fat_outliers, flag_counts, flagged, scan_quality
+from paravert.study.flags import (
+    FLAGS,
+    doubtful_sections,
+    fat_outliers,
+    flag_counts,
+    flagged,
+    scan_quality,
+)
 from paravert.study.report_tables import flags_text
 from study_tables import cohort_rows, write_card
 
@@ -216,3 +223,15 @@ def rewrite(table, rows):
 
     schema = pq.read_schema(table)
     pq.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), table)
+
+
+def test_a_section_is_doubtful_below_the_limit_and_unknown_without_a_predicted_iou(study):
+    found = doubtful_sections(pd.Series([0.74, 0.75, np.nan]), 0.75)
+    assert found.tolist() == [True, False, pd.NA]
+    table = study / "shards/0/area.parquet"
+    rows = pd.read_parquet(table)
+    rows["predicted_iou"] = np.where(rows.muscle == "multifidus", 0.6, 0.8)
+    rewrite(table, rows)
+    gather(study, THRESHOLDS | {"section_iou": 0.7})
+    slices = read_frame(study / "cohort", codebook.SLICES)
+    assert (slices.doubtful == (slices.muscle == "multifidus")).all()

@@ -27,6 +27,7 @@ COMMANDS = {
     "draw_anatomies": "synthesis.anatomies",
     "convert_dicom": "imaging.convert",
     "pretrain_network": "network.pretrain",
+    "calibrate_network": "network.pretrain",
     "train_network": "network.train",
     "train_levels": "network.train_levels",
     "train_axial_levels": "network.train_axial_levels",

@@ -95,7 +95,7 @@ BMI = Column(
 QUALITY_COLUMNS = (
     fraction(
         "predicted_iou_lowest",
-        "lowest predicted_iou of a muscle and side in a slice; null if none is predicted",
+        "lowest predicted_iou of a muscle and side in a slice that shows it; null if none is predicted",
     ),
     fraction(
         "border_fraction_highest", "highest border_fraction of a muscle and side in a slice"
@@ -137,6 +137,11 @@ SLICES = Table(
         *COVARIATE_COLUMNS,
         *LEVEL_COLUMNS,
         *AREA_COLUMNS,
+        Column(
+            "doubtful", FLAG,
+            meaning="whether predicted_iou is below flags.section_iou: look at this section; null if "
+            "predicted_iou is",
+        ),
         quantity(
             "lean_csa_mm2", "mm2",
             "csa_mm2 x (1 - fat_fraction); null if csa_mm2 or the fat fraction is, 0 if absent",

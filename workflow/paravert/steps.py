@@ -27,7 +27,7 @@ VERSIONS = {
     "train_network": 1,
     "train_levels": 1,
     "train_axial_levels": 1,
-    "segment_muscles": 2,
+    "segment_muscles": 3,
     "find_levels": 2,
     "measure_area": 4,
     "measure_fat": 4,

@@ -341,8 +341,9 @@ AREA_COLUMNS = (
     ),
     fraction(
         "predicted_iou",
-        "IoU with a manual mask to be expected, as the network tells; null if absent, if the "
-        "labels were not its own, or if the model is not calibrated",
+        "IoU with a manual mask to be expected, as the network tells; of an absent muscle 0 if the "
+        "network may have missed it, otherwise null; null if the labels were not its own, or if the "
+        "model is not calibrated",
     ),
 )  # fmt: skip
 

@@ -294,7 +294,7 @@ rule write_review:
         rating_rule=config["review"]["rule"],
         sample=config["review"]["sample"],
         seed=config["seed"],
-        doubtful_iou=config["flags"]["predicted_iou"],
+        doubtful_iou=config["flags"]["section_iou"],
         texts=report_texts,
         version=steps.VERSIONS["write_review"],
     message:

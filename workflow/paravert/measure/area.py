@@ -151,7 +151,7 @@ def _area_rows(stack: LabelledStack, predicted_iou: np.ndarray) -> list[dict]:
             areas, slice_centroids(stack.labels, stack.spacing_mm, stack.position_mm)
         ),
         "border_fraction": border_fractions(stack.labels),
-        "predicted_iou": np.where(pixels > 0, predicted_iou, np.nan),
+        "predicted_iou": np.where((pixels == 0) & ~np.isnan(predicted_iou), 0.0, predicted_iou),
     }
     unknown = ("pixels", "csa_mm2", "csa_axial_mm2", "csa_across_mm2", "border_fraction")
     return with_unknown(stack_rows(stack.number, columns), stack, unknown, ("csa_reason",))

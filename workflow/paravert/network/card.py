@@ -71,14 +71,22 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     out: the model file. card: as `model_card` returns it. curve: one dict per epoch with the keys
     epoch, training_loss, validation_iou and lowest_iou.
     """
-    told = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    out.with_suffix(".json").write_text(told, encoding="utf-8")
-    chosen = {"model": {"file": str(out), "sha256": card["weights_sha256"]}}
-    out.with_suffix(".yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
     _save(_curve_figure(curve), out.with_suffix(".curve.png"))
     checkpoint_file(out).unlink()
     log.info("%s written, SHA-256 %s", out.name, card["weights_sha256"])
+
+
+def write_card(out: Path, card: dict) -> None:
+    """Write the card of a model file (JSON) and the configuration that selects the model (YAML).
+
+    out: the model file. card: as `model_card` returns it.
+    """
+    told = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    out.with_suffix(".json").write_text(told, encoding="utf-8")
+    chosen = {"model": {"file": str(out), "sha256": card["weights_sha256"]}}
+    out.with_suffix(".yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
 
 
 def _loss_told(settings: Settings) -> str:

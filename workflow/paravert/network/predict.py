@@ -130,7 +130,8 @@ class Predicted:
 
     labels: uint8 (slices, rows, columns), on the image's own grid, values 0-8. expected_iou: IoU
     estimated from the probabilities, not calibrated, float32 (slices, 8), column k of label k + 1
-    (anatomy.LABELS); NaN for a muscle without a pixel in the slice, or if it was not computed.
+    (anatomy.LABELS); 0 or NaN for a muscle without a pixel in the
+    slice (`calibration.expected_iou`), NaN if it was not computed.
     """
 
     labels: np.ndarray

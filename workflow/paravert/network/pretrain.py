@@ -6,6 +6,7 @@ MAKES model.safetensors; with the same name .json (card), .yaml (configuration t
 measured IoU); while it trains .checkpoint.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 
 from paravert.errors import InputError
@@ -24,8 +26,9 @@ from paravert.network.calibration import (
     fitted,
     told_error,
 )
-from paravert.network.card import model_card, publish, write_reliability
+from paravert.network.card import model_card, publish, write_card, write_reliability
 from paravert.network.fit import fit, mix, training_device
+from paravert.network.model_file import card_file, read_card
 from paravert.network.predict import Predictor, Prepared
 from paravert.network.randomised import Anatomies, seed_of
 from paravert.network.settings import (
@@ -37,7 +40,7 @@ from paravert.network.settings import (
     settings_help,
 )
 from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
-from paravert.network.unet import Model, save_model
+from paravert.network.unet import Model, load_model, save_model
 from paravert.network.validate import by_muscle, quartiles
 from paravert.provenance import digest, file_sha256
 from paravert.steps import VERSIONS
@@ -68,7 +71,9 @@ def pretrain_network(
         raise InputError("start_weight", fault)
     loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
-    held_out = read_held_out(anatomies, validation, loop)
+    if (seed := seed_of(validation)) == seed_of(anatomies):
+        raise InputError(validation, f"seed {seed} as in {anatomies}: the same people")
+    held_out = read_held_out(validation, loop)
     told = {
         "anatomies_sha256": file_sha256(anatomies),
         "validation_sha256": file_sha256(validation),
@@ -91,12 +96,8 @@ def pretrain_network(
     if start is not None:
         mix(training.network, start.network, section["start_weight"])
         told["start_weight"] = section["start_weight"]
-    predictor = Predictor(
-        Model(training.network.eval(), loop.spacing_mm), device, with_expected_iou=True
-    )
-    result = validate_synthetic(predictor, held_out)
-    save_model(out, Model(training.network, loop.spacing_mm, result.calibration))
-    write_reliability(out.with_suffix(".reliability.csv"), result.reliability)
+    network = training.network.eval()
+    result = save_calibrated(out, Model(network, loop.spacing_mm), device, held_out)
     card = model_card(
         section["name"],
         training,
@@ -107,6 +108,46 @@ def pretrain_network(
         metrics=result.metrics,
     )
     publish(out, card, training.progress.curve)
+
+
+def calibrate_network(
+    model: Annotated[Path, typer.Option(help="model file (.safetensors), with its card beside it")],
+    validation: Annotated[Path, typer.Option(help="table of draw_anatomies of other people")],
+    out: OutModel,
+    threads: TrainingThreads = 0,
+) -> None:
+    """Fit the predicted IoU of a model to synthetic slices anew; write the model and its card.
+
+    The last step of pretrain_network, for weights that were trained on other slices.
+    """
+    read_card(model)  # checks it
+    card = json.loads(card_file(model).read_text(encoding="utf-8"))
+    device = training_device("cpu", threads)
+    loaded = load_model(model, device)
+    settings = Settings(**card["settings"] | {"architecture": loaded.architecture})
+    result = save_calibrated(out, loaded, device, read_held_out(validation, settings))
+    card |= {
+        "weights_sha256": file_sha256(out),
+        "validation_iou": result.metrics,
+        "validation_labels": SYNTHETIC_METHOD,
+    }
+    card["data"] |= {"validation_sha256": file_sha256(validation), **result.told}
+    write_card(out, card)
+
+
+def save_calibrated(
+    out: Path, model: Model, device: torch.device, held_out: "HeldOut"
+) -> "SyntheticValidation":
+    """Write a model file with its predicted IoU fitted to synthetic slices, and its reliability diagram.
+
+    out: the model file. model: the network; its own calibration is not used. device: that computes.
+    held_out: validation slices. Returns the accuracy on them.
+    """
+    predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)
+    result = validate_synthetic(predictor, held_out)
+    save_model(out, Model(model.network, model.spacing_mm, result.calibration))
+    write_reliability(out.with_suffix(".reliability.csv"), result.reliability)
+    return result
 
 
 @dataclass(frozen=True)
@@ -123,18 +164,15 @@ class HeldOut:
     reporting: list[SyntheticSample]
 
 
-def read_held_out(anatomies: Path, validation: Path, settings: Settings) -> HeldOut:
+def read_held_out(validation: Path, settings: Settings) -> HeldOut:
     """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
     The IoU of the first is measured after every epoch, the calibration fitted to the second, the
-    accuracy on the third, of other people, stated on the model's card. anatomies: table of
-    draw_anatomies for training. validation: table of draw_anatomies, of another seed, that the
-    slices are drawn from. settings: of the training; its size_px and spacing_mm are used. Raises
-    InputError if both tables were drawn with one seed and therefore show the same people, or if one
-    is no table of draw_anatomies.
+    accuracy on the third, of other people, stated on the model's card. validation: table of
+    draw_anatomies, of people who do not occur in the training, that the slices are drawn from.
+    settings: of the training; its size_px and spacing_mm are used. Raises InputError if it is no
+    table of draw_anatomies.
     """
-    if (own := seed_of(validation)) == seed_of(anatomies):
-        raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]
     return HeldOut(

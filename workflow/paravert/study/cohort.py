@@ -28,7 +28,14 @@ from paravert.study.aggregate import (
     cohort_slices,
     cohort_subjects,
 )
-from paravert.study.flags import FAT_OUTLIER, FLAG_CODES, fat_outliers, flagged, scan_quality
+from paravert.study.flags import (
+    FAT_OUTLIER,
+    FLAG_CODES,
+    doubtful_sections,
+    fat_outliers,
+    flagged,
+    scan_quality,
+)
 from paravert.study.level_areas import (
     areas_at_levels,
     at_standard_level,
@@ -170,7 +177,9 @@ def _write_tables(
 
         for part in parts:
             kept.append({name: part.pop(name) for name in per_scan})
-            write(part)
+            slices = part["slices"]
+            doubtful = doubtful_sections(slices.predicted_iou, thresholds["section_iou"])
+            write(part | {"slices": slices.assign(doubtful=doubtful)})
         for part in with_flags(kept, thresholds):
             write(part)
 

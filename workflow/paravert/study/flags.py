@@ -77,18 +77,27 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     slices: see `aggregate.cohort_slices`, of some scans, in the order of stack and slice.
     """
     groups = slices.groupby("subject", sort=False)
+    shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
     weight = (slices.csa_mm2 * slices.slab_mm).where(~slices.overlaps.astype(bool), 0.0)
     has_fat = slices.fat_fraction.notna() & (slices.pixels > 0)
     fat = _sums(slices, weight * slices.fat_fraction, has_fat, ["subject"])
     return pd.DataFrame(
         {
-            "predicted_iou_lowest": groups.predicted_iou.min(),
+            "predicted_iou_lowest": shown.groupby(slices.subject, sort=False).min(),
             "border_fraction_highest": groups.border_fraction.max(),
             "area_jump_highest": highest_area_jumps(slices),
             "side_ratio_lowest": lowest_side_ratios(slices, weight),
             "fat_fraction": fat / _sums(slices, weight, has_fat, ["subject"]),
         }
     ).rename_axis("subject")
+
+
+def doubtful_sections(predicted_iou: pd.Series, limit: float) -> pd.Series:
+    """Return whether the predicted IoU of each section is below a limit, boolean; null where it is null.
+
+    A section is a muscle and side in a slice. limit: `flags.section_iou` of the configuration.
+    """
+    return (predicted_iou < limit).astype("boolean").mask(predicted_iou.isna())
 
 
 def _sums(

@@ -179,7 +179,7 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     rows: of one subject in the table of slices. lowest: in the order of MUSCLES, None where none is
     predicted. where: muscle, side and stack/slice as text, missing if none is predicted.
     """
-    known = rows.dropna(subset=["predicted_iou"])
+    known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
     lowest = [_rounded(by_muscle.get(muscle), 3) for muscle in MUSCLES]
     if known.empty:
