@@ -16,9 +16,11 @@ import yaml
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from disturbances import DISTURBANCES
 from paravert.codebook import COHORT_TABLES
+from snakemake_server import run_snakemake
 
 REPOSITORY = Path(__file__).parents[1]
 MODEL = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["model"]
+LEDGER = "results/cohort/ledger.parquet"
 PARTS = ("Snakefile", "workflow", "config", "models", "profiles", "slurm", "envs")
 
 
@@ -49,29 +51,32 @@ class Study:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
-        return subprocess.run(
-            self._command(arguments), capture_output=True, text=True, check=False, **self._place()
-        )
+        place = self._place()
+        return run_snakemake(self._arguments(arguments), place["cwd"], place["env"])
+
+    def gather(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run Snakemake as far as the tables of the cohort."""
+        return self.run(*arguments, "--", LEDGER)
 
     def start(self, log: Path, *arguments: str) -> subprocess.Popen:
         """Start Snakemake, which tells what it does in a file."""
         with log.open("w") as file:
             return subprocess.Popen(
-                self._command(arguments),
+                [sys.executable, "-m", "snakemake", *self._arguments(arguments)],
                 stdout=file,
                 stderr=file,
                 preexec_fn=_interruptible,
                 **self._place(),
             )
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+    def _arguments(self, arguments: tuple[str, ...]) -> list[str]:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         with (self.folder / "sheet.tsv").open("w", newline="") as file:
             writer = csv.DictWriter(file, names, delimiter="\t", restval="")
             writer.writeheader()
             writer.writerows(self.rows)
         (self.folder / "study.yaml").write_text(yaml.safe_dump(self.settings))
-        return [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *arguments]
+        return ["--configfile", "study.yaml", *arguments]
 
     def _place(self) -> dict:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -1,4 +1,4 @@
-"""Every case of the table, run through the step and judged by what it wrote."""
+"""Every case of the table: what conversion writes, and what make_sheet says of the same headers."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,8 +9,12 @@ from dicom_writer import Plan
 from imaging_cases import CASES, orientations
 from imaging_cases.case import OBLIQUE, good, series
 from imaging_checks import assert_outcome, convert_one
-from paravert.errors import Caution, Reason
+from paravert.archive.assessment import conversion_fault
+from paravert.archive.headers import read_files
+from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging import dicom, dicom_scan, slice_spacing
+from paravert.imaging.convert import read_images
+from paravert.provenance import files_below
 
 NOT_OF_CONVERSION = {
     Caution.SIDES_SWAPPED,
@@ -32,6 +36,18 @@ NOT_OF_CONVERSION = {
     Caution.LEVELS_NOT_USED,
     Caution.LEVEL_UNCERTAIN,
 }
+# Reasons of pixels and of the extent of a stack; headers do not tell these, or not always.
+NOT_IN_HEADERS = {
+    Reason.TRUNCATED_PIXELS,
+    Reason.UNDECODABLE_PIXELS,
+    Reason.UNSUPPORTED_PIXELS,
+    Reason.MISSING_PIXELS,
+    Reason.BLANK_IMAGES,
+    Reason.DUPLICATE_POSITIONS_CONFLICT,
+    Reason.FRAME_COUNT_MISMATCH,
+    Reason.BAD_GEOMETRY_POSITION,
+}
+OF_DICOM = [case for case in CASES if case.images == "images" and not (case.truth or case.labels)]
 
 
 def run(case, home):
@@ -47,6 +63,36 @@ def test_case(case, tmp_path):
     converted = run(case, tmp_path)
     assert_outcome(case, converted)
     assert str(tmp_path) not in str(converted.row)
+    if case in OF_DICOM and not case.patterns:
+        assert_headers_tell(tmp_path / case.images, converted.row["reason"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of the writer
+@pytest.mark.parametrize(
+    "case", [case for case in OF_DICOM if case.patterns], ids=lambda case: case.name
+)
+def test_headers_are_refused_for_the_reason_of_conversion_without_patterns(case, tmp_path):
+    case.write(tmp_path)
+    folder = tmp_path / case.images
+    try:
+        read_images(str(folder))
+        reason = None
+    except SubjectFault as fault:
+        reason = fault.reason
+    assert_headers_tell(folder, reason)
+
+
+def assert_headers_tell(folder, reason):
+    """What make_sheet says of the headers of a folder is the reason of its conversion, or None."""
+    try:
+        files = files_below(folder)
+    except OSError:  # there is none, or it may not be read
+        return
+    told = conversion_fault(read_files(files))
+    if told is None:
+        assert reason is None or reason in NOT_IN_HEADERS
+    else:
+        assert told.reason == reason
 
 
 def test_the_table_has_at_least_80_cases_beside_the_orientations():

@@ -17,6 +17,7 @@ from dicom_writer import write_series
 from disturbances import Disturbance
 from paravert.provenance import files_below
 from studies import (
+    LEDGER,
     assert_same,
     change_images_and_labels,
     cohort_tables,
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.workflow
 
 SUBJECTS = ("F1", "F2", "F3", "F4")  # in the order in which one process takes them
 CONVERSION = ("--set-threads", "convert_dicom=1", "--until", "convert_dicom")
-LEDGER = "results/cohort/ledger.parquet"
 LOG = "results/logs/convert_dicom/0.log"
 LONGEST_SECONDS = 300  # a guard against a run that never ends
 
@@ -87,7 +87,7 @@ def run(study, half_way, tmp_path):
 
 
 def finish(study):
-    done = study.run("--", LEDGER)
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-3000:]
     return cohort_tables(study)
 
@@ -314,12 +314,12 @@ def test_a_file_spoilt_by_hand_is_named_and_made_anew(finished_study, undisturbe
     file.write_bytes(file.read_bytes()[:-100])
     assert_same(finish(study), undisturbed)  # nothing reads it
     (study.folder / "results/subjects/F3/area.json").unlink()
-    done = study.run("--forcerun", "measure_area", "--", LEDGER)
+    done = study.gather("--forcerun", "measure_area")
     assert done.returncode != 0
     told = (study.folder / "results/logs/measure_area/0.log").read_text()
     assert f"results/subjects/F3/{harmed}: not as" in told
     (rule,) = re.findall(r"--forcerun (\w+)", told)
-    done = study.run("--forcerun", rule, "--", LEDGER)
+    done = study.gather("--forcerun", rule)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(cohort_tables(study), undisturbed)
 

@@ -7,12 +7,11 @@ import shutil
 import pytest
 
 from paravert.steps import COHORT_STEPS
-from studies import assert_same, cohort_tables, small_cohort
+from studies import LEDGER, assert_same, cohort_tables, small_cohort
 
 pytestmark = pytest.mark.workflow
 
 SUBJECTS = ("A", "B", "C")
-LEDGER = "results/cohort/ledger.parquet"
 SHARD_RULES = {step.name for step in COHORT_STEPS}
 
 
@@ -30,7 +29,7 @@ def study(finished, tmp_path):
 
 
 def gather(study, *arguments):
-    done = study.run(*arguments, "--", LEDGER)
+    done = study.gather(*arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return cohort_tables(study)
 

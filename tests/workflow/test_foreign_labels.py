@@ -11,7 +11,7 @@ import pytest
 
 from dicom_writer import labels_phantom, write_nifti
 from paravert.label_sources import SOURCES
-from studies import plan_of, small_cohort
+from studies import LEDGER, plan_of, small_cohort
 
 pytestmark = pytest.mark.workflow
 
@@ -69,26 +69,26 @@ def test_a_second_run_has_nothing_to_do(total):
 def test_another_source_converts_again(total, tmp_path):
     study = total.copy(tmp_path / "study")
     study.settings["convert_dicom"] = {"labels_from": TABLE}
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-5000:]
     computed = re.findall(r"convert_dicom: (\w+): computed, (\w+)", study.log("convert_dicom"))
     assert sorted(computed) == [(subject, "quarantined") for subject in SUBJECTS]
     assert set(cohort(study, "ledger")["reason"]) == {"mask-unknown-label", "no-dicom"}
-    assert study.planned() == set()
+    assert study.planned("--", LEDGER) == set()
     put_labels(study, {own: own for own in TABLE})
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-5000:]
     muscles = cohort(study, "muscles")
     known = muscles["muscle"] == "multifidus"
     assert muscles["csa_mean_mm2"].notna().equals(known)
-    assert study.planned() == set()
+    assert study.planned("--", LEDGER) == set()
 
 
 def test_two_networks_are_compared_on_one_cohort(total, tmp_path):
     study = total.without_results(tmp_path / "study")
     study.settings["convert_dicom"] = {"labels_from": "musclemap"}
     put_labels(study, MUSCLEMAP)
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-5000:]
     words = ["--first", total.folder / "results", "--second", study.folder / "results"]
     words += ["--out", tmp_path / "tables/label_agreement.csv"]

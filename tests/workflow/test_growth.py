@@ -67,7 +67,7 @@ def cohort(grown, tmp_path):
 
 
 def gather(study):
-    done = study.run("--", "results/cohort/ledger.parquet")
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-3000:]
     return cohort_tables(study)
 

@@ -8,7 +8,6 @@ from studies import Study, cohort_tables, copy_of_the_workflow, small_cohort
 
 pytestmark = pytest.mark.workflow
 
-LEDGER = "results/cohort/ledger.parquet"
 GOOD = ("G1", "G2")
 HOSTILE = (
     "too long a path of images",
@@ -51,7 +50,7 @@ def study(tmp_path_factory):
             if path
         }
         study.add(f"C{number}", home / case.images, **masks)
-    study.done = study.run("--", LEDGER)
+    study.done = study.gather()
     assert study.done.returncode == 0, study.done.stderr[-3000:]
     return study
 

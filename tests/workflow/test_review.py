@@ -49,6 +49,7 @@ def rate_in_the_browser(study, downloads):
 
 
 @pytest.mark.browser
+@pytest.mark.long
 def test_ratings_of_the_browser_exclude_a_scan_null_a_muscle_and_ask_for_a_correction(
     study, tmp_path
 ):

@@ -141,7 +141,7 @@ def test_another_configured_fat_fraction_measures_nothing(study):
 
 def test_only_an_added_subject_is_computed(study, phantoms):
     study.add("ADDED", phantoms / "S0002/dicom")
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-3000:]
     for rule in SHARD_RULES:
         assert sum(map(int, re.findall(r"(\d+) computed", study.log(rule)))) == 1, rule
@@ -151,10 +151,10 @@ def test_only_an_added_subject_is_computed(study, phantoms):
 def test_a_touched_image_computes_its_subject_again(study, phantoms):
     shutil.copytree(phantoms / "S0003/dicom", study.folder / "own")
     study.rows[2]["images"] = str(study.folder / "own")
-    study.run()
+    study.run("--until", "convert_dicom")
     first = next((study.folder / "own").rglob("*.dcm"))
     first.write_bytes(first.read_bytes())
-    done = study.run()
+    done = study.run("--until", "convert_dicom")
     assert done.returncode == 0
     assert re.findall(r"convert_dicom: (\w+): computed", study.log("convert_dicom")) == ["S0003"]
 
@@ -165,7 +165,7 @@ def test_one_subject_alone(study):
     assert list(cohort(study, "ledger").subject) == ["S0002"]
     assert set(cohort(study, "slices").subject) == {"S0002"}
     assert "1 subject: 1 analysed" in done.stderr.splitlines()[-1]
-    study.run()
+    study.gather()
     assert len(cohort(study, "ledger")) == 5
     assert "0 computed" in study.log("convert_dicom")
 
@@ -174,7 +174,7 @@ def test_one_subject_alone(study):
 def test_a_subject_of_its_own_shard_has_the_same_numbers(study):
     before = {name: cohort(study, name) for name in ("slices", "muscles", "subjects", "overlap")}
     study.settings["subjects_per_shard"] = 1
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-3000:]
     assert (study.folder / "results/shards/S0001/area.parquet").is_file()
     for name, table in before.items():
@@ -187,7 +187,7 @@ def test_a_subject_of_its_own_shard_has_the_same_numbers(study):
 
 def test_too_many_quarantined_fail_the_run_after_the_ledger_is_written(study):
     study.settings["max_quarantined_fraction"] = 0.2
-    done = study.run()
+    done = study.run("--", "results/summary.txt")
     assert done.returncode != 0
     assert "expected at most a share of 0.2 quarantined" in done.stderr
     assert len(cohort(study, "ledger")) == 5
@@ -250,7 +250,7 @@ def test_corrected_labels_are_used_as_they_are_for_their_subject_alone(study):
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), corrected)
     before = cohort(study, "slices")
     study.rows[1]["labels"] = str(corrected)
-    done = study.run()
+    done = study.gather()
     assert done.returncode == 0, done.stderr[-3000:]
     after = cohort(study, "slices")
     gone = (after.subject == "S0002") & (after.muscle == "psoas_major") & (after.side == "left")

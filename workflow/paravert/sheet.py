@@ -30,7 +30,7 @@ N_LUMBAR = "n_lumbar"
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
 COVARIATES = ("sex", *NUMBER_COLUMNS, "site", "group")
 MODEL_COLUMNS = ("height_cm", "weight_kg", "bmi_kg_m2", "site", "group")  # sex and age always are
-SEX_WORDS = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
+SEX_CODES = {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"}
 UNKNOWN = frozenset(("", ".", "na", "n/a"))
 FAULTS_SHOWN = 50
 SHOWN = 80  # characters of a faulty cell
@@ -246,9 +246,9 @@ def _header_faults(header: Row, rows: Sequence[Row]) -> list[Fault]:
 
 def _sex_words(sex_codes: Mapping[str | int, str]) -> dict[str, str]:
     codes = {str(code).strip().lower(): sex for code, sex in sex_codes.items()}
-    if clash := [code for code, sex in codes.items() if SEX_WORDS.get(code, sex) != sex]:
-        raise InputError("sex_codes", f"{clash[0]} already means {SEX_WORDS[clash[0]]}")
-    return codes | SEX_WORDS
+    if clash := [code for code, sex in codes.items() if SEX_CODES.get(code, sex) != sex]:
+        raise InputError("sex_codes", f"{clash[0]} already means {SEX_CODES[clash[0]]}")
+    return codes | SEX_CODES
 
 
 def _cleaned(name: str, cells: Sequence[str], sex_words: Mapping[str, str]) -> list[str]:

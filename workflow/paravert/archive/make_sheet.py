@@ -25,7 +25,6 @@ from paravert.archive.descriptions import Proposal, as_configuration, propose
 from paravert.archive.examinations import NIFTI, Examination, Person, group_examinations
 from paravert.archive.index import Index, list_tree
 from paravert.archive.key import Key, write_table
-from paravert.archive.nifti_pattern import compile_pattern, matches
 from paravert.archive.visits import (
     SERIES_COLUMNS,
     EmptyFolder,
@@ -47,6 +46,8 @@ log = logging.getLogger(__name__)
 RESULTS = "results"
 MOST_AT_ONCE = 16  # examinations that a process takes at a time
 SHOWN_FROM_SUBJECTS = 5  # a description of fewer could be a name, which no log may hold
+FIELDS = ("subject", "visit")  # of a pattern of NIfTI paths
+PATTERN_PART = re.compile(r"\{([^{}]*)\}|(\*)")
 
 
 def make_sheet(
@@ -193,20 +194,6 @@ def _is_within(folder: str, places: set[str], archive: str) -> bool:
     return False
 
 
-def _nifti_examinations(
-    pattern: re.Pattern[str] | None, archive: Path, paths: Iterable[str]
-) -> list[tuple[Examination, list[Path]]]:
-    """Return the examinations that a pattern of paths tells, with their files."""
-    if pattern is None:
-        return []
-    start = len(str(archive)) + 1
-    below = (path[start:] for path in paths if path.lower().endswith(SUFFIXES))
-    return [
-        (Examination(Person(NIFTI, subject, ""), visit), [archive / path for path in found])
-        for (subject, visit), found in sorted(matches(pattern, below).items())
-    ]
-
-
 def _assess_volumes(paths: Sequence[Path]) -> Assessment:
     if len(paths) == 1:
         return assess_nifti(paths[0])
@@ -226,6 +213,59 @@ def _assess_all(ways: Sequence[partial], workers: int) -> list[Assessment]:
 
 def _call(way: partial) -> Assessment:
     return way()
+
+
+# --- NIfTI files, by a pattern of their paths ----------------------------------------------------
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return a pattern such as {subject}/{visit}.nii.gz as a regular expression for whole paths.
+
+    pattern: of paths relative to the archive. {subject} and {visit} match a part of a file or folder
+    name, the same wherever they occur; * matches any part of a name. Raises InputError if it has
+    another field, or no {subject}.
+    """
+    parts: list[str] = []
+    seen: set[str] = set()
+    end = 0
+    for found in PATTERN_PART.finditer(pattern):
+        parts.append(re.escape(pattern[end : found.start()]))
+        end = found.end()
+        name = found[1]
+        if name is None:
+            parts.append("[^/]*")
+        elif name not in FIELDS:
+            raise InputError("--nifti", f"{{{name}}}, expected {{subject}} and {{visit}}")
+        else:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
+            seen.add(name)
+    parts.append(re.escape(pattern[end:]))
+    if "subject" not in seen:
+        raise InputError("--nifti", "no {subject}, expected for example {subject}/{visit}.nii.gz")
+    return re.compile("".join(parts))
+
+
+def _nifti_examinations(
+    pattern: re.Pattern[str] | None, archive: Path, paths: Iterable[str]
+) -> list[tuple[Examination, list[Path]]]:
+    """Return an examination for each subject and visit of the NIfTI files, with its files, sorted.
+
+    pattern: with a group subject and maybe a group visit, matched with paths relative to the archive;
+    None: no examinations. paths: of all files of the archive; those that do not match are left out.
+    """
+    if pattern is None:
+        return []
+    start = len(str(archive)) + 1
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in paths:
+        if path.lower().endswith(SUFFIXES) and (match := pattern.fullmatch(path[start:])):
+            fields = match.groupdict()
+            key = (fields["subject"], fields.get("visit", ""))
+            found.setdefault(key, []).append(Path(path))
+    return [
+        (Examination(Person(NIFTI, subject, ""), visit), files)
+        for (subject, visit), files in sorted(found.items())
+    ]
 
 
 # --- what the user is told -----------------------------------------------------------------------

@@ -15,8 +15,8 @@ from scipy import stats
 from paravert import __version__, codebook, tables
 from paravert.anatomy import MUSCLES
 from paravert.errors import InputError
+from paravert.study.covariates import SEX_WORDS, SPLINE_DF
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
-from paravert.study.inference import SEX_WORDS, SPLINE_DF
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
 from paravert.study.scans import first_scans, scan_keys
 from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table

@@ -13,6 +13,8 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
     "weight_10kg": ("weight_kg", 10.0, "10 kg"),
 }
 FORMULA_NAMES = ("Q", "cr")  # functions in the formulas: columns of these names would hide them
+SEX_WORDS = {"F": "women", "M": "men"}
+SPLINE_DF = 3  # degrees of freedom of a natural cubic spline of age
 LEAST_OF_CATEGORY = 5  # subjects; smaller categories are pooled
 OTHER = "other"
 

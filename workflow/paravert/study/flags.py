@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 
 from paravert.errors import Caution
 
@@ -150,6 +149,8 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
         return pd.Series(np.nan, index=scans.index, dtype=float)
+    import statsmodels.api as sm  # takes 1 s, which most commands need not
+
     design = pd.DataFrame(
         {"age": known.age_years.astype(float), "man": (known.sex == "M").astype(float)}
     )

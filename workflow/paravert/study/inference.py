@@ -12,7 +12,15 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.covariates import SCALES, column_of, distinguishable, prepared, usable
+from paravert.study.covariates import (
+    SCALES,
+    SEX_WORDS,
+    SPLINE_DF,
+    column_of,
+    distinguishable,
+    prepared,
+    usable,
+)
 from paravert.study.marginal_model import (
     IDENTITY,
     LOGIT,
@@ -30,10 +38,8 @@ TERM = re.compile(r"(?:muscle\[(\w+)\])?:?(.*)")  # name of a coefficient by pat
 MEAN_LABEL = "mean of women, left, at the mean of the covariates"
 ADJUSTED_AGES_YEARS = (30, 50, 70)
 SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
-SPLINE_DF = 3
 AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between these ages
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
-SEX_WORDS = {"F": "women", "M": "men"}
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
     "df", "p_value", "n_subjects", "n_rows", "link", "covariance", "formula", "note",

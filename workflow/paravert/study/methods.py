@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE, SPLINE_DF
+from paravert.study.covariates import SPLINE_DF
+from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted

@@ -12,7 +12,7 @@ import numpy as np
 import patsy
 from scipy.optimize import linprog
 
-from paravert.study.inference import SPLINE_DF
+from paravert.study.covariates import SPLINE_DF
 
 CENTILES = (3, 10, 25, 50, 75, 90, 97)
 MOST_RESAMPLED = 500  # subjects of a bootstrap sample: bounds the time in large cohorts

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
@@ -248,6 +247,8 @@ def _kappa(table: np.ndarray) -> dict[str, float]:
     used = (table.sum(axis=0) + table.sum(axis=1)) > 0
     if used.sum() < 2:
         return agreement
+    from statsmodels.stats.inter_rater import cohens_kappa  # takes 1 s
+
     found = cohens_kappa(table[used][:, used])
     return agreement | {
         "kappa": found.kappa,

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.ratings import (
@@ -76,6 +75,8 @@ def share_of_failures(
         sides = {(muscle, side) for side in SIDES}
         with_muscle = [scan for scan, places in fails.muscles.items() if places & sides]
         counts[muscle, FAIL] = len(fails.scans) + len(with_muscle)
+    from statsmodels.stats.proportion import proportion_confint  # takes 1 s
+
     rows = []
     for (what, verdict), count in counts.items():
         row = {"what": what, "verdict": verdict, "drawn": len(random), "rated": len(rated)}
