@@ -125,6 +125,11 @@ def test_examples_have_their_sagittal_slice_with_lines_and_levels(page, home):
     assert set(re.findall(r"<text .*?>(.*?)</text>", page)) == set(own.level)
 
 
+def test_a_study_without_examples_has_no_sagittal_pictures(home):
+    scans = pd.DataFrame({"subject": [], "scan": []})
+    assert report.sagittal_pictures(home / "cohort", home / "subjects", scans, []) == []
+
+
 def test_names_of_levels_stand_apart_in_the_order_of_their_lines():
     lines = [[0, y, 9, 0] for y in (100, 90, 80, 75)] + [None]
     places = report._level_places(lines, ["L5/S1", "L5", "L4/5", "L4/5", "L4"])

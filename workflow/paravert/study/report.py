@@ -261,6 +261,8 @@ def sagittal_pictures(
     scan in the column scan. subjects: of each the first scan that has one. lines: [x, y, x, y]. names:
     (name, y), beside the lines of a level, at least LEVEL_GAP apart. Lengths are in pixels.
     """
+    if not subjects:
+        return []
     keys = [name for name in ("subject", "visit") if name in scans]
     columns = [*keys, "stack_id", "slice", "level"]
     wanted = [("subject", "in", list(subjects))]
