@@ -8,7 +8,13 @@ import yaml
 from paravert import plan
 from paravert.steps import STEPS
 
-CONFIGURATION = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
+REPOSITORY = Path(__file__).parents[1]
+CONFIGURATION = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+# File and SHA-256 of the model of find_levels.
+LEVELS_MODEL = (
+    REPOSITORY / CONFIGURATION["find_levels"]["model"],
+    CONFIGURATION["find_levels"]["sha256"],
+)
 
 
 def chain(fingerprints: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """A small study with a review page, for its tests."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from paravert import codebook, tables
 from paravert.measure import review_pictures
@@ -19,7 +21,8 @@ def write_study(home: Path, visits: bool = False) -> None:
     """Write cohort tables, pictures and the review page of SUBJECTS subjects.
 
     The lowest predicted IoU is 0.21 for S0003 (erector spinae, right, slice 4), 0.5 for S0007
-    (multifidus) and 0.9 for all others. S0002 has a hostile site and group. S0001 has a manual mask.
+    (multifidus) and 0.9 for all others. S0002 has a hostile site and group. S0001 has a manual mask and a
+    sagittal picture, which the uppermost slice does not cut.
     visits: whether S0001 and S0002 are P1_1 and P1_2, two scans of one subject, and so on.
     """
     rows = cohort_rows(SUBJECTS, quarantined=2)
@@ -63,5 +66,10 @@ def _draw(folder: Path, manual: bool) -> None:
     labels[100:180, 100:180] = 5
     review_pictures.write_grey(folder / "slices.jpg", [(plane, view) for plane in planes])
     names = ("contours.png", "manual.png") if manual else ("contours.png",)
+    if manual:
+        Image.fromarray(planes[1]).save(folder / "sagittal.jpg")
+        lines = [[10, 30 * n, 200, 30 * n - 5] for n in range(SLICES_PER_SUBJECT, 1, -1)] + [None]
+        told = json.dumps({"size": [columns, rows], "lines": lines})
+        (folder / "sagittal.json").write_text(told)
     for name in names:
         review_pictures.write_contours(folder / name, [(labels, view)] * SLICES_PER_SUBJECT)

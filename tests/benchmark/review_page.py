@@ -6,6 +6,7 @@ Needs selenium, chromium and chromedriver. Slices have random values; there are 
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "tests")]
 from paravert import codebook, tables  # noqa: E402
 from paravert.anatomy import LABELS  # noqa: E402
 from paravert.study.review import write_review  # noqa: E402
+from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_LINES  # noqa: E402
 from review_browser import Page  # noqa: E402
 from study_tables import SLICES_PER_SUBJECT, cohort_rows  # noqa: E402
 
@@ -60,6 +62,16 @@ def write_cohort(folder: Path, scans: int, slices: int) -> None:
         tables.write(folder / f"{table.name}.parquet", table, data, {})
 
 
+def write_lines(folder: Path, scans: int, slices: int) -> None:
+    """Write for each scan where its slices cut the sagittal picture, which is not there."""
+    lines = [[69.6, 371.9 - 9.8 * number, 382.4, 255.3 - 9.1 * number] for number in range(slices)]
+    told = {"size": [420, 420], "lines": [[round(x, 1) for x in line] for line in lines]}
+    for number in range(1, scans + 1):
+        home = folder / f"S{number:06d}" / REVIEW_FOLDER
+        home.mkdir(parents=True)
+        (home / SAGITTAL_LINES).write_text(json.dumps(told))
+
+
 def count(page: Page, css: str) -> int:
     """Return the number of elements."""
     return page.driver.execute_script("return document.querySelectorAll(arguments[0]).length", css)
@@ -85,6 +97,7 @@ def main() -> None:
         print(f"{given.scans:,} scans of {given.slices} slices")
         if not (home / "review/index.html").is_file():
             write_cohort(home / "cohort", given.scans, given.slices)
+            write_lines(home / "subjects", given.scans, given.slices)
             began, used = time.perf_counter(), time.process_time()
             write_review(home / "cohort", home / "subjects", home / "review")
             wall, used = time.perf_counter() - began, time.process_time() - used

@@ -8,6 +8,7 @@ from review_browser import WCAG, Page, axe_script
 from review_study import HOSTILE, SUBJECTS, write_study
 
 pytest.importorskip("selenium")
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
@@ -122,6 +123,23 @@ def test_pictures_are_loaded_and_lie_in_their_place(pages):
         f"{size} p.onerror = () => arguments[1](null); p.src = arguments[0];", source
     )
     assert found == [6 * 384, 288]
+
+
+def test_the_sagittal_picture_has_a_line_for_each_slice_and_the_levels_beside(pages, home):
+    page = pages()
+    page.open("S0001")
+    page.wait(lambda: len(page.texts("#sagittal line")) == 5)
+    slices = [caption.rpartition(", ")[2] for caption in page.texts("figcaption")]
+    assert set(page.texts("#sagittal text")) == set(slices[:5])
+    image = page.find("#sagittal image")
+    assert image.get_attribute("href").endswith("/S0001/review/sagittal.jpg")
+    assert image.rect["width"] > 200
+    ActionChains(page.driver).move_to_element(page.find("figure")).perform()
+    page.wait(lambda: page.texts("#sagittal .on") == [""])
+    assert page.find("#sagittal .on").get_attribute("data-slice") == "0"
+    page.open("S0004")
+    page.wait(lambda: len(page.texts("figure")) == 6)
+    assert not page.find("#sagittal").is_displayed()
 
 
 def test_ratings_by_keyboard_outlive_a_reload_and_drive_export_and_import(pages):

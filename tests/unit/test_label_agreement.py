@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from made_from import CONFIGURATION
+from made_from import CONFIGURATION, LEVELS_MODEL
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
@@ -66,7 +66,7 @@ def results_of(home, labels_from, function):
     convert, segment = shard / "convert.parquet", shard / "segment.parquet"
     convert_dicom(sheet, list(SUBJECTS), folder, convert, labels_from=labels_from)
     segment_muscles(convert, folder, segment, MODEL_FILE, MODEL_SHA256, "cpu")
-    find_levels(convert, sheet, folder, shard / "levels.parquet")
+    find_levels(convert, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL)
     for step, name in (
         (measure_area, "area"),
         (measure_fat, "fat"),

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pydicom
 import pytest
-import yaml
 
+from made_from import LEVELS_MODEL
 from paravert.anatomy import LABELS, level_name, level_number
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
@@ -41,8 +41,6 @@ from paravert.synthesis.volunteers import volunteers
 from paravert.tables import FAT_METHODS
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["find_levels"]
-MODEL = {"model": REPOSITORY / SETTINGS["model"], "model_sha256": SETTINGS["sha256"]}
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DISCS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)
 
@@ -274,13 +272,13 @@ def converted(tmp_path_factory):
     return folder
 
 
-def found(folder, **model):
+def found(folder, *model):
     find_levels(
         folder / "shards/convert.parquet",
         folder / "sheet.csv",
         folder / "subjects",
         folder / "shards/levels.parquet",
-        **model,
+        *model,
     )
     table = pq.read_table(folder / "shards/levels.parquet").to_pandas()
     return {subject: rows for subject, rows in table.groupby("subject")}
@@ -363,7 +361,7 @@ def outcomes(folder):
 
 
 def test_the_shipped_model_names_the_slices_of_a_phantom_from_its_sagittal_series(converted):
-    rows = found(converted, **MODEL)
+    rows = found(converted, *LEVELS_MODEL)
     exact = exact_levels(*phantom(1))
     assert np.abs(rows["B"].level_position - exact).max() < 0.25
     assert set(rows["B"].level_source) == {"sagittal"}
@@ -382,7 +380,7 @@ def test_sources_more_than_half_a_level_apart_are_a_warning_and_both_kept(conver
         text = text.replace(f"{before},", f"{after},")
     original = file.read_text()
     file.write_text(text)
-    rows = found(converted, **MODEL)["A"]
+    rows = found(converted, *LEVELS_MODEL)["A"]
     told = outcomes(converted)["A"]
     assert told.warnings == ("level-uncertain",)
     assert "levels by sheet and sagittal differ by up to 1" in told.message
@@ -399,7 +397,7 @@ def test_without_a_sagittal_series_torch_is_not_imported(converted, tmp_path):
     shutil.copy(converted / "points.csv", tmp_path)
     convert, out = tmp_path / "convert.parquet", tmp_path / "levels.parquet"
     convert_dicom(sheet, ["A"], subjects, convert)
-    given = [convert, sheet, subjects, out, MODEL["model"], MODEL["model_sha256"]]
+    given = [convert, sheet, subjects, out, *LEVELS_MODEL]
     code = "import sys; from pathlib import Path; from paravert.network.find_levels import find_levels; "
     code += "convert, sheet, subjects, out, model, sha256 = sys.argv[1:]; "
     code += "find_levels(*map(Path, (convert, sheet, subjects, out, model)), sha256); "

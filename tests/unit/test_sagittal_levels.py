@@ -104,14 +104,20 @@ def test_discs_are_counted_from_the_sacrum_by_the_number_of_vertebrae(
             assert np.array_equal(found.points[level + n_lumbar - 5], place)
 
 
-@pytest.mark.parametrize("level", [4.8, 5.3, 5.6])
-def test_a_field_of_view_that_ends_above_the_sacrum_names_nothing(
-    spine, volume, monkeypatch, level
+@pytest.mark.parametrize(("end", "share"), [(4.7, 1.0), (5.3, 0.4), (5.6, 0.4)])
+def test_a_lowest_vertebra_that_resembles_the_sacrum_is_not_counted_from(
+    spine, volume, monkeypatch, end, share
 ):
-    right_network(monkeypatch)
+    fifth, sacrum = label_of(5.0), label_of(7.0)
+
+    def resembling(labels):
+        columns = np.indices(labels.shape)[2]
+        return np.where((labels == fifth) & (columns % 5 < 5 * share), sacrum, labels)
+
+    right_network(monkeypatch, resembling)
     rows = [spine.discs[disc][0] for disc in (4.5, 5.5)]
-    end = 2 * int(np.interp(level, (4.5, 5.5), rows) + 10 * (level - 5.5) * (level > 5.5))
-    shorter = Volume(volume.array[:, :end], volume.affine)
+    last = int(2 * (rows[0] + (end - 4.5) * (rows[1] - rows[0])))
+    shorter = Volume(volume.array[:, :last], volume.affine)
     assert named_discs(None, shorter) is None
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -16,7 +17,7 @@ from paravert.study.describe import write_tables
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
 from paravert.study.review import write_review
-from study_tables import cohort_rows, write_cohort
+from study_tables import SLICES_PER_SUBJECT, cohort_rows, write_cohort
 
 HOSTILE = '<script>alert("x")</script>'
 RUN = {"software_version": "1.2.3", "model_sha256": "ab" * 32, "run_id": "0123456789ab"}
@@ -27,6 +28,7 @@ def write_figures(folder: Path) -> None:
     for name in FIGURES:
         (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
         (folder / f"{name}.png").write_bytes(b"png")
+    (folder / "fig2_examples.csv").write_text("subject,slice\nS0002,1\nS0001,0\nS0001,3\n")
 
 
 def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
@@ -42,8 +44,17 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     for number in range(1, subjects + 1):
         folder = home / "subjects" / f"S{number:04d}"
         folder.mkdir(parents=True)
+        if number == 1:
+            write_sagittal(folder / "review")
         if previews:
             Image.new("RGB", (1600, 1200), (number, 90, 90)).save(folder / "preview.png")
+
+
+def write_sagittal(folder: Path) -> None:
+    folder.mkdir()
+    Image.new("L", (300, 420), 90).save(folder / "sagittal.jpg")
+    lines = [[20, 400 - 60 * n, 280, 380 - 60 * n] for n in range(SLICES_PER_SUBJECT - 1)] + [None]
+    (folder / "sagittal.json").write_text(json.dumps({"size": [300, 420], "lines": lines}))
 
 
 def _poison(cohort: Path, subjects: int) -> None:
@@ -101,6 +112,34 @@ def test_the_report_needs_nothing_beside_it(page):
 def test_the_report_holds_no_path_of_this_machine(page, home):
     assert str(home) not in page
     assert not re.search(r'[\s"\'>](/[a-z]+){2,}', re.sub(r"data:[^\"]+", "", page))
+
+
+def test_examples_have_their_sagittal_slice_with_lines_and_levels(page, home):
+    figures = re.findall(
+        r'<svg viewBox="-62 0 362 420".*?</svg><figcaption>(.*?)</f', page, re.DOTALL
+    )
+    assert figures == ["S0001"]
+    assert len(re.findall(r"<line ", page)) == SLICES_PER_SUBJECT - 1
+    slices = pq.read_table(home / "cohort/slices.parquet").to_pandas()
+    own = slices[(slices.subject == "S0001") & (slices.slice < SLICES_PER_SUBJECT - 1)]
+    assert set(re.findall(r"<text .*?>(.*?)</text>", page)) == set(own.level)
+
+
+def test_a_study_without_examples_has_no_sagittal_pictures(home):
+    scans = pd.DataFrame({"subject": [], "scan": []})
+    assert report.sagittal_pictures(home / "cohort", home / "subjects", scans, []) == []
+
+
+def test_names_of_levels_stand_apart_in_the_order_of_their_lines():
+    lines = [[0, y, 9, 0] for y in (100, 90, 80, 75)] + [None]
+    places = report._level_places(lines, ["L5/S1", "L5", "L4/5", "L4/5", "L4"])
+    assert places == [("L4/5", 77.5), ("L5", 95.5), ("L5/S1", 113.5)]
+
+
+def test_the_report_says_how_many_lumbar_vertebrae_are_assumed():
+    none, some = pd.DataFrame({"subject": ["A"]}), pd.DataFrame({"n_lumbar": [5.0, 6, 6, None]})
+    assert report.lumbar_note(none).endswith("all names may be one off.")
+    assert report.lumbar_note(some).endswith("In this study: 6 lumbar vertebrae in 2 scans.")
 
 
 def test_every_quarantined_subject_stands_in_the_report_with_its_reason(page, home):
@@ -162,7 +201,7 @@ def test_every_preview_is_reduced_and_inside(page):
 def test_previews_beyond_the_limit_are_counted(home, monkeypatch):
     monkeypatch.setattr(report, "MOST_PREVIEWS", 3)
     page = make_report(home)
-    assert page.count("data:image/jpeg") == 3
+    assert page.count('src="data:image/jpeg') == 3
     assert "1 more previews" in page
 
 

@@ -42,6 +42,15 @@ def test_every_scan_of_the_ledger_is_in_the_page_with_its_status(scans):
     assert scans["S0001"]["fingerprint"] == "d000000000000001"
 
 
+def test_a_scan_has_the_lines_of_its_slices_on_the_sagittal_picture(home):
+    _, found = arguments(home / "review/data/page-0001.js")
+    rows, columns = review_pictures.PICTURE_SIZE
+    assert found["S0001"]["sagittal"] == [columns, rows]
+    assert len(found["S0001"]["lines"]) == len(found["S0001"]["slices"])
+    assert found["S0001"]["lines"][-1] is None
+    assert "sagittal" not in found["S0002"]
+
+
 def test_the_lowest_predicted_iou_names_muscle_side_and_slice(scans):
     assert scans["S0003"]["lowest"] == [0.9, 0.9, 0.21, 0.9]
     assert scans["S0003"]["where"] == "erector spinae right, slice 1/4"
@@ -146,4 +155,5 @@ def test_the_page_knows_the_muscles_and_where_pictures_are(home):
     page = (home / "review/index.html").read_text(encoding="utf-8")
     settings = json.loads(re.search(r"SETTINGS = (\{.*\});", page)[1])
     assert settings["muscles"] == list(MUSCLES)
-    assert settings["files"] == ["review/slices.jpg", "review/contours.png", "review/manual.png"]
+    pictures = ("slices.jpg", "contours.png", "manual.png", "sagittal.jpg")
+    assert settings["files"] == [f"review/{name}" for name in pictures]

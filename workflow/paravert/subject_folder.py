@@ -20,6 +20,8 @@ REVIEW_FOLDER = "review"  # pictures of all slices for the review page
 SLICES_PICTURE = "slices.jpg"
 CONTOURS_FILE = "contours.png"
 MANUAL_FILE = "manual.png"  # contours of the manual mask; none without one
+SAGITTAL_PICTURE = "sagittal.jpg"  # none without a sagittal series
+SAGITTAL_LINES = "sagittal.json"  # where the axial slices cut it
 SAGITTAL_FILE = (
     "sagittal.nii.gz"  # a sagittal series in the coordinates of the stacks, if there is one
 )

@@ -343,6 +343,7 @@ async function show() {
   byId("manual").disabled = !scan.manual;
   [byId("muscle").value, byId("sidename").value, byId("reason").value, byId("note").value] = ["", "", "", ""];
   byId("slices").replaceChildren();
+  showSagittal(scan, null);
   showRatings();
   showFacts(scan);
   if (scan.page) {
@@ -355,6 +356,7 @@ async function show() {
   if (current !== name) return; // another scan was opened meanwhile
   const detail = details.get(name);
   showValues(detail);
+  showSagittal(scan, detail);
   if (detail) showSlices(scan, detail);
   else if (scan.pictures) showPicturesAlone(scan);
   else byId("slices").replaceChildren(make("p", "Not analysed: no slices."));
@@ -403,6 +405,43 @@ function captionOf(stack, slice, position, level) {
   return `stack ${stack}, slice ${slice}, ${position.toFixed(1)} mm${level ? `, ${level}` : ""}`;
 }
 
+const svg = (tag, attributes, text) => {
+  const element = document.createElementNS(byId("sagittal").namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text) element.textContent = text;
+  return element;
+};
+const LEVEL_WIDTH = 62, LEVEL_GAP = 18; // pixels of the sagittal picture
+
+// The sagittal picture: a line for each slice, and in front of the lines of each level its name.
+function showSagittal(scan, detail) {
+  const box = byId("sagittal");
+  box.toggleAttribute("hidden", !detail || !detail.sagittal);
+  if (!detail || !detail.sagittal) return box.replaceChildren();
+  const [width, height] = detail.sagittal;
+  box.setAttribute("viewBox", `${-LEVEL_WIDTH} 0 ${width + LEVEL_WIDTH} ${height}`);
+  box.replaceChildren(svg("image", { href: `../subjects/${encodeURIComponent(scan.scan)}/${SETTINGS.files[3]}`, width, height, class: "grey" }));
+  const byLevel = new Map();
+  detail.lines.forEach((line, number) => {
+    if (!line) return;
+    const [x1, y1, x2, y2] = line;
+    box.append(svg("line", { x1, y1, x2, y2, "data-slice": number }));
+    const name = detail.slices[number][3];
+    if (name) byLevel.set(name, [...(byLevel.get(name) || []), y1]);
+  });
+  const middles = [...byLevel].map(([name, heights]) => [name, heights.reduce((sum, y) => sum + y, 0) / heights.length]);
+  let last = -Infinity;
+  for (const [name, y] of middles.sort(([, a], [, b]) => a - b)) {
+    last = Math.max(y, last + LEVEL_GAP);
+    box.append(svg("text", { x: -6, y: last + 6 }, name));
+  }
+}
+
+function mark(number, isOn) {
+  const line = byId("sagittal").querySelector(`[data-slice="${number}"]`);
+  if (line) line.classList.toggle("on", isOn);
+}
+
 function showSlices(scan, detail) {
   const count = detail.slices.length;
   const figures = detail.slices.map(([stack, slice, position, level], number) => {
@@ -418,6 +457,8 @@ function showSlices(scan, detail) {
     }
     figure.append(pair, make("figcaption", captionOf(stack, slice, position, level)), iouTable(detail.iou[number]));
     lazily.observe(figure);
+    figure.addEventListener("mouseenter", () => mark(number, true));
+    figure.addEventListener("mouseleave", () => mark(number, false));
     return figure;
   });
   byId("slices").replaceChildren(...figures);

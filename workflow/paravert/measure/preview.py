@@ -14,6 +14,7 @@ from skimage.util import montage
 
 from paravert import shards
 from paravert.anatomy import LABELS
+from paravert.imaging.volume import read_volume
 from paravert.measure import review_pictures, slice_picture
 from paravert.measure.labelled_stack import (
     LabelledStack,
@@ -25,6 +26,8 @@ from paravert.measure.labelled_stack import (
     read_labelled_stacks,
     read_truth,
 )
+from paravert.measure.sagittal_picture import write_sagittal
+from paravert.network.find_levels import read_geometry
 from paravert.subject_folder import REVIEW_FOLDER, SubjectFolder
 
 MOST_SLICES = 12
@@ -167,7 +170,7 @@ def draw_preview(
     """Draw a preview of every subject: up to 12 slices with the muscles in their colours, and their levels.
 
     Each subject gets its preview.png and, for the review page, pictures of all slices with contours in
-    review/; the table has a row per subject.
+    review/, with a sagittal one where there is a sagittal series; the table has a row per subject.
     """
     shards.work_after(
         segment,
@@ -217,5 +220,10 @@ def _draw_subject(
         [shown.truth for shown in stacks],
         _views(stacks, review_pictures.PICTURE_SIZE),
     )
+    sagittal = SubjectFolder(home).sagittal_file
+    if sagittal.is_file():
+        labels = [shown.stack for shown in stacks]
+        volume = read_volume(sagittal)
+        write_sagittal(scratch / REVIEW_FOLDER, volume, read_geometry(home), labels)
     digest = review_pictures.labels_digest(shown.stack for shown in stacks)
     return shards.Product([{"labels_digest": digest}])

@@ -35,7 +35,10 @@ BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lie
 SHARPNESS = 2
 LEAST_BONE_MM2 = 130.0  # below a disc; with less the field of view may end there
 SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
-LEAST_USED, LEAST_CLEAR = 0.5, 0.9  # probability of the names: below, levels are unknown; uncertain
+LEAST_USED, LEAST_CLEAR = (
+    0.5,
+    0.85,
+)  # probability of the names: below, levels are unknown; uncertain
 
 
 @dataclass(frozen=True)

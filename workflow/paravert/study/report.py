@@ -4,6 +4,8 @@ import base64
 import datetime
 import io
 import logging
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,10 @@ import yaml
 from PIL import Image
 
 from paravert import codebook
+from paravert.anatomy import USUAL_LUMBAR
+from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
+from paravert.sheet import N_LUMBAR
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
 from paravert.study.centiles import too_few
@@ -24,7 +29,7 @@ from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.scans import scan_names
 from paravert.study.templates import TEMPLATES, html_template
-from paravert.subject_folder import SubjectFolder
+from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
 from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
@@ -35,6 +40,7 @@ MOST_PREVIEWS = 200
 MOST_QUARANTINED = 1000  # rows; all of them are in the ledger
 LARGEST_SVG_BYTES = 2_000_000  # of larger figures the PNG is shown: browsers grow slow
 PREVIEW_WIDTH_PX, PREVIEW_QUALITY = 760, 72
+LEVEL_GAP = 18  # between names of levels beside a sagittal picture, pixels of it
 SECTIONS = {
     "run": "What was run",
     "methods": "Methods",
@@ -150,6 +156,13 @@ def write_report(
         "quarantined_left_out": max(0, len(quarantined) - MOST_QUARANTINED),
         "previews": previews,
         "previews_left_out": left_out,
+        "sagittal": sagittal_pictures(
+            cohort,
+            folder,
+            ledger.assign(scan=scans["subject"]),
+            list(dict.fromkeys(pd.read_csv(figures / "fig2_examples.csv", dtype=str)["subject"])),
+        ),
+        "lumbar": lumbar_note(ledger),
         "configuration": configuration.read_text(encoding="utf-8").strip(),
     }
     with whole_file(out) as draft:
@@ -229,9 +242,70 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
+def lumbar_note(ledger: pd.DataFrame) -> str:
+    """Return a sentence on the number of lumbar vertebrae that levels assume. ledger: the cohort's."""
+    told = (
+        ledger[N_LUMBAR].value_counts().sort_index() if N_LUMBAR in ledger else pd.Series(dtype=int)
+    )
+    unusual = {int(n): count for n, count in told.items() if n != USUAL_LUMBAR}
+    note = (
+        "Levels assume five lumbar vertebrae unless the sheet says otherwise (n_lumbar): in somebody with "
+        "a transitional vertebra, which the lumbar images alone cannot exclude, all names may be one off."
+    )
+    listed = "; ".join(f"{n} lumbar vertebrae in {count} scans" for n, count in unusual.items())
+    return f"{note} In this study: {listed}." if listed else note
+
+
 def read_caption(name: str) -> str:
     """Return the caption in workflow/report/<name>.rst, which Snakemake's own report shows, too."""
     return (TEMPLATES / f"{name}.rst").read_text(encoding="utf-8").strip()
+
+
+def sagittal_pictures(
+    cohort: Path, folder: Path, scans: pd.DataFrame, subjects: Sequence[str]
+) -> list[dict]:
+    """Return the sagittal pictures of some subjects: scan, source, size, lines and names of levels.
+
+    cohort: folder of the tables. folder: of the scans. scans: the cohort's ledger, with the name of the
+    scan in the column scan. subjects: of each the first scan that has one. lines: [x, y, x, y]. names:
+    (name, y), beside the lines of a level, at least LEVEL_GAP apart. Lengths are in pixels.
+    """
+    if not subjects:
+        return []
+    keys = [name for name in ("subject", "visit") if name in scans]
+    columns = [*keys, "stack_id", "slice", "level"]
+    wanted = [("subject", "in", list(subjects))]
+    slices = pq.read_table(cohort / "slices.parquet", columns=columns, filters=wanted).to_pandas()
+    slices = slices.drop_duplicates(columns[:-1]).sort_values(columns[:-1])
+    shown = []
+    for subject in subjects:
+        for row in scans[scans.subject == subject].sort_values("scan").to_dict("records"):
+            found = read_sagittal_lines(folder / row["scan"])
+            own = slices[(slices[keys] == [row[key] for key in keys]).all(axis=1)]
+            if found and len(own) == len(found[1]):
+                size, lines = found
+                file = folder / row["scan"] / REVIEW_FOLDER / SAGITTAL_PICTURE
+                source = _uri(file.read_bytes(), "image/jpeg")
+                told = {"scan": row["scan"], "source": source, "size": size}
+                names = _level_places(lines, own.level)
+                shown.append(told | {"lines": [line for line in lines if line], "names": names})
+                break
+    return shown
+
+
+def _level_places(
+    lines: Sequence[list[float] | None], levels: Iterable[str | None]
+) -> list[tuple[str, float]]:
+    """Return the name of each level and its height in the sagittal picture, from head to feet."""
+    heights: dict[str, list[float]] = {}
+    for line, level in zip(lines, levels, strict=True):
+        if line and isinstance(level, str):
+            heights.setdefault(level, []).append(line[1])
+    places, last = [], -math.inf
+    for middle, level in sorted((sum(ys) / len(ys), level) for level, ys in heights.items()):
+        last = max(middle, last + LEVEL_GAP)
+        places.append((level, round(last, 1)))
+    return places
 
 
 def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:

@@ -19,18 +19,26 @@ from markupsafe import Markup
 from paravert import codebook
 from paravert.anatomy import LABELS, MUSCLES, STANDARD_LEVELS, level_name
 from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
+from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.flags import FLAGS
 from paravert.study.ratings import ANY, VERDICTS, agreement_of_raters, read_ratings, to_correct
 from paravert.study.reading_list import reading_list, share_of_failures
 from paravert.study.scans import scan_names
 from paravert.study.templates import TEMPLATES, html_template
-from paravert.subject_folder import CONTOURS_FILE, MANUAL_FILE, REVIEW_FOLDER, SLICES_PICTURE
+from paravert.subject_folder import (
+    CONTOURS_FILE,
+    MANUAL_FILE,
+    REVIEW_FOLDER,
+    SAGITTAL_PICTURE,
+    SLICES_PICTURE,
+)
 from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
 SCANS_PER_PAGE = 50
+PICTURES = (SLICES_PICTURE, CONTOURS_FILE, MANUAL_FILE, SAGITTAL_PICTURE)
 REASONS = (
     *("wrong-muscle", "boundary", "incomplete", "spills-over", "sides-swapped", "slice-missed"),
     *("image-quality", "implant-or-deformity", "wrong-series", "other"),
@@ -77,6 +85,8 @@ def write_review(
         for subject, rows in scans:
             details[subject] = {"page": number} | lowest_iou(rows) | levels_shown(rows)
             found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
+            if sagittal := read_sagittal_lines(folder / subject):
+                found[subject] |= dict(zip(("sagittal", "lines"), sagittal, strict=True))
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
     scans = scan_rows(cohort, folder, details)
     listed = reading_list(read_frame(cohort, codebook.LEDGER), sample, seed)
@@ -108,7 +118,7 @@ def page_html(study_name: str, doubtful_iou: float) -> str:
         "flags": [[str(flag.caution), flag.title] for flag in FLAGS],
         "doubtful": doubtful_iou,
         "picture": [columns, rows, GRID_COLUMNS],
-        "files": [f"{REVIEW_FOLDER}/{f}" for f in (SLICES_PICTURE, CONTOURS_FILE, MANUAL_FILE)],
+        "files": [f"{REVIEW_FOLDER}/{f}" for f in PICTURES],
     }
     return html_template("review.html.j2").render(
         title=study_name,
