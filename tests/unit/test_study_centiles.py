@@ -24,6 +24,7 @@ from paravert.study.centiles import (
     from_scale,
     to_scale,
     too_few,
+    with_z_scores,
     z_of,
     z_scores,
 )
@@ -244,6 +245,17 @@ def test_every_subject_without_z_has_a_reason(large):
     ]
     assert own["note"].tolist() == expected
     assert not own["extrapolated"][1:].any()
+
+
+def test_the_table_of_subjects_has_the_z_of_the_table_of_z_scores():
+    assert tuple(measure.name for measure in MEASURES) == codebook.CENTILE_MEASURES
+    subjects = people(70, 30, seed=5)
+    long = z_scores(subjects, centile_frame(subjects, samples=0, seed=1))
+    wide = with_z_scores(subjects.sample(frac=1, random_state=1)).sort_index()
+    for (measure, muscle), own in long.groupby(["measure", "muscle"]):
+        np.testing.assert_array_equal(wide[f"z_{measure}_{muscle}"], own["z"])
+    assert wide.loc[wide.sex == "F", "z_csa_multifidus"].notna().all()
+    assert wide.loc[wide.sex == "M", "z_csa_multifidus"].isna().all()
 
 
 def test_fewer_than_60_of_a_sex_are_not_fitted_and_the_reason_is_in_both_tables():

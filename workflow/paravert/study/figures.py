@@ -34,6 +34,10 @@ from paravert.study.drawing.model_plots import (
     site_effect_points,
 )
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.specification_plot import (
+    draw_specification_curve,
+    specification_points,
+)
 from paravert.study.drawing.value_plots import (
     csa_points,
     distribution_points,
@@ -45,6 +49,7 @@ from paravert.study.drawing.value_plots import (
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.scans import first_scans, of_scans
 from paravert.study.site_effects import EFFECT_COLUMNS
+from paravert.study.specifications import CURVE_COLUMNS
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -160,7 +165,12 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
         points = centile_points(cohort.subjects, curves)
         return points, draw_centiles(points)
 
+    def specifications() -> Drawn:
+        points = specification_points(read("specification_curve.csv", CURVE_COLUMNS))
+        return points, draw_specification_curve(points)
+
     return {
+        "specification_curve": specifications,
         "adjusted_means": adjusted_means,
         "site_effects": differences,
         "centiles": centiles,
