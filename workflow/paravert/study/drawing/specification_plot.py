@@ -47,7 +47,7 @@ def draw_specification_curve(points: pd.DataFrame) -> Figure:
                 below.set_yticks(range(len(choices)), [""] * len(choices))
         grid[2 * row, 0].set_ylabel(f"{name},\nodds ratio")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
-        axes.set_title(style.MUSCLE_NAMES[muscle])
+        axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
     for axes in grid[-1]:
         axes.set_xlabel("Ways, by estimate")
     return figure
@@ -80,9 +80,7 @@ def _curve_panel(axes: Axes, own: pd.DataFrame, limits: tuple[float, float]) -> 
     axes.set_yscale("log")
     axes.set_ylim(*limits)
     ticks = [
-        tick
-        for tick in (0.1, 0.2, 0.5, 0.7, 0.8, 1, 1.25, 1.5, 2, 5, 10)
-        if limits[0] <= tick <= limits[1]
+        tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if limits[0] <= tick <= limits[1]
     ]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
