@@ -96,13 +96,13 @@ def fit_centiles(
     out: Annotated[
         Path, typer.Option(help="Parquet file of the centiles; z_scores.csv is written beside it.")
     ],
-    level_standard: Annotated[
-        str, typer.Option(help="Vertebra or disc of the measures at a level.")
-    ] = "L3/4",
     bootstrap_samples: Annotated[
         int, typer.Option(help="Samples of the bootstrap over subjects, for the bands.", min=2)
     ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    level_standard: Annotated[
+        str, typer.Option(help="Vertebra or disc of the measures at a level.")
+    ] = "L3/4",
 ) -> None:
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects."""
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)

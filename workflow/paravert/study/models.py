@@ -49,6 +49,13 @@ def fit_models(
             help="Further covariate of the adjusted model, a column of the table subjects."
         ),
     ] = None,
+    bootstrap_samples: Annotated[
+        int, typer.Option(help="Samples of the subject-clustered bootstrap.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random samples.")] = 1,
+    share_tables: Annotated[
+        bool, typer.Option(help="Blank rows of fewer than 5 subjects, also in notes.")
+    ] = False,
     level_standard: Annotated[
         str, typer.Option(help="Vertebra or disc of the level rule in the specification curve.")
     ] = "L3/4",
@@ -58,13 +65,6 @@ def fit_models(
             help="Predicted IoU of a section below which the curve's quality cut drops it."
         ),
     ] = 0.8,
-    bootstrap_samples: Annotated[
-        int, typer.Option(help="Samples of the subject-clustered bootstrap.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random samples.")] = 1,
-    share_tables: Annotated[
-        bool, typer.Option(help="Blank rows of fewer than 5 subjects, also in notes.")
-    ] = False,
 ) -> None:
     """Fit the models of area, volume and fat fraction, and the planned contrasts.
 
