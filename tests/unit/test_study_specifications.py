@@ -86,6 +86,8 @@ def test_fat_over_all_slices_is_the_volume_weighted_mean_of_those_that_pass():
 
 def test_fat_at_a_level_is_that_of_the_table_levels_and_unknown_where_a_section_fails():
     slices = slices_of(3)
+    lost = (slices["subject"] == "S0001") & (slices["slice"] == 3) & (slices["side"] == "left")
+    slices.loc[lost, ["csa_mm2", "pixels"]] = np.nan
     passed = {ALL_SECTIONS: np.full(len(slices), True), "cut": (slices["slice"] != 3).to_numpy()}
     ways = [way("at L3/4"), way("at L3/4", cut="cut")]
     found = fat_by_way(slices, ways, passed, RULES)
@@ -93,6 +95,7 @@ def test_fat_at_a_level_is_that_of_the_table_levels_and_unknown_where_a_section_
     levels = levels[levels["level_position"] == 3.5].set_index(KEYS)["fat_fraction"]
     levels.index = levels.index.set_levels([level.astype(str) for level in levels.index.levels])
     np.testing.assert_allclose(found[ways[0]], levels.reindex(found.index))
+    assert found[ways[0]].isna().sum() == len(MUSCLES)
     assert found[ways[1]].isna().all()
 
 

@@ -1,7 +1,7 @@
 """The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
 NEEDS: the subject sheet and the images and masks that it names.
-MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/ and given/ where the sheet names masks, and
+MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/, truth2/ and given/ where the sheet names masks, and
 slices.parquet; for the shard convert.parquet.
 """
 

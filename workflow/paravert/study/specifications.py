@@ -50,8 +50,8 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of a muscle and side of a scan.
 
-    estimator: name, a method or that of the study. columns: of the table slices, by erosion. Other
-    fields: as in WAY_COLUMNS.
+    estimator: name, a method or that of the study. column: of the table slices. Other fields: as in
+    WAY_COLUMNS.
     """
 
     estimator: str
@@ -76,6 +76,8 @@ def specification_curve(
     of the study's models. More than MOST_SUBJECTS subjects: a random sample of them, by seed.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
+    if subjects.empty:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
     sample, note = _sampled(subjects, seed)
     kept = [*scan_keys(data), "muscle", "side", "sex", "age_years"]
     data = data.loc[data["subject"].isin(sample), kept]
@@ -177,7 +179,7 @@ def fat_by_way(
         fat = slices[way.column].to_numpy(dtype=float)
         fat = np.where(passed[way.quality_cut], fat, np.nan)
         weight = weights[way.level_rule]
-        used = weight > 0
+        used = weight != 0  # an unknown area makes the value at its level unknown
         if rules[way.level_rule] is None:
             used &= ~np.isnan(fat)
         sums = (
