@@ -165,6 +165,33 @@ def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
     assert scored == {(1, 0), (1, 2), (2, 0), (2, 1)}
 
 
+def test_the_second_rater_is_compared_with_the_first_where_both_drew(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    home = SubjectFolder(folder / "S1")
+    truth = read_volume(home.stack_file("truth", 1))
+    drawn = np.roll(truth.array, 1, axis=1)
+    drawn[1] = 0  # the slice was not drawn by the second rater, nor was this muscle
+    drawn[drawn == 8] = 0
+    write_volume(home.stack_file("truth2", 1), truth.with_array(drawn))
+    (folder / "S1/overlap.json").unlink(missing_ok=True)
+    score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
+    rows = pq.read_table(folder / "overlap.parquet").to_pylist()
+    right_multifidus = ("multifidus", "right")
+    for row in rows:
+        both = row["stack"] == 1 and row["slice"] != 1
+        both &= (row["muscle"], row["side"]) != right_multifidus
+        assert (row["pixels_truth2"] is not None) == both
+    row = next(
+        r for r in rows if (r["stack"], r["slice"]) == (1, 0) and r["muscle"] == "psoas_major"
+    )
+    label = 1 if row["side"] == "left" else 2
+    one, two = truth.array[0] == label, drawn[0] == label
+    assert row["pixels_truth2"] == two.sum()
+    assert row["iou_raters"] == pytest.approx((one & two).sum() / (one | two).sum())
+    assert row["pixels_truth"] == one.sum()
+
+
 def test_muscles_that_nobody_drew_are_not_scored(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)

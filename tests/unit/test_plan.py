@@ -253,6 +253,13 @@ def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_path
     assert len({made_from(), made_from(sex="M"), made_from(away={"S1"})}) == 3
 
 
+def test_a_second_mask_counts_where_it_is_given_and_leaves_other_subjects_finished(tmp_path):
+    bare = {"subject": "S1", "images": str(tmp_path)}
+    assert "truth2" not in plan.conversion_inputs(bare, [])
+    assert "truth2" not in plan.conversion_inputs(bare | {"truth2": ""}, [])
+    assert plan.conversion_inputs(bare | {"truth2": str(tmp_path)}, [])["truth2"] != "none"
+
+
 def test_label_values_count_only_for_subjects_with_labels_of_another_program():
     bare, given = {"images": ""}, {"images": "", "labels": "nowhere.nii.gz"}
     musclemap = label_source("musclemap")

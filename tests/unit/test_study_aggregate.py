@@ -177,6 +177,9 @@ def subject_of(muscles, slices):
         "removed_mm2": [3.0],
     }
     people = pd.DataFrame({"sex": ["F"], "height_cm": [200.0]}, index=["S1"])
+    at_level = np.where(muscles.side == "left", 300.0, 500.0)
+    fat = np.where(muscles.side == "left", 0.1, 0.3)
+    muscles = muscles.assign(csa_at_level_mm2=at_level, fat_fraction_at_level=fat)
     rows = cohort_subjects(muscles, slices, pd.DataFrame([convert]), pd.DataFrame(segment), people)
     return rows.iloc[0]
 
@@ -189,6 +192,8 @@ def test_a_subject_adds_up_its_muscles(tables):
     assert row.volume_ml == pytest.approx(4 * 7.0 + 3 * 5.6)
     assert row.csa_psoas_major_mm2 == pytest.approx(750 + 600)
     assert row.csa_index_psoas_major == pytest.approx(1350 / 4)
+    assert row.csa_at_level_psoas_major_mm2 == pytest.approx(800)
+    assert row.fat_fraction_at_level_psoas_major == pytest.approx((30 + 150) / 800)
     assert row.asymmetry_psoas_major == pytest.approx(150 / 675)
     assert pd.isna(row.asymmetry_multifidus)
     assert row.fat_fraction_psoas_major == pytest.approx((1600 + 0.2 * 5600) / 12600)

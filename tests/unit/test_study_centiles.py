@@ -24,10 +24,13 @@ from paravert.study.centiles import (
     from_scale,
     to_scale,
     too_few,
+    with_z_scores,
     z_of,
     z_scores,
 )
+from paravert.study.cohort import with_flags
 from paravert.study.drawing.centile_curves import centile_points, draw_centiles
+from paravert.study.flags import FLAGS
 from paravert.study.quantile_regression import CENTILES, centile_curves, quantile_coefficients
 from paravert.study.report_tables import as_html, centiles_text
 
@@ -244,6 +247,32 @@ def test_every_subject_without_z_has_a_reason(large):
     ]
     assert own["note"].tolist() == expected
     assert not own["extrapolated"][1:].any()
+
+
+def test_the_table_of_subjects_has_the_z_of_the_table_of_z_scores():
+    assert tuple(measure.name for measure in MEASURES) == codebook.CENTILE_MEASURES
+    subjects = people(70, 30, seed=5)
+    long = z_scores(subjects, centile_frame(subjects, samples=0, seed=1))
+    wide = with_z_scores(subjects.sample(frac=1, random_state=1)).sort_index()
+    for (measure, muscle), own in long.groupby(["measure", "muscle"]):
+        np.testing.assert_array_equal(wide[f"z_{measure}_{muscle}"], own["z"])
+    assert wide.loc[wide.sex == "F", "z_csa_multifidus"].notna().all()
+    assert wide.loc[wide.sex == "M", "z_csa_multifidus"].isna().all()
+
+
+def test_the_gathered_subjects_have_z_scores_whatever_the_parts():
+    subjects = people(66, seed=6)
+    quality = {flag.column: np.nan for flag in FLAGS}
+    ledger = subjects[["subject", "sex", "age_years"]].assign(**quality, fat_fraction=0.1)
+    ledger["warnings"] = [()] * len(ledger)
+    places = np.arange(len(subjects)) % 3
+    parts = [{"subjects": subjects[places == n], "ledger": ledger[places == n]} for n in (2, 0, 1)]
+    limits = {flag.threshold: 1.0 for flag in FLAGS}
+    found = pd.concat([part["subjects"] for part in with_flags(parts, limits)]).sort_index()
+    expected = with_z_scores(subjects)
+    for name in (name for name in expected if name.startswith("z_")):
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert found["z_fat_fraction_at_level_multifidus"].notna().all()
 
 
 def test_fewer_than_60_of_a_sex_are_not_fitted_and_the_reason_is_in_both_tables():

@@ -66,6 +66,8 @@ def weighted_table(weights):
         ({"gather_cohort": {"fat_fraction": "linear"}}, "method linear: signal between"),
         ({"write_tables": {"bootstrap_samples": 321}}, "from 321 bootstrap samples"),
         ({"seed": 77}, "(seed 77)"),
+        ({"fit_models": {"quality_cut": 0.65}}, "predicted IoU 0.65 or more"),
+        ({"gather_cohort": {"level_standard": "L4"}}, "(all slices, L4) as a specification curve."),
         ({"subjects": 22}, "Mancl and DeRouen"),
         ({"subjects": 250}, "cluster-robust sandwich"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),

@@ -15,14 +15,16 @@ from paravert.study.reliability import (
     consistency,
     equivalence_p_value,
     mask_reliability,
+    rater_reliability,
     reliability,
     smallest_detectable_change,
     standard_error_of_measurement,
     visit_reliability,
     within_subject_variation,
 )
-from paravert.study.report_tables import visit_reliability_text
-from study_tables import cohort_rows
+from paravert.study.report_tables import paired_reliability_text
+from paravert.study.standard_level import ALL_SLICES
+from study_tables import PIXEL_MM2, cohort_rows
 
 FROZEN = Path(__file__).parents[1] / "frozen/r"
 # Shrout and Fleiss 1979, Table 2: six targets, four judges.
@@ -178,8 +180,10 @@ def test_the_table_has_a_row_per_muscle_and_side_and_agrees_with_its_parts():
     rows = cohort_rows(22, seed=3)
     overlap = pd.DataFrame(rows["overlap"])
     pixels = pixel_areas(pd.DataFrame(rows["slices"]))
-    table = mask_reliability(overlap, pixels)
-    assert tuple(table.columns) == RELIABILITY_COLUMNS
+    slices = pd.DataFrame(rows["slices"])[["subject", "stack_id", "slice", "level"]]
+    levels = mask_reliability(overlap, pixels, slices.drop_duplicates(ignore_index=True))
+    assert tuple(levels.columns) == RELIABILITY_COLUMNS
+    table = levels[levels["level"] == ALL_SLICES]
     assert len(table) == 3 * len(MUSCLES)
     assert (table["n_subjects"] == 22).all()
     row = table.set_index(["muscle", "side"]).loc[("multifidus", "left")]
@@ -194,6 +198,30 @@ def test_the_table_has_a_row_per_muscle_and_side_and_agrees_with_its_parts():
     both = table[table["side"] == "both"]
     assert (both["n_slices"] == 0).all()
     assert both["slice_sd"].isna().all()
+    assert list(levels["level"].unique()) == [ALL_SLICES, "L3", "L3/4", "L4"]
+    at_level = levels[(levels["level"] == "L4") & (levels["muscle"] == "multifidus")]
+    own = pd.DataFrame(rows["overlap"]).merge(slices[slices["level"] == "L4"].drop_duplicates())
+    own = own[(own["muscle"] == "multifidus") & (own["side"] == "left")]
+    mean = own.groupby("subject")["pixels_truth"].mean().mean() * PIXEL_MM2
+    assert at_level.set_index("side").loc["left", "first_mean"] == pytest.approx(mean)
+
+
+def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
+    rows = cohort_rows(20, seed=3)
+    overlap = pd.DataFrame(rows["overlap"])
+    slices = pd.DataFrame(rows["slices"])
+    levels = slices[["subject", "stack_id", "slice", "level"]].drop_duplicates(ignore_index=True)
+    drawn = overlap["slice"] > 1
+    overlap["pixels_truth2"] = (overlap["pixels_truth"] + 30.0).where(drawn)
+    overlap["pixels_prediction"] = 0
+    table = rater_reliability(overlap, pixel_areas(slices), levels)
+    assert set(table["source"]) == {"raters"}
+    own = table[(table["level"] == ALL_SLICES) & (table["side"] == "left")]
+    np.testing.assert_allclose(own["bias"], 30 * PIXEL_MM2)
+    assert set(own["n_slices"]) == {20 * 4}
+    assert (own["icc_2_1"] < own["icc_3_1"]).all()
+    none = rater_reliability(overlap.assign(pixels_truth2=np.nan), pixel_areas(slices), levels)
+    assert none.empty
 
 
 @pytest.mark.parametrize("subjects", [0, 1])
@@ -212,7 +240,9 @@ def test_a_table_without_pairs_has_its_rows_and_nothing_else(subjects):
 
 
 def visits_of(subjects, years=None, random=None):
-    """Return the tables of muscles and subjects of two visits; errors of area: 20 mm2, second 6 mm2 larger.
+    """Return the tables of muscles, subjects and levels of two visits; errors of area: 20 mm2, second 6 mm2 larger.
+
+    At L4 areas are half as large.
 
     years: of the second visit, by subject; None: no such column.
     """
@@ -237,13 +267,16 @@ def visits_of(subjects, years=None, random=None):
         scans["years_since_first"] = [
             0.0 if row.visit == "1" else years[row.subject] for row in scans.itertuples()
         ]
-    return muscles, scans
+    levels = muscles.assign(level="L4", csa_mm2=muscles["csa_mean_mm2"] / 2)
+    return muscles, scans, levels.drop(columns=["csa_mean_mm2", "volume_ml"])
 
 
 def test_reliability_between_visits_finds_the_planted_error():
     table = visit_reliability(*visits_of(400))
     assert tuple(table.columns) == RELIABILITY_COLUMNS
     assert set(table.source) == {"visits"}
+    at_level = table[table.level == "L4"].set_index(["measure", "muscle", "side"])
+    table = table[table.level == ALL_SLICES]
     assert table.groupby("measure").size().to_dict() == {
         "csa": 12,
         "volume": 12,
@@ -261,6 +294,9 @@ def test_reliability_between_visits_finds_the_planted_error():
             fat = rows.loc[("fat_fraction", muscle, side)]
             assert (fat.margin, fat.equivalent) == (0.02, True)
             assert fat["sem"] == pytest.approx(0.01, rel=0.15)
+            half = at_level.loc[("csa", muscle, side)]
+            assert half["sem"] == pytest.approx(area["sem"] / 2)
+            assert half.icc_2_1 == pytest.approx(area.icc_2_1)
         both = rows.loc[("csa", muscle, "both")]
         sides = [rows.loc[("csa", muscle, side)] for side in SIDES]
         assert both.first_mean == pytest.approx(sum(side.first_mean for side in sides))
@@ -273,23 +309,26 @@ def test_reliability_between_visits_finds_the_planted_error():
 
 def test_visits_more_than_three_months_apart_are_no_repeated_measurements():
     years = {f"S{number:03d}": 0.1 if number < 30 else 2.0 for number in range(50)}
-    assert set(visit_reliability(*visits_of(50, years)).n_subjects) == {30}
+    table = visit_reliability(*visits_of(50, years))
+    assert set(table.n_subjects) == {30}
+    assert set(table.level) == {ALL_SLICES, "L4"}
 
 
 def test_a_subject_without_a_side_has_no_pair_of_both():
-    muscles, scans = visits_of(20)
+    muscles, scans, levels = visits_of(20)
     gone = (muscles.subject == "S003") & (muscles.side == "left") & (muscles.visit == "2")
     muscles.loc[gone, ["csa_mean_mm2", "fat_fraction"]] = np.nan
-    table = visit_reliability(muscles, scans).set_index(["measure", "side"]).n_subjects
+    table = visit_reliability(muscles, scans, levels[:0])
+    table = table.set_index(["measure", "side"]).n_subjects
     for measure in ("csa", "fat_fraction"):
         for side, expected in (("left", 19), ("right", 20), ("both", 19)):
             assert set(table[measure, side]) == {expected}
 
 
 def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():
-    shown = visit_reliability_text(visit_reliability(*visits_of(40))).reset_index()
+    shown = paired_reliability_text(visit_reliability(*visits_of(40))).reset_index()
     assert len(shown) == 36
     assert set(shown.Measure) == {"CSA, mm²", "Volume, ml", "Fat fraction, %"}
     fat = shown[shown.Measure == "Fat fraction, %"]
     assert set(fat.Margin) == {"2.00"}
-    assert visit_reliability_text(visit_reliability(*visits_of(1))).empty
+    assert paired_reliability_text(visit_reliability(*visits_of(1))).empty

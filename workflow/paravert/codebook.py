@@ -269,6 +269,11 @@ MUSCLE_TABLE = Table(
 )  # fmt: skip
 
 
+CENTILE_MEASURES = (  # of study.centiles
+    "csa", "csa_index", "csa_at_level", "volume", "fat_fraction", "fat_fraction_at_level",
+)  # fmt: skip
+
+
 def _per_muscle(muscle: str) -> tuple[Column, ...]:
     name = muscle.replace("_", " ")
     return (
@@ -277,11 +282,27 @@ def _per_muscle(muscle: str) -> tuple[Column, ...]:
             f"csa_index_{muscle}", NUMBER, "mm2/m2",
             meaning=f"{name}: csa_mean_mm2, left + right, over squared height",
         ),
+        Column(
+            f"csa_at_level_{muscle}_mm2", NUMBER, "mm2",
+            meaning=f"{name}: csa_at_level_mm2 of the table muscles, left + right",
+        ),
         Column(f"volume_{muscle}_ml", NUMBER, "ml", meaning=f"{name}: volume, left + right"),
         fraction(f"fat_fraction_{muscle}", meaning=f"{name}: volume-weighted over both sides"),
+        fraction(
+            f"fat_fraction_at_level_{muscle}",
+            meaning=f"{name}: fat_fraction_at_level, area-weighted over both sides",
+        ),
         Column(
             f"asymmetry_{muscle}", NUMBER, "1", minimum=-2, maximum=2,
             meaning=f"{name}: (left - right) / mean of both, of csa_mean_mm2; > 0: left is larger",
+        ),
+        *(
+            Column(
+                f"z_{measure}_{muscle}", NUMBER, "1",
+                meaning=f"{name}: z-score of {measure} for sex and age by the study's own centiles; "
+                "null with fewer than 60 subjects of the sex",
+            )
+            for measure in CENTILE_MEASURES
         ),
     )  # fmt: skip
 

@@ -35,6 +35,7 @@ FIGURES = _listed(
     Output("along_spine", "Along the spine", "along_spine"),
     Output("adjusted_means", "Adjusted means", "adjusted_means"),
     Output("site_effects", "Sites and scanners", "site_effects"),
+    Output("specification_curve", "Specification curve", "specification_curve"),
     Output("centiles", "Centiles by age", "centiles"),
     Output("agreement", "Agreement of areas", "agreement"),
     Output("distributions", "Distributions of area and fat fraction", "distributions"),
@@ -59,4 +60,5 @@ MODEL_TABLES = _listed(
     Output("site_effects", "Sites and scanners", "site_effects"),
     Output("claims", "Findings of the paper", "claims"),
     Output("weighted_contrasts", "Contrasts weighted for missing subjects", "weighted_contrasts"),
+    Output("specification_curve", "Specification curve", "specification_curve"),
 )

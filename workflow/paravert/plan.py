@@ -83,9 +83,11 @@ def conversion_inputs(
     row: line of the sheet, by column. series_description: patterns of the configuration. source: of the
     sheet's labels. By each of CONVERTED_COLUMNS the dict has a digest of names, sizes and times of the files
     ("none" without a path), under series_description the patterns, and under labels_from the values of
-    another source than ours, if the row has labels.
+    another source than ours, if the row has labels; truth2 is left out without a path.
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
+    if not row.get("truth2"):
+        del states["truth2"]  # the column is younger than the results of some studies
     foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}

@@ -23,6 +23,7 @@ CONVERTED_COLUMNS = (
     "water",
     "fat",
     "truth",
+    "truth2",
     "labels",
 )  # paths of what convert_dicom reads
 PATH_COLUMNS = (*CONVERTED_COLUMNS, "levels")

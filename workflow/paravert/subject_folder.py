@@ -9,6 +9,7 @@ from paravert.label_sources import LabelSource
 
 IMAGE_FOLDER = "image"  # the converted stacks
 TRUTH_FOLDER = "truth"  # manual labels on the voxels of the image
+TRUTH2_FOLDER = "truth2"  # those of a second rater
 WATER_FOLDER = "water"  # the Dixon water images of stacks that have them
 FAT_FOLDER = "fat"  # the Dixon fat images, where these are not the converted stacks themselves
 GIVEN_FOLDER = "given"  # labels that the sheet names, on the voxels of the image
@@ -35,7 +36,7 @@ class SubjectFolder:
 
     home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
     converted images (IMAGE_FOLDER), Dixon parts (WATER_FOLDER, FAT_FOLDER), manual masks
-    (TRUTH_FOLDER), labels given in the sheet (GIVEN_FOLDER) or labels of segment_muscles
+    (TRUTH_FOLDER, TRUTH2_FOLDER), labels given in the sheet (GIVEN_FOLDER) or labels of segment_muscles
     (LABELS_FOLDER). Stacks are numbered from 1.
     """
 

@@ -410,6 +410,15 @@ OVERLAP_COLUMNS = (
         "pixels_prediction", WHOLE, "1", minimum=0,
         meaning="pixels of the prediction; null if the muscle is not labelled",
     ),
+    Column(
+        "pixels_truth2", WHOLE, "1", minimum=0,
+        meaning="pixels of the second rater's mask; null if that shows nothing in the slice, or the muscle "
+        "nowhere in the subject",
+    ),
+    fraction(
+        "iou_raters",
+        "IoU of both manual masks; null if pixels_truth2 is, or both are empty",
+    ),
     flag("labels_given", "whether the labels of the stack were given in the sheet, not predicted"),
 )  # fmt: skip
 

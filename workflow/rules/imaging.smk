@@ -1,6 +1,6 @@
 # From scanner files to checked volumes.
 #   NEEDS  the images and masks that the sheet names
-#   MAKES  per shard convert.parquet; per subject image/, truth/, given/, slices.parquet, status.json
+#   MAKES  per shard convert.parquet; per subject image/, truth/, truth2/, given/, slices.parquet, status.json
 
 
 rule convert_dicom:

@@ -122,6 +122,8 @@ rule fit_models:
     params:
         results=results_folder,
         covariates=options("covariates", config["fit_models"]["covariates"]),
+        level_standard=config["gather_cohort"]["level_standard"],
+        quality_cut=config["fit_models"]["quality_cut"],
         share="--share-tables" if config["write_tables"]["share_tables"] else "",
         samples=config["write_tables"]["bootstrap_samples"],
         seed=config["seed"],
@@ -130,6 +132,7 @@ rule fit_models:
         "Fitting the models"
     shell:
         "python -m paravert fit_models --cohort {params.results}/cohort {params.covariates} {params.share}"
+        " --level-standard {params.level_standard} --quality-cut {params.quality_cut}"
         " --out {params.results}/tables/models.csv --bootstrap-samples {params.samples} --seed {params.seed} 2> {log}"
 
 
@@ -151,13 +154,14 @@ rule fit_centiles:
         runtime=cohort_minutes("fit_centiles"),
     params:
         results=results_folder,
+        level_standard=config["gather_cohort"]["level_standard"],
         seed=config["seed"],
         version=steps.VERSIONS["fit_centiles"],
     message:
         "Fitting the centiles"
     shell:
         "python -m paravert fit_centiles --cohort {params.results}/cohort --out {output.centiles}"
-        " --seed {params.seed} 2> {log}"
+        " --level-standard {params.level_standard} --seed {params.seed} 2> {log}"
 
 
 rule write_tables:
@@ -195,7 +199,10 @@ rule write_tables:
 rule draw_figures:
     input:
         tables=expand("<results>/cohort/{table}.parquet", table=COHORT),
-        models=expand("<results>/tables/{table}.csv", table=("adjusted_means", "site_effects")),
+        models=expand(
+            "<results>/tables/{table}.csv",
+            table=("adjusted_means", "site_effects", "specification_curve"),
+        ),
         centiles="<results>/tables/centiles.parquet",
         model=ancient(model_file()),
         card=model_card(),

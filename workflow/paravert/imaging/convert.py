@@ -1,7 +1,7 @@
 """The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
 NEEDS: the subject sheet and the images and masks that it names.
-MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/ and given/ where the sheet names masks, and
+MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/, truth2/ and given/ where the sheet names masks, and
 slices.parquet; for the shard convert.parquet.
 """
 
@@ -29,13 +29,14 @@ from paravert.subject_folder import (
     FAT_FOLDER,
     GIVEN_FOLDER,
     IMAGE_FOLDER,
+    TRUTH2_FOLDER,
     TRUTH_FOLDER,
     WATER_FOLDER,
     SubjectFolder,
 )
 
 # Column of the sheet: folder of the subject.
-MASK_FOLDERS = {"truth": TRUTH_FOLDER, "labels": GIVEN_FOLDER}
+MASK_FOLDERS = {"truth": TRUTH_FOLDER, "truth2": TRUTH2_FOLDER, "labels": GIVEN_FOLDER}
 
 
 def convert_dicom(
@@ -130,7 +131,7 @@ def convert_subject(
 def _masks(
     row: Mapping[str, str], volumes: Sequence[Volume], source: LabelSource
 ) -> tuple[dict[str, Masks], set[Caution]]:
-    """Return the masks that a row of the sheet names, by column (truth, labels), and warnings."""
+    """Return the masks that a row of the sheet names, by column (MASK_FOLDERS), and warnings."""
     found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     told: set[Caution] = set()
     for name in MASK_FOLDERS:

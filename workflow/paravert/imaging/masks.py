@@ -35,7 +35,7 @@ def read_masks(
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
     volumes: the stacks of the subject, in the order of their numbers. role: column of the sheet that names
-    the path (truth or labels). source: whose label values the masks have; those of other muscles and
+    the path (truth, truth2 or labels). source: whose label values the masks have; those of other muscles and
     organs become background. Each mask must have the voxel grid of exactly one stack; a stack may have
     none. A mask without any label is left out, with the warning mask-empty. The warning mask-partial: a
     mask of the role labels leaves slices out.

@@ -12,7 +12,7 @@ import typer
 from paravert.anatomy import LABELS
 from paravert.errors import InputError
 from paravert.imaging.volume import read_volume
-from paravert.subject_folder import SLICES_FILE, SubjectFolder
+from paravert.subject_folder import SLICES_FILE, TRUTH_FOLDER, SubjectFolder
 from paravert.tables import NOT_LABELLED, UNKNOWN
 
 SegmentTable = Annotated[Path, typer.Option(help="shard table of segment_muscles")]
@@ -119,12 +119,12 @@ def read_image(home: Path, stack: int) -> np.ndarray:
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
 
-def read_truth(home: Path, stack: int) -> np.ndarray | None:
+def read_truth(home: Path, stack: int, kind: str = TRUTH_FOLDER) -> np.ndarray | None:
     """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
 
-    home: the subject's folder.
+    home: the subject's folder. kind: TRUTH_FOLDER or TRUTH2_FOLDER, that of the second rater.
     """
-    path = SubjectFolder(home).stack_file("truth", stack)
+    path = SubjectFolder(home).stack_file(kind, stack)
     return read_volume(path).array if path.is_file() else None
 
 

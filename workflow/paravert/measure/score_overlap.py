@@ -19,7 +19,7 @@ from paravert.measure.labelled_stack import (
     stack_rows,
     with_unknown,
 )
-from paravert.subject_folder import SubjectFolder
+from paravert.subject_folder import TRUTH2_FOLDER, SubjectFolder
 from paravert.tables import ABSENT
 
 
@@ -28,7 +28,8 @@ def score_overlap(
 ) -> None:
     """Score the labels against the manual masks, wherever there are any.
 
-    Writes a row per subject, stack, slice, muscle and side. Not annotated, hence not scored: a
+    Writes a row per subject, stack, slice, muscle and side, with the second rater's mask beside the first
+    where the sheet has both. Not annotated, hence not scored: a
     slice without any manual label, and a muscle and side without any in the whole subject. Null: a
     muscle that the source of given labels does not have.
     """
@@ -42,6 +43,8 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
     truths = {number: read_truth(home, number) for number in drawn_on}
     drawn = drawn_labels(truths.values())
     muscles = {(label.muscle, label.side) for label in compress(LABELS, drawn)}
+    second = {number: read_truth(home, number, TRUTH2_FOLDER) for number in drawn_on}
+    drawn2 = drawn_labels([truth for truth in second.values() if truth is not None])
     rows = []
     for stack in read_labelled_stacks(home):
         if (truth := truths.get(stack.number)) is None:
@@ -50,7 +53,9 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
         source = {"labels_given": stack.number in given}
         overlap = slice_overlap(stack.labels, truth)
         reason = np.where(np.isnan(overlap.iou), ABSENT, None)
-        scored = stack_rows(stack.number, vars(overlap) | {"overlap_reason": reason})
+        columns = vars(overlap) | {"overlap_reason": reason}
+        columns |= _raters(truth, second[stack.number], drawn2)
+        scored = stack_rows(stack.number, columns)
         unknown = ("iou", "dice", "pixels_prediction")
         rows += [
             row | source
@@ -58,3 +63,22 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
             if row["slice"] in slices and (row["muscle"], row["side"]) in muscles
         ]
     return shards.Product(rows)
+
+
+def _raters(
+    truth: np.ndarray, second: np.ndarray | None, drawn: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the columns pixels_truth2 and iou_raters, (slices, 8); NaN where only one rater drew.
+
+    truth, second: masks of both raters, (slices, rows, columns). drawn: (8,), labels of the second.
+    """
+    if second is None:
+        return dict.fromkeys(
+            ("pixels_truth2", "iou_raters"), np.full((len(truth), len(LABELS)), np.nan)
+        )
+    both = slice_overlap(second, truth)
+    compared = second.any(axis=(1, 2))[:, None] & np.asarray(drawn)
+    return {
+        "pixels_truth2": np.where(compared, both.pixels_prediction, np.nan),
+        "iou_raters": np.where(compared, both.iou, np.nan),
+    }

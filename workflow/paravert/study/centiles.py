@@ -27,9 +27,9 @@ LEAST_SUBJECTS = 60  # of a sex
 LOG, LOGIT = "log", "logit"
 LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks only
 LEVEL_RULE = (
-    "areas: mean over all slices that show the muscle, left + right; volume: sum over all slices,"
-    " left + right, which grows with the covered length; fat fraction: volume-weighted over all slices"
-    " and both sides"
+    "csa, csa_index: mean over all slices that show the muscle, left + right; volume: sum over all slices,"
+    " left + right, which grows with the covered length; fat_fraction: volume-weighted over all slices"
+    " and both sides; csa_at_level, fat_fraction_at_level: interpolated at"
 )
 Z_COLUMNS = (
     "subject", "sex", "age_years", "muscle", "measure", "value", "unit", "centile", "z", "extrapolated",
@@ -55,8 +55,10 @@ class Measure:
 MEASURES = (
     Measure("csa", "csa_{}_mm2", "mm2", LOG),
     Measure("csa_index", "csa_index_{}", "mm2/m2", LOG),
+    Measure("csa_at_level", "csa_at_level_{}_mm2", "mm2", LOG),
     Measure("volume", "volume_{}_ml", "ml", LOG),
     Measure("fat_fraction", "fat_fraction_{}", "1", LOGIT),
+    Measure("fat_fraction_at_level", "fat_fraction_at_level_{}", "1", LOGIT),
 )
 CENTILE_TABLE = Table(
     "centiles",
@@ -64,7 +66,7 @@ CENTILE_TABLE = Table(
         Column("sex", TEXT, meaning="sex", required=True, allowed=SEX_CATEGORIES),
         MUSCLE,
         Column(
-            "measure", TEXT, required=True, allowed=tuple(measure.name for measure in MEASURES),
+            "measure", TEXT, required=True, allowed=codebook.CENTILE_MEASURES,
             meaning="csa: area, csa_index: area over squared height; each left + right",
         ),
         Column("unit", TEXT, meaning="unit of value, low_95 and high_95", required=True),
@@ -98,12 +100,15 @@ def fit_centiles(
         int, typer.Option(help="Samples of the bootstrap over subjects, for the bands.", min=2)
     ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    level_standard: Annotated[
+        str, typer.Option(help="Vertebra or disc of the measures at a level.")
+    ] = "L3/4",
 ) -> None:
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects."""
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
     data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
-    tables.write(out, CENTILE_TABLE, data, _metadata(centiles, bootstrap_samples))
+    tables.write(out, CENTILE_TABLE, data, _metadata(centiles, level_standard, bootstrap_samples))
     write_csv(out.parent / "z_scores.csv", z_scores(subjects, centiles))
     fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
     log.info("fit_centiles: %d subjects, %d sets of curves", subjects["subject"].nunique(), fitted)
@@ -126,13 +131,13 @@ def apply_centiles(
     log.info("apply_centiles: %d values, %d scored", len(scores), scores["z"].notna().sum())
 
 
-def _metadata(centiles: pd.DataFrame, samples: int) -> dict[str, str]:
+def _metadata(centiles: pd.DataFrame, level: str, samples: int) -> dict[str, str]:
     known = centiles["age_years"].dropna()
     return {
         "software_version": __version__,
         "age_range_years": f"{known.min():g} to {known.max():g}" if len(known) else "",
         "largest_n_subjects": str(centiles["n_subjects"].max()),
-        "level_rule": LEVEL_RULE,
+        "level_rule": f"{LEVEL_RULE} {level}",
         "estimator": f"quantile regression on a natural cubic spline of age with {SPLINE_DF} degrees of"
         " freedom, log or logit scale, crossing curves rearranged",
         "bands": f"pointwise 95 %, {samples} bootstrap samples of at most {MOST_RESAMPLED} subjects",
@@ -188,7 +193,7 @@ def _read_subjects(path: Path) -> pd.DataFrame:
 def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the centiles at every whole year between the ages of the subjects, per sex and column.
 
-    subjects: the cohort's table, one scan per subject. Where fewer than LEAST_SUBJECTS of a sex have
+    subjects: the cohort's table, one scan per subject. samples: of the bootstrap; 0: no bands. Where fewer than LEAST_SUBJECTS of a sex have
     age and value, or these do not vary, there is one row whose note says so.
     """
     return pd.concat(
@@ -281,6 +286,22 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
         if measure.column_of(muscle) in subjects
     ]
     return pd.concat(found, ignore_index=True)[[*scan_keys(subjects), *Z_COLUMNS[1:]]]
+
+
+def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of subjects with the columns z_<measure>_<muscle>, by its own centiles.
+
+    subjects: the cohort's table, rows in any order. The values are those of `z_scores`.
+    """
+    ordered = subjects.sort_values(scan_keys(subjects))
+    centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
+    by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
+    scores = {
+        f"z_{measure.name}_{muscle}": _scored(ordered, muscle, measure, by_group)["z"].to_numpy()
+        for measure in MEASURES
+        for muscle in MUSCLES
+    }
+    return subjects.join(pd.DataFrame(scores, index=ordered.index))
 
 
 def _scored(

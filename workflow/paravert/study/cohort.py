@@ -16,18 +16,19 @@ import typer
 import yaml
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.anatomy import STANDARD_LEVELS, level_name, level_number
+from paravert.anatomy import MUSCLES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import Caution, InputError, some_of
 from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
-from paravert.sheet import N_LUMBAR, read_sheet, scan_name, scan_of, selected_scans
+from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
 from paravert.study.aggregate import (
     cohort_muscles,
     cohort_series,
     cohort_slices,
     cohort_subjects,
 )
+from paravert.study.centiles import MEASURES, with_z_scores
 from paravert.study.flags import (
     FAT_OUTLIER,
     FLAG_CODES,
@@ -51,7 +52,7 @@ from paravert.study.ratings import (
     read_ratings,
     without_failed_muscles,
 )
-from paravert.study.scans import scan_names, split_scans
+from paravert.study.scans import scan_keys, scan_names, split_scans
 from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
@@ -187,7 +188,7 @@ def _write_tables(
 def with_flags(
     parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
 ) -> Iterator[dict[str, pd.DataFrame]]:
-    """Yield parts of `subjects` and `ledger` with fat_outlier_sd and the warnings of flags.
+    """Yield parts of `subjects` and `ledger` with fat_outlier_sd and the warnings of flags, and z-scores.
 
     parts: with all columns of quality but fat_outlier_sd; the ledger also has fat_fraction, before the
     review. thresholds: see `flags.flagged`.
@@ -196,6 +197,7 @@ def with_flags(
     names = [scan_names(part["ledger"]) for part in parts]
     scans = [part["ledger"][columns].set_axis(own) for part, own in zip(parts, names, strict=True)]
     outliers = fat_outliers(pd.concat(scans).sort_index()) if scans else pd.Series(dtype=float)
+    scores = _z_scores([part["subjects"] for part in parts]) if parts else {}
     for part, own in zip(parts, names, strict=True):
         found = own.map(outliers)
         ledger = flagged(part["ledger"].assign(**{FAT_OUTLIER: found}), thresholds)
@@ -203,7 +205,18 @@ def with_flags(
         subjects = part["subjects"]
         of_subjects = scan_names(subjects)
         more = {FAT_OUTLIER: of_subjects.map(outliers), "n_warnings": of_subjects.map(counts)}
+        more |= {name: of_subjects.map(values) for name, values in scores.items()}
         yield {"subjects": subjects.assign(**more), "ledger": ledger}
+
+
+def _z_scores(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the z-scores of all scans, by name; parts: of the table of subjects, each has a z-score."""
+    measures = [measure.column_of(muscle) for measure in MEASURES for muscle in MUSCLES]
+    columns = [*scan_keys(parts[0]), "sex", "age_years", *measures]
+    columns += [name for name in parts[0] if name.lower() == YEARS]
+    subjects = pd.concat([part[columns] for part in parts], ignore_index=True)
+    scores = with_z_scores(subjects).drop(columns=columns)
+    return scores.set_axis(scan_names(subjects))
 
 
 def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) -> None:

@@ -21,7 +21,13 @@ from paravert.study.accuracy import (
 from paravert.study.change import MEASURES, change_table
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.published_values import read_published
-from paravert.study.reliability import mask_reliability, visit_reliability
+from paravert.study.reliability import (
+    LEVEL_COLUMNS,
+    mask_reliability,
+    rater_reliability,
+    scored_slice_levels,
+    visit_reliability,
+)
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
@@ -87,10 +93,12 @@ def write_tables(
     ] = False,
 ) -> None:
     """Write the tables of the study as CSV from the cohort tables."""
-    overlap = read_frame(cohort, codebook.OVERLAP, SCORE_COLUMNS)
+    overlap = read_frame(cohort, codebook.OVERLAP, (*SCORE_COLUMNS, "pixels_truth2"))
     pixels = scored_pixel_areas(cohort, overlap)
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
+    slice_levels = scored_slice_levels(cohort, overlap)
+    levels = read_frame(cohort, codebook.LEVEL_TABLE, LEVEL_COLUMNS)
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
@@ -109,8 +117,9 @@ def write_tables(
         "agreement": area_agreement(compared),
         "reliability": pd.concat(
             [
-                mask_reliability(held_out_rows(overlap), pixels),
-                *([visit_reliability(muscles, subjects)] if "visit" in ledger else []),
+                mask_reliability(held_out_rows(overlap), pixels, slice_levels),
+                rater_reliability(overlap, pixels, slice_levels),
+                *([visit_reliability(muscles, subjects, levels)] if "visit" in ledger else []),
             ],
             ignore_index=True,
         ),

@@ -39,6 +39,10 @@ from paravert.study.drawing.model_plots import (
     site_effect_points,
 )
 from paravert.study.drawing.reconstructions import draw_reconstructions, reconstructed
+from paravert.study.drawing.specification_plot import (
+    draw_specification_curve,
+    specification_points,
+)
 from paravert.study.drawing.value_plots import (
     csa_points,
     distribution_points,
@@ -51,6 +55,7 @@ from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.published_values import areas_at, areas_of_sides
 from paravert.study.scans import first_scans, of_scans
 from paravert.study.site_effects import EFFECT_COLUMNS
+from paravert.study.specifications import CURVE_COLUMNS
 from paravert.study.standard_level import (
     StandardLevel,
     both_sides_at_level,
@@ -181,7 +186,12 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
         points = centile_points(cohort.subjects, curves)
         return points, draw_centiles(points)
 
+    def specifications() -> Drawn:
+        points = specification_points(read("specification_curve.csv", CURVE_COLUMNS))
+        return points, draw_specification_curve(points)
+
     return {
+        "specification_curve": specifications,
         "adjusted_means": adjusted_means,
         "site_effects": differences,
         "centiles": centiles,

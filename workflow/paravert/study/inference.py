@@ -4,7 +4,7 @@ The questions are planned: each contrast belongs to a family, within which p val
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,10 +155,10 @@ class FittedModel:
             )
         return rows
 
-    def contrasts(self) -> list[dict]:
+    def contrasts(self, families: Sequence[Family] = FAMILIES) -> list[dict]:
         """Return the planned contrasts of this outcome (CONTRAST_COLUMNS, p_holm aside)."""
         rows = []
-        for family in FAMILIES:
+        for family in families:
             if self.outcome.column not in family.outcomes:
                 continue
             common = self._common() | {"family": family.name}

@@ -205,6 +205,21 @@ def _first_reason(lacks: np.ndarray, reasons: np.ndarray) -> np.ndarray:
     return np.where(lacks.any(axis=1), found, None)
 
 
+def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
+    """Return the weight of each row, (rows,), in the fat fraction of its muscle and side at a level.
+
+    slices, level: see `areas_at_levels`. A weight is the row's share in the interpolation times its
+    csa_mm2; 0 where it does not stand for the level.
+    """
+    share = np.zeros(len(slices))
+    rows = slices.assign(csa_mm2=np.arange(len(slices)))  # area of a column: the row's place
+    for _, column in _columns(rows, once=False) if len(slices) else ():
+        if column is not None:
+            (pair,), (weight,) = column.neighbours(np.array([level]))
+            np.add.at(share, column.area[pair].astype(int), np.repeat(weight[:, None], 8, axis=1))
+    return np.where(share > 0, share * slices.csa_mm2.to_numpy(float), 0.0)
+
+
 # --- volumes between levels ------------------------------------------------------------------------
 
 

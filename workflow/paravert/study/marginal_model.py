@@ -12,7 +12,7 @@ and Wooldridge 1996.
 import keyword
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,7 @@ class MarginalFit:
     n_rows: int
     _design: patsy.DesignInfo
     _people: pd.DataFrame
+    _known_cells: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the estimate of weights @ coefficients; weights: (terms,)."""
@@ -83,13 +84,32 @@ class MarginalFit:
         values: factors that are fixed, such as muscle="multifidus", sex="M". muscle and side that are
         not named are averaged with equal weight; every other covariate over the subjects of the model.
         """
-        categories = self.categories
-        free = [name for name in ("muscle", "side") if name in categories and name not in values]
+        muscles = self.categories.get("muscle")
+        if muscles is None:
+            return self._cell_weights(values)
+        asked = [values.pop("muscle")] if "muscle" in values else muscles
+        cell_values = values | {"muscle": muscles[0]}
+        key = tuple(sorted(cell_values.items()))
+        if key not in self._known_cells:
+            self._known_cells[key] = self._cell_weights(cell_values)
+        cell = self._known_cells[key]
+        places = {muscle: self._terms_of(muscle) for muscle in muscles}
+        weights = np.zeros(len(self.terms))
+        for muscle in asked:  # each has the same terms, in the same order
+            weights[places[muscle]] = cell[places[muscles[0]]] / len(asked)
+        return weights
+
+    def _cell_weights(self, values: Mapping[str, object]) -> np.ndarray:
         cells = self._people.assign(**values)
-        for name in free:
-            cells = cells.merge(pd.DataFrame({name: categories[name]}), how="cross")
+        sides = self.categories.get("side")
+        if sides and "side" not in values:
+            cells = cells.merge(pd.DataFrame({"side": sides}), how="cross")
         design = np.asarray(patsy.build_design_matrices([self._design], cells)[0])
         return np.average(design, axis=0, weights=cells[WEIGHT])
+
+    def _terms_of(self, muscle: str) -> list[int]:
+        own = f"muscle[{muscle}]"
+        return [place for place, term in enumerate(self.terms) if term.partition(":")[0] == own]
 
     @property
     def categories(self) -> dict[str, list]:

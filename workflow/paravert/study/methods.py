@@ -125,6 +125,10 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         "p values of planned comparisons were corrected by Holm's method within each family.",
         f"Intervals of medians and of rank correlations are from {samples} bootstrap samples of subjects"
         f" (seed {configuration['seed']}).",
+        "The effects of sex and age on the fat fraction were repeated for every combination of estimator,"
+        " mask (as it is, eroded by a pixel), quality cut (none, sections of predicted IoU"
+        f" {configuration['fit_models']['quality_cut']:g} or more, scans without flags) and level (all"
+        f" slices, {configuration['gather_cohort']['level_standard']}) as a specification curve.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims, weighted_contrasts."""
+"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims, weighted_contrasts, specification_curve."""
 
 import logging
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ from paravert.study.inference import (
 from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_keys
 from paravert.study.selection import weighted_contrasts
 from paravert.study.site_effects import site_effects
+from paravert.study.specifications import specification_curve
 from paravert.study.variance_components import variance_components
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ def fit_models(
     out: Annotated[
         Path,
         typer.Option(
-            help="CSV file for the terms of all models; contrasts, adjusted_means,"
-            " site_effects, claims and weighted_contrasts are written beside it."
+            help="CSV file for the terms of all models; contrasts, adjusted_means, site_effects,"
+            " claims, weighted_contrasts and specification_curve are written beside it."
         ),
     ],
     covariates: Annotated[
@@ -51,16 +52,26 @@ def fit_models(
     bootstrap_samples: Annotated[
         int, typer.Option(help="Samples of the subject-clustered bootstrap.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random samples.")] = 1,
     share_tables: Annotated[
         bool, typer.Option(help="Blank rows of fewer than 5 subjects, also in notes.")
     ] = False,
+    level_standard: Annotated[
+        str, typer.Option(help="Vertebra or disc of the level rule in the specification curve.")
+    ] = "L3/4",
+    quality_cut: Annotated[
+        float,
+        typer.Option(
+            help="Predicted IoU of a section below which the curve's quality cut drops it."
+        ),
+    ] = 0.8,
 ) -> None:
     """Fit the models of area, volume and fat fraction, and the planned contrasts.
 
     Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv,
-    claims.csv (whether the study reproduces the findings of the paper), and weighted_contrasts.csv
-    (contrasts weighted for subjects that are missing). Covariates may be numbers or texts.
+    claims.csv (whether the study reproduces the findings of the paper), weighted_contrasts.csv
+    (contrasts weighted for subjects that are missing), and specification_curve.csv (effects of sex and
+    age over ways to measure fat). Covariates may be numbers or texts.
     docs/statistics.md describes the models.
     """
     data, further = model_data(cohort, covariates or ())
@@ -91,6 +102,7 @@ def fit_models(
         "site_effects": site_effects(data, fits),
         "claims": paper_claims(contrasts, data, overlap),
         "weighted_contrasts": weighted,
+        "specification_curve": specification_curve(cohort, data, level_standard, quality_cut, seed),
     }
     for name, frame in made.items():
         write_csv(out.parent / f"{name}.csv", for_sharing(frame) if share_tables else frame)

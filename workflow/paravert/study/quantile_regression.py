@@ -40,7 +40,7 @@ def centile_curves(
 
     Age enters as a straight line if it has at most SPLINE_DF + 1 different values. Bands: estimate -+
     1.96 times the SD of the bootstrap samples, which hold at most MOST_RESAMPLED subjects; the SD is
-    scaled by the square root of m / n.
+    scaled by the square root of m / n. Without samples the bands are nan.
     """
     design, at_grid = _designs(age_years, grid_years)
     curves = at_grid @ _coefficients(design, value)
@@ -50,7 +50,8 @@ def centile_curves(
     for _ in range(samples):
         drawn = random.integers(0, len(value), size)
         resampled.append(np.sort(at_grid @ _coefficients(design[drawn], value[drawn]), axis=1))
-    reach = NORMAL_95 * np.std(resampled, axis=0, ddof=1) * np.sqrt(size / len(value))
+    sd = np.std(resampled, axis=0, ddof=1) if samples else np.full(curves.shape, np.nan)
+    reach = NORMAL_95 * sd * np.sqrt(size / len(value))
     crossed = (np.diff(curves, axis=1) < 0).any(axis=1)
     return CentileCurves(ordered, ordered - reach, ordered + reach, crossed)
 

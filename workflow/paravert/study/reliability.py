@@ -4,11 +4,15 @@ Intraclass correlations, standard error of measurement, smallest detectable chan
 variation, Bland-Altman limits for subjects and for single slices, and a test of equivalence.
 """
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paravert.anatomy import MUSCLES, SIDES
+from paravert import codebook
+from paravert.anatomy import MUSCLES, SIDES, level_number
 from paravert.study.accuracy import (
     BOTH,
     CONFIDENCE,
@@ -23,15 +27,22 @@ from paravert.study.accuracy import (
     trend,
 )
 from paravert.study.change import MEASURES, two_scans
+from paravert.study.data_frames import read_by_scan
+from paravert.study.scans import scan_keys
+from paravert.study.standard_level import ALL_SLICES
 
 MASK_AND_NETWORK = "manual mask, network"
 TWO_VISITS = "first visit, second visit"
-MASKS, VISITS = "masks", "visits"  # in the column source
+TWO_RATERS = "first rater, second rater"
+MASKS, VISITS, RATERS = "masks", "visits", "raters"  # in the column source
 MOST_YEARS_APART = 0.25  # of two visits: what differs more has changed
 # Equivalence, stated in advance. In percent of the mean of the first measurements, fat: absolute.
 MARGIN_PERCENT, FAT_MARGIN = 5.0, 0.02
+LEVEL_MEASURES = {"csa_mm2": "mm2", "fat_fraction": "1"}  # of the table levels
+LEVEL_COLUMNS = ("subject", "level", "muscle", "side", *LEVEL_MEASURES)
+SLICE_LEVEL_COLUMNS = ("subject", "stack_id", "slice", "muscle", "side", "level")
 RELIABILITY_COLUMNS = (
-    "source", "comparison", "measure", "unit", "muscle", "side", "n_subjects", "first_mean", "second_mean",
+    "source", "comparison", "measure", "unit", "level", "muscle", "side", "n_subjects", "first_mean", "second_mean",
     "icc_2_1", "icc_2_1_low_95", "icc_2_1_high_95", "icc_3_1", "icc_3_1_low_95", "icc_3_1_high_95",
     "sem", "sem_low_95", "sem_high_95", "mdc_95", "within_subject_cv",
     "bias", "bias_low_95", "bias_high_95", "sd",
@@ -43,54 +54,119 @@ RELIABILITY_COLUMNS = (
 )  # fmt: skip
 
 
-def mask_reliability(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def mask_reliability(
+    overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
+) -> pd.DataFrame:
     """Return the reliability of areas, manual mask first and network second (RELIABILITY_COLUMNS).
 
-    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them.
+    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. slice_levels: as
+    `scored_slice_levels`. Level: over all slices, and of the slices nearest to each vertebra and disc.
     """
+    tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
+    placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
+    for level, own in _by_level(placed):
+        tables.append(_compared(_of_masks(own, pixels)).assign(level=level))
+    return pd.concat(tables, ignore_index=True).assign(source=MASKS, comparison=MASK_AND_NETWORK)
+
+
+def rater_reliability(
+    overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the reliability of areas between two raters' masks; arguments as `mask_reliability`.
+
+    Slices and muscles that both have drawn. Without a second mask there are no rows.
+    """
+    known = overlap.dropna(subset=["pixels_truth2"])
+    if known.empty:
+        return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
+    both = known.assign(pixels_prediction=known["pixels_truth2"])
+    found = mask_reliability(both, pixels, slice_levels)
+    return found.assign(source=RATERS, comparison=TWO_RATERS)
+
+
+def _of_masks(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
     pairs, slices = (
         areas(overlap, pixels).rename(columns=names)
         for areas in (subject_areas, paired_slice_areas)
     )
-    return reliability(pairs, slices, "csa", "mm2").assign(
-        source=MASKS, comparison=MASK_AND_NETWORK
-    )
+    return reliability(pairs, slices, "csa", "mm2")
 
 
-def visit_reliability(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
+def scored_slice_levels(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
+    """Return the level (name) of each slice of the subjects in the overlap table, where it is known.
+
+    cohort: folder of the cohort tables, of which `slices` is read in parts.
+    """
+    scored = set(overlap["subject"].unique())
+    parts = []
+    for part in read_by_scan(cohort, codebook.SLICES, SLICE_LEVEL_COLUMNS):
+        keys = [*scan_keys(part), "stack_id", "slice"]
+        own = part[part["subject"].isin(scored)].drop_duplicates(keys)
+        parts.append(own[[*keys, "level"]].dropna(subset=["level"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def visit_reliability(
+    muscles: pd.DataFrame, subjects: pd.DataFrame, levels: pd.DataFrame
+) -> pd.DataFrame:
     """Return the reliability of area, volume and fat fraction between visits (RELIABILITY_COLUMNS).
 
-    muscles, subjects: the cohort's tables. The first two analysed visits of each subject, first and
-    second measurement; pairs that are more than MOST_YEARS_APART are left out, those of unknown
-    distance are not. Side "both": sum of the areas and volumes, volume-weighted mean of the fat
-    fractions. Single slices are not compared: those of two visits are not at the same place.
+    muscles, subjects, levels: the cohort's tables. The first two analysed visits of each subject, first
+    and second measurement; pairs that are more than MOST_YEARS_APART are left out, those of unknown
+    distance are not. Side "both": sum of the areas and volumes, weighted mean of the fat fractions.
+    Level: means over all slices, and interpolated values at each vertebra and disc. Single slices are not
+    compared: those of two visits are not at the same place.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
-    first, second = two_scans(muscles, subjects, (0, 1))
-    near = ~(second["years"] - first["years"] > MOST_YEARS_APART)
-    first, second = (_with_both_sides(scan[near]) for scan in (first, second))
-    tables = []
-    for measure, unit in MEASURES.items():
-        pairs = pd.DataFrame({"first": first[measure], "second": second[measure]}).reset_index()
-        name = measure.removesuffix(f"_{unit}").removesuffix("_mean")
-        tables.append(reliability(pairs, pairs[:0], name, unit))
+    tables = [_of_visits(muscles, subjects, MEASURES, "volume_ml").assign(level=ALL_SLICES)]
+    for level, own in _by_level(levels):
+        of_level = _of_visits(own, subjects, LEVEL_MEASURES, "csa_mm2")
+        tables.append(_compared(of_level).assign(level=level))
     return pd.concat(tables, ignore_index=True).assign(source=VISITS, comparison=TWO_VISITS)
 
 
-def _with_both_sides(scan: pd.DataFrame) -> pd.DataFrame:
+def _by_level(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield name and rows of each level, cranial to caudal."""
+    for level in sorted(rows["level"].unique(), key=level_number):
+        yield level, rows[rows["level"] == level].drop(columns="level")
+
+
+def _compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with two subjects or more."""
+    return table[table["n_subjects"] > 1]
+
+
+def _of_visits(
+    rows: pd.DataFrame, subjects: pd.DataFrame, measures: Mapping[str, str], weight: str
+) -> pd.DataFrame:
+    """Return the reliability of measures (unit by column). weight: column that weights fat fractions."""
+    first, second = two_scans(rows, subjects, (0, 1))
+    near = ~(second["years"] - first["years"] > MOST_YEARS_APART)
+    first, second = (
+        _with_both_sides(scan[near], list(measures), weight) for scan in (first, second)
+    )
+    tables = []
+    for measure, unit in measures.items():
+        pairs = pd.DataFrame({"first": first[measure], "second": second[measure]}).reset_index()
+        name = measure.removesuffix(f"_{unit}").removesuffix("_mean")
+        tables.append(reliability(pairs, pairs[:0], name, unit))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd.DataFrame:
     """Return the measures of a scan by subject, muscle and side, of left, right and both."""
-    sides = scan[list(MEASURES)].assign(fat_ml=scan["fat_fraction"] * scan["volume_ml"])
+    sides = scan[measures].assign(fat=scan["fat_fraction"] * scan[weight])
     both = sides.groupby(level=["subject", "muscle"], observed=True).sum(min_count=len(SIDES))
-    both["fat_fraction"] = both["fat_ml"] / both["volume_ml"]
+    both["fat_fraction"] = both["fat"] / both[weight]
     both = both.assign(side=BOTH).set_index("side", append=True)
     plain = [one.reset_index().astype({"muscle": str, "side": str}) for one in (sides, both)]
     return pd.concat(plain, ignore_index=True).set_index(["subject", "muscle", "side"])
 
 
 def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: str) -> pd.DataFrame:
-    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS, but for the first two.
+    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS; source, comparison and level are null.
 
     pairs: a row per subject, muscle and side with the measurements first and second. slices: the same
     per slice; limits of single slices are null where it has no rows. Differences are second - first.

@@ -26,6 +26,7 @@ from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
 from paravert.study.flags import flag_counts
 from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
+from paravert.study.reliability import RATERS
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.scans import scan_names
 from paravert.study.templates import TEMPLATES, html_template
@@ -112,11 +113,12 @@ def write_report(
             if has_visits
             else "",
             "visit_reliability": as_html(
-                report_tables.visit_reliability_text(_read_csv(tables, "reliability")),
+                report_tables.paired_reliability_text(_read_csv(tables, "reliability")),
                 empty="No two subjects with two analysed scans.",
             )
             if has_visits
             else "",
+            "rater_reliability": _rater_reliability(_read_csv(tables, "reliability")),
             "flags": as_html(report_tables.flags_text(flag_counts(ledger, settings["flags"]))),
             "failures": as_html(
                 report_tables.failures_text(_read_csv(review, "failures")),
@@ -138,7 +140,10 @@ def write_report(
             "centiles": read_caption("centiles_table"),
             **{
                 name: read_caption(name)
-                for name in ("change", "visit_reliability", "flags", "failures", "raters")
+                for name in (
+                    *("change", "visit_reliability", "rater_reliability", "flags", "failures"),
+                    "raters",
+                )
             },
         },
         "level_note": level_note(_read_csv(tables, "level_coverage")),
@@ -178,6 +183,12 @@ def level_note(coverage: pd.DataFrame) -> str:
     return "" if notes.empty else str(notes.iloc[0])
 
 
+def _rater_reliability(reliability: pd.DataFrame) -> str:
+    """Return the reliability between raters as HTML; empty without a second mask."""
+    shown = report_tables.paired_reliability_text(reliability, RATERS)
+    return "" if shown.empty else as_html(shown)
+
+
 def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
     centiles = pd.read_parquet(folder / "centiles.parquet")
@@ -193,6 +204,10 @@ def _study_tables(folder: Path) -> dict[str, str]:
         "published_values": (report_tables.published_values_text, {"prose": 2}),
         "claims": (report_tables.claims_text, {"prose": 2}),
         "fat_methods": (report_tables.fat_methods_text, {"prose": 2}),
+        "specification_curve": (
+            report_tables.specification_text,
+            {"empty": "No model of the fat fraction was fitted."},
+        ),
     }
     return {
         name: as_html(in_words(_read_csv(folder, name)), **options)

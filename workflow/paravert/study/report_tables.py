@@ -308,7 +308,7 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
     if table["value"].isna().all():
         return pd.DataFrame()
-    names = {"csa": "CSA", "csa_index": "CSA over squared height"}
+    names = {"csa": "CSA", "csa_index": "CSA over squared height", "csa_at_level": "CSA at level"}
     rows = []
     for (measure, muscle, sex), own in table.groupby(["measure", "muscle", "sex"], sort=False):
         factor, digits = _scale(own["unit"].iloc[0])
@@ -359,7 +359,7 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas against masks, a row per muscle and side with subjects to compare."""
-    own = table[(table["source"] == MASKS) & (table["n_subjects"] > 1)]
+    own = _over_all_slices(table, MASKS)
     return pd.DataFrame(
         {
             "Muscle": own["muscle"].map(_words),
@@ -381,9 +381,18 @@ def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     ).set_index(["Muscle", "Side"])
 
 
-def visit_reliability_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the reliability between visits, a row per measure, muscle and side with subjects to compare."""
-    own = table[(table["source"] == VISITS) & (table["n_subjects"] > 1)]
+def _over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return the rows of a source with subjects to compare, without those of single levels."""
+    of_source = (table["source"] == source) & (table["level"] == ALL_SLICES)
+    return table[of_source & (table["n_subjects"] > 1)]
+
+
+def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.DataFrame:
+    """Return the reliability of a source, a row per measure, muscle and side with subjects to compare.
+
+    table: reliability.csv. source: VISITS or RATERS.
+    """
+    own = _over_all_slices(table, source)
     rows = [
         {
             "Measure": f"{_measure(row['measure'])}, {_unit(row['unit'])}",
@@ -428,6 +437,38 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
+
+
+def specification_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per effect and muscle: that of the study, and its range over all ways, as odds ratios.
+
+    table: see `specifications.specification_curve`.
+    """
+    rows = []
+    for (family, label), own in table.dropna(subset=["estimate"]).groupby(
+        ["family", "label"], sort=False
+    ):
+        of_study = own[own["chosen"].astype(bool)]
+        excluded = [(own["low_95"] > 1).sum(), (own["high_95"] < 1).sum()]
+        chosen = [
+            f"{number_text(row.estimate, 2)} ({interval_text(row.low_95, row.high_95, 2)})"
+            for row in of_study.itertuples()
+        ]
+        rows.append(
+            {
+                "Family": _words(family),
+                "Effect": label,
+                "Study, OR": "".join(chosen) or DASH,
+                "Ways": str(len(own)),
+                "Lowest to highest": interval_text(own["estimate"].min(), own["estimate"].max(), 2),
+                "Interval above 1": str(excluded[0]),
+                "Interval below 1": str(excluded[1]),
+            }
+        )
+    columns = ["Study, OR", "Ways", "Lowest to highest", "Interval above 1", "Interval below 1"]
+    return pd.DataFrame(rows, columns=["Family", "Effect", *columns]).set_index(
+        ["Family", "Effect"]
+    )
 
 
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,214 @@
+"""Specification curve: effects of sex and age on fat fractions over defensible ways to measure these.
+
+A way is an estimator, an erosion of the masks, a cut of quality and a rule on levels. The models are
+those of the study, with the fat fraction of each way as outcome.
+Source: Simonsohn, Simmons and Nelson 2020.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from paravert import codebook
+from paravert.anatomy import level_number
+from paravert.errors import Caution
+from paravert.study.data_frames import read_by_scan, read_frame
+from paravert.study.flags import FLAG_CODES
+from paravert.study.inference import (
+    FAMILIES,
+    FAT,
+    OUTCOMES,
+    SEX_AND_AGE,
+    fit_model,
+)
+from paravert.study.level_areas import weights_at_level
+from paravert.study.scans import scan_keys, scan_names
+from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED
+from paravert.tables import ALL_FAT_METHODS, DIXON
+
+MOST_SUBJECTS = 10_000  # a larger cohort is sampled: each way is a model of its own
+ALL_SECTIONS = "all sections"
+UNFLAGGED = "scans without flags"
+EFFECT_FAMILIES = [family for family in FAMILIES if family.name in ("sex, fat", "age")]
+ERODED_PX = {0: "fat_fraction", 1: "eroded"}
+SLICE_COLUMNS = (
+    "subject", "stack_id", "slice", "muscle", "side", "position_mm", "slab_mm", "overlaps", "level_position",
+    "pixels", "csa_mm2", "csa_reason", "predicted_iou", "fat_fraction", "fat_fraction_eroded", "fat_fraction_reason",
+    *(f"{kind}_{method}" for method in ALL_FAT_METHODS for kind in ERODED_PX.values()),
+)  # fmt: skip
+WAY_COLUMNS = ("estimator", "erosion_px", "quality_cut", "level_rule")
+CURVE_COLUMNS = (
+    *WAY_COLUMNS, "chosen", "family", "muscle", "label", "estimate", "unit", "low_95", "high_95", "p_value", "df",
+    "n_subjects", "n_rows", "link", "covariance", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to measure the fat fraction of a muscle and side of a scan.
+
+    estimator: name, a method or that of the study. column: of the table slices. Other fields: as in
+    WAY_COLUMNS.
+    """
+
+    estimator: str
+    column: str
+    erosion_px: int
+    quality_cut: str
+    level_rule: str
+
+    def told(self) -> dict:
+        """Return the columns WAY_COLUMNS."""
+        return {name: getattr(self, name) for name in WAY_COLUMNS}
+
+
+def specification_curve(
+    cohort: Path, data: pd.DataFrame, level: str, least_iou: float, seed: int
+) -> pd.DataFrame:
+    """Return the effects of sex and age on the fat fraction of each muscle, by way (CURVE_COLUMNS).
+
+    cohort: folder of its tables. data: model_data. level: name of the level of the level rule.
+    least_iou: predicted IoU below which the quality cut leaves a section out. A way that cannot be
+    fitted has rows whose note says why; a cut that leaves nothing out has one such row. chosen: the way
+    of the study's models. More than MOST_SUBJECTS subjects: a random sample of them, by seed.
+    """
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
+    if subjects.empty:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    sample, note = _sampled(subjects, seed)
+    kept = [*scan_keys(data), "muscle", "side", "sex", "age_years"]
+    data = data.loc[data["subject"].isin(sample), kept]
+    estimators = estimator_columns(subjects)
+    flagged = _flagged_scans(read_frame(cohort, codebook.LEDGER))
+    cuts = {ALL_SECTIONS: 0.0, f"predicted IoU at least {least_iou:g}": least_iou, UNFLAGGED: 0.0}
+    rules = {ALL_SLICES: None, f"at {level}": level_number(level)}
+    ways = [
+        Way(name, columns[erosion], erosion, cut, rule)
+        for name, columns in estimators.items()
+        for erosion in ERODED_PX
+        for cut in cuts
+        for rule in rules
+    ]
+    parts, left_out = [], dict.fromkeys(cuts, False)
+    for part in read_by_scan(cohort, codebook.SLICES, SLICE_COLUMNS):
+        own = part[part["subject"].isin(sample)].reset_index(drop=True)
+        passed = _passed(own, cuts, flagged)
+        left_out = {cut: left_out[cut] or not passed[cut].all() for cut in cuts}
+        parts.append(fat_by_way(own, ways, passed, rules))
+    values = pd.concat(parts)
+    rows = []
+    for way in ways:
+        if way.quality_cut == ALL_SECTIONS or left_out[way.quality_cut]:
+            whole = values[replace(way, level_rule=ALL_SLICES)]
+            effects = _effects(way, values[way], whole, data)
+            rows += [_noted(row, note) | {"chosen": way == ways[0]} for row in effects]
+    for cut in cuts:
+        if cut != ALL_SECTIONS and not left_out[cut]:
+            rows.append({"quality_cut": cut, "chosen": False, "note": "leaves nothing out"})
+    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+
+
+def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return the columns of slices, whole and eroded, by name of the estimator; the study's first.
+
+    subjects: column fat_fraction_method. Every method alone, and in a study of Dixon and other images
+    the combination that its models take.
+    """
+    methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
+    chosen = ", else ".join(methods)
+    columns = {chosen: ("fat_fraction", "fat_fraction_eroded")}
+    own = {method: (f"fat_fraction_{method}", f"eroded_{method}") for method in ALL_FAT_METHODS}
+    if DIXON not in methods:
+        own.pop(DIXON)
+    return columns | {name: pair for name, pair in own.items() if name != chosen}
+
+
+def _sampled(subjects: pd.DataFrame, seed: int) -> tuple[set[str], str]:
+    """Return the subjects of the models, and a note if they are a sample."""
+    names = np.sort(subjects["subject"].unique().astype(str))
+    if len(names) <= MOST_SUBJECTS:
+        return set(names), ""
+    drawn = np.random.default_rng(seed).choice(names, MOST_SUBJECTS, replace=False)
+    return set(drawn), f"random sample of {MOST_SUBJECTS} of {len(names)} subjects"
+
+
+def _flagged_scans(ledger: pd.DataFrame) -> pd.MultiIndex:
+    """Return the scans with an automatic flag; the fat outlier, which looks at the outcome, is none."""
+    codes = FLAG_CODES - {str(Caution.FAT_OUTLIER)}
+    flagged = [bool(codes.intersection(warnings)) for warnings in ledger["warnings"]]
+    return pd.MultiIndex.from_frame(ledger.loc[flagged, scan_keys(ledger)])
+
+
+def _passed(
+    slices: pd.DataFrame, cuts: Mapping[str, float], flagged: pd.MultiIndex
+) -> dict[str, np.ndarray]:
+    """Return which rows pass each cut, bool (rows,); a section without predicted IoU passes it."""
+    scans = pd.MultiIndex.from_frame(slices[scan_keys(slices)])
+    iou = slices["predicted_iou"].to_numpy(dtype=float)
+    return {cut: ~scans.isin(flagged) if cut == UNFLAGGED else ~(iou < cuts[cut]) for cut in cuts}
+
+
+def fat_by_way(
+    slices: pd.DataFrame,
+    ways: Sequence[Way],
+    passed: Mapping[str, np.ndarray],
+    rules: Mapping[str, float | None],
+) -> pd.DataFrame:
+    """Return a column per way and a row per scan, muscle and side (index): its fat fraction.
+
+    slices: rows of whole scans of the cohort's table. passed: rows, bool (rows,), by quality cut. rules:
+    level by level rule; None: mean over all slices, weighted by volume, of known values. At a level: as
+    in the table levels, null if a section that stands for the level is unknown or does not pass.
+    """
+    keys = [*scan_keys(slices), "muscle", "side"]
+    code = slices.groupby(keys, sort=False, observed=True).ngroup().to_numpy()
+    index = pd.MultiIndex.from_frame(slices[keys].drop_duplicates().astype(str))
+    volume = (slices["csa_mm2"] * slices["slab_mm"]).to_numpy(dtype=float)
+    once = (slices["pixels"] > 0) & ~slices["overlaps"].astype(bool)
+    plain = slices.rename(columns={"stack_id": "stack"})
+    plain = plain.assign(subject=scan_names(plain).astype(str))
+    weights = {
+        rule: np.where(once, volume, 0.0) if level is None else weights_at_level(plain, level)
+        for rule, level in rules.items()
+    }
+    found = {}
+    for way in ways:
+        fat = slices[way.column].to_numpy(dtype=float)
+        fat = np.where(passed[way.quality_cut], fat, np.nan)
+        weight = weights[way.level_rule]
+        used = weight != 0  # an unknown area makes the value at its level unknown
+        if rules[way.level_rule] is None:
+            used &= ~np.isnan(fat)
+        sums = (
+            np.bincount(code[used], values[used], len(index)) for values in (weight * fat, weight)
+        )
+        with np.errstate(invalid="ignore"):
+            found[way] = np.divide(*sums)
+    return pd.DataFrame(found, index=index)
+
+
+def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> Iterator[dict]:
+    """Yield a row per effect and muscle.
+
+    fat: by scan, muscle and side. whole: likewise, of all slices; fewer than LEAST_COVERED of these
+    subjects at the level are no model.
+    """
+    known, of_all = (
+        values.dropna().index.get_level_values("subject").nunique() for values in (fat, whole)
+    )
+    if known < LEAST_COVERED * of_all:
+        told = f"{known / of_all:.0%} of the subjects have slices at that level"
+        yield way.told() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
+        return
+    scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))
+    data = data.assign(**{FAT: fat.reindex(scans).to_numpy()})
+    outcome = next(outcome for outcome in OUTCOMES if outcome.column == FAT)
+    for row in fit_model(SEX_AND_AGE, outcome, data).contrasts(EFFECT_FAMILIES):
+        yield row | way.told()
+
+
+def _noted(row: dict, note: str) -> dict:
+    return row | {"note": "; ".join(filter(None, [row.get("note"), note]))}
