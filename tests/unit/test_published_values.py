@@ -17,7 +17,9 @@ WITHOUT_SD = ("Khil 2020",)  # give means alone
 def test_each_published_value_is_complete():
     found = read_published()
     texts = ["level", "age_years", "people", "scanner", "authors", "journal", "table", "doi"]
-    assert (found[texts].map(lambda text: isinstance(text, str) and text.strip() != "")).all(axis=None)
+    assert (found[texts].map(lambda text: isinstance(text, str) and text.strip() != "")).all(
+        axis=None
+    )
     assert found.loc[~found.source.isin(WITHOUT_SD), "sd"].notna().all()
     assert found[["n", "year", "mean"]].gt(0).all(axis=None)
     assert found.year.between(1980, 2030).all()
