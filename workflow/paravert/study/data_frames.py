@@ -17,16 +17,21 @@ SEX_CATEGORIES = ("F", "M")
 ORDERED = {"muscle": MUSCLES, "side": SIDES, "sex": SEX_CATEGORIES}
 
 
-def read_frame(cohort: Path, table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_frame(
+    cohort: Path,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, str]] | None = None,
+) -> pd.DataFrame:
     """Return a cohort table, or some of its columns, as a data frame sorted by the table's keys.
 
     cohort: folder of the cohort tables. The columns muscle, side and sex are ordered categories of
     all possible values, not of those that occur only. columns: with subject, visit is read as well if
-    the table has it.
+    the table has it. filters: of the rows, as in pandas.read_parquet.
     """
     file = cohort / f"{table.name}.parquet"
     names = columns and _with_visit(columns, pq.read_schema(file))
-    frame = in_order(pd.read_parquet(file, columns=names))
+    frame = in_order(pd.read_parquet(file, columns=names, filters=filters))
     keys = [key for key in (table.keys[0], VISIT.name, *table.keys[1:]) if key in frame]
     return frame.sort_values(keys, ignore_index=True)
 

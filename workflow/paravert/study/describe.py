@@ -33,6 +33,7 @@ from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
     ALL_SLICES,
     AT_LEVEL,
+    ONE_MUSCLE,
     StandardLevel,
     both_sides_at_level,
     level_coverage,
@@ -102,7 +103,8 @@ def write_tables(
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
-    levels = of_scans(read_frame(cohort, codebook.LEVEL_TABLE, COVERAGE_COLUMNS), first)
+    coverage = read_frame(cohort, codebook.LEVEL_TABLE, COVERAGE_COLUMNS, ONE_MUSCLE)
+    levels = of_scans(coverage, first)
     level = standard_level(muscles_once, levels, level_of_metadata(cohort))
     log.info("write_tables: %s", level.note or "no subjects")
     compared = compared_areas(cohort, held_out_rows(overlap), pixels, level)

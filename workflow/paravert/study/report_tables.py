@@ -225,7 +225,10 @@ def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
     own = own[~own.index.duplicated()]
     texts = []
     for (source, level), rows in own.groupby(["source", "level"], sort=False):
-        values = "; ".join(f"{PUBLISHED_SEXES[r['sex']]} {_mean_sd(r)}" for _, r in rows.iterrows())
+        several = rows["sex"].duplicated(keep=False)
+        ages = (" " + rows["age_years"] + " years").where(several, "")
+        who = rows["sex"].map(PUBLISHED_SEXES) + ages
+        values = "; ".join(f"{who[place]} {_mean_sd(value)}" for place, value in rows.iterrows())
         at = "" if level == row["level"] else f", {level}"
         texts.append(f"{values} ({source}{at})")
     return "; ".join(texts) or DASH
@@ -258,17 +261,14 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the number of subjects with slices at each level as text, a row per sex.
 
-    table: see `standard_level.level_coverage`. Cells: number (percent).
+    table: see `standard_level.level_coverage`.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
         return pd.DataFrame()
-    texts = [
-        f"{number_text(row.n_covered, 0)} ({number_text(100 * row.share, 0)} %)"
-        for row in known.itertuples()
-    ]
     counts = known["n_subjects"].map("{:,.0f}".format)
     sexes = known["sex"].map(SEX_TITLES) + " (n = " + counts + ")"
+    texts = _numbers(known["n_covered"])
     frame = pd.DataFrame({"Subjects": sexes, "level": known["level"], "text": texts})
     shown = frame.pivot(index="Subjects", columns="level", values="text")
     shown.columns.name = None

@@ -19,6 +19,8 @@ ALL_MUSCLES = "all"
 USUAL_LEVEL = "L3/4"  # of cohort tables that do not say which it is, too
 LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
 AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
+# Which levels are covered is the same for all muscles: the rows of one tell it.
+ONE_MUSCLE = (("muscle", "==", MUSCLES[0]), ("side", "==", SIDES[0]))
 COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered", "share")
 
 
@@ -74,7 +76,8 @@ class StandardLevel:
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
     """Return how many subjects have values at the standard level, of the scans in both tables.
 
-    muscles, levels: the cohort's tables, one scan per subject. name: of the level.
+    muscles, levels: the cohort's tables, one scan per subject; of levels ONE_MUSCLE is enough. name: of
+    the level.
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -92,9 +95,8 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each level, a row per level and sex (COVERAGE_COLUMNS).
 
-    levels: the cohort's table, one scan per subject. sex: all, F, M, and unknown if there are any.
+    levels: the cohort's table, or its rows ONE_MUSCLE, one scan per subject. sex: all, F, M, and unknown if there are any.
     """
-    # Which levels are covered is the same for all muscles.
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
         known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS]),
