@@ -277,7 +277,7 @@ NO_LEVEL = "none"
 LEVEL_SOURCES = {  # the first that knows the level of a slice is used
     SHEET_LEVELS: "points that the sheet names",
     SAGITTAL_LEVELS: "the discs in a sagittal series of the same study",
-    AXIAL_LEVELS: "the axial slices alone, where level_sd is at most 0.3",
+    AXIAL_LEVELS: "the axial slices alone",
 }
 LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
 

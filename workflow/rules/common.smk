@@ -152,12 +152,15 @@ def model_file():
     return found_model(configured)
 
 
-def levels_model(key="model"):
-    """Return the paths of a model of find_levels: one, or none if none is configured.
+def levels_model():
+    """Return the paths of the model that names discs: one, or none if none is configured."""
+    configured = config["find_levels"]["model"]
+    return [found_model(configured)] if configured else []
 
-    key: model, which names discs in sagittal series, or axial_model, for axial slices.
-    """
-    configured = config["find_levels"][key]
+
+def axial_model():
+    """Return the paths of the model that tells levels from axial slices: one, or none."""
+    configured = config["find_levels"]["axial_model"]
     return [found_model(configured)] if configured else []
 
 
@@ -203,9 +206,10 @@ def check_model():
     model.check_model(path, config["model"]["sha256"])
     model.check_card(path)
     learnt_from(path)
-    for key, pinned in (("model", "sha256"), ("axial_model", "axial_sha256")):
-        for path in levels_model(key):
-            model.check_sha256(Path(path), config["find_levels"][pinned])
+    for path in levels_model():
+        model.check_sha256(Path(path), config["find_levels"]["sha256"])
+    for path in axial_model():
+        model.check_sha256(Path(path), config["find_levels"]["axial_sha256"])
 
 
 def keep_for_jobs():
@@ -218,7 +222,7 @@ def keep_for_jobs():
         (PACKAGE_FOLDER / "paravert").unlink(missing_ok=True)
         (PACKAGE_FOLDER / "paravert").symlink_to(Path(paravert.__file__).parent)
     settings = dict(config, model=dict(config["model"], file=model_file()))
-    found = {key: "".join(levels_model(key)) for key in ("model", "axial_model")}
+    found = {"model": "".join(levels_model()), "axial_model": "".join(axial_model())}
     settings["find_levels"] = dict(config["find_levels"], **found)
     RUN_CONFIGURATION.write_text(yaml.safe_dump(settings), encoding="utf-8")
     sheet.write_sheet(RUN_SHEET, SCANS.values())

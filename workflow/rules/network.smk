@@ -41,7 +41,7 @@ rule find_levels:
     input:
         convert=table_before("find_levels"),
         model=ancient(levels_model()),
-        axial_model=ancient(levels_model("axial_model")),
+        axial_model=ancient(axial_model()),
     output:
         "<results>/shards/{shard}/levels.parquet",
     log:
