@@ -105,10 +105,6 @@ class Index:
     """
 
     def __init__(self, path: Path, archive: Path | None = None):
-        """Open an index; archive: folder that `fill` will read. An index of another starts anew.
-
-        Raises InputError where the file is no index.
-        """
         self.path = path
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         self._base = sqlite3.connect(path)

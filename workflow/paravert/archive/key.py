@@ -30,7 +30,6 @@ class Key:
     """
 
     def __init__(self, path: Path):
-        """Read the key file, if it exists. Raises InputError if it is not a key file."""
         self.path = path
         self._rows = _read(path)
         self._subjects = {_person_of(row): row["subject"] for row in self._rows}
