@@ -31,12 +31,15 @@ from paravert.anatomy import MUSCLES  # noqa: E402
 from paravert.network import artefacts, contrast, fit, septa  # noqa: E402
 from paravert.network import randomised as slices  # noqa: E402
 from paravert.network.architecture import Architecture  # noqa: E402
-from paravert.network.batches import EpochLoader  # noqa: E402
+from paravert.network.batches import (  # noqa: E402
+    EpochLoader,  # noqa: E402
+    SyntheticSlices,
+    held_out_samples,
+)
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import HELD_OUT, HELD_OUT_SEEDS, scored  # noqa: E402
 from paravert.network.randomised import Anatomies, PicturePose  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
-from paravert.network.synthetic import SyntheticSlices, held_out_samples  # noqa: E402
 from paravert.network.unet import GpuUNet, Model, UNet, load_model  # noqa: E402
 from paravert.network.validate import by_muscle  # noqa: E402
 from real_scans import mean_dice  # noqa: E402

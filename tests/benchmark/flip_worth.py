@@ -18,11 +18,11 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from overlap_lines import overlap_lines  # noqa: E402
+from paravert.network.batches import held_out_samples  # noqa: E402
 from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.pretrain import scored  # noqa: E402
 from paravert.network.randomised import Anatomies  # noqa: E402
-from paravert.network.synthetic import held_out_samples  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
 from real_scans import mean_dice  # noqa: E402
 from trainings import loop_settings  # noqa: E402

@@ -144,12 +144,22 @@ HEAVY = {"pandas", "torch", "scipy.optimize", "scipy.stats", "matplotlib.pyplot"
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
 def test_a_job_of_a_shard_starts_without_heavy_libraries(step):
-    code = f"import sys, paravert.{step.module}; print(*sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     needed = {"torch"} if step.name == "segment_muscles" else set()
-    assert not HEAVY & set(done.stdout.split()) - needed
+    assert not HEAVY & imported_by(step.module) - needed
+
+
+def imported_by(*modules):
+    """Return the names of all modules that a process has after importing some of paravert."""
+    names = ", ".join(f"paravert.{module}" for module in modules)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
+    words = [sys.executable, "-c", f"import sys, {names}; print(*sys.modules)"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_commands_over_the_cohort_that_fit_no_model_start_without_statsmodels():
+    commands = ("gather_cohort", "fit_centiles", "apply_centiles", "write_review", "export_tables")
+    assert "statsmodels" not in imported_by(*(COMMANDS[command] for command in commands))
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)

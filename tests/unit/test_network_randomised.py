@@ -11,10 +11,9 @@ from paravert.errors import InputError
 from paravert.network import artefacts, contrast
 from paravert.network import randomised as slices
 from paravert.network.architecture import Architecture
-from paravert.network.batches import EpochLoader
+from paravert.network.batches import EpochLoader, SyntheticSlices, held_out_samples
 from paravert.network.contrast import SEQUENCES, Contrast, drawn_contrast
 from paravert.network.randomised import Anatomies, PicturePose, drawn_pictures, picture_grid, placed
-from paravert.network.synthetic import SyntheticSlices, held_out_samples
 from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.muscle_fat import RANKS, fat_by_rank
 from paravert.synthesis.tissues import TISSUES, Tissue

@@ -45,7 +45,7 @@ class Reason(StrEnum):
 
 
 class Caution(StrEnum):
-    """Warnings, any number per subject: what a reader of the tables should know of it."""
+    """Codes of warnings about a subject, for readers of the tables; a subject may have several."""
 
     MULTI_STACK = "multi-stack"
     SINGLE_SLICE = "single-slice"

@@ -1,4 +1,4 @@
-"""Where given label maps come from: which of their values is which muscle."""
+"""Label values of other segmentation programs: the muscle and side of each value."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,9 @@ LARGEST_VALUE = 65535  # in a table of the configuration
 class LabelSource:
     """The label values of a program.
 
-    values: the value of LABELS for each of its values. largest: the largest value that it writes in any
-    organ; None: unknown. told: its name and version, for messages.
+    name: in the configuration. values: {value of the program: value of LABELS}. largest: the
+    largest value that the program writes for any organ; None: unknown. told: its name and version,
+    for messages.
     """
 
     name: str
@@ -26,7 +27,7 @@ class LabelSource:
 
     @property
     def is_own(self) -> bool:
-        """Whether label maps have the values of LABELS; also of a copy in another process."""
+        """Whether the values are those of LABELS; compares names, so it also holds in other processes."""
         return self.name == OWN.name
 
     @property
@@ -36,7 +37,7 @@ class LabelSource:
 
 
 def _both_sides(**lefts: tuple[int, int]) -> dict[int, int]:
-    """Return values by muscle, (left, right), as a table to the values of LABELS."""
+    """Return {foreign value: value of LABELS}; lefts: by muscle the foreign values (left, right)."""
     return {
         value: label_value(muscle, side)
         for muscle, values in lefts.items()

@@ -24,13 +24,13 @@ LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one subject in one step.
+    """The outcome of one step for one subject.
 
     subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hex) of the step, its
-    version and what the result depends on. warnings: codes. stage, reason: step and code of the
+    version and all that the result depends on. warnings: codes. stage, reason: step and code of the
     fault; None unless quarantined. message: what was found, for the reason or for a warning.
-    identity: fingerprint of the first result with the same files; what later steps depend on, so that
-    they keep their results if this step makes the same files again.
+    identity: fingerprint of the first result with the same files. Later steps depend on it, so they
+    keep their results if this step makes the same files again.
     """
 
     subject: str
@@ -48,10 +48,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What a step made of one subject.
+    """The result of one step for one subject.
 
     outcome: analysed or quarantined, with reason and warnings. rows: of the step's table, dicts by
-    column, without those of the outcome. held: whether the result was kept from an earlier run.
+    column, without the columns of the outcome. held: whether the result was kept from an earlier
+    run.
     """
 
     outcome: Outcome
@@ -138,7 +139,7 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether the subject is marked: a process computes it, or was killed while it did."""
+        """Whether the subject is marked: a process is computing it, or was killed while it did."""
         return self._mark.exists()
 
     def count_crash(self, fingerprint: str) -> bool:

@@ -45,9 +45,9 @@ MOST_CRASHES = 2  # the first may be caused by another subject; the second canno
 class Task:
     """One subject of a step.
 
-    subject: its name. depends_on: what its result depends on beside the step's version; JSON-able,
-    hashed. inputs_away: whether its inputs cannot be reached; an earlier result is kept then, if
-    there is one.
+    subject: its name. depends_on: all that its result depends on besides the step's version;
+    JSON-able, hashed. inputs_away: whether its inputs are missing or unreadable; an earlier result,
+    if any, is then kept.
     """
 
     subject: str
@@ -57,10 +57,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """What a step makes of one subject.
+    """The result that a step returns for one subject.
 
-    rows: of the shard table, dicts by column, without `subject`. warnings: codes. note: details of the
-    warnings, or None.
+    rows: of the shard table, dicts by column, without `subject`. warnings: codes. note: details of
+    the warnings, or None.
     """
 
     rows: list[dict]
@@ -375,7 +375,7 @@ class _Shard:
             expected = found.upstream
 
     def store(self, subject: str, step: Step | None = None) -> ResultStore:
-        """Return where a step (by default this one) keeps its result of a subject."""
+        """Return the store of a subject's result; step: None for this one."""
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 

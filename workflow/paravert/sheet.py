@@ -285,7 +285,7 @@ def _cell_faults(
 
 
 def _kind_of_value(name: str, cell: str) -> str:
-    """Return what a fault says of a cell."""
+    """Return a cell in words for the message of a fault, such as "empty" or its quoted text."""
     if cell.lower() in UNKNOWN:
         return f"{_shown(cell)} (unknown)" if cell else "empty"
     return _shown(cell) + (", a Windows path" if name in PATH_COLUMNS else "")

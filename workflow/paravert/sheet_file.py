@@ -1,4 +1,4 @@
-"""Reads a file of cells, text or an Excel workbook, whatever its columns mean."""
+"""Reads the cells of a table, from text or an Excel workbook; their meaning is left to `sheet`."""
 
 import csv
 import re

@@ -29,7 +29,7 @@ VERSIONS = {
     "train_axial_levels": 1,
     "segment_muscles": 3,
     "find_levels": 2,
-    "measure_area": 4,
+    "measure_area": 5,
     "measure_fat": 4,
     "score_overlap": 3,
     "draw_preview": 3,

@@ -1,4 +1,4 @@
-"""What conversion would make of an examination, by its own rules, as far as headers tell."""
+"""Predicts from the headers of an examination how convert_dicom would treat it, by the same rules."""
 
 import os
 from collections import defaultdict
@@ -45,7 +45,7 @@ class Candidate:
 
     rows: indices of its series among those of the examination. description: SeriesDescription
     (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the sequence, one of
-    `tables.SEQUENCES`. accepted: whether conversion would take it.
+    `tables.SEQUENCES`. accepted: whether conversion accepts it.
     """
 
     rows: tuple[int, ...]
@@ -56,13 +56,13 @@ class Candidate:
 
 @dataclass
 class Assessment:
-    """What is known of an examination.
+    """The predicted outcome of conversion for one examination, and its date, sex and age.
 
-    images: folder or file for the sheet; "" if it has no place there. fault: why conversion would
-    refuse the examination; None if the headers tell nothing against it. series: the cells of a line
-    of series.csv for each series, without those of the examination. candidates: its axial series.
-    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "". age_years:
-    at the examination; None: unknown. birth_dates: all dates of birth in its headers.
+    images: folder or file for the sheet; "" if the examination cannot be in the sheet. fault: the
+    fault that conversion would raise; None if the headers show none. series: the cells of
+    series.csv, a dict per series, without those of the examination. candidates: its axial series.
+    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "".
+    age_years: at the examination; None: unknown. birth_dates: all dates of birth in its headers.
     """
 
     images: str = ""
@@ -82,10 +82,9 @@ class Assessment:
 
 
 def assess(index_file: Path, examination: Examination) -> Assessment:
-    """Return what conversion would make of a DICOM examination, from the headers in an index.
+    """Return the predicted outcome of conversion for a DICOM examination, from the headers in an index.
 
-    Returns the place of its images, the fault, its series, date, sex and age. index_file: SQLite
-    file of an `Index`. examination: its folders and identifiers.
+    index_file: SQLite file of an `Index`. examination: its folders and identifiers.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -104,9 +103,9 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 
 
 def assess_nifti(file: Path) -> Assessment:
-    """Return what conversion would make of a NIfTI file, which is read whole, voxels included.
+    """Return the outcome of conversion for a NIfTI file, which is read with its voxels.
 
-    Returns the place of the image, the fault and its geometry. file: its path.
+    file: its path.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
@@ -134,11 +133,11 @@ def assess_nifti(file: Path) -> Assessment:
 def _place(
     examination: Examination, files: Sequence[ArchiveFile], known: Assessment
 ) -> tuple[str, SubjectFault | None]:
-    """Return what the sheet names as images: the narrowest place that conversion can take.
+    """Return the path for the column images of the sheet, and the fault if that path is not usable.
 
-    That is the common folder of the examination's images if it holds no other examination; else the
-    common folder of its axial series, or the one file that holds them, likewise. Where there is none:
-    the common folder, and the fault.
+    The common folder of the examination's images if it holds no other examination; else the common
+    folder of its axial series, on the same condition, or the one file that holds them. If neither
+    can be used: the common folder, with the fault.
     """
     folder = examination.folder
     if examination.fault is None:
@@ -165,9 +164,9 @@ def _is_below(path: Path, place: str) -> bool:
 
 
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
-    """Return why conversion would refuse a folder of these files, as far as headers tell; or None.
+    """Return the fault that conversion would raise for these files; None if the headers show none.
 
-    files: with their headers and frames. Not told by headers: pixels that are truncated, damaged,
+    files: with their headers and frames. Headers do not show pixels that are truncated, damaged,
     blank or differ between duplicates.
     """
     ordered = sorted(files, key=lambda file: file.path)

@@ -1,4 +1,4 @@
-"""Patterns for SeriesDescription that leave one of several axial series, in most examinations."""
+"""Proposes patterns for SeriesDescription that choose one of several axial series of an examination."""
 
 import json
 import re
@@ -20,12 +20,13 @@ Kind = tuple[Examination, ...]  # examinations of a subject; those of many subje
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern for SeriesDescription (0008,103E), with counts of the subjects it concerns.
+    """A pattern for SeriesDescription (0008,103E), with numbers of subjects.
 
-    A pattern settles a subject if it leaves one axial series of each of its examinations, which
-    conversion takes. text: the regular expression. sequence: the most frequent one of the series it
-    matches, such as T1. settles: subjects that it adds to those that the patterns before it settle.
-    alone: subjects that it settles alone. subjects: those with such a series.
+    A pattern settles a subject if it leaves exactly one axial series in each examination, and
+    conversion accepts that series. text: the regular expression. sequence: the most frequent class
+    of the series it matches, such as T1. settles: subjects that it settles in addition to those
+    settled by the patterns before it. alone: subjects that it settles without other patterns.
+    subjects: those with a series that it matches.
     """
 
     text: str
@@ -37,7 +38,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Patterns that choose one of several axial series, for the configuration, with counts of subjects.
+    """Patterns for the configuration that choose one of several axial series, with numbers of subjects.
 
     patterns: to configure, in this order. others: of the remaining descriptions, the most frequent
     first. subjects: number with several axial series. settled: number of these that the patterns
@@ -56,7 +57,7 @@ class Proposal:
 
 
 def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
-    """Return the axial series that conversion takes with these patterns; None if it refuses.
+    """Return the axial series that conversion chooses with these patterns; None if it accepts none.
 
     candidates: axial series of an examination, with description and sequence. patterns: regular
     expressions for SeriesDescription (0008,103E), tried in order while several series are left.
@@ -69,8 +70,9 @@ def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidat
 def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     """Return the patterns that settle most subjects, each of one description, the best first.
 
-    examinations: for each subject, its examinations with several axial series, each a tuple of these
-    series. A pattern settles a subject if conversion takes a series of each of these examinations.
+    examinations: for each subject, its examinations with several axial series, each a tuple of
+    these series. A pattern settles a subject if conversion accepts one series in each of these
+    examinations.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern

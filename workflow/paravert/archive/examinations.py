@@ -1,4 +1,4 @@
-"""People and examinations of an archive, and the folder that holds an examination alone."""
+"""Groups the files of an archive by person and examination; finds a folder for each examination."""
 
 import os
 from collections import defaultdict
@@ -13,11 +13,11 @@ DICOM, NIFTI = "dicom", "nifti"
 
 
 class Person(NamedTuple):
-    """What tells one person from another; never written, except into the key.
+    """The identity of a person in the archive; written to the key file only.
 
     source: dicom or nifti. patient_id: PatientID (0010,0020), or the subject in the path of a NIfTI
-    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: name of the examination, where
-    the header has no PatientID: its person has no other.
+    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "" or, without a PatientID, the
+    name of the examination: it is then the only one of its person.
     """
 
     source: str
@@ -30,11 +30,11 @@ class Person(NamedTuple):
 class Examination:
     """Files of one person and one StudyInstanceUID.
 
-    person: whose they are. name: StudyInstanceUID; without one, the folder. places: pairs
-    (identifiers in the headers, folder) of all its files. image_folders: folders of its images.
-    own_folders: those of them, and the folders above them, with no image of another examination.
-    fault: what conversion would say of the common folder of its images, if that holds other
-    examinations too; None if not.
+    person: the patient. name: StudyInstanceUID; without one, the folder. places: pairs (identifiers
+    in the headers, folder) of all its files. image_folders: folders of its images. own_folders:
+    image folders, and folders above them, that hold no image of another examination. fault: the
+    fault that conversion would raise for `folder`, if that also holds other examinations; otherwise
+    None.
     """
 
     person: Person
@@ -51,13 +51,12 @@ class Examination:
 
 
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
-    """Return the examinations in an archive, sorted.
+    """Return the examinations in an archive, sorted by person and name.
 
-    An examination: its person, StudyInstanceUID, folders. found: for each examination, as its
-    headers identify it, {folder: number of its images there}. archive: path of the archive's folder.
-    PatientIDs are one person's if IssuerOfPatientID is the same, or absent where only one is known.
-    Files without StudyInstanceUID belong to the person's only examination in their folder, and are
-    otherwise an examination of their own.
+    found: {identifiers in the headers: {folder: number of images there}}. archive: path of the
+    archive's folder. Equal PatientIDs are one person if IssuerOfPatientID is the same, or absent
+    where only one issuer is known. Files without StudyInstanceUID belong to the person's only
+    examination in their folder; otherwise they are an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

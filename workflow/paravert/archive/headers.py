@@ -1,4 +1,4 @@
-"""Reading the files of an archive: whose images they are, and what conversion makes of their headers."""
+"""Reads the headers of an archive's files: patient, examination, series, attributes for conversion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,14 +38,13 @@ _LAST_TAG = max(_TAGS)  # private elements, often long ones, follow
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose a DICOM object is, of which examination and series. Unknown is "", () or None.
+    """Patient, examination and series of a DICOM object. Unknown is "" or None.
 
     patient_id, issuer: PatientID (0010,0020) and its issuer (0010,0021). study, series: UIDs
     (0020,000D), (0020,000E). number: SeriesNumber (0020,0011). description: SeriesDescription
     (0008,103E). modality: (0008,0060). body_part: (0018,0015). birth_date, sex: of the patient
     (0010,0030), (0010,0040). date, time: of the study, else of the series, acquisition or content;
-    as in the file (VR DA, TM). inversion_time_ms:
-    (0018,0082).
+    as in the file (VR DA, TM). inversion_time_ms: (0018,0082).
     """
 
     patient_id: str
@@ -67,9 +66,10 @@ class Origin:
 class ArchiveFile:
     """A file of an archive, as its headers describe it.
 
-    path: of the file. origin: patient, examination and series; None if it is not DICOM, or cannot be
-    read. header, frames: attributes of the file and of its slices, as conversion reads them; None
-    and empty if it is no image. fault: what conversion raises for the file; None if nothing.
+    path: of the file. origin: patient, examination and series; None if the file is not DICOM or
+    cannot be read. header, frames: attributes of the file and of its slices, as conversion reads
+    them; None and empty if it is not an image. fault: the fault that conversion would raise for the
+    file, or None.
     """
 
     path: Path
@@ -80,15 +80,14 @@ class ArchiveFile:
 
     @property
     def counts(self) -> bool:
-        """Whether conversion takes the file for an image, damaged or not."""
+        """Whether conversion treats the file as an image, damaged or not."""
         return self.header is not None or self.fault is not None
 
 
 def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
-    """Return what the headers of some files say, one `ArchiveFile` per path, in the same order.
+    """Return an `ArchiveFile` per path, in the same order; no pixels are read.
 
-    An ArchiveFile: patient and series, attributes of file and slices, fault. paths: of files of any
-    kind; no pixels are read.
+    paths: of files of any kind.
     """
     with quiet_pydicom():
         return [_read_file(path) for path in paths]

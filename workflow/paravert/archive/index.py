@@ -1,7 +1,7 @@
-"""Reading all files of an archive once, in parallel; a killed reading goes on where it was.
+"""Reads the headers of all files of an archive once, in parallel; an interrupted run resumes.
 
-The index is a SQLite file beside the sheet. It holds what was read, with the identifiers of the
-headers, so that only its owner may read it, and is deleted once the sheet is written.
+The index is a SQLite file beside the sheet. It contains identifiers from the headers, so only its
+owner may read it. It is deleted once the sheet is written.
 """
 
 import os
@@ -97,18 +97,14 @@ def _state(path: str) -> tuple[int, int]:
 
 
 class Index:
-    """What was read of an archive, in a SQLite file. Close it, or use it in a `with` statement.
+    """The headers of an archive's files, in a SQLite file. Close it, or use it in a `with` statement.
 
-    path: of the file, made if absent. archive: folder that `fill` will read; what the file holds of
-    another archive, or from another version, is deleted. None: the index is only read. Raises
-    InputError where the file is no index.
+    path: of the file, made if absent. archive: folder that `fill` will read; entries of another
+    archive or another version of paravert are deleted. None: the index is only read. Raises
+    InputError if the file is not an index.
     """
 
     def __init__(self, path: Path, archive: Path | None = None):
-        """Open an index; archive: folder that `fill` will read. An index of another starts anew.
-
-        Raises InputError where the file is no index.
-        """
         self.path = path
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         self._base = sqlite3.connect(path)
@@ -172,9 +168,9 @@ class Index:
     # --- reading ---------------------------------------------------------------------------------
 
     def folders(self) -> dict[Study, dict[str, int]]:
-        """Return {examination: {folder: number of its images there, maybe 0}}.
+        """Return {examination: {folder: number of its images there, 0 or more}}.
 
-        Examinations are told apart by the identifiers in the headers.
+        Examinations are distinguished by the identifiers in the headers.
         """
         found: dict[Study, dict[str, int]] = defaultdict(dict)
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts

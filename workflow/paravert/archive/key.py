@@ -1,4 +1,4 @@
-"""The key: which pseudonym stands for whom. It is no part of the results, and never leaves the owner."""
+"""The key file: the pseudonym of each person. Readable by its owner only, and not part of the results."""
 
 import csv
 import os
@@ -23,20 +23,19 @@ OWNER_ONLY = 0o600
 
 
 class Key:
-    """Pseudonyms of people, read from a file if there is one; new people get new ones at random.
+    """Pseudonyms of people, read from the key file if it exists; new people get random ones.
 
-    path: of the key (CSV with COLUMNS), which `write` writes. Raises InputError where the file is
-    there, but is none.
+    path: of the key file (CSV with COLUMNS), which `write` writes. Raises InputError if the file
+    exists but is not a key file.
     """
 
     def __init__(self, path: Path):
-        """Read a key. Raises InputError where the file is there, but is none."""
         self.path = path
         self._rows = _read(path)
         self._subjects = {_person_of(row): row["subject"] for row in self._rows}
 
     def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
-        """Return the pseudonym of each person; those who have none get a new one.
+        """Return the pseudonym of each person; people without one get a new one.
 
         people: persons by source, PatientID and issuer.
         """
@@ -49,10 +48,10 @@ class Key:
         return {person: self._subjects[person] for person in asked}
 
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
-        """Write the key, readable by its owner alone.
+        """Write the key file, readable by its owner only.
 
         rows: one per examination, dicts by COLUMNS. Rows of other examinations in the earlier key
-        are kept, with an empty visit.
+        file are kept, with an empty visit.
         """
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}
@@ -85,7 +84,7 @@ def _examination_of(row: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _draw(taken: set[str]) -> str:
-    """Return a pseudonym that is not taken. Digits grow in number once half of them are."""
+    """Return an unused random pseudonym; it has more digits once half of the shorter ones are used."""
     digits = max(DIGITS, len(str(2 * len(taken))))
     while (name := f"{LETTER}{secrets.randbelow(10**digits):0{digits}}") in taken:
         pass
@@ -95,7 +94,7 @@ def _draw(taken: set[str]) -> str:
 def write_table(
     path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]], mode: int = 0o666
 ) -> None:
-    """Write rows as CSV (UTF-8), whole or not at all.
+    """Write rows as CSV (UTF-8), completely or not at all.
 
     path: of the file. columns: their names, in order. rows: dicts by column; unknown (None or
     absent) is an empty cell. mode: permissions of the file, such as 0o600.

@@ -72,7 +72,7 @@ def make_sheet(
     Reads the headers of all files once, one line of the sheet per examination.
     People: PatientID and its issuer, under pseudonyms drawn at random.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
-    A run that was killed goes on where it was.
+    An interrupted run resumes.
 
     Beside the sheet it writes:
     series.csv: every series, and whether conversion would take it. It holds
@@ -268,13 +268,13 @@ def _nifti_examinations(
     ]
 
 
-# --- what the user is told -----------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def _tell(
     visits: Sequence[Visit], empty: Sequence[EmptyFolder], proposal: Proposal, files: _Outputs
 ) -> None:
-    """Log counts and file names; nothing of what the headers say."""
+    """Log counts and file names; no values of the headers."""
     lines = [visit for visit in visits if visit.number]
     people = {visit.person for visit in visits}
     inside = {visit.person for visit in lines}

@@ -1,4 +1,4 @@
-"""Examinations as visits of people, and the tables that are made of them."""
+"""Visits: the examinations of each person by date; the rows of sheet.csv, series.csv and key.csv."""
 
 import os
 from collections import defaultdict
@@ -48,8 +48,9 @@ SERIES_COLUMNS = (
 class Visit:
     """An examination as a visit of a person.
 
-    examination: its files and person. found: what conversion would make of it. subject: pseudonym of
-    the person. number: in the sheet, from 1 in order of date; 0 if it is not in the sheet.
+    examination: its files and person. found: the predicted outcome of its conversion. subject:
+    pseudonym of the person. number: of the visit in the sheet, from 1 by date; 0 if the examination
+    is not in the sheet.
     """
 
     examination: Examination
@@ -59,7 +60,7 @@ class Visit:
 
     @property
     def person(self) -> Person:
-        """The person, by source, PatientID and issuer, whose examination it is."""
+        """The person (source, PatientID, issuer) who was examined."""
         return self.examination.person
 
 
@@ -67,7 +68,7 @@ class Visit:
 class EmptyFolder:
     """A folder without any DICOM image of a person.
 
-    folder: its path. fault: what conversion would say of it, such as no-dicom.
+    folder: its path. fault: the fault that conversion would raise for it, such as no-dicom.
     """
 
     folder: str
@@ -78,9 +79,9 @@ class EmptyFolder:
 
 
 def refuse_mixed_people(visits: Iterable[Visit]) -> None:
-    """Take people out of the sheet whose examinations tell different dates of birth.
+    """Exclude people from the sheet whose examinations have different dates of birth.
 
-    visits: of all people; those taken out get the fault mixed-patients, and no images.
+    visits: of all people. Those excluded get the fault mixed-patients, and no images.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
@@ -93,9 +94,9 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Take examinations out of the sheet whose path no cell can hold.
+    """Exclude examinations from the sheet whose path cannot be written into a cell.
 
-    visits: of all people; those taken out get the fault unreadable-header, and no images. home:
+    visits: of all people. Those excluded get the fault unreadable-header, and no images. home:
     folder of the sheet, to which paths are relative.
     """
     for visit in visits:

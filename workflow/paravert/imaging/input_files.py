@@ -1,4 +1,4 @@
-"""Opening the files that the sheet names; errors of the system and of pydicom become known ones."""
+"""Opens the files that the sheet names; errors of the system and of pydicom become SubjectFault."""
 
 import logging
 import os

@@ -1,6 +1,6 @@
-"""The class of the sequence by the header of an image: what contrast it has, and whether fat is bright.
+"""The class of an image's sequence by its header: its weighting (T1, T2 ...), and whether fat is bright.
 
-A header may be wrong or tell nothing: `measure.fat_domain` compares the class with the pixels.
+A header may be wrong or incomplete: `measure.fat_domain` compares the class with the pixels.
 """
 
 import math

@@ -203,7 +203,7 @@ def _pick(
 def matching_series(
     descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
 ) -> list:
-    """Return the series that patterns leave, as their keys in descriptions.
+    """Return the series that the patterns select, as a list of keys of `descriptions`.
 
     descriptions: for each series (any key) its SeriesDescriptions (0008,103E). patterns: regular
     expressions, tried in order while several series are left; each that matches any series keeps

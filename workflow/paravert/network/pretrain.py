@@ -19,6 +19,7 @@ import typer
 
 from paravert.errors import InputError
 from paravert.imaging.label_maps import Overlap, slice_overlap
+from paravert.network.batches import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.network.calibration import (
     Calibration,
     calibration_curve,
@@ -39,7 +40,6 @@ from paravert.network.settings import (
     settings_and_start,
     settings_help,
 )
-from paravert.network.synthetic import SyntheticSample, SyntheticSlices, held_out_samples
 from paravert.network.unet import Model, load_model, save_model
 from paravert.network.validate import by_muscle, quartiles
 from paravert.provenance import digest, file_sha256
