@@ -135,7 +135,7 @@ def test_a_step_of_another_version_is_stale(shard, step, monkeypatch):
     assert shard.stale() == {step}
 
 
-def test_points_of_the_sheet_and_their_changes_make_the_levels_stale_and_nothing_else(shard):
+def test_points_of_the_sheet_and_their_changes_make_the_levels_stale_and_then_the_previews(shard):
     points = shard.folder / "points.csv"
     points.write_text("name,x_mm,y_mm,z_mm")
     shard.rows["S2"]["levels"] = str(points)
@@ -143,6 +143,10 @@ def test_points_of_the_sheet_and_their_changes_make_the_levels_stale_and_nothing
     with pytest.raises(InputError, match="find_levels"):
         shard.check()
     shard.follow("find_levels")
+    assert shard.stale() == {"draw_preview"}  # they name the levels
+    with pytest.raises(InputError, match="draw_preview"):
+        shard.check()
+    shard.follow("draw_preview")
     assert shard.stale() == set()
     shard.check()
     points.write_text("name,x_mm,y_mm,z_mm\nL4,0,0,0")
