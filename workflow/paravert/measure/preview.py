@@ -167,7 +167,7 @@ def draw_preview(
     ] = None,
     workers: Workers = 1,
 ) -> None:
-    """Draw a preview of every subject: up to 12 slices with the muscles in their colours, and their levels.
+    """Draw a preview of every subject: up to 12 slices, their levels, the muscles in colours.
 
     Each subject gets its preview.png and, for the review page, pictures of all slices with contours in
     review/, with a sagittal one where there is a sagittal series; the table has a row per subject.
