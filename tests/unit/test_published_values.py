@@ -16,7 +16,7 @@ WITHOUT_SD = ("Khil 2020",)  # give means alone
 
 def test_each_published_value_is_complete():
     found = read_published()
-    texts = ["level", "age_years", "people", "scanner", "authors", "journal", "table", "doi"]
+    texts = ["level", "age_years", "people", "scanner", "authors", "journal", "table", "link"]
     assert (found[texts].map(lambda text: isinstance(text, str) and text.strip() != "")).all(
         axis=None
     )

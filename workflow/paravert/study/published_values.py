@@ -22,7 +22,7 @@ def read_published() -> pd.DataFrame:
     Columns: measure (csa, volume, fat_fraction), muscle (two joined by + if the source has them
     together), side (left, right, mean of both, sum of both), level, sex (F, M, all), n, age_years
     (range, or mean ± SD), mean, sd (null if not given), unit, people, scanner, authors, year, journal,
-    table (where in it), doi; level_position, null for a range of levels; source, such as "Si 2023".
+    table (where in it), link; level_position, null for a range of levels; source, such as "Si 2023".
     """
     found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
     position = [level_number(level) for level in found["level"]]

@@ -252,7 +252,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
             "Age, years": table["age_years"],
             "Mean ± SD": table.apply(_mean_sd, axis=1),
             "People and scanner": table["people"] + "; " + table["scanner"],
-            "Source": where + ", " + table["doi"],
+            "Source": where + ", " + table["link"],
         }
     )
     return shown.set_index(["Measure", "Muscle", "Side"])
