@@ -220,8 +220,8 @@ def _subject(person: dict, muscles: list[dict], warnings: int) -> dict:
         row[f"csa_{muscle}_mm2"] = area
         row[f"csa_index_{muscle}"] = area / (person["height_cm"] / 100) ** 2
         areas = np.array([left["csa_at_level_mm2"], right["csa_at_level_mm2"]])
-        row[f"csa_at_level_{muscle}_mm2"] = float(areas.sum())
-        row[f"fat_fraction_at_level_{muscle}"] = _weighted(
+        row[f"csa_level_{muscle}_mm2"] = float(areas.sum())
+        row[f"fat_level_{muscle}"] = _weighted(
             [left["fat_fraction_at_level"], right["fat_fraction_at_level"]], areas
         )
         row[f"volume_{muscle}_ml"] = sum(pair)

@@ -255,7 +255,7 @@ def test_the_table_of_subjects_has_the_z_of_the_table_of_z_scores():
     long = z_scores(subjects, centile_frame(subjects, samples=0, seed=1))
     wide = with_z_scores(subjects.sample(frac=1, random_state=1)).sort_index()
     for (measure, muscle), own in long.groupby(["measure", "muscle"]):
-        np.testing.assert_array_equal(wide[f"z_{measure}_{muscle}"], own["z"])
+        np.testing.assert_array_equal(wide[codebook.z_column(measure, muscle)], own["z"])
     assert wide.loc[wide.sex == "F", "z_csa_multifidus"].notna().all()
     assert wide.loc[wide.sex == "M", "z_csa_multifidus"].isna().all()
 
@@ -272,7 +272,7 @@ def test_the_gathered_subjects_have_z_scores_whatever_the_parts():
     expected = with_z_scores(subjects)
     for name in (name for name in expected if name.startswith("z_")):
         np.testing.assert_array_equal(found[name], expected[name])
-    assert found["z_fat_fraction_at_level_multifidus"].notna().all()
+    assert found["z_fat_level_multifidus"].notna().all()
 
 
 def test_fewer_than_60_of_a_sex_are_not_fitted_and_the_reason_is_in_both_tables():

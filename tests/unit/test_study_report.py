@@ -248,10 +248,10 @@ def test_fat_fractions_are_read_in_percent_and_areas_in_square_millimetres(home)
     table = report_tables.cohort_text(
         pd.read_csv(home / "tables" / "cohort.csv", dtype={"unit": str})
     )
-    assert "Multifidus, fat fraction, %" in table.index
-    assert "Psoas major, CSA, mm²" in table.index
+    assert "Multifidus, fat fraction at L3/4, %" in table.index
+    assert "Psoas major, CSA (all slices), mm²" in table.index
     raw = pd.read_csv(home / "tables" / "cohort.csv").query("sex == 'all'").set_index("variable")
-    cell = table.loc["All muscles, fat fraction, %", "All (n = 4)"]
+    cell = table.loc["All muscles, fat fraction (all slices), %", "All (n = 4)"]
     assert cell.startswith(f"{100 * raw.loc['fat_fraction', 'mean']:.1f} ±")
 
 

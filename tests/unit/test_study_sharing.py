@@ -43,6 +43,8 @@ def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     fit_models(tmp_path / "cohort", tmp_path / "tables/models.csv", None, 20, share_tables=shared)
     small = 0
     for file in (tmp_path / "tables").glob("*.csv"):
+        if file.stem == "published_values":  # of other studies
+            continue
         table = pd.read_csv(file)
         assert ("suppressed" in table) == shared
         for name in table:

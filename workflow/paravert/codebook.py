@@ -270,8 +270,16 @@ MUSCLE_TABLE = Table(
 
 
 CENTILE_MEASURES = (  # of study.centiles
-    "csa", "csa_index", "csa_at_level", "volume", "fat_fraction", "fat_fraction_at_level",
+    "csa", "csa_index", "csa_level", "volume", "fat_fraction", "fat_fraction_level",
 )  # fmt: skip
+
+
+def z_column(measure: str, muscle: str) -> str:
+    """Return the name of the column of a measure's z-scores in the table of subjects.
+
+    measure: one of CENTILE_MEASURES. "fat_fraction" is shortened to "fat": Stata allows 32 characters.
+    """
+    return f"z_{measure.replace('fat_fraction', 'fat')}_{muscle}"
 
 
 def _per_muscle(muscle: str) -> tuple[Column, ...]:
@@ -283,13 +291,13 @@ def _per_muscle(muscle: str) -> tuple[Column, ...]:
             meaning=f"{name}: csa_mean_mm2, left + right, over squared height",
         ),
         Column(
-            f"csa_at_level_{muscle}_mm2", NUMBER, "mm2",
+            f"csa_level_{muscle}_mm2", NUMBER, "mm2",
             meaning=f"{name}: csa_at_level_mm2 of the table muscles, left + right",
         ),
         Column(f"volume_{muscle}_ml", NUMBER, "ml", meaning=f"{name}: volume, left + right"),
         fraction(f"fat_fraction_{muscle}", meaning=f"{name}: volume-weighted over both sides"),
         fraction(
-            f"fat_fraction_at_level_{muscle}",
+            f"fat_level_{muscle}",
             meaning=f"{name}: fat_fraction_at_level, area-weighted over both sides",
         ),
         Column(
@@ -298,7 +306,7 @@ def _per_muscle(muscle: str) -> tuple[Column, ...]:
         ),
         *(
             Column(
-                f"z_{measure}_{muscle}", NUMBER, "1",
+                z_column(measure, muscle), NUMBER, "1",
                 meaning=f"{name}: z-score of {measure} for sex and age by the study's own centiles; "
                 "null with fewer than 60 subjects of the sex",
             )

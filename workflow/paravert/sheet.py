@@ -134,7 +134,9 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
-    if N_LUMBAR in columns:  # checked by the schema, and carried like the columns that are not
+    if any(
+        columns.get(N_LUMBAR, ())
+    ):  # checked by the schema, and carried like the columns that are not
         types[N_LUMBAR] = NUMBER
     dated = any(columns.get("visit", ())) and _add_years(columns, types)
     empty = dict.fromkeys(_properties(), "")

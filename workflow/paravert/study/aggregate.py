@@ -241,8 +241,8 @@ def _muscle_of_subject(
     at_level = muscles.csa_at_level_mm2
     return {
         "csa_{}_mm2": both,
-        "csa_at_level_{}_mm2": groups.sums(at_level, own),
-        "fat_fraction_at_level_{}": groups.means(muscles.fat_fraction_at_level, at_level, own),
+        "csa_level_{}_mm2": groups.sums(at_level, own),
+        "fat_level_{}": groups.means(muscles.fat_fraction_at_level, at_level, own),
         "volume_{}_ml": groups.sums(muscles.volume_ml, own),
         "fat_fraction_{}": groups.means(muscles.fat_fraction, muscles.volume_ml, own),
         "asymmetry_{}": asymmetry,

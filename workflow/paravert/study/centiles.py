@@ -29,7 +29,7 @@ LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks 
 LEVEL_RULE = (
     "csa, csa_index: mean over all slices that show the muscle, left + right; volume: sum over all slices,"
     " left + right, which grows with the covered length; fat_fraction: volume-weighted over all slices"
-    " and both sides; csa_at_level, fat_fraction_at_level: interpolated at"
+    " and both sides; csa_level, fat_fraction_level: interpolated at"
 )
 Z_COLUMNS = (
     "subject", "sex", "age_years", "muscle", "measure", "value", "unit", "centile", "z", "extrapolated",
@@ -55,10 +55,10 @@ class Measure:
 MEASURES = (
     Measure("csa", "csa_{}_mm2", "mm2", LOG),
     Measure("csa_index", "csa_index_{}", "mm2/m2", LOG),
-    Measure("csa_at_level", "csa_at_level_{}_mm2", "mm2", LOG),
+    Measure("csa_level", "csa_level_{}_mm2", "mm2", LOG),
     Measure("volume", "volume_{}_ml", "ml", LOG),
     Measure("fat_fraction", "fat_fraction_{}", "1", LOGIT),
-    Measure("fat_fraction_at_level", "fat_fraction_at_level_{}", "1", LOGIT),
+    Measure("fat_fraction_level", "fat_level_{}", "1", LOGIT),
 )
 CENTILE_TABLE = Table(
     "centiles",
@@ -297,7 +297,9 @@ def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     scores = {
-        f"z_{measure.name}_{muscle}": _scored(ordered, muscle, measure, by_group)["z"].to_numpy()
+        codebook.z_column(measure.name, muscle): _scored(ordered, muscle, measure, by_group)[
+            "z"
+        ].to_numpy()
         for measure in MEASURES
         for muscle in MUSCLES
     }

@@ -51,7 +51,7 @@ MEASURE_COLUMNS = (
     *AT_LEVEL,
     *(f"fat_fraction_{method}" for method in ALL_FAT_METHODS),
 )
-COVERAGE_COLUMNS = (
+COVERED_COLUMNS = (
     *("subject", "level_position", "level", "muscle", "side", "sex", "level_reason"),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
@@ -103,15 +103,15 @@ def write_tables(
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
-    coverage = read_frame(cohort, codebook.LEVEL_TABLE, COVERAGE_COLUMNS, ONE_MUSCLE)
-    levels = of_scans(coverage, first)
-    level = standard_level(muscles_once, levels, level_of_metadata(cohort))
+    of_one_muscle = read_frame(cohort, codebook.LEVEL_TABLE, COVERED_COLUMNS, ONE_MUSCLE)
+    covered = of_scans(of_one_muscle, first)
+    level = standard_level(muscles_once, covered, level_of_metadata(cohort))
     log.info("write_tables: %s", level.note or "no subjects")
     compared = compared_areas(cohort, held_out_rows(overlap), pixels, level)
     made = {
         "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
         "cohort": cohort_description(first, muscles_once, level),
-        "level_coverage": level_coverage(levels).assign(
+        "level_coverage": level_coverage(covered).assign(
             level_standard=level.name, used=level.used, note=level.note
         ),
         "normal_values": normal_values(muscles_once, level),

@@ -308,7 +308,7 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
     if table["value"].isna().all():
         return pd.DataFrame()
-    names = {"csa": "CSA", "csa_index": "CSA over squared height", "csa_at_level": "CSA at level"}
+    names = {"csa": "CSA", "csa_index": "CSA over squared height", "csa_level": "CSA at level"}
     rows = []
     for (measure, muscle, sex), own in table.groupby(["measure", "muscle", "sex"], sort=False):
         factor, digits = _scale(own["unit"].iloc[0])
