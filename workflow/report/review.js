@@ -411,7 +411,7 @@ const svg = (tag, attributes, text) => {
   if (text) element.textContent = text;
   return element;
 };
-const LEVEL_WIDTH = 62, LEVEL_GAP = 18; // pixels of the sagittal picture
+const LEVEL_WIDTH = 76, LEVEL_GAP = 18; // pixels of the sagittal picture
 
 // The sagittal picture: a line for each slice, and in front of the lines of each level its name.
 function showSagittal(scan, detail) {

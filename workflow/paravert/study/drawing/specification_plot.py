@@ -79,9 +79,7 @@ def _curve_panel(axes: Axes, own: pd.DataFrame, limits: tuple[float, float]) -> 
         axes.plot(some["rank"], some["estimate"], "o", color=colour, markersize=size)
     axes.set_yscale("log")
     axes.set_ylim(*limits)
-    ticks = [
-        tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if limits[0] <= tick <= limits[1]
-    ]
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10) if limits[0] <= tick <= limits[1]]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(-1, max(own["rank"].max(), 0) + 1 if len(own) else 1)
