@@ -75,6 +75,8 @@ def test_the_tables_are_those_of_a_run_on_this_machine(on_slurm, demo, tmp_path)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "Drawing the phantom volunteers" not in done.stderr
     assert_same(cohort_tables(study), cohort_tables(here))
-    for table in sorted((here.folder / "results/tables").glob("*.csv")):
+    tables = sorted((here.folder / "results/tables").glob("*.csv"))
+    assert {"contrasts", "models", "table1_iou"} <= {table.stem for table in tables}
+    for table in tables:
         twin = study.folder / "results/tables" / table.name
         assert twin.read_text() == table.read_text(), table.name
