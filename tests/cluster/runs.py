@@ -3,7 +3,9 @@
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,7 @@ from studies import Study, cohort_tables
 from waiting import wait_until
 
 RUN_ID = r"SLURM run ID: (\S+)"
+LOOK_SECONDS = 30  # less than a tenth of the time for which Slurm remembers an ended job
 LONGEST_SECONDS = 1800  # of a run of these tests: a guard against one that never ends
 CONVERT = ("--profile", "slurm", "--set-threads", "convert_dicom=1", "--until", "convert_dicom")
 # Jobs of seconds are looked at more often than the profile has it.
@@ -26,6 +29,7 @@ class ClusterRun:
 
     def __init__(self, study: Study, log: Path, *arguments: str):
         self._log = log
+        self._seen: dict[str, Job] = {}  # by number; Slurm forgets the jobs of a long run
         self._process = study.start(log, *arguments)
 
     @property
@@ -39,8 +43,10 @@ class ClusterRun:
 
     def jobs(self, shard: str | None = None) -> list[Job]:
         """Return all jobs, or the conversions of one shard; an attempt each, in order."""
+        self._seen |= {job.number: job for job in jobs_of(self.name)}
         comment = "" if shard is None else f"rule_convert_dicom_wildcards_{shard}"
-        return jobs_of(self.name, comment)
+        found = (job for job in self._seen.values() if comment in job.comment)
+        return sorted(found, key=lambda job: int(job.number))
 
     def wait_for(self, holds: Callable[[], object], what: str):
         """Return the first true value of a function, as long as this run goes on."""
@@ -62,7 +68,20 @@ class ClusterRun:
 
     def wait(self) -> int:
         """Wait for the end of the main process and return its exit status; jobs may run on."""
-        return self._process.wait(LONGEST_SECONDS)
+        latest = time.monotonic() + LONGEST_SECONDS
+        while True:
+            try:
+                return self._process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > latest:
+                    raise
+                self._look()
+
+    def _look(self) -> None:
+        """Note the jobs of now; Slurm may be away, or the run has none yet."""
+        with suppress(subprocess.CalledProcessError):
+            if re.search(RUN_ID, self.told):
+                self.jobs()
 
     def send(self, how: signal.Signals) -> None:
         self._process.send_signal(how)

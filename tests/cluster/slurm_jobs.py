@@ -30,15 +30,11 @@ def ask(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def jobs_of(run: str, comment: str = "") -> list[Job]:
-    """Return the jobs of a run (its id is their name) in the order of submission.
-
-    comment: only those whose comment holds this text: rule_<rule>_wildcards_<shard>.
-    """
+def jobs_of(run: str) -> list[Job]:
+    """Return the jobs of a run (its id is their name) that Slurm remembers."""
     form = "--format=%i|%k|%T|%N|%m|%l|%P"
     listed = ask("squeue", f"--name={run}", "--states=all", "--noheader", form)
-    jobs = [job for job in map(_job, listed.splitlines()) if comment in job.comment]
-    return sorted(jobs, key=lambda job: int(job.number))
+    return [_job(line) for line in listed.splitlines()]
 
 
 def kill_job(number: str) -> None:
