@@ -24,23 +24,27 @@ FOLD = 2  # pixels per cell and axis: the U-Net works on cells of 8 mm
 CELLS = SIZE_PX // FOLD
 BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12/L1 to S1/2
 MAPS = 1 + len(MUSCLES)  # background and muscles of both sides; a further map finds the column
+SHARE_SCALE = 4.0  # shares of muscles are small numbers: of the head's input
 HIDDEN = 128
 CLIPPED_PERCENT = (0.5, 99.5)
 METADATA_KEY, FORMAT = "paravert-axial-levels", 1
 
 
 class AxialNet(UNet):
-    """A U-Net of low resolution, with a head that tells the level from its deepest features.
+    """A U-Net of low resolution that finds muscles and column, with a head that tells the level from the muscles.
 
-    The maps of muscles and of the column's middle teach it what a level shows; the latter also says
-    where in the slice the level holds.
+    Their areas and places are what a level shows in any contrast; from the deepest features the head
+    learnt nothing in 1,300 batches. The map of the column's middle says where in the slice the level holds.
     """
 
     def __init__(self):
         super().__init__(ARCHITECTURE, MAPS + 1, inputs=2 * FOLD**2)
-        deepest = ARCHITECTURE.channels[-1]
         self.level = nn.Sequential(
-            nn.Linear(2 * deepest + MAPS, HIDDEN), nn.LeakyReLU(), nn.Linear(HIDDEN, len(BINS))
+            nn.AvgPool2d(2),
+            *(nn.Conv2d(MAPS, 32, kernel_size=3, padding=1), nn.GELU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 64, kernel_size=3, padding=1), nn.GELU(), nn.Flatten()),
+            *(nn.Linear(64 * (CELLS // 4) ** 2, HIDDEN), nn.GELU()),
+            nn.Linear(HIDDEN, len(BINS)),
         )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,14 +57,12 @@ class AxialNet(UNet):
         skips = [self.encoder[0](functional.pixel_unshuffle(images, FOLD))]
         for stage in self.encoder[1:]:
             skips.append(stage(functional.max_pool2d(skips[-1], 2)))
-        deepest = features = skips.pop()
+        features = skips.pop()
         for stage in self.decoder:
             features = stage(features, skips.pop())
         maps = self.head(features)
         muscles, column = maps[:, :MAPS], maps[:, MAPS]
-        shares = muscles.softmax(dim=1).mean(dim=(2, 3))
-        seen = torch.cat((deepest.mean(dim=(2, 3)), deepest.amax(dim=(2, 3)), shares), dim=1)
-        return self.level(seen), muscles, column
+        return self.level(SHARE_SCALE * muscles.softmax(dim=1)), muscles, column
 
 
 def standardised(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
