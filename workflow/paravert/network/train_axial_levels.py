@@ -68,7 +68,7 @@ def train_axial_levels(
         int, typer.Option(help="processes; each gradient is this many batches old; 0: a thread")
     ] = 1,
 ) -> None:
-    """Train the network that tells the level of an axial slice, on synthetic slices alone."""
+    """Train the network that tells the level of an axial slice (experimental, not usable yet)."""
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
     torch.set_num_threads(1)
