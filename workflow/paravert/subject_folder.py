@@ -49,7 +49,7 @@ class SubjectFolder:
 
     @property
     def preview_file(self) -> Path:
-        """The PNG picture of the subject's slices with outlined muscles."""
+        """Path of the preview (PNG: slices with outlined muscles), which may not have been drawn yet."""
         return self.home / PREVIEW_FILE
 
     @property

@@ -56,11 +56,11 @@ class Candidate:
 
 @dataclass
 class Assessment:
-    """The predicted outcome of conversion for one examination, and its date, sex and age.
+    """What convert_dicom would do with one examination, as its headers tell, and its date, sex and age.
 
     images: folder or file for the sheet; "" if the examination cannot be in the sheet. fault: the
-    fault that conversion would raise; None if the headers show none. series: the cells of
-    series.csv, a dict per series, without those of the examination. candidates: its axial series.
+    fault that conversion would raise; None if the headers show none. series: a dict per
+    series, with the columns of series.csv that describe a series. candidates: its axial series.
     date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "".
     age_years: at the examination; None: unknown. birth_dates: all dates of birth in its headers.
     """

@@ -94,9 +94,10 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Exclude examinations from the sheet whose path cannot be written into a cell.
+    """Mark, in place, examinations whose path a cell of the sheet cannot hold.
 
-    visits: of all people. Those excluded get the fault unreadable-header, and no images. home:
+    Such a path has control characters or outer spaces, or is too long. visits: all examinations; those
+    marked get the fault unreadable-header and an empty `images`, so that they are not in the sheet. home:
     folder of the sheet, to which paths are relative.
     """
     for visit in visits:

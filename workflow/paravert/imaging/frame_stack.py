@@ -235,8 +235,8 @@ def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
     """Return whether each slice collides with a slice of an earlier stack: one list per stack.
 
     stacks: of one subject, in order; each list follows the stack's slices from caudal to cranial.
-    Slices collide where their image planes cross within both images, or their slabs (slice times
-    slab_mm) overlap.
+    Slices collide where their image planes cross within both images, or their slabs (the
+    image plane, as thick as the slice distance slab_mm) overlap.
     """
     flags = []
     for number, stack in enumerate(stacks):

@@ -58,10 +58,12 @@ class SliceView:
     size: tuple[int, int]
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
-        """Return this part of a slice, uint8 (rows, columns) = `size`, by linear interpolation.
+        """Return the part of a slice that this crop describes, uint8 (rows, columns) = `size`.
 
-        plane: (rows, columns) uint8. Pixels outside the slice are 0. `size`: rows and columns of the
-        picture.
+        It is resampled by linear interpolation.
+
+            plane: (rows, columns) uint8. Pixels outside the slice are 0. `size`: rows and columns of the
+            picture.
         """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2

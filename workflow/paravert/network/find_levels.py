@@ -68,7 +68,7 @@ class FoundLevels:
 
     @property
     def usable(self) -> np.ndarray:
-        """Whether the level of each slice is known well enough, bool (slices,)."""
+        """Whether the vertebral level of each slice is known with an SD of at most `most_sd`, bool (slices,)."""
         return ~np.isnan(self.level) & (self.sd <= self.most_sd)
 
 

@@ -232,11 +232,11 @@ def write_labels(
     calibration: Calibration | None = None,
     **cleaning: bool,
 ) -> shards.Product:
-    """Clean predicted labels, write the files of each stack, and return the subject's row and warnings.
+    """Clean predicted labels, write labels and predicted IoU of each stack, return the row and warnings.
 
     stacks: of the subject, with labels that are not cleaned. scratch: folder to write in; labels are
-    written as NIfTI, the predicted IoU as float32 (slices, 8), column k of label k + 1. Given labels
-    are written unchanged, with NaN as predicted IoU. computed_on: device and number format, such as
+    written as NIfTI, the predicted IoU as float32 (slices, 8), column 0 for label 1. Labels that the
+    sheet gave are written unchanged, with NaN as predicted IoU. computed_on: device and number format, such as
     "cpu float32". calibration: the model's. Both may be None if all labels were given. cleaning:
     keep_largest and fill_holes, whether to remove strays and fill holes. Row: labels_source,
     removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted. Warning:

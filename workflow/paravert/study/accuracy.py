@@ -176,10 +176,11 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return truth_mm2 and prediction_mm2 per subject, muscle and side of the slices that show either.
+    """Return the areas of each slice and muscle by mask and by prediction: truth_mm2, prediction_mm2.
 
-    pixels: as `pixel_areas` returns them; stacks without a predicted muscle are left out, and so is what
-    failed the review: these areas are not part of the study.
+    A row per subject, stack, slice, muscle and side that the mask or the prediction shows. pixels: area of
+    a pixel by stack, as `pixel_areas` returns it; other stacks are left out, and so are muscles that
+    failed the review.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]

@@ -38,7 +38,11 @@ class NotFitted(Exception):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A linear combination of coefficients on the scale of the link, with its 95 % interval."""
+    """A linear combination of regression coefficients, such as a difference of means.
+
+    value, standard_error: on the scale of the link (identity: the outcome's unit; logit: log odds).
+    low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of value 0.
+    """
 
     value: float
     standard_error: float

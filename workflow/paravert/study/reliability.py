@@ -57,8 +57,9 @@ RELIABILITY_COLUMNS = (
 def mask_reliability(
     overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the reliability of areas, manual mask first and network second (RELIABILITY_COLUMNS).
+    """Return ICC, SEM, Bland-Altman limits and others of areas in mask and prediction (RELIABILITY_COLUMNS).
 
+    A row per level, muscle and side. The manual mask is the first measurement, the prediction the second.
     overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. slice_levels: as
     `scored_slice_levels`. Level: over all slices, and of the slices nearest to each vertebra and disc.
     """

@@ -48,9 +48,10 @@ UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if colum
 
 
 def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject: of its first analysed scan, or of its first scan if none was.
+    """Return the rows of the ledger that stand for a subject, one per subject, with the ledger's columns.
 
-    ledger: the cohort's table.
+    The first analysed scan in the order of the ledger; the first scan if none was analysed. ledger: the
+    cohort's table, a row per scan.
     """
     if "visit" not in ledger:
         return ledger
