@@ -34,7 +34,7 @@ VERSIONS = {
     "score_overlap": 3,
     "draw_preview": 3,
     "dicomseg": 1,
-    "gather_cohort": 10,
+    "gather_cohort": 11,
     "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 6,
