@@ -22,7 +22,7 @@ def demo(tmp_path_factory):
     copy_of_the_workflow(folder)
     study = Study(folder)
     study.settings = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
-    study.settings.update(subjects=",".join(SUBJECTS), subjects_per_shard=2)
+    study.settings.update(subjects=",".join(SUBJECTS), subjects_per_shard=11)  # two shards
     return study
 
 
