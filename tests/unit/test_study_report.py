@@ -116,7 +116,7 @@ def test_the_report_holds_no_path_of_this_machine(page, home):
 
 def test_examples_have_their_sagittal_slice_with_lines_and_levels(page, home):
     figures = re.findall(
-        r'<svg viewBox="-62 0 362 420".*?</svg><figcaption>(.*?)</f', page, re.DOTALL
+        r'<svg viewBox="-76 0 376 420".*?</svg><figcaption>(.*?)</f', page, re.DOTALL
     )
     assert figures == ["S0001"]
     assert len(re.findall(r"<line ", page)) == SLICES_PER_SUBJECT - 1
