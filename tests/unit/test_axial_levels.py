@@ -20,13 +20,13 @@ from paravert.network.axial_net import (
     BINS,
     CELLS,
     FOLD,
+    FORM,
     PIXEL_MM,
     SIZE_PX,
     AxialNet,
     load_network,
     network_input,
     predicted,
-    save_network,
 )
 from paravert.network.coarse_slices import CoarseSections
 from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
@@ -199,7 +199,7 @@ def test_a_mirrored_slice_has_the_same_level_and_a_mirrored_column():
 def test_a_model_file_holds_the_network_and_others_are_refused(tmp_path):
     torch.manual_seed(2)
     network = AxialNet().eval()
-    save_network(tmp_path / "a.safetensors", network)
+    FORM.save(tmp_path / "a.safetensors", network)
     held = load_network(tmp_path / "a.safetensors")
     images = torch.randn(1, 2, SIZE_PX, SIZE_PX)
     assert np.allclose(predicted(network, images)[0], predicted(held, images)[0], atol=0.01)
@@ -294,7 +294,7 @@ def converted(tmp_path_factory):
         folder / "sheet.csv", ["B"], folder / "subjects", folder / "shards/convert.parquet"
     )
     torch.manual_seed(3)
-    save_network(folder / "axial.safetensors", AxialNet())
+    FORM.save(folder / "axial.safetensors", AxialNet())
     return folder
 
 

@@ -1,22 +1,17 @@
 """The network that tells the vertebral level of a single axial slice, and its model file."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional
 
 from paravert.anatomy import MUSCLES
-from paravert.errors import InputError
 from paravert.network.architecture import Architecture
 from paravert.network.grid import network_size, resampled
+from paravert.network.level_model import ModelForm
 from paravert.network.unet import UNet
-from paravert.tables import whole_file
 
 SIZE_PX, PIXEL_MM = 64, 4.0  # of the network's input: 256 mm
 ARCHITECTURE = Architecture(width=16, levels=4, normalisation="group", dropout=0.0)
@@ -27,7 +22,9 @@ MAPS = 1 + len(MUSCLES)  # background and muscles of both sides; a further map f
 SHARE_SCALE = 4.0  # shares of muscles are small numbers: of the head's input
 HIDDEN = 128
 CLIPPED_PERCENT = (0.5, 99.5)
-METADATA_KEY, FORMAT = "paravert-axial-levels", 1
+FORM = ModelForm(
+    "paravert-axial-levels", 1, "tells levels from axial slices", PIXEL_MM, ARCHITECTURE
+)  # of the model file
 
 
 class AxialNet(UNet):
@@ -108,26 +105,9 @@ def network_input(
     return standardised(images, torch.from_numpy(inside).expand(images.shape)), place
 
 
-def save_network(path: Path, network: AxialNet) -> None:
-    """Write a network as safetensors with float16 weights, whole or not at all."""
-    told = {"format": FORMAT, "spacing_mm": PIXEL_MM, "architecture": asdict(ARCHITECTURE)}
-    weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
-    with whole_file(path) as draft:
-        draft.write_bytes(save(weights, {METADATA_KEY: json.dumps(told, sort_keys=True)}))
-
-
 def load_network(path: Path) -> AxialNet:
     """Return the network of a model file, for prediction. Raises InputError for another file."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    except (OSError, SafetensorError):
-        told = {}
-    if told.get("format") != FORMAT or told["architecture"] != asdict(ARCHITECTURE):
-        raise InputError(path, "not a model that tells levels from axial slices")
-    network = AxialNet()
-    network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    return network.eval()
+    return FORM.load(path, AxialNet())
 
 
 @torch.inference_mode()

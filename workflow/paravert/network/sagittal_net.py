@@ -1,26 +1,22 @@
 """The network that finds vertebrae, discs and sacrum in sagittal slices, and its model file."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
-from torch import nn
 
-from paravert.errors import InputError
 from paravert.network.architecture import Architecture
+from paravert.network.level_model import ModelForm
 from paravert.network.unet import UNet
 from paravert.synthesis.sagittal_parts import PIXEL_MM
-from paravert.tables import whole_file
 
 ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.0)
 # vertebra: down to L5. disc: down to L5/S1. sacrum: S1 and all below, with its rudimentary discs.
 STRUCTURES = ("background", "vertebra", "disc", "sacrum")
 BACKGROUND, VERTEBRA, DISC, SACRUM = range(len(STRUCTURES))
-METADATA_KEY, FORMAT = "paravert-levels", 1
+FORM = ModelForm(
+    "paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, ARCHITECTURE
+)  # of the model file
 BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 
@@ -40,23 +36,9 @@ def new_network() -> UNet:
     return UNet(ARCHITECTURE, len(STRUCTURES))
 
 
-def save_network(path: Path, network: nn.Module) -> None:
-    """Write a network as safetensors with float16 weights, whole or not at all."""
-    told = {"format": FORMAT, "spacing_mm": PIXEL_MM, "architecture": asdict(ARCHITECTURE)}
-    weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
-    with whole_file(path) as draft:
-        draft.write_bytes(save(weights, {METADATA_KEY: json.dumps(told, sort_keys=True)}))
-
-
 def load_network(path: Path) -> UNet:
     """Return the network of a model file, for prediction. Raises InputError for another file."""
-    with safe_open(path, framework="numpy") as file:
-        told = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    if told.get("format") != FORMAT or told["architecture"] != asdict(ARCHITECTURE):
-        raise InputError(path, "not a model that finds discs in sagittal slices")
-    network = new_network()
-    network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    return network.eval()
+    return FORM.load(path, new_network())
 
 
 def probabilities(network: UNet, images: np.ndarray) -> np.ndarray:

@@ -6,14 +6,8 @@ and .curve.csv (learning curve); while it trains .checkpoint, from which a train
 goes on.
 """
 
-import csv
-import json
 import logging
-import math
-import time
-from collections import deque
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,23 +16,19 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-import yaml
-from torch import nn
 
-from paravert import __version__
 from paravert.errors import InputError
-from paravert.network.axial_net import (
-    ARCHITECTURE,
-    BINS,
-    CELLS,
-    FOLD,
-    PIXEL_MM,
-    AxialNet,
-    save_network,
-)
-from paravert.network.card import NOTE
+from paravert.network.axial_net import BINS, CELLS, FOLD, FORM, PIXEL_MM, AxialNet
 from paravert.network.coarse_slices import Batch, CoarseSections
 from paravert.network.randomised import seed_of
+from paravert.network.worker_training import (
+    Gradients,
+    WorkerTraining,
+    common_card,
+    gradients,
+    rise_and_cosine,
+    write_beside,
+)
 from paravert.provenance import file_sha256
 
 log = logging.getLogger(__name__)
@@ -75,49 +65,35 @@ def train_axial_levels(
     torch.manual_seed(seed)
     network = AxialNet().train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
-    curve, number, before = [], 0, 0.0
-    checkpoint = out.with_suffix(".checkpoint")
-    if checkpoint.exists():
-        held = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(held["network"])
-        optimiser.load_state_dict(held["optimiser"])
-        number, before, curve = held["batch"], held["seconds"], held["curve"]
     out.parent.mkdir(parents=True, exist_ok=True)
-    recent, started = [], time.monotonic() - before
+    training = WorkerTraining(network, optimiser, out)
+
+    def note(done: float, loss: float) -> None:
+        row = {"batch": training.number, "loss": loss} | _accuracy(network, validation)
+        training.curve.append(row)
+        line = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+        log.info("train_axial_levels: %.1f %%: %s", 100 * done, line)
+        FORM.save(out, network)
+
     with _pool(workers) as pool:
-
-        def asked(batch: int) -> Future:
-            return pool.submit(_gradients, _weights(network), anatomies, seed, batch)
-
-        ahead = max(1, workers)
-        waiting = deque(asked(batch) for batch in range(number, number + ahead))
-        while (done := _progress(number, batches, time.monotonic() - started, minutes)) < 1:
-            loss, gradients = waiting.popleft().result()
-            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-                parameter.grad = torch.from_numpy(gradient)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * _rate(number, done)
-            optimiser.step()
-            waiting.append(asked(number + ahead))
-            recent.append(loss)
-            number += 1
-            if number % LOG_EVERY == 0 or number == batches:
-                told = _accuracy(network, validation)
-                curve.append({"batch": number, "loss": float(np.mean(recent))} | told)
-                recent.clear()
-                line = ", ".join(f"{name} {value:.3f}" for name, value in curve[-1].items())
-                log.info("train_axial_levels: %.1f %%: %s", 100 * done, line)
-                held = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-                held |= {"batch": number, "seconds": time.monotonic() - started, "curve": curve}
-                torch.save(held, checkpoint)
-                save_network(out, network)
+        training.run(
+            lambda weights, number: pool.submit(_gradients, weights, anatomies, seed, number),
+            ahead=max(1, workers),
+            batches=batches,
+            minutes=minutes,
+            learning_rate=lambda number, done: (
+                learning_rate * rise_and_cosine((number + 1) / WARM_UP, done)
+            ),
+            is_logged=lambda number: number % LOG_EVERY == 0 or number == batches,
+            note=note,
+        )
         pool.shutdown(wait=False, cancel_futures=True)
-    save_network(out, network)
-    told = {"seed": seed, "batches": number, "learning_rate": learning_rate, "workers": workers}
+    FORM.save(out, network)
+    told = {"batches": training.number, "learning_rate": learning_rate, "workers": workers}
     tables = {"anatomies": anatomies, "validation": validation}
     told |= {f"{name}_sha256": file_sha256(path) for name, path in tables.items()}
-    _write_card(out, told, curve, time.monotonic() - started)
-    checkpoint.unlink(missing_ok=True)
+    _write_card(out, {"seed": seed} | told, training.curve, training.seconds)
+    training.checkpoint.unlink(missing_ok=True)
 
 
 def _pool(workers: int) -> Executor:
@@ -138,23 +114,12 @@ def _own_network() -> AxialNet:
     return AxialNet().train()
 
 
-def _weights(network: nn.Module) -> list[np.ndarray]:
-    return [parameter.detach().numpy().copy() for parameter in network.parameters()]
-
-
-def _gradients(
-    weights: list[np.ndarray], anatomies: Path, seed: int, number: int
-) -> tuple[float, list[np.ndarray]]:
-    """Return the loss of a batch and its gradients, clipped, in the order of the parameters."""
+def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: int) -> Gradients:
+    """Return the loss of a batch and its gradients."""
     network, sections = _own_network(), _sections(anatomies)
-    for parameter, values in zip(network.parameters(), weights, strict=True):
-        parameter.data = torch.from_numpy(values)
-        parameter.grad = None
     numbers = np.random.default_rng([seed, number, 93]).integers(len(sections), size=PICTURES)
-    loss = level_loss(network, sections.batch(numbers, (seed, number)))
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    return loss.item(), [parameter.grad.numpy() for parameter in network.parameters()]
+    batch = sections.batch(numbers, (seed, number))
+    return gradients(network, weights, lambda: level_loss(network, batch))
 
 
 def level_loss(network: AxialNet, batch: Batch) -> torch.Tensor:
@@ -209,34 +174,12 @@ def _accuracy(network: AxialNet, validation: Path) -> dict[str, float]:
     }
 
 
-def _progress(number: int, batches: int, seconds: float, minutes: float) -> float:
-    """Return the share of the training that is done, by batches or by time."""
-    return max(number / batches, seconds / (60 * minutes) if minutes else 0.0)
-
-
-def _rate(number: int, done: float) -> float:
-    """Return the learning rate relative to the highest: a linear rise, then half a cosine."""
-    return min(1.0, (number + 1) / WARM_UP) * (1 + math.cos(math.pi * done)) / 2
-
-
 def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) -> None:
     """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
-    sha256 = file_sha256(out)
-    card = {
-        "name": out.stem,
-        "note": NOTE,
-        "trained_on": TRAINED_ON,
-        "weights_sha256": sha256,
-        "software": f"paravert {__version__}",
-        "settings": settings | {"architecture": asdict(ARCHITECTURE), "spacing_mm": PIXEL_MM},
+    card = common_card(FORM, out, TRAINED_ON, settings) | {
         "validation": "single synthetic slices of people of another seed; errors in levels",
         "accuracy": curve[-1] if curve else None,
         "seconds": round(seconds),
     }
-    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    chosen = {"find_levels": {"axial_model": str(out), "axial_sha256": sha256}}
-    out.with_suffix(".yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
-    with out.with_suffix(".curve.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(curve[0]) if curve else ["batch"])
-        writer.writeheader()
-        writer.writerows(curve)
+    chosen = {"find_levels": {"axial_model": str(out), "axial_sha256": card["weights_sha256"]}}
+    write_beside(out, card, chosen, curve)

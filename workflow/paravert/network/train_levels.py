@@ -4,14 +4,8 @@ NEEDS a seed. MAKES model.safetensors; with the same name .json (card), .yaml (c
 selects the model) and .curve.csv (learning curve); while it trains .checkpoint, from which a training that was stopped goes on.
 """
 
-import csv
-import json
 import logging
-import math
-import time
-from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,28 +14,30 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-import yaml
 from torch import nn
 
-from paravert import __version__
-from paravert.network.card import NOTE
 from paravert.network.sagittal_net import (
-    ARCHITECTURE,
     BACKGROUND,
     DISC,
+    FORM,
     SACRUM,
     VERTEBRA,
     network_input,
     new_network,
     probabilities,
-    save_network,
 )
-from paravert.provenance import file_sha256
+from paravert.network.worker_training import (
+    Gradients,
+    WorkerTraining,
+    common_card,
+    gradients,
+    rise_and_cosine,
+    write_beside,
+)
 from paravert.synthesis.sagittal_parts import (
     DISCS,
     LABELS,
     OTHER_SPINE,
-    PIXEL_MM,
     VERTEBRAE,
     label_of,
 )
@@ -78,84 +74,43 @@ def train_levels(
     torch.manual_seed(seed)
     network = new_network().train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-3)
-    curve, number, before = [], 0, 0.0
-    checkpoint = out.with_suffix(".checkpoint")
-    if checkpoint.exists():
-        held = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(held["network"])
-        optimiser.load_state_dict(held["optimiser"])
-        number, before, curve = held["batch"], held["seconds"], held["curve"]
-    recent, started = [], time.monotonic() - before
+    training = WorkerTraining(network, optimiser, out)
+
+    def note(done: float, loss: float) -> None:
+        share = _disc_share(network, seed)
+        training.curve.append({"batch": training.number, "loss": loss, "disc_share": share})
+        told = f"loss {loss:.4f}, discs found {share:.3f}"
+        log.info("train_levels: batch %d, %.1f %%: %s", training.number, 100 * done, told)
+        FORM.save(out, network)
+
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-
-        def asked(batch: int) -> Future:
-            return pool.submit(_gradients, _weights(network), seed, batch)
-
-        waiting = deque(asked(batch) for batch in range(number, number + workers))
-        while (done := _progress(number, batches, time.monotonic() - started, minutes)) < 1:
-            loss, gradients = waiting.popleft().result()
-            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-                parameter.grad = torch.from_numpy(gradient)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * _rate(number, done)
-            optimiser.step()
-            waiting.append(asked(number + workers))
-            recent.append(loss)
-            number += 1
-            if number % LOG_EVERY == 0:
-                share = _disc_share(network, seed)
-                curve.append(
-                    {"batch": number, "loss": sum(recent) / len(recent), "disc_share": share}
-                )
-                recent.clear()
-                told = f"loss {curve[-1]['loss']:.4f}, discs found {share:.3f}"
-                log.info("train_levels: batch %d, %.1f %%: %s", number, 100 * done, told)
-                held = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-                held |= {"batch": number, "seconds": time.monotonic() - started, "curve": curve}
-                torch.save(held, checkpoint)
-                save_network(out, network)
+        training.run(
+            lambda weights, number: pool.submit(_gradients, weights, seed, number),
+            ahead=workers,
+            batches=batches,
+            minutes=minutes,
+            learning_rate=lambda number, done: (
+                learning_rate * rise_and_cosine(number / WARM_UP, done)
+            ),
+            is_logged=lambda number: number % LOG_EVERY == 0,
+            note=note,
+        )
         pool.shutdown(wait=False, cancel_futures=True)
-    save_network(out, network)
-    told = {"seed": seed, "batches": number, "learning_rate": learning_rate, "workers": workers}
-    _write_card(out, told, curve, time.monotonic() - started)
-    checkpoint.unlink(missing_ok=True)
+    FORM.save(out, network)
+    told = {"batches": training.number, "learning_rate": learning_rate, "workers": workers}
+    _write_card(out, {"seed": seed} | told, training.curve, training.seconds)
+    training.checkpoint.unlink(missing_ok=True)
 
 
 def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) -> None:
     """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
-    sha256 = file_sha256(out)
-    card = {
-        "name": out.stem,
-        "note": NOTE,
-        "trained_on": TRAINED_ON,
-        "weights_sha256": sha256,
-        "software": f"paravert {__version__}",
-        "settings": settings | {"architecture": asdict(ARCHITECTURE), "spacing_mm": PIXEL_MM},
+    card = common_card(FORM, out, TRAINED_ON, settings) | {
         "discs_found": curve[-1]["disc_share"] if curve else None,
         "validation": "disc centres in synthetic slices of another seed, pixel by pixel",
         "seconds": round(seconds),
     }
-    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    chosen = {"find_levels": {"model": str(out), "sha256": sha256}}
-    out.with_suffix(".yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
-    with out.with_suffix(".curve.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["batch", "loss", "disc_share"])
-        writer.writeheader()
-        writer.writerows(curve)
-
-
-def _progress(number: int, batches: int, seconds: float, minutes: float) -> float:
-    """Return the share of the training that is done, by batches or by time."""
-    return max(number / batches, seconds / (60 * minutes) if minutes else 0.0)
-
-
-def _rate(number: int, done: float) -> float:
-    """Return the learning rate relative to the highest: a linear rise, then half a cosine."""
-    return min(1.0, number / WARM_UP) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _weights(network: nn.Module) -> list[np.ndarray]:
-    return [parameter.detach().numpy().copy() for parameter in network.parameters()]
+    chosen = {"find_levels": {"model": str(out), "sha256": card["weights_sha256"]}}
+    write_beside(out, card, chosen, curve)
 
 
 @cache
@@ -165,17 +120,11 @@ def _own_network() -> nn.Module:
     return new_network().train()
 
 
-def _gradients(weights: list[np.ndarray], seed: int, number: int) -> tuple[float, list[np.ndarray]]:
-    """Return the loss of a batch and its gradients, clipped, in the order of the parameters."""
+def _gradients(weights: list[np.ndarray], seed: int, number: int) -> Gradients:
+    """Return the loss of a batch and its gradients."""
     network = _own_network()
     images, labels, weight = map(torch.from_numpy, _batch(seed, number))
-    for parameter, values in zip(network.parameters(), weights, strict=True):
-        parameter.data = torch.from_numpy(values)
-        parameter.grad = None
-    loss = _loss(network(images[:, None]), labels, weight)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    return loss.item(), [parameter.grad.numpy() for parameter in network.parameters()]
+    return gradients(network, weights, lambda: _loss(network(images[:, None]), labels, weight))
 
 
 def _loss(found: torch.Tensor, structure: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,50 @@
+"""The model files of the networks that find levels: weights, and what they are."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from paravert.errors import InputError
+from paravert.network.architecture import Architecture
+from paravert.tables import whole_file
+
+
+@dataclass(frozen=True)
+class ModelForm:
+    """How the model file of a network says what it is.
+
+    key, version: in the metadata of the file. what: the network, in words. spacing_mm: of its input.
+    """
+
+    key: str
+    version: int
+    what: str
+    spacing_mm: float
+    architecture: Architecture
+
+    def save(self, path: Path, network: nn.Module) -> None:
+        """Write a network as safetensors with float16 weights, whole or not at all."""
+        told = {"format": self.version, "spacing_mm": self.spacing_mm}
+        told |= {"architecture": asdict(self.architecture)}
+        weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
+        with whole_file(path) as draft:
+            draft.write_bytes(save(weights, {self.key: json.dumps(told, sort_keys=True)}))
+
+    def load(self, path: Path, network: nn.Module) -> nn.Module:
+        """Return the network with the weights of a model file, for prediction.
+
+        Raises InputError for another file.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                told = json.loads((file.metadata() or {}).get(self.key, "{}"))
+        except (OSError, SafetensorError):
+            told = {}
+        if told.get("format") != self.version or told["architecture"] != asdict(self.architecture):
+            raise InputError(path, f"not a model that {self.what}")
+        network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+        return network.eval()

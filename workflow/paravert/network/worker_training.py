@@ -1,0 +1,162 @@
+"""Training of a small network whose gradients come from worker processes, and its files.
+
+Each gradient is as many batches old as there are workers.
+"""
+
+import csv
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from paravert import __version__
+from paravert.network.card import NOTE
+from paravert.network.level_model import ModelForm
+from paravert.provenance import file_sha256
+
+MOST_GRADIENT_NORM = 1.0  # larger gradients are scaled down
+
+# Loss and gradients of a batch, in the order of the network's parameters.
+Gradients = tuple[float, list[np.ndarray]]
+
+
+@dataclass
+class WorkerTraining:
+    """A training, from its checkpoint if there is one.
+
+    network: on the CPU. optimiser: of its parameters. out: model file; beside it lies the checkpoint.
+    number: of batches done. seconds: training time. curve: a row per logged batch.
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    out: Path
+    number: int = 0
+    seconds: float = 0.0
+    curve: list[dict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.checkpoint.exists():
+            held = torch.load(self.checkpoint, weights_only=True)
+            self.network.load_state_dict(held["network"])
+            self.optimiser.load_state_dict(held["optimiser"])
+            self.number, self.seconds, self.curve = held["batch"], held["seconds"], held["curve"]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of the checkpoint, which may not be there."""
+        return self.out.with_suffix(".checkpoint")
+
+    def run(
+        self,
+        submit: Callable[[list[np.ndarray], int], Future],
+        *,
+        ahead: int,
+        batches: int,
+        minutes: float,
+        learning_rate: Callable[[int, float], float],
+        is_logged: Callable[[int], bool],
+        note: Callable[[float, float], None],
+    ) -> None:
+        """Train until all batches are done or the time is over, with a checkpoint at each row of the curve.
+
+        submit: asks for the gradients of a batch (`gradients`) by weights and number. ahead: how many
+        batches are asked for before the first is used. minutes: 0 is no limit. learning_rate: by number
+        of the batch and share of the training that is done. is_logged: whether the curve has a row after
+        this many batches. note: adds it, by share done and mean loss.
+        """
+        recent, started = [], time.monotonic() - self.seconds
+        waiting = deque(
+            submit(_weights(self.network), batch)
+            for batch in range(self.number, self.number + ahead)
+        )
+        while (done := _progress(self.number, batches, time.monotonic() - started, minutes)) < 1:
+            loss, found = waiting.popleft().result()
+            for parameter, gradient in zip(self.network.parameters(), found, strict=True):
+                parameter.grad = torch.from_numpy(gradient)
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self.number, done)
+            self.optimiser.step()
+            waiting.append(submit(_weights(self.network), self.number + ahead))
+            recent.append(loss)
+            self.number += 1
+            if is_logged(self.number):
+                note(done, sum(recent) / len(recent))
+                recent.clear()
+                self.seconds = time.monotonic() - started
+                self._save_checkpoint()
+        self.seconds = time.monotonic() - started
+
+    def _save_checkpoint(self) -> None:
+        held = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        held |= {"batch": self.number, "seconds": self.seconds, "curve": self.curve}
+        torch.save(held, self.checkpoint)
+
+
+def gradients(
+    network: nn.Module, weights: Sequence[np.ndarray], loss: Callable[[], torch.Tensor]
+) -> Gradients:
+    """Return a loss and its gradients, clipped, of a worker's own network with these weights.
+
+    loss: computes it, by that network.
+    """
+    for parameter, values in zip(network.parameters(), weights, strict=True):
+        parameter.data = torch.from_numpy(values)
+        parameter.grad = None
+    found = loss()
+    found.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), MOST_GRADIENT_NORM)
+    return found.item(), [parameter.grad.numpy() for parameter in network.parameters()]
+
+
+def rise_and_cosine(rise: float, done: float) -> float:
+    """Return the learning rate relative to the highest: a linear rise up to 1, then half a cosine."""
+    return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _weights(network: nn.Module) -> list[np.ndarray]:
+    return [parameter.detach().numpy().copy() for parameter in network.parameters()]
+
+
+def _progress(number: int, batches: int, seconds: float, minutes: float) -> float:
+    """Return the share of the training that is done, by batches or by time."""
+    return max(number / batches, seconds / (60 * minutes) if minutes else 0.0)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) -> dict:
+    """Return what the cards of such networks have in common.
+
+    form: of the model file `out`. trained_on: in words. settings: of the training.
+    """
+    told = {"architecture": asdict(form.architecture), "spacing_mm": form.spacing_mm}
+    return {
+        "name": out.stem,
+        "note": NOTE,
+        "trained_on": trained_on,
+        "weights_sha256": file_sha256(out),
+        "software": f"paravert {__version__}",
+        "settings": dict(settings) | told,
+    }
+
+
+def write_beside(out: Path, card: Mapping, chosen: Mapping, curve: Sequence[Mapping]) -> None:
+    """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
+    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    text = yaml.safe_dump(dict(chosen), sort_keys=False)
+    out.with_suffix(".yaml").write_text(text, encoding="utf-8")
+    with out.with_suffix(".curve.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(curve[0]) if curve else ["batch"])
+        writer.writeheader()
+        writer.writerows(curve)
