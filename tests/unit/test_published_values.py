@@ -7,7 +7,7 @@ from paravert.study.published_values import (
     areas_of_sides,
     matching,
     read_published,
-    told,
+    source_note,
 )
 from paravert.study.report_tables import normal_values_text
 
@@ -41,7 +41,7 @@ def test_areas_of_a_side_are_the_mean_of_left_and_right():
     assert len(own) == 2
     assert found.loc["psoas_major", "mean"] == pytest.approx(own["mean"].mean())
     assert set(areas_of_sides().level_position) == {1.5, 2.5, 3.5, 4.5, 5.5}
-    assert "Ivanac 2026 (n = 30, 42.3 ± 8.3 years" in told(found.reset_index())
+    assert "Ivanac 2026 (n = 30, 42.3 ± 8.3 years" in source_note(found.reset_index())
 
 
 def test_published_values_stand_beside_normal_values_of_the_same_level():

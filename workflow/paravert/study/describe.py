@@ -99,7 +99,6 @@ def write_tables(
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     slice_levels = scored_slice_levels(cohort, overlap)
-    levels = read_frame(cohort, codebook.LEVEL_TABLE, LEVEL_COLUMNS)
     ledger = read_frame(cohort, codebook.LEDGER)
     first = first_scans(subjects)
     muscles_once = of_scans(muscles, first)
@@ -107,6 +106,11 @@ def write_tables(
     covered = of_scans(of_one_muscle, first)
     level = standard_level(muscles_once, covered, level_of_metadata(cohort))
     log.info("write_tables: %s", level.note or "no subjects")
+
+    def of_visits() -> pd.DataFrame:  # the whole table of levels is read for visits alone
+        levels = read_frame(cohort, codebook.LEVEL_TABLE, LEVEL_COLUMNS)
+        return visit_reliability(muscles, subjects, levels)
+
     compared = compared_areas(cohort, held_out_rows(overlap), pixels, level)
     made = {
         "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
@@ -121,7 +125,7 @@ def write_tables(
             [
                 mask_reliability(held_out_rows(overlap), pixels, slice_levels),
                 rater_reliability(overlap, pixels, slice_levels),
-                *([visit_reliability(muscles, subjects, levels)] if "visit" in ledger else []),
+                *([of_visits()] if "visit" in ledger else []),
             ],
             ignore_index=True,
         ),

@@ -48,7 +48,7 @@ def areas_at(level: str) -> pd.DataFrame:
     return found[found["level_position"] == level_number(level)]
 
 
-def told(published: pd.DataFrame) -> str:
+def source_note(published: pd.DataFrame) -> str:
     """Return a sentence on the sources of rows, such as "Published values: Si 2023 (n = 336, ...)."."""
     sources = [
         f"{row.source} (n = {row.n}, {row.age_years} years, {row.people}"

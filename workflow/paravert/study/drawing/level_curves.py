@@ -89,6 +89,6 @@ def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None
         names.append("published values")
     figure.legend(handles, names, loc="outside upper right", ncols=3)
     style.write_below(
-        figure, "Vertebral level", published_values.told(published) if len(published) else ""
+        figure, "Vertebral level", published_values.source_note(published) if len(published) else ""
     )
     return figure

@@ -61,7 +61,7 @@ def draw_csa(
 
     frame: see `csa_points`. level: the area at the standard level if it is used, with mean and SD over
     the slices behind it; otherwise mean and SD alone. published: published values of one side at that
-    level, see `published_values.at_level`. Each muscle has its own scale.
+    level, see `published_values.areas_at`. Each muscle has its own scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
@@ -85,7 +85,7 @@ def draw_csa(
     last = "; subjects without it last" if level.n_covered < level.n_subjects else ""
     order = f"at {level.name}{last}" if level.used else "of all muscles"
     texts = [f"Subjects in ascending order of the area {order}.", level.note, level.distribution]
-    texts += [published_values.told(published)] if beside else []
+    texts += [published_values.source_note(published)] if beside else []
     style.write_below(figure, *texts)
     figure.legend(
         handles=_csa_handles(level, beside), loc="outside upper right", ncols=4, handletextpad=0.3
