@@ -54,7 +54,7 @@ def header(series):
         ("modality", "study", "description", "frame_of_reference", "patient_position"), ""
     )
     flags = dict.fromkeys(("quadruped", "burned_in", "lossy"), False)
-    unknown = dict.fromkeys(("frames_told", "sex", "age_years", "field_strength_t"))
+    unknown = dict.fromkeys(("declared_frames", "sex", "age_years", "field_strength_t"))
     return Header(
         file=Path("none"),
         sop_class=MR_CLASSIC,

@@ -37,13 +37,16 @@ RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add
 
 
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
-    """Return whether the size declared in a frame's code stream agrees with the DICOM header.
+    """Return whether the image size declared in one frame's code stream agrees with the DICOM header.
 
-    stream: the code stream of one frame. syntax: transfer syntax (0002,0010). rows, columns:
-    (0028,0010), (0028,0011). frame_bytes: length of the decoded frame. RLE streams declare no size:
-    False where so few bytes cannot decode to a frame. False also for a frame of more than
-    LARGEST_FRAME_BYTES, more than one component (JPEG 2000), or too many tiles; True for other
-    syntaxes.
+    Code stream: the compressed bytes of one frame.
+    syntax: transfer syntax (0002,0010), the kind of compression.
+    rows, columns: (0028,0010), (0028,0011).
+    frame_bytes: length in bytes of the decoded frame, from the header.
+
+    RLE streams declare no size: True if a stream of that length can decode to `frame_bytes`. False
+    for a frame of more than LARGEST_FRAME_BYTES, and for JPEG 2000 with several components or more
+    than J2K_LARGEST_TILES tiles. True for syntaxes other than RLE, JPEG, JPEG-LS and JPEG 2000.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
@@ -57,7 +60,10 @@ def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: 
 
 
 def memory_file() -> int:
-    """Return the descriptor of a new unnamed file: in memory on Linux, elsewhere on disk."""
+    """Return the file descriptor of a new, empty, unnamed file: in memory on Linux, elsewhere on disk.
+
+    The caller closes it with os.close.
+    """
     if hasattr(os, "memfd_create"):
         return os.memfd_create("paravert-pixels")
     with tempfile.TemporaryFile() as file:
@@ -65,9 +71,9 @@ def memory_file() -> int:
 
 
 def starts_with_items(value: bytes) -> bool:
-    """Return whether pixel data begin like encapsulated ones: offset table item, then another item.
+    """Return whether the value of PixelData (7FE0,0010) begins like compressed (encapsulated) pixel data.
 
-    value: of PixelData (7FE0,0010). Source: PS3.5, annex A.4.
+    That is: with an offset table item, followed by another item. Source: DICOM PS3.5, annex A.4.
     """
     if len(value) < 16 or not value.startswith(ITEM):
         return False
@@ -107,11 +113,11 @@ def _j2k_size(stream: bytes) -> tuple[int, int] | None:
 
 
 def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.ndarray | None:
-    """Return the values of an RLE stream, uint8 or uint16 (rows, columns); None where it is damaged.
+    """Return the pixel values of an RLE-compressed frame, uint8 or uint16 (rows, columns).
 
-    stream: the code stream of one frame. rows, columns: of the frame. allocated: BitsAllocated
-    (0028,0100), 8 or 16. A stream is damaged if a segment does not decode to one byte per pixel;
-    most decoders pad or truncate such a segment without an error. Source: PS3.5, annex G.
+    stream: the compressed bytes of one frame. allocated: BitsAllocated (0028,0100), 8 or 16.
+    Returns None if the stream is damaged: a segment does not decode to exactly one byte per pixel.
+    Most decoders pad or truncate such a segment without an error. Source: DICOM PS3.5, annex G.
     """
     segments = _segments(stream, allocated // 8)
     if segments is None:
@@ -183,7 +189,11 @@ WarningCallback = c.CFUNCTYPE(None, c.c_char_p, Pointer)
 
 
 class OpjComponent(c.Structure):
-    """The beginning of opj_image_comp_t."""
+    """The leading fields of the C structure opj_image_comp_t of OpenJPEG: one colour component of an image.
+
+    w, h: columns and rows. prec: bits per pixel. sgnd: 1 if values are signed. data: int32, row by
+    row. The other fields are there for their offsets only.
+    """
 
     _fields_ = (
         *((name, c.c_uint32) for name in ("dx", "dy", "w", "h", "x0", "y0", "prec", "bpp", "sgnd")),
@@ -193,7 +203,11 @@ class OpjComponent(c.Structure):
 
 
 class OpjImage(c.Structure):
-    """The beginning of opj_image_t."""
+    """The leading fields of the C structure opj_image_t of OpenJPEG: a decoded image.
+
+    numcomps: number of components. comps: pointer to the first. The other fields are there for
+    their offsets only.
+    """
 
     _fields_ = (
         *((name, c.c_uint32) for name in ("x0", "y0", "x1", "y1", "numcomps")),
@@ -219,9 +233,10 @@ SIGNATURES = {
 
 @cache
 def openjpeg() -> dict:
-    """Return the C functions of OpenJPEG as a dict: name without "opj_" to ctypes function.
+    """Return the C functions of the OpenJPEG library: {name without the prefix "opj_": ctypes function}.
 
-    Raises ImportError, OSError or AttributeError if the library or a function is missing.
+    The library is the one inside the package pylibjpeg-openjpeg. Raises ImportError, OSError or
+    AttributeError if it or one of its functions is missing.
     """
     import _openjpeg
 
@@ -234,11 +249,12 @@ def openjpeg() -> dict:
 
 
 def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
-    """Return the stored values of a JPEG 2000 stream, (rows, columns) of `dtype`; None where damaged.
+    """Return the pixel values of a JPEG 2000 frame, (rows, columns) of type `dtype`; None if damaged.
 
-    stream: the code stream of one frame. dtype: integer type by BitsAllocated and
-    PixelRepresentation (0028,0100), (0028,0103); its sign overrides that of the stream. Check the
-    stream by `size_fits` first. Raises OSError if it cannot be passed to OpenJPEG.
+    stream: the compressed bytes of one frame, checked by `size_fits`. dtype: integer type of the
+    stored values, from BitsAllocated (0028,0100) and PixelRepresentation (0028,0103); where the
+    stream declares another sign, its bits are read with the sign of `dtype`. Raises OSError if the
+    stream cannot be passed to OpenJPEG.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None

@@ -1,8 +1,8 @@
 """The step convert_dicom: convert the images of a shard's subjects to checked volumes.
 
 NEEDS: the subject sheet and the images and masks that it names.
-MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/, truth2/ and given/ where the sheet names masks, and
-slices.parquet; for the shard convert.parquet.
+MAKES: per subject image/stack-NN.nii.gz, water/ and fat/ of Dixon acquisitions, truth/, truth2/ and
+given/ for the masks that the sheet names, and slices.parquet; for the shard convert.parquet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ from paravert.subject_folder import (
     SubjectFolder,
 )
 
-# Column of the sheet: folder of the subject.
+# Folder of the subject for the masks of each column of the sheet.
 MASK_FOLDERS = {"truth": TRUTH_FOLDER, "truth2": TRUTH2_FOLDER, "labels": GIVEN_FOLDER}
 
 
@@ -56,7 +56,12 @@ def convert_dicom(
     ] = OWN.name,
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:
-    """Convert the images of a shard's subjects to checked NIfTI volumes, one per stack."""
+    """Convert the images of a shard's subjects to checked NIfTI volumes, one file per stack.
+
+    Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. A subject
+    whose data cannot be used becomes a row with a reason in the shard's table. Raises InputError if
+    a subject is not in the sheet or a decoder of compressed DICOM is not installed.
+    """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
     rows = _rows_of(sheet, subject)
@@ -84,12 +89,16 @@ def convert_subject(
     series_description: Sequence[str] = (),
     source: LabelSource = OWN,
 ) -> shards.Product:
-    """Convert one subject's images and masks, write them into a folder, and return its table row.
+    """Convert one subject's images and masks into a temporary folder and return the row of its table.
 
-    rows: rows of the sheet by subject. task: names the subject. scratch: temporary folder of the subject.
-    series_description: see `read_images`. source: whose values the sheet's labels have. Returns the row
-    of convert.parquet, the warnings and a note.
-    Raises SubjectFault, with the reasons of `read_images` and `read_masks`, if the data cannot be used.
+    rows: {subject: row of the subject sheet as column to text}.
+    task: the unit of work; its `subject` is a key of `rows`.
+    scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
+    series_description: regular expressions that choose one of several axial series, tried in order.
+    source: the label source, which says which values the masks of the column `labels` have.
+
+    Returns the row of convert.parquet (stacks, slices, digests, header values), warnings and a
+    note. Raises SubjectFault with a reason code if the images or masks cannot be used.
     """
     row = rows[task.subject]
     images = read_images(row["images"], series_description, row.get("water"), row.get("fat"))
@@ -148,14 +157,18 @@ def read_images(
     water: str | None = None,
     fat: str | None = None,
 ) -> Images:
-    """Return the images of one subject, from a NIfTI file, a DICOM file or a folder of DICOM files.
+    """Return the images of one subject: voxels and geometry of each stack, header values, and warnings.
 
-    path: from the column `images` of the sheet; "" if empty. A folder may also hold the NIfTI files of
-    Dixon parts, see `part_files`. series_description: regular expressions that choose one of several
-    axial series, for DICOM only; see `choose_series`. water, fat: from the columns of that name, NIfTI;
-    empty if there are none.
-    Raises SubjectFault: no-dicom if the path is empty or nothing is there, unreadable-header if it may
-    not be read, and the reasons of `read_nifti`, `read_dicom` and `with_parts`.
+    path: the sheet's column `images`: a NIfTI file, a DICOM file, or a folder, searched
+        recursively, of DICOM files or of two NIfTI files named water and fat; "" if empty.
+    series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
+        several axial series remain; DICOM only.
+    water, fat: NIfTI files of the Dixon parts on the same voxels, from the columns of these names;
+        both or neither (None or "").
+
+    Raises SubjectFault with a reason code: no-dicom if the path is empty or nothing is there,
+    unreadable-header, dixon-parts-differ, and every fault of a DICOM series or NIfTI file that
+    makes its images unusable.
     """
     if bool(water) != bool(fat):
         given, lacking = ("water", "fat") if water else ("fat", "water")

@@ -41,12 +41,13 @@ class DecoderDied(RuntimeError):
 
 
 def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndarray | None:
-    """Return the stored values of a frame, (rows, columns); None where its code stream is damaged.
+    """Return the pixel values of a JPEG or JPEG-LS frame, (rows, columns), decoded in a separate process.
 
-    stream: the code stream of one frame. form: pixel format of the file. decoder: gdcm or pyjpegls.
-    Type: integer of the format's bits and sign, or uint8 where the decoder returns one byte per
-    pixel. If the process dies of a stream twice but runs without it, the stream is damaged. Raises
-    DecoderDied if it does not run, or was killed (SIGKILL) twice.
+    stream: the compressed bytes of one frame. form: pixel format of its file: matrix, bits, sign
+    and transfer syntax. decoder: "gdcm" or "pyjpegls". The result has the integer type of the
+    format, or uint8 where the decoder returns one byte per pixel. None if the stream is damaged:
+    the decoder refuses it, or the process dies on it twice but runs without it. Raises DecoderDied
+    if the process does not run at all, or was killed twice by SIGKILL (too little memory).
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)
@@ -77,7 +78,8 @@ def _array(values: np.ndarray, form: PixelFormat) -> np.ndarray | None:
 class DecoderProcess:
     """A running decoder process.
 
-    process: its handle. shared: descriptor of the file in memory that is shared with it.
+    process: its handle; requests go to its stdin, answers come from its stdout. shared: descriptor
+    of the file in memory through which code streams and pixel values are exchanged.
     """
 
     process: subprocess.Popen
@@ -116,9 +118,10 @@ def _answer(decoder: DecoderProcess, head: bytes, stream: bytes) -> np.ndarray:
 
 @cache
 def start_decoder(of_process: int) -> DecoderProcess:
-    """Return the decoder process of this process; the first call starts it, and it ends with this one.
+    """Return the decoder process of the calling process; the first call starts it.
 
-    of_process: id of this process, so that a forked one does not use the decoder of its parent.
+    of_process: id of the calling process (os.getpid()): the cache key, so that a forked process
+    starts a decoder of its own. The decoder ends together with the calling process.
     """
     shared, complaints = memory_file(), memory_file()
     process = subprocess.Popen(
@@ -134,7 +137,7 @@ def start_decoder(of_process: int) -> DecoderProcess:
 
 
 def stop_decoder() -> None:
-    """End the decoder process if one is running; the next request starts another. For measurements."""
+    """End the decoder process if one is running; the next request starts another. For benchmarks."""
     with _one_at_a_time:
         if start_decoder.cache_info().currsize:
             _end(start_decoder(os.getpid()))

@@ -31,7 +31,11 @@ SECONDS = 1
 
 
 def serve() -> None:
-    """Answer requests on standard input until it is closed. argv[1]: descriptor of the shared file."""
+    """Decode the frames that are requested on standard input until it is closed.
+
+    sys.argv[1] is the descriptor of the file shared with the parent process. Form of requests and
+    answers: docstring of this module.
+    """
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is not an answer

@@ -4,6 +4,8 @@ Damaged pixel data raise a SubjectFault, also where the decoder reports no error
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
@@ -47,17 +49,39 @@ DECODER_IN_PROCESS = {
 }
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
+# By frame: pixel values (rows, columns), and warnings about its file.
+FramePixels = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]
+
+
+def read_pixels(frames: Sequence[Frame]) -> FramePixels:
+    """Return the pixel values, (rows, columns), of DICOM frames (slices), and warnings about their files.
+
+    frames: of one or several files, each of which is read once. Values, warnings and SubjectFaults
+    are those of `read_frames`, which reads one file.
+    """
+    by_file: dict[Header, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_file[frame.header].append(frame)
+    found: FramePixels = {}
+    for header, members in by_file.items():
+        arrays, cautions = read_frames(header, members)
+        found |= {f: (array, frozenset(cautions)) for f, array in zip(members, arrays, strict=True)}
+    return found
+
 
 def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], set[Caution]]:
-    """Return the pixel values of some frames of one file, and warnings about the file.
+    """Return the pixel values of some frames of one DICOM file, and warnings about the file.
 
-    header: attributes of the file, with how its pixels are stored. frames: slices of that file.
+    header: attributes of the file, among them where its pixels are and how they are stored. frames:
+    slices of that file. Call within `quiet_pydicom`, which silences pydicom's warnings.
+
     Values: one array (rows, columns) per frame, in the order and orientation of the file.
     RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) are applied per frame; MONOCHROME1 is
     inverted within the range of the stored bits. 8- or 16-bit integers if slope is 1 and intercept
-    0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed. Call within
-    `quiet_pydicom`. Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels,
-    unsupported-pixels, frame-count-mismatch.
+    0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
+
+    Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    frame-count-mismatch.
     """
     form, stored = _stored_frames(header, [frame.number for frame in frames])
     cautions = {Caution.MONOCHROME1_INVERTED} if form.inverted else set()
@@ -109,10 +133,7 @@ def _check_native(element: RawDataElement, form: PixelFormat) -> None:
 
 
 def check_decoders() -> None:
-    """Check that the decoder of every transfer syntax that pydicom knows is installed.
-
-    Raises InputError, which names the decoder, if one is missing.
-    """
+    """Raise InputError, which names the decoder, unless all decoders of compressed DICOM are installed."""
     for syntax, plugin in DECODER_IN_PROCESS.items():
         if plugin not in get_decoder(syntax).available_plugins:
             raise InputError(syntax.name, f"its decoder {plugin} is not installed")

@@ -1,7 +1,6 @@
 """Reading a folder of DICOM files as checked stacks of images in canonical order."""
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.decoding import read_frames
+from paravert.imaging.decoding import FramePixels, read_pixels
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.dixon_parts import stacks_with_water
 from paravert.imaging.frame_stack import FrameStack, colliding_slices
-from paravert.imaging.frames import Frame, Header
+from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import (
     BODY_LIMIT_MM,
     canonical_order,
@@ -55,20 +54,22 @@ MANUFACTURERS = (
 )
 OTHER_MANUFACTURER = "other"
 
-FrameValues = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]  # pixels (rows, columns), warnings
-
 
 def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     """Return the images of the axial series in a folder, searched recursively, or in one file.
 
-    Returns the stacks (voxels with affine, attributes of each slice), header values and warnings.
-    The stacks are in canonical order: (slices, rows, columns), slices from caudal to cranial, rows
-    towards the patient's back, columns towards the patient's left. folder: of the files, or one
-    file. series_description: regular expressions for SeriesDescription (0008,103E), used in the
-    given order while several axial series are left. Raises SubjectFault with the reason if the data
-    cannot be used as they are: the reasons of `scan_folder`, `choose_series`, `group_frames`,
-    `stack_frames` and `read_frames`; duplicate-positions-conflict, bad-geometry-position,
-    unsupported-pixels, blank-images, dixon-parts-differ.
+    series_description: regular expressions for SeriesDescription (0008,103E), tried in the given
+    order while several axial series remain.
+
+    Returns the stacks (parallel, evenly spaced slices, from caudal to cranial) with voxels, affine
+    and attributes of each slice; header values; warnings; every series found; and the sagittal
+    series if one can be used. Each array is (slices, rows, columns): slices from caudal to cranial,
+    rows towards the patient's back, columns towards the patient's left.
+
+    Raises SubjectFault with a reason code if the images cannot be used: damaged or missing headers
+    and pixels, no or several axial series, inconsistent geometry or contrast, images at one
+    position that differ (duplicate-positions-conflict), water and fat on different grids
+    (dixon-parts-differ), blank images.
     """
     scan = scan_folder(folder)
     chosen = choose_series(scan, series_description)
@@ -93,7 +94,7 @@ def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:
     """Return stacks with their voxels; raises SubjectFault for pixels that cannot be used."""
     places = [place for stack in frame_stacks for place in stack.group.places]
     with quiet_pydicom():
-        values = _read_values([frame for place in places for frame in place])
+        values = read_pixels([frame for place in places for frame in place])
     for place in places:
         _check_duplicates(place, values, only_place=len(places) == 1)
     colliding = colliding_slices(frame_stacks)
@@ -105,20 +106,7 @@ def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:
     return stacks
 
 
-def _read_values(frames: Sequence[Frame]) -> FrameValues:
-    """Return the pixels and warnings of frames; each file is read once."""
-    by_file: dict[Header, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        by_file[frame.header].append(frame)
-    values: FrameValues = {}
-    for header, members in by_file.items():
-        arrays, cautions = read_frames(header, members)
-        for frame, array in zip(members, arrays, strict=True):
-            values[frame] = array, frozenset(cautions)
-    return values
-
-
-def _check_duplicates(place: FrameCopies, values: FrameValues, *, only_place: bool) -> None:
+def _check_duplicates(place: FrameCopies, values: FramePixels, *, only_place: bool) -> None:
     """Raise SubjectFault where images at one position differ in a pixel."""
     first, *others = (values[frame][0] for frame in place)
     if not all(np.array_equal(first, other) for other in others):
@@ -129,7 +117,7 @@ def _check_duplicates(place: FrameCopies, values: FrameValues, *, only_place: bo
         )
 
 
-def _image_stack(stack: FrameStack, values: FrameValues, overlaps: list[bool]) -> ImageStack:
+def _image_stack(stack: FrameStack, values: FramePixels, overlaps: list[bool]) -> ImageStack:
     """Return a stack with its voxels, in canonical order; overlaps: of each slice."""
     array = compact_array([values[frame][0] for frame in stack.frames])
     order, flips = canonical_order(stack.affine, slice_axis=0)

@@ -1,6 +1,7 @@
 """Reading the DICOM headers of all files in a folder: MR images, other images, and other files."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END
@@ -44,19 +45,17 @@ _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Return whether an image is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016).
-
-    header: attributes of the image's file.
-    """
+    """Return whether a file is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016)."""
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderScan:
-    """What is in a folder of DICOM files, without pixels.
+    """What a folder of DICOM files contains, read from the headers, without pixels.
 
-    frames: slices of all MR images. images: attributes of the file of each image, of any modality.
-    cautions: warnings. files: number of files, of any kind.
+    frames: attributes of every slice of every MR image. images: attributes of the file of each
+    image, of any modality. cautions: warnings. files: number of files of any kind, also those that
+    are not DICOM.
     """
 
     frames: tuple[Frame, ...]
@@ -64,14 +63,23 @@ class FolderScan:
     cautions: frozenset[Caution]
     files: int
 
+    @property
+    def series(self) -> dict[str, list[Frame]]:
+        """The frames of each series, by SeriesInstanceUID (0020,000E), in the order of the files."""
+        found: dict[str, list[Frame]] = defaultdict(list)
+        for frame in self.frames:
+            found[frame.header.series].append(frame)
+        return dict(found)
+
 
 def scan_folder(path: Path) -> FolderScan:
     """Return the headers and frames of all DICOM images in a folder, searched recursively, or in one file.
 
-    Frames: slices of the MR images, with position and contrast. path: folder or file. No pixels are
-    read. Warnings: non-dicom-ignored, non-image-ignored, no-preamble. Raises SubjectFault:
-    unreadable-header for a damaged DICOM header, an empty image file, and a file or folder that may
-    not be read; frame-count-mismatch.
+    Frame: position and contrast of one slice. Only MR images have frames here. No pixels are read.
+    Warnings: non-dicom-ignored, non-image-ignored, no-preamble. Raises SubjectFault:
+    unreadable-header for a damaged DICOM header, an empty image file, and a file or folder without
+    permission to read; frame-count-mismatch where a multi-frame image describes another number of
+    frames than it declares.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []
@@ -88,11 +96,11 @@ def scan_folder(path: Path) -> FolderScan:
 
 
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
-    """Raise SubjectFault for files that are empty or begin with zeros but are named like images.
+    """Raise SubjectFault (unreadable-header) if image files are empty or begin with zeros.
 
-    files: all files of a folder. images: attributes of the files that were read as images. Named
-    like an image: with the suffix .dcm, or as an image in the same folder if hexadecimal digits are
-    ignored. Reason: unreadable-header.
+    files: all files of a folder. images: attributes of those that were read as images. A file that
+    was not read is regarded as an image file if its suffix is .dcm, or if its name equals that of
+    an image in the same folder once every run of hexadecimal digits is replaced by 0.
     """
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}
@@ -141,10 +149,10 @@ def _add_file(file: Path, frames: list[Frame], images: list[Header]) -> Caution 
 
 
 def _check_frame_count(header: Header, found: list[Frame]) -> None:
-    if not found or header.frames_told != len(found):
+    if not found or header.declared_frames != len(found):
         raise SubjectFault(
             Reason.FRAME_COUNT_MISMATCH,
-            f"NumberOfFrames (0028,0008) is {header.frames_told}, but "
+            f"NumberOfFrames (0028,0008) is {header.declared_frames}, but "
             f"{len(found)} frames are described in (5200,9230)",
         )
 

@@ -37,11 +37,12 @@ SAME_CORNERS_MM = 0.3  # between the grids of two parts; see SHIFT_TOLERANCE_MM
 
 
 def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hashable, ...]]:
-    """Return the keys of series in groups: those of one Dixon acquisition together, others alone.
+    """Return the keys of series in groups: the series of one Dixon acquisition together, others alone.
 
-    series: the frames of each. One acquisition: series that are each one part or map, are named alike
-    but for the part, share positions, and show water and fat. Maps at the positions of an acquisition
-    are in no group, whatever their name.
+    series: {key: attributes of its slices}. Dixon acquisition: series that each show one part
+    (water, fat, in phase, ...) or one map, have the same name apart from the part, share more than
+    half of their positions, and include water and fat. Map: computed values, such as a fat
+    fraction. Maps at the positions of a Dixon acquisition are in no group, whatever their name.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -83,15 +84,19 @@ def _share_places(one: frozenset, other: frozenset) -> bool:
 
 
 def has_water_and_fat(frames: Iterable[Frame]) -> bool:
-    """Return whether frames of both Dixon water and fat are among some. frames: of one subject."""
+    """Return whether some slices show Dixon water and others Dixon fat.
+
+    frames: attributes of slices of one subject.
+    """
     return {DIXON_WATER, DIXON_FAT} <= {frame.part for frame in frames}
 
 
 def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Return the frames to convert, and the water frames at the same positions, () if not Dixon.
+    """Return the slices to convert, and the Dixon water slices at the same positions, () if not Dixon.
 
-    frames: chosen, of one series or one Dixon acquisition. Of one with water and fat, the fat frames
-    are converted; other parts, maps and the echoes behind them are left out.
+    frames: attributes of the slices of one series, or of one Dixon acquisition. If they include
+    water and fat, the fat slices are converted; in phase, opposed phase and maps are left out.
+    Otherwise all slices are converted.
     """
     if not has_water_and_fat(frames):
         return tuple(frames), ()
@@ -104,11 +109,13 @@ def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame
 def stacks_with_water(
     frames: Sequence[Frame], water: Sequence[Frame]
 ) -> tuple[list[FrameStack], list[FrameStack], set[Caution]]:
-    """Return the stacks of chosen frames, those of the Dixon water at the same places, and warnings.
+    """Return the stacks of some slices, those of the Dixon water at the same places, and warnings.
 
-    frames, water: see `split_parts`. Both lists of stacks have the same voxel grids; the second is empty
-    without water. Raises SubjectFault: dixon-parts-differ where the grids differ, and the reasons of
-    `group_frames` and `stack_frames`.
+    Stack: parallel, evenly spaced slices, from caudal to cranial; without pixels. frames:
+    attributes of the slices to convert. water: those of the Dixon water, empty if not Dixon. Both
+    lists of stacks have the same voxel grids in the same order; the second is empty without water.
+    Raises SubjectFault: dixon-parts-differ if the grids differ, and the reasons for which slices
+    cannot be grouped into stacks (inconsistent geometry, matrix or contrast, too-few-slices).
     """
     stacks, cautions = stack_frames(group_frames(frames))
     if not water:
@@ -145,10 +152,12 @@ SAME_NIFTI_MM = 0.5  # between the corners of two grids without their origins: a
 
 
 def part_files(folder: Path) -> tuple[Path, Path] | None:
-    """Return the NIfTI files of fat and water below a folder, by their names; None if there are none.
+    """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both are there.
 
-    folder: named by the column images. A name says fat or f, water, wat or w, apart from other letters
-    and digits. Raises SubjectFault (ambiguous-series) if several files are named so.
+    folder: the sheet's column images. A file is fat if one word of its name is fat or f, and water
+    if one is water, wat or w. Words are separated by anything but letters and digits. Files with a
+    word such as mask, labels or pdff are ignored. Raises SubjectFault (ambiguous-series) if several
+    files are fat or several are water.
     """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in files_at(folder, "images"):
@@ -169,11 +178,13 @@ def part_files(folder: Path) -> tuple[Path, Path] | None:
 
 
 def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
-    """Return images of one stack with the Dixon images of NIfTI files on the same voxels.
+    """Return images of one stack with the voxels of their Dixon water and fat added from NIfTI files.
 
-    water, fat: files; fat is None if the images show fat themselves. Matrix, spacing and directions
-    must be the same. The origin may differ, as it is lost in some conversions: warning
-    dixon-origins-differ, with a note. Raises SubjectFault: dixon-parts-differ, and as `read_nifti`.
+    images: of one subject. water, fat: NIfTI files; fat is None if the images themselves show fat.
+    Matrix, spacing and directions must equal those of the stack. The origin may differ, as some
+    conversions lose it: voxels are paired by index, with the warning dixon-origins-differ and a
+    note. Raises SubjectFault: dixon-parts-differ if the grids differ or there are several stacks,
+    unreadable-header if there is no such file, and other reasons if it is not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

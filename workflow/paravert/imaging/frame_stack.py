@@ -37,12 +37,12 @@ PARALLEL_MM = 1e-6  # an edge that rises less above a plane is parallel to it, b
 
 @dataclass(frozen=True, eq=False)
 class FrameStack:
-    """The frames of one stack, from caudal to cranial, in a common orientation; without pixels.
+    """One stack: parallel, evenly spaced slices from caudal to cranial, in one orientation; without pixels.
 
-    group: frames of one orientation, matrix and pixel spacing, ascending, with their directions
-    (LPS). affine: of the stack, 4 x 4: (slice, row, column) of its frames to RAS in mm. slab_mm:
-    length along the normal that one slice stands for. slab_source: where that comes from, positions,
-    thickness or tag.
+    group: the slices as DICOM frames of one orientation, matrix and pixel spacing, ascending, with
+    their common directions (LPS). affine: 4 x 4, index (slice, row, column, 1) to RAS in mm.
+    slab_mm: slab length, the length along the normal that one slice represents, normally the
+    distance between slices. slab_source: where slab_mm comes from: positions, thickness or tag.
     """
 
     group: ParallelFrames
@@ -52,7 +52,7 @@ class FrameStack:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame (attributes of one slice) of each slice, from caudal to cranial, without duplicates."""
+        """The attributes of each slice, from caudal to cranial, one frame per position."""
         return self.group.frames
 
     @property
@@ -62,10 +62,9 @@ class FrameStack:
         return len(self.frames), first.rows, first.columns
 
     def affine_of(self, frame: Frame) -> np.ndarray:
-        """Return the affine, 4 x 4, (0, row, column, 1) to RAS in mm, of one frame of the stack.
+        """Return the affine of one slice of the stack, 4 x 4, index (0, row, column, 1) to RAS in mm.
 
-        frame: a slice of the stack. The position is that of the frame, the orientation that of the
-        stack.
+        It has the slice's own position, and the orientation of the stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
@@ -75,13 +74,13 @@ class FrameStack:
 
 
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
-    """Return the stacks that groups of parallel frames consist of, from caudal to cranial, and warnings.
+    """Return the stacks that groups of parallel slices consist of, from caudal to cranial, and warnings.
 
-    groups: in each, frames of one orientation, matrix and pixel spacing. A group is split where
-    slices are shifted in the plane, and where their spacing changes. Warnings: multi-stack,
-    missing-slices, spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises
-    SubjectFault: ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict,
-    too-few-slices.
+    Stack: parallel, evenly spaced slices. groups: slices of one orientation, matrix and pixel
+    spacing each, without pixels. A group is split into stacks where slices are shifted within their
+    plane, and where their spacing changes. Warnings: multi-stack, missing-slices,
+    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises SubjectFault:
+    ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict, too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])
@@ -142,11 +141,12 @@ def _check_shear_of(group: ParallelFrames) -> None:
 
 
 def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
-    """Return the in-plane shift of slices per mm along the normal, where they are sheared evenly.
+    """Return by how many mm slices shift in their plane per mm along the normal, if they do so evenly.
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
-    (slices, 2). 0 for fewer than three slices, where the shift from slice to slice varies, and where the
-    total shift is at most 2 SHIFT_TOLERANCE_MM. Method: least squares.
+    (slices, 2). Least squares fit. 0 for fewer than three slices, if the shift from slice to slice
+    varies by more than SHEAR_TOLERANCE of the fit, and if the total shift is at most 2
+    SHIFT_TOLERANCE_MM.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0
@@ -234,9 +234,10 @@ def _differ(values: Sequence[tuple]) -> bool:
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
     """Return whether each slice collides with a slice of an earlier stack: one list per stack.
 
-    stacks: of one subject, in order; each list follows the stack's slices from caudal to cranial.
-    Slices collide where their image planes cross within both images, or their slabs (the
-    image plane, as thick as the slice distance slab_mm) overlap.
+    stacks: of one subject; the lists follow their slices from caudal to cranial. Two slices collide
+    if their image planes cross within both images, or if they are nearly parallel and their slabs
+    overlap (slab: the image plane, as thick as the stack's slice distance slab_mm). Muscle in a
+    colliding slice would be counted twice.
     """
     flags = []
     for number, stack in enumerate(stacks):
@@ -280,9 +281,9 @@ def _outline(stack: FrameStack, frame: Frame) -> np.ndarray:
 
 
 def rectangles_cross(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether two rectangles in space share a point; False for parallel ones.
+    """Return whether two rectangles in space share a point; False if they are parallel.
 
-    first, second: corners (4, 3), in mm, in order around the rectangle.
+    first, second: corners (4, 3) in mm, in order around the rectangle.
     """
     return _an_edge_crosses(first, second) or _an_edge_crosses(second, first)
 

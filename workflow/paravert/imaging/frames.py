@@ -22,6 +22,7 @@ from paravert.imaging.header_values import (
     sop_class,
     text,
     whole_number,
+    within,
 )
 from paravert.imaging.pixel_format import PIXEL_TAGS, PixelModule
 from paravert.imaging.sequence import SEQUENCE_TAGS, dixon_part, sequence_class, sequence_facts
@@ -106,17 +107,27 @@ FILE_TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The attributes of a file that all its frames share. Unknown is None, or "" for text.
+    """The attributes of one DICOM file that all its frames (slices) share. Unknown is None, or "" for text.
 
-    file: its path. sop_class: SOPClassUID (0008,0016). modality: (0008,0060). patient: PatientID,
-    PatientName and PatientBirthDate, each as the set of texts that the possible encodings give;
-    compared between files, never written. study, series, frame_of_reference: UIDs (0020,000D),
-    (0020,000E), (0020,0052). description: SeriesDescription (0008,103E). patient_position:
-    (0018,5100), such as HFS. quadruped: AnatomicalOrientationType (0010,2210) says so. burned_in,
-    lossy: (0028,0301), (0028,2110). preamble: whether the file has the DICOM preamble. pixels: how
-    and where the pixels are stored; None if nothing follows the header. frames_told: NumberOfFrames
-    (0028,0008). sex: F or M. age_years: at most 90, see OLDEST_AGE_YEARS. field_strength_t:
-    (0018,0087), tesla. manufacturer: (0008,0070).
+    file: path of the file.
+    sop_class: SOPClassUID (0008,0016).
+    modality: (0008,0060).
+    patient: PatientID, PatientName and PatientBirthDate; each as the set of texts that the possible
+        character encodings give. Only compared between files, never written.
+    study, series, frame_of_reference: UIDs (0020,000D), (0020,000E), (0020,0052).
+    description: SeriesDescription (0008,103E).
+    patient_position: (0018,5100), such as HFS.
+    quadruped: whether AnatomicalOrientationType (0010,2210) is QUADRUPED (an animal).
+    burned_in: whether BurnedInAnnotation (0028,0301) is YES: text is drawn into the pixels.
+    lossy: whether LossyImageCompression (0028,2110) is 01.
+    preamble: whether the file begins with the DICOM preamble.
+    pixels: where the pixels are in the file and how they are stored; None if nothing follows the
+        header.
+    declared_frames: NumberOfFrames (0028,0008).
+    sex: F or M, from (0010,0040).
+    age_years: from PatientAge (0010,1010), at most OLDEST_AGE_YEARS.
+    field_strength_t: MagneticFieldStrength (0018,0087) in tesla.
+    manufacturer: (0008,0070).
     """
 
     file: Path
@@ -133,7 +144,7 @@ class Header:
     lossy: bool
     preamble: bool
     pixels: PixelModule | None
-    frames_told: int | None
+    declared_frames: int | None
     sex: str | None
     age_years: float | None
     field_strength_t: float | None
@@ -142,19 +153,29 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One slice of a file: matrix, position, contrast; without pixels. Unknown is None.
+    """The attributes of one slice in a DICOM file, without its pixels. Unknown or implausible is None.
 
-    header: attributes of its file. number: index in the file, from 0. rows, columns: (0028,0010),
-    (0028,0011). image_type: FrameType (0008,9007) or ImageType (0008,0008). position: centre of the
-    first pixel, LPS in mm, (3,), (0020,0032). right, down: directions (3,), LPS, to the next column
-    and row, (0020,0037). row_spacing_mm, column_spacing_mm: between the centres of neighbouring rows
-    and columns, (0028,0030). thickness_mm: SliceThickness (0018,0050). spacing_tag_mm:
-    SpacingBetweenSlices (0018,0088), plausible or not. echo_time_ms, repetition_time_ms:
-    (0018,0081), (0018,0080). contrast, acquired: values that may differ between images at one
-    position (CONTRAST_NUMBERS and others, ACQUISITION_NUMBERS). slope, intercept: of the rescale
-    (0028,1053), (0028,1052); 1 and 0 where absent, NaN where malformed. real_world: slope and
-    intercept of each real-world value mapping (0040,9096), NaN where malformed.
-    sequence: class of the sequence, one of `tables.SEQUENCES`. part: see `dixon_part`.
+    header: attributes of the file.
+    number: index of the slice in the file, from 0.
+    rows, columns: (0028,0010), (0028,0011).
+    image_type: values of FrameType (0008,9007) or ImageType (0008,0008).
+    position: ImagePositionPatient (0020,0032): centre of the first pixel, LPS in mm, (3,).
+    right, down: ImageOrientationPatient (0020,0037): directions to the next column and row, LPS,
+        (3,).
+    row_spacing_mm, column_spacing_mm: PixelSpacing (0028,0030): between the centres of neighbouring
+        rows and columns.
+    thickness_mm: SliceThickness (0018,0050).
+    spacing_tag_mm: SpacingBetweenSlices (0018,0088), also if implausible.
+    echo_time_ms, repetition_time_ms, inversion_time_ms: (0018,0081), (0018,0080), (0018,0082).
+    flip_angle_deg: FlipAngle (0018,1314).
+    contrast: values that tell apart images of different contrast at one position: image type, echo
+        time, and the attributes of CONTRAST_NUMBERS and CONTRAST_TEXTS; compared, not interpreted.
+    acquired: the same for the time of acquisition (ACQUISITION_NUMBERS).
+    slope, intercept: RescaleSlope, RescaleIntercept (0028,1053), (0028,1052); 1 and 0 if absent,
+        NaN if malformed.
+    real_world: (slope, intercept) of each RealWorldValueMapping (0040,9096), NaN if malformed.
+    sequence: class of the pulse sequence, one of `tables.SEQUENCES`.
+    part: Dixon part (such as water or fat) or map that the slice shows; None if not Dixon.
     """
 
     header: Header
@@ -183,7 +204,10 @@ class Frame:
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right and down, (3,) each, LPS, made exactly orthonormal, as headers round them."""
+        """The unit directions to the next column and to the next row, (3,) each, LPS.
+
+        Headers round them; these are the nearest exactly orthogonal ones.
+        """
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
@@ -192,20 +216,20 @@ class Frame:
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-        """Return the vector, LPS in mm, (3,), from the centre of the first pixel to the middle of the image.
+        """Return the vector from the centre of the first pixel to the middle of the image, LPS in mm, (3,).
 
-        right, down: unit directions (3,), LPS, to the next column and row.
+        right, down: unit directions to the next column and row, LPS, (3,).
         """
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
         return across + down * self.row_spacing_mm * (self.rows - 1) / 2
 
 
 def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble: bool) -> Header:
-    """Return the attributes of a file that all its frames share.
+    """Return the attributes of a DICOM file that all its frames (slices) share.
 
-    file: its path. data: the data set before the pixels. pixels: how and where the pixels are
-    stored, from `pixel_module`; None if nothing follows the header. preamble: whether the file has
-    the DICOM preamble.
+    data: data set of the file, up to the pixels. pixels: where and how its pixels are stored, from
+    `pixel_module`; None if nothing follows the header. preamble: whether the file begins with the
+    DICOM preamble.
     """
     return Header(
         file=file,
@@ -222,7 +246,7 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
         lossy=text(data, "LossyImageCompression") == "01",
         preamble=preamble,
         pixels=pixels,
-        frames_told=whole_number(data, "NumberOfFrames"),
+        declared_frames=whole_number(data, "NumberOfFrames"),
         sex=_sex(text(data, "PatientSex").upper()),
         age_years=_age_years(text(data, "PatientAge").upper()),
         field_strength_t=within(finite_number(data, "MagneticFieldStrength"), FIELD_RANGE_T),
@@ -231,10 +255,10 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
-    """Return the frames of a file: one of a classic image, all of a multi-frame image.
+    """Return the frames of a DICOM file: one for a classic image, all for a multi-frame image.
 
-    A frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
-    frames share. data: the data set before the pixels.
+    Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
+    frames share. data: data set of the file, up to the pixels.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]
@@ -293,14 +317,6 @@ def _mapping(item: Dataset) -> tuple[float, float]:
     keywords = ("RealWorldValueSlope", "RealWorldValueIntercept")
     told = [finite_number(item, keyword) for keyword in keywords]
     return tuple(np.nan if value is None else value for value in told)
-
-
-def within(value: float | None, limits: tuple[float, float]) -> float | None:
-    """Return the value if it lies within the limits, inclusive; None otherwise.
-
-    value: a number, or None if unknown. limits: (lowest, highest).
-    """
-    return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _plausible(value: float | None, keyword: str) -> float | None:

@@ -19,9 +19,10 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the orthonormal pair (right, down), (3,) each, nearest to nearly orthonormal directions.
+    """Return the exactly orthonormal pair of directions (right, down), (3,) each, nearest to the given pair.
 
-    right, down: directions (3,) to the next column and row. Source: the polar decomposition, by SVD.
+    right, down: nearly orthonormal directions (3,), to the next column and to the next row of an
+    image. Method: polar decomposition by SVD.
     """
     left, _, transposed = np.linalg.svd(np.column_stack([right, down]), full_matrices=False)
     nearest = left @ transposed
@@ -29,9 +30,9 @@ def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, n
 
 
 def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Return the unit normal, LPS (3,), of an image plane; it points towards the head.
+    """Return the unit normal of an image plane that points towards the head, LPS, (3,).
 
-    right, down: directions (3,) in the plane, LPS.
+    right, down: directions (3,) to the next column and row, LPS.
     """
     normal = np.cross(right, down)
     normal = normal / np.linalg.norm(normal)
@@ -39,17 +40,17 @@ def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
 
 
 def tilt_deg(normal: np.ndarray) -> float:
-    """Return the angle between the normal of a slice and the patient's long axis (z).
+    """Return the tilt of a slice: the angle in degrees between its normal and the patient's long axis (z).
 
-    normal: unit vector (3,), LPS or RAS. Degrees, 0 (transverse slice) to 90 (sagittal or coronal
-    slice).
+    normal: unit vector (3,), LPS or RAS. 0 for a transverse slice, 90 for a sagittal or coronal
+    one.
     """
     across = float(np.hypot(normal[0], normal[1]))
     return float(np.degrees(np.arctan2(across, abs(float(normal[2])))))
 
 
 def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the angles in degrees between unit vectors (..., 3), shape (...); exact for small angles.
+    """Return the angles in degrees between unit vectors, shape (...); accurate for small angles.
 
     first, second: unit vectors (..., 3), broadcast against each other.
     """
@@ -60,10 +61,10 @@ def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def plane_affine(
     corner: np.ndarray, right: np.ndarray, down: np.ndarray, along: np.ndarray
 ) -> np.ndarray:
-    """Return the affine, 4 x 4, voxel index (slice, row, column) to RAS in mm, of a grid given in LPS.
+    """Return the affine of a grid given in LPS: 4 x 4, index (slice, row, column, 1) to RAS in mm.
 
-    corner: centre of the first voxel. right, down, along: steps to the next column, row and slice.
-    All are (3,), LPS, in mm.
+    corner: centre of the first voxel. right, down, along: vectors to the next column, row and
+    slice. All (3,), LPS, in mm.
     """
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([along, down, right])
@@ -72,9 +73,9 @@ def plane_affine(
 
 
 def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the centres of the eight corner voxels of a grid, (8, 3), RAS in mm.
+    """Return the centres of the eight corner voxels of a grid, (8, 3), in the affine's coordinates.
 
-    affine: 4 x 4, voxel index to RAS. shape: number of voxels along the same three axes.
+    affine: 4 x 4, voxel index to coordinates in mm. shape: number of voxels along its three axes.
     """
     far = np.asarray(shape, float) - 1
     picks = np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1)
@@ -82,7 +83,7 @@ def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Return the largest distance between corresponding corner voxels of two grids of one shape.
+    """Return the largest distance in mm between corresponding corner voxels of two grids of one shape.
 
     first, second: affines, 4 x 4, voxel index to coordinates in mm. shape: number of voxels along
     their three axes.
@@ -92,7 +93,7 @@ def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, 
 
 
 def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
-    """Return the distance of neighbouring voxels along each axis of an affine, (3,), in mm.
+    """Return the distance of neighbouring voxels along each of the three axes of an affine, (3,), in mm.
 
     affine: 4 x 4, voxel index to coordinates in mm.
     """
@@ -100,9 +101,10 @@ def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
 
 
 def fits_body(points: np.ndarray) -> bool:
-    """Return whether all positions can lie in one patient: at most BODY_LIMIT_MM from 0 and apart.
+    """Return whether positions can all lie in one patient.
 
-    points: (n, 3) in mm, LPS or RAS. False for NaN.
+    points: (n, 3) in mm, LPS or RAS. True if every coordinate is at most BODY_LIMIT_MM from 0 and
+    the box around the points has a diagonal of at most BODY_LIMIT_MM; False for NaN.
     """
     if not (np.abs(points) <= BODY_LIMIT_MM).all():
         return False
@@ -112,10 +114,11 @@ def fits_body(points: np.ndarray) -> bool:
 def rearranged(
     array: np.ndarray, affine: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return array and affine with the axes in another order, then flipped; no voxel moves in space.
+    """Return an array and its affine with the axes reordered, then flipped; no voxel moves in space.
 
-    array: three axes. affine: 4 x 4, index along these axes to RAS in mm. order: the old axis that
-    becomes each new axis. flips: whether to reverse each new axis. The array returned is a view.
+    array: three axes. affine: 4 x 4, index along these axes to coordinates in mm. order: for each
+    new axis, the old axis. flips: for each new axis, whether it is reversed. The returned array is
+    a view; the affine is new.
     """
     array = array.transpose(order)
     steps, origin = affine[:3, list(order)], affine[:3, 3].copy()
@@ -132,12 +135,13 @@ def rearranged(
 def canonical_order(
     affine: np.ndarray, slice_axis: int
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Return order and flips, for `rearranged`, that bring an axial array into the canonical order.
+    """Return the axis order and flips that bring an axial array into canonical order.
 
-    affine: 4 x 4, voxel index to RAS. slice_axis: the axis of the array along which the slices follow.
-    Canonical: (slices, rows, columns), slices from caudal to cranial, rows towards the patient's back,
-    columns towards the patient's left. Rows and columns are the two other axes, assigned as is closer to
-    these directions.
+    affine: 4 x 4, voxel index to RAS in mm. slice_axis: axis of the array along which the slices
+    follow. order: for each new axis, the old one; flips: for each new axis, whether it is reversed
+    (the arguments of `rearranged`). Canonical order: (slices, rows, columns), slices from caudal to
+    cranial, rows towards the patient's back, columns towards the patient's left. Of the two other
+    axes, rows is the one closer to its direction.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]
     first, second = (axis for axis in range(3) if axis != slice_axis)
@@ -150,10 +154,10 @@ def canonical_order(
 
 
 def columns_first(affine: np.ndarray) -> np.ndarray:
-    """Return the affine for the voxel index in reverse order of its axes, 4 x 4.
+    """Return the affine for the reversed order of the three voxel indices, 4 x 4.
 
-    affine: 4 x 4, of the index (slice, row, column, 1); the result is of (column, row, slice, 1), as
-    in NIfTI files; or the reverse.
+    An affine of (slice, row, column, 1) becomes that of (column, row, slice, 1), the order of NIfTI
+    files, and the reverse.
     """
     turned = affine.copy()
     turned[:3, :3] = affine[:3, 2::-1]

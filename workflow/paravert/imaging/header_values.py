@@ -59,10 +59,10 @@ Readings = frozenset[str]  # one value decoded by each possible encoding; empty 
 
 
 def value_of(data: Dataset, keyword: str) -> object:
-    """Return the value of an element as pydicom converts it, None where absent.
+    """Return the value of a DICOM element as pydicom converts it; None if absent.
 
-    Conversions are cached: the caller must not modify the value. Raises one of VALUE_ERRORS where it is
-    malformed.
+    keyword: DICOM keyword, such as PixelSpacing. Conversions are cached: do not modify the value.
+    Raises one of VALUE_ERRORS if the value is malformed.
     """
     element = data.get_item(_tag(keyword))
     if not isinstance(element, RawDataElement):
@@ -83,13 +83,13 @@ def _converted(element: RawDataElement, encodings: tuple[str, ...]) -> object:
 
 
 def sop_class(data: Dataset) -> str:
-    """Return SOPClassUID (0008,0016), else Media Storage SOP Class UID (0002,0002), else ""."""
+    """Return SOPClassUID (0008,0016), otherwise MediaStorageSOPClassUID (0002,0002), otherwise ""."""
     meta = getattr(data, "file_meta", None)
     return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
 
 
 def text(data: Dataset, keyword: str) -> str:
-    """Return a value as text without blanks at its ends; "" where absent or malformed."""
+    """Return the value of a DICOM keyword as text, without blanks at its ends; "" if absent or malformed."""
     try:
         value = value_of(data, keyword)
         return "" if value is None else str(value).strip(" \0")
@@ -98,7 +98,7 @@ def text(data: Dataset, keyword: str) -> str:
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return the strings of a multi-valued element in upper case; () where absent or malformed."""
+    """Return the strings of a multi-valued DICOM element in upper case; () if absent or malformed."""
     try:
         value = value_of(data, keyword)
     except VALUE_ERRORS:
@@ -110,7 +110,7 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def is_present(data: Dataset, keyword: str) -> bool:
-    """Return whether an element is present and not empty; it may be malformed."""
+    """Return whether a DICOM element is present and not empty; its value may be malformed."""
     element = data.get_item(_tag(keyword))
     if element is None:
         return False
@@ -122,7 +122,7 @@ def is_present(data: Dataset, keyword: str) -> bool:
 
 
 def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
-    """Return a value of exactly `count` finite numbers as float64 (count,); None for anything else."""
+    """Return the numbers of a DICOM element, float64 (count,); None unless exactly `count` finite ones."""
     try:
         values = np.asarray(value_of(data, keyword), dtype=float)
     except VALUE_ERRORS:
@@ -131,7 +131,7 @@ def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None
 
 
 def finite_number(data: Dataset, keyword: str) -> float | None:
-    """Return a single finite number; None where it is absent or anything else."""
+    """Return the number in a DICOM element; None if absent, or anything but one finite number."""
     try:
         value = value_of(data, keyword)
         found = math.nan if value is None else float(value)
@@ -141,9 +141,17 @@ def finite_number(data: Dataset, keyword: str) -> float | None:
 
 
 def whole_number(data: Dataset, keyword: str) -> int | None:
-    """Return a whole number; None where it is absent or malformed."""
+    """Return the whole number in a DICOM element; None if absent or anything else."""
     found = finite_number(data, keyword)
     return None if found is None or found != int(found) else int(found)
+
+
+def within(value: float | None, limits: tuple[float, float]) -> float | None:
+    """Return the value if it lies within the limits (lowest, highest), both included; otherwise None.
+
+    value: a number, or None if unknown.
+    """
+    return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 # --- attributes of one frame ---------------------------------------------------------------------
@@ -151,11 +159,12 @@ def whole_number(data: Dataset, keyword: str) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class FrameAttributes:
-    """The attributes of one frame, looked up in all places of its file where they may be.
+    """The DICOM attributes of one frame (slice), looked up in every place of its file where they may be.
 
-    data: the data set of the file. items: the item of the frame in PerFrameFunctionalGroupsSequence
-    (5200,9230), then that of SharedFunctionalGroupsSequence (5200,9229); empty for a classic image.
-    groups: the functional groups in these items.
+    data: data set of the file. items: item of the frame in PerFrameFunctionalGroupsSequence
+    (5200,9230), then that of SharedFunctionalGroupsSequence (5200,9229), which holds for all
+    frames; empty for a classic image. groups: functional groups (nested data sets) in these items.
+    An attribute is read from the first place that has it: the frame, all frames, the file.
     """
 
     data: Dataset
@@ -163,32 +172,38 @@ class FrameAttributes:
     groups: tuple[Dataset, ...] = ()
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """Return the numbers of a keyword, float64 (count,), from the frame, all frames, or the file.
+        """Return the numbers of a DICOM keyword, float64 (count,), from the frame, all frames, or the file.
 
         None if it is absent or is not exactly `count` finite numbers.
         """
         return finite_numbers(self._place_of(keyword), keyword, count)
 
     def number(self, keyword: str) -> float | None:
-        """Return the number of a keyword, from the frame, all frames, or the file.
+        """Return the number of a DICOM keyword, from the frame, all frames, or the file.
 
         None if it is absent or is not one finite number.
         """
         return finite_number(self._place_of(keyword), keyword)
 
     def rescale_number(self, keyword: str, default: float) -> float:
-        """Return RescaleSlope or RescaleIntercept: `default` where absent, NaN where malformed."""
+        """Return RescaleSlope or RescaleIntercept of the frame: `default` if absent, NaN if malformed.
+
+        keyword: one of these two.
+        """
         if self._place_of(keyword) is NO_PLACE:
             return default
         found = self.number(keyword)
         return np.nan if found is None else found
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the strings of a multi-valued element in upper case; () if unknown."""
+        """Return the strings of a multi-valued DICOM keyword, in upper case; () if absent or malformed."""
         return texts(self._place_of(keyword), keyword)
 
     def sequence(self, keyword: str) -> list[Dataset]:
-        """Return the items of a sequence of the frame, else of all frames, else of the file; or []."""
+        """Return the items of a DICOM sequence: of the frame, otherwise of all frames, otherwise of the file.
+
+        [] if it is in none of them.
+        """
         found = (_items_of(place, keyword) for place in (*self.items, self.data))
         return next((items for items in found if items), [])
 
@@ -206,7 +221,10 @@ class FrameAttributes:
 
 
 def attributes_of_frames(data: Dataset) -> list[FrameAttributes]:
-    """Return the attributes of each frame of a multi-frame image, in the order of the file."""
+    """Return the attributes of each frame (slice) of a multi-frame image, in the order of the file.
+
+    data: data set of the file.
+    """
     shared = _items_of(data, "SharedFunctionalGroupsSequence")[:1]
     common = [group for item in shared for group in _groups(item)]
     return [
@@ -233,18 +251,20 @@ def _items_of(data: Dataset, keyword: str) -> list[Dataset]:
 
 
 def patient_readings(data: Dataset) -> tuple[Readings, ...]:
-    """Return the readings of PatientID, PatientName and PatientBirthDate, in the order of PERSON_TAGS.
+    """Return the readings of PatientID, PatientName and PatientBirthDate: one set of texts for each.
 
-    Readings of a value: the texts that it gives in each encoding that DICOM defines. Archives declare
-    a wrong encoding, or none, so that one name appears in two forms.
+    Readings of a value: the texts that its bytes give in each character encoding that DICOM
+    defines; empty if unknown. Some archives declare a wrong encoding or none, so that one name has
+    two forms.
     """
     return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
 
 
 def count_different(values: Sequence[Readings]) -> int:
-    """Return how many different values there are, for example different patients.
+    """Return how many different values there are, for example how many different patients.
 
-    Values with a common reading are one value, directly or through others. Unknown values do not count.
+    values: readings (possible texts) of each. Values are the same if they have a reading in common,
+    directly or through other values. Unknown values (no reading) are not counted.
     """
     groups: list[Readings] = []
     for value in set(values) - {frozenset()}:

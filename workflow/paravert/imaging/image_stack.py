@@ -32,12 +32,13 @@ TIMES_INSIDE, TIMES_AT_END = 4.0, 6.0
 
 @dataclass(frozen=True, eq=False)
 class ImageSlice:
-    """The attributes of one slice of a stack; unknown is None.
+    """The attributes of one slice of a stack (parallel, evenly spaced slices); unknown is None.
 
-    affine: 4 x 4, (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050). slope,
-    intercept: of the rescale (0028,1053), (0028,1052), which has been applied. overlaps: whether the slice
-    collides with a slice of an earlier stack. cautions: warnings about the slice. sequence: its class by the
-    header.
+    affine: 4 x 4, index (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050).
+    slope, intercept: RescaleSlope and RescaleIntercept (0028,1053), (0028,1052), which have been
+    applied. overlaps: whether the slice crosses or overlaps a slice of an earlier stack. cautions:
+    warnings about the slice. sequence: class of the pulse sequence by the header, one of
+    `tables.SEQUENCES`.
     """
 
     affine: np.ndarray
@@ -51,12 +52,13 @@ class ImageSlice:
 
 @dataclass(frozen=True, eq=False)
 class ImageStack:
-    """The voxels of a stack, and the attributes of each slice.
+    """The voxels of a stack (parallel, evenly spaced slices), and the attributes of each slice.
 
-    volume: voxels (slices, rows, columns) from caudal to cranial, with their affine. slices:
-    attributes of each slice, in the same order. slab_source: where the slice spacing of the volume
-    comes from: positions, thickness or tag. water, fat: Dixon images on the same voxels, None if there
-    are none; fat is also None if the volume itself shows fat.
+    volume: voxels (slices, rows, columns), slices from caudal to cranial, with their affine.
+    slices: attributes of each slice, in the same order. slab_source: where the slice spacing of the
+    volume comes from: positions, thickness or tag. water, fat: Dixon images on the same voxels,
+    (slices, rows, columns), None if there are none; fat is also None if the volume itself shows
+    fat.
     """
 
     volume: Volume
@@ -68,12 +70,14 @@ class ImageStack:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images of a subject.
+    """The images of one subject.
 
-    stacks: from caudal to cranial. header: value of each of `tables.HEADER_COLUMNS`; an absent key or None
-    is unknown. cautions: warnings about the subject. note: a sentence on excluded slices, or None.
-    series: rows of `tables.SERIES_COLUMNS`, one per series. sagittal: see `read_sagittal`; None if there
-    is none.
+    stacks: each a stack of parallel, evenly spaced axial slices; from caudal to cranial. header:
+    {column of `tables.HEADER_COLUMNS`: value}; an absent key or None is unknown. cautions: warnings
+    about the subject. note: a sentence on slices or series that are not used, or None. series: one
+    row of `tables.SERIES_COLUMNS` per series. sagittal: sagittal series in the same patient
+    coordinates, array (slices, rows, columns), slices from left to right, rows towards the feet,
+    columns towards the back; None if there is none that can be used.
     """
 
     stacks: tuple[ImageStack, ...]
@@ -87,8 +91,8 @@ class Images:
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return the warnings about the values of each slice: blank-slice, slice-unlike-neighbours.
 
-    array: (slices, rows, columns). spacing_mm: distance (mm) of neighbouring slices; slices further
-    apart than FURTHEST_MM are not compared.
+    array: one stack, (slices, rows, columns). spacing_mm: distance of neighbouring slices; they are
+    not compared if it is more than FURTHEST_MM.
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
@@ -97,11 +101,10 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
 
 def compact_array(slices: list[np.ndarray]) -> np.ndarray:
-    """Return slices as one array (slices, rows, columns).
+    """Return slices as one array (slices, rows, columns): int16 if it holds all values exactly, else float32.
 
-    slices: real numbers, (rows, columns) each. int16 if it holds all values exactly, otherwise
-    float32. Raises SubjectFault (unsupported-pixels) for values that float32, or sums of their
-    squares in float32, cannot hold.
+    slices: real numbers, (rows, columns) each. Raises SubjectFault (unsupported-pixels) for values
+    that are not finite or too large, and for slices whose differences float32 would lose.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -145,10 +148,7 @@ def _fits_int16(values: np.ndarray) -> bool:
 
 
 def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
-    """Raise SubjectFault (blank-images) if every slice of every stack holds a single value.
-
-    stacks: of one subject.
-    """
+    """Raise SubjectFault (blank-images) if every slice of every stack of a subject holds a single value."""
     if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
@@ -156,7 +156,7 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY`, one dict per slice, without the column subject.
 
-    stacks: of one subject; they are numbered from 1, their slices from 0, from caudal to cranial.
+    stacks: of one subject. Stacks are numbered from 1, their slices from 0, from caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}
@@ -222,10 +222,12 @@ class _Features:
 
 
 def unlike_neighbours(array: np.ndarray) -> np.ndarray:
-    """Return which slices of a stack are unlike their neighbours, a sign of damage, bool (slices,).
+    """Return which slices of a stack differ from their neighbours as damaged slices do, bool (slices,).
 
-    array: (slices, rows, columns). Slices of a single value, or of fewer than LEAST_SIDE rows or columns,
-    are not compared; they and a slice without neighbours are False.
+    array: (slices, rows, columns). Signs of damage: an edge across a slice, along rows or columns,
+    that the neighbours do not have there; or content that differs from both neighbours by far more
+    than these differ from each other. Slices of a single value, with fewer than LEAST_SIDE rows or
+    columns, or without neighbours are False.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)

@@ -46,9 +46,9 @@ class PathKind(Enum):
 def path_kind(path: Path, role: str) -> PathKind:
     """Return what is at a path: FILE, FOLDER or NOTHING; links are followed.
 
-    path: to look at. role: column of the sheet that names the path, for messages. Raises
-    SubjectFault (unreadable-header) for other errors than absence: no permission, too long a name, a
-    circle of links.
+    role: column of the sheet that names the path, for messages. Raises SubjectFault
+    (unreadable-header) for errors other than absence: no permission, too long a name, a circle of
+    links.
     """
     try:
         mode = os.stat(path).st_mode
@@ -62,11 +62,11 @@ def path_kind(path: Path, role: str) -> PathKind:
 
 
 def files_at(path: Path, role: str) -> list[Path]:
-    """Return the file at a path, or all files below the folder there, sorted; [] if nothing is there.
+    """Return the file at a path, or all files in and below the folder there, sorted; [] if nothing is there.
 
-    path: file or folder. role: column of the sheet that names the path, for messages. Raises
-    SubjectFault (unreadable-header) if a folder may not be read, as its files would be missing
-    without notice.
+    role: column of the sheet that names the path, for messages. Raises SubjectFault
+    (unreadable-header) if a folder cannot be read: its files would otherwise be missing without
+    notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -91,10 +91,10 @@ def _unreadable(role: str, what: str, error: OSError) -> SubjectFault:
 
 
 class BoundedFile(BufferedReader):
-    """A file opened for reading, of which `read` allocates no more memory than the file has bytes.
+    """A file opened for reading, whose `read` never allocates more memory than the file has bytes.
 
-    file: its path. A damaged element length can be 4 GB, and Python allocates memory before it
-    reads.
+    file: path. A damaged DICOM element can declare a length of 4 GB, and Python allocates memory
+    before it reads.
     """
 
     def __init__(self, file: Path):
@@ -102,10 +102,7 @@ class BoundedFile(BufferedReader):
         self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes of the file.
-
-        size: at most so many; all that follow for -1 or None.
-        """
+        """Return the next bytes of the file: at most `size` of them, or all that follow for -1 or None."""
         return super().read(size if size is None else min(size, self._bytes))
 
 
@@ -113,8 +110,8 @@ class BoundedFile(BufferedReader):
 def open_image_file(file: Path) -> Iterator[BoundedFile]:
     """Open an image file for reading, as a context manager.
 
-    file: its path. Raises SubjectFault (unreadable-header) for an error of the operating system, on
-    opening or while the file is read.
+    Raises SubjectFault (unreadable-header) for an error of the operating system, on opening or
+    while the file is read.
     """
     try:
         with BoundedFile(file) as stream:
@@ -136,9 +133,9 @@ def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
 def element_at(
     stream: BinaryIO, offset: int, *, implicit: bool, little_endian: bool
 ) -> RawDataElement | DataElement | None:
-    """Return the data element at a byte offset of a DICOM file, its value not decoded; None at the end.
+    """Return the data element at a byte offset of a DICOM file, not decoded; None at the end of the file.
 
-    stream: the file, opened for reading. offset: in bytes from its beginning. implicit,
+    stream: the file, opened for reading. offset: bytes from the beginning of the file. implicit,
     little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes its
     items and delimiters. Raises one of READ_ERRORS if the contents are damaged.
     """

@@ -16,7 +16,7 @@ from paravert.imaging.volume import Volume
 def slice_pixels(labels: np.ndarray) -> np.ndarray:
     """Return the number of pixels of each label in each slice, int64 (slices, 8), in the order of LABELS.
 
-    labels: label map, (slices, rows, columns). An absent muscle has 0 pixels.
+    labels: label map, (slices, rows, columns), 0 or 1 to 8. An absent muscle has 0 pixels.
     """
     counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
     return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
@@ -24,10 +24,11 @@ def slice_pixels(labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Agreement of prediction and truth; each array is (slices, 8), labels in the order of LABELS.
+    """Agreement of a predicted and a true label map, per slice and label.
 
-    iou, dice: float, 0 to 1; NaN (unknown) where both are empty, 0 where only one is.
-    pixels_truth, pixels_prediction: int, number of pixels of the label.
+    Each array is (slices, 8), labels in the order of LABELS. iou, dice: float, 0 to 1; NaN
+    (unknown) where the label is in neither map, 0 where it is in only one. pixels_truth,
+    pixels_prediction: int, number of pixels of the label in each map.
     """
 
     iou: np.ndarray
@@ -39,9 +40,9 @@ class Overlap:
 def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
     """Return IoU and Dice of each label in each slice.
 
-    prediction, truth: label maps, (slices, rows, columns). With the label's pixels P in the prediction
-    and T in the truth of one slice: IoU = |P and T| / |P or T|, Dice = 2 |P and T| / (|P| + |T|).
-    Source: the paper, eq. 3. Raises ValueError if the shapes differ.
+    prediction, truth: label maps, (slices, rows, columns). With the label's pixels P in the
+    prediction and T in the truth of one slice: IoU = |P and T| / |P or T|, Dice = 2 |P and T| /
+    (|P| + |T|). Source: Niemeyer et al., eq. 3. Raises ValueError if the shapes differ.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
@@ -61,8 +62,8 @@ def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
 def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
     """Return which labels occur in a subject's manual masks, bool (8,), in the order of LABELS.
 
-    truths: one label map, (slices, rows, columns), per stack. Some labs segment only some muscles: a
-    label that occurs nowhere was not drawn, which does not mean that the muscle is absent.
+    truths: one label map, (slices, rows, columns), per stack. Some labs segment only some muscles:
+    a label that occurs nowhere was not drawn, which does not mean that the muscle is absent.
     """
     shown = np.zeros(CLASSES, dtype=bool)
     for truth in truths:
@@ -73,7 +74,7 @@ def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
 def pair_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return how many pixels have each pair of values in two label maps of one shape, int (9, 9).
 
-    Rows: value in the first map, columns: value in the second, 0 to 8.
+    Rows: value in the first map, columns: value in the second, both 0 to 8.
     """
     pairs = first.astype(np.uint8) * np.uint8(CLASSES) + second.astype(np.uint8)
     return np.bincount(pairs.ravel(), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
@@ -89,9 +90,9 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
     """Return how far (mm) each muscle's left label lies to the patient's left of its right label.
 
-    labels: label map with its affine. Keys: names of MUSCLES; a muscle without one of its sides is left
-    out. The distance is that of the centroids over the whole volume along the left-right axis; it is 0
-    or negative where the sides are swapped.
+    labels: label map with its affine. Keys: names of MUSCLES; a muscle without one of its sides is
+    left out. Distance of the centroids over the whole volume along the left-right axis (RAS x); 0
+    or negative if the sides are swapped.
     """
     inside = labels.array != BACKGROUND
     indices, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column
@@ -107,6 +108,7 @@ def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
 def swapped_muscles(labels: Volume) -> list[str]:
     """Return the names of the muscles whose left label is not to the patient's left of the right one.
 
-    labels: label map with its affine. See `left_beyond_right_mm`.
+    labels: label map with its affine; the centroids of both labels over the whole volume are
+    compared.
     """
     return [muscle for muscle, apart_mm in left_beyond_right_mm(labels).items() if apart_mm <= 0]

@@ -21,13 +21,13 @@ Points = dict[float, np.ndarray]  # by level (1.0 mid L1, 4.5 disc L4/5): (3,) L
 
 
 def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
-    """Return the points of a file by their level, each (3,) float, in mm of the patient (LPS).
+    """Return the points at vertebrae and discs in a file: {level: position (3,), LPS in mm}, by level.
 
-    path: a table of text or .xlsx with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer
-    (.fcsv, .mrk.json), in RAS or LPS as the file says. n_lumbar: lumbar vertebrae. Points with other names than those of vertebrae
-    and discs are left out. The levels are sorted: 1.0 mid L1, 4.5 disc L4/5. Raises InputError if the
-    file cannot be read, names no vertebra or disc, names one twice, or if a lower level does not lie
-    nearer to the feet.
+    path: table (text or .xlsx) with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D
+    Slicer (.fcsv, .mrk.json) in RAS or LPS, as the file says. n_lumbar: number of lumbar vertebrae
+    of the subject. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5. Points not named after a
+    vertebra or disc are left out. Raises InputError if the file cannot be read, names no vertebra
+    or disc, names one twice, or if a lower level does not lie nearer to the feet.
     """
     readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}

@@ -34,14 +34,19 @@ def read_masks(
 ) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
-    volumes: the stacks of the subject, in the order of their numbers. role: column of the sheet that names
-    the path (truth, truth2 or labels). source: whose label values the masks have; those of other muscles and
-    organs become background. Each mask must have the voxel grid of exactly one stack; a stack may have
-    none. A mask without any label is left out, with the warning mask-empty. The warning mask-partial: a
-    mask of the role labels leaves slices out.
-    Raises SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    bad-geometry-orientation, bad-geometry-position, mask-grid-mismatch, mask-unknown-label,
-    mask-side-mismatch.
+    Masks: {stack number: label map, uint8 (slices, rows, columns), values of LABELS or 0}.
+    volumes: stacks of the subject, in the order of their numbers, from 1.
+    role: column of the sheet that names the path (truth, truth2 or labels).
+    source: label source, which says which values the masks have; those of other muscles and organs
+        become background.
+
+    Each mask must have the voxel grid of exactly one stack; a stack may have none. A mask without
+    any label is left out (warning mask-empty). Warning mask-partial: a mask of the role labels has
+    no label in some slice that shows an image.
+
+    Raises SubjectFault: mask-grid-mismatch, mask-unknown-label, mask-side-mismatch (left and right
+    swapped); and for a damaged file unreadable-header, truncated-pixels, undecodable-pixels,
+    unsupported-pixels, bad-geometry-orientation, bad-geometry-position.
     """
     found = path_kind(path, role)
     if found == PathKind.NOTHING:
@@ -78,8 +83,8 @@ def read_masks(
 def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
     """Return whether a mask has no label in some slice whose image is not blank.
 
-    mask, image: (slices, rows, columns) of one stack. Every axial slice of the lumbar spine shows muscles:
-    such a slice was not segmented.
+    mask, image: (slices, rows, columns) of one stack. Every axial slice of the lumbar spine shows
+    muscles: such a slice was not segmented.
     """
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 

@@ -65,8 +65,9 @@ class VoxelGrid:
     """The voxels of a NIfTI file, and where they are.
 
     array: three axes in the order of the file. affine: 4 x 4, index along these axes to RAS in mm.
-    slice_axis: the axis along which the slices follow, from dim_info of the header; None if unknown.
-    rounded: whether the affine comes from the qform, whose quaternion rounds it.
+    slice_axis: axis along which the slices follow, from dim_info of the header; None if unknown.
+    rounded: whether the affine comes from the qform, whose quaternion is stored with limited
+    precision.
     """
 
     array: np.ndarray
@@ -76,23 +77,19 @@ class VoxelGrid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Return whether a file is named as NIfTI: it ends with .nii or .nii.gz, in any case.
-
-    path: only its name is used.
-    """
+    """Return whether a file name ends with .nii or .nii.gz, in upper or lower case."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_nifti(file: Path) -> Images:
-    """Return the images of a NIfTI file: one checked stack, with its affine and warnings.
+    """Return the images of a NIfTI file (.nii, .nii.gz): one axial stack with its affine, and warnings.
 
-    file: its path (.nii or .nii.gz). Canonical order: (slices, rows, columns), slices from caudal to
-    cranial, rows towards the patient's back, columns towards the patient's left. The slice axis is
-    the one that the header names (dim_info), else the one with the largest spacing if that is 1.5
-    times the others, else the one nearest to the patient's long axis. Raises SubjectFault:
-    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
-    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing, no-axial-series,
-    blank-images.
+    The array is (slices, rows, columns): slices from caudal to cranial, rows towards the patient's
+    back, columns towards the patient's left. Slice axis: the one that the header names (dim_info),
+    otherwise the one with the largest spacing if that is 1.5 times the others, otherwise the one
+    nearest to the patient's long axis. Raises SubjectFault: unreadable-header, truncated-pixels,
+    undecodable-pixels, unsupported-pixels, bad-geometry-orientation, bad-geometry-position,
+    bad-pixel-spacing, no-axial-series, blank-images.
     """
     grid = read_grid(file, "images")
     spacing = voxel_spacing_mm(grid.affine)
@@ -132,10 +129,10 @@ def read_nifti(file: Path) -> Images:
 
 
 def read_grid(file: Path, role: str) -> VoxelGrid:
-    """Return the voxels of a NIfTI file and their affine, in its axis order, slope and intercept applied.
+    """Return the voxels of a NIfTI file and their affine, axes as in the file, slope and intercept applied.
 
-    file: its path. role: images, truth or labels; names the file in messages. Unscaled integers of
-    up to 16 bits keep their type, other values become float32. Raises SubjectFault:
+    role: column of the sheet that names the file (images, truth ...), for messages. Unscaled
+    integers of up to 16 bits keep their type, other values become float32. Raises SubjectFault:
     unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
     bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """

@@ -23,12 +23,12 @@ FrameCopies = tuple[Frame, ...]  # the frames at one position: the one kept, the
 
 @dataclass(frozen=True, eq=False)
 class ParallelFrames:
-    """Frames of one orientation, matrix and pixel spacing, by position.
+    """Frames (slices, without pixels) of one orientation, matrix and pixel spacing, by position.
 
-    places: for each position a tuple: its frame, then the duplicates of that. right, down:
-    orthonormal directions (3,), LPS, to the next column and row. normal: unit vector (3,), LPS,
-    towards the head. heights: (places,), mm, centres of the frames along the normal. in_plane:
-    (places, 2), mm, centres along right and down.
+    places: for each position, the frame that is kept, then its duplicates. right, down: orthonormal
+    directions to the next column and row, LPS, (3,). normal: unit vector towards the head, LPS,
+    (3,). heights: centres of the frames along the normal, mm, (places,). in_plane: centres along
+    right and down, mm, (places, 2).
     """
 
     places: tuple[FrameCopies, ...]
@@ -40,13 +40,13 @@ class ParallelFrames:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame (attributes of one slice) that is kept at each position, by height."""
+        """The frame (attributes of one slice) that is kept at each position, in the order of `places`."""
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":
         """Return a group of only some positions.
 
-        indices: (n,) int, into `places`, in the order wanted.
+        indices: int (n,), into `places`, in the order wanted.
         """
         places = tuple(self.places[index] for index in indices)
         heights, in_plane = self.heights[indices], self.in_plane[indices]
@@ -54,12 +54,12 @@ class ParallelFrames:
 
 
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
-    """Return the frames in groups of one orientation, matrix and pixel spacing.
+    """Return the slices of a series in groups of one orientation, matrix and pixel spacing.
 
-    Frames at one position are kept together; the first of them in `frames` is the one kept, the
-    others are its duplicates. frames: slices of one series, with valid position, orientation and
-    pixel spacing. Raises SubjectFault: bad-geometry-orientation where orientations change gradually
-    from slice to slice, inconsistent-matrix where slices of different matrices interleave.
+    frames: attributes of the slices, with valid position, orientation and pixel spacing. Slices at
+    one position are kept together: the first of them in `frames` is used, the others are its
+    duplicates. Raises SubjectFault: bad-geometry-orientation if orientations change gradually from
+    slice to slice, inconsistent-matrix if slices of different matrices interleave.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])
@@ -141,8 +141,8 @@ def _matrix(part: ParallelFrames) -> str:
 def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the slices of each orientation, one array (n,) per orientation.
 
-    right, down: unit directions (slices, 3), LPS, to the next column and row. Slices whose
-    directions differ by at most 0.2 degrees are of one orientation, directly or through others.
+    right, down: unit directions to the next column and row, LPS, (slices, 3). Slices whose
+    directions differ by at most 0.2 degrees have one orientation, directly or through other slices.
     """
     pairs, member = np.unique(np.stack([right, down], axis=1), axis=0, return_inverse=True)
 
@@ -156,17 +156,18 @@ def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray
 def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
     """Return the largest angle in degrees between the directions of any two slices.
 
-    right, down: unit directions (slices, 3), LPS, to the next column and row.
+    right, down: unit directions to the next column and row, LPS, (slices, 3); each is compared with
+    its like.
     """
     pairs = np.unique(np.stack([right, down], axis=1), axis=0)
     return max(float(angle_deg(pair, pairs[n:]).max()) for n, pair in enumerate(pairs))
 
 
 def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of slices above one another, of equal position in the plane: an array per cluster.
+    """Return the indices of slices that lie straight above one another, one array (n,) per column of slices.
 
-    in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ by at
-    most 0.15 mm are equal, directly or through others.
+    in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ
+    by at most 0.15 mm are equal, directly or through other slices.
     """
     return _linked(len(in_plane), lambda one, others: _over(in_plane, one, others))
 

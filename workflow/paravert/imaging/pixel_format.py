@@ -34,13 +34,13 @@ PIXEL_TAGS = (*PIXEL_NUMBERS, "PhotometricInterpretation", *OFFSET_TABLES)
 
 @dataclass(frozen=True)
 class PixelModule:
-    """The Image Pixel module of a file as its header has it, not checked yet (PS3.3, C.7.6.3).
+    """The Image Pixel module of a DICOM file as its header has it, not checked yet (PS3.3, C.7.6.3).
 
-    syntax: transfer syntax (0002,0010). offset: byte offset of the element PixelData (7FE0,0010) in the
-    file; None if the file is deflated. implicit, little_endian: encoding of that element. numbers: value of
-    each keyword in PIXEL_NUMBERS; None where absent or malformed. photometric:
-    PhotometricInterpretation (0028,0004), "" where absent. offset_tables: values of the extended offset
-    table and its lengths, (7FE0,0001) and (7FE0,0002); None where either is absent.
+    syntax: transfer syntax (0002,0010). offset: byte offset of the element PixelData (7FE0,0010) in
+    the file; None if the file is deflated. implicit, little_endian: encoding of that element.
+    numbers: {keyword of PIXEL_NUMBERS: value}, None if absent or malformed. photometric:
+    PhotometricInterpretation (0028,0004), "" if absent. offset_tables: values of the extended
+    offset table and its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent.
     """
 
     syntax: UID
@@ -54,12 +54,12 @@ class PixelModule:
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The pixel format of a file, checked; absent attributes have their default.
+    """The pixel format of a DICOM file, checked; absent attributes have their default.
 
-    syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011), (0028,0008).
-    allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100) to (0028,0102).
-    signed: whether stored values are two's complement (0028,0103). inverted: whether small values are
-    bright, MONOCHROME1 (0028,0004).
+    syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011),
+    (0028,0008). allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100)
+    to (0028,0102). signed: whether stored values are two's complement (0028,0103). inverted:
+    whether small values are bright, MONOCHROME1 (0028,0004).
     """
 
     syntax: UID
@@ -93,17 +93,17 @@ class PixelFormat:
 
 
 def is_deflated(data: FileDataset) -> bool:
-    """Return whether a whole data set is compressed (deflated transfer syntax, PS3.5, A.5).
+    """Return whether a whole DICOM data set is compressed (deflated transfer syntax, PS3.5, A.5).
 
-    data: with its file meta information.
+    data: data set with its file meta information.
     """
     return data.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 
 
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
-    """Return the Image Pixel module of a header, unchecked.
+    """Return the Image Pixel module of a DICOM header, unchecked: where and how pixels are stored.
 
-    data: the data set before the pixels. ended: byte offset in the file where it ends.
+    data: data set of the file, up to the pixels. ended: byte offset in the file where it ends.
     """
     implicit, little_endian = _encoding(data)
     tables = tuple(data.get(keyword) for keyword in OFFSET_TABLES)
@@ -143,10 +143,10 @@ def _syntax(data: FileDataset) -> UID:
 
 
 def pixel_format(module: PixelModule) -> PixelFormat:
-    """Return the checked pixel format of a file: rows, columns, frames, bits, sign, transfer syntax.
+    """Return the checked pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
 
-    module: the Image Pixel module as the header has it. Raises SubjectFault (unsupported-pixels) for
-    colour, unknown syntaxes, and other than 8 or 16 bits allocated.
+    module: the same values as the header has them. Raises SubjectFault (unsupported-pixels) for
+    colour, an unknown transfer syntax, and other than 8 or 16 bits allocated.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:
@@ -187,8 +187,8 @@ def pixel_format(module: PixelModule) -> PixelFormat:
 
 
 def unsupported_pixels(found: str) -> SubjectFault:
-    """Return the fault unsupported-pixels, to be raised.
+    """Return the fault "unsupported-pixels" for the caller to raise.
 
-    found: what the file has instead, for the message.
+    found: message: what the file has that cannot be read.
     """
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

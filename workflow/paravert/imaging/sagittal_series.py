@@ -1,15 +1,14 @@
 """The sagittal series of a study, which shows at which vertebra or disc each axial slice lies."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from paravert.errors import SubjectFault
-from paravert.imaging.decoding import read_frames
+from paravert.imaging.decoding import read_pixels
 from paravert.imaging.dicom_scan import FolderScan
-from paravert.imaging.frame_stack import FrameStack, stack_frames
-from paravert.imaging.frames import Frame, Header
+from paravert.imaging.frame_stack import stack_frames
+from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import LPS_TO_RAS, columns_first, rearranged
 from paravert.imaging.image_stack import compact_array
 from paravert.imaging.parallel_frames import group_frames
@@ -23,18 +22,18 @@ PREFERRED = {T2: 3, T1: 2, STIR: 1}  # classes of sequences; others come last
 
 
 def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | None, str | None]:
-    """Return the sagittal images that lie in the same coordinates as the axial ones.
+    """Return the best sagittal series of a subject in the patient coordinates of the axial slices.
 
-    scan: frames and headers of all files of the subject. axial: frames that are measured. Returns the
-    volume and None. Without a sagittal series both are None; if none of them can be used the volume is
-    None and a sentence says why. The array is (slices, rows, columns): slices from left to right, rows
-    towards the feet, columns towards the back. Used are series in the frame of reference (0020,0052) of
-    all axial slices: T2 rather than T1, STIR and others, then that with most slices.
+    scan: headers and frames (slices without pixels) of all files of the subject. axial: frames to
+    measure.
+
+    Returns (volume, None); (None, None) without a sagittal series; (None, sentence on why) if none
+    can be used. The volume's array is (slices, rows, columns): slices from left to right, rows
+    towards the feet, columns towards the back. A series can be used if its frame of reference
+    (0020,0052) is that of all axial slices. T2 is preferred to T1, STIR and others, then the series
+    with most slices.
     """
-    series: dict[str, list[Frame]] = defaultdict(list)
-    for frame in scan.frames:
-        series[frame.header.series].append(frame)
-    sagittal = [frames for frames in series.values() if _is_sagittal(frames)]
+    sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:
         return None, None
     axial_frames = {frame.header.frame_of_reference for frame in axial}
@@ -73,20 +72,11 @@ def _volume(frames: Sequence[Frame]) -> Volume:
     """Return the largest stack of a series. Raises SubjectFault if it cannot be read."""
     stacks, _ = stack_frames(group_frames(frames))
     stack = max(stacks, key=lambda one: len(one.frames))
-    array = compact_array(_pixels(stack))
+    values = read_pixels(stack.frames)
+    array = compact_array([values[frame][0] for frame in stack.frames])
     order, flips = _order(stack.affine)
     turned, affine = rearranged(array, stack.affine, order, flips)
     return Volume(np.ascontiguousarray(turned), columns_first(affine))
-
-
-def _pixels(stack: FrameStack) -> list[np.ndarray]:
-    by_file: dict[Header, list[Frame]] = defaultdict(list)
-    for frame in stack.frames:
-        by_file[frame.header].append(frame)
-    values: dict[Frame, np.ndarray] = {}
-    for header, members in by_file.items():
-        values |= dict(zip(members, read_frames(header, members)[0], strict=True))
-    return [values[frame] for frame in stack.frames]
 
 
 def _order(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

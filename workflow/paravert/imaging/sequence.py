@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from paravert.imaging.header_values import FrameAttributes, text
+from paravert.imaging.header_values import FrameAttributes, text, within
 from paravert.tables import (
     DIXON_FAT,
     DIXON_WATER,
@@ -91,11 +91,16 @@ CLEAR_PHASE = 0.5  # cosine of the angle between fat and water
 
 @dataclass(frozen=True)
 class SequenceFacts:
-    """What a header tells of a sequence. Times in ms; unknown is None, () or "".
+    """The values of a DICOM header that show the pulse sequence. Unknown is None, () or "".
 
-    image_type, scanning (0018,0020), options (0018,0022): in upper case. description: free text, which
-    is searched for marks and goes no further. contrast: AcquisitionContrast (0008,9209). echo_pulse:
-    EchoPulseSequence (0018,9008). suppression: SpectrallySelectedSuppression (0018,9025).
+    image_type: values of ImageType (0008,0008) or FrameType (0008,9007), in upper case.
+    scanning, options: ScanningSequence (0018,0020), ScanOptions (0018,0022), in upper case.
+    description: SeriesDescription (0008,103E), free text that is only searched for marks.
+    contrast: AcquisitionContrast (0008,9209).
+    echo_pulse: EchoPulseSequence (0018,9008).
+    suppression: SpectrallySelectedSuppression (0018,9025).
+    echo_ms, repetition_ms, inversion_ms: echo, repetition and inversion time.
+    field_t: field strength in tesla.
     """
 
     image_type: tuple[str, ...] = ()
@@ -119,7 +124,11 @@ def sequence_facts(
     inversion_ms: float | None,
     field_t: float | None,
 ) -> SequenceFacts:
-    """Return what the header of a frame tells of its sequence."""
+    """Return the values of the header of a frame (one slice) that show its pulse sequence.
+
+    told: all DICOM attributes of the frame. image_type: ImageType or FrameType. echo_ms,
+    repetition_ms, inversion_ms, field_t: times in ms and field strength in tesla, None if unknown.
+    """
     return SequenceFacts(
         image_type=image_type,
         scanning=told.texts("ScanningSequence"),
@@ -140,7 +149,11 @@ def _first(words: tuple[str, ...]) -> str:
 
 
 def dixon_part(facts: SequenceFacts) -> str | None:
-    """Return which Dixon part an image is by its marks: a class of PARTS, DIXON_MAP, or None."""
+    """Return which Dixon part an image shows by its header; None if it shows none.
+
+    A key of PARTS (water, fat, in phase, opposed phase), or DIXON_MAP for a map that is computed
+    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription.
+    """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:
         return DIXON_MAP
@@ -158,8 +171,8 @@ def dixon_part(facts: SequenceFacts) -> str | None:
 def name_without_part(description: str) -> str:
     """Return what the descriptions of the parts of one Dixon acquisition have in common.
 
-    description: SeriesDescription (0008,103E). The words that name a part or map are left out, and
-    all but letters and digits.
+    description: SeriesDescription (0008,103E). Result: lower case, without the words that name a
+    part or map, and with only letters, digits and single blanks.
     """
     words = MAP_WORDS.sub(" ", _words(MAP_FRONT.sub(" ", description.lower())))
     for patterns in (PART_WORDS, PLAIN_WORDS):
@@ -173,9 +186,11 @@ def _words(description: str) -> str:
 
 
 def sequence_class(facts: SequenceFacts) -> str:
-    """Return the class of a sequence, one of `tables.SEQUENCES`.
+    """Return the class of a pulse sequence by its header, one of `tables.SEQUENCES`, such as T1 or STIR.
 
-    Marks of Dixon parts come first, then suppression of fat, then the times, then the description.
+    In this order: Dixon part, suppression of fat, echo, repetition and inversion times,
+    description. "unknown" for maps that are computed from Dixon parts, and where nothing shows the
+    class.
     """
     words = _words(facts.description)
     part = dixon_part(facts)
@@ -191,7 +206,7 @@ def _suppressed(facts: SequenceFacts, words: str) -> str | None:
     if (
         facts.contrast == "STIR"
         or STIR_WORDS.search(words)
-        or (inverted and _within(facts.inversion_ms, STIR_INVERSION_MS))
+        or (inverted and within(facts.inversion_ms, STIR_INVERSION_MS))
     ):
         return STIR
     if (
@@ -214,12 +229,12 @@ def _by_times(facts: SequenceFacts) -> str | None:
     if (
         echo >= T2_ECHO_MS
         and repetition >= LONG_REPETITION_MS
-        and not _within(facts.inversion_ms, T1_INVERSION_MS)
+        and not within(facts.inversion_ms, T1_INVERSION_MS)
     ):
         return T2
     if not spin and "IR" not in facts.scanning:
         return None
-    if _within(facts.inversion_ms, T1_INVERSION_MS):
+    if within(facts.inversion_ms, T1_INVERSION_MS):
         return T1 if echo <= T1_ECHO_MS else None
     if echo <= T1_ECHO_MS and repetition <= T1_REPETITION_MS:
         return T1
@@ -244,7 +259,3 @@ def _by_name(facts: SequenceFacts, words: str) -> str | None:
     named = {"T1": T1, "T2": T2, "PROTON_DENSITY": PD}.get(facts.contrast)
     found = [weighting for weighting, word in WEIGHTING_WORDS.items() if word.search(words)]
     return named or (found[0] if len(found) == 1 else None)
-
-
-def _within(value: float | None, limits: tuple[float, float]) -> bool:
-    return value is not None and limits[0] <= value <= limits[1]

@@ -1,7 +1,7 @@
 """Choosing the series to measure, and checking it: one patient, one study, MR, axial, valid frames."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,13 +39,14 @@ USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 
 
 @dataclass(frozen=True, eq=False)
-class _SeriesPlane:
-    """The plane of a series, and its frames that are measured if the series is chosen.
+class SeriesPlane:
+    """The plane of a series, and its slices that are measured if the series is chosen.
 
-    kind: AXIAL, OTHER (sagittal or coronal), LOCALIZER or NOWHERE (no valid orientation). frames: the axial
-    ones, and those without a valid orientation; empty for other kinds. tilts_deg: angle in degrees between
-    normal and long axis of all frames with an orientation. steep_deg: the same of frames that are excluded as
-    too steep. scouts: whether localizer frames are excluded.
+    kind: AXIAL, OTHER (sagittal or coronal), LOCALIZER or NOWHERE (no valid orientation). frames:
+    attributes of the axial slices and of those without a valid orientation; empty for other kinds.
+    tilts_deg: angle in degrees between the normal and the patient's long axis, of every slice with
+    an orientation. steep_deg: the same, of slices that are excluded as too steep. scouts: whether
+    localizer slices are excluded.
     """
 
     kind: str
@@ -69,12 +70,12 @@ class _SeriesPlane:
 
 @dataclass(frozen=True, eq=False)
 class ChosenSeries:
-    """The frames to measure, of one series or one Dixon acquisition, and warnings.
+    """The slices to measure, of one series or one Dixon acquisition, and warnings.
 
-    frames: slices of the series, without those excluded; of a Dixon acquisition those of the fat image.
-    cautions: warnings. note: a sentence on slices of the series that are excluded; None if there are
-    none. water: Dixon water images at the same positions; () if there are none. found: rows of
-    `tables.SERIES_COLUMNS`, of every series of the scan.
+    frames: attributes of the slices, without those excluded; of a Dixon acquisition those of the
+    fat image. cautions: warnings. note: a sentence on slices of the series that are excluded; None
+    if there are none. water: the same as frames, of the Dixon water images at the same positions;
+    () if there are none. found: one row of `tables.SERIES_COLUMNS` per series of the subject.
     """
 
     frames: tuple[Frame, ...]
@@ -85,20 +86,20 @@ class ChosenSeries:
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
-    """Return the frames of the one axial series among all files of a subject, and warnings.
+    """Return the slices of the one axial series among all DICOM files of a subject, and warnings.
 
-    The series of one Dixon acquisition count as one. scan: frames and headers of all files of the
-    subject. series_description: regular expressions for SeriesDescription (0008,103E), used in the
-    given order while several axial series are left: each keeps the series that it matches, if there
-    are any. Raises SubjectFault: no-dicom,
-    mixed-patients, multiple-studies, wrong-modality, quadruped, no-axial-series, ambiguous-series;
-    for a frame of the chosen series: mosaic, unsupported-pixels, frame-count-mismatch,
-    unreadable-header, bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
+    scan: headers and frames (slices without pixels) of all files of the subject.
+    series_description: regular expressions for SeriesDescription (0008,103E), tried in the given
+    order while several axial series remain: each keeps the series that it matches, if there are
+    any. The series of one Dixon acquisition count as one.
+
+    Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
+    no-axial-series, ambiguous-series; for a slice of the chosen series: mosaic, unsupported-pixels,
+    frame-count-mismatch, unreadable-header, bad-geometry-orientation, bad-geometry-position,
+    bad-pixel-spacing.
     """
     _check_subject(scan)
-    series: dict[str, list[Frame]] = defaultdict(list)
-    for frame in scan.frames:
-        series[frame.header.series].append(frame)
+    series = scan.series
     planes = {uid: series_plane(frames) for uid, frames in series.items()}
     candidates = [uid for uid, plane in planes.items() if plane.kind == AXIAL]
     if not candidates:
@@ -167,7 +168,7 @@ def _modalities(images: Sequence[Header]) -> str:
     return ", ".join(f"{count} images of modality {code}" for code, count in sorted(codes.items()))
 
 
-def _no_axial(series: dict[str, list[Frame]], planes: dict[str, _SeriesPlane]) -> SubjectFault:
+def _no_axial(series: dict[str, list[Frame]], planes: dict[str, SeriesPlane]) -> SubjectFault:
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
         return frame_fault(next(iter(series.values()))[0])
@@ -203,11 +204,10 @@ def _pick(
 def matching_series(
     descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
 ) -> list:
-    """Return the series that the patterns select, as a list of keys of `descriptions`.
+    """Return the series that regular expressions select, as a list of keys of `descriptions`.
 
-    descriptions: for each series (any key) its SeriesDescriptions (0008,103E). patterns: regular
-    expressions, tried in order while several series are left; each that matches any series keeps
-    those it matches. Case is ignored.
+    descriptions: {series: its SeriesDescriptions (0008,103E)}. patterns: tried in order while
+    several series remain; each that matches any series keeps those it matches. Case is ignored.
     """
     left = list(descriptions)
     for pattern in patterns:
@@ -236,35 +236,39 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 # --- the plane of a series -----------------------------------------------------------------------
 
 
-def series_plane(frames: Sequence[Frame]) -> _SeriesPlane:
-    """Return the plane of a series by the tilts of its frames: axial, other, localizer or none.
+def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
+    """Return the plane of a series by the tilts of its slices: axial, other, localizer or nowhere.
 
-    frames: all of the series. The result also has the axial frames, and the tilts in degrees of all.
-    Axial: tilted by at most AXIAL_TILT_DEG. A series with at most twice as many axial as sagittal or
-    coronal frames is a localizer, as is one of frames with ImageType (0008,0008) LOCALIZER. Frames
-    without a valid orientation are kept with the axial ones; `choose_series` refuses them.
+    frames: attributes of all slices of the series. Axial slice: tilted by at most AXIAL_TILT_DEG.
+    Localizer: a series with at most twice as many axial as sagittal or coronal slices, or with
+    ImageType (0008,0008) LOCALIZER throughout. Nowhere: no slice has a valid orientation. In an
+    axial series, slices without a valid orientation are kept with the axial ones, so that a later
+    check reports them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
-        return _SeriesPlane(LOCALIZER)
+        return SeriesPlane(LOCALIZER)
     placed = [frame for frame in own if _orientation_fault(frame) is None]
     if not placed:
-        return _SeriesPlane(NOWHERE)
+        return SeriesPlane(NOWHERE)
     tilts = _tilts_deg(placed)
     axial, others = (tilts <= AXIAL_TILT_DEG).sum(), (tilts > OTHER_PLANE_DEG).sum()
     if not axial:
-        return _SeriesPlane(OTHER, tilts_deg=tuple(tilts))
+        return SeriesPlane(OTHER, tilts_deg=tuple(tilts))
     if axial <= AXIAL_PER_OTHER * others:
-        return _SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
+        return SeriesPlane(LOCALIZER, tilts_deg=tuple(tilts))
     steep = {f: float(tilt) for f, tilt in zip(placed, tilts, strict=True) if tilt > AXIAL_TILT_DEG}
     kept = tuple(frame for frame in own if frame not in steep)
-    return _SeriesPlane(
+    return SeriesPlane(
         AXIAL, kept, tuple(tilts), tuple(steep.values()), scouts=len(own) < len(frames)
     )
 
 
 def plane_name(kind: str, frames: Sequence[Frame]) -> str:
-    """Return the plane of a series, one of `tables.PLANES`. kind: of its `series_plane`."""
+    """Return the plane of a series, one of `tables.PLANES`: axial, sagittal, coronal, localizer or unknown.
+
+    kind: kind of its plane, from `series_plane`. frames: attributes of its slices.
+    """
     if kind in (AXIAL, LOCALIZER):
         return kind
     if kind == NOWHERE:
@@ -275,14 +279,17 @@ def plane_name(kind: str, frames: Sequence[Frame]) -> str:
 
 
 def common_sequence(frames: Sequence[Frame]) -> str:
-    """Return the class of the sequence of a series by its headers, unknown where its frames differ."""
+    """Return the class of the pulse sequence that all slices of a series share; "unknown" if they differ.
+
+    frames: attributes of the slices. The classes are those of `tables.SEQUENCES`, such as T1.
+    """
     found = {frame.sequence for frame in frames}
     return found.pop() if len(found) == 1 else UNKNOWN
 
 
 def _series_rows(
     series: Mapping[str, Sequence[Frame]],
-    planes: Mapping[str, _SeriesPlane],
+    planes: Mapping[str, SeriesPlane],
     measured: Sequence[Frame],
 ) -> tuple[dict, ...]:
     """Return a row of `tables.SERIES_COLUMNS` for each series. measured: frames that were chosen."""
@@ -326,22 +333,23 @@ def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return the fault that makes a frame of the chosen series unusable, to be raised; None if valid.
+    """Return the fault, for the caller to raise, that makes a slice unusable; None if it is valid.
 
-    Checks: mosaic, number of frames, matrix, orientation, position, pixel spacing, rescale.
+    Checks its header: mosaic, number of frames, matrix, orientation, position, pixel spacing,
+    rescale.
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:
         return SubjectFault(Reason.MOSAIC, "ImageType (0008,0008) says MOSAIC")
-    if header.sop_class not in MULTI_FRAME and (header.frames_told or 1) > 1:
+    if header.sop_class not in MULTI_FRAME and (header.declared_frames or 1) > 1:
         return SubjectFault(
             Reason.UNSUPPORTED_PIXELS,
-            f"{header.frames_told} frames in one classic MR image, expected one",
+            f"{header.declared_frames} frames in one classic MR image, expected one",
         )
-    if header.frames_told is not None and header.frames_told < 0:
+    if header.declared_frames is not None and header.declared_frames < 0:
         return SubjectFault(
             Reason.FRAME_COUNT_MISMATCH,
-            f"NumberOfFrames (0028,0008) is {header.frames_told}, expected 1",
+            f"NumberOfFrames (0028,0008) is {header.declared_frames}, expected 1",
         )
     if not frame.rows or not frame.columns:
         return SubjectFault(Reason.UNREADABLE_HEADER, "no Rows (0028,0010) or Columns (0028,0011)")

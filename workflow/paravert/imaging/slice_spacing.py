@@ -1,7 +1,7 @@
-"""Spacing of parallel slices: where a stack ends, and the length that one slice stands for.
+"""Spacing of parallel slices: where a stack ends, and the length that one slice represents.
 
-Heights are positions of slices along their common normal, in mm, ascending towards the head. A gap is
-the distance between the centres of neighbouring slices.
+Height: position of a slice along the common normal, in mm, ascending towards the head. Gap: distance
+between the centres of neighbouring slices.
 """
 
 from itertools import pairwise
@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.frames import SLAB_RANGE_MM, Frame, within
+from paravert.imaging.frames import SLAB_RANGE_MM, Frame
+from paravert.imaging.header_values import within
 from paravert.imaging.parallel_frames import ParallelFrames
 
 GAP_TOLERANCE = 0.05  # of the nominal gap
@@ -27,10 +28,10 @@ def _between(group: ParallelFrames) -> tuple[np.ndarray, np.ndarray]:
 
 
 def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
-    """Return the indices of blocks of slices, one array (n,) per block.
+    """Return the indices of the slices of each block, one array (n,) per block, ascending.
 
-    group: slices of one orientation by ascending height. Blocks are separated by gaps of more than
-    three slice thicknesses.
+    group: parallel slices by ascending height (position along the normal). Blocks are separated by
+    gaps of more than about three slice thicknesses (WIDEST).
     """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
@@ -38,12 +39,12 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
 
 
 def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
-    """Return the runs of evenly spaced slices, each of which becomes a stack.
+    """Return the indices of the slices of each stack, one int array (n,) per stack.
 
-    group: parallel slices above one another, by ascending height. Returns per run the indices of its
-    slices in the group, int (n,); every slice is in one run, a lone one in a run of 1. Raises
-    SubjectFault (duplicate-positions-conflict) where the slices of a repeated scan lie between those of
-    the first.
+    group: parallel slices straight above one another, by ascending height (position along the
+    normal). Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of
+    1. Raises SubjectFault (duplicate-positions-conflict) if the slices of a repeated scan lie
+    between those of the first.
     """
     found = []
     for block in blocks_of_slices(group):
@@ -89,12 +90,12 @@ def mean_gap_mm(heights: np.ndarray) -> float:
 
 
 def slab_length(group: ParallelFrames) -> tuple[float, str]:
-    """Return the length (mm) along the normal that a slice stands for, and its source.
+    """Return the slab length in mm (length along the normal that one slice represents), and its source.
 
-    group: the slices of one stack, by ascending height. Source: "positions" (mean gap) for two or more slices; for one slice
-    "thickness", SliceThickness (0018,0050), or else "tag", SpacingBetweenSlices (0018,0088).
-    Raises SubjectFault: too-few-slices for a single slice without a plausible tag,
-    bad-geometry-position for slices of one stack that are implausibly far apart.
+    group: the slices of one stack, by ascending height. Source: "positions" (mean distance of
+    slices) for two or more slices; for one slice "thickness", SliceThickness (0018,0050), otherwise
+    "tag", SpacingBetweenSlices (0018,0088). Raises SubjectFault: too-few-slices for a single slice
+    without either, bad-geometry-position for slices that are implausibly far apart.
     """
     if len(group.frames) > 1:
         gap_mm = mean_gap_mm(group.heights)
@@ -119,11 +120,11 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
 
 
 def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Caution]:
-    """Return the warnings about the spacing of slices.
+    """Return the warnings about the distances between slices.
 
-    group: slices above one another, by ascending height. runs: indices of each run of evenly spaced
-    slices, one array (n,) per run. Warnings: missing-slices, spacing-irregular, spacing-tag-missing,
-    spacing-tag-mismatch.
+    group: slices straight above one another, by ascending height. runs: indices of the slices of
+    each stack, one array (n,) per stack, from the lowest. Warnings: missing-slices,
+    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch.
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
     for below, above in zip(runs, runs[1:], strict=False):
@@ -166,11 +167,11 @@ def _skips(frame: Frame, spacing_mm: float) -> bool:
 
 
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of runs of evenly spaced slices, one array (n,) per run, from the lowest.
+    """Return the indices of the slices of each evenly spaced run, one array (n,) per run, from the lowest.
 
     heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in one
     run. The gaps of a run differ by at most 5 % from their median. A slice between two runs goes to
-    the one with more slices, at equal number to the one with smaller gaps.
+    the one with more slices, or of two equally long ones to that with smaller gaps.
     """
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)
@@ -207,10 +208,10 @@ def _pieces(indices: np.ndarray) -> list[np.ndarray]:
 
 
 def missing_between(gap_mm: float, spacing_mm: float) -> int:
-    """Return how many slices are missing in a gap between two slices.
+    """Return how many slices are missing between two slices.
 
     gap_mm: distance of the two slices. spacing_mm: distance of neighbouring slices elsewhere. 0 if
-    the gap is not a multiple of the spacing, within 5 % of it.
+    the gap is not a multiple of the spacing, within 5 % of the spacing.
     """
     steps = round(gap_mm / spacing_mm)
     even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm

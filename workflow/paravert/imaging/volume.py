@@ -18,11 +18,10 @@ COMPRESSION_LEVEL = 1  # of isal, which has 0 to 3; higher ones save 2 % more
 class Volume:
     """The voxels of a stack of parallel, evenly spaced slices: an image or a label map.
 
-    array: (slices, rows, columns); slices from caudal to cranial, rows towards the patient's back,
-    columns towards the patient's left.
-    affine: 4 x 4, voxel index (column, row, slice, 1) to RAS coordinates in mm, as in NIfTI files: in
-    the reverse order of the array's axes.
-    Raises ValueError unless the array is 3-D and the affine finite, orthogonal and right-handed.
+    array: (slices, rows, columns). Axial: slices from caudal to cranial, rows towards the patient's
+    back, columns towards the patient's left. affine: 4 x 4, voxel index (column, row, slice, 1) to
+    RAS in mm, as in NIfTI files: in the reverse order of the array's axes. Raises ValueError unless
+    the array is 3-D and the affine finite, orthogonal and right-handed.
     """
 
     array: np.ndarray
@@ -77,8 +76,8 @@ class Volume:
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a volume as compressed NIfTI-1 (.nii.gz), in the type of its array.
 
-    path: of the file; its folder is made. volume: array and affine. Sets sform and qform to the
-    affine, and mm as the unit. The file has no time stamp: equal volumes give equal files.
+    The folder of `path` is made. Sets sform and qform to the affine, and mm as the unit. The file
+    has no time stamp: equal volumes give equal files.
     """
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")
@@ -91,29 +90,26 @@ def write_volume(path: Path, volume: Volume) -> None:
 def read_volume(path: Path) -> Volume:
     """Return the volume in a file that `write_volume` wrote: array (slices, rows, columns) and affine.
 
-    path: of the file (.nii.gz). The array has the type on disk, without rescaling.
+    path: .nii.gz. The array has the type on disk, without rescaling.
     """
     image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
 
 
 def read_shape(path: Path) -> tuple[int, int, int]:
-    """Return (slices, rows, columns) of a file that `write_volume` wrote. path: of the file (.nii.gz)."""
+    """Return (slices, rows, columns) of a .nii.gz file that `write_volume` wrote; reads its header only."""
     columns, rows, slices = nib.load(path).shape
     return slices, rows, columns
 
 
 def voxel_digest(volume: Volume) -> str:
-    """Return the SHA-256 (hex) of the voxels of a volume, their shape and type; not of the affine.
-
-    volume: an image or a label map.
-    """
+    """Return the SHA-256 (hex) of the voxels of a volume, their shape and type; not of the affine."""
     kind = f"{volume.array.shape} {volume.array.dtype.str}".encode()
     return sha256(kind + np.ascontiguousarray(volume.array).tobytes()).hexdigest()
 
 
 def qform_of(affine: np.ndarray) -> np.ndarray:
-    """Return an affine rounded as the qform of a NIfTI-1 file rounds it (a quaternion), 4 x 4.
+    """Return an affine as the qform of a NIfTI-1 file stores it (a quaternion of single precision), 4 x 4.
 
     affine: 4 x 4, voxel index to RAS in mm.
     """
@@ -123,7 +119,7 @@ def qform_of(affine: np.ndarray) -> np.ndarray:
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Return which slices hold a single value, bool (slices,).
+    """Return which slices hold a single value throughout, bool (slices,).
 
     array: (slices, rows, columns).
     """
