@@ -35,7 +35,7 @@ from synthetic_stacks import judged as judged_stacks  # noqa: E402
 
 from paravert.anatomy import LABELS, MUSCLES, SIDES  # noqa: E402
 from paravert.imaging.label_maps import slice_overlap  # noqa: E402
-from paravert.network.calibration import calibration_error, together  # noqa: E402
+from paravert.network.calibration import calibration_error, pooled  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.predict import NEIGHBOURS_MM, Predictor, read_model  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
@@ -135,7 +135,7 @@ def on_volunteer(predictor: Predictor, data: Path) -> Figures:
         drawn = [label.muscle in BACK_MUSCLES for label in LABELS]
         predicted = predictor.model.calibration.predicted(made.expected_iou)
         pairs.append((predicted[:, drawn], iou[:, drawn]))
-    return figures | {"TUM01: calibration error": calibration_error(*together(pairs))}
+    return figures | {"TUM01: calibration error": calibration_error(*pooled(pairs))}
 
 
 def on_scanners(model: Path, data: Path) -> Figures:

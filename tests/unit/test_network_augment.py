@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paravert.anatomy import LABELS, OTHER_SIDE
-from paravert.network.batches import cut, drawn_bias, drawn_pose, mirrored_slice, training_crop
+from paravert.network.batches import crop_at, drawn_bias, drawn_pose, mirrored_slice, training_crop
 
 
 def slice_with_labels(rows=96, columns=128):
@@ -38,7 +38,7 @@ def test_image_and_truth_move_together():
     image, truth = slice_with_labels()
     for seed in range(5):
         pose = drawn_pose(image.shape, 96, np.random.default_rng(seed))
-        moved, labels = cut(image, truth, 96, pose)
+        moved, labels = crop_at(image, truth, 96, pose)
         plain = np.abs(moved - np.round(moved)) < 0.01  # away from outlines
         assert plain.mean() > 0.8
         assert (np.abs(moved - labels)[plain] < 0.01).mean() > 0.99
@@ -47,7 +47,7 @@ def test_image_and_truth_move_together():
 def test_a_pose_without_change_cuts_out_the_pixels_themselves():
     image, truth = slice_with_labels()
     pose = (np.eye(2), np.array([10.0, 20.0]))
-    moved, labels = cut(image, truth, 64, pose)
+    moved, labels = crop_at(image, truth, 64, pose)
     np.testing.assert_allclose(moved, image[10:74, 20:84], atol=1e-4)
     np.testing.assert_array_equal(labels, truth[10:74, 20:84])
 

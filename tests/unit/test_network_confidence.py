@@ -11,10 +11,10 @@ from paravert.network.calibration import (
     Calibration,
     calibration_curve,
     calibration_error,
-    error_among_subjects,
     expected_iou,
-    fitted,
-    together,
+    fitted_calibration,
+    leave_one_out_error,
+    pooled,
 )
 
 
@@ -61,7 +61,7 @@ def test_muscles_that_may_have_been_missed_do_not_count_for_the_calibration():
     expected, found = overconfident(200, 5)
     missed = np.random.default_rng(1).random(expected.shape) < 0.2
     without, zero = (np.where(missed, value, expected) for value in (np.nan, 0.0))
-    assert fitted(zero, found * ~missed) == fitted(without, found)
+    assert fitted_calibration(zero, found * ~missed) == fitted_calibration(without, found)
     assert calibration_error(zero, found * ~missed) == calibration_error(without, found)
 
 
@@ -88,7 +88,7 @@ def overconfident(count, seed):
 
 
 def test_calibration_takes_the_overconfidence_away():
-    calibration = fitted(*overconfident(600, 1))
+    calibration = fitted_calibration(*overconfident(600, 1))
     expected, found = overconfident(600, 2)
     before = calibration_error(expected, found)
     after = calibration_error(calibration.predicted(expected), found)
@@ -98,7 +98,7 @@ def test_calibration_takes_the_overconfidence_away():
 
 
 def test_the_lines_rise_and_are_short():
-    for x, y in fitted(*overconfident(200, 3)).knots.values():
+    for x, y in fitted_calibration(*overconfident(200, 3)).knots.values():
         assert len(x) == len(y) == KNOTS + 1
         assert x[0] == y[0] == 0
         assert (np.diff(x) >= 0).all()
@@ -107,7 +107,7 @@ def test_the_lines_rise_and_are_short():
 
 def test_too_few_pairs_make_no_line_and_predict_nothing():
     expected, found = overconfident(FEWEST // 2 - 1, 4)
-    assert fitted(expected, found).knots == {}
+    assert fitted_calibration(expected, found).knots == {}
     assert np.isnan(Calibration({}).predicted(expected)).all()
 
 
@@ -116,14 +116,14 @@ TRUSTING = Calibration({muscle: ((0.0, 1.0), (0.0, 1.0)) for muscle in MUSCLES})
 
 def error_of(subjects, start):
     """The calibration error among subjects of the calibration by all of them."""
-    every = fitted(*together(subjects), start) if subjects else start
-    return error_among_subjects(subjects, every, start)
+    every = fitted_calibration(*pooled(subjects), start) if subjects else start
+    return leave_one_out_error(subjects, every, start)
 
 
 @pytest.mark.parametrize(("subjects", "slices"), [(2, 26), (3, 40)])
 def test_the_error_among_subjects_is_that_of_lines_by_the_others(subjects, slices):
     pairs = [overconfident(slices, seed) for seed in range(subjects)]
-    assert fitted(*together(pairs), TRUSTING).knots.keys() == (TRUSTING.knots.keys())
+    assert fitted_calibration(*pooled(pairs), TRUSTING).knots.keys() == (TRUSTING.knots.keys())
     found = error_of(pairs, TRUSTING)
     assert found == error_of(pairs, Calibration({}))
     assert found < 0.03
@@ -134,8 +134,8 @@ def test_the_error_among_subjects_is_that_of_lines_by_the_others(subjects, slice
 
 def test_the_error_among_subjects_is_that_of_the_lines_that_are_kept():
     few = [overconfident(10, seed) for seed in range(2)]
-    expected, found = together(few)
-    assert fitted(expected, found, TRUSTING) == TRUSTING
+    expected, found = pooled(few)
+    assert fitted_calibration(expected, found, TRUSTING) == TRUSTING
     trusted = calibration_error(expected, found)
     assert trusted > 0.15
     assert error_of(few, TRUSTING) == pytest.approx(trusted, abs=1e-6)

@@ -21,7 +21,7 @@ from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops, EpochLoader
 from paravert.network.calibration import BINS, Calibration
 from paravert.network.contrast import SEQUENCES
-from paravert.network.fit import Training, mix
+from paravert.network.fit import Training, mix_weights
 from paravert.network.model_file import write_split
 from paravert.network.predict import Predictor, device_kind
 from paravert.network.pretrain import calibrate_network, pretrain_network
@@ -484,7 +484,7 @@ def test_the_mean_of_two_networks_has_the_mean_of_their_running_means_too():
     own, start = (UNet(Architecture(width=4, levels=2, normalisation="batch")) for _ in range(2))
     layer = "encoder.0.convolutions.1.running_mean"
     own.state_dict()[layer].fill_(4.0)
-    mix(own, start, 0.25)
+    mix_weights(own, start, 0.25)
     assert own.state_dict()[layer].tolist() == [3.0] * 4
 
 

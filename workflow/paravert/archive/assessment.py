@@ -255,7 +255,8 @@ def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool
         "plane": plane_name(plane.kind, frames) if plane else "",
         "sequence": common_sequence(frames) if frames else "",
         "files": len(files),
-        "slices": len(frames) or sum(file.header.declared_frames or 1 for file in files if file.header),
+        "slices": len(frames)
+        or sum(file.header.declared_frames or 1 for file in files if file.header),
         "stacks": len(stacks) or None,
         "spacing_mm": _joined([s.slab_mm for s in stacks] if stacks else told_mm),
         "row_spacing_mm": _joined(_values(frames, lambda frame: frame.row_spacing_mm)),

@@ -25,10 +25,10 @@ class Architecture:
     """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
     width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
-    2015). levels: resolutions, the image's own included (six: "one additional layer" to Ronneberger's
-    five). normalisation: layers after the convolutions, one of NORMALISATIONS (the paper mentions
-    none). dropout: probability, 0 or more and below 1, in the encoder.
-    Raises ValueError for values outside these ranges.
+    2015). levels: number of resolutions, the image's own included (six: "one additional layer" to
+    Ronneberger's five). normalisation: layers after the convolutions, one of NORMALISATIONS (the
+    paper mentions none). dropout: probability, 0 or more and below 1, in the encoder. Raises
+    ValueError for values outside these ranges.
     """
 
     width: int = 64
@@ -51,9 +51,9 @@ class Architecture:
     def of_fields(cls, told: object) -> "Architecture":
         """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        told: {"width": int, "levels": int, "normalisation": str, "dropout": float}, with the meaning
-        of the class's fields. Raises ValueError for anything but a dict with exactly these keys, the
-        right types and possible values.
+        told: {"width": int, "levels": int, "normalisation": str, "dropout": float}. Raises
+        ValueError for anything but a dict with exactly these keys, the right types and possible
+        values.
         """
         if not isinstance(told, dict) or told.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
@@ -69,26 +69,27 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Rows and columns of an input image must be multiples of this number: 2 ** (levels - 1)."""
+        """Number of which the rows and columns of an input image must be multiples: 2 ** (levels - 1)."""
         return 2 ** (self.levels - 1)
 
 
 def normalisation_groups(channels: int) -> int:
-    """Return the number of groups of group normalisation: 8 channels each, or 1 if 8 does not divide.
+    """Return the number of groups for group normalisation of a layer with that many channels.
 
-    channels: number of channels of the layer.
+    Groups of 8 channels; a single group if 8 does not divide the number of channels.
     """
     return channels // CHANNELS_PER_GROUP if channels % CHANNELS_PER_GROUP == 0 else 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the network, as Figure 1 draws it.
+    """One layer of the U-Net, as Figure 1 draws it.
 
     part: encoder, decoder or head. kind: input, convolution (3 x 3, leaky ReLU), dropout, pooling
     (2 x 2, maximum), transposed convolution (2 x 2), skip (the encoder's channels concatenated with
-    the decoder's) or classes (1 x 1 convolution, softmax). level: 1 is the image's resolution.
-    channels: of the layer's output. size_px: rows, equal to columns, of the layer's output.
+    the decoder's) or classes (1 x 1 convolution, softmax). level: 1 is the image's resolution, each
+    next level half of it. channels: of the layer's output. size_px: rows, equal to columns, of the
+    layer's output.
     """
 
     part: str
@@ -99,10 +100,10 @@ class Layer:
 
 
 def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
-    """Return all layers in the order in which a square image passes them, with channels and size.
+    """Return all layers of a U-Net in the order in which a square image passes them.
 
-    architecture: settings of the U-Net. size_px: rows, equal to columns, of the image. Raises
-    ValueError unless size_px is a multiple of the architecture's stride.
+    Each with its kind, channels and size. size_px: rows, equal to columns, of the image. Raises
+    ValueError unless size_px is a multiple of the architecture's stride, 2 ** (levels - 1).
     """
     if size_px % architecture.stride:
         raise ValueError(f"{size_px} px, expected a multiple of {architecture.stride}")
@@ -122,11 +123,11 @@ def layer_table(architecture: Architecture, size_px: int) -> list[Layer]:
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight tensor of a model file, {name: shape}.
+    """Return the shape of each weight tensor of a U-Net, {name: shape}.
 
-    architecture: settings of the U-Net. Names as in `unet.UNet`, such as "head.weight"; convolutions
-    are (channels out, channels in, rows, columns), transposed ones (channels in, channels out, rows,
-    columns).
+    Names are those of the torch module `unet.UNet` and of the model file, such as "head.weight".
+    Convolutions are (channels out, channels in, rows, columns), transposed ones (channels in,
+    channels out, rows, columns), all others (channels,).
     """
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}
@@ -144,9 +145,8 @@ def _two_convolutions(
 ) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of two convolutions, each with its normalisation; place: prefix of the names."""
     shapes: dict[str, tuple[int, ...]] = {}
-    second = (
-        2 if normalisation == "none" else 3
-    )  # 0 is followed by a normalisation and a leaky ReLU
+    # Convolution 0 is followed by a normalisation, if there is one, and a leaky ReLU.
+    second = 2 if normalisation == "none" else 3
     for number, given in ((0, channels_in), (second, channels)):
         one = f"{place}.convolutions.{number}"
         shapes |= {f"{one}.weight": (channels, given, 3, 3), f"{one}.bias": (channels,)}

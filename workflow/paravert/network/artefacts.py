@@ -16,11 +16,12 @@ FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the coil sensitivity at each point, float32 (batch, rows, columns), about 1 on average.
+    """Return the sensitivity of random receiver coils at each point, float32 (batch, rows, columns), about 1.
 
-    points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each pixel in
-    the section, in mm from its middle. The logarithm is a quadratic polynomial of x and y. In most
-    pictures it also falls from the back to the front, as with coils in the table under the subject.
+    points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each pixel
+    in the section, in mm from its middle. rng: random numbers. The logarithm is a quadratic
+    polynomial of x and y. In most pictures it also falls from the back to the front, as with coils
+    in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -35,7 +36,8 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
 
     float32 (batch, rows, columns); 1 in pictures without a band. Such bands suppress ghosts of
     breathing and flow; their edge may cross the psoas. points: float32 (batch, 2, rows, columns), x
-    (to the image's right) and y (down) of each pixel in the section, in mm from its middle.
+    (to the image's right) and y (down) of each pixel in the section, in mm from its middle. rng:
+    random numbers.
     """
     n = len(points)
     left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
@@ -51,12 +53,12 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
 def failing_saturation(
     points: torch.Tensor, saturated: np.ndarray, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Return the factor, at least 1, by which failing fat saturation raises fat's signal at each point.
+    """Return the factor, 1 or more, by which failing fat saturation raises the signal of fat at each point.
 
-    float32 (batch, rows, columns). saturated: (batch,), factor by which saturation reduced fat's
-    signal (1: not saturated). In some pictures, saturation fails towards one edge, as in an uneven
-    field. points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each
-    pixel in the section, in mm from its middle.
+    float32 (batch, rows, columns). In some pictures fat saturation fails towards one edge, as in an
+    uneven magnetic field. points: float32 (batch, 2, rows, columns), x (to the image's right) and y
+    (down) of each pixel in the section, in mm from its middle. saturated: (batch,), factor by which
+    saturation reduced the signal of fat (1: not saturated). rng: random numbers.
     """
     n = len(points)
     most = np.where(
@@ -81,8 +83,8 @@ def drawn_shifts_px(
     """Return random chemical shifts of fat in pixels, (right, down), int (batch, 2).
 
     They lie along the frequency-encoding axis. spacing_mm: pixel size. down: bool (batch,), whether
-    the phase-encoding axis is the rows (shifts are then to the right or left). shifts: bool
-    (batch,), whether a picture may have a shift.
+    the phase-encoding axis runs down the rows (shifts are then to the right or left). shifts: bool
+    (batch,), whether a picture may have a shift. rng: random numbers.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -93,19 +95,19 @@ def drawn_shifts_px(
 
 
 def shifted(fat: torch.Tensor, shifts_px: np.ndarray) -> torch.Tensor:
-    """Return pictures of fat's signal, shifted cyclically; same shape and dtype.
+    """Return pictures of fat, each shifted cyclically by whole pixels; same shape and dtype.
 
-    fat: float32 (batch, rows, columns). shifts_px: int (batch, 2), pixels to the right and down for
-    each picture.
+    fat: signal of fat, float32 (batch, rows, columns). shifts_px: int (batch, 2), pixels to the
+    right and down.
     """
     pairs = zip(fat, shifts_px.tolist(), strict=True)
     return torch.stack([torch.roll(one, (below, right), (0, 1)) for one, (right, below) in pairs])
 
 
 def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return at random whether each picture's phase-encoding axis runs down the rows, bool (n,).
+    """Return at random whether the phase-encoding axis of each picture runs down the rows, bool (n,).
 
-    n: number of pictures. False: it runs from left to right.
+    False: it runs from left to right. rng: random numbers.
     """
     return rng.random(n) < 0.5
 
@@ -113,8 +115,9 @@ def phase_runs_down(n: int, rng: np.random.Generator) -> np.ndarray:
 def blurred(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures of lower resolution, by a low-pass filter in k-space, soft or hard (Gibbs ringing).
 
-    pictures: float32 (batch, rows, columns); returns the same shape. The resolution is lower along
-    the phase-encoding axis. down: bool (batch,), whether that axis runs down the rows.
+    pictures: float32 (batch, rows, columns); returns the same shape. down: bool (batch,), whether
+    the phase-encoding axis, along which the resolution is lower, runs down the rows. rng: random
+    numbers.
     """
     n, rows, columns = pictures.shape
     frequency = rng.uniform(0.35, 1.1, n)
@@ -140,10 +143,10 @@ def _cut_off(
 
 
 def ghosted(pictures: torch.Tensor, down: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures, some with ghosts of motion along the phase-encoding axis.
+    """Return pictures, some with ghosts of motion (shifted faint copies) along the phase-encoding axis.
 
     pictures: float32 (batch, rows, columns); returns the same shape. down: bool (batch,), whether
-    that axis runs down the rows.
+    that axis runs down the rows. rng: random numbers.
     """
     result = pictures
     n, rows, columns = pictures.shape
@@ -163,7 +166,7 @@ def wrapped(
     pictures: float32 (batch, rows, columns); both results have this shape. In some, the field of
     view is smaller than the object along the phase-encoding axis: signal from beyond one edge is
     added at the opposite one, and pixels outside the field are 0 (mask False). down: bool (batch,),
-    whether that axis runs down the rows.
+    whether that axis runs down the rows. rng: random numbers.
     """
     n, rows, columns = pictures.shape
     inside = torch.ones(pictures.shape, dtype=torch.bool, device=pictures.device)
@@ -185,7 +188,7 @@ def wrapped(
 def moved(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures, some averaged with a copy that is shifted by up to two pixels (motion).
 
-    pictures: float32 (batch, rows, columns); returns the same shape.
+    pictures: float32 (batch, rows, columns); returns the same shape. rng: random numbers.
     """
     strength = np.where(rng.random(len(pictures)) < 0.15, rng.uniform(0.15, 0.5, len(pictures)), 0)
     shift = tuple(int(pixels) for pixels in rng.integers(-2, 3, 2))
@@ -199,8 +202,9 @@ def noisy(
     """Return magnitude pictures with the noise of 1 to 4 coils: noncentral chi (of one coil, Rician).
 
     In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
-    stronger in the middle, as in parallel imaging. generator: torch's, for the noise itself.
-    pictures: float32 (batch, rows, columns); returns the same shape.
+    stronger in the middle, as in parallel imaging. pictures: float32 (batch, rows, columns);
+    returns the same shape. rng: random kind and level of noise. generator: torch's random numbers,
+    for the noise itself.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
@@ -225,10 +229,10 @@ def noisy(
 
 
 def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures as stored by a scanner: random gamma, clipped at both ends, quantised grey values.
+    """Return pictures as a scanner stores them: random gamma, clipped at both ends, quantised.
 
-    pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that 1 is
-    about the brightest pixel of a picture.
+    pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that 1
+    is about the brightest pixel of a picture. rng: random numbers.
     """
     n, rows, columns = pictures.shape
     top = torch.quantile(pictures.flatten(1)[:, ::7], 0.995, dim=1)[:, None, None].clamp_min(1e-6)
@@ -244,10 +248,10 @@ def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
-    """Return a random mask of the field of view, bool (batch, rows, columns).
+    """Return a random mask of the field of view, bool (pictures, rows, columns).
 
-    shape: of the mask: pictures, rows, columns. All True in most pictures; in the others, margins
-    are False.
+    shape: of the mask. All True in most pictures; in the others, margins are False. rng: random
+    numbers.
     """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)

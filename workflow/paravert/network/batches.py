@@ -44,22 +44,22 @@ def training_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a random square crop of a slice and its labels: float32 and uint8, (size_px, size_px).
 
-    image: standardised, (rows, columns). truth: labels on the same grid. Beyond the image's edge,
-    its outermost pixels are repeated, as in prediction. size_px: rows, equal to columns, of the
-    crop. The slice is also mirrored (left and right labels exchanged) at random, and its contrast,
-    bias field and noise vary.
+    image: standardised (mean 0, variance 1 over its stack), (rows, columns). truth: labels 0-8 on
+    the same grid. size_px: rows, equal to columns, of the crop. rng: random position, rotation,
+    scale, mirror image (left and right labels exchanged), contrast, bias field and noise. Beyond
+    the image's edge, its outermost pixels are repeated, as in prediction.
     """
-    image, truth = cut(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
+    image, truth = crop_at(image, truth, size_px, drawn_pose(image.shape, size_px, rng))
     if rng.random() < MIRRORED_SHARE:
         image, truth = mirrored_slice(image, truth)
     return varied_intensity(image, rng), truth
 
 
 def mirrored_slice(image: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mirror image of a slice and of its labels, columns reversed.
+    """Return the mirror image of a slice and its labels: columns reversed, left and right exchanged.
 
     image: float (rows, columns). truth: labels, uint8 (rows, columns), 0-8. Returns the same shapes
-    and dtypes; left labels become right ones and vice versa.
+    and dtypes.
     """
     return image[:, ::-1], np.array(OTHER_SIDE, dtype=truth.dtype)[truth[:, ::-1]]
 
@@ -70,9 +70,9 @@ def drawn_pose(
     """Return a random affine map from crop to image pixels: matrix (2, 2) and offset (2,).
 
     Image pixel (row, column) = matrix @ crop pixel + offset. shape: rows and columns of the image.
-    size_px: rows, equal to columns, of the crop. The crop's centre is uniform where the unrotated
-    crop lies inside the image or, along an axis where it is larger, contains it. Rotation and the
-    logarithm of the scale, about this centre, are normal with mean 0.
+    size_px: rows, equal to columns, of the crop. rng: random numbers. The crop's centre is uniform
+    where the unrotated crop lies inside the image or, along an axis where it is larger, contains
+    it. Rotation and the logarithm of the scale, about this centre, are normal with mean 0.
     """
     angle = np.deg2rad(rng.normal(0, ROTATION_SD_DEG))
     scale = np.exp(rng.normal(0, LOG_SCALE_SD))
@@ -82,14 +82,14 @@ def drawn_pose(
     return turn, centre - turn @ np.full(2, (size_px - 1) / 2)
 
 
-def cut(
+def crop_at(
     image: np.ndarray, truth: np.ndarray, size_px: int, pose: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a square crop of image (float32, bilinear) and labels (nearest), (size_px, size_px).
+    """Return a square crop of an image (float32, bilinear) and its labels (nearest), (size_px, size_px).
 
-    pose: matrix (2, 2) and offset (2,) of the map from crop to image pixels (row, column). image:
-    (rows, columns). truth: its labels, uint8 of the same shape. size_px: rows, equal to columns, of
-    the crop. Beyond the image's edge, its outermost pixels are repeated.
+    image: (rows, columns). truth: its labels, uint8 of the same shape. size_px: rows, equal to
+    columns, of the crop. pose: matrix (2, 2) and offset (2,): image pixel (row, column) = matrix @
+    crop pixel + offset. Beyond the image's edge, its outermost pixels are repeated.
     """
     how = {"output_shape": (size_px, size_px), "mode": "nearest"}
     return (
@@ -99,9 +99,9 @@ def cut(
 
 
 def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an image with random bias field, gamma, contrast, brightness and noise, float32.
+    """Return an image with random bias field, gamma, contrast, brightness and noise, float32 (rows, columns).
 
-    image: standardised, (rows, columns); returns the same shape.
+    image: standardised (mean 0, variance 1 over its stack), (rows, columns). rng: random numbers.
     """
     floor, top = image.min(), np.ptp(image)
     if top > 0:
@@ -113,10 +113,10 @@ def varied_intensity(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a random bias field around 1, float32 (rows, columns).
+    """Return a random bias field (uneven brightness) around 1, float32 (rows, columns).
 
-    shape: rows and columns of the field. It is the exponential of a quadratic polynomial of row and
-    column.
+    shape: rows and columns. The exponential of a quadratic polynomial of row and column. rng:
+    random numbers.
     """
     y, x = (np.linspace(-1, 1, pixels, dtype=np.float32) for pixels in shape)
     y = y[:, None]
@@ -127,13 +127,13 @@ def drawn_bias(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 class Crops(Dataset):
-    """Data set of random crops of annotated slices: dataset[epoch, number] is a batch.
+    """Training batches of random crops of annotated slices: dataset[epoch, number] is a batch.
 
-    samples: annotated slices on the network's grid. settings: of the training; seed, batch_size
-    (slices per batch) and size_px (rows and columns of a crop) are used. A batch is (images, float32
-    (batch_size, 1, size_px, size_px); labels, uint8 (batch_size, size_px, size_px)). An epoch shows
-    each of the samples at most once. Order and crops depend on the seed, the epoch and the number of
-    the batch alone.
+    A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8 (batch_size,
+    size_px, size_px)). samples: annotated slices on the network's pixel grid. settings: of the
+    training; seed, batch_size (slices per batch) and size_px (rows and columns of a crop) are used.
+    An epoch shows each of the samples at most once. Order and crops depend on the seed, the epoch
+    and the number of the batch alone.
     """
 
     def __init__(self, samples: Sequence[Sample], settings: Settings):
@@ -163,13 +163,13 @@ class Crops(Dataset):
 
 
 class SyntheticSlices(Dataset):
-    """Batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
+    """Training batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
 
-    anatomies: table (.parquet) of draw_anatomies. settings: of the training; seed, batch_size
-    (slices per batch), size_px and spacing_mm are used. device: on which slices are drawn. batches:
-    per epoch. A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8
-    (batch_size, size_px, size_px)); it depends on the seed, the epoch and the number of the batch
-    alone.
+    A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8 (batch_size,
+    size_px, size_px)); it depends on the seed, the epoch and the number of the batch alone.
+    anatomies: table (.parquet) of sections of synthetic people, as the command draw_anatomies
+    writes it. settings: of the training; seed, batch_size (slices per batch), size_px and
+    spacing_mm are used. device: that draws the slices. batches: number per epoch.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -196,12 +196,12 @@ class SyntheticSlices(Dataset):
 
 
 class EpochLoader:
-    """The batches of a dataset, epoch by epoch; they do not depend on the number of workers.
+    """The batches of a dataset, epoch by epoch, optionally prepared ahead by worker processes.
 
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
     labels, uint8 (batch, rows, columns); its length is the number of batches of an epoch. workers:
-    processes that prepare batches ahead; 0: prepared in this process when needed. Use as a context
-    manager: leaving it ends the processes.
+    number of processes; 0: batches are prepared in this process when needed. The batches do not
+    depend on it. Use as a context manager: leaving it ends the processes.
     """
 
     def __init__(self, dataset: Dataset, workers: int = 0):
@@ -246,9 +246,10 @@ class EpochLoader:
 
 @dataclass(frozen=True)
 class SyntheticSample(Sample):
-    """A synthetic slice on the network's grid, with its labels.
+    """A synthetic slice on the network's pixel grid: image, labels, and the contrast it was drawn in.
 
-    sequence: its contrast, a key of `contrast.SEQUENCES` such as "t1".
+    sequence: the contrast, a key of `contrast.SEQUENCES` such as "t1". The other fields are those
+    of `Sample`.
     """
 
     sequence: str
@@ -259,10 +260,11 @@ def held_out_samples(
 ) -> list[SyntheticSample]:
     """Return synthetic validation slices with their labels, each with at least one muscle.
 
-    A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with its contrast.
-    source: sections of people that the slices are drawn from. count: largest number of slices. seed:
-    of all random numbers. settings: of the training; only size_px (rows, equal to columns) and
-    spacing_mm (pixel size) are used. Raises InputError if no slice shows a muscle.
+    A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with the name of
+    its contrast. source: sections of synthetic people (maps of tissues without contrast). settings:
+    of the training; only size_px (rows, equal to columns) and spacing_mm (pixel size) are used.
+    count: largest number of slices. seed: of all random numbers. Raises InputError if no slice
+    shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

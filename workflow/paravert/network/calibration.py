@@ -31,11 +31,11 @@ BINS = 10  # of the reliability diagram
 def expected_iou(logits: np.ndarray) -> np.ndarray:
     """Return the expected IoU of each muscle in a slice, float32 (8,); entry k is of label k + 1 (LABELS).
 
-    It is estimated from the network's probabilities alone and not calibrated: correct / (labelled +
-    true - correct) pixels, where correct and true are sums of the label's probability over the
-    pixels labelled with it and over the slice. logits: float (CLASSES, rows, columns), classes:
-    background, then the labels 1-8. For a muscle without a pixel in the slice: NaN, but 0 if its
-    probabilities add up to DOUBTED_PX, so that it may have been missed.
+    logits: float (CLASSES, rows, columns), classes: background, then the labels 1-8. Estimated from
+    the network's probabilities alone, not calibrated: IoU = correct / (labelled + true - correct)
+    pixels, where correct and true are the sums of the label's probability over the pixels labelled
+    with it and over the slice. A muscle without a pixel in the slice: NaN, but 0 if its
+    probabilities add up to DOUBTED_PX or more, so that it may have been missed.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)
@@ -67,8 +67,8 @@ class Calibration:
     """Monotonic curves from expected to predicted IoU, one per muscle for both sides.
 
     Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
-    knots: by muscle name a pair (expected IoU, predicted IoU) of equally long rising tuples, 0-1;
-    linear between the knots. A muscle that is not in it has no predicted IoU.
+    knots: {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1; linear
+    between the knots. A muscle that is not in it has no predicted IoU.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -76,8 +76,8 @@ class Calibration:
     def predicted(self, expected: np.ndarray) -> np.ndarray:
         """Return the predicted IoU, float32 (slices, 8), of slices with this expected IoU.
 
-        expected: IoU estimated from the probabilities, not calibrated, float (slices, 8); column k
-        of both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or the
+        expected: IoU estimated from the network's probabilities, float (slices, 8). Column k of
+        both belongs to label k + 1 (anatomy.LABELS). NaN where the expected IoU is NaN or the
         muscle has no curve.
         """
         result = np.full(expected.shape, np.nan, np.float32)
@@ -87,26 +87,29 @@ class Calibration:
         return np.where(np.isnan(expected), np.float32(np.nan), result)
 
 
-NONE = Calibration({})
+NO_CALIBRATION = Calibration({})
 
 
-def fitted(
-    expected: np.ndarray, found: np.ndarray, start: Calibration = NONE, fewest: int = FEWEST
+def fitted_calibration(
+    expected: np.ndarray,
+    measured: np.ndarray,
+    start: Calibration = NO_CALIBRATION,
+    fewest: int = FEWEST,
 ) -> Calibration:
-    """Return the calibration: per muscle a curve from expected to predicted IoU, fitted to slices.
+    """Return the calibration fitted to slices: per muscle a curve from expected to predicted IoU.
 
-    Method: isotonic regression of measured on expected IoU. expected, found: IoU estimated from the
-    probabilities, and measured, float (slices, 8); column k belongs to label k + 1 (anatomy.LABELS).
-    Pairs with a NaN or an expected IoU of 0 are ignored; left and right of a muscle are pooled. start: calibration of the
-    model that the training started from. fewest: least number of pairs for a curve; a muscle with
-    fewer keeps that of start, if it has one.
+    expected: IoU estimated from the network's probabilities. measured: IoU with the true labels.
+    Both float (slices, 8), column k of label k + 1 (anatomy.LABELS); left and right of a muscle are
+    pooled, pairs with a NaN or an expected IoU of 0 are ignored. start: calibration of the model
+    that the training started from. fewest: least number of pairs for a curve; a muscle with fewer
+    keeps that of start, if it has one. Method: isotonic regression of measured on expected IoU.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 
     knots = dict(start.knots)
     for muscle in MUSCLES:
         columns = [number for number, label in enumerate(LABELS) if label.muscle == muscle]
-        x, y = _known_pairs(expected[:, columns], found[:, columns])
+        x, y = _known_pairs(expected[:, columns], measured[:, columns])
         if len(x) < fewest:
             continue
         rising = isotonic_regression(y).x
@@ -127,77 +130,74 @@ def _known_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[order], y[order]
 
 
-def kept_lines(calibration: Calibration, start: Calibration) -> dict:
-    """Return the curves of start that calibration contains unchanged, {muscle: knots}.
+def kept_curves(calibration: Calibration, start: Calibration) -> dict:
+    """Return the curves of the starting model's calibration that the new one contains unchanged.
 
-    calibration: of a trained model. start: of the model that its training started from. knots: pair
-    (expected IoU, predicted IoU) of equally long rising tuples, 0-1.
+    calibration: of a trained model. start: of the model that its training started from. Returns
+    {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1.
     """
     return {name: line for name, line in start.knots.items() if calibration.knots[name] == line}
 
 
-def error_among_subjects(
+def leave_one_out_error(
     subjects: Sequence[tuple[np.ndarray, np.ndarray]], calibration: Calibration, start: Calibration
 ) -> float:
-    """Return the leave-one-subject-out calibration error, 0-1: mean |predicted - measured IoU| over bins.
+    """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    subjects: a pair per subject, IoU estimated from the probabilities, and measured, each (slices,
-    8), column k of label k + 1 (anatomy.LABELS). The predicted IoU of each subject comes from curves
-    that are fitted to the other subjects; the bins have equally many pairs. calibration: fitted to
-    all subjects. start: calibration of the model that the training started from; its curves that
-    calibration contains unchanged are used as they are. NaN if nothing can be predicted, for example
-    with a single subject.
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects;
+    differences are those of bins of equally many pairs, sorted by predicted IoU. subjects: per
+    subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
+    k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
+    the model that the training started from; its curves that calibration contains unchanged are
+    used as they are. NaN if nothing can be predicted, for example with a single subject.
     """
     if not subjects:
         return float("nan")
-    kept = kept_lines(calibration, start)
+    kept = kept_curves(calibration, start)
     predicted = []
     for own, (expected, _) in enumerate(subjects):
         lines = kept
         if others := [pair for number, pair in enumerate(subjects) if number != own]:
-            new = fitted(*together(others), fewest=KNOTS).knots
+            new = fitted_calibration(*pooled(others), fewest=KNOTS).knots
             lines = {muscle: new[muscle] for muscle in calibration.knots if muscle in new} | kept
         predicted.append(Calibration(lines).predicted(expected))
     return calibration_error(
-        np.concatenate(predicted), np.concatenate([found for _, found in subjects])
+        np.concatenate(predicted), np.concatenate([measured for _, measured in subjects])
     )
 
 
-def together(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
     """Return two arrays, the expected and the measured IoU of all subjects, each (all slices, 8).
 
-    subjects: a pair (expected, measured IoU) per subject, each (slices, 8); column k belongs to
+    subjects: per subject a pair (expected, measured IoU), each (slices, 8); column k belongs to
     label k + 1 (anatomy.LABELS).
     """
     return map(np.concatenate, zip(*subjects, strict=True))
 
 
-def calibration_curve(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return the reliability diagram, float64 (bins, 3), for `BINS` bins of equally many pairs.
+def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return the reliability diagram: rows (mean predicted IoU, mean measured IoU, number of pairs).
 
-    Columns: mean predicted IoU, mean measured IoU, number of pairs. predicted, found: predicted and
-    measured IoU of the same muscles and slices, of equal shape. Pairs with a NaN or a predicted IoU
-    of 0 are ignored; fewer than BINS rows if there are fewer pairs.
+    float64 (bins, 3), for BINS bins of equally many pairs, sorted by predicted IoU; fewer rows if
+    there are fewer pairs. predicted, measured: IoU of the same muscles and slices, of equal shape.
+    Pairs with a NaN or a predicted IoU of 0 are ignored.
     """
-    x, y = _known_pairs(predicted, found)
+    x, y = _known_pairs(predicted, measured)
     bins = zip(np.array_split(x, BINS), np.array_split(y, BINS), strict=True)
     return np.array([(a.mean(), b.mean(), len(a)) for a, b in bins if len(a)]).reshape(-1, 3)
 
 
-def calibration_error(predicted: np.ndarray, found: np.ndarray) -> float:
+def calibration_error(predicted: np.ndarray, measured: np.ndarray) -> float:
     """Return the expected calibration error, 0-1: mean |predicted - measured IoU| over ten bins.
 
-    predicted, found: predicted and measured IoU of the same muscles and slices, of equal shape;
-    pairs with a NaN or a predicted IoU of 0 are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
+    predicted, measured: IoU of the same muscles and slices, of equal shape; pairs with a NaN or a
+    predicted IoU of 0 are ignored. The bins have equally many pairs, sorted by predicted IoU (Guo
     2017, eq. 3). NaN if there is no pair.
     """
-    x, y, count = calibration_curve(predicted, found).T
+    x, y, count = calibration_curve(predicted, measured).T
     return float((np.abs(x - y) * count).sum() / count.sum()) if len(x) else float("nan")
 
 
-def told_error(error: float) -> float | None:
-    """Return a calibration error rounded to 4 digits for a model's card; None for NaN.
-
-    error: calibration error, 0-1, or NaN (not known).
-    """
+def rounded_error(error: float) -> float | None:
+    """Return a calibration error, 0-1, rounded to 4 digits for a model's card; None for NaN (not known)."""
     return None if np.isnan(error) else round(error, 4)

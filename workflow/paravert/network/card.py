@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from paravert import __version__
-from paravert.network.fit import Training, checkpoint_file, describe
+from paravert.network.fit import Training, checkpoint_file, device_text
 from paravert.network.settings import Settings
 from paravert.provenance import file_sha256
 
@@ -38,13 +38,17 @@ def model_card(
     metrics: dict | None,
     start_metrics: dict | None = None,
 ) -> dict:
-    """Return the card of a model file, a dict that can be written as JSON.
+    """Return the card of a model file: a dict, to be written as JSON, that describes model and training.
 
-    name: of the model. training: finished; its settings, epochs, seconds and device are told. model:
-    its file. trained_on: description of the training images. data: numbers of subjects and slices,
-    split and digest of the data. method: how the validation slices were segmented. metrics: {label
-    name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the validation slices;
-    None without validation. start_metrics: the same for the starting model.
+    name: of the model.
+    training: finished; its settings, epochs, seconds and device are stated.
+    model: the model file, whose SHA-256 is stated.
+    trained_on: description of the training images.
+    data: numbers of subjects and slices, split and digest of the data.
+    method: how the validation slices were segmented.
+    metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the
+        validation slices; None without validation.
+    start_metrics: the same for the starting model.
     """
     return {
         "name": name,
@@ -57,7 +61,7 @@ def model_card(
         "data": data,
         "epochs_done": training.progress.epoch,
         "seconds": round(training.progress.seconds),
-        "device": describe(training.device),
+        "device": device_text(training.device),
         "learning_curve": "files .curve.csv and .curve.png beside the model",
         "validation_iou": metrics,
         "validation_iou_of_start": start_metrics,
@@ -66,10 +70,10 @@ def model_card(
 
 
 def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
-    """Write card, configuration and learning curve of a model file, and delete its checkpoint.
+    """Write card, configuration and learning curve of a model beside its file, and delete its checkpoint.
 
-    out: the model file. card: as `model_card` returns it. curve: one dict per epoch with the keys
-    epoch, training_loss, validation_iou and lowest_iou.
+    out: the model file. card: from `model_card`. curve: one dict per epoch with the keys epoch,
+    training_loss, validation_iou and lowest_iou.
     """
     write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])
@@ -79,9 +83,9 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
 
 
 def write_card(out: Path, card: dict) -> None:
-    """Write the card of a model file (JSON) and the configuration that selects the model (YAML).
+    """Write the card of a model file (.json) and the configuration that selects the model (.yaml) beside it.
 
-    out: the model file. card: as `model_card` returns it.
+    out: the model file. card: from `model_card`.
     """
     told = json.dumps(card, indent=2, allow_nan=False) + "\n"
     out.with_suffix(".json").write_text(told, encoding="utf-8")

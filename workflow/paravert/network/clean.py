@@ -13,13 +13,13 @@ WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 def cleaned(
     labels: np.ndarray, *, keep_largest: bool = True, fill_holes: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cleaned label map of a stack and the number of changed pixels per label.
+    """Return the cleaned label map of a stack, and the number of changed pixels per label.
 
-    labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set all
-    components of a label to background except the largest and those that continue it (`main_part`).
-    fill_holes: then give background that a label encloses within a slice to that label. Returns
-    (cleaned, changed). cleaned: same dtype and axes as labels. changed: int64 (8,), pixels removed
-    from and added to each label; entry k is of label k + 1 (anatomy.LABELS).
+    labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set
+    all components of a label to background except the largest and those that continue it in other
+    slices (`main_part`). fill_holes: then give background that a label encloses within a slice to
+    that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from and
+    added to each label; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)
@@ -40,14 +40,14 @@ def cleaned(
 
 
 def main_part(mask: np.ndarray) -> np.ndarray:
-    """Return the largest connected component of a mask and the components that continue it.
+    """Return the largest connected component of a mask and the components that continue it in other slices.
 
     mask: bool (slices, rows, columns); returns the same shape and dtype, empty for an empty mask.
-    Components are 3-D, connected through pixel faces within and between slices: two parts of a muscle
-    that fat separates in one slice may join in another, so that a rule per slice would lose one.
-    Components are visited by decreasing size (of equal ones, the one with the lowest slice index
-    first). The first is kept; a later one only if no slice of it contains kept pixels and it overlaps,
-    in rows and columns, the kept pixels of the nearest slice that has some.
+    Components are 3-D, connected through pixel faces within and between slices: two parts of a
+    muscle that fat separates in one slice may join in another, so that a rule per slice would lose
+    one. Components are visited by decreasing size (of equal ones, the one with the lowest slice
+    index first). The first is kept; a later one only if no slice of it contains kept pixels and it
+    overlaps, in rows and columns, the kept pixels of the nearest slice that has some.
     """
     pieces, count = ndimage.label(mask)
     if count <= 1:
@@ -74,10 +74,10 @@ def _continues(part: np.ndarray, box: tuple, kept: np.ndarray, taken: np.ndarray
 
 
 def enclosed(mask: np.ndarray) -> np.ndarray:
-    """Return the holes of a mask, each slice for itself; the mask's own pixels are not included.
+    """Return the holes of a mask, each slice for itself, bool (slices, rows, columns).
 
-    mask: bool (slices, rows, columns); returns the same shape and dtype. A hole is a region outside
-    the mask that no path through pixel faces connects with the edge of its slice.
+    mask: bool, same shape. A hole is a region outside the mask that no path through pixel faces
+    connects with the edge of its slice.
     """
     around = np.pad(~mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     regions, _ = ndimage.label(around, structure=WITHIN_SLICE)

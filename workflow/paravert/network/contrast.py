@@ -98,13 +98,13 @@ LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 
 @dataclass(frozen=True)
 class Contrast:
-    """The signed signals of all tissues in one slice, scaled so that 90 % of tissues are below 1.
+    """The signed signals of all tissues in one slice, scaled so that 90 % of the tissues are below 1.
 
     sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: float32 (TISSUES,),
     signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
-    `synthesis.tissues.Tissue` or label value. texture: float32 (TISSUES,), SD of the signal as a
-    share of it. lean: signal of muscle without fat. fat: signal of pure fat in muscle. saturated:
-    factor of fat saturation, 1 if there is none.
+    `synthesis.tissues.Tissue` or label value. texture: float32 (TISSUES,), SD of the signal within
+    a tissue as a share of it. lean: signal of muscle without fat. fat: signal of pure fat in
+    muscle. saturated: factor by which fat saturation reduces the signal of fat, 1 if there is none.
     """
 
     sequence: str
@@ -117,7 +117,7 @@ class Contrast:
 
     @property
     def shifts(self) -> bool:
-        """Whether fat may be displaced by chemical shift; not in a fat image, whose fat defines the labels."""
+        """Whether chemical shift may displace fat; not in a fat image, whose fat defines the labels."""
         return self.sequence != "dixon_fat"
 
     @property
@@ -129,8 +129,9 @@ class Contrast:
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
     """Return a random contrast: the signals of water and fat in each tissue, without unit.
 
-    sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by their frequencies.
-    Signals are scaled so that 90 % of the tissues are below 1.
+    rng: random numbers. sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by
+    their frequencies. Signals follow the signal equation of the sequence, or are arbitrary for
+    "free"; they are scaled so that 90 % of the tissues are below 1.
     """
     if sequence is None:
         shares = np.array(list(SEQUENCES.values()))

@@ -27,9 +27,11 @@ from paravert.network.settings import Settings
 from paravert.network.unet import Model, UNet
 from paravert.provenance import digest
 
+log = logging.getLogger(__name__)
+
 
 def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the soft IoU of each muscle over a batch, float (classes - 1,), k of label k + 1.
+    """Return the soft IoU of each muscle over a batch, float (classes - 1,), entry k of label k + 1.
 
     probabilities: (batch, classes, rows, columns), 0-1. truth: labels, integer (batch, rows,
     columns), 0 to classes - 1. With probability p and truth t (0 or 1) of each pixel, the
@@ -79,7 +81,7 @@ def _lost(iou: torch.Tensor) -> torch.Tensor:
 def loss_at(
     name: str, share_done: float, finish_with_iou_fraction: float
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the loss function, of (logits, truth), at a point of the training.
+    """Return the loss function of (logits, truth) that a training uses at a point of its course.
 
     name: iou or cross_entropy_iou. share_done: fraction of the training that is done, 0-1.
     finish_with_iou_fraction: last fraction of the training, 0-1, that uses `iou_loss` in any case.
@@ -89,9 +91,6 @@ def loss_at(
     if name == "iou" or share_done >= 1 - finish_with_iou_fraction:
         return iou_loss
     return cross_entropy_iou
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -110,10 +109,10 @@ class Progress:
 
 
 def training_device(device: str, threads: int) -> torch.device:
-    """Return the torch device for training, and set torch's threads and precision.
+    """Return the torch device for a training, and set torch's threads and precision.
 
-    device: "auto", "cpu" or "cuda". threads: processor threads; 0: all. Raises InputError for
-    another device, and for cuda if there is no GPU.
+    device: "auto", "cpu" or "cuda"; auto: a GPU if there is one. threads: processor threads; 0:
+    all. Raises InputError for another device, and for cuda if there is no GPU.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -122,10 +121,7 @@ def training_device(device: str, threads: int) -> torch.device:
 
 
 def low_format(device: torch.device) -> torch.dtype | None:
-    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32).
-
-    device: that trains.
-    """
+    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32)."""
     if device.type == "cpu":
         low = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
@@ -133,11 +129,8 @@ def low_format(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if low else None
 
 
-def describe(device: torch.device) -> str:
-    """Return the device in words, such as "cpu (8 threads)", for logs and model cards.
-
-    device: that trains.
-    """
+def device_text(device: torch.device) -> str:
+    """Return the device in words, such as "cpu (8 threads)", for logs and model cards."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
@@ -159,17 +152,22 @@ def fit(
     start: Model | None,
     workers: int,
 ) -> "Training":
-    """Train to the end and return the training; resumes from its checkpoint beside out, if any.
+    """Train to the end and return the training; resumes from its checkpoint beside the model file, if any.
 
-    settings: of the training. dataset: dataset[epoch, number] is a batch of images, float32 (batch,
-    1, rows, columns), and labels, uint8 (batch, rows, columns). validation: annotated slices whose
-    IoU is measured after every epoch. device: that trains. out: the model file that will be written.
-    made_of: digest of the training data; a checkpoint with another one is not resumed. start: model
-    with the initial weights; None: random weights. workers: processes that prepare batches ahead.
+    settings: of the training.
+    dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
+        labels, uint8 (batch, rows, columns).
+    validation: annotated slices whose IoU is measured after every epoch.
+    device: that trains.
+    out: the model file that will be written (by the caller).
+    made_of: digest of the training data; a checkpoint with another one is not resumed.
+    start: model with the initial weights; None: random weights.
+    workers: processes that prepare batches ahead.
+
     Raises InputError if the checkpoint belongs to other settings or data, or if the loss becomes
     infinite or NaN.
     """
-    log.info("training on %s, seed %d", describe(device), settings.seed)
+    log.info("training on %s, seed %d", device_text(device), settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with EpochLoader(dataset, workers) as loader:
         training = Training(settings, loader, validation, device, made_of=made_of, start=start)
@@ -183,8 +181,8 @@ class Training:
     settings: of the training. loader: its batches, epoch by epoch. validation: annotated slices
     whose IoU is measured after every epoch. device: that trains. made_of: digest of the training
     data; a checkpoint is only resumed if it is equal. start: model with the initial weights, of the
-    same architecture as the settings'; None: random weights. progress: completed epochs, seconds and
-    learning curve.
+    same architecture as the settings'; None: random weights. Attribute progress: completed epochs,
+    seconds and learning curve.
     """
 
     def __init__(
@@ -218,13 +216,13 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """The number of batches trained on so far."""
+        """Number of batches trained on so far."""
         return int(self._averaged.n_averaged)
 
     def run(
         self, checkpoint: Path | None = None, after_epoch: Callable[[Progress], None] | None = None
     ) -> None:
-        """Train until the settings' epochs or minutes are done.
+        """Train until the epochs or minutes of the settings are done.
 
         checkpoint: file to resume from, if it exists, and to write after every epoch. after_epoch:
         called with the progress after every epoch. Raises InputError if the checkpoint belongs to
@@ -375,11 +373,11 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 @torch.no_grad()
-def mix(network: UNet, start: UNet, start_weight: float) -> None:
+def mix_weights(network: UNet, start: UNet, start_weight: float) -> None:
     """Set a network's weights to s x initial + (1 - s) x trained.
 
     network: trained; changed in place. start: initial, of the same architecture. start_weight: s,
-    0-1. Averaging the weights at the ends of successive trainings generalises better than the last
+    0-1. Averages of the weights at several points of a training generalise better than the last
     ones (Izmailov 2018).
     """
     first = start.state_dict()  # includes the running means of normalisation layers

@@ -16,10 +16,11 @@ CLIPPED_PERCENTILES = (0.5, 99.5)  # single bright vessels must not set the scal
 def network_size(
     shape: tuple[int, int], spacing_mm: tuple[float, float], network_mm: float
 ) -> tuple[int, int]:
-    """Return the rows and columns of the network's grid over an image.
+    """Return the rows and columns of the network's pixel grid over an image.
 
     shape: rows and columns of the image. spacing_mm: distance (mm) between its rows, between its
-    columns. network_mm: pixel size (mm) of the network's grid.
+    columns. network_mm: pixel size (mm) of the network's grid. The grid covers the image's
+    rectangle: round(extent / network_mm) pixels per axis.
     """
     return tuple(
         max(1, round(pixels * spacing / network_mm))
@@ -30,8 +31,8 @@ def network_size(
 def standardise(image: np.ndarray) -> np.ndarray:
     """Return a stack with mean 0 and variance 1 over all its pixels, float32 (slices, rows, columns).
 
-    image: any numeric dtype, same axes. Values are clipped to the stack's own 0.5 and 99.5 percentiles
-    first. A stack of a single value becomes 0.
+    image: any numeric dtype, same axes. Values are clipped to the stack's own 0.5 and 99.5
+    percentiles first. A stack of a single value becomes 0.
     """
     low, high = _percentiles(image)
     total = squares = 0.0
@@ -63,7 +64,7 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
 
 
 def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return planes on a grid of another size over the same rectangle, float32 (n, new rows, new columns).
+    """Return images on a grid of another size over the same rectangle, float32 (n, new rows, new columns).
 
     planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns. Bilinear
     interpolation; along an axis that becomes coarser, a triangle filter two new pixels wide, as
@@ -89,11 +90,11 @@ def _interpolation(pixels: int, points: int) -> sparse.csr_array:
 
 
 def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
-    """Return planes (n, rows, columns), extended below and right to multiples of a number of pixels.
+    """Return images extended below and to the right until rows and columns are multiples of a number.
 
+    planes: float (n, rows, columns), n: slices; the dtype stays. multiple: that number, in pixels.
     The last row and column are repeated: mirroring could show a muscle twice, zeros would add an
-    edge that is not in the tissue. The dtype stays. planes: float (n, rows, columns), n: slices.
-    multiple: pixels of which the rows and columns of the result are a multiple.
+    edge that is not in the tissue.
     """
     rows, columns = (-size % multiple for size in planes.shape[1:])
     return np.pad(planes, ((0, 0), (0, rows), (0, columns)), mode="edge")
@@ -102,7 +103,7 @@ def padded(planes: np.ndarray, multiple: int) -> np.ndarray:
 def labels_on_image(
     logits: np.ndarray, size: tuple[int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Return the labels of a slice on the image's own grid, uint8 (rows, columns), values 0-8.
+    """Return the labels of a slice on the image's own pixel grid, uint8 (rows, columns), 0-8.
 
     logits: float32 (classes, rows, columns) on the padded network grid; classes: background, then
     the labels 1-8. size: rows and columns of the network grid without the padding. shape: rows and
@@ -165,11 +166,10 @@ def largest(values: np.ndarray) -> np.ndarray:
 
 
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a label map on the network's grid, uint8 (slices, rows, columns), values as in labels.
+    """Return manual labels on the network's pixel grid, uint8 (slices, rows, columns), 0-8.
 
-    labels: uint8 (slices, rows, columns) on the image's grid, 0-8. size: rows and columns of the
-    network's grid. A pixel gets the label whose mask, interpolated bilinearly, is largest in it. For
-    the manual masks that a network is trained on.
+    labels: uint8 (slices, rows, columns) on the image's grid. size: rows and columns of the
+    network's grid. A pixel gets the label whose mask, interpolated bilinearly, is largest in it.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

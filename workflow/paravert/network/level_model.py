@@ -15,9 +15,11 @@ from paravert.tables import whole_file
 
 @dataclass(frozen=True)
 class ModelForm:
-    """How the model file of a network says what it is.
+    """The form of the model file of a network that finds vertebral levels: how the file says what it is.
 
-    key, version: in the metadata of the file. what: the network, in words. spacing_mm: of its input.
+    key: name of its entry in the metadata of the safetensors file. version: of that entry's format.
+    what: what the network does, in words, for messages. spacing_mm: pixel size of its input.
+    architecture: settings of the network's layers.
     """
 
     key: str
@@ -27,7 +29,7 @@ class ModelForm:
     architecture: Architecture
 
     def save(self, path: Path, network: nn.Module) -> None:
-        """Write a network as safetensors with float16 weights, whole or not at all."""
+        """Write a network to a safetensors file with float16 weights, completely or not at all."""
         told = {"format": self.version, "spacing_mm": self.spacing_mm}
         told |= {"architecture": asdict(self.architecture)}
         weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
@@ -35,9 +37,10 @@ class ModelForm:
             draft.write_bytes(save(weights, {self.key: json.dumps(told, sort_keys=True)}))
 
     def load(self, path: Path, network: nn.Module) -> nn.Module:
-        """Return the network with the weights of a model file, for prediction.
+        """Return `network` with the weights of a model file, in float32 and evaluation mode.
 
-        Raises InputError for another file.
+        path: of the file. network: of this form's architecture; changed in place. Raises InputError
+        if the file is not a model of this form.
         """
         try:
             with safe_open(path, framework="numpy") as file:

@@ -44,11 +44,11 @@ class ModelSettings:
 
 
 def read_settings(path: Path) -> ModelSettings:
-    """Return the settings of a model file: architecture, pixel size and calibration.
+    """Return the settings of a model file (.safetensors): architecture, pixel size and calibration.
 
-    path: of the model file (.safetensors). Raises InputError if the file is absent or not
-    safetensors, if its settings are missing, of another format or out of range, or if names and
-    shapes of its weights are not those of its architecture.
+    Raises InputError if the file is absent or not safetensors, if its settings are missing, of
+    another format or out of range, or if names and shapes of its weights are not those of its
+    architecture.
     """
     _check_there(path)
     try:
@@ -109,11 +109,10 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 
 
 def check_model(path: Path, expected_sha256: str) -> None:
-    """Check a model file.
+    """Raise InputError unless a file is a model with this SHA-256 (hex).
 
-    path: of the file (.safetensors). expected_sha256: in hex. Raises InputError if the file is
-    absent or unreadable, has another SHA-256, or is not a model: not safetensors, settings missing
-    or out of range, or weights that are not those of its architecture.
+    path: of the file (.safetensors). Faults: absent or unreadable, another SHA-256, not
+    safetensors, settings missing or out of range, weights that are not those of its architecture.
     """
     check_sha256(path, expected_sha256)
     read_settings(path)
@@ -131,11 +130,10 @@ def check_sha256(path: Path, expected_sha256: str) -> None:
 
 
 def check_card(model: Path) -> None:
-    """Check the card of a model file.
+    """Raise InputError unless a model file has a valid card of the same architecture beside it.
 
-    model: the model file; its card lies beside it (.json). Raises InputError if the card is absent,
-    unreadable or not JSON, lacks a field of `Card`, or names another architecture than the model
-    file.
+    model: the model file; its card is the file with the suffix .json. Faults of the card: absent,
+    unreadable, not JSON, lacks a field of `Card`, names another architecture.
     """
     of_card, own = read_card(model).architecture, read_settings(model).architecture
     if of_card != own:
@@ -162,10 +160,7 @@ class Card:
 
 
 def card_file(model: Path) -> Path:
-    """Return the path of a model file's card (JSON).
-
-    model: the model file; own.safetensors has the card own.json.
-    """
+    """Return the path of a model file's card: own.safetensors has the card own.json."""
     return model.with_suffix(".json")
 
 
@@ -214,9 +209,9 @@ def _object(path: Path) -> dict:
 
 
 def split_file(model: Path) -> Path:
-    """Return the path of the list of a model's training and validation subjects (CSV).
+    """Return the path of the list of a model's training and validation subjects: own.split.csv.
 
-    model: the model file; own.safetensors has the list own.split.csv.
+    model: the model file, for example own.safetensors.
     """
     return model.with_suffix(".split.csv")
 
@@ -233,9 +228,9 @@ def split_digest(model: Path) -> str:
 def write_split(model: Path, training: Collection[str], validation: Collection[str]) -> None:
     """Write the list of a model's training and validation subjects beside the model file (.split.csv).
 
-    A CSV with the columns subject and part (training or validation), a line per subject. model: the
-    model file. training: names of its training subjects, with those of its starting model.
-    validation: names of its validation subjects.
+    Columns: subject, part (training or validation); a line per subject. model: the model file.
+    training: names of its training subjects, with those of its starting model. validation: names of
+    its validation subjects.
     """
     with split_file(model).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -245,10 +240,10 @@ def write_split(model: Path, training: Collection[str], validation: Collection[s
 
 
 def learnt_from(model: Path) -> frozenset[str]:
-    """Return the names of a model's training subjects; empty if no list of them lies beside the file.
+    """Return the names of a model's training subjects; empty if no list of them lies beside the model file.
 
     model: the model file; the list is a CSV (.split.csv) with the columns subject and part. Raises
-    InputError if it is not.
+    InputError if it has other columns.
     """
     path = split_file(model)
     if not path.is_file():

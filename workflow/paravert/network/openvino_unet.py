@@ -21,12 +21,12 @@ from paravert.network.architecture import (  # noqa: E402
 
 
 class OpenVinoUNet:
-    """A trained U-Net on one processor core; computes the same logits as `unet.UNet`.
+    """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
 
-    architecture: settings of the U-Net. weights: float32 arrays by name, with the names and shapes
-    of `architecture.weight_shapes`. Calling it with images, float32 (batch, 1, rows, columns),
-    returns logits, float32 (batch, 9, rows, columns). The logits of an image do not depend, to the
-    last bit, on the other images of the batch.
+    architecture: settings of the U-Net. weights: {name: float32 array}, names and shapes of
+    `architecture.weight_shapes`. Called with images, float32 (batch, 1, rows, columns), it returns
+    logits, float32 (batch, 9, rows, columns). The logits of an image do not depend, to the last
+    bit, on the other images of the batch.
     """
 
     number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py

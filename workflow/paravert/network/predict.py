@@ -39,10 +39,10 @@ NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 
 def device_kind(device: str) -> str:
-    """Return "cpu" or "cuda" for a setting of the device.
+    """Return "cpu" or "cuda" for a setting of the device: "auto", "cpu" or "cuda".
 
-    device: "auto", "cpu" or "cuda"; auto: CUDA if torch can use a GPU, else the processor. Raises
-    InputError for another setting, and for cuda if there is no GPU: there is no silent fallback.
+    auto: CUDA if torch can use a GPU, else the processor. Raises InputError for another setting,
+    and for cuda if there is no GPU: there is no silent fallback.
     """
     if device not in DEVICES:
         raise InputError("device", f"found {device!r}, expected one of {', '.join(DEVICES)}")
@@ -85,8 +85,7 @@ class StoredModel:
 
     architecture: settings of the U-Net. spacing_mm: pixel size (mm) of the network's grid.
     calibration: curves from expected to predicted IoU per muscle; empty for a model that was not
-    calibrated. weights: float32 arrays by name, with the names and shapes of
-    `architecture.weight_shapes`.
+    calibrated. weights: {name: float32 array}, names and shapes of `architecture.weight_shapes`.
     """
 
     architecture: Architecture
@@ -96,11 +95,10 @@ class StoredModel:
 
 
 def read_model(path: Path) -> StoredModel:
-    """Return the model of a file: architecture, pixel size, calibration and weights.
+    """Return the model in a file (.safetensors): architecture, pixel size, calibration and weights.
 
-    path: of the model file (.safetensors). Raises InputError if the file is absent or not
-    safetensors, if its settings are missing or out of range, or if its weights are not those of its
-    architecture.
+    Raises InputError if the file is absent or not safetensors, if its settings are missing or out
+    of range, or if its weights are not those of its architecture.
     """
     settings = read_settings(path)
     weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
@@ -112,10 +110,11 @@ def read_model(path: Path) -> StoredModel:
 class Prepared:
     """A stack that is ready for the network.
 
-    slices: standardised, float32 (slices, rows, columns), on the padded network grid. size: rows and
-    columns of the network grid without the padding. shape: rows and columns of the image.
-    neighbour_weights: weight of the mean between each slice and the next, float32 (slices - 1,),
-    relative to 1 for the slice itself; None: no averaging of adjacent slices.
+    slices: standardised (mean 0, variance 1), float32 (slices, rows, columns), on the padded
+    network grid. size: rows and columns of the network grid without the padding. shape: rows and
+    columns of the image. neighbour_weights: weight between each slice and the next in the mean of
+    their logits, float32 (slices - 1,), relative to 1 for the slice itself; None: no averaging of
+    adjacent slices.
     """
 
     slices: np.ndarray
@@ -128,10 +127,10 @@ class Prepared:
 class Predicted:
     """The prediction for a stack.
 
-    labels: uint8 (slices, rows, columns), on the image's own grid, values 0-8. expected_iou: IoU
-    estimated from the probabilities, not calibrated, float32 (slices, 8), column k of label k + 1
-    (anatomy.LABELS); 0 or NaN for a muscle without a pixel in the
-    slice (`calibration.expected_iou`), NaN if it was not computed.
+    labels: uint8 (slices, rows, columns), on the image's own grid, 0-8. expected_iou: IoU estimated
+    from the network's probabilities, not calibrated, float32 (slices, 8), column k of label k + 1
+    (anatomy.LABELS). A muscle without a pixel in the slice has NaN, or 0 if its probabilities
+    suggest that it was missed. All NaN if it was not computed.
     """
 
     labels: np.ndarray
@@ -143,10 +142,11 @@ class Predictor:
 
     model: the trained network. device: "cpu" (computed by OpenVINO) or a CUDA device (by torch;
     needs a torch `Model`). flip: average the logits of each slice and its mirror image.
-    neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; 0 disables. with_expected_iou:
-    compute the expected IoU even if the model has no calibration. batch_size: slices computed at
-    once (default: BATCH_SIZES); on a processor the results do not depend on it. computed_on: device
-    and number format, such as "cpu float32".
+    neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; 0 disables.
+    with_expected_iou: compute the expected IoU (from the probabilities) even if the model has no
+    calibration. batch_size: slices computed at once (default: BATCH_SIZES); on a processor the
+    results do not depend on it. Attribute computed_on: device and number format, such as "cpu
+    float32".
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Predictor:
     def prepared(
         self, image: np.ndarray, spacing_mm: tuple[float, float], *, apart_mm: float
     ) -> Prepared:
-        """Return a stack that is ready for the network: standardised, resampled to its grid, padded.
+        """Return a stack that is ready for the network: standardised, resampled to its pixel grid, padded.
 
         image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm)
         between rows, between columns. apart_mm: distance (mm) between slices; infinite if they are
@@ -183,21 +183,22 @@ class Predictor:
         return Prepared(padded(slices, self.model.architecture.stride), size, shape, weights)
 
     def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
-        """Yield the logits of each slice, float32 (classes, rows, columns), not averaged over neighbours.
+        """Yield the logits of each slice, float32 (classes, rows, columns); adjacent slices are not averaged.
 
-        stack: standardised, on the padded network grid, as `prepared` returns it; rows and columns
-        are those of that grid. Classes: background, then the labels 1-8.
+        stack: from `prepared`; rows and columns are those of its padded network grid. Classes:
+        background, then the labels 1-8. With flip, the mean over the slice and its mirror image.
         """
         for start in range(0, len(stack.slices), self._batch_size):
             yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
 
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
-        """Return the labels of a stack on the image's grid, and their expected IoU (not calibrated).
+        """Return the labels of a stack on the image's pixel grid, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
-        column k of label k + 1 (anatomy.LABELS), NaN where unknown. stack: standardised, on the
-        network's grid, as `prepared` returns it. logits: of each slice in order, float32 (classes,
-        rows, columns) on the padded network grid, not averaged over neighbours; None: computed here.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
+        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
+        unknown. stack: from `prepared`. logits: of each slice in order, float32 (classes, rows,
+        columns) on the padded network grid, not averaged over adjacent slices, which is done here;
+        None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
@@ -215,10 +216,11 @@ class Predictor:
     ) -> Predicted:
         """Return the labels of an image, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: float32 (slices, 8),
-        column k of label k + 1 (anatomy.LABELS), NaN where unknown. image: (slices, rows, columns),
-        any dtype and intensity scale. spacing_mm: distance (mm) between rows, between columns.
-        apart_mm: distance (mm) between slices; infinite if they are not adjacent.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
+        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
+        unknown. image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance
+        (mm) between rows, between columns. apart_mm: distance (mm) between slices; infinite if they
+        are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
@@ -267,7 +269,7 @@ def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
 def neighbour_weights(
     image: np.ndarray, apart_mm: float, neighbours_mm: float
 ) -> np.ndarray | None:
-    """Return the weight between each slice of a stack and the next, float32 (slices - 1,).
+    """Return the weight between each slice of a stack and the next, float32 (slices - 1,), relative to 1.
 
     image: (slices, rows, columns). apart_mm: distance (mm) between adjacent slices. neighbours_mm:
     SD (mm) of the Gaussian weights; 0: none. The weight is 0 if one of both slices is blank (a
@@ -283,7 +285,7 @@ def neighbour_weights(
 def with_neighbours(
     logits: Iterable[np.ndarray], weights: np.ndarray | None
 ) -> Iterator[np.ndarray]:
-    """Yield, for each slice, the weighted mean of its logits and those of its adjacent slices.
+    """Yield, for each slice, the weighted mean of its logits and those of its two adjacent slices.
 
     logits: of a stack's slices in order, each (classes, rows, columns); read one slice ahead.
     weights: between each slice and the next, float32 (slices - 1,), relative to 1 for the slice

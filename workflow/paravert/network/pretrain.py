@@ -24,11 +24,11 @@ from paravert.network.calibration import (
     Calibration,
     calibration_curve,
     calibration_error,
-    fitted,
-    told_error,
+    fitted_calibration,
+    rounded_error,
 )
 from paravert.network.card import model_card, publish, write_card, write_reliability
-from paravert.network.fit import fit, mix, training_device
+from paravert.network.fit import fit, mix_weights, training_device
 from paravert.network.model_file import card_file, read_card
 from paravert.network.predict import Predictor, Prepared
 from paravert.network.randomised import Anatomies, seed_of
@@ -94,7 +94,7 @@ def pretrain_network(
         "steps_per_epoch": len(training.loader),
     }
     if start is not None:
-        mix(training.network, start.network, section["start_weight"])
+        mix_weights(training.network, start.network, section["start_weight"])
         told["start_weight"] = section["start_weight"]
     network = training.network.eval()
     result = save_calibrated(out, Model(network, loop.spacing_mm), device, held_out)
@@ -141,7 +141,8 @@ def save_calibrated(
     """Write a model file with its predicted IoU fitted to synthetic slices, and its reliability diagram.
 
     out: the model file. model: the network; its own calibration is not used. device: that computes.
-    held_out: validation slices. Returns the accuracy on them.
+    held_out: validation slices. Returns the new calibration, and the accuracy on other slices than
+    it was fitted to.
     """
     predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)
     result = validate_synthetic(predictor, held_out)
@@ -152,7 +153,7 @@ def save_calibrated(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Synthetic validation slices, of people who do not occur in the training.
+    """Synthetic validation slices, of synthetic people who do not occur in the training.
 
     progress: slices whose IoU is measured after every epoch. calibrating: slices that the
     calibration is fitted to. reporting: slices whose IoU the model's card states, of other people
@@ -167,11 +168,11 @@ class HeldOut:
 def read_held_out(validation: Path, settings: Settings) -> HeldOut:
     """Return the synthetic validation slices in three groups: for progress, calibration and the card.
 
-    The IoU of the first is measured after every epoch, the calibration fitted to the second, the
-    accuracy on the third, of other people, stated on the model's card. validation: table of
-    draw_anatomies, of people who do not occur in the training, that the slices are drawn from.
-    settings: of the training; its size_px and spacing_mm are used. Raises InputError if it is no
-    table of draw_anatomies.
+    The IoU of the first is measured after every epoch, the calibration is fitted to the second, the
+    accuracy on the third, of other people, is stated on the model's card. validation: table
+    (.parquet) of the command draw_anatomies, of people who do not occur in the training. settings:
+    of the training; its size_px and spacing_mm are used. Raises InputError if the file is not such
+    a table.
     """
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]
@@ -190,7 +191,8 @@ class SyntheticValidation:
     calibration: curves from expected to predicted IoU per muscle. metrics: {label name:
     {"median_iou", "lower_quartile", "upper_quartile", "slices"}}. reliability: float (bins, 3),
     columns: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice. told:
-    entries of the card on these slices: their number, calibration error, median IoU by sequence.
+    entries of the model's card about these slices: their number, calibration error, median IoU by
+    sequence.
     """
 
     calibration: Calibration
@@ -202,17 +204,17 @@ class SyntheticValidation:
 def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:
     """Return the calibration of a model's predicted IoU, and its accuracy, on different synthetic slices.
 
-    predictor: the model; must compute the expected IoU (estimated from the probabilities). held_out:
-    validation slices; the calibration is fitted to those in calibrating, the accuracy measured on
-    those in reporting.
+    predictor: the model; must compute the expected IoU (estimated from the probabilities).
+    held_out: validation slices; the calibration is fitted to those in calibrating, the accuracy
+    measured on those in reporting.
     """
     expected, overlap = scored(predictor, held_out.calibrating)
-    calibration = fitted(expected, overlap.iou)
+    calibration = fitted_calibration(expected, overlap.iou)
     expected, overlap = scored(predictor, held_out.reporting)
     predicted, found = calibration.predicted(expected), overlap.iou
     told = {
         "validation_slices": len(held_out.reporting),
-        "calibration_error": told_error(calibration_error(predicted, found)),
+        "calibration_error": rounded_error(calibration_error(predicted, found)),
         "median_iou_by_sequence": _by_sequence(held_out.reporting, found),
     }
     rows = calibration_curve(predicted, found)
@@ -222,10 +224,10 @@ def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticVali
 def scored(predictor: Predictor, samples: Sequence[SyntheticSample]) -> tuple[np.ndarray, Overlap]:
     """Return the expected IoU, float32 (slices, 8), and the measured overlap of synthetic slices.
 
-    Expected: estimated from the probabilities, not calibrated. predictor: the model; must compute
-    it. samples: one slice each. They are segmented on the network's grid, without neighbours, and
-    not cleaned. The overlap holds IoU, Dice and pixel numbers, also (slices, 8); column k belongs to
-    label k + 1 (anatomy.LABELS).
+    Expected: estimated from the probabilities, not calibrated. Overlap: IoU, Dice and pixel
+    numbers, also (slices, 8). Column k of all belongs to label k + 1 (anatomy.LABELS). predictor:
+    the model; must compute the expected IoU. samples: slices, segmented here on the network's grid,
+    without averaging adjacent slices, and not cleaned.
     """
     images = np.stack([sample.image for sample in samples])
     truth = np.stack([sample.truth for sample in samples])

@@ -66,8 +66,11 @@ FAT_SPREAD = (0.6, 2.0)  # of fat over the pixels of a muscle, relative to the p
 class PicturePose:
     """The affine map from a picture to its section: (x, y) = matrix @ (right, down) + centre_mm.
 
-    matrix: (2, 2). centre_mm: (2,), (x, y) of the picture's middle, in mm. mirrored: whether the
-    picture shows the mirror image, in which left and right labels are exchanged.
+    Picture: synthetic image. Section: map of the tissues of a synthetic person that it is drawn
+    from. (right, down) and (x, y): positions in them in mm from their middles, x to the right, y
+    down. matrix: (2, 2). centre_mm: (2,), position of the picture's middle in the section.
+    mirrored: whether the picture shows the mirror image, in which left and right labels are
+    exchanged.
     """
 
     matrix: np.ndarray
@@ -76,10 +79,10 @@ class PicturePose:
 
 
 def drawn_place(rng: np.random.Generator) -> PicturePose:
-    """Return a random pose of a picture in its section.
+    """Return a random pose of a picture in its section: rotation, size, stretch, mirror image, position.
 
-    The affine map from (right, down) in the picture to (x, y) in the section, in mm: rotation, size,
-    stretch, mirror image and position. rng: draws them.
+    The pose is the affine map from (right, down) in the picture to (x, y) in the section, in mm
+    from their middles. Section: map of the tissues of a synthetic person. rng: random numbers.
     """
     turn = np.deg2rad(rng.normal(0, TURN_SD_DEG))
     size, stretch = np.exp(rng.normal(0, LOG_SIZE_SD)), np.exp(rng.normal(0, LOG_STRETCH_SD))
@@ -94,11 +97,11 @@ def drawn_place(rng: np.random.Generator) -> PicturePose:
 def picture_grid(
     size_px: int, spacing_mm: float, factor: int, device: torch.device
 ) -> torch.Tensor:
-    """Return (right, down) of the pixels of a square picture in mm from its middle, float32 (2, n, n).
+    """Return (right, down) of the points of a square picture in mm from its middle, float32 (2, n, n).
 
-    size_px: rows, equal to columns, of the picture. spacing_mm: pixel size. factor: points per pixel
-    along each axis: n = size_px * factor, and the points are spacing_mm / factor apart. device: of
-    the tensor.
+    size_px: rows, equal to columns, of the picture. spacing_mm: pixel size. factor: points per
+    pixel along each axis: n = size_px * factor, and the points are spacing_mm / factor apart.
+    device: of the tensor.
     """
     count = size_px * factor
     line = (torch.arange(count, device=device) + 0.5 - count / 2) * (spacing_mm / factor)
@@ -109,12 +112,12 @@ def picture_grid(
 def placed(
     grid: torch.Tensor, places: list[PicturePose], waves: list[torch.Tensor]
 ) -> torch.Tensor:
-    """Return (x, y) in the section of each point of each picture, float32 (batch, 2, rows, columns), mm.
+    """Return (x, y) in its section of each point of each picture, float32 (batch, 2, rows, columns), mm.
 
-    x to the image's right, y down, from the section's middle. grid: (right, down) of the points in
-    mm from a picture's middle, float32 (2, rows, columns). places: pose of each picture. waves:
-    random displacements in mm on coarse grids, a tensor (batch, 2, k, k) per grid; they are
-    interpolated and added.
+    x to the right, y down, from the section's middle (section: map of the tissues of a synthetic
+    person). grid: (right, down) of the points in mm from a picture's middle, float32 (2, rows,
+    columns). places: pose of each picture in its section. waves: random displacements in mm on
+    coarse grids, a tensor (batch, 2, k, k) per grid; they are interpolated and added.
     """
     matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)
     centre = torch.from_numpy(np.stack([place.centre_mm for place in places])).to(grid)
@@ -128,21 +131,21 @@ def placed(
     return points
 
 
-def in_section(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.ndarray:
+def section_shifts_mm(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.ndarray:
     """Return displacements in the sections, (x, y), float (batch, 2), in mm.
 
     shifts_mm: the same displacements in the pictures, (right, down), (batch, 2). places: pose of
-    each picture in its section. The deformation, nearly constant over such a displacement, is
-    neglected.
+    each picture in its section (map of the tissues of a synthetic person). The smooth deformation,
+    nearly constant over such a displacement, is neglected.
     """
     return np.stack([place.matrix @ step for place, step in zip(places, shifts_mm, strict=True)])
 
 
 def drawn_waves(count: int, generator: torch.Generator, device: torch.device) -> list[torch.Tensor]:
-    """Return random displacements on coarse grids, in mm, a tensor (count, 2, k, k) per entry of WAVES.
+    """Return random displacements (x, y) on coarse grids in mm: a tensor (count, 2, k, k) per grid of WAVES.
 
     count: number of pictures. generator: torch's random numbers, on the device. device: of the
-    tensors. Axis 1: x, y.
+    tensors.
     """
     return [
         torch.randn((count, 2, points, points), generator=generator, device=device) * deviation_mm
@@ -151,10 +154,10 @@ def drawn_waves(count: int, generator: torch.Generator, device: torch.device) ->
 
 
 def seed_of(table: Path) -> int:
-    """Return the seed of a table of draw_anatomies; tables with one seed show the same people.
+    """Return the seed of a table of synthetic people; tables with one seed show the same people.
 
-    table: file (.parquet) that draw_anatomies wrote. Raises InputError if the file is not such a
-    table.
+    table: file (.parquet) that the command draw_anatomies wrote. Raises InputError if it is not
+    such a file.
     """
     try:
         columns = pq.read_schema(table)
@@ -166,9 +169,10 @@ def seed_of(table: Path) -> int:
 
 
 class Anatomies:
-    """The sections of a table of draw_anatomies, in memory, compressed; len(): their number.
+    """The sections of a table of synthetic people, in memory, compressed; len() is their number.
 
-    table: file (.parquet) of draw_anatomies. keep: takes the numbers of the sections' people, int
+    Section: map of the tissues of a synthetic person in an axial slice. table: file (.parquet) that
+    the command draw_anatomies wrote. keep: takes the numbers of the sections' people, int
     (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
     InputError if the file is not such a table, or no section is wanted.
     """
@@ -187,11 +191,12 @@ class Anatomies:
         return len(self._maps)
 
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return sections as maps, uint8 (len(numbers), LAYERS + 1, SIZE_PX, SIZE_PX).
+        """Return sections as maps, uint8 (sections, LAYERS + 1, SIZE_PX, SIZE_PX), pixels of SPACING_MM.
 
-        numbers: of the sections, from 0. The first LAYERS maps are layers through the slice; their
-        values are labels 1-8 or `synthesis.tissues.Tissue`. The last map is the order in which
-        pixels of muscle become fat, 0-255, from late to early.
+        numbers: of the sections, from 0. The first LAYERS maps are thin layers through the slice,
+        one behind the other; their values are labels 1-8 or `synthesis.tissues.Tissue`. The last
+        map is the order in which pixels of muscle become fat as its fat fraction grows, from 255
+        (first) to 0 (last).
         """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))
@@ -199,10 +204,10 @@ class Anatomies:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch of synthetic pictures with their labels.
+    """A batch of synthetic images with their labels.
 
-    images: standardised, float32 (batch, rows, columns). labels: uint8, same shape, 0-8. contrasts:
-    signals of the tissues, one `Contrast` per picture.
+    images: standardised (about mean 0, variance 1), float32 (batch, rows, columns). labels: uint8,
+    same shape, 0-8. contrasts: the contrast of each image: signals of its tissues.
     """
 
     images: torch.Tensor
@@ -219,12 +224,16 @@ def drawn_pictures(
     spacing_mm: float,
     device: torch.device,
 ) -> Pictures:
-    """Return synthetic pictures of sections of people, with their labels and contrasts.
+    """Return synthetic images of sections, with their labels and contrasts.
 
-    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. anatomies:
-    the sections. numbers: of those to draw, int (batch,), from 0. seed: of all random numbers; on
-    one kind of device, equal arguments give equal pictures. size_px: rows, equal to columns.
-    spacing_mm: pixel size. device: on which pictures are computed.
+    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. Section:
+        map of the tissues of a synthetic person in an axial slice.
+    anatomies: the sections of a table.
+    numbers: of the sections to draw, int (batch,), from 0.
+    seed: of all random numbers (pose, contrast, fat, artefacts); on one kind of device, equal
+        arguments give equal images.
+    size_px, spacing_mm: rows, equal to columns, of an image, and its pixel size.
+    device: that computes the images.
     """
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
@@ -247,7 +256,7 @@ def drawn_pictures(
     fine_mm = spacing_mm / SUBPIXELS
     shifts_px = artefacts.drawn_shifts_px(fine_mm, down, shifts, rng)
     signal = water + artefacts.shifted(fat, shifts_px)
-    seen_mm = in_section(shifts_px * fat_bounds[:, None] * fine_mm, places)
+    seen_mm = section_shifts_mm(shifts_px * fat_bounds[:, None] * fine_mm, places)
     labels = _labels(maps[:, MIDDLE_LAYER], centres, seen_mm, places)
     images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)

@@ -35,19 +35,17 @@ BELOW_MM = (6.0, 30.0)  # from the centre of a disc: where the bone below it lie
 SHARPNESS = 2
 LEAST_BONE_MM2 = 130.0  # below a disc; with less the field of view may end there
 SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
-LEAST_USED, LEAST_CLEAR = (
-    0.5,
-    0.85,
-)  # probability of the names: below, levels are unknown; uncertain
+# Probability of the names: below the first, levels are unknown; below the second, uncertain.
+LEAST_USED, LEAST_CLEAR = 0.5, 0.85
 
 
 @dataclass(frozen=True)
 class NamedDiscs:
-    """The discs of a sagittal series.
+    """The discs found in a sagittal series, named by counting from the sacrum.
 
-    points: centre of each disc by level (4.5 disc L4/5), (3,) LPS in mm. name_probability: of these
-    names, against all discs being one or more levels higher or lower. level_variance: of the levels for
-    that reason, in levels squared.
+    points: {level: centre of the disc, (3,), LPS in mm}; level 4.5 is the disc L4/5, 5.5 the disc
+    L5/S1. name_probability: of these names, against all discs being one or more levels higher or
+    lower. level_variance: variance of the levels for that reason, in levels squared.
     """
 
     points: dict[float, np.ndarray]
@@ -56,11 +54,12 @@ class NamedDiscs:
 
 
 def named_discs(network: UNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR) -> NamedDiscs | None:
-    """Return the discs that a sagittal series shows, by level.
+    """Return the discs that a sagittal series shows, by level: L4/5 is 4.5; None if they cannot be named.
 
-    They are counted from the sacrum, which must be seen. network: see `load_network`. volume: see
-    `imaging.sagittal_series.read_sagittal`. n_lumbar: lumbar vertebrae. None if fewer than LEAST_DISCS
-    are found, or no sacrum below them.
+    They are counted from the sacrum, which must be visible. network: of a model file of
+    train_levels, from `load_network`. volume: sagittal series, array (slices, rows, columns),
+    slices from left to right, rows towards the feet, columns towards the back. n_lumbar: number of
+    lumbar vertebrae. None if fewer than LEAST_DISCS are found, or no sacrum below them.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
@@ -85,11 +84,11 @@ def named_discs(network: UNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR) -> 
 def on_grid(
     array: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """Return slices on the network's grid, and where its rows and columns lie.
+    """Return slices resampled to pixels of PIXEL_MM, and where the new rows and columns lie in the old ones.
 
-    array: (slices, rows, columns). spacing_mm: between rows, and between columns. Returns float32
-    (slices, rows, columns) of PIXEL_MM, means over each pixel; then the index of its first row in the
-    array and the step from row to row, and the same of columns.
+    array: (slices, rows, columns). spacing_mm: distance between rows, between columns. Returns
+    float32 (slices, new rows, new columns), means over each new pixel; (index of the first new row
+    in old rows, old rows per new row); the same of columns.
     """
     (by_row, rows), (by_column, columns) = (
         _averaging(size, step) for size, step in zip(array.shape[1:], spacing_mm, strict=True)
@@ -209,10 +208,14 @@ def _named(
 def levels_from_sagittal(
     model: Path, volume: Volume, geometry: SliceGeometry, n_lumbar: int
 ) -> tuple[FoundLevels | None, bool]:
-    """Return the level of each axial slice by the discs of a sagittal series, and whether it is clear.
+    """Return the level of each axial slice by the discs of a sagittal series, and whether it is certain.
 
-    model: file, see `load_network`. volume, n_lumbar: see `named_discs`. geometry: of the axial slices.
-    None if other names of the discs are as probable.
+    model: model file of train_levels. volume: sagittal series in the patient coordinates of the
+    axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
+    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. Level: 1.0 at the middle of
+    L1, 4.5 in the disc L4/5; with its SD. (None, False) if no discs can be named or the probability
+    of their names is below LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the
+    file is no such model.
     """
     torch.set_num_threads(1)
     discs = named_discs(load_network(model), volume, n_lumbar)

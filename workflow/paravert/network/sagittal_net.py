@@ -21,10 +21,10 @@ BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 
 def network_input(image: np.ndarray) -> np.ndarray:
-    """Return the network's input for a sagittal image, float32, same shape.
+    """Return the network's input for sagittal images, float32, same shape.
 
-    image: (..., rows, columns), signal; 0 outside the field of view. The square root of the signal in
-    units of its 95th percentile, minus 0.5.
+    image: (..., rows, columns), signal; 0 outside the field of view. Result: sqrt(signal / 95th
+    percentile of the positive signal) - 0.5, the ratio limited to 4.
     """
     positive = image[image > 0]
     scale = np.percentile(positive, BRIGHT_PERCENT) if positive.size else 1.0
@@ -32,19 +32,23 @@ def network_input(image: np.ndarray) -> np.ndarray:
 
 
 def new_network() -> UNet:
-    """Return a network with random weights, whose outputs are STRUCTURES."""
+    """Return a U-Net with random weights whose output channels are STRUCTURES (vertebra, disc, ...)."""
     return UNet(ARCHITECTURE, len(STRUCTURES))
 
 
 def load_network(path: Path) -> UNet:
-    """Return the network of a model file, for prediction. Raises InputError for another file."""
+    """Return the network of a model file of train_levels, for prediction.
+
+    Raises InputError for another file.
+    """
     return FORM.load(path, new_network())
 
 
 def probabilities(network: UNet, images: np.ndarray) -> np.ndarray:
     """Return the probabilities of STRUCTURES in each pixel, float32 (slices, 4, rows, columns).
 
-    images: `network_input`, (slices, rows, columns) float32, on a grid of PIXEL_MM; any size.
+    Structures: background, vertebra, disc, sacrum. images: from `network_input`, float32 (slices,
+    rows, columns), pixels of PIXEL_MM; any size.
     """
     stride = network.architecture.stride
     rows, columns = images.shape[1:]

@@ -22,10 +22,11 @@ ALL_DRAWN = (True,) * len(LABELS)
 
 @dataclass(frozen=True)
 class Sample:
-    """One annotated slice on the network's grid.
+    """One annotated slice on the network's pixel grid.
 
-    image: standardised, float16 or float32 (rows, columns). truth: manual labels, uint8 (rows,
-    columns), 0-8. drawn: for each of LABELS, in their order, whether the subject's masks contain it.
+    image: standardised (mean 0, variance 1 over its stack), float16 or float32 (rows, columns).
+    truth: manual labels, uint8 (rows, columns), 0-8. drawn: for each of anatomy.LABELS, in their
+    order, whether any manual mask of the subject contains it.
     """
 
     image: np.ndarray
@@ -42,10 +43,10 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
     return sorted({row["subject"] for row in rows if row["has_truth"]})
 
 
-def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
+def subjects_without_labels(folder: Path, subjects: Sequence[str]) -> list[str]:
     """Return those of the subjects whose manual masks contain no label in any slice.
 
-    folder: contains a folder per subject. subjects: names.
+    folder: contains a folder per subject. subjects: names of subjects with a mask.
     """
     return [
         files.home.name
@@ -57,10 +58,10 @@ def nothing_drawn(folder: Path, subjects: Sequence[str]) -> list[str]:
     ]
 
 
-def left_out(convert: Sequence[Path]) -> list[str]:
-    """Return the subjects that could not be converted (quarantined), as "name (reason)".
+def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
+    """Return the subjects that could not be converted, as "name (reason)".
 
-    convert: shard tables of convert_dicom. Those with a fault of their mask come first.
+    convert: shard tables of convert_dicom. Subjects with a fault of their mask come first.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
@@ -70,7 +71,7 @@ def left_out(convert: Sequence[Path]) -> list[str]:
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
     """Return (image, manual mask) of every stack of a subject that has a mask, ordered by stack number.
 
-    home: the subject's folder. The mask is a volume of labels 0-8 on the image's grid.
+    home: the subject's folder. Mask: labels 0-8 on the image's grid, (slices, rows, columns).
     """
     files = SubjectFolder(home)
     return [
@@ -85,12 +86,12 @@ def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
 def samples_of(
     image: Volume, truth: Volume, spacing_mm: float, muscles: tuple[bool, ...] = ALL_DRAWN
 ) -> list[Sample]:
-    """Return the annotated slices of a stack on the network's grid, in order; images in float16.
+    """Return the annotated slices of a stack on the network's pixel grid, in order; images in float16.
 
     image: the stack, of any intensity scale. truth: manual mask, labels 0-8, uint8 on the image's
     grid. Slices without any label count as not annotated and are omitted. spacing_mm: pixel size
-    (mm) of the network's grid. muscles: for each of LABELS, in their order, whether the subject's
-    masks contain it.
+    (mm) of the network's grid. muscles: for each of anatomy.LABELS, in their order, whether any
+    mask of the subject contains it.
     """
     size = network_size(image.array.shape[1:], image.pixel_spacing_mm, spacing_mm)
     drawn = np.flatnonzero((truth.array != BACKGROUND).any(axis=(1, 2)))
@@ -107,12 +108,12 @@ def read_samples(
     spacing_mm: float,
     finder: Predictor | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """Return the annotated slices of the subjects, in order, and the subjects whose masks lack a muscle.
+    """Return the annotated slices of subjects, in order, and the subjects whose masks lack a muscle.
 
     A slice: standardised image and labels 0-8, (rows, columns). folder: contains a folder per
-    subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid. finder: the starting
-    model; it segments muscles that a subject's masks do not contain, as pseudo-labels (Lee 2013).
-    Without it they are background.
+    subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid. finder: the
+    starting model; it segments muscles that a subject's masks do not contain, as pseudo-labels (Lee
+    2013). Without it they are background.
     """
     found, lacking = [], []
     for subject in subjects:
@@ -131,9 +132,9 @@ def completed(image: Volume, truth: Volume, drawn: np.ndarray, finder: Predictor
     """Return a manual mask with predicted labels added for the muscles that it does not contain.
 
     image: a stack, of any intensity scale. truth: its manual mask, labels 0-8. drawn: bool (8,),
-    whether the subject's masks contain the label; entry k is of label k + 1 (LABELS). finder:
-    predicts the others. They are added where the mask is background, in slices with at least one
-    manual label. Returns a new volume of uint8 on the same grid.
+    whether any mask of the subject contains the label; entry k is of label k + 1 (anatomy.LABELS).
+    finder: predicts the others. They are added where the mask is background, in slices with at
+    least one manual label. Returns a new volume of uint8 on the same grid.
     """
     labels, _ = cleaned(
         finder.stack_labels(image.array, image.pixel_spacing_mm, apart_mm=image.slice_spacing_mm)
@@ -161,12 +162,12 @@ def split_by_subject(
     seed: int,
     learnt_from: Collection[str] = (),
 ) -> SubjectSplit:
-    """Return a random split of the subjects, which depends on seed and names, not on their order.
+    """Return a random split of subjects into training and validation.
 
-    subjects: names. They are sorted by a hash of seed and name, so that one more subject hardly
-    changes the split. seed: of the split. validation_fraction: fraction of the subjects, 0-1, for
-    validation; above 0, at least one subject is on either side. learnt_from: training subjects of
-    the starting model; they are never used for validation.
+    subjects: names, in any order. They are sorted by a hash of seed and name, so that one more
+    subject hardly changes the split. validation_fraction: fraction of the subjects, 0-1, for
+    validation; above 0, each part has at least one subject. seed: of the split. learnt_from:
+    training subjects of the starting model; they are never used for validation.
     """
 
     def place(subject: str) -> str:
@@ -182,7 +183,7 @@ def split_by_subject(
 
 
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:
-    """Return the SHA-256 (hex) over names and contents of all images and manual masks of the subjects.
+    """Return the SHA-256 (hex) over names and contents of all images and manual masks of subjects.
 
     folder: contains a folder per subject. subjects: names.
     """

@@ -77,7 +77,7 @@ def segment_muscles(
 
 
 def has_all_labels(home: Path) -> bool:
-    """Return whether labels were given for every stack of a subject, so that none is predicted.
+    """Return whether the sheet gave labels for every stack of a subject, so that none is predicted.
 
     home: the subject's folder.
     """
@@ -90,9 +90,9 @@ class StackToLabel:
     """One stack of a subject: its image and either given labels or the input of the network.
 
     number: of the stack, as in its file names. image: (slices, rows, columns) with its affine.
-    given: uint8 (slices, rows, columns), 0-8; None if the labels are predicted. prepared: the images to
-    predict from, standardised on the network's grid: the stack, or its Dixon parts; () if the labels
-    are given.
+    given: labels from the sheet, uint8 (slices, rows, columns), 0-8; None if the labels are
+    predicted. prepared: images to predict from, standardised on the network's grid: the stack, or
+    its Dixon water and fat; () if the labels are given.
     """
 
     number: int
@@ -106,8 +106,9 @@ class SegmentedStack:
     """One stack with its labels.
 
     number: of the stack, as in its file names. labels: uint8 (slices, rows, columns), 0-8, with the
-    image's affine; not cleaned. expected_iou: IoU estimated by the network, not calibrated, float32
-    (slices, 8), column k of label k + 1 (anatomy.LABELS); None if the labels were given.
+    image's affine; not cleaned. expected_iou: IoU estimated from the network's probabilities, not
+    calibrated, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); None if the labels
+    were given in the sheet.
     """
 
     number: int
@@ -121,11 +122,12 @@ Computed = list[tuple[StackToLabel, Iterable[np.ndarray]]]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Segmentation of a subject with fixed settings; can be pickled for worker processes.
+    """Segmentation of subjects with fixed settings; can be pickled for worker processes.
 
     folder: contains a folder per subject. model: model file. device: cpu or cuda. averaging: pairs
-    (name, value) of the options flip and neighbours_mm of `Predictor`. cleaning: {"keep_largest":
-    bool, "fill_holes": bool}, options of `cleaned`.
+    (name, value) of the options of `Predictor`: flip (average over the mirror image) and
+    neighbours_mm (SD of the weights of adjacent slices). cleaning: {"keep_largest": bool,
+    "fill_holes": bool}, options of `cleaned`.
     """
 
     folder: Path
@@ -142,15 +144,15 @@ class Segmentation:
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
         """Segment one subject, write its labels, and return its table row and warnings.
 
-        task: names the subject. scratch: folder to write in.
+        task: names the subject. scratch: temporary folder to write in.
         """
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
     def read(self, task: shards.Task) -> list[StackToLabel]:
         """Return the stacks of a subject, read from its folder, ordered by their numbers.
 
-        task: names the subject. A stack: its image, and either given labels or the standardised
-        input of the network.
+        Each with its image, and either given labels or the standardised input of the network. task:
+        names the subject.
         """
         files = SubjectFolder(self.folder / task.subject)
         return [self._stack(files, number) for number in files.stack_numbers("image")]
@@ -194,8 +196,8 @@ class Segmentation:
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
         """Clean and write the labels of a subject; return its table row and warnings.
 
-        task: names the subject; not used. computed: each stack with the logits of its slices, as
-        `compute` returns them. scratch: folder to write in.
+        task: not used; a step of the shard has it. computed: each stack with the logits of its
+        slices, from `compute`. scratch: temporary folder to write in.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):
@@ -234,13 +236,15 @@ def write_labels(
 ) -> shards.Product:
     """Clean predicted labels, write labels and predicted IoU of each stack, return the row and warnings.
 
-    stacks: of the subject, with labels that are not cleaned. scratch: folder to write in; labels are
-    written as NIfTI, the predicted IoU as float32 (slices, 8), column 0 for label 1. Labels that the
-    sheet gave are written unchanged, with NaN as predicted IoU. computed_on: device and number format, such as
-    "cpu float32". calibration: the model's. Both may be None if all labels were given. cleaning:
-    keep_largest and fill_holes, whether to remove strays and fill holes. Row: labels_source,
-    removed_mm2 (area changed by cleaning, mm²), and computed_on if predicted. Warning:
-    SIDES_SWAPPED (a left label lies right of its right one).
+    stacks: of one subject, with labels that are not cleaned.
+    scratch: folder to write in: labels as NIfTI, predicted IoU as .npy, float32 (slices, 8), column
+        0 of label 1. Labels that the sheet gave are written unchanged, with NaN as predicted IoU.
+    computed_on: device and number format, such as "cpu float32"; None if all labels were given.
+    calibration: of the model, from expected to predicted IoU; None if all labels were given.
+    cleaning: keep_largest and fill_holes, options of `cleaned`.
+
+    Row: labels_source, removed_mm2 (area changed by cleaning), and computed_on if predicted.
+    Warning sides-swapped: a left label lies to the right of its right one.
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:

@@ -41,9 +41,11 @@ def with_hidden_septa(
 ) -> torch.Tensor:
     """Return maps in which septa between two muscles are partly or wholly replaced by muscle.
 
-    maps: of sections, uint8 (batch, LAYERS + 1, SIZE_PX, SIZE_PX), as of `Anatomies.sections`; not
-    changed. Where a septum is hidden, its pixels get the label of a muscle beside it and no fat. rng,
-    generator: draw in which sections septa are hidden, and where they are broken.
+    maps: sections (tissues of synthetic people in axial slices), uint8 (batch, LAYERS + 1, rows,
+    columns), from `Anatomies.sections`: layers of label or tissue values, then the order in which
+    pixels become fat; not changed. Where a septum (fat between two muscles) is hidden, its pixels
+    get the label of a muscle beside it and no fat. rng, generator: random numbers: in which
+    sections septa are hidden, and where they are broken.
     """
     n = len(maps)
     kind = rng.random(n)
@@ -69,8 +71,9 @@ def _extent(shown: torch.Tensor) -> slice:
 def without_septa(tissues: torch.Tensor) -> torch.Tensor:
     """Return tissues whose septa between two muscles are replaced by muscle, uint8, same shape.
 
-    tissues: (..., rows, columns), values of `Tissue`. A pixel of septum with two muscles within
-    REACH_PX pixels gets the higher label of those nearest to it.
+    tissues: (..., rows, columns), labels 1-8 or values of `synthesis.tissues.Tissue`. A pixel of
+    septum with two muscles within REACH_PX pixels gets the label of the nearest muscle, of equally
+    near ones the higher label.
     """
     muscle = torch.where(tissues <= LABEL_VALUES[-1], tissues, 0)
     lowest = torch.where(muscle > 0, muscle, 255)
@@ -103,9 +106,10 @@ def with_even_fat(
 ) -> torch.Tensor:
     """Return fat fractions that in some pictures do not differ between erector spinae and multifidus.
 
-    fraction: 0-1, float32 (batch, rows, columns). muscle: label of each pixel, integer, same shape, 0
-    outside. In these pictures the fraction of both muscles is their common mean times a smooth random
-    field: neither its amount nor its pattern shows where one muscle ends.
+    fraction: 0-1, float32 (batch, rows, columns). muscle: label of each pixel, integer, same shape,
+    0 outside. rng, generator: random numbers. In these pictures the fraction of both muscles is
+    their common mean times a smooth random field: neither its amount nor its pattern shows where
+    one muscle ends.
     """
     n, rows, columns = fraction.shape
     even = torch.from_numpy(rng.random(n) < EVEN_SHARE).to(fraction.device)
@@ -121,10 +125,10 @@ def with_even_fat(
 def fat_lines(
     muscle: torch.Tensor, rng: np.random.Generator, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return the fat fraction of random lines and dots within muscles, float32, shape of muscle.
+    """Return the fat fraction of random lines and dots within muscles, 0-1, float32 (batch, rows, columns).
 
-    muscle: label of each pixel, integer (batch, rows, columns), 0 outside. Lines run mostly from
-    front to back, like the septum between multifidus and erector spinae.
+    muscle: label of each pixel, integer, same shape, 0 outside. rng, generator: random numbers.
+    Lines run mostly from front to back, like the septum between multifidus and erector spinae.
     """
     n, rows, columns = muscle.shape
     depth = np.zeros((n, TISSUES), np.float32)

@@ -24,17 +24,23 @@ TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: a
 class Settings:
     """Settings of a training loop; values not stated in Niemeyer 2021 are marked (*).
 
-    architecture: settings of the U-Net. size_px: rows, equal to columns, of the training slices (*).
-    spacing_mm: pixel size (mm) of the network's grid (*). loss: iou (the paper's) or
-    cross_entropy_iou (*). finish_with_iou_fraction: last fraction of the training, 0-1, that uses
-    the loss iou in any case (*). learning_rate: of Adam, at the start; it falls to 0 along a half
-    cosine (*). batch_size: slices per step. epochs: passes over the training slices (*). minutes:
-    training time instead of epochs; 0: use epochs (*). seed: of weights, order and augmentation.
+    architecture: settings of the U-Net.
+    size_px: rows, equal to columns, of the training slices (*).
+    spacing_mm: pixel size (mm) of the network's grid (*).
+    loss: iou (the paper's) or cross_entropy_iou (*).
+    finish_with_iou_fraction: last fraction of the training, 0-1, that uses the loss iou in any case
+        (*).
+    learning_rate: of Adam, at the start; it falls to 0 along a half cosine (*).
+    batch_size: slices per step.
+    epochs: passes over the training slices (*).
+    minutes: training time instead of epochs; 0: use epochs (*).
+    seed: of weights, order and augmentation.
     average: decay of the exponential moving average of the weights; 0: the last weights are kept
-    (*). validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
+        (*).
+    validation_fraction: of the subjects, 0-1; 0 for synthetic slices.
 
-    Ranges: as in the configuration's schema, against which `read_section` checks. Raises ValueError
-    if size_px is not a multiple of the architecture's stride.
+    Ranges: those of the configuration's schema, against which `read_section` checks. Raises
+    ValueError if size_px is not a multiple of the architecture's stride, 2 ** (levels - 1).
     """
 
     architecture: Architecture
@@ -112,9 +118,9 @@ def _parsed(name: str, settings: str) -> object:
 
 
 def settings_help(name: str) -> str:
-    """Return the help text of a command's option --settings; name: of its section.
+    """Return the help text of a command's option --settings: what each key of its section means.
 
-    Tells the description of each key of the section in the schema.
+    name: of the section in the configuration's schema, which has the descriptions.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     keys = schema["properties"][name]["properties"]

@@ -15,12 +15,12 @@ SD_PER_LEVEL = 0.1  # added with the distance from the nearest point, in levels
 
 @dataclass(frozen=True)
 class SpineCurve:
-    """The middle of the vertebral column, through points of known level.
+    """The middle of the vertebral column as a curve through points of known level.
 
-    levels: (points,), ascending; 1.0 mid L1, 4.5 disc L4/5. places: (points, 3), LPS in mm. The curve is
-    a cubic spline (Catmull-Rom) between the points and a straight line beyond them. Through a single
-    point it runs along the body's long axis, USUAL_PITCH_MM per level. Raises ValueError for levels
-    that do not ascend.
+    levels: (points,), ascending; 1.0 at the middle of L1, 4.5 in the disc L4/5. places: (points,
+    3), LPS in mm. The curve is a cubic spline (Catmull-Rom) between the points and a straight line
+    beyond them. Through a single point it runs along the body's long axis, USUAL_PITCH_MM per
+    level. Raises ValueError for levels that do not ascend.
     """
 
     levels: np.ndarray
@@ -31,7 +31,7 @@ class SpineCurve:
             raise ValueError(f"levels {self.levels}, expected ascending ones, a place for each")
 
     def at(self, level: np.ndarray) -> np.ndarray:
-        """Return the points of the curve at some levels, (n, 3), LPS in mm. level: (n,)."""
+        """Return the points of the curve at some levels (n,): (n, 3), LPS in mm."""
         known, places = self.levels, self.places
         if len(known) == 1:
             return places + np.outer(level - known[0], (0, 0, -USUAL_PITCH_MM))
@@ -53,11 +53,12 @@ class SpineCurve:
     def slice_levels(
         self, affines: np.ndarray, shape: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the level of each slice where the curve crosses it, and its SD, both (slices,).
+        """Return the level of each slice where the curve crosses it, and the SD of the level, both (slices,).
 
-        affines: (slices, 4, 4), (column, row, 0, 1) of each slice to LPS in mm. shape: (rows, columns)
-        of the image. NaN where the curve does not cross the image between T11 and S3. Of several
-        crossings the one nearest to the known points counts.
+        affines: (slices, 4, 4), index (column, row, 0, 1) of each slice to LPS in mm. shape: (rows,
+        columns) of the images. NaN where the curve does not cross the image between T11 and S3. Of
+        several crossings, the one nearest to the known points is used. The SD (in levels) grows
+        with the distance from the nearest point.
         """
         levels = np.arange(LOWEST_LEVEL, HIGHEST_LEVEL + STEP, STEP)
         curve = self.at(levels)
@@ -81,6 +82,9 @@ class SpineCurve:
 
 
 def curve_through(points: Mapping[float, np.ndarray]) -> SpineCurve:
-    """Return the curve through points, by their level; each (3,), LPS in mm; one at least."""
+    """Return the curve of the vertebral column through points: {level: position (3,), LPS in mm}.
+
+    points: one at least. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5.
+    """
     levels = sorted(points)
     return SpineCurve(np.array(levels, float), np.stack([points[level] for level in levels]))

@@ -18,7 +18,7 @@ import typer
 
 from paravert.errors import InputError, some_of
 from paravert.network.batches import Crops
-from paravert.network.calibration import told_error
+from paravert.network.calibration import rounded_error
 from paravert.network.card import model_card, publish
 from paravert.network.fit import fit, training_device
 from paravert.network.model_file import learnt_from, write_split
@@ -27,11 +27,11 @@ from paravert.network.samples import (
     Sample,
     SubjectSplit,
     data_digest,
-    left_out,
-    nothing_drawn,
+    quarantined_subjects,
     read_samples,
     split_by_subject,
     subjects_with_truth,
+    subjects_without_labels,
 )
 from paravert.network.settings import (
     OutModel,
@@ -87,7 +87,7 @@ def train_network(
         training,
         out,
         trained_on=section["trained_on"],
-        data=told | {"calibration_error": told_error(result.calibration_error)},
+        data=told | {"calibration_error": rounded_error(result.calibration_error)},
         method=METHOD if result.metrics else None,
         metrics=result.metrics,
         start_metrics=result.start_metrics,
@@ -99,9 +99,10 @@ def train_network(
 class TrainingData:
     """Annotated slices for training and validation, and the split of the subjects.
 
-    earlier: names of the starting model's training subjects. told: entries of the card on the data.
-    split: names of the training and validation subjects. training, validation: their annotated
-    slices on the network's grid. validation_scans: names of each validation subject's scans.
+    split: names of the training and validation subjects. validation_scans: per validation subject
+    the names of its scans. earlier: names of the starting model's training subjects. training,
+    validation: annotated slices of these subjects on the network's grid. told: entries of the
+    model's card about the data.
     """
 
     split: SubjectSplit
@@ -122,12 +123,16 @@ def read_data(
 ) -> TrainingData:
     """Return the annotated slices of a cohort, split by subject into training and validation.
 
-    Returned with the split and entries for the model's card. convert: shard tables of convert_dicom.
-    folder: contains a folder per scan. section: train_network of the configuration. spacing_mm:
-    pixel size (mm) of the network's grid. device: on which the starting model segments muscles
-    without annotation. subject_of: subject by the name of the scan, where they differ; all scans of a
-    subject are in one part. Raises InputError if fewer than two subjects have manual labels, or all of
-    them were training subjects of the starting model.
+    convert: shard tables of convert_dicom.
+    folder: contains a folder per scan.
+    section: train_network of the configuration.
+    spacing_mm: pixel size (mm) of the network's grid.
+    device: on which the starting model segments muscles without annotation.
+    subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one
+        part.
+
+    Raises InputError if fewer than two subjects have manual labels, or all of them were training
+    subjects of the starting model.
     """
     start_from, fraction = section["start_from"], section["validation_fraction"]
     scans: dict[str, list[str]] = {}
@@ -167,10 +172,10 @@ def read_data(
 
 def _annotated_scans(convert: list[Path], folder: Path) -> list[str]:
     """Return the names of the scans with a manual label, sorted; log those left out."""
-    if quarantined := left_out(convert):
+    if quarantined := quarantined_subjects(convert):
         log.warning("left out, quarantined: %s", some_of(quarantined))
     scans = subjects_with_truth(convert)
-    if empty := nothing_drawn(folder, scans):
+    if empty := subjects_without_labels(folder, scans):
         log.warning("left out, nothing is drawn in the masks: %s", some_of(empty))
         scans = sorted(set(scans) - set(empty))
     return scans

@@ -24,10 +24,10 @@ from paravert.tables import whole_file
 
 
 class UNet(nn.Module):
-    """The network with random initial weights; the parameters are drawn by torch's own generator.
+    """The paper's U-Net in torch, with random initial weights from torch's own generator.
 
-    architecture: settings of the network's layers. classes, inputs: channels of
-    results and images. Calling it is `forward`.
+    architecture: settings of the network's layers. classes: channels of the result. inputs:
+    channels of the images.
     """
 
     def __init__(self, architecture: Architecture, classes: int = CLASSES, inputs: int = 1):
@@ -48,8 +48,8 @@ class UNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, classes, rows, columns); their softmax over axis 1 gives probabilities.
 
-        images: standardised, float (batch, inputs, rows, columns); rows and columns are multiples of
-        `architecture.stride`.
+        images: standardised, float (batch, inputs, rows, columns); rows and columns are multiples
+        of `architecture.stride`.
         """
         skips = [self.encoder[0](images)]
         for level in self.encoder[1:]:
@@ -61,7 +61,7 @@ class UNet(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    """Two 3 x 3 convolutions with leaky ReLU, then dropout; keeps rows and columns.
+    """One level of the encoder: two 3 x 3 convolutions with leaky ReLU, then dropout; keeps rows and columns.
 
     channels_in, channels: of the input and of the result. architecture: its normalisation and
     dropout are used.
@@ -81,7 +81,7 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Upsampling by a transposed convolution, concatenation with the skip, two convolutions.
+    """One level of the decoder: upsampling, concatenation with the skip, two 3 x 3 convolutions.
 
     channels_below: of the level below. channels: of the result and of the skip, the encoder's
     features at this level. architecture: its normalisation is used.
@@ -93,10 +93,10 @@ class DecoderLevel(nn.Module):
         self.convolutions = _two_convolutions(2 * channels, channels, architecture.normalisation)
 
     def forward(self, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Return the features of this level, (batch, channels, rows, columns).
+        """Return the features of this level, float (batch, channels, rows, columns).
 
-        below: of the level below, (batch, channels_below, rows / 2, columns / 2). skip: of the encoder
-        at this level, (batch, channels, rows, columns).
+        below: of the level below, (batch, channels_below, rows / 2, columns / 2). skip: of the
+        encoder at this level, (batch, channels, rows, columns).
         """
         return self.convolutions(torch.cat([skip, self.up(below)], dim=1))
 
@@ -130,8 +130,8 @@ def _initialise(module: nn.Module) -> None:
 class GpuUNet:
     """A trained U-Net on a GPU, in float32; the counterpart of `OpenVinoUNet` on processors.
 
-    network: on the device already. device: a CUDA device. Calling it with images, float32 (batch, 1,
-    rows, columns), returns logits, float32 (batch, 9, rows, columns).
+    network: on the device already. device: a CUDA device. Called with images, float32 (batch, 1,
+    rows, columns), it returns logits, float32 (batch, 9, rows, columns).
     """
 
     number_format = "float32"
@@ -160,8 +160,8 @@ class GpuUNet:
 class Model:
     """A trained network in torch.
 
-    network: the U-Net with its weights. spacing_mm: pixel size (mm) of the network's grid, equal for
-    rows and columns. calibration: curves from expected to predicted IoU per muscle; empty for a
+    network: the U-Net with its weights. spacing_mm: pixel size (mm) of the network's grid, equal
+    for rows and columns. calibration: curves from expected to predicted IoU per muscle; empty for a
     model that was not calibrated.
     """
 
@@ -178,17 +178,17 @@ class Model:
     def weights(self) -> dict[str, np.ndarray]:
         """The network's weights, {name: array}, such as "head.weight".
 
-        Names and shapes as of `architecture.weight_shapes`.
+        Names and shapes of `architecture.weight_shapes`.
         """
         return {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model file (.safetensors) atomically; creates its folder.
+    """Write a model file (.safetensors), completely or not at all; creates its folder.
 
-    path: of the file. model: network, pixel size and calibration. Weights are stored in float16,
-    which changes less than 0.03 % of the labels and halves the file; spacing, architecture and
-    calibration in the file's metadata.
+    model: network, pixel size and calibration. Weights are stored in float16, which changes less
+    than 0.03 % of the labels and halves the file; spacing, architecture and calibration in the
+    file's metadata.
     """
     weights = {
         name: tensor.detach()
@@ -203,11 +203,10 @@ def save_model(path: Path, model: Model) -> None:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Return the model of a file, its network on the device, in float32 and in evaluation mode.
+    """Return the model in a file (.safetensors), its network on the device, in float32 and evaluation mode.
 
-    path: of the file (.safetensors). device: torch's. Raises InputError if the file is absent or not
-    safetensors, if its settings are missing or out of range, or if its weights are not those of its
-    architecture.
+    Raises InputError if the file is absent or not safetensors, if its settings are missing or out
+    of range, or if its weights are not those of its architecture.
     """
     settings = read_settings(path)
     network = UNet(settings.architecture)

@@ -11,25 +11,30 @@ from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.network.calibration import (
     FEWEST,
-    NONE,
+    NO_CALIBRATION,
     Calibration,
-    error_among_subjects,
-    fitted,
-    kept_lines,
-    together,
+    fitted_calibration,
+    kept_curves,
+    leave_one_out_error,
+    pooled,
 )
 from paravert.network.clean import cleaned
 from paravert.network.predict import Predictor
 from paravert.network.samples import stacks_with_truth
 from paravert.network.unet import load_model
 
+log = logging.getLogger(__name__)
+
+METHOD = "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"
+IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject, each (slices, 8)
+
 
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle and side, for a model's card.
 
     iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
-    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
-    without values), "slices"}}.
+    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits,
+    None without values), "slices"}}.
     """
     return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
 
@@ -57,20 +62,15 @@ def _summary(values: np.ndarray) -> dict[str, float | int | None]:
     return rounded | {"slices": len(known)}
 
 
-log = logging.getLogger(__name__)
-
-METHOD = "on the images' own grids, averaged over mirror image and neighbouring slices, cleaned"
-IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject, each (slices, 8)
-
-
 @dataclass(frozen=True)
 class Validation:
     """Accuracy of a model on the validation subjects, and the calibration fitted to them.
 
-    calibration: curves from expected to predicted IoU per muscle. calibration_error: mean |predicted
-    - measured IoU|, 0-1, with leave-one-subject-out calibration; NaN: not known. metrics: {label
-    name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the model; None without
-    validation subjects. start_metrics: the same of the starting model; None without one.
+    calibration: curves from expected to predicted IoU per muscle. calibration_error: mean
+    |predicted - measured IoU|, 0-1, with leave-one-subject-out calibration; NaN: not known.
+    metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the
+    model; None without validation subjects. start_metrics: the same of the starting model; None
+    without one.
     """
 
     calibration: Calibration
@@ -88,31 +88,31 @@ def validate(
 ) -> Validation:
     """Return, and log, the accuracy of a model file on the validation subjects, and its calibration.
 
-    folder: contains a folder per scan. subjects: names of each validation subject's scans. model: the
-    model file. device: that computes. start: file and calibration of the starting model; None for a
-    training from scratch.
+    model: the model file. folder: contains a folder per scan. subjects: per validation subject the
+    names of its scans. device: that computes. start: file and calibration of the starting model;
+    None for a training from scratch.
     """
     pairs = iou_of_subjects(model, folder, subjects, device)
-    before = start[1] if start else NONE
+    before = start[1] if start else NO_CALIBRATION
     calibration = calibration_by(pairs, before)
     metrics, start_metrics = _metrics(pairs), None
     if start:
         start_metrics = _metrics(iou_of_subjects(start[0], folder, subjects, device))
     _log_metrics(metrics, start_metrics)
-    error = error_among_subjects(pairs, calibration, before)
+    error = leave_one_out_error(pairs, calibration, before)
     return Validation(calibration, error, metrics, start_metrics)
 
 
 def iou_of_subjects(
     model: Path, folder: Path, subjects: list[list[str]], device: torch.device
 ) -> list[IouPairs]:
-    """Return a pair per subject: expected and measured IoU of a model file, each float (slices, 8).
+    """Return per subject a pair: expected and measured IoU of a model file, each float (slices, 8).
 
-    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
-    calibrated. Measured: NaN for muscles that the scan's masks do not contain. Slices: those with
-    manual labels, of all stacks. The subjects are segmented as by segment_muscles with its defaults,
-    and compared on the images' own grids. model: the model file. folder: contains a folder per scan.
-    subjects: names of each subject's scans. device: that computes.
+    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities,
+    not calibrated. Measured: NaN for muscles that the scan's masks do not contain. Slices: those
+    with manual labels, of all stacks. The subjects are segmented as by segment_muscles with its
+    defaults, and compared on the images' own grids. model: the model file. folder: contains a
+    folder per scan. subjects: per subject the names of its scans. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
@@ -152,15 +152,15 @@ def _log_metrics(metrics: dict | None, start_metrics: dict | None) -> None:
 def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
     """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
-    pairs: per subject the IoU estimated from the probabilities, and measured, each float (slices,
-    8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model, kept for
-    those muscles.
+    pairs: per subject the IoU estimated from the probabilities, and the measured one, each float
+    (slices, 8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model,
+    kept for those muscles.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")
         return start
-    calibration = fitted(*together(pairs), start)
-    kept = kept_lines(calibration, start)
+    calibration = fitted_calibration(*pooled(pairs), start)
+    kept = kept_curves(calibration, start)
     without = [name for name in MUSCLES if name not in calibration.knots]
     few = f"under {FEWEST} validation sections"
     for muscles, told in (

@@ -31,10 +31,10 @@ Gradients = tuple[float, list[np.ndarray]]
 
 @dataclass
 class WorkerTraining:
-    """A training, from its checkpoint if there is one.
+    """A training whose gradients come from worker processes; resumes from its checkpoint if there is one.
 
-    network: on the CPU. optimiser: of its parameters. out: model file; beside it lies the checkpoint.
-    number: of batches done. seconds: training time. curve: a row per logged batch.
+    network: on the CPU. optimiser: of its parameters. out: model file; beside it lies the
+    checkpoint. number: of batches done. seconds: training time. curve: a dict per logged batch.
     """
 
     network: nn.Module
@@ -53,7 +53,7 @@ class WorkerTraining:
 
     @property
     def checkpoint(self) -> Path:
-        """Path of the checkpoint, which may not be there."""
+        """Path of the checkpoint beside the model file; it may not exist."""
         return self.out.with_suffix(".checkpoint")
 
     def run(
@@ -67,12 +67,16 @@ class WorkerTraining:
         is_logged: Callable[[int], bool],
         note: Callable[[float, float], None],
     ) -> None:
-        """Train until all batches are done or the time is over, with a checkpoint at each row of the curve.
+        """Train until all batches are done or the time is over; write a checkpoint at each row of the curve.
 
-        submit: asks for the gradients of a batch (`gradients`) by weights and number. ahead: how many
-        batches are asked for before the first is used. minutes: 0 is no limit. learning_rate: by number
-        of the batch and share of the training that is done. is_logged: whether the curve has a row after
-        this many batches. note: adds it, by share done and mean loss.
+        submit: given the weights and the number of a batch, starts a worker on it and returns the
+            future of its loss and gradients (see `gradients`).
+        ahead: number of batches that are submitted before the first result is used.
+        batches, minutes: when the training ends; 0 minutes is no limit of time.
+        learning_rate: function of the number of the batch and the share of the training that is
+            done, 0-1.
+        is_logged: function of the number of batches done: whether the curve gets a row.
+        note: adds that row; function of the share done and the mean loss since the last row.
         """
         recent, started = [], time.monotonic() - self.seconds
         waiting = deque(
@@ -105,9 +109,11 @@ class WorkerTraining:
 def gradients(
     network: nn.Module, weights: Sequence[np.ndarray], loss: Callable[[], torch.Tensor]
 ) -> Gradients:
-    """Return a loss and its gradients, clipped, of a worker's own network with these weights.
+    """Return the loss of a batch and its gradients, clipped, for given weights; called in a worker process.
 
-    loss: computes it, by that network.
+    network: of the worker; its parameters are set to `weights`, arrays in the order of the
+    parameters. loss: computes the loss with that network. Gradients: arrays in the same order,
+    together of norm MOST_GRADIENT_NORM at most.
     """
     for parameter, values in zip(network.parameters(), weights, strict=True):
         parameter.data = torch.from_numpy(values)
@@ -119,7 +125,11 @@ def gradients(
 
 
 def rise_and_cosine(rise: float, done: float) -> float:
-    """Return the learning rate relative to the highest: a linear rise up to 1, then half a cosine."""
+    """Return the learning rate relative to the highest, 0-1: a linear rise, then half a cosine down to 0.
+
+    rise: share of the rise that is done; above 1 it is over. done: share of the training that is
+    done, 0-1.
+    """
     return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -136,9 +146,10 @@ def _progress(number: int, batches: int, seconds: float, minutes: float) -> floa
 
 
 def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) -> dict:
-    """Return what the cards of such networks have in common.
+    """Return the entries that the cards of networks for vertebral levels have in common.
 
-    form: of the model file `out`. trained_on: in words. settings: of the training.
+    form: of the model file `out`. trained_on: description of the training images. settings: of the
+    training.
     """
     told = {"architecture": asdict(form.architecture), "spacing_mm": form.spacing_mm}
     return {
@@ -152,7 +163,10 @@ def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) 
 
 
 def write_beside(out: Path, card: Mapping, chosen: Mapping, curve: Sequence[Mapping]) -> None:
-    """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
+    """Write the card (.json), a configuration that selects the model (.yaml) and .curve.csv beside a model.
+
+    out: the model file. card: its content. chosen: the configuration. curve: a dict per row.
+    """
     out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     text = yaml.safe_dump(dict(chosen), sort_keys=False)
     out.with_suffix(".yaml").write_text(text, encoding="utf-8")

@@ -64,12 +64,13 @@ def draw_anatomies(
 def write_sections(
     out: Path, people: int, seed: int, workers: int, steps: Sequence[float] = (0.0,)
 ) -> None:
-    """Write the table of sections of this many people: one Parquet file with the columns ANATOMY_COLUMNS.
+    """Write the table of sections of synthetic people: one Parquet file with the columns ANATOMY_COLUMNS.
 
-    out: the file; written under a temporary name and renamed. people: their number, of
-    SECTIONS_PER_PERSON sections each. seed: the same seed draws the same people. workers: number of
-    processes. steps: offsets of each section towards the head, in slice thicknesses; there is a row
-    for each of them: (0.0, 1.0) adds the adjacent slice.
+    Section: map of the tissues in an axial slice through a person, without contrast. out: the file;
+    written under a temporary name and renamed. people: their number, of SECTIONS_PER_PERSON
+    sections each. seed: the same seed draws the same people. workers: number of processes. steps:
+    offsets of each section towards the head, in slice thicknesses; the table has a row for each of
+    them: (0.0, 1.0) adds the adjacent slice.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
@@ -87,12 +88,13 @@ def write_sections(
 
 
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
-    """Return the table's rows of one person, each with the columns ANATOMY_COLUMNS as keys.
+    """Return the sections of one synthetic person, each a dict with the columns ANATOMY_COLUMNS as keys.
 
-    Keys: person, level (1.0 mid L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes; `unpacked` returns
-    the arrays). A pure function of its arguments. seed: of the people. index: number of the person.
-    There are SECTIONS_PER_PERSON positions from L1 to S1 and one row for each position and step.
-    steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
+    Section: map of the tissues in an axial slice, without contrast. Keys: person, level (1.0 mid
+    L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes, which `unpacked` turns into arrays). seed: of
+    the people. index: number of the person. There are SECTIONS_PER_PERSON positions from L1 to S1
+    and one row for each position and step. steps: offsets towards the head, in slice thicknesses:
+    (0.0, 1.0) adds the adjacent slice. A pure function of its arguments.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -119,22 +121,23 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
 
 
 def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
-    """Return the maps of one section, compressed with zstd; `unpacked` is the inverse.
+    """Return the maps of one section (axial slice through a synthetic person), compressed with zstd.
 
-    tissues: (LAYERS, SIZE_PX, SIZE_PX) uint8, values of `Tissue`, layers from caudal to cranial.
-    order: (SIZE_PX, SIZE_PX) uint8, in which order muscle turns to fat: within each muscle 255
-    first and 0 last; 0 outside.
+    `unpacked` is the inverse. tissues: uint8 (LAYERS, SIZE_PX, SIZE_PX), labels 1-8 or values of
+    `Tissue`; layers: thin parallel planes within the slice, from caudal to cranial. order: uint8
+    (SIZE_PX, SIZE_PX), in which order muscle turns to fat as its fat fraction grows: within each
+    muscle 255 first and 0 last; 0 outside.
     """
     whole = np.concatenate((tissues, order[None]))
     return pa.compress(whole.tobytes(), codec=PACKING, asbytes=True)
 
 
 def unpacked(maps: pa.Buffer) -> np.ndarray:
-    """Return the maps of one section, uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
+    """Return the maps of one section (axial slice through a person), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
-    maps: a cell of the column `maps`. The first LAYERS are tissues, values of `Tissue`, from caudal
-    to cranial. The last is the order in which muscle turns to fat: within each muscle 255 first and
-    0 last; 0 outside.
+    maps: a cell of the column `maps`. The first LAYERS are thin parallel planes within the slice,
+    from caudal to cranial: labels 1-8 or values of `Tissue`. The last is the order in which muscle
+    turns to fat as its fat fraction grows: within each muscle 255 first and 0 last; 0 outside.
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

@@ -30,11 +30,12 @@ BOX_MARGIN_MM = 2.0  # more than any part's margin_mm
 
 @dataclass(frozen=True)
 class Body:
-    """The body of one volunteer, in LPS mm with mid L3 at z = 0.
+    """The body of one phantom volunteer, in LPS mm with mid L3 at z = 0.
 
     volunteer: sex, age, height, weight, muscle areas and fat fractions. spine: its axis. contrast:
-    signal of its tissues. parts: tubes filled with a tissue; later ones replace earlier ones where
-    they overlap. corners: (parts, 8, 3), corners of each part's bounding box.
+    MR signal of its tissues. parts: tubes filled with a tissue, in painting order: later ones
+    replace earlier ones where they overlap. corners: (parts, 8, 3), corners of each part's bounding
+    box, LPS mm.
     """
 
     volunteer: Volunteer
@@ -44,11 +45,11 @@ class Body:
     corners: np.ndarray  # (parts, 8, 3), bounding boxes
 
     def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
-        """Return the tissue at each pixel centre, uint8 (planes, rows, columns), values of `Tissue`.
+        """Return the tissue at each pixel of planes through the body, uint8 (planes, rows, columns).
 
-        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same axes. grid:
-        the pixel centres, about the centre of each plane. One call for several planes is faster than
-        one call each.
+        Values: labels 1-8 of the muscles, or `Tissue`. planes: in coordinates of the body (LPS, mm,
+        mid L3 at z = 0), all with the same axes. grid: the pixel centres, about the centre of each
+        plane. One call for several planes is faster than one call each.
         """
         picture = bytearray(len(planes) * grid.rows * grid.columns)
         for part, cut in zip(self.parts, self._cut(planes, grid), strict=True):
@@ -70,10 +71,11 @@ class Body:
 
 @lru_cache(maxsize=4)
 def body_of(volunteer: Volunteer, variation: Variation = PHANTOM) -> Body:
-    """Return the body of a volunteer: tubes filled with tissues, in LPS mm with mid L3 at z = 0.
+    """Return the body of a phantom volunteer: tubes filled with tissues, in LPS mm with mid L3 at z = 0.
 
     volunteer: sex, age, height, weight, muscle areas and fat fractions. variation: how the body
-    differs from the phantoms. A pure function of its arguments; the last four bodies are cached.
+    differs from the phantoms (atrophy, shapes, traces of operations). A pure function of its
+    arguments; the last four bodies are cached.
     """
     rng = np.random.default_rng([volunteer.seed, 1])
     spine = Spine(

@@ -57,10 +57,10 @@ VOLUNTEERS = {5: "Siemens", 13: "GE", 21: "Philips"}
 
 @dataclass(frozen=True)
 class DixonSlice:
-    """The images of a Dixon acquisition in one slice.
+    """The images of a Dixon acquisition of one slice of a phantom.
 
-    images: by part of PARTS, (rows, columns) float32, magnitude. truth: labels and planted fat of the
-    slice; its image is the water image without noise.
+    images: {part of PARTS: magnitude, float32 (rows, columns)}. truth: labels and planted fat
+    fractions of the slice; its image is the water image without noise.
     """
 
     images: dict[str, np.ndarray]
@@ -70,11 +70,14 @@ class DixonSlice:
 def render_dixon(
     body: Body, planes: Sequence[CutPlane], grid: PixelGrid, acquisition: Acquisition
 ) -> Iterator[DixonSlice]:
-    """Yield the Dixon images of each plane, with the truth.
+    """Yield the Dixon images (water, fat, in phase, opposed phase) of each plane, with the truth.
 
-    body, planes, grid, acquisition: as for `render_planes`. Echoes: water + fat and water - fat, each
-    with complex noise of SD `acquisition.noise` in both channels; water and fat are half their sum and
-    half their difference (two-point Dixon, Dixon 1984), so that their noise is Rician.
+    body: of the volunteer. planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z =
+    0), all with the same axes. grid: the pixels of the image, about the centre of each plane.
+    acquisition: thickness, noise and coil. Two echoes, water + fat and water - fat, get complex
+    noise of SD `acquisition.noise` in each of two channels; water and fat are half their sum and
+    half their difference (two-point Dixon, Dixon 1984), so that the noise of all magnitudes is
+    Rician.
     """
     quiet = replace(acquisition, noise=0.0)
     waters, fats = (

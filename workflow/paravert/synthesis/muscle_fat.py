@@ -28,13 +28,13 @@ LOGIT_SD = 1.1
 
 @dataclass(frozen=True)
 class Fan:
-    """Direction and size of a muscle's fascicles, which spread from an origin at the bone.
+    """Direction and size of the fascicles of a muscle, which spread from an origin at the bone.
 
     origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178 cm.
-    along_mm, across_mm: mean size of the fascicles in these directions, in mm. deep: decrease of the
-    fat score per mm of distance from the origin. patches: weight of patches relative to streaks.
-    cleft_deg: direction of the cleft between two parts of the muscle, from x towards y; None: no
-    cleft.
+    along_mm, across_mm: mean size of the fascicles in these directions. deep: decrease of the fat
+    score (pixels with a higher score turn to fat earlier) per mm of distance from the origin.
+    patches: weight of patches relative to streaks. cleft_deg: direction of the cleft between two
+    parts of the muscle, from x towards y; None: no cleft.
     """
 
     origin: tuple[float, float]
@@ -55,7 +55,7 @@ FANS = {
 
 @dataclass(frozen=True)
 class MusclePoints:
-    """Muscle pixels of one volunteer, each array (pixels,).
+    """The muscle pixels of a plane through one phantom volunteer; each array is (pixels,).
 
     volunteer, spine: the subject and the axis of its spine. labels: label values, 1-8. x, y:
     float32, mm to the left of and behind the spine's axis. level: float32, vertebral level (1.0 mid
@@ -71,7 +71,7 @@ class MusclePoints:
 
 
 def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
-    """Return fat fraction and fibre texture of muscle pixels, float32 (pixels,) each.
+    """Return the fat fraction and the fibre texture of muscle pixels, float32 (pixels,) each.
 
     pixels: labels and positions of the muscle pixels of a volunteer. The fat fraction is 0-1; its
     mean over each muscle is `Volunteer.fat_fraction_at` at the mean level of the muscle's pixels.
@@ -89,7 +89,7 @@ def planted_fat(pixels: MusclePoints) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fat_order(pixels: MusclePoints) -> np.ndarray:
-    """Return the order in which muscle pixels turn to fat, float32 (pixels,).
+    """Return the order in which muscle pixels turn to fat as the fat fraction grows, float32 (pixels,).
 
     pixels: labels and positions of the muscle pixels of a volunteer. Within each muscle the values
     are evenly spaced from 0 (last) to 1 (first).
@@ -101,12 +101,12 @@ def fat_order(pixels: MusclePoints) -> np.ndarray:
 
 
 def fat_by_rank(mean: np.ndarray, spread: np.ndarray | float = 1.0) -> np.ndarray:
-    """Return the fat fraction of a muscle's pixels by their rank, float32 (..., RANKS).
+    """Return the fat fraction of a muscle's pixels by their rank, 0-1, float32 (..., RANKS).
 
-    mean: mean fat fraction of a muscle, 0-1, of any shape (...). spread: factor of LOGIT_SD, of the
-    same shape; the smaller, the more evenly the fat is spread. Along the last axis the fractions
-    increase from the pixel that turns to fat last (`fat_order` 0) to the first (1). Their mean is
-    the muscle's.
+    Rank: place in the order in which the pixels turn to fat; along the last axis from the pixel
+    that turns last (`fat_order` 0) to the first (1), so that fractions increase. mean: mean fat
+    fraction of a muscle, 0-1, of any shape (...), which the result has on average. spread: factor
+    of LOGIT_SD, of the same shape; the smaller, the more evenly the fat is spread.
     """
     middles = (np.arange(RANKS) + 0.5) / RANKS
     shape = np.asarray(spread)[..., None] * LOGIT_SD * ndtri(middles)

@@ -24,7 +24,7 @@ DISC_LEVELS = (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)  # from T12/L1 to L5/S1
 
 
 def uid(*words: object) -> UID:
-    """Return the DICOM UID of some words; equal words give the same UID in every run.
+    """Return a DICOM UID made from some words; equal words give the same UID in every run.
 
     words: texts or numbers, such as seed, subject and series.
     """
@@ -41,12 +41,16 @@ def write_image(
     seed: int,
     visit: int = 1,
 ) -> None:
-    """Write one image as a DICOM file (classic MR Image Storage).
+    """Write one phantom image as a DICOM file (classic MR Image Storage).
 
-    path: of the file. image: (rows, columns) float, signal; values from 0 to SIGNAL_FULL_SCALE fill
-    the stored bits, higher ones are clipped. plane: in scanner coordinates (LPS, mm); its centre is
-    the middle of the image. series: attributes of its series. instance: InstanceNumber (0020,0013).
-    volunteer: the subject. seed: of the cohort. seed and visit are part of the UIDs.
+    path: of the file.
+    image: signal, float (rows, columns); values from 0 to SIGNAL_FULL_SCALE fill the stored bits,
+        higher ones are clipped.
+    plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.
+    series: attributes of its series.
+    instance: InstanceNumber (0020,0013).
+    volunteer: the subject.
+    seed, visit: of the cohort, and number of the subject's examination; part of the UIDs.
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -71,7 +75,7 @@ def write_image(
 
 
 def corner_mm(plane: CutPlane, shape: tuple[int, int], pixel_mm: float) -> np.ndarray:
-    """Return the centre of the first pixel, (3,), LPS in mm: ImagePositionPatient (0020,0032).
+    """Return the centre of the first pixel of an image, (3,), LPS in mm: ImagePositionPatient (0020,0032).
 
     plane: of the image, whose middle is the plane's centre. shape: (rows, columns) of the image.
     pixel_mm: distance between pixel centres along both axes.
@@ -191,7 +195,7 @@ TRUTH_MUSCLES = pa.schema(
 
 
 def affine_of(protocol: Protocol) -> np.ndarray:
-    """Return the affine of the axial series, float (4, 4): (column, row, slice, 1) to RAS in mm.
+    """Return the affine of a phantom's axial series, (4, 4): index (column, row, slice, 1) to RAS in mm.
 
     protocol: geometry of the series. Slice 0 is the most caudal one.
     """
@@ -206,10 +210,10 @@ def affine_of(protocol: Protocol) -> np.ndarray:
 
 
 def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Write a label map as compressed NIfTI.
+    """Write a label map as compressed NIfTI (.nii.gz).
 
-    path: of the file (.nii.gz). labels: (slices, rows, columns) uint8, 0-8, from caudal to cranial.
-    affine: float (4, 4), voxel index (column, row, slice, 1) to RAS in mm.
+    labels: uint8 (slices, rows, columns), 0-8, from caudal to cranial. affine: float (4, 4), index
+    (column, row, slice, 1) to RAS in mm.
     """
     image = nib.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
@@ -221,8 +225,8 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
     """Write the middles of the lumbar discs as a CSV file for the sheet's column levels.
 
-    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: how the
-    subject lies.
+    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: how
+    the subject lies in the scanner.
     """
     levels = np.array(DISC_LEVELS)
     points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
@@ -236,10 +240,10 @@ def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
 def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) -> list[dict]:
     """Return the rows of the table TRUTH_SLICES, one dict per slice, muscle and side of a subject.
 
-    scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices: all slices of the
-    series with their truth, from caudal to cranial. Keys: subject, slice (from 0), position_mm
-    (along the slice normal), muscle, side, csa_mm2 (in the image plane), fat_fraction (0-1; None:
-    muscle absent).
+    scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices:
+    all slices of the series with their truth, from caudal to cranial. Keys: subject, slice (from
+    0), position_mm (along the slice normal), muscle, side, csa_mm2 (in the image plane),
+    fat_fraction (0-1; None: muscle absent).
     """
     rows = []
     for number, rendered in enumerate(slices):

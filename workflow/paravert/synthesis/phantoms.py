@@ -55,7 +55,11 @@ MADE = "made.json"
 
 @dataclass(frozen=True)
 class Scan:
-    """A visit of a volunteer; index: of the volunteer in the cohort, it selects the protocol."""
+    """One examination of a phantom volunteer.
+
+    volunteer: the subject. index: of the volunteer in the cohort, from 0; it selects the protocol.
+    visit: 1 or 2.
+    """
 
     volunteer: Volunteer
     index: int
@@ -63,7 +67,7 @@ class Scan:
 
     @property
     def name(self) -> str:
-        """The subject, of the second visit with _2: S0001, S0001_2."""
+        """The name of the scan: the subject, with _2 at the second visit (S0001, S0001_2)."""
         subject = self.volunteer.subject
         return subject if self.visit == 1 else f"{subject}_{self.visit}"
 

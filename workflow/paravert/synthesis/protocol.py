@@ -32,7 +32,7 @@ PlacedImage = tuple[np.ndarray, CutPlane]
 
 @dataclass(frozen=True)
 class Scanner:
-    """Manufacturer (0008,0070), model (0008,1090) and field strength (0018,0087) in T."""
+    """Manufacturer (0008,0070), model (0008,1090) and field strength in tesla (0018,0087) of a scanner."""
 
     manufacturer: str
     model: str
@@ -49,7 +49,7 @@ SECOND_VISIT_NOISE = 1.4  # times that of the first scanner
 
 @dataclass(frozen=True)
 class Series:
-    """Attributes that the files of one series share.
+    """Attributes that the DICOM files of one phantom series share.
 
     name: SeriesDescription (0008,103E), also part of the UIDs. number: SeriesNumber (0020,0011).
     kind: values of ImageType (0008,0008) from the third on, separated by backslashes; empty: none.
@@ -75,7 +75,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The axial series of one subject, in scanner (patient) coordinates: LPS, mm.
+    """The axial series of one phantom scan, in scanner (patient) coordinates: LPS, mm.
 
     grid: pixels of each slice, about the centre of its plane. slices: number of slices. spacing_mm:
     distance between their middles. first: plane of the most caudal slice; the others follow along
@@ -117,7 +117,10 @@ class Protocol:
         return shifted.turned(-self.rotation_deg)
 
     def in_scanner(self, points: np.ndarray) -> np.ndarray:
-        """Return points of the body, (points, 3) LPS in mm, in scanner coordinates (LPS, mm)."""
+        """Return points in scanner coordinates, (points, 3), LPS in mm.
+
+        points: the same points in coordinates of the body (LPS, mm, mid L3 at z = 0).
+        """
         turn = np.deg2rad(self.rotation_deg)
         across = np.array([np.cos(turn), np.sin(turn), 0.0])
         down = np.array([-np.sin(turn), np.cos(turn), 0.0])
@@ -125,7 +128,7 @@ class Protocol:
 
 
 def protocol_of(volunteer: Volunteer, index: int, visit: int = 1) -> Protocol:
-    """Return the axial series of a volunteer: its pixels, planes, position of the subject, encoding.
+    """Return the axial series of a phantom scan: its pixels, planes, position of the subject, encoding.
 
     volunteer: the subject. index: its position in the cohort, from 0. Every third series has gaps,
     every fourth is tilted by 6 to 15 degrees, every fifth is compressed, every second is numbered
@@ -200,11 +203,11 @@ NOISE = 0.03  # SD in each of two channels
 
 
 def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the sagittal T2 series and its nine images, from the subject's right to the left.
+    """Return the sagittal T2 series of a phantom and its nine images, from the subject's right to the left.
 
-    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
-    (rows, columns), and its plane in scanner coordinates (LPS, mm). body: of the subject. protocol:
-    of the axial series; it says how the subject lies.
+    Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
+    its plane in scanner coordinates (LPS, mm). body: of the subject. protocol: of the axial series;
+    it says how the subject lies.
     """
     size, pixel, gap = SAGITTAL_MATRIX, SAGITTAL_PIXEL_MM, SAGITTAL_SPACING_MM
     first = -(SAGITTAL_SLICES - 1) / 2 * gap
@@ -222,11 +225,11 @@ def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[Placed
 
 
 def localizer_series(body: Body, protocol: Protocol) -> tuple[Series, list[PlacedImage]]:
-    """Return the localizer series and its images: an axial, a coronal and a sagittal one.
+    """Return the localizer series of a phantom and its images: an axial, a coronal and a sagittal one.
 
-    The series is its attributes, such as name and spacing. Each image is a pair: signal, float
-    (rows, columns), and its plane through the lumbar spine in scanner coordinates (LPS, mm). body:
-    of the subject. protocol: of the axial series; it says how the subject lies.
+    Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
+    its plane through the lumbar spine in scanner coordinates (LPS, mm). body: of the subject.
+    protocol: of the axial series; it says how the subject lies.
     """
     size, pixel = LOCALIZER_MATRIX, LOCALIZER_PIXEL_MM
     grid = centred_grid(size, pixel)

@@ -18,8 +18,8 @@ CELLS_PER_UNIT = 4  # tile cells per unit of the coordinates of `sampled`
 def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
     """Return a periodic Gaussian random field, float32 (512, 512), mean 0, SD 1, read-only.
 
-    sigma_cells: SD of the Gaussian smoothing in cells. number: selects one of many independent
-    fields.
+    sigma_cells: SD of the Gaussian smoothing in cells (elements of the array). number: selects one
+    of many independent fields.
     """
     rng = np.random.default_rng([97, number, round(1000 * sigma_cells)])
     spectrum = rfft2(rng.standard_normal((TILE_CELLS, TILE_CELLS)))
@@ -34,10 +34,10 @@ def field_tile(sigma_cells: float, number: int = 0) -> np.ndarray:
 
 
 def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return a random part of a field, float32 (rows, columns).
+    """Return a random part of a periodic field, float32 (rows, columns).
 
-    field: periodic field, float32 (512, 512); it repeats beyond its edges. shape: rows and columns
-    of the part. rng: draws offset and transposition.
+    field: float32 (512, 512); it repeats beyond its edges. shape: rows and columns of the part.
+    rng: random offset and transposition.
     """
     if rng.random() < 0.5:
         field = field.T
@@ -48,10 +48,10 @@ def window(field: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) 
 
 
 def sampled(a: np.ndarray, b: np.ndarray, number: int) -> np.ndarray:
-    """Return a random field at coordinates (a, b), float32, of their shape.
+    """Return a smooth random field (mean 0, SD 1) at coordinates (a, b), float32, of their shape.
 
-    a, b: float32, in units of about the size of the field's structures. number: selects the field.
-    Interpolation is linear.
+    a, b: float32, in units of about the size of the field's structures. number: selects one of many
+    independent fields. Interpolation is linear.
     """
     field = field_tile(0.5 * CELLS_PER_UNIT, number).ravel()
     a, b = a * np.float32(CELLS_PER_UNIT), b * np.float32(CELLS_PER_UNIT)

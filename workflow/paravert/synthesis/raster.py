@@ -25,14 +25,11 @@ class PixelGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
+        """Number of rows and columns."""
         return self.rows, self.columns
 
     def finer(self, factor: int) -> "PixelGrid":
-        """Return the grid of the same area with smaller pixels.
-
-        factor: each pixel is divided into factor x factor pixels.
-        """
+        """Return the grid of the same area with each pixel divided into factor x factor pixels."""
         shift = (1 / factor - 1) / 2
         return PixelGrid(
             self.rows * factor,
@@ -85,7 +82,7 @@ class PixelGrid:
 
 
 def centred_grid(matrix: int, pixel_mm: float) -> PixelGrid:
-    """Return a square grid whose middle is the centre of the plane.
+    """Return a square pixel grid whose middle is the centre of the plane.
 
     matrix: number of rows and of columns. pixel_mm: distance between pixel centres.
     """

@@ -34,9 +34,18 @@ TISSUES = 21
 
 
 class SagittalSpine:
-    """The vertebral column of one slice: axis, heights, depths, discs; drawn from rng.
+    """The vertebral column of one synthetic sagittal slice: axis, heights, depths, discs; random.
 
-    disc_half: half the height of the disc below each vertebra, in levels, by its level.
+    Coordinates (y, z) in mm: y towards the back, z towards the head. Level: 1.0 mid L1, 1.5 disc
+    L1/2, 6.0 S1.
+
+    levels: (points,), ascending, at steps of 0.02, of the next two.
+    axis: (points, 2), (y, z) of the axis, through the middle of bodies and discs.
+    back: (points, 2), unit vector from the axis towards the back.
+    depth_mm, pitch_mm: functions of the level: depth of a vertebral body from front to back, height
+        of a vertebra with its disc, in mm.
+    scale: size of the person, 1 on average.
+    disc_half: {level of a disc: half its height in levels}.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -73,7 +82,7 @@ class SagittalSpine:
             self.disc_half[float(level)] = float(half)
 
     def at(self, level: float, back_mm: float = 0.0) -> np.ndarray:
-        """Return a point (y, z) of the axis, or behind it."""
+        """Return the point (y, z) in mm, (2,), of the axis at a level, or `back_mm` behind it."""
         axis = np.array([np.interp(level, self.levels, values) for values in self.axis.T])
         back = np.array([np.interp(level, self.levels, values) for values in self.back.T])
         return axis + back_mm * back
@@ -81,9 +90,10 @@ class SagittalSpine:
     def outline(
         self, levels: np.ndarray, front: np.ndarray | float, behind: np.ndarray | float
     ) -> np.ndarray:
-        """Return the outline of a band along the column, (2 n, 2).
+        """Return the outline of a band along the column, (2 n, 2), (y, z) in mm.
 
-        levels: (n,). front, behind: distances behind the axis in mm, (n,) or one for all.
+        levels: (n,), from one end of the band to the other. front, behind: distances of its two
+        edges behind the axis in mm, (n,) or one for all; negative in front.
         """
         axis, back = (
             np.column_stack([np.interp(levels, self.levels, values) for values in both.T])
@@ -96,12 +106,17 @@ class SagittalSpine:
         return np.concatenate((one, other[::-1]))
 
     def half_mm(self, levels: np.ndarray | float) -> np.ndarray:
-        """Return half the depth of the bodies at some levels, mm."""
+        """Return half the depth (front to back) of the vertebral bodies at levels, in mm, of their shape."""
         return self.depth_mm(levels) / 2
 
 
 class Picture:
-    """Tissues and labels on the fine grid, (CANVAS_PX * FINE,) * 2 uint8."""
+    """Tissues and labels of a synthetic sagittal slice on a fine pixel grid, drawn part by part.
+
+    tissues, labels: uint8, (CANVAS_PX * FINE,) * 2; values: tissue constants of this module, and
+    label numbers (discs, vertebrae, sacrum). middle: (column, row) of the point y = 0, z = 0, the
+    middle of the lumbar spine; random.
+    """
 
     def __init__(self, rng: np.random.Generator):
         size = CANVAS_PX * FINE
@@ -111,7 +126,7 @@ class Picture:
         self.middle = np.array([rng.uniform(0.42, 0.66) * size, rng.uniform(0.40, 0.56) * size])
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return (row, column) of points (..., 2) in (y, z) mm, on the fine grid."""
+        """Return (row, column) on the fine grid, (2, ...), of points (..., 2), (y, z) in mm."""
         step = PIXEL_MM / FINE
         return np.stack(
             (self.middle[1] - points[..., 1] / step, self.middle[0] + points[..., 0] / step)
@@ -120,7 +135,10 @@ class Picture:
     def fill(
         self, outline: np.ndarray, tissue: int, label: int | None = None, over: int | None = None
     ) -> None:
-        """Fill an outline (n, 2), in (y, z) mm. over: only where this tissue is."""
+        """Fill an outline, (n, 2), (y, z) in mm, with a tissue and a label.
+
+        label: None leaves the labels. over: fills only where this tissue is; None: everywhere.
+        """
         points = self.pixels(outline)[::-1].T  # (column, row)
         size = len(self.tissues)
         grid = PixelGrid(size, size, 1.0, 1.0, 0.0, 0.0)
@@ -137,7 +155,7 @@ class Picture:
 
 
 def label_of(level: float) -> int:
-    """Return the label of a vertebra (whole number) or disc (half) of this level."""
+    """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5."""
     if level in DISCS:
         return 1 + DISCS.index(level)
     if level in VERTEBRAE:
@@ -170,7 +188,7 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.nda
 
 
 def draw_trunk(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
-    """Draw skin, fat, back muscles and abdomen."""
+    """Draw skin, fat, back muscles and abdomen into a picture; the spine is drawn over them afterwards."""
     levels = _along(FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1, 40)
     fat_mm = rng.uniform(4, 45)
     thick = np.interp(levels, (-3, 1, 3, 5.5, 8), (0.6, 0.7, 1.0, 1.5, 1.6)) * fat_mm
@@ -237,7 +255,10 @@ def _draw_abdomen(picture: Picture, column: SagittalSpine, rng: np.random.Genera
 def draw_spine(
     picture: Picture, column: SagittalSpine, rng: np.random.Generator, side_mm: float
 ) -> None:
-    """Draw ligaments, canal, processes, vertebrae and discs. side_mm: distance from the midline."""
+    """Draw ligaments, canal, processes, vertebrae and discs into a picture.
+
+    side_mm: distance of the slice from the midline.
+    """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)
     half = column.half_mm(levels)
@@ -443,7 +464,7 @@ def _draw_disc(
 
 
 def draw_metal(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
-    """Draw screws or cages: no signal."""
+    """Draw screws or cages, which give no signal, into a picture."""
     for level in rng.choice(np.arange(1, 6), rng.integers(1, 4), replace=False):
         centre = column.at(float(level), rng.uniform(-5, 30))
         picture.fill(_blob(centre, rng.uniform(4, 12), rng), METAL)

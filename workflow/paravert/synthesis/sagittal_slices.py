@@ -73,11 +73,12 @@ ANY_CONTRAST_SHARE = 0.12  # of slices with signals by chance
 
 @dataclass(frozen=True)
 class SagittalSlice:
-    """A synthetic sagittal slice.
+    """A synthetic sagittal slice; each array is (rows, columns), rows towards the feet, columns to the back.
 
-    image: (rows, columns) float32, signal, 0 outside the field of view. labels: likewise, uint8, see
-    DISCS, VERTEBRAE, OTHER_SPINE, SACRUM. view: likewise, bool, the field of view. discs: centre of each
-    disc in it, by level: (row, column) in pixels.
+    image: float32, signal, 0 outside the field of view. labels: uint8, numbers of discs, vertebrae
+    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs:
+    {level: (row, column) of the disc's centre in pixels}, of the discs in the field of view; level
+    4.5 is L4/5.
     """
 
     image: np.ndarray
@@ -89,10 +90,11 @@ class SagittalSlice:
 def sagittal_slices(
     seed: int, index: int, images: int = 1, size_px: tuple[int, int] = (CANVAS_PX, CANVAS_PX)
 ) -> Iterator[SagittalSlice]:
-    """Yield images of one synthetic sagittal anatomy: other contrast, noise and field of view in each.
+    """Yield images of one synthetic sagittal anatomy, each with another contrast, noise and field of view.
 
-    seed, index: of the random values. images: how many. size_px: rows and columns of the images, at most
-    CANVAS_PX; smaller ones show a random part about the spine. A pure function of its arguments.
+    seed, index: of the random values: of all anatomies, and number of this one. images: how many.
+    size_px: rows and columns of the images, at most CANVAS_PX; smaller ones show a random part
+    about the spine. Pixels of PIXEL_MM. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 81])
     column = SagittalSpine(rng)

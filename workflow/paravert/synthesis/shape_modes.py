@@ -18,7 +18,7 @@ from paravert.anatomy import SIDES
 
 
 def control_points(*rows: str, unit: float = 1.0) -> np.ndarray:
-    """Return control points, float (rows, points, 2), each (x, y).
+    """Return control points of outlines, float (rows, points, 2), each (x, y).
 
     rows: one text per row, of "x,y" pairs separated by blanks. unit: factor of all coordinates.
     """
@@ -99,11 +99,11 @@ _GROUPS = (
 
 
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
-    """Return random offsets of the control points from the mean shape, {side: {muscle: offsets}}.
+    """Return random offsets of outlines' control points from the mean, {side: {muscle: offsets}}.
 
-    Each is float (points, 2), (x, y), 0 on average, in local coordinates of the left side: mirror
-    the right outline afterwards. Unit: square root of the drawn area, for multifidus and erector
-    spinae of both together, because they share a septum.
+    Each is float (points, 2), (x, y), 0 on average, in local coordinates of the left side (x to the
+    left, y to the back): mirror the right outline afterwards. Unit: square root of the drawn area,
+    for multifidus and erector spinae of both together, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:

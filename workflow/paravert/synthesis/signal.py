@@ -20,13 +20,14 @@ SUBPIXELS = 2  # along each axis of a pixel
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a slice is acquired. Raises ValueError if `layers` is not an odd number from 1.
+    """How a phantom slice is acquired.
 
     thickness_mm: slice thickness. noise: SD of the Gaussian noise of each of two channels; bright
     fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the posterior edge of
     the image over that at the anterior edge. layers: parallel planes averaged over the slice
     thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
-    pixels. coil: number of the coil, each uneven in its own way.
+    pixels. coil: number of the coil, each uneven in its own way. Raises ValueError if layers is not
+    an odd number from 1.
     """
 
     thickness_mm: float = 4.0
@@ -43,13 +44,13 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class RenderedSlice:
-    """One rendered slice with its truth.
+    """One rendered phantom slice with its truth.
 
-    image: (rows, columns) float32, magnitude signal, about 0 to 1.3. labels: (rows, columns) uint8,
-    the label value that prevails in each pixel, 0 outside. fat_fraction: (rows, columns) float32,
-    mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction: (8,) float,
-    entry k of label k + 1 (anatomy.LABELS), from the subpixels; area in the image plane, 0 if
-    absent; fat fraction 0-1, NaN if absent.
+    image: float32 (rows, columns), magnitude signal, about 0 to 1.3. labels: uint8 (rows, columns),
+    the label value 1-8 that prevails in each pixel, 0 outside. fat_fraction: float32 (rows,
+    columns), mean over the muscle within each pixel, 0-1, 0 outside. csa_mm2, mean_fat_fraction:
+    float (8,), entry k of label k + 1 (anatomy.LABELS), from the subpixels: area in the image
+    plane, 0 if absent; fat fraction 0-1, NaN if absent.
     """
 
     image: np.ndarray
@@ -62,7 +63,7 @@ class RenderedSlice:
 def render_planes(
     body: Body, planes: Sequence[CutPlane], grid: PixelGrid, acquisition: Acquisition
 ) -> Iterator[RenderedSlice]:
-    """Yield one rendered slice per plane, with its truth.
+    """Yield one rendered slice (image and truth) per plane through a phantom.
 
     body: of the volunteer. planes: nearly axial, in coordinates of the body (LPS, mm, mid L3 at z =
     0), all with the same axes. grid: the pixels of the image, about the centre of each plane.
@@ -102,7 +103,7 @@ def _rendered(
 
 
 def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarray) -> MusclePoints:
-    """Return the muscle pixels of a plane with their positions relative to the spine.
+    """Return the muscle pixels of a plane through a body, with their positions relative to the spine.
 
     body: of the volunteer. plane: in coordinates of the body (LPS, mm, mid L3 at z = 0). grid: the
     pixel centres, about the plane's centre. labels: (rows * columns,), label value of each pixel of
@@ -195,7 +196,7 @@ def _acquired(
 
 
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
-    """Return the sensitivity of a surface coil behind the subject, (rows, columns) float32.
+    """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns).
 
     shape: (rows, columns). seed: of the subject, whose coil is uneven in its own way. bias: natural
     logarithm of the sensitivity at the posterior edge (last row) over that at the anterior edge

@@ -21,7 +21,7 @@ def spline(points: np.ndarray, vertices: int = OUTLINE_VERTICES) -> np.ndarray:
     """Return a closed Catmull-Rom curve through control points, float (vertices, 2).
 
     points: (k, 2), (x, y), in order round the curve. vertices: of the result, evenly distributed
-    over the k parts. The curve starts at the first one.
+    over the k parts. The curve starts at the first control point.
     """
     points = np.asarray(points, float)
     count = len(points)
@@ -41,11 +41,11 @@ def ellipse(
     power: float = 2.0,
     vertices: int = OUTLINE_VERTICES,
 ) -> np.ndarray:
-    """Return an ellipse, or superellipse, as an outline, float (vertices, 2), in mm.
+    """Return an ellipse, or superellipse, as a closed outline, float (vertices, 2), in mm.
 
     centre, radii: (x, y) in mm. turn_deg: rotation from the x axis towards the y axis. power:
-    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: of the
-    result.
+    exponent of the superellipse; 2 gives an ellipse, larger values a squarer shape. vertices: of
+    the result.
     """
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -61,15 +61,12 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return an outline with the sign of x changed: left becomes right.
-
-    outline: (vertices, 2), (x, y); returns the same shape.
-    """
+    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
     return outline * (-1.0, 1.0)
 
 
 def signed_area(outline: np.ndarray) -> float:
-    """Return the area of an outline in mm2 by the shoelace formula.
+    """Return the area of a closed outline in mm2, by the shoelace formula.
 
     outline: (vertices, 2) in mm. Positive if the vertices run from the x axis towards the y axis,
     negative otherwise.
@@ -79,7 +76,7 @@ def signed_area(outline: np.ndarray) -> float:
 
 
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
-    """Return outlines moved inwards along the normal at each vertex, same shape.
+    """Return closed outlines moved inwards along the normal at each vertex, same shape.
 
     outlines: (..., vertices, 2), (x, y) in mm. by_mm: one distance, or one per vertex, (vertices,);
     negative values move outwards.
@@ -98,8 +95,8 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 class Outlines:
     """Closed polygons in parallel planes, at most one per plane.
 
-    points: (vertices, 2) float, (u, v) in mm along the row and column direction of the plane.
-    plane: (vertices,) int, ascending: index of the plane that each vertex lies in.
+    points: float (vertices, 2), (u, v) in mm along the row and column direction of the plane.
+    plane: int (vertices,), ascending: index of the plane that each vertex lies in.
     """
 
     points: np.ndarray
@@ -118,7 +115,7 @@ class Outlines:
     def clipped(self, half_planes: np.ndarray) -> "Outlines":
         """Return the part of each polygon where a*u + b*v + c <= 0; empty polygons are dropped.
 
-        half_planes: (planes, 3) float, the coefficients a, b, c for each plane.
+        half_planes: float (planes, 3), the coefficients a, b, c for each plane.
         """
         a, b, c = half_planes[self.plane].T
         value = self.points[:, 0] * a + self.points[:, 1] * b + c
@@ -138,7 +135,7 @@ class Outlines:
 class CutPlane:
     """A plane with in-plane axes: its points are centre + u * across + v * down, in mm (LPS).
 
-    centre: (3,), the middle of the image. across, down: (3,) orthonormal, the directions of
+    centre: (3,), the middle of the image. across, down: (3,), orthonormal, the directions of
     increasing column and row index, as in ImageOrientationPatient (0020,0037).
     """
 
@@ -148,21 +145,15 @@ class CutPlane:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """Unit normal across x down, (3,): towards the head in an axial plane, as in DICOM."""
+        """The unit normal across x down, (3,): towards the head in an axial plane, as in DICOM."""
         return np.cross(self.across, self.down)
 
     def moved(self, along_normal_mm: float) -> "CutPlane":
-        """Return the parallel plane at a distance along the normal.
-
-        along_normal_mm: distance in mm; positive towards the head in an axial plane.
-        """
+        """Return the parallel plane at a distance in mm along the normal (in an axial plane to the head)."""
         return CutPlane(self.centre + along_normal_mm * self.normal, self.across, self.down)
 
     def turned(self, degrees: float) -> "CutPlane":
-        """Return the plane rotated about the z axis through the origin.
-
-        degrees: from the x axis towards the y axis.
-        """
+        """Return the plane rotated about the z axis through the origin, from x towards y."""
         turn = np.deg2rad(degrees)
         c, s = np.cos(turn), np.sin(turn)
         rotation = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
@@ -184,8 +175,8 @@ def axial_plane(centre: np.ndarray, tilt_deg: float = 0.0) -> CutPlane:
 class Tube:
     """A solid between a stack of closed outlines ("rings"), flat at both ends.
 
-    rings: (rings, vertices, 3) float in mm (LPS), from cranial to caudal, at least two; vertices
-    of equal index are connected by straight lines.
+    rings: float (rings, vertices, 3) in mm (LPS), from cranial to caudal, at least two; vertices of
+    equal index are connected by straight lines.
     """
 
     rings: np.ndarray
@@ -206,10 +197,11 @@ class Tube:
         )
 
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
-        """Return where parallel planes cut the solid: one `Outlines` for each inset.
+        """Return where parallel planes cut the solid: one set of outlines for each inset.
 
-        planes: in LPS mm of the body, all with the same axes. insets_mm: by how much each outline is
-        moved inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
+        planes: in LPS mm of the body, all with the same axes. insets_mm: by how much each outline
+        is moved inwards; negative moves outwards. Only the lateral surface is moved, not the two
+        ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

@@ -24,11 +24,11 @@ Shape = Callable[[float], np.ndarray]
 
 @dataclass(frozen=True)
 class Spine:
-    """The axis of one subject's spine: size, lordosis and lateral bend.
+    """The axis of one phantom's spine: size, lordosis and lateral bend.
 
     scale: size relative to the reference man of 178 cm. bend_mm: distance of mid L1 behind the
-    foremost point of the lordosis (level 3.4). sway_mm: largest deviation between L1 and L5,
-    positive to the left.
+    foremost point of the lordosis (level 3.4). sway_mm: largest lateral deviation between L1 and
+    L5, positive to the left.
     """
 
     scale: float
@@ -43,22 +43,24 @@ class Spine:
     def height_mm(self, level: float | np.ndarray) -> np.ndarray:
         """Return z in mm of a vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5).
 
-        z is 0 at mid L3 and increases towards the head. level: a number, or an array.
+        z is 0 at mid L3 and increases towards the head. level: a number, or an array, whose shape
+        the result has.
         """
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 
     def level(self, height_mm: float | np.ndarray) -> np.ndarray:
-        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at a height.
+        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at a height, of its shape.
 
-        height_mm: z in mm of the body, 0 at mid L3, increasing towards the head; a number, or an
-        array, whose shape the result has.
+        height_mm: z in mm of the body, 0 at mid L3, increasing towards the head; a number or an
+        array.
         """
         return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
 
     def middle(self, level: float | np.ndarray) -> np.ndarray:
         """Return x and y of the spine's axis at a vertebral level, float (..., 2).
 
-        In mm of the body (LPS): x to the left, y to the back. level: a number, or an array (...).
+        In mm of the body (LPS): x to the left, y to the back. level: 1.0 mid L1, 5.0 mid L5; a
+        number, or an array (...).
         """
         level = np.asarray(level, float)
         x = self.sway_mm * np.sin((level - 1) * np.pi / 4)
@@ -66,18 +68,18 @@ class Spine:
         return np.stack((x, y), axis=-1)
 
     def endplate_slope(self, level: float | np.ndarray) -> np.ndarray:
-        """Return the slope of the endplates at a vertebral level, in mm per mm.
+        """Return the slope of the endplates at a vertebral level: rise in z per mm towards the back.
 
-        It is the rise in z per mm towards the back. level: a number, or an array.
+        level: 1.0 mid L1, 5.0 mid L5; a number, or an array, whose shape the result has.
         """
         per_level = 2 * self.bend_mm * (np.asarray(level) - FOREMOST_LEVEL)
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
-        """Return the ring of a horizontal tube that lies nearest to a vertebral level.
+        """Return the ring (outline) of a horizontal tube that lies nearest to a vertebral level.
 
-        tube: in LPS mm of the body. level: 1.0 mid L1, 5.0 mid L5. Returns (vertices, 2), x and y in
-        mm relative to the spine's axis.
+        tube: in LPS mm of the body. level: 1.0 mid L1, 5.0 mid L5. Returns (vertices, 2), x and y
+        in mm relative to the spine's axis.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
@@ -103,7 +105,7 @@ class Spine:
         return Tube(np.concatenate((outlines + middle[:, None], height[..., None]), axis=2))
 
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
-        """Return a tube, in LPS mm of the body, parallel to the endplates between two vertebral levels.
+        """Return a tube between two vertebral levels, parallel to the endplates, in LPS mm of the body.
 
         first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
         mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a
@@ -112,7 +114,7 @@ class Spine:
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
-        """Return a horizontal tube, in LPS mm of the body, between two vertebral levels.
+        """Return a tube of horizontal outlines between two vertebral levels, in LPS mm of the body.
 
         first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
         mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a

@@ -13,11 +13,11 @@ from paravert.synthesis.solids import Tube
 
 
 class Tissue(IntEnum):
-    """Tissue of a pixel, with its appearance in the phantoms.
+    """Tissue of a pixel, with its MR signal in the phantoms.
 
     Values 1 to 8 are the muscles, the label values of `anatomy.LABELS`; they are no members.
-    signal: mean; 1 is the signal of bright fluid. texture: SD of the texture relative to the
-    signal.
+    Attribute signal: mean; 1 is the signal of bright fluid. Attribute texture: SD of the texture
+    relative to the signal.
     """
 
     AIR = 0, 0.0, 0.0
@@ -87,8 +87,8 @@ class BodyPart:
     """A tube filled with one tissue, optionally with a rim of another.
 
     tube: the solid, in LPS mm of the body. tissue: a `Tissue` or a label value. rim, rim_mm: tissue
-    and width (mm) of a rim inside the outline; None: no rim. margin_mm: by how much a part without a
-    rim is widened, mm. over: tissues that this part replaces where they lie; None: all.
+    and width (mm) of a rim inside the outline; None: no rim. margin_mm: by how much a part without
+    a rim is widened. over: tissues that this part replaces where they lie; None: all.
     """
 
     tube: Tube
@@ -106,9 +106,9 @@ LEAN_MUSCLE = (0.17, 0.055)
 
 @dataclass(frozen=True)
 class TissueSignal:
-    """Mean signal and texture of each tissue in one subject, indexed by tissue value.
+    """Mean MR signal and texture of each tissue in one subject, indexed by tissue or label value.
 
-    signal: (TISSUES,) float32; 1 is the signal of bright fluid. texture: (TISSUES,) float32, SD of
+    signal: float32 (TISSUES,); 1 is the signal of bright fluid. texture: float32 (TISSUES,), SD of
     the texture relative to the signal.
     """
 
@@ -129,8 +129,8 @@ class TissueSignal:
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
     """Return the T2 contrast of one subject: mean signal and texture of each tissue.
 
-    seed: of the random deviations from APPEARANCE. age_years: bone marrow becomes brighter and discs
-    darker with age. A pure function of its arguments.
+    seed: of the random deviations from APPEARANCE. age_years: bone marrow becomes brighter and
+    discs darker with age. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)

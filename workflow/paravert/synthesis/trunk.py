@@ -27,9 +27,10 @@ BACK_MM = 37.0  # spine's axis to the posterior border of the abdominal wall
 class Trunk:
     """Size of a subject's trunk, in mm.
 
-    half_width_mm: half the width of the abdomen. front_mm: distance of the anterior abdominal wall
-    from the spine's axis. wall_mm: largest thickness of the wall. fat_mm: thickness of the
-    subcutaneous fat behind L3. female: whether the subject is a woman, whose hips are wider.
+    half_width_mm: half the width of the abdomen without subcutaneous fat. front_mm: distance of the
+    anterior abdominal wall from the spine's axis. wall_mm: largest thickness of the wall. fat_mm:
+    thickness of the subcutaneous fat behind L3. female: whether the subject is a woman, whose hips
+    are wider.
     """
 
     half_width_mm: float
@@ -61,7 +62,7 @@ class Trunk:
 def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
     """Return the size of a volunteer's trunk, from sex, height and weight.
 
-    volunteer: the subject. rng: draws deviations from the mean.
+    rng: random deviations from the mean.
     """
     female = volunteer.sex == "F"
     size = volunteer.height_cm / 178
@@ -78,9 +79,9 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
     """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
 
-    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
-    where they overlap. trunk: its size. spine: axis along which they lie. muscles: {label value:
-    tube}; skin and fat cover those of the back.
+    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
+    ones where they overlap. trunk: its size. spine: axis along which they lie. muscles: {label
+    value: tube}; skin and fat cover those of the back.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
@@ -208,9 +209,10 @@ LATISSIMUS_LEVELS = (0.6, 2.9)
 def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
     """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
 
-    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
-    where they overlap. They do not replace the muscles of `anatomy.LABELS`. spine: axis along which
-    they lie. rng: draws positions. hip: position of the iliac wings and thickness of the iliacus.
+    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
+    ones where they overlap; these do not replace the muscles of `anatomy.LABELS`. spine: axis along
+    which they lie. rng: random positions. hip: position of the iliac wings and thickness of the
+    iliacus.
     """
     crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):

@@ -18,8 +18,8 @@ from paravert.synthesis.volunteers import LEVELS, Volunteer, population_member
 class Defect:
     """The site of an operation: an oval that replaces bone and muscle.
 
-    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm, radii_mm: (x, y),
-    to the left of and behind the spine's axis, for a body height of 178 cm. fill: tissue in it.
+    levels: first and last vertebral level (1.0 mid L1, 5.0 mid L5). centre_mm, radii_mm: (x, y), to
+    the left of and behind the spine's axis, for a body height of 178 cm. fill: tissue in it.
     """
 
     levels: tuple[float, float]
@@ -98,14 +98,20 @@ class Variation:
     """How a body differs from the phantoms.
 
     lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), entry k
-    of label k + 1 (anatomy.LABELS). correction: how far outlines are moved from the drawn to the
-    real mean shape (`shape_modes`), 0 none, 1 full; None: drawn outlines with random offsets. shape:
-    factor of the SD of the shape modes. defects: sites of operations. hip: iliac wings and iliacus.
-    kidneys: shift of the left and of the right kidney: x and y in mm of the reference man, and
-    vertebral levels. clefts: wedges of fat in the erector spinae. psoas: its course; used only if
-    correction is given. loops: bowel loops beside the spine; strands: nerves and vessels. cover: how
-    far the erector spinae covers the multifidus from behind at L2 and above (less down to L4), as a
-    share of the multifidus' height; used only if correction is given.
+        of label k + 1 (anatomy.LABELS).
+    correction: how far outlines are moved from the drawn to the real mean shape (`shape_modes`), 0
+        none, 1 full; None: drawn outlines with random offsets.
+    shape: factor of the SD of the shape modes, by which outlines vary between people.
+    defects: sites of operations.
+    hip: iliac wings and iliacus.
+    kidneys: shift of the left and of the right kidney: x and y in mm for a body height of 178 cm,
+        and vertebral levels.
+    strands: nerves and vessels.
+    clefts: wedges of fat in the erector spinae.
+    psoas: its course; used only if correction is given.
+    loops: bowel loops beside the spine.
+    cover: how far the erector spinae covers the multifidus from behind at L2 and above (less down
+        to L4), as a share of the multifidus' height; used only if correction is given.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)
@@ -205,7 +211,7 @@ BOWEL = _Strands(  # beside the spine, in contact with psoas and quadratus in sl
 
 
 def varied_person(seed: int, index: int) -> tuple[Volunteer, Variation]:
-    """Return one random person, as (volunteer, variation): the subject, and how its body differs.
+    """Return one random person: a volunteer, and how its body differs from the phantoms.
 
     seed: of the people. index: number of the person, from 0. A pure function of its arguments.
     """

@@ -28,10 +28,9 @@ SACRAL_WING = ((16, -8), (34, -6), (52, 4), (58, 18), (50, 34), (34, 38), (18, 3
 
 
 def spinous_tip_mm(level: float) -> float:
-    """Return y of the tips of the spinous processes at a vertebral level, in mm.
+    """Return the distance in mm of the tips of the spinous processes behind the spine's axis, at a level.
 
-    level: 1.0 mid L1, 5.0 mid L5. y is the distance behind the spine's axis, for a body height of
-    178 cm.
+    level: vertebral level, 1.0 mid L1, 5.0 mid L5. For a body height of 178 cm.
     """
     return float(np.interp(level, TIP_LEVELS, TIP_MM))
 
@@ -39,8 +38,8 @@ def spinous_tip_mm(level: float) -> float:
 def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of vertebrae T11 to L5, their joints, ligaments and discs, and sacrum.
 
-    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
-    where they overlap. spine: axis along which they lie. rng: draws the asymmetry of the facet
+    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
+    ones where they overlap. spine: axis along which they lie. rng: random asymmetry of the facet
     joints.
     """
     turn_deg = rng.normal(0, 2.0)  # asymmetry of the facets
@@ -57,9 +56,9 @@ def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
 def body_outline(level: float, flare: float = 1.0) -> np.ndarray:
     """Return the outline of a vertebral body or disc at a vertebral level, float (vertices, 2).
 
-    (x, y), to the left and to the back, in mm relative to the spine's axis, for a body height of 178
-    cm. level: 1.0 mid L1, 1.5 disc L1/L2. flare: factor of its size. The posterior wall is slightly
-    concave.
+    (x, y), to the left and to the back, in mm relative to the spine's axis, for a body height of
+    178 cm. level: 1.0 mid L1, 1.5 disc L1/L2. flare: factor of its size. The posterior wall is
+    slightly concave.
     """
     step = np.clip(level - 1, -2, 5)
     outline = ellipse((0, 0), ((22 + step) * flare, (16.0 + 0.35 * step) * flare), power=2.45)
@@ -218,7 +217,8 @@ FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
 def foramina(spine: Spine) -> Iterator[BodyPart]:
     """Yield the body parts of the fat in the intervertebral foramina, left and right.
 
-    Each is a tube filled with one tissue, in LPS mm of the body. spine: axis along which they lie.
+    Body part: a tube filled with one tissue, in LPS mm of the body. spine: axis along which they
+    lie.
     """
     left = spline(np.array(FORAMEN_FAT, float), 40)
     for vertebra in VERTEBRAE:
@@ -230,8 +230,8 @@ def foramina(spine: Spine) -> Iterator[BodyPart]:
 def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of epidural fat, dural sac, cord, cauda equina and nerve roots.
 
-    Each is a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier ones
-    where they overlap. spine: axis along which they lie. rng: draws the end of the cord and the
+    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
+    ones where they overlap. spine: axis along which they lie. rng: random end of the cord and
     positions of the roots.
     """
     end = 1.35 + rng.normal(0, 0.15)

@@ -116,11 +116,12 @@ class Volunteer:
 
 
 def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
-    """Return a cohort: that of the paper for a count of 22, otherwise a general population.
+    """Return a cohort of phantom subjects: the paper's for a count of 22, otherwise a general population.
 
     seed: of the random values. count: number of volunteers. A member of the population depends on
-    seed and index alone, so a larger cohort extends a smaller one. The paper's cohort depends on the
-    seed only, because its means and ranges are met exactly. Raises ValueError if count is below 1.
+    seed and index alone, so a larger cohort extends a smaller one. The paper's cohort depends on
+    the seed only, because its means and ranges are met exactly. Raises ValueError if count is below
+    1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1")
@@ -130,9 +131,9 @@ def volunteers(seed: int, count: int = PAPER_COUNT) -> tuple[Volunteer, ...]:
 
 
 def population_member(seed: int, index: int) -> Volunteer:
-    """Return one volunteer of the general population: 20 to 85 years, BMI 17 to 42.
+    """Return one phantom subject of the general population: 20 to 85 years, BMI 17 to 42.
 
-    seed: of the population. index: number of the volunteer, from 0; even ones are women. A pure
+    seed: of the population. index: number of the subject, from 0; even ones are women. A pure
     function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 1])
