@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from paravert.archive.assessment import Candidate
-from paravert.archive.descriptions import as_configuration, chosen, propose
+from paravert.archive.descriptions import as_configuration, chosen_series, propose
 
 NAMES = ("t2_tse", "T1 (tra)", "pd", "", "scan*")
 
@@ -70,7 +70,7 @@ def test_nobody_without_competing_series_needs_a_pattern():
 )
 def test_a_proposal_settles_those_that_it_counts(cohort):
     told = propose({str(number): visits for number, visits in cohort.items()})
-    settled = [v for v in cohort.values() if all(chosen(e, told.texts) for e in v)]
+    settled = [v for v in cohort.values() if all(chosen_series(e, told.texts) for e in v)]
     assert told.settled == len(settled) == sum(pattern.settles for pattern in told.patterns)
     assert told.subjects == len(cohort)
     configured = yaml.safe_load(as_configuration(told))["convert_dicom"]["series_description"]

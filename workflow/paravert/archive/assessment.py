@@ -43,9 +43,9 @@ VALUES_SHOWN = 4
 class Candidate:
     """An axial series, or Dixon acquisition, that competes with others of its examination.
 
-    rows: indices of its series among those of the examination. description: SeriesDescription
-    (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the sequence, one of
-    `tables.SEQUENCES`. accepted: whether conversion accepts it.
+    rows: indices of its series in `Assessment.series` of the examination. description:
+    SeriesDescription (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the
+    pulse sequence, one of `tables.SEQUENCES`. accepted: whether convert_dicom would accept it.
     """
 
     rows: tuple[int, ...]
@@ -56,13 +56,13 @@ class Candidate:
 
 @dataclass
 class Assessment:
-    """What convert_dicom would do with one examination, as its headers tell, and its date, sex and age.
+    """What convert_dicom would do with one examination, by its headers, and its date, sex and age.
 
     images: folder or file for the sheet; "" if the examination cannot be in the sheet. fault: the
-    fault that conversion would raise; None if the headers show none. series: a dict per
-    series, with the columns of series.csv that describe a series. candidates: its axial series.
-    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "".
-    age_years: at the examination; None: unknown. birth_dates: all dates of birth in its headers.
+    fault that convert_dicom would raise; None if the headers show none. series: a dict per series,
+    with the columns of series.csv that describe a series. candidates: its axial series. date, time:
+    of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "". age_years: at the
+    examination; None: unknown. birth_dates: all dates of birth in its headers (YYYYMMDD).
     """
 
     images: str = ""
@@ -82,9 +82,10 @@ class Assessment:
 
 
 def assess(index_file: Path, examination: Examination) -> Assessment:
-    """Return the predicted outcome of conversion for a DICOM examination, from the headers in an index.
+    """Return what convert_dicom would do with a DICOM examination, by the headers in an index.
 
-    index_file: SQLite file of an `Index`. examination: its folders and identifiers.
+    index_file: SQLite file of an `Index`, which holds the headers of all files of an archive.
+    examination: its folders and identifiers.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -103,10 +104,7 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 
 
 def assess_nifti(file: Path) -> Assessment:
-    """Return the outcome of conversion for a NIfTI file, which is read with its voxels.
-
-    file: its path.
-    """
+    """Return what convert_dicom would do with a NIfTI file, which is read with its voxels."""
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
         (stack,) = read_nifti(file).stacks
@@ -144,7 +142,7 @@ def _place(
         return folder, None
     rows = {row for candidate in known.candidates for row in candidate.rows}
     names = list(_by_series(files))
-    axial = [file.path for file in files if file.counts and names.index(_key(file)) in rows]
+    axial = [file.path for file in files if file.is_image and names.index(_key(file)) in rows]
     if not axial:  # what conversion says of such a series is said first
         fault = conversion_fault(files)
         return folder, fault if fault and fault.reason in NOT_FOR_THE_SHEET else examination.fault
@@ -164,10 +162,10 @@ def _is_below(path: Path, place: str) -> bool:
 
 
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
-    """Return the fault that conversion would raise for these files; None if the headers show none.
+    """Return the fault that convert_dicom would raise for these files; None if the headers show none.
 
-    files: with their headers and frames. Headers do not show pixels that are truncated, damaged,
-    blank or differ between duplicates.
+    files: of one examination, with their headers and the attributes of their slices. Headers do not
+    show pixels that are truncated, damaged, blank or differ between duplicates.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:

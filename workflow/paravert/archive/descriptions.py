@@ -23,10 +23,10 @@ class Pattern:
     """A pattern for SeriesDescription (0008,103E), with numbers of subjects.
 
     A pattern settles a subject if it leaves exactly one axial series in each examination, and
-    conversion accepts that series. text: the regular expression. sequence: the most frequent class
-    of the series it matches, such as T1. settles: subjects that it settles in addition to those
-    settled by the patterns before it. alone: subjects that it settles without other patterns.
-    subjects: those with a series that it matches.
+    convert_dicom accepts that series. text: the regular expression. sequence: the most frequent
+    class of the series it matches, such as T1. settles: number of subjects that it settles in
+    addition to those settled by the patterns before it. alone: number of subjects that it settles
+    without other patterns. subjects: number of those with a series that it matches.
     """
 
     text: str
@@ -40,9 +40,9 @@ class Pattern:
 class Proposal:
     """Patterns for the configuration that choose one of several axial series, with numbers of subjects.
 
-    patterns: to configure, in this order. others: of the remaining descriptions, the most frequent
-    first. subjects: number with several axial series. settled: number of these that the patterns
-    settle.
+    patterns: to configure, in this order. others: one for each of the remaining descriptions, the
+    most frequent first. subjects: number of subjects with several axial series. settled: number of
+    these for whom the patterns leave one series that convert_dicom accepts.
     """
 
     patterns: tuple[Pattern, ...]
@@ -56,11 +56,11 @@ class Proposal:
         return tuple(pattern.text for pattern in self.patterns)
 
 
-def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
-    """Return the axial series that conversion chooses with these patterns; None if it accepts none.
+def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
+    """Return the axial series that convert_dicom would choose with these patterns; None if it accepts none.
 
     candidates: axial series of an examination, with description and sequence. patterns: regular
-    expressions for SeriesDescription (0008,103E), tried in order while several series are left.
+    expressions for SeriesDescription (0008,103E), tried in order while several series remain.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)
@@ -68,11 +68,12 @@ def chosen(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidat
 
 
 def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
-    """Return the patterns that settle most subjects, each of one description, the best first.
+    """Return the patterns for SeriesDescription that settle most subjects, the best first.
 
-    examinations: for each subject, its examinations with several axial series, each a tuple of
-    these series. A pattern settles a subject if conversion accepts one series in each of these
-    examinations.
+    examinations: {subject: its examinations with several axial series, each a tuple of these
+    series}. Each pattern matches one description exactly; at most MOST_PATTERNS. A pattern settles
+    a subject if convert_dicom accepts one series in each of these examinations. Method: greedy;
+    each next pattern settles most of the subjects that are left.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
@@ -135,14 +136,11 @@ def _rank(sequence: str) -> int:
 
 
 def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
-    return all(chosen(examination, patterns) for examination in kind)
+    return all(chosen_series(examination, patterns) for examination in kind)
 
 
 def as_configuration(proposal: Proposal) -> str:
-    """Return the text of a configuration file with the proposed patterns, and counts as comments.
-
-    proposal: patterns, and how many subjects they settle.
-    """
+    """Return the text of a configuration file (YAML) with the proposed patterns, and counts as comments."""
     lines = [
         "# Proposed by paravert make_sheet: choose one of several axial series by SeriesDescription.",
         f"# {proposal.subjects} subjects have several axial series; these patterns settle "

@@ -16,8 +16,8 @@ class Person(NamedTuple):
     """The identity of a person in the archive; written to the key file only.
 
     source: dicom or nifti. patient_id: PatientID (0010,0020), or the subject in the path of a NIfTI
-    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "" or, without a PatientID, the
-    name of the examination: it is then the only one of its person.
+    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "", or, without a PatientID,
+    the name of the examination: it is then the only one of its person.
     """
 
     source: str
@@ -28,13 +28,13 @@ class Person(NamedTuple):
 
 @dataclass
 class Examination:
-    """Files of one person and one StudyInstanceUID.
+    """The files of one person and one StudyInstanceUID (0020,000D).
 
     person: the patient. name: StudyInstanceUID; without one, the folder. places: pairs (identifiers
     in the headers, folder) of all its files. image_folders: folders of its images. own_folders:
     image folders, and folders above them, that hold no image of another examination. fault: the
-    fault that conversion would raise for `folder`, if that also holds other examinations; otherwise
-    None.
+    fault that convert_dicom would raise for `folder` because that also holds other examinations;
+    otherwise None.
     """
 
     person: Person
@@ -102,9 +102,8 @@ def _add(
 
 def _find_own_folders(examinations: list[Examination], archive: str) -> None:
     """Fill in `own_folders` and `fault`."""
-    within: dict[str, set[int]] = defaultdict(
-        set
-    )  # folder: examinations with images at or below it
+    # By folder, the examinations with images in or below it.
+    within: dict[str, set[int]] = defaultdict(set)
     for number, examination in enumerate(examinations):
         for folder in examination.image_folders:
             for place in _upwards(folder, archive):

@@ -38,13 +38,14 @@ _LAST_TAG = max(_TAGS)  # private elements, often long ones, follow
 
 @dataclass(frozen=True)
 class Origin:
-    """Patient, examination and series of a DICOM object. Unknown is "" or None.
+    """Patient, examination and series of a DICOM file. Unknown is "" or None.
 
-    patient_id, issuer: PatientID (0010,0020) and its issuer (0010,0021). study, series: UIDs
-    (0020,000D), (0020,000E). number: SeriesNumber (0020,0011). description: SeriesDescription
-    (0008,103E). modality: (0008,0060). body_part: (0018,0015). birth_date, sex: of the patient
-    (0010,0030), (0010,0040). date, time: of the study, else of the series, acquisition or content;
-    as in the file (VR DA, TM). inversion_time_ms: (0018,0082).
+    patient_id, issuer: PatientID (0010,0020), IssuerOfPatientID (0010,0021). study, series:
+    StudyInstanceUID, SeriesInstanceUID (0020,000D), (0020,000E). number: SeriesNumber (0020,0011).
+    description: SeriesDescription (0008,103E). modality: (0008,0060). body_part: BodyPartExamined
+    (0018,0015). birth_date, sex: of the patient (0010,0030), (0010,0040). date, time: of the study,
+    otherwise of the series, acquisition or content; as in the file (YYYYMMDD, HHMMSS).
+    inversion_time_ms: (0018,0082).
     """
 
     patient_id: str
@@ -68,8 +69,8 @@ class ArchiveFile:
 
     path: of the file. origin: patient, examination and series; None if the file is not DICOM or
     cannot be read. header, frames: attributes of the file and of its slices, as conversion reads
-    them; None and empty if it is not an image. fault: the fault that conversion would raise for the
-    file, or None.
+    them; None and empty if it is not an image. fault: the fault that convert_dicom would raise for
+    the file, or None.
     """
 
     path: Path
@@ -79,15 +80,15 @@ class ArchiveFile:
     fault: SubjectFault | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether conversion treats the file as an image, damaged or not."""
+    def is_image(self) -> bool:
+        """Whether convert_dicom treats the file as an image, damaged or not."""
         return self.header is not None or self.fault is not None
 
 
 def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
-    """Return an `ArchiveFile` per path, in the same order; no pixels are read.
+    """Return what the headers of files of any kind tell, one `ArchiveFile` per path, in the same order.
 
-    paths: of files of any kind.
+    No pixels are read. A file that cannot be read has a fault; nothing is raised.
     """
     with quiet_pydicom():
         return [_read_file(path) for path in paths]

@@ -39,10 +39,10 @@ CREATE INDEX IF NOT EXISTS by_folder ON parts (folder);
 
 
 class Study(NamedTuple):
-    """Identifiers of an examination as in the headers; "" where absent.
+    """Identifiers of an examination as in the headers; "" if absent.
 
-    patient_id: PatientID (0010,0020). issuer: IssuerOfPatientID (0010,0021). study: StudyInstanceUID
-    (0020,000D).
+    patient_id: PatientID (0010,0020). issuer: IssuerOfPatientID (0010,0021). study:
+    StudyInstanceUID (0020,000D).
     """
 
     patient_id: str
@@ -55,7 +55,7 @@ class Tree:
     """The files and folders of an archive, sorted.
 
     files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: all of
-    them, with the archive's own. closed: folders that may not be read.
+    them, with the archive's own. closed: folders without permission to read.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -64,10 +64,10 @@ class Tree:
 
 
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
-    """Return the files and folders in a folder, at any depth.
+    """Return the files and folders in a folder, at any depth, with size and time of change of each file.
 
-    Files with size and time of change; also the folders that may not be read. folder: of the
-    archive. leave_out: files that are not listed. Links are followed, each folder is listed once.
+    folder: of the archive. leave_out: files that are not listed. Links are followed, each folder is
+    listed once.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
@@ -99,9 +99,9 @@ def _state(path: str) -> tuple[int, int]:
 class Index:
     """The headers of an archive's files, in a SQLite file. Close it, or use it in a `with` statement.
 
-    path: of the file, made if absent. archive: folder that `fill` will read; entries of another
-    archive or another version of paravert are deleted. None: the index is only read. Raises
-    InputError if the file is not an index.
+    path: of the SQLite file, made if absent; only its owner may read it. archive: folder that
+    `fill` will read; entries of another archive or another version of paravert are deleted. None:
+    the index is only read. Raises InputError if the file is not an index.
     """
 
     def __init__(self, path: Path, archive: Path | None = None):
@@ -134,8 +134,9 @@ class Index:
     def fill(self, tree: Tree, workers: int) -> None:
         """Read the headers of all files that are not in the index yet, with a progress bar.
 
-        tree: files and folders of the archive; files that are not in it, or have changed, leave the
-        index. workers: number of processes.
+        tree: files and folders of the archive; files that are not in it, or have changed, are
+        removed from the index first. workers: number of processes. Raises ChildProcessError if one
+        of them died; the same call resumes.
         """
         done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
         chunks = dict(_chunks(tree.files))
@@ -170,7 +171,7 @@ class Index:
     def folders(self) -> dict[Study, dict[str, int]]:
         """Return {examination: {folder: number of its images there, 0 or more}}.
 
-        Examinations are distinguished by the identifiers in the headers.
+        Examination: identifiers of person and study in the headers.
         """
         found: dict[Study, dict[str, int]] = defaultdict(dict)
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
@@ -189,7 +190,7 @@ class Index:
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files in a folder and below it that are not DICOM or are damaged, sorted by path.
+        """Return the files in and below a folder that are not DICOM or are damaged, sorted by path.
 
         folder: its path, as in the tree that was read.
         """
@@ -247,7 +248,7 @@ def _read_chunk(paths: Sequence[Path]) -> list[tuple]:
 
 
 def _part(study: Study | None, folder: str, files: Sequence[ArchiveFile]) -> tuple:
-    images = sum(file.counts for file in files)
+    images = sum(file.is_image for file in files)
     blob = zlib.compress(pickle.dumps(list(files), pickle.HIGHEST_PROTOCOL))
     return (*(study or (None, None, None)), folder, images, blob)
 

@@ -35,10 +35,7 @@ class Key:
         self._subjects = {_person_of(row): row["subject"] for row in self._rows}
 
     def subjects_of(self, people: Iterable[Person]) -> dict[Person, str]:
-        """Return the pseudonym of each person; people without one get a new one.
-
-        people: persons by source, PatientID and issuer.
-        """
+        """Return the pseudonym of each person, {person: pseudonym}; people without one get a new one."""
         asked = sorted(set(people))
         taken = set(self._subjects.values())
         for person in asked:

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from paravert.archive.assessment import NO, YES, Assessment
-from paravert.archive.descriptions import chosen
+from paravert.archive.descriptions import chosen_series
 from paravert.archive.examinations import NIFTI, Examination, Person
 from paravert.errors import Reason, SubjectFault
 from paravert.sheet_file import CELL_LIMIT
@@ -48,7 +48,7 @@ SERIES_COLUMNS = (
 class Visit:
     """An examination as a visit of a person.
 
-    examination: its files and person. found: the predicted outcome of its conversion. subject:
+    examination: its files and person. found: what convert_dicom would do with it. subject:
     pseudonym of the person. number: of the visit in the sheet, from 1 by date; 0 if the examination
     is not in the sheet.
     """
@@ -68,7 +68,7 @@ class Visit:
 class EmptyFolder:
     """A folder without any DICOM image of a person.
 
-    folder: its path. fault: the fault that conversion would raise for it, such as no-dicom.
+    folder: its path. fault: the fault that convert_dicom would raise for it, such as no-dicom.
     """
 
     folder: str
@@ -81,7 +81,8 @@ class EmptyFolder:
 def refuse_mixed_people(visits: Iterable[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
-    visits: of all people. Those excluded get the fault mixed-patients, and no images.
+    visits: of all people; changed in place: the fault of those excluded becomes mixed-patients, and
+    their `images` is empty.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
@@ -94,11 +95,11 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Mark, in place, examinations whose path a cell of the sheet cannot hold.
+    """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has control characters or outer spaces, or is too long. visits: all examinations; those
-    marked get the fault unreadable-header and an empty `images`, so that they are not in the sheet. home:
-    folder of the sheet, to which paths are relative.
+    Such a path has control characters or outer spaces, or is too long. visits: all examinations;
+    changed in place: the fault of those excluded becomes unreadable-header, and their `images` is
+    empty. home: folder of the sheet, to which paths are relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
@@ -149,7 +150,7 @@ def _runs(text: str) -> list[str]:
 
 
 def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and rows of the sheet, one row (dict by column) per numbered visit.
+    """Return the columns and the rows of the subject sheet, one row (dict by column) per numbered visit.
 
     visits: of all people, numbered. home: folder of the sheet, to which the column images is
     relative. The columns visit and years_since_first are only there if somebody has several visits.
@@ -194,8 +195,8 @@ def _day(told: str) -> int | None:
 def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
     """Return the rows of key.csv (which pseudonym is which patient), one per examination.
 
-    visits: of all people. Returns dicts by `key.COLUMNS`; the cell visit is empty for examinations that
-    are not in the subject sheet.
+    visits: of all people. Returns dicts by `key.COLUMNS`; the cell visit is empty for examinations
+    that are not in the subject sheet.
     """
     return [
         {
@@ -216,14 +217,14 @@ def series_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of series.csv: one per series, and one per folder without images.
 
-    Each is a dict by SERIES_COLUMNS. visits: of all people. empty: folders without images. patterns:
-    regular expressions for SeriesDescription (0008,103E), in order, that choose where several series
-    are axial. home: folder of the sheet; the column folder is relative to it.
+    Each is a dict by SERIES_COLUMNS. visits: of all people. empty: folders without images.
+    patterns: regular expressions for SeriesDescription (0008,103E), in order, that choose where
+    several series are axial. home: folder of the sheet; the column folder is relative to it.
     """
     rows = []
     for visit in visits:
         found = visit.found
-        taken = chosen(found.candidates, patterns) if found.candidates else None
+        taken = chosen_series(found.candidates, patterns) if found.candidates else None
         for number, cells in enumerate(found.series):
             own = cells | {"folder": _relative(cells["folder"], home)}
             is_chosen = visit.number and (
@@ -249,8 +250,8 @@ def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[st
 def competing_series(visits: Iterable[Visit]) -> Mapping[str, list]:
     """Return the axial series of examinations in the sheet that have several, by subject.
 
-    visits: of all people, numbered. Returns {subject: examinations}, each examination a tuple of its
-    axial series.
+    visits: of all people, numbered. Returns {subject: examinations}, each examination a tuple of
+    its axial series.
     """
     found: dict[str, list] = defaultdict(list)
     for visit in visits:

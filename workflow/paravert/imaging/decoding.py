@@ -54,10 +54,12 @@ FramePixels = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]
 
 
 def read_pixels(frames: Sequence[Frame]) -> FramePixels:
-    """Return the pixel values, (rows, columns), of DICOM frames (slices), and warnings about their files.
+    """Return the pixel values of DICOM frames (slices), (rows, columns) each, and warnings about their files.
 
-    frames: of one or several files, each of which is read once. Values, warnings and SubjectFaults
-    are those of `read_frames`, which reads one file.
+    frames: of one or several files, each of which is read once. Values are rescaled by RescaleSlope
+    and RescaleIntercept, in the orientation of the file. Call within `quiet_pydicom`, which
+    silences pydicom's warnings. Raises SubjectFault: missing-pixels, truncated-pixels,
+    undecodable-pixels, unsupported-pixels, frame-count-mismatch.
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
     for frame in frames:

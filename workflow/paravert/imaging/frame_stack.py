@@ -145,8 +145,8 @@ def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
     (slices, 2). Least squares fit. 0 for fewer than three slices, if the shift from slice to slice
-    varies by more than SHEAR_TOLERANCE of the fit, and if the total shift is at most 2
-    SHIFT_TOLERANCE_MM.
+    differs from the fit by more than half of it, and if the total shift is at most twice the
+    tolerance SHIFT_TOLERANCE_MM (0.15 mm).
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0

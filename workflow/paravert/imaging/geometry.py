@@ -103,8 +103,8 @@ def voxel_spacing_mm(affine: np.ndarray) -> np.ndarray:
 def fits_body(points: np.ndarray) -> bool:
     """Return whether positions can all lie in one patient.
 
-    points: (n, 3) in mm, LPS or RAS. True if every coordinate is at most BODY_LIMIT_MM from 0 and
-    the box around the points has a diagonal of at most BODY_LIMIT_MM; False for NaN.
+    points: (n, 3) in mm, LPS or RAS. True if every coordinate is at most BODY_LIMIT_MM (3 m) from 0
+    and the box around the points has a diagonal of at most that; False for NaN.
     """
     if not (np.abs(points) <= BODY_LIMIT_MM).all():
         return False

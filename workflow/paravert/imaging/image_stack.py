@@ -89,10 +89,11 @@ class Images:
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
-    """Return the warnings about the values of each slice: blank-slice, slice-unlike-neighbours.
+    """Return the warnings about the pixel values of each slice of a stack, one set per slice.
 
-    array: one stack, (slices, rows, columns). spacing_mm: distance of neighbouring slices; they are
-    not compared if it is more than FURTHEST_MM.
+    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices; they are not
+    compared if it is more than FURTHEST_MM. Warnings: blank-slice (a single value),
+    slice-unlike-neighbours (looks damaged).
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
@@ -156,7 +157,9 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY`, one dict per slice, without the column subject.
 
-    stacks: of one subject. Stacks are numbered from 1, their slices from 0, from caudal to cranial.
+    Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with other
+    stacks, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices
+    from 0, from caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}

@@ -14,9 +14,10 @@ from paravert.imaging.volume import Volume
 
 
 def slice_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return the number of pixels of each label in each slice, int64 (slices, 8), in the order of LABELS.
+    """Return the number of pixels of each label in each slice, int64 (slices, 8).
 
-    labels: label map, (slices, rows, columns), 0 or 1 to 8. An absent muscle has 0 pixels.
+    labels: label map, (slices, rows, columns), 0-8. Column k of the result is of label k + 1
+    (anatomy.LABELS: a muscle and side). An absent muscle has 0 pixels.
     """
     counts = [np.bincount(plane.ravel(), minlength=CLASSES)[1:] for plane in labels]
     return np.array(counts, dtype=np.int64).reshape(len(labels), CLASSES - 1)
@@ -26,9 +27,9 @@ def slice_pixels(labels: np.ndarray) -> np.ndarray:
 class Overlap:
     """Agreement of a predicted and a true label map, per slice and label.
 
-    Each array is (slices, 8), labels in the order of LABELS. iou, dice: float, 0 to 1; NaN
-    (unknown) where the label is in neither map, 0 where it is in only one. pixels_truth,
-    pixels_prediction: int, number of pixels of the label in each map.
+    Each array is (slices, 8), column k of label k + 1 (anatomy.LABELS: a muscle and side). iou,
+    dice: float, 0 to 1; NaN (unknown) where the label is in neither map, 0 where it is in only one.
+    pixels_truth, pixels_prediction: int, number of pixels of the label in each map.
     """
 
     iou: np.ndarray
@@ -38,11 +39,11 @@ class Overlap:
 
 
 def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
-    """Return IoU and Dice of each label in each slice.
+    """Return IoU and Dice of each label in each slice of two label maps, (slices, 8) each.
 
-    prediction, truth: label maps, (slices, rows, columns). With the label's pixels P in the
+    prediction, truth: label maps, (slices, rows, columns), 0-8. With the label's pixels P in the
     prediction and T in the truth of one slice: IoU = |P and T| / |P or T|, Dice = 2 |P and T| /
-    (|P| + |T|). Source: Niemeyer et al., eq. 3. Raises ValueError if the shapes differ.
+    (|P| + |T|). Source: Niemeyer 2021, eq. 3. Raises ValueError if the shapes differ.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
@@ -60,10 +61,11 @@ def slice_overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
 
 
 def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
-    """Return which labels occur in a subject's manual masks, bool (8,), in the order of LABELS.
+    """Return which labels occur in a subject's manual masks, bool (8,).
 
-    truths: one label map, (slices, rows, columns), per stack. Some labs segment only some muscles:
-    a label that occurs nowhere was not drawn, which does not mean that the muscle is absent.
+    truths: one label map, (slices, rows, columns), 0-8, per stack. Entry k of the result is of
+    label k + 1 (anatomy.LABELS: a muscle and side). Some labs segment only some muscles: a label
+    that occurs nowhere was not drawn, which does not mean that the muscle is absent.
     """
     shown = np.zeros(CLASSES, dtype=bool)
     for truth in truths:

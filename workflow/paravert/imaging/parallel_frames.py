@@ -154,10 +154,10 @@ def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray
 
 
 def orientation_spread_deg(right: np.ndarray, down: np.ndarray) -> float:
-    """Return the largest angle in degrees between the directions of any two slices.
+    """Return the largest angle in degrees by which two slices differ in a direction.
 
-    right, down: unit directions to the next column and row, LPS, (slices, 3); each is compared with
-    its like.
+    right, down: unit directions to the next column and row, LPS, (slices, 3). The right directions
+    of any two slices are compared, and the down directions.
     """
     pairs = np.unique(np.stack([right, down], axis=1), axis=0)
     return max(float(angle_deg(pair, pairs[n:]).max()) for n, pair in enumerate(pairs))
@@ -176,7 +176,8 @@ def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the slices at each position, one array (n,) per position.
 
     heights, in_plane: centres of parallel slices along the normal, (slices,), and in the plane,
-    (slices, 2), in mm. Tolerances: SAME_HEIGHT_MM and SHIFT_TOLERANCE_MM.
+    (slices, 2), in mm. Positions are the same, directly or through other slices, within 0.05 mm
+    along the normal and 0.15 mm in the plane.
     """
 
     def near(one: int, others: np.ndarray) -> np.ndarray:

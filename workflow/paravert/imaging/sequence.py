@@ -117,7 +117,7 @@ class SequenceFacts:
 
 
 def sequence_facts(
-    told: FrameAttributes,
+    attributes: FrameAttributes,
     image_type: tuple[str, ...],
     echo_ms: float | None,
     repetition_ms: float | None,
@@ -126,17 +126,17 @@ def sequence_facts(
 ) -> SequenceFacts:
     """Return the values of the header of a frame (one slice) that show its pulse sequence.
 
-    told: all DICOM attributes of the frame. image_type: ImageType or FrameType. echo_ms,
+    attributes: all DICOM attributes of the frame. image_type: ImageType or FrameType. echo_ms,
     repetition_ms, inversion_ms, field_t: times in ms and field strength in tesla, None if unknown.
     """
     return SequenceFacts(
         image_type=image_type,
-        scanning=told.texts("ScanningSequence"),
-        options=told.texts("ScanOptions"),
-        description=text(told.data, "SeriesDescription"),
-        contrast=_first(told.texts("AcquisitionContrast")),
-        echo_pulse=_first(told.texts("EchoPulseSequence")),
-        suppression=_first(told.texts("SpectrallySelectedSuppression")),
+        scanning=attributes.texts("ScanningSequence"),
+        options=attributes.texts("ScanOptions"),
+        description=text(attributes.data, "SeriesDescription"),
+        contrast=_first(attributes.texts("AcquisitionContrast")),
+        echo_pulse=_first(attributes.texts("EchoPulseSequence")),
+        suppression=_first(attributes.texts("SpectrallySelectedSuppression")),
         echo_ms=echo_ms,
         repetition_ms=repetition_ms,
         inversion_ms=inversion_ms,

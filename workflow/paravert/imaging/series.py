@@ -239,11 +239,12 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     """Return the plane of a series by the tilts of its slices: axial, other, localizer or nowhere.
 
-    frames: attributes of all slices of the series. Axial slice: tilted by at most AXIAL_TILT_DEG.
-    Localizer: a series with at most twice as many axial as sagittal or coronal slices, or with
-    ImageType (0008,0008) LOCALIZER throughout. Nowhere: no slice has a valid orientation. In an
-    axial series, slices without a valid orientation are kept with the axial ones, so that a later
-    check reports them.
+    frames: attributes of all slices of the series. Axial slice: its normal is at most
+    AXIAL_TILT_DEG (60 degrees) from the patient's long axis. Localizer: a series with at most twice
+    as many axial as sagittal or coronal slices, or with ImageType (0008,0008) LOCALIZER throughout.
+    Other: without axial slices. Nowhere: no slice has a valid orientation. In an axial series,
+    slices without a valid orientation are kept with the axial ones, so that a later check reports
+    them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:

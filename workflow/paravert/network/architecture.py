@@ -48,19 +48,19 @@ class Architecture:
             raise ValueError(f"dropout {self.dropout}, expected 0 or more and below 1")
 
     @classmethod
-    def of_fields(cls, told: object) -> "Architecture":
+    def of_fields(cls, values: object) -> "Architecture":
         """Return the architecture that a dict of its four fields describes, as read from JSON.
 
-        told: {"width": int, "levels": int, "normalisation": str, "dropout": float}. Raises
+        values: {"width": int, "levels": int, "normalisation": str, "dropout": float}. Raises
         ValueError for anything but a dict with exactly these keys, the right types and possible
         values.
         """
-        if not isinstance(told, dict) or told.keys() != KINDS.keys():
+        if not isinstance(values, dict) or values.keys() != KINDS.keys():
             raise ValueError(f"no whole architecture, expected {', '.join(KINDS)}")
-        for name, value in told.items():
+        for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, KINDS[name]):
                 raise ValueError(f"{name} {value!r:.40}, expected {KIND_WORDS[KINDS[name]]}")
-        return cls(**told)
+        return cls(**values)
 
     @property
     def channels(self) -> tuple[int, ...]:

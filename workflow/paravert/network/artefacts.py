@@ -18,10 +18,10 @@ FAILING_SHARE = 0.4  # of the pictures with saturated fat
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return the sensitivity of random receiver coils at each point, float32 (batch, rows, columns), about 1.
 
-    points: float32 (batch, 2, rows, columns), x (to the image's right) and y (down) of each pixel
-    in the section, in mm from its middle. rng: random numbers. The logarithm is a quadratic
-    polynomial of x and y. In most pictures it also falls from the back to the front, as with coils
-    in the table under the subject.
+    points: float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the
+    body: x (to the image's right) and y (down) in mm from the section's middle. rng: random
+    numbers. The logarithm is a quadratic polynomial of x and y. In most pictures it also falls from
+    the back to the front, as with coils in the table under the subject.
     """
     n = len(points)
     x, y = points[:, 0] / 150, points[:, 1] / 150
@@ -35,9 +35,9 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     """Return the factor, 0-1, by which an anterior saturation band reduces the signal at each point.
 
     float32 (batch, rows, columns); 1 in pictures without a band. Such bands suppress ghosts of
-    breathing and flow; their edge may cross the psoas. points: float32 (batch, 2, rows, columns), x
-    (to the image's right) and y (down) of each pixel in the section, in mm from its middle. rng:
-    random numbers.
+    breathing and flow; their edge may cross the psoas. points: float32 (batch, 2, rows, columns),
+    position of each pixel in the drawn section of the body: x (to the image's right) and y (down)
+    in mm from the section's middle. rng: random numbers.
     """
     n = len(points)
     left = np.where(rng.random(n) < BAND_SHARE, rng.uniform(0.03, 0.5, n), 1.0)
@@ -56,9 +56,10 @@ def failing_saturation(
     """Return the factor, 1 or more, by which failing fat saturation raises the signal of fat at each point.
 
     float32 (batch, rows, columns). In some pictures fat saturation fails towards one edge, as in an
-    uneven magnetic field. points: float32 (batch, 2, rows, columns), x (to the image's right) and y
-    (down) of each pixel in the section, in mm from its middle. saturated: (batch,), factor by which
-    saturation reduced the signal of fat (1: not saturated). rng: random numbers.
+    uneven magnetic field. points: float32 (batch, 2, rows, columns), position of each pixel in the
+    drawn section of the body: x (to the image's right) and y (down) in mm from the section's
+    middle. saturated: (batch,), factor by which saturation reduced the signal of fat (1: not
+    saturated). rng: random numbers.
     """
     n = len(points)
     most = np.where(

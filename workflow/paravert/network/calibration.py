@@ -29,13 +29,14 @@ BINS = 10  # of the reliability diagram
 
 
 def expected_iou(logits: np.ndarray) -> np.ndarray:
-    """Return the expected IoU of each muscle in a slice, float32 (8,); entry k is of label k + 1 (LABELS).
+    """Return the expected IoU (intersection over union) of each muscle in a slice, float32 (8,).
 
-    logits: float (CLASSES, rows, columns), classes: background, then the labels 1-8. Estimated from
-    the network's probabilities alone, not calibrated: IoU = correct / (labelled + true - correct)
-    pixels, where correct and true are the sums of the label's probability over the pixels labelled
-    with it and over the slice. A muscle without a pixel in the slice: NaN, but 0 if its
-    probabilities add up to DOUBTED_PX or more, so that it may have been missed.
+    Entry k is of label k + 1 (anatomy.LABELS). logits: float (CLASSES, rows, columns), classes:
+    background, then the labels 1-8. Estimated from the network's probabilities alone, not
+    calibrated: IoU = correct / (labelled + true - correct) pixels, where correct and true are the
+    sums of the label's probability over the pixels labelled with it and over the slice. A muscle
+    without a pixel in the slice: NaN, but 0 if its probabilities add up to DOUBTED_PX or more, so
+    that it may have been missed.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)
@@ -64,11 +65,11 @@ def _margin(planes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Monotonic curves from expected to predicted IoU, one per muscle for both sides.
+    """Monotonic curves from expected to predicted IoU (intersection over union), one per muscle.
 
     Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
     knots: {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1; linear
-    between the knots. A muscle that is not in it has no predicted IoU.
+    between the knots; for both sides. A muscle that is not in it has no predicted IoU.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]

@@ -64,7 +64,12 @@ def pretrain_network(
     threads: TrainingThreads = 0,
     workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
 ) -> None:
-    """Train a network on synthetic slices alone; write the model, its card and curves."""
+    """Train a network on synthetic slices alone; write the model, its card and curves.
+
+    Beside the model file it writes, with the same name: .json (card: describes model and training),
+    .yaml (configuration that selects the model), .curve.csv and .png (learning curve),
+    .reliability.csv and .png (predicted and measured IoU).
+    """
     section = read_section("pretrain_network", settings)
     if section["start_weight"] and not section["start_from"]:
         fault = f"{section['start_weight']} without start_from, expected both"
@@ -103,7 +108,7 @@ def pretrain_network(
         training,
         out,
         trained_on=TRAINED_ON,
-        data=told | result.told,
+        data=told | result.card_entries,
         method=SYNTHETIC_METHOD,
         metrics=result.metrics,
     )
@@ -131,7 +136,7 @@ def calibrate_network(
         "validation_iou": result.metrics,
         "validation_labels": SYNTHETIC_METHOD,
     }
-    card["data"] |= {"validation_sha256": file_sha256(validation), **result.told}
+    card["data"] |= {"validation_sha256": file_sha256(validation), **result.card_entries}
     write_card(out, card)
 
 
@@ -190,15 +195,15 @@ class SyntheticValidation:
 
     calibration: curves from expected to predicted IoU per muscle. metrics: {label name:
     {"median_iou", "lower_quartile", "upper_quartile", "slices"}}. reliability: float (bins, 3),
-    columns: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice. told:
-    entries of the model's card about these slices: their number, calibration error, median IoU by
-    sequence.
+    columns: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice.
+    card_entries: entries of the model's card about these slices: their number, calibration error,
+    median IoU by sequence.
     """
 
     calibration: Calibration
     metrics: dict
     reliability: np.ndarray
-    told: dict[str, Any]
+    card_entries: dict[str, Any]
 
 
 def validate_synthetic(predictor: Predictor, held_out: HeldOut) -> SyntheticValidation:

@@ -44,8 +44,9 @@ class NamedDiscs:
     """The discs found in a sagittal series, named by counting from the sacrum.
 
     points: {level: centre of the disc, (3,), LPS in mm}; level 4.5 is the disc L4/5, 5.5 the disc
-    L5/S1. name_probability: of these names, against all discs being one or more levels higher or
-    lower. level_variance: variance of the levels for that reason, in levels squared.
+    L5/S1. name_probability: that these names are right, against all discs being one or more levels
+    higher or lower. level_variance: variance of the levels, in levels squared, because the names
+    may be wrong.
     """
 
     points: dict[float, np.ndarray]
@@ -212,10 +213,10 @@ def levels_from_sagittal(
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
-    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. Level: 1.0 at the middle of
-    L1, 4.5 in the disc L4/5; with its SD. (None, False) if no discs can be named or the probability
-    of their names is below LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the
-    file is no such model.
+    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. Returns level and SD of
+    each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle of L1, 4.5 in the disc
+    L4/5. (None, False) if no discs can be named or the probability of their names is below
+    LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the file is no such model.
     """
     torch.set_num_threads(1)
     discs = named_discs(load_network(model), volume, n_lumbar)

@@ -56,7 +56,12 @@ def segment_muscles(
     keep_largest: Annotated[bool, typer.Option(help="remove strays of every label")] = True,
     fill_holes: Annotated[bool, typer.Option(help="fill what a label encloses")] = True,
 ) -> None:
-    """Segment the eight muscles in every stack of the subjects of a shard table."""
+    """Segment the eight muscles in every stack of the subjects of a shard table.
+
+    Writes per stack a label map (NIfTI) and its predicted IoU into the subject's folder, and a row
+    per subject into the shard's table. Labels that the sheet gives are kept. Raises InputError if
+    the model file is faulty or has another SHA-256, or there is no such device.
+    """
     check_model(model, model_sha256)
     averaging = {"flip": flip, "neighbours_mm": neighbours_mm}
     cleaning = {"keep_largest": keep_largest, "fill_holes": fill_holes}

@@ -60,13 +60,18 @@ def train_network(
         typer.Option(help="subject sheet; without it every scan is a subject of its own"),
     ] = None,
 ) -> None:
-    """Train or fine-tune the U-Net on the subjects with manual masks."""
+    """Train or fine-tune the U-Net on the subjects with manual masks.
+
+    Beside the model file it writes, with the same name: .json (card: describes model and training),
+    .yaml (configuration that selects the model), .curve.csv and .png (learning curve), .split.csv
+    (training and validation subjects).
+    """
     section = read_section("train_network", settings)
     loop, start, start_told = settings_and_start(section)
     device = training_device(section["device"], threads)
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
     data = read_data(convert, folder, section, loop.spacing_mm, device, subject_of)
-    told = data.told | start_told
+    told = data.card_entries | start_told
     training = fit(
         loop,
         Crops(data.training, loop),
@@ -101,8 +106,8 @@ class TrainingData:
 
     split: names of the training and validation subjects. validation_scans: per validation subject
     the names of its scans. earlier: names of the starting model's training subjects. training,
-    validation: annotated slices of these subjects on the network's grid. told: entries of the
-    model's card about the data.
+    validation: annotated slices of these subjects on the network's grid. card_entries: entries of
+    the model's card about the data.
     """
 
     split: SubjectSplit
@@ -110,7 +115,7 @@ class TrainingData:
     earlier: frozenset[str]
     training: list[Sample]
     validation: list[Sample]
-    told: dict[str, Any]
+    card_entries: dict[str, Any]
 
 
 def read_data(

@@ -69,7 +69,12 @@ def train_levels(
         int, typer.Option(help="processes; each gradient is this many batches old")
     ] = 1,
 ) -> None:
-    """Train the network that names vertebrae in sagittal slices, on synthetic slices alone."""
+    """Train the network that names vertebrae in sagittal slices, on synthetic slices alone.
+
+    Beside the model file it writes, with the same name: .json (card: describes model and training),
+    .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
+    stopped resumes from its .checkpoint.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     network = new_network().train()

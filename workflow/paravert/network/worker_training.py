@@ -148,8 +148,8 @@ def _progress(number: int, batches: int, seconds: float, minutes: float) -> floa
 def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) -> dict:
     """Return the entries that the cards of networks for vertebral levels have in common.
 
-    form: of the model file `out`. trained_on: description of the training images. settings: of the
-    training.
+    Card: describes a model and its training, JSON. form: of the model file `out`. trained_on:
+    description of the training images. settings: of the training.
     """
     told = {"architecture": asdict(form.architecture), "spacing_mm": form.spacing_mm}
     return {
