@@ -145,7 +145,7 @@ MUTATIONS = (
         "differ = False",
     ),
     mutation("mixed echoes not noticed", "frame_stack", "        _check_stack_contrast(stack)\n", "        pass\n"),
-    mutation("empty files passed over", "dicom_scan", "    _check_empty_files(files, images)\n", ""),
+    mutation("empty files passed over", "dicom_scan", "    check_empty_files(files, images)\n", ""),
     mutation("no look for blank images", "dicom", "    check_not_blank(stacks)\n", ""),
     mutation(
         "rescale left out",

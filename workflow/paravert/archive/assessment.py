@@ -26,8 +26,8 @@ from paravert.imaging.series import (
 from paravert.tables import DIXON_FAT, UNKNOWN
 
 YES, NO = "yes", "no"
-# Examinations that conversion refuses for these reasons are not the study's. All others are for the
-# user to repair or configure, and are lines of the sheet.
+# Examinations that conversion refuses for these reasons do not belong to the study. Examinations with other
+# faults are in the sheet: the user can repair or configure them.
 NOT_FOR_THE_SHEET = (
     Reason.NO_DICOM,
     Reason.WRONG_MODALITY,
@@ -143,7 +143,7 @@ def _place(
     rows = {row for candidate in known.candidates for row in candidate.rows}
     names = list(_by_series(files))
     axial = [file.path for file in files if file.is_image and names.index(_key(file)) in rows]
-    if not axial:  # what conversion says of such a series is said first
+    if not axial:  # a fault of the images comes before one of the folder
         fault = conversion_fault(files)
         return folder, fault if fault and fault.reason in NOT_FOR_THE_SHEET else examination.fault
     if len(axial) == 1:
@@ -158,7 +158,7 @@ def _is_below(path: Path, place: str) -> bool:
     return str(path) == place or str(path).startswith(f"{place}/")
 
 
-# --- what conversion says ------------------------------------------------------------------------
+# --- faults that conversion would raise ------------------------------------------------------------------------
 
 
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
@@ -231,7 +231,7 @@ def _series_of(files: Sequence[ArchiveFile]) -> Assessment:
 
 
 def _series_cells(files: Sequence[ArchiveFile]) -> tuple[dict[str, object], bool]:
-    """Return the cells of a series, and whether it is axial."""
+    """Return the cells of a series in series.csv, and whether it is axial."""
     first = files[0].origin
     frames = [frame for file in files for frame in file.frames]
     fault = next((file.fault for file in files if file.fault), None)
@@ -275,7 +275,7 @@ def _values(frames: Sequence[Frame], value: Callable[[Frame], float | None]) -> 
 
 
 def _joined(values: Sequence[float | None]) -> str:
-    """Return different values as text, rounded to a thousandth; no more than a few."""
+    """Return the different values as text, rounded to a thousandth; VALUES_SHOWN at most."""
     known = sorted({round(value, 3) for value in values if value is not None})
     told = "; ".join(f"{value:g}" for value in known[:VALUES_SHOWN])
     return told if len(known) <= VALUES_SHOWN else f"{told}; ..."

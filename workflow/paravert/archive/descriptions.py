@@ -11,11 +11,16 @@ from paravert.imaging.series import matching_series
 from paravert.tables import PD, STIR, T1, T2
 
 MOST_PATTERNS = 20
-PREFERRED = (T2, T1, PD, STIR)  # of patterns that settle as many subjects: the paper measures T2
+PREFERRED = (
+    T2,
+    T1,
+    PD,
+    STIR,
+)  # among patterns that settle equally many subjects: the paper measures T2
 SPECIAL = re.compile(r"([\\.^$*+?{}\[\]|()])")
 
 Examination = tuple[Candidate, ...]  # its axial series
-Kind = tuple[Examination, ...]  # examinations of a subject; those of many subjects are alike
+Kind = tuple[Examination, ...]  # examinations of a subject, often the same as another subject's
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     while waiting and len(taken) < MOST_PATTERNS:
         texts = [pattern.text for pattern in taken]
         gained = {
-            # A pattern behind the others changes nothing where it matches nothing.
+            # A further pattern changes nothing for subjects without a series that it matches.
             pattern: {k for k in having[pattern] if _is_settled(k, [*texts, pattern])} - settled
             for pattern in waiting
         }
@@ -114,7 +119,7 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
 
 
 def _alike(examinations: Sequence[Examination]) -> list[Examination]:
-    """Return examinations without what does not matter here, so that equal ones count together."""
+    """Return examinations reduced to description, sequence and acceptance, so that equal ones are counted together."""
     return [
         tuple(
             Candidate((), text, sequence, accepted)

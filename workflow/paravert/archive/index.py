@@ -91,7 +91,7 @@ def _place_on_disk(path: str) -> tuple[int, int]:
 def _state(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)
-    except OSError:  # told by reading it
+    except OSError:  # reading the file reports it
         return -1, 0
     return found.st_size, found.st_mtime_ns
 

@@ -186,7 +186,7 @@ def _folders_without_images(
 
 
 def _is_within(folder: str, places: set[str], archive: str) -> bool:
-    """Tell whether a folder below the archive is one of some places or below one."""
+    """Return whether a folder below the archive is one of some places or below one."""
     while len(folder) > len(archive):
         if folder in places:
             return True

@@ -26,7 +26,9 @@ from paravert.imaging.slice_spacing import (
     stack_runs,
 )
 
-SHEAR_TOLERANCE = 0.5  # of the even shift from slice to slice; others are displaced, not sheared
+SHEAR_TOLERANCE = (
+    0.5  # of the even shift from slice to slice; a larger difference: displaced, not sheared
+)
 ECHO_TOLERANCE = 0.05  # of the echo time; another echo of the same scan differs by more
 OVERLAP_FRACTION = 0.95  # of the slab: parallel slices nearer than that overlap
 # Slabs at a smaller angle than this can overlap without their planes crossing within the image.

@@ -200,7 +200,7 @@ def _row(stack: ImageStack, slice_: ImageSlice) -> dict:
 # - content that differs from both neighbours by far more than these differ from each other (at an end
 #   of the stack: than the next two slices do), as after a loss that shifts all the rest.
 #
-# A slice is judged by how much its neighbours differ, not by a fixed similarity. Not detected: changed
+# The limit for a slice is how much its neighbours differ from each other, not a fixed similarity. Not detected: changed
 # values within the range of their surroundings, zeros in air or in less than a row, an upside-down or
 # foreign slice where slices differ much anyway, several adjacent damaged slices, and anything in a
 # slice with little content (the end of a head) and, except for edges, in a stack of two.

@@ -60,7 +60,7 @@ PART_WORDS = {
         r"\b(op|opp|oop|opposed|outphase|out phase|outofphase|out of phase)\b|\bout$"
     ),
 }
-# Without a name of Dixon only these are plain: "WATER: ", "FAT: ", as GE writes them, and phases.
+# Without a name of Dixon only these are unambiguous: "WATER: ", "FAT: ", as GE writes them, and phases.
 PLAIN_WORDS = {
     DIXON_WATER: re.compile(r"^water\b"),
     DIXON_FAT: re.compile(r"^fat\b(?! (sat|sup))"),

@@ -20,8 +20,8 @@ from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.network.grid import largest
 
 CERTAIN = 10.0  # difference of the two largest logits: the label is right with p > 0.9996
-# Sum of probabilities over a slice, pixels. Of hard synthetic slices, 83 % of the missed sections have
-# more, and 20 % of those in which the muscle is absent.
+# Sum of probabilities over a slice, pixels. Of hard synthetic slices, 83 % of those with a missed muscle
+# have more, and 20 % of those in which the muscle is absent.
 DOUBTED_PX = 0.001
 KNOTS = 12  # of a muscle's curve, besides the origin
 FEWEST = 60  # pairs of expected and measured IoU that a curve is fitted to
@@ -121,7 +121,7 @@ def fitted_calibration(
 
 
 def _known_pairs(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of two arrays of sections with a label, each float64 (pairs,), sorted by x.
+    """Return the known pairs of values in two arrays of one shape, each float64 (pairs,), sorted by x.
 
     Left out: pairs with a NaN, and those whose x is 0, of a muscle that may have been missed.
     """

@@ -68,7 +68,7 @@ def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Return the log-softmax over the classes, float32 (batch, classes, rows, columns), contiguous: faster."""
+    """Return the log-softmax over the classes, float32 (batch, classes, rows, columns), contiguous for speed."""
     return logits.float().contiguous().log_softmax(dim=1)
 
 

@@ -1,9 +1,9 @@
-"""Hidden septa, fat lines within muscles and muscles of equal fat, drawn each time a training slice is.
+"""Hidden septa, fat lines within muscles, and equal fat in both back muscles, in training slices.
 
 In real scans the fat between two muscles is often thinner than a pixel, broken or not visible at all,
-while lines and dots of fat inside a muscle are, and the fat of both muscles is alike beside it. A network
-that in training always sees the septum, or a step of fat at it, takes something else for it in a real scan
-(docs/septum.md).
+while lines and dots of fat inside a muscle are, and the fat fraction of both muscles is the same beside it.
+A network that in training always sees the septum, or a step of fat at it, mistakes something else for it in
+a real scan (docs/septum.md).
 """
 
 from collections.abc import Callable

@@ -80,7 +80,7 @@ def train_network(
         out,
         made_of=digest([told, VERSIONS["train_network"]]),
         start=start,
-        workers=1 if device.type == "cuda" else 0,  # a processor has none to spare
+        workers=1 if device.type == "cuda" else 0,  # on processors, the training uses all cores
     )
     save_model(out, Model(training.network, loop.spacing_mm))
     begun = (Path(section["start_from"]), start.calibration) if start else None

@@ -42,7 +42,7 @@ class Body:
     spine: Spine
     contrast: TissueSignal
     parts: tuple[BodyPart, ...]
-    corners: np.ndarray  # (parts, 8, 3), bounding boxes
+    corners: np.ndarray
 
     def tissues(self, planes: Sequence[CutPlane], grid: PixelGrid) -> np.ndarray:
         """Return the tissue at each pixel of planes through the body, uint8 (planes, rows, columns).
