@@ -1,8 +1,10 @@
 """Code streams, good and damaged: every decoder gives the truth or says that it cannot."""
 
+import logging
 import os
 import random
 import struct
+import warnings
 
 import numpy as np
 import openjpeg
@@ -26,10 +28,11 @@ from pydicom.uid import (
 from dicom_writer import Plan, phantom, save, slice_dataset, store, write_series
 from gdcm_encoder import compress_file
 from paravert.errors import Caution, InputError, Reason, SubjectFault
-from paravert.imaging import code_streams, decoder_process, decoder_worker
+from paravert.imaging import code_streams, decoder_process, decoder_worker, decoding
 from paravert.imaging.code_streams import decode_rle, size_fits
-from paravert.imaging.decoding import check_decoders
+from paravert.imaging.decoding import check_decoders, read_frames
 from paravert.imaging.dicom import read_dicom
+from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.pixel_format import PixelFormat
 
 PLAN = Plan()
@@ -476,3 +479,20 @@ def test_a_decoder_is_stopped_and_started_at_will(tmp_path):
     read_dicom(tmp_path)
     decoder_process.stop_decoder()
     assert len(read_dicom(tmp_path).stacks) == 1
+
+
+def test_messages_of_pydicom_are_silenced_while_pixels_are_read(
+    tmp_path, monkeypatch, caplog, recwarn
+):
+    """They quote values of the header, such as names."""
+    frames = scan_folder(one_file(tmp_path, RLELossless)).frames
+
+    def telling(header, members):
+        logging.getLogger("pydicom").warning("Jane")
+        warnings.warn("Jane", stacklevel=1)
+        return read_frames(header, members)
+
+    monkeypatch.setattr(decoding, "read_frames", telling)
+    assert decoding.read_pixels(frames)[frames[0]][0].shape == (frames[0].rows, frames[0].columns)
+    assert not caplog.records
+    assert not recwarn.list

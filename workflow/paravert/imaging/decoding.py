@@ -34,7 +34,13 @@ from paravert.imaging.code_streams import (
 )
 from paravert.imaging.decoder_process import decode_in_process
 from paravert.imaging.frames import Frame, Header
-from paravert.imaging.input_files import READ_ERRORS, element_at, open_image_file, parse_dicom
+from paravert.imaging.input_files import (
+    READ_ERRORS,
+    element_at,
+    open_image_file,
+    parse_dicom,
+    quiet_pydicom,
+)
 from paravert.imaging.pixel_format import PixelFormat, pixel_format, unsupported_pixels
 
 PIXEL_DATA = Tag("PixelData")
@@ -57,17 +63,18 @@ def read_pixels(frames: Sequence[Frame]) -> FramePixels:
     """Return the pixel values of DICOM frames (slices), (rows, columns) each, and warnings about their files.
 
     frames: of one or several files, each of which is read once. Values are rescaled by RescaleSlope
-    and RescaleIntercept, in the orientation of the file. Call within `quiet_pydicom`, which
-    silences pydicom's warnings. Raises SubjectFault: missing-pixels, truncated-pixels,
-    undecodable-pixels, unsupported-pixels, frame-count-mismatch.
+    and RescaleIntercept, in the orientation of the file. Raises SubjectFault: missing-pixels,
+    truncated-pixels, undecodable-pixels, unsupported-pixels, frame-count-mismatch.
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_file[frame.header].append(frame)
     found: FramePixels = {}
-    for header, members in by_file.items():
-        arrays, cautions = read_frames(header, members)
-        found |= {f: (array, frozenset(cautions)) for f, array in zip(members, arrays, strict=True)}
+    with quiet_pydicom():
+        for header, members in by_file.items():
+            arrays, cautions = read_frames(header, members)
+            told = frozenset(cautions)
+            found |= {f: (array, told) for f, array in zip(members, arrays, strict=True)}
     return found
 
 

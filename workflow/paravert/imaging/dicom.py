@@ -29,7 +29,6 @@ from paravert.imaging.image_stack import (
     compact_array,
     content_cautions,
 )
-from paravert.imaging.input_files import quiet_pydicom
 from paravert.imaging.parallel_frames import FrameCopies
 from paravert.imaging.sagittal_series import read_sagittal
 from paravert.imaging.series import choose_series, common_sequence
@@ -93,8 +92,7 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
 def _image_stacks(frame_stacks: Sequence[FrameStack]) -> tuple[ImageStack, ...]:
     """Return stacks with their voxels; raises SubjectFault for pixels that cannot be used."""
     places = [place for stack in frame_stacks for place in stack.group.places]
-    with quiet_pydicom():
-        values = read_pixels([frame for place in places for frame in place])
+    values = read_pixels([frame for place in places for frame in place])
     for place in places:
         _check_duplicates(place, values, only_place=len(places) == 1)
     colliding = colliding_slices(frame_stacks)
