@@ -2,12 +2,12 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from paravert.archive.assessment import NO, YES, Assessment
+from paravert.archive.assessment import NO, YES, Assessment, Candidate
 from paravert.archive.descriptions import chosen_series
 from paravert.archive.examinations import NIFTI, Examination, Person
 from paravert.errors import Reason, SubjectFault
@@ -247,13 +247,13 @@ def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[st
     }
 
 
-def competing_series(visits: Iterable[Visit]) -> Mapping[str, list]:
+def competing_series(visits: Iterable[Visit]) -> dict[str, list[tuple[Candidate, ...]]]:
     """Return the axial series of examinations in the sheet that have several, by subject.
 
     visits: of all people, numbered. Returns {subject: examinations}, each examination a tuple of
     its axial series.
     """
-    found: dict[str, list] = defaultdict(list)
+    found: dict[str, list[tuple[Candidate, ...]]] = defaultdict(list)
     for visit in visits:
         if visit.number and len(visit.found.candidates) > 1:
             found[visit.subject].append(tuple(visit.found.candidates))

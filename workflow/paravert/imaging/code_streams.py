@@ -10,7 +10,7 @@ import os
 import re
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -232,7 +232,7 @@ SIGNATURES = {
 
 
 @cache
-def openjpeg() -> dict:
+def openjpeg() -> dict[str, Callable]:
     """Return the C functions of the OpenJPEG library: {name without the prefix "opj_": ctypes function}.
 
     The library is the one inside the package pylibjpeg-openjpeg. Raises ImportError, OSError or

@@ -203,7 +203,7 @@ def _pick(
 
 def matching_series(
     descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
-) -> list:
+) -> list[Hashable]:
     """Return the series that regular expressions select, as a list of keys of `descriptions`.
 
     descriptions: {series: its SeriesDescriptions (0008,103E)}. patterns: tried in order while

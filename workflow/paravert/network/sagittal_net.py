@@ -14,7 +14,9 @@ ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.
 # vertebra: down to L5. disc: down to L5/S1. sacrum: S1 and all below, with its rudimentary discs.
 STRUCTURES = ("background", "vertebra", "disc", "sacrum")
 BACKGROUND, VERTEBRA, DISC, SACRUM = range(len(STRUCTURES))
-FORM = ModelForm("paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, ARCHITECTURE)
+FORM = ModelForm(
+    "paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, ARCHITECTURE
+)  # of the model file
 BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 
