@@ -73,7 +73,10 @@ def test_the_scans_of_a_subject_are_in_one_part(tmp_path):
     (held_out,) = data.split.validation
     assert sorted([*data.split.training, held_out]) == list("ABCD")
     assert data.validation_scans == [[f"{held_out}_1", f"{held_out}_2"]]
-    assert (data.card_entries["training_subjects"], data.card_entries["validation_subjects"]) == (3, 1)
+    assert (data.card_entries["training_subjects"], data.card_entries["validation_subjects"]) == (
+        3,
+        1,
+    )
     assert len(data.training) == 3 * len(data.validation)
     with pytest.raises(InputError, match="something drawn in their masks: 1, expected at least 2"):
         read_data(

@@ -25,7 +25,7 @@ class Architecture:
     """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
     width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
-    2015). levels: number of resolutions, the image's own included (six: "one additional layer" to
+    2015). levels: number of resolutions, the image's own included (the paper adds one to
     Ronneberger's five). normalisation: layers after the convolutions, one of NORMALISATIONS (the
     paper mentions none). dropout: probability, 0 or more and below 1, in the encoder. Raises
     ValueError for values outside these ranges.
@@ -69,7 +69,7 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Number of which the rows and columns of an input image must be multiples: 2 ** (levels - 1)."""
+        """Rows and columns of an input image must be multiples of this number: 2 ** (levels - 1)."""
         return 2 ** (self.levels - 1)
 
 

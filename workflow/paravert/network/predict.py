@@ -84,8 +84,9 @@ class StoredModel:
     """A trained model as numpy arrays, for prediction without torch.
 
     architecture: settings of the U-Net. spacing_mm: pixel size (mm) of the network's grid.
-    calibration: curves from expected to predicted IoU per muscle; empty for a model that was not
-    calibrated. weights: {name: float32 array}, names and shapes of `architecture.weight_shapes`.
+    calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
+    predicted IoU; empty for a model that was not calibrated. weights: {name: float32 array}, names
+    and shapes of `architecture.weight_shapes`.
     """
 
     architecture: Architecture
@@ -185,8 +186,9 @@ class Predictor:
     def logits(self, stack: Prepared) -> Iterator[np.ndarray]:
         """Yield the logits of each slice, float32 (classes, rows, columns); adjacent slices are not averaged.
 
-        stack: from `prepared`; rows and columns are those of its padded network grid. Classes:
-        background, then the labels 1-8. With flip, the mean over the slice and its mirror image.
+        stack: standardised slices on the padded network grid, from `prepared`; rows and columns are
+        those of that grid. Classes: background, then the labels 1-8. If the predictor's option flip
+        is set: mean over the slice and its mirror image.
         """
         for start in range(0, len(stack.slices), self._batch_size):
             yield from self._of_batch(stack.slices[start : start + self._batch_size, None])
@@ -196,9 +198,9 @@ class Predictor:
 
         Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
         probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
-        unknown. stack: from `prepared`. logits: of each slice in order, float32 (classes, rows,
-        columns) on the padded network grid, not averaged over adjacent slices, which is done here;
-        None: computed here.
+        unknown. stack: standardised slices on the padded network grid, from `prepared`. logits: of
+        each slice in order, float32 (classes, rows, columns) on that grid, not averaged over
+        adjacent slices, which is done here; None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)

@@ -193,11 +193,11 @@ def read_held_out(validation: Path, settings: Settings) -> HeldOut:
 class SyntheticValidation:
     """Accuracy of a model on synthetic validation slices, and the calibration fitted to others.
 
-    calibration: curves from expected to predicted IoU per muscle. metrics: {label name:
-    {"median_iou", "lower_quartile", "upper_quartile", "slices"}}. reliability: float (bins, 3),
-    columns: mean predicted IoU, mean measured IoU, number of pairs of muscle and slice.
-    card_entries: entries of the model's card about these slices: their number, calibration error,
-    median IoU by sequence.
+    calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
+    predicted IoU. metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile",
+    "slices"}}. reliability: float (bins, 3), columns: mean predicted IoU, mean measured IoU, number
+    of pairs of muscle and slice. card_entries: entries of the model's card about these slices:
+    their number, calibration error, median IoU by sequence.
     """
 
     calibration: Calibration

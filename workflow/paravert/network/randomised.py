@@ -227,7 +227,8 @@ def drawn_pictures(
     """Return synthetic images of sections, with their labels and contrasts.
 
     Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. Section:
-        map of the tissues of a synthetic person in an axial slice.
+    map of the tissues of a synthetic person in an axial slice.
+
     anatomies: the sections of a table.
     numbers: of the sections to draw, int (batch,), from 0.
     seed: of all random numbers (pose, contrast, fat, artefacts); on one kind of device, equal

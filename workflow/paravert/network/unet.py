@@ -161,8 +161,8 @@ class Model:
     """A trained network in torch.
 
     network: the U-Net with its weights. spacing_mm: pixel size (mm) of the network's grid, equal
-    for rows and columns. calibration: curves from expected to predicted IoU per muscle; empty for a
-    model that was not calibrated.
+    for rows and columns. calibration: per muscle a curve from the IoU estimated from the network's
+    probabilities to the predicted IoU; empty for a model that was not calibrated.
     """
 
     network: UNet

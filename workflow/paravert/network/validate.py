@@ -66,11 +66,11 @@ def _summary(values: np.ndarray) -> dict[str, float | int | None]:
 class Validation:
     """Accuracy of a model on the validation subjects, and the calibration fitted to them.
 
-    calibration: curves from expected to predicted IoU per muscle. calibration_error: mean
-    |predicted - measured IoU|, 0-1, with leave-one-subject-out calibration; NaN: not known.
-    metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the
-    model; None without validation subjects. start_metrics: the same of the starting model; None
-    without one.
+    calibration: per muscle a curve from the IoU estimated from the network's probabilities to the
+    predicted IoU. calibration_error: mean |predicted - measured IoU|, 0-1, with
+    leave-one-subject-out calibration; NaN: not known. metrics: {label name: {"median_iou",
+    "lower_quartile", "upper_quartile", "slices"}} of the model; None without validation subjects.
+    start_metrics: the same of the starting model; None without one.
     """
 
     calibration: Calibration

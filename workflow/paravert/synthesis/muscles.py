@@ -102,12 +102,12 @@ ROOT_MM = {
 def muscle_tubes(
     volunteer: Volunteer, spine: Spine, variation: Variation = PHANTOM, *, wasted: bool = True
 ) -> dict[int, Tube]:
-    """Return the solid (tube) of each of the eight muscles, {label value: tube}, in LPS mm of the body.
+    """Return the solid (tube) of each of the eight muscles, {label value: tube}.
 
-    volunteer: at each vertebral level the muscle's horizontal section has its area,
-    `Volunteer.area_at`. spine: axis along which the tubes lie. variation: shapes and atrophy
-    relative to the phantoms. wasted: whether muscles are then shrunk by `Variation.lost` (atrophy);
-    if False, they fill their fascia.
+    In coordinates of the body: LPS, mm, mid L3 at z = 0. volunteer: at each vertebral level the
+    muscle's horizontal section has its area, `Volunteer.area_at`. spine: axis along which the tubes
+    lie. variation: shapes and atrophy relative to the phantoms. wasted: whether muscles are then
+    shrunk by `Variation.lost` (atrophy); if False, they fill their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}

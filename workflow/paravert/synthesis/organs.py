@@ -22,11 +22,11 @@ def organs(
 ) -> Iterator[BodyPart]:
     """Yield the body parts of bowel, liver, spleen, pancreas and kidneys.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap; these replace only tissues of the abdominal cavity. spine: axis along
-    which they lie. trunk: size of the abdomen. rng: random shapes and positions. kidneys: for the
-    left, then the right kidney its shift from the usual place: to the left and to the back in mm of
-    a body of 178 cm, and caudal in vertebral levels.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap; these replace only tissues of the abdominal
+    cavity. spine: axis along which they lie. trunk: size of the abdomen. rng: random shapes and
+    positions. kidneys: for the left, then the right kidney its shift from the usual place: to the
+    left and to the back in mm of a body of 178 cm, and caudal in vertebral levels.
     """
     yield from _bowel_loops(spine, trunk, rng)
     yield from _colon(spine, trunk, rng)
@@ -193,9 +193,9 @@ def _placed(outline: np.ndarray, turn_deg: float, side: int) -> np.ndarray:
 def vessels(spine: Spine, trunk: Trunk, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of aorta, vena cava, iliac vessels, ureters and small vessels.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap. spine: axis along which they lie. trunk: size of the abdomen. rng:
-    random sizes and positions.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap. spine: axis along which they lie. trunk:
+    size of the abdomen. rng: random sizes and positions.
     """
     fork = 4.1 + rng.normal(0, 0.12)
     confluence = fork + 0.4

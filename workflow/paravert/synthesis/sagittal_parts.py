@@ -188,7 +188,11 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.nda
 
 
 def draw_trunk(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
-    """Draw skin, fat, back muscles and abdomen into a picture; the spine is drawn over them afterwards."""
+    """Draw skin, fat, back muscles and abdomen of a sagittal slice into a picture, in place.
+
+    column: the vertebral column, which they surround and `draw_spine` draws over them. rng: random
+    sizes.
+    """
     levels = _along(FIRST_LEVEL + 0.1, LAST_LEVEL - 0.1, 40)
     fat_mm = rng.uniform(4, 45)
     thick = np.interp(levels, (-3, 1, 3, 5.5, 8), (0.6, 0.7, 1.0, 1.5, 1.6)) * fat_mm
@@ -255,8 +259,9 @@ def _draw_abdomen(picture: Picture, column: SagittalSpine, rng: np.random.Genera
 def draw_spine(
     picture: Picture, column: SagittalSpine, rng: np.random.Generator, side_mm: float
 ) -> None:
-    """Draw ligaments, canal, processes, vertebrae and discs into a picture.
+    """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice into a picture, in place.
 
+    column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
     side_mm: distance of the slice from the midline.
     """
     line = rng.uniform(0.8, 2.2)
@@ -464,7 +469,10 @@ def _draw_disc(
 
 
 def draw_metal(picture: Picture, column: SagittalSpine, rng: np.random.Generator) -> None:
-    """Draw screws or cages, which give no signal, into a picture."""
+    """Draw screws or cages, which give no signal, into a sagittal picture, in place.
+
+    column: the vertebral column that they lie in. rng: random number, positions and sizes.
+    """
     for level in rng.choice(np.arange(1, 6), rng.integers(1, 4), replace=False):
         centre = column.at(float(level), rng.uniform(-5, 30))
         picture.fill(_blob(centre, rng.uniform(4, 12), rng), METAL)

@@ -199,9 +199,9 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one set of outlines for each inset.
 
-        planes: in LPS mm of the body, all with the same axes. insets_mm: by how much each outline
-        is moved inwards; negative moves outwards. Only the lateral surface is moved, not the two
-        ends.
+        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same axes.
+        insets_mm: by how much each outline is moved inwards; negative moves outwards. Only the
+        lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

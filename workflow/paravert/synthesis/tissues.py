@@ -86,9 +86,10 @@ CAVITY = frozenset(
 class BodyPart:
     """A tube filled with one tissue, optionally with a rim of another.
 
-    tube: the solid, in LPS mm of the body. tissue: a `Tissue` or a label value. rim, rim_mm: tissue
-    and width (mm) of a rim inside the outline; None: no rim. margin_mm: by how much a part without
-    a rim is widened. over: tissues that this part replaces where they lie; None: all.
+    tube: the solid, in coordinates of the body (LPS, mm, mid L3 at z = 0). tissue: a `Tissue` or a
+    label value. rim, rim_mm: tissue and width (mm) of a rim inside the outline; None: no rim.
+    margin_mm: by how much a part without a rim is widened. over: tissues that this part replaces
+    where they lie; None: all.
     """
 
     tube: Tube

@@ -79,9 +79,9 @@ def trunk_of(volunteer: Volunteer, rng: np.random.Generator) -> Trunk:
 def trunk_parts(trunk: Trunk, spine: Spine, muscles: dict[int, Tube]) -> Iterator[BodyPart]:
     """Yield the body parts of skin, fat, abdominal wall and cavity, from outside inwards.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap. trunk: its size. spine: axis along which they lie. muscles: {label
-    value: tube}; skin and fat cover those of the back.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap. trunk: its size. spine: axis along which
+    they lie. muscles: {label value: tube}; skin and fat cover those of the back.
     """
     skin = spine.tube(TRUNK_LEVELS, _skin_outlines(trunk, spine, muscles))
     yield BodyPart(skin, Tissue.FAT, Tissue.SKIN, SKIN_MM)
@@ -209,10 +209,10 @@ LATISSIMUS_LEVELS = (0.6, 2.9)
 def flanks(spine: Spine, rng: np.random.Generator, hip: Hip) -> Iterator[BodyPart]:
     """Yield the body parts of latissimus, lowest ribs, iliac wings and hip muscles of both sides.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap; these do not replace the muscles of `anatomy.LABELS`. spine: axis along
-    which they lie. rng: random positions. hip: position of the iliac wings and thickness of the
-    iliacus.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap; these do not replace the muscles of
+    `anatomy.LABELS`. spine: axis along which they lie. rng: random positions. hip: position of the
+    iliac wings and thickness of the iliacus.
     """
     crest = 4.35 + rng.uniform(-0.15, 0.2) + hip.crest
     for side in (1, -1):

@@ -38,9 +38,9 @@ def spinous_tip_mm(level: float) -> float:
 def vertebrae(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of vertebrae T11 to L5, their joints, ligaments and discs, and sacrum.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap. spine: axis along which they lie. rng: random asymmetry of the facet
-    joints.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
+    random asymmetry of the facet joints.
     """
     turn_deg = rng.normal(0, 2.0)  # asymmetry of the facets
     yield from _ligaments_behind(spine)
@@ -217,8 +217,8 @@ FORAMEN_FAT = ((10, 16), (18, 13), (22, 14), (23, 20), (20, 25), (14, 27))
 def foramina(spine: Spine) -> Iterator[BodyPart]:
     """Yield the body parts of the fat in the intervertebral foramina, left and right.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. spine: axis along which they
-    lie.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    spine: axis along which they lie.
     """
     left = spline(np.array(FORAMEN_FAT, float), 40)
     for vertebra in VERTEBRAE:
@@ -230,9 +230,9 @@ def foramina(spine: Spine) -> Iterator[BodyPart]:
 def canal(spine: Spine, rng: np.random.Generator) -> Iterator[BodyPart]:
     """Yield the body parts of epidural fat, dural sac, cord, cauda equina and nerve roots.
 
-    Body part: a tube filled with one tissue, in LPS mm of the body. Later parts replace earlier
-    ones where they overlap. spine: axis along which they lie. rng: random end of the cord and
-    positions of the roots.
+    Body part: a tube filled with one tissue, in coordinates of the body (LPS, mm, mid L3 at z = 0).
+    Later parts replace earlier ones where they overlap. spine: axis along which they lie. rng:
+    random end of the cord and positions of the roots.
     """
     end = 1.35 + rng.normal(0, 0.15)
     yield BodyPart(spine.bone(_FIRST, _LAST, _canal, RINGS), Tissue.EPIDURAL_FAT)
