@@ -233,9 +233,10 @@ class EpochLoader:
         return len(self._keys)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches of an epoch, (images, labels), in order.
+        """Return the batches of an epoch in order, each a pair (images, labels).
 
-        epoch: its number, from 0.
+        epoch: its number, from 0. Images: float32 (batch, 1, rows, columns); labels: uint8 (batch,
+        rows, columns).
         """
         self._keys[:] = [(epoch, number) for _, number in self._keys]
         return iter(self._loader)
@@ -248,8 +249,9 @@ class EpochLoader:
 class SyntheticSample(Sample):
     """A synthetic slice on the network's pixel grid: image, labels, and the contrast it was drawn in.
 
-    sequence: the contrast, a key of `contrast.SEQUENCES` such as "t1". The other fields are those
-    of `Sample`.
+    image: standardised, float32 (rows, columns). truth: labels 0-8, uint8, same shape. drawn: eight
+    times True: no muscle is left out. sequence: the contrast, a key of `contrast.SEQUENCES` such as
+    "t1".
     """
 
     sequence: str

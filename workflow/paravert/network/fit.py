@@ -50,18 +50,19 @@ def soft_iou(probabilities: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def iou_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return 1 - mean soft IoU of the muscles in the batch, a scalar: 0 is best, 1 is worst.
 
-    logits: float (batch, classes, rows, columns). truth: labels, integer (batch, rows, columns), 0
-    to classes - 1. 0 if the batch contains no muscle. Source: Niemeyer 2021, eq. 4, "the sum of the
-    IoU"; the paper prints no minus sign, without which the worst network would have the lowest loss.
+    Soft IoU: intersection over union of probabilities instead of labels. logits: float (batch,
+    classes, rows, columns). truth: labels, integer (batch, rows, columns), 0 to classes - 1. 0 if
+    the batch contains no muscle. Source: Niemeyer 2021, eq. 4, "the sum of the IoU"; the paper
+    prints no minus sign, without which the worst network would have the lowest loss.
     """
     return _lost(soft_iou(_log_probabilities(logits).exp(), truth))
 
 
 def cross_entropy_iou(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy over all pixels plus `iou_loss`, a scalar.
+    """Return the mean cross-entropy over all pixels plus 1 - mean soft IoU of the muscles, a scalar.
 
     logits: float (batch, classes, rows, columns). truth: labels, integer (batch, rows, columns), 0
-    to classes - 1. A training with it converges several times faster.
+    to classes - 1. A training with it converges several times faster than with `iou_loss`.
     """
     logs = _log_probabilities(logits)
     return functional.nll_loss(logs, truth.long()) + _lost(soft_iou(logs.exp(), truth))

@@ -57,7 +57,11 @@ def draw_anatomies(
     seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
     workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
 ) -> None:
-    """Draw cross-sections of varied people, without contrast, to train a network on."""
+    """Draw cross-sections of varied people, without contrast, to train a network on.
+
+    Writes a Parquet table with a row per section: person, vertebral level, tilt, slice thickness,
+    and compressed maps of the tissues.
+    """
     write_sections(out, people, seed, workers)
 
 

@@ -118,12 +118,12 @@ class TissueSignal:
 
     @property
     def lean(self) -> float:
-        """Signal of muscle without fat."""
+        """Signal of muscle without fat; 1 is the signal of bright fluid."""
         return float(self.signal[LABEL_VALUES[0]])
 
     @property
     def fat(self) -> float:
-        """Signal of fat within muscle: 95 % of that of subcutaneous fat."""
+        """Signal of fat within muscle: 95 % of that of subcutaneous fat; 1 is the signal of bright fluid."""
         return 0.95 * float(self.signal[Tissue.FAT])
 
 
