@@ -46,7 +46,7 @@ from paravert.network.find_levels import (  # noqa: E402
 )
 from paravert.network.randomised import seed_of  # noqa: E402
 from paravert.network.sagittal_levels import named_discs  # noqa: E402
-from paravert.network.sagittal_net import load_sagittal_network  # noqa: E402
+from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.phantom_files import affine_of  # noqa: E402
@@ -187,7 +187,7 @@ def judge_studies(model: Path, sagittal: Path, data: Path, pictures: Path | None
             np.array([stacks[row["stack"] - 1].array.shape[1:] for row in rows]),
         )
         found = levels_from_axial(model, stacks, geometry)
-        discs = named_discs(load_sagittal_network(sagittal), images.sagittal)
+        discs = named_discs(load_network(sagittal), images.sagittal)
         other = levels_on_curve(curve_through(discs.points), geometry).level
         for number in np.unique(geometry.stack):
             own = geometry.stack == number
