@@ -122,7 +122,10 @@ def training_device(device: str, threads: int) -> torch.device:
 
 
 def low_format(device: torch.device) -> torch.dtype | None:
-    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32)."""
+    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32).
+
+    device: that trains.
+    """
     if device.type == "cpu":
         low = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:

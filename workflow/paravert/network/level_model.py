@@ -17,9 +17,8 @@ from paravert.tables import whole_file
 class ModelForm:
     """The form of the model file of a network that finds vertebral levels: how the file says what it is.
 
-    key: name of its entry in the metadata of the safetensors file. version: of that entry's format.
-    what: what the network does, in words, for messages. spacing_mm: pixel size of its input.
-    architecture: settings of the network's layers.
+    Its metadata (safetensors) have one entry, JSON with version, pixel size (mm) and architecture.
+    key, version: in the metadata of the file. what: the network, in words. spacing_mm: of its input.
     """
 
     key: str
