@@ -1,11 +1,12 @@
-"""How well a model tells levels from axial slices alone: phantoms of other seeds, and real studies.
+"""How well a model tells levels from the muscles in axial slices: phantoms of other seeds, real studies.
 
 PARAVERT_REAL_DATA=... python tests/benchmark/axial_levels.py MODEL [--phantoms 30] [--seed 4711]
     [--cache FOLDER] [--pictures FOLDER] [--people TABLE] [--sagittal models/levels.safetensors]
+    [--muscles models/synthetic.safetensors]
 
-Phantoms: of every second one a part of the slices is cut away, a third at least is left. Error of the level of
+All slices are segmented by the network of --muscles. Phantoms: of every second one a part of the slices is cut away, a third at least is left. Error of the level of
 each slice, share of errors within one and two standard deviations, and processor time. People: a table of draw_anatomies
-of another seed; the sections of a person, in one contrast, make a stack. Real studies: the mean level
+of another seed; the label maps of a person's sections, each in another pose, make a stack. Real studies: the mean level
 of each stack, and its difference from the level by the sagittal series of the same study.
 """
 
@@ -36,18 +37,20 @@ from paravert.network.axial_levels import (  # noqa: E402
 )
 from paravert.network.axial_net import load_network as load_axial  # noqa: E402
 from paravert.network.axial_net import predicted  # noqa: E402
-from paravert.network.coarse_slices import CoarseSections  # noqa: E402
-from paravert.network.contrast import drawn_contrast  # noqa: E402
+from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.find_levels import (  # noqa: E402
     MOST_AXIAL_SD,
     FoundLevels,
     SliceGeometry,
     levels_on_curve,
 )
+from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.randomised import seed_of  # noqa: E402
 from paravert.network.sagittal_levels import named_discs  # noqa: E402
 from paravert.network.sagittal_net import load_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
+from paravert.network.train_axial_levels import LabelSections  # noqa: E402
+from paravert.network.unet import load_model  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.phantom_files import affine_of  # noqa: E402
 from paravert.synthesis.protocol import protocol_of  # noqa: E402
@@ -101,6 +104,13 @@ def geometry_of(stacks: list[Volume]) -> SliceGeometry:
     return SliceGeometry(*map(np.array, (numbers, index, affines, shapes)))
 
 
+def labelled(predictor: Predictor, image: Volume) -> Volume:
+    """Return the labels of a stack by the network."""
+    spacing, apart = image.pixel_spacing_mm, image.slice_spacing_mm
+    labels = predictor.stack_labels(image.array, spacing, apart_mm=apart)
+    return Volume(cleaned(labels)[0], image.affine)
+
+
 def some_slices(volume: Volume, true: np.ndarray, rng: np.random.Generator) -> tuple:
     """Return a random part of a stack, a third at least."""
     count = len(true)
@@ -111,7 +121,9 @@ def some_slices(volume: Volume, true: np.ndarray, rng: np.random.Generator) -> t
     return Volume(volume.array[first : first + size], affine), true[first : first + size]
 
 
-def judge_phantoms(model: Path, seed: int, count: int, cache: Path | None) -> tuple:
+def judge_phantoms(
+    model: Path, muscles: Predictor, seed: int, count: int, cache: Path | None
+) -> tuple:
     """Print and return true and found levels and their SD of all slices of phantoms."""
     rng = np.random.default_rng(seed)
     parts, seconds = [], []
@@ -119,8 +131,9 @@ def judge_phantoms(model: Path, seed: int, count: int, cache: Path | None) -> tu
         volume, true = kept(seed, index, cache)
         if index % 2:
             volume, true = some_slices(volume, true, rng)
+        labels = labelled(muscles, volume)
         started = time.process_time()
-        found = levels_from_axial(model, [volume], geometry_of([volume]))
+        found = levels_from_axial(model, [labels], geometry_of([labels]))
         seconds.append(time.process_time() - started)
         off = found.level - true
         print(
@@ -140,7 +153,7 @@ def judge_phantoms(model: Path, seed: int, count: int, cache: Path | None) -> tu
 
 def judge_people(model: Path, table: Path) -> None:
     """Print the errors of stacks made of the sections of people of a table of draw_anatomies."""
-    network, sections, seed = load_axial(model), CoarseSections(table), seed_of(table)
+    network, sections, seed = load_axial(model), LabelSections(table), seed_of(table)
     off, sd = [], []
     for person in np.unique(sections.people):
         rng = np.random.default_rng([seed, person, 94])
@@ -149,9 +162,9 @@ def judge_people(model: Path, table: Path) -> None:
         if person % 2:
             size = int(rng.integers(len(own) // 3, len(own) + 1))
             own = own[int(rng.integers(len(own) - size + 1)) :][:size]
-        images, levels, *_ = sections.batch(own, (seed, person), drawn_contrast(rng))
-        probability, _ = predicted(network, images[: len(own)])
-        levels = levels[: len(own)].numpy()
+        batch = sections.batch(own, (seed, person))
+        probability, _ = predicted(network, batch.cells.numpy())
+        levels = batch.levels.numpy()
         height = population_member(seed, person).height_cm
         places = np.outer(levels * PITCH_MM * height / DRAWN_HEIGHT_CM, (0, 0, -1.0))
         affines = np.repeat(np.eye(4)[None], len(own), axis=0)
@@ -171,7 +184,9 @@ def tell(what: str, off: np.ndarray, sd: np.ndarray) -> None:
     )
 
 
-def judge_studies(model: Path, sagittal: Path, data: Path, pictures: Path | None) -> None:
+def judge_studies(
+    model: Path, muscles: Predictor, sagittal: Path, data: Path, pictures: Path | None
+) -> None:
     """Print the levels of the stacks of real studies by axial slices and by the sagittal series."""
     for study, (axial, series) in STUDIES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +201,7 @@ def judge_studies(model: Path, sagittal: Path, data: Path, pictures: Path | None
             LPS_TO_RAS @ np.array([row["affine"] for row in rows]).reshape(-1, 4, 4),
             np.array([stacks[row["stack"] - 1].array.shape[1:] for row in rows]),
         )
-        found = levels_from_axial(model, stacks, geometry)
+        found = levels_from_axial(model, [labelled(muscles, one) for one in stacks], geometry)
         discs = named_discs(load_network(sagittal), images.sagittal)
         other = levels_on_curve(curve_through(discs.points), geometry).level
         for number in np.unique(geometry.stack):
@@ -243,15 +258,18 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--people", type=Path)
     parser.add_argument("--sagittal", type=Path, default=REPOSITORY / "models/levels.safetensors")
+    shipped = REPOSITORY / "models/synthetic.safetensors"
+    parser.add_argument("--muscles", type=Path, default=shipped)
     given = parser.parse_args()
+    muscles = Predictor(load_model(given.muscles))
     if given.people:
         judge_people(given.model, given.people)
     if given.phantoms:
-        found = judge_phantoms(given.model, given.seed, given.phantoms, given.cache)
+        found = judge_phantoms(given.model, muscles, given.seed, given.phantoms, given.cache)
         if given.pictures:
             draw_phantoms(given.pictures / "phantoms.png", *found)
     if data := os.environ.get("PARAVERT_REAL_DATA"):
-        judge_studies(given.model, given.sagittal, Path(data), given.pictures)
+        judge_studies(given.model, muscles, given.sagittal, Path(data), given.pictures)
 
 
 if __name__ == "__main__":

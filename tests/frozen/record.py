@@ -73,7 +73,7 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     counts = np.bincount(labels.ravel(), minlength=9)[1:]
     yield "segment_muscles", {f"label {n}": float(c) for n, c in enumerate(counts, start=1)}
     levels = shard / "levels.parquet"
-    find_levels(convert, sheet, subjects, levels)
+    find_levels(segment, sheet, subjects, levels)
     draw_preview(segment, subjects, shard / "preview.parquet", levels)
     yield "draw_preview", _of_array(imread(home / "preview.png"))
     # The truth takes the place of the network's labels: what follows is exact on every processor.
@@ -82,7 +82,7 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     )
     convert_dicom(sheet, ["FROZEN"], subjects, convert)
     segment_muscles(convert, subjects, segment, MODEL, SHA256, "cpu")
-    find_levels(convert, sheet, subjects, levels, *LEVELS_MODEL)
+    find_levels(segment, sheet, subjects, levels, *LEVELS_MODEL)
     yield "find_levels", _of_table(levels)
     for step, name in ((measure_area, "area"), (measure_fat, "fat"), (score_overlap, "overlap")):
         step(segment, subjects, shard / f"{name}.parquet")

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from made_from import LEVELS_MODEL, MODEL
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
@@ -16,20 +17,19 @@ from paravert.imaging.volume import Volume
 from paravert.network import axial_levels, find_levels, train_axial_levels
 from paravert.network.axial_levels import SliceEvidence, levels_from_axial, levels_of_slices
 from paravert.network.axial_net import (
-    ARCHITECTURE,
     BINS,
+    CELL_MM,
     CELLS,
-    FOLD,
+    CHANNELS,
     FORM,
-    PIXEL_MM,
-    SIZE_PX,
     AxialNet,
     load_network,
-    network_input,
     predicted,
+    slice_cells,
 )
-from paravert.network.coarse_slices import CoarseSections
 from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
+from paravert.network.segment import segment_muscles
+from paravert.network.train_axial_levels import LabelSections
 from paravert.provenance import file_sha256
 from paravert.synthesis.anatomies import draw_anatomies
 from paravert.synthesis.phantoms import make_phantoms
@@ -158,42 +158,77 @@ def test_a_single_slice_has_a_level():
 
 # --- the network's input ---------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    ("shape", "spacing"), [((320, 320), 0.7), ((180, 300), 1.25), ((60, 60), 3.0)]
-)
-def test_a_cell_of_the_network_has_its_place_in_the_image(shape, spacing):
-    rows, columns = np.indices(shape)
-    stack = np.stack((rows, columns)).astype(np.float32) + 1
-    images, place = network_input(stack, (spacing, spacing))
-    assert images.shape == (2, 2, SIZE_PX, SIZE_PX)
-    inside = images[0, 1].numpy() > 0
-    assert not images[:, 0].numpy()[:, ~inside].any()
-    for axis, ramp in enumerate(stack):
-        cells = torch.nn.functional.avg_pool2d(images[axis, 0][None], FOLD)[0].numpy()
-        middle = CELLS // 2
-        step = cells[middle + 1, middle + 1] - cells[middle, middle]
-        zero = (ramp.mean() - 1 - place[axis, 0]) / place[axis, 1]  # where the ramp has its mean
-        found = middle - cells[middle, middle] / step
-        assert found == pytest.approx(zero, abs=0.1)
-        assert place[axis, 1] * spacing == pytest.approx(FOLD * PIXEL_MM, rel=0.02)
+SPACING_MM = (0.9, 1.3)
 
 
-def test_gain_and_offset_of_the_signal_do_not_matter():
-    stack = np.random.default_rng(8).gamma(2, 1, (1, 200, 200)).astype(np.float32)
-    one, other = (network_input(array, (1.0, 1.0))[0] for array in (stack, 300 * stack + 40))
-    assert torch.allclose(one, other, atol=1e-3)
+def boxes(middles, sizes_mm=(20, 30), shape=(250, 150)):
+    """Return a label map with a box per label, and its area in mm2. middles: (row, column) by label."""
+    labels = np.zeros(shape, np.uint8)
+    rows, columns = (round(size / step) for size, step in zip(sizes_mm, SPACING_MM, strict=True))
+    for value, (row, column) in middles.items():
+        labels[row : row + rows, column : column + columns] = value
+    return labels, rows * columns * np.prod(SPACING_MM)
+
+
+def test_cells_hold_the_areas_of_the_muscles_of_both_sides_about_their_middle():
+    labels, area = boxes({1: (100, 120), 2: (100, 40), 7: (180, 90)})
+    cells, middle = slice_cells(labels, SPACING_MM)
+    areas = cells[:-1].sum((1, 2)) * CELL_MM**2
+    assert areas == pytest.approx([2 * area, 0, 0, area], rel=1e-5)
+    where = np.arange(CELLS) + 0.5 - CELLS / 2
+    for axis in (0, 1):
+        along = cells[:-1].sum((0, 2 - axis))
+        assert abs(along @ where / along.sum()) < 0.1
+        assert middle[axis] == pytest.approx(np.nonzero(labels)[axis].mean())
+    most = np.prod(1 + np.array(SPACING_MM) / CELL_MM)  # whole pixels belong to a cell
+    assert 0.9 < cells[0].max() <= most
+
+
+def test_cells_tell_which_part_of_them_lies_in_the_image():
+    labels, _ = boxes({1: (100, 120), 2: (100, 40)})
+    cells, _ = slice_cells(labels, SPACING_MM)
+    inside = cells[-1].sum() * CELL_MM**2
+    height, width = np.array(labels.shape) * SPACING_MM
+    assert inside == pytest.approx(height * min(width, CELLS * CELL_MM), rel=0.08)
+    middle = slice(CELLS // 2 - 5, CELLS // 2 + 5)
+    assert cells[-1, middle, middle].mean() == pytest.approx(1, abs=0.05)
+    assert cells[-1, :, -1].max() < 0.05  # the image is narrower than the cells
+
+
+def test_spacing_and_field_of_view_hardly_change_what_the_network_sees():
+    labels, _ = boxes({1: (80, 110), 2: (80, 30), 5: (150, 60), 7: (150, 90)})
+    fine = labels.repeat(2, axis=0).repeat(2, axis=1)
+    one, _ = slice_cells(labels, SPACING_MM)
+    other, _ = slice_cells(fine, tuple(np.array(SPACING_MM) / 2))
+    moved, _ = slice_cells(np.roll(labels, 7, axis=0), SPACING_MM)
+    assert np.abs(one[:-1] - other[:-1]).max() < 0.2
+    assert np.allclose(one[:-1], moved[:-1], atol=1e-5)
+
+
+def test_a_slice_without_muscles_tells_nothing():
+    cells, middle = slice_cells(np.zeros((50, 50), np.uint8), SPACING_MM)
+    assert not cells.any()
+    assert np.isnan(middle).all()
+    levels = np.arange(5.0, 2.0, -0.2)
+    points = column(levels)
+    seen = evidence(levels, points, np.random.default_rng(8), sd=0.1)
+    seen.middle[:4] = np.nan
+    seen.probability[:4] = np.eye(len(BINS))[3]
+    found = levels_of_slices(seen, planes(points, 0))
+    assert np.abs(found.level - levels).max() < 0.2
+    seen.middle[:] = np.nan
+    assert np.isnan(levels_of_slices(seen, planes(points, 0)).level).all()
 
 
 def test_a_mirrored_slice_has_the_same_level_and_a_mirrored_column():
     torch.manual_seed(1)
     network = AxialNet().eval()
-    images = torch.randn(2, 2, SIZE_PX, SIZE_PX)
-    probability, middle = predicted(network, images)
-    mirrored, turned = predicted(network, images.flip(-1))
+    cells = np.random.default_rng(9).random((2, CHANNELS, CELLS, CELLS), np.float32)
+    probability, middle = predicted(network, cells)
+    mirrored, turned = predicted(network, cells[..., ::-1].copy())
     assert np.allclose(probability, mirrored, atol=1e-5)
     assert np.allclose(probability.sum(axis=1), 1, atol=1e-5)
-    assert np.allclose(turned, np.column_stack((middle[:, 0], CELLS - 1 - middle[:, 1])), atol=1e-3)
+    assert np.allclose(turned, middle * (1, -1), atol=1e-4)
 
 
 def test_a_model_file_holds_the_network_and_others_are_refused(tmp_path):
@@ -201,12 +236,12 @@ def test_a_model_file_holds_the_network_and_others_are_refused(tmp_path):
     network = AxialNet().eval()
     FORM.save(tmp_path / "a.safetensors", network)
     held = load_network(tmp_path / "a.safetensors")
-    images = torch.randn(1, 2, SIZE_PX, SIZE_PX)
-    assert np.allclose(predicted(network, images)[0], predicted(held, images)[0], atol=0.01)
+    cells = np.random.default_rng(9).random((1, CHANNELS, CELLS, CELLS), np.float32)
+    assert np.allclose(predicted(network, cells)[0], predicted(held, cells)[0], atol=0.01)
     (tmp_path / "b.safetensors").write_bytes(b"no model")
-    with pytest.raises(InputError, match="not a model"):
-        load_network(tmp_path / "b.safetensors")
-    assert held.architecture == ARCHITECTURE
+    for other in (tmp_path / "b.safetensors", LEVELS_MODEL[0]):
+        with pytest.raises(InputError, match="not a model"):
+            load_network(other)
 
 
 # --- training --------------------------------------------------------------------------------------
@@ -221,21 +256,21 @@ def people(tmp_path_factory):
     return folder
 
 
-def test_coarse_slices_show_muscles_beside_the_column_and_depend_on_their_seed_alone(people):
-    sections = CoarseSections(people / "1.parquet")
+def test_training_slices_show_muscles_about_the_column_and_depend_on_their_seed_alone(people):
+    sections = LabelSections(people / "1.parquet")
     numbers = np.arange(len(sections))
-    batch = sections.batch(numbers, (1, 2))
-    again = sections.batch(numbers, (1, 2))
-    assert all(torch.equal(one, other) for one, other in zip(batch, again, strict=True))
-    images, levels, shares, middle = batch
-    assert images.shape == (24, 2, SIZE_PX, SIZE_PX)
-    assert torch.equal(levels[:12], levels[12:])
-    assert torch.allclose(shares.sum(1), torch.ones(()), atol=1e-5)
-    cells = torch.arange(CELLS).float()
-    psoas = shares[:, 1]
+    batch, again = (sections.batch(numbers, (1, 2)) for _ in range(2))
+    for name in ("cells", "levels", "column"):
+        assert torch.equal(getattr(batch, name), getattr(again, name))
+    assert batch.cells.shape == (12, CHANNELS, CELLS, CELLS)
+    assert np.array_equal(batch.levels, sections.levels)
+    psoas = batch.cells[:, 0]
     seen = psoas.sum((1, 2)) > 3
-    column = (psoas.sum(1) @ cells)[seen] / psoas.sum((1, 2))[seen]
-    assert (column - middle[seen, 1]).abs().median() < 1.5  # the column lies between both psoas
+    cells = torch.arange(CELLS) + 0.5 - CELLS / 2
+    down, right = ((psoas.sum(axis) @ cells)[seen] / psoas.sum((1, 2))[seen] for axis in (2, 1))
+    # The column lies between both psoas.
+    assert (right - batch.column[seen, 1]).abs().median() < 1.5
+    assert (down - batch.column[seen, 0]).abs().median() < 3
 
 
 def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
@@ -243,7 +278,7 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
 ):
     monkeypatch.setattr(train_axial_levels, "LOG_EVERY", 2)
     monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
+    monkeypatch.setattr(train_axial_levels, "SLICES", 2)
     out = tmp_path / "own.safetensors"
     tables = people / "1.parquet", people / "2.parquet"
     train_axial_levels.train_axial_levels(*tables, out, batches=4, workers=0)
@@ -265,7 +300,7 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     monkeypatch.undo()
     assert out.with_suffix(".checkpoint").exists()
     monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(train_axial_levels, "PICTURES", 2)
+    monkeypatch.setattr(train_axial_levels, "SLICES", 2)
     train_axial_levels.train_axial_levels(*tables, out, batches=3, workers=0)
     assert batches_told(out) == ["2", "3"]
 
@@ -285,20 +320,21 @@ def test_the_same_people_for_training_and_validation_are_refused(people, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """A phantom as converted, and a network that was not trained."""
+def labelled(tmp_path_factory):
+    """A phantom with its labels, and a network that was not trained."""
     folder = tmp_path_factory.mktemp("step")
     make_phantoms(folder / "phantoms", 11, 4, ["T0002"])
-    (folder / "sheet.csv").write_text("subject,images\nB,phantoms/T0002/dicom")
-    convert_dicom(
-        folder / "sheet.csv", ["B"], folder / "subjects", folder / "shards/convert.parquet"
-    )
+    home = "phantoms/T0002"
+    (folder / "sheet.csv").write_text(f"subject,images,labels\nB,{home}/dicom,{home}/truth.nii.gz")
+    convert, segment = (folder / f"shards/{name}.parquet" for name in ("convert", "segment"))
+    convert_dicom(folder / "sheet.csv", ["B"], folder / "subjects", convert)
+    segment_muscles(convert, folder / "subjects", segment, *MODEL, "cpu")
     torch.manual_seed(3)
     FORM.save(folder / "axial.safetensors", AxialNet())
     return folder
 
 
-def rows_with(converted, monkeypatch, level, sd, pinned=None):
+def rows_with(labelled, monkeypatch, level, sd, pinned=None):
     """Return the rows of find_levels with an axial source that tells one level for all slices."""
 
     def told(model, stacks, geometry):
@@ -307,12 +343,12 @@ def rows_with(converted, monkeypatch, level, sd, pinned=None):
         return FoundLevels(np.full(count, level), np.full(count, sd), find_levels.MOST_AXIAL_SD)
 
     monkeypatch.setattr(axial_levels, "levels_from_axial", told)
-    model = converted / "axial.safetensors"
-    out = converted / f"shards/{level}_{sd}.parquet"
+    model = labelled / "axial.safetensors"
+    out = labelled / f"shards/{level}_{sd}.parquet"
     find_levels.find_levels(
-        converted / "shards/convert.parquet",
-        converted / "sheet.csv",
-        converted / "subjects",
+        labelled / "shards/segment.parquet",
+        labelled / "sheet.csv",
+        labelled / "subjects",
         out,
         axial_model=model,
         axial_sha256=pinned or f"{level:.1f}{sd:.1f}".replace(".", "") * 16,
@@ -328,21 +364,21 @@ def any_model(monkeypatch):
 
 
 def test_certain_levels_from_axial_slices_are_used_and_uncertain_ones_told(
-    converted, monkeypatch, any_model
+    labelled, monkeypatch, any_model
 ):
-    rows = rows_with(converted, monkeypatch, 3.2, 0.2)
+    rows = rows_with(labelled, monkeypatch, 3.2, 0.2)
     assert set(rows.level_source) == {"axial"}
     assert np.allclose(rows.level_position, 3.2)
     assert np.allclose(rows.level_sd, 0.2)
-    rows = rows_with(converted, monkeypatch, 3.2, 0.4)
+    rows = rows_with(labelled, monkeypatch, 3.2, 0.4)
     assert set(rows.level_source) == {"none"}
     assert rows.level_position.isna().all()
     assert np.allclose(rows.level_axial, 3.2)
 
 
-def test_another_model_than_the_pinned_one_is_refused(converted, monkeypatch):
+def test_another_model_than_the_pinned_one_is_refused(labelled, monkeypatch):
     with pytest.raises(InputError):
-        rows_with(converted, monkeypatch, 3.2, 0.2, pinned="0" * 64)
+        rows_with(labelled, monkeypatch, 3.2, 0.2, pinned="0" * 64)
 
 
 def test_sources_that_are_half_a_level_apart_are_told_if_both_are_certain():
@@ -358,14 +394,14 @@ def test_sources_that_are_half_a_level_apart_are_told_if_both_are_certain():
     assert differences(sources) == ""
 
 
-def test_the_step_finds_levels_with_a_network_of_any_weights(converted):
-    model = converted / "axial.safetensors"
-    array = np.random.default_rng(9).gamma(2, 1, (3, 120, 100)).astype(np.float32)
-    stack = Volume(array, LPS_TO_RAS @ np.diag([2.0, 2.0, 5.0, 1.0]))
-    affines = np.repeat(np.diag([2.0, 2.0, 5.0, 1.0])[None], 3, axis=0)
+def test_the_step_finds_levels_with_a_network_of_any_weights(labelled):
+    labels, _ = boxes({1: (100, 120), 2: (100, 40), 7: (180, 90)})
+    affine = np.diag([*SPACING_MM[::-1], 5.0, 1.0])
+    stack = Volume(np.repeat(labels[None], 3, axis=0), LPS_TO_RAS @ affine)
+    affines = np.repeat(affine[None], 3, axis=0)
     affines[:, 2, 3] = 5.0 * np.arange(3)
-    geometry = SliceGeometry(np.ones(3, int), np.arange(3), affines, np.full((3, 2), (120, 100)))
-    found = levels_from_axial(model, [stack], geometry)
+    geometry = SliceGeometry(np.ones(3, int), np.arange(3), affines, np.full((3, 2), labels.shape))
+    found = levels_from_axial(labelled / "axial.safetensors", [stack], geometry)
     assert (np.diff(found.level) < 0).all()
     assert np.diff(found.level) == pytest.approx(-5 / 35, rel=0.1)
     assert (found.sd > 0.3).all()

@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from made_from import CONFIGURATION, LEVELS_MODEL
+from made_from import CONFIGURATION, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
@@ -29,8 +28,6 @@ from paravert.study.label_agreement import compare_labels, label_agreement, subj
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import FAT_METHODS
 
-MODEL_FILE = Path(__file__).parents[2] / CONFIGURATION["model"]["file"]
-MODEL_SHA256 = CONFIGURATION["model"]["sha256"]
 SUBJECTS = ("S1", "S2", "S3")
 MUSCLEMAP = {own: foreign for foreign, own in SOURCES["musclemap"].values.items()}
 TOTAL = {1: 48, 2: 49, 5: 46, 6: 47, 7: 46, 8: 47}
@@ -65,8 +62,8 @@ def results_of(home, labels_from, function):
     shard, folder = results / "shards/0", results / "subjects"
     convert, segment = shard / "convert.parquet", shard / "segment.parquet"
     convert_dicom(sheet, list(SUBJECTS), folder, convert, labels_from=labels_from)
-    segment_muscles(convert, folder, segment, MODEL_FILE, MODEL_SHA256, "cpu")
-    find_levels(convert, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL)
+    segment_muscles(convert, folder, segment, *MODEL, "cpu")
+    find_levels(segment, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL)
     for step, name in (
         (measure_area, "area"),
         (measure_fat, "fat"),
@@ -75,9 +72,8 @@ def results_of(home, labels_from, function):
     ):
         step(segment, folder, shard / f"{name}.parquet")
     gather_cohort(
-        sheet, results / "shards", results / "cohort", "linear", json.dumps(CONFIGURATION), MODEL_FILE,
-        MODEL_SHA256,
-    )  # fmt: skip
+        sheet, results / "shards", results / "cohort", "linear", json.dumps(CONFIGURATION), *MODEL
+    )
     return results
 
 

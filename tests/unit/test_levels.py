@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pydicom
 import pytest
 
-from made_from import LEVELS_MODEL
+from made_from import LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, level_name, level_number
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
@@ -21,6 +21,7 @@ from paravert.imaging.dicom import read_dicom
 from paravert.imaging.level_points import read_level_points
 from paravert.imaging.volume import read_volume
 from paravert.network.find_levels import find_levels
+from paravert.network.segment import segment_muscles
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
@@ -257,7 +258,7 @@ def test_a_slice_that_the_column_does_not_cross_has_no_level():
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """Two phantoms as converted, the first with points at its discs."""
+    """Two phantoms with their labels, the first with points at its discs."""
     folder = tmp_path_factory.mktemp("levels")
     make_phantoms(folder / "phantoms", 11, 4, ["T0001", "T0002"])
     spine, protocol, _ = phantom(0)
@@ -265,16 +266,26 @@ def converted(tmp_path_factory):
     named = {level_name(level): tuple(place) for level, place in zip(DISCS, places, strict=True)}
     points = written(folder, "csv", named)
     sheet = folder / "sheet.csv"
-    lines = ["subject,images,levels"]
-    lines += [f"A,phantoms/T0001/dicom,{points.name}", "B,phantoms/T0002/dicom,"]
+    lines = ["subject,images,labels,levels"]
+    home = "phantoms/T000"
+    lines += [f"A,{home}1/dicom,{home}1/truth.nii.gz,{points.name}"]
+    lines += [f"B,{home}2/dicom,{home}2/truth.nii.gz,"]
     sheet.write_text("\n".join(lines))
-    convert_dicom(sheet, ["A", "B"], folder / "subjects", folder / "shards/convert.parquet")
+    labelled(sheet, ["A", "B"], folder / "subjects", folder / "shards")
     return folder
+
+
+def labelled(sheet, subjects, folder, shard):
+    """Convert subjects whose labels the sheet names, and return the table of segment_muscles."""
+    convert, segment = shard / "convert.parquet", shard / "segment.parquet"
+    convert_dicom(sheet, subjects, folder, convert)
+    segment_muscles(convert, folder, segment, *MODEL, "cpu")
+    return segment
 
 
 def found(folder, *model):
     find_levels(
-        folder / "shards/convert.parquet",
+        folder / "shards/segment.parquet",
         folder / "sheet.csv",
         folder / "subjects",
         folder / "shards/levels.parquet",
@@ -393,14 +404,14 @@ def test_without_a_sagittal_series_torch_is_not_imported(converted, tmp_path):
     without = shutil.ignore_patterns("SAG_T2")
     shutil.copytree(converted / "phantoms/T0001/dicom", tmp_path / "dicom", ignore=without)
     sheet, subjects = tmp_path / "sheet.csv", tmp_path / "subjects"
-    sheet.write_text("subject,images,levels\nA,dicom,points.csv")
-    shutil.copy(converted / "points.csv", tmp_path)
-    convert, out = tmp_path / "convert.parquet", tmp_path / "levels.parquet"
-    convert_dicom(sheet, ["A"], subjects, convert)
-    given = [convert, sheet, subjects, out, *LEVELS_MODEL]
+    sheet.write_text("subject,images,labels,levels\nA,dicom,truth.nii.gz,points.csv")
+    for file in ("points.csv", "phantoms/T0001/truth.nii.gz"):
+        shutil.copy(converted / file, tmp_path)
+    out = tmp_path / "levels.parquet"
+    given = [labelled(sheet, ["A"], subjects, tmp_path), sheet, subjects, out, *LEVELS_MODEL]
     code = "import sys; from pathlib import Path; from paravert.network.find_levels import find_levels; "
-    code += "convert, sheet, subjects, out, model, sha256 = sys.argv[1:]; "
-    code += "find_levels(*map(Path, (convert, sheet, subjects, out, model)), sha256); "
+    code += "segment, sheet, subjects, out, model, sha256 = sys.argv[1:]; "
+    code += "find_levels(*map(Path, (segment, sheet, subjects, out, model)), sha256); "
     code += "assert 'torch' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
     subprocess.run([sys.executable, "-c", code, *map(str, given)], env=environment, check=True)

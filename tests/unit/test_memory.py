@@ -72,9 +72,8 @@ def peaks(tmp_path_factory):
     segment += [REPOSITORY / model["file"], "--model-sha256", model["sha256"]]
     after = ["--segment", folder / "segment.parquet", "--workers", 2]
     options = dict.fromkeys(steps.STEPS, after)
-    levels = ["--convert", folder / "convert.parquet", "--sheet", folder / "sheet.csv"]
     options |= {"convert_dicom": convert, "segment_muscles": segment}
-    options["find_levels"] = [*levels, "--workers", 2]
+    options["find_levels"] = [*after, "--sheet", folder / "sheet.csv"]
     options["dicomseg"] = [*after, "--model-sha256", model["sha256"]]
     return {
         name: peak_mb(

@@ -167,7 +167,7 @@ def test_another_setting_of_the_segmentation_makes_its_table_stale(shard, key):
 def test_what_follows_from_an_earlier_conversion_is_stale_and_refused(shard):
     images_change(shard)
     shard.convert()
-    assert shard.stale() == {"segment_muscles", "find_levels"}
+    assert shard.stale() == {"segment_muscles"}
     with pytest.raises(InputError, match=r"0/segment.parquet: .* --forcerun segment_muscles"):
         shard.check()
     for name in STEP_NAMES[1:-1]:

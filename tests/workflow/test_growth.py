@@ -19,7 +19,7 @@ pytestmark = pytest.mark.workflow
 SUBJECTS = ("G1", "G2", "G3", "G4")
 WITH_LABELS = ("G1", "G2")  # the network is asked for the others alone
 STEPS = [step.name for step in COHORT_STEPS]
-FROM_SEGMENTATION_ON = [s for s in STEPS if s not in ("convert_dicom", "find_levels")]
+FROM_SEGMENTATION_ON = [step for step in STEPS if step != "convert_dicom"]
 
 
 def put_images(study, subject, number):

@@ -39,7 +39,7 @@ rule segment_muscles:
 
 rule find_levels:
     input:
-        convert=table_before("find_levels"),
+        segment=table_before("find_levels"),
         model=ancient(levels_model()),
         axial_model=ancient(axial_model()),
     output:
@@ -67,7 +67,7 @@ rule find_levels:
     message:
         "Finding the vertebral levels of shard {wildcards.shard}"
     shell:
-        "python -m paravert find_levels --convert {input.convert} --sheet {params.sheet:q}"
+        "python -m paravert find_levels --segment {input.segment} --sheet {params.sheet:q}"
         " --folder {params.results}/subjects {params.model} {params.axial_model} --out {output}"
         " --workers {threads} 2> {log}"
 

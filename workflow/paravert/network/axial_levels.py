@@ -1,7 +1,8 @@
-"""The level of every axial slice of a subject, from the axial slices alone."""
+"""The level of every axial slice of a subject, from the labels of its muscles alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from paravert.anatomy import USUAL_PITCH_MM
 from paravert.imaging.volume import Volume
-from paravert.network.axial_net import BINS, load_network, network_input, predicted
+from paravert.network.axial_net import BINS, CELL_MM, load_network, predicted, slice_cells
 from paravert.network.find_levels import MOST_AXIAL_SD, FoundLevels, SliceGeometry
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
@@ -20,7 +21,9 @@ SHIFT_STEP = 0.02  # levels
 DOUBT = 0.1  # probability that the network is wrong about a slice and it may lie anywhere
 # Slices of a person share errors: beyond one slice in this many mm they add no information.
 INDEPENDENT_MM = 12.0
-PERSON_SD = 0.1  # levels; the error that all slices of a person have in common
+# Levels; the error that all slices of a person have in common. 0.1 in people of the training's anatomy;
+# phantoms and the real studies, whose anatomy differs, are up to 0.17 off (tests/benchmark/axial_levels.py).
+PERSON_SD = 0.15
 CURVE_STEP_MM = 1.0
 BEYOND_MM = 60.0  # the column's curve goes on this far beyond the slices
 COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count less
@@ -31,7 +34,7 @@ class SliceEvidence:
     """What single slices tell.
 
     probability: of the levels BINS, (slices, BINS). middle: of the vertebral column, (slices, 3), LPS
-    in mm.
+    in mm; NaN in a slice without muscles.
     """
 
     probability: np.ndarray
@@ -41,23 +44,24 @@ class SliceEvidence:
 def levels_from_axial(
     model: Path, stacks: Sequence[Volume], geometry: SliceGeometry
 ) -> FoundLevels:
-    """Return the level of each slice by the network and by the distances between the slices.
+    """Return the level of each slice by its muscles and by the distances between the slices.
 
-    model: file, see `axial_net.load_network`. stacks: of a subject, in the order of their numbers.
-    geometry: of their slices.
+    model: file, see `axial_net.load_network`. stacks: label maps of a subject, in the order of their
+    numbers. geometry: of their slices.
     """
     torch.set_num_threads(1)
     network = load_network(model)
-    parts = []
-    affines = np.split(geometry.affines, np.cumsum([len(s.array) for s in stacks])[:-1])
-    for stack, own in zip(stacks, affines, strict=True):
-        images, place = network_input(stack.array, stack.pixel_spacing_mm)
-        probability, cells = predicted(network, images)
-        row, column = (place[:, 0] + cells * place[:, 1]).T
-        index = np.stack((column, row, np.zeros_like(row), np.ones_like(row)), axis=1)
-        parts.append((probability, np.einsum("nij,nj->ni", own, index)[:, :3]))
-    evidence = SliceEvidence(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    return levels_of_slices(evidence, geometry.affines)
+    spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
+    found = [
+        slice_cells(labels, tuple(mm))
+        for labels, mm in zip(chain(*(s.array for s in stacks)), spacing, strict=True)
+    ]
+    cells, middle = (np.stack(part) for part in zip(*found, strict=True))
+    probability, column = predicted(network, cells)
+    row, column = (middle + column * CELL_MM / spacing).T
+    index = np.stack((column, row, np.zeros_like(row), np.ones_like(row)), axis=1)
+    middle = np.einsum("nij,nj->ni", geometry.affines, index)[:, :3]
+    return levels_of_slices(SliceEvidence(probability, middle), geometry.affines)
 
 
 def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevels:
@@ -65,10 +69,15 @@ def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevel
 
     Levels increase along the column by one per height of a vertebra with its disc. Of all shifts and
     heights, each is as probable as the network finds the levels that it gives to the slices, and as
-    the height is in people. affines: of the slices, (slices, 4, 4), (column, row, 0, 1) to LPS in mm.
+    the height is in people. Slices without muscles tell nothing; without any other, all levels are NaN.
+    affines: of the slices, (slices, 4, 4), (column, row, 0, 1) to LPS in mm.
     """
-    depth, crossed = _depths(evidence.middle, affines)
-    weight = _independent_share(depth)
+    shown = ~np.isnan(evidence.middle[:, 0])
+    if not shown.any():
+        return FoundLevels(*np.full((2, len(shown)), np.nan), MOST_AXIAL_SD)
+    depth, crossed = _depths(evidence.middle[shown], affines)
+    weight = np.zeros(len(shown))
+    weight[shown] = _independent_share(depth[shown])
     pitch = USUAL_PITCH_MM * np.exp(PITCH_LOG_SD * np.linspace(-2.5, 2.5, PITCHES))
     prior = -0.5 * np.linspace(-2.5, 2.5, PITCHES) ** 2
     middle = np.average(depth, weights=weight)
@@ -76,8 +85,8 @@ def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevel
     level = shift[:, None, None] + (depth - middle) / pitch[:, None]  # (shifts, pitches, slices)
     score = np.broadcast_to(prior, level.shape[:2]).copy()
     floor = DOUBT / len(BINS)
-    for number, probability in enumerate(evidence.probability):
-        at = np.interp(level[..., number], BINS, probability)
+    for number in np.flatnonzero(shown):
+        at = np.interp(level[..., number], BINS, evidence.probability[number])
         score += weight[number] * np.log((1 - DOUBT) * at + floor)
     chance = np.exp(score - score.max())
     chance /= chance.sum()
@@ -109,8 +118,8 @@ def _independent_share(depth: np.ndarray) -> np.ndarray:
 def _depths(middle: np.ndarray, affines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where along the column each slice lies, in mm towards the feet, and whether it crosses it.
 
-    Both (slices,). middle: see `SliceEvidence`; the column is a smooth curve through these points, and a
-    slice lies where it crosses it.
+    Both (slices,). middle: of the column in some of the slices, (n, 3), LPS in mm; the column is a smooth
+    curve through these points, and a slice lies where it crosses it. affines: of all slices.
     """
     height = middle[:, 2]
     centre = height.mean()

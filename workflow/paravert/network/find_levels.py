@@ -1,7 +1,7 @@
 """The step find_levels: the vertebral level of every slice.
 
-NEEDS: convert.parquet; per subject slices.parquet, and points at vertebrae or discs that the sheet names
-a sagittal series, or the slices themselves. MAKES: the shard's levels.parquet, a row per slice.
+NEEDS: segment.parquet; per subject slices.parquet, and points at vertebrae or discs that the sheet names,
+a sagittal series, or the labels of the muscles. MAKES: the shard's levels.parquet, a row per slice.
 """
 
 import importlib
@@ -27,7 +27,7 @@ from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.plan import level_settings, lumbar_settings
 from paravert.shard_tables import read_outcomes
 from paravert.sheet import lumbar_count, read_sheet, scan_of
-from paravert.subject_folder import IMAGE_FOLDER, SubjectFolder
+from paravert.subject_folder import IMAGE_FOLDER, LABELS_FOLDER, SubjectFolder
 from paravert.tables import (
     AXIAL_LEVELS,
     LEVEL_SOURCES,
@@ -73,7 +73,7 @@ class FoundLevels:
 
 
 def find_levels(
-    convert: Annotated[Path, typer.Option(help="shard table of convert_dicom")],
+    segment: Annotated[Path, typer.Option(help="shard table of segment_muscles")],
     sheet: Annotated[Path, typer.Option(help="subject sheet")],
     folder: Annotated[Path, typer.Option(help="folder with a folder per subject")],
     out: Annotated[Path, typer.Option(help="shard table to write")],
@@ -82,7 +82,7 @@ def find_levels(
     ] = None,
     model_sha256: Annotated[str, typer.Option(help="SHA-256 that the model must have")] = "",
     axial_model: Annotated[
-        Path | None, typer.Option(help="model that tells levels from axial slices; none: not used")
+        Path | None, typer.Option(help="model that tells levels from the muscles; none: not used")
     ] = None,
     axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
     workers: Annotated[int, typer.Option(help="subjects processed at the same time")] = 1,
@@ -93,7 +93,7 @@ def find_levels(
     if axial_model is not None:
         check_sha256(axial_model, axial_sha256)
     in_sheet = {scan_of(row): row for row in read_sheet(sheet).rows}
-    subjects = sorted({outcome.subject for outcome in read_outcomes(convert)})
+    subjects = sorted({outcome.subject for outcome in read_outcomes(segment)})
     rows = {subject: in_sheet[subject] for subject in subjects if subject in in_sheet}
     files = {subject: rows[subject]["levels"] for subject in rows}
     have_sagittal = [SubjectFolder(folder / name).sagittal_file.is_file() for name in subjects]
@@ -103,7 +103,7 @@ def find_levels(
     if axial_model is not None:
         importlib.import_module("paravert.network.axial_levels")
     shards.work_after(
-        convert,
+        segment,
         "find_levels",
         partial(_find_in_subject, folder, rows, model, axial_model),
         folder=folder,
@@ -151,8 +151,8 @@ def _find_in_subject(
     if axial_model is not None and n_lumbar == USUAL_LUMBAR:
         from paravert.network.axial_levels import levels_from_axial  # imports torch
 
-        image = partial(SubjectFolder(home).stack_file, IMAGE_FOLDER)
-        stacks = [read_volume(image(number)) for number in np.unique(geometry.stack)]
+        labels = partial(SubjectFolder(home).stack_file, LABELS_FOLDER)
+        stacks = [read_volume(labels(number)) for number in np.unique(geometry.stack)]
         found[AXIAL_LEVELS] = levels_from_axial(axial_model, stacks, geometry)
     if told := differences(found):
         notes.append(told)

@@ -122,12 +122,17 @@ def training_device(device: str, threads: int) -> torch.device:
 
 
 def low_format(device: torch.device) -> torch.dtype | None:
-    """Return torch.bfloat16 if the device has instructions for it, else None (train in float32).
+    """Return torch.bfloat16 if it makes the training faster on this device, else None (float32).
+
+    On a processor it does with AMX alone, which `network/__init__.py` switches off unless the environment
+    asks for it (ONEDNN_MAX_CPU_ISA=AVX512_CORE_AMX). Seconds per step of 8 slices of 192 x 192 pixels on
+    two cores: 0.26 with AMX, 0.74 in bfloat16 without it, 0.52 in float32.
 
     device: that trains.
     """
     if device.type == "cpu":
-        low = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        allowed = "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+        low = allowed and torch.cpu._is_amx_tile_supported()
     else:
         low = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if low else None

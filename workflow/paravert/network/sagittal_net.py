@@ -1,5 +1,6 @@
 """The network that finds vertebrae, discs and sacrum in sagittal slices, and its model file."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.
 STRUCTURES = ("background", "vertebra", "disc", "sacrum")
 BACKGROUND, VERTEBRA, DISC, SACRUM = range(len(STRUCTURES))
 FORM = ModelForm(
-    "paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, ARCHITECTURE
+    "paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, asdict(ARCHITECTURE)
 )  # of the model file
 BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 

@@ -1,4 +1,4 @@
-"""Command train_axial_levels: a network that tells the level of an axial slice, learnt from synthesis alone.
+"""Command train_axial_levels: a network that tells the level of an axial slice from the labels of its muscles.
 
 NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for validation.
 MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the model)
@@ -7,20 +7,31 @@ goes on.
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 import typer
+from torch.nn import functional
 
+from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.errors import InputError
-from paravert.network.axial_net import BINS, CELLS, FOLD, FORM, PIXEL_MM, AxialNet
-from paravert.network.coarse_slices import Batch, CoarseSections
-from paravert.network.randomised import seed_of
+from paravert.network.axial_net import BINS, CELL_MM, FORM, AxialNet, slice_cells
+from paravert.network.randomised import (
+    MIDDLE_LAYER,
+    drawn_place,
+    drawn_waves,
+    picture_grid,
+    placed,
+    seed_of,
+)
 from paravert.network.worker_training import (
     Gradients,
     WorkerTraining,
@@ -30,35 +41,137 @@ from paravert.network.worker_training import (
     write_beside,
 )
 from paravert.provenance import file_sha256
+from paravert.synthesis.anatomies import SIZE_PX as SECTION_PX
+from paravert.synthesis.anatomies import SPACING_MM, unpacked
+from paravert.synthesis.signal import BEHIND_SPINE_MM
 
 log = logging.getLogger(__name__)
 
-TRAINED_ON = (
-    "synthetic axial slices of phantom anatomy in randomised contrast; no image of a person"
-)
-PICTURES = 16  # per batch, each also mirrored
+TRAINED_ON = "label maps of synthetic axial slices of phantom anatomy; no image of a person"
+STEP = 2  # every second pixel of a section is kept
+SIZE_PX, PIXEL_MM = 160, 2.0  # of the label maps: 320 mm
+# Field of view: share of the maps that are cut, length of its sides, distance from the muscles.
+CUT_SHARE, CUT_MM, CUT_OFF_SD_MM = 0.7, (150.0, 288.0), 12.0
+LOG_SIDES_SD = 0.08  # of the length of its sides
+# What a segmentation may miss: a muscle of one side; in PARTIAL_SHARE of the slices, as labels of others
+# may not have all muscles, a muscle of both sides. LOG_AREA_SD: of the area of a muscle.
+MISSED_SIDE, PARTIAL_SHARE, MISSED_MUSCLE, LOG_AREA_SD = 0.04, 0.1, 0.3, 0.1
+SLICES = 32  # per batch
 LEVEL_SD = 0.15  # of the target distribution over BINS: how sharply a slice shows its level
-COLUMN_SD = 1.0  # cells; of the target distribution over the places of the column's middle
-MUSCLE_WEIGHT, COLUMN_WEIGHT = 1.0, 0.2  # in the loss; the level has 1
+COLUMN_WEIGHT = 0.2  # in the loss; the level has 1
 WEIGHT_DECAY = 1e-2
 WARM_UP = 100  # batches until the full learning rate
 LOG_EVERY = 100  # batches
-HELD_OUT_BATCHES, HELD_OUT_SEED = 12, 7
+HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
+
+
+@dataclass(frozen=True)
+class SliceBatch:
+    """Slices as the network sees them, and what it shall tell.
+
+    cells: see `axial_net.slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS). levels: float32 (slices,).
+    column: middle of the vertebral column, (down, right) from the middle of the muscles, in cells,
+    float32 (slices, 2).
+    """
+
+    cells: torch.Tensor
+    levels: torch.Tensor
+    column: torch.Tensor
+
+
+class LabelSections:
+    """The label maps of the sections of people, at 1.6 mm, in memory; len(): their number.
+
+    table: file of draw_anatomies. levels: (sections,), float32. people: (sections,), number of the
+    person.
+    """
+
+    def __init__(self, table: Path):
+        rows = pq.read_table(table, columns=["level", "person", "maps"])
+        self.levels = rows["level"].to_numpy()
+        self.people = rows["person"].to_numpy()
+        maps = [
+            unpacked(maps.as_buffer())[MIDDLE_LAYER, ::STEP, ::STEP].copy() for maps in rows["maps"]
+        ]
+        self._maps = torch.from_numpy(np.stack(maps))
+        self._maps[self._maps >= CLASSES] = 0  # other tissues
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def batch(self, numbers: np.ndarray, seed: Sequence[int]) -> SliceBatch:
+        """Return sections in random position, shape and field of view, with the faults of a segmentation.
+
+        numbers: of the sections, (slices,). seed: of all random numbers.
+        """
+        rng = np.random.default_rng([*seed, 91])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        cpu = torch.device("cpu")
+        places = [drawn_place(rng) for _ in numbers]
+        grid = picture_grid(SIZE_PX, PIXEL_MM, 1, cpu)
+        points = placed(grid, places, drawn_waves(len(numbers), generator, cpu))
+        size, middle = self._maps.shape[-1], (SECTION_PX - 1) / 2 / STEP
+        x, y = (points / (SPACING_MM * STEP) + middle).round().clamp(0, size - 1).long().unbind(1)
+        maps = self._maps[torch.from_numpy(numbers)[:, None, None], y, x].numpy()
+        spine = np.array([0.0, -BEHIND_SPINE_MM])  # (x, y) in the section
+        cells, column = [], []
+        for labels, place in zip(maps, places, strict=True):
+            right_down = np.linalg.solve(place.matrix, spine - place.centre_mm)
+            own, off = _seen(labels, right_down[::-1], rng)
+            cells.append(own)
+            column.append(off)
+        return SliceBatch(
+            torch.from_numpy(np.stack(cells)),
+            torch.from_numpy(self.levels[numbers]),
+            torch.from_numpy(np.nan_to_num(np.stack(column)).astype(np.float32)),
+        )
+
+
+def _seen(
+    labels: np.ndarray, spine_mm: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the network's input for a label map, and where the column lies from its muscles, in cells.
+
+    spine_mm: middle of the column, (down, right) from the map's middle.
+    """
+    first = np.zeros(2, int)
+    if rng.random() < CUT_SHARE:
+        labels, first = _cut(labels, rng)
+    missed = rng.random(CLASSES) < MISSED_SIDE
+    if rng.random() < PARTIAL_SHARE:
+        muscles = [name for name in MUSCLES if rng.random() < MISSED_MUSCLE]
+        missed[[label.value for label in LABELS if label.muscle in muscles]] = True
+    cells, middle = slice_cells(np.where(missed[labels], 0, labels), (PIXEL_MM, PIXEL_MM))
+    cells[:-1] *= np.exp(rng.normal(0, LOG_AREA_SD, (len(MUSCLES), 1, 1)))
+    from_middle = (middle + first - (SIZE_PX - 1) / 2) * PIXEL_MM
+    return cells, (spine_mm - from_middle) / CELL_MM
+
+
+def _cut(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random field of view of a label map, and its first (row, column)."""
+    places = np.nonzero(labels)
+    middle = np.array([p.mean() if len(p) else SIZE_PX / 2 for p in places])
+    centre = middle + rng.normal(0, CUT_OFF_SD_MM / PIXEL_MM, 2)
+    sides = rng.uniform(*CUT_MM) * np.exp(rng.normal(0, LOG_SIDES_SD, 2)) / PIXEL_MM
+    first, last = (
+        np.clip(np.rint(centre + sign * sides / 2).astype(int), 0, SIZE_PX) for sign in (-1, 1)
+    )
+    return labels[first[0] : last[0], first[1] : last[1]], first
 
 
 def train_axial_levels(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
     out: Annotated[Path, typer.Option(help="model file to write (.safetensors)")],
-    seed: Annotated[int, typer.Option(help="of the pictures and first weights")] = 1,
-    batches: Annotated[int, typer.Option(help="how many, of 32 slices each")] = 3000,
+    seed: Annotated[int, typer.Option(help="of the slices and first weights")] = 1,
+    batches: Annotated[int, typer.Option(help="how many, of 32 slices each")] = 4000,
     minutes: Annotated[float, typer.Option(help="stop after this time as well; 0: no limit")] = 0.0,
     learning_rate: Annotated[float, typer.Option(help="the highest; it falls to 0")] = 0.002,
     workers: Annotated[
         int, typer.Option(help="processes; each gradient is this many batches old; 0: a thread")
     ] = 1,
 ) -> None:
-    """Train the network that tells the level of an axial slice (experimental, not usable yet)."""
+    """Train the network that tells the level of an axial slice from the labels of its muscles."""
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
     torch.set_num_threads(1)
@@ -103,8 +216,8 @@ def _pool(workers: int) -> Executor:
 
 
 @cache
-def _sections(table: Path) -> CoarseSections:
-    return CoarseSections(table)
+def _sections(table: Path) -> LabelSections:
+    return LabelSections(table)
 
 
 @cache
@@ -117,38 +230,28 @@ def _own_network() -> AxialNet:
 def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: int) -> Gradients:
     """Return the loss of a batch and its gradients."""
     network, sections = _own_network(), _sections(anatomies)
-    numbers = np.random.default_rng([seed, number, 93]).integers(len(sections), size=PICTURES)
+    numbers = np.random.default_rng([seed, number, 93]).integers(len(sections), size=SLICES)
     batch = sections.batch(numbers, (seed, number))
     return gradients(network, weights, lambda: level_loss(network, batch))
 
 
-def level_loss(network: AxialNet, batch: Batch) -> torch.Tensor:
-    """Return the loss of a batch: cross-entropies of level, muscles and the column's middle."""
-    images, levels, shares, middle = batch
-    level, muscles, column = network(images)
-    target = _normal(torch.from_numpy(BINS).float() - levels[:, None], LEVEL_SD)
+def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
+    """Return the loss of a batch: cross-entropy of the level, and distance of the column's middle."""
+    level, column = network(batch.cells)
+    off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD
+    target = (-0.5 * off**2).softmax(1)
     of_level = -(target * level.log_softmax(1)).sum(1)
-    of_muscles = -(shares * muscles.log_softmax(1)).sum(1)
-    cells = torch.arange(CELLS, dtype=torch.float32)
-    down, right = (_normal(cells - middle[:, axis, None], COLUMN_SD) for axis in (0, 1))
-    place = (down[:, :, None] * right[:, None]).flatten(1)
-    of_column = -(place * column.flatten(1).log_softmax(1)).sum(1)
-    shown = ((middle >= 0) & (middle <= CELLS - 1)).all(1)
-    of_slices = ((of_level + COLUMN_WEIGHT * of_column) * shown).mean()
-    return of_slices + MUSCLE_WEIGHT * of_muscles.mean()
-
-
-def _normal(off: torch.Tensor, sd: float) -> torch.Tensor:
-    """Return normal weights of deviations that sum to 1 along the last axis."""
-    return (-0.5 * (off / sd) ** 2).softmax(-1)
+    of_column = functional.smooth_l1_loss(column, batch.column, reduction="none").sum(1)
+    shown = batch.cells[:, :-1].sum((1, 2, 3)) > 0
+    return ((of_level + COLUMN_WEIGHT * of_column) * shown).mean()
 
 
 @cache
-def _held_out(validation: Path) -> list[Batch]:
-    sections = CoarseSections(validation)
+def _held_out(validation: Path) -> list[SliceBatch]:
+    sections = LabelSections(validation)
     rng = np.random.default_rng(HELD_OUT_SEED)
     return [
-        sections.batch(rng.integers(len(sections), size=PICTURES), (HELD_OUT_SEED, number))
+        sections.batch(rng.integers(len(sections), size=SLICES), (HELD_OUT_SEED, number))
         for number in range(HELD_OUT_BATCHES)
     ]
 
@@ -158,13 +261,10 @@ def _accuracy(network: AxialNet, validation: Path) -> dict[str, float]:
     """Return how well single slices of other people are told."""
     network.eval()
     off, apart = [], []
-    cells = torch.arange(CELLS, dtype=torch.float32)
-    for images, levels, _, middle in _held_out(validation):
-        level, _, column = network(images)
-        off.append(level.softmax(1) @ torch.from_numpy(BINS).float() - levels)
-        weight = column.flatten(1).softmax(1).view(column.shape)
-        found = torch.stack((weight.sum(2) @ cells, weight.sum(1) @ cells), dim=1)
-        apart.append((found - middle).norm(dim=1) * FOLD * PIXEL_MM)
+    for batch in _held_out(validation):
+        level, column = network(batch.cells)
+        off.append(level.softmax(1) @ torch.from_numpy(BINS).float() - batch.levels)
+        apart.append((column - batch.column).norm(dim=1) * CELL_MM)
     network.train()
     off, apart = torch.cat(off).abs().numpy(), torch.cat(apart).numpy()
     return {

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +151,7 @@ def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) 
     Card: describes a model and its training, JSON. form: of the model file `out`. trained_on:
     description of the training images. settings: of the training.
     """
-    told = {"architecture": asdict(form.architecture), "spacing_mm": form.spacing_mm}
+    told = {"architecture": dict(form.architecture), "spacing_mm": form.spacing_mm}
     return {
         "name": out.stem,
         "note": NOTE,
