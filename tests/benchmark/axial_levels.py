@@ -35,8 +35,7 @@ from paravert.network.axial_levels import (  # noqa: E402
     levels_from_axial,
     levels_of_slices,
 )
-from paravert.network.axial_net import load_network as load_axial  # noqa: E402
-from paravert.network.axial_net import predicted  # noqa: E402
+from paravert.network.axial_net import load_axial_network, predicted  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.find_levels import (  # noqa: E402
     MOST_AXIAL_SD,
@@ -47,7 +46,7 @@ from paravert.network.find_levels import (  # noqa: E402
 from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.randomised import seed_of  # noqa: E402
 from paravert.network.sagittal_levels import named_discs  # noqa: E402
-from paravert.network.sagittal_net import load_network  # noqa: E402
+from paravert.network.sagittal_net import load_sagittal_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
 from paravert.network.train_axial_levels import LabelSections  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
@@ -153,7 +152,7 @@ def judge_phantoms(
 
 def judge_people(model: Path, table: Path) -> None:
     """Print the errors of stacks made of the sections of people of a table of draw_anatomies."""
-    network, sections, seed = load_axial(model), LabelSections(table), seed_of(table)
+    network, sections, seed = load_axial_network(model), LabelSections(table), seed_of(table)
     off, sd = [], []
     for person in np.unique(sections.people):
         rng = np.random.default_rng([seed, person, 94])
@@ -202,7 +201,7 @@ def judge_studies(
             np.array([stacks[row["stack"] - 1].array.shape[1:] for row in rows]),
         )
         found = levels_from_axial(model, [labelled(muscles, one) for one in stacks], geometry)
-        discs = named_discs(load_network(sagittal), images.sagittal)
+        discs = named_discs(load_sagittal_network(sagittal), images.sagittal)
         other = levels_on_curve(curve_through(discs.points), geometry).level
         for number in np.unique(geometry.stack):
             own = geometry.stack == number

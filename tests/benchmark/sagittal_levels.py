@@ -38,7 +38,7 @@ from paravert.network.sagittal_levels import (  # noqa: E402
     NamedDiscs,
     named_discs,
 )
-from paravert.network.sagittal_net import load_network  # noqa: E402
+from paravert.network.sagittal_net import load_sagittal_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
 from paravert.synthesis.body import body_of  # noqa: E402
 from paravert.synthesis.protocol import (  # noqa: E402  # noqa: E402
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    network = load_network(given.model)
+    network = load_sagittal_network(given.model)
     if data := os.environ.get("PARAVERT_REAL_DATA"):
         judge_studies(network, Path(data), given.pictures)
     judge_cost()

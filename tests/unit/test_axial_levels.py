@@ -23,7 +23,7 @@ from paravert.network.axial_net import (
     CHANNELS,
     FORM,
     AxialNet,
-    load_network,
+    load_axial_network,
     predicted,
     slice_cells,
 )
@@ -235,13 +235,13 @@ def test_a_model_file_holds_the_network_and_others_are_refused(tmp_path):
     torch.manual_seed(2)
     network = AxialNet().eval()
     FORM.save(tmp_path / "a.safetensors", network)
-    held = load_network(tmp_path / "a.safetensors")
+    held = load_axial_network(tmp_path / "a.safetensors")
     cells = np.random.default_rng(9).random((1, CHANNELS, CELLS, CELLS), np.float32)
     assert np.allclose(predicted(network, cells)[0], predicted(held, cells)[0], atol=0.01)
     (tmp_path / "b.safetensors").write_bytes(b"no model")
     for other in (tmp_path / "b.safetensors", LEVELS_MODEL[0]):
         with pytest.raises(InputError, match="not a model"):
-            load_network(other)
+            load_axial_network(other)
 
 
 # --- training --------------------------------------------------------------------------------------

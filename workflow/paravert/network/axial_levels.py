@@ -10,7 +10,7 @@ import torch
 
 from paravert.anatomy import USUAL_PITCH_MM
 from paravert.imaging.volume import Volume
-from paravert.network.axial_net import BINS, CELL_MM, load_network, predicted, slice_cells
+from paravert.network.axial_net import BINS, CELL_MM, load_axial_network, predicted, slice_cells
 from paravert.network.find_levels import MOST_AXIAL_SD, FoundLevels, SliceGeometry
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
@@ -46,11 +46,11 @@ def levels_from_axial(
 ) -> FoundLevels:
     """Return the level of each slice by its muscles and by the distances between the slices.
 
-    model: file, see `axial_net.load_network`. stacks: label maps of a subject, in the order of their
+    model: file, see `axial_net.load_axial_network`. stacks: label maps of a subject, in the order of their
     numbers. geometry: of their slices.
     """
     torch.set_num_threads(1)
-    network = load_network(model)
+    network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
     found = [
         slice_cells(labels, tuple(mm))

@@ -88,7 +88,7 @@ def slice_cells(
     return result, middle
 
 
-def load_network(path: Path) -> AxialNet:
+def load_axial_network(path: Path) -> AxialNet:
     """Return the network of a model file, for prediction. Raises InputError for another file."""
     return FORM.load(path, AxialNet())
 

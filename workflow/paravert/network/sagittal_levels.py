@@ -15,7 +15,7 @@ from paravert.network.sagittal_net import (
     DISC,
     SACRUM,
     VERTEBRA,
-    load_network,
+    load_sagittal_network,
     network_input,
     probabilities,
 )
@@ -58,7 +58,7 @@ def named_discs(network: UNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR) -> 
     """Return the discs that a sagittal series shows, by level: L4/5 is 4.5; None if they cannot be named.
 
     They are counted from the sacrum, which must be visible. network: of a model file of
-    train_levels, from `load_network`. volume: sagittal series, array (slices, rows, columns),
+    train_levels, from `load_sagittal_network`. volume: sagittal series, array (slices, rows, columns),
     slices from left to right, rows towards the feet, columns towards the back. n_lumbar: number of
     lumbar vertebrae. None if fewer than LEAST_DISCS are found, or no sacrum below them.
     """
@@ -219,7 +219,7 @@ def levels_from_sagittal(
     LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the file is no such model.
     """
     torch.set_num_threads(1)
-    discs = named_discs(load_network(model), volume, n_lumbar)
+    discs = named_discs(load_sagittal_network(model), volume, n_lumbar)
     if discs is None or discs.name_probability < LEAST_USED:
         return None, False
     found = levels_on_curve(curve_through(discs.points), geometry)

@@ -37,7 +37,7 @@ def new_network() -> UNet:
     return UNet(ARCHITECTURE, len(STRUCTURES))
 
 
-def load_network(path: Path) -> UNet:
+def load_sagittal_network(path: Path) -> UNet:
     """Return the network of a model file of train_levels, for prediction.
 
     Raises InputError for another file.
