@@ -10,11 +10,15 @@ from paravert.steps import STEPS
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGURATION = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-# File and SHA-256 of the models of segment_muscles and find_levels.
+# File and SHA-256 of the models of segment_muscles and of find_levels: sagittal series, axial slices.
 MODEL = (REPOSITORY / CONFIGURATION["model"]["file"], CONFIGURATION["model"]["sha256"])
 LEVELS_MODEL = (
     REPOSITORY / CONFIGURATION["find_levels"]["model"],
     CONFIGURATION["find_levels"]["sha256"],
+)
+AXIAL_MODEL = (
+    REPOSITORY / CONFIGURATION["find_levels"]["axial_model"],
+    CONFIGURATION["find_levels"]["axial_sha256"],
 )
 
 

@@ -22,7 +22,7 @@ import pandas as pd  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from skimage.io import imread  # noqa: E402
 
-from made_from import CONFIGURATION, LEVELS_MODEL  # noqa: E402
+from made_from import AXIAL_MODEL, CONFIGURATION, LEVELS_MODEL  # noqa: E402
 from paravert import codebook, tables  # noqa: E402
 from paravert.imaging.convert import convert_dicom  # noqa: E402
 from paravert.measure.area import measure_area  # noqa: E402
@@ -82,7 +82,7 @@ def _shard_steps(folder: Path) -> Iterator[tuple[str, Numbers]]:
     )
     convert_dicom(sheet, ["FROZEN"], subjects, convert)
     segment_muscles(convert, subjects, segment, MODEL, SHA256, "cpu")
-    find_levels(segment, sheet, subjects, levels, *LEVELS_MODEL)
+    find_levels(segment, sheet, subjects, levels, *LEVELS_MODEL, *AXIAL_MODEL)
     yield "find_levels", _of_table(levels)
     for step, name in ((measure_area, "area"), (measure_fat, "fat"), (score_overlap, "overlap")):
         step(segment, subjects, shard / f"{name}.parquet")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from made_from import CONFIGURATION, LEVELS_MODEL, MODEL
+from made_from import AXIAL_MODEL, CONFIGURATION, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
@@ -63,7 +63,7 @@ def results_of(home, labels_from, function):
     convert, segment = shard / "convert.parquet", shard / "segment.parquet"
     convert_dicom(sheet, list(SUBJECTS), folder, convert, labels_from=labels_from)
     segment_muscles(convert, folder, segment, *MODEL, "cpu")
-    find_levels(segment, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL)
+    find_levels(segment, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL, *AXIAL_MODEL)
     for step, name in (
         (measure_area, "area"),
         (measure_fat, "fat"),
