@@ -13,6 +13,7 @@ from paravert.subject_folder import (
     REVIEW_FOLDER,
     SAGITTAL_FILE,
     SLICES_FILE,
+    TRUTH2_FOLDER,
     TRUTH_FOLDER,
     WATER_FOLDER,
 )
@@ -92,8 +93,8 @@ STEPS = {
             tables.CONVERT,
             "status.json",
             owns=(
-                *(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER),
-                *(SLICES_FILE, SAGITTAL_FILE),
+                *(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, TRUTH2_FOLDER),
+                *(GIVEN_FOLDER, SLICES_FILE, SAGITTAL_FILE),
             ),
         ),
         Step(
