@@ -38,10 +38,10 @@ VERSIONS = {
     "gather_cohort": 11,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 6,
+    "fit_models": 7,
     "fit_centiles": 2,
     "write_tables": 9,
-    "draw_figures": 8,
+    "draw_figures": 9,
     "write_report": 9,
     "write_review": 4,
 }
