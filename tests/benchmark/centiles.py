@@ -28,6 +28,7 @@ from paravert.study.centiles import LOG, MEASURES, Measure, fit_centiles, from_s
 from paravert.study.drawing import style
 from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.quantile_regression import CENTILES, centile_curves
+from paravert.study.standard_level import StandardLevel
 
 LENGTH_MM, SQUARED_HEIGHT_M2 = 150.0, {"F": 2.76, "M": 3.2}
 AGES_YEARS = (20, 80)
@@ -45,10 +46,8 @@ def distribution(
         return middle, 0.45 + 0.02 * decades
     area = 2 * (CSA_MM2[muscle] + CSA_MEN_MM2[muscle] * man)
     area = area + 2 * (CSA_DECADE_MM2[muscle] * decades - 0.01 * CSA_MM2[muscle] * decades**2)
-    factor = {
-        "csa": 1.0, "csa_index": 1 / SQUARED_HEIGHT_M2[sex], "volume": LENGTH_MM / 1000
-    }  # fmt: skip
-    return np.log(area * factor[measure.name]), 0.12 + 0.008 * decades
+    factor = {"csa_index": 1 / SQUARED_HEIGHT_M2[sex], "volume": LENGTH_MM / 1000}
+    return np.log(area * factor.get(measure.name, 1.0)), 0.12 + 0.008 * decades
 
 
 def simulated_subjects(subjects: int, random: np.random.Generator) -> pd.DataFrame:
@@ -120,9 +119,10 @@ def show(subjects: int, out: Path) -> None:
     scores = z_scores(frame, centiles)
     print(scores.groupby("measure")["z"].agg(["mean", "std", "count"]).round(3).to_string())
     print("extrapolated", scores["extrapolated"].mean().round(3))
-    points = centile_points(frame, centiles)
+    level = StandardLevel(n_subjects=subjects, n_covered=subjects)
+    points = centile_points(frame, centiles, level)
     with style.applied():
-        style.write_figure(draw_centiles(points), points, out, "centiles")
+        style.write_figure(draw_centiles(points, level), points, out, "centiles")
 
 
 def main() -> None:

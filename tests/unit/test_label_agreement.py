@@ -285,6 +285,11 @@ def test_subjects_without_the_muscle_in_one_of_both_are_left_out_of_the_areas():
     found = label_agreement(pd.DataFrame(rows), np.array([[0.9] * 8, [0.7] * 8, [0.0] * 8]))
     assert (found["n_subjects"] == 2).all()
     assert found["bias_mm2"].tolist() == pytest.approx([20] * 8)
+    assert found["sem_mm2"].tolist() == pytest.approx([10] * 8)  # differences 10 and 30: SD 14.14
+    assert found["mdc_95_mm2"].tolist() == pytest.approx([19.6 * np.sqrt(2)] * 8)
+    assert found["margin_mm2"].tolist() == pytest.approx([5] * 8)
+    assert (found["lower_limit_low_95_mm2"] < found["lower_limit_mm2"]).all()
+    assert not found["equivalent"].any()
     assert (found["n_dice"] == 3).all()
     assert found["dice_mean"].tolist() == pytest.approx([1.6 / 3] * 8)
     assert found["reason"].isna().all()

@@ -33,6 +33,7 @@ from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.flags import FLAGS
 from paravert.study.quantile_regression import CENTILES, centile_curves, quantile_coefficients
 from paravert.study.report_tables import as_html, centiles_text
+from paravert.study.standard_level import StandardLevel
 
 NORMAL = stats.norm.ppf(np.array(CENTILES) / 100)
 MEDIAN, SD, PER_YEAR, SD_PER_YEAR = 6.5, 0.12, -0.005, 0.001  # on the scale of the regression
@@ -375,12 +376,43 @@ def test_the_figure_has_the_points_of_small_studies_alone(large, study):
     centiles = pd.read_parquet(study / "centiles.parquet")
     points = centile_points(pd.read_parquet(study / "subjects.parquet"), centiles)
     drawn = points[points["kind"] == "subject"]
-    assert len(drawn) == 120 * len(MUSCLES) * 2
+    assert len(drawn) == 120 * len(MUSCLES) * 3
     assert set(drawn["sex"]) == {"F"}
-    assert len(draw_centiles(points).axes) == 2 * len(MUSCLES)
+    assert len(draw_centiles(points).axes) == 3 * len(MUSCLES)
     many = centile_points(*large)
     assert set(many["kind"]) == {"centile"}
-    assert len(draw_centiles(many).axes) == 4 * len(MUSCLES)
+    assert len(draw_centiles(many).axes) == 6 * len(MUSCLES)
+
+
+def test_the_figure_shows_the_standard_level_where_it_is_used_and_has_centiles(large):
+    subjects, centiles = large
+    used, unused = (StandardLevel("L3/4", 5000, covered) for covered in (4000, 3999))
+    means, at_level = ({"csa", "volume", "fat_fraction"}, {"csa_level", "volume", "fat_fraction_level"})  # fmt: skip
+    points = centile_points(subjects, centiles, used)
+    assert set(points["measure"]) == at_level
+    assert set(centile_points(subjects, centiles, unused)["measure"]) == means
+    not_fitted = centiles["value"].mask(centiles["measure"].isin(at_level - means))
+    of_means = centile_points(subjects, centiles.assign(value=not_fitted), used)
+    assert set(of_means["measure"]) == means
+    figure = draw_centiles(points, used)
+    labels = {axes.get_ylabel() for axes in figure.axes} - {""}
+    rows = ("CSA at L3/4, cm²", "Volume, ml", "Fat fraction at L3/4, %")
+    assert labels == {f"{sex} (n = 2,500)\n{row}" for sex in ("Women", "Men") for row in rows}
+
+
+def test_names_of_centiles_do_not_overlap_at_the_ends_of_the_curves(large):
+    subjects, centiles = large
+    close = centiles.assign(
+        **{end: 0.001 * centiles[end] for end in ("value", "low_95", "high_95")}
+    )
+    points = centile_points(subjects, centiles.where(centiles["muscle"] != "psoas_major", close))
+    figure = draw_centiles(points)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+        assert len(boxes) == 3
+        for lower, upper in zip(boxes[:-1], boxes[1:], strict=True):
+            assert upper.y0 > lower.y0 + 0.6 * lower.height
 
 
 def test_a_small_study_is_told_how_many_it_needs():

@@ -499,6 +499,7 @@ def test_a_scanner_that_reads_larger_areas_differs_before_and_after_adjustment()
     own = effects[(effects.factor == "manufacturer") & (effects.outcome == CSA)]
     assert set(own.reference) == {"A"}
     assert set(own.n_subjects) == {24}
+    assert set(own.n_rows) == {24 * 8}
     assert (own.low_95 > 0).all()
     assert own.groupby("model").size().to_dict() == {"adjusted": 4, "alone": 4}
 

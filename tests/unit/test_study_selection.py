@@ -230,6 +230,7 @@ def test_weights_undo_the_bias_of_complete_cases(contrasts_of_incomplete):
     assert (sexes.difference_in_standard_errors > 1.5).all()
     row = sexes.iloc[0]
     assert row.n_subjects + row.n_missing == 3000
+    assert row.n_rows == 8 * row.n_subjects
     assert row.effective_n < 0.95 * row.n_subjects
     assert row.predictors == "sex, age_years, weight_kg"
 

@@ -13,6 +13,7 @@ from paravert.subject_folder import (
     REVIEW_FOLDER,
     SAGITTAL_FILE,
     SLICES_FILE,
+    TRUTH2_FOLDER,
     TRUTH_FOLDER,
     WATER_FOLDER,
 )
@@ -37,10 +38,10 @@ VERSIONS = {
     "gather_cohort": 12,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 6,
+    "fit_models": 7,
     "fit_centiles": 2,
     "write_tables": 9,
-    "draw_figures": 8,
+    "draw_figures": 9,
     "write_report": 9,
     "write_review": 4,
 }
@@ -92,8 +93,8 @@ STEPS = {
             tables.CONVERT,
             "status.json",
             owns=(
-                *(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, GIVEN_FOLDER),
-                *(SLICES_FILE, SAGITTAL_FILE),
+                *(IMAGE_FOLDER, WATER_FOLDER, FAT_FOLDER, TRUTH_FOLDER, TRUTH2_FOLDER),
+                *(GIVEN_FOLDER, SLICES_FILE, SAGITTAL_FILE),
             ),
         ),
         Step(

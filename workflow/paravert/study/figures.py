@@ -183,8 +183,8 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
     def centiles() -> Drawn:
         curves = read("centiles.parquet", CENTILE_TABLE.schema().names)
-        points = centile_points(cohort.subjects, curves)
-        return points, draw_centiles(points)
+        points = centile_points(cohort.subjects, curves, cohort.level)
+        return points, draw_centiles(points, cohort.level)
 
     def specifications() -> Drawn:
         points = specification_points(read("specification_curve.csv", CURVE_COLUMNS))

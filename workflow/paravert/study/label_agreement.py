@@ -18,8 +18,8 @@ from paravert.imaging.geometry import corner_distance_mm
 from paravert.imaging.label_maps import pair_counts
 from paravert.imaging.masks import CORNER_TOLERANCE_MM
 from paravert.imaging.volume import Volume, read_volume
-from paravert.study.accuracy import absolute_agreement, limits_of_agreement
 from paravert.study.data_frames import read_frame, write_csv
+from paravert.study.reliability import paired_statistics
 from paravert.study.scans import first_scans, of_scans, scan_keys, scan_names
 from paravert.study.standard_level import (
     ALL_SLICES,
@@ -33,6 +33,9 @@ from paravert.tables import NOT_LABELLED
 log = logging.getLogger(__name__)
 
 SUBJECTS_AT_ONCE = 64  # of a worker process
+# Prefixes of the statistics of `paired_statistics` that have the unit of the area, and other names here.
+IN_MM2 = ("first_", "second_", "sem", "mdc", "bias", "sd", "lower_", "upper_", "margin")
+ICC_COLUMNS = {"icc_2_1_low_95": "icc_low_95", "icc_2_1_high_95": "icc_high_95"}
 AREA_COLUMNS = ("subject", "muscle", "side", "csa_mean_mm2", "csa_at_level_mm2", "csa_reason")
 
 
@@ -140,8 +143,9 @@ def label_agreement(
     areas: as of `paired_areas`. dice: (subjects, 8), in the order of LABELS; subjects in any order.
     standard: name of the standard level of both, None if they differ. level: standard, if at least
     LEAST_COVERED of the subjects have areas there in both, or ALL_SLICES. n_subjects, bias, limits of
-    agreement and ICC: of the area at that level or the mean over all slices, second - first, over the
-    subjects in which both label sets have it. n_dice: subjects with a Dice coefficient. reason:
+    agreement, ICC, SEM, smallest detectable change, trend and equivalence: of the area at that level or the
+    mean over all slices, second - first, over the subjects in which both label sets have it; as in
+    reliability.csv. n_dice: subjects with a Dice coefficient. reason:
     not-labelled if a label set has the muscle in no subject.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
@@ -167,21 +171,11 @@ def label_agreement(
 
 
 def _area_agreement(first: np.ndarray, second: np.ndarray) -> dict:
-    limits = limits_of_agreement(second, first)
-    correlation = absolute_agreement(np.column_stack([first, second]))
+    """Return `paired_statistics` of areas in mm2; columns in mm2 end with the unit."""
+    found = paired_statistics(first, second)
     return {
-        "n_subjects": len(first),
-        "first_mean_mm2": first.mean() if len(first) else np.nan,
-        "second_mean_mm2": second.mean() if len(first) else np.nan,
-        "bias_mm2": limits.bias,
-        "bias_low_95_mm2": limits.bias - limits.bias_error,
-        "bias_high_95_mm2": limits.bias + limits.bias_error,
-        "sd_mm2": limits.sd,
-        "lower_limit_mm2": limits.lower,
-        "upper_limit_mm2": limits.upper,
-        "icc_2_1": correlation.icc,
-        "icc_low_95": correlation.low,
-        "icc_high_95": correlation.high,
+        ICC_COLUMNS.get(name, f"{name}_mm2" if name.startswith(IN_MM2) else name): value
+        for name, value in found.items()
     }
 
 

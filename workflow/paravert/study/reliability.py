@@ -4,7 +4,7 @@ Intraclass correlations, standard error of measurement, smallest detectable chan
 variation, Bland-Altman limits for subjects and for single slices, and a test of equivalence.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -182,25 +182,34 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
                 for frame in (pairs, slices)
             )
             row = {"measure": measure, "unit": unit, "muscle": muscle, "side": side}
-            row |= _of_subjects(own, FAT_MARGIN if unit == "1" else None) | _of_slices(single)
+            margin = FAT_MARGIN if unit == "1" else None
+            row |= paired_statistics(own["first"], own["second"], margin) | _of_slices(single)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(RELIABILITY_COLUMNS))
 
 
-def _of_subjects(own: pd.DataFrame, margin: float | None) -> dict:
-    first, second = (own[name].to_numpy(dtype=float) for name in ("first", "second"))
+def paired_statistics(
+    first: Sequence[float], second: Sequence[float], margin: float | None = None
+) -> dict:
+    """Return the statistics of two measurements of each subject, by name as in RELIABILITY_COLUMNS.
+
+    These are n_subjects to equivalent, without the limits of single slices. first, second: (subjects,),
+    finite. margin: of the test of equivalence, in their unit; None: MARGIN_PERCENT of the mean of first.
+    A statistic that needs more subjects is nan (equivalent: None).
+    """
+    first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = np.column_stack([first, second])
     agreement, consistent = absolute_agreement(both), consistency(both)
     sem, sem_low, sem_high = standard_error_of_measurement(both)
     limits = limits_of_agreement(second, first)
     slope, p_value = trend(second, first)
     if margin is None:
-        margin = MARGIN_PERCENT / 100 * first.mean() if len(own) else np.nan
+        margin = MARGIN_PERCENT / 100 * first.mean() if len(first) else np.nan
     equivalence = equivalence_p_value(second - first, margin)
     return {
-        "n_subjects": len(own),
-        "first_mean": first.mean() if len(own) else np.nan,
-        "second_mean": second.mean() if len(own) else np.nan,
+        "n_subjects": len(first),
+        "first_mean": first.mean() if len(first) else np.nan,
+        "second_mean": second.mean() if len(first) else np.nan,
         "icc_2_1": agreement.icc,
         "icc_2_1_low_95": agreement.low,
         "icc_2_1_high_95": agreement.high,

@@ -31,7 +31,7 @@ SELECTION_COLUMNS = (
 WEIGHTED_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "unit", "complete_cases", "complete_cases_low_95",
     "complete_cases_high_95", "weighted", "weighted_low_95", "weighted_high_95",
-    "difference_in_standard_errors", "df", "n_subjects", "n_missing", "effective_n", "weight_lowest",
+    "difference_in_standard_errors", "df", "n_subjects", "n_rows", "n_missing", "effective_n", "weight_lowest",
     "weight_highest", "predictors", "left_out", "link", "covariance", "note",
 )  # fmt: skip
 ALWAYS_KNOWN = (
@@ -190,7 +190,8 @@ def _weighted_fit(
     inside = people["subject"].isin(fitted.data["subject"].unique())
     told = {"outcome": fitted.outcome.column, "model": fitted.model.name, "df": fitted.fit.df}
     told |= {"link": fitted.fit.link, "covariance": fitted.fit.covariance_name}
-    told |= {"n_subjects": int(inside.sum()), "n_missing": int((~inside).sum())}
+    told |= {"n_subjects": int(inside.sum()), "n_rows": fitted.fit.n_rows}
+    told |= {"n_missing": int((~inside).sum())}
     try:
         found = inclusion_weights(people, inside.to_numpy())
     except NotWeighted as reason:

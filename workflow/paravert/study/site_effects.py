@@ -13,7 +13,7 @@ from paravert.study.inference import (
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
     "factor", "category", "reference", "outcome", "model", "muscle", "estimate", "unit", "low_95", "high_95",
-    "df", "n_subjects", "link", "covariance", "note",
+    "df", "n_subjects", "n_rows", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -22,6 +22,7 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
 
     data: as for the models. adjusted: the adjusted model of each outcome. Areas and volumes:
     difference; fat fraction: odds ratio. model: "alone" (the factor is the only covariate) or "adjusted".
+    n_subjects, n_rows: of the category.
     Factors that do not vary, or that the adjusted model left out, have no rows there.
     """
     rows = []
@@ -57,6 +58,7 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "muscle": muscle,
                     "df": fitted.fit.df,
                     "n_subjects": int(sizes[category]),
+                    "n_rows": int((fitted.data[factor] == category).sum()),
                     "link": fitted.fit.link,
                     "covariance": fitted.fit.covariance_name,
                     "note": fitted.note,

@@ -29,7 +29,7 @@ from paravert.study.scans import scan_keys, scan_names
 from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED
 from paravert.tables import ALL_FAT_METHODS, DIXON
 
-MOST_SUBJECTS = 10_000  # a larger cohort is sampled: each way is a model of its own
+MOST_SUBJECTS = 2_000  # a larger cohort is sampled: each of some 100 ways is a model of its own
 ALL_SECTIONS = "all sections"
 UNFLAGGED = "scans without flags"
 EFFECT_FAMILIES = [family for family in FAMILIES if family.name in ("sex, fat", "age")]

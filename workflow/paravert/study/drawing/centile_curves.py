@@ -1,5 +1,8 @@
-"""Centile curves: area and fat fraction over age per muscle and sex, with the subjects as points."""
+"""Centile curves: area, volume and fat fraction over age per muscle and sex, with the subjects as points."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,23 +10,40 @@ from matplotlib.figure import Figure
 from paravert.anatomy import MUSCLES
 from paravert.study.centiles import MEASURES, too_few
 from paravert.study.drawing import style
+from paravert.study.drawing.value_plots import NO_LEVEL
 from paravert.study.quantile_regression import CENTILES
+from paravert.study.standard_level import StandardLevel
 
-LABELS = {"csa": "CSA, left + right, cm²", "fat_fraction": "Fat fraction, %"}
-FACTORS = {"csa": 0.01, "fat_fraction": 100.0}
+# Label and factor of each measure; {}: name of the level.
+LABELS = {
+    "csa": "CSA, cm²",
+    "csa_level": "CSA at {}, cm²",
+    "volume": "Volume, ml",
+    "fat_fraction": "Fat fraction, %",
+    "fat_fraction_level": "Fat fraction at {}, %",
+}
+FACTORS = {"csa": 0.01, "csa_level": 0.01, "fat_fraction": 100.0, "fat_fraction_level": 100.0}
+# What a row of panels shows: the measure at the standard level, and in place of it where that is not used.
+ROWS = (("csa_level", "csa"), ("volume",), ("fat_fraction_level", "fat_fraction"))
 POINTS_BELOW = 1000  # subjects; with more, curves alone
 BANDED = (3, 50, 97)
 WIDTHS = {3: 0.9, 50: 1.6, 97: 0.9}  # of the other centiles 0.5
+ROW_IN, PANEL_IN = 1.6, 1.2  # height of a row, and of the panels in it
+NAME_SIZE_PT = 5.5  # of the centiles beside the curves
 CURVE, POINT, NOT_FITTED = "centile", "subject", "not fitted"
 
 
-def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are drawn: centiles of area and fat fraction, and subjects as points.
+def centile_points(
+    subjects: pd.DataFrame, centiles: pd.DataFrame, level: StandardLevel = NO_LEVEL
+) -> pd.DataFrame:
+    """Return the rows that are drawn: centiles of area, volume and fat fraction, and subjects as points.
 
-    subjects: the cohort's table. centiles: of fit_centiles. kind: "centile", "subject" (below
-    POINTS_BELOW subjects, where there are centiles of their sex), or "not fitted".
+    subjects: the cohort's table, one scan per subject. centiles: of fit_centiles. level: area and fat
+    fraction are those at the standard level if it is used and has centiles, otherwise those over all
+    slices. Column kind: "centile", "subject" (below POINTS_BELOW subjects, where there are centiles of
+    their sex), or "not fitted".
     """
-    own = centiles[centiles["measure"].isin(LABELS)]
+    own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
     kind = own["value"].notna().map({True: CURVE, False: NOT_FITTED})
     parts = [own[[*columns, "n_subjects"]].assign(kind=kind)]
@@ -39,27 +59,41 @@ def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFra
     return found[["kind", *columns, "n_subjects"]]
 
 
-def draw_centiles(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per measure and sex and a column per muscle."""
+def _measures(centiles: pd.DataFrame, level: StandardLevel) -> list[str]:
+    fitted = set(centiles.loc[centiles["value"].notna(), "measure"])
+    return [row[0] if level.used and row[0] in fitted else row[-1] for row in ROWS]
+
+
+def draw_centiles(frame: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
+    """Draw a row of panels per measure and sex and a column per muscle.
+
+    frame: `centile_points`. level: that of its measures at a level.
+    """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:
         return style.sentence(too_few(frame))
-    frame = fitted
-    sexes = style.sexes_in(frame)
-    figure = style.new_figure(0.5 + 1.85 * len(LABELS) * len(sexes))
-    grid = figure.subplots(len(LABELS) * len(sexes), len(MUSCLES), sharex=True)
-    rows = [(measure, sex) for measure in LABELS for sex in sexes]
+    sexes = style.sexes_in(fitted)
+    measures = [name for name in LABELS if (fitted["measure"] == name).any()]
+    rows = [(measure, sex) for measure in measures for sex in sexes]
+    figure = style.new_figure(0.7 + ROW_IN * len(rows))
+    grid = figure.subplots(len(rows), len(MUSCLES), sharex=True, squeeze=False)
     for row, (measure, sex) in zip(grid, rows, strict=True):
-        of_row = frame[(frame["measure"] == measure) & (frame["sex"] == sex)]
+        of_row = fitted[(fitted["measure"] == measure) & (fitted["sex"] == sex)]
         for axes, muscle in zip(row, MUSCLES, strict=True):
-            _panel(axes, of_row[of_row["muscle"] == muscle], FACTORS[measure], sex)
-        count = of_row["n_subjects"].max()
-        row[0].set_ylabel(f"{style.SEX_NAMES[sex]} (n = {count:,.0f})\n{LABELS[measure]}")
+            _panel(axes, of_row[of_row["muscle"] == muscle], FACTORS.get(measure, 1.0), sex)
+        title = f"{style.SEX_NAMES[sex]} (n = {of_row['n_subjects'].max():,.0f})"
+        row[0].set_ylabel(f"{title}\n{LABELS[measure].format(level.name)}")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
     for axes in grid[-1]:
         axes.set_xlabel("Age, years")
-    _share_scales(grid, len(sexes))
+    for measure in measures:
+        own = [row for row, (name, _) in zip(grid, rows, strict=True) if name == measure]
+        _share_scales(own, of_muscle="fat" not in measure)
+    for axes in grid.flat:
+        _name_curves(axes)
+    note = "" if level.used else level.note
+    style.write_below(figure, "Areas, volumes and fat fractions of left and right together.", note)
     return figure
 
 
@@ -77,25 +111,30 @@ def _panel(axes: Axes, own: pd.DataFrame, factor: float, sex: str) -> None:
         if centile in BANDED:
             ends = (factor * curve["low_95"], factor * curve["high_95"])
             axes.fill_between(curve["age_years"], *ends, color=colour, alpha=0.15, linewidth=0)
-        line = factor * curve["value"]
-        axes.plot(curve["age_years"], line, color=colour, lw=WIDTHS.get(centile, 0.5))
-        if centile in BANDED:
-            place = (curve["age_years"].iloc[-1], line.iloc[-1])
-            axes.annotate(
-                f"{centile}", place, (2, 0), textcoords="offset points", va="center",
-                fontsize=5.5, color=colour,
-            )  # fmt: skip
+        axes.plot(
+            curve["age_years"], factor * curve["value"], color=colour, lw=WIDTHS.get(centile, 0.5),
+            label=f"{centile}" if centile in BANDED else "_",
+        )  # fmt: skip
 
 
-def _share_scales(grid: list[list[Axes]], sexes: int) -> None:
-    """Give the areas of a muscle one scale in both sexes, and all fat fractions one scale."""
-    areas, fats = grid[:sexes], grid[sexes:]
-    for column in range(len(MUSCLES)):
-        _one_scale([row[column] for row in areas])
-    _one_scale([axes for row in fats for axes in row])
+def _share_scales(rows: list[Sequence[Axes]], *, of_muscle: bool) -> None:
+    """Give the panels of a measure (rows) one scale, or (of_muscle) those of each of its muscles."""
+    for panels in zip(*rows, strict=True) if of_muscle else [np.ravel(rows)]:
+        highest = max(axes.dataLim.y1 for axes in panels)
+        for axes in panels:
+            axes.set_ylim(0, 1.03 * highest)
 
 
-def _one_scale(panels: list[Axes]) -> None:
-    highest = max(axes.dataLim.y1 for axes in panels)
-    for axes in panels:
-        axes.set_ylim(0, 1.03 * highest)
+def _name_curves(axes: Axes) -> None:
+    """Write the centile at the end of its curve; names that would overlap are moved apart."""
+    handles, names = axes.get_legend_handles_labels()
+    gap = NAME_SIZE_PT / (72 * PANEL_IN) * axes.get_ylim()[1]
+    lowest = 0.0
+    for curve, name in zip(handles, names, strict=True):  # ascending
+        end = float(curve.get_ydata()[-1])
+        lowest = max(end, lowest)
+        axes.annotate(
+            name, (curve.get_xdata()[-1], lowest), (2, 0), textcoords="offset points", va="center",
+            fontsize=NAME_SIZE_PT, color=curve.get_color(),
+        )  # fmt: skip
+        lowest += gap
