@@ -66,10 +66,10 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # co
 
 @dataclass(frozen=True)
 class LabelMethod:
-    """How labels were made, for a segment's attributes.
+    """How labels were made, as the segments of a DICOM segmentation state it.
 
-    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters: of
-    the algorithm, by name.
+    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters:
+    {name: value} of the algorithm.
     """
 
     type: str
@@ -102,14 +102,13 @@ def found_muscles(labels: np.ndarray) -> list[Label]:
 def segmentation(
     images: Sequence[Dataset], labels: np.ndarray, name: StackName, method: LabelMethod
 ) -> "Segmentation":
-    """Return the label map of a stack as a binary DICOM segmentation.
+    """Return the label map of a stack as a binary DICOM segmentation (highdicom's dataset).
 
-    images: MR image of each slice (DICOM datasets), from caudal to cranial, as from `mr_images`.
-    labels: (slices, rows, columns), integers 0-8, not all 0. name: pseudonym, stack number and UIDs
-    of the stack. method: how the labels were made. Returned as highdicom's Segmentation, a DICOM
-    dataset. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
-    (0062,0005) is the name of muscle and side. A segment has one frame for each slice in which the
-    muscle occurs.
+    images: DICOM dataset of each slice, caudal to cranial, from `mr_images`. labels: integers
+    (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background; at least one label. name:
+    identifiers of the stack. method: how the labels were made. Each muscle and side that occurs is
+    a segment, numbered from 1 without gaps (the standard requires this) and named in SegmentLabel
+    (0062,0005), with one frame per slice in which it occurs.
     """
     from highdicom.seg import Segmentation
 
@@ -160,7 +159,7 @@ def _description(number: int, label: Label, method: LabelMethod) -> "SegmentDesc
         MUSCLE_CODES[label.muscle],
         method.type,
         algorithm,
-        display_color=CIELabColor.from_rgb(*bytes.fromhex(label.colour.removeprefix("#"))),
+        display_color=CIELabColor.from_rgb(*label.rgb),
     )
     description.SegmentDescription = label.name
     kind = description.SegmentedPropertyTypeCodeSequence[0]
@@ -205,8 +204,8 @@ def dicomseg(
     """Write the labels of every stack as a DICOM segmentation, with its images.
 
     Each subject gets the segmentations dicomseg/stack-NN.dcm and the images that they refer to,
-    dicomseg/image/stack-NN/NNNN.dcm; a stack without labels gets neither. Writes a row per subject
-    and stack.
+    dicomseg/image/stack-NN/NNNN.dcm; a stack without labels gets neither. Writes the shard's table
+    `dicomseg`, a row per subject and stack. Raises InputError if highdicom is not installed.
     """
     check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}

@@ -24,6 +24,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, minimum_filter1d, uniform_filter1d
 
 from paravert.anatomy import LABELS
+from paravert.measure.labelled_stack import inner_pixels
 from paravert.tables import (
     DIXON_WATER,
     FAT_SUPPRESSED,
@@ -61,10 +62,11 @@ GREATEST_CONTRAST = 1000.0
 
 @dataclass(frozen=True)
 class FatContrast:
-    """What the pixels of a stack tell of fat; NaN where they do not tell.
+    """What the pixels of a stack show of fat; both NaN if there is too little muscle or fat to tell.
 
-    contrast: signal of the subcutaneous fat behind the muscles minus that of muscle, in SD of muscle.
-    skewness: of the texture of muscle, -1 to 1: above 0 where fat between the fibres is bright.
+    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of
+    muscle; below 0 where fat is dark. skewness: of the texture of the muscles, -1 to 1; above 0
+    where fat between the fibres is bright.
     """
 
     contrast: float
@@ -76,10 +78,11 @@ NOT_SEEN = FatContrast(float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Domain:
-    """What sequence a stack shows and whether its fat fraction can be had.
+    """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
-    sequence: of `tables.SEQUENCES`. source: header or pixels; None if neither tells. reason: why there
-    is no fat fraction, None if there is one. differs: whether pixels and header disagree.
+    sequence: one of tables.SEQUENCES. source: where it comes from, tables.HEADER or tables.PIXELS;
+    None if neither tells. reason: code for why there is no fat fraction; None if there is one.
+    differs: whether header and pixels disagree on the sequence.
     """
 
     sequence: str
@@ -89,9 +92,12 @@ class Domain:
 
 
 def domain_of(header: str, seen: FatContrast) -> Domain:
-    """Return the domain of a stack. header: the class of the sequence in the header.
+    """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    Where header and pixels disagree on whether fat is bright, the pixels decide.
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: what the
+    pixels show of fat. If the two disagree on whether fat is bright, the pixels decide. Reasons
+    against a fat fraction: "fat-not-bright", "low-contrast" (below 3 SD of muscle),
+    "no-fat-reference" (neither header nor pixels tell).
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -114,8 +120,12 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     return Domain(header, source)
 
 
-def told(header: str, seen: FatContrast, domain: Domain) -> str:
-    """Return a sentence on what was found and expected, without values of the header's text."""
+def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
+    """Return a sentence on the sequence by header and pixels and on the contrast of fat, for a warning.
+
+    header: class of the sequence by the image header. seen: what the pixels show of fat. domain:
+    from `domain_of` for these two.
+    """
     names = f"sequence {header} by the header"
     if domain.sequence != header:
         names += f", {domain.sequence} by the pixels"
@@ -133,12 +143,14 @@ def told(header: str, seen: FatContrast, domain: Domain) -> str:
 def fat_contrast(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> FatContrast:
-    """Return the contrast of subcutaneous fat to muscle in a stack, and the skewness of the muscles.
+    """Return how much brighter than muscle the subcutaneous fat of a stack is, and the muscles' skewness.
 
-    image, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between rows,
-    between columns. Fat: from each column, the brightest layer of LAYER_MM behind the hindmost muscle
-    pixel; the median over all columns. Muscle: `lean_muscle` of erector spinae and multifidus, which lie
-    next to it, without their outermost pixels; of all muscles if these are not labelled.
+    image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
+    spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
+    layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
+    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these are not
+    labelled), without their outermost pixels. Skewness: of their texture. Returns NOT_SEEN, with
+    NaN, if there are too few pixels of either.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)
@@ -156,32 +168,14 @@ def fat_contrast(
 
 
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
-    """Return signal and SD of lean muscle, from all pixels of muscles, (pixels,).
+    """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    From the 10th and the 1st percentile, as of a normal distribution: the brighter pixels may be fat,
-    which in old people is more than half of multifidus.
+    signal: (pixels,). The 10th and the 1st percentile are taken for those of a normal distribution;
+    brighter pixels may be fat, which in old people is more than half of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)
     return near + NEAR_SD * spread, spread
-
-
-def inner_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
-
-    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
-    have its own label value; pixels at the border of the image do not remain.
-    """
-    inner = np.zeros(labels.shape, dtype=bool)
-    centre = labels[:, 1:-1, 1:-1]
-    inner[:, 1:-1, 1:-1] = (
-        (centre > 0)
-        & (centre == labels[:, :-2, 1:-1])
-        & (centre == labels[:, 2:, 1:-1])
-        & (centre == labels[:, 1:-1, :-2])
-        & (centre == labels[:, 1:-1, 2:])
-    )
-    return inner
 
 
 def _fat_behind(
