@@ -451,6 +451,7 @@ OVERLAP_COLUMNS = (
 
 # --- tables between the steps --------------------------------------------------------------------
 
+OLDEST_AGE_YEARS = 90.0  # ages above are set to this: very old people are identifiable by age
 HEADER_COLUMNS = (
     Column("header_sex", TEXT, "", "sex in the image header (0010,0040)", allowed=("F", "M")),
     Column(

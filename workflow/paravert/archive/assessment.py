@@ -13,7 +13,7 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
 from paravert.imaging.dixon_parts import acquisitions, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack
-from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
+from paravert.imaging.frames import Frame
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.pixel_format import pixel_format
 from paravert.imaging.series import (

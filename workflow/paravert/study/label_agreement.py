@@ -44,10 +44,11 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Writes a row per level, muscle and side; differences are second minus first, of a subject's area (mm2):
-    at the standard level, if both results have the same one and at least 80 % of the subjects have areas
-    there in both, and the mean over all slices. Both must have been made from the same images. Subjects analysed in one alone are left out.
-    Of several visits of a subject, the first by name is compared.
+    Writes a row per level, muscle and side. Differences are second minus first, of a subject's area
+    (mm2): over all slices, and at the standard level, if it is the same in both results and at
+    least 80 % of the subjects have areas there. Both must have been made from the same images.
+    Subjects analysed in only one are left out; of several visits of a subject, the first by name is
+    compared. Raises InputError for unfinished results or those of other images.
     """
     areas = paired_areas(_areas(first), _areas(second))
     once = first_scans(areas[scan_keys(areas)].drop_duplicates())
@@ -87,11 +88,11 @@ def _dice_of_subjects(
 
 
 def subject_dice(first: Path, second: Path) -> np.ndarray:
-    """Return the Dice coefficient of each label of a subject over all stacks, float (8,).
+    """Return the Dice coefficient of each label of a subject over all stacks, float (8,), 0 to 1.
 
-    first, second: the subject's folder in both results. 2 |A and B| / (|A| + |B|) over the voxels; NaN
-    where both are empty, or where one of the two does not label the muscle in a stack.
-    Raises InputError unless both have labels on the same voxels.
+    first, second: the subject's folder in both results. Entry k is for label value k + 1; 2 |A and
+    B| / (|A| + |B|) over voxels; NaN if both are empty, or one result does not label the muscle.
+    Raises InputError unless both have label maps on the same voxels.
     """
     files = SubjectFolder(first), SubjectFolder(second)
     numbers = files[0].stack_numbers(LABELS_FOLDER)
@@ -124,9 +125,10 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 
 
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject of both, muscle and side, with the areas and csa_reason of both.
+    """Return the areas of two results side by side, one row per subject (and visit), muscle and side.
 
-    first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
+    first, second: AREA_COLUMNS of the cohort table `muscles` of each. Columns of the two end with
+    _first and _second. Only subjects that are in both are returned.
     """
     keys = [*scan_keys(first), "muscle", "side"]
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")
@@ -135,14 +137,14 @@ def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 def label_agreement(
     areas: pd.DataFrame, dice: np.ndarray, standard: str | None = None
 ) -> pd.DataFrame:
-    """Return the agreement of two label sets, a row per level, muscle and side.
+    """Return the agreement of two label sets, one row per level, muscle and side.
 
-    areas: as of `paired_areas`. dice: (subjects, 8), in the order of LABELS; subjects in any order.
-    standard: name of the standard level of both, None if they differ. level: standard, if at least
-    LEAST_COVERED of the subjects have areas there in both, or ALL_SLICES. n_subjects, bias, limits of
-    agreement and ICC: of the area at that level or the mean over all slices, second - first, over the
-    subjects in which both label sets have it. n_dice: subjects with a Dice coefficient. reason:
-    not-labelled if a label set has the muscle in no subject.
+    areas: from `paired_areas`. dice: (subjects, 8), entry k for label value k + 1, subjects in any
+    order. standard: name of the standard level; None if the results differ in it. Levels:
+    ALL_SLICES, and standard, if at least LEAST_COVERED of the subjects have areas there in both.
+    Columns: level, muscle, side; n_subjects, both means, bias with interval, SD, limits of
+    agreement (mm2, second - first), icc_2_1 with interval; n_dice and statistics of Dice; reason,
+    "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

@@ -23,12 +23,12 @@ FAILURE_COLUMNS = (
 
 
 def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
-    """Return the reading list in its shuffled order: columns scan and drawn_as.
+    """Return the scans that raters should rate without knowing why they were chosen, in random order.
 
-    It has the `size` scans with the lowest predicted IoU, and `size` at random of all that have labels,
-    whatever their ratings. Random scans are those with the lowest random numbers, which depend on seed
-    and name alone (permanent random numbers, Ohlsson 1995): most stay when scans are added. ledger: the
-    cohort's table.
+    ledger: the cohort table with one row per scan. size: number of scans with the lowest predicted
+    IoU, and of scans at random from all that have labels. seed: of the choice and order. Columns:
+    scan; drawn_as, "worst", "random" or "both". The random choice depends on seed and name alone
+    (permanent random numbers, Ohlsson 1995), so that most stay when scans are added.
     """
     scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
     known = scans.dropna(subset=["predicted_iou_lowest"])

@@ -18,11 +18,12 @@ EFFECT_COLUMNS = (
 
 
 def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.DataFrame:
-    """Return each category's difference from the largest one, per factor, outcome and muscle.
+    """Return how outcomes differ between sites, manufacturers and field strengths, with EFFECT_COLUMNS.
 
-    data: as for the models. adjusted: the adjusted model of each outcome. Areas and volumes:
-    difference; fat fraction: odds ratio. model: "alone" (the factor is the only covariate) or "adjusted".
-    Factors that do not vary, or that the adjusted model left out, have no rows there.
+    data: from `models.model_data`. adjusted: the adjusted model of each outcome. One row per
+    factor, category (against the largest one), outcome, model and muscle. estimate: difference for
+    areas and volumes, odds ratio for fat fractions. model: "alone" (the factor is the only
+    covariate) or "adjusted". Factors that do not vary, or that a model left out, have no rows.
     """
     rows = []
     for factor in FACTORS:
