@@ -23,7 +23,7 @@ from paravert.imaging.series import (
     plane_name,
     series_plane,
 )
-from paravert.tables import DIXON_FAT, UNKNOWN
+from paravert.tables import DIXON_FAT, OLDEST_AGE_YEARS, UNKNOWN
 
 YES, NO = "yes", "no"
 # Examinations that conversion refuses for these reasons are not the study's. All others are for the

@@ -88,7 +88,7 @@ class MarginalFit:
         return Estimate(value, error, value - reach, value + reach, p_value)
 
     def mean_weights(self, **values: object) -> np.ndarray:
-        """Return the weights (terms,) of the coefficients in an adjusted mean, on the scale of the link.
+        """Return the weights (terms,) of the coefficients in an adjusted mean, on the link's scale.
 
         values: what is fixed, such as muscle="multifidus", sex="M". Muscles and sides that are not
         fixed are averaged with equal weight, every other covariate over the subjects of the model.

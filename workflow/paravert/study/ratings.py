@@ -218,13 +218,13 @@ def without_failed_muscles(
 
 
 def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
-    """Return Cohen's kappa of each pair of raters over the scans that both have rated, with KAPPA_COLUMNS.
+    """Return Cohen's kappa of each pair of raters over the scans that both rated, with KAPPA_COLUMNS.
 
-    A rater's verdict on a scan is the worst that he or she gave to it or one of its muscles; only
-    ratings of the same labels are compared. Two rows per pair: all three verdicts, and fail against
-    the others. Columns: first, second (raters), categories, scans, agreement (share of equal
-    verdicts), kappa and its 95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969);
-    kappa is null if both gave all scans one and the same verdict.
+    ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or
+    one of its muscles; only ratings of the same labels are compared. Two rows per pair: all three
+    verdicts, and fail against the others. Columns: first, second (raters), categories, scans,
+    agreement (share of equal verdicts), kappa and its 95 % interval kappa_low, kappa_high (Fleiss,
+    Cohen and Everitt 1969); kappa is null if both gave all scans one and the same verdict.
     """
     worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for rating in ratings:
@@ -270,12 +270,13 @@ def _kappa(table: np.ndarray) -> dict[str, float]:
 def to_correct(
     ratings: Sequence[Rating], digests: Mapping[str, str | None], folder: Path
 ) -> pd.DataFrame:
-    """Return which label maps raters want corrected, one row per rating and stack, with CORRECTION_COLUMNS.
+    """Return which label maps raters want corrected, one row per rating and stack.
 
     ratings: of all raters. digests: {scan: labels_digest, the digest of its labels today}; ratings
-    of older labels are left out. folder: of the subjects. Columns: scan, stack, rater, muscle,
-    side, reason, note; itksnap and slicer, commands that open image and labels (to be run in the
-    folder that holds `results`); save_as, where the corrected map belongs, beside the sheet.
+    of older labels are left out. folder: of the subjects. Columns (CORRECTION_COLUMNS): scan,
+    stack, rater, muscle, side, reason, note; itksnap and slicer, commands that open image and
+    labels (to be run in the folder that holds `results`); save_as, where the corrected map belongs,
+    beside the sheet.
     """
     rows = []
     for rating in ratings:

@@ -147,7 +147,7 @@ def _named_by_scan(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
-    """Return what the page's table shows of each scan of the ledger: dicts, ordered by the scans' names.
+    """Return what the page's table shows of each scan of the ledger, dicts ordered by the scan's name.
 
     cohort: folder of the cohort tables. folder: of the scans. details: {scan: further entries}.
     Keys: scan, status, reason, message, warnings, covariates, fingerprint (digest of the labels),

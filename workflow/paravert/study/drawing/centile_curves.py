@@ -18,10 +18,12 @@ CURVE, POINT, NOT_FITTED = "centile", "subject", "not fitted"
 
 
 def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are drawn: centiles of area and fat fraction, and subjects as points.
+    """Return the values of the figure of centiles: curves by age, and subjects as points.
 
-    subjects: the cohort's table. centiles: of fit_centiles. kind: "centile", "subject" (below
-    POINTS_BELOW subjects, where there are centiles of their sex), or "not fitted".
+    subjects: the cohort table, one scan per subject. centiles: table of fit_centiles, of which area
+    and fat fraction are drawn. Columns: kind, measure, muscle, sex, age_years, centile, value,
+    low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
+    POINTS_BELOW subjects, and where their sex has centiles); "not fitted".
     """
     own = centiles[centiles["measure"].isin(LABELS)]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
@@ -40,7 +42,10 @@ def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFra
 
 
 def draw_centiles(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per measure and sex and a column per muscle."""
+    """Draw the centiles of area and fat fraction by age, and return the figure.
+
+    frame: from `centile_points`. A row of panels per measure and sex, a column per muscle.
+    """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:
         return style.sentence(too_few(frame))
