@@ -7,7 +7,7 @@ from paravert.measure.linear import (
     NoReference,
     SignalSurface,
     band_around,
-    between,
+    fraction_between,
     nonzero_indices,
     reference_surfaces,
 )
@@ -18,7 +18,7 @@ SQUARE_MM = (1.0, 1.0)
 
 def linear_fractions(image, labels, spacing_mm):
     lean, fat = reference_surfaces(image, labels, spacing_mm)
-    return np.clip(between(lean, fat, image, nonzero_indices(labels)), 0, 1)
+    return np.clip(fraction_between(lean, fat, image, nonzero_indices(labels)), 0, 1)
 
 
 def mean_error(fraction, subject):

@@ -85,7 +85,7 @@ class Caution(StrEnum):
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"
-    BMI_DIFFERS = "bmi-differs"  # the sheet's own from height and weight
+    BMI_DIFFERS = "bmi-differs"  # a column bmi of the sheet, from weight / height^2
     IMAGES_SHARED = "images-shared"
     IMAGES_OFFLINE = "images-offline"
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle and side in a slice

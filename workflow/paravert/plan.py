@@ -1,4 +1,4 @@
-"""Assignment of subjects to shards, and detection of out-of-date tables.
+"""Assignment of subjects to shards (groups that one job processes); detection of stale tables.
 
 Snakemake records the provenance of an output when it sees the job end. It has no record of jobs that
 end while it is not running. So each table stores a digest of its inputs, settings and step version
@@ -93,7 +93,7 @@ def conversion_inputs(
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
-        del states["truth2"]  # the column is younger than the results of some studies
+        del states["truth2"]  # results of older versions lack it
     foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
@@ -164,7 +164,7 @@ def level_settings(model_sha256: str, axial_sha256: str = "") -> dict:
     return {"model_sha256": model_sha256} | axial
 
 
-def settings_of(
+def _settings_of(
     step: Step,
     settings: Mapping[str, Mapping],
     rows: Mapping[str, Mapping[str, str]],
@@ -213,7 +213,7 @@ def with_subjects(settings: Mapping, own: Mapping[str, Mapping], states: Mapping
     return {**settings, **more, **({"files": dict(states)} if states else {})}
 
 
-def conversions(fingerprints: Mapping[str, str]) -> str:
+def conversion_made_from(fingerprints: Mapping[str, str]) -> str:
     """Return the digest `made_from` (SHA-256, hexadecimal) of a shard's table of convert_dicom.
 
     fingerprints: {subject: fingerprint of its result}. The digest is stored in the table and shows
@@ -222,12 +222,12 @@ def conversions(fingerprints: Mapping[str, str]) -> str:
     return digest([FIRST.name, fingerprints])
 
 
-def made_after(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
+def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
     """Return the digest `made_from` of a shard's table of a step after convert_dicom.
 
     SHA-256, hexadecimal. The digest is stored in the table and shows later whether the table would
-    be made from the same today. settings: of the step, from `settings_of`. upstream: {step:
-    `made_from` of its table} of the steps in `step.after` and `step.besides`.
+    be made from the same today. settings: JSON-able, the step's settings and further input files.
+    upstream: {step: `made_from` of its table} of the steps in `step.after` and `step.besides`.
     """
     besides = [upstream[name] for name in step.besides]
     return digest([step.name, step.version, settings, upstream[step.after], *besides])
@@ -320,8 +320,8 @@ def stale_steps(
             if step is FIRST:
                 wanted = _expected_conversions(table, subjects, rows, series_description, source)
             else:
-                own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, expected)
+                own = _settings_of(step, settings, rows, subjects)
+                wanted = step_made_from(step, own, expected)
             fits = wanted == read_made_from(table)
         except InputError:  # damaged
             fits = False
@@ -347,7 +347,7 @@ def _expected_conversions(
         else:
             inputs = conversion_inputs(rows[subject], series_description, source)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
-    return conversions(fingerprints)
+    return conversion_made_from(fingerprints)
 
 
 def made_from(table: Path) -> str | None:
@@ -382,8 +382,8 @@ def check_shard_tables(
             if step is FIRST:
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)
             else:
-                own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, made)
+                own = _settings_of(step, settings, rows, subjects)
+                wanted = step_made_from(step, own, made)
                 fits = made[step.name] == wanted
             if not fits:
                 raise InputError(

@@ -54,7 +54,7 @@ def state_of(path: Path) -> str:
 def _state(path: str, found: os.stat_result | OSError) -> list:
     if isinstance(found, OSError):
         return ["unreadable", found.errno]
-    # What everybody may read needs no second question.
+    # A file that everybody may read needs no second system call.
     readable = found.st_mode & S_IROTH or S_ISLNK(found.st_mode) or os.access(path, os.R_OK)
     return [found.st_size, found.st_mtime_ns, *([] if readable else ["unreadable"])]
 

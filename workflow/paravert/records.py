@@ -1,7 +1,8 @@
-"""The result of one step for one subject on disk: its files, a record, and a mark while it is computed.
+"""The result of one step for one subject on disk: its files, a record (JSON), and a mark.
 
-Files and record appear completely or not at all, even if the process is killed. From the mark, the
-parent process learns which subject a dead worker was computing; crashes are counted per subject.
+Files and record appear completely or not at all, even if the process is killed. The mark is a file
+that exists while the subject is computed: it tells the parent process which subject a dead worker was
+computing. Crashes are counted per subject.
 """
 
 import filecmp
@@ -19,7 +20,9 @@ from pathlib import Path
 import psutil
 
 ANALYSED, QUARANTINED = "analysed", "quarantined"
-LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of a dead process
+LEFTOVER_SECONDS = (
+    3600  # a scratch folder older than this is of a dead process: no step takes that long
+)
 
 
 @dataclass(frozen=True)

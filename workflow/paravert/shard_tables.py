@@ -1,4 +1,7 @@
-"""Shard tables: the rows of a step for some subjects; in the metadata the outcome of every subject."""
+"""Shard tables: Parquet files with the rows of one step for a group of subjects.
+
+The metadata hold the outcome of every subject: analysed, or quarantined and why.
+"""
 
 import json
 from collections.abc import Sequence

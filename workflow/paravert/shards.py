@@ -1,4 +1,4 @@
-"""Runs a step over the subjects of a shard: kept results, worker processes, isolation of faults.
+"""Runs a step for the subjects of a shard (a group that one job processes), in worker processes.
 
 For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.plan import (
-    conversions,
+    conversion_made_from,
     file_states,
-    made_after,
     result_fingerprint,
+    step_made_from,
     with_subjects,
 )
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Result, ResultStore, StoredResult
@@ -81,7 +81,7 @@ def work_through(
     out: Path,
     workers: int = 0,
 ) -> None:
-    """Run convert_dicom, the first step, for each subject of a shard and write the shard's table.
+    """Run the first step (convert_dicom) for each subject of a shard and write the shard's table.
 
     step_name: key of STEPS. tasks: one per subject. do: function (task, empty folder) that writes
     the subject's files into the folder and returns its rows and warnings; the files are then moved
@@ -93,7 +93,7 @@ def work_through(
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
-    made_from = conversions({job.task.subject: job.fingerprint for job in jobs})
+    made_from = conversion_made_from({job.task.subject: job.fingerprint for job in jobs})
     _write(shard, shard.in_turn(do, jobs, workers), len(tasks), made_from, out)
 
 
@@ -189,7 +189,7 @@ def _run_after(
     own, states = own or {}, file_states(files or {})
     tables = {shard.step.after: shard_table, **(besides or {})}
     upstream = {name: read_made_from(table) for name, table in tables.items()}
-    made_from = made_after(
+    made_from = step_made_from(
         shard.step,
         with_subjects(settings, own, states),
         dict.fromkeys(shard.step.besides) | upstream,

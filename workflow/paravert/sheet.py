@@ -18,14 +18,8 @@ from paravert.errors import InputError
 from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
 SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
-CONVERTED_COLUMNS = (
-    "images",
-    "water",
-    "fat",
-    "truth",
-    "truth2",
-    "labels",
-)  # paths of what convert_dicom reads
+# Paths of what convert_dicom reads.
+CONVERTED_COLUMNS = ("images", "water", "fat", "truth", "truth2", "labels")
 PATH_COLUMNS = (*CONVERTED_COLUMNS, "levels")
 N_LUMBAR = "n_lumbar"
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
@@ -137,9 +131,7 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
-    if any(
-        columns.get(N_LUMBAR, ())
-    ):  # checked by the schema, and carried like the columns that are not
+    if any(columns.get(N_LUMBAR, ())):  # a column of paravert's, but also carried into the tables
         types[N_LUMBAR] = NUMBER
     dated = any(columns.get("visit", ())) and _add_years(columns, types)
     empty = dict.fromkeys(_properties(), "")

@@ -1,4 +1,4 @@
-"""Reads the cells of a table, from text or an Excel workbook; their meaning is left to `sheet`."""
+"""Reads the cells of a table from text or an Excel workbook; `sheet` interprets them."""
 
 import csv
 import re
@@ -17,7 +17,7 @@ UTF_8, UTF_16, WINDOWS_1252, EXCEL = "UTF-8", "UTF-16", "Windows-1252", "an Exce
 ZIP_START, OLE_START = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 SHIFTED_LINE_END = re.compile("[\u0a00\u0d00]")  # a line end in UTF-16 after a lost byte
 ADVICE = "save the sheet as CSV, UTF-8"
-LINE = -1  # in place of a column's number: the whole line
+LINE = -1  # number of a column that stands for the whole line
 
 
 class Fault(NamedTuple):
@@ -85,7 +85,7 @@ def read_cells(path: Path, sheet_name: str = "") -> Cells:
     """
     content = _content(path)
     if content.startswith(ZIP_START):
-        from paravert.sheet_workbook import read_workbook  # only Excel sheets pay for openpyxl
+        from paravert.sheet_workbook import read_workbook  # openpyxl is slow to import
 
         lines, meanings = read_workbook(path, content, sheet_name)
         encoding, found = EXCEL, iter(lines)

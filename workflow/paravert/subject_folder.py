@@ -1,4 +1,4 @@
-"""The files of one subject below `results/subjects/`, which the steps leave for each other."""
+"""The files of one subject below `results/subjects/`, which steps write and later steps read."""
 
 import json
 from dataclasses import dataclass
@@ -23,9 +23,8 @@ CONTOURS_FILE = "contours.png"
 MANUAL_FILE = "manual.png"  # contours of the manual mask; none without one
 SAGITTAL_PICTURE = "sagittal.jpg"  # none without a sagittal series
 SAGITTAL_LINES = "sagittal.json"  # where the axial slices cut it
-SAGITTAL_FILE = (
-    "sagittal.nii.gz"  # a sagittal series in the coordinates of the stacks, if there is one
-)
+# A sagittal series in the coordinates of the stacks, if there is one.
+SAGITTAL_FILE = "sagittal.nii.gz"
 
 SUFFIX = ".nii.gz"
 

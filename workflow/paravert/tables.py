@@ -226,14 +226,12 @@ FAT_METHODS = {
     "linear": "signal between the subject's lean muscle (0) and fat beside the muscles (1)",
     "linear_spread": "signal between lean muscle (0), corrected for the fat that the spread of its signal tells, and fat beside the muscles (1)",
 }
-DIXON = "dixon"  # the method of Dixon images; wherever they are at hand it is the fat fraction
+DIXON = "dixon"  # the method of Dixon images; where there are any, it gives the fat fraction
 ALL_FAT_METHODS = FAT_METHODS | {DIXON: "sum of fat over sum of fat and water in the Dixon images"}
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
-REVIEW_FAILED = (
-    "review-failed"  # reason code: failed by eye, see the configuration's review.ratings
-)
+REVIEW_FAILED = "review-failed"  # reason code: failed the review by eye (setting review.ratings)
 NO_DIXON = "no-dixon"  # reason code: no Dixon images of water and fat
 NOT_COVERED, NO_LEVELS = "not-covered", "no-levels"  # reason codes of values at levels
 NO_SUCH_LEVEL = "no-such-level"  # likewise: in somebody with four or six lumbar vertebrae

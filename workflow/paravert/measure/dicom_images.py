@@ -42,7 +42,7 @@ class StackName:
     frame_of_reference: UID
 
     def uid(self, *words: object) -> UID:
-        """Return a DICOM UID for one object of the stack; the same words give the same UID in every run.
+        """Return a DICOM UID for one object of the stack; equal words give equal UIDs in every run.
 
         words: what the UID is for, such as "image" and the index of a slice. Root 2.25 (a UUID as
         decimal).

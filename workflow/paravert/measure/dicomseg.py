@@ -77,7 +77,7 @@ class LabelMethod:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def network_method(model_sha256: str) -> LabelMethod:
+def _network_method(model_sha256: str) -> LabelMethod:
     """Return how labels were made, where the network predicted them, for a segment's attributes.
 
     The attributes: automatic, name of the step, SHA-256 of the model. model_sha256: in hex, of the
@@ -90,7 +90,7 @@ def network_method(model_sha256: str) -> LabelMethod:
 SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
 
 
-def found_muscles(labels: np.ndarray) -> list[Label]:
+def _found_muscles(labels: np.ndarray) -> list[Label]:
     """Return the muscles and sides that occur in a label map, in the order of anatomy.LABELS.
 
     labels: integers 0-8, of any shape.
@@ -112,7 +112,7 @@ def segmentation(
     """
     from highdicom.seg import Segmentation
 
-    found = found_muscles(labels)
+    found = _found_muscles(labels)
     numbers = np.zeros(CLASSES, dtype=np.uint8)
     numbers[[label.value for label in found]] = np.arange(1, len(found) + 1)
     descriptions = [_description(number, label, method) for number, label in enumerate(found, 1)]
@@ -207,7 +207,7 @@ def dicomseg(
     dicomseg/image/stack-NN/NNNN.dcm; a stack without labels gets neither. Writes the shard's table
     `dicomseg`, a row per subject and stack. Raises InputError if highdicom is not installed.
     """
-    check_highdicom()
+    _check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
     do = partial(_write_subject, folder, model_sha256, subject_of)
     shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers)
@@ -229,7 +229,7 @@ def _write_subject(
     subject = subject_of.get(task.subject, task.subject)
     names = dicom_images.stack_names(task.subject, salts, subject)
     given = SubjectFolder(home).stack_numbers("given")
-    network = network_method(model_sha256)
+    network = _network_method(model_sha256)
     rows = []
     for stack in stacks:
         method = SHEET_METHOD if stack.number in given else network
@@ -269,7 +269,7 @@ def _thickness_mm(home: Path, stack: int) -> list[float | None]:
     return table.sort_by("slice")["thickness_mm"].to_pylist()
 
 
-def check_highdicom() -> None:
+def _check_highdicom() -> None:
     """Raise InputError if highdicom is not installed; no other step needs it."""
     try:
         import highdicom  # noqa: F401

@@ -1,15 +1,16 @@
 """Fat fraction of Dixon images, fat / (fat + water), with its noise floor, and swaps of fat and water.
 
-Noise: in magnitude images the signal of pure noise is 1.25 times its SD, so that lean muscle, where fat
-is noise, would be too fat: by .02 in the psoas of phantoms of an SNR of 25 to 35. Where air shows the noise, its SD
-is found there, and each pixel is replaced before it is summed by a function of its signal whose mean
-is near the true signal whatever that is: the bias is at most .34 SD (where the true signal is 0), .11 SD
-from half an SD on; without it, 1.25 and .83. Images whose air is blank or masked are taken as they are.
+Noise: in magnitude images the mean signal of pure noise is 1.25 times its SD. So the fat fraction of lean
+muscle, whose fat signal is noise, would be too high: by .02 in the psoas of phantoms with an SNR of 25
+to 35. The SD of the noise is measured in air, and each pixel is replaced, before the sum, by a function
+of its signal whose mean is close to the true signal: the bias is at most .34 SD (where the true signal is
+0), and .11 SD from half an SD on; without this correction, 1.25 and .83. Images whose air is blank or
+masked are not corrected.
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
 angles: fat is overestimated), T2* (water and fat decay at different rates: the error grows with the echo
-time), the spectrum of fat with its several peaks. Nor is it found if a scanner scaled the two images
-differently. Source: Dixon 1984; Reeder 2012 on the confounders.
+time), the spectrum of fat with its several peaks. A scanner that scales the two images differently is
+not detected. Source: Dixon 1984; Reeder 2012 on the confounders.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def _block_moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
-    """Return a magnitude image without its noise floor, float64; negative where there is only noise.
+    """Return a magnitude image without its noise floor, float64; it can be negative.
 
     image: any shape. noise: SD in the real or imaginary channel, from `noise_sd`; 0 leaves the
     image as it is. Each pixel is replaced by a function of its signal whose mean is close to the

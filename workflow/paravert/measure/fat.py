@@ -3,11 +3,12 @@
 Dixon images of water and fat give it directly (`dixon`). All other methods see one image and assume that
 brighter pixels are fat: T1- or T2-weighted images without fat suppression. Stacks of which this does not
 hold have no fat fraction; `fat_domain` says which.
-A number from a single contrast is a fat index: it goes with the share of fat and is not measured from
-fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
+A number from a single contrast is a fat index: it rises with the fraction of fat, but is not measured
+from fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
 does not say over which pixels it is computed (its scope); here the name of each method says so. Otsu's
-method always returns two classes, while most fat of a muscle lies in pixels that hold some: its errors
-in one muscle go with the fat of the others. The default is `linear_spread` (docs/fat_estimators.md).
+method always returns two classes, but most fat of a muscle is in pixels that hold fat and muscle: its
+errors in one muscle depend on the fat of the others. The default is `linear_spread`
+(docs/fat_estimators.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +54,7 @@ from paravert.measure.lean_reference import lean_reference
 from paravert.measure.linear import (
     Indices,
     NoReference,
-    between,
+    fraction_between,
     nonzero_indices,
     reference_surfaces,
 )
@@ -102,7 +103,7 @@ def fat_fractions(
     if outside is not None and any(outside):
         return _partly_outside(images, labels, spacings_mm, outside)
     indices = [nonzero_indices(stack) for stack in labels]
-    pixels = group_muscle_pixels(images, labels, indices)
+    pixels = _group_muscle_pixels(images, labels, indices)
     absent = pixels.counts.T == 0
     columns = {}
     for method in OTSU_METHODS:
@@ -148,7 +149,7 @@ def _outside_reasons(labels: np.ndarray, reason: str | None) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class GroupedPixels:
+class _GroupedPixels:
     """The muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
 
     A region is one muscle and side in one slice; slices are numbered through all stacks.
@@ -193,9 +194,9 @@ class GroupedPixels:
         return np.repeat(by_region.ravel(), self.counts.ravel())
 
 
-def group_muscle_pixels(
+def _group_muscle_pixels(
     images: Sequence[np.ndarray], labels: Sequence[np.ndarray], indices: Sequence[tuple]
-) -> GroupedPixels:
+) -> _GroupedPixels:
     """Return the muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
 
     images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
@@ -212,14 +213,16 @@ def group_muscle_pixels(
     region = np.concatenate(region)
     order = np.argsort(region, kind="stable")
     counts = np.bincount(region, minlength=len(LABELS) * slices).reshape(len(LABELS), slices)
-    return GroupedPixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
+    return _GroupedPixels(
+        np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts
+    )
 
 
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
 def _otsu_columns(
-    method: str, pixels: GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
+    method: str, pixels: _GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of one Otsu method. absent: (slices, 8) bool, muscles without a pixel."""
     splits = [otsu_split(part) for part in _scopes(method, pixels, images)]
@@ -245,7 +248,7 @@ def _brightest_muscle(signal: np.ndarray) -> float:
     return lean + LEAST_ABOVE_MUSCLE * spread
 
 
-def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _scopes(method: str, pixels: _GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the signal in each scope of a method, (pixels,) each: by muscle and side, then slice."""
     match method:
         case "otsu_image":
@@ -263,7 +266,7 @@ def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) ->
 
 
 def _linear_columns(
-    pixels: GroupedPixels,
+    pixels: _GroupedPixels,
     stacks: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float], Indices]],
     absent: np.ndarray,
 ) -> dict[str, np.ndarray]:
@@ -301,19 +304,19 @@ def _between_references(
     except NoReference as missing:
         return dict.fromkeys(("linear", "linear_spread"), missing.reason)
     try:
-        found["linear"] = np.clip(between(lean, fat, image, indices), 0, 1)
+        found["linear"] = np.clip(fraction_between(lean, fat, image, indices), 0, 1)
     except NoReference as missing:
         found["linear"] = missing.reason
     try:
         corrected = lean_reference(image, labels, fat)
-        found["linear_spread"] = np.minimum(between(corrected, fat, image, indices), 1)
+        found["linear_spread"] = np.minimum(fraction_between(corrected, fat, image, indices), 1)
     except NoReference as missing:
         found["linear_spread"] = missing.reason
     return found
 
 
 def _columns(
-    method: str, pixels: GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
+    method: str, pixels: _GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of a method, by name.
 
@@ -357,7 +360,7 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         own_columns, swaps = _dixon_of(home, stack)
         dixon.append(own_columns)
         found, reason, own_warnings, note = _sequence_of(stack, image)
-        if swaps is not None:  # warnings of a single image do not matter beside Dixon
+        if swaps is not None:  # the warnings on a single image do not apply to Dixon images
             own_warnings &= {Caution.SEQUENCE_DIFFERS_FROM_HEADER}
             if swaps.sentence:
                 own_warnings, note = {Caution.FAT_WATER_SWAPPED}, swaps.sentence

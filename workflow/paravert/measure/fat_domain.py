@@ -1,9 +1,9 @@
-"""Where a fat fraction of a single image can be had: the domain of the methods.
+"""On which images a fat fraction can be computed from a single contrast: the domain of the methods.
 
-All methods take bright pixels of a muscle for fat. They fail, without a sign in their numbers, where
+All methods take bright pixels of a muscle for fat. Their numbers are wrong, and do not show it, where
 fat is dark (Dixon water, STIR, fat suppression), where pixels of half fat are darker than either
 tissue (opposed phase), and where fat and muscle differ by little more than noise. Each stack is
-therefore judged first, by the class of the sequence in the header and by the pixels; outside the
+therefore checked first, by the class of the sequence in the header and by the pixels; outside the
 domain the fat fraction is null by every method, with the reason.
 
 | method | sequences | contrast of fat to muscle, SD of muscle | separability | and |
@@ -13,7 +13,7 @@ domain the fat fraction is null by every method, with the reason.
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
 | linear_spread | the same | the same, of its own references | none | the same, of them 50 inner pixels of a muscle in a slice |
 
-Otsu's separability has no bound because it tells nothing: .51 to .70 over the pooled muscles of
+Otsu's separability has no bound because it does not discriminate: .51 to .70 over the pooled muscles of
 ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose
 table is in `docs/fat_domain.md`.
 """
@@ -47,7 +47,7 @@ SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
 # Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most 0.0.
 DARK, LEAST_CONTRAST = 1.0, 3.0
 # Skewness of the muscles' own texture: ordinary images .06 and above, opposed phase of a real scan
-# -.21, of phantoms -.20 to .16: the fattiest muscles are told by the header alone.
+# -.21, of phantoms -.20 to .16: for the fattiest muscles only the header tells.
 OPPOSED_SKEWNESS = -0.08
 
 BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
@@ -143,14 +143,14 @@ def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
 def fat_contrast(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> FatContrast:
-    """Return how much brighter than muscle the subcutaneous fat of a stack is, and the muscles' skewness.
+    """Return how much brighter than muscle the subcutaneous fat of a stack is, and a skewness.
 
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
     layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
     Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these are not
-    labelled), without their outermost pixels. Skewness: of their texture. Returns NOT_SEEN, with
-    NaN, if there are too few pixels of either.
+    labelled), without their outermost pixels. Skewness: of the texture of the muscles. Returns
+    NOT_SEEN, with NaN, if there are too few pixels of either.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)

@@ -31,12 +31,13 @@ class LabelledStack:
     number: of the stack, from 1. labels: integers (slices, rows, columns), 1 to 8 as in
     anatomy.LABELS, 0 background. position_mm: (slices,), centre of each slice along the slice
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
-    body's long axis. slab_mm: (slices,), length that each slice stands for. overlaps: (slices,)
-    bool, whether a slice cuts an earlier stack. row_spacing_mm, column_spacing_mm: distance between
-    the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle, side)} that the
-    source of the labels cannot give: unknown there. header_sequence: class of the sequence by the
-    header, one of tables.SEQUENCES; "unknown" if slices differ. Raises ValueError if labels and
-    geometry differ in the number of slices.
+    body's long axis. slab_mm: (slices,), length that each slice stands for: distance of slice
+    centres, or thickness of a single slice. overlaps: (slices,) bool, whether a slice cuts an
+    earlier stack. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows,
+    and of adjacent columns. not_labelled: {(muscle, side)} that the source of the labels cannot
+    give: unknown there. header_sequence: class of the sequence by the header, one of
+    tables.SEQUENCES; "unknown" if slices differ. Raises ValueError if labels and geometry differ in
+    the number of slices.
     """
 
     number: int
@@ -115,25 +116,25 @@ def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
-    """Return the image of a stack, (slices, rows, columns), caudal to cranial, in the data type on disk.
+    """Return the image of a stack, (slices, rows, columns), caudal to cranial.
 
-    home: the subject's folder. stack: its number, from 1.
+    home: the subject's folder. stack: its number, from 1. The data type is that of the NIfTI file.
     """
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
 
 def read_truth(home: Path, stack: int, kind: str = TRUTH_FOLDER) -> np.ndarray | None:
-    """Return the manual label map of a stack, integers (slices, rows, columns), or None if there is none.
+    """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
 
     home: the subject's folder. stack: its number, from 1. kind: TRUTH_FOLDER for the first rater,
-    TRUTH2_FOLDER for the second.
+    TRUTH2_FOLDER for the second. Values are 0 to 8 as in anatomy.LABELS.
     """
     path = SubjectFolder(home).stack_file(kind, stack)
     return read_volume(path).array if path.is_file() else None
 
 
 def inner_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return which pixels are left of each muscle without its outermost ones, bool (slices, rows, columns).
+    """Return the pixels of each muscle without its outermost ones, bool (slices, rows, columns).
 
     labels: label map of that shape, 0 background. A pixel is kept if its four neighbours in the
     slice have its own label value; pixels at the edge of the image are not kept.

@@ -1,15 +1,16 @@
 """The signal of muscle without fat, where no pixel of a muscle is free of fat.
 
-The mode of the darker muscle pixels (`linear`) lies too high, and the higher the fattier the muscles
-of the subject are: the fat fractions are too low, and errors of one muscle go with the fat of the
-others. But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction
-has an SD of about LOGIT_SD over the pixels of a muscle; hence the SD of the fat fraction tells its
-mean. Each section, a muscle in a slice, so estimates the signal without fat: its mean signal less
-that of the fat it must hold to vary as it does beyond noise. Lean sections tell it best and have the
+The mode of the darker muscle pixels (`linear`) is too high, the more so the fattier the muscles of the
+subject are: fat fractions are too low, and the errors in one muscle depend on the fat of the others.
+But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction has an
+SD of about LOGIT_SD over the pixels of a muscle; so the mean fat fraction follows from its SD. Each
+section (a muscle in a slice) gives one estimate of the signal without fat: its mean signal minus the
+signal of the fat that explains its spread beyond noise. Lean sections estimate it best and have the
 largest weight. A surface of first order over slices, rows and columns is fitted to all sections.
 
-It fails where the fat of a muscle is spread otherwise: pure fat in streaks beside lean fibres reads
-too high, evenly spread fat too low. Measured in docs/fat_estimators.md.
+It fails where the fat of a muscle is distributed otherwise: with pure fat in streaks beside lean
+fibres the fat fraction is too high, with evenly distributed fat too low. Measured in
+docs/fat_estimators.md.
 """
 
 import numpy as np
@@ -85,7 +86,7 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
 
 def mean_of_spread(spread: np.ndarray) -> np.ndarray:
-    """Return the mean fat fraction (0 to 1) of muscles from the SD of the fat fraction over their pixels.
+    """Return the mean fat fraction (0 to 1) of a muscle from the SD of that of its pixels.
 
     spread: SD, any shape, as the result. Assumes that the logit of the fat fraction is normally
     distributed with an SD of 0.9 (LOGIT_SD). An SD too large for any mean gives the largest mean.

@@ -14,11 +14,12 @@ brighter. The mode is found by least squares, repeated over the pixels near the 
 
 Assumptions: fat is brighter than muscle (T1- or T2-weighted, no fat suppression); signals mix
 linearly within a pixel; every stack shows some lean muscle and some fat beside the muscles;
-shading is slow. Known bias: the darker muscle pixels are taken for free of fat, which no pixel is.
-Sections of a Dixon volunteer (mean fat .13) read .06 too low, phantoms of the general population .03
-(quadratus lumborum) to .10 (multifidus), the more the fattier the subject is: effects of sex and age
-come out at .3 to .6 of the truth. `lean_reference` corrects this. Noise of lean pixels is clipped at 0,
-so that a muscle without fat reads about 0.4 noise SD divided by the difference of fat and lean.
+shading is slow. Known bias: the darker muscle pixels are taken to be free of fat, which no pixel is.
+Fat fractions are .06 too low in a Dixon volunteer (mean .13) and .03 (quadratus lumborum) to .10
+(multifidus) too low in phantoms of the general population, the more so the fattier the subject is:
+effects of sex and age are .3 to .6 of the true ones. `lean_reference` corrects this. Noise of lean
+pixels is clipped at 0, so that the fat fraction of a muscle without fat is about 0.4 noise SD divided
+by the difference of fat and lean.
 Bright fluid in a muscle counts as fat.
 """
 
@@ -83,7 +84,7 @@ class SignalSurface:
         return signal + (self.factors[7] * axes[1])[indices[1]] * axes[2][indices[2]]
 
 
-def between(
+def fraction_between(
     lean: SignalSurface, fat: SignalSurface, image: np.ndarray, indices: Indices
 ) -> np.ndarray:
     """Return where the signal of some pixels lies from lean muscle (0) to fat (1), float (pixels,).

@@ -21,7 +21,7 @@ NO_SPLIT = OtsuSplit(float("nan"), float("nan"))
 
 
 def otsu_split(values: np.ndarray) -> OtsuSplit:
-    """Return the threshold that maximises the variance between the pixels below and above it (Otsu 1979).
+    """Return the threshold that maximises the variance between two classes of pixels (Otsu 1979).
 
     values: signal, (pixels,), any real type. The threshold is one of the values; of equally good
     ones the lowest. Returns NO_SPLIT, with NaN, if there are no two different values.

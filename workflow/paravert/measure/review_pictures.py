@@ -23,7 +23,7 @@ JPEG_QUALITY = 80
 PALETTE = [0, 0, 0, *(part for label in LABELS for part in label.rgb)]  # RGB of values 0-8
 
 
-def grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Return pictures of equal size in one grid, row by row, uint8 (rows, columns); empty places are 0.
 
     pictures: uint8 (rows, columns) each, at least one. The grid has up to 8 columns.
@@ -37,12 +37,12 @@ def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> No
 
     planes: per slice, its grey values, uint8 (rows, columns), and the part of it to show.
     """
-    grid = grid_of([view.crop(plane) for plane, view in planes])
+    grid = _grid_of([view.crop(plane) for plane, view in planes])
     Image.fromarray(grid).save(path, quality=JPEG_QUALITY)
 
 
 def write_contours(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
-    """Write the outlines of label maps, cropped and in one grid, as a PNG that is transparent elsewhere.
+    """Write the outlines of label maps, cropped and in one grid, as a PNG, transparent elsewhere.
 
     planes: per slice, its label map, integers 0-8 (rows, columns), and the part of it to show.
     """
@@ -50,7 +50,7 @@ def write_contours(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -
     for plane, view in planes:
         shown = view.crop_labels(plane)
         outlines.append(np.where(rim(shown, RIM_PX), shown, 0).astype(np.uint8))
-    picture = Image.fromarray(grid_of(outlines), mode="P")
+    picture = Image.fromarray(_grid_of(outlines), mode="P")
     picture.putpalette(PALETTE)
     picture.save(path, transparency=0, bits=4, compress_level=9)
 

@@ -119,7 +119,7 @@ def draw_slice(
 
 
 def rim(labels: np.ndarray, width: int) -> np.ndarray:
-    """Return the pixels of each label that lie within `width` pixels of its border, bool (rows, columns).
+    """Return the pixels of each label within `width` pixels of its border, bool (rows, columns).
 
     labels: integers (rows, columns), 0 background.
     """

@@ -53,12 +53,13 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    overlap: rows of the cohort table, one per slice, muscle and side; rows without IoU (muscle
-    absent in mask and prediction) are left out. samples, seed: of the bootstrap over subjects.
-    Columns: muscle, side, n_slices, n_subjects; for each score, iou and dice (0 to 1),
-    <score>_median over slices, its 95 % interval <score>_low_95 and <score>_high_95,
-    <score>_lower_quartile, <score>_upper_quartile, <score>_lowest; iou_paper, the median IoU of
-    Niemeyer et al. 2022. Without rows the counts are 0 and the rest NaN.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask,
+    one per slice, muscle and side; rows without IoU (muscle absent in mask and prediction) are left
+    out. samples, seed: of the bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects;
+    for each score, iou and dice (0 to 1), <score>_median over slices, its 95 % interval
+    <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
+    <score>_lowest; iou_paper, the median IoU of Niemeyer et al. 2022. Without rows the counts are 0
+    and the rest NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -159,8 +160,9 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the area of a pixel (mm2) of each stack of the subjects that have manual masks.
 
     cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
-    cohort table, whose subjects are taken. Returns the columns of `pixel_areas`: subject, visit if
-    there is one, stack_id, pixel_mm2.
+    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
+    taken. Returns the columns of `pixel_areas`: subject, visit if there is one, stack_id,
+    pixel_mm2.
     """
     scored = set(overlap["subject"].unique())
     parts = [
@@ -187,10 +189,10 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return the area of each muscle in each slice by manual mask and by prediction, mm2.
 
-    overlap: rows of the cohort table. pixels: area of a pixel per stack, from `pixel_areas`; other
-    stacks are left out. Columns: subject, muscle, side, truth_mm2, prediction_mm2; one row per
-    slice, muscle and side that mask or prediction shows. Muscles that failed the review by eye are
-    left out.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `pixel_areas`; other stacks are left out. Columns:
+    subject, muscle, side, truth_mm2, prediction_mm2; one row per slice, muscle and side that mask
+    or prediction shows. Muscles that failed the review by eye are left out.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
@@ -209,9 +211,10 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
 def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, mm2.
 
-    overlap: rows of the cohort table. pixels: area of a pixel per stack, from `pixel_areas`.
-    Columns: subject, muscle, side (left, right, both: their sum), truth_mm2, prediction_mm2: means
-    over all slices of all scans of the subject. There is no row "both" if a side is missing.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `pixel_areas`. Columns: subject, muscle, side (left,
+    right, both: their sum), truth_mm2, prediction_mm2: means over all slices of all scans of the
+    subject. There is no row "both" if a side is missing.
     """
     return _with_both_sides(paired_slice_areas(overlap, pixels))
 
@@ -232,9 +235,10 @@ def compared_areas(
 
     The levels are the standard level (the vertebra or disc at which the study compares scans, such
     as "L3/4"), if it is used, and ALL_SLICES, the mean over all slices. cohort: folder of the
-    cohort tables. overlap: held-out rows of the table overlap. pixels: area of a pixel per stack,
-    from `pixel_areas`. The frames have the columns of `subject_areas`: subject, muscle, side,
-    truth_mm2, prediction_mm2.
+    cohort tables. overlap: rows of the cohort table `overlap` for subjects that the network was not
+    trained on. pixels: area of a pixel per stack, from `pixel_areas`. level: the standard level.
+    The frames have the columns of `subject_areas`: subject, muscle, side, truth_mm2,
+    prediction_mm2.
     """
     found = {ALL_SLICES: subject_areas(overlap, pixels)}
     if not level.used:

@@ -115,11 +115,11 @@ def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
 def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     """Return one row per subject, muscle and side: areas, volume and fat fraction over all slices.
 
-    slices: from `cohort_slices`. The columns are those of codebook.MUSCLE_TABLE but covariates and
-    the values at the standard level. Areas are means, SD and maximum over the slices that show the
-    muscle. Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier
-    stack, where the same tissue would be counted twice. The volume is null if the muscle is not
-    labelled in one of the slices.
+    slices: one row per slice, muscle and side, from `cohort_slices`. The columns are those of
+    codebook.MUSCLE_TABLE but covariates and the values at the standard level. Areas are means, SD
+    and maximum over the slices that show the muscle. Volume, coverage and (volume-weighted) fat
+    fraction leave out slices that cut an earlier stack, where the same tissue would be counted
+    twice. The volume is null if the muscle is not labelled in one of the slices.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -191,10 +191,11 @@ def cohort_subjects(
 ) -> pd.DataFrame:
     """Return one row per analysed subject: sums over its muscles, sizes per height, asymmetry, fat.
 
-    muscles: from `cohort_muscles`, with the values at the standard level. slices: from
-    `cohort_slices`. convert, segment: rows of the shard tables tables.CONVERT and tables.SEGMENT.
-    people: covariates, indexed by subject. The columns are those of codebook.SUBJECT_TABLE but
-    n_warnings, z-scores and quality figures.
+    muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values at the
+    standard level. slices: one row per slice, muscle and side, from `cohort_slices`. convert,
+    segment: rows of the shard tables tables.CONVERT and tables.SEGMENT. people: covariates, indexed
+    by subject. The columns are those of codebook.SUBJECT_TABLE but n_warnings, z-scores and quality
+    figures.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

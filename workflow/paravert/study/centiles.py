@@ -317,8 +317,8 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
 def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the table of subjects with a column z_<measure>_<muscle> each, by its own centiles.
 
-    subjects: the cohort table, rows in any order. The centiles are fitted to the first scan of each
-    subject.
+    subjects: the cohort table `subjects`, rows in any order. The centiles are fitted to the first
+    scan of each subject.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)

@@ -81,10 +81,11 @@ def paper_claims(
     """Return each finding of the paper with what this study finds, with CLAIM_COLUMNS.
 
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
-    p_holm. muscles: the cohort table. overlap: held-out rows of the cohort table. Columns: claim,
-    found (numbers of this study), reproduced, tested_by. reproduced is "yes" if the numbers agree
-    and, for comparisons, p by Holm is below .05 in every muscle named; "in part" if in some; "in
-    direction only" if all agree and none has such a p; otherwise "no"; "not tested" without data.
+    p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for
+    subjects that the network was not trained on. Columns: claim, found (numbers of this study),
+    reproduced, tested_by. reproduced is "yes" if the numbers agree and, for comparisons, p by Holm
+    is below .05 in every muscle named; "in part" if in some; "in direction only" if all agree and
+    none has such a p; otherwise "no"; "not tested" without data.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

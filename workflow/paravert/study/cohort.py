@@ -123,7 +123,7 @@ def gather_cohort(
     trained_on = learnt_from(model)
     if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
-    warned = image_warnings(folder, by_shard, away)
+    warned = _image_warnings(folder, by_shard, away)
     thresholds = settings["flags"]
     parts = (
         _rows_of_chunk(
@@ -394,7 +394,9 @@ def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> 
 # --- warnings that are in no shard table: a corrected covariate computes no image again -------------
 
 
-def image_warnings(folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]) -> Cautions:
+def _image_warnings(
+    folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]
+) -> Cautions:
     """Return {subject: warnings about its images}: images-offline and images-shared.
 
     folder: with a folder of tables per shard. by_shard: {shard: subjects}. away: subjects whose

@@ -1,4 +1,4 @@
-"""The covariates of a model: which can be used, in which unit, and what is said of the others."""
+"""The covariates of a model: which can be used, in which unit, and notes on those left out."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def column_of(covariate: str) -> str:
     return SCALES[covariate][0] if covariate in SCALES else covariate
 
 
-def usable(
+def varying_covariates(
     data: pd.DataFrame, wanted: Sequence[str], asked: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return the covariates that can be used because their values vary, and notes on those left out.
@@ -50,7 +50,7 @@ def usable(
     return kept, notes
 
 
-def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     """Return a copy of the rows with covariates in the form that the models take.
 
     data: one row per scan, muscle and side. covariates: their names. Numbers are centred at the
@@ -91,14 +91,14 @@ def rare_categories(values: pd.Series) -> list[str]:
     return list(counts.index[:enough])
 
 
-def distinguishable(
+def independent_covariates(
     data: pd.DataFrame, covariates: Sequence[str], asked: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return the covariates that the covariates before them do not determine, and notes on the others.
 
-    data: rows from `prepared`. covariates: their names. asked: those that are kept in any case.
-    Returns (names, sentences). Example: if each site has one scanner, the site determines the
-    scanner, which is left out. Tested by the rank of the design matrix.
+    data: rows from `with_model_covariates`. covariates: their names. asked: those that are kept in
+    any case. Returns (names, sentences). Example: if each site has one scanner, the site determines
+    the scanner, which is left out. Tested by the rank of the design matrix.
     """
     people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))

@@ -141,7 +141,7 @@ def write_tables(
     for name, frame in made.items():
         shared = share_tables and name != "published_values"
         write_csv(out / f"{name}.csv", for_sharing(frame) if shared else frame)
-    if "visit" in ledger:  # rows of single persons: none of them is shared
+    if "visit" in ledger:  # its rows are of single persons, so none is shared
         change = change_table(muscles, subjects)
         write_csv(out / "change.csv", change[:0] if share_tables else change)
     log.info(
@@ -238,11 +238,11 @@ def _described(
         }
         | distribution_summary(own[variable])
         for variable, level in levels.items()
-        for sex, own in by_sex(frame)
+        for sex, own in _by_sex(frame)
     ]
 
 
-def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return [(sex, rows of the frame)] for all, F and M, and unknown if there are rows of unknown sex."""
     groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]
@@ -252,8 +252,8 @@ def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
     """Return statistics of each measure per muscle, side and sex, one row each.
 
-    muscles: the cohort table, one scan per subject. level: vertebra or disc at which scans are
-    compared. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
+    scans are compared. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
     csa_at_level_mm2 and fat_fraction_at_level if the level is used. Columns: muscle, side, sex
     (all, F, M, and unknown if there are any), measure, unit, level (its name, or ALL_SLICES), and
     those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
@@ -266,7 +266,7 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
         | distribution_summary(own[measure])
         for muscle in MUSCLES
         for side in SIDES
-        for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
+        for sex, own in _by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
         for measure, unit, at in measures
     )
 
@@ -274,9 +274,9 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    muscles: the cohort table, one scan per subject. Columns: method, meaning, caveat; per muscle
-    mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that have a
-    value by the method. Dixon is left out if nobody has it. Source of the caveats:
+    muscles: the cohort table `muscles`, one scan per subject. Columns: method, meaning, caveat; per
+    muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that
+    have a value by the method. Dixon is left out if nobody has it. Source of the caveats:
     docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []

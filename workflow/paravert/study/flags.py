@@ -1,4 +1,4 @@
-"""Automatic flags: what is unusual in the measurements of a scan, by thresholds of the configuration."""
+"""Automatic flags: warnings about unusual measurements of a scan, by configured thresholds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +76,10 @@ FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
 def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     """Return the quality figures of each scan, on which automatic flags are based; index: subject.
 
-    slices: from `aggregate.cohort_slices`, in the order of stack and slice. Columns:
-    predicted_iou_lowest, border_fraction_highest, area_jump_highest, side_ratio_lowest (all 0 to 1,
-    null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction, the volume-weighted mean over
-    all muscles.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of
+    stack and slice. Columns: predicted_iou_lowest, border_fraction_highest, area_jump_highest,
+    side_ratio_lowest (all 0 to 1, null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction,
+    the volume-weighted mean over all muscles.
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -90,8 +90,8 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
         {
             "predicted_iou_lowest": shown.groupby(slices.subject, sort=False).min(),
             "border_fraction_highest": groups.border_fraction.max(),
-            "area_jump_highest": highest_area_jumps(slices),
-            "side_ratio_lowest": lowest_side_ratios(slices, weight),
+            "area_jump_highest": _highest_area_jumps(slices),
+            "side_ratio_lowest": _lowest_side_ratios(slices, weight),
             "fat_fraction": fat / _sums(slices, weight, has_fat, ["subject"]),
         }
     ).rename_axis("subject")
@@ -116,13 +116,13 @@ def _sums(
     return pd.Series(np.bincount(code, values[among].to_numpy(dtype=float), len(index)), index)
 
 
-def highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
+def _highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
     """Return by subject the largest change of a muscle's area between neighbouring slices, 0 to 1.
 
     It is the absolute difference of csa_mm2 over the largest csa_mm2 of the muscle and side in the
     stack. A slice without the muscle between two that show it has area 0; slices beyond are left
-    out. slices: from `aggregate.cohort_slices`. A subject without two slices of a muscle is null or
-    missing.
+    out. slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. A subject
+    without two slices of a muscle is null or missing.
     """
     keys = ["subject", "stack", "muscle", "side"]
     rows = slices[[*keys, "slice", "csa_mm2"]].sort_values([*keys, "slice"], ignore_index=True)
@@ -135,11 +135,12 @@ def highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
     return (change / largest).groupby(rows.subject).max()
 
 
-def lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
+def _lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
     """Return by subject the lowest volume ratio of smaller to larger side over its muscles, 0 to 1.
 
-    slices: from `aggregate.cohort_slices`. weight: volume of each row, null if unknown. A muscle
-    that is absent on one side has ratio 0; one that is absent or unknown on both sides is left out.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. weight: volume of
+    each row, null if unknown. A muscle that is absent on one side has ratio 0; one that is absent
+    or unknown on both sides is left out.
     """
     volume = _sums(slices, weight, weight.notna(), ["subject", "muscle", "side"]).unstack("side")
     volume = volume[(volume > 0).any(axis=1) & volume.notna().all(axis=1) & (volume.shape[1] == 2)]

@@ -17,9 +17,9 @@ from paravert.study.covariates import (
     SEX_WORDS,
     SPLINE_DF,
     column_of,
-    distinguishable,
-    prepared,
-    usable,
+    independent_covariates,
+    varying_covariates,
+    with_model_covariates,
 )
 from paravert.study.marginal_model import (
     IDENTITY,
@@ -332,11 +332,12 @@ def fit_model(
 ) -> FittedModel:
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
-    data: from `models.model_data`, one row per scan, muscle and side. weights: of the subjects
-    (index); None: all 1. Left out are rows without outcome, subjects with an unknown covariate,
-    covariates that are unknown for all or do not vary, and muscles whose outcome does not vary. An
-    outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED of the subjects have it,
-    because scans cover different ranges. The result has no fit if the model cannot be fitted.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
+    side. weights: of the subjects (index); None: all 1. Left out are rows without outcome, subjects
+    with an unknown covariate, covariates that are unknown for all or do not vary, and muscles whose
+    outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED of
+    the subjects have it, because scans cover different ranges. The result has no fit if the model
+    cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -345,7 +346,7 @@ def fit_model(
             f"{share:.0%} of the subjects have slices at that level, expected {LEAST_COVERED:.0%}"
         )
         return FittedModel(model, outcome, rows, None, note)
-    covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
+    covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
     if missing := rows["subject"].nunique() - known["subject"].nunique():
@@ -354,8 +355,8 @@ def fit_model(
         notes.append(f"{counted(without, 'subject')} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
-    known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
-    covariates, left_out = distinguishable(known, covariates, SEX_AND_AGE.covariates)
+    known = with_model_covariates(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
+    covariates, left_out = independent_covariates(known, covariates, SEX_AND_AGE.covariates)
     notes += left_out
     splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
     try:

@@ -50,7 +50,7 @@ def compare_labels(
     Subjects analysed in only one are left out; of several visits of a subject, the first by name is
     compared. Raises InputError for unfinished results or those of other images.
     """
-    areas = paired_areas(_areas(first), _areas(second))
+    areas = _paired_areas(_areas(first), _areas(second))
     once = first_scans(areas[scan_keys(areas)].drop_duplicates())
     areas = of_scans(areas, once)
     subjects = sorted(scan_names(once))
@@ -124,7 +124,7 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def _paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the areas of two results side by side, one row per subject (and visit), muscle and side.
 
     first, second: AREA_COLUMNS of the cohort table `muscles` of each. Columns of the two end with
@@ -139,7 +139,7 @@ def label_agreement(
 ) -> pd.DataFrame:
     """Return the agreement of two label sets, one row per level, muscle and side.
 
-    areas: from `paired_areas`. dice: (subjects, 8), entry k for label value k + 1, subjects in any
+    areas: from `_paired_areas`. dice: (subjects, 8), entry k for label value k + 1, subjects in any
     order. standard: name of the standard level; None if the results differ in it. Levels:
     ALL_SLICES, and standard, if at least LEAST_COVERED of the subjects have areas there in both.
     Columns: level, muscle, side; n_subjects, both means, bias with interval, SD, limits of

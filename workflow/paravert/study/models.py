@@ -1,4 +1,4 @@
-"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims, weighted_contrasts, specification_curve."""
+"""Fits the models of the study and writes their tables (outputs.MODEL_TABLES)."""
 
 import logging
 from collections.abc import Sequence
@@ -145,8 +145,8 @@ def _as_covariate(values: pd.Series) -> pd.Series:
 def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return area (mm2, of the manual mask) and IoU per slice, muscle and side.
 
-    cohort: folder of the cohort tables. overlap: rows of the table overlap. Columns: subject,
-    muscle, area_mm2, iou.
+    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap`, one per slice,
+    muscle and side with a manual mask. Columns: subject, muscle, area_mm2, iou.
     """
     keys = [*scan_keys(overlap), "stack_id"]
     areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")

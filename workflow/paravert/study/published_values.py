@@ -1,4 +1,4 @@
-"""Published normal values of area, volume and fat fraction, each with its source, for the eye."""
+"""Published normal values of area, volume and fat fraction, each with its source, for comparison."""
 
 from pathlib import Path
 

@@ -59,11 +59,12 @@ def mask_reliability(
 ) -> pd.DataFrame:
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
-    overlap: rows of the cohort table. pixels: area of a pixel per stack, from
-    `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
-    per level, muscle and side (left, right, both), with RELIABILITY_COLUMNS: intraclass
-    correlations, standard error of measurement, Bland-Altman limits, equivalence. Levels: means
-    over all slices, and over the slices nearest to each vertebra or disc.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each
+    slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
+    limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
+    or disc.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -77,9 +78,10 @@ def rater_reliability(
 ) -> pd.DataFrame:
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
-    overlap: rows of the cohort table; those with pixels of a second mask are used. pixels: area of
-    a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice, from
-    `scored_slice_levels`. One row per level, muscle and side. Empty without a second mask.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    those with pixels of a second mask are used. pixels: area of a pixel per stack, from
+    `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
+    per level, muscle and side. Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
@@ -102,8 +104,9 @@ def scored_slice_levels(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the vertebra or disc nearest to each slice of the subjects that have manual masks.
 
     cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
-    cohort table, whose subjects are taken. Columns: subject, visit if there is one, stack_id,
-    slice, level (name). Slices of unknown level are missing.
+    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
+    taken. Columns: subject, visit if there is one, stack_id, slice, level (name). Slices of unknown
+    level are missing.
     """
     scored = set(overlap["subject"].unique())
     parts = []

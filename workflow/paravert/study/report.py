@@ -84,10 +84,10 @@ def write_report(
     """
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
-    metadata = read_metadata(cohort / "ledger.parquet")
+    metadata = _read_metadata(cohort / "ledger.parquet")
     has_visits = "visit" in ledger
     scans = ledger.assign(subject=scan_names(ledger))
-    previews, left_out = read_previews(folder, scans)
+    previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -103,7 +103,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": read_caption(figure.caption),
+                "caption": _read_caption(figure.caption),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -138,12 +138,12 @@ def write_report(
             "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
         },
         "captions": {
-            name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+            name: _read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
         | {
-            "centiles": read_caption("centiles_table"),
+            "centiles": _read_caption("centiles_table"),
             **{
-                name: read_caption(name)
+                name: _read_caption(name)
                 for name in (
                     *("change", "visit_reliability", "rater_reliability", "flags", "failures"),
                     "raters",
@@ -260,7 +260,7 @@ def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]
     ]
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def _read_metadata(path: Path) -> dict[str, str]:
     """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none."""
     found = pq.read_schema(path).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
@@ -284,7 +284,7 @@ def lumbar_note(ledger: pd.DataFrame) -> str:
     return f"{note} In this study: {listed}." if listed else note
 
 
-def read_caption(name: str) -> str:
+def _read_caption(name: str) -> str:
     """Return the text of the caption workflow/report/<name>.rst, which Snakemake's report shows, too."""
     return (TEMPLATES / f"{name}.rst").read_text(encoding="utf-8").strip()
 
@@ -338,7 +338,7 @@ def _level_places(
     return places
 
 
-def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
+def _read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
     """Return the previews of analysed scans for the report, and how many are left out.
 
     folder: of the scans. ledger: the cohort table, names of scans in its column subject. Returns
@@ -348,7 +348,7 @@ def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, st
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
     files = {subject: SubjectFolder(folder / subject).preview_file for subject in analysed}
     found = [(subject, file) for subject, file in files.items() if file.is_file()]
-    shown = [{"subject": s, "source": preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
+    shown = [{"subject": s, "source": _preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)
 
 
@@ -366,7 +366,7 @@ def figure_uri(folder: Path, stem: str) -> str:
     return _uri((folder / f"{stem}.png").read_bytes(), "image/png")
 
 
-def preview_uri(path: Path) -> str:
+def _preview_uri(path: Path) -> str:
     """Return a picture file as data URI: JPEG, at most PREVIEW_WIDTH_PX wide, without metadata."""
     with Image.open(path) as picture:
         reduced = picture.convert("RGB")

@@ -14,7 +14,7 @@ from paravert.study.standard_level import ALL_SLICES
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
-# The first of these that is part of a variable's name names it.
+# Names by the first of these keys that occurs in a variable's name.
 MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
 SELECTION_NAMES = {  # other columns of the sheet keep their names

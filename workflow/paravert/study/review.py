@@ -78,17 +78,17 @@ def write_review(
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
-    percentiles = measures_with_percentiles(cohort)
+    percentiles = _measures_with_percentiles(cohort)
     details = {}
     for number, scans in enumerate(_pages(cohort), start=1):
         found = {}
         for subject, rows in scans:
-            details[subject] = {"page": number} | lowest_iou(rows) | levels_shown(rows)
-            found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
+            details[subject] = {"page": number} | lowest_iou(rows) | _levels_shown(rows)
+            found[subject] = _slice_details(rows) | {"measures": percentiles.get(subject, [])}
             if sagittal := read_sagittal_lines(folder / subject):
                 found[subject] |= dict(zip(("sagittal", "lines"), sagittal, strict=True))
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
-    scans = scan_rows(cohort, folder, details)
+    scans = _scan_rows(cohort, folder, details)
     listed = reading_list(read_frame(cohort, codebook.LEDGER), sample, seed)
     _write_script(data / "scans.js", "paravert.scans", scans, listed.scan.to_list())
     rated = read_ratings(ratings or ())
@@ -98,11 +98,11 @@ def write_review(
     write_csv(out / "reading_list.csv", listed)
     write_csv(out / "failures.csv", share_of_failures(listed, rated, digests, rating_rule))
     with whole_file(out / "index.html") as draft:
-        draft.write_text(page_html(study_name, doubtful_iou), encoding="utf-8")
+        draft.write_text(_page_html(study_name, doubtful_iou), encoding="utf-8")
     log.info("write_review: %d scans", len(scans))
 
 
-def page_html(study_name: str, doubtful_iou: float) -> str:
+def _page_html(study_name: str, doubtful_iou: float) -> str:
     """Return the HTML of the review page, without the data of the scans.
 
     study_name: for the title; escaped. doubtful_iou: sections with a lower predicted IoU are
@@ -146,7 +146,7 @@ def _named_by_scan(frame: pd.DataFrame) -> pd.DataFrame:
 # --- the table of scans ---------------------------------------------------------------------------
 
 
-def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
+def _scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
     """Return what the page's table shows of each scan of the ledger, dicts ordered by the scan's name.
 
     cohort: folder of the cohort tables. folder: of the scans. details: {scan: further entries}.
@@ -206,7 +206,7 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     return {"lowest": lowest, "where": where}
 
 
-def levels_shown(rows: pd.DataFrame) -> dict:
+def _levels_shown(rows: pd.DataFrame) -> dict:
     """Return {"levels": [lowest, highest vertebral level of the slices]}, or {} if no level is known.
 
     rows: of one scan in the table of slices. 1 is the middle of L1, so the lowest number is the
@@ -237,7 +237,7 @@ def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
         yield page
 
 
-def slice_details(rows: pd.DataFrame) -> dict:
+def _slice_details(rows: pd.DataFrame) -> dict:
     """Return what the page shows of the slices of one scan, a dict of lists.
 
     rows: of one scan in the table of slices, sorted by stack, slice, muscle and side. slices:
@@ -261,7 +261,7 @@ def _by_slice(values: pd.Series, digits: int) -> list[list[float | None]]:
     return [[_rounded(value, digits) for value in row] for row in table.tolist()]
 
 
-def measures_with_percentiles(cohort: Path) -> dict[str, list]:
+def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
     """Return the area, volume and fat fraction of each scan with their percentiles in the cohort.
 
     cohort: folder of the cohort tables. Returns {scan: a list for each label value 1 to 8 of

@@ -48,9 +48,9 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
 def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a frame ordered by subject and then by visit; unchanged without visits.
 
-    subjects: the cohort table, one row per scan. Visits are ordered by years_since_first if it is
-    known for all scans of the subject; otherwise by name, numbers in numerical order and before
-    other names.
+    subjects: the cohort table `subjects`, one row per scan. Visits are ordered by years_since_first
+    if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
+    before other names.
     """
     if "visit" not in frame:
         return frame
@@ -76,7 +76,7 @@ def _ordered(subjects: pd.DataFrame) -> pd.DataFrame:
 def years_of(subjects: pd.DataFrame) -> pd.Series:
     """Return the years since the subject's first visit (column years_since_first), NaN where unknown.
 
-    subjects: the cohort table; the result has its index.
+    subjects: the cohort table `subjects`; the result has its index.
     """
     name = next((name for name in subjects if name.lower() == YEARS), None)
     if name is None:

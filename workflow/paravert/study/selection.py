@@ -1,4 +1,4 @@
-"""Who is missing: analysed against other subjects, and contrasts weighted for those that are missing."""
+"""Selection: analysed against other subjects, and contrasts weighted for missing subjects."""
 
 import warnings
 from collections.abc import Sequence
@@ -34,10 +34,7 @@ WEIGHTED_COLUMNS = (
     "difference_in_standard_errors", "df", "n_subjects", "n_missing", "effective_n", "weight_lowest",
     "weight_highest", "predictors", "left_out", "link", "covariance", "note",
 )  # fmt: skip
-ALWAYS_KNOWN = (
-    "sex",
-    "age_years",
-)  # covariates of the model: without them a subject cannot be in it
+ALWAYS_KNOWN = ("sex", "age_years")  # covariates that every model needs
 NO_PREDICTORS = {*OWN_COLUMNS, YEARS, codebook.BMI.name}  # BMI follows from height and weight
 LEAST_MISSING = 10  # subjects in the model, and subjects missing from it
 SUBJECTS_PER_COEFFICIENT = 5  # of the smaller of both groups
@@ -164,11 +161,11 @@ def weighted_contrasts(
 ) -> pd.DataFrame:
     """Return the planned comparisons from complete cases and with weights for missing subjects.
 
-    ledger: the cohort table, all scans of the sheet. data: from `models.model_data`. fits: the
-    model of each outcome, fitted to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and
-    weighted are the two estimates with 95 % intervals; difference_in_standard_errors is weighted -
-    complete cases over the standard error of the latter (of logarithms for odds ratios). Without
-    weights a note says why.
+    ledger: the cohort table, all scans of the sheet. data: table of muscles with covariates, from
+    `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, fitted
+    to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates
+    with 95 % intervals; difference_in_standard_errors is weighted - complete cases over the
+    standard error of the latter (of logarithms for odds ratios). Without weights a note says why.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:

@@ -1,7 +1,7 @@
-"""Specification curve: effects of sex and age on fat fractions over defensible ways to measure these.
+"""Specification curve: effects of sex and age on fat fractions over plausible ways to measure these.
 
-A way is an estimator, an erosion of the masks, a cut of quality and a rule on levels. The models are
-those of the study, with the fat fraction of each way as outcome.
+A way is a combination of fat method, erosion of the masks, quality cut and vertebral level. The models
+are those of the study, with the fat fraction of each way as outcome.
 Source: Simonsohn, Simmons and Nelson 2020.
 """
 
@@ -71,9 +71,10 @@ def specification_curve(
 ) -> pd.DataFrame:
     """Return the effects of sex and age on the fat fraction of each muscle by each way to measure it.
 
-    cohort: folder of the cohort tables. data: from `models.model_data`. level: name of the vertebra
-    or disc of the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a
-    section out. seed: of the sample that is taken of more than MOST_SUBJECTS subjects. Columns:
+    cohort: folder of the cohort tables. data: table of muscles with covariates, from
+    `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of
+    the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section
+    out. seed: of the sample that is taken of more than MOST_SUBJECTS subjects. Columns:
     CURVE_COLUMNS; chosen marks the way of the study's models. A way that cannot be fitted has rows
     with a note, a cut that leaves nothing out has one such row. Source: Simonsohn, Simmons and
     Nelson 2020.

@@ -1,4 +1,4 @@
-"""The level at which areas are compared: whether enough subjects have it, and how figures and tables say so."""
+"""The vertebral level at which areas are compared, and whether enough subjects have slices there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from paravert.tables import NO_LEVELS, NOT_COVERED
 LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
 ALL_SLICES = "all slices"  # in the column `level` of means over the slices of a subject
 ALL_MUSCLES = "all"
-USUAL_LEVEL = "L3/4"  # of cohort tables that do not say which it is, too
+USUAL_LEVEL = "L3/4"  # also of older cohort tables, whose metadata do not name it
 LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
 AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
-# Which levels are covered is the same for all muscles: the rows of one tell it.
+# The same levels are covered for all muscles, so the rows of one suffice.
 ONE_MUSCLE = (("muscle", "==", MUSCLES[0]), ("side", "==", SIDES[0]))
 COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered", "share")
 
@@ -40,7 +40,7 @@ class StandardLevel:
 
     @property
     def used(self) -> bool:
-        """Whether areas are compared at this level: LEAST_COVERED of the subjects have slices there.
+        """Whether areas are compared at this level: at least 80 % of the subjects have values there.
 
         Otherwise means over all slices are compared.
         """
@@ -102,8 +102,8 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
-    levels: the cohort table, or its rows ONE_MUSCLE, one scan per subject. One row per level and
-    sex (all, F, M, and unknown if there are any): level_position, level, sex, n_subjects,
+    levels: the cohort table `levels`, or its rows ONE_MUSCLE, one scan per subject. One row per
+    level and sex (all, F, M, and unknown if there are any): level_position, level, sex, n_subjects,
     n_covered, share.
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
@@ -137,9 +137,9 @@ def level_of_metadata(cohort: Path) -> str:
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction at the standard level, left and right together.
 
-    muscles: the cohort table. One row per subject and muscle, and per subject for "all" eight.
-    Columns: subject, sex, muscle, csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by area).
-    Null if a part is unknown; absent parts have area 0 and do not enter the fat fraction.
+    muscles: the cohort table `muscles`. One row per subject and muscle, and per subject for "all"
+    eight. Columns: subject, sex, muscle, csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by
+    area). Null if a part is unknown; absent parts have area 0 and do not enter the fat fraction.
     """
     known = muscles.assign(
         sex=muscles["sex"].astype(object), muscle=muscles["muscle"].astype(object)

@@ -1,6 +1,6 @@
 """How the variance of an outcome divides: between subjects, between their muscles, sides, and the rest.
 
-A description beside the marginal models, which do not depend on it.
+It only describes; the marginal models do not depend on it.
 """
 
 import numpy as np

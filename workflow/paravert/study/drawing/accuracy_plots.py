@@ -33,9 +33,10 @@ BLAND_ALTMAN_COLUMNS = [
 def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
-    overlap: held-out rows of the cohort table. seed: of the random choice. Columns: FIG4_COLUMNS,
-    visit if there is one, and point: whether the row is drawn as a point; at most
-    MAX_POINTS_PER_BOX at random per muscle and side. The boxes show all rows.
+    overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
+    seed: of the random choice. Columns: FIG4_COLUMNS, visit if there is one, and point: whether the
+    row is drawn as a point; at most MAX_POINTS_PER_BOX at random per muscle and side. The boxes
+    show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)

@@ -20,9 +20,9 @@ CURVE, POINT, NOT_FITTED = "centile", "subject", "not fitted"
 def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of centiles: curves by age, and subjects as points.
 
-    subjects: the cohort table, one scan per subject. centiles: table of fit_centiles, of which area
-    and fat fraction are drawn. Columns: kind, measure, muscle, sex, age_years, centile, value,
-    low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
+    subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
+    which area and fat fraction are drawn. Columns: kind, measure, muscle, sex, age_years, centile,
+    value, low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
     POINTS_BELOW subjects, and where their sex has centiles); "not fitted".
     """
     own = centiles[centiles["measure"].isin(LABELS)]

@@ -47,11 +47,11 @@ def example_slices(
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Return the slices of Figure 2: a table with one row per slice, and the images in the same order.
 
-    subjects: the cohort table. overlap: held-out rows of the cohort table; both with one scan per
-    subject. folder: of the scans. seed: of the choice. Up to eight subjects, spread over sex and
-    fat fraction, and of each a random slice with a label. Columns: subject, stack_id, slice,
-    mean_iou (over muscles and sides; null without a held-out manual mask), sex, age_years,
-    fat_fraction.
+    subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects
+    that the network was not trained on; both with one scan per subject. folder: of the scans. seed:
+    of the choice. Up to eight subjects, spread over sex and fat fraction, and of each a random
+    slice with a label. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null
+    without a held-out manual mask), sex, age_years, fat_fraction.
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []

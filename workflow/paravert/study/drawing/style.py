@@ -16,7 +16,7 @@ from paravert.anatomy import LABELS, MUSCLES
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
 NOTE_CHARACTERS = 118  # in a line of WIDTH_IN
-MANY_POINTS = 3000  # from here on points are pixels in the SVG, too
+MANY_POINTS = 3000  # from this number on, points are rasterised in the SVG
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 LABEL_COLOURS = {(label.muscle, label.side): label.colour for label in LABELS}

@@ -9,7 +9,7 @@ from skimage.measure import marching_cubes
 from paravert.imaging.volume import Volume
 
 GRID_MM = 1.5
-REACH_MM = 6.0  # distances are cut off here, so that far parts do not pull at the surface
+REACH_MM = 6.0  # larger distances are clipped, so that distant parts do not affect the surface
 SMOOTHING_MM = 1.6
 MIN_PIXELS = 20
 PIXEL_MM = 0.45

@@ -28,12 +28,12 @@ MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fractio
 def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.DataFrame:
     """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    muscles: the cohort table, one scan per subject. level: vertebra or disc at which scans are
-    compared. Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show the muscle;
-    csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the standard level if it is
-    used, otherwise ALL_SLICES; csa_at_level_mm2, null if it is not used; rank, place of the subject
-    in its sex, from 1, in ascending order of its summed areas at the level (or means); subjects
-    without area come last.
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
+    scans are compared. Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show
+    the muscle; csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the standard
+    level if it is used, otherwise ALL_SLICES; csa_at_level_mm2, null if it is not used; rank, place
+    of the subject in its sex, from 1, in ascending order of its summed areas at the level (or
+    means); subjects without area come last.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
@@ -170,8 +170,8 @@ def fat_points(
 ) -> pd.DataFrame:
     """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
-    subjects: the cohort table, one scan per subject. at_level: from
-    `standard_level.both_sides_at_level`. level: vertebra or disc at which scans are compared.
+    subjects: the cohort table `subjects`, one scan per subject. at_level: from
+    `standard_level.both_sides_at_level`. level: the vertebra or disc at which the study compares scans.
     Columns: level (its name, if it is used, and ALL_SLICES), muscle (or "all"), sex, subject,
     age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and known
     age whose fat fraction is unknown; and of a straight line in age (least squares, per level,
@@ -332,8 +332,8 @@ def _slope(group: pd.DataFrame) -> str:
 def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction of each muscle of each subject, one row per known value.
 
-    subjects: the cohort table, one scan per subject. Columns: measure ("csa": left + right, mm2;
-    "fat_fraction": 0-1), muscle, sex (F, M, unknown), subject, value.
+    subjects: the cohort table `subjects`, one scan per subject. Columns: measure ("csa": left +
+    right, mm2; "fat_fraction": 0-1), muscle, sex (F, M, unknown), subject, value.
     """
     columns = {f"csa_{muscle}_mm2": ("csa", muscle) for muscle in MUSCLES}
     columns |= {f"fat_fraction_{muscle}": ("fat_fraction", muscle) for muscle in MUSCLES}
