@@ -252,7 +252,7 @@ class ResultStore:
 
 
 def _is_left(scratch: Path, step: str) -> bool:
-    """Tell whether the process that made a scratch folder is dead."""
+    """Return whether the process that made a scratch folder is dead."""
     made = re.fullmatch(rf"\.{step}-(\d+)-(.*)-[^-]*", scratch.name)
     if made and made[2] == os.uname().nodename:
         return not _is_alive(int(made[1]))
@@ -263,7 +263,7 @@ def _is_left(scratch: Path, step: str) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Tell whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
+    """Return whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

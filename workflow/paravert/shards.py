@@ -299,8 +299,8 @@ class _Shard:
                 survived = False
         if not survived:
             raise ChildProcessError(
-                "a worker process died, for lack of memory or of a crash; run again: what is "
-                "finished stays, and the subjects that were at work are tried alone"
+                "a worker process died (out of memory, or a crash); run again: finished subjects "
+                "are kept, and those that were being processed are retried alone"
             )
 
     def _until_a_crash(
@@ -391,7 +391,7 @@ class _Shard:
 
     def _crash_quarantine(self, job: _Job) -> Result:
         """Return the quarantine of a subject on which processes crashed."""
-        message = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
+        message = f"{MOST_CRASHES} processes died while processing this subject, the last one alone with it"
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, message))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
@@ -447,7 +447,7 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 def end_with(parent: int) -> None:
     """Start a background thread that ends this worker process when its parent process has ended.
 
-    parent: process id. The thread looks once per WATCH_SECONDS.
+    parent: process id. The thread looks once per WATCH_SECONDS (1).
     """
 
     def watch() -> None:
@@ -463,15 +463,15 @@ def _out_of_memory() -> SubjectFault:
 
     The subject is retried in the next run.
     """
-    message = "the memory at hand did not suffice for this subject"
+    message = "not enough memory for this subject"
     return SubjectFault(Reason.PROCESS_DIED, message)
 
 
 def _changed(file: Path, step: str) -> InputError:
     return InputError(
         file,
-        f"not as {step} left it; run again with --forcerun {step}, which makes it anew "
-        "(a corrected mask belongs into the sheet's column labels)",
+        f"changed since {step} wrote it; run again with --forcerun {step} "
+        "(a corrected mask belongs in the sheet's column labels)",
     )
 
 

@@ -107,7 +107,7 @@ def read_sheet(
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
     further words in the column sex, such as {1: "M", 2: "F"}. Raises InputError whose message lists
-    the first FAULTS_SHOWN faults with line and column, and counts all.
+    the first FAULTS_SHOWN (50) faults with line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -358,8 +358,8 @@ def type_of(cells: Iterable[str]) -> str:
 
     cells: texts; empty ones are ignored. Returns NUMBER, unless numbers have leading zeros, more
     digits than float64 holds, or points as well as commas; YES_NO; DATE if any cell is a date, or
-    all are eight digits such as 20240229; CATEGORY for at most MOST_CATEGORIES different texts;
-    otherwise TEXT.
+    all are eight digits such as 20240229; CATEGORY for at most MOST_CATEGORIES (50) different
+    texts; otherwise TEXT.
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):

@@ -206,9 +206,11 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     """Return the centiles of each measure by age, sex and muscle, with the columns of CENTILE_TABLE.
 
     subjects: the cohort table `subjects`, one scan per subject. samples: bootstrap samples for the
-    95 % bands; 0: no bands. seed: of the bootstrap. One row per whole year of age within the range
-    of the subjects, and centile (3rd to 97th). If fewer than LEAST_SUBJECTS of a sex have age and
-    value, or one of these is the same in all, there is a single row whose note says so.
+    95 % bands; 0: no bands. seed: of the bootstrap. One row per measure, muscle, sex, whole year of
+    age within the range of the subjects, and centile (3, 10, 25, 50, 75, 90, 97). Columns: these,
+    and unit, scale (of the regression), value, low_95, high_95, crossed, n_subjects, note. If fewer
+    than LEAST_SUBJECTS (60) of a sex have age and value, or one of these is the same in all, there
+    is a single row whose note says so.
     """
     return pd.concat(
         [
@@ -295,14 +297,15 @@ def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
 
 
 def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
-    """Return the centile and z-score of every scan, muscle and measure, with Z_COLUMNS.
+    """Return the centile and z-score of every scan, muscle and measure, one row each.
 
     subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
     named as in the cohort table `subjects`; missing measures are left out. centiles: from
-    `centile_frame`. z is interpolated between the centile curves at the subject's age, on the scale
-    of the regression. extrapolated: whether the value is below the 3rd or above the 97th centile,
-    where z continues the line through the median and that centile. z is NaN, with a reason in note,
-    where sex, age or value are unknown or there are no centiles.
+    `centile_frame`. Columns: subject, visit, sex, age_years, muscle, measure, value, unit, centile
+    (0 to 100), z, extrapolated, note. z is interpolated between the centile curves at the subject's
+    age, on the scale of the regression. extrapolated: whether the value is below the 3rd or above
+    the 97th centile, where z continues the line through the median and that centile. z is NaN, with
+    a reason in note, where sex, age or value are unknown or there are no centiles.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [

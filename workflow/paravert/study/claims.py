@@ -78,7 +78,7 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
 def paper_claims(
     contrasts: pd.DataFrame, muscles: pd.DataFrame, overlap: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return each finding of the paper with what this study finds, with CLAIM_COLUMNS.
+    """Return each finding of the paper with what this study finds, one row each.
 
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
     p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for

@@ -425,7 +425,7 @@ def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict
 
     people: sex and age_years of the sheet, indexed by subject. converted: columns subject,
     header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT. Ages differ if
-    they are more than AGE_TOLERANCE_YEARS apart; 90 in the header means 90 and older. Unknown
+    they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the header means 90 and older. Unknown
     values are not compared.
     """
     header = converted.set_index("subject")

@@ -55,7 +55,7 @@ def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.D
 
     data: one row per scan, muscle and side. covariates: their names. Numbers are centred at the
     mean over subjects and divided by their unit of change (such as 10 years for age_decades, see
-    SCALES). Categories with fewer than LEAST_OF_CATEGORY subjects are pooled as "other", the
+    SCALES). Categories with fewer than LEAST_OF_CATEGORY (5) subjects are pooled as "other", the
     smallest first, until "other" has as many. Unused categories of muscle, side and sex are
     removed.
     """
@@ -79,7 +79,7 @@ def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
     values: the category of each subject (each pair once). Those with fewer than LEAST_OF_CATEGORY
-    subjects are pooled, and the next larger ones until "other" has as many.
+    (5) subjects are pooled, and the next larger ones until "other" has as many.
     """
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:

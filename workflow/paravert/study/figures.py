@@ -168,8 +168,8 @@ def figure_makers(
 def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[], Drawn]]:
     """Return {name of a figure: function that returns its table and the figure} for figures of models.
 
-    tables: folder of the tables of fit_models and fit_centiles; None: the figures are empty.
-    cohort: the cohort tables.
+    They are specification_curve, adjusted_means, site_effects and centiles. tables: folder of the
+    tables of fit_models and fit_centiles; None: the figures are empty. cohort: the cohort tables.
     """
 
     def read(name: str, columns: Iterable[str]) -> pd.DataFrame:

@@ -153,7 +153,7 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     scans: columns sex, age_years and fat_fraction (0-1), in an order that does not depend on
     shards; the result has its index. It is the externally studentised residual of a linear model
     (Cook and Weisberg 1982), in which the scan itself does not enter the SD. Null without sex, age
-    or fat fraction, and for all scans if fewer than FEWEST_FOR_MODEL have them.
+    or fat fraction, and for all scans if fewer than FEWEST_FOR_MODEL (10) have them.
     """
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:

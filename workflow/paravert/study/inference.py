@@ -144,10 +144,12 @@ class FittedModel:
     note: str
 
     def terms(self) -> list[dict]:
-        """Return the coefficients of the model as rows (dicts) with MODEL_COLUMNS, one per coefficient.
+        """Return the coefficients of the model, one dict per coefficient, with the keys MODEL_COLUMNS.
 
-        Estimates are on the scale of the link. Intercepts and splines have no p value. A model that
-        was not fitted has one row with a note.
+        Among these: outcome, model, term (name by patsy), label (in words), estimate,
+        standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
+        odds), p_value (none for intercepts and splines), n_subjects, n_rows, note. A model that was
+        not fitted has one dict with a note.
         """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
@@ -174,10 +176,13 @@ class FittedModel:
         return rows
 
     def contrasts(self, families: Sequence[Family] = FAMILIES) -> list[dict]:
-        """Return the planned comparisons of this outcome as rows (dicts) with CONTRAST_COLUMNS.
+        """Return the planned comparisons of this outcome, one dict each with the keys CONTRAST_COLUMNS.
 
-        families: planned questions; those with this outcome are answered. p_holm is missing (see
-        `corrected`). Where a comparison is impossible a row has a note.
+        Among these: family (the planned question), outcome, model, muscle, label (in words),
+        estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
+        ratio), p_value, n_subjects, note. p_holm is missing; `corrected` adds it. families: planned
+        questions; those with this outcome are answered. A comparison that is impossible has a note
+        instead of numbers.
         """
         rows = []
         for family in families:
@@ -191,11 +196,12 @@ class FittedModel:
         return rows
 
     def adjusted_means(self) -> list[dict]:
-        """Return the mean of the outcome per muscle, sex and age, adjusted for the covariates.
+        """Return the mean of the outcome per muscle, sex and age, adjusted for the other covariates.
 
-        Rows (dicts) with MEAN_COLUMNS, estimate and 95 % interval in the unit of the outcome, at
-        ADJUSTED_AGES_YEARS and the other covariates of the subjects. Ages beyond those of the
-        subjects have a note instead. Empty if the model was not fitted.
+        One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
+        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome. Other
+        covariates are averaged over the subjects. Ages beyond those of the subjects have a note
+        instead of numbers. Empty if the model was not fitted.
         """
         if self.fit is None:
             return []
@@ -335,9 +341,9 @@ def fit_model(
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
     side. weights: of the subjects (index); None: all 1. Left out are rows without outcome, subjects
     with an unknown covariate, covariates that are unknown for all or do not vary, and muscles whose
-    outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED of
-    the subjects have it, because scans cover different ranges. The result has no fit if the model
-    cannot be fitted.
+    outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED
+    (80 %) of the subjects have it, because scans cover different ranges. The result has no fit if
+    the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -367,10 +373,11 @@ def fit_model(
 
 
 def corrected(contrasts: list[dict]) -> list[dict]:
-    """Return rows of contrasts with p_holm and tests_in_family, ordered by family.
+    """Return comparisons with p values corrected for multiple tests, ordered by family.
 
-    contrasts: rows (dicts) with CONTRAST_COLUMNS, of all outcomes of one model. p_holm: p value
-    corrected for all tests of the family (Holm 1979); tests_in_family: their number.
+    contrasts: dicts with the keys CONTRAST_COLUMNS, from `FittedModel.contrasts`, of all outcomes
+    of one model. Added: p_holm, the p value corrected for all tests of its family (Holm 1979), and
+    tests_in_family, their number.
     """
     frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     for _, family in frame.groupby("family"):

@@ -139,12 +139,13 @@ def label_agreement(
 ) -> pd.DataFrame:
     """Return the agreement of two label sets, one row per level, muscle and side.
 
-    areas: from `_paired_areas`. dice: (subjects, 8), entry k for label value k + 1, subjects in any
-    order. standard: name of the standard level; None if the results differ in it. Levels:
-    ALL_SLICES, and standard, if at least LEAST_COVERED of the subjects have areas there in both.
-    Columns: level, muscle, side; n_subjects, both means, bias with interval, SD, limits of
-    agreement (mm2, second - first), icc_2_1 with interval; n_dice and statistics of Dice; reason,
-    "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.
+    areas: one row per subject, muscle and side, with csa_mean_mm2, csa_at_level_mm2 and csa_reason
+    of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
+    1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
+    Levels: ALL_SLICES, and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
+    there in both. Columns: level, muscle, side; n_subjects, both means, bias with interval, SD,
+    limits of agreement (mm2, second - first), icc_2_1 with interval; n_dice and statistics of Dice;
+    reason, "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

@@ -133,8 +133,9 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
     each slice. One row per subject, level (anatomy.STANDARD_LEVELS, L1 to L5/S1), muscle and side,
     with the columns of codebook.LEVEL_TABLE but covariates. Values are interpolated linearly along
-    the spine between the slices on both sides, if both are within REACH_MM; otherwise those of a
-    slice within NEAREST_MM; otherwise null with a reason. The fat fraction is weighted by area.
+    the spine between the slices on both sides, if both are within REACH_MM (15 mm); otherwise those
+    of a slice within NEAREST_MM (5 mm); otherwise null with a reason. The fat fraction is weighted
+    by area.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
@@ -232,7 +233,7 @@ def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     muscle, side) of the rows of the result. Columns: level_from and level_to, the levels of the
     most cranial and most caudal slice that shows the muscle; for each range in VOLUME_RANGES
     volume_..._ml and volume_..._reason. Areas are interpolated between slices. A volume is null,
-    with a reason, if slices are more than 2 REACH_MM apart or the range is not covered; the
+    with a reason, if slices are more than 30 mm (2 REACH_MM) apart or the range is not covered; the
     outermost slices stand for half a slice beyond them.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position

@@ -150,8 +150,8 @@ def fit_marginal(
     cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: of the
     subjects (index), taken as known; None: all 1. Factors with one value are left out. Errors allow
     for correlated rows of a subject: Mancl and DeRouen 2001 with t intervals below
-    SMALL_SAMPLE_SUBJECTS, otherwise the cluster-robust sandwich. Raises NotFitted if there are too
-    few subjects, terms are collinear or nothing is left to estimate errors from.
+    SMALL_SAMPLE_SUBJECTS (200), otherwise the cluster-robust sandwich. Raises NotFitted if there
+    are too few subjects, terms are collinear or nothing is left to estimate errors from.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

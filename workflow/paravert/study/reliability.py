@@ -123,11 +123,11 @@ def visit_reliability(
     """Return the reliability of area, volume and fat fraction between two visits of a subject.
 
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
-    analysed visits of each subject; pairs known to be more than MOST_YEARS_APART years apart are
-    left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side "both":
-    sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices, and
-    values at each vertebra or disc. Single slices are not compared, because those of two visits are
-    at different places. Empty without visits.
+    analysed visits of each subject; pairs known to be more than MOST_YEARS_APART (0.25) years apart
+    are left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side
+    "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
+    and values at each vertebra or disc. Single slices are not compared, because those of two visits
+    are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -181,9 +181,9 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
 
     pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
     same per slice; without rows the limits of single slices are null. measure, unit: written into
-    the rows; for the unit "1" the margin of equivalence is FAT_MARGIN, otherwise MARGIN_PERCENT of
-    the mean. Columns: RELIABILITY_COLUMNS, of which source, comparison and level are null.
-    Differences are second - first.
+    the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
+    MARGIN_PERCENT (5 %) of the mean. Columns: RELIABILITY_COLUMNS, of which source, comparison and
+    level are null. Differences are second - first.
     """
     rows = []
     for muscle in MUSCLES:

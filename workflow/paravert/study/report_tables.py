@@ -735,7 +735,7 @@ def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
 def warnings_text(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the warnings of the cohort as text, the most frequent first: code (index), number, scans.
 
-    ledger: the cohort table with one row per scan. At most MOST_NAMED are named.
+    ledger: the cohort table with one row per scan. At most MOST_NAMED (20) are named.
     """
     known = ledger[["subject", "warnings"]].explode("warnings").dropna(subset=["warnings"])
     subjects = known.sort_values("subject").groupby("warnings")["subject"].agg(list).reset_index()

@@ -222,10 +222,11 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
 
     people: one row per subject of the sheet. inside: bool (subjects,), who is in the model. The
     probability is that of a logistic regression on the covariates that are known for all (linear,
-    age quadratic), as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT). Left out are
-    subjects of unknown sex or age, and those of a category of which nobody is in the model. Raises
-    NotWeighted if nobody is missing, a group is too small, there are no predictors, or these
-    separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
+    age quadratic), as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT (5 subjects
+    each)). Left out are subjects of unknown sex or age, and those of a category of which nobody is
+    in the model. Raises NotWeighted if nobody is missing, a group is too small, there are no
+    predictors, or these separate the groups. Source: Seaman and White 2013; truncation: Cole and
+    Hernan 2008.
     """
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()

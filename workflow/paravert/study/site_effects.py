@@ -18,13 +18,14 @@ EFFECT_COLUMNS = (
 
 
 def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.DataFrame:
-    """Return how outcomes differ between sites, manufacturers and field strengths, with EFFECT_COLUMNS.
+    """Return how outcomes differ between sites, manufacturers and field strengths.
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. adjusted: the adjusted model of each outcome. One row per factor, category (against the
-    largest one), outcome, model and muscle. estimate: difference for areas and volumes, odds ratio
-    for fat fractions. model: "alone" (the factor is the only covariate) or "adjusted". Factors that
-    do not vary, or that a model left out, have no rows.
+    side. adjusted: the adjusted model of each outcome. One row per difference; columns
+    (EFFECT_COLUMNS): factor, category, reference (the largest category), outcome, model, muscle,
+    estimate, unit, low_95, high_95 and others. estimate: difference for areas and volumes, odds
+    ratio for fat fractions. model: "alone" (the factor is the only covariate) or "adjusted".
+    Factors that do not vary, or that a model left out, have no rows.
     """
     rows = []
     for factor in FACTORS:

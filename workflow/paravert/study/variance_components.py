@@ -27,7 +27,7 @@ def variance_components(data: pd.DataFrame, outcome: str) -> list[dict]:
     with all muscles and sides are used; for them the mean squares of the analysis of variance give
     the components, which are those of REML if none is at zero (Searle, Casella and McCulloch 1992,
     chapter 4). Negative components are 0. Returns rows (dicts) of the table of models; one with a
-    note if there are fewer than LEAST_SUBJECTS subjects.
+    note if there are fewer than LEAST_SUBJECTS (10) subjects.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}

@@ -35,8 +35,8 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
     seed: of the random choice. Columns: FIG4_COLUMNS, visit if there is one, and point: whether the
-    row is drawn as a point; at most MAX_POINTS_PER_BOX at random per muscle and side. The boxes
-    show all rows.
+    row is drawn as a point; at most MAX_POINTS_PER_BOX (1500) at random per muscle and side. The
+    boxes show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
@@ -138,10 +138,11 @@ def _values_below(frame: pd.DataFrame, floor: float) -> str:
 def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the values of the Bland-Altman plot, one row per subject and muscle (left + right).
 
-    compared: from `accuracy.compared_areas`; its first level is drawn. Columns:
-    BLAND_ALTMAN_COLUMNS and level. Areas in mm2; mean and difference are of prediction and mask
-    (prediction - mask). Bias, limits of agreement, half widths of their 95 % intervals
-    (..._error_mm2) and the trend are the same in all rows of a muscle; null if undefined.
+    compared: {level: areas}, from `accuracy.compared_areas`; its first level is drawn. Columns:
+    subject, muscle, truth_mm2, prediction_mm2, their mean_mm2 and difference_mm2 (prediction -
+    mask), level; the same in all rows of a muscle: bias_mm2, limits of agreement upper_limit_mm2
+    and lower_limit_mm2, half widths of their 95 % intervals bias_error_mm2 and limit_error_mm2,
+    trend_slope and trend_p_value (`accuracy.trend`); null if undefined.
     """
     level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])

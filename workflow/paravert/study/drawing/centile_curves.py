@@ -23,7 +23,7 @@ def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFra
     subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
     which area and fat fraction are drawn. Columns: kind, measure, muscle, sex, age_years, centile,
     value, low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
-    POINTS_BELOW subjects, and where their sex has centiles); "not fitted".
+    POINTS_BELOW (1000) subjects, and where their sex has centiles); "not fitted".
     """
     own = centiles[centiles["measure"].isin(LABELS)]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]

@@ -20,9 +20,10 @@ KEYS = ["muscle", "sex", "level_position", "level"]
 def level_means(levels: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area and fat fraction at each vertebral level, by muscle and sex.
 
-    levels: the cohort table `levels`, one scan per subject. Columns: CURVE_COLUMNS. Areas are sums
-    of both sides (mm2), fat fractions those of both (0-1); a subject with one side unknown is left
-    out. low_95, high_95: interval of the mean by Student's t; NaN with fewer than two subjects.
+    levels: the cohort table `levels`, one scan per subject. Columns (CURVE_COLUMNS): measure,
+    muscle, sex, level_position, level (name), n_subjects, mean, low_95, high_95 (interval of the
+    mean by Student's t; NaN with fewer than two subjects). Areas are sums of both sides (mm2), fat
+    fractions those of both (0-1); a subject with one side unknown is left out.
     """
     known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
     known = known.assign(

@@ -88,7 +88,7 @@ def seeded(seed: int = 1) -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure, WIDTH_IN inches wide.
+    """Return an empty figure, WIDTH_IN (7.2) inches wide.
 
     height_in: height in inches. arranged: whether matplotlib's constrained layout places the
     panels.

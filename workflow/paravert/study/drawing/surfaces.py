@@ -147,8 +147,8 @@ def shaded(
     """Return a shaded picture of surfaces, RGBA 0-1, (rows, columns, 4), background transparent.
 
     colours: sRGB 0-1, one per surface. view: direction from which they are seen. size_mm: width and
-    height of the picture, in whose middle the surfaces are; PIXEL_MM per pixel. Method: parallel
-    projection, depth buffer, Phong lighting, ambient shadow.
+    height of the picture, in whose middle the surfaces are; PIXEL_MM (0.45 mm) per pixel. Method:
+    parallel projection, depth buffer, Phong lighting, ambient shadow.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING

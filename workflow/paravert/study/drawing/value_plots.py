@@ -171,12 +171,13 @@ def fat_points(
     """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
     subjects: the cohort table `subjects`, one scan per subject. at_level: from
-    `standard_level.both_sides_at_level`. level: the vertebra or disc at which the study compares scans.
-    Columns: level (its name, if it is used, and ALL_SLICES), muscle (or "all"), sex, subject,
-    age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and known
-    age whose fat fraction is unknown; and of a straight line in age (least squares, per level,
-    muscle and sex) fitted, low_95, high_95 at the subject's age, slope_per_year, slope_low_95,
-    slope_high_95; null with fewer than MIN_SUBJECTS_FOR_LINE subjects or if all have one age.
+    `standard_level.both_sides_at_level`. level: the vertebra or disc at which the study compares
+    scans. Columns: level (its name, if it is used, and ALL_SLICES), muscle (or "all"), sex,
+    subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and
+    known age whose fat fraction is unknown; and of a straight line in age (least squares, per
+    level, muscle and sex) fitted, low_95, high_95 at the subject's age, slope_per_year,
+    slope_low_95, slope_high_95; null with fewer than MIN_SUBJECTS_FOR_LINE (5) subjects or if all
+    have one age.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].astype(object).fillna("unknown"))
@@ -349,7 +350,7 @@ def draw_distributions(frame: pd.DataFrame) -> Figure:
     """Draw the distributions of area and fat fraction by sex, a column per muscle; return the figure.
 
     frame: from `distribution_points`. Violins with quartiles for at least MIN_SUBJECTS_FOR_VIOLIN
-    subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS.
+    (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200).
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no distributions.")
