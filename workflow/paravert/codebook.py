@@ -449,7 +449,10 @@ def _codes() -> str:
 def write_dictionary(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("results/README.md"),
 ) -> None:
-    """Write the data dictionary (Markdown): every column of the cohort tables with unit and meaning."""
+    """Write the data dictionary (Markdown): columns of the cohort tables with unit and meaning.
+
+    Each cohort table has a section; at the end are the codes of quarantine and warnings.
+    """
     out.write_text(dictionary(), encoding="utf-8")
 
 
