@@ -267,10 +267,10 @@ class _Shard:
     ) -> Iterator[Result]:
         """Yield a result per job, as it is done; jobs whose last run crashed come last, alone.
 
-        do: called in a worker as do(task, folder); it writes its files into folder, which is empty, and
-        returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised here. jobs:
-        one per subject, with its crash count. workers: processes; 0: this one. A second crash
-        quarantines the subject. Raises ChildProcessError after all others if a worker died.
+        do: called in a worker as do(task, folder); it writes its files into folder, which is empty,
+        and returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised
+        here. jobs: one per subject, with its crash count. workers: processes; 0: this one. A second
+        crash quarantines the subject. Raises ChildProcessError after all others if a worker died.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.

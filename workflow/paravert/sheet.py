@@ -321,8 +321,8 @@ def _repeated(
 ) -> list[tuple[int, str]]:
     """Return line and fault of scans that have more than one line.
 
-    Names that differ only in case are one: some disks would hold them in one folder. With visits, such
-    names are a fault, too: they could be one subject or two.
+    Names that differ only in case are one: some disks would hold them in one folder. With visits,
+    such names are a fault, too: they could be one subject or two.
     """
     faults = []
     first: dict[tuple[str, str], int] = {}
@@ -385,8 +385,9 @@ def _holds_as_number(cell: str) -> bool:
 def _add_years(columns: dict[str, list[str]], types: dict[str, str]) -> bool:
     """Add the column YEARS from the column DATES, unless it is there or no date is known.
 
-    columns: cells by name. types: of the columns that are not paravert's own. Returns whether it was
-    added. Years are since the earliest date of the subject; empty where the date is not readable.
+    columns: cells by name. types: of the columns that are not paravert's own. Returns whether it
+    was added. Years are since the earliest date of the subject; empty where the date is not
+    readable.
     """
     names = {name.lower(): name for name in columns}
     if YEARS in names or types.get(names.get(DATES, "")) != DATE:

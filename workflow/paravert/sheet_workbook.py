@@ -97,8 +97,9 @@ def _worksheet(path: Path, worksheets: list, sheet_name: str):
 def _is_plain(archive: zipfile.ZipFile, xml: bytes) -> bool:
     """Return whether calamine reads a worksheet as openpyxl does.
 
-    xml: of the worksheet. Not plain: NOT_PLAIN, number formats that are codes, whole numbers of more digits
-    than float64 holds, and cells far from the others, for which calamine would take memory.
+    xml: of the worksheet. Not plain: NOT_PLAIN, number formats that are codes, whole numbers of
+    more digits than float64 holds, and cells far from the others, for which calamine would take
+    memory.
     """
     if b"<worksheet" not in xml[:1000] or any(mark in xml for mark in NOT_PLAIN):
         return False

@@ -16,10 +16,10 @@ not detected. Source: Dixon 1984; Reeder 2012 on the confounders.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
 from paravert.anatomy import LABELS, SIDES
-from paravert.measure.fat_domain import ACROSS_MM, LAYER_MM, REACH_MM
+from paravert.imaging.label_maps import slice_pixels
+from paravert.measure.fat_domain import layers, rays_behind, smoothed
 from paravert.measure.labelled_stack import inner_pixels
 from paravert.tables import ABSENT, NO_DIXON
 
@@ -108,7 +108,7 @@ def dixon_columns(
     if swapped is not None:
         of_side = [SIDES.index(label.side) for label in LABELS]
         reason[swapped[:, of_side]] = FAT_WATER_SWAPPED
-    reason[_sums(np.ones(labels.shape), labels) == 0] = ABSENT
+    reason[slice_pixels(labels) == 0] = ABSENT
     known = np.equal(reason, None)
     eroded = _fractions(water, fat, np.where(inner_pixels(labels), labels, 0))
     return {
@@ -124,7 +124,7 @@ def no_dixon_columns(labels: np.ndarray) -> dict[str, np.ndarray]:
     labels: label map, (slices, rows, columns). Returns {column: array (slices, 8)}; reason_dixon is
     "absent" for a muscle without pixels in the slice, otherwise "no-dixon".
     """
-    absent = _sums(np.ones(labels.shape), labels) == 0
+    absent = slice_pixels(labels) == 0
     unknown = np.full(absent.shape, np.nan)
     return {
         "fat_fraction_dixon": unknown,
@@ -212,21 +212,12 @@ def _layer_shares(
 
     NaN if too few columns show one, or if the layer looks swapped and the muscles do not.
     """
-    layer = max(1, round(LAYER_MM / spacing_mm[0]))
-    reach = max(layer, round(REACH_MM / spacing_mm[0]))
-    across = max(1, round(ACROSS_MM / spacing_mm[1]))
-    fat, water = (uniform_filter1d(p.astype(np.float32), across, axis=1) for p in (fat, water))
-    layers = [minimum_filter1d(part, layer, axis=0) for part in (fat, water)]
-    muscle = labels > 0
-    columns = np.flatnonzero(muscle.any(axis=0))
-    rows = len(labels)
-    hindmost = rows - 1 - muscle[::-1, columns].argmax(axis=0)
+    fat, water = smoothed(fat, spacing_mm), smoothed(water, spacing_mm)
+    fat_layers, water_layers = layers(fat, spacing_mm), layers(water, spacing_mm)
     differences: dict[str, list[float]] = {side: [] for side in SIDES}
-    for column, last in zip(columns, hindmost, strict=True):
-        first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
-        if end <= first:
-            continue
-        most_fat, most_water = (float(part[first:end, column].max()) for part in layers)
+    for column, last, behind in rays_behind(labels > 0, spacing_mm):
+        most_fat = float(fat_layers[behind, column].max())
+        most_water = float(water_layers[behind, column].max())
         if most_fat + most_water > 0:
             side = LABELS[labels[last, column] - 1].side
             differences[side].append((most_fat - most_water) / (most_fat + most_water))

@@ -18,6 +18,7 @@ ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_
 table is in `docs/fat_domain.md`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,27 +184,61 @@ def _fat_behind(
 ) -> float | None:
     """Return the signal of the brightest layer behind the muscles; None if too few columns show one.
 
-    Columns in which everything behind the muscle has the lowest value of the image, as after masking,
-    do not count.
+    Columns in which everything behind the muscle has the lowest value of the image, as after
+    masking, do not count.
     """
-    layer = max(1, round(LAYER_MM / spacing_mm[0]))
-    reach = max(layer, round(REACH_MM / spacing_mm[0]))
-    rows, lowest = image.shape[1], image.min()
-    brightest = []
+    lowest, brightest = image.min(), []
     for plane, own in zip(image, muscle, strict=True):
-        columns = np.flatnonzero(own.any(axis=0))
-        if not columns.size:
-            continue
-        smooth = uniform_filter1d(
-            plane.astype(np.float32), max(1, round(ACROSS_MM / spacing_mm[1])), axis=1
-        )
-        thinnest = minimum_filter1d(smooth, layer, axis=0)  # of the layer about each row
-        hindmost = rows - 1 - own[::-1, columns].argmax(axis=0)
-        for column, last in zip(columns, hindmost, strict=True):
-            first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
-            if end > first and plane[first:end, column].max() > lowest:
-                brightest.append(thinnest[first:end, column].max())
+        if own.any():
+            thinnest = layers(smoothed(plane, spacing_mm), spacing_mm)
+            brightest += [
+                thinnest[behind, column].max()
+                for column, _, behind in rays_behind(own, spacing_mm)
+                if plane[behind, column].max() > lowest
+            ]
     return float(np.median(brightest)) if len(brightest) >= FEWEST_RAYS else None
+
+
+def smoothed(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Return a slice averaged over 5 mm (ACROSS_MM) along its rows, float32 (rows, columns).
+
+    plane: (rows, columns). spacing_mm: distance between rows, and between columns.
+    """
+    width = max(1, round(ACROSS_MM / spacing_mm[1]))
+    return uniform_filter1d(plane.astype(np.float32), width, axis=1)
+
+
+def layers(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Return the lowest signal in the layer of 4 mm (LAYER_MM) about each pixel, (rows, columns).
+
+    It is high only in a bright layer that is at least as thick. plane: (rows, columns); the
+    thickness is measured along a column. spacing_mm: distance between rows, and between columns.
+    """
+    return minimum_filter1d(plane, _layer_rows(spacing_mm), axis=0)
+
+
+def _layer_rows(spacing_mm: tuple[float, float]) -> int:
+    return max(1, round(LAYER_MM / spacing_mm[0]))
+
+
+def rays_behind(
+    muscle: np.ndarray, spacing_mm: tuple[float, float]
+) -> Iterator[tuple[int, int, slice]]:
+    """Yield where fat is searched behind the muscles of a slice: (column, row, rows behind).
+
+    muscle: bool (rows, columns), rows towards the back. spacing_mm: distance between rows, and
+    between columns. row is that of the hindmost muscle pixel of the column; rows behind are up to
+    40 mm (REACH_MM) away, where a layer of 4 mm can be centred. Columns without such rows are left
+    out.
+    """
+    layer = _layer_rows(spacing_mm)
+    reach = max(layer, round(REACH_MM / spacing_mm[0]))
+    rows, columns = len(muscle), np.flatnonzero(muscle.any(axis=0))
+    hindmost = rows - 1 - muscle[::-1, columns].argmax(axis=0)
+    for column, last in zip(columns, hindmost, strict=True):
+        first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
+        if end > first:
+            yield column, last, slice(first, end)
 
 
 def _skewness(

@@ -64,10 +64,10 @@ def write_pictures(
 ) -> None:
     """Write the pictures of a subject for the review page: slices, contours, manual contours if any.
 
-    folder: made if it does not exist; gets SLICES_PICTURE, CONTOURS_FILE and, with a manual mask,
-    MANUAL_FILE. stacks: labels of each stack. greys: image of each stack, uint8 0-255 (slices,
-    rows, columns). truths: manual label map of each stack, or None. views: {stack number: part of
-    its slices to show}.
+    folder: made if it does not exist; gets slices.jpg, contours.png and, with a manual mask,
+    manual.png. stacks: labels of each stack. greys: image of each stack, uint8 0-255 (slices, rows,
+    columns). truths: manual label map of each stack, or None. views: {stack number: part of its
+    slices to show}.
     """
     folder.mkdir(exist_ok=True)
     seen = [views[stack.number] for stack in stacks for _ in stack.labels]

@@ -24,10 +24,10 @@ def write_sagittal(
 ) -> None:
     """Write the sagittal slice through the middle of the body, and where the axial slices cut it.
 
-    folder: gets SAGITTAL_PICTURE (JPEG) and SAGITTAL_LINES (JSON: size of the picture, and per
-    axial slice the two ends of a line in pixels, or null). volume: the sagittal series, (slices,
-    rows, columns), from `imaging.sagittal_series.read_sagittal`. geometry: position of each axial
-    slice. stacks: their labels; the middle is between left and right muscles.
+    folder: gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the two
+    ends of a line in pixels, or null). volume: the sagittal series, (slices, rows, columns), from
+    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: their
+    labels; the middle is between left and right muscles.
     """
     rows, columns = volume.array.shape[1:]
     to_lps = LPS_TO_RAS @ volume.affine

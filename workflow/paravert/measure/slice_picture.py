@@ -54,9 +54,10 @@ class SliceView:
     size: tuple[int, int]
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
-        """Return this part of a grey slice, uint8 of shape `size`, by linear interpolation.
+        """Return the part of a grey slice that this view shows, uint8 of shape `size`.
 
-        plane: uint8 (rows, columns). Pixels outside the slice are 0.
+        plane: uint8 (rows, columns). It is resampled by linear interpolation; pixels outside the
+        slice are 0.
         """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2
@@ -70,7 +71,7 @@ class SliceView:
         return np.asarray(picture)
 
     def crop_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Return this part of a label map, uint8 of shape `size`, 0 outside.
+        """Return the part of a label map that this view shows, uint8 of shape `size`, 0 outside.
 
         labels: integers 0-8 (rows, columns). Each label is resampled as a mask and kept where at
         least half of a picture pixel lies in it; label values are not interpolated.

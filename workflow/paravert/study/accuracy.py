@@ -53,13 +53,12 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask,
-    one per slice, muscle and side; rows without IoU (muscle absent in mask and prediction) are left
-    out. samples, seed: of the bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects;
-    for each score, iou and dice (0 to 1), <score>_median over slices, its 95 % interval
-    <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
-    <score>_lowest; iou_paper, the median IoU of Niemeyer et al. 2022. Without rows the counts are 0
-    and the rest NaN.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    those without IoU (muscle absent in mask and prediction) are left out. samples, seed: of the
+    bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects; for each score, iou and
+    dice (0 to 1), <score>_median over slices, its 95 % interval <score>_low_95 and <score>_high_95,
+    <score>_lower_quartile, <score>_upper_quartile, <score>_lowest; iou_paper, the median IoU of
+    Niemeyer et al. 2022. Without rows the counts are 0 and the rest NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])

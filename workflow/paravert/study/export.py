@@ -159,8 +159,8 @@ def variable_names(names: Iterable[str]) -> list[str]:
 def _coded(column: pa.ChunkedArray, field: Mapping) -> tuple[pd.Series, dict[int, str]]:
     """Return the values of a column as Stata and SPSS hold them, and labels of its codes.
 
-    Categories become numbers from 1 in the order of the codebook, yes/no 1 and 0. Unknown: NaN, or an
-    empty text.
+    Categories become numbers from 1 in the order of the codebook, yes/no 1 and 0. Unknown: NaN, or
+    an empty text.
     """
     labels: dict[int, str] = {}
     if words := field["constraints"].get("enum"):

@@ -21,8 +21,9 @@ LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
 class _Column:
     """The slices of one subject with known level, along the vertebral column from cranial to caudal.
 
-    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat: (slices,
-    8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason: likewise, why.
+    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
+    (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
+    likewise, why.
     """
 
     stack: np.ndarray

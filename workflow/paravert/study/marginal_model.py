@@ -290,8 +290,8 @@ def _combinations(
 ) -> pd.DataFrame:
     """Return the combinations of the subjects' categories, the sum of weights of each, and mean numbers.
 
-    The linear predictor is additive in the covariates, so means of numbers suffice, except for splines:
-    a mean over the subjects is then taken at the mean of the covariate.
+    The linear predictor is additive in the covariates, so means of numbers suffice, except for
+    splines: a mean over the subjects is then taken at the mean of the covariate.
     """
     people = data.drop_duplicates("subject")
     of_people = weights[people["subject"]].to_numpy()

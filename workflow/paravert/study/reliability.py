@@ -182,8 +182,11 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
     same per slice; without rows the limits of single slices are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
-    MARGIN_PERCENT (5 %) of the mean. Columns: RELIABILITY_COLUMNS, of which source, comparison and
-    level are null. Differences are second - first.
+    MARGIN_PERCENT (5 %) of the mean. Columns (RELIABILITY_COLUMNS; in the unit of the measurement,
+    column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of measurement sem,
+    smallest detectable change mdc_95, within_subject_cv (fraction), bias and Bland-Altman limits of
+    second - first, trend with size, test of equivalence, limits of single slices; each with its 95
+    % interval where there is one. source, comparison and level are null.
     """
     rows = []
     for muscle in MUSCLES:

@@ -110,8 +110,8 @@ def _mean_sd(row: pd.Series) -> str:
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return Table 1 as text: IoU and Dice with the manual masks, by muscle and side (index).
 
-    table: from `accuracy.table1_iou`; rows without slices are left out. Beside the study's median
-    IoU stands that of the paper.
+    table: numbers, from `accuracy.table1_iou`; rows without slices are left out. Beside the study's
+    median IoU stands that of the paper.
     """
     own = table[table["n_slices"] > 0]
     return _by_side(
@@ -131,8 +131,8 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the description of the cohort as text: a row per variable, a column per sex.
 
-    table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The last column
-    counts missing values.
+    table: numbers, from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The
+    last column counts missing values.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -192,8 +192,8 @@ def _mean_sd_range(row: pd.Series) -> str:
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return normal values as text, by measure, muscle and side (index), with a column per sex.
 
-    table: from `describe.normal_values`. Cells: mean ± SD (number of values). The last column has
-    published values of the same level, muscle and side, as running text.
+    table: numbers, from `describe.normal_values`. Cells: mean ± SD (number of values). The last
+    column has published values of the same level, muscle and side, as running text.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
@@ -240,8 +240,8 @@ def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
 def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return published normal values as text, one row each.
 
-    table: from `published_values.read_published`. The last two columns (people and scanner, source)
-    are running text.
+    table: numbers, from `published_values.read_published`. The last two columns (people and
+    scanner, source) are running text.
     """
     sources = table["authors"].str.split(",").str[0] + " et al. " + table["year"].astype(str)
     where = sources + ", " + table["journal"] + ", " + table["table"]
@@ -265,7 +265,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each level as text: a row per sex, a column per level.
 
-    table: from `standard_level.level_coverage`.
+    table: numbers, from `standard_level.level_coverage`.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -282,8 +282,8 @@ def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
 def change_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the change between first and last visit as text, by measure, muscle and side (index).
 
-    table: from `change.change_table`. Columns: change, change per year, years. Cells: mean ± SD
-    over subjects (number of subjects with a value).
+    table: numbers, from `change.change_table`. Columns: change, change per year, years. Cells: mean
+    ± SD over subjects (number of subjects with a value).
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -312,7 +312,8 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
 def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the median and, in brackets, the 3rd to 97th centile at 30, 50 and 70 years as text.
 
-    table: from `centiles.centile_frame`. Index: measure, muscle and sex. Empty without centiles.
+    table: numbers, from `centiles.centile_frame`. Index: measure, muscle and sex. Empty without
+    centiles.
     """
     if table["value"].isna().all():
         return pd.DataFrame()
@@ -339,7 +340,7 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `accuracy.area_agreement`. Rows without subjects are left out.
+    table: numbers, from `accuracy.area_agreement`. Rows without subjects are left out.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(
@@ -368,8 +369,8 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `reliability.mask_reliability` or reliability.csv; rows of single levels or fewer
-    than two subjects are left out.
+    table: numbers, from `reliability.mask_reliability` or reliability.csv; rows of single levels or
+    fewer than two subjects are left out.
     """
     own = _over_all_slices(table, MASKS)
     return pd.DataFrame(
@@ -445,7 +446,8 @@ def _with_interval(row: Mapping, name: str) -> str:
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: from `describe.fat_methods`. The last two columns, meaning and caveat, are running text.
+    table: numbers, from `describe.fat_methods`. The last two columns, meaning and caveat, are
+    running text.
     """
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
@@ -455,9 +457,9 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
 def specification_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the effects of sex and age on fat fractions as text, by family and effect (index).
 
-    table: from `specifications.specification_curve`. Columns: odds ratio of the study's way to
-    measure fat, number of ways, lowest to highest odds ratio, number of ways whose 95 % interval is
-    above or below 1.
+    table: numbers, from `specifications.specification_curve`. Columns: odds ratio of the study's
+    way to measure fat, number of ways, lowest to highest odds ratio, number of ways whose 95 %
+    interval is above or below 1.
     """
     rows = []
     for (family, label), own in table.dropna(subset=["estimate"]).groupby(
@@ -489,8 +491,8 @@ def specification_text(table: pd.DataFrame) -> pd.DataFrame:
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side as text.
 
-    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or %, with
-    the number of missing values in brackets.
+    table: numbers, from `selection.selection`. Index: variable and category. Cells: mean ± SD, or
+    %, with the number of missing values in brackets.
     """
     shown = pd.DataFrame(
         {
@@ -517,7 +519,7 @@ def _group(row: pd.Series, group: str) -> str:
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's findings as text: whether this study reproduces them (index), and its numbers.
 
-    table: from `claims.paper_claims`.
+    table: numbers, from `claims.paper_claims`.
     """
     names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
     return table[[*names]].rename(columns=names).set_index("Here")
@@ -561,7 +563,7 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
 def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
     """Return comparisons with weights for missing subjects: {"table": HTML, "note": sentences}.
 
-    table: from `selection.weighted_contrasts`.
+    table: numbers, from `selection.weighted_contrasts`.
     """
     known = table[table["weighted"].notna()]
     texts = [
@@ -661,7 +663,7 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
 def flags_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many scans each automatic flag flags as text, by warning and title (index).
 
-    table: from `flags.flag_counts`.
+    table: numbers, from `flags.flag_counts`.
     """
     sign = table["below"].map({True: "below", False: "above"})
     share = 100 * table["flagged"] / table["scans"].where(table["scans"] > 0)
@@ -680,7 +682,8 @@ def flags_text(table: pd.DataFrame) -> pd.DataFrame:
 def failures_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the share of failures among randomly drawn scans as text; no rows if none was rated.
 
-    table: from `reading_list.share_of_failures`. Index: what failed, and the verdicts that count.
+    table: numbers, from `reading_list.share_of_failures`. Index: what failed, and the verdicts that
+    count.
     """
     known = table[table["rated"] > 0]
     shown = pd.DataFrame(
@@ -702,7 +705,7 @@ def failures_text(table: pd.DataFrame) -> pd.DataFrame:
 def raters_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of raters (Cohen's kappa) as text, by pair of raters and verdicts (index).
 
-    table: from `ratings.agreement_of_raters`; pairs without common scans are left out.
+    table: numbers, from `ratings.agreement_of_raters`; pairs without common scans are left out.
     """
     known = table[table["scans"] > 0]
     shown = pd.DataFrame(

@@ -50,7 +50,8 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 def draw_iou(frame: pd.DataFrame) -> Figure:
     """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
-    frame: from `iou_points`. Whiskers: 1.5 interquartile ranges. Values below the axis are counted.
+    frame: the values to draw, from `iou_points`. Whiskers: 1.5 interquartile ranges. Values below
+    the axis are counted.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
@@ -161,7 +162,7 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def draw_agreement(frame: pd.DataFrame) -> Figure:
     """Draw the Bland-Altman plot, difference against mean in a panel per muscle, and return the figure.
 
-    frame: from `agreement_points`.
+    frame: the values to draw, from `agreement_points`.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no areas to compare.")

@@ -44,7 +44,8 @@ def centile_points(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFra
 def draw_centiles(frame: pd.DataFrame) -> Figure:
     """Draw the centiles of area and fat fraction by age, and return the figure.
 
-    frame: from `centile_points`. A row of panels per measure and sex, a column per muscle.
+    frame: the values to draw, from `centile_points`. A row of panels per measure and sex, a column
+    per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

@@ -76,8 +76,8 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 def draw_network(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: from `network_layers`. The height of a box grows with the pixels of the map, its width
-    with the channels.
+    frame: the values to draw, from `network_layers`. The height of a box grows with the pixels of
+    the map, its width with the channels.
     """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
@@ -239,8 +239,8 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
 def draw_flow(frame: pd.DataFrame) -> Figure:
     """Draw the flow chart of the subjects and return the figure.
 
-    frame: from `flow_counts`. Boxes: subjects in the sheet, analysed, with a manual mask; to the
-    right those not analysed, with reasons.
+    frame: the values to draw, from `flow_counts`. Boxes: subjects in the sheet, analysed, with a
+    manual mask; to the right those not analysed, with reasons.
     """
     rows = frame[frame["kind"] != "reason"].set_index("kind")
     count = rows["subjects"]

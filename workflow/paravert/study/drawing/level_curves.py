@@ -50,9 +50,9 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
 def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
-    frame: from `level_means`. published: areas of one side, from `published_values.areas_of_sides`;
-    drawn twice as large, as left + right; None: not drawn. A row of panels per measure, a column
-    per muscle.
+    frame: the values to draw, from `level_means`. published: areas of one side, from
+    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn. A row
+    of panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")

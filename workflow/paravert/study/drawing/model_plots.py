@@ -38,8 +38,8 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
 def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
     """Draw the adjusted means of area and fat fraction by sex over age, and return the figure.
 
-    frame: from `adjusted_mean_points`. Bars: 95 % intervals. A row of panels per outcome, a column
-    per muscle.
+    frame: the values to draw, from `adjusted_mean_points`. Bars: 95 % intervals. A row of panels
+    per outcome, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No model was fitted: no adjusted means.")
@@ -108,7 +108,7 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
 def draw_site_effects(frame: pd.DataFrame) -> Figure:
     """Draw how sites and scanners differ, a row per outcome, a column per muscle; return the figure.
 
-    frame: from `site_effect_points`. Bars: 95 % intervals.
+    frame: the values to draw, from `site_effect_points`. Bars: 95 % intervals.
     """
     if frame.empty:
         return style.sentence("One site and one scanner, or none known: no differences to draw.")

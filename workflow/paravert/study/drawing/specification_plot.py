@@ -29,7 +29,8 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
 def draw_specification_curve(points: pd.DataFrame) -> Figure:
     """Draw the specification curve, and below each curve which way each estimate is; return the figure.
 
-    points: from `specification_points`. A row of panels per effect, a column per muscle.
+    points: the values to draw, from `specification_points`. A row of panels per effect, a column
+    per muscle.
     """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")

@@ -59,10 +59,10 @@ def draw_csa(
 ) -> Figure:
     """Draw Figure 5, areas per subject, and return the figure.
 
-    frame: from `csa_points`. level: if it is used, areas at this level are drawn, with mean and SD
-    over the slices behind them; otherwise mean and SD alone. published: values of one side at that
-    level, from `published_values.areas_at`; None: not drawn. A row of panels per sex, a column per
-    muscle, which has its own scale.
+    frame: the values to draw, from `csa_points`. level: if it is used, areas at this level are
+    drawn, with mean and SD over the slices behind them; otherwise mean and SD alone. published:
+    values of one side at that level, from `published_values.areas_at`; None: not drawn. A row of
+    panels per sex, a column per muscle, which has its own scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
@@ -222,9 +222,9 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
 def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
     """Draw Figure 6, fat fraction against age for all muscles and for each, and return the figure.
 
-    points: from `fat_points`. level: if it is used, points and lines at this level are drawn, with
-    the line over all slices dashed; otherwise those over all slices. Sexes differ in colour and
-    marker.
+    points: the values to draw, from `fat_points`. level: if it is used, points and lines at this
+    level are drawn, with the line over all slices dashed; otherwise those over all slices. Sexes
+    differ in colour and marker.
     """
     if points.empty:
         return style.sentence("No analysed subjects of known age with a fat fraction.")
@@ -349,8 +349,8 @@ def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
 def draw_distributions(frame: pd.DataFrame) -> Figure:
     """Draw the distributions of area and fat fraction by sex, a column per muscle; return the figure.
 
-    frame: from `distribution_points`. Violins with quartiles for at least MIN_SUBJECTS_FOR_VIOLIN
-    (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200).
+    frame: the values to draw, from `distribution_points`. Violins with quartiles for at least
+    MIN_SUBJECTS_FOR_VIOLIN (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200).
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no distributions.")
