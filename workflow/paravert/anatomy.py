@@ -65,12 +65,12 @@ _VALUES = {(label.muscle, label.side): label.value for label in LABELS}
 # --- vertebral levels ----------------------------------------------------------------------------
 
 # A level is a number: 1.0 mid L1, 1.5 disc L1/2, 5.0 mid L5, 6.0 S1; 0.0 is T12.
-# Where somebody has four or six lumbar vertebrae, S1 is 5.0 or 7.0.
+# In people with four or six lumbar vertebrae, S1 is 5.0 or 7.0.
 USUAL_LUMBAR = 5
 THORACIC, SACRAL = 12, 5
 DISC_LEVELS = (1.5, 2.5, 3.5, 4.5, 5.5)  # L1/2 to L5/S1
 STANDARD_LEVELS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
-USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, where one place alone is known
+USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, used if one level alone is known
 _LEVEL_NAME = re.compile(r"(th|[tdls])(\d{1,2})(?:[/_-]?(th|[tdls])?(\d{1,2}))?", re.IGNORECASE)
 
 

@@ -91,7 +91,7 @@ BMI = Column(
     meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
 )  # fmt: skip
 
-# What the automatic flags look at, see study.flags. Of scans as they were before the review.
+# The automatic flags (study.flags) are based on these columns, as measured before the review.
 QUALITY_COLUMNS = (
     fraction(
         "predicted_iou_lowest",
@@ -115,7 +115,7 @@ QUALITY_COLUMNS = (
         "over all scans; null if one of these is, or with fewer than 10 scans",
     ),
 )  # fmt: skip
-# stack and group are words of pandas and SQL.
+# "stack" and "group" are reserved names in pandas and SQL.
 STACK_AND_SLICE = (SUBJECT, replace(STACK, name="stack_id"), *SLICE_COLUMNS[2:])
 
 FAT_FRACTION_REASON = Column(

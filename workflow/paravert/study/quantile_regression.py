@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 from paravert.study.covariates import SPLINE_DF
 
 CENTILES = (3, 10, 25, 50, 75, 90, 97)
-MOST_RESAMPLED = 500  # subjects of a bootstrap sample: bounds the time in large cohorts
+MOST_RESAMPLED = 500  # subjects of a bootstrap sample; limits the time in large cohorts
 NORMAL_95 = 1.959964
 
 

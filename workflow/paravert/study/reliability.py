@@ -35,7 +35,7 @@ MASK_AND_NETWORK = "manual mask, network"
 TWO_VISITS = "first visit, second visit"
 TWO_RATERS = "first rater, second rater"
 MASKS, VISITS, RATERS = "masks", "visits", "raters"  # in the column source
-MOST_YEARS_APART = 0.25  # of two visits: what differs more has changed
+MOST_YEARS_APART = 0.25  # visits further apart are left out: the muscles may have changed
 # Equivalence, stated in advance. In percent of the mean of the first measurements, fat: absolute.
 MARGIN_PERCENT, FAT_MARGIN = 5.0, 0.02
 LEVEL_MEASURES = {"csa_mm2": "mm2", "fat_fraction": "1"}  # of the table levels

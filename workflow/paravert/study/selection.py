@@ -17,7 +17,7 @@ from paravert.study.scans import first_scans
 from paravert.study.summary import counted
 from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
-MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
+MOST_CATEGORIES = 20  # a text column with more different values is an identifier, not a group
 OWN_COLUMNS = {
     "subject",
     "visit",

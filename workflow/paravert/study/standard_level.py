@@ -14,7 +14,7 @@ from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NOT_COVERED
 
 LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
-ALL_SLICES = "all slices"  # in the column `level` of means over the slices of a subject
+ALL_SLICES = "all slices"  # value of the column `level` for means over all slices of a subject
 ALL_MUSCLES = "all"
 USUAL_LEVEL = "L3/4"  # also of older cohort tables, whose metadata do not name it
 LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
