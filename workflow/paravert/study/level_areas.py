@@ -11,7 +11,7 @@ from paravert.anatomy import LABELS, STANDARD_LEVELS, USUAL_LUMBAR, USUAL_PITCH_
 from paravert.tables import ABSENT, NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
 REACH_MM = 15.0  # largest distance of the slices on both sides of a level
-NEAREST_MM = 5.0  # a slice this near is taken as that of the level, even without one on the other side
+NEAREST_MM = 5.0  # a slice this near is used alone if there is none on the other side
 # From the upper endplate of the first to the lower endplate of the last vertebra.
 VOLUME_RANGES = {"volume_l1_l5": (0.63, 5.37), "volume_l3_l5": (2.63, 5.37)}
 LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
