@@ -74,7 +74,7 @@ def specification_curve(
     cohort: folder of the cohort tables. data: table of muscles with covariates, from
     `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of
     the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section
-    out. seed: of the sample that is taken of more than MOST_SUBJECTS (10,000) subjects. Columns
+    out. seed: of the sample that is taken of more than MOST_SUBJECTS subjects. Columns
     (CURVE_COLUMNS): the way (estimator, erosion_px, quality_cut, level_rule), chosen (whether it is
     that of the study's models), family and label of the effect, muscle, estimate (odds ratio),
     low_95, high_95, p_value and others. A way that cannot be fitted has rows with a note, a cut
