@@ -28,7 +28,7 @@ def chain(fingerprints: Mapping[str, str]) -> dict[str, str]:
     made = {}
     for step in STEPS.values():
         if step is plan.FIRST:
-            made[step.name] = plan.conversions(fingerprints)
+            made[step.name] = plan.conversion_made_from(fingerprints)
         else:
-            made[step.name] = plan.made_after(step, settings.get(step.name, {}), made)
+            made[step.name] = plan.step_made_from(step, settings.get(step.name, {}), made)
     return made

@@ -163,8 +163,8 @@ MUTATIONS = (
     mutation(
         "ages above 90 told",
         "frames",
-        "OLDEST_AGE_YEARS = 90.0",
-        "OLDEST_AGE_YEARS = 900.0",
+        "min(age, OLDEST_AGE_YEARS)",
+        "min(age, 900.0)",
     ),
     mutation(
         "slices up to 62 degrees count as axial",

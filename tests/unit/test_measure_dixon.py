@@ -182,16 +182,16 @@ def test_swapped_images_are_found_whole_and_by_side(index):
     stack = dixon_stack(index)
     water, fat = stack.images["water"], stack.images["fat"]
     assert not swaps_of(stack, water, fat).sides.any()
-    assert swaps_of(stack, water, fat).told is None
+    assert swaps_of(stack, water, fat).sentence is None
     turned = swaps_of(stack, fat, water)
     assert turned.whole
-    assert "turned back" in turned.told
+    assert "turned back" in turned.sentence
     half = water.shape[2] // 2
     left = np.arange(water.shape[2]) >= half
     partly = swaps_of(stack, np.where(left, fat, water), np.where(left, water, fat))
     assert not partly.whole
     assert partly.sides.tolist() == [[True, False]] * 4
-    assert "left in 4 of 4 slices" in partly.told
+    assert "left in 4 of 4 slices" in partly.sentence
 
 
 def test_slices_that_are_swapped_are_told_apart(phantom):
@@ -300,7 +300,7 @@ def test_swaps_of_the_real_volunteer_are_found(real_data):
     labels = np.choose(mask, [0, 6, 8, 7, 5]).astype(np.uint8)
     spacing = water.pixel_spacing_mm
     water, fat = (part.array.astype(np.float32) for part in (water, fat))
-    assert find_swaps(water, fat, labels, spacing).told is None
+    assert find_swaps(water, fat, labels, spacing).sentence is None
     assert find_swaps(fat, water, labels, spacing).whole
     left = np.arange(water.shape[2]) >= 200
     partly = find_swaps(np.where(left, fat, water), np.where(left, water, fat), labels, spacing)

@@ -7,12 +7,18 @@ from paravert.measure.linear import (
     NoReference,
     SignalSurface,
     band_around,
-    linear_fractions,
+    fraction_between,
+    nonzero_indices,
     reference_surfaces,
 )
 from paravert.measure.otsu import otsu_split
 
 SQUARE_MM = (1.0, 1.0)
+
+
+def linear_fractions(image, labels, spacing_mm):
+    lean, fat = reference_surfaces(image, labels, spacing_mm)
+    return np.clip(fraction_between(lean, fat, image, nonzero_indices(labels)), 0, 1)
 
 
 def mean_error(fraction, subject):

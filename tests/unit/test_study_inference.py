@@ -7,7 +7,7 @@ from scipy.special import logit
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.covariates import prepared
+from paravert.study.covariates import with_model_covariates
 from paravert.study.data_frames import in_order, read_frame
 from paravert.study.inference import (
     ADJUSTED,
@@ -330,16 +330,17 @@ def test_small_sites_are_pooled_until_they_are_large_enough():
     data = cohort(60)
     number = data.subject.str[1:].astype(int)
     data["site"] = np.select([number < 2, number < 4, number < 20], ["a", "b", "c"], "d")
-    assert set(prepared(data, ["site"]).site) == {"other", "d"}  # a and b are 4: c joins them
+    sites = set(with_model_covariates(data, ["site"]).site)
+    assert sites == {"other", "d"}  # a and b are 4: c joins them
     data["site"] = np.select([number < 4, number < 7, number < 20], ["a", "b", "c"], "d")
-    assert set(prepared(data, ["site"]).site) == {"other", "c", "d"}
+    assert set(with_model_covariates(data, ["site"]).site) == {"other", "c", "d"}
     assert contrasts(data, "sex, area", model=ADJUSTED).estimate.notna().all()
 
 
 def test_sites_that_are_all_small_have_no_effect_of_their_own():
     data = cohort(40)
     data["site"] = data.subject  # one subject each
-    assert set(prepared(data, ["site"]).site) == {"other"}
+    assert set(with_model_covariates(data, ["site"]).site) == {"other"}
     fitted = fit_model(ADJUSTED, AREA, data)
     assert "site left out: no two categories have 5 subjects" in fitted.note
     assert fitted.fit is not None

@@ -12,7 +12,7 @@ from paravert import codebook, tables
 from paravert.study.centiles import centile_frame, fit_centiles, z_scores
 from paravert.study.change import change_table
 from paravert.study.cohort import gather_cohort
-from paravert.study.covariates import prepared
+from paravert.study.covariates import with_model_covariates
 from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.describe import subject_flow, write_tables
 from paravert.study.drawing.accuracy_plots import agreement_points, draw_iou, iou_points
@@ -250,7 +250,7 @@ def test_scans_that_are_copies_change_no_estimate_and_no_interval(tmp_path):
 
 def test_a_category_of_second_scans_counts_its_subjects(cohort):
     data, _ = model_data(cohort)
-    found = prepared(data, ["field_strength"])
+    found = with_model_covariates(data, ["field_strength"])
     assert set(found.field_strength) == {"3 T", "1.5 T"}  # 12 subjects each time, none is rare
 
 

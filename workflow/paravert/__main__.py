@@ -54,10 +54,13 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command and return its exit code.
+    """Run one command of paravert; return or raise the exit code of the process.
 
-    arguments: the command and its options. Returns 0; 1 if a worker process died or no space is left;
-    2 for a faulty input or call. Other exceptions are bugs and pass.
+    arguments: name of the command (a key of COMMANDS) and its options, without the program's name;
+    empty or --help prints the list of commands. Typer ends a command with SystemExit: code 0 after
+    success, 2 for faulty options. Otherwise returns 0 after --help; 1 if a worker process died or a
+    disk is full or read-only; 2 for a faulty input, an unknown command, or no arguments. Messages
+    go to stderr. Any other exception is a bug of the program and is not caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
@@ -85,14 +88,18 @@ def main(arguments: list[str]) -> int:
 
 
 def run_command() -> int:
-    """Run the command of this process's arguments and return its exit code; the console script."""
+    """Run the command in `sys.argv` and return its exit code (0, 1 or 2, as `main`).
+
+    This is the entry point of the console script `paravert`.
+    """
     return main(sys.argv[1:])
 
 
 def application(command: str) -> "typer.Typer":
-    """Return the Typer application of a command, a key of COMMANDS.
+    """Return the Typer application of one command; calling it with a list of options runs the command.
 
-    Only the command's module is imported: start-up is part of every job.
+    command: key of COMMANDS, such as "measure_area"; KeyError for others. Only the module that
+    defines this command is imported, because import time is part of every job.
     """
     import typer
 

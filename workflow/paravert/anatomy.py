@@ -10,10 +10,11 @@ BACKGROUND = 0
 
 @dataclass(frozen=True)
 class Label:
-    """One muscle of one side (the subject's own) in a label map.
+    """One muscle on one side of the body, with its value in label maps (integer images, 0 background).
 
-    value: voxel value, 1-8. muscle: one of MUSCLES. side: left or right. colour: sRGB as hex, after
-    the paper's Fig. 2.
+    value: voxel value, 1 to 8. muscle: name, one of MUSCLES. side: the subject's own side, "left"
+    or "right". colour: sRGB as hexadecimal text such as "#2ca02c", after Fig. 2 of the paper
+    (Niemeyer et al.).
     """
 
     value: int
@@ -23,8 +24,13 @@ class Label:
 
     @property
     def name(self) -> str:
-        """Readable name, such as "psoas major left"."""
+        """The readable name of muscle and side, such as "psoas major left"."""
         return f"{self.muscle} {self.side}".replace("_", " ")
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as red, green and blue, 0 to 255 each."""
+        return tuple(bytes.fromhex(self.colour[1:]))
 
 
 LABELS = (
@@ -45,9 +51,10 @@ OTHER_SIDE = (BACKGROUND, 2, 1, 4, 3, 6, 5, 8, 7)
 
 
 def label_value(muscle: str, side: str) -> int:
-    """Return the label value, 1-8, of a muscle and side.
+    """Return the voxel value, 1 to 8, that stands for a muscle on one side in a label map.
 
-    muscle: one of MUSCLES. side: left or right. Raises KeyError for unknown names.
+    muscle: one of MUSCLES, such as "psoas_major". side: the subject's own, "left" or "right".
+    Raises KeyError for other names.
     """
     return _VALUES[muscle, side]
 
@@ -58,19 +65,21 @@ _VALUES = {(label.muscle, label.side): label.value for label in LABELS}
 # --- vertebral levels ----------------------------------------------------------------------------
 
 # A level is a number: 1.0 mid L1, 1.5 disc L1/2, 5.0 mid L5, 6.0 S1; 0.0 is T12.
-# Where somebody has four or six lumbar vertebrae, S1 is 5.0 or 7.0.
+# In people with four or six lumbar vertebrae, S1 is 5.0 or 7.0.
 USUAL_LUMBAR = 5
 THORACIC, SACRAL = 12, 5
 DISC_LEVELS = (1.5, 2.5, 3.5, 4.5, 5.5)  # L1/2 to L5/S1
 STANDARD_LEVELS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
-USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, where one place alone is known
+USUAL_PITCH_MM = 35.0  # height of a lumbar vertebra with its disc, used if one level alone is known
 _LEVEL_NAME = re.compile(r"(th|[tdls])(\d{1,2})(?:[/_-]?(th|[tdls])?(\d{1,2}))?", re.IGNORECASE)
 
 
 def level_name(level: float, n_lumbar: int = USUAL_LUMBAR) -> str:
-    """Return the name of the vertebra or disc nearest to a level, such as "L4" or "L4/5".
+    """Return the name of the vertebra or disc nearest to a vertebral level, such as "L4" or "L4/5".
 
-    level: 1.0 mid L1, 1.5 disc L1/2, n_lumbar + 1 mid S1. n_lumbar: lumbar vertebrae.
+    level: position along the spine in vertebrae: 1.0 is the middle of L1, 1.5 the disc L1/2, 0.0
+    T12, n_lumbar + 1 the middle of S1. n_lumbar: number of lumbar vertebrae of the subject, usually
+    5. Values between are rounded to the nearest half.
     """
     doubled = round(2 * level)
     upper, lower = (_vertebra(number, n_lumbar) for number in (doubled // 2, doubled // 2 + 1))
@@ -80,10 +89,12 @@ def level_name(level: float, n_lumbar: int = USUAL_LUMBAR) -> str:
 
 
 def level_number(name: str, n_lumbar: int = USUAL_LUMBAR) -> float | None:
-    """Return the level that a name means, None for any other text.
+    """Return the vertebral level that a name of a vertebra or disc means, None for any other text.
 
-    name: a vertebra ("L4", "Th12") or a disc ("L4/5", "L4/L5", "L5-S1"), in any case. n_lumbar: lumbar
-    vertebrae. Returns 1.0 for L1, 1.5 for L1/2, n_lumbar + 1 for S1.
+    name: a vertebra ("L4", "Th12") or the disc between two neighbours ("L4/5", "L4/L5", "L5-S1"),
+    in any case. n_lumbar: number of lumbar vertebrae of the subject. Returns 1.0 for the middle of
+    L1, 1.5 for the disc L1/2, 0.0 for T12, n_lumbar + 1 for S1. None also if the subject has no
+    such vertebra, or if a disc's vertebrae are not neighbours.
     """
     found = _LEVEL_NAME.fullmatch(name.replace(" ", ""))
     if not found:

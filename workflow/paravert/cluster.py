@@ -51,31 +51,37 @@ COHORT_SECONDS = {
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory (MB) that a job of a step over a shard requests.
+    """Return the memory (MB) that a cluster job requests which runs a step for one shard.
 
-    step: key of WORKER_MB. workers: its worker processes.
+    Shard: a group of subjects that one job processes. step: name of the step, key of WORKER_MB.
+    workers: number of worker processes of the job; each adds WORKER_MB[step] to the JOB_MB of the
+    main process.
     """
     return JOB_MB + workers * WORKER_MB[step]
 
 
 def minutes(step: str, subjects: int) -> int:
-    """Return the time limit (minutes) of a job of a step over a shard.
+    """Return the time limit (minutes) of a cluster job that runs a step for one shard.
 
-    step: key of SUBJECT_SECONDS. subjects: of the shard.
+    Shard: a group of subjects that one job processes. step: name of the step, key of
+    SUBJECT_SECONDS. subjects: number of subjects in the shard.
     """
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
 
 
 def cohort_minutes(step: str, subjects: int) -> int:
-    """Return the time limit (minutes) of a job of a step over the cohort.
+    """Return the time limit (minutes) of a cluster job that runs a step once for the whole cohort.
 
-    step: key of COHORT_SECONDS. subjects: of the cohort.
+    step: name of the step, key of COHORT_SECONDS. subjects: number of subjects in the cohort.
     """
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000
 
 
 def check_controller() -> None:
-    """Raise InputError if Slurm has no command squeue or does not answer: every job would fail."""
+    """Raise InputError if the command squeue is missing or Slurm's controller does not answer it.
+
+    Without either, every job would fail. It runs `squeue --me --noheader` once.
+    """
     if shutil.which("squeue") is None:
         raise InputError(
             "squeue", "no such command, expected Slurm's on a login node of the cluster"
@@ -87,11 +93,13 @@ def check_controller() -> None:
 
 
 def replace_commands(folder: Path) -> None:
-    """Put a folder with replacements of Slurm's commands at the front of PATH.
+    """Put a folder with replacements of Slurm commands at the front of PATH of this process.
 
-    folder: with executables of the same names. The replacements write each message once to this
-    process's stderr. The environment variable PARAVERT_RUN, this process's id, tells them which
-    process, and names the file of the messages that were already written.
+    folder: holds executables that are called instead of Slurm's of the same name, such as sacct.
+    Jobs and child processes inherit PATH. A replacement writes each of its messages only once to
+    this process's stderr: the environment variable PARAVERT_RUN (this process's id) tells it the
+    process, and which file in .snakemake/slurm_logs lists the messages already written. Side
+    effects: that file is emptied, and stderr is set to append.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())
@@ -102,9 +110,10 @@ def replace_commands(folder: Path) -> None:
 
 
 def append_only(descriptor: int) -> None:
-    """Set O_APPEND if a descriptor is a regular file, so that several processes can write to it.
+    """Make writes to an open file go to its end (O_APPEND), so that several processes can share it.
 
-    descriptor: of an open file of this process.
+    descriptor: file descriptor that is open in this process. Nothing happens unless it is a regular
+    file.
     """
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)

@@ -91,7 +91,7 @@ BMI = Column(
     meaning="body mass index, weight_kg over squared height_cm; null if either is unknown",
 )  # fmt: skip
 
-# What the automatic flags look at, see study.flags. Of scans as they were before the review.
+# The automatic flags (study.flags) are based on these columns, as measured before the review.
 QUALITY_COLUMNS = (
     fraction(
         "predicted_iou_lowest",
@@ -115,7 +115,7 @@ QUALITY_COLUMNS = (
         "over all scans; null if one of these is, or with fewer than 10 scans",
     ),
 )  # fmt: skip
-# stack and group are words of pandas and SQL.
+# "stack" and "group" are reserved names in pandas and SQL.
 STACK_AND_SLICE = (SUBJECT, replace(STACK, name="stack_id"), *SLICE_COLUMNS[2:])
 
 FAT_FRACTION_REASON = Column(
@@ -275,9 +275,10 @@ CENTILE_MEASURES = (  # of study.centiles
 
 
 def z_column(measure: str, muscle: str) -> str:
-    """Return the name of the column of a measure's z-scores in the table of subjects.
+    """Return the name of the column of z-scores in the table of subjects, such as "z_csa_multifidus".
 
-    measure: one of CENTILE_MEASURES. "fat_fraction" is shortened to "fat": Stata allows 32 characters.
+    measure: one of CENTILE_MEASURES; muscle: one of anatomy.MUSCLES. "fat_fraction" is shortened to
+    "fat", because Stata allows 32 characters.
     """
     return f"z_{measure.replace('fat_fraction', 'fat')}_{muscle}"
 
@@ -395,9 +396,11 @@ COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERI
 
 
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
-    """Return the cohort tables; `subjects` and `ledger` end with the other columns of the sheet.
+    """Return the descriptions of the cohort tables of one study.
 
-    visits: whether every table has the column visit after subject, and both are part of its key.
+    carried: columns of the sheet that paravert does not define; `subjects` and `ledger` (one row
+    per subject of the sheet, analysed or not) end with them. visits: whether subjects have several
+    scans; every table then has the column `visit` after `subject`, and both are part of its key.
     """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)
@@ -417,7 +420,7 @@ def _with_visit(table: Table) -> Table:
 
 
 def dictionary() -> str:
-    """Return the data dictionary as Markdown: a section per cohort table, then all codes."""
+    """Return the data dictionary as Markdown: a section per cohort table, then the codes of faults."""
     return "\n".join([INTRODUCTION, *map(_section, COHORT_TABLES), _codes()])
 
 
@@ -446,14 +449,18 @@ def _codes() -> str:
 def write_dictionary(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("results/README.md"),
 ) -> None:
-    """Write the data dictionary, results/README.md, from the definitions of the cohort tables."""
+    """Write the data dictionary (Markdown): columns of the cohort tables with unit and meaning.
+
+    Each cohort table has a section; at the end are the codes of quarantine and warnings.
+    """
     out.write_text(dictionary(), encoding="utf-8")
 
 
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
-    """Write a CSV file with a row per column of the cohort tables: type, unit, range, meaning.
+    """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    Several allowed values are separated by "; ".
+    path: of the file. cohort_tables: their descriptions. Several allowed values are separated by ";
+    ".
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -466,9 +473,10 @@ def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
 
 
 def write_datapackage(path: Path, metadata: dict[str, str], cohort_tables: Iterable[Table]) -> None:
-    """Write the description of the cohort tables as JSON (Frictionless Data Package).
+    """Write a description of the cohort tables as JSON in the format Frictionless Data Package.
 
-    metadata: further properties of the package, such as software_version.
+    path: of the file. metadata: further properties of the package, such as {"software_version":
+    ...}. cohort_tables: their descriptions; each is described as `<name>.parquet` beside the file.
     """
     resources = [
         {

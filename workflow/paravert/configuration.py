@@ -23,18 +23,20 @@ WORDS = {
 
 
 def check_configuration(settings: dict) -> None:
-    """Raise InputError that lists every setting that is unknown, missing or out of range.
+    """Check the whole configuration against the schema config.schema.yaml; return nothing.
 
-    settings: the whole configuration, as read from YAML.
+    settings: the configuration as nested dicts, as read from YAML. Raises InputError whose message
+    lists every setting that is unknown, missing, of a wrong type or out of range.
     """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def check_section(name: str, settings: object) -> None:
-    """Raise InputError that lists every fault of one section of the configuration.
+    """Check one section of the configuration against the schema config.schema.yaml; return nothing.
 
-    name: of the section, such as train_network. settings: its value, as read from YAML or JSON; it
-    must have every key of the schema.
+    name: key of the section at the top of the configuration, such as "train_network". settings:
+    value of the section, as read from YAML or JSON; every key that the schema describes must be
+    there. Raises InputError whose message lists all faults.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     section = schema["properties"][name]
@@ -53,9 +55,11 @@ def _check(settings: dict, schema: dict) -> None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Raise InputError for a file that is not a configuration (YAML), or that holds a key twice.
+    """Check that configuration files are YAML mappings without a repeated key; return nothing.
 
-    files: paths of configuration files. Snakemake uses the last of the two without a message.
+    files: paths of the files. Raises InputError for the first file that cannot be read, is no YAML,
+    is not a mapping, or has a key twice at one level; Snakemake would use the last of the two
+    without a message.
     """
     for file in map(Path, files):
         document = _document(file)

@@ -13,7 +13,10 @@ find_unseen = re.compile(
 
 
 class Reason(StrEnum):
-    """Why a subject is quarantined: one code per subject."""
+    """The codes for why a subject is quarantined (not analysed because of its data); one per subject.
+
+    The manual, config/README.md, explains each code.
+    """
 
     NO_DICOM = "no-dicom"
     UNREADABLE_HEADER = "unreadable-header"
@@ -45,7 +48,11 @@ class Reason(StrEnum):
 
 
 class Caution(StrEnum):
-    """Codes of warnings about a subject, for readers of the tables; a subject may have several."""
+    """The codes of warnings about an analysed subject or slice; a subject can have several.
+
+    They stand in the column `warnings` of the tables. The manual, config/README.md, explains each
+    code.
+    """
 
     MULTI_STACK = "multi-stack"
     SINGLE_SLICE = "single-slice"
@@ -78,7 +85,7 @@ class Caution(StrEnum):
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"
-    BMI_DIFFERS = "bmi-differs"  # the sheet's own from height and weight
+    BMI_DIFFERS = "bmi-differs"  # a column bmi of the sheet, from weight / height^2
     IMAGES_SHARED = "images-shared"
     IMAGES_OFFLINE = "images-offline"
     LOW_PREDICTED_IOU = "low-predicted-iou"  # of a muscle and side in a slice
@@ -94,9 +101,10 @@ class Caution(StrEnum):
 
 
 class InputError(Exception):
-    """An input that cannot be used: a file, a setting or a command. It stops the run.
+    """An input that cannot be used (file, setting, missing program); it stops the run with exit code 2.
 
-    The message is one sentence that names the input, what was found and what was expected.
+    where: path or name of the input. found_and_expected: what was found and what was expected
+    there. The message is "where: found_and_expected".
     """
 
     def __init__(self, where: Path | str, found_and_expected: str):
@@ -107,10 +115,11 @@ class InputError(Exception):
 
 
 class SubjectFault(Exception):
-    """A fault in the data of one subject, which is quarantined; the others are processed.
+    """A fault in the data of one subject: this subject is quarantined and the others are processed.
 
-    reason: its code. message: goes into tables and logs; it may name tags, counts, millimetres and
-    positions, never names, dates, identifiers, free text or paths of the input.
+    reason: code of the fault. message: what was found and what was expected, for tables and logs.
+    It may contain tags, counts, millimetres and positions; never names, dates, identifiers, free
+    text or paths of the input.
     """
 
     def __init__(self, reason: Reason, message: str):
@@ -122,12 +131,16 @@ class SubjectFault(Exception):
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
-    """Return names separated by commas: the first `most`, and how many more there are."""
+    """Return the first `most` names joined by ", ", followed by " and N more" if there are more."""
     first = ", ".join(names[:most])
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def unseen_character(text: str) -> str:
-    """Return the first character of a text that cannot be seen, such as "U+000B"; "" if none."""
+    """Return the code point, such as "U+000B", of the first invisible character in a text; "" if none.
+
+    Invisible: control characters except tab, line and paragraph separators, zero-width space, byte
+    order mark, surrogates.
+    """
     found = find_unseen(text)
     return f"U+{ord(found[0]):04X}" if found else ""

@@ -13,11 +13,12 @@ LARGEST_VALUE = 65535  # in a table of the configuration
 
 @dataclass(frozen=True)
 class LabelSource:
-    """The label values of a program.
+    """The meaning of the voxel values that another segmentation program writes into label maps.
 
-    name: in the configuration. values: {value of the program: value of LABELS}. largest: the
-    largest value that the program writes for any organ; None: unknown. told: its name and version,
-    for messages.
+    name: of the source, as the setting convert_dicom.labels_from gives it. values: {value of the
+    program: value in paravert's label maps, 1 to 8 as in anatomy.LABELS}; several values may mean
+    one muscle. largest: largest value that the program writes for any organ, above which a label
+    map cannot be its own; None if unknown. told: program and version, as messages name it.
     """
 
     name: str
@@ -27,12 +28,12 @@ class LabelSource:
 
     @property
     def is_own(self) -> bool:
-        """Whether the values are those of LABELS; compares names, so it also holds in other processes."""
+        """Whether the source is paravert itself, so that no value has to be translated."""
         return self.name == OWN.name
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The values of LABELS that this source can give, ascending."""
+        """The label values (1 to 8, as in anatomy.LABELS) that the source can give, ascending."""
         return tuple(sorted(set(self.values.values())))
 
 
@@ -70,10 +71,11 @@ SOURCES = {source.name: source for source in (OWN, MUSCLEMAP, TOTALSEGMENTATOR_M
 
 
 def label_source(setting: str | Mapping) -> LabelSource:
-    """Return the source that `convert_dicom.labels_from` names, or the one that its table describes.
+    """Return the meaning of foreign label values that the setting convert_dicom.labels_from describes.
 
-    setting: a name of SOURCES, or {foreign value: [muscle, side]}; several values may be one muscle.
-    Raises InputError that lists every fault.
+    setting: a key of SOURCES ("paravert", "musclemap", "totalsegmentator_mr"), or a table {foreign
+    value: [muscle, side]} with values from 1 to 65535; several values may mean one muscle. Raises
+    InputError whose message lists every fault.
     """
     if isinstance(setting, str) and setting in SOURCES:
         return SOURCES[setting]
@@ -88,7 +90,7 @@ def label_source(setting: str | Mapping) -> LabelSource:
 
 
 def _faults(value: object, muscle: object) -> Iterator[str]:
-    # Keys are text after a journey as JSON.
+    # Keys that were written as JSON are text.
     text = value if isinstance(value, str) else str(value) if type(value) is int else ""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= LARGEST_VALUE):
         yield f"value {value!r}, expected a whole number from 1 to {LARGEST_VALUE}"
@@ -101,14 +103,19 @@ def _faults(value: object, muscle: object) -> Iterator[str]:
 
 
 def as_option(setting: str | Mapping) -> str:
-    """Return the setting as text for a command; `from_option` reads it."""
+    """Return the setting convert_dicom.labels_from as text for a command line.
+
+    A name of SOURCES stays as it is; a table {value: [muscle, side]} becomes JSON. `from_option`
+    reads both.
+    """
     return setting if isinstance(setting, str) else json.dumps(setting)
 
 
 def from_option(text: str) -> LabelSource:
-    """Return the source that a command's option names: a name of SOURCES, or a table as JSON.
+    """Return the meaning of foreign label values that a command-line option describes.
 
-    Raises InputError as `label_source`.
+    text: what `as_option` wrote: a key of SOURCES, or a table {value: [muscle, side]} as JSON.
+    Raises InputError for other text, whose message lists every fault.
     """
     try:
         return label_source(json.loads(text) if text.startswith("{") else text)

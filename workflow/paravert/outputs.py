@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Output:
-    """A figure or table of the study.
+    """One figure or table of the study, as the workflow makes it and the report shows it.
 
-    name: of its file, without suffix. title: in the report. caption: name of its .rst file in
-    workflow/report.
+    name: of its files, without suffix. title: heading in the report. caption: name, without suffix,
+    of the .rst file in workflow/report that holds its caption.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Assignment of subjects to shards, and detection of out-of-date tables.
+"""Assignment of subjects to shards (groups that one job processes); detection of stale tables.
 
 Snakemake records the provenance of an output when it sees the job end. It has no record of jobs that
 end while it is not running. So each table stores a digest of its inputs, settings and step version
@@ -35,10 +35,12 @@ COHORT_RULES = (
 
 
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
-    """Return the name of each subject's shard, by subject.
+    """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
-    The number of shards is a power of two, so that it changes only when the cohort doubles; the shard
-    follows from a stable hash of the name. With one subject per shard its name is the subject's.
+    subjects: names of all scans of the cohort. subjects_per_shard: intended size. The number of
+    shards is a power of two, so that it changes only when the cohort doubles; a subject's shard
+    follows from a SHA-256 of its name and is named in hexadecimal. If subjects_per_shard is 1, the
+    shard has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -50,11 +52,13 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
 def shard_plan(
     subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
 ) -> dict[str, list[str]]:
-    """Return the subjects of each shard that has any; shards and subjects are sorted.
+    """Return {shard: its subjects}, both sorted; a shard is a group of subjects that one job processes.
 
-    subjects: names; of scans where subjects have several (`sheet.scan_of`). selection: those to
-    process, comma-separated; empty for all. A selection changes no subject's shard. Raises
-    LookupError if a selected subject is not in the cohort.
+    subjects: names of all scans of the cohort (the subject, or subject_visit in a sheet with
+    visits). subjects_per_shard: intended size. selection: names of the scans to process,
+    comma-separated; empty for all. Shards without a selected scan are left out; a selection does
+    not move a subject to another shard. Raises LookupError for a selected name that is not in
+    subjects.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
@@ -78,16 +82,18 @@ def _stable_hash(subject: str) -> int:
 def conversion_inputs(
     row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
 ) -> dict:
-    """Return what the conversion of a subject depends on besides the step's version, JSON-able.
+    """Return a JSON-able dict of everything on which the conversion of one subject's images depends.
 
-    row: line of the sheet, by column. series_description: patterns of the configuration. source: of the
-    sheet's labels. By each of CONVERTED_COLUMNS the dict has a digest of names, sizes and times of the files
-    ("none" without a path), under series_description the patterns, and under labels_from the values of
-    another source than ours, if the row has labels; truth2 is left out without a path.
+    row: line of the sheet, {column: text}. series_description: patterns of the setting
+    convert_dicom.series_description. source: meaning of the values of the sheet's label map. The
+    dict has, for each of CONVERTED_COLUMNS, a digest of names, sizes and times of its files ("none"
+    without a path); under series_description the patterns; under labels_from the sorted pairs
+    (foreign value, own value) if the row has labels of another program. The key truth2 is left out
+    if it has no path. The step's version is not part of it.
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
-        del states["truth2"]  # the column is younger than the results of some studies
+        del states["truth2"]  # results of older versions lack it
     foreign = row.get("labels") and not source.is_own
     values = {"labels_from": sorted(source.values.items())} if foreign else {}
     return {**states, "series_description": list(series_description), **values}
@@ -98,7 +104,10 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Return whether the path of a subject's images is missing or unreadable. row: line of the sheet."""
+    """Return True if the images of a subject are missing or cannot be read.
+
+    row: line of the sheet, {column: text}. False if its column `images` is empty.
+    """
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
 
@@ -106,18 +115,20 @@ def images_away(row: Mapping[str, str]) -> bool:
 
 
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
-    """Return the fingerprint of a subject's result: SHA-256 of step, version and dependencies.
+    """Return the fingerprint of one subject's result of a step, 64 hexadecimal digits.
 
-    A stored result is kept while its fingerprint is the same. depends_on: JSON-able, see
-    `shards.Task`.
+    It is the SHA-256 of the step's name, its version and depends_on: a JSON-able dict of everything
+    else on which the result depends (`shards.Task`). A stored result is kept as long as its
+    fingerprint is the same.
     """
     return digest([step.name, step.version, depends_on])
 
 
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
-    """Return the settings on which the network's labels depend, JSON-able.
+    """Return the JSON-able settings on which the label maps of the network depend.
 
-    model_sha256: of the model file. section: `segment_muscles` of the configuration.
+    model_sha256: digest of the model file. section: section `segment_muscles` of the configuration,
+    of which flip, neighbours_mm, keep_largest and fill_holes are taken.
     """
     return {
         "model_sha256": model_sha256,
@@ -129,9 +140,10 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 
 
 def step_settings(configuration: Mapping) -> dict[str, dict]:
-    """Return the settings that change results, by step; steps without such settings are left out.
+    """Return {step: JSON-able settings that change its results}.
 
-    configuration: all sections.
+    configuration: the whole configuration, {section: settings}. Steps without such settings are
+    missing from the result.
     """
     section = configuration["segment_muscles"]
     return {
@@ -143,22 +155,27 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
 
 
 def level_settings(model_sha256: str, axial_sha256: str = "") -> dict:
-    """Return the settings on which the levels of slices depend: the SHA-256 of both models, or ""."""
+    """Return the JSON-able settings on which the vertebral levels of slices depend.
+
+    model_sha256, axial_sha256: digests of the models that find levels in sagittal and in axial
+    images; "" if there is none.
+    """
     axial = {"axial_sha256": axial_sha256} if axial_sha256 else {}
     return {"model_sha256": model_sha256} | axial
 
 
-def settings_of(
+def _settings_of(
     step: Step,
     settings: Mapping[str, Mapping],
     rows: Mapping[str, Mapping[str, str]],
     subjects: Sequence[str],
 ) -> dict:
-    """Return what a table of a step after convert_dicom depends on beside the previous step's table.
+    """Return the JSON-able settings and further inputs of a step's table for one shard.
 
-    step: its name decides. settings: see `step_settings`. rows: lines of the sheet by subject.
-    subjects: of the table. Returns the step's settings, and for find_levels the unusual numbers of
-    lumbar vertebrae and the state of the files in the sheet's column levels, JSON-able.
+    step: any after convert_dicom. settings: {step: settings}, from `step_settings`. rows: {subject:
+    line of the sheet}. subjects: of the shard. For find_levels the result also has, under "own",
+    subjects with an unusual number of lumbar vertebrae, and under "files" digests of the files in
+    the sheet's column levels.
     """
     of_step = dict(settings.get(step.name, {}))
     if step.name != "find_levels":
@@ -169,44 +186,48 @@ def settings_of(
 
 
 def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
-    """Return the number of lumbar vertebrae of each subject, by subject, where it is unusual.
+    """Return {subject: {"n_lumbar": number}} of the subjects whose number of lumbar vertebrae is not 5.
 
-    rows: lines of the sheet by subject.
+    rows: {subject: line of the sheet}.
     """
     counts = {subject: lumbar_count(row) for subject, row in rows.items()}
     return {subject: {N_LUMBAR: n} for subject, n in counts.items() if n != USUAL_LUMBAR}
 
 
 def file_states(files: Mapping[str, str]) -> dict[str, str]:
-    """Return a digest of size and time of each subject's file, by subject; none for an empty path.
+    """Return {subject: digest of its file's name, size and time}.
 
-    files: paths by subject.
+    files: {subject: path, or ""}; subjects with "" are left out. A file that is not there has the
+    state "absent".
     """
     return {subject: _state(path) for subject, path in files.items() if path}
 
 
 def with_subjects(settings: Mapping, own: Mapping[str, Mapping], states: Mapping[str, str]) -> dict:
-    """Return settings with those of single subjects and the states of further input files.
+    """Return a step's settings together with what single subjects add to them.
 
-    own, states: by subject; if both are empty, the settings are returned as they are.
+    own: {subject: further settings}, put under the key "own". states: {subject: digest of a further
+    input file}, put under the key "files". An empty one adds no key.
     """
     more = {"own": dict(own)} if own else {}
     return {**settings, **more, **({"files": dict(states)} if states else {})}
 
 
-def conversions(fingerprints: Mapping[str, str]) -> str:
-    """Return the digest `made_from` of a shard table of convert_dicom.
+def conversion_made_from(fingerprints: Mapping[str, str]) -> str:
+    """Return the digest `made_from` (SHA-256, hexadecimal) of a shard's table of convert_dicom.
 
-    fingerprints: of the subjects' results, by subject.
+    fingerprints: {subject: fingerprint of its result}. The digest is stored in the table and shows
+    later whether the table would be made from the same today.
     """
     return digest([FIRST.name, fingerprints])
 
 
-def made_after(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
-    """Return the digest `made_from` of a shard table of a step after convert_dicom.
+def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
+    """Return the digest `made_from` of a shard's table of a step after convert_dicom.
 
-    settings: of the step, see `step_settings`. upstream: `made_from` of the tables of the steps that it
-    follows (`after` and `besides`), by step.
+    SHA-256, hexadecimal. The digest is stored in the table and shows later whether the table would
+    be made from the same today. settings: JSON-able, the step's settings and further input files.
+    upstream: {step: `made_from` of its table} of the steps in `step.after` and `step.besides`.
     """
     besides = [upstream[name] for name in step.besides]
     return digest([step.name, step.version, settings, upstream[step.after], *besides])
@@ -215,9 +236,9 @@ def made_after(step: Step, settings: Mapping, upstream: Mapping[str, str | None]
 def subjects_away(
     plan: Mapping[str, Sequence[str]], rows: Mapping[str, Mapping[str, str]]
 ) -> set[str]:
-    """Return the subjects whose images are missing or unreadable.
+    """Return the subjects of a plan whose images are missing or cannot be read.
 
-    plan: subjects of each shard. rows: lines of the sheet by subject.
+    plan: {shard: subjects}. rows: {subject: line of the sheet}.
     """
     return {name for names in plan.values() for name in names if images_away(rows[name])}
 
@@ -229,11 +250,12 @@ def cohort_made_from(
     configuration: str,
     split: str,
 ) -> str:
-    """Return the digest `made_from` of the cohort tables: of all inputs but the shard tables.
+    """Return the digest (SHA-256, hexadecimal) of all inputs of the cohort tables but the shard tables.
 
-    plan: subjects of each shard. rows: lines of the sheet by subject; their paths do not count. away:
-    see `subjects_away`. configuration: as JSON. split: digest of the model's list of training
-    subjects. If the digest changes, Snakemake makes the cohort tables, and what follows, again.
+    plan: {shard: subjects}. rows: {subject: line of the sheet}; paths in them do not count. away:
+    subjects whose images are missing. configuration: the whole, as JSON. split: digest of the
+    model's list of training subjects. The versions of COHORT_RULES enter, too. Snakemake makes the
+    cohort tables, and what follows, again if this digest changes.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -243,10 +265,12 @@ def cohort_made_from(
 def corrected_labels(
     rows: Iterable[dict[str, str]], folder: Path
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the lines of the sheet with corrected labels, and the scans that have any.
+    """Return the sheet with corrected label maps in the column labels, and the names of these scans.
 
-    rows: lines of the sheet. folder: with a folder of NIfTI files, one per stack, for each corrected
-    scan; these take the place of the sheet's column labels.
+    rows: lines of the sheet. folder: with one folder of NIfTI files per corrected scan, named after
+    the scan (the subject, or subject_visit). Returns (all lines, with the column `labels` of
+    corrected scans replaced by that folder; sorted names of the corrected scans that are in the
+    sheet).
     """
     corrected = sorted(
         home.name
@@ -262,7 +286,10 @@ def corrected_labels(
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a line of the sheet (by column) without its paths, which change if a study is copied."""
+    """Return a line of the sheet, {column: text}, without the columns that hold paths.
+
+    Paths change if a study is copied to another place; its results do not.
+    """
     return {column: value for column, value in row.items() if column not in PATH_COLUMNS}
 
 
@@ -276,9 +303,11 @@ def stale_steps(
 ) -> set[str]:
     """Return the names of the steps whose table does not match today's sheet, images and settings.
 
-    shard: folder of the shard's tables. subjects: of the shard. rows: lines of the sheet by subject.
-    series_description: patterns of the configuration. settings: see `step_settings`. source: of the
-    sheet's labels. Steps after a missing or stale table are not listed: Snakemake runs them anyway.
+    shard: folder of the tables of one shard. subjects: of the shard. rows: {subject: line of the
+    sheet}. series_description: patterns of the setting convert_dicom.series_description. settings:
+    {step: settings}, from `step_settings`. source: meaning of the values of the sheet's label maps.
+    A step after a missing or stale table is not listed, because Snakemake runs it anyway; a damaged
+    table is stale.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -291,8 +320,8 @@ def stale_steps(
             if step is FIRST:
                 wanted = _expected_conversions(table, subjects, rows, series_description, source)
             else:
-                own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, expected)
+                own = _settings_of(step, settings, rows, subjects)
+                wanted = step_made_from(step, own, expected)
             fits = wanted == read_made_from(table)
         except InputError:  # damaged
             fits = False
@@ -318,11 +347,14 @@ def _expected_conversions(
         else:
             inputs = conversion_inputs(rows[subject], series_description, source)
             fingerprints[subject] = result_fingerprint(FIRST, inputs)
-    return conversions(fingerprints)
+    return conversion_made_from(fingerprints)
 
 
 def made_from(table: Path) -> str | None:
-    """Return the digest stored in a table file, None if the file is damaged or has none."""
+    """Return the digest (hexadecimal) of everything a shard table was made from.
+
+    table: path of the Parquet file. None if it is damaged or holds no digest.
+    """
     try:
         return read_made_from(table)
     except InputError:
@@ -335,10 +367,12 @@ def check_shard_tables(
     settings: Mapping[str, Mapping],
     rows: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Raise InputError for a shard table of other subjects, or made from another upstream table.
+    """Check that all shard tables belong to this run; return nothing.
 
-    folder: with a folder per shard. plan: subjects of each shard. settings: see `step_settings`. rows:
-    lines of the sheet by subject.
+    folder: with one folder of tables per shard. plan: {shard: its subjects}. settings: {step:
+    settings}, from `step_settings`. rows: {subject: line of the sheet}. Raises InputError for the
+    first table that lists other subjects, or was made from other settings or another upstream
+    table.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}
@@ -348,8 +382,8 @@ def check_shard_tables(
             if step is FIRST:
                 fits = [outcome.subject for outcome in read_outcomes(table)] == list(subjects)
             else:
-                own = settings_of(step, settings, rows, subjects)
-                wanted = made_after(step, own, made)
+                own = _settings_of(step, settings, rows, subjects)
+                wanted = step_made_from(step, own, made)
                 fits = made[step.name] == wanted
             if not fits:
                 raise InputError(

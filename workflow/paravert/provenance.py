@@ -12,30 +12,30 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError, ValueError)
 
 
 def digest(value: object) -> str:
-    """Return the SHA-256 (hex) of a value.
+    """Return the SHA-256 of a value, written as JSON, as 64 hexadecimal digits.
 
-    value: JSON-able; the order of dict keys does not matter; objects that JSON lacks enter as their
-    str().
+    value: anything that JSON can hold, other objects enter as their str(). The order of dict keys
+    does not matter; the order of lists does.
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's bytes.
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
 
-    path: of the file. Raises OSError if it cannot be read.
+    Raises OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_of(path: Path) -> str:
-    """Return a digest of the names, sizes and modification times of all files below a path.
+    """Return a digest (SHA-256, hexadecimal) of the names, sizes and modification times below a path.
 
-    path: a folder or a file; "absent" is returned if neither is there. No file is opened. Unreadable
-    files and folders enter as such instead of raising, so that the digest changes once they can be
-    read.
+    path: a folder, with all files at any depth, or one file. No file is opened. Returns "absent" if
+    there is neither. Files and folders that cannot be read enter the digest as unreadable instead
+    of raising, so that the digest changes once they can be read.
     """
     try:
         own = os.stat(path)
@@ -54,16 +54,16 @@ def state_of(path: Path) -> str:
 def _state(path: str, found: os.stat_result | OSError) -> list:
     if isinstance(found, OSError):
         return ["unreadable", found.errno]
-    # What everybody may read needs no second question.
+    # A file that everybody may read needs no second system call.
     readable = found.st_mode & S_IROTH or S_ISLNK(found.st_mode) or os.access(path, os.R_OK)
     return [found.st_size, found.st_mtime_ns, *([] if readable else ["unreadable"])]
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return all files below a folder, sorted; links to folders are followed, each folder once.
+    """Return the paths of all files at any depth below a folder, sorted.
 
-    folder: its path. Broken links count as files, so that what is missing is noticed. Raises OSError
-    if a folder or file cannot be read.
+    Links to folders are followed, each folder once. Broken links are listed as files, so that a
+    missing target is noticed. Raises OSError if a folder or file cannot be read.
     """
     files = []
     for place, found in _walk(folder):

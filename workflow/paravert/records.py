@@ -1,7 +1,8 @@
-"""The result of one step for one subject on disk: its files, a record, and a mark while it is computed.
+"""The result of one step for one subject on disk: its files, a record (JSON), and a mark.
 
-Files and record appear completely or not at all, even if the process is killed. From the mark, the
-parent process learns which subject a dead worker was computing; crashes are counted per subject.
+Files and record appear completely or not at all, even if the process is killed. The mark is a file
+that exists while the subject is computed: it tells the parent process which subject a dead worker was
+computing. Crashes are counted per subject.
 """
 
 import filecmp
@@ -19,18 +20,22 @@ from pathlib import Path
 import psutil
 
 ANALYSED, QUARANTINED = "analysed", "quarantined"
-LEFTOVER_SECONDS = 3600  # no step takes that long for a subject: the folder of a dead process
+LEFTOVER_SECONDS = (
+    3600  # a scratch folder older than this is of a dead process: no step takes that long
+)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one step for one subject.
+    """The outcome of one step of the workflow for one subject: analysed, or quarantined and why.
 
-    subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hex) of the step, its
-    version and all that the result depends on. warnings: codes. stage, reason: step and code of the
-    fault; None unless quarantined. message: what was found, for the reason or for a warning.
-    identity: fingerprint of the first result with the same files. Later steps depend on it, so they
-    keep their results if this step makes the same files again.
+    subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hexadecimal) of the
+    step's name and version and of all that the result depends on. warnings: codes (errors.Caution).
+    stage: name of the step that quarantined the subject; reason: its code (errors.Reason); both
+    None if analysed. message: what was found, as detail of the reason or of a warning; None if
+    there is none. identity: fingerprint of the earliest result that had the same files, by default
+    the own one. Later steps depend on the identity, so they keep their results if this step makes
+    the same files again.
     """
 
     subject: str
@@ -48,11 +53,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one step for one subject.
+    """The outcome of one step for one subject, with the rows that the subject adds to the step's table.
 
-    outcome: analysed or quarantined, with reason and warnings. rows: of the step's table, dicts by
-    column, without the columns of the outcome. held: whether the result was kept from an earlier
-    run.
+    outcome: analysed or quarantined, with reason and warnings. rows: one dict per row, {column:
+    value}, without the columns of the outcome; empty if quarantined. held: whether the result was
+    kept from an earlier run and not computed in this one.
     """
 
     outcome: Outcome
@@ -62,10 +67,12 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """The fingerprints of a result on disk, SHA-256 (hex); None if there is no result.
+    """What is known of the stored result of one step for one subject; all None if there is none.
 
-    fingerprint: of the result. identity: see `Outcome`. upstream: identity of the previous step's
-    result; None for the first step. changed: files that were changed or removed since they were written.
+    fingerprint: SHA-256 (hexadecimal) of the step, its version and all that the result depends on.
+    identity: fingerprint of the earliest result with the same files. upstream: identity of the
+    previous step's result from which it was made; None for the first step. changed: paths, relative
+    to the subject's folder, of its files that were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
@@ -76,10 +83,11 @@ class StoredResult:
 
 @dataclass(frozen=True)
 class ResultStore:
-    """Reads and writes the result of one step for one subject.
+    """Reads and writes the stored result of one step for one subject: its files and a record (JSON).
 
-    home: the subject's folder. step: its name. record: file name of the record. owns: files and
-    folders in home that only this step writes.
+    The record holds the outcome, the table rows, and size and time of each file. home: the
+    subject's folder. step: name of the step. record: file name of the record in home. owns: names
+    of the files and folders in home that only this step writes.
     """
 
     home: Path
@@ -88,9 +96,10 @@ class ResultStore:
     owns: tuple[str, ...]
 
     def held(self, fingerprint: str) -> Result | None:
-        """Return the stored result, or None if it is another one or a file was changed.
+        """Return the stored result if it has this fingerprint and unchanged files, otherwise None.
 
-        fingerprint: that the result must have, SHA-256 (hex).
+        fingerprint: SHA-256 (hexadecimal) that the wanted result would have. The returned Result
+        has `held` set.
         """
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
@@ -100,7 +109,7 @@ class ResultStore:
         return Result(outcome_of(record["outcome"]), record["rows"], held=True)
 
     def stored(self) -> StoredResult:
-        """Return the fingerprints of the stored result, and which of its files were changed."""
+        """Return the fingerprints of the stored result, and which of its files were changed since."""
         record = self._read()
         if record is None:
             return StoredResult()
@@ -109,9 +118,11 @@ class ResultStore:
         return StoredResult(outcome.fingerprint, outcome.identity, record["upstream"], changed)
 
     def identity_of_same(self, scratch: Path) -> str:
-        """Return the identity of the stored result if it has the files in a folder, "" otherwise.
+        """Return the identity of the stored result if its files equal those in a folder, otherwise "".
 
-        scratch: folder with the files of a new result. Their bytes are compared.
+        Identity: fingerprint of the earliest result with these files. scratch: folder with the
+        files of a new result; names and bytes are compared. "" also if stored files were changed
+        since they were written.
         """
         record = self._read()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -123,9 +134,11 @@ class ResultStore:
 
     @contextmanager
     def begun(self, fingerprint: str) -> Iterator[Path]:
-        """Yield an empty scratch folder, and mark the subject as being computed; a context manager.
+        """Mark the subject as being computed and yield an empty scratch folder, for a `with` block.
 
-        fingerprint: of the result to be made. Scratch folder and mark are removed when the block ends.
+        fingerprint: of the result to be made, SHA-256 (hexadecimal); it stands in the mark. The
+        mark tells later which subject a killed process was computing. Folder and mark are removed
+        when the block ends. Scratch folders that dead processes left are removed first.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
@@ -139,14 +152,15 @@ class ResultStore:
 
     @property
     def was_left(self) -> bool:
-        """Whether the subject is marked: a process is computing it, or was killed while it did."""
+        """Whether the subject is marked: a process is computing it now, or was killed while it did."""
         return self._mark.exists()
 
     def count_crash(self, fingerprint: str) -> bool:
-        """Return whether a dead child of this process was computing the subject, and count that crash.
+        """Return whether a dead worker of this process was computing the subject; count that crash.
 
-        fingerprint: of the result to be made. If the parent died, too, its successor finds another process
-        id in the mark: the cause was external and no subject is charged.
+        fingerprint: of the result that the worker was to make, SHA-256 (hexadecimal). If the mark
+        names another parent process, the parent died too: the cause was external, nothing is
+        counted, and False is returned.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
@@ -158,20 +172,22 @@ class ResultStore:
         return True
 
     def crashes(self, fingerprint: str) -> int:
-        """Return how many processes crashed while they computed a result.
+        """Return how many worker processes have died while they computed a result.
 
-        fingerprint: of that result, SHA-256 (hex).
+        fingerprint: of that result, SHA-256 (hexadecimal).
         """
         note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
 
     def put(self, scratch: Path, result: Result, upstream: str | None = None) -> None:
-        """Move the files of a result from the scratch folder to the subject's folder; write the record.
+        """Store a result: move its files into the subject's folder, then write the record (JSON).
 
-        scratch: folder with the files. result: outcome and table rows. upstream: identity of the
-        previous step's result. The old record is removed first and the new one written last, so that
-        a kill leaves a complete result or none. Files of an earlier result of this step are removed.
-        Raises ValueError for a file that the step does not own.
+        scratch: folder with the files, on the same file system as the subject's folder. result:
+        outcome and table rows. upstream: identity of the previous step's result (fingerprint of the
+        earliest one with the same files), None for the first step. The old record is removed first
+        and the new one is written last, so that a killed process leaves a complete result or none.
+        Files of an earlier result of this step that the new one lacks are deleted; the crash count
+        is reset. Raises ValueError for a file that the step does not own.
         """
         self._forget()
         names = _files(scratch, (path.name for path in scratch.iterdir()))
@@ -191,12 +207,12 @@ class ResultStore:
         self.forget_crashes()
 
     def clear(self) -> None:
-        """Remove the stored result."""
+        """Delete the record and all files of the stored result."""
         self._forget()
         self._remove_all_but([])
 
     def forget_crashes(self) -> None:
-        """Reset the crash count."""
+        """Reset the number of crashes of this step on this subject to 0."""
         self._crashes.unlink(missing_ok=True)
 
     @property
@@ -236,7 +252,7 @@ class ResultStore:
 
 
 def _is_left(scratch: Path, step: str) -> bool:
-    """Tell whether the process that made a scratch folder is dead."""
+    """Return whether the process that made a scratch folder is dead."""
     made = re.fullmatch(rf"\.{step}-(\d+)-(.*)-[^-]*", scratch.name)
     if made and made[2] == os.uname().nodename:
         return not _is_alive(int(made[1]))
@@ -247,7 +263,7 @@ def _is_left(scratch: Path, step: str) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Tell whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
+    """Return whether a process runs. A dead one that no parent has waited for (a zombie) does not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -255,9 +271,9 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the outcome of a subject in a step, as read from JSON.
+    """Return the Outcome with these fields, as they were read from JSON.
 
-    fields: dict with the fields of `Outcome` as keys.
+    fields: {name of a field of Outcome: value}; `warnings` is a list there and becomes a tuple.
     """
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 

@@ -1,4 +1,7 @@
-"""Shard tables: the rows of a step for some subjects; in the metadata the outcome of every subject."""
+"""Shard tables: Parquet files with the rows of one step for a group of subjects.
+
+The metadata hold the outcome of every subject: analysed, or quarantined and why.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,10 +18,12 @@ from paravert.steps import Step
 
 
 def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_from: str) -> None:
-    """Write the table of a step for a shard as Parquet, completely or not at all.
+    """Write the table of one step for one shard as a Parquet file, completely or not at all.
 
-    path: of the file. step: whose table it is. results: outcome and rows of each subject. made_from:
-    digest (hex) of what the table was made from; the metadata of the file hold it and all outcomes.
+    Shard: a group of subjects that one job processes. path: of the file. step: whose table it is.
+    results: outcome and rows of each subject. made_from: digest (hexadecimal) of everything the
+    table was made from. The file's metadata hold `made_from` and the outcomes of all subjects
+    (JSON). Raises ValueError if the rows do not fit the table's description.
     """
     rows = []
     for result in results:
@@ -33,9 +38,10 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 
 
 def outcome_row(outcome: Outcome) -> dict:
-    """Return an outcome as a table row, a dict by the columns tables.OUTCOME.
+    """Return an outcome as {column: value} with the columns tables.OUTCOME.
 
-    outcome: of one subject in one step.
+    outcome: of one step for one subject; subject, status, stage, reason, message and warnings are
+    returned.
     """
     row = asdict(outcome)
     del row["fingerprint"], row["identity"]
@@ -43,10 +49,11 @@ def outcome_row(outcome: Outcome) -> dict:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes of all subjects of a shard table, in the order of the table.
+    """Return the outcome of every subject of a shard table, in the order of its subjects.
 
-    An outcome: analysed or quarantined, with reason and warnings. path: of the table (Parquet).
-    Raises InputError if the file is not a shard table or is damaged.
+    Shard table: Parquet file with the rows of one step for a group of subjects. An outcome tells
+    whether the subject was analysed or quarantined, with reason and warnings. Raises InputError if
+    the file is damaged or not a shard table.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -55,9 +62,10 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
 
 def read_made_from(path: Path) -> str | None:
-    """Return the digest (hex) of what a shard table was made from, None if it holds none.
+    """Return the digest (hexadecimal) of everything a shard table was made from; None if it has none.
 
-    path: of the table (Parquet). Raises InputError if the file is no Parquet file.
+    Shard table: Parquet file with the rows of one step for a group of subjects; the digest is in
+    its metadata. Raises InputError if the file is not Parquet.
     """
     made_from = _metadata(path).get(b"made_from")
     return made_from and made_from.decode()
@@ -71,9 +79,10 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def read_shard_rows(path: Path) -> pa.Table:
-    """Return the rows of a shard table, as an Arrow table.
+    """Return the rows of a shard table as an Arrow table with all its columns.
 
-    path: of the table (Parquet). Raises InputError if the file is damaged.
+    Shard table: Parquet file with the rows of one step for a group of subjects. Raises InputError
+    if the file is damaged, OSError if it cannot be opened.
     """
     try:
         return pq.read_table(path)

@@ -1,4 +1,4 @@
-"""Runs a step over the subjects of a shard: kept results, worker processes, isolation of faults.
+"""Runs a step for the subjects of a shard (a group that one job processes), in worker processes.
 
 For each subject a step writes its files below `<folder>/<subject>/` and a record (`records`): the
 fingerprint of what made them, the outcome and the subject's rows. A rerun keeps a result while its
@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.plan import (
-    conversions,
+    conversion_made_from,
     file_states,
-    made_after,
     result_fingerprint,
+    step_made_from,
     with_subjects,
 )
 from paravert.records import ANALYSED, QUARANTINED, Outcome, Result, ResultStore, StoredResult
@@ -43,11 +43,11 @@ MOST_CRASHES = 2  # the first may be caused by another subject; the second canno
 
 @dataclass(frozen=True)
 class Task:
-    """One subject of a step.
+    """One subject that a step is to process, and what its result depends on.
 
-    subject: its name. depends_on: all that its result depends on besides the step's version;
-    JSON-able, hashed. inputs_away: whether its inputs are missing or unreadable; an earlier result,
-    if any, is then kept.
+    subject: its name. depends_on: JSON-able dict of everything on which the result depends besides
+    the step's version; it is hashed into the result's fingerprint. inputs_away: whether the inputs
+    are missing or unreadable; a stored result, if there is one, is then kept.
     """
 
     subject: str
@@ -57,10 +57,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Product:
-    """The result that a step returns for one subject.
+    """What a step returns for one subject that it could analyse.
 
-    rows: of the shard table, dicts by column, without `subject`. warnings: codes. note: details of
-    the warnings, or None.
+    rows: one dict per row of the shard's table, {column: value} without the column `subject`.
+    warnings: codes about the data. note: details of the warnings, for the column `message`; None if
+    there are none.
     """
 
     rows: list[dict]
@@ -80,19 +81,19 @@ def work_through(
     out: Path,
     workers: int = 0,
 ) -> None:
-    """Run the first step for every subject of a shard and write the shard's table.
+    """Run the first step (convert_dicom) for each subject of a shard and write the shard's table.
 
-    step_name: key of STEPS. tasks: one per subject: its name and what its result depends on. do:
-    takes a task and an empty folder, writes the subject's files into that folder and returns the
-    subject's product (rows and warnings); the files are then moved to `<folder>/<subject>/`. If it
-    raises SubjectFault or MemoryError the subject is quarantined; any other exception fails the job.
-    folder: contains a folder per subject. out: Parquet file of the table. workers: number of worker
-    processes, for which `do` must be picklable; 0: everything runs in this process. Raises
-    ChildProcessError if a worker process died.
+    step_name: key of STEPS. tasks: one per subject. do: function (task, empty folder) that writes
+    the subject's files into the folder and returns its rows and warnings; the files are then moved
+    to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined;
+    any other exception fails the job. folder: holds a folder per subject. out: Parquet file of the
+    table. workers: number of worker processes, to which `do` is pickled; 0 computes in this
+    process. A subject whose stored result has the same fingerprint is not computed again. Raises
+    ChildProcessError, after all other subjects, if a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
-    made_from = conversions({job.task.subject: job.fingerprint for job in jobs})
+    made_from = conversion_made_from({job.task.subject: job.fingerprint for job in jobs})
     _write(shard, shard.in_turn(do, jobs, workers), len(tasks), made_from, out)
 
 
@@ -110,19 +111,20 @@ def work_after(
     files: Mapping[str, str] | None = None,
     besides: Mapping[str, Path] | None = None,
 ) -> None:
-    """Run a step for every subject that the previous step analysed, and write the shard's table.
+    """Run a step for each subject that the previous step analysed, and write the shard's table.
 
-    shard_table: of the previous step; subjects that it quarantined keep their outcome. step_name:
-    key of STEPS. do: takes a task (names the subject) and an empty folder, writes the subject's
-    files into that folder and returns the subject's product (rows and warnings); the files are then
-    moved to `<folder>/<subject>/`. If it raises SubjectFault or MemoryError the subject is
-    quarantined; any other exception fails the job. folder: contains a folder per subject. out:
-    Parquet file of the table. workers: number of worker processes, for which `do` must be picklable;
-    0: everything runs in this process. settings: what results depend on beside the previous step,
-    JSON-able. applies: whether the settings matter for a subject, by its name; None: for all. own:
-    further settings of single subjects, by subject. files: path of a further input file, by subject;
-    while it cannot be read, an earlier result is kept. besides: shard tables of the steps in
-    `Step.besides`, by step. Raises ChildProcessError if a worker process died.
+    shard_table: the previous step's table; subjects that it quarantined keep their outcome.
+    step_name: key of STEPS. do: function (task, empty folder) that writes the subject's files into
+    the folder and returns its rows and warnings; the files are then moved to `folder/<subject>/`.
+    If it raises SubjectFault or MemoryError, the subject is quarantined; any other exception fails
+    the job. folder: holds a folder per subject. out: Parquet file of the table. workers: number of
+    worker processes, to which `do` is pickled; 0 computes in this process. settings: JSON-able,
+    what results depend on besides the previous step. applies: function of a subject's name that
+    tells whether the settings matter for it; None if for all. own: {subject: further settings}.
+    files: {subject: path of a further input file}; while it cannot be read, a stored result is
+    kept. besides: {step: shard table} of the steps in `Step.besides`. A subject whose stored result
+    has the same fingerprint is not computed again. Raises ChildProcessError, after all other
+    subjects, if a worker process died.
     """
     _run_after(
         shard_table,
@@ -149,18 +151,19 @@ def overlapped_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step for every subject that the previous step analysed, in three threads, for one GPU.
+    """Run a step on one GPU for each subject that the previous step analysed; write the shard's table.
 
-    While `compute` works on a subject in the main thread, `read` reads the next one and `write`
-    writes the one before. shard_table: of the previous step; subjects that it quarantined keep their
-    outcome. step_name: key of STEPS. read: takes a task (names the subject) and returns its inputs.
-    compute: takes these and returns results. write: takes the task, these results and an empty
-    folder, writes the subject's files into it and returns the subject's product (rows and warnings);
-    the files are then moved to `<folder>/<subject>/`. If one of them raises SubjectFault or
-    MemoryError the subject is quarantined; any other exception fails the job. folder: contains a
-    folder per subject. out: Parquet file of the step's table. settings: what results depend on
-    beside the previous step, JSON-able. applies: whether the settings matter for a subject, by its
-    name; None: for all.
+    While `compute` works on one subject in the main thread, two other threads read the next one and
+    write the one before. shard_table: the previous step's table; subjects that it quarantined keep
+    their outcome. step_name: key of STEPS. read: function of a task that returns the subject's
+    inputs. compute: function of these inputs that returns results. write: function (task, results,
+    empty folder) that writes the subject's files into the folder and returns its rows and warnings;
+    the files are then moved to `folder/<subject>/`. If one of the three raises SubjectFault or
+    MemoryError, the subject is quarantined; any other exception fails the job. folder: holds a
+    folder per subject. out: Parquet file of the table. settings: JSON-able, what results depend on
+    besides the previous step. applies: function of a subject's name that tells whether the settings
+    matter for it; None if for all. A subject whose stored result has the same fingerprint is not
+    computed again.
     """
     _run_after(
         shard_table,
@@ -186,7 +189,7 @@ def _run_after(
     own, states = own or {}, file_states(files or {})
     tables = {shard.step.after: shard_table, **(besides or {})}
     upstream = {name: read_made_from(table) for name, table in tables.items()}
-    made_from = made_after(
+    made_from = step_made_from(
         shard.step,
         with_subjects(settings, own, states),
         dict.fromkeys(shard.step.besides) | upstream,
@@ -210,11 +213,11 @@ def _run_after(
 def tasks_after(
     shard_table: Path, depends_on: Callable[[str], dict] | None = None
 ) -> tuple[list[Task], list[Outcome]]:
-    """Return one task per subject that the previous step analysed, and all outcomes of that step.
+    """Return the tasks of a step after the first, and the previous step's outcomes of all subjects.
 
-    A task: the subject and what its result depends on. An outcome: analysed or quarantined, with
-    reason and warnings. shard_table: of the previous step. depends_on: takes a subject's name and
-    returns what its result depends on beside the previous step, as a JSON-able dict; None: nothing.
+    There is one task per subject that the previous step analysed. shard_table: the previous step's
+    table. depends_on: function of a subject's name that returns, as a JSON-able dict, what its
+    result depends on besides the previous step's result; None if nothing.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -264,10 +267,10 @@ class _Shard:
     ) -> Iterator[Result]:
         """Yield a result per job, as it is done; jobs whose last run crashed come last, alone.
 
-        do: called in a worker as do(task, folder); it writes its files into folder, which is empty, and
-        returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised here. jobs:
-        one per subject, with its crash count. workers: processes; 0: this one. A second crash
-        quarantines the subject. Raises ChildProcessError after all others if a worker died.
+        do: called in a worker as do(task, folder); it writes its files into folder, which is empty,
+        and returns the rows. Its SubjectFault becomes a quarantine, other exceptions are raised
+        here. jobs: one per subject, with its crash count. workers: processes; 0: this one. A second
+        crash quarantines the subject. Raises ChildProcessError after all others if a worker died.
         """
         work = partial(self.work, do)
         # Starting a process takes longer than converting a subject.
@@ -296,8 +299,8 @@ class _Shard:
                 survived = False
         if not survived:
             raise ChildProcessError(
-                "a worker process died, for lack of memory or of a crash; run again: what is "
-                "finished stays, and the subjects that were at work are tried alone"
+                "a worker process died (out of memory, or a crash); run again: finished subjects "
+                "are kept, and those that were being processed are retried alone"
             )
 
     def _until_a_crash(
@@ -329,7 +332,7 @@ class _Shard:
             except SubjectFault as fault:
                 done = fault
             except MemoryError:
-                done = out_of_memory()
+                done = _out_of_memory()
             self._check_unchanged(job.task)  # another job may have changed them meanwhile
             return self._finished(store, job, scratch, done)
 
@@ -388,7 +391,7 @@ class _Shard:
 
     def _crash_quarantine(self, job: _Job) -> Result:
         """Return the quarantine of a subject on which processes crashed."""
-        message = f"{MOST_CRASHES} processes died at work on this subject, the last one on it alone"
+        message = f"{MOST_CRASHES} processes died while processing this subject, the last one alone with it"
         return self._not_held(job, SubjectFault(Reason.PROCESS_DIED, message))
 
     def _not_held(self, job: _Job, fault: SubjectFault) -> Result:
@@ -442,9 +445,9 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 
 
 def end_with(parent: int) -> None:
-    """Start a thread that ends this worker process when its parent has ended.
+    """Start a background thread that ends this worker process when its parent process has ended.
 
-    parent: process id of the parent.
+    parent: process id. The thread looks once per WATCH_SECONDS (1).
     """
 
     def watch() -> None:
@@ -455,20 +458,20 @@ def end_with(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def out_of_memory() -> SubjectFault:
+def _out_of_memory() -> SubjectFault:
     """Return the fault (process-died) of a subject that does not fit into memory, to be raised.
 
     The subject is retried in the next run.
     """
-    message = "the memory at hand did not suffice for this subject"
+    message = "not enough memory for this subject"
     return SubjectFault(Reason.PROCESS_DIED, message)
 
 
 def _changed(file: Path, step: str) -> InputError:
     return InputError(
         file,
-        f"not as {step} left it; run again with --forcerun {step}, which makes it anew "
-        "(a corrected mask belongs into the sheet's column labels)",
+        f"changed since {step} wrote it; run again with --forcerun {step} "
+        "(a corrected mask belongs in the sheet's column labels)",
     )
 
 

@@ -18,14 +18,8 @@ from paravert.errors import InputError
 from paravert.sheet_file import UTF_8, Fault, Row, read_cells
 
 SCHEMA = Path(__file__).parent / "schemas" / "subjects.schema.json"
-CONVERTED_COLUMNS = (
-    "images",
-    "water",
-    "fat",
-    "truth",
-    "truth2",
-    "labels",
-)  # paths of what convert_dicom reads
+# Paths of what convert_dicom reads.
+CONVERTED_COLUMNS = ("images", "water", "fat", "truth", "truth2", "labels")
 PATH_COLUMNS = (*CONVERTED_COLUMNS, "levels")
 N_LUMBAR = "n_lumbar"
 NUMBER_COLUMNS = ("age_years", "height_cm", "weight_kg")
@@ -54,12 +48,13 @@ is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[0
 
 
 class Sheet(NamedTuple):
-    """A subject sheet without faults.
+    """A subject sheet that was read without faults.
 
-    rows: one per line; every column as text, empty where unknown; paths are absolute. types: type of
-    each column that is not paravert's own, by its name: NUMBER, YES_NO, CATEGORY, TEXT or DATE.
-    encoding: of the file. meanings: of such columns, from another worksheet of the workbook. dated:
-    whether the column YEARS was computed from the column DATES.
+    rows: one dict per line, {column: text}; "" where unknown, paths absolute, numbers with a
+    decimal point, sex F or M. types: {column: NUMBER, YES_NO, CATEGORY, TEXT or DATE} of each
+    column that paravert does not define. encoding: of the file, such as "UTF-8". meanings: {column:
+    text} for such columns, from another worksheet of the workbook. dated: whether the column
+    years_since_first was computed from the column date.
     """
 
     rows: list[dict[str, str]]
@@ -69,9 +64,10 @@ class Sheet(NamedTuple):
     dated: bool = False
 
     def notices(self) -> list[str]:
-        """Return sentences on how the sheet was read, for the user.
+        """Return sentences for the user on how the sheet was read; empty if there is nothing to say.
 
-        They tell its encoding, and the types of columns that are not paravert's own.
+        They name an encoding other than UTF-8, and the columns that paravert does not define, with
+        their types.
         """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
@@ -86,10 +82,12 @@ class Sheet(NamedTuple):
         return told
 
     def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
-        """Raise InputError for names in the configuration that the sheet does not have.
+        """Check that the columns named in the configuration are in the sheet; return nothing.
 
-        columns: names of columns that the configuration describes and that are not paravert's own.
-        covariates: names of columns that the models use.
+        columns: keys of the setting `columns`, which describes columns that paravert does not
+        define. covariates: names in the setting fit_models.covariates. Raises InputError for the
+        first name that the sheet does not have, or that cannot be a covariate because it is a text
+        or a date.
         """
         usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
         for setting, names, known in (
@@ -104,13 +102,12 @@ class Sheet(NamedTuple):
 def read_sheet(
     path: Path, sheet_name: str = "", sex_codes: Mapping[str | int, str] | None = None
 ) -> Sheet:
-    """Read a subject sheet, a header line and one line per subject, or per visit of a subject.
+    """Read the subject sheet (a header line, then a line per subject or visit) and return it checked.
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
-    sheet_name: worksheet of the workbook; empty for the first. sex_codes: F or M for further words
-    of the column sex, such as {1: "M", 2: "F"}. Returns the checked rows, the types of the columns
-    that are not paravert's own, and the encoding. Raises InputError that lists the first faults,
-    each with its line and column, and counts all.
+    sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
+    further words in the column sex, such as {1: "M", 2: "F"}. Raises InputError whose message lists
+    the first FAULTS_SHOWN (50) faults with line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -134,9 +131,7 @@ def read_sheet(
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
-    if any(
-        columns.get(N_LUMBAR, ())
-    ):  # checked by the schema, and carried like the columns that are not
+    if any(columns.get(N_LUMBAR, ())):  # a column of paravert's, but also carried into the tables
         types[N_LUMBAR] = NUMBER
     dated = any(columns.get("visit", ())) and _add_years(columns, types)
     empty = dict.fromkeys(_properties(), "")
@@ -148,24 +143,35 @@ def read_sheet(
 
 
 def scan_of(row: Mapping[str, str]) -> str:
-    """Return the name of a line's scan: the subject, or subject_visit where the line has a visit."""
+    """Return the name of the scan that a line of the sheet describes, such as "A001" or "A001_2".
+
+    A scan is the unit of work: a subject, or, in a sheet with a column visit, one visit of a
+    subject. row: the line, {column: text}.
+    """
     return scan_name(row["subject"], row.get("visit", ""))
 
 
 def scan_name(subject: str, visit: str | None) -> str:
-    """Return the name of a scan, such as A001_2. visit: empty or None in a sheet without visits."""
+    """Return the name of a scan: "subject_visit" such as "A001_2", or the subject if there is no visit.
+
+    visit: "" or None in a sheet without visits.
+    """
     return f"{subject}_{visit}" if visit else subject
 
 
 def lumbar_count(row: Mapping[str, str]) -> int:
-    """Return how many lumbar vertebrae a line's subject has: 5 unless the sheet says otherwise."""
+    """Return the number of lumbar vertebrae of a subject: column n_lumbar of the sheet, 5 if empty.
+
+    row: line of the sheet, {column: text}.
+    """
     return int(row.get(N_LUMBAR) or USUAL_LUMBAR)
 
 
 def selected_scans(rows: Iterable[Mapping[str, str]], selection: str) -> str:
-    """Return the scans of selected subjects, comma-separated. rows: of the sheet.
+    """Return the names of the scans that a selection of subjects or scans means, comma-separated.
 
-    selection: names of subjects or scans, comma-separated; others are returned as they are.
+    rows: lines of the sheet. selection: comma-separated names; a subject ("A001") stands for all
+    its scans ("A001_1,A001_2"), any other name is returned unchanged.
     """
     scans: dict[str, list[str]] = {}
     for row in rows:
@@ -315,8 +321,8 @@ def _repeated(
 ) -> list[tuple[int, str]]:
     """Return line and fault of scans that have more than one line.
 
-    Names that differ only in case are one: some disks would hold them in one folder. With visits, such
-    names are a fault, too: they could be one subject or two.
+    Names that differ only in case are one: some disks would hold them in one folder. With visits,
+    such names are a fault, too: they could be one subject or two.
     """
     faults = []
     first: dict[tuple[str, str], int] = {}
@@ -348,11 +354,12 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 
 
 def type_of(cells: Iterable[str]) -> str:
-    """Return the type of a column that is not paravert's own, found from its cells.
+    """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: of the column; empty ones are ignored. NUMBER, unless the numbers have leading zeros, more
-    digits than float64, or decimal points as well as commas; YES_NO; DATE if any cell is a date, or
-    all are such as 20240229; CATEGORY up to MOST_CATEGORIES texts; otherwise TEXT.
+    cells: texts; empty ones are ignored. Returns NUMBER, unless numbers have leading zeros, more
+    digits than float64 holds, or points as well as commas; YES_NO; DATE if any cell is a date, or
+    all are eight digits such as 20240229; CATEGORY for at most MOST_CATEGORIES (50) different
+    texts; otherwise TEXT.
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):
@@ -378,8 +385,9 @@ def _holds_as_number(cell: str) -> bool:
 def _add_years(columns: dict[str, list[str]], types: dict[str, str]) -> bool:
     """Add the column YEARS from the column DATES, unless it is there or no date is known.
 
-    columns: cells by name. types: of the columns that are not paravert's own. Returns whether it was
-    added. Years are since the earliest date of the subject; empty where the date is not readable.
+    columns: cells by name. types: of the columns that are not paravert's own. Returns whether it
+    was added. Years are since the earliest date of the subject; empty where the date is not
+    readable.
     """
     names = {name.lower(): name for name in columns}
     if YEARS in names or types.get(names.get(DATES, "")) != DATE:
@@ -413,9 +421,10 @@ def _day(cell: str) -> int | None:
 
 
 def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write rows as a subject sheet (CSV) that reads the same, whole or not at all.
+    """Write lines as a subject sheet (CSV) that `read_sheet` reads the same, completely or not at all.
 
-    path: of the file. rows: one per line, {column: text}, all with the same keys; at least one.
+    path: of the file. rows: one dict per line, {column: text}, all with the same keys; at least
+    one.
     """
     rows = list(rows)
     draft = path.with_name(f".{path.name}-{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Reads the cells of a table, from text or an Excel workbook; their meaning is left to `sheet`."""
+"""Reads the cells of a table from text or an Excel workbook; `sheet` interprets them."""
 
 import csv
 import re
@@ -17,14 +17,14 @@ UTF_8, UTF_16, WINDOWS_1252, EXCEL = "UTF-8", "UTF-16", "Windows-1252", "an Exce
 ZIP_START, OLE_START = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 SHIFTED_LINE_END = re.compile("[\u0a00\u0d00]")  # a line end in UTF-16 after a lost byte
 ADVICE = "save the sheet as CSV, UTF-8"
-LINE = -1  # in place of a column's number: the whole line
+LINE = -1  # number of a column that stands for the whole line
 
 
 class Fault(NamedTuple):
-    """What is wrong in a file of cells, and where.
+    """A fault in a file of cells, such as the subject sheet, and its place.
 
-    line: number in the file, from 1. column: its name, or "column 3"; empty for the whole line. told:
-    what was found and what is expected.
+    line: number in the file, from 1. column: name of the column, or "column 3" if it has none; ""
+    if the fault is of the whole line. told: what was found and what was expected.
     """
 
     line: int
@@ -36,10 +36,10 @@ class Fault(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a file that is not blank, not checked yet.
+    """A line of a file of cells as it was read, before its cells are checked; never a blank one.
 
-    number: in the file, from 1. cells: texts; empty if the line cannot be divided. faults: what is
-    wrong, by number of the column from 0, or LINE.
+    number: in the file, from 1. cells: texts; empty if the line could not be divided into cells.
+    faults: {number of the column from 0, or LINE for the whole line: what is wrong}.
     """
 
     number: int
@@ -48,10 +48,11 @@ class Line(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A checked line of a file.
+    """A line of a file of cells after the checks.
 
-    line: its number in the file, from 1. cells: texts without outer spaces, as many as there are
-    columns, or none. faults: what is wrong in the line; empty: nothing.
+    line: its number in the file, from 1. cells: texts without outer spaces, one per column of the
+    header; empty if the line has too many or could not be divided. faults: of the line; empty if
+    there are none.
     """
 
     line: int
@@ -60,10 +61,11 @@ class Row(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The content of a file of cells.
+    """The content of a file of cells, such as the subject sheet.
 
-    header: its first line, the names of the columns. rows: all other lines. encoding: that was
-    found. meanings: of columns, by name, from another worksheet of the workbook.
+    header: its first line, with the names of the columns. rows: all other lines with a filled cell
+    or a fault. encoding: "UTF-8", "UTF-16", "Windows-1252" or "an Excel workbook". meanings:
+    {column: text}, from another worksheet of the workbook; empty for text files.
     """
 
     header: Row
@@ -73,16 +75,17 @@ class Cells(NamedTuple):
 
 
 def read_cells(path: Path, sheet_name: str = "") -> Cells:
-    """Return the cells of a file: header, other lines, encoding, meanings; a line without a filled cell is left out.
+    """Read a file of cells, such as the subject sheet, and return its header, lines and encoding.
 
     path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
-    whichever the header has most of; UTF-8, UTF-16 with a byte order mark, or Windows-1252. A quote
-    is closed on its line: no cell holds a line break. sheet_name: worksheet of the workbook; empty
-    for the first. Raises InputError for a file that is neither; each line has its own faults.
+    whichever is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A
+    quoted cell ends on its line. sheet_name: worksheet of the workbook; empty for the first. Lines
+    without a filled cell are left out; faults of single lines are in their rows. Raises InputError
+    if the file is missing, empty, too large or of another kind.
     """
     content = _content(path)
     if content.startswith(ZIP_START):
-        from paravert.sheet_workbook import read_workbook  # only Excel sheets pay for openpyxl
+        from paravert.sheet_workbook import read_workbook  # openpyxl is slow to import
 
         lines, meanings = read_workbook(path, content, sheet_name)
         encoding, found = EXCEL, iter(lines)

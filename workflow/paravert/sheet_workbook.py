@@ -48,13 +48,14 @@ DAMAGE = (
 
 
 def read_workbook(path: Path, content: bytes, sheet_name: str) -> tuple[list[Line], dict[str, str]]:
-    """Return the lines of a worksheet that are not blank, and meanings of columns from another one.
+    """Return the lines of one worksheet of an Excel workbook, and meanings of columns from another one.
 
-    A line: number, cells as text, faults. Meanings: by name of the column, from any other worksheet
-    whose first line has the cells `column` and `meaning`. path: of the workbook, named in errors.
-    content: bytes of the file. sheet_name: of the worksheet, in any case; empty for the first. A
-    merged cell, a formula without a stored value and an error such as #REF! are faults of their line; #N/A is an empty cell. Raises InputError for another zip
-    archive, a damaged workbook and an unknown worksheet.
+    path: of the workbook, for messages. content: bytes of the file. sheet_name: worksheet, in any
+    case; empty for the first. Returns (lines that are not blank, each with its number, cells as
+    text and faults; {column: meaning} from any other worksheet whose first line has the cells
+    `column` and `meaning`). A merged cell, a formula without a stored value and an error such as
+    #REF! are faults of their line; #N/A is an empty cell. Raises InputError for a damaged workbook,
+    another zip archive and an unknown worksheet.
     """
     try:
         file = io.BytesIO(content)
@@ -96,8 +97,9 @@ def _worksheet(path: Path, worksheets: list, sheet_name: str):
 def _is_plain(archive: zipfile.ZipFile, xml: bytes) -> bool:
     """Return whether calamine reads a worksheet as openpyxl does.
 
-    xml: of the worksheet. Not plain: NOT_PLAIN, number formats that are codes, whole numbers of more digits
-    than float64 holds, and cells far from the others, for which calamine would take memory.
+    xml: of the worksheet. Not plain: NOT_PLAIN, number formats that are codes, whole numbers of
+    more digits than float64 holds, and cells far from the others, for which calamine would take
+    memory.
     """
     if b"<worksheet" not in xml[:1000] or any(mark in xml for mark in NOT_PLAIN):
         return False

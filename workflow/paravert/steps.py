@@ -49,12 +49,15 @@ VERSIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A rule that runs per shard.
+    """A step of the workflow that runs per shard (a group of subjects that one job processes).
 
-    name: of rule and command. module: of the command. record: file name of a subject's record. after:
-    step whose shard table it takes. besides: steps whose shard tables it takes, too. owns: files and
-    folders of a subject that only this step writes. reads: steps whose files of a subject it reads.
-    extra: made only on request, and no part of the cohort.
+    name: of rule and command. module: that defines the command, below `paravert`. table:
+    description of the table that it writes per shard. record: file name of the record (JSON) that
+    it keeps in each subject's folder. after: name of the step whose shard table it takes; None for
+    the first step. besides: names of further steps whose shard tables it takes. owns: files and
+    folders in a subject's folder that only this step writes. reads: names of the steps whose files
+    in a subject's folder it reads. extra: whether it runs only on request and adds nothing to the
+    cohort tables.
     """
 
     name: str
@@ -69,11 +72,11 @@ class Step:
 
     @property
     def version(self) -> int:
-        """The version of the step's results, from VERSIONS."""
+        """The version of the step's results (VERSIONS); a higher number makes all of them anew."""
         return VERSIONS[self.name]
 
     def table_file(self, shard: Path) -> Path:
-        """Return the Parquet file of the step's table. shard: the folder of the shard's tables."""
+        """Return the path of the step's table (Parquet) in the folder of a shard's tables."""
         return shard / f"{self.table.name}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""The files of one subject below `results/subjects/`, which the steps leave for each other."""
+"""The files of one subject below `results/subjects/`, which steps write and later steps read."""
 
 import json
 from dataclasses import dataclass
@@ -23,72 +23,75 @@ CONTOURS_FILE = "contours.png"
 MANUAL_FILE = "manual.png"  # contours of the manual mask; none without one
 SAGITTAL_PICTURE = "sagittal.jpg"  # none without a sagittal series
 SAGITTAL_LINES = "sagittal.json"  # where the axial slices cut it
-SAGITTAL_FILE = (
-    "sagittal.nii.gz"  # a sagittal series in the coordinates of the stacks, if there is one
-)
+# A sagittal series in the coordinates of the stacks, if there is one.
+SAGITTAL_FILE = "sagittal.nii.gz"
 
 SUFFIX = ".nii.gz"
 
 
 @dataclass(frozen=True)
 class SubjectFolder:
-    """The paths in a subject's folder.
+    """Paths of the files of one scan below `results/subjects/`, and small reads and writes there.
 
-    home: the folder, or the scratch folder of a step that is writing it. kind, in the methods:
-    converted images (IMAGE_FOLDER), Dixon parts (WATER_FOLDER, FAT_FOLDER), manual masks
-    (TRUTH_FOLDER, TRUTH2_FOLDER), labels given in the sheet (GIVEN_FOLDER) or labels of segment_muscles
-    (LABELS_FOLDER). Stacks are numbered from 1.
+    home: the folder of the scan, or the scratch folder of a step that is writing it. A stack is a
+    set of parallel, evenly spaced slices; stacks are numbered from 1. `kind`, in the methods, is
+    the name of a folder of NIfTI files, one per stack: IMAGE_FOLDER (converted images),
+    WATER_FOLDER and FAT_FOLDER (Dixon images), TRUTH_FOLDER and TRUTH2_FOLDER (manual label maps of
+    the first and second rater), GIVEN_FOLDER (label maps named in the sheet) or LABELS_FOLDER
+    (label maps of segment_muscles).
     """
 
     home: Path
 
     @property
     def slices_file(self) -> Path:
-        """The Parquet file with position, tilt and spacing of each slice (the table `tables.GEOMETRY`)."""
+        """Path of the Parquet table with position, tilt and spacing of each slice (tables.GEOMETRY)."""
         return self.home / SLICES_FILE
 
     @property
     def preview_file(self) -> Path:
-        """Path of the preview (PNG: slices with outlined muscles), which may not have been drawn yet."""
+        """Path of the preview (PNG: slices with outlined muscles); the file may not exist."""
         return self.home / PREVIEW_FILE
 
     @property
     def sagittal_file(self) -> Path:
-        """The NIfTI file of the sagittal series; absent if there is none."""
+        """Path of the NIfTI file of the sagittal series of the same study; the file may not exist."""
         return self.home / SAGITTAL_FILE
 
     def stack_file(self, kind: str, stack: int) -> Path:
-        """Return the path of the NIfTI file of one stack.
+        """Return the path of the NIfTI file of one stack (number from 1); it may not exist.
 
-        kind: one of the folders above. stack: its number, from 1.
+        kind: folder name, such as IMAGE_FOLDER or LABELS_FOLDER.
         """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
-        """Return the numbers of the stacks that have a file of this kind, ascending.
+        """Return the numbers (from 1, ascending) of the stacks that have a file in one folder.
 
-        kind: one of the folders above.
+        kind: folder name, such as IMAGE_FOLDER or LABELS_FOLDER. Empty if the folder is missing.
         """
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
 
     def fat_file(self, stack: int) -> Path:
-        """Return the NIfTI file of the Dixon fat image of a stack that has a water image.
+        """Return the path of the Dixon fat image (NIfTI) that belongs to a stack's water image.
 
-        stack: its number, from 1. Mostly the converted stack itself is the fat image.
+        stack: number, from 1. The image is in FAT_FOLDER, or, if the converted stack itself is the
+        fat image, in IMAGE_FOLDER.
         """
         own = self.stack_file(FAT_FOLDER, stack)
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)
 
     def write_label_source(self, source: LabelSource) -> None:
-        """Write the name of the given labels' source, and the label values that it can give."""
+        """Write to a JSON file who made the label maps in GIVEN_FOLDER, and which values they can hold."""
         told = {"labels_from": source.name, "labels": source.labels}
         (self.home / GIVEN_FOLDER / SOURCE_FILE).write_text(json.dumps(told), encoding="utf-8")
 
     def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
-        """Return muscles and sides that the source of a stack's labels cannot give; mostly none.
+        """Return {(muscle, side)} that the source of a stack's labels cannot give: unknown, not absent.
 
-        They are unknown there, not absent.
+        stack: number, from 1. Empty if the labels are of segment_muscles or of a source that has
+        all eight.
         """
         file = self.home / GIVEN_FOLDER / SOURCE_FILE
         if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():
@@ -97,17 +100,15 @@ class SubjectFolder:
         return frozenset((one.muscle, one.side) for one in LABELS if one.value not in known)
 
     def predicted_iou_file(self, stack: int) -> Path:
-        """Return the path of a stack's predicted IoU, a .npy file.
+        """Return the path of the predicted IoU of a stack, a .npy file that may not exist.
 
-        It holds float32 (slices, 8); column k belongs to label k + 1 (anatomy.LABELS). stack: its
-        number, from 1.
+        stack: number, from 1. The file holds float32, (slices, 8): the expected intersection over
+        union of the network's label and a manual mask, 0 to 1; column k is label value k + 1
+        (anatomy.LABELS); NaN where nothing is predicted.
         """
         return self.home / LABELS_FOLDER / f"{stack_name(stack)}.predicted_iou.npy"
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as "stack-01".
-
-    stack: its number, from 1.
-    """
+    """Return the name of a stack in file names, such as "stack-01" for number 1."""
     return f"stack-{stack:02d}"

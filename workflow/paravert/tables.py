@@ -24,10 +24,13 @@ TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float64())
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """The description of one column of a table.
 
-    type: Arrow type. unit: "" without one. required: never null. minimum, maximum: inclusive. allowed:
-    the only values, if any are named.
+    name: of the column. type: Arrow type: TEXT, WHOLE (int32), NUMBER (float64), FLAG (boolean),
+    TEXTS or NUMBERS (lists). unit: such as "mm2"; "1" for counts and fractions, "" for text.
+    meaning: one sentence for the data dictionary. required: whether null is forbidden. minimum,
+    maximum: limits, inclusive; None if there is none. allowed: the only values that may occur;
+    empty if any may.
     """
 
     name: str
@@ -40,16 +43,18 @@ class Column:
     allowed: tuple[str, ...] = ()
 
     def field(self) -> pa.Field:
-        """Return the Arrow field, with unit and meaning in its metadata."""
+        """Return the column as an Arrow field whose metadata hold `unit` and `meaning`."""
         metadata = {"unit": self.unit, "meaning": self.meaning}
         return pa.field(self.name, self.type, nullable=not self.required, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns in order and the names of those that identify a row (keys).
+    """The description of a table: its columns and the key that identifies a row.
 
-    meaning: what a row is. per_subject: whether it has one row per subject, quarantined or not.
+    name: of the table, and of its Parquet file. columns: in their order. keys: names of the columns
+    that together identify a row. meaning: what one row is. per_subject: whether the table has one
+    row for every subject, quarantined ones included.
     """
 
     name: str
@@ -59,15 +64,15 @@ class Table:
     per_subject: bool = False
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema, with unit and meaning of every column in its metadata."""
+        """Return the Arrow schema of the table; the metadata of each field hold its unit and meaning."""
         return pa.schema([column.field() for column in self.columns])
 
 
 def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
-    """Return rows as an Arrow table with the schema of `table`; it is not checked otherwise.
+    """Return rows as an Arrow table with the schema of `table`; values and keys are not checked.
 
-    rows: dicts by column name; missing columns are null. Raises KeyError for a column that the table
-    does not have.
+    rows: dicts {column: value}; a missing column is null. Raises KeyError for a column that the
+    table does not have, ArrowInvalid or ArrowTypeError for a value of another type.
     """
     rows = list(rows)
     names = {column.name for column in table.columns}
@@ -77,7 +82,11 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
 
 
 def check(table: Table, data: pa.Table) -> None:
-    """Raise ValueError unless columns, types, nulls, ranges, values and unique keys are as described."""
+    """Check an Arrow table against its description; return nothing.
+
+    Raises ValueError for the first fault: other columns or types, a null, infinity or NaN where
+    none is allowed, a value outside the range or the allowed ones, or rows with the same key.
+    """
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
         raise ValueError(f"{table.name}: found {data.schema}, expected {expected}")
@@ -105,11 +114,12 @@ def _fault_of(column: Column, values: pa.ChunkedArray) -> str | None:
 
 
 def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str]) -> None:
-    """Write a table as Parquet, completely or not at all. Raises ValueError as `check`.
+    """Write an Arrow table as a Parquet file, completely or not at all.
 
-    metadata: further key-value metadata of the file. Unit and meaning of each column are in the field
-    metadata (pyarrow), in the file's key `columns` (DuckDB: parquet_kv_metadata) and in PANDAS_ATTRS
-    (pandas: DataFrame.attrs).
+    path: of the file. table: its description. metadata: further key-value metadata of the file.
+    Unit and meaning of each column are stored in the field metadata (for pyarrow), as JSON in the
+    file's key `columns` (for DuckDB) and in PANDAS_ATTRS (for DataFrame.attrs in pandas). Raises
+    ValueError if the data do not fit the description, as `check`.
     """
     check(table, data)
     with whole_file(path) as draft:
@@ -119,9 +129,10 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft, which replaces the file `path` when the block ends without error.
+    """Yield the path of a draft that replaces the file `path` if the `with` block ends without error.
 
-    A context manager. Missing parent folders are made. A killed process leaves the old file, or none.
+    Missing parent folders are made. After an error or a kill, the old file is still there, or none
+    if there was none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
@@ -134,11 +145,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_tables(
     folder: Path, tables: Sequence[Table], metadata: Mapping[str, str]
 ) -> Iterator[Callable[[Table, pa.Table], None]]:
-    """Yield a function that checks rows and appends them to one of several tables in a folder.
+    """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
-    A context manager. If the block ends without error all files appear, otherwise none. metadata: see
-    `write`. The function raises ValueError as `check`; that keys differ between its calls is not
-    checked.
+    folder: where the files appear when the block ends without error; after an error none does.
+    tables: their descriptions. metadata: key-value metadata of every file, as in `write`. append
+    checks the rows and raises ValueError as `check`; rows with the same key in different calls are
+    not noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
         drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}
@@ -173,22 +185,34 @@ def _file_metadata(table: Table, metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def fraction(name: str, meaning: str, *, minimum: float = 0) -> Column:
-    """Return a column of fractions (unit "1") between `minimum` and 1."""
+    """Return the description of a column of fractions: float64, unit "1", between `minimum` and 1.
+
+    name, meaning: of the column. It may be null.
+    """
     return Column(name, NUMBER, "1", meaning, minimum=minimum, maximum=1)
 
 
 def quantity(name: str, unit: str, meaning: str, *, required: bool = False) -> Column:
-    """Return a column of numbers (float64) of at least 0."""
+    """Return the description of a column of numbers (float64) that are not negative.
+
+    name, unit, meaning: of the column. required: whether null is forbidden.
+    """
     return Column(name, NUMBER, unit, meaning, required, minimum=0)
 
 
 def count(name: str, meaning: str, *, required: bool = True, minimum: int = 0) -> Column:
-    """Return a column of whole numbers (int32, unit "1") of at least `minimum`."""
+    """Return the description of a column of whole numbers (int32, unit "1") of at least `minimum`.
+
+    name, meaning: of the column. required: whether null is forbidden.
+    """
     return Column(name, WHOLE, "1", meaning, required, minimum)
 
 
 def flag(name: str, meaning: str, *, required: bool = True) -> Column:
-    """Return a column of booleans."""
+    """Return the description of a column of booleans.
+
+    name, meaning: of the column. required: whether null is forbidden.
+    """
     return Column(name, FLAG, "", meaning, required)
 
 
@@ -202,14 +226,12 @@ FAT_METHODS = {
     "linear": "signal between the subject's lean muscle (0) and fat beside the muscles (1)",
     "linear_spread": "signal between lean muscle (0), corrected for the fat that the spread of its signal tells, and fat beside the muscles (1)",
 }
-DIXON = "dixon"  # the method of Dixon images; wherever they are at hand it is the fat fraction
+DIXON = "dixon"  # the method of Dixon images; where there are any, it gives the fat fraction
 ALL_FAT_METHODS = FAT_METHODS | {DIXON: "sum of fat over sum of fat and water in the Dixon images"}
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
-REVIEW_FAILED = (
-    "review-failed"  # reason code: failed by eye, see the configuration's review.ratings
-)
+REVIEW_FAILED = "review-failed"  # reason code: failed the review by eye (setting review.ratings)
 NO_DIXON = "no-dixon"  # reason code: no Dixon images of water and fat
 NOT_COVERED, NO_LEVELS = "not-covered", "no-levels"  # reason codes of values at levels
 NO_SUCH_LEVEL = "no-such-level"  # likewise: in somebody with four or six lumbar vertebrae
@@ -283,7 +305,10 @@ LOWEST_LEVEL, HIGHEST_LEVEL = -1.0, 8.0  # T11 to S3; beyond, a level is unknown
 
 
 def level(name: str, meaning: str) -> Column:
-    """Return a column of vertebral levels: 1 mid L1, 4.5 disc L4/5."""
+    """Return the description of a column of vertebral levels: 1 is mid L1, 4.5 disc L4/5, 6 mid S1.
+
+    name, meaning: of the column. Values are from LOWEST_LEVEL (T11) to HIGHEST_LEVEL (S3), or null.
+    """
     return Column(name, NUMBER, "level", meaning, minimum=LOWEST_LEVEL, maximum=HIGHEST_LEVEL)
 
 
@@ -424,6 +449,7 @@ OVERLAP_COLUMNS = (
 
 # --- tables between the steps --------------------------------------------------------------------
 
+OLDEST_AGE_YEARS = 90.0  # ages above are set to this: very old people are identifiable by age
 HEADER_COLUMNS = (
     Column("header_sex", TEXT, "", "sex in the image header (0010,0040)", allowed=("F", "M")),
     Column(

@@ -33,7 +33,7 @@ snakemake_hooks.keep_jobs_from_searching_plugins()
 
 
 def check_configuration_files(files):
-    """Stop at a file that is no configuration, or that holds a key twice."""
+    """Raise FaultyInput for a file that is no configuration, or that has a key twice."""
     try:
         check_files(files)
     except InputError as error:
@@ -52,7 +52,7 @@ configfile: SHIPPED_CONFIGURATION
 # The folder of all results, which Snakemake writes as <results> in paths. A workflow that imports this
 # one may set another: `pathvars: results="lumbar/results"` in its `module` statement.
 RESULTS = workflow.pathvars.get("results")
-# What a run started with is kept here for its jobs, so that an edit during a run concerns the next run.
+# Configuration and sheet are copied here for the jobs, so that an edit during a run affects the next run.
 RUN_FOLDER = Path(".snakemake/paravert", __name__ if IS_MODULE else "")
 RUN_CONFIGURATION = RUN_FOLDER / "configuration.yaml"
 RUN_SHEET = RUN_FOLDER / "sheet.csv"
@@ -86,7 +86,7 @@ def complete(given):
 
 
 def check_config():
-    """Stop before anything runs if the configuration is faulty."""
+    """Raise InputError or FaultyInput if the configuration is faulty, before anything runs."""
     if not IS_MODULE:
         check_configuration_files(workflow.configfiles)
     check_configuration({key: config[key] for key in config if key != "pathvars"})
@@ -103,7 +103,7 @@ def check_config():
 
 
 def checked_sheet():
-    """Return the subject sheet, and say how it was read."""
+    """Return the subject sheet, checked, and log how it was read."""
     file = Path(config["sheet"])
     found = sheet.read_sheet(file, config["sheet_name"], config["sex_codes"])
     found.check_names(config["columns"], config["fit_models"]["covariates"])
@@ -131,7 +131,7 @@ def with_corrected_labels(rows):
 
 
 def check_not_own_results(rows):
-    """Stop at inputs that a run would overwrite: a corrected mask belongs outside the results."""
+    """Raise InputError for inputs that a run would overwrite, such as a mask corrected in place."""
     own = os.path.join(os.path.abspath(f"{RESULTS}/subjects"), "")
     for row in rows:
         for column in sheet.PATH_COLUMNS:
@@ -153,13 +153,13 @@ def model_file():
 
 
 def levels_model():
-    """Return the paths of the model that names discs: one, or none if none is configured."""
+    """Return [path] of the model that finds discs in sagittal images, [] if none is configured."""
     configured = config["find_levels"]["model"]
     return [found_model(configured)] if configured else []
 
 
 def axial_model():
-    """Return the paths of the model that tells levels from axial slices: one, or none."""
+    """Return [path] of the model that finds levels in axial slices, [] if none is configured."""
     configured = config["find_levels"]["axial_model"]
     return [found_model(configured)] if configured else []
 
@@ -199,7 +199,7 @@ def model_card():
 
 
 def check_model():
-    """Stop before anything runs if the model is not the pinned one, or its card or split is faulty."""
+    """Raise InputError if a model is not the pinned one, or its card or split is faulty."""
     from paravert.network import model_file as model
 
     path = Path(model_file())
@@ -284,7 +284,7 @@ def table_before(step):
 
 
 def shard_tables(wildcards):
-    """Return the tables of all shards from which the cohort's are gathered."""
+    """Return the tables of all shards, from which the cohort tables are gathered."""
     if workflow.is_main_process and LEDGER.exists():
         if plan.made_from(LEDGER) != cohort_made_from():
             snakemake_hooks.force(workflow, str(LEDGER))
@@ -402,7 +402,7 @@ def report_texts(wildcards):
 
 
 def start_on_slurm():
-    """On Slurm: stop if it does not answer; put profiles/slurm/commands in front of its commands."""
+    """On Slurm: raise FaultyInput if it does not answer; put profiles/slurm/commands first in PATH."""
     if workflow.executor_plugin.name != "slurm":
         return
     try:

@@ -166,7 +166,7 @@ rule train_levels:
         rate=config["train_levels"]["learning_rate"],
         version=steps.VERSIONS["train_levels"],
     message:
-        "Training the network that names discs"
+        "Training the network that finds discs in sagittal images"
     shell:
         "python -m paravert train_levels --out {output.model} --seed {params.seed}"
         " --batches {params.batches} --minutes {params.minutes} --learning-rate {params.rate}"
@@ -197,7 +197,7 @@ rule train_axial_levels:
         rate=config["train_axial_levels"]["learning_rate"],
         version=steps.VERSIONS["train_axial_levels"],
     message:
-        "Training the network that tells the level of an axial slice"
+        "Training the network that finds the level of an axial slice"
     shell:
         "python -m paravert train_axial_levels --anatomies {input.anatomies} --validation {input.validation}"
         " --out {output.model} --seed {params.seed} --batches {params.batches} --minutes {params.minutes}"

@@ -13,7 +13,7 @@ from paravert.errors import Reason, SubjectFault
 from paravert.imaging.dicom_scan import FolderScan, check_empty_files
 from paravert.imaging.dixon_parts import acquisitions, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack
-from paravert.imaging.frames import OLDEST_AGE_YEARS, Frame
+from paravert.imaging.frames import Frame
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.pixel_format import pixel_format
 from paravert.imaging.series import (
@@ -23,7 +23,7 @@ from paravert.imaging.series import (
     plane_name,
     series_plane,
 )
-from paravert.tables import DIXON_FAT, UNKNOWN
+from paravert.tables import DIXON_FAT, OLDEST_AGE_YEARS, UNKNOWN
 
 YES, NO = "yes", "no"
 # Examinations that conversion refuses for these reasons do not belong to the study. Examinations with other

@@ -26,14 +26,13 @@ from paravert.imaging.header_values import (
 )
 from paravert.imaging.pixel_format import PIXEL_TAGS, PixelModule
 from paravert.imaging.sequence import SEQUENCE_TAGS, dixon_part, sequence_class, sequence_facts
-from paravert.tables import UNKNOWN
+from paravert.tables import OLDEST_AGE_YEARS, UNKNOWN
 
 MR_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
 MR_LEGACY_CONVERTED = "1.2.840.10008.5.1.4.1.1.4.4"
 MULTI_FRAME = (MR_ENHANCED, MR_LEGACY_CONVERTED)
 MR_IMAGES = (MR_CLASSIC, *MULTI_FRAME)
-OLDEST_AGE_YEARS = 90.0  # ages above are set to this: very old people are identifiable by age
 # Numbers outside these ranges are typing errors or in another unit, which is not guessed.
 SLAB_RANGE_MM = (0.1, 100.0)  # thickness of a slice, or distance to the next
 FIELD_RANGE_T = (0.01, 25.0)

@@ -14,6 +14,7 @@ from paravert.measure.labelled_stack import (
     SegmentTable,
     SubjectsFolder,
     Workers,
+    inner_pixels,
     read_labelled_stacks,
     read_predicted_iou,
     stack_rows,
@@ -24,43 +25,35 @@ from paravert.tables import NETWORK, SHEET
 
 
 def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
-    """Return the cross-sectional area of each muscle in each slice, in the image plane.
+    """Return the cross-sectional area (mm2) of each muscle in each slice, in the plane of the image.
 
-    labels: label map, (slices, rows, columns), values of LABELS or 0. pixel_area_mm2: area of one
-    pixel. Returns float (slices, 8), mm2, column k of label k + 1 (anatomy.LABELS); 0 for an absent
-    muscle. Source: the paper, CSA from labels and PixelSpacing (0028,0030).
+    labels: label map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background.
+    pixel_area_mm2: area of one pixel, from PixelSpacing (0028,0030). Returns float (slices, 8),
+    column k for label value k + 1: number of pixels times pixel area; 0 for an absent muscle.
     """
     return slice_pixels(labels) * pixel_area_mm2
 
 
 def border_fractions(labels: np.ndarray) -> np.ndarray:
-    """Return the share of each muscle's outline in each slice that lies at the border of the image.
+    """Return the fraction (0 to 1) of each muscle's outline that lies on the edge of the image.
 
-    The outline is those pixels of the muscle of which one of the four neighbours is no pixel of it.
-    labels: label map, (slices, rows, columns), values of LABELS or 0. Returns float (slices, 8), column
-    k of label k + 1 (anatomy.LABELS); NaN for an absent muscle.
+    The outline: pixels of the muscle with one of their four neighbours outside it. labels: label
+    map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background. Returns float
+    (slices, 8), column k for label value k + 1; NaN for an absent muscle. A high value means that
+    the image cuts the muscle off.
     """
-    inner = np.zeros(labels.shape, dtype=bool)
-    middle = labels[:, 1:-1, 1:-1]
-    inner[:, 1:-1, 1:-1] = (
-        (middle == labels[:, :-2, 1:-1])
-        & (middle == labels[:, 2:, 1:-1])
-        & (middle == labels[:, 1:-1, :-2])
-        & (middle == labels[:, 1:-1, 2:])
-    )
     at_border = labels.copy()
     at_border[:, 1:-1, 1:-1] = 0
     with np.errstate(invalid="ignore"):
-        return slice_pixels(at_border) / slice_pixels(np.where(inner, 0, labels))
+        return slice_pixels(at_border) / slice_pixels(np.where(inner_pixels(labels), 0, labels))
 
 
 def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
     """Return areas projected onto the plane perpendicular to the body's long axis.
 
-    areas_mm2: float (slices, 8), in the image plane, column k of label k + 1 (anatomy.LABELS).
-    tilt_deg: (slices,), angle in degrees between slice normal and long axis. Returns float (slices,
-    8), mm2: area times the cosine of the tilt, which is exact for a muscle that runs along the long
-    axis.
+    areas_mm2: (slices, 8), mm2 in the plane of the image. tilt_deg: (slices,), angle in degrees
+    between the slice normal and the long axis. Returns float (slices, 8), mm2: area times cosine of
+    the tilt, which is exact for a muscle along the long axis.
     """
     return areas_mm2 * np.cos(np.deg2rad(tilt_deg))[:, None]
 
@@ -68,11 +61,13 @@ def axial_areas(areas_mm2: np.ndarray, tilt_deg: np.ndarray) -> np.ndarray:
 def slice_centroids(
     labels: np.ndarray, spacing_mm: tuple[float, float], position_mm: np.ndarray
 ) -> np.ndarray:
-    """Return the centroid of each muscle in each slice, in mm along the columns, the rows and the normal.
+    """Return the centroid (mm) of each muscle in each slice, float (slices, 8, 3).
 
-    labels: label map, (slices, rows, columns), values of LABELS or 0. spacing_mm: between rows, and
-    between columns. position_mm: (slices,), along the normal of the slices. Returns float (slices, 8, 3),
-    muscle k of label k + 1 (anatomy.LABELS); NaN for an absent muscle.
+    labels: label map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background.
+    spacing_mm: distance between rows, and between columns. position_mm: (slices,), position of each
+    slice along the slice normal. The second axis is muscle and side, k for label value k + 1; the
+    last axis is the coordinate along the columns' index, along the rows' index and along the
+    normal. NaN for an absent muscle.
     """
     found = np.full((len(labels), len(LABELS), 3), np.nan)
     for number, plane in enumerate(labels):
@@ -88,11 +83,12 @@ def slice_centroids(
 
 
 def muscle_directions(centroids_mm: np.ndarray) -> np.ndarray:
-    """Return the direction of muscles in each of some parallel slices, unit vectors (slices, ..., 3).
+    """Return the direction in which each muscle runs at each slice, as unit vectors (slices, ..., 3).
 
-    centroids_mm: (slices, ..., 3), centroid in each slice, in mm; NaN where the muscle is absent. The
-    direction runs from the centroid in the slice before to that in the slice after; at an end of the
-    stack or of the muscle, from or to the slice's own. NaN if neither neighbour shows the muscle.
+    centroids_mm: (slices, ..., 3), centroid of a muscle in each of some parallel slices, mm; NaN
+    where it is absent. The direction is from the centroid in the previous slice to that in the next
+    one; where one of these is missing, from or to the slice's own centroid. NaN if neither
+    neighbour shows the muscle.
     """
     before, after = np.roll(centroids_mm, 1, axis=0), np.roll(centroids_mm, -1, axis=0)
     before[0], after[-1] = np.nan, np.nan
@@ -104,11 +100,12 @@ def muscle_directions(centroids_mm: np.ndarray) -> np.ndarray:
 
 
 def across_areas(areas_mm2: np.ndarray, centroids_mm: np.ndarray) -> np.ndarray:
-    """Return areas projected onto the plane across each muscle's own direction.
+    """Return areas projected onto the plane perpendicular to each muscle's own direction.
 
-    areas_mm2: float (slices, 8), in the image plane. centroids_mm: see `slice_centroids`. Returns float
-    (slices, 8), mm2: area times the cosine between the slice normal and the muscle's direction (see
-    `muscle_directions`); 0 for an absent muscle, NaN where no neighbouring slice shows it.
+    areas_mm2: (slices, 8), mm2 in the plane of the image. centroids_mm: (slices, 8, 3), from
+    `slice_centroids`. Returns float (slices, 8), mm2: area times the cosine of the angle between
+    slice normal and muscle (`muscle_directions`); 0 for an absent muscle, NaN if no neighbouring
+    slice shows it.
     """
     cosine = np.abs(muscle_directions(centroids_mm)[..., 2])
     return np.where(areas_mm2 == 0, 0.0, areas_mm2 * cosine)
@@ -119,7 +116,9 @@ def measure_area(
 ) -> None:
     """Measure the cross-sectional area of every muscle in every slice.
 
-    Writes a row per subject, stack, slice, muscle and side.
+    Writes the shard's table `area`: a row per subject, stack, slice, muscle and side, with pixels,
+    areas in the image plane, across the body and across the muscle (mm2), and the slice's position
+    and tilt.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_area", do, folder=folder, out=out, workers=workers)

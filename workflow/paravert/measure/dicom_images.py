@@ -26,11 +26,12 @@ DEIDENTIFICATION = "Written anew from voxels and geometry"  # DeidentificationMe
 
 @dataclass(frozen=True)
 class StackName:
-    """The identifiers of one stack in DICOM.
+    """The identifiers of one stack (parallel slices of one image) in the DICOM files written for it.
 
-    subject: pseudonym, written as PatientID (0010,0020). scan: its name, of which UIDs are made.
-    stack: its number, from 1. salt: SHA-256 (hex) of its image file. study, frame_of_reference: UIDs
-    (0020,000D) and (0020,0052), shared by all stacks of the scan, as they have one coordinate system.
+    subject: pseudonym, PatientID (0010,0020). scan: name of the scan, from which UIDs are hashed.
+    stack: its number, from 1. salt: SHA-256 (hexadecimal) of its image file, from which UIDs are
+    hashed. study: StudyInstanceUID (0020,000D), and frame_of_reference: FrameOfReferenceUID
+    (0020,0052), both shared by all stacks of the scan, which have one coordinate system.
     """
 
     subject: str
@@ -41,19 +42,20 @@ class StackName:
     frame_of_reference: UID
 
     def uid(self, *words: object) -> UID:
-        """Return a DICOM UID derived from the stack and some words; equal words give the same UID.
+        """Return a DICOM UID for one object of the stack; equal words give equal UIDs in every run.
 
-        words: what the UID is for, such as "image" and the index of the slice.
+        words: what the UID is for, such as "image" and the index of a slice. Root 2.25 (a UUID as
+        decimal).
         """
         return _uid(self.salt, self.scan, self.stack, *words)
 
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """Voxels as DICOM stores them: value = pixels * slope + intercept.
+    """Voxels as 16-bit integers, as DICOM stores them: value = pixels * slope + intercept.
 
-    pixels: (slices, rows, columns), int16 or uint16. slope, intercept: (0028,1053) and
-    (0028,1052). error: largest absolute difference from the original values.
+    pixels: (slices, rows, columns), int16 or uint16. slope: RescaleSlope (0028,1053). intercept:
+    RescaleIntercept (0028,1052). error: largest absolute difference from the original values.
     """
 
     pixels: np.ndarray
@@ -63,11 +65,11 @@ class StoredPixels:
 
 
 def stack_names(scan: str, salts: Mapping[int, str], subject: str = "") -> dict[int, StackName]:
-    """Return the identifiers of a scan's stacks, by stack number.
+    """Return {stack number: identifiers of the stack in DICOM} for all stacks of a scan.
 
-    Identifiers: pseudonym, stack number, DICOM UIDs. scan: its name. salts: SHA-256 (hex) of each
-    stack's image file, by stack number. subject: pseudonym, written as PatientID (0010,0020), if it
-    is not the name of the scan.
+    scan: its name. salts: {stack number: SHA-256 (hexadecimal) of the stack's image file}; UIDs are
+    hashed from scan and salts. subject: pseudonym for PatientID (0010,0020); "" if it is the scan's
+    name.
     """
     words = (scan, *(salts[stack] for stack in sorted(salts)))
     shared = _uid(*words, "study"), _uid(*words, "frame of reference")
@@ -84,11 +86,11 @@ def _uid(*words: object) -> UID:
 
 
 def stored_pixels(array: np.ndarray) -> StoredPixels:
-    """Return voxels as 16-bit integers, with slope and intercept.
+    """Return voxels as 16-bit integers with slope and intercept, as DICOM stores them.
 
-    array: (slices, rows, columns), any real type. int16 and whole numbers with a range below 65536
-    are stored exactly. Other values are scaled to 0-65535, with an error of at most half a step:
-    1/131070 of their range.
+    array: (slices, rows, columns), any real type. int16, and whole numbers with a range below
+    65536, are stored exactly. Other values are scaled to 0-65535, with an error of at most half a
+    step, 1/131070 of their range.
     """
     if array.dtype == np.int16:
         return StoredPixels(array)
@@ -110,12 +112,12 @@ def _as_decimal_string(value: float) -> float:
 def mr_images(
     volume: Volume, content: StoredPixels, thickness_mm: Sequence[float | None], name: StackName
 ) -> list[Dataset]:
-    """Return a stack as classic MR images (DICOM datasets), one per slice, caudal to cranial.
+    """Return a stack as MR images (pydicom datasets), one per slice, caudal to cranial.
 
-    volume: gives the geometry: positions are evenly spaced along its affine. content: its voxels as
-    16-bit integers, with slope and intercept. thickness_mm: SliceThickness (0018,0050) of each
-    slice, in mm; None if unknown, the attribute is then empty. name: pseudonym, stack number and
-    UIDs of the stack.
+    volume: of the stack; its affine gives the positions. content: its voxels as 16-bit integers.
+    thickness_mm: SliceThickness (0018,0050) per slice, None if unknown: the attribute is then
+    empty. name: identifiers of the stack. The datasets (MR Image Storage) hold voxels, geometry and
+    the pseudonym, and nothing from the source files.
     """
     lps = LPS_TO_RAS @ volume.affine
     right, down = lps[:3, 0] / volume.column_spacing_mm, lps[:3, 1] / volume.row_spacing_mm

@@ -66,10 +66,10 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # co
 
 @dataclass(frozen=True)
 class LabelMethod:
-    """How labels were made, for a segment's attributes.
+    """How labels were made, as the segments of a DICOM segmentation state it.
 
-    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters: of
-    the algorithm, by name.
+    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters:
+    {name: value} of the algorithm.
     """
 
     type: str
@@ -77,7 +77,7 @@ class LabelMethod:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def network_method(model_sha256: str) -> LabelMethod:
+def _network_method(model_sha256: str) -> LabelMethod:
     """Return how labels were made, where the network predicted them, for a segment's attributes.
 
     The attributes: automatic, name of the step, SHA-256 of the model. model_sha256: in hex, of the
@@ -90,7 +90,7 @@ def network_method(model_sha256: str) -> LabelMethod:
 SHEET_METHOD = LabelMethod("SEMIAUTOMATIC", "label map of the subject sheet")
 
 
-def found_muscles(labels: np.ndarray) -> list[Label]:
+def _found_muscles(labels: np.ndarray) -> list[Label]:
     """Return the muscles and sides that occur in a label map, in the order of anatomy.LABELS.
 
     labels: integers 0-8, of any shape.
@@ -102,18 +102,17 @@ def found_muscles(labels: np.ndarray) -> list[Label]:
 def segmentation(
     images: Sequence[Dataset], labels: np.ndarray, name: StackName, method: LabelMethod
 ) -> "Segmentation":
-    """Return the label map of a stack as a binary DICOM segmentation.
+    """Return the label map of a stack as a binary DICOM segmentation (highdicom's dataset).
 
-    images: MR image of each slice (DICOM datasets), from caudal to cranial, as from `mr_images`.
-    labels: (slices, rows, columns), integers 0-8, not all 0. name: pseudonym, stack number and UIDs
-    of the stack. method: how the labels were made. Returned as highdicom's Segmentation, a DICOM
-    dataset. Segments are numbered from 1 without gaps, as the standard requires; SegmentLabel
-    (0062,0005) is the name of muscle and side. A segment has one frame for each slice in which the
-    muscle occurs.
+    images: DICOM dataset of each slice, caudal to cranial, from `mr_images`. labels: integers
+    (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background; at least one label. name:
+    identifiers of the stack. method: how the labels were made. Each muscle and side that occurs is
+    a segment, numbered from 1 without gaps (the standard requires this) and named in SegmentLabel
+    (0062,0005), with one frame per slice in which it occurs.
     """
     from highdicom.seg import Segmentation
 
-    found = found_muscles(labels)
+    found = _found_muscles(labels)
     numbers = np.zeros(CLASSES, dtype=np.uint8)
     numbers[[label.value for label in found]] = np.arange(1, len(found) + 1)
     descriptions = [_description(number, label, method) for number, label in enumerate(found, 1)]
@@ -160,7 +159,7 @@ def _description(number: int, label: Label, method: LabelMethod) -> "SegmentDesc
         MUSCLE_CODES[label.muscle],
         method.type,
         algorithm,
-        display_color=CIELabColor.from_rgb(*bytes.fromhex(label.colour.removeprefix("#"))),
+        display_color=CIELabColor.from_rgb(*label.rgb),
     )
     description.SegmentDescription = label.name
     kind = description.SegmentedPropertyTypeCodeSequence[0]
@@ -205,10 +204,10 @@ def dicomseg(
     """Write the labels of every stack as a DICOM segmentation, with its images.
 
     Each subject gets the segmentations dicomseg/stack-NN.dcm and the images that they refer to,
-    dicomseg/image/stack-NN/NNNN.dcm; a stack without labels gets neither. Writes a row per subject
-    and stack.
+    dicomseg/image/stack-NN/NNNN.dcm; a stack without labels gets neither. Writes the shard's table
+    `dicomseg`, a row per subject and stack. Raises InputError if highdicom is not installed.
     """
-    check_highdicom()
+    _check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}
     do = partial(_write_subject, folder, model_sha256, subject_of)
     shards.work_after(segment, "dicomseg", do, folder=folder, out=out, workers=workers)
@@ -230,7 +229,7 @@ def _write_subject(
     subject = subject_of.get(task.subject, task.subject)
     names = dicom_images.stack_names(task.subject, salts, subject)
     given = SubjectFolder(home).stack_numbers("given")
-    network = network_method(model_sha256)
+    network = _network_method(model_sha256)
     rows = []
     for stack in stacks:
         method = SHEET_METHOD if stack.number in given else network
@@ -270,7 +269,7 @@ def _thickness_mm(home: Path, stack: int) -> list[float | None]:
     return table.sort_by("slice")["thickness_mm"].to_pylist()
 
 
-def check_highdicom() -> None:
+def _check_highdicom() -> None:
     """Raise InputError if highdicom is not installed; no other step needs it."""
     try:
         import highdicom  # noqa: F401

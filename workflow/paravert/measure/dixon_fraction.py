@@ -1,24 +1,26 @@
 """Fat fraction of Dixon images, fat / (fat + water), with its noise floor, and swaps of fat and water.
 
-Noise: in magnitude images the signal of pure noise is 1.25 times its SD, so that lean muscle, where fat
-is noise, would be too fat: by .02 in the psoas of phantoms of an SNR of 25 to 35. Where air shows the noise, its SD
-is found there, and each pixel is replaced before it is summed by a function of its signal whose mean
-is near the true signal whatever that is: the bias is at most .34 SD (where the true signal is 0), .11 SD
-from half an SD on; without it, 1.25 and .83. Images whose air is blank or masked are taken as they are.
+Noise: in magnitude images the mean signal of pure noise is 1.25 times its SD. So the fat fraction of lean
+muscle, whose fat signal is noise, would be too high: by .02 in the psoas of phantoms with an SNR of 25
+to 35. The SD of the noise is measured in air, and each pixel is replaced, before the sum, by a function
+of its signal whose mean is close to the true signal: the bias is at most .34 SD (where the true signal is
+0), and .11 SD from half an SD on; without this correction, 1.25 and .83. Images whose air is blank or
+masked are not corrected.
 
 Not corrected: T1 (water, whose T1 is longer, is too dark at short repetition times and high flip
 angles: fat is overestimated), T2* (water and fat decay at different rates: the error grows with the echo
-time), the spectrum of fat with its several peaks. Nor is it found if a scanner scaled the two images
-differently. Source: Dixon 1984; Reeder 2012 on the confounders.
+time), the spectrum of fat with its several peaks. A scanner that scales the two images differently is
+not detected. Source: Dixon 1984; Reeder 2012 on the confounders.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
 from paravert.anatomy import LABELS, SIDES
-from paravert.measure.fat_domain import ACROSS_MM, LAYER_MM, REACH_MM, inner_pixels
+from paravert.imaging.label_maps import slice_pixels
+from paravert.measure.fat_domain import layers, rays_behind, smoothed
+from paravert.measure.labelled_stack import inner_pixels
 from paravert.tables import ABSENT, NO_DIXON
 
 SINGLE_VALUE = "single-value"  # reason codes
@@ -40,11 +42,13 @@ CLEAR_SWAP = 0.3  # difference of the layers' fat fraction and water fraction, -
 
 
 def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
-    """Return the SD of the noise in each channel of two magnitude images; 0 if it cannot be seen.
+    """Return the SD of the noise in the water and fat images of a Dixon scan; 0 if there is no air.
 
-    water, fat: (slices, rows, columns). Air: blocks of 16 x 16 pixels whose values are distributed as
-    noise in both images, with the same power. The median of those that are at most twice as bright as
-    the darkest tenth.
+    water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
+    is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels whose
+    values are distributed as noise (Rayleigh) with similar power in both images; of those at most
+    twice as bright as the darkest tenth, the median counts. 0 if there are fewer than 20 such
+    blocks.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
@@ -68,9 +72,12 @@ def _block_moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
-    """Return a magnitude image without its noise floor, float64; negative where there is only noise.
+    """Return a magnitude image without its noise floor, float64; it can be negative.
 
-    image: of any shape. noise: SD in each channel.
+    image: any shape. noise: SD in the real or imaginary channel, from `noise_sd`; 0 leaves the
+    image as it is. Each pixel is replaced by a function of its signal whose mean is close to the
+    true signal: from 4 SD on sqrt(signal^2 - noise^2) (Gudbjartsson 1995), below by linear
+    interpolation in STANDS_FOR.
     """
     image = image.astype(np.float64)
     if noise == 0:
@@ -84,12 +91,15 @@ def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
 def dixon_columns(
     water: np.ndarray, fat: np.ndarray, labels: np.ndarray, swapped: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Return the columns of the method `dixon` of a stack: fat_fraction_, eroded_, reason_dixon.
+    """Return the Dixon fat fraction of each muscle in each slice of a stack, as table columns.
 
-    water, fat, labels: (slices, rows, columns). swapped: (slices, 2) bool, sides (left, right) in which
-    fat and water are swapped. Each column: (slices, 8), muscles as in LABELS. Fat fraction: sum of fat
-    over the sum of fat and water, 0-1, NaN with a reason: absent, fat-water-swapped, or single-value
-    where both images are blank. eroded_: of the muscle eroded by one pixel in plane.
+    water, fat: magnitude images, (slices, rows, columns). labels: label map of that shape, 1 to 8
+    as in anatomy.LABELS, 0 background. swapped: bool (slices, 2), sides (left, right) of slices in
+    which fat and water are swapped; None: none. Returns {column: array (slices, 8)}, array column k
+    for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to
+    1), corrected for noise; eroded_dixon, the same without the muscle's outermost pixels;
+    reason_dixon, None or why both are NaN: "absent", "fat-water-swapped", or "single-value" (no
+    signal in either image).
     """
     noise = noise_sd(water, fat)
     fat, water = without_noise(fat, noise), without_noise(water, noise)
@@ -98,7 +108,7 @@ def dixon_columns(
     if swapped is not None:
         of_side = [SIDES.index(label.side) for label in LABELS]
         reason[swapped[:, of_side]] = FAT_WATER_SWAPPED
-    reason[_sums(np.ones(labels.shape), labels) == 0] = ABSENT
+    reason[slice_pixels(labels) == 0] = ABSENT
     known = np.equal(reason, None)
     eroded = _fractions(water, fat, np.where(inner_pixels(labels), labels, 0))
     return {
@@ -109,8 +119,12 @@ def dixon_columns(
 
 
 def no_dixon_columns(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the columns of `dixon_columns` of a stack that has no Dixon images."""
-    absent = _sums(np.ones(labels.shape), labels) == 0
+    """Return the columns of `dixon_columns` for a stack without Dixon images: all fat fractions NaN.
+
+    labels: label map, (slices, rows, columns). Returns {column: array (slices, 8)}; reason_dixon is
+    "absent" for a muscle without pixels in the slice, otherwise "no-dixon".
+    """
+    absent = slice_pixels(labels) == 0
     unknown = np.full(absent.shape, np.nan)
     return {
         "fat_fraction_dixon": unknown,
@@ -139,17 +153,18 @@ def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Swaps:
-    """Where fat and water are swapped in a stack.
+    """Where a stack's Dixon images show fat as water and water as fat.
 
-    sides: (slices, 2) bool, left and right. whole: whether they are swapped wherever it can be seen.
+    sides: bool (slices, 2), left and right. whole: whether they are swapped at every place where it
+    can be seen, so that the two images can be exchanged.
     """
 
     sides: np.ndarray
     whole: bool
 
     @property
-    def told(self) -> str | None:
-        """A sentence on the swaps; None if there are none."""
+    def sentence(self) -> str | None:
+        """A sentence that describes the swaps, for a warning; None if there are none."""
         if self.whole:
             return "fat and water were swapped, and were turned back"
         if not self.sides.any():
@@ -167,14 +182,14 @@ class Swaps:
 def find_swaps(
     water: np.ndarray, fat: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> Swaps:
-    """Return where fat and water are swapped, by the subcutaneous fat behind the muscles.
+    """Return in which slices and sides of a stack fat and water are swapped in the Dixon images.
 
-    water, fat, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between
-    rows, between columns. In each column behind the hindmost muscle pixel, the layer of 4 mm of most fat
-    is compared with that of most water; skin is thinner. A side of a slice is swapped if the median
-    over its columns of (fat - water) / (fat + water) is below -0.3 and below that of the muscles, which
-    a lean back with thick skin is not. A side that shows no clear layer in a slice is taken as the
-    nearest slice that does.
+    water, fat: magnitude images, (slices, rows, columns), rows towards the back. labels: label map
+    of that shape. spacing_mm: distance between rows, and between columns. Method: in each image
+    column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than skin) with most fat is
+    compared with the layer with most water. A side is swapped if the median over its columns of
+    (fat - water) / (fat + water) is below -0.3, and below that of the muscles. A side without a
+    clear layer is taken as in the nearest slice that has one.
     """
     shares = np.full((len(labels), len(SIDES)), np.nan)
     for number, planes in enumerate(zip(water, fat, labels, strict=True)):
@@ -197,21 +212,12 @@ def _layer_shares(
 
     NaN if too few columns show one, or if the layer looks swapped and the muscles do not.
     """
-    layer = max(1, round(LAYER_MM / spacing_mm[0]))
-    reach = max(layer, round(REACH_MM / spacing_mm[0]))
-    across = max(1, round(ACROSS_MM / spacing_mm[1]))
-    fat, water = (uniform_filter1d(p.astype(np.float32), across, axis=1) for p in (fat, water))
-    layers = [minimum_filter1d(part, layer, axis=0) for part in (fat, water)]
-    muscle = labels > 0
-    columns = np.flatnonzero(muscle.any(axis=0))
-    rows = len(labels)
-    hindmost = rows - 1 - muscle[::-1, columns].argmax(axis=0)
+    fat, water = smoothed(fat, spacing_mm), smoothed(water, spacing_mm)
+    fat_layers, water_layers = layers(fat, spacing_mm), layers(water, spacing_mm)
     differences: dict[str, list[float]] = {side: [] for side in SIDES}
-    for column, last in zip(columns, hindmost, strict=True):
-        first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
-        if end <= first:
-            continue
-        most_fat, most_water = (float(part[first:end, column].max()) for part in layers)
+    for column, last, behind in rays_behind(labels > 0, spacing_mm):
+        most_fat = float(fat_layers[behind, column].max())
+        most_water = float(water_layers[behind, column].max())
         if most_fat + most_water > 0:
             side = LABELS[labels[last, column] - 1].side
             differences[side].append((most_fat - most_water) / (most_fat + most_water))

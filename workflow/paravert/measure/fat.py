@@ -3,11 +3,12 @@
 Dixon images of water and fat give it directly (`dixon`). All other methods see one image and assume that
 brighter pixels are fat: T1- or T2-weighted images without fat suppression. Stacks of which this does not
 hold have no fat fraction; `fat_domain` says which.
-A number from a single contrast is a fat index: it goes with the share of fat and is not measured from
-fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
+A number from a single contrast is a fat index: it rises with the fraction of fat, but is not measured
+from fat and water. The paper attributes each voxel "to either fat or lean tissue" by Otsu's threshold and
 does not say over which pixels it is computed (its scope); here the name of each method says so. Otsu's
-method always returns two classes, while most fat of a muscle lies in pixels that hold some: its errors
-in one muscle go with the fat of the others. The default is `linear_spread` (docs/fat_estimators.md).
+method always returns two classes, but most fat of a muscle is in pixels that hold fat and muscle: its
+errors in one muscle depend on the fat of the others. The default is `linear_spread`
+(docs/fat_estimators.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from paravert.imaging.label_maps import slice_pixels
 from paravert.imaging.volume import read_volume
 from paravert.measure.dixon_fraction import (
     FAT_WATER_SWAPPED,
+    SINGLE_VALUE,
     Swaps,
     dixon_columns,
     find_swaps,
@@ -31,11 +33,10 @@ from paravert.measure.dixon_fraction import (
 )
 from paravert.measure.fat_domain import (
     LOW_CONTRAST,
+    contrast_sentence,
     domain_of,
     fat_contrast,
-    inner_pixels,
     lean_muscle,
-    told,
 )
 from paravert.measure.labelled_stack import (
     LabelledStack,
@@ -43,6 +44,7 @@ from paravert.measure.labelled_stack import (
     SegmentTable,
     SubjectsFolder,
     Workers,
+    inner_pixels,
     read_image,
     read_labelled_stacks,
     stack_rows,
@@ -52,7 +54,7 @@ from paravert.measure.lean_reference import lean_reference
 from paravert.measure.linear import (
     Indices,
     NoReference,
-    between,
+    fraction_between,
     nonzero_indices,
     reference_surfaces,
 )
@@ -66,7 +68,6 @@ from paravert.tables import (
     SEPARABILITY_COLUMNS,
 )
 
-SINGLE_VALUE = "single-value"  # reason code
 REASONS = tuple(f"reason_{method}" for method in ALL_FAT_METHODS)
 # Of otsu_image, in SD of muscle: in PD, in-phase and real T1 images its threshold separates air from
 # tissue, and .3 to .99 of a muscle would be fat.
@@ -80,27 +81,29 @@ def fat_fractions(
     spacings_mm: Sequence[tuple[float, float]],
     outside: Sequence[str | None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the fat fraction of one subject by every method of FAT_METHODS.
+    """Return the fat fraction of all muscles of one subject by every method of tables.FAT_METHODS.
 
-    images, labels: the subject's stacks, each (slices, rows, columns). spacings_mm: per stack,
-    distance between rows and between columns. outside: per stack, why it has no fat fraction by any
-    method (fat-not-bright, no-fat-reference, low-contrast), or None; no scope includes such a stack.
+    images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
+    (slices, rows, columns). spacings_mm: per stack, distance between rows and between columns.
+    outside: per stack, the reason why no method applies ("fat-not-bright", "no-fat-reference",
+    "low-contrast"), or None if they apply; no method uses the pixels of such a stack.
 
-    Returns columns of the table `fat`, each (slices of all stacks, 8), muscles as in LABELS:
-    fat_fraction_<method>  share of fat, 0-1; NaN with a reason
-    reason_<method>        None, absent (the muscle has no pixel in the slice), the reason in
-                           `outside`, single-value (all pixels in the scope are equal), low-contrast
-                           (otsu_image: threshold not above muscle), no-lean-reference,
-                           no-fat-reference
-    eroded_<method>        the same threshold or line over the muscle eroded by one pixel in plane;
-                           NaN without a reason if no pixel is left
-    separability_<otsu>    variance between the classes over total variance in the scope, 0-1; NaN
-                           if the fat fraction is NaN
+    Returns {column: array (slices of all stacks, 8)}, array column k for label value k + 1:
+
+        fat_fraction_<method>  fraction of fat, 0-1; NaN with a reason
+        reason_<method>        None, or why it is NaN: absent (no pixel in the slice), the reason in
+                               `outside`, single-value (all pixels of the method are equal), low-contrast
+                               (otsu_image: threshold not above muscle), no-lean-reference,
+                               no-fat-reference
+        eroded_<method>        the same without the muscle's outermost pixels; also NaN, without a
+                               reason, if no pixel is left
+        separability_<otsu>    variance between the two classes over total variance, 0-1; NaN if the
+                               fat fraction is
     """
     if outside is not None and any(outside):
         return _partly_outside(images, labels, spacings_mm, outside)
     indices = [nonzero_indices(stack) for stack in labels]
-    pixels = group_muscle_pixels(images, labels, indices)
+    pixels = _group_muscle_pixels(images, labels, indices)
     absent = pixels.counts.T == 0
     columns = {}
     for method in OTSU_METHODS:
@@ -146,17 +149,15 @@ def _outside_reasons(labels: np.ndarray, reason: str | None) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class GroupedPixels:
+class _GroupedPixels:
     """The muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
 
-    A region is one muscle and side in one slice; slices are counted over all stacks.
+    A region is one muscle and side in one slice; slices are numbered through all stacks.
 
-    - signal: (pixels,), image values.
-    - inner: (pixels,) bool, whether the four neighbours in the slice belong to the same muscle and
-      side.
-    - order: (pixels,) int, index of each pixel before sorting: stack after stack, in the order of
-      np.nonzero(labels).
-    - counts: (8, slices) int, number of pixels per region, in the order of LABELS.
+        signal  (pixels,), image values
+        inner   (pixels,) bool, whether the four neighbours in the slice have the same label
+        order   (pixels,) int, place of each pixel before sorting: stack by stack, as np.nonzero(labels)
+        counts  (8, slices) int, pixels per region; row k for label value k + 1
     """
 
     signal: np.ndarray
@@ -165,10 +166,10 @@ class GroupedPixels:
     counts: np.ndarray
 
     def region_means(self, values: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
-        """Return the mean over each region of a value or flag per pixel, float (slices, 8).
+        """Return the mean over each region of a value per pixel, float (slices, 8).
 
-        values: (pixels,). within: (pixels,) bool, the pixels to average; None: all. NaN for a
-        region without pixels.
+        values: (pixels,), numbers or booleans, in the order of `signal`. within: (pixels,) bool,
+        which pixels are averaged; None: all. NaN for a region without pixels.
         """
         total = self._region_sums(values if within is None else values * within)
         size = self.counts.ravel() if within is None else self._region_sums(within)
@@ -186,19 +187,20 @@ class GroupedPixels:
         return sums
 
     def per_pixel(self, by_region: np.ndarray) -> np.ndarray:
-        """Return a value per region as a value per pixel, (pixels,).
+        """Return a value per region as a value per pixel, (pixels,), in the order of `signal`.
 
-        by_region: (8, slices), in the order of LABELS.
+        by_region: (8, slices); row k for label value k + 1.
         """
         return np.repeat(by_region.ravel(), self.counts.ravel())
 
 
-def group_muscle_pixels(
+def _group_muscle_pixels(
     images: Sequence[np.ndarray], labels: Sequence[np.ndarray], indices: Sequence[tuple]
-) -> GroupedPixels:
-    """Return the muscle pixels of a subject's stacks, grouped by region.
+) -> _GroupedPixels:
+    """Return the muscle pixels of all stacks of a subject, sorted by muscle and side, then by slice.
 
-    images, labels: per stack, (slices, rows, columns). indices: per stack, np.nonzero(labels).
+    images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
+    (slices, rows, columns). indices: np.nonzero(labels) of each stack.
     """
     slices = sum(len(stack) for stack in labels)
     signal, inner, region, first = [], [], [], 0
@@ -211,14 +213,16 @@ def group_muscle_pixels(
     region = np.concatenate(region)
     order = np.argsort(region, kind="stable")
     counts = np.bincount(region, minlength=len(LABELS) * slices).reshape(len(LABELS), slices)
-    return GroupedPixels(np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts)
+    return _GroupedPixels(
+        np.concatenate(signal)[order], np.concatenate(inner)[order], order, counts
+    )
 
 
 # --- Otsu, by scope ------------------------------------------------------------------------------
 
 
 def _otsu_columns(
-    method: str, pixels: GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
+    method: str, pixels: _GroupedPixels, images: Sequence[np.ndarray], absent: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of one Otsu method. absent: (slices, 8) bool, muscles without a pixel."""
     splits = [otsu_split(part) for part in _scopes(method, pixels, images)]
@@ -244,7 +248,7 @@ def _brightest_muscle(signal: np.ndarray) -> float:
     return lean + LEAST_ABOVE_MUSCLE * spread
 
 
-def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _scopes(method: str, pixels: _GroupedPixels, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the signal in each scope of a method, (pixels,) each: by muscle and side, then slice."""
     match method:
         case "otsu_image":
@@ -262,7 +266,7 @@ def _scopes(method: str, pixels: GroupedPixels, images: Sequence[np.ndarray]) ->
 
 
 def _linear_columns(
-    pixels: GroupedPixels,
+    pixels: _GroupedPixels,
     stacks: Iterable[tuple[np.ndarray, np.ndarray, tuple[float, float], Indices]],
     absent: np.ndarray,
 ) -> dict[str, np.ndarray]:
@@ -300,19 +304,19 @@ def _between_references(
     except NoReference as missing:
         return dict.fromkeys(("linear", "linear_spread"), missing.reason)
     try:
-        found["linear"] = np.clip(between(lean, fat, image, indices), 0, 1)
+        found["linear"] = np.clip(fraction_between(lean, fat, image, indices), 0, 1)
     except NoReference as missing:
         found["linear"] = missing.reason
     try:
         corrected = lean_reference(image, labels, fat)
-        found["linear_spread"] = np.minimum(between(corrected, fat, image, indices), 1)
+        found["linear_spread"] = np.minimum(fraction_between(corrected, fat, image, indices), 1)
     except NoReference as missing:
         found["linear_spread"] = missing.reason
     return found
 
 
 def _columns(
-    method: str, pixels: GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
+    method: str, pixels: _GroupedPixels, fat: np.ndarray, reason: np.ndarray, absent: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the columns of a method, by name.
 
@@ -340,7 +344,8 @@ def measure_fat(
 ) -> None:
     """Measure the fat fraction of every muscle in every slice, by every method.
 
-    Writes a row per subject, stack, slice, muscle and side.
+    Writes the shard's table `fat`: a row per subject, stack, slice, muscle and side, with a fat
+    fraction (0-1) per method, or the reason why there is none.
     """
     do = partial(_measure_subject, folder)
     shards.work_after(segment, "measure_fat", do, folder=folder, out=out, workers=workers)
@@ -355,10 +360,10 @@ def _measure_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.P
         own_columns, swaps = _dixon_of(home, stack)
         dixon.append(own_columns)
         found, reason, own_warnings, note = _sequence_of(stack, image)
-        if swaps is not None:  # warnings of a single image do not matter beside Dixon
+        if swaps is not None:  # the warnings on a single image do not apply to Dixon images
             own_warnings &= {Caution.SEQUENCE_DIFFERS_FROM_HEADER}
-            if swaps.told:
-                own_warnings, note = {Caution.FAT_WATER_SWAPPED}, swaps.told
+            if swaps.sentence:
+                own_warnings, note = {Caution.FAT_WATER_SWAPPED}, swaps.sentence
             if swaps.sides.any() and not swaps.whole:
                 reason = FAT_WATER_SWAPPED
         sequences.append(found)
@@ -408,4 +413,4 @@ def _sequence_of(
     warnings = {Caution(domain.reason)} if domain.reason and stack.labels.any() else set()
     if domain.differs:
         warnings.add(Caution.SEQUENCE_DIFFERS_FROM_HEADER)
-    return found, domain.reason, warnings, told(stack.header_sequence, seen, domain)
+    return found, domain.reason, warnings, contrast_sentence(stack.header_sequence, seen, domain)

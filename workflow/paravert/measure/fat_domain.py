@@ -1,9 +1,9 @@
-"""Where a fat fraction of a single image can be had: the domain of the methods.
+"""On which images a fat fraction can be computed from a single contrast: the domain of the methods.
 
-All methods take bright pixels of a muscle for fat. They fail, without a sign in their numbers, where
+All methods take bright pixels of a muscle for fat. Their numbers are wrong, and do not show it, where
 fat is dark (Dixon water, STIR, fat suppression), where pixels of half fat are darker than either
 tissue (opposed phase), and where fat and muscle differ by little more than noise. Each stack is
-therefore judged first, by the class of the sequence in the header and by the pixels; outside the
+therefore checked first, by the class of the sequence in the header and by the pixels; outside the
 domain the fat fraction is null by every method, with the reason.
 
 | method | sequences | contrast of fat to muscle, SD of muscle | separability | and |
@@ -13,17 +13,19 @@ domain the fat fraction is null by every method, with the reason.
 | linear | the same | the same, and at least 4 at every muscle pixel, of its own references | none | 50 pixels of lean muscle and of fat beside the muscles |
 | linear_spread | the same | the same, of its own references | none | the same, of them 50 inner pixels of a muscle in a slice |
 
-Otsu's separability has no bound because it tells nothing: .51 to .70 over the pooled muscles of
+Otsu's separability has no bound because it does not discriminate: .51 to .70 over the pooled muscles of
 ordinary images, .54 to .70 where fat is dark. Measured by `tests/benchmark/fat_contrast.py`, whose
 table is in `docs/fat_domain.md`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, minimum_filter1d, uniform_filter1d
 
 from paravert.anatomy import LABELS
+from paravert.measure.labelled_stack import inner_pixels
 from paravert.tables import (
     DIXON_WATER,
     FAT_SUPPRESSED,
@@ -46,7 +48,7 @@ SPIN_ECHO = (T1, T2, PD)  # never in opposed phase
 # Contrast of fat to muscle in SD of muscle: ordinary images 4.3 to 172, dark fat at most 0.0.
 DARK, LEAST_CONTRAST = 1.0, 3.0
 # Skewness of the muscles' own texture: ordinary images .06 and above, opposed phase of a real scan
-# -.21, of phantoms -.20 to .16: the fattiest muscles are told by the header alone.
+# -.21, of phantoms -.20 to .16: for the fattiest muscles only the header tells.
 OPPOSED_SKEWNESS = -0.08
 
 BACK_VALUES = [label.value for label in LABELS if label.muscle in ("erector_spinae", "multifidus")]
@@ -61,10 +63,11 @@ GREATEST_CONTRAST = 1000.0
 
 @dataclass(frozen=True)
 class FatContrast:
-    """What the pixels of a stack tell of fat; NaN where they do not tell.
+    """What the pixels of a stack show of fat; both NaN if there is too little muscle or fat to tell.
 
-    contrast: signal of the subcutaneous fat behind the muscles minus that of muscle, in SD of muscle.
-    skewness: of the texture of muscle, -1 to 1: above 0 where fat between the fibres is bright.
+    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of
+    muscle; below 0 where fat is dark. skewness: of the texture of the muscles, -1 to 1; above 0
+    where fat between the fibres is bright.
     """
 
     contrast: float
@@ -76,10 +79,11 @@ NOT_SEEN = FatContrast(float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Domain:
-    """What sequence a stack shows and whether its fat fraction can be had.
+    """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
-    sequence: of `tables.SEQUENCES`. source: header or pixels; None if neither tells. reason: why there
-    is no fat fraction, None if there is one. differs: whether pixels and header disagree.
+    sequence: one of tables.SEQUENCES. source: where it comes from, tables.HEADER or tables.PIXELS;
+    None if neither tells. reason: code for why there is no fat fraction; None if there is one.
+    differs: whether header and pixels disagree on the sequence.
     """
 
     sequence: str
@@ -89,9 +93,12 @@ class Domain:
 
 
 def domain_of(header: str, seen: FatContrast) -> Domain:
-    """Return the domain of a stack. header: the class of the sequence in the header.
+    """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    Where header and pixels disagree on whether fat is bright, the pixels decide.
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: what the
+    pixels show of fat. If the two disagree on whether fat is bright, the pixels decide. Reasons
+    against a fat fraction: "fat-not-bright", "low-contrast" (below 3 SD of muscle),
+    "no-fat-reference" (neither header nor pixels tell).
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -114,8 +121,12 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     return Domain(header, source)
 
 
-def told(header: str, seen: FatContrast, domain: Domain) -> str:
-    """Return a sentence on what was found and expected, without values of the header's text."""
+def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
+    """Return a sentence on the sequence by header and pixels and on the contrast of fat, for a warning.
+
+    header: class of the sequence by the image header. seen: what the pixels show of fat. domain:
+    from `domain_of` for these two.
+    """
     names = f"sequence {header} by the header"
     if domain.sequence != header:
         names += f", {domain.sequence} by the pixels"
@@ -133,12 +144,14 @@ def told(header: str, seen: FatContrast, domain: Domain) -> str:
 def fat_contrast(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> FatContrast:
-    """Return the contrast of subcutaneous fat to muscle in a stack, and the skewness of the muscles.
+    """Return how much brighter than muscle the subcutaneous fat of a stack is, and a skewness.
 
-    image, labels: (slices, rows, columns), rows towards the back. spacing_mm: distance between rows,
-    between columns. Fat: from each column, the brightest layer of LAYER_MM behind the hindmost muscle
-    pixel; the median over all columns. Muscle: `lean_muscle` of erector spinae and multifidus, which lie
-    next to it, without their outermost pixels; of all muscles if these are not labelled.
+    image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
+    spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
+    layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
+    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these are not
+    labelled), without their outermost pixels. Skewness: of the texture of the muscles. Returns
+    NOT_SEEN, with NaN, if there are too few pixels of either.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)
@@ -156,32 +169,14 @@ def fat_contrast(
 
 
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
-    """Return signal and SD of lean muscle, from all pixels of muscles, (pixels,).
+    """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    From the 10th and the 1st percentile, as of a normal distribution: the brighter pixels may be fat,
-    which in old people is more than half of multifidus.
+    signal: (pixels,). The 10th and the 1st percentile are taken for those of a normal distribution;
+    brighter pixels may be fat, which in old people is more than half of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)
     return near + NEAR_SD * spread, spread
-
-
-def inner_pixels(labels: np.ndarray) -> np.ndarray:
-    """Return each muscle eroded by one pixel in plane, bool (slices, rows, columns).
-
-    labels: label map, (slices, rows, columns). A pixel remains if its four neighbours in the slice
-    have its own label value; pixels at the border of the image do not remain.
-    """
-    inner = np.zeros(labels.shape, dtype=bool)
-    centre = labels[:, 1:-1, 1:-1]
-    inner[:, 1:-1, 1:-1] = (
-        (centre > 0)
-        & (centre == labels[:, :-2, 1:-1])
-        & (centre == labels[:, 2:, 1:-1])
-        & (centre == labels[:, 1:-1, :-2])
-        & (centre == labels[:, 1:-1, 2:])
-    )
-    return inner
 
 
 def _fat_behind(
@@ -189,27 +184,61 @@ def _fat_behind(
 ) -> float | None:
     """Return the signal of the brightest layer behind the muscles; None if too few columns show one.
 
-    Columns in which everything behind the muscle has the lowest value of the image, as after masking,
-    do not count.
+    Columns in which everything behind the muscle has the lowest value of the image, as after
+    masking, do not count.
     """
-    layer = max(1, round(LAYER_MM / spacing_mm[0]))
-    reach = max(layer, round(REACH_MM / spacing_mm[0]))
-    rows, lowest = image.shape[1], image.min()
-    brightest = []
+    lowest, brightest = image.min(), []
     for plane, own in zip(image, muscle, strict=True):
-        columns = np.flatnonzero(own.any(axis=0))
-        if not columns.size:
-            continue
-        smooth = uniform_filter1d(
-            plane.astype(np.float32), max(1, round(ACROSS_MM / spacing_mm[1])), axis=1
-        )
-        thinnest = minimum_filter1d(smooth, layer, axis=0)  # of the layer about each row
-        hindmost = rows - 1 - own[::-1, columns].argmax(axis=0)
-        for column, last in zip(columns, hindmost, strict=True):
-            first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
-            if end > first and plane[first:end, column].max() > lowest:
-                brightest.append(thinnest[first:end, column].max())
+        if own.any():
+            thinnest = layers(smoothed(plane, spacing_mm), spacing_mm)
+            brightest += [
+                thinnest[behind, column].max()
+                for column, _, behind in rays_behind(own, spacing_mm)
+                if plane[behind, column].max() > lowest
+            ]
     return float(np.median(brightest)) if len(brightest) >= FEWEST_RAYS else None
+
+
+def smoothed(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Return a slice averaged over 5 mm (ACROSS_MM) along its rows, float32 (rows, columns).
+
+    plane: (rows, columns). spacing_mm: distance between rows, and between columns.
+    """
+    width = max(1, round(ACROSS_MM / spacing_mm[1]))
+    return uniform_filter1d(plane.astype(np.float32), width, axis=1)
+
+
+def layers(plane: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Return the lowest signal in the layer of 4 mm (LAYER_MM) about each pixel, (rows, columns).
+
+    It is high only in a bright layer that is at least as thick. plane: (rows, columns); the
+    thickness is measured along a column. spacing_mm: distance between rows, and between columns.
+    """
+    return minimum_filter1d(plane, _layer_rows(spacing_mm), axis=0)
+
+
+def _layer_rows(spacing_mm: tuple[float, float]) -> int:
+    return max(1, round(LAYER_MM / spacing_mm[0]))
+
+
+def rays_behind(
+    muscle: np.ndarray, spacing_mm: tuple[float, float]
+) -> Iterator[tuple[int, int, slice]]:
+    """Yield where fat is searched behind the muscles of a slice: (column, row, rows behind).
+
+    muscle: bool (rows, columns), rows towards the back. spacing_mm: distance between rows, and
+    between columns. row is that of the hindmost muscle pixel of the column; rows behind are up to
+    40 mm (REACH_MM) away, where a layer of 4 mm can be centred. Columns without such rows are left
+    out.
+    """
+    layer = _layer_rows(spacing_mm)
+    reach = max(layer, round(REACH_MM / spacing_mm[0]))
+    rows, columns = len(muscle), np.flatnonzero(muscle.any(axis=0))
+    hindmost = rows - 1 - muscle[::-1, columns].argmax(axis=0)
+    for column, last in zip(columns, hindmost, strict=True):
+        first, end = last + 1 + layer // 2, min(rows - layer // 2, last + reach)
+        if end > first:
+            yield column, last, slice(first, end)
 
 
 def _skewness(

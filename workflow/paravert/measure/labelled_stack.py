@@ -26,14 +26,18 @@ PER_STACK = ("row_spacing_mm", "column_spacing_mm")
 
 @dataclass(frozen=True)
 class LabelledStack:
-    """Label map and geometry of one stack.
+    """Label map and geometry of one stack (parallel, evenly spaced slices, from caudal to cranial).
 
-    number: from 1. labels: (slices, rows, columns), 0 or a label value, from caudal to
-    cranial. position_mm, tilt_deg, slab_mm, overlaps: (slices,), columns of the table `geometry`.
-    row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
-    adjacent columns. not_labelled: muscles and sides that the source of the labels cannot give, which
-    are unknown. header_sequence: class of the sequence by the header; unknown where slices differ.
-    Raises ValueError if labels and geometry differ in the number of slices.
+    number: of the stack, from 1. labels: integers (slices, rows, columns), 1 to 8 as in
+    anatomy.LABELS, 0 background. position_mm: (slices,), centre of each slice along the slice
+    normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
+    body's long axis. slab_mm: (slices,), length that each slice stands for: distance of slice
+    centres, or thickness of a single slice. overlaps: (slices,) bool, whether a slice cuts an
+    earlier stack. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows,
+    and of adjacent columns. not_labelled: {(muscle, side)} that the source of the labels cannot
+    give: unknown there. header_sequence: class of the sequence by the header, one of
+    tables.SEQUENCES; "unknown" if slices differ. Raises ValueError if labels and geometry differ in
+    the number of slices.
     """
 
     number: int
@@ -56,19 +60,19 @@ class LabelledStack:
 
     @property
     def spacing_mm(self) -> tuple[float, float]:
-        """(row_spacing_mm, column_spacing_mm)."""
+        """Distance (mm) between adjacent rows, and between adjacent columns."""
         return self.row_spacing_mm, self.column_spacing_mm
 
     @property
     def pixel_area_mm2(self) -> float:
-        """Area of one pixel in the image plane, mm2."""
+        """Area of one pixel in the plane of the image, mm2."""
         return self.row_spacing_mm * self.column_spacing_mm
 
 
 def read_labelled_stacks(home: Path) -> list[LabelledStack]:
-    """Return the labelled stacks of a subject, ordered by number.
+    """Read the label map and geometry of every stack of a subject and return them, ordered by number.
 
-    home: the subject's folder. Raises InputError if the labels of a stack are missing.
+    home: the subject's folder. Raises InputError if the label map of a stack is missing.
     """
     geometry = pq.read_table(
         SubjectFolder(home).slices_file,
@@ -103,18 +107,18 @@ def _existing(path: Path) -> Path:
 
 
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
-    """Return the predicted IoU of a stack, float (slices, 8), in the order of LABELS.
+    """Return the IoU with a manual mask that the network expects of each label, float (slices, 8).
 
-    home: the subject's folder. NaN where none is predicted. Raises InputError if the file is
-    missing.
+    home: the subject's folder. stack: its number, from 1. Column k is for label value k + 1; values
+    are 0 to 1, NaN where nothing is predicted. Raises InputError if the file is missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 
 
 def read_image(home: Path, stack: int) -> np.ndarray:
-    """Return the image of a stack, (slices, rows, columns), in the data type on disk.
+    """Return the image of a stack, (slices, rows, columns), caudal to cranial.
 
-    home: the subject's folder. Slices run from caudal to cranial.
+    home: the subject's folder. stack: its number, from 1. The data type is that of the NIfTI file.
     """
     return read_volume(SubjectFolder(home).stack_file("image", stack)).array
 
@@ -122,18 +126,37 @@ def read_image(home: Path, stack: int) -> np.ndarray:
 def read_truth(home: Path, stack: int, kind: str = TRUTH_FOLDER) -> np.ndarray | None:
     """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
 
-    home: the subject's folder. kind: TRUTH_FOLDER or TRUTH2_FOLDER, that of the second rater.
+    home: the subject's folder. stack: its number, from 1. kind: TRUTH_FOLDER for the first rater,
+    TRUTH2_FOLDER for the second. Values are 0 to 8 as in anatomy.LABELS.
     """
     path = SubjectFolder(home).stack_file(kind, stack)
     return read_volume(path).array if path.is_file() else None
 
 
-def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
-    """Return the rows of a table: one per slice, muscle and side, as dicts.
+def inner_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return the pixels of each muscle without its outermost ones, bool (slices, rows, columns).
 
-    Slices count from 0, muscles follow the order of LABELS. columns: values by column name,
-    (slices, 8), or (slices,) if they apply to the whole slice. NaN becomes None (null). Each row
-    also has the keys stack, slice, muscle and side.
+    labels: label map of that shape, 0 background. A pixel is kept if its four neighbours in the
+    slice have its own label value; pixels at the edge of the image are not kept.
+    """
+    inner = np.zeros(labels.shape, dtype=bool)
+    centre = labels[:, 1:-1, 1:-1]
+    inner[:, 1:-1, 1:-1] = (
+        (centre > 0)
+        & (centre == labels[:, :-2, 1:-1])
+        & (centre == labels[:, 2:, 1:-1])
+        & (centre == labels[:, 1:-1, :-2])
+        & (centre == labels[:, 1:-1, 2:])
+    )
+    return inner
+
+
+def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
+    """Return columns of a stack as table rows: one dict per slice, muscle and side.
+
+    stack: its number, from 1. columns: {column: array (slices, 8), or (slices,) if it is the same
+    for all muscles}; array column k is for label value k + 1. NaN becomes None (null). Each row
+    also has the keys stack, slice (from 0, caudal to cranial), muscle and side.
     """
     slices = len(next(iter(columns.values())))
     values = [_python_values(column, slices) for column in columns.values()]
@@ -151,9 +174,10 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
 def with_unknown(
     rows: Iterable[dict], stack: LabelledStack, measures: Iterable[str], reasons: Iterable[str]
 ) -> list[dict]:
-    """Return rows of `stack_rows`, those of muscles that are not labelled with null measures.
+    """Return table rows with null measures for muscles that the source of the labels cannot give.
 
-    measures: columns that become null. reasons: columns that get the reason code not-labelled.
+    rows: of `stack_rows`. stack: tells these muscles (not_labelled). measures: columns that become
+    None. reasons: columns that get the code "not-labelled".
     """
     unknown = dict.fromkeys(measures) | dict.fromkeys(reasons, NOT_LABELLED)
     return [

@@ -1,22 +1,24 @@
 """The signal of muscle without fat, where no pixel of a muscle is free of fat.
 
-The mode of the darker muscle pixels (`linear`) lies too high, and the higher the fattier the muscles
-of the subject are: the fat fractions are too low, and errors of one muscle go with the fat of the
-others. But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction
-has an SD of about LOGIT_SD over the pixels of a muscle; hence the SD of the fat fraction tells its
-mean. Each section, a muscle in a slice, so estimates the signal without fat: its mean signal less
-that of the fat it must hold to vary as it does beyond noise. Lean sections tell it best and have the
+The mode of the darker muscle pixels (`linear`) is too high, the more so the fattier the muscles of the
+subject are: fat fractions are too low, and the errors in one muscle depend on the fat of the others.
+But fat also spreads the signal within a muscle. In a Dixon scan the logit of the fat fraction has an
+SD of about LOGIT_SD over the pixels of a muscle; so the mean fat fraction follows from its SD. Each
+section (a muscle in a slice) gives one estimate of the signal without fat: its mean signal minus the
+signal of the fat that explains its spread beyond noise. Lean sections estimate it best and have the
 largest weight. A surface of first order over slices, rows and columns is fitted to all sections.
 
-It fails where the fat of a muscle is spread otherwise: pure fat in streaks beside lean fibres reads
-too high, evenly spread fat too low. Measured in docs/fat_estimators.md.
+It fails where the fat of a muscle is distributed otherwise: with pure fat in streaks beside lean
+fibres the fat fraction is too high, with evenly distributed fat too low. Measured in
+docs/fat_estimators.md.
 """
 
 import numpy as np
 from scipy.special import expit, ndtri
 
 from paravert.anatomy import LABEL_VALUES
-from paravert.measure.fat_domain import FAR_SD, NEAR_SD, inner_pixels
+from paravert.measure.fat_domain import lean_muscle
+from paravert.measure.labelled_stack import inner_pixels
 from paravert.measure.linear import (
     FEWEST_PIXELS,
     REPEATS,
@@ -39,10 +41,14 @@ PENALTIES = (0, 0.3, 0, 0.02, 0.02)
 
 
 def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) -> SignalSurface:
-    """Return the signal of muscle without fat over a stack; its width is the SD of the noise.
+    """Return the signal of muscle without fat over a stack; the surface's width is the SD of the noise.
 
-    image, labels: (slices, rows, columns). fat: signal of fat, as of `reference_surfaces`. Raises
-    NoReference (no-lean-reference) if no section has FEWEST_PIXELS pixels beside its outermost ones.
+    For stacks in which no muscle pixel is free of fat. image: (slices, rows, columns). labels:
+    label map of that shape. fat: signal of fat, from `linear.reference_surfaces`. For each muscle
+    in each slice, the spread of its signal beyond noise tells its mean fat fraction
+    (`mean_of_spread`), and so the signal without fat; a surface of first order is fitted to these,
+    lean sections having the largest weight. Raises NoReference ("no-lean-reference") if no muscle
+    in any slice has 50 pixels without its outermost ones.
     """
     pixels = nonzero_indices(inner_pixels(labels))
     signal, value = image[pixels].astype(np.float64), labels[pixels].astype(np.int64)
@@ -57,7 +63,7 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
     mean = np.bincount(section, signal) / counts
     residual, used = signal - mean[section], kept[section]
-    widths = [_lower_sd(residual[used & (value == one)]) for one in np.unique(value[used])]
+    widths = [lean_muscle(residual[used & (value == one)])[1] for one in np.unique(value[used])]
     noise = float(np.mean(sorted(widths)[:LEANEST]))
     spread = np.sqrt(np.maximum(means(residual**2) - noise**2, 0))
     mean, bright, weights = mean[kept], means(fat.at(pixels)), counts[kept] / MOST_COUNTED
@@ -80,9 +86,10 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
 
 def mean_of_spread(spread: np.ndarray) -> np.ndarray:
-    """Return the mean fat fraction of pixels whose fat fraction has this SD, same shape.
+    """Return the mean fat fraction (0 to 1) of a muscle from the SD of that of its pixels.
 
-    The logit of the fat fraction has SD LOGIT_SD. SD beyond what any mean gives have the largest mean.
+    spread: SD, any shape, as the result. Assumes that the logit of the fat fraction is normally
+    distributed with an SD of 0.9 (LOGIT_SD). An SD too large for any mean gives the largest mean.
     """
     return np.interp(spread, *SPREAD_AND_MEAN)
 
@@ -97,9 +104,3 @@ def _spread_and_mean() -> tuple[np.ndarray, np.ndarray]:
 
 
 SPREAD_AND_MEAN = _spread_and_mean()
-
-
-def _lower_sd(values: np.ndarray) -> float:
-    """Return the SD of noise from the 1st and the 10th percentile, as of a normal distribution."""
-    far, near = np.percentile(values, [1, 10]).tolist()
-    return (near - far) / (FAR_SD - NEAR_SD)

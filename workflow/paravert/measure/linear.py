@@ -14,11 +14,12 @@ brighter. The mode is found by least squares, repeated over the pixels near the 
 
 Assumptions: fat is brighter than muscle (T1- or T2-weighted, no fat suppression); signals mix
 linearly within a pixel; every stack shows some lean muscle and some fat beside the muscles;
-shading is slow. Known bias: the darker muscle pixels are taken for free of fat, which no pixel is.
-Sections of a Dixon volunteer (mean fat .13) read .06 too low, phantoms of the general population .03
-(quadratus lumborum) to .10 (multifidus), the more the fattier the subject is: effects of sex and age
-come out at .3 to .6 of the truth. `lean_reference` corrects this. Noise of lean pixels is clipped at 0,
-so that a muscle without fat reads about 0.4 noise SD divided by the difference of fat and lean.
+shading is slow. Known bias: the darker muscle pixels are taken to be free of fat, which no pixel is.
+Fat fractions are .06 too low in a Dixon volunteer (mean .13) and .03 (quadratus lumborum) to .10
+(multifidus) too low in phantoms of the general population, the more so the fattier the subject is:
+effects of sex and age are .3 to .6 of the true ones. `lean_reference` corrects this. Noise of lean
+pixels is clipped at 0, so that the fat fraction of a muscle without fat is about 0.4 noise SD divided
+by the difference of fat and lean.
 Bright fluid in a muscle counts as fat.
 """
 
@@ -45,9 +46,9 @@ Indices = tuple[np.ndarray, ...]  # (slice, row, column) of some pixels, as from
 
 
 class NoReference(Exception):
-    """A stack has no lean or no fat reference signal.
+    """Raised if a stack has too few pixels of lean muscle or of fat to measure its reference signal.
 
-    reason: the code in the table, "no-lean-reference" or "no-fat-reference".
+    reason: code for the table, "no-lean-reference" or "no-fat-reference".
     """
 
     def __init__(self, reason: str):
@@ -57,12 +58,12 @@ class NoReference(Exception):
 
 @dataclass(frozen=True)
 class SignalSurface:
-    """A signal that changes slowly over a stack: a polynomial of second order.
+    """A signal that changes slowly over a stack: a polynomial of second order in slice, row and column.
 
-    shape: (slices, rows, columns) of the stack. factors: (8,) float, coefficients of 1, s, s^2, r,
-    r^2, c, c^2 and r c, where s, r and c run from -1 at the first slice, row and column to 1 at
-    the last. width: robust SD (1.4826 times the median absolute deviation) of the pixels on the
-    clean side of the surface.
+    shape: (slices, rows, columns) of the stack. factors: float (8,), coefficients of 1, s, s^2, r,
+    r^2, c, c^2 and r c; s, r and c run from -1 at the first slice, row and column to 1 at the last.
+    width: SD of the pixels about the surface, in units of signal (robust: 1.4826 times the median
+    absolute deviation, on the side on which no other tissue lies).
     """
 
     shape: tuple[int, int, int]
@@ -70,9 +71,9 @@ class SignalSurface:
     width: float
 
     def at(self, indices: Indices) -> np.ndarray:
-        """Return the signal at some pixels, float (pixels,).
+        """Return the signal of the surface at some pixels, float (pixels,).
 
-        indices: slice, row and column of each pixel, (pixels,) each.
+        indices: slice, row and column of the pixels, three int arrays (pixels,).
         """
         # Not a matrix product: its last digits may depend on the number of threads.
         axes = [scaled(np.arange(size), size) for size in self.shape]
@@ -83,29 +84,15 @@ class SignalSurface:
         return signal + (self.factors[7] * axes[1])[indices[1]] * axes[2][indices[2]]
 
 
-def linear_fractions(
-    image: np.ndarray,
-    labels: np.ndarray,
-    spacing_mm: tuple[float, float],
-    indices: Indices | None = None,
-) -> np.ndarray:
-    """Return the fat fraction of each muscle pixel of a stack, float (pixels,), clipped to 0-1.
-
-    The order is that of np.nonzero(labels). image, labels: (slices, rows, columns). spacing_mm:
-    distance between rows, between columns. indices: np.nonzero(labels), if already computed.
-    Raises NoReference if the stack has too little lean muscle or fat.
-    """
-    lean, fat = reference_surfaces(image, labels, spacing_mm)
-    indices = nonzero_indices(labels) if indices is None else indices
-    return np.clip(between(lean, fat, image, indices), 0, 1)
-
-
-def between(
+def fraction_between(
     lean: SignalSurface, fat: SignalSurface, image: np.ndarray, indices: Indices
 ) -> np.ndarray:
-    """Return where the signal of some pixels lies from lean (0) to fat (1), float (pixels,).
+    """Return where the signal of some pixels lies from lean muscle (0) to fat (1), float (pixels,).
 
-    Raises NoReference (no-fat-reference) if the two are too like each other at one of the pixels.
+    lean, fat: signals of the two over the stack. image: (slices, rows, columns). indices: slice,
+    row and column of the pixels. Values beyond 0 and 1 are not clipped. Raises NoReference
+    ("no-fat-reference") if fat is less than 4 SD of lean muscle brighter than it at one of the
+    pixels.
     """
     zero = lean.at(indices)
     reach = fat.at(indices) - zero
@@ -117,9 +104,12 @@ def between(
 def reference_surfaces(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[SignalSurface, SignalSurface]:
-    """Return (lean, fat): the signals of lean muscle and of fat over a stack.
+    """Return the signals of lean muscle and of fat over a stack, (lean, fat), as surfaces.
 
-    Arguments and Raises as in `linear_fractions`.
+    Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels within 15
+    mm of the muscles; Otsu's threshold separates darker from brighter. image: (slices, rows,
+    columns). labels: label map of that shape. spacing_mm: distance between rows, and between
+    columns. Raises NoReference if there are fewer than 50 pixels of either.
     """
     coarse = (slice(None), slice(None, None, GRID_STEP), slice(None, None, GRID_STEP))
     muscle = labels[coarse] > 0
@@ -140,10 +130,9 @@ def reference_surfaces(
 
 
 def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
-    """Return the pixels around a mask within each slice, without the mask itself, bool.
+    """Return the pixels near a mask within each slice, without the mask, bool (slices, rows, columns).
 
-    mask: bool (slices, rows, columns), as the result. widths: reach in pixels over rows and over
-    columns.
+    mask: bool, the same shape. widths: reach in pixels over rows, and over columns (at least 1).
     """
     dilated = mask.astype(np.uint8)
     for axis, width in zip((1, 2), widths, strict=True):
@@ -152,9 +141,9 @@ def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
 
 
 def nonzero_indices(stack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return np.nonzero of an array (slices, rows, columns), in half the time.
+    """Return the indices of the nonzero pixels of a stack, as np.nonzero, in half its time.
 
-    Returns three int arrays, (pixels,): slices, rows and columns.
+    stack: (slices, rows, columns). Returns three int arrays (pixels,): slices, rows, columns.
     """
     _, rows, columns = stack.shape
     flat = np.flatnonzero(stack.ravel() != 0)
@@ -174,7 +163,10 @@ def _selected(indices: Indices, chosen: np.ndarray) -> Indices:
 
 
 def scaled(index: np.ndarray, size: int) -> np.ndarray:
-    """Return indices scaled to -1 (first) to 1 (last); 0 if the axis has one index."""
+    """Return indices along an axis, scaled to -1 at the first and 1 at the last; 0 if `size` is 1.
+
+    index: int array of any shape. size: length of the axis.
+    """
     return (2 * index - (size - 1)) / max(size - 1, 1)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 class OtsuSplit:
     """Otsu's threshold and how well it separates two classes; both NaN if all values are equal.
 
-    threshold: signal; pixels above it are the brighter class. separability: variance between the
-    two classes over total variance, 0-1.
+    threshold: signal; values above it are the brighter class. separability: variance between the
+    two classes over total variance, 0 to 1.
     """
 
     threshold: float
@@ -21,12 +21,12 @@ NO_SPLIT = OtsuSplit(float("nan"), float("nan"))
 
 
 def otsu_split(values: np.ndarray) -> OtsuSplit:
-    """Return the threshold that maximises the variance between two classes.
+    """Return the threshold that maximises the variance between two classes of pixels (Otsu 1979).
 
-    values: signal, (pixels,), of any real type. The threshold is one of the values, the lowest of
-    equally good ones. Returns NO_SPLIT if there are no two different values. Source: Otsu 1979.
+    values: signal, (pixels,), any real type. The threshold is one of the values; of equally good
+    ones the lowest. Returns NO_SPLIT, with NaN, if there are no two different values.
     `skimage.filters.threshold_otsu` gives the same for whole numbers, but sorts other values into
-    256 bins and counts in single precision.
+    256 bins and computes in single precision.
     """
     if values.size == 0 or values.min() == values.max():
         return NO_SPLIT

@@ -41,12 +41,11 @@ LARGE_TEXT, MEDIUM_TEXT, SMALL_TEXT = 19, 14, 13
 
 @dataclass(frozen=True)
 class PreviewStack:
-    """What a preview shows of one stack.
+    """What the preview shows of one stack.
 
-    stack: its labels and geometry. grey: (slices, rows, columns) uint8, the image scaled to 0-255.
-    truth: manual label map, integers 0-8, of the same shape; None: none. levels: name of the vertebra or
-    disc nearest to each slice, such as "L3/4", by the number of the slice; slices of unknown level are
-    left out.
+    stack: labels and geometry. grey: uint8 (slices, rows, columns), the image scaled to 0-255.
+    truth: manual label map, integers 0-8, of that shape; None if there is none. levels: {slice:
+    name of the nearest vertebra or disc, such as "L3/4"}; slices of unknown level are missing.
     """
 
     stack: LabelledStack
@@ -56,11 +55,11 @@ class PreviewStack:
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
-    """Return indices of slices, evenly spaced from caudal to cranial, in that order.
+    """Return indices of at most `most` slices, evenly spaced from caudal to cranial, in that order.
 
-    positions_mm: position (mm) of each slice along the slice normal. filled: whether each slice
-    shows a muscle; slices below the lowest and above the highest filled one are left out, unless
-    none is filled. most: largest number of slices.
+    positions_mm: position of each slice along the slice normal, towards the head. filled: whether
+    each slice shows a muscle; slices below the lowest and above the highest filled one are left
+    out, unless none is filled.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])
@@ -71,12 +70,11 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
 
 
 def contact_sheet(subject: str, stacks: Sequence[PreviewStack]) -> np.ndarray:
-    """Return a picture with up to 12 slices of a subject, from caudal to cranial, with outlined muscles.
+    """Return one picture with up to 12 slices of a subject and outlined muscles, uint8 (rows, columns).
 
-    subject: name, shown above the slices. stacks: labels, grey image and manual masks of each stack.
-    Returns uint8 (rows, columns), indices into `slice_picture.PALETTE`. All slices have the same
-    scale. Image left is the subject's right. Manual masks are outlined by a thin white line over the
-    muscles.
+    The values are indices into slice_picture.PALETTE. subject: name, written at the top. stacks:
+    what to show. Slices run from caudal to cranial and have one scale; the left of the image is the
+    subject's right. Manual masks are thin white lines over the muscles.
     """
     slices = [(shown, index) for shown in stacks for index in range(len(shown.grey))]
     picks = slices_to_show(
@@ -169,8 +167,9 @@ def draw_preview(
 ) -> None:
     """Draw a preview of every subject: up to 12 slices, their levels, the muscles in colours.
 
-    Each subject gets its preview.png and, for the review page, pictures of all slices with contours in
-    review/, with a sagittal one where there is a sagittal series; the table has a row per subject.
+    Each subject gets preview.png and, for the review page, pictures of all slices with contours in
+    review/, with a sagittal one if there is a sagittal series. Writes the shard's table `preview`,
+    a row per subject.
     """
     shards.work_after(
         segment,
@@ -184,9 +183,9 @@ def draw_preview(
 
 
 def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
-    """Return the names of the levels by subject, stack and slice; unknown ones are left out.
+    """Return the name of the vertebra or disc nearest to each slice: {subject: {stack: {slice: name}}}.
 
-    table: shard table of find_levels.
+    table: shard table of find_levels (Parquet). Slices of unknown level are missing.
     """
     found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():

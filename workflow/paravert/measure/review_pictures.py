@@ -20,33 +20,37 @@ PICTURE_SIZE = (288, 384)  # of a slice: rows, columns
 GRID_COLUMNS = 8  # fewer if there are fewer slices; keeps files below the 65,535 rows of a JPEG
 RIM_PX = 2
 JPEG_QUALITY = 80
-PALETTE = [0, 0, 0] + [
-    int(label.colour[i : i + 2], 16) for label in LABELS for i in (1, 3, 5)
-]  # RGB of label values 0-8
+PALETTE = [0, 0, 0, *(part for label in LABELS for part in label.rgb)]  # RGB of values 0-8
 
 
-def grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Return pictures of equal size, (rows, columns) uint8, in a grid, row by row; the rest is 0."""
+def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pictures of equal size in one grid, row by row, uint8 (rows, columns); empty places are 0.
+
+    pictures: uint8 (rows, columns) each, at least one. The grid has up to 8 columns.
+    """
     columns = min(GRID_COLUMNS, len(pictures))
     return montage(list(pictures), grid_shape=(-(-len(pictures) // columns), columns))
 
 
 def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
-    """Write slices as one grey JPEG. planes: grey values 0-255, (rows, columns), with their views."""
-    grid = grid_of([view.crop(plane) for plane, view in planes])
+    """Write slices, cropped and in one grid, as a grey JPEG file.
+
+    planes: per slice, its grey values, uint8 (rows, columns), and the part of it to show.
+    """
+    grid = _grid_of([view.crop(plane) for plane, view in planes])
     Image.fromarray(grid).save(path, quality=JPEG_QUALITY)
 
 
 def write_contours(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
-    """Write the outlines of labels as one PNG that is transparent elsewhere.
+    """Write the outlines of label maps, cropped and in one grid, as a PNG, transparent elsewhere.
 
-    planes: label maps (rows, columns), integers 0-8, with their views.
+    planes: per slice, its label map, integers 0-8 (rows, columns), and the part of it to show.
     """
     outlines = []
     for plane, view in planes:
         shown = view.crop_labels(plane)
         outlines.append(np.where(rim(shown, RIM_PX), shown, 0).astype(np.uint8))
-    picture = Image.fromarray(grid_of(outlines), mode="P")
+    picture = Image.fromarray(_grid_of(outlines), mode="P")
     picture.putpalette(PALETTE)
     picture.save(path, transparency=0, bits=4, compress_level=9)
 
@@ -58,10 +62,12 @@ def write_pictures(
     truths: Sequence[np.ndarray | None],
     views: dict[int, SliceView],
 ) -> None:
-    """Write the pictures of a subject: slices, contours, and manual contours if there are any.
+    """Write the pictures of a subject for the review page: slices, contours, manual contours if any.
 
-    folder: made if it does not exist. stacks: labels. greys, truths: of each stack, image scaled to
-    0-255 and manual label map, (slices, rows, columns). views: by the number of the stack.
+    folder: made if it does not exist; gets slices.jpg, contours.png and, with a manual mask,
+    manual.png. stacks: labels of each stack. greys: image of each stack, uint8 0-255 (slices, rows,
+    columns). truths: manual label map of each stack, or None. views: {stack number: part of its
+    slices to show}.
     """
     folder.mkdir(exist_ok=True)
     seen = [views[stack.number] for stack in stacks for _ in stack.labels]
@@ -81,9 +87,11 @@ def _slices(stacks: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 
 def labels_digest(stacks: Iterable[LabelledStack]) -> str:
-    """Return 16 hexadecimal digits that differ if any label of a subject differs.
+    """Return 16 hexadecimal digits that change if any label of a subject changes.
 
-    They are the start of the SHA-256 of number, shape and labels (uint8) of each stack.
+    They are the start of the SHA-256 of number, shape and labels (uint8) of each stack, in the
+    given order. A rating on the review page quotes them, so that ratings of older labels are
+    noticed.
     """
     digest = hashlib.sha256()
     for stack in stacks:

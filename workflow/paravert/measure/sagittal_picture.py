@@ -22,15 +22,16 @@ STEPS = 200  # places along a line that are tried
 def write_sagittal(
     folder: Path, volume: Volume, geometry: SliceGeometry, stacks: Sequence[LabelledStack]
 ) -> None:
-    """Write the slice of a sagittal series that shows the column, and the lines of the axial slices.
+    """Write the sagittal slice through the middle of the body, and where the axial slices cut it.
 
-    folder: gets SAGITTAL_PICTURE, and SAGITTAL_LINES: size of the picture and a line per slice, or null.
-    volume: see `imaging.sagittal_series.read_sagittal`. geometry: of the axial slices. stacks: their
-    labels, which tell where the middle is.
+    folder: gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the two
+    ends of a line in pixels, or null). volume: the sagittal series, (slices, rows, columns), from
+    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: their
+    labels; the middle is between left and right muscles.
     """
     rows, columns = volume.array.shape[1:]
     to_lps = LPS_TO_RAS @ volume.affine
-    place = np.linalg.inv(to_lps) @ np.append(middle_lps(geometry, stacks), 1)
+    place = np.linalg.inv(to_lps) @ np.append(_middle_lps(geometry, stacks), 1)
     number = int(np.clip(round(place[2]), 0, len(volume.array) - 1))
     mm = volume.row_spacing_mm * rows / HEIGHT_PX  # per pixel of the picture
     down, across = mm / volume.row_spacing_mm, mm / volume.column_spacing_mm
@@ -48,10 +49,11 @@ def write_sagittal(
 
 
 def read_sagittal_lines(home: Path) -> tuple[list[int], list[list[float] | None]] | None:
-    """Return size (width, height) of a subject's sagittal picture, and the line of each slice on it.
+    """Return size and lines of a subject's sagittal picture: ([width, height], [line per axial slice]).
 
-    home: the subject's folder. A line is [x, y, x, y] of its ends in pixels, or None. None without a
-    sagittal picture.
+    home: the subject's folder. A line is where an axial slice cuts the picture, [x, y, x, y] of its
+    ends in pixels from the upper left, or None if it does not. Returns None if there is no sagittal
+    picture.
     """
     file = home / REVIEW_FOLDER / SAGITTAL_LINES
     if not file.is_file():
@@ -60,8 +62,12 @@ def read_sagittal_lines(home: Path) -> tuple[list[int], list[list[float] | None]
     return told["size"], told["lines"]
 
 
-def middle_lps(geometry: SliceGeometry, stacks: Sequence[LabelledStack]) -> np.ndarray:
-    """Return the middle between left and right muscles, (3,) LPS in mm; of the images without muscles."""
+def _middle_lps(geometry: SliceGeometry, stacks: Sequence[LabelledStack]) -> np.ndarray:
+    """Return the point midway between the left and the right muscles, (3,), LPS in mm.
+
+    geometry: position of each axial slice. stacks: their labels. Without slices that show both
+    sides, the centre of the images.
+    """
     places = []
     planes = (labels for stack in stacks for labels in stack.labels)
     for labels, affine in zip(planes, geometry.affines, strict=True):
@@ -76,11 +82,11 @@ def middle_lps(geometry: SliceGeometry, stacks: Sequence[LabelledStack]) -> np.n
 
 
 def cut_lines(plane: np.ndarray, shape: tuple[int, int], geometry: SliceGeometry) -> np.ndarray:
-    """Return the lines in which axial slices cut a sagittal slice, (slices, 4): x, y of both ends.
+    """Return the lines along which axial slices cut a sagittal slice, float (slices, 4): x, y, x, y.
 
-    plane: 4 x 4, (column, row, 0, 1) of the sagittal slice to LPS in mm; shape: its rows and columns. x
-    and y are columns and rows of it, from the left of the picture. NaN where a slice's image lies
-    beside it. geometry: of the axial slices.
+    plane: 4 x 4 matrix from (column, row, 0, 1) of the sagittal slice to LPS in mm. shape: its rows
+    and columns. geometry: position of each axial slice. x is a column and y a row of the sagittal
+    slice, of the two ends of the line; NaN if the axial image does not reach the sagittal one.
     """
     rows, columns = shape
     x = np.linspace(-0.5, columns - 0.5, STEPS)

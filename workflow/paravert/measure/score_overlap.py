@@ -28,10 +28,10 @@ def score_overlap(
 ) -> None:
     """Score the labels against the manual masks, wherever there are any.
 
-    Writes a row per subject, stack, slice, muscle and side, with the second rater's mask beside the first
-    where the sheet has both. Not annotated, hence not scored: a
-    slice without any manual label, and a muscle and side without any in the whole subject. Null: a
-    muscle that the source of given labels does not have.
+    Writes the shard's table `overlap`: a row per subject, stack, slice, muscle and side, with IoU,
+    Dice and pixels, and those between both raters where the sheet has a second mask. Slices without
+    any manual label, and muscle sides without any in the whole subject, count as not annotated and
+    have no row. A muscle that the source of given labels does not have is null.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)

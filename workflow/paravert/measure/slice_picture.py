@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
-from paravert.anatomy import LABELS, Label
+from paravert.anatomy import LABELS
 
 GREYS = 48  # shades of grey; fewer make smaller files
 TINTS = 16  # shades of each muscle's colour, from dark to bright signal
@@ -20,16 +20,12 @@ WINDOW_PERCENTILES = (1.0, 99.5)
 INSIDE = 128  # of 255: at least half of a picture pixel lies in the mask
 
 
-def _rgb(label: Label) -> np.ndarray:
-    return np.array([int(label.colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=float)
-
-
 def _palette() -> np.ndarray:
     greys = np.repeat(np.linspace(0, 255, GREYS)[:, None], 3, axis=1)
     under = np.repeat(np.linspace(0, 255, TINTS)[:, None], 3, axis=1)
-    tints = [(1 - OPACITY) * under + OPACITY * _rgb(label) for label in LABELS]
-    pure = [_rgb(label)[None] for label in LABELS]
-    return np.round(np.concatenate([greys, *tints, *pure])).astype(np.uint8)
+    pure = np.array([label.rgb for label in LABELS], dtype=float)
+    tints = [(1 - OPACITY) * under + OPACITY * colour for colour in pure]
+    return np.round(np.concatenate([greys, *tints, pure])).astype(np.uint8)
 
 
 # RGB, (entries, 3): 48 greys, then 16 tints of each muscle, then the eight pure colours.
@@ -37,20 +33,20 @@ PALETTE = _palette()
 
 
 def pure_colour(value: int | np.ndarray) -> int | np.ndarray:
-    """Return the palette index of the pure colour of a label value.
+    """Return the index in PALETTE of the untinted colour of a label value.
 
-    value: 1-8, or an integer array of them, whose shape the result has.
+    value: 1 to 8, or an integer array of them; the result has its shape.
     """
     return GREYS + len(LABELS) * TINTS + value - 1
 
 
 @dataclass(frozen=True)
 class SliceView:
-    """The part of a slice that is drawn, and its scale.
+    """Which part of a slice a picture shows, and at what scale.
 
-    centre: (row, column) of the slice's pixel in the middle of the picture. pixels_per_pixel:
-    slice pixels per picture pixel over (rows, columns), unequal if slice pixels are not square.
-    size: (rows, columns) of the picture.
+    centre: (row, column) of the slice that lies in the middle of the picture. pixels_per_pixel:
+    slice pixels per picture pixel along (rows, columns); they differ if slice pixels are not
+    square. size: (rows, columns) of the picture.
     """
 
     centre: tuple[float, float]
@@ -58,12 +54,10 @@ class SliceView:
     size: tuple[int, int]
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
-        """Return the part of a slice that this crop describes, uint8 (rows, columns) = `size`.
+        """Return the part of a grey slice that this view shows, uint8 of shape `size`.
 
-        It is resampled by linear interpolation.
-
-            plane: (rows, columns) uint8. Pixels outside the slice are 0. `size`: rows and columns of the
-            picture.
+        plane: uint8 (rows, columns). It is resampled by linear interpolation; pixels outside the
+        slice are 0.
         """
         (rows, columns), (down, across) = self.size, self.pixels_per_pixel
         left = self.centre[1] + 0.5 - across * columns / 2
@@ -77,10 +71,10 @@ class SliceView:
         return np.asarray(picture)
 
     def crop_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Return this part of a label map, uint8 (rows, columns) = `size`.
+        """Return the part of a label map that this view shows, uint8 of shape `size`, 0 outside.
 
-        labels: (rows, columns), integers 0-8. `size`: rows and columns of the picture. Each label is
-        resampled as a mask, so that label values are not interpolated.
+        labels: integers 0-8 (rows, columns). Each label is resampled as a mask and kept where at
+        least half of a picture pixel lies in it; label values are not interpolated.
         """
         cropped = np.zeros(self.size, dtype=np.uint8)
         for label in LABELS:
@@ -91,10 +85,10 @@ class SliceView:
 
 
 def windowed(image: np.ndarray) -> np.ndarray:
-    """Return a stack as grey values 0-255, uint8 (slices, rows, columns), scaled between percentiles.
+    """Return a stack as grey values 0-255, uint8 (slices, rows, columns).
 
-    image: (slices, rows, columns), any intensity scale. The percentiles ignore pixels of exactly 0
-    (air). A stack with a single value becomes 0.
+    image: the same shape, any intensity scale. The 1st percentile becomes 0 and the 99.5th 255;
+    pixels of exactly 0 (air) are not counted. A stack with a single value becomes 0.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)
@@ -106,12 +100,11 @@ def windowed(image: np.ndarray) -> np.ndarray:
 def draw_slice(
     grey: np.ndarray, labels: np.ndarray, truth: np.ndarray | None, view: SliceView
 ) -> np.ndarray:
-    """Return a picture of one slice, with muscles tinted and outlined, uint8 (rows, columns).
+    """Return a picture of one slice with tinted and outlined muscles, uint8 (rows, columns).
 
-    The values are indices into PALETTE. grey: image of the slice, (rows, columns) uint8, 0-255.
-    labels, truth: predicted and manual label map of the same shape, integers 0-8; truth is outlined
-    by a thin white line; None: no truth. view: which part of the slice is drawn, at what scale, and
-    rows and columns of the picture.
+    The values are indices into PALETTE. grey: image of the slice, uint8 (rows, columns). labels:
+    label map of that shape, integers 0-8. truth: manual label map, drawn as a thin white line; None
+    if there is none. view: part and scale of the picture.
     """
     signal = view.crop(grey).astype(np.uint16)
     canvas = (signal * (GREYS - 1) // 255).astype(np.uint8)
@@ -129,7 +122,7 @@ def draw_slice(
 def rim(labels: np.ndarray, width: int) -> np.ndarray:
     """Return the pixels of each label within `width` pixels of its border, bool (rows, columns).
 
-    labels: (rows, columns), integers 0-8. width: in pixels.
+    labels: integers (rows, columns), 0 background.
     """
     inner = labels
     for _ in range(width):
@@ -140,10 +133,11 @@ def rim(labels: np.ndarray, width: int) -> np.ndarray:
 def write_text(
     canvas: np.ndarray, text: str, at: tuple[int, int], size: int, anchor: str = "lm"
 ) -> None:
-    """Write white text with a black rim into a canvas, in place.
+    """Write white text with a black rim into a picture, in place.
 
     canvas: uint8 (rows, columns), indices into PALETTE; changed. text: one line. at: (row, column)
-    of the anchor. size: font size in pixels. anchor: Pillow's code, "lm" left and middle.
+    of the anchor. size: of the font, in pixels. anchor: Pillow's code for what lies there; "lm":
+    left end, middle of the height.
     """
     font = ImageFont.load_default(size)
     for stroke in (2, 0):
@@ -157,10 +151,7 @@ def write_text(
 
 
 def as_picture(canvas: np.ndarray) -> Image.Image:
-    """Return a canvas as a Pillow image of mode P, with PALETTE as its palette.
-
-    canvas: uint8 (rows, columns), indices into PALETTE.
-    """
+    """Return a picture of indices into PALETTE, uint8 (rows, columns), as a Pillow image of mode P."""
     picture = Image.fromarray(canvas, mode="P")
     picture.putpalette(PALETTE.tobytes())
     return picture

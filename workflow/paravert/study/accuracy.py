@@ -42,21 +42,23 @@ NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
 
 def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the cohort table `overlap` that are held out from training.
+    """Return the rows of the cohort table `overlap` that can test the network (held out from training).
 
-    They have labels of the network, of subjects that were not in its training data.
+    They are slices with labels of the network, of subjects that were not in its training data.
+    overlap: one row per slice, muscle and side with a manual mask; its column held_out decides.
     """
     return overlap[overlap["held_out"]]
 
 
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
-    """Return Table 1: IoU and Dice per muscle and side over all slices that show it, eight rows.
+    """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    Columns: muscle, side, n_slices, n_subjects; for iou and dice each _median, _low_95, _high_95
-    (`median_intervals`), _lower_quartile, _upper_quartile (linear interpolation), _lowest; and
-    iou_paper (Niemeyer et al. 2022). overlap: rows of the cohort's table; those without IoU (mask and
-    prediction empty) are left out. samples, seed: of the bootstrap. Without rows n is 0 and all other
-    values are null.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    those without IoU (muscle absent in mask and prediction) are left out. samples, seed: of the
+    bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects; for each score, iou and
+    dice (0 to 1), <score>_median over slices, its 95 % interval <score>_low_95 and <score>_high_95,
+    <score>_lower_quartile, <score>_upper_quartile, <score>_lowest; iou_paper, the median IoU of
+    Niemeyer et al. 2022. Without rows the counts are 0 and the rest NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -91,12 +93,13 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
 def median_intervals(
     columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
 ) -> list[tuple[float, float]]:
-    """Return for each column the 95 % percentile interval (low, high) of its median.
+    """Return the 95 % bootstrap interval (low, high) of the median of each column.
 
-    The bootstrap samples subjects with replacement, each with all its values. columns: arrays (n,),
-    finite. subjects: (n,), the subject of each value. samples: number of bootstrap samples. The
-    interval is (nan, nan) below two subjects. The order of the values does not matter.
-    Source: Efron and Tibshirani 1993, chapter 13; Davison and Hinkley 1997, section 3.8.
+    columns: arrays (n,) of finite values. subjects: (n,), whose value each is. samples: number of
+    bootstrap samples, each of which draws subjects with replacement, with all their values. seed:
+    of the random numbers. The interval is between the 2.5th and 97.5th percentile of the medians;
+    (NaN, NaN) with fewer than two subjects. Source: Efron and Tibshirani 1993, chapter 13; Davison
+    and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
     if not medians.size:
@@ -108,9 +111,11 @@ def median_intervals(
 def clustered_medians(
     columns: Sequence[np.ndarray], subjects: np.ndarray, samples: int, seed: int
 ) -> np.ndarray:
-    """Return the median of each column in each bootstrap sample, (columns, samples).
+    """Return the median of each column in each bootstrap sample of subjects, float (columns, samples).
 
-    Arguments as in `median_intervals`. The shape is (columns, 0) below two subjects.
+    columns: arrays (n,) of finite values. subjects: (n,), whose value each is. samples: number of
+    bootstrap samples. seed: of the random numbers. The shape is (columns, 0) with fewer than two
+    subjects.
     """
     names, codes = np.unique(subjects, return_inverse=True)
     samples = samples if len(names) > 1 else 0
@@ -132,13 +137,14 @@ def clustered_medians(
 
 
 def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the agreement of subjects' CSA, prediction and manual mask, twelve rows per level.
+    """Return the agreement of areas by prediction and by manual mask over subjects, per level.
 
-    Columns: level, muscle, side (left, right, both: their sum), n_subjects, truth_mean_mm2,
-    prediction_mean_mm2, bias_mm2, sd_mm2, lower_limit_mm2, upper_limit_mm2 (`limits_of_agreement` of
-    prediction - mask), icc_2_1, icc_low_95, icc_high_95 (`absolute_agreement`) and
-    median_absolute_difference_percent (of the mask). areas: by the name of the level (ALL_SLICES: means
-    over slices), see `compared_areas`.
+    areas: {level: one row per subject, muscle and side with the areas truth_mm2 and
+    prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, both:
+    their sum). Columns: level, muscle, side, n_subjects; truth_mean_mm2, prediction_mean_mm2; of
+    prediction minus mask bias_mm2, sd_mm2 and the Bland-Altman limits lower_limit_mm2,
+    upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 % interval icc_low_95,
+    icc_high_95; median_absolute_difference_percent, in % of the mask. NaN where undefined.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}
@@ -150,9 +156,12 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return `pixel_areas` of the subjects in the overlap table.
+    """Return the area of a pixel (mm2) of each stack of the subjects that have manual masks.
 
-    cohort: folder of the cohort tables, of which `slices` is read in parts.
+    cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
+    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
+    taken. Returns the columns of `pixel_areas`: subject, visit if there is one, stack_id,
+    pixel_mm2.
     """
     scored = set(overlap["subject"].unique())
     parts = [
@@ -164,10 +173,11 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel per stack: columns subject, visit if there, stack_id, pixel_mm2.
+    """Return the area of a pixel (mm2) of each stack of some scans.
 
-    slices: rows of some subjects in the cohort table `slices`, with PIXEL_COLUMNS. Stacks in which
-    no muscle was segmented are left out.
+    slices: rows of the cohort table `slices` with PIXEL_COLUMNS, of whose csa_mm2 over pixels the
+    median is taken. Columns: subject, visit if there is one, stack_id, pixel_mm2. Stacks without a
+    segmented muscle are missing.
     """
     found = slices[slices["pixels"] > 0]
     keys = [found[name] for name in (*scan_keys(found), "stack_id")]
@@ -176,11 +186,12 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the areas of each slice and muscle by mask and by prediction: truth_mm2, prediction_mm2.
+    """Return the area of each muscle in each slice by manual mask and by prediction, mm2.
 
-    A row per subject, stack, slice, muscle and side that the mask or the prediction shows. pixels: area of
-    a pixel by stack, as `pixel_areas` returns it; other stacks are left out, and so are muscles that
-    failed the review.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `pixel_areas`; other stacks are left out. Columns:
+    subject, muscle, side, truth_mm2, prediction_mm2; one row per slice, muscle and side that mask
+    or prediction shows. Muscles that failed the review by eye are left out.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
@@ -197,12 +208,12 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
 
 
 def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean CSA per subject, muscle and side by mask and by prediction.
+    """Return the mean area of each muscle of each subject by manual mask and by prediction, mm2.
 
-    Columns: subject, muscle, side (left, right, both), truth_mm2 (mask), prediction_mm2. overlap: rows
-    of the cohort's table. pixels: see `pixel_areas`; stacks that are not in it are left out. Means are
-    over the slices of all scans of the subject. A subject that lacks one side of a muscle has no row
-    "both".
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `pixel_areas`. Columns: subject, muscle, side (left,
+    right, both: their sum), truth_mm2, prediction_mm2: means over all slices of all scans of the
+    subject. There is no row "both" if a side is missing.
     """
     return _with_both_sides(paired_slice_areas(overlap, pixels))
 
@@ -219,10 +230,14 @@ def _with_both_sides(areas: pd.DataFrame) -> pd.DataFrame:
 def compared_areas(
     cohort: Path, overlap: pd.DataFrame, pixels: pd.DataFrame, level: StandardLevel
 ) -> dict[str, pd.DataFrame]:
-    """Return the areas of mask and prediction of each subject, by level; columns see `subject_areas`.
+    """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
-    At the standard level, if it is used, and over all slices (ALL_SLICES). cohort: folder of the cohort
-    tables. overlap: held-out rows. pixels: see `pixel_areas`.
+    The levels are the standard level (the vertebra or disc at which the study compares scans, such
+    as "L3/4"), if it is used, and ALL_SLICES, the mean over all slices. cohort: folder of the
+    cohort tables. overlap: rows of the cohort table `overlap` for subjects that the network was not
+    trained on. pixels: area of a pixel per stack, from `pixel_areas`. level: the standard level.
+    The frames have the columns of `subject_areas`: subject, muscle, side, truth_mm2,
+    prediction_mm2.
     """
     found = {ALL_SLICES: subject_areas(overlap, pixels)}
     if not level.used:
@@ -298,10 +313,11 @@ def _median_percent(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bland-Altman limits of agreement in the unit of the measurement; nan if undefined.
+    """Bias and Bland-Altman limits of agreement of two measurements, in their unit; NaN if undefined.
 
-    bias: mean difference. sd: of the differences. lower, upper: limits of agreement. bias_error,
-    limit_error: half widths of the 95 % intervals of the bias and of each limit.
+    bias: mean difference. sd: standard deviation of the differences (n - 1). lower, upper: limits
+    of agreement, bias -+ 1.96 sd. bias_error, limit_error: half widths of the 95 % intervals of the
+    bias, and of each limit.
     """
 
     bias: float
@@ -313,10 +329,11 @@ class Limits:
 
 
 def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
-    """Return bias, SD (n - 1) and limits (bias -+ 1.96 SD) of measured - truth, with intervals.
+    """Return bias, SD and Bland-Altman limits of agreement (bias -+ 1.96 SD) of measured - truth.
 
-    measured, truth: (subjects,). bias is nan without subjects, the rest below two.
-    Source: Bland and Altman, Lancet 1986; intervals: Stat Methods Med Res 1999, section 2.1.
+    measured, truth: (subjects,), in the same unit, which the result has. The bias is NaN without
+    subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986; intervals: Stat
+    Methods Med Res 1999, section 2.1.
     """
     difference = np.asarray(measured) - np.asarray(truth)
     n = difference.size
@@ -336,9 +353,10 @@ def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
 
 
 def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Return slope and p value of the regression of measured - truth on the mean of both.
+    """Return slope and p value of the regression of measured - truth on the mean of the two.
 
-    measured, truth: (subjects,). (nan, nan) below three subjects or if all means are equal.
+    It shows whether the difference changes with size. measured, truth: (subjects,), in the same
+    unit; the slope has none. (NaN, NaN) with fewer than three subjects or if all means are equal.
     Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
@@ -354,7 +372,10 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class IntraclassCorrelation:
-    """An intraclass correlation and its 95 % interval (low, high); nan where undefined."""
+    """An intraclass correlation with its 95 % interval.
+
+    icc: at most 1. low, high: ends of the interval. NaN where undefined.
+    """
 
     icc: float
     low: float
@@ -362,11 +383,12 @@ class IntraclassCorrelation:
 
 
 def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
-    """Return ICC(2,1): two-way random effects, absolute agreement, single measurement.
+    """Return the intraclass correlation ICC(2,1): two-way random effects, absolute agreement.
 
-    ratings: (subjects, measurements). A constant bias lowers it. All is nan below two subjects or if
-    all ratings are equal; the interval is nan if the measurements differ by a constant only.
-    Source: Shrout and Fleiss 1979, ICC(2,1); McGraw and Wong 1996, ICC(A,1) and its interval.
+    ratings: float (subjects, measurements), for a single measurement each. A constant bias between
+    the measurements lowers it. NaN with fewer than two subjects or if all ratings are equal; the
+    interval alone is NaN if the measurements differ by a constant only. Source: Shrout and Fleiss
+    1979, ICC(2,1); McGraw and Wong 1996, ICC(A,1) and its interval.
     """
     subjects, raters = ratings.shape
     if subjects < 2 or np.ptp(ratings) == 0:
@@ -381,7 +403,10 @@ def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
 
 
 def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean squares of subjects, measurements and error of the two-way layout."""
+    """Return the mean squares of the two-way analysis of variance: (subjects, measurements, error).
+
+    ratings: float (subjects, measurements), at least two of each.
+    """
     subjects, raters = ratings.shape
     mean = ratings.mean()
     of_subjects, of_raters = ratings.mean(axis=1), ratings.mean(axis=0)

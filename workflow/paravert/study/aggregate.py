@@ -34,12 +34,13 @@ MEAN_FAT_COLUMNS = (
 def cohort_slices(
     area: pd.DataFrame, fat: pd.DataFrame, levels: pd.DataFrame, method: str
 ) -> pd.DataFrame:
-    """Return one row per slice, muscle and side with the columns of `codebook.SLICES`.
+    """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
-    area, fat, levels: rows of the shard tables `tables.AREA`, `tables.FAT` and `tables.SLICE_LEVELS`.
-    method: key of FAT_METHODS whose values become fat_fraction, of subjects without Dixon images.
-    lean_csa_mm2 = csa_mm2 x (1 - fat_fraction); 0 if the muscle is absent, null if it is not labelled
-    (csa_reason). Covariates are not yet in it. Raises pandas.errors.MergeError if keys are repeated.
+    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS.
+    method: key of tables.FAT_METHODS whose values become fat_fraction; in subjects with Dixon
+    images these do. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is absent, null
+    if unknown. Covariates and the column doubtful are missing. Raises pandas.errors.MergeError for
+    repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
@@ -66,9 +67,9 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 
 
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per series of each subject with the columns of `codebook.SERIES`, without covariates.
+    """Return one row per image series of each subject, as codebook.SERIES without covariates.
 
-    converted: rows of the shard table `tables.CONVERT`.
+    converted: rows of the shard table tables.CONVERT.
     """
     rows = [
         {"subject": subject} | row
@@ -112,12 +113,13 @@ def _groups(rows: pd.DataFrame, index: pd.Index) -> _Groups:
 
 
 def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per subject, muscle and side with the columns of `codebook.MUSCLE_TABLE`.
+    """Return one row per subject, muscle and side: areas, volume and fat fraction over all slices.
 
-    slices: see `cohort_slices`. Slices that overlap an earlier stack are used for areas, but not for
-    volume, coverage and fat fraction (weighted by volume), where the same tissue would be counted
-    twice. Areas and fat fraction are those of the slices in which the muscle is labelled; its volume is
-    null if it is not labelled in one of them.
+    slices: one row per slice, muscle and side, from `cohort_slices`. The columns are those of
+    codebook.MUSCLE_TABLE but covariates and the values at the standard level. Areas are means, SD
+    and maximum over the slices that show the muscle. Volume, coverage and (volume-weighted) fat
+    fraction leave out slices that cut an earlier stack, where the same tissue would be counted
+    twice. The volume is null if the muscle is not labelled in one of the slices.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -187,11 +189,13 @@ def cohort_subjects(
     segment: pd.DataFrame,
     people: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Return one row per analysed subject with the columns of `codebook.SUBJECT_TABLE`.
+    """Return one row per analysed subject: sums over its muscles, sizes per height, asymmetry, fat.
 
-    n_warnings is not yet in it. muscles, slices: see `cohort_muscles`, `cohort_slices`. convert,
-    segment: rows of the shard tables `tables.CONVERT` and `tables.SEGMENT`. people: covariates,
-    indexed by subject.
+    muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values at the
+    standard level. slices: one row per slice, muscle and side, from `cohort_slices`. convert,
+    segment: rows of the shard tables tables.CONVERT and tables.SEGMENT. people: covariates, indexed
+    by subject. The columns are those of codebook.SUBJECT_TABLE but n_warnings, z-scores and quality
+    figures.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

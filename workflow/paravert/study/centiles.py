@@ -40,7 +40,11 @@ SUBJECT_COLUMNS = ("subject", "sex", "age_years")
 
 @dataclass(frozen=True)
 class Measure:
-    """A column per muscle in the table of subjects: its unit, and the scale of the regression."""
+    """A measure of muscles for which centiles by age are fitted.
+
+    name: in the table of centiles. column: of the table of subjects, with {} in place of the
+    muscle. unit: such as "mm2". scale: of the regression, LOG or LOGIT.
+    """
 
     name: str
     column: str
@@ -48,7 +52,7 @@ class Measure:
     scale: str
 
     def column_of(self, muscle: str) -> str:
-        """Return the name of the column of a muscle."""
+        """Return the name of the measure's column in the table of subjects, for one muscle."""
         return self.column.format(muscle)
 
 
@@ -104,7 +108,11 @@ def fit_centiles(
         str, typer.Option(help="Vertebra or disc of the measures at a level.")
     ] = "L3/4",
 ) -> None:
-    """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects."""
+    """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects.
+
+    Writes the table of centiles (Parquet), for each whole year of age, and z_scores.csv with the
+    centile and z-score of each scan.
+    """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
     data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
@@ -125,7 +133,11 @@ def apply_centiles(
     ],
     out: Annotated[Path, typer.Option(help="CSV file for the z-scores.")],
 ) -> None:
-    """Write the centile and z-score of other subjects by the centiles of a study."""
+    """Write the centile and z-score of other subjects by the centiles of a study.
+
+    Raises InputError for a file that is not the table of centiles, or subjects without the columns
+    needed.
+    """
     scores = z_scores(_read_subjects(subjects), _read_centiles(centiles))
     write_csv(out, scores)
     log.info("apply_centiles: %d values, %d scored", len(scores), scores["z"].notna().sum())
@@ -191,10 +203,14 @@ def _read_subjects(path: Path) -> pd.DataFrame:
 
 
 def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
-    """Return the centiles at every whole year between the ages of the subjects, per sex and column.
+    """Return the centiles of each measure by age, sex and muscle, with the columns of CENTILE_TABLE.
 
-    subjects: the cohort's table, one scan per subject. samples: of the bootstrap; 0: no bands. Where fewer than LEAST_SUBJECTS of a sex have
-    age and value, or these do not vary, there is one row whose note says so.
+    subjects: the cohort table `subjects`, one scan per subject. samples: bootstrap samples for the
+    95 % bands; 0: no bands. seed: of the bootstrap. One row per measure, muscle, sex, whole year of
+    age within the range of the subjects, and centile (3, 10, 25, 50, 75, 90, 97). Columns: these,
+    and unit, scale (of the regression), value, low_95, high_95, crossed, n_subjects, note. If fewer
+    than LEAST_SUBJECTS (60) of a sex have age and value, or one of these is the same in all, there
+    is a single row whose note says so.
     """
     return pd.concat(
         [
@@ -247,7 +263,10 @@ def _of_sex(
 
 
 def too_few(centiles: pd.DataFrame) -> str:
-    """Return a sentence for a study without centiles. centiles: sex and n_subjects of each group."""
+    """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
+
+    centiles: from `centile_frame`; sex and n_subjects are used.
+    """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(f"{counts.get(sex, 0):.0f} {word}" for sex, word in SEX_WORDS.items())
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"
@@ -255,7 +274,11 @@ def too_few(centiles: pd.DataFrame) -> str:
 
 
 def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
-    """Return values on the scale of the regression; nan where an area or volume is 0."""
+    """Return values on the scale of the regression, same shape.
+
+    value: in the unit of the measure. scale: LOG gives the natural logarithm, NaN where the value
+    is not above 0; LOGIT gives log(p / (1 - p)), with p kept between 0.0001 and 0.9999.
+    """
     if scale == LOGIT:
         kept = np.clip(value, LEAST_FRACTION, 1 - LEAST_FRACTION)
         return np.log(kept / (1 - kept))
@@ -263,7 +286,10 @@ def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
 
 
 def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
-    """Return values of the regression's scale in the unit of the measure."""
+    """Return values on the scale of the regression in the unit of the measure, same shape.
+
+    scale: LOG or LOGIT.
+    """
     return 1 / (1 + np.exp(-value)) if scale == LOGIT else np.exp(value)
 
 
@@ -271,12 +297,15 @@ def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
 
 
 def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
-    """Return the centile and z-score of every scan and measure (Z_COLUMNS; visit, if it is there).
+    """Return the centile and z-score of every scan, muscle and measure, one row each.
 
-    subjects: subject, sex, age_years, and columns of measures; columns that are not there are left out.
-    centiles: `centile_frame`. z is interpolated between the centile curves on the scale of the
-    regression. extrapolated: the value is below the 3rd or above the 97th centile, where z continues
-    the line through the median and that centile. Without z the note says why.
+    subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
+    named as in the cohort table `subjects`; missing measures are left out. centiles: from
+    `centile_frame`. Columns: subject, visit, sex, age_years, muscle, measure, value, unit, centile
+    (0 to 100), z, extrapolated, note. z is interpolated between the centile curves at the subject's
+    age, on the scale of the regression. extrapolated: whether the value is below the 3rd or above
+    the 97th centile, where z continues the line through the median and that centile. z is NaN, with
+    a reason in note, where sex, age or value are unknown or there are no centiles.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [
@@ -289,9 +318,10 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of subjects with the columns z_<measure>_<muscle>, by its own centiles.
+    """Return the table of subjects with a column z_<measure>_<muscle> each, by its own centiles.
 
-    subjects: the cohort's table, rows in any order. The values are those of `z_scores`.
+    subjects: the cohort table `subjects`, rows in any order. The centiles are fitted to the first
+    scan of each subject.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
@@ -348,11 +378,12 @@ def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.nd
 
 
 def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """Return z of values, (subjects,), by the centiles at their ages, (subjects, centiles), ascending.
+    """Return the z-scores of values from centile curves, float (subjects,).
 
-    Linear between two centiles; the middle of the z of those centiles that have this value. Beyond the
-    outermost it continues the line through the median and that centile, and is nan where both are
-    equal: the line through the nearest two is unstable in small cohorts.
+    value: (subjects,). curves: (subjects, centiles), the centiles (CENTILES, ascending) at each
+    subject's age, on the same scale. Between two centiles z is linear; on centiles that coincide it
+    is the middle of theirs. Beyond the outermost centile it continues the line through the median
+    and that centile; NaN if these two are equal.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)

@@ -13,11 +13,12 @@ CHANGE_COLUMNS = (
 
 
 def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the change of each measure of each subject with several analysed scans (CHANGE_COLUMNS).
+    """Return the change of each measure from the first to the last scan of each subject with several.
 
-    muscles, subjects: the cohort's tables. first, last: values of the first and the last analysed scan
-    (see `in_order_of_visits`), change: last - first, in unit. years: between the two, null if unknown;
-    change_per_year: null, too, if it is not above 0. A row per subject, muscle, side and measure.
+    muscles, subjects: the cohort tables. One row per subject, muscle, side and measure
+    (csa_mean_mm2, volume_ml, fat_fraction), with CHANGE_COLUMNS: first and last, the values in
+    unit; change, last - first; years between the scans, null if unknown; change_per_year, null also
+    if years is not above 0. Empty if the cohort has no visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS))
@@ -47,10 +48,11 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
 def two_scans(
     muscles: pd.DataFrame, subjects: pd.DataFrame, places: tuple[int, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of two analysed scans of each subject with several, by subject, muscle and side (index).
+    """Return the rows of two scans of each subject that has several, as two frames with the same index.
 
-    muscles, subjects: the cohort's tables, with visits. places: of both scans in the order of visits
-    (see `in_order_of_visits`), -1 is the last. The column years holds the years since the first visit.
+    muscles, subjects: the cohort tables, with visits. places: which scans, in the order of the
+    visits: 0 is the first, -1 the last. The index is subject, muscle and side; the columns are
+    those of muscles, and years (since the subject's first visit, NaN if unknown).
     """
     years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
     rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))

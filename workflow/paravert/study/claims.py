@@ -20,12 +20,13 @@ UNCERTAIN = "in direction only"
 
 
 def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]:
-    """Return Spearman's correlation of area and IoU over slices: all muscles together, and each.
+    """Return Spearman's correlation of area and IoU over slices, for all muscles together and for each.
 
-    pairs: a row per slice, muscle and side with subject, muscle, area_mm2 (manual mask) and iou.
-    Interval: 95 % percentiles of a bootstrap over subjects, of the ranks in the whole sample. p value:
-    normal, from the bootstrap's standard error of the z transform (Fisher 1915). Without two subjects or
-    where a column does not vary: one row with a note, instead of numbers.
+    pairs: one row per slice, muscle and side with subject, muscle, area_mm2 (of the manual mask)
+    and iou. samples, seed: of the bootstrap over subjects. Returns rows of the table of contrasts
+    as dicts: estimate (rho), its 95 % percentile interval low_95 and high_95, and p_value from the
+    bootstrap's standard error of the z transform (Fisher 1915). With fewer than two subjects, or if
+    a column does not vary, a row has a note instead of these.
     """
     rows = []
     for muscle in ("", *MUSCLES):
@@ -77,12 +78,14 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
 def paper_claims(
     contrasts: pd.DataFrame, muscles: pd.DataFrame, overlap: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return each claim of the paper with what this study finds (CLAIM_COLUMNS).
+    """Return each finding of the paper with what this study finds, one row each.
 
-    contrasts: the planned contrasts with p_holm. muscles: the cohort's table. overlap: held-out rows.
-    reproduced: "yes" if the numbers agree and, for comparisons, p by Holm is below .05 in every muscle
-    named; "in part" if in some; "in direction only" if all agree and none has such a p; "no"; "not tested"
-    without data.
+    The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
+    p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for
+    subjects that the network was not trained on. Columns: claim, found (numbers of this study),
+    reproduced, tested_by. reproduced is "yes" if the numbers agree and, for comparisons, p by Holm
+    is below .05 in every muscle named; "in part" if in some; "in direction only" if all agree and
+    none has such a p; otherwise "no"; "not tested" without data.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

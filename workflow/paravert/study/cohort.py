@@ -18,7 +18,6 @@ import yaml
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.anatomy import MUSCLES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import Caution, InputError, some_of
-from paravert.imaging.frames import OLDEST_AGE_YEARS
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
@@ -55,7 +54,7 @@ from paravert.study.ratings import (
 from paravert.study.scans import scan_keys, scan_names, split_scans
 from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL
 from paravert.study.summary import summary_of
-from paravert.tables import LABELS_DIGEST, REVIEW_FAILED
+from paravert.tables import LABELS_DIGEST, OLDEST_AGE_YEARS, REVIEW_FAILED
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +87,11 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    Reads a few shards at a time; of memory, only that of the subject sheet and of the tables with a row
-    per scan grows with the cohort.
-    Raises InputError for a damaged or outdated shard table (see `plan.check_shard_tables`), and
-    RuntimeError if ledger and sheet list different subjects, which would be a bug.
+    The ledger is the table with one row per subject of the sheet: analysed, quarantined or
+    excluded, and why. Shards (tables of groups of subjects) are read a few at a time, so that
+    memory grows only with the sheet and the tables that have one row per scan. Raises InputError
+    for a damaged or outdated shard table; RuntimeError if ledger and sheet list different subjects,
+    which would be a bug.
     """
     standard = level_number(level_standard)
     if standard not in STANDARD_LEVELS:
@@ -123,7 +123,7 @@ def gather_cohort(
     trained_on = learnt_from(model)
     if named := trained_on & {subject for subject, _ in scans.values()}:
         log.info("gather_cohort: the model was trained on subjects %s", some_of(sorted(named)))
-    warned = image_warnings(folder, by_shard, away)
+    warned = _image_warnings(folder, by_shard, away)
     thresholds = settings["flags"]
     parts = (
         _rows_of_chunk(
@@ -188,10 +188,12 @@ def _write_tables(
 def with_flags(
     parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
 ) -> Iterator[dict[str, pd.DataFrame]]:
-    """Yield parts of `subjects` and `ledger` with fat_outlier_sd and the warnings of flags, and z-scores.
+    """Yield the tables of subjects and ledger with what needs all scans: outliers, flags and z-scores.
 
-    parts: with all columns of quality but fat_outlier_sd; the ledger also has fat_fraction, before the
-    review. thresholds: see `flags.flagged`.
+    parts: {"subjects": rows, "ledger": rows} of groups of scans; the ledger (one row per subject of
+    the sheet) has the columns of quality but fat_outlier_sd, and fat_fraction as before the review.
+    thresholds: the section `flags` of the configuration. Each part gets the columns fat_outlier_sd,
+    n_warnings and z_<measure>_<muscle>, and the warnings of the automatic flags.
     """
     columns = ["sex", "age_years", "fat_fraction"]
     names = [scan_names(part["ledger"]) for part in parts]
@@ -236,9 +238,10 @@ def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) ->
 def chunks(
     by_shard: Mapping[str, Sequence[str]], most: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield groups of consecutive shards, each as the names of its shards and of their subjects.
+    """Yield groups of consecutive shards, each as (names of the shards, names of their subjects).
 
-    A group has at most `most` subjects, but at least one shard. by_shard: subjects of each shard.
+    by_shard: {shard: subjects}. most: largest number of subjects of a group; a shard with more is a
+    group of its own.
     """
     names: list[str] = []
     subjects: list[str] = []
@@ -364,11 +367,12 @@ def _reviewed(
 def merged_outcome(
     outcomes: list[records.Outcome], more: Set[Caution] = frozenset()
 ) -> records.Outcome:
-    """Return the outcome of one subject over all steps.
+    """Return the outcome of one subject over all steps, for the ledger.
 
-    outcomes: one per step, in the order of the steps. more: further warnings. The result is the
-    first quarantine, or analysed with the messages of all steps, with all warnings, sorted; its
-    fingerprint is empty.
+    outcomes: one per step, in the order of the steps. more: further warnings. It is that of the
+    first step which quarantined the subject, otherwise analysed, with the messages of all steps;
+    with the warnings of all steps, sorted, but those of the automatic flags, which are computed
+    again. Its fingerprint is "".
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     warnings -= FLAG_CODES  # results of earlier versions have some
@@ -390,12 +394,14 @@ def _rows_of(folders: Sequence[Path], step: steps.Step, analysed: pd.Series) -> 
 # --- warnings that are in no shard table: a corrected covariate computes no image again -------------
 
 
-def image_warnings(folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]) -> Cautions:
-    """Return the warnings images-offline and images-shared by subject.
+def _image_warnings(
+    folder: Path, by_shard: Mapping[str, Sequence[str]], away: Set[str]
+) -> Cautions:
+    """Return {subject: warnings about its images}: images-offline and images-shared.
 
-    folder: of the shards. by_shard: subjects of each shard. away: subjects whose images cannot be
-    reached; only analysed ones are warned of. Images are shared if two subjects have a stack with the
-    same voxels.
+    folder: with a folder of tables per shard. by_shard: {shard: subjects}. away: subjects whose
+    images cannot be read (images-offline); only analysed ones are warned of. images-shared: two
+    subjects have a stack with the same voxels, by the column image_digests.
     """
     found: dict[str, set[Caution]] = defaultdict(set)
     owners: dict[bytes, list[str]] = defaultdict(list)
@@ -415,11 +421,12 @@ def image_warnings(folder: Path, by_shard: Mapping[str, Sequence[str]], away: Se
 
 
 def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict[str, str]:
-    """Return a sentence for each subject whose sex or age differs between sheet and image header.
+    """Return {subject: sentence} for subjects whose sex or age differs between sheet and image header.
 
     people: sex and age_years of the sheet, indexed by subject. converted: columns subject,
-    header_sex and header_age_years, as in `tables.CONVERT`. Ages differ if they are more than
-    AGE_TOLERANCE_YEARS apart. A value that is null in either is not compared.
+    header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT. Ages differ if
+    they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the header means 90 and older. Unknown
+    values are not compared.
     """
     header = converted.set_index("subject")
     own = people.reindex(header.index)
@@ -444,10 +451,11 @@ def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
 
 
 def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, str]:
-    """Return a sentence for each subject whose bmi in the sheet is not that of height and weight.
+    """Return {subject: sentence} for subjects whose BMI in the sheet differs from weight / height^2.
 
-    people: bmi_kg_m2, indexed by subject. carried: other columns of the sheet, likewise; a column that
-    is named bmi, in any case, is compared. More than BMI_TOLERANCE (kg/m2) is a difference.
+    people: bmi_kg_m2 from height and weight, indexed by subject. carried: columns of the sheet that
+    paravert does not define, likewise; one named bmi, in any case, is compared. A difference is
+    more than BMI_TOLERANCE (kg/m2).
     """
     found = {}
     for name in (column for column in carried if column.lower() == "bmi"):
@@ -461,10 +469,10 @@ def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, st
 def with_differences(
     ledger: pd.DataFrame, differences: dict[str, str], caution: Caution
 ) -> pd.DataFrame:
-    """Return a copy of the ledger with a warning and its message.
+    """Return a copy of the ledger in which some subjects have one more warning, with its message.
 
-    ledger: columns subject, warnings (tuples of codes) and message. differences: the message by
-    subject; it is appended to a message that is there already.
+    ledger: columns subject, warnings (tuples of codes) and message (text or null). differences:
+    {subject: message}, appended to a message that is already there. caution: code of the warning.
     """
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:

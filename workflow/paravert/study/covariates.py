@@ -1,4 +1,4 @@
-"""The covariates of a model: which can be used, in which unit, and what is said of the others."""
+"""The covariates of a model: which can be used, in which unit, and notes on those left out."""
 
 from collections.abc import Sequence
 
@@ -20,16 +20,22 @@ OTHER = "other"
 
 
 def column_of(covariate: str) -> str:
-    """Return the column that holds a covariate."""
+    """Return the name of the table column that holds a covariate of a model.
+
+    Scaled covariates have a name of their own: "age_decades" is in the column age_years; others are
+    named as their column.
+    """
     return SCALES[covariate][0] if covariate in SCALES else covariate
 
 
-def usable(
+def varying_covariates(
     data: pd.DataFrame, wanted: Sequence[str], asked: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the covariates that vary, and a note on each that does not.
+    """Return the covariates that can be used because their values vary, and notes on those left out.
 
-    data: a row per scan, muscle and side. asked: covariates that are kept whatever their values.
+    data: one row per scan, muscle and side. wanted: names of covariates. asked: those that are kept
+    even if they do not vary. Returns (names, sentences). A name that is a function of the formulas
+    (FORMULA_NAMES) is left out, too.
     """
     kept, notes = [], []
     for name in wanted:
@@ -44,12 +50,14 @@ def usable(
     return kept, notes
 
 
-def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
-    """Return the rows with covariates as the models take them.
+def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
+    """Return a copy of the rows with covariates in the form that the models take.
 
-    Numbers are centred at the mean of the subjects and divided by their unit of change (SCALES).
-    Categories with fewer than LEAST_OF_CATEGORY subjects are pooled as "other", the smallest first, until
-    "other" has as many. Unused categories of muscle, side and sex go.
+    data: one row per scan, muscle and side. covariates: their names. Numbers are centred at the
+    mean over subjects and divided by their unit of change (such as 10 years for age_decades, see
+    SCALES). Categories with fewer than LEAST_OF_CATEGORY (5) subjects are pooled as "other", the
+    smallest first, until "other" has as many. Unused categories of muscle, side and sex are
+    removed.
     """
     prepared = data.assign(
         **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}
@@ -68,7 +76,11 @@ def prepared(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
 
 
 def rare_categories(values: pd.Series) -> list[str]:
-    """Return the categories to pool as OTHER; values: each category of a subject once."""
+    """Return the categories of a covariate that are pooled as "other", the smallest first.
+
+    values: the category of each subject (each pair once). Those with fewer than LEAST_OF_CATEGORY
+    (5) subjects are pooled, and the next larger ones until "other" has as many.
+    """
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
         return []
@@ -79,13 +91,14 @@ def rare_categories(values: pd.Series) -> list[str]:
     return list(counts.index[:enough])
 
 
-def distinguishable(
+def independent_covariates(
     data: pd.DataFrame, covariates: Sequence[str], asked: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the covariates that are not determined by the ones before them, and notes on the others.
+    """Return the covariates that the covariates before them do not determine, and notes on the others.
 
-    data: rows as `prepared`. asked: covariates that are kept. A site with one scanner of its own leaves
-    nothing for the scanner.
+    data: rows from `with_model_covariates`. covariates: their names. asked: those that are kept in
+    any case. Returns (names, sentences). Example: if each site has one scanner, the site determines
+    the scanner, which is left out. Tested by the rank of the design matrix.
     """
     people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))

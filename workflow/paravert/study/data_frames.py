@@ -23,11 +23,11 @@ def read_frame(
     columns: Sequence[str] | None = None,
     filters: Sequence[tuple[str, str, str]] | None = None,
 ) -> pd.DataFrame:
-    """Return a cohort table, or some of its columns, as a data frame sorted by the table's keys.
+    """Return a cohort table as a data frame, sorted by the table's key.
 
-    cohort: folder of the cohort tables. The columns muscle, side and sex are ordered categories of
-    all possible values, not of those that occur only. columns: with subject, visit is read as well if
-    the table has it. filters: of the rows, as in pandas.read_parquet.
+    cohort: folder of the cohort tables. table: its description. columns: to be read; None: all;
+    visit is added to subject if the table has it. filters: of the rows, as in pandas.read_parquet.
+    The columns muscle, side and sex are ordered categories with all values that they can have.
     """
     file = cohort / f"{table.name}.parquet"
     names = columns and _with_visit(columns, pq.read_schema(file))
@@ -42,11 +42,12 @@ def _with_visit(columns: Sequence[str], schema: pa.Schema) -> list[str]:
 
 
 def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield some columns of a cohort table in parts, data frames as by `read_frame`, but not sorted.
+    """Yield a cohort table in parts that hold all rows of their scans, as data frames (not sorted).
 
-    All rows of a scan are in one part. A part is about one row group of the Parquet file, which
-    bounds the memory. columns: must contain subject. Raises ValueError if the rows of a scan are
-    not contiguous in the file.
+    cohort: folder of the cohort tables. table: its description. columns: to be read; must contain
+    subject; visit is added if the table has it. A part is about one row group of the Parquet file,
+    which limits the memory needed. Raises ValueError if the rows of a scan are not consecutive in
+    the file.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
@@ -75,7 +76,10 @@ def _whole_scans(part: pa.Table, keys: list[str], done: set[tuple]) -> pd.DataFr
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its columns muscle, side and sex, if it has them, as ordered categories."""
+    """Return the frame with its columns muscle, side and sex, where it has them, as ordered categories.
+
+    The categories are all values that the column can have, in the order of ORDERED.
+    """
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)
         for name, values in ORDERED.items()
@@ -85,9 +89,9 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a data frame as CSV without its index; null is an empty cell, nothing is rounded.
+    """Write a data frame as a CSV file, completely or not at all.
 
-    The file is written completely or not at all.
+    The index is left out; null is an empty cell; numbers are not rounded.
     """
     with whole_file(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n")

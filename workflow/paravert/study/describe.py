@@ -93,7 +93,12 @@ def write_tables(
         bool, typer.Option(help="Blank rows of fewer than 5 subjects, and values of single ones.")
     ] = False,
 ) -> None:
-    """Write the tables of the study as CSV from the cohort tables."""
+    """Write the tables of the study as CSV from the cohort tables.
+
+    They are described in outputs.TABLES: Table 1 (overlap with manual masks), cohort, normal
+    values, agreement, reliability, flow of subjects and others; with visits also change.csv, the
+    change between the first and the last scan of each subject.
+    """
     overlap = read_frame(cohort, codebook.OVERLAP, (*SCORE_COLUMNS, "pixels_truth2"))
     pixels = scored_pixel_areas(cohort, overlap)
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
@@ -136,7 +141,7 @@ def write_tables(
     for name, frame in made.items():
         shared = share_tables and name != "published_values"
         write_csv(out / f"{name}.csv", for_sharing(frame) if shared else frame)
-    if "visit" in ledger:  # rows of single persons: none of them is shared
+    if "visit" in ledger:  # its rows are of single persons, so none is shared
         change = change_table(muscles, subjects)
         write_csv(out / "change.csv", change[:0] if share_tables else change)
     log.info(
@@ -146,11 +151,12 @@ def write_tables(
 
 
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of the study without small cells, and with the column suppressed.
+    """Return a table of the study in which no number stands for fewer than 5 subjects.
 
-    Numbers of a row are null if one of its counts of subjects (n, subjects, n_..., count_...) is below
-    LEAST_SHARED_SUBJECTS and not 0. Lowest and highest values, which are those of a person, are null.
-    Texts say "fewer than 5 subjects" for such numbers.
+    frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
+    all numbers become null. Columns of lowest and highest values, which are those of one person,
+    become null. In notes such counts read "fewer than 5 subjects". A boolean column suppressed
+    marks these rows.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
@@ -166,10 +172,10 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def distribution_summary(values: pd.Series) -> dict:
-    """Return statistics of the known values by name, in their unit.
+    """Return statistics of the known values as {name: number}, in the unit of the values.
 
-    n, missing (numbers of values), mean, sd (n - 1), lowest, lower_quartile, median, upper_quartile
-    (linear interpolation), highest. All but n and missing are nan without values.
+    The names: n and missing (numbers of values), mean, sd (n - 1), lowest, lower_quartile, median,
+    upper_quartile (by linear interpolation), highest. All but n and missing are NaN without values.
     """
     known = values.dropna().astype(float)
     lower, median, upper = known.quantile([0.25, 0.5, 0.75])
@@ -189,12 +195,13 @@ def distribution_summary(values: pd.Series) -> dict:
 def cohort_description(
     subjects: pd.DataFrame, muscles: pd.DataFrame, level: StandardLevel
 ) -> pd.DataFrame:
-    """Return one row per variable, level and sex: variable, unit, level, sex, n_subjects, `distribution_summary`.
+    """Return a description of the cohort: statistics per variable, level and sex, one row each.
 
-    sex: all, F, M, and unknown if there are any. subjects, muscles: the cohort's tables, one scan per
-    subject. The variables are age, height, weight, BMI, and CSA (left + right), volume and fat fraction
-    of the muscles; CSA and fat fraction also at the standard level, if it is used. level: its name,
-    ALL_SLICES, or null.
+    subjects, muscles: the cohort tables, one scan per subject. level: vertebra or disc at which
+    scans are compared. Variables: age, height, weight, BMI; area (left + right) and fat fraction of
+    each muscle at that level, if it is used; the same over all slices, with volume. Columns:
+    variable, unit, level (its name, ALL_SLICES or null), sex (all, F, M, and unknown if there are
+    any), n_subjects, and those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
     if level.used:
@@ -231,23 +238,25 @@ def _described(
         }
         | distribution_summary(own[variable])
         for variable, level in levels.items()
-        for sex, own in by_sex(frame)
+        for sex, own in _by_sex(frame)
     ]
 
 
-def by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return pairs of sex and rows: all, F, M, and unknown if there are rows of unknown sex."""
+def _by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return [(sex, rows of the frame)] for all, F and M, and unknown if there are rows of unknown sex."""
     groups = [(ALL, frame), *((sex, frame[frame["sex"] == sex]) for sex in SEX_CATEGORIES)]
     unknown = frame[frame["sex"].isna()]
     return [*groups, (SEX_UNKNOWN, unknown)] if len(unknown) else groups
 
 
 def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
-    """Return one row per muscle, side, sex and measure: unit, level and `distribution_summary`.
+    """Return statistics of each measure per muscle, side and sex, one row each.
 
-    muscles: the cohort's table, one scan per subject. measure: csa_mean_mm2 (mm2), volume_ml (ml),
-    fat_fraction (0-1), and if the standard level is used csa_at_level_mm2 and fat_fraction_at_level.
-    level: its name, or ALL_SLICES.
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
+    scans are compared. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
+    csa_at_level_mm2 and fat_fraction_at_level if the level is used. Columns: muscle, side, sex
+    (all, F, M, and unknown if there are any), measure, unit, level (its name, or ALL_SLICES), and
+    those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
     """
     measures = [(name, unit, ALL_SLICES) for name, unit in MEASURES.items()]
     if level.used:
@@ -257,17 +266,18 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
         | distribution_summary(own[measure])
         for muscle in MUSCLES
         for side in SIDES
-        for sex, own in by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
+        for sex, own in _by_sex(muscles[(muscles["muscle"] == muscle) & (muscles["side"] == side)])
         for measure, unit, at in measures
     )
 
 
 def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per method: method, meaning, per muscle mean_ and n_<muscle>, and caveat.
+    """Return the mean fat fraction per muscle by every method, one row per method.
 
-    muscles: the cohort's table. mean_<muscle>: mean fat fraction (0-1) over the n_<muscle> subjects
-    and sides for which the method has a value. Dixon is left out if nobody has it.
-    Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
+    muscles: the cohort table `muscles`, one scan per subject. Columns: method, meaning, caveat; per
+    muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that
+    have a value by the method. Dixon is left out if nobody has it. Source of the caveats:
+    docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []
     for method, meaning in ALL_FAT_METHODS.items():
@@ -281,12 +291,13 @@ def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return numbers of subjects: columns kind, stage, code, subjects, and with visits scans.
+    """Return how many subjects were analysed, tested, quarantined and excluded, and why.
 
-    ledger, overlap: the cohort's tables. kind: sheet (all subjects), analysed, scored (with a manual
-    mask), judging (of these, held out from training), quarantined, excluded (if any), reason (per
-    stage and code of quarantine), warning (per code; a subject may have several). With visits a
-    subject counts in every kind, stage and code that one of its scans has.
+    ledger: the cohort table with one row per subject of the sheet. overlap: the cohort table.
+    Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all), analysed,
+    scored (with a manual mask), judging (of these, held out from training), quarantined, excluded
+    (if any), reason (per stage and code), warning (per code; a subject can have several). With
+    visits a subject counts in each kind, stage and code of any of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

@@ -42,7 +42,8 @@ def export_tables(
 ) -> None:
     """Write the cohort tables as CSV, Stata (.dta) or SPSS (.sav) files.
 
-    CSV is written in parts; a table that becomes a Stata or SPSS file is held in memory.
+    CSV is written in parts; a table for Stata or SPSS is held in memory. Stata and SPSS files have
+    labels with meaning and unit, value labels, and notes with the provenance of the run.
     """
     package = json.loads((cohort / "datapackage.json").read_text(encoding="utf-8"))
     provenance = {name: package[name] for name in PROVENANCE}
@@ -129,10 +130,11 @@ def _write_labelled(
 
 
 def variable_names(names: Iterable[str]) -> list[str]:
-    """Return names that Stata and SPSS accept, all different, whatever their case.
+    """Return names of columns in a form that Stata and SPSS accept, all different in any case.
 
-    Letters, digits and _ are kept, others become _. A name that begins with a digit, or is a reserved
-    word, gets v_ in front; long ones are cut to NAME_LIMIT characters.
+    Letters, digits and _ are kept, other characters become _. A name that begins with a digit or is
+    a reserved word gets the prefix v_. Long names are cut to 32 characters; equal ones get a
+    number.
     """
     found: list[str] = []
     taken: set[str] = set()
@@ -157,8 +159,8 @@ def variable_names(names: Iterable[str]) -> list[str]:
 def _coded(column: pa.ChunkedArray, field: Mapping) -> tuple[pd.Series, dict[int, str]]:
     """Return the values of a column as Stata and SPSS hold them, and labels of its codes.
 
-    Categories become numbers from 1 in the order of the codebook, yes/no 1 and 0. Unknown: NaN, or an
-    empty text.
+    Categories become numbers from 1 in the order of the codebook, yes/no 1 and 0. Unknown: NaN, or
+    an empty text.
     """
     labels: dict[int, str] = {}
     if words := field["constraints"].get("enum"):
@@ -202,10 +204,11 @@ NAME_BYTES = 129
 
 
 def add_stata_notes(source: Path, path: Path, notes: Mapping[str, Sequence[str]]) -> None:
-    """Write a copy of a Stata file (format 118, little-endian) with notes.
+    """Write a copy of a Stata file with notes, which pyreadstat cannot write.
 
-    source: the file, without notes. path: of the copy. notes: texts by the name of the variable; those
-    of the file are under _dta. Raises ValueError for a file of another format.
+    source: the file without notes (format 118, little-endian). path: of the copy. notes: {variable:
+    texts}; those of the whole file under "_dta". Raises ValueError for a file of another format.
+    Source: `help dta` of Stata.
     """
     with source.open("rb") as old, path.open("wb") as new:
         head = old.read(1024)

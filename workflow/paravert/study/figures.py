@@ -79,10 +79,12 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cohort tables that figures need.
+    """The cohort tables from which figures are drawn.
 
-    held_out: rows of overlap, see `held_out_rows`. compared: see `compared_areas`. level: at which areas
-    are compared.
+    subjects: one row per subject (first scan). levels, muscles: of these scans. overlap: scores
+    against manual masks. held_out: rows of overlap of subjects that the network was not trained on.
+    compared: {level: areas by mask and prediction}, from `accuracy.compared_areas`. level: vertebra
+    or disc at which scans are compared. ledger: one row per scan of the sheet, analysed or not.
     """
 
     subjects: pd.DataFrame
@@ -110,7 +112,8 @@ def draw_figures(
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels.
 
-    Writes <name>.svg, .png and .csv (the values drawn) for each name in FIGURES.
+    Writes <name>.svg, <name>.png and <name>.csv (the values drawn) for each name in
+    outputs.FIGURES.
     """
     found = read_cohort(cohort)
     makers = figure_makers(found, folder, read_card(model), seed) | model_figures(tables, found)
@@ -124,10 +127,11 @@ def draw_figures(
 def figure_makers(
     cohort: Cohort, folder: Path, card: Card, seed: int
 ) -> dict[str, Callable[[], Drawn]]:
-    """Return for each name in FIGURES a function that returns the figure's table and the figure.
+    """Return {name of a figure: function that returns the table it shows and the figure}.
 
-    folder: of the subjects' images and labels. card: of the model. seed: of the choice of subjects,
-    slices and points.
+    It has all names of outputs.FIGURES but those of `model_figures`. cohort: the tables. folder: of
+    the subjects' images and labels. card: description of the model. seed: of the choice of
+    subjects, slices and points.
     """
 
     def drawn(draw: Callable[..., Figure], table: pd.DataFrame, *pictures: object) -> Drawn:
@@ -162,9 +166,10 @@ def figure_makers(
 
 
 def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[], Drawn]]:
-    """Return for each figure of the models a function that returns its table and the figure.
+    """Return {name of a figure: function that returns its table and the figure} for figures of models.
 
-    tables: folder of the tables of fit_models and fit_centiles; without it the figures are empty.
+    They are specification_curve, adjusted_means, site_effects and centiles. tables: folder of the
+    tables of fit_models and fit_centiles; None: the figures are empty. cohort: the cohort tables.
     """
 
     def read(name: str, columns: Iterable[str]) -> pd.DataFrame:
@@ -199,9 +204,10 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Return the cohort tables, rows sorted by their keys; muscle, side and sex are text.
+    """Read the cohort tables from which figures are drawn and return them.
 
-    Of subjects and muscles: the first scan of each subject.
+    folder: of the cohort tables. Rows are sorted by their keys; muscle, side and sex are text.
+    Subjects, levels and muscles have the first scan of each subject only.
     """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))

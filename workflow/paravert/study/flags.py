@@ -1,4 +1,4 @@
-"""Automatic flags: what is unusual in the measurements of a scan, by thresholds of the configuration."""
+"""Automatic flags: warnings about unusual measurements of a scan, by configured thresholds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ FAT_OUTLIER = "fat_outlier_sd"
 
 @dataclass(frozen=True)
 class Flag:
-    """An automatic flag.
+    """An automatic flag: a warning about a scan whose measurements are unusual.
 
-    column: of the ledger, its value. threshold: its key in the section flags of the configuration.
-    caution: the warning of a flagged scan. below: whether low values are flagged; otherwise high
-    ones, of either sign. title: in the report.
+    column: of the ledger (table with one row per scan), its value. threshold: its key in the
+    section `flags` of the configuration. caution: code of the warning. title: in the report. below:
+    whether values below the threshold are flagged; otherwise absolute values above it.
     """
 
     column: str
@@ -28,7 +28,10 @@ class Flag:
     below: bool = False
 
     def raised(self, values: pd.Series, limit: float) -> pd.Series:
-        """Return which values are flagged, bool; null is not. limit: the threshold."""
+        """Return which values are flagged, booleans with the index of `values`; unknown values are not.
+
+        limit: the threshold.
+        """
         values = values.astype(float)
         return values < limit if self.below else values.abs() > limit
 
@@ -71,9 +74,12 @@ FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
 
 
 def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of FLAGS by subject, but for the outlier, and fat_fraction, the mean.
+    """Return the quality figures of each scan, on which automatic flags are based; index: subject.
 
-    slices: see `aggregate.cohort_slices`, of some scans, in the order of stack and slice.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of
+    stack and slice. Columns: predicted_iou_lowest, border_fraction_highest, area_jump_highest,
+    side_ratio_lowest (all 0 to 1, null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction,
+    the volume-weighted mean over all muscles.
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -84,17 +90,18 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
         {
             "predicted_iou_lowest": shown.groupby(slices.subject, sort=False).min(),
             "border_fraction_highest": groups.border_fraction.max(),
-            "area_jump_highest": highest_area_jumps(slices),
-            "side_ratio_lowest": lowest_side_ratios(slices, weight),
+            "area_jump_highest": _highest_area_jumps(slices),
+            "side_ratio_lowest": _lowest_side_ratios(slices, weight),
             "fat_fraction": fat / _sums(slices, weight, has_fat, ["subject"]),
         }
     ).rename_axis("subject")
 
 
 def doubtful_sections(predicted_iou: pd.Series, limit: float) -> pd.Series:
-    """Return whether the predicted IoU of each section is below a limit, boolean; null where it is null.
+    """Return which sections have a predicted IoU below a limit, as nullable booleans.
 
-    A section is a muscle and side in a slice. limit: `flags.section_iou` of the configuration.
+    Section: a muscle and side in one slice. predicted_iou: 0 to 1, what the network expects; the
+    result is null where it is. limit: the setting flags.section_iou.
     """
     return (predicted_iou < limit).astype("boolean").mask(predicted_iou.isna())
 
@@ -109,12 +116,13 @@ def _sums(
     return pd.Series(np.bincount(code, values[among].to_numpy(dtype=float), len(index)), index)
 
 
-def highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
-    """Return by subject the largest change of a muscle's area from one slice of a stack to the next.
+def _highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
+    """Return by subject the largest change of a muscle's area between neighbouring slices, 0 to 1.
 
-    It is the absolute difference of csa_mm2 over the largest csa_mm2 of this muscle and side in the
-    stack, 0 to 1. Slices beyond the lowest and the highest one that shows the muscle are left out; an
-    absent one between them has area 0. Null without two slices. slices: see `scan_quality`.
+    It is the absolute difference of csa_mm2 over the largest csa_mm2 of the muscle and side in the
+    stack. A slice without the muscle between two that show it has area 0; slices beyond are left
+    out. slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. A subject
+    without two slices of a muscle is null or missing.
     """
     keys = ["subject", "stack", "muscle", "side"]
     rows = slices[[*keys, "slice", "csa_mm2"]].sort_values([*keys, "slice"], ignore_index=True)
@@ -127,11 +135,12 @@ def highest_area_jumps(slices: pd.DataFrame) -> pd.Series:
     return (change / largest).groupby(rows.subject).max()
 
 
-def lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
-    """Return by subject the lowest ratio, smaller over larger side, of a muscle's volume, 0 to 1.
+def _lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
+    """Return by subject the lowest volume ratio of smaller to larger side over its muscles, 0 to 1.
 
-    slices: see `scan_quality`. weight: volume of each row; null is unknown. A muscle that is absent on
-    one side has ratio 0; one that is absent or unknown on both is left out.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. weight: volume of
+    each row, null if unknown. A muscle that is absent on one side has ratio 0; one that is absent
+    or unknown on both sides is left out.
     """
     volume = _sums(slices, weight, weight.notna(), ["subject", "muscle", "side"]).unstack("side")
     volume = volume[(volume > 0).any(axis=1) & volume.notna().all(axis=1) & (volume.shape[1] == 2)]
@@ -139,12 +148,12 @@ def lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
 
 
 def fat_outliers(scans: pd.DataFrame) -> pd.Series:
-    """Return the outlier of each scan's fat fraction in SD, with the index of `scans`.
+    """Return how many SD each scan's fat fraction is from that expected for sex and age.
 
-    It is the externally studentised residual of the linear model of the fat fraction on sex and
-    age_years, which leaves the scan itself out of its standard deviation (Cook and Weisberg 1982). Null
-    without sex, age or fat fraction, and for all with fewer than FEWEST_FOR_MODEL such scans. scans:
-    columns sex, age_years and fat_fraction, in an order that does not depend on shards.
+    scans: columns sex, age_years and fat_fraction (0-1), in an order that does not depend on
+    shards; the result has its index. It is the externally studentised residual of a linear model
+    (Cook and Weisberg 1982), in which the scan itself does not enter the SD. Null without sex, age
+    or fat fraction, and for all scans if fewer than FEWEST_FOR_MODEL (10) have them.
     """
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
@@ -161,9 +170,10 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
 
 
 def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Return a copy of the ledger with the warnings of FLAGS.
+    """Return a copy of the ledger in which the column warnings has the codes of the automatic flags.
 
-    ledger: with the columns of FLAGS and warnings (tuples of codes). thresholds: by their keys.
+    ledger: one row per scan, with the columns of FLAGS and warnings (tuples of codes). thresholds:
+    section `flags` of the configuration.
     """
     ledger = ledger.copy()
     codes = [set(warnings) for warnings in ledger.warnings]
@@ -176,9 +186,11 @@ def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFra
 
 
 def flag_counts(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Return how many scans each flag flags: columns flag, title, below, threshold, scans, flagged.
+    """Return how many scans each automatic flag flags, one row per flag.
 
-    ledger: the cohort's table. scans: those with a value. thresholds: by their keys.
+    ledger: one row per scan, with the columns of FLAGS. thresholds: section `flags` of the
+    configuration. Columns: flag (code), title, below (whether low values are flagged), threshold,
+    scans (with a value), flagged.
     """
     rows = []
     for flag in FLAGS:

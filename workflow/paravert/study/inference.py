@@ -17,9 +17,9 @@ from paravert.study.covariates import (
     SEX_WORDS,
     SPLINE_DF,
     column_of,
-    distinguishable,
-    prepared,
-    usable,
+    independent_covariates,
+    varying_covariates,
+    with_model_covariates,
 )
 from paravert.study.marginal_model import (
     IDENTITY,
@@ -56,7 +56,11 @@ MEAN_COLUMNS = (
 
 @dataclass(frozen=True)
 class ModelOutcome:
-    """A column of the table of muscles as outcome: its unit, the link of its model."""
+    """A column of the table of muscles that models explain.
+
+    column: its name. unit: such as "mm2". link: of the model, IDENTITY (areas, volumes) or LOGIT
+    (fractions).
+    """
 
     column: str
     unit: str
@@ -78,7 +82,11 @@ LEVEL_OUTCOMES = (
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A model of the study: its name and covariates (sex, keys of SCALES, or columns of the subjects)."""
+    """A regression model of the study.
+
+    name: in the tables. covariates: sex, keys of covariates.SCALES (age, height, weight per step),
+    or columns of the table of subjects. Muscle and side always enter.
+    """
 
     name: str
     covariates: tuple[str, ...]
@@ -96,7 +104,11 @@ ADJUSTED = StudyModel(
 
 @dataclass(frozen=True)
 class Family:
-    """A planned question; the p values of its contrasts are corrected together (Holm 1979)."""
+    """A planned question of the study: a family of contrasts whose p values are corrected together.
+
+    name: in the tables, which decides what is compared. outcomes: columns that are compared.
+    Correction: Holm 1979.
+    """
 
     name: str
     outcomes: tuple[str, ...]
@@ -118,9 +130,11 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model of the study fitted to an outcome. fit is None if it could not be: note says why.
+    """A model of the study fitted to one outcome.
 
-    data: the rows of the fit, numeric covariates centred at the mean of the subjects and scaled.
+    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side; numeric
+    covariates are centred and scaled. fit: coefficients and covariance; None if it could not be
+    fitted. note: why not, or what was left out.
     """
 
     model: StudyModel
@@ -130,7 +144,13 @@ class FittedModel:
     note: str
 
     def terms(self) -> list[dict]:
-        """Return a row per coefficient (MODEL_COLUMNS); coefficients of means and splines have no p value."""
+        """Return the coefficients of the model, one dict per coefficient, with the keys MODEL_COLUMNS.
+
+        Among these: outcome, model, term (name by patsy), label (in words), estimate,
+        standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
+        odds), p_value (none for intercepts and splines), n_subjects, n_rows, note. A model that was
+        not fitted has one dict with a note.
+        """
         if self.fit is None:
             return [self._common() | {"note": f"not fitted: {self.note}"}]
         rows = []
@@ -156,7 +176,14 @@ class FittedModel:
         return rows
 
     def contrasts(self, families: Sequence[Family] = FAMILIES) -> list[dict]:
-        """Return the planned contrasts of this outcome (CONTRAST_COLUMNS, p_holm aside)."""
+        """Return the planned comparisons of this outcome, one dict each with the keys CONTRAST_COLUMNS.
+
+        Among these: family (the planned question), outcome, model, muscle, label (in words),
+        estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
+        ratio), p_value, n_subjects, note. p_holm is missing; `corrected` adds it. families: planned
+        questions; those with this outcome are answered. A comparison that is impossible has a note
+        instead of numbers.
+        """
         rows = []
         for family in families:
             if self.outcome.column not in family.outcomes:
@@ -169,7 +196,13 @@ class FittedModel:
         return rows
 
     def adjusted_means(self) -> list[dict]:
-        """Return the mean of the outcome per muscle, sex and age at the subjects' mean covariates (MEAN_COLUMNS)."""
+        """Return the mean of the outcome per muscle, sex and age, adjusted for the other covariates.
+
+        One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
+        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome. Other
+        covariates are averaged over the subjects. Ages beyond those of the subjects have a note
+        instead of numbers. Empty if the model was not fitted.
+        """
         if self.fit is None:
             return []
         low, high = self._age_range()
@@ -250,10 +283,10 @@ class FittedModel:
         }
 
     def difference(self, found: Estimate) -> dict:
-        """Return a difference as it is reported: estimate, low_95, high_95 and unit.
+        """Return a difference of two means as it is reported: {estimate, low_95, high_95, unit}.
 
-        found: a difference of two means on the scale of the link. Areas and volumes: in their unit. Fat
-        fractions: as an odds ratio.
+        found: the difference on the scale of the link. Areas and volumes stay in their unit; a fat
+        fraction becomes an odds ratio.
         """
         ratio = self.outcome.link == LOGIT
         ends = {"estimate": found.value, "low_95": found.low_95, "high_95": found.high_95}
@@ -303,13 +336,14 @@ def fit_model(
     data: pd.DataFrame,
     weights: pd.Series | None = None,
 ) -> FittedModel:
-    """Fit a model of the study.
+    """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
-    data: model_data. Rows without outcome and subjects with an unknown covariate are left out, and so
-    are covariates that nobody has or that do not vary, and muscles whose outcome does not vary; the
-    note says so. weights: of the subjects (index); None: all 1. An outcome at a level (LEVEL_OUTCOMES)
-    is not fitted where fewer than LEAST_COVERED of the subjects have it: their scans cover different
-    ranges.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
+    side. weights: of the subjects (index); None: all 1. Left out are rows without outcome, subjects
+    with an unknown covariate, covariates that are unknown for all or do not vary, and muscles whose
+    outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED
+    (80 %) of the subjects have it, because scans cover different ranges. The result has no fit if
+    the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -318,7 +352,7 @@ def fit_model(
             f"{share:.0%} of the subjects have slices at that level, expected {LEAST_COVERED:.0%}"
         )
         return FittedModel(model, outcome, rows, None, note)
-    covariates, notes = usable(rows, model.covariates, SEX_AND_AGE.covariates)
+    covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)
     columns = [column_of(name) for name in covariates]
     known = rows.dropna(subset=columns)
     if missing := rows["subject"].nunique() - known["subject"].nunique():
@@ -327,8 +361,8 @@ def fit_model(
         notes.append(f"{counted(without, 'subject')} left out, no {outcome.column}")
     spread = known.groupby("muscle", observed=True)[outcome.column].nunique()
     notes += [f"{_words(name)} left out: no variation" for name in spread.index[spread < 2]]
-    known = prepared(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
-    covariates, left_out = distinguishable(known, covariates, SEX_AND_AGE.covariates)
+    known = with_model_covariates(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
+    covariates, left_out = independent_covariates(known, covariates, SEX_AND_AGE.covariates)
     notes += left_out
     splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
     try:
@@ -339,9 +373,11 @@ def fit_model(
 
 
 def corrected(contrasts: list[dict]) -> list[dict]:
-    """Return the contrasts of a model with p_holm and tests_in_family, in the order of the families.
+    """Return comparisons with p values corrected for multiple tests, ordered by family.
 
-    p_holm: p value by Holm 1979 within the family, over its outcomes.
+    contrasts: dicts with the keys CONTRAST_COLUMNS, from `FittedModel.contrasts`, of all outcomes
+    of one model. Added: p_holm, the p value corrected for all tests of its family (Holm 1979), and
+    tests_in_family, their number.
     """
     frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     for _, family in frame.groupby("family"):
@@ -361,7 +397,10 @@ def corrected(contrasts: list[dict]) -> list[dict]:
 
 
 def term_label(term: str) -> str:
-    """Return a coefficient in words, such as "men minus women, psoas major"; term: its name by patsy."""
+    """Return a coefficient's name by patsy in words, such as "men minus women, psoas major".
+
+    term: such as "muscle[psoas_major]:sex[T.M]".
+    """
     muscle, what = TERM.fullmatch(term).groups()
     told = _part(what) if what else MEAN_LABEL
     return f"{told}, {_words(muscle)}" if muscle else told

@@ -138,15 +138,16 @@ def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 def label_agreement(
     areas: pd.DataFrame, dice: np.ndarray, standard: str | None = None
 ) -> pd.DataFrame:
-    """Return the agreement of two label sets, a row per level, muscle and side.
+    """Return the agreement of two label sets, one row per level, muscle and side.
 
-    areas: as of `paired_areas`. dice: (subjects, 8), in the order of LABELS; subjects in any order.
-    standard: name of the standard level of both, None if they differ. level: standard, if at least
-    LEAST_COVERED of the subjects have areas there in both, or ALL_SLICES. n_subjects, bias, limits of
-    agreement, ICC, SEM, smallest detectable change, trend and equivalence: of the area at that level or the
-    mean over all slices, second - first, over the subjects in which both label sets have it; as in
-    reliability.csv. n_dice: subjects with a Dice coefficient. reason:
-    not-labelled if a label set has the muscle in no subject.
+    areas: one row per subject, muscle and side, with csa_mean_mm2, csa_at_level_mm2 and csa_reason
+    of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
+    1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
+    Levels: ALL_SLICES, and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
+    there in both. Columns: level, muscle, side; of the areas (mm2, second - first) n_subjects,
+    means, bias, limits of agreement, intraclass correlations, SEM, smallest detectable change,
+    trend and equivalence, as in reliability.csv; n_dice and statistics of Dice; reason,
+    "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.
     """
     measures = {ALL_SLICES: "csa_mean_mm2"}
     names = [f"csa_at_level_mm2_{which}" for which in ("first", "second")]

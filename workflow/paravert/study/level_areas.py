@@ -10,8 +10,8 @@ import pandas as pd
 from paravert.anatomy import LABELS, STANDARD_LEVELS, USUAL_LUMBAR, USUAL_PITCH_MM, level_name
 from paravert.tables import ABSENT, NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
-REACH_MM = 15.0  # slices on both sides of a level may be this far away
-NEAREST_MM = 5.0  # a slice this near counts as that of the level, whatever lies beyond it
+REACH_MM = 15.0  # largest distance of the slices on both sides of a level
+NEAREST_MM = 5.0  # a slice this near is used alone if there is none on the other side
 # From the upper endplate of the first to the lower endplate of the last vertebra.
 VOLUME_RANGES = {"volume_l1_l5": (0.63, 5.37), "volume_l3_l5": (2.63, 5.37)}
 LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
@@ -21,8 +21,9 @@ LABEL_KEYS = [(label.muscle, label.side) for label in LABELS]
 class _Column:
     """The slices of one subject with known level, along the vertebral column from cranial to caudal.
 
-    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat: (slices,
-    8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason: likewise, why.
+    stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
+    (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
+    likewise, why.
     """
 
     stack: np.ndarray
@@ -128,12 +129,14 @@ def _columns(slices: pd.DataFrame, *, once: bool) -> Iterator[tuple[str, _Column
 
 
 def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return area and fat fraction at each standard level, columns as in `codebook.LEVEL_TABLE`.
+    """Return area and fat fraction of each muscle at each standard vertebral level.
 
-    slices: see `aggregate.cohort_slices`; with all eight muscles of each slice. Values are interpolated
-    linearly along the column between the slices on both sides, if both lie within REACH_MM; a slice
-    within NEAREST_MM counts alone otherwise. The fat fraction is weighted by area, so that lean_csa_mm2
-    = csa_mm2 x (1 - fat_fraction). Covariates are not yet in it.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
+    each slice. One row per subject, level (anatomy.STANDARD_LEVELS, L1 to L5/S1), muscle and side,
+    with the columns of codebook.LEVEL_TABLE but covariates. Values are interpolated linearly along
+    the spine between the slices on both sides, if both are within REACH_MM (15 mm); otherwise those
+    of a slice within NEAREST_MM (5 mm); otherwise null with a reason. The fat fraction is weighted
+    by area.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
@@ -206,10 +209,11 @@ def _first_reason(lacks: np.ndarray, reasons: np.ndarray) -> np.ndarray:
 
 
 def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
-    """Return the weight of each row, (rows,), in the fat fraction of its muscle and side at a level.
+    """Return how much each row contributes to the fat fraction of its muscle and side at a level.
 
-    slices, level: see `areas_at_levels`. A weight is the row's share in the interpolation times its
-    csa_mm2; 0 where it does not stand for the level.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. level: vertebral
+    level, such as 3.5 for L3/4. Returns float (rows,): weight in the interpolation times csa_mm2; 0
+    for slices that are not used.
     """
     share = np.zeros(len(slices))
     rows = slices.assign(csa_mm2=np.arange(len(slices)))  # area of a column: the row's place
@@ -224,13 +228,14 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
 
 
 def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
-    """Return the volume of each muscle between fixed levels in ml, and the levels that it is seen at.
+    """Return the volume (ml) of each muscle between fixed vertebral levels, and the levels it reaches.
 
-    slices: see `aggregate.cohort_slices`. index: subject, muscle and side of the rows. Columns:
-    level_from and level_to, the levels of the most cranial and most caudal slice that shows the muscle;
-    for each of VOLUME_RANGES its volume (ml) and reason. The area is interpolated between slices. A
-    volume is null, with a reason, unless each level of the range lies within REACH_MM of slices on both
-    sides; the slices at its ends stand for half a slice beyond them.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. index: (subject,
+    muscle, side) of the rows of the result. Columns: level_from and level_to, the levels of the
+    most cranial and most caudal slice that shows the muscle; for each range in VOLUME_RANGES
+    volume_..._ml and volume_..._reason. Areas are interpolated between slices. A volume is null,
+    with a reason, if slices are more than 30 mm (2 REACH_MM) apart or the range is not covered; the
+    outermost slices stand for half a slice beyond them.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)
@@ -264,11 +269,13 @@ def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[fl
 def without_missing_levels(
     levels: pd.DataFrame, muscles: pd.DataFrame, n_lumbar: pd.Series
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables without values at levels that a subject does not have, such as L5 of four.
+    """Return the tables of levels and muscles without values at vertebrae that a subject does not have.
 
-    levels: see `areas_at_levels`. muscles: see `aggregate.cohort_muscles`. n_lumbar: lumbar vertebrae by
-    subject; null is 5. A value is null, with NO_SUCH_LEVEL, where this subject's vertebra or disc has
-    another name than USUAL_LUMBAR vertebrae give it, and so are volumes down to an L5 that is not there.
+    levels: from `areas_at_levels`. muscles: one row per subject, muscle and side, from
+    `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae by subject; null is 5. A value
+    becomes null, with the reason "no-such-level", where the subject's vertebra or disc at that
+    level has another name than with five lumbar vertebrae; so does a volume down to L5 of a subject
+    with four. Both tables are changed in place.
     """
     unusual = n_lumbar[n_lumbar.notna() & (n_lumbar != USUAL_LUMBAR)].astype(int)
     rows = levels[levels.subject.isin(unusual.index)]
@@ -285,10 +292,11 @@ def without_missing_levels(
 
 
 def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Return a copy of the table of muscles with area and fat fraction at one level.
+    """Return a copy of the table of muscles with the values at one vertebral level.
 
-    muscles: see `aggregate.cohort_muscles`. levels: see `areas_at_levels`. level: one of
-    STANDARD_LEVELS. Columns: csa_at_level_mm2, fat_fraction_at_level.
+    muscles: one row per subject, muscle and side, from `aggregate.cohort_muscles`. levels: from
+    `areas_at_levels`. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
+    csa_at_level_mm2, fat_fraction_at_level.
     """
     names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}
     keys = ["subject", "muscle", "side"]

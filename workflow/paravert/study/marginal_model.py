@@ -33,15 +33,15 @@ EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
 
 
 class NotFitted(Exception):
-    """Raised where the model cannot be fitted; the message says what was found and what was expected."""
+    """Raised if a model cannot be fitted; the message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A linear combination of regression coefficients, such as a difference of means.
+    """An estimate from a regression with its uncertainty, such as a difference of means.
 
-    value, standard_error: on the scale of the link (identity: the outcome's unit; logit: log odds).
-    low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of value 0.
+    value, standard_error: on the scale of the link (identity: unit of the outcome; logit: log
+    odds). low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of value 0.
     """
 
     value: float
@@ -53,12 +53,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MarginalFit:
-    """A fitted marginal model.
+    """A marginal regression model (GEE) fitted to data with several rows per subject.
 
-    terms: names of the coefficients, by patsy. coefficients: (terms,). covariance: (terms, terms).
-    df: degrees of freedom of t, infinite for normal intervals. covariance_name: how the errors were
-    estimated. n_subjects, n_rows: what the model was fitted to. _people: combinations of the subjects'
-    covariates, and the number (with weights: the sum of weights) of subjects that have each.
+    terms: names of the coefficients, by patsy. coefficients: (terms,), on the scale of the link.
+    covariance: of the coefficients, (terms, terms). df: degrees of freedom of t intervals; infinite
+    for normal ones. link: IDENTITY or LOGIT. covariance_name: how the covariance was estimated.
+    formula: of the model, by patsy. n_subjects, n_rows: what the model was fitted to. _design:
+    patsy's description of the design. _people: each combination of the subjects' covariates, with
+    the (weighted) number of subjects. _known_cells: weights that were already computed.
     """
 
     terms: tuple[str, ...]
@@ -75,7 +77,10 @@ class MarginalFit:
     _known_cells: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def estimate(self, weights: np.ndarray) -> Estimate:
-        """Return the estimate of weights @ coefficients; weights: (terms,)."""
+        """Return the linear combination weights @ coefficients with its 95 % interval and p value.
+
+        weights: (terms,).
+        """
         value = float(weights @ self.coefficients)
         error = float(np.sqrt(weights @ self.covariance @ weights))
         reach = float(stats.t.ppf(0.975, self.df)) * error
@@ -83,10 +88,11 @@ class MarginalFit:
         return Estimate(value, error, value - reach, value + reach, p_value)
 
     def mean_weights(self, **values: object) -> np.ndarray:
-        """Return the weights, (terms,), of the adjusted mean of the cells with these values.
+        """Return the weights (terms,) of the coefficients in an adjusted mean, on the link's scale.
 
-        values: factors that are fixed, such as muscle="multifidus", sex="M". muscle and side that are
-        not named are averaged with equal weight; every other covariate over the subjects of the model.
+        values: what is fixed, such as muscle="multifidus", sex="M". Muscles and sides that are not
+        fixed are averaged with equal weight, every other covariate over the subjects of the model.
+        `estimate` gives the mean.
         """
         muscles = self.categories.get("muscle")
         if muscles is None:
@@ -117,14 +123,14 @@ class MarginalFit:
 
     @property
     def categories(self) -> dict[str, list]:
-        """The categories of each categorical factor of the model, by the factor's name."""
+        """{factor: its categories} of each categorical factor of the model, such as muscle or sex."""
         factors = self._design.factor_infos.items()
         return {
             f.name(): list(info.categories) for f, info in factors if info.type == "categorical"
         }
 
     def response(self, value: float) -> float:
-        """Return a value of the link's scale on the scale of the outcome."""
+        """Return a value on the scale of the link (log odds, or unchanged) on that of the outcome."""
         return float(1 / (1 + np.exp(-value))) if self.link == LOGIT else value
 
 
@@ -136,14 +142,16 @@ def fit_marginal(
     splines: Mapping[str, int] | None = None,
     weights: pd.Series | None = None,
 ) -> MarginalFit:
-    """Fit outcome ~ muscle x (covariates + side), clustered by subject.
+    """Fit the marginal model outcome ~ muscle * (covariates + side), with subjects as clusters.
 
-    data: one row per scan, muscle and side, without missing values, with the columns subject, muscle
-    and side. covariates: columns that are constant within scans; means over the subjects take those of
-    the first row of each. splines: covariate to degrees of
-    freedom of a natural cubic spline (Wood 2006). Factors with one value are left out. weights: of the
-    subjects (index), taken as known; None: all 1.
-    Raises NotFitted if there are too few subjects, terms are collinear or the residuals vanish.
+    outcome: column of data. data: one row per scan, muscle and side, without missing values;
+    columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
+    within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a natural
+    cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: of the
+    subjects (index), taken as known; None: all 1. Factors with one value are left out. Errors allow
+    for correlated rows of a subject: Mancl and DeRouen 2001 with t intervals below
+    SMALL_SAMPLE_SUBJECTS (200), otherwise the cluster-robust sandwich. Raises NotFitted if there
+    are too few subjects, terms are collinear or nothing is left to estimate errors from.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
@@ -186,7 +194,10 @@ def fit_marginal(
 
 
 def effective_n(weights: pd.Series) -> float:
-    """Return the number of equally weighted subjects with the same variance of a mean (Kish 1965)."""
+    """Return the effective number of subjects with these weights: sum^2 / sum of squares (Kish 1965).
+
+    It is the number of equally weighted subjects whose mean has the same variance.
+    """
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
@@ -279,8 +290,8 @@ def _combinations(
 ) -> pd.DataFrame:
     """Return the combinations of the subjects' categories, the sum of weights of each, and mean numbers.
 
-    The linear predictor is additive in the covariates, so means of numbers suffice, except for splines:
-    a mean over the subjects is then taken at the mean of the covariate.
+    The linear predictor is additive in the covariates, so means of numbers suffice, except for
+    splines: a mean over the subjects is then taken at the mean of the covariate.
     """
     people = data.drop_duplicates("subject")
     of_people = weights[people["subject"]].to_numpy()

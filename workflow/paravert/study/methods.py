@@ -22,11 +22,11 @@ def methods_paragraph(
     models: pd.DataFrame,
     weighted: pd.DataFrame,
 ) -> list[str]:
-    """Return the sentences of a methods section that describes this run.
+    """Return the sentences of a methods section for a publication, which describe this run.
 
     configuration: the resolved settings. run: metadata of the cohort tables (software_version,
-    run_id). ledger, subjects: the cohort's tables. models, weighted: the tables models and
-    weighted_contrasts of fit_models.
+    run_id). ledger (one row per scan of the sheet), subjects: cohort tables. models, weighted: the
+    tables models and weighted_contrasts of fit_models.
     """
     return [
         *_images(configuration, run, ledger),

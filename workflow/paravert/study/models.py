@@ -1,4 +1,4 @@
-"""Fits the models of the study and writes their tables: models, contrasts, adjusted_means, site_effects, claims, weighted_contrasts, specification_curve."""
+"""Fits the models of the study and writes their tables (outputs.MODEL_TABLES)."""
 
 import logging
 from collections.abc import Sequence
@@ -70,9 +70,9 @@ def fit_models(
 
     Writes beside the terms of the models: contrasts.csv, adjusted_means.csv, site_effects.csv,
     claims.csv (whether the study reproduces the findings of the paper), weighted_contrasts.csv
-    (contrasts weighted for subjects that are missing), and specification_curve.csv (effects of sex and
-    age over ways to measure fat). Covariates may be numbers or texts.
-    docs/statistics.md describes the models.
+    (contrasts weighted for subjects that are missing), and specification_curve.csv (effects of sex
+    and age over ways to measure fat). Covariates may be numbers or texts. docs/statistics.md
+    describes the models.
     """
     data, further = model_data(cohort, covariates or ())
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
@@ -109,10 +109,12 @@ def fit_models(
 
 
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table of muscles with the scanner and further covariates of each scan, and their names.
+    """Return the table of muscles with the covariates of each scan, and the further covariates' names.
 
-    covariates: columns of the table of subjects, in any case, or group (its name in the sheet).
-    manufacturer and field_strength are text, such as "3 T". Yes/no becomes text, too.
+    cohort: folder of the cohort tables. covariates: further columns of the table of subjects, in
+    any case, or "group", the sheet's name of study_group. One row per scan, muscle and side. Added
+    columns: manufacturer, field_strength (text such as "3 T") and the further covariates (numbers
+    or text; yes/no becomes text).
     """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
@@ -141,7 +143,11 @@ def _as_covariate(values: pd.Series) -> pd.Series:
 
 
 def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return subject, muscle, area_mm2 of the manual mask and iou of the rows of an overlap table."""
+    """Return area (mm2, of the manual mask) and IoU per slice, muscle and side.
+
+    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap`, one per slice,
+    muscle and side with a manual mask. Columns: subject, muscle, area_mm2, iou.
+    """
     keys = [*scan_keys(overlap), "stack_id"]
     areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")
     areas["area_mm2"] = areas["pixels_truth"] * areas["pixel_mm2"]

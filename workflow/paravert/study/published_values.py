@@ -1,4 +1,4 @@
-"""Published normal values of area, volume and fat fraction, each with its source, for the eye."""
+"""Published normal values of area, volume and fat fraction, each with its source, for comparison."""
 
 from pathlib import Path
 
@@ -17,12 +17,13 @@ OF_MEASURE = {  # measure of the normal values: measure of a source
 
 
 def read_published() -> pd.DataFrame:
-    """Return the published values, a row each.
+    """Return published normal values of muscles, one row each, from published_values.csv.
 
-    Columns: measure (csa, volume, fat_fraction), muscle (two joined by + if the source has them
-    together), side (left, right, mean of both, sum of both), level, sex (F, M, all), n, age_years
-    (range, or mean ± SD), mean, sd (null if not given), unit, people, scanner, authors, year, journal,
-    table (where in it), link; level_position, null for a range of levels; source, such as "Si 2023".
+    Columns: measure (csa, volume, fat_fraction); muscle (two joined by + if the source has them
+    together); side (left, right, mean, sum); level (a vertebra or disc, or a range); sex (F, M,
+    all); n; age_years (range, or mean ± SD); mean, sd (null if not given), unit; people, scanner;
+    authors, year, journal, table (in it), link; level_position, the level as a number, null for a
+    range; source, such as "Si 2023".
     """
     found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
     position = [level_number(level) for level in found["level"]]
@@ -31,9 +32,10 @@ def read_published() -> pd.DataFrame:
 
 
 def areas_of_sides() -> pd.DataFrame:
-    """Return the areas of one side at single levels: mean and sd of left and right averaged.
+    """Return published areas of one side at single levels: mean and SD of left and right, averaged.
 
-    Columns: KEYS, n, age_years, people, mean (mm2), sd (mm2).
+    One row per muscle, level, sex and source. Columns: KEYS, n, age_years, people, mean (mm2), sd
+    (mm2).
     """
     found = read_published()
     found = found[(found["measure"] == "csa") & found["side"].isin(["left", "right"])]
@@ -43,13 +45,19 @@ def areas_of_sides() -> pd.DataFrame:
 
 
 def areas_at(level: str) -> pd.DataFrame:
-    """Return the rows of `areas_of_sides` at one level, by its name."""
+    """Return published areas of one side at one level: the rows of `areas_of_sides` there.
+
+    level: name of a vertebra or disc, such as "L3/4".
+    """
     found = areas_of_sides()
     return found[found["level_position"] == level_number(level)]
 
 
 def source_note(published: pd.DataFrame) -> str:
-    """Return a sentence on the sources of rows, such as "Published values: Si 2023 (n = 336, ...)."."""
+    """Return a sentence on the sources of rows, such as "Published values: Si 2023 (n = 336, ...).".
+
+    published: rows with source, n, age_years, people and sex. "" without rows.
+    """
     sources = [
         f"{row.source} (n = {row.n}, {row.age_years} years, {row.people}"
         f"{', not by sex' * (row.sex == NOT_BY_SEX)})"
@@ -61,11 +69,12 @@ def source_note(published: pd.DataFrame) -> str:
 def matching(
     published: pd.DataFrame, measure: str, muscle: str, side: str, sex: str, level: str
 ) -> pd.DataFrame:
-    """Return the published values beside which a normal value stands.
+    """Return the published values that can be compared with one of the study's normal values.
 
-    published: see `read_published`. measure, level: of the table of normal values. Values at a level
-    are those of that level alone; a mean over all slices has those over a range of levels. sex: with
-    those of sources that do not separate the sexes.
+    published: from `read_published`. measure, muscle, side, sex, level: of the normal value. For a
+    value at a level those at that level are returned, for a mean over all slices those over a range
+    of levels; with those of sources that do not separate the sexes or that average the sides. Empty
+    if no source has the measure.
     """
     if measure not in OF_MEASURE:
         return published[:0]

@@ -15,16 +15,17 @@ from scipy.optimize import linprog
 from paravert.study.covariates import SPLINE_DF
 
 CENTILES = (3, 10, 25, 50, 75, 90, 97)
-MOST_RESAMPLED = 500  # subjects of a bootstrap sample: bounds the time in large cohorts
+MOST_RESAMPLED = 500  # subjects of a bootstrap sample; limits the time in large cohorts
 NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
 class CentileCurves:
-    """Centile curves on a grid of ages, in ascending order at every age.
+    """Centile curves of a value on a grid of ages.
 
-    value, low_95, high_95: (ages, centiles), unit of the fitted value. crossed: (ages,), whether curves
-    crossed there and were rearranged.
+    value: (ages, centiles), in the unit of the fitted value; the centiles are CENTILES, ascending
+    at every age. low_95, high_95: same shape, pointwise 95 % band. crossed: (ages,) bool, whether
+    curves crossed there and were sorted.
     """
 
     value: np.ndarray
@@ -36,11 +37,13 @@ class CentileCurves:
 def centile_curves(
     age_years: np.ndarray, value: np.ndarray, grid_years: np.ndarray, samples: int, seed: int
 ) -> CentileCurves:
-    """Return the curves of CENTILES. age_years, value: (subjects,), finite. grid_years: (ages,).
+    """Return the centile curves (CENTILES) of a value by age, with pointwise 95 % bands.
 
-    Age enters as a straight line if it has at most SPLINE_DF + 1 different values. Bands: estimate -+
-    1.96 times the SD of the bootstrap samples, which hold at most MOST_RESAMPLED subjects; the SD is
-    scaled by the square root of m / n. Without samples the bands are nan.
+    age_years, value: (subjects,), finite. grid_years: (ages,), where the curves are evaluated.
+    samples: of the bootstrap; 0: bands are NaN. seed: of the bootstrap. Age enters as a natural
+    cubic spline, or as a straight line if it has at most SPLINE_DF + 1 different values. Bands:
+    estimate -+ 1.96 SD of bootstrap samples of m of the n subjects (at most MOST_RESAMPLED (500)),
+    scaled by sqrt(m / n).
     """
     design, at_grid = _designs(age_years, grid_years)
     curves = at_grid @ _coefficients(design, value)
@@ -72,12 +75,13 @@ def _coefficients(design: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def quantile_coefficients(design: np.ndarray, value: np.ndarray, share: float) -> np.ndarray:
-    """Return the coefficients, (terms,), of the quantile regression of a share between 0 and 1.
+    """Return the coefficients (terms,) of the regression of one quantile (Koenker and Bassett 1978).
 
-    design: (rows, terms). value: (rows,). They are the multipliers of the dual linear program
-    (Koenker 2005, section 6.2), solved for the scaled residuals of least squares, which HiGHS needs:
-    its tolerances are absolute. statsmodels' QuantReg iterates reweighted least squares: its results
-    differ in the third digit where it stops early.
+    design: (rows, terms). value: (rows,). share: which quantile, between 0 and 1. Solved exactly as
+    a linear program: the multipliers of the dual (Koenker 2005, section 6.2), for the scaled
+    residuals of least squares, because HiGHS has absolute tolerances. statsmodels' QuantReg
+    iterates reweighted least squares and differs in the third digit where it stops early. Raises
+    ArithmeticError if the program is not solved.
     """
     start = np.linalg.lstsq(design, value, rcond=None)[0]
     rest = value - design @ start

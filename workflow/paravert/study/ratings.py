@@ -43,10 +43,12 @@ Place = tuple[str, str]  # muscle and side
 
 @dataclass(frozen=True)
 class Rating:
-    """A line of a file of ratings, see COLUMNS.
+    """One line of a rater's file, ratings.csv, that the review page exports.
 
-    muscle, side: empty for the whole scan; side empty for both. fingerprint: of the labels that the
-    rater saw. reason: of the page's list. note: free text.
+    scan: its name. rater: who rated. verdict: "pass", "correct" or "fail". muscle: "" for the whole
+    scan. side: "" for both sides, or the whole scan. fingerprint: digest of the labels that the
+    rater saw (column labels_digest of the ledger). reason: chosen from the page's list. note: free
+    text.
     """
 
     scan: str
@@ -59,7 +61,7 @@ class Rating:
     note: str = ""
 
     def places(self) -> set[Place]:
-        """Return what is rated: pairs of muscle and side, or WHOLE."""
+        """Return what the rating is about: {(muscle, side)}, or {WHOLE} for the whole scan."""
         if not self.muscle:
             return {WHOLE}
         return set(product([self.muscle], [self.side] if self.side else SIDES))
@@ -67,10 +69,11 @@ class Rating:
 
 @dataclass(frozen=True)
 class Failed:
-    """What raters failed.
+    """What raters have failed.
 
-    scans: whole scans. muscles: pairs of muscle and side by scan; no scan of `scans` is among them.
-    outdated: scans with ratings of labels that have changed since, which are not applied.
+    scans: names of scans that failed as a whole. muscles: {scan: {(muscle, side)}} that failed in
+    other scans. outdated: scans with ratings of labels that have changed since; these ratings are
+    not applied.
     """
 
     scans: frozenset[str]
@@ -79,10 +82,11 @@ class Failed:
 
 
 def read_ratings(files: Iterable[Path]) -> list[Rating]:
-    """Return the ratings of all files, one file per rater.
+    """Read the files of ratings that the review page exports, one per rater, and return all ratings.
 
-    Raises InputError for a file that is not UTF-8 or lacks a column, an unknown verdict, muscle or
-    side, a rating that is there twice, a file of several raters, and a rater with two files.
+    Raises InputError for a file that is not UTF-8 or lacks a column, for an unknown verdict, muscle
+    or side, for a scan, muscle and side that is rated twice, for a file of several raters, and for
+    a rater with two files.
     """
     found: list[Rating] = []
     for file in files:
@@ -140,11 +144,12 @@ def failed(
     rule: str,
     verdicts: Collection[str] = (FAIL,),
 ) -> Failed:
-    """Return what is failed by a rule.
+    """Return which scans and muscles count as failed by the review.
 
-    digests: labels_digest by scan; ratings of other scans are ignored. rule: "any": what one rater fails
-    is failed; "all": what all raters of the scan fail; otherwise the name of the rater who decides.
-    verdicts: those that count as failed.
+    ratings: of all raters. digests: {scan: labels_digest, the digest of its labels today}; ratings
+    of other scans are ignored. rule: where raters differ: "any", what one rater fails; "all", what
+    all raters of the scan fail; otherwise the name of the rater who decides. verdicts: those that
+    count as a failure.
     """
     by_scan: dict[str, dict[str, set[Place]]] = defaultdict(lambda: defaultdict(set))
     outdated = set()
@@ -169,9 +174,9 @@ def failed(
 
 
 def in_failed_muscle(rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]]) -> np.ndarray:
-    """Return which rows belong to a failed muscle, bool.
+    """Return which rows belong to a muscle and side that failed the review, bool (rows,).
 
-    rows: columns subject, muscle and side. muscles: see `Failed`.
+    rows: columns subject (name of the scan), muscle and side. muscles: {scan: {(muscle, side)}}.
     """
     keys = zip(rows.subject, rows.muscle, rows.side, strict=True)
     out = [(muscle, side) in muscles.get(subject, ()) for subject, muscle, side in keys]
@@ -181,10 +186,11 @@ def in_failed_muscle(rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]]
 def without_failed_muscles(
     rows: pd.DataFrame, muscles: Mapping[str, frozenset[Place]], step: str
 ) -> pd.DataFrame:
-    """Return the rows of a shard table with null values and a reason for failed muscles.
+    """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
-    rows: columns subject, muscle and side, and those of the step's table. muscles: see `Failed`. step:
-    measure_area or measure_fat.
+    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side.
+    muscles: {scan: {(muscle, side)}}. step: "measure_area" or "measure_fat". The reason code is
+    "review-failed".
     """
     values, reasons = {
         "measure_area": (AREA_VALUES, ("csa_reason",)),
@@ -212,12 +218,13 @@ def without_failed_muscles(
 
 
 def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
-    """Return Cohen's kappa of each pair of raters with its 95 % interval, a row per pair and categories.
+    """Return Cohen's kappa of each pair of raters over the scans that both rated, with KAPPA_COLUMNS.
 
-    The verdict of a rater on a scan is the worst that he or she gave to the scan or one of its muscles.
-    Scans that both have rated from the same labels are compared, by all three verdicts and by fail against
-    the others. agreement: share of scans with the same verdict. kappa and its asymptotic interval (Fleiss,
-    Cohen and Everitt 1969) are null if both raters gave all scans the same single verdict.
+    ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or
+    one of its muscles; only ratings of the same labels are compared. Two rows per pair: all three
+    verdicts, and fail against the others. Columns: first, second (raters), categories, scans,
+    agreement (share of equal verdicts), kappa and its 95 % interval kappa_low, kappa_high (Fleiss,
+    Cohen and Everitt 1969); kappa is null if both gave all scans one and the same verdict.
     """
     worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for rating in ratings:
@@ -263,10 +270,13 @@ def _kappa(table: np.ndarray) -> dict[str, float]:
 def to_correct(
     ratings: Sequence[Rating], digests: Mapping[str, str | None], folder: Path
 ) -> pd.DataFrame:
-    """Return what raters want corrected, a row per rating and stack, with commands to open it.
+    """Return which label maps raters want corrected, one row per rating and stack.
 
-    digests: labels_digest by scan; ratings of labels that have changed since are left out. folder: of the
-    subjects. The commands are run in the folder that holds `results`; save_as is beside the sheet.
+    ratings: of all raters. digests: {scan: labels_digest, the digest of its labels today}; ratings
+    of older labels are left out. folder: of the subjects. Columns (CORRECTION_COLUMNS): scan,
+    stack, rater, muscle, side, reason, note; itksnap and slicer, commands that open image and
+    labels (to be run in the folder that holds `results`); save_as, where the corrected map belongs,
+    beside the sheet.
     """
     rows = []
     for rating in ratings:

@@ -23,12 +23,12 @@ FAILURE_COLUMNS = (
 
 
 def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
-    """Return the reading list in its shuffled order: columns scan and drawn_as.
+    """Return the scans that raters should rate without knowing why they were chosen, in random order.
 
-    It has the `size` scans with the lowest predicted IoU, and `size` at random of all that have labels,
-    whatever their ratings. Random scans are those with the lowest random numbers, which depend on seed
-    and name alone (permanent random numbers, Ohlsson 1995): most stay when scans are added. ledger: the
-    cohort's table.
+    ledger: the cohort table with one row per scan. size: number of scans with the lowest predicted
+    IoU, and of scans at random from all that have labels. seed: of the choice and order. Columns:
+    scan; drawn_as, "worst", "random" or "both". The random choice depends on seed and name alone
+    (permanent random numbers, Ohlsson 1995), so that most stay when scans are added.
     """
     scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
     known = scans.dropna(subset=["predicted_iou_lowest"])
@@ -49,13 +49,14 @@ def share_of_failures(
     digests: Mapping[str, str | None],
     rule: str,
 ) -> pd.DataFrame:
-    """Return the share of failures among the random scans that were rated, columns FAILURE_COLUMNS.
+    """Return the share of failures among the randomly drawn scans that were rated.
 
-    A row for whole scans that failed (what: scan), one each for scans that failed, or that failed or are
-    to be corrected, as a whole or in a muscle (scan or muscle), and one per muscle that failed on a
-    side, or with its scan. drawn: random scans. rated: those of them with a rating of their present
-    labels. The 95 % interval is Wilson's; without rated scans it is null. listed: see `reading_list`.
-    digests: labels_digest by scan. rule: see `ratings.failed`.
+    listed: from `reading_list`. ratings: of all raters. digests: {scan: labels_digest, the digest
+    of its labels today}. rule: whose failures count where raters differ, "any", "all" or a rater's
+    name. Columns: FAILURE_COLUMNS. Rows (what, verdict): scans that failed as a whole; scans that
+    failed as a whole or in a muscle; the same or to be corrected; and each muscle that failed on a
+    side or with its scan. drawn: number of random scans; rated: of these with a rating of today's
+    labels; count and share of failures, with Wilson's 95 % interval; null without rated scans.
     """
     random = set(listed.scan[listed.drawn_as != WORST])
     own = [rating for rating in ratings if rating.scan in random]

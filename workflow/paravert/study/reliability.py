@@ -35,7 +35,7 @@ MASK_AND_NETWORK = "manual mask, network"
 TWO_VISITS = "first visit, second visit"
 TWO_RATERS = "first rater, second rater"
 MASKS, VISITS, RATERS = "masks", "visits", "raters"  # in the column source
-MOST_YEARS_APART = 0.25  # of two visits: what differs more has changed
+MOST_YEARS_APART = 0.25  # visits further apart are left out: the muscles may have changed
 # Equivalence, stated in advance. In percent of the mean of the first measurements, fat: absolute.
 MARGIN_PERCENT, FAT_MARGIN = 5.0, 0.02
 LEVEL_MEASURES = {"csa_mm2": "mm2", "fat_fraction": "1"}  # of the table levels
@@ -57,11 +57,14 @@ RELIABILITY_COLUMNS = (
 def mask_reliability(
     overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return ICC, SEM, Bland-Altman limits and others of areas in mask and prediction (RELIABILITY_COLUMNS).
+    """Return the reliability of areas between manual mask (first) and prediction (second).
 
-    A row per level, muscle and side. The manual mask is the first measurement, the prediction the second.
-    overlap: rows of the cohort's table. pixels: as `pixel_areas` returns them. slice_levels: as
-    `scored_slice_levels`. Level: over all slices, and of the slices nearest to each vertebra and disc.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
+    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each
+    slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
+    limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
+    or disc.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -73,9 +76,12 @@ def mask_reliability(
 def rater_reliability(
     overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the reliability of areas between two raters' masks; arguments as `mask_reliability`.
+    """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
-    Slices and muscles that both have drawn. Without a second mask there are no rows.
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    those with pixels of a second mask are used. pixels: area of a pixel per stack, from
+    `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
+    per level, muscle and side. Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
@@ -95,9 +101,12 @@ def _of_masks(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored_slice_levels(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the level (name) of each slice of the subjects in the overlap table, where it is known.
+    """Return the vertebra or disc nearest to each slice of the subjects that have manual masks.
 
-    cohort: folder of the cohort tables, of which `slices` is read in parts.
+    cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
+    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
+    taken. Columns: subject, visit if there is one, stack_id, slice, level (name). Slices of unknown
+    level are missing.
     """
     scored = set(overlap["subject"].unique())
     parts = []
@@ -111,13 +120,14 @@ def scored_slice_levels(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 def visit_reliability(
     muscles: pd.DataFrame, subjects: pd.DataFrame, levels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the reliability of area, volume and fat fraction between visits (RELIABILITY_COLUMNS).
+    """Return the reliability of area, volume and fat fraction between two visits of a subject.
 
-    muscles, subjects, levels: the cohort's tables. The first two analysed visits of each subject, first
-    and second measurement; pairs that are more than MOST_YEARS_APART are left out, those of unknown
-    distance are not. Side "both": sum of the areas and volumes, weighted mean of the fat fractions.
-    Level: means over all slices, and interpolated values at each vertebra and disc. Single slices are not
-    compared: those of two visits are not at the same place.
+    muscles, subjects, levels: the cohort tables. First and second measurement are the first two
+    analysed visits of each subject; pairs known to be more than MOST_YEARS_APART (0.25) years apart
+    are left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side
+    "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
+    and values at each vertebra or disc. Single slices are not compared, because those of two visits
+    are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -167,10 +177,16 @@ def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd
 
 
 def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: str) -> pd.DataFrame:
-    """Return a row per muscle and side (left, right, both) of RELIABILITY_COLUMNS; source, comparison and level are null.
+    """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
-    pairs: a row per subject, muscle and side with the measurements first and second. slices: the same
-    per slice; limits of single slices are null where it has no rows. Differences are second - first.
+    pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
+    same per slice; without rows the limits of single slices are null. measure, unit: written into
+    the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
+    MARGIN_PERCENT (5 %) of the mean. Columns (RELIABILITY_COLUMNS; in the unit of the measurement,
+    column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of measurement sem,
+    smallest detectable change mdc_95, within_subject_cv (fraction), bias and Bland-Altman limits of
+    second - first, trend with size, test of equivalence, limits of single slices; each with its 95
+    % interval where there is one. source, comparison and level are null.
     """
     rows = []
     for muscle in MUSCLES:
@@ -191,11 +207,13 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
 def paired_statistics(
     first: Sequence[float], second: Sequence[float], margin: float | None = None
 ) -> dict:
-    """Return the statistics of two measurements of each subject, by name as in RELIABILITY_COLUMNS.
+    """Return the statistics of two measurements of each subject, {name as in RELIABILITY_COLUMNS: value}.
 
-    These are n_subjects to equivalent, without the limits of single slices. first, second: (subjects,),
-    finite. margin: of the test of equivalence, in their unit; None: MARGIN_PERCENT of the mean of first.
-    A statistic that needs more subjects is nan (equivalent: None).
+    They are those from n_subjects to equivalent: means, intraclass correlations, standard error of
+    measurement, smallest detectable change, bias and limits of second - first, trend, equivalence.
+    first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their
+    unit; None: MARGIN_PERCENT of the mean of first. NaN (equivalent: None) where there are too few
+    subjects.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = np.column_stack([first, second])
@@ -244,11 +262,12 @@ def _limits(prefix: str, limits: Limits) -> dict:
 
 
 def consistency(ratings: np.ndarray) -> IntraclassCorrelation:
-    """Return ICC(3,1): two-way, measurements fixed, consistency, one measurement.
+    """Return the intraclass correlation ICC(3,1): two-way, measurements fixed, consistency.
 
-    ratings: (subjects, measurements). A constant bias does not change it. nan below two subjects or
-    where all ratings are equal; no interval where the measurements differ by a constant only.
-    Source: Shrout and Fleiss 1979, ICC(3,1) and its interval.
+    ratings: float (subjects, measurements), for a single measurement each. A constant bias between
+    the measurements does not change it. NaN with fewer than two subjects or if all ratings are
+    equal; the interval alone is NaN if the measurements differ by a constant only. Source: Shrout
+    and Fleiss 1979, ICC(3,1) and its interval.
     """
     subjects, raters = ratings.shape
     if subjects < 2 or np.ptp(ratings) == 0:
@@ -265,10 +284,12 @@ def consistency(ratings: np.ndarray) -> IntraclassCorrelation:
 
 
 def standard_error_of_measurement(ratings: np.ndarray) -> tuple[float, float, float]:
-    """Return the SD of repeated measurements of a subject with its 95 % interval, bias left out.
+    """Return the SD of repeated measurements of one subject, and its 95 % interval: (sd, low, high).
 
-    ratings: (subjects, measurements). It is the root of the error mean square of the two-way layout
-    (Weir 2005), for pairs the SD of the differences over the root of 2. nan below two subjects.
+    ratings: float (subjects, measurements), in the unit that the result has. A bias between
+    measurements is left out: it is the root of the error mean square of the two-way analysis of
+    variance (Weir 2005), for pairs SD of the differences / sqrt(2). NaN with fewer than two
+    subjects.
     """
     subjects, raters = ratings.shape
     if subjects < 2:
@@ -284,14 +305,19 @@ def standard_error_of_measurement(ratings: np.ndarray) -> tuple[float, float, fl
 
 
 def smallest_detectable_change(sem: float) -> float:
-    """Return MDC95: 95 % of the differences of two measurements of an unchanged subject are smaller."""
+    """Return the smallest detectable change MDC95 = 1.96 sqrt(2) sem, in the unit of sem.
+
+    sem: standard error of measurement. 95 % of the differences between two measurements of an
+    unchanged subject are smaller.
+    """
     return NORMAL_95 * np.sqrt(2) * sem
 
 
 def within_subject_variation(ratings: np.ndarray) -> float:
-    """Return the within-subject coefficient of variation: root mean square of SD over mean (Bland).
+    """Return the within-subject coefficient of variation: root mean square over subjects of SD / mean.
 
-    ratings: (subjects, measurements). nan without subjects; subjects with mean 0 are left out.
+    ratings: float (subjects, measurements). A fraction, not a percentage. Subjects with mean 0 are
+    left out; NaN without subjects. Source: Bland.
     """
     mean = ratings.mean(axis=1)
     known = mean != 0
@@ -302,9 +328,10 @@ def within_subject_variation(ratings: np.ndarray) -> float:
 
 
 def equivalence_p_value(difference: np.ndarray, margin: float) -> float:
-    """Return p of two one-sided t tests (TOST, Schuirmann 1987): below .05 the mean lies within -+ margin.
+    """Return the p value of two one-sided t tests (TOST): below .05 the mean is within -+ margin.
 
-    difference: (subjects,). nan below two subjects.
+    difference: (subjects,), in the unit of margin. NaN with fewer than two subjects. Source:
+    Schuirmann 1987.
     """
     if len(difference) < 2:
         return np.nan
@@ -334,11 +361,13 @@ def _of_slices(own: pd.DataFrame) -> dict:
 def clustered_limits(
     difference: np.ndarray, subjects: np.ndarray
 ) -> tuple[float, float, dict[str, tuple[float, float, float]]]:
-    """Return bias, SD, and lower_limit and upper_limit with intervals, of a single slice's difference.
+    """Return bias, SD and limits of agreement of the difference in a single slice: (bias, sd, limits).
 
-    difference, subjects: (slices,). The bias is the mean over subjects of their means; the variance is
-    that between subjects plus that within. nan below two subjects or without a subject with two
-    slices. Source: Bland and Altman 2007; intervals: Zou 2013 (MOVER).
+    difference: (slices,). subjects: (slices,), whose slice each is. limits: {"lower_limit",
+    "upper_limit": (value, low, high of its 95 % interval)}. The bias is the mean over subjects of
+    their means; the variance is that between subjects plus that within. All NaN with fewer than two
+    subjects or if no subject has two slices. Source: Bland and Altman 2007; intervals: Zou 2013
+    (MOVER).
     """
     groups = pd.Series(difference).groupby(subjects)
     means, counts = groups.mean().to_numpy(), groups.size().to_numpy()

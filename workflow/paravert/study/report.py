@@ -77,13 +77,17 @@ def write_report(
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     study_name: Annotated[str, typer.Option(help="Name of the study, for the title.")] = "",
 ) -> None:
-    """Write the report: tables, figures, ledger, previews and configuration in one HTML file."""
+    """Write the report: tables, figures, ledger, previews and configuration in one HTML file.
+
+    The file needs no other file and no network. Raises jinja2.UndefinedError if the template needs
+    a variable that is not given, which would be a bug.
+    """
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
-    metadata = read_metadata(cohort / "ledger.parquet")
+    metadata = _read_metadata(cohort / "ledger.parquet")
     has_visits = "visit" in ledger
     scans = ledger.assign(subject=scan_names(ledger))
-    previews, left_out = read_previews(folder, scans)
+    previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -99,7 +103,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": read_caption(figure.caption),
+                "caption": _read_caption(figure.caption),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -134,12 +138,12 @@ def write_report(
             "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
         },
         "captions": {
-            name: read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+            name: _read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
         }
         | {
-            "centiles": read_caption("centiles_table"),
+            "centiles": _read_caption("centiles_table"),
             **{
-                name: read_caption(name)
+                name: _read_caption(name)
                 for name in (
                     *("change", "visit_reliability", "rater_reliability", "flags", "failures"),
                     "raters",
@@ -178,7 +182,10 @@ def write_report(
 
 
 def level_note(coverage: pd.DataFrame) -> str:
-    """Return the sentence on the level at which areas are compared. coverage: the study's table."""
+    """Return the sentence that says at which vertebral level areas are compared; "" if there is none.
+
+    coverage: the study's table level_coverage; its column note is used.
+    """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])
 
@@ -222,17 +229,19 @@ def _read_csv(folder: Path, name: str) -> pd.DataFrame:
 
 
 def render(content: dict) -> str:
-    """Return the report as HTML. content: the variables of report.html.j2; all text is escaped.
+    """Return the report as HTML text.
 
-    Raises jinja2.UndefinedError if a variable of the template is missing.
+    content: {variable: value} for the template report.html.j2; text is escaped. Raises
+    jinja2.UndefinedError if a variable of the template is missing.
     """
     return html_template("report.html.j2").render(content)
 
 
 def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the numbers at the head of the report as pairs (number, what it counts).
+    """Return the numbers at the head of the report: [(number as text, what it counts)].
 
-    ledger: the cohort's table. overlap: column subject of the cohort's table.
+    ledger: the cohort table with one row per scan of the sheet. overlap: column subject of the
+    cohort table, the subjects with a manual mask.
     """
     status = ledger["status"].value_counts()
     if "visit" in ledger:
@@ -251,14 +260,18 @@ def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]
     ]
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file, empty if it has none."""
+def _read_metadata(path: Path) -> dict[str, str]:
+    """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none."""
     found = pq.read_schema(path).metadata or {}
     return {key.decode(): value.decode() for key, value in found.items()}
 
 
 def lumbar_note(ledger: pd.DataFrame) -> str:
-    """Return a sentence on the number of lumbar vertebrae that levels assume. ledger: the cohort's."""
+    """Return the sentences on how many lumbar vertebrae the names of levels assume.
+
+    ledger: the cohort table with one row per scan; its column n_lumbar, if there is one, is
+    counted.
+    """
     told = (
         ledger[N_LUMBAR].value_counts().sort_index() if N_LUMBAR in ledger else pd.Series(dtype=int)
     )
@@ -271,19 +284,21 @@ def lumbar_note(ledger: pd.DataFrame) -> str:
     return f"{note} In this study: {listed}." if listed else note
 
 
-def read_caption(name: str) -> str:
-    """Return the caption in workflow/report/<name>.rst, which Snakemake's own report shows, too."""
+def _read_caption(name: str) -> str:
+    """Return the text of the caption workflow/report/<name>.rst, which Snakemake's report shows, too."""
     return (TEMPLATES / f"{name}.rst").read_text(encoding="utf-8").strip()
 
 
 def sagittal_pictures(
     cohort: Path, folder: Path, scans: pd.DataFrame, subjects: Sequence[str]
 ) -> list[dict]:
-    """Return the sagittal pictures of some subjects: scan, source, size, lines and names of levels.
+    """Return the sagittal pictures of some subjects for the report, one dict per subject that has one.
 
-    cohort: folder of the tables. folder: of the scans. scans: the cohort's ledger, with the name of the
-    scan in the column scan. subjects: of each the first scan that has one. lines: [x, y, x, y]. names:
-    (name, y), beside the lines of a level, at least LEVEL_GAP apart. Lengths are in pixels.
+    cohort: folder of the cohort tables. folder: of the scans. scans: the ledger, with the name of
+    the scan in a column scan. subjects: whose first scan with a sagittal picture is shown. Keys:
+    scan; source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] where axial slices
+    cut the picture; names, [(level, y)], where its name is written. Lengths are in pixels from the
+    upper left.
     """
     if not subjects:
         return []
@@ -323,16 +338,17 @@ def _level_places(
     return places
 
 
-def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
-    """Return the previews of analysed subjects, at most MOST_PREVIEWS, and how many more there are.
+def _read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, str]], int]:
+    """Return the previews of analysed scans for the report, and how many are left out.
 
-    A preview is a dict of subject and source (data URI). folder: of the scans. ledger: the cohort's
-    table, the names of the scans in its column subject.
+    folder: of the scans. ledger: the cohort table, names of scans in its column subject. Returns
+    (at most MOST_PREVIEWS dicts with subject and source, a JPEG as data URI; number of further
+    ones).
     """
     analysed = ledger.loc[ledger["status"] == "analysed", "subject"].sort_values()
     files = {subject: SubjectFolder(folder / subject).preview_file for subject in analysed}
     found = [(subject, file) for subject, file in files.items() if file.is_file()]
-    shown = [{"subject": s, "source": preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
+    shown = [{"subject": s, "source": _preview_uri(file)} for s, file in found[:MOST_PREVIEWS]]
     return shown, len(found) - len(shown)
 
 
@@ -340,15 +356,18 @@ def read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, st
 
 
 def figure_uri(folder: Path, stem: str) -> str:
-    """Return a figure as data URI: its SVG, or its PNG if the SVG exceeds LARGEST_SVG_BYTES."""
+    """Return a figure as data URI: its SVG, or its PNG if the SVG is larger than LARGEST_SVG_BYTES.
+
+    folder: of the figures. stem: name of the figure's files without suffix.
+    """
     svg = folder / f"{stem}.svg"
     if svg.stat().st_size <= LARGEST_SVG_BYTES:
         return _uri(svg.read_bytes(), "image/svg+xml")
     return _uri((folder / f"{stem}.png").read_bytes(), "image/png")
 
 
-def preview_uri(path: Path) -> str:
-    """Return a picture as data URI: JPEG, at most PREVIEW_WIDTH_PX wide, without metadata."""
+def _preview_uri(path: Path) -> str:
+    """Return a picture file as data URI: JPEG, at most PREVIEW_WIDTH_PX wide, without metadata."""
     with Image.open(path) as picture:
         reduced = picture.convert("RGB")
     reduced.thumbnail((PREVIEW_WIDTH_PX, 10 * PREVIEW_WIDTH_PX))

@@ -14,7 +14,7 @@ from paravert.study.standard_level import ALL_SLICES
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
-# The first of these that is part of a variable's name names it.
+# Names by the first of these keys that occurs in a variable's name.
 MEASURE_NAMES = {"csa": "CSA", "fat_fraction": "Fat fraction", "volume": "Volume"}
 UNIT_NAMES = {"mm2": "mm²", "mm2/m2": "mm²/m²", "kg/m2": "kg/m²", "year": "years", "1": "%"}
 SELECTION_NAMES = {  # other columns of the sheet keep their names
@@ -33,9 +33,10 @@ MOST_NAMED = 20  # subjects named beside a warning
 
 
 def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show.") -> Markup:
-    """Return a table of text as HTML, escaped; its index levels become leading columns.
+    """Return a table of text as an HTML element; text is escaped.
 
-    prose: number of last columns that hold running text. empty: text for a table without rows.
+    table: its index levels become leading columns. prose: number of last columns that hold running
+    text. empty: sentence in place of a table without rows.
     """
     if table.empty:
         return Markup(f'<p class="none">{html.escape(empty)}</p>')
@@ -51,9 +52,9 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
 
 
 def number_text(value: float | None, digits: int) -> str:
-    """Return a number with so many decimals, separators of thousands and a true minus.
+    """Return a number as text with `digits` decimals; a dash if it is null.
 
-    A dash if the number is null.
+    Thousands are separated by commas, and the minus is a true one (−).
     """
     if value is None or pd.isna(value):
         return DASH
@@ -61,14 +62,14 @@ def number_text(value: float | None, digits: int) -> str:
 
 
 def interval_text(low: float, high: float, digits: int) -> str:
-    """Return "low to high", both as by `number_text`; a dash if an end is null."""
+    """Return an interval as "low to high", with `digits` decimals; a dash if an end is null."""
     if pd.isna(low) or pd.isna(high):
         return DASH
     return f"{number_text(low, digits)} to {number_text(high, digits)}"
 
 
 def p_value_text(value: float) -> str:
-    """Return a p value with three decimals, or "< 0.001"; a dash if it is null."""
+    """Return a p value with three decimals, "< 0.001" below that; a dash if it is null."""
     if pd.isna(value):
         return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -107,9 +108,10 @@ def _mean_sd(row: pd.Series) -> str:
 
 
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return Table 1 as text, indexed by muscle and side; the median IoU of the paper beside it.
+    """Return Table 1 as text: IoU and Dice with the manual masks, by muscle and side (index).
 
-    table: see `accuracy.table1_iou`. Rows without slices are left out.
+    table: numbers, from `accuracy.table1_iou`; rows without slices are left out. Beside the study's
+    median IoU stands that of the paper.
     """
     own = table[table["n_slices"] > 0]
     return _by_side(
@@ -127,9 +129,10 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cohort's description as text: a row per variable, a column per sex, missing values.
+    """Return the description of the cohort as text: a row per variable, a column per sex.
 
-    table: see `describe.cohort_description`. Cells: mean ± SD (lowest to highest).
+    table: numbers, from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The
+    last column counts missing values.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -187,10 +190,10 @@ def _mean_sd_range(row: pd.Series) -> str:
 
 
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return normal values as text, indexed by measure, muscle and side, a column per sex.
+    """Return normal values as text, by measure, muscle and side (index), with a column per sex.
 
-    table: see `describe.normal_values`. Cells: mean ± SD (number of values). The last column has the
-    published values of this level, muscle and side, as running text.
+    table: numbers, from `describe.normal_values`. Cells: mean ± SD (number of values). The last
+    column has published values of the same level, muscle and side, as running text.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
@@ -235,9 +238,10 @@ def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
 
 
 def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the published values as text, a row each, with their sources as running text.
+    """Return published normal values as text, one row each.
 
-    table: see `published_values.read_published`.
+    table: numbers, from `published_values.read_published`. The last two columns (people and
+    scanner, source) are running text.
     """
     sources = table["authors"].str.split(",").str[0] + " et al. " + table["year"].astype(str)
     where = sources + ", " + table["journal"] + ", " + table["table"]
@@ -259,9 +263,9 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the number of subjects with slices at each level as text, a row per sex.
+    """Return how many subjects have slices at each level as text: a row per sex, a column per level.
 
-    table: see `standard_level.level_coverage`.
+    table: numbers, from `standard_level.level_coverage`.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -276,9 +280,10 @@ def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def change_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the change between visits as text, indexed by measure, muscle and side.
+    """Return the change between first and last visit as text, by measure, muscle and side (index).
 
-    table: see `change.change_table`. Cells: mean ± SD over subjects (number of subjects with a value).
+    table: numbers, from `change.change_table`. Columns: change, change per year, years. Cells: mean
+    ± SD over subjects (number of subjects with a value).
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -305,7 +310,11 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the median and the 3rd to 97th centile at some ages, a row per measure, muscle and sex."""
+    """Return the median and, in brackets, the 3rd to 97th centile at 30, 50 and 70 years as text.
+
+    table: numbers, from `centiles.centile_frame`. Index: measure, muscle and sex. Empty without
+    centiles.
+    """
     if table["value"].isna().all():
         return pd.DataFrame()
     names = {"csa": "CSA", "csa_index": "CSA over squared height", "csa_level": "CSA at level"}
@@ -329,9 +338,9 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the agreement of areas as text, indexed by muscle and side.
+    """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: see `accuracy.area_agreement`. Rows without subjects are left out.
+    table: numbers, from `accuracy.area_agreement`. Rows without subjects are left out.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(
@@ -358,7 +367,11 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 
 
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the reliability of areas against masks, a row per muscle and side with subjects to compare."""
+    """Return the reliability of areas by mask and prediction as text, by muscle and side (index).
+
+    table: numbers, from `reliability.mask_reliability` or reliability.csv; rows of single levels or
+    fewer than two subjects are left out.
+    """
     own = _over_all_slices(table, MASKS)
     return pd.DataFrame(
         {
@@ -388,9 +401,10 @@ def _over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.DataFrame:
-    """Return the reliability of a source, a row per measure, muscle and side with subjects to compare.
+    """Return the reliability between visits or raters as text, by measure, muscle and side (index).
 
-    table: reliability.csv. source: VISITS or RATERS.
+    table: reliability.csv. source: VISITS or RATERS. Rows of single levels or fewer than two
+    subjects are left out; empty if none is left.
     """
     own = _over_all_slices(table, source)
     rows = [
@@ -430,9 +444,10 @@ def _with_interval(row: Mapping, name: str) -> str:
 
 
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean fat fractions in percent as text, a row per method, a column per muscle.
+    """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: see `describe.fat_methods`. The last two columns, meaning and caveat, are running text.
+    table: numbers, from `describe.fat_methods`. The last two columns, meaning and caveat, are
+    running text.
     """
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
@@ -440,9 +455,11 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def specification_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per effect and muscle: that of the study, and its range over all ways, as odds ratios.
+    """Return the effects of sex and age on fat fractions as text, by family and effect (index).
 
-    table: see `specifications.specification_curve`.
+    table: numbers, from `specifications.specification_curve`. Columns: odds ratio of the study's
+    way to measure fat, number of ways, lowest to highest odds ratio, number of ways whose 95 %
+    interval is above or below 1.
     """
     rows = []
     for (family, label), own in table.dropna(subset=["estimate"]).groupby(
@@ -472,7 +489,11 @@ def specification_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return analysed and not analysed subjects side by side."""
+    """Return the covariates of analysed and not analysed subjects side by side as text.
+
+    table: numbers, from `selection.selection`. Index: variable and category. Cells: mean ± SD, or
+    %, with the number of missing values in brackets.
+    """
     shown = pd.DataFrame(
         {
             "Variable": [SELECTION_NAMES.get(name, name) for name in table["variable"]],
@@ -496,13 +517,19 @@ def _group(row: pd.Series, group: str) -> str:
 
 
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the verdict on each of the paper's findings, and the numbers of this study (prose)."""
+    """Return the paper's findings as text: whether this study reproduces them (index), and its numbers.
+
+    table: numbers, from `claims.paper_claims`.
+    """
     names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
     return table[[*names]].rename(columns=names).set_index("Here")
 
 
 def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:
-    """Return for each model its title, the planned comparisons by family, and a note."""
+    """Return the planned comparisons of each model: dicts with title, table (HTML) and note.
+
+    table: contrasts.csv of fit_models.
+    """
     return [_contrasts(str(model), rows) for model, rows in table.groupby("model", sort=False)]
 
 
@@ -534,9 +561,9 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
 
 
 def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
-    """Return the contrasts of complete cases and with weights as an HTML table, and a note.
+    """Return comparisons with weights for missing subjects: {"table": HTML, "note": sentences}.
 
-    table: see `selection.weighted_contrasts`.
+    table: numbers, from `selection.weighted_contrasts`.
     """
     known = table[table["weighted"].notna()]
     texts = [
@@ -600,9 +627,9 @@ def _digits(unit: str) -> int:
 
 
 def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
-    """Return each model as a dict of title, terms (HTML table), formula and note.
+    """Return each model of each outcome: dicts with title, terms (HTML table), formula and note.
 
-    table: the table `models`, see `inference.model_rows`; its order is kept.
+    table: models.csv of fit_models; its order is kept.
     """
     return [
         _model(outcome, model, terms)
@@ -634,7 +661,10 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
 
 
 def flags_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the automatic flags as text, a row each. table: see `flags.flag_counts`."""
+    """Return how many scans each automatic flag flags as text, by warning and title (index).
+
+    table: numbers, from `flags.flag_counts`.
+    """
     sign = table["below"].map({True: "below", False: "above"})
     share = 100 * table["flagged"] / table["scans"].where(table["scans"] > 0)
     return pd.DataFrame(
@@ -650,9 +680,10 @@ def flags_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def failures_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of failures as text, without rows if none of the random scans was rated.
+    """Return the share of failures among randomly drawn scans as text; no rows if none was rated.
 
-    table: see `reading_list.share_of_failures`.
+    table: numbers, from `reading_list.share_of_failures`. Index: what failed, and the verdicts that
+    count.
     """
     known = table[table["rated"] > 0]
     shown = pd.DataFrame(
@@ -672,7 +703,10 @@ def failures_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def raters_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the agreement of raters as text. table: see `ratings.agreement_of_raters`."""
+    """Return the agreement of raters (Cohen's kappa) as text, by pair of raters and verdicts (index).
+
+    table: numbers, from `ratings.agreement_of_raters`; pairs without common scans are left out.
+    """
     known = table[table["scans"] > 0]
     shown = pd.DataFrame(
         {
@@ -688,9 +722,9 @@ def raters_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the quarantined subjects as text, indexed by subject and reason.
+    """Return the quarantined subjects as text: subject and reason (index), what was found, stage.
 
-    ledger: rows of the quarantined subjects in the cohort's table.
+    ledger: their rows in the cohort table.
     """
     columns = {
         "subject": "Subject",
@@ -702,9 +736,9 @@ def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def warnings_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per warning, the commonest first: its code (index), number and subjects.
+    """Return the warnings of the cohort as text, the most frequent first: code (index), number, scans.
 
-    ledger: the cohort's table. At most MOST_NAMED subjects are named.
+    ledger: the cohort table with one row per scan. At most MOST_NAMED (20) are named.
     """
     known = ledger[["subject", "warnings"]].explode("warnings").dropna(subset=["warnings"])
     subjects = known.sort_values("subject").groupby("warnings")["subject"].agg(list).reset_index()

@@ -70,25 +70,25 @@ def write_review(
 ) -> None:
     """Write the review page: a table of scans, and all slices of each scan, for rating.
 
-    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it are
-    to_correct.csv, the labels that raters want corrected, raters.csv, the agreement of raters,
-    reading_list.csv, the scans to be rated blind, and failures.csv, their share of failures.
-    Raises InputError for a faulty file of ratings, see `read_ratings`.
+    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it
+    are to_correct.csv, the labels that raters want corrected, raters.csv, the agreement of raters,
+    reading_list.csv, the scans to be rated blind, and failures.csv, their share of failures. Raises
+    InputError for a faulty file of ratings.
     """
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
-    percentiles = measures_with_percentiles(cohort)
+    percentiles = _measures_with_percentiles(cohort)
     details = {}
     for number, scans in enumerate(_pages(cohort), start=1):
         found = {}
         for subject, rows in scans:
-            details[subject] = {"page": number} | lowest_iou(rows) | levels_shown(rows)
-            found[subject] = slice_details(rows) | {"measures": percentiles.get(subject, [])}
+            details[subject] = {"page": number} | lowest_iou(rows) | _levels_shown(rows)
+            found[subject] = _slice_details(rows) | {"measures": percentiles.get(subject, [])}
             if sagittal := read_sagittal_lines(folder / subject):
                 found[subject] |= dict(zip(("sagittal", "lines"), sagittal, strict=True))
         _write_script(data / f"page-{number:04d}.js", "paravert.page", number, found)
-    scans = scan_rows(cohort, folder, details)
+    scans = _scan_rows(cohort, folder, details)
     listed = reading_list(read_frame(cohort, codebook.LEDGER), sample, seed)
     _write_script(data / "scans.js", "paravert.scans", scans, listed.scan.to_list())
     rated = read_ratings(ratings or ())
@@ -98,14 +98,15 @@ def write_review(
     write_csv(out / "reading_list.csv", listed)
     write_csv(out / "failures.csv", share_of_failures(listed, rated, digests, rating_rule))
     with whole_file(out / "index.html") as draft:
-        draft.write_text(page_html(study_name, doubtful_iou), encoding="utf-8")
+        draft.write_text(_page_html(study_name, doubtful_iou), encoding="utf-8")
     log.info("write_review: %d scans", len(scans))
 
 
-def page_html(study_name: str, doubtful_iou: float) -> str:
-    """Return the HTML of the page.
+def _page_html(study_name: str, doubtful_iou: float) -> str:
+    """Return the HTML of the review page, without the data of the scans.
 
-    study_name: for the title; escaped. doubtful_iou: a lower predicted IoU is marked.
+    study_name: for the title; escaped. doubtful_iou: sections with a lower predicted IoU are
+    marked.
     """
     rows, columns = PICTURE_SIZE
     settings = {
@@ -145,10 +146,13 @@ def _named_by_scan(frame: pd.DataFrame) -> pd.DataFrame:
 # --- the table of scans ---------------------------------------------------------------------------
 
 
-def scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
-    """Return a dict per scan of the ledger, in the order of their names.
+def _scan_rows(cohort: Path, folder: Path, details: dict[str, dict]) -> list[dict]:
+    """Return what the page's table shows of each scan of the ledger, dicts ordered by the scan's name.
 
-    folder: of the subjects. details: further entries by subject. A null is left out.
+    cohort: folder of the cohort tables. folder: of the scans. details: {scan: further entries}.
+    Keys: scan, status, reason, message, warnings, covariates, fingerprint (digest of the labels),
+    fat (fraction), flags (values), pictures and manual (whether files are there). Unknown values
+    are left out.
     """
     ledger = _named_by_scan(read_frame(cohort, codebook.LEDGER))
     subjects = _named_by_scan(
@@ -184,10 +188,11 @@ def _is_known(value: object) -> bool:
 
 
 def lowest_iou(rows: pd.DataFrame) -> dict:
-    """Return lowest, the lowest predicted IoU of each muscle, and where the least of them is.
+    """Return the lowest predicted IoU of each muscle of a scan, and where it is lowest of all.
 
-    rows: of one subject in the table of slices. lowest: in the order of MUSCLES, None where none is
-    predicted. where: muscle, side and stack/slice as text, missing if none is predicted.
+    rows: of one scan in the table of slices. Returns {"lowest": values in the order of
+    anatomy.MUSCLES, None if unknown; "where": text such as "multifidus left, slice 1/12", missing
+    if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
@@ -201,10 +206,11 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     return {"lowest": lowest, "where": where}
 
 
-def levels_shown(rows: pd.DataFrame) -> dict:
-    """Return levels: those of the most cranial and the most caudal slice; nothing if none is known.
+def _levels_shown(rows: pd.DataFrame) -> dict:
+    """Return {"levels": [lowest, highest vertebral level of the slices]}, or {} if no level is known.
 
-    rows: of one subject in the table of slices.
+    rows: of one scan in the table of slices. 1 is the middle of L1, so the lowest number is the
+    most cranial.
     """
     known = rows.level_position.dropna()
     if known.empty:
@@ -231,11 +237,12 @@ def _pages(cohort: Path) -> Iterator[list[tuple[str, pd.DataFrame]]]:
         yield page
 
 
-def slice_details(rows: pd.DataFrame) -> dict:
-    """Return what the page shows of the slices of one subject: slices, iou, csa and fat.
+def _slice_details(rows: pd.DataFrame) -> dict:
+    """Return what the page shows of the slices of one scan, a dict of lists.
 
-    rows: of the table of slices, sorted by stack, slice, muscle and side. slices: [stack, slice,
-    position in mm, name of the level or ""] of each. The others: a list of eight values per slice, in the order of LABELS.
+    rows: of one scan in the table of slices, sorted by stack, slice, muscle and side. slices:
+    [stack, slice, position in mm, name of the level or ""] per slice. iou, csa (mm2), fat
+    (fraction): eight values per slice, for label values 1 to 8, None if unknown.
     """
     first = rows.iloc[:: len(LABELS)]
     positions = first.position_mm.round(1)
@@ -254,11 +261,12 @@ def _by_slice(values: pd.Series, digits: int) -> list[list[float | None]]:
     return [[_rounded(value, digits) for value in row] for row in table.tolist()]
 
 
-def measures_with_percentiles(cohort: Path) -> dict[str, list]:
-    """Return for each subject a list per label of [value, percentile] of each of MEASURES.
+def _measures_with_percentiles(cohort: Path) -> dict[str, list]:
+    """Return the area, volume and fat fraction of each scan with their percentiles in the cohort.
 
-    Labels are in the order of LABELS. The percentile (0-100) is the value's rank among the subjects of the
-    cohort for this muscle and side. Unknown is None.
+    cohort: folder of the cohort tables. Returns {scan: a list for each label value 1 to 8 of
+    [value, percentile] per measure in MEASURES}. The percentile, 0 to 100, is the rank among all
+    scans for this muscle and side. Unknown is None.
     """
     columns = ["subject", "muscle", "side", *MEASURES]
     muscles = _named_by_scan(read_frame(cohort, codebook.MUSCLE_TABLE, columns))

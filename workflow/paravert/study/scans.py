@@ -11,15 +11,18 @@ from paravert.sheet import YEARS, scan_name
 
 
 def scan_keys(columns: Container[str]) -> list[str]:
-    """Return the columns that identify a scan: subject, and visit if it is there.
+    """Return the names of the columns that identify a scan: subject, and visit if there is one.
 
-    columns: a data frame, or names of its columns.
+    columns: a data frame, or the names of its columns.
     """
     return ["subject", "visit"] if "visit" in columns else ["subject"]
 
 
 def scan_names(frame: pd.DataFrame) -> pd.Series:
-    """Return the name of each row's scan, such as A001_2."""
+    """Return the name of each row's scan: the subject, or "subject_visit" such as A001_2.
+
+    frame: columns subject, and visit if subjects have several scans; the result has its index.
+    """
     if "visit" not in frame:
         return frame["subject"]
     pairs = zip(frame["subject"], frame["visit"], strict=True)
@@ -27,9 +30,10 @@ def scan_names(frame: pd.DataFrame) -> pd.Series:
 
 
 def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return a frame whose column subject holds names of scans, with columns subject and visit.
+    """Return a frame with columns subject and visit, from one whose column subject names the scan.
 
-    scans: subject and visit by the name of the scan. Without visits the frame is returned as it is.
+    scans: {name of the scan: (subject, visit)}. In a study without visits the frame is returned
+    unchanged.
     """
     if not any(visit for _, visit in scans.values()):
         return frame
@@ -42,11 +46,11 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
 
 
 def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame by subject and then by visit; unchanged without visits.
+    """Return the rows of a frame ordered by subject and then by visit; unchanged without visits.
 
-    Visits are ordered by years since the first one (YEARS), where they are known for all scans of the
-    subject; otherwise by their names, numbers in numerical order and before other names. subjects: the
-    cohort's table, a row per scan.
+    subjects: the cohort table `subjects`, one row per scan. Visits are ordered by years_since_first
+    if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
+    before other names.
     """
     if "visit" not in frame:
         return frame
@@ -70,7 +74,10 @@ def _ordered(subjects: pd.DataFrame) -> pd.DataFrame:
 
 
 def years_of(subjects: pd.DataFrame) -> pd.Series:
-    """Return the years since the first visit of each row; NaN where unknown."""
+    """Return the years since the subject's first visit (column years_since_first), NaN where unknown.
+
+    subjects: the cohort table `subjects`; the result has its index.
+    """
     name = next((name for name in subjects if name.lower() == YEARS), None)
     if name is None:
         return pd.Series(float("nan"), index=subjects.index)
@@ -78,9 +85,10 @@ def years_of(subjects: pd.DataFrame) -> pd.Series:
 
 
 def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the row of each subject's first scan; see `in_order_of_visits`.
+    """Return the row of each subject's first scan, ordered by subject; the frame itself without visits.
 
-    subjects: a row per scan, such as the cohort's table.
+    subjects: one row per scan, such as the cohort table. First: by years_since_first if it is known
+    for all scans of the subject, otherwise by the visit's name, numbers in numerical order.
     """
     if "visit" not in subjects:
         return subjects
@@ -89,7 +97,10 @@ def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_scans(frame: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame that belong to some scans. scans: a row per scan."""
+    """Return the rows of a frame that belong to the given scans; all rows in a study without visits.
+
+    scans: one row per scan, with subject and visit.
+    """
     if "visit" not in frame:
         return frame
     wanted = pd.MultiIndex.from_frame(scans[["subject", "visit"]])

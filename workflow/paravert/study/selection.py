@@ -1,4 +1,4 @@
-"""Who is missing: analysed against other subjects, and contrasts weighted for those that are missing."""
+"""Selection: analysed against other subjects, and contrasts weighted for missing subjects."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from paravert.study.scans import first_scans
 from paravert.study.summary import counted
 from paravert.tables import LABELS_DIGEST, NUMBER, OUTCOME
 
-MOST_CATEGORIES = 20  # a text with more of them is an identifier, not a group
+MOST_CATEGORIES = 20  # a text column with more different values is an identifier, not a group
 OWN_COLUMNS = {
     "subject",
     "visit",
@@ -34,10 +34,7 @@ WEIGHTED_COLUMNS = (
     "difference_in_standard_errors", "df", "n_subjects", "n_rows", "n_missing", "effective_n", "weight_lowest",
     "weight_highest", "predictors", "left_out", "link", "covariance", "note",
 )  # fmt: skip
-ALWAYS_KNOWN = (
-    "sex",
-    "age_years",
-)  # covariates of the model: without them a subject cannot be in it
+ALWAYS_KNOWN = ("sex", "age_years")  # covariates that every model needs
 NO_PREDICTORS = {*OWN_COLUMNS, YEARS, codebook.BMI.name}  # BMI follows from height and weight
 LEAST_MISSING = 10  # subjects in the model, and subjects missing from it
 SUBJECTS_PER_COEFFICIENT = 5  # of the smaller of both groups
@@ -48,10 +45,9 @@ UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if colum
 
 
 def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the ledger that stand for a subject, one per subject, with the ledger's columns.
+    """Return one row of the ledger per subject: its first analysed scan, or its first scan if none was.
 
-    The first analysed scan in the order of the ledger; the first scan if none was analysed. ledger: the
-    cohort's table, a row per scan.
+    ledger: the cohort table with one row per scan of the sheet.
     """
     if "visit" not in ledger:
         return ledger
@@ -61,14 +57,13 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 
 
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the covariates of analysed and not analysed subjects side by side (SELECTION_COLUMNS).
+    """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: the cohort's table, a row per subject. A number has one row: mean and SD (n - 1) of each
-    group. Other columns have a row per category: its share of the known values of each group.
-    missing: subjects without a value; n: with one; count: those of a row. standardised_difference:
-    analysed minus not analysed over the pooled SD (Austin 2009). Each reason of the subjects that
-    were not analysed has a row: their number and share; and, with several sites, each reason at each
-    site, with the share of the site's subjects that were not analysed.
+    ledger: from `one_row_per_subject`. A number has one row: mean and SD (n - 1) of each group. A
+    category has a row per value: its share of the known values of each group. missing_...: subjects
+    without a value; n_...: with one; count_...: those of this row. standardised_difference:
+    analysed minus not analysed over the pooled SD (Austin 2009). Each reason of quarantine or
+    exclusion has a row with number and share; with several sites also per site.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -138,16 +133,16 @@ def _counts(analysed: pd.Series, others: pd.Series) -> dict[str, int]:
 
 
 class NotWeighted(Exception):
-    """Raised where there are no weights; the message says why."""
+    """Raised if no weights can be computed for missing subjects; the message says why."""
 
 
 @dataclass(frozen=True)
 class InclusionWeights:
-    """Inverse-probability weights of the subjects in a model, mean 1.
+    """Inverse-probability weights of the subjects in a model, which stand for those missing from it.
 
-    weights: (subjects,), by subject. n_missing: subjects missing from the model whom the weights stand
-    for. predictors: covariates of the logistic regression. left_out: texts: subjects and covariates
-    that it does not have.
+    weights: indexed by subject, mean 1. n_missing: number of missing subjects that they stand for.
+    predictors: covariates of the logistic regression. left_out: sentences on subjects and
+    covariates that it does not have.
     """
 
     weights: pd.Series
@@ -157,19 +152,20 @@ class InclusionWeights:
 
     @property
     def effective_n(self) -> float:
-        """Number of equally weighted subjects with the same variance of a mean (Kish 1965)."""
+        """The effective number of subjects: sum^2 / sum of squares of the weights (Kish 1965)."""
         return effective_n(self.weights)
 
 
 def weighted_contrasts(
     ledger: pd.DataFrame, data: pd.DataFrame, fits: Sequence[FittedModel]
 ) -> pd.DataFrame:
-    """Return the planned contrasts of complete cases and with inverse-probability weights (WEIGHTED_COLUMNS).
+    """Return the planned comparisons from complete cases and with weights for missing subjects.
 
-    ledger: the cohort's table, all scans of the sheet. data, fits: as for the models; each fit holds the
-    complete cases of its outcome. difference_in_standard_errors: weighted - complete cases over the
-    standard error of complete cases, for odds ratios of their logarithms. Without weights: the note
-    says why.
+    ledger: the cohort table, all scans of the sheet. data: table of muscles with covariates, from
+    `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, fitted
+    to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates
+    with 95 % intervals; difference_in_standard_errors is weighted - complete cases over the
+    standard error of the latter (of logarithms for odds ratios). Without weights a note says why.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:
@@ -223,15 +219,15 @@ def _side_by_side(complete: dict, weighted: dict | None) -> dict:
 
 
 def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeights:
-    """Return the stabilised weights of the subjects in a model: share in it / probability of being in it.
+    """Return the stabilised weights of the subjects in a model: share in it / probability to be in it.
 
-    people: a row per subject of the sheet. inside: bool (subjects,), who is in the model. The probability
-    is that of a logistic regression on the covariates that are known for all, linear in numbers and
-    quadratic in age, as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT). Left out are
-    subjects of unknown sex or age, and those of a category that has nobody in the model: no weight
-    can stand for them. Raises NotWeighted if nobody is missing, a group is too small, there are no
-    predictors, or these separate both groups.
-    Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
+    people: one row per subject of the sheet. inside: bool (subjects,), who is in the model. The
+    probability is that of a logistic regression on the covariates that are known for all (linear,
+    age quadratic), as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT (5 subjects
+    each)). Left out are subjects of unknown sex or age, and those of a category of which nobody is
+    in the model. Raises NotWeighted if nobody is missing, a group is too small, there are no
+    predictors, or these separate the groups. Source: Seaman and White 2013; truncation: Cole and
+    Hernan 2008.
     """
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()

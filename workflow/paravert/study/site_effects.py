@@ -18,12 +18,15 @@ EFFECT_COLUMNS = (
 
 
 def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.DataFrame:
-    """Return each category's difference from the largest one, per factor, outcome and muscle.
+    """Return how outcomes differ between sites, manufacturers and field strengths.
 
-    data: as for the models. adjusted: the adjusted model of each outcome. Areas and volumes:
-    difference; fat fraction: odds ratio. model: "alone" (the factor is the only covariate) or "adjusted".
-    n_subjects, n_rows: of the category.
-    Factors that do not vary, or that the adjusted model left out, have no rows there.
+    data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
+    side. adjusted: the adjusted model of each outcome. One row per difference; columns
+    (EFFECT_COLUMNS): factor, category, reference (the largest category), outcome, model, muscle,
+    estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and others. estimate:
+    difference for areas and volumes, odds ratio for fat fractions. model: "alone" (the factor is
+    the only covariate) or "adjusted". Factors that do not vary, or that a model left out, have no
+    rows.
     """
     rows = []
     for factor in FACTORS:

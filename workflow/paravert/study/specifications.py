@@ -1,7 +1,7 @@
-"""Specification curve: effects of sex and age on fat fractions over defensible ways to measure these.
+"""Specification curve: effects of sex and age on fat fractions over plausible ways to measure these.
 
-A way is an estimator, an erosion of the masks, a cut of quality and a rule on levels. The models are
-those of the study, with the fat fraction of each way as outcome.
+A way is a combination of fat method, erosion of the masks, quality cut and vertebral level. The models
+are those of the study, with the fat fraction of each way as outcome.
 Source: Simonsohn, Simmons and Nelson 2020.
 """
 
@@ -48,10 +48,11 @@ CURVE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Way:
-    """A way to measure the fat fraction of a muscle and side of a scan.
+    """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name, a method or that of the study. column: of the table slices. Other fields: as in
-    WAY_COLUMNS.
+    estimator: name of the method, or the study's combination of methods. column: of the table of
+    slices that holds it. erosion_px: pixels by which masks are eroded. quality_cut: which sections
+    or scans are left out. level_rule: mean over all slices, or value at a level.
     """
 
     estimator: str
@@ -61,19 +62,23 @@ class Way:
     level_rule: str
 
     def told(self) -> dict:
-        """Return the columns WAY_COLUMNS."""
+        """Return estimator, erosion_px, quality_cut and level_rule of the way as {column: value}."""
         return {name: getattr(self, name) for name in WAY_COLUMNS}
 
 
 def specification_curve(
     cohort: Path, data: pd.DataFrame, level: str, least_iou: float, seed: int
 ) -> pd.DataFrame:
-    """Return the effects of sex and age on the fat fraction of each muscle, by way (CURVE_COLUMNS).
+    """Return the effects of sex and age on the fat fraction of each muscle by each way to measure it.
 
-    cohort: folder of its tables. data: model_data. level: name of the level of the level rule.
-    least_iou: predicted IoU below which the quality cut leaves a section out. A way that cannot be
-    fitted has rows whose note says why; a cut that leaves nothing out has one such row. chosen: the way
-    of the study's models. More than MOST_SUBJECTS subjects: a random sample of them, by seed.
+    cohort: folder of the cohort tables. data: table of muscles with covariates, from
+    `models.model_data`, one row per scan, muscle and side. level: name of the vertebra or disc of
+    the level rule. least_iou: predicted IoU below which one of the quality cuts leaves a section
+    out. seed: of the sample that is taken of more than MOST_SUBJECTS subjects. Columns
+    (CURVE_COLUMNS): the way (estimator, erosion_px, quality_cut, level_rule), chosen (whether it is
+    that of the study's models), family and label of the effect, muscle, estimate (odds ratio),
+    low_95, high_95, p_value and others. A way that cannot be fitted has rows with a note, a cut
+    that leaves nothing out has one such row. Source: Simonsohn, Simmons and Nelson 2020.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
     if subjects.empty:
@@ -112,10 +117,11 @@ def specification_curve(
 
 
 def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Return the columns of slices, whole and eroded, by name of the estimator; the study's first.
+    """Return {estimator: (column of slices, same of eroded masks)}; that of the study comes first.
 
-    subjects: column fat_fraction_method. Every method alone, and in a study of Dixon and other images
-    the combination that its models take.
+    subjects: column fat_fraction_method of the cohort table. The estimators are all methods (Dixon
+    only if somebody has it), and in a study of Dixon and other images the combination that its
+    models use.
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
     chosen = ", else ".join(methods)
@@ -157,11 +163,12 @@ def fat_by_way(
     passed: Mapping[str, np.ndarray],
     rules: Mapping[str, float | None],
 ) -> pd.DataFrame:
-    """Return a column per way and a row per scan, muscle and side (index): its fat fraction.
+    """Return the fat fraction (0-1) of each scan, muscle and side by each way, one column per way.
 
-    slices: rows of whole scans of the cohort's table. passed: rows, bool (rows,), by quality cut. rules:
-    level by level rule; None: mean over all slices, weighted by volume, of known values. At a level: as
-    in the table levels, null if a section that stands for the level is unknown or does not pass.
+    slices: rows of whole scans of the cohort table. ways: the columns. passed: {quality cut: bool
+    (rows,)}, which rows it keeps. rules: {level rule: level, None for all slices}. Over all slices:
+    mean of known values, weighted by volume. At a level: interpolated, null if a section used for
+    it is unknown or not kept.
     """
     keys = [*scan_keys(slices), "muscle", "side"]
     code = slices.groupby(keys, sort=False, observed=True).ngroup().to_numpy()

@@ -1,4 +1,4 @@
-"""The level at which areas are compared: whether enough subjects have it, and how figures and tables say so."""
+"""The vertebral level at which areas are compared, and whether enough subjects have slices there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,22 +14,23 @@ from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NOT_COVERED
 
 LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
-ALL_SLICES = "all slices"  # in the column `level` of means over the slices of a subject
+ALL_SLICES = "all slices"  # value of the column `level` for means over all slices of a subject
 ALL_MUSCLES = "all"
-USUAL_LEVEL = "L3/4"  # of cohort tables that do not say which it is, too
+USUAL_LEVEL = "L3/4"  # also of older cohort tables, whose metadata do not name it
 LEVEL_METADATA = "level_standard"  # key in the metadata of the cohort tables
 AT_LEVEL = {"csa_at_level_mm2": "mm2", "fat_fraction_at_level": "1"}  # columns of muscles: unit
-# Which levels are covered is the same for all muscles: the rows of one tell it.
+# The same levels are covered for all muscles, so the rows of one suffice.
 ONE_MUSCLE = (("muscle", "==", MUSCLES[0]), ("side", "==", SIDES[0]))
 COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered", "share")
 
 
 @dataclass(frozen=True)
 class StandardLevel:
-    """How many subjects have slices at the standard level.
+    """The vertebral level at which the study compares scans, and how many subjects have slices there.
 
-    name: of the level, such as "L3/4". n_subjects: analysed. n_covered: of these, with a value at the
-    level. covered: number of subjects with slices at each level, by its name.
+    name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of
+    these, with values at the level. covered: {name of each level: number of subjects with slices
+    there}.
     """
 
     name: str = USUAL_LEVEL
@@ -39,12 +40,15 @@ class StandardLevel:
 
     @property
     def used(self) -> bool:
-        """Whether areas are compared at this level; otherwise means over all slices are."""
+        """Whether areas are compared at this level: at least 80 % of the subjects have values there.
+
+        Otherwise means over all slices are compared.
+        """
         return self.n_covered > 0 and self.n_covered >= LEAST_COVERED * self.n_subjects
 
     @property
     def shown(self) -> str:
-        """The level of the areas that are compared: its name, or ALL_SLICES."""
+        """What is compared: the name of the level, or ALL_SLICES if too few subjects have it."""
         return self.name if self.used else ALL_SLICES
 
     @property
@@ -65,7 +69,7 @@ class StandardLevel:
 
     @property
     def distribution(self) -> str:
-        """A sentence on how many subjects have slices at each level; "" if all have, or none has."""
+        """A sentence on how many subjects have slices at each level; "" if all have them, or none has."""
         counts = set(self.covered.values())
         if counts <= {0} or counts == {self.n_subjects}:
             return ""
@@ -74,10 +78,10 @@ class StandardLevel:
 
 
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
-    """Return how many subjects have values at the standard level, of the scans in both tables.
+    """Return the level at which the study compares scans, with the number of subjects that have it.
 
-    muscles, levels: the cohort's tables, one scan per subject; of levels ONE_MUSCLE is enough. name: of
-    the level.
+    muscles, levels: the cohort tables, one scan per subject; of levels the rows ONE_MUSCLE suffice.
+    name: of the level, such as "L3/4".
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -87,15 +91,20 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
 
 
 def share_with(data: pd.DataFrame, column: str) -> float:
-    """Return the share of the subjects that have a value in a column; 0 without subjects."""
+    """Return the fraction (0 to 1) of subjects with a known value in a column; 0 without subjects.
+
+    data: column subject, and the named one.
+    """
     known = data.loc[data[column].notna(), "subject"].nunique()
     return known / max(1, data["subject"].nunique())
 
 
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have slices at each level, a row per level and sex (COVERAGE_COLUMNS).
+    """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
-    levels: the cohort's table, or its rows ONE_MUSCLE, one scan per subject. sex: all, F, M, and unknown if there are any.
+    levels: the cohort table `levels`, or its rows ONE_MUSCLE, one scan per subject. One row per
+    level and sex (all, F, M, and unknown if there are any): level_position, level, sex, n_subjects,
+    n_covered, share.
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
@@ -117,17 +126,20 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_of_metadata(cohort: Path) -> str:
-    """Return the name of the standard level of a folder of cohort tables."""
+    """Return the name of the standard level, such as "L3/4", that the cohort tables were made with.
+
+    cohort: folder of the cohort tables; it is in their metadata.
+    """
     found = pq.read_schema(cohort / f"{codebook.MUSCLE_TABLE.name}.parquet").metadata or {}
     return found.get(LEVEL_METADATA.encode(), USUAL_LEVEL.encode()).decode()
 
 
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
-    """Return area and fat fraction of left + right at the standard level, a row per subject and muscle.
+    """Return area and fat fraction at the standard level, left and right together.
 
-    muscles: the cohort's table. Columns: subject, sex, muscle (a muscle, or "all": all eight),
-    csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by area). Null unless it is known of every
-    part; the fat fraction of a muscle that is absent at the level does not count.
+    muscles: the cohort table `muscles`. One row per subject and muscle, and per subject for "all"
+    eight. Columns: subject, sex, muscle, csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by
+    area). Null if a part is unknown; absent parts have area 0 and do not enter the fat fraction.
     """
     known = muscles.assign(
         sex=muscles["sex"].astype(object), muscle=muscles["muscle"].astype(object)

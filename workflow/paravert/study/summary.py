@@ -17,11 +17,11 @@ ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 
 
 def summary_line(reasons: list[str | None], subjects: int | None = None) -> str:
-    """Return a line such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
+    """Return the summary of a run, such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
 
-    reasons: one per scan, None if it was analysed. Scans that failed the review are counted as
-    excluded, not as quarantined. subjects: their number in a study with visits, whose line starts
-    such as "2 subjects, 5 scans: 4 analysed"; None: each subject has one scan.
+    reasons: one per scan, None if it was analysed; "review-failed" counts as excluded, all others
+    as quarantined. subjects: their number in a study with visits, whose line begins such as "2
+    subjects, 5 scans: 4 analysed"; None if each subject has one scan.
     """
     counts = Counter(reason for reason in reasons if reason)
     excluded = counts.pop(REVIEW_FAILED, 0)
@@ -37,7 +37,10 @@ def summary_line(reasons: list[str | None], subjects: int | None = None) -> str:
 
 
 def summary_of(ledger: Path) -> str:
-    """Return the `summary_line` of a ledger, a Parquet file."""
+    """Return the summary of a run, one line, from its ledger (Parquet, one row per scan of the sheet).
+
+    Such as "5 subjects: 4 analysed, 1 quarantined (no-dicom 1)".
+    """
     return summary_line(*_reasons(ledger))
 
 
@@ -50,7 +53,7 @@ def _reasons(ledger: Path) -> tuple[list[str | None], int | None]:
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number with a noun, such as "1 scan" or "2 scans"."""
+    """Return a number with its noun in singular or plural, such as "1 scan" or "2 scans"."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 
@@ -63,7 +66,7 @@ def accept_ledger(
 ) -> None:
     """Write the run's summary line, or fail if too many subjects were quarantined.
 
-    Raises InputError if the share of quarantined subjects is above the limit.
+    Raises InputError if the share of quarantined subjects (with visits: scans) is above the limit.
     """
     reasons, subjects = _reasons(ledger)
     line = summary_line(reasons, subjects)

@@ -8,9 +8,9 @@ TEMPLATES = Path(__file__).parents[1] / "report"
 
 
 def html_template(name: str) -> Template:
-    """Return a template of TEMPLATES, which escapes all text.
+    """Return a Jinja template of workflow/report; text that is put into it is escaped.
 
-    Its render raises jinja2.UndefinedError if a variable of the template is missing.
+    name: of the file. Its method render raises jinja2.UndefinedError if a variable is missing.
     """
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

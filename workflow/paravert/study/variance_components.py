@@ -1,6 +1,6 @@
 """How the variance of an outcome divides: between subjects, between their muscles, sides, and the rest.
 
-A description beside the marginal models, which do not depend on it.
+It only describes; the marginal models do not depend on it.
 """
 
 import numpy as np
@@ -19,14 +19,15 @@ COMPONENTS = {
 
 
 def variance_components(data: pd.DataFrame, outcome: str) -> list[dict]:
-    """Return a row per component: its standard deviation as a share of the muscle's mean.
+    """Return how the variance of an outcome divides: SD between subjects, muscles, sides, and the rest.
 
-    data: a row per subject, muscle and side, with sex and age_years. The outcome is divided by its mean
-    in the muscle, because variances grow with the muscle. Sex and age per muscle, and side per muscle,
-    are taken out first by least squares. Only subjects with all muscles and sides are used: there the
-    mean squares of the analysis of variance give the components without iteration, and they are those
-    of REML where none is at zero (Searle, Casella and McCulloch 1992, chapter 4). A negative
-    component is given as 0. Fewer than LEAST_SUBJECTS subjects: one row whose note says so.
+    data: one row per subject, muscle and side, with sex and age_years. outcome: column of data; it
+    is divided by the muscle's mean, because variances grow with size, and SD are shares of that
+    mean. Effects of sex, age and side per muscle are removed first by least squares. Only subjects
+    with all muscles and sides are used; for them the mean squares of the analysis of variance give
+    the components, which are those of REML if none is at zero (Searle, Casella and McCulloch 1992,
+    chapter 4). Negative components are 0. Returns rows (dicts) of the table of models; one with a
+    note if there are fewer than LEAST_SUBJECTS (10) subjects.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}

@@ -33,9 +33,10 @@ BLAND_ALTMAN_COLUMNS = [
 def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
-    Columns: FIG4_COLUMNS, visit if there, and point: whether the row is drawn as a point, at random for at most
-    MAX_POINTS_PER_BOX per muscle and side (the boxes show all). overlap: held-out rows of the cohort's
-    table. seed: of the choice.
+    overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
+    seed: of the random choice. Columns: FIG4_COLUMNS, visit if there is one, and point: whether the
+    row is drawn as a point; at most MAX_POINTS_PER_BOX (1500) at random per muscle and side. The
+    boxes show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
@@ -47,9 +48,10 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def draw_iou(frame: pd.DataFrame) -> Figure:
-    """Return Figure 4: a box plot of the IoU per muscle and side, over points.
+    """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
-    frame: see `iou_points`. Whiskers: 1.5 interquartile ranges. Values below the axis are counted.
+    frame: the values to draw, from `iou_points`. Whiskers: 1.5 interquartile ranges. Values below
+    the axis are counted.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
@@ -137,11 +139,11 @@ def _values_below(frame: pd.DataFrame, floor: float) -> str:
 def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the values of the Bland-Altman plot, one row per subject and muscle (left + right).
 
-    Columns: BLAND_ALTMAN_COLUMNS and level, areas in mm2: of the first level of compared, see
-    `accuracy.compared_areas` (at the standard level if it is used). mean and difference are
-    those of prediction and mask (prediction - mask). Bias, limits and their intervals' half widths
-    (_error, see `accuracy.Limits`) and the trend (`accuracy.trend`) are the same in all rows of a
-    muscle; null if undefined.
+    compared: {level: areas}, from `accuracy.compared_areas`; its first level is drawn. Columns:
+    subject, muscle, truth_mm2, prediction_mm2, their mean_mm2 and difference_mm2 (prediction -
+    mask), level; the same in all rows of a muscle: bias_mm2, limits of agreement upper_limit_mm2
+    and lower_limit_mm2, half widths of their 95 % intervals bias_error_mm2 and limit_error_mm2,
+    trend_slope and trend_p_value (`accuracy.trend`); null if undefined.
     """
     level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
@@ -158,9 +160,9 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def draw_agreement(frame: pd.DataFrame) -> Figure:
-    """Return the Bland-Altman plot, difference against mean, a panel per muscle.
+    """Draw the Bland-Altman plot, difference against mean in a panel per muscle, and return the figure.
 
-    frame: see `agreement_points`.
+    frame: the values to draw, from `agreement_points`.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no areas to compare.")

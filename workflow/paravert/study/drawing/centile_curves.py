@@ -36,12 +36,14 @@ CURVE, POINT, NOT_FITTED = "centile", "subject", "not fitted"
 def centile_points(
     subjects: pd.DataFrame, centiles: pd.DataFrame, level: StandardLevel = NO_LEVEL
 ) -> pd.DataFrame:
-    """Return the rows that are drawn: centiles of area, volume and fat fraction, and subjects as points.
+    """Return the values of the figure of centiles: curves by age, and subjects as points.
 
-    subjects: the cohort's table, one scan per subject. centiles: of fit_centiles. level: area and fat
-    fraction are those at the standard level if it is used and has centiles, otherwise those over all
-    slices. Column kind: "centile", "subject" (below POINTS_BELOW subjects, where there are centiles of
-    their sex), or "not fitted".
+    subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
+    which area, volume and fat fraction are drawn. level: the vertebra or disc at which the study
+    compares scans; area and fat fraction are those at this level if it is used and has centiles,
+    otherwise those over all slices. Columns: kind, measure, muscle, sex, age_years, centile, value,
+    low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
+    POINTS_BELOW subjects, and where their sex has centiles); "not fitted".
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]
@@ -65,9 +67,10 @@ def _measures(centiles: pd.DataFrame, level: StandardLevel) -> list[str]:
 
 
 def draw_centiles(frame: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
-    """Draw a row of panels per measure and sex and a column per muscle.
+    """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
-    frame: `centile_points`. level: that of its measures at a level.
+    frame: the values to draw, from `centile_points`. level: the vertebra or disc of the measures at
+    a level. A row of panels per measure and sex, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

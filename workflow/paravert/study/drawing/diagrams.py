@@ -39,7 +39,12 @@ STAGE_NAMES = {
 
 @dataclass(frozen=True)
 class MapBox:
-    """The box of a feature map in Figure 1, in inches. x, y: lower left corner. channels: its label."""
+    """The box of one feature map of the network in Figure 1; lengths in inches.
+
+    kind: of the layer that makes the map. level: depth in the network, from 1. channels: of the
+    map, its label. size_px: height and width of the map. width, height: of the box. x, y: lower
+    left corner.
+    """
 
     kind: str
     level: int
@@ -52,14 +57,15 @@ class MapBox:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """x and y of the centre of the box."""
+        """The centre of the box, (x, y) in inches."""
         return self.x + self.width / 2, self.y + self.height / 2
 
 
 def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
-    """Return one row per layer of the network in the order of the forward pass.
+    """Return the layers of the network in the order of the forward pass, one row each.
 
-    Columns: step (from 1) and the fields of `network.architecture.Layer`. size_px: side of the image.
+    architecture: of the model. size_px: height and width of its input image. Columns: step (from 1)
+    and the fields of `network.architecture.Layer`.
     """
     layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -68,9 +74,10 @@ def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
 
 
 def draw_network(frame: pd.DataFrame) -> Figure:
-    """Return Figure 1: a box per feature map, its height by pixels, its width by channels.
+    """Draw Figure 1, a box per feature map of the network, and return the figure.
 
-    frame: see `network_layers`.
+    frame: the values to draw, from `network_layers`. The height of a box grows with the pixels of
+    the map, its width with the channels.
     """
     boxes = _placed(frame)
     bottom, top = min(box.y for box in boxes), max(box.y + box.height for box in boxes)
@@ -213,9 +220,10 @@ def _draw_legend(axes: Axes) -> None:
 
 
 def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the table `describe.subject_flow` without warnings, stages in the order of the steps.
+    """Return how many subjects passed each step: `describe.subject_flow` without warnings.
 
-    ledger, overlap: the cohort's tables.
+    ledger, overlap: the cohort tables. Columns: kind, stage, code, subjects, and with visits scans;
+    reasons are in the order of the steps.
     """
     frame = subject_flow(ledger, overlap)
     frame = frame[frame["kind"] != "warning"]
@@ -229,9 +237,10 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_flow(frame: pd.DataFrame) -> Figure:
-    """Return the flow chart: subjects in the sheet, analysed and scored; to the right, those not.
+    """Draw the flow chart of the subjects and return the figure.
 
-    frame: see `flow_counts`.
+    frame: the values to draw, from `flow_counts`. Boxes: subjects in the sheet, analysed, with a
+    manual mask; to the right those not analysed, with reasons.
     """
     rows = frame[frame["kind"] != "reason"].set_index("kind")
     count = rows["subjects"]

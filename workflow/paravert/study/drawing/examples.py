@@ -29,10 +29,10 @@ COLOUR_OF_VALUE = np.array([(0, 0, 0), *(to_rgb(label.colour) for label in LABEL
 
 @dataclass(frozen=True)
 class Example:
-    """One slice for Figure 2, cropped to the muscles.
+    """One slice for Figure 2, cropped to the muscles; arrays (rows, columns).
 
-    image (signal), labels, truth (manual mask, or all 0; label values): (rows, columns). row_mm,
-    column_mm: pixel size.
+    image: signal. labels: label map, 0-8. truth: manual label map, all 0 if there is none. row_mm,
+    column_mm: distance between rows, and between columns.
     """
 
     image: np.ndarray
@@ -45,12 +45,13 @@ class Example:
 def example_slices(
     subjects: pd.DataFrame, overlap: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, list[Example]]:
-    """Return the rows of Figure 2, one per slice shown, and its images in the same order.
+    """Return the slices of Figure 2: a table with one row per slice, and the images in the same order.
 
-    Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null without a held-out manual
-    mask), sex, age_years, fat_fraction. subjects: the cohort's table. overlap: held-out rows of the
-    cohort's table. Both have one scan per subject. folder: of the scans. Subjects are spread over sex and fat fraction; the slice
-    is random among those with a label.
+    subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects
+    that the network was not trained on; both with one scan per subject. folder: of the scans. seed:
+    of the choice. Up to eight subjects, spread over sex and fat fraction, and of each a random
+    slice with a label. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null
+    without a held-out manual mask), sex, age_years, fat_fraction.
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
@@ -69,10 +70,11 @@ def example_slices(
 
 
 def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -> list[str]:
-    """Return up to `count` subjects spread over the cohort, at random from the seed.
+    """Return the names of up to `count` subjects spread over the cohort.
 
-    subjects: columns subject, sex and `order`. They are sorted by sex (F, M, unknown) and `order`
-    (null last) and cut into `count` equal parts; one of each part is drawn.
+    subjects: columns subject, sex and the column `order`. They are sorted by sex (F, M, unknown)
+    and `order` (null last) and cut into `count` equal parts; one of each part is drawn at random.
+    seed: of the draw.
     """
     place = subjects["sex"].map({"F": 0, "M": 1}).fillna(2)
     ordered = subjects.assign(place=place).sort_values(["place", order, "subject"])["subject"]
@@ -129,9 +131,10 @@ def _cut(array: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> 
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return an image in grey with its labels over it, sRGB 0-1, (rows, columns, 3).
+    """Return a grey image with its labels in colour over it, sRGB 0-1, (rows, columns, 3).
 
-    image, labels: (rows, columns). Outlines are opaque.
+    image: signal, (rows, columns). labels: label map of that shape, 0-8. Outlines are opaque, areas
+    translucent.
     """
     low, high = np.percentile(image, GREY_PERCENTILES)
     grey = np.clip((image - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, axis=2)
@@ -141,9 +144,9 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw_examples(frame: pd.DataFrame, examples: list[Example]) -> Figure:
-    """Return Figure 2 in radiological view: the subject's right is on the left.
+    """Draw Figure 2, slices with predicted labels and manual mask, and return the figure.
 
-    frame, examples: see `example_slices`.
+    frame, examples: from `example_slices`. The subject's right is on the left.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no segmentations to show.")

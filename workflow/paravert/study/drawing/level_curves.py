@@ -18,10 +18,12 @@ KEYS = ["muscle", "sex", "level_position", "level"]
 
 
 def level_means(levels: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and 95 % band of the mean at each level, by muscle and sex (CURVE_COLUMNS).
+    """Return the mean area and fat fraction at each vertebral level, by muscle and sex.
 
-    levels: the cohort's table. A subject counts where both sides are known: its area is their sum, its
-    fat fraction that of both, weighted by area. The band is that of Student's t; NaN below two subjects.
+    levels: the cohort table `levels`, one scan per subject. Columns (CURVE_COLUMNS): measure,
+    muscle, sex, level_position, level (name), n_subjects, mean, low_95, high_95 (interval of the
+    mean by Student's t; NaN with fewer than two subjects). Areas are sums of both sides (mm2), fat
+    fractions those of both (0-1); a subject with one side unknown is left out.
     """
     known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
     known = known.assign(
@@ -46,10 +48,11 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
-    """Return the figure: a row per measure, a column per muscle, a line with its band per sex.
+    """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
-    frame: see `level_means`. published: areas of one side, see `published_values.areas_of_sides`; drawn
-    twice as large, as left + right.
+    frame: the values to draw, from `level_means`. published: areas of one side, from
+    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn. A row
+    of panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")

@@ -15,7 +15,11 @@ SHIFT_YEARS = {"F": -1.2, "M": 1.2}
 
 
 def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the estimated means of the model of sex and age: area and fat fraction."""
+    """Return the values of the figure of adjusted means: area and fat fraction by sex and age.
+
+    means: table adjusted_means of fit_models, of which the model of sex and age is drawn. Columns:
+    outcome, muscle, sex, age_years, estimate, low_95, high_95, n_subjects.
+    """
     known = means.dropna(subset=["estimate"])
     chosen = (known["model"] == SEX_AND_AGE.name) & known["outcome"].isin(MEAN_LABELS)
     columns = [
@@ -32,7 +36,11 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per outcome and a column per muscle: means by sex over age."""
+    """Draw the adjusted means of area and fat fraction by sex over age, and return the figure.
+
+    frame: the values to draw, from `adjusted_mean_points`. Bars: 95 % intervals. A row of panels
+    per outcome, a column per muscle.
+    """
     if frame.empty:
         return style.sentence("No model was fitted: no adjusted means.")
     figure = style.new_figure(4.2)
@@ -84,7 +92,11 @@ NAME_WIDTH = 18  # letters of a line; longer names would narrow the panels
 
 
 def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
-    """Return the differences of area and fat fraction that are drawn; at most MOST_CATEGORIES, the largest."""
+    """Return the values of the figure of sites and scanners: differences of area and fat fraction.
+
+    effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) largest categories
+    are kept. Its columns, and name, the label of the category.
+    """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)
     known["name"] = [textwrap.fill(name, NAME_WIDTH) for name in named]
@@ -94,7 +106,10 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_site_effects(frame: pd.DataFrame) -> Figure:
-    """Draw a row of panels per outcome and a column per muscle: categories with 95 % intervals."""
+    """Draw how sites and scanners differ, a row per outcome, a column per muscle; return the figure.
+
+    frame: the values to draw, from `site_effect_points`. Bars: 95 % intervals.
+    """
     if frame.empty:
         return style.sentence("One site and one scanner, or none known: no differences to draw.")
     names = list(dict.fromkeys(frame["name"]))

@@ -26,12 +26,12 @@ Reconstruction = list[tuple[Label, Mesh]]
 def reconstructed(
     subjects: pd.DataFrame, muscles: pd.DataFrame, folder: Path, seed: int
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
-    """Return the rows of Figure 3, one per subject, muscle and side, and the meshes by subject.
+    """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh)]}.
 
-    Columns: subject, muscle, side, colour, surface_volume_ml (inside the smoothed meshes), faces, sex,
-    age_years, volume_ml (measured). subjects, muscles: the cohort's tables, one scan per subject.
-    folder: of the scans.
-    Subjects are spread over sex and muscle volume. Each stack has meshes of its own.
+    subjects, muscles: the cohort tables, one scan per subject. folder: of the scans. seed: of the
+    choice of up to four subjects, spread over sex and muscle volume. Table: one row per subject,
+    muscle and side with colour, surface_volume_ml (inside the smoothed meshes), faces (number of
+    triangles), sex, age_years, volume_ml (measured). Each stack has meshes of its own.
     """
     names = scan_names(subjects).set_axis(subjects["subject"])
     found = {
@@ -66,9 +66,10 @@ def _reconstruction(home: Path) -> Reconstruction:
 
 
 def draw_reconstructions(frame: pd.DataFrame, reconstructions: dict[str, Reconstruction]) -> Figure:
-    """Return Figure 3: a column per subject, a row per view, all on one scale.
+    """Draw Figure 3, muscles in three dimensions, and return the figure.
 
-    frame, reconstructions: see `reconstructed`.
+    frame, reconstructions: from `reconstructed`. A column per subject, a row per direction of view,
+    all on one scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: nothing to reconstruct.")

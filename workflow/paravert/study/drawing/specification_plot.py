@@ -16,9 +16,10 @@ WIDEST = 16.0  # odds ratio; intervals beyond are cut off
 
 
 def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return the effects with an estimate, in the order of their estimates within effect and muscle.
+    """Return the values of the specification curve, ordered by estimate within effect and muscle.
 
-    curve: specification_curve.csv. rank: place in that order, from 0.
+    curve: specification_curve.csv of fit_models; rows without estimate are left out. Its columns,
+    and rank: place in that order, from 0.
     """
     known = curve.dropna(subset=["estimate"]).sort_values("estimate", kind="stable")
     ranks = known.groupby(["family", "muscle"]).cumcount()
@@ -26,7 +27,11 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_specification_curve(points: pd.DataFrame) -> Figure:
-    """Draw per effect a row of curves, a column per muscle, and below each curve its choices."""
+    """Draw the specification curve, and below each curve which way each estimate is; return the figure.
+
+    points: the values to draw, from `specification_points`. A row of panels per effect, a column
+    per muscle.
+    """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")
     choices = _choices(points)

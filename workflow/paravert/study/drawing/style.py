@@ -16,7 +16,7 @@ from paravert.anatomy import LABELS, MUSCLES
 WIDTH_IN = 7.2  # two columns of a journal page
 PNG_DPI = 200
 NOTE_CHARACTERS = 118  # in a line of WIDTH_IN
-MANY_POINTS = 3000  # from here on points are pixels in the SVG, too
+MANY_POINTS = 3000  # from this number on, points are rasterised in the SVG
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 LABEL_COLOURS = {(label.muscle, label.side): label.colour for label in LABELS}
@@ -66,7 +66,7 @@ RC_PARAMS = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Draw in this style inside the block; matplotlib's settings are restored afterwards."""
+    """Draw in this module's style inside a `with` block; matplotlib's settings are restored after it."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC_PARAMS)
@@ -75,9 +75,9 @@ def applied() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int = 1) -> Iterator[None]:
-    """Set numpy's global random state inside the block; it is restored afterwards.
+    """Set numpy's global random state inside a `with` block, and restore the former one after it.
 
-    seaborn takes the jitter of points from it.
+    seaborn takes the random places of points from this state.
     """
     before = np.random.get_state()
     np.random.seed(seed)
@@ -88,9 +88,10 @@ def seeded(seed: int = 1) -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure, WIDTH_IN wide.
+    """Return an empty figure, WIDTH_IN (7.2) inches wide.
 
-    arranged: whether matplotlib's constrained layout arranges it.
+    height_in: height in inches. arranged: whether matplotlib's constrained layout places the
+    panels.
     """
     layout = "constrained" if arranged else None
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
@@ -99,22 +100,23 @@ def new_figure(height_in: float, *, arranged: bool = True) -> Figure:
 
 
 def sentence(text: str) -> Figure:
-    """Return a figure that shows only a sentence, in place of one that has nothing to show."""
+    """Return a figure that shows only a sentence, for a study in which there is nothing to draw."""
     figure = new_figure(1.2, arranged=False)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=QUIET)
     return figure
 
 
 def write_below(figure: Figure, *texts: str) -> None:
-    """Write texts below the panels of a figure, each from a new line on; empty ones are left out."""
+    """Write texts below the panels of a figure, each on new lines; empty ones are left out."""
     lines = [line for text in texts for line in textwrap.wrap(text, NOTE_CHARACTERS)]
     figure.supxlabel("\n".join(lines), fontsize=7.5)
 
 
 def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> None:
-    """Write a figure as <stem>.svg and .png, and the values drawn as <stem>.csv, into a folder.
+    """Write a figure as <stem>.svg and <stem>.png, and its values as <stem>.csv, into a folder.
 
-    Equal input gives equal bytes.
+    data: the values that were drawn. out: the folder, made if it is missing. Equal input gives
+    equal bytes.
     """
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}
@@ -126,12 +128,12 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
 
 
 def sexes_in(data: pd.DataFrame) -> list[str]:
-    """Return the keys of SEX_NAMES that occur in the column `sex`, women first."""
+    """Return which of F, M and unknown occur in the column `sex`, in this order."""
     return [sex for sex in SEX_NAMES if (data["sex"] == sex).any()]
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign (a true minus) and so many decimals; 0 has no sign."""
+    """Return a number with its sign (+ or a true minus) and `digits` decimals; 0 has no sign."""
     rounded = round(value, digits) + 0.0  # no -0.0
     sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
     return f"{sign}{abs(rounded):.{digits}f}"

@@ -9,7 +9,7 @@ from skimage.measure import marching_cubes
 from paravert.imaging.volume import Volume
 
 GRID_MM = 1.5
-REACH_MM = 6.0  # distances are cut off here, so that far parts do not pull at the surface
+REACH_MM = 6.0  # larger distances are clipped, so that distant parts do not affect the surface
 SMOOTHING_MM = 1.6
 MIN_PIXELS = 20
 PIXEL_MM = 0.45
@@ -22,10 +22,10 @@ EDGE_MM = 5.0  # a step in depth of this much gets a dark line
 
 @dataclass(frozen=True)
 class Mesh:
-    """A closed triangle mesh.
+    """A closed surface of triangles, in RAS coordinates (mm).
 
-    vertices: (n, 3), RAS coordinates, mm. faces: (m, 3), indices of vertices, counter-clockwise seen
-    from outside. normals: (n, 3), unit vectors at the vertices, outwards.
+    vertices: (n, 3). faces: (m, 3), three indices of vertices each, counter-clockwise seen from
+    outside. normals: (n, 3), outward unit vectors at the vertices.
     """
 
     vertices: np.ndarray
@@ -34,16 +34,16 @@ class Mesh:
 
     @property
     def volume_mm3(self) -> float:
-        """Volume that the mesh encloses (divergence theorem)."""
+        """Volume that the surface encloses, mm3 (divergence theorem)."""
         return _signed_volume(self.vertices, self.faces)
 
 
 def mesh_of(labels: Volume, value: int) -> Mesh | None:
-    """Return the smoothed surface of a label, or None if it has less than MIN_PIXELS voxels.
+    """Return the smoothed surface of one label of a stack; None if it has fewer than MIN_PIXELS voxels.
 
-    labels: label map of a stack, (slices, rows, columns). value: of the label. The surface is the zero
+    labels: label map, (slices, rows, columns). value: of the label, 1 to 8. The surface is the zero
     level of the signed distance to the outline in each slice, interpolated between slices and
-    smoothed; it closes half a slice beyond the first and last slice.
+    smoothed; it closes half a slice beyond the first and the last slice.
     """
     mask = labels.array == value
     if mask.sum() < MIN_PIXELS:
@@ -107,9 +107,10 @@ def _signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """A direction of view.
+    """A direction from which surfaces are drawn.
 
-    azimuth_deg: 0 from the front, 90 from the subject's left. elevation_deg: above the horizontal.
+    name: such as "from the back and left". azimuth_deg: 0 from the front, 90 from the subject's
+    left. elevation_deg: above the horizontal.
     """
 
     name: str
@@ -117,7 +118,10 @@ class Viewpoint:
     elevation_deg: float
 
     def axes(self) -> np.ndarray:
-        """Return the picture's directions right, up and towards the viewer in RAS, (3, 3), as rows."""
+        """Return the picture's directions right, up and towards the viewer, (3, 3), one per row.
+
+        They are unit vectors in RAS coordinates.
+        """
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
         eye = np.array(
             [
@@ -132,7 +136,7 @@ class Viewpoint:
 
 
 def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
-    """Return the size of meshes seen from a viewpoint, (2,): width and height in mm."""
+    """Return width and height (mm) of surfaces seen from a viewpoint, (2,)."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
@@ -140,10 +144,11 @@ def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
 def shaded(
     surfaces: list[Mesh], colours: list[tuple], view: Viewpoint, size_mm: np.ndarray
 ) -> np.ndarray:
-    """Return a picture of meshes as RGBA, (rows, columns, 4), 0-1, background transparent.
+    """Return a shaded picture of surfaces, RGBA 0-1, (rows, columns, 4), background transparent.
 
-    Parallel projection, depth buffer, Phong lighting, ambient shadow. colours: sRGB 0-1, one per mesh.
-    size_mm: width and height of the picture; the meshes are centred in it; PIXEL_MM per pixel.
+    colours: sRGB 0-1, one per surface. view: direction from which they are seen. size_mm: width and
+    height of the picture, in whose middle the surfaces are; PIXEL_MM (0.45 mm) per pixel. Method:
+    parallel projection, depth buffer, Phong lighting, ambient shadow.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING

@@ -28,12 +28,12 @@ MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fractio
 def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.DataFrame:
     """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    Columns: subject, sex (F, M, unknown), muscle, side, slices, csa_mean_mm2, csa_sd_mm2, level,
-    csa_at_level_mm2, rank. slices: how many show the muscle; csa_mean_mm2, csa_sd_mm2: mean and sample
-    SD of its area over them. level: the standard level if it is used, otherwise ALL_SLICES, and
-    csa_at_level_mm2 is null. rank: position of the subject among those of its sex, from 1, in
-    ascending order of the sum of its areas at the level, or of its mean areas; subjects that lack an
-    area at the level come last. muscles: the cohort table, a row per subject, muscle and side.
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
+    scans are compared. Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show
+    the muscle; csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the standard
+    level if it is used, otherwise ALL_SLICES; csa_at_level_mm2, null if it is not used; rank, place
+    of the subject in its sex, from 1, in ascending order of its summed areas at the level (or
+    means); subjects without area come last.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
@@ -57,11 +57,12 @@ def draw_csa(
     level: StandardLevel = NO_LEVEL,
     published: pd.DataFrame | None = None,
 ) -> Figure:
-    """Return Figure 5: areas per subject, a row per sex, a column per muscle.
+    """Draw Figure 5, areas per subject, and return the figure.
 
-    frame: see `csa_points`. level: the area at the standard level if it is used, with mean and SD over
-    the slices behind it; otherwise mean and SD alone. published: published values of one side at that
-    level, see `published_values.areas_at`. Each muscle has its own scale.
+    frame: the values to draw, from `csa_points`. level: if it is used, areas at this level are
+    drawn, with mean and SD over the slices behind them; otherwise mean and SD alone. published:
+    values of one side at that level, from `published_values.areas_at`; None: not drawn. A row of
+    panels per sex, a column per muscle, which has its own scale.
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no areas to draw.")
@@ -167,14 +168,16 @@ def fat_points(
     at_level: pd.DataFrame | None = None,
     level: StandardLevel = NO_LEVEL,
 ) -> pd.DataFrame:
-    """Return the values of Figure 6, one row per level, muscle and subject of known age and fat fraction.
+    """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
-    Columns: level (the standard level, if it is used, and ALL_SLICES), muscle (or "all"), sex, subject,
-    age_years, fat_fraction (0-1, both sides), and of a straight line in age fitted per level, muscle and
-    sex by least squares: fitted (at the subject's age), low_95 and high_95 (interval of the mean there),
-    slope_per_year, slope_low_95, slope_high_95. The line is null below MIN_SUBJECTS_FOR_LINE subjects or
-    if all have one age. left_out: subjects of that sex and known age whose fat fraction of the muscle is
-    null; they have no row. subjects: the cohort's table. at_level: see `both_sides_at_level`.
+    subjects: the cohort table `subjects`, one scan per subject. at_level: from
+    `standard_level.both_sides_at_level`. level: the vertebra or disc at which the study compares
+    scans. Columns: level (its name, if it is used, and ALL_SLICES), muscle (or "all"), sex,
+    subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and
+    known age whose fat fraction is unknown; and of a straight line in age (least squares, per
+    level, muscle and sex) fitted, low_95, high_95 at the subject's age, slope_per_year,
+    slope_low_95, slope_high_95; null with fewer than MIN_SUBJECTS_FOR_LINE (5) subjects or if all
+    have one age.
     """
     known = subjects.loc[subjects["age_years"].notna()]
     known = known.assign(sex=known["sex"].astype(object).fillna("unknown"))
@@ -217,10 +220,11 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
 
 
 def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
-    """Return Figure 6: fat fraction against age, all muscles above, a panel per muscle below.
+    """Draw Figure 6, fat fraction against age for all muscles and for each, and return the figure.
 
-    points: see `fat_points`. level: points and lines at the standard level if it is used, with the line
-    of the whole muscles dashed; otherwise of the whole muscles alone. Sexes differ in colour and marker.
+    points: the values to draw, from `fat_points`. level: if it is used, points and lines at this
+    level are drawn, with the line over all slices dashed; otherwise those over all slices. Sexes
+    differ in colour and marker.
     """
     if points.empty:
         return style.sentence("No analysed subjects of known age with a fat fraction.")
@@ -327,10 +331,10 @@ def _slope(group: pd.DataFrame) -> str:
 
 
 def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per measure, muscle and subject with a known value.
+    """Return area and fat fraction of each muscle of each subject, one row per known value.
 
-    Columns: measure (csa: left + right in mm2, fat_fraction: 0-1), muscle, sex (F, M, unknown),
-    subject, value. subjects: the cohort's table.
+    subjects: the cohort table `subjects`, one scan per subject. Columns: measure ("csa": left +
+    right, mm2; "fat_fraction": 0-1), muscle, sex (F, M, unknown), subject, value.
     """
     columns = {f"csa_{muscle}_mm2": ("csa", muscle) for muscle in MUSCLES}
     columns |= {f"fat_fraction_{muscle}": ("fat_fraction", muscle) for muscle in MUSCLES}
@@ -343,10 +347,10 @@ def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_distributions(frame: pd.DataFrame) -> Figure:
-    """Return the distributions by sex, a row of panels per measure, a column per muscle.
+    """Draw the distributions of area and fat fraction by sex, a column per muscle; return the figure.
 
-    frame: see `distribution_points`. Violins with quartiles for at least MIN_SUBJECTS_FOR_VIOLIN
-    subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS.
+    frame: the values to draw, from `distribution_points`. Violins with quartiles for at least
+    MIN_SUBJECTS_FOR_VIOLIN (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200).
     """
     if frame.empty:
         return style.sentence("No analysed subjects: no distributions.")
