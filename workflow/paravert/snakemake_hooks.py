@@ -15,10 +15,10 @@ from snakemake.workflow import Workflow
 
 
 class FaultyInput(WorkflowError):
-    """A fault in the user's files, which Snakemake prints without a line number of the rule files.
+    """Exception for a fault in the user's files; Snakemake prints its message and ends the run.
 
-    Snakemake takes that line from the traceback of a WorkflowError, which is removed here: the
-    fault is not there.
+    Snakemake adds the line of the rule file that it finds in the traceback of a WorkflowError. The
+    fault is not in that file, so this class has no traceback.
     """
 
     __traceback__ = None

@@ -95,9 +95,9 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
+    """Leave out of the subject sheet those examinations whose path a cell of it cannot hold.
 
-    Such a path has control characters or outer spaces, or is too long. visits: all examinations;
+    Such a path has control characters or outer spaces, or more than CELL_LIMIT characters. visits: all examinations;
     changed in place: the fault of those excluded becomes unreadable-header, and their `images` is
     empty. home: folder of the sheet, to which paths are relative.
     """

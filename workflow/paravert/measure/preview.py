@@ -55,7 +55,7 @@ class PreviewStack:
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
-    """Return indices of at most `most` slices, evenly spaced from caudal to cranial, in that order.
+    """Return indices of at most `most` slices from caudal to cranial, evenly spaced by their number.
 
     positions_mm: position of each slice along the slice normal, towards the head. filled: whether
     each slice shows a muscle; slices below the lowest and above the highest filled one are left

@@ -161,7 +161,9 @@ def fit(
     start: Model | None,
     workers: int,
 ) -> "Training":
-    """Train to the end and return the training; resumes from its checkpoint beside the model file, if any.
+    """Train to the end and return the training, with its last, averaged weights.
+
+    Resumes from the checkpoint beside the model file, if there is one.
 
     settings: of the training.
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and

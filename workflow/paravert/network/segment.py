@@ -199,10 +199,12 @@ class Segmentation:
             yield sum(logits) / np.float32(len(logits))
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
-        """Clean and write the labels of a subject; return its table row and warnings.
+        """Write the label maps of a subject; return its row of segment.parquet and its warnings.
 
-        task: not used; a step of the shard has it. computed: each stack with the logits of its
-        slices, from `compute`. scratch: temporary folder to write in.
+        Strays and holes of the labels are removed first, as `cleaning` says. Files: a NIfTI label map
+        and the predicted IoU per stack, see `SubjectFolder`. task: not used, as all subjects are
+        written alike. computed: each stack with the logits of its slices, from `compute`. scratch:
+        temporary folder, whose content is then moved to the subject's folder.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):

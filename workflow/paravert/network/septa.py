@@ -127,8 +127,10 @@ def fat_lines(
 ) -> torch.Tensor:
     """Return the fat fraction of random lines and dots within muscles, 0-1, float32 (batch, rows, columns).
 
-    muscle: label of each pixel, integer, same shape, 0 outside. rng, generator: random numbers.
-    Lines run mostly from front to back, like the septum between multifidus and erector spinae.
+    Pixels beside the lines, and outside muscles, are 0. Lines run mostly from front to back, along
+    the rows' axis, like the septum between multifidus and erector spinae. muscle: label of each
+    pixel, integer, same shape, 0 outside. rng, generator: random numbers of NumPy (which muscles have
+    lines) and of PyTorch (where they run).
     """
     n, rows, columns = muscle.shape
     depth = np.zeros((n, TISSUES), np.float32)
