@@ -97,6 +97,11 @@ def test_names_that_one_folder_would_hold_on_some_disks_are_twice_the_same(sheet
         ("\n \t\r\n", "an empty file"),
         ("subject\n", "no column images"),
         ("subject,images\nS1,a,b\n", "line 2: 3 cells, expected 2"),
+        (
+            "subject,images,truth2\nS1,a,m\n",
+            "line 2, truth2: second masks alone, expected the first",
+        ),
+        ("subject,images,Truth2,truth\nS1,a,m,\n", "line 2, Truth2: second masks alone"),
     ],
 )
 def test_a_faulty_header_or_body_is_told(sheet, text, told):

@@ -128,6 +128,12 @@ def read_sheet(
                 faults += _cell_faults(name, label, column, columns[name], lines)
     told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
     faults += [Fault(line, labels["subject"], fault) for line, fault in told]
+    first = columns.get("truth") or [""] * len(rows)
+    faults += [
+        Fault(line, labels["truth2"], "second masks alone, expected the first in the column truth")
+        for line, mask, second in zip(lines, first, columns.get("truth2", []), strict=False)
+        if second and not mask
+    ]
     if faults or not rows:
         raise InputError(path, _listed(_first_of_each_cell(faults, header.cells)))
     types = {name: type_of(cells) for name, cells in columns.items() if name not in _properties()}
