@@ -28,7 +28,7 @@ VERSIONS = {
     "train_network": 1,
     "train_levels": 1,
     "train_axial_levels": 2,
-    "segment_muscles": 3,
+    "segment_muscles": 4,
     "find_levels": 3,
     "measure_area": 5,
     "measure_fat": 4,
