@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from made_from import CONFIGURATION, LEVELS_MODEL
+from made_from import AXIAL_MODEL, CONFIGURATION, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, SIDES
 from paravert.imaging.convert import convert_dicom
 from paravert.measure.area import measure_area
@@ -27,7 +26,6 @@ from real_scans import DIXON, MASK, mask_labels
 
 pytestmark = pytest.mark.real
 
-MODEL = (Path(__file__).parents[2] / CONFIGURATION["model"]["file"], CONFIGURATION["model"]["sha256"])  # fmt: skip
 # Parts of one volunteer's column (areas differ along it) as subjects; the last has no second mask.
 PARTS = {"S1": slice(0, 8), "S2": slice(7, 15), "S3": slice(14, 22), "S4": slice(21, 29)}
 NOT_DRAWN = ("multifidus", "left")  # by the second rater, in S3
@@ -81,7 +79,7 @@ def study(real_data, masks, tmp_path_factory):
     convert, segment, levels = (shard / f"{name}.parquet" for name in ("convert", "segment", "levels"))  # fmt: skip
     convert_dicom(sheet, list(PARTS), folder, convert)
     segment_muscles(convert, folder, segment, *MODEL, "cpu")
-    find_levels(convert, sheet, folder, levels, *LEVELS_MODEL)
+    find_levels(segment, sheet, folder, levels, *LEVELS_MODEL, *AXIAL_MODEL)
     for step, name in (
         (measure_area, "area"),
         (measure_fat, "fat"),
