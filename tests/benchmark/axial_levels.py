@@ -35,7 +35,7 @@ from paravert.network.axial_levels import (  # noqa: E402
     levels_from_axial,
     levels_of_slices,
 )
-from paravert.network.axial_net import load_axial_network, predicted  # noqa: E402
+from paravert.network.axial_net import load_axial_network, predicted_levels  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.find_levels import (  # noqa: E402
     MOST_AXIAL_SD,
@@ -162,7 +162,7 @@ def judge_people(model: Path, table: Path) -> None:
             size = int(rng.integers(len(own) // 3, len(own) + 1))
             own = own[int(rng.integers(len(own) - size + 1)) :][:size]
         batch = sections.batch(own, (seed, person))
-        probability, _ = predicted(network, batch.cells.numpy())
+        probability, _ = predicted_levels(network, batch.cells.numpy())
         levels = batch.levels.numpy()
         height = population_member(seed, person).height_cm
         places = np.outer(levels * PITCH_MM * height / DRAWN_HEIGHT_CM, (0, 0, -1.0))

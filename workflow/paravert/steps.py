@@ -29,7 +29,7 @@ VERSIONS = {
     "train_levels": 1,
     "train_axial_levels": 2,
     "segment_muscles": 4,
-    "find_levels": 3,
+    "find_levels": 4,
     "measure_area": 5,
     "measure_fat": 4,
     "score_overlap": 3,

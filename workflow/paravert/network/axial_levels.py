@@ -6,11 +6,16 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from paravert.anatomy import USUAL_PITCH_MM
 from paravert.imaging.volume import Volume
-from paravert.network.axial_net import BINS, CELL_MM, load_axial_network, predicted, slice_cells
+from paravert.network.axial_net import (
+    BINS,
+    CELL_MM,
+    load_axial_network,
+    predicted_levels,
+    slice_cells,
+)
 from paravert.network.find_levels import MOST_AXIAL_SD, FoundLevels, SliceGeometry
 from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
@@ -49,7 +54,6 @@ def levels_from_axial(
     model: file, see `axial_net.load_axial_network`. stacks: label maps of a subject, in the order of their
     numbers. geometry: of their slices.
     """
-    torch.set_num_threads(1)
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
     found = [
@@ -57,7 +61,7 @@ def levels_from_axial(
         for labels, mm in zip(chain(*(s.array for s in stacks)), spacing, strict=True)
     ]
     cells, middle = (np.stack(part) for part in zip(*found, strict=True))
-    probability, column = predicted(network, cells)
+    probability, column = predicted_levels(network, cells)
     row, column = (middle + column * CELL_MM / spacing).T
     index = np.stack((column, row, np.zeros_like(row), np.ones_like(row)), axis=1)
     middle = np.einsum("nij,nj->ni", geometry.affines, index)[:, :3]

@@ -3,20 +3,23 @@
 Areas and places of the muscles show the level in any contrast; so the network sees the label map alone.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
+from openvino import opset13 as ops
+from scipy.special import softmax
 
 from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.network.level_model import ModelForm
+from paravert.network.openvino_unet import compiled_for_one_core, openvino
 
 CELL_MM, CELLS = 8.0, 32  # of the network's input: 256 mm about the middle of the muscles
 CHANNELS = len(MUSCLES) + 1
 BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12/L1 to S1/2
 SHARE_SCALE = 4.0  # of the input: shares of muscles are small numbers
 WIDTH, HIDDEN = 16, 128
+CONVOLUTIONS, LINEAR = (0, 3, 6), (10, 12)  # numbers of the layers with weights
 FORM = ModelForm(
     "paravert-axial-levels",
     2,
@@ -28,30 +31,6 @@ FORM = ModelForm(
 _MUSCLE = np.zeros(CLASSES, int)  # by label value: index in MUSCLES
 for _label in LABELS:
     _MUSCLE[_label.value] = MUSCLES.index(_label.muscle)
-
-
-class AxialNet(nn.Module):
-    """Convolutions over the cells of a slice, and a linear layer for its level and the column's middle."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Conv2d(CHANNELS, WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(WIDTH, 2 * WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(2 * WIDTH, 2 * WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.Flatten()),
-            nn.Dropout(0.2),
-            *(nn.Linear(2 * WIDTH * (CELLS // 4) ** 2, HIDDEN), nn.GELU()),
-            nn.Linear(HIDDEN, len(BINS) + 2),
-        )
-
-    def forward(self, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits of the levels BINS, (batch, BINS), and the column's middle, (batch, 2).
-
-        cells: float32 (batch, CHANNELS, CELLS, CELLS), see `slice_cells`. Middle of the vertebral column:
-        (down, right) from the middle of the muscles, in cells.
-        """
-        found = self.layers(SHARE_SCALE * cells)
-        return found[:, : len(BINS)], found[:, len(BINS) :]
 
 
 def slice_cells(
@@ -88,20 +67,47 @@ def slice_cells(
     return result, middle
 
 
-def load_axial_network(path: Path) -> AxialNet:
-    """Return the network of a model file, for prediction. Raises InputError for another file."""
-    return FORM.load(path, AxialNet())
+def load_axial_network(path: Path) -> openvino.CompiledModel:
+    """Return the network of a model file of train_axial_levels, for prediction.
+
+    Takes cells, float32 (slices, CHANNELS, CELLS, CELLS), and returns what `AxialNet.forward` does.
+    Raises InputError for another file.
+    """
+    return compiled_for_one_core(_graph(FORM.weights(path)))
 
 
-@torch.inference_mode()
-def predicted(network: AxialNet, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _graph(weights: Mapping[str, np.ndarray]) -> openvino.Model:
+    """Return the layers of `train_axial_levels.AxialNet` as operations of OpenVINO."""
+
+    def bias(layer: int) -> np.ndarray:
+        return weights[f"layers.{layer}.bias"]
+
+    cells = ops.parameter([-1, CHANNELS, CELLS, CELLS], np.float32)
+    features = ops.multiply(cells, np.float32(SHARE_SCALE))
+    for layer in CONVOLUTIONS:
+        ones = [1, 1]
+        found = ops.convolution(features, weights[f"layers.{layer}.weight"], *[ones] * 4)
+        features = ops.gelu(ops.add(found, bias(layer).reshape(1, -1, 1, 1)), "erf")
+        if layer != CONVOLUTIONS[-1]:
+            features = ops.max_pool(features, [2, 2], ones, [0, 0], [0, 0], [2, 2]).output(0)
+    features = ops.reshape(features, [0, -1], special_zero=True)
+    hidden, last = LINEAR
+    features = ops.matmul(features, weights[f"layers.{hidden}.weight"], False, True)
+    features = ops.gelu(ops.add(features, bias(hidden)), "erf")
+    features = ops.matmul(features, weights[f"layers.{last}.weight"], False, True)
+    return openvino.Model([ops.add(features, bias(last))], [cells])
+
+
+def predicted_levels(
+    network: Callable[[np.ndarray], Sequence[np.ndarray]], cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of BINS, (slices, BINS), and the column's middle, (slices, 2).
 
-    cells: float32 (slices, CHANNELS, CELLS, CELLS), see `slice_cells`. Middle: (down, right) from the
-    middle of the muscles, in cells. Both are means over the slices and their mirror images.
+    network: see `load_axial_network`. cells: float32 (slices, CHANNELS, CELLS, CELLS), see
+    `slice_cells`. Middle: (down, right) from the middle of the muscles, in cells. Both are means over
+    the slices and their mirror images.
     """
-    images = torch.from_numpy(cells)
-    (levels, middle), (mirrored, turned) = network(images), network(images.flip(-1))
-    probability = (levels.softmax(1) + mirrored.softmax(1)) / 2
-    middle = (middle + turned * torch.tensor((1.0, -1.0))) / 2
-    return probability.numpy(), middle.numpy()
+    found, mirrored = (network(one)[0] for one in (cells, np.ascontiguousarray(cells[..., ::-1])))
+    bins = len(BINS)
+    probability = (softmax(found[:, :bins], axis=1) + softmax(mirrored[:, :bins], axis=1)) / 2
+    return probability, (found[:, bins:] + mirrored[:, bins:] * (1, -1)) / 2

@@ -97,7 +97,7 @@ def find_levels(
     rows = {subject: in_sheet[subject] for subject in subjects if subject in in_sheet}
     files = {subject: rows[subject]["levels"] for subject in rows}
     have_sagittal = [SubjectFolder(folder / name).sagittal_file.is_file() for name in subjects]
-    # Here, once for all worker processes; these import torch.
+    # Here, once for all worker processes; these import OpenVINO.
     if model is not None and any(have_sagittal):
         importlib.import_module("paravert.network.sagittal_levels")
     if axial_model is not None:
@@ -140,7 +140,7 @@ def _find_in_subject(
             notes.append(f"levels: {error.args[-1]}")  # without the path
     sagittal = SubjectFolder(home).sagittal_file
     if model is not None and sagittal.is_file():
-        from paravert.network.sagittal_levels import levels_from_sagittal  # imports torch
+        from paravert.network.sagittal_levels import levels_from_sagittal  # imports OpenVINO
 
         levels, sure = levels_from_sagittal(model, read_volume(sagittal), geometry, n_lumbar)
         if levels is not None:
@@ -149,7 +149,7 @@ def _find_in_subject(
             notes.append("the sagittal series does not show clearly which discs it shows")
             warnings.append(Caution.LEVEL_UNCERTAIN)
     if axial_model is not None and n_lumbar == USUAL_LUMBAR:
-        from paravert.network.axial_levels import levels_from_axial  # imports torch
+        from paravert.network.axial_levels import levels_from_axial  # imports OpenVINO
 
         labels = partial(SubjectFolder(home).stack_file, LABELS_FOLDER)
         stacks = [read_volume(labels(number)) for number in np.unique(geometry.stack)]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors.numpy import load_file, save
 
 from paravert.errors import InputError
 from paravert.tables import whole_file
@@ -28,19 +28,18 @@ class ModelForm:
     spacing_mm: float
     architecture: Mapping[str, object]
 
-    def save(self, path: Path, network: nn.Module) -> None:
+    def save(self, path: Path, network: "torch.nn.Module") -> None:  # noqa: F821 (not imported)
         """Write a network to a safetensors file with float16 weights, completely or not at all."""
         told = {"format": self.version, "spacing_mm": self.spacing_mm}
         told |= {"architecture": dict(self.architecture)}
-        weights = {name: w.detach().half().contiguous() for name, w in network.state_dict().items()}
+        weights = {name: w.half().numpy() for name, w in network.state_dict().items()}
         with whole_file(path) as draft:
             draft.write_bytes(save(weights, {self.key: json.dumps(told, sort_keys=True)}))
 
-    def load(self, path: Path, network: nn.Module) -> nn.Module:
-        """Return `network` with the weights of a model file, in float32 and evaluation mode.
+    def weights(self, path: Path) -> dict[str, np.ndarray]:
+        """Return the weights in a model file, {name: float32 array}; names are those of the torch module.
 
-        path: of the file. network: of this form's architecture; changed in place. Raises InputError
-        if the file is not a model of this form.
+        Raises InputError if the file is not a model of this form.
         """
         try:
             with safe_open(path, framework="numpy") as file:
@@ -49,5 +48,4 @@ class ModelForm:
             told = {}
         if told.get("format") != self.version or told["architecture"] != self.architecture:
             raise InputError(path, f"not a model that {self.what}")
-        network.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-        return network.eval()
+        return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}

@@ -20,6 +20,17 @@ from paravert.network.architecture import (  # noqa: E402
 )
 
 
+def compiled_for_one_core(graph: openvino.Model) -> openvino.CompiledModel:
+    """Return a graph ready to compute in float32 on one processor core."""
+    options = {
+        "INFERENCE_PRECISION_HINT": openvino.Type.f32,
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # all worker processes would share the first core
+    }
+    return openvino.Core().compile_model(graph, "CPU", options)
+
+
 class OpenVinoUNet:
     """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
 
@@ -33,14 +44,7 @@ class OpenVinoUNet:
 
     def __init__(self, architecture: Architecture, weights: Mapping[str, np.ndarray]):
         self._stride = architecture.stride
-        options = {
-            "INFERENCE_PRECISION_HINT": openvino.Type.f32,
-            "INFERENCE_NUM_THREADS": 1,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # all worker processes would share the first core
-        }
-        graph = _Graph(architecture, weights).model()
-        self._compiled = openvino.Core().compile_model(graph, "CPU", options)
+        self._compiled = compiled_for_one_core(_Graph(architecture, weights).model())
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

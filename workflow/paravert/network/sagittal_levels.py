@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.ndimage import center_of_mass, label
 
 from paravert.anatomy import USUAL_LUMBAR
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
 from paravert.network.find_levels import FoundLevels, SliceGeometry, levels_on_curve
+from paravert.network.openvino_unet import OpenVinoUNet
 from paravert.network.sagittal_net import (
     DISC,
     SACRUM,
@@ -20,7 +20,6 @@ from paravert.network.sagittal_net import (
     probabilities,
 )
 from paravert.network.spine_curve import curve_through
-from paravert.network.unet import UNet
 from paravert.synthesis.sagittal_parts import PIXEL_MM
 
 SLICES_USED = 9  # about the middle of the series
@@ -54,7 +53,9 @@ class NamedDiscs:
     level_variance: float
 
 
-def named_discs(network: UNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR) -> NamedDiscs | None:
+def named_discs(
+    network: OpenVinoUNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR
+) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, by level: L4/5 is 4.5; None if they cannot be named.
 
     They are counted from the sacrum, which must be visible. network: of a model file of
@@ -218,7 +219,6 @@ def levels_from_sagittal(
     L4/5. (None, False) if no discs can be named or the probability of their names is below
     LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the file is no such model.
     """
-    torch.set_num_threads(1)
     discs = named_discs(load_sagittal_network(model), volume, n_lumbar)
     if discs is None or discs.name_probability < LEAST_USED:
         return None, False

@@ -1,14 +1,15 @@
 """The network that finds vertebrae, discs and sacrum in sagittal slices, and its model file."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.special import softmax
 
 from paravert.network.architecture import Architecture
 from paravert.network.level_model import ModelForm
-from paravert.network.unet import UNet
+from paravert.network.openvino_unet import OpenVinoUNet
 from paravert.synthesis.sagittal_parts import PIXEL_MM
 
 ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.0)
@@ -32,29 +33,24 @@ def network_input(image: np.ndarray) -> np.ndarray:
     return (np.sqrt(np.clip(image / scale, 0, 4)) - 0.5).astype(np.float32)
 
 
-def new_network() -> UNet:
-    """Return a U-Net with random weights whose output channels are STRUCTURES (vertebra, disc, ...)."""
-    return UNet(ARCHITECTURE, len(STRUCTURES))
-
-
-def load_sagittal_network(path: Path) -> UNet:
+def load_sagittal_network(path: Path) -> OpenVinoUNet:
     """Return the network of a model file of train_levels, for prediction.
 
     Raises InputError for another file.
     """
-    return FORM.load(path, new_network())
+    return OpenVinoUNet(ARCHITECTURE, FORM.weights(path))
 
 
-def probabilities(network: UNet, images: np.ndarray) -> np.ndarray:
+def probabilities(network: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """Return the probabilities of STRUCTURES in each pixel, float32 (slices, 4, rows, columns).
 
-    Structures: background, vertebra, disc, sacrum. images: from `network_input`, float32 (slices,
+    Structures: background, vertebra, disc, sacrum. network: takes images, float32 (batch, 1, rows,
+    columns), and returns logits (batch, 4, rows, columns). images: from `network_input`, float32 (slices,
     rows, columns), pixels of PIXEL_MM; any size.
     """
-    stride = network.architecture.stride
+    stride = ARCHITECTURE.stride
     rows, columns = images.shape[1:]
     more = ((0, 0), (0, -rows % stride), (0, -columns % stride))
-    padded = torch.from_numpy(np.pad(images, more, constant_values=-0.5))[:, None]
-    with torch.inference_mode():
-        found = torch.cat([torch.softmax(network(one[None]), dim=1) for one in padded])
-    return found[..., :rows, :columns].numpy()
+    padded = np.pad(images, more, constant_values=-0.5)[:, None]
+    found = np.concatenate([softmax(network(one[None]), axis=1) for one in padded])
+    return found[..., :rows, :columns]

@@ -19,11 +19,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import typer
+from torch import nn
 from torch.nn import functional
 
 from paravert.anatomy import CLASSES, LABELS, MUSCLES
 from paravert.errors import InputError
-from paravert.network.axial_net import BINS, CELL_MM, FORM, AxialNet, slice_cells
+from paravert.network.axial_net import (
+    BINS,
+    CELL_MM,
+    CELLS,
+    CHANNELS,
+    FORM,
+    HIDDEN,
+    SHARE_SCALE,
+    WIDTH,
+    slice_cells,
+)
 from paravert.network.randomised import (
     MIDDLE_LAYER,
     drawn_place,
@@ -77,6 +88,29 @@ class SliceBatch:
     cells: torch.Tensor
     levels: torch.Tensor
     column: torch.Tensor
+
+
+class AxialNet(nn.Module):
+    """Convolutions over the cells of a slice, and a linear layer for its level and the column's middle."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(CHANNELS, WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(WIDTH, 2 * WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(2 * WIDTH, 2 * WIDTH, kernel_size=3, padding=1), nn.GELU(), nn.Flatten()),
+            nn.Dropout(0.2),
+            *(nn.Linear(2 * WIDTH * (CELLS // 4) ** 2, HIDDEN), nn.GELU()),
+            nn.Linear(HIDDEN, len(BINS) + 2),
+        )
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """Return logits of the levels BINS and the column's middle, (batch, BINS + 2).
+
+        cells: float32 (batch, CHANNELS, CELLS, CELLS), see `slice_cells`. Middle of the vertebral column:
+        (down, right) from the middle of the muscles, in cells.
+        """
+        return self.layers(SHARE_SCALE * cells)
 
 
 class LabelSections:
@@ -237,7 +271,7 @@ def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: in
 
 def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
     """Return the loss of a batch: cross-entropy of the level, and distance of the column's middle."""
-    level, column = network(batch.cells)
+    level, column = network(batch.cells).split((len(BINS), 2), dim=1)
     off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD
     target = (-0.5 * off**2).softmax(1)
     of_level = -(target * level.log_softmax(1)).sum(1)
@@ -262,7 +296,7 @@ def _accuracy(network: AxialNet, validation: Path) -> dict[str, float]:
     network.eval()
     off, apart = [], []
     for batch in _held_out(validation):
-        level, column = network(batch.cells)
+        level, column = network(batch.cells).split((len(BINS), 2), dim=1)
         off.append(level.softmax(1) @ torch.from_numpy(BINS).float() - batch.levels)
         apart.append((column - batch.column).norm(dim=1) * CELL_MM)
     network.train()

@@ -17,15 +17,17 @@ import typer
 from torch import nn
 
 from paravert.network.sagittal_net import (
+    ARCHITECTURE,
     BACKGROUND,
     DISC,
     FORM,
     SACRUM,
+    STRUCTURES,
     VERTEBRA,
     network_input,
-    new_network,
     probabilities,
 )
+from paravert.network.unet import UNet
 from paravert.network.worker_training import (
     Gradients,
     WorkerTraining,
@@ -77,7 +79,7 @@ def train_levels(
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    network = new_network().train()
+    network = UNet(ARCHITECTURE, len(STRUCTURES)).train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-3)
     training = WorkerTraining(network, optimiser, out)
 
@@ -122,7 +124,7 @@ def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) ->
 def _own_network() -> nn.Module:
     """Return the network of this worker process."""
     torch.set_num_threads(1)
-    return new_network().train()
+    return UNet(ARCHITECTURE, len(STRUCTURES)).train()
 
 
 def _gradients(weights: list[np.ndarray], seed: int, number: int) -> Gradients:
@@ -163,11 +165,16 @@ def _batch(seed: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _disc_share(network: nn.Module, seed: int, anatomies: int = 8) -> float:
     """Return the share of disc centres that are found as discs, in slices of another seed."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(images)).numpy()
+
     network.eval()
     right = []
     for index in range(anatomies):
         for one in sagittal_slices(seed + HELD_OUT_SEED_STEP, index):
-            found = probabilities(network, network_input(one.image)[None])[0].argmax(axis=0)
+            found = probabilities(predict, network_input(one.image)[None])[0].argmax(axis=0)
             places = [place for level, place in one.discs.items() if level <= LOWEST_DISC]
             right += [found[int(row), int(column)] == DISC for row, column in places]
     network.train()
