@@ -317,7 +317,7 @@ def test_a_file_spoilt_by_hand_is_named_and_made_anew(finished_study, undisturbe
     done = study.gather("--forcerun", "measure_area")
     assert done.returncode != 0
     told = (study.folder / "results/logs/measure_area/0.log").read_text()
-    assert f"results/subjects/F3/{harmed}: not as" in told
+    assert f"results/subjects/F3/{harmed}: changed since" in told
     (rule,) = re.findall(r"--forcerun (\w+)", told)
     done = study.gather("--forcerun", rule)
     assert done.returncode == 0, done.stderr[-3000:]
