@@ -1,6 +1,6 @@
 """How well a model finds and names discs in sagittal series: phantoms of other seeds, and real studies.
 
-PARAVERT_REAL_DATA=... python tests/benchmark/sagittal_levels.py MODEL [--phantoms 20] [--pictures FOLDER]
+PARAVERT_REAL_DATA=... python tests/benchmark/sagittal_levels.py MODEL [--phantoms 20] [--seed 4711] [--pictures FOLDER]
 
 Phantoms: how many are named rightly, wrongly or not at all, with a probability below LEAST_CLEAR ("uncertain", a
 warning of find_levels) or not; of every second one the field of view is cut above L1 or below S1. Each is
@@ -59,9 +59,9 @@ STUDIES = {
 }
 
 
-def phantom(index: int) -> tuple[Volume, dict[float, np.ndarray]]:
+def phantom(seed: int, index: int) -> tuple[Volume, dict[float, np.ndarray]]:
     """Return the sagittal series of a phantom and the true centre of each lumbar disc, (3,) LPS."""
-    person = population_member(SEED, index)
+    person = population_member(seed, index)
     body, protocol = body_of(person), protocol_of(person, index)
     _, images = sagittal_series(body, protocol)
     array = np.stack([image for image, _ in reversed(images)])  # from left to right
@@ -113,11 +113,11 @@ def verdict(found: NamedDiscs | None, discs: dict[float, np.ndarray]) -> str:
     return "right" if right and all(right) else "wrong"
 
 
-def judge_phantoms(network, count: int) -> None:
-    rng = np.random.default_rng(SEED)
+def judge_phantoms(network, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
     near, counts, seconds = [], Counter(), []
     for index in range(count):
-        volume, discs = phantom(index)
+        volume, discs = phantom(seed, index)
         shorter = cut_short(volume, discs, rng)
         if index % 2:
             volume = cut(volume, discs, rng)
@@ -207,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--phantoms", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the phantoms")
     parser.add_argument("--pictures", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -214,7 +215,7 @@ def main() -> None:
     if data := os.environ.get("PARAVERT_REAL_DATA"):
         judge_studies(network, Path(data), given.pictures)
     judge_cost()
-    judge_phantoms(network, given.phantoms)
+    judge_phantoms(network, given.phantoms, given.seed)
 
 
 if __name__ == "__main__":

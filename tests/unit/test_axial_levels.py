@@ -14,7 +14,7 @@ from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
-from paravert.network import axial_levels, find_levels, train_axial_levels
+from paravert.network import axial_levels, find_levels, sagittal_levels, train_axial_levels
 from paravert.network.axial_levels import SliceEvidence, levels_from_axial, levels_of_slices
 from paravert.network.axial_net import (
     BINS,
@@ -30,6 +30,7 @@ from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
 from paravert.network.segment import segment_muscles
 from paravert.network.train_axial_levels import AxialNet, LabelSections
 from paravert.provenance import file_sha256
+from paravert.shard_tables import read_outcomes
 from paravert.synthesis.anatomies import draw_anatomies
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.tables import AXIAL_LEVELS, SAGITTAL_LEVELS
@@ -347,7 +348,7 @@ def labelled(tmp_path_factory):
     return folder
 
 
-def rows_with(labelled, monkeypatch, level, sd, pinned=None):
+def rows_with(labelled, monkeypatch, level, sd, pinned=None, sagittal=()):
     """Return the rows of find_levels with an axial source that tells one level for all slices."""
 
     def told(model, stacks, geometry):
@@ -363,6 +364,7 @@ def rows_with(labelled, monkeypatch, level, sd, pinned=None):
         labelled / "sheet.csv",
         labelled / "subjects",
         out,
+        *sagittal,
         axial_model=model,
         axial_sha256=pinned or f"{level:.1f}{sd:.1f}".replace(".", "") * 16,
         workers=0,
@@ -387,6 +389,29 @@ def test_certain_levels_from_axial_slices_are_used_and_uncertain_ones_told(
     assert set(rows.level_source) == {"none"}
     assert rows.level_position.isna().all()
     assert np.allclose(rows.level_axial, 3.2)
+
+
+@pytest.mark.parametrize(
+    ("sure", "off", "used"),
+    [(False, 1.0, "axial"), (False, 0.3, "sagittal"), (True, 1.0, "sagittal")],
+)
+def test_an_unclear_sagittal_series_that_the_muscles_contradict_is_told_not_used(
+    labelled, monkeypatch, any_model, sure, off, used
+):
+    def from_sagittal(model, volume, geometry, n_lumbar):
+        count = len(geometry.stack)
+        return FoundLevels(np.full(count, 3.2 - off), np.full(count, 0.3)), sure
+
+    monkeypatch.setattr(sagittal_levels, "levels_from_sagittal", from_sagittal)
+    rows = rows_with(
+        labelled, monkeypatch, 3.2, 0.2, sagittal=(LEVELS_MODEL[0], f"{used}{sure}{off}")
+    )
+    assert set(rows.level_source) == {used}
+    assert np.allclose(rows.level_sagittal, 3.2 - off)
+    assert np.allclose(rows.level_axial, 3.2)
+    (told,) = read_outcomes(labelled / "shards/3.2_0.2.parquet")
+    assert ("level-uncertain" in told.warnings) == (not sure or off > 0.5)
+    assert ("differ by up to 1.0" in (told.message or "")) == (off > 0.5)
 
 
 def test_another_model_than_the_pinned_one_is_refused(labelled, monkeypatch):

@@ -6,7 +6,7 @@ a sagittal series, or the labels of the muscles. MAKES: the shard's levels.parqu
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -131,6 +131,7 @@ def _find_in_subject(
     row = sheet.get(task.subject, {})
     n_lumbar = lumbar_count(row)
     found: dict[str, FoundLevels] = {}
+    sure = True
     warnings, notes = [], []
     if points := row.get("levels"):
         try:
@@ -157,6 +158,8 @@ def _find_in_subject(
     if told := differences(found):
         notes.append(told)
         warnings.append(Caution.LEVEL_UNCERTAIN)
+    if not sure and _differ(found.get(SAGITTAL_LEVELS), found.get(AXIAL_LEVELS)):
+        found[SAGITTAL_LEVELS] = replace(found[SAGITTAL_LEVELS], most_sd=0.0)  # told, not used
     rows = _rows(geometry, found, n_lumbar)
     return shards.Product(rows, tuple(dict.fromkeys(warnings)), "; ".join(notes) or None)
 
@@ -168,10 +171,17 @@ def differences(found: Mapping[str, FoundLevels]) -> str:
     """
     told = []
     for (one, first), (other, second) in combinations(found.items(), 2):
-        apart = np.abs(first.level - second.level)[first.usable & second.usable]
-        if apart.size and apart.max() > MOST_DIFFERENCE:
-            told.append(f"levels by {one} and {other} differ by up to {apart.max():.1f}")
+        if apart := _differ(first, second):
+            told.append(f"levels by {one} and {other} differ by up to {apart:.1f}")
     return "; ".join(told)
+
+
+def _differ(first: FoundLevels | None, second: FoundLevels | None) -> float:
+    """Return the largest difference between two sources if it is above MOST_DIFFERENCE, else 0."""
+    if first is None or second is None:
+        return 0.0
+    apart = np.abs(first.level - second.level)[first.usable & second.usable]
+    return float(apart.max()) if apart.size and apart.max() > MOST_DIFFERENCE else 0.0
 
 
 def levels_from_points(
