@@ -36,7 +36,6 @@ from paravert.network.axial_levels import (  # noqa: E402
     levels_of_slices,
 )
 from paravert.network.axial_net import load_axial_network, predicted_levels  # noqa: E402
-from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.find_levels import (  # noqa: E402
     MOST_AXIAL_SD,
     FoundLevels,
@@ -56,6 +55,7 @@ from paravert.synthesis.protocol import protocol_of  # noqa: E402
 from paravert.synthesis.signal import render_planes  # noqa: E402
 from paravert.synthesis.spine import DRAWN_HEIGHT_CM, PITCH_MM  # noqa: E402
 from paravert.synthesis.volunteers import population_member  # noqa: E402
+from real_scans import scan_labels  # noqa: E402
 
 SEED = 4711
 
@@ -105,9 +105,7 @@ def geometry_of(stacks: list[Volume]) -> SliceGeometry:
 
 def labelled(predictor: Predictor, image: Volume) -> Volume:
     """Return the labels of a stack by the network."""
-    spacing, apart = image.pixel_spacing_mm, image.slice_spacing_mm
-    labels = predictor.stack_labels(image.array, spacing, apart_mm=apart)
-    return Volume(cleaned(labels)[0], image.affine)
+    return image.with_array(scan_labels(predictor, image))
 
 
 def some_slices(volume: Volume, true: np.ndarray, rng: np.random.Generator) -> tuple:

@@ -1,29 +1,19 @@
 """Label sets of other networks from the sheet to the cohort's tables, and two of them compared."""
 
-import json
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from whole_run import gathered
 
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
-from made_from import AXIAL_MODEL, CONFIGURATION, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, MUSCLES, SIDES
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.volume import Volume, read_volume, write_volume
 from paravert.label_sources import SOURCES
 from paravert.measure import slice_picture
-from paravert.measure.area import measure_area
-from paravert.measure.fat import measure_fat
-from paravert.measure.preview import draw_preview
-from paravert.measure.score_overlap import score_overlap
-from paravert.network.find_levels import find_levels
-from paravert.network.segment import segment_muscles
 from paravert.study.accuracy import limits_of_agreement
-from paravert.study.cohort import gather_cohort
 from paravert.study.label_agreement import compare_labels, label_agreement, subject_dice
 from paravert.subject_folder import SubjectFolder
 from paravert.tables import FAT_METHODS
@@ -57,24 +47,9 @@ def results_of(home, labels_from, function):
         write_nifti(home / f"{subject}.nii.gz", plan, function, dtype=np.int32)
         write_nifti(home / f"{subject}-truth.nii.gz", plan, labels_phantom, dtype=np.uint8)
         lines.append(f"{subject},{subject},{subject}.nii.gz,{subject}-truth.nii.gz")
-    sheet, results = home / "sheet.csv", home / "results"
+    sheet = home / "sheet.csv"
     sheet.write_text("\n".join(lines) + "\n")
-    shard, folder = results / "shards/0", results / "subjects"
-    convert, segment = shard / "convert.parquet", shard / "segment.parquet"
-    convert_dicom(sheet, list(SUBJECTS), folder, convert, labels_from=labels_from)
-    segment_muscles(convert, folder, segment, *MODEL, "cpu")
-    find_levels(segment, sheet, folder, shard / "levels.parquet", *LEVELS_MODEL, *AXIAL_MODEL)
-    for step, name in (
-        (measure_area, "area"),
-        (measure_fat, "fat"),
-        (score_overlap, "overlap"),
-        (partial(draw_preview, levels=shard / "levels.parquet"), "preview"),
-    ):
-        step(segment, folder, shard / f"{name}.parquet")
-    gather_cohort(
-        sheet, results / "shards", results / "cohort", "linear", json.dumps(CONFIGURATION), *MODEL
-    )
-    return results
+    return gathered(sheet, SUBJECTS, labels_from)
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,13 @@
 """Masks of a second rater from the sheet to the rows of reliability.csv, on a real volunteer."""
 
-import json
-from functools import partial
-
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from whole_run import gathered
 
-from made_from import AXIAL_MODEL, CONFIGURATION, LEVELS_MODEL, MODEL
 from paravert.anatomy import LABELS, SIDES
-from paravert.imaging.convert import convert_dicom
-from paravert.measure.area import measure_area
-from paravert.measure.fat import measure_fat
-from paravert.measure.preview import draw_preview
-from paravert.measure.score_overlap import score_overlap
-from paravert.network.find_levels import find_levels
-from paravert.network.segment import segment_muscles
-from paravert.study.cohort import gather_cohort
 from paravert.study.describe import write_tables
 from paravert.study.reliability import BOTH, RATERS
 from paravert.study.standard_level import ALL_SLICES
@@ -73,21 +62,9 @@ def study(real_data, masks, tmp_path_factory):
         if second is not None:
             nib.save(nib.Nifti1Image(second, affine), home / names[-1])
         lines.append(",".join([subject, *names]))
-    sheet, results = home / "sheet.csv", home / "results"
+    sheet = home / "sheet.csv"
     sheet.write_text("\n".join(lines) + "\n")
-    shard, folder = results / "shards/0", results / "subjects"
-    convert, segment, levels = (shard / f"{name}.parquet" for name in ("convert", "segment", "levels"))  # fmt: skip
-    convert_dicom(sheet, list(PARTS), folder, convert)
-    segment_muscles(convert, folder, segment, *MODEL, "cpu")
-    find_levels(segment, sheet, folder, levels, *LEVELS_MODEL, *AXIAL_MODEL)
-    for step, name in (
-        (measure_area, "area"),
-        (measure_fat, "fat"),
-        (score_overlap, "overlap"),
-        (partial(draw_preview, levels=levels), "preview"),
-    ):
-        step(segment, folder, shard / f"{name}.parquet")
-    gather_cohort(sheet, results / "shards", results / "cohort", "linear", json.dumps(CONFIGURATION), *MODEL)  # fmt: skip
+    results = gathered(sheet, PARTS)
     write_tables(results / "cohort", results / "tables", bootstrap_samples=20)
     return results
 

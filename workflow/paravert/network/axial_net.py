@@ -4,6 +4,7 @@ Areas and places of the muscles show the level in any contrast; so the network s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,9 @@ def slice_cells(
     return result, middle
 
 
+@cache
 def load_axial_network(path: Path) -> openvino.CompiledModel:
-    """Return the network of a model file of train_axial_levels, for prediction.
+    """Return the network of a model file of train_axial_levels, for prediction; read once per process.
 
     Takes cells, float32 (slices, CHANNELS, CELLS, CELLS), and returns what `AxialNet.forward` does.
     Raises InputError for another file.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,9 @@ def network_input(image: np.ndarray) -> np.ndarray:
     return (np.sqrt(np.clip(image / scale, 0, 4)) - 0.5).astype(np.float32)
 
 
+@cache
 def load_sagittal_network(path: Path) -> OpenVinoUNet:
-    """Return the network of a model file of train_levels, for prediction.
+    """Return the network of a model file of train_levels, for prediction; read once per process.
 
     Raises InputError for another file.
     """
