@@ -24,8 +24,8 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests", "tests/
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from sagittal_levels import STUDIES  # noqa: E402
 
+from level_phantoms import STUDIES, geometry_of, kept_phantom, labelled  # noqa: E402
 from paravert.imaging.dicom import read_dicom  # noqa: E402
 from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
@@ -49,63 +49,10 @@ from paravert.network.sagittal_net import load_sagittal_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
 from paravert.network.train_axial_levels import LabelSections  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
-from paravert.synthesis.body import body_of  # noqa: E402
-from paravert.synthesis.phantom_files import affine_of  # noqa: E402
-from paravert.synthesis.protocol import protocol_of  # noqa: E402
-from paravert.synthesis.signal import render_planes  # noqa: E402
 from paravert.synthesis.spine import DRAWN_HEIGHT_CM, PITCH_MM  # noqa: E402
 from paravert.synthesis.volunteers import population_member  # noqa: E402
-from real_scans import scan_labels  # noqa: E402
 
 SEED = 4711
-
-
-def phantom(seed: int, index: int) -> tuple[Volume, np.ndarray]:
-    """Return the axial series of a phantom and the level of each slice, at the column's middle."""
-    person = population_member(seed, index)
-    body, protocol = body_of(person), protocol_of(person, index)
-    planes = [protocol.plane(number) for number in range(protocol.slices)]
-    cuts = [protocol.in_body(plane) for plane in planes]
-    images = [one.image for one in render_planes(body, cuts, protocol.grid, protocol.acquisition)]
-    levels = np.linspace(-1, 8, 9001)
-    spine = body.spine
-    axis = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
-    axis = protocol.in_scanner(axis)
-    heights = [(axis - plane.centre) @ np.cross(plane.across, plane.down) for plane in planes]
-    true = np.array([levels[np.abs(height).argmin()] for height in heights])
-    return Volume(np.stack(images), affine_of(protocol)), true
-
-
-def kept(seed: int, index: int, cache: Path | None) -> tuple[Volume, np.ndarray]:
-    """Return a phantom as `phantom` does, from the cache if it is there."""
-    file = cache and cache / f"{seed}_{index}.npz"
-    if file is None or not file.is_file():
-        volume, true = phantom(seed, index)
-        if file is None:
-            return volume, true
-        cache.mkdir(parents=True, exist_ok=True)
-        np.savez(file, array=volume.array.astype(np.float16), affine=volume.affine, true=true)
-    held = np.load(file)
-    return Volume(held["array"].astype(np.float32), held["affine"]), held["true"]
-
-
-def geometry_of(stacks: list[Volume]) -> SliceGeometry:
-    """Return where the slices of some stacks lie."""
-    numbers, index, affines, shapes = [], [], [], []
-    for number, stack in enumerate(stacks, start=1):
-        for place in range(len(stack.array)):
-            own = stack.affine.copy()
-            own[:3, 3] += place * stack.affine[:3, 2]
-            numbers.append(number)
-            index.append(place)
-            affines.append(LPS_TO_RAS @ own)
-            shapes.append(stack.array.shape[1:])
-    return SliceGeometry(*map(np.array, (numbers, index, affines, shapes)))
-
-
-def labelled(predictor: Predictor, image: Volume) -> Volume:
-    """Return the labels of a stack by the network."""
-    return image.with_array(scan_labels(predictor, image))
 
 
 def some_slices(volume: Volume, true: np.ndarray, rng: np.random.Generator) -> tuple:
@@ -125,7 +72,7 @@ def judge_phantoms(
     rng = np.random.default_rng(seed)
     parts, seconds = [], []
     for index in range(count):
-        volume, true = kept(seed, index, cache)
+        volume, true = kept_phantom(seed, index, cache)
         if index % 2:
             volume, true = some_slices(volume, true, rng)
         labels = labelled(muscles, volume)

@@ -1,10 +1,12 @@
 """How well a model finds and names discs in sagittal series: phantoms of other seeds, and real studies.
 
-PARAVERT_REAL_DATA=... python tests/benchmark/sagittal_levels.py MODEL [--phantoms 20] [--seed 4711] [--pictures FOLDER]
+PARAVERT_REAL_DATA=... python tests/benchmark/sagittal_levels.py MODEL [--phantoms 20] [--seed 4711] [--pictures FOLDER] [--cache FOLDER]
 
 Phantoms: how many are named rightly, wrongly or not at all, with a probability below LEAST_CLEAR ("uncertain", a
 warning of find_levels) or not; of every second one the field of view is cut above L1 or below S1. Each is
 also cut short: the field of view ends between L4/5 and the middle of S1, so that there is nothing to count from.
+"with muscles": names that are not clear are weighed with the levels of the axial slices of the same phantom, segmented
+by the network, as find_levels does.
 Then the processor time of a series, and of starting a job. Real studies: of each sagittal series alone, the mean level
 of each axial stack, which lie at L5/S1, L4/5, L3/4, L2/3 and L1/2.
 """
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -27,57 +29,35 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 import torch  # noqa: E402
 from skimage.io import imsave  # noqa: E402
 
+from level_phantoms import (  # noqa: E402
+    LUMBAR,
+    STUDIES,
+    geometry_of,
+    kept_phantom,
+    labelled,
+    sagittal_phantom,
+)
 from paravert.imaging.dicom import read_dicom  # noqa: E402
 from paravert.imaging.geometry import LPS_TO_RAS  # noqa: E402
 from paravert.imaging.image_stack import geometry_rows  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
+from paravert.network.axial_levels import levels_from_axial  # noqa: E402
 from paravert.network.find_levels import SliceGeometry, levels_on_curve  # noqa: E402
+from paravert.network.predict import Predictor  # noqa: E402
 from paravert.network.sagittal_levels import (  # noqa: E402
     LEAST_CLEAR,
-    LEAST_USED,
     NamedDiscs,
+    disc_chain,
     named_discs,
 )
 from paravert.network.sagittal_net import load_sagittal_network  # noqa: E402
 from paravert.network.spine_curve import curve_through  # noqa: E402
-from paravert.synthesis.body import body_of  # noqa: E402
-from paravert.synthesis.protocol import (  # noqa: E402  # noqa: E402
-    SAGITTAL_PIXEL_MM,
-    SAGITTAL_SPACING_MM,
-    protocol_of,
-    sagittal_series,
-)
-from paravert.synthesis.volunteers import population_member  # noqa: E402
+from paravert.network.unet import load_model  # noqa: E402
 
+MODELS = REPOSITORY / "models"
 SEED = 4711
 NEAR_MM = 12.0  # a point is that of the nearest disc, if it is nearer
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow")}
-LUMBAR = (1.5, 2.5, 3.5, 4.5, 5.5)
-STUDIES = {
-    "lumbar_study_cc0": ("T1_AX", ("T1_SAG", "T2_SAG", "STIR_SAG")),
-    "lumbar_study_cc0_15t": ("T2_AX", ("T1_SAG", "T2_SAG")),
-}
-
-
-def phantom(seed: int, index: int) -> tuple[Volume, dict[float, np.ndarray]]:
-    """Return the sagittal series of a phantom and the true centre of each lumbar disc, (3,) LPS."""
-    person = population_member(seed, index)
-    body, protocol = body_of(person), protocol_of(person, index)
-    _, images = sagittal_series(body, protocol)
-    array = np.stack([image for image, _ in reversed(images)])  # from left to right
-    plane = images[-1][1]
-    size = array.shape[1]
-    corner = plane.centre - (size - 1) / 2 * SAGITTAL_PIXEL_MM * (plane.across + plane.down)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = (SAGITTAL_PIXEL_MM * axis for axis in (plane.across, plane.down))
-    affine[:3, 2], affine[:3, 3] = np.array([-SAGITTAL_SPACING_MM, 0, 0]), corner
-    turn = np.deg2rad(protocol.rotation_deg)
-    c, s = np.cos(turn), np.sin(turn)
-    spine = body.spine
-    levels = np.array(LUMBAR)
-    axis = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
-    places = axis @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).T + protocol.offset_mm
-    return Volume(array, LPS_TO_RAS @ affine), dict(zip(LUMBAR, places, strict=True))
 
 
 def cut(volume: Volume, discs: dict[float, np.ndarray], rng: np.random.Generator) -> Volume:
@@ -103,7 +83,7 @@ def cut_short(volume: Volume, discs: dict[float, np.ndarray], rng: np.random.Gen
 
 def verdict(found: NamedDiscs | None, discs: dict[float, np.ndarray]) -> str:
     """Return whether the discs have their names: "right", "wrong" or "unknown"."""
-    if found is None or found.name_probability < LEAST_USED:
+    if found is None:
         return "unknown"
     right = []
     for level, point in found.points.items():
@@ -113,38 +93,58 @@ def verdict(found: NamedDiscs | None, discs: dict[float, np.ndarray]) -> str:
     return "right" if right and all(right) else "wrong"
 
 
-def judge_phantoms(network, count: int, seed: int) -> None:
+def judge_phantoms(network, count: int, seed: int, cache: Path | None) -> None:
     rng = np.random.default_rng(seed)
-    near, counts, seconds = [], Counter(), []
+    muscles = Predictor(load_model(MODELS / "synthetic.safetensors"))
+    near, counts, seconds = defaultdict(list), Counter(), []
     for index in range(count):
-        volume, discs = phantom(seed, index)
+        volume, discs = sagittal_phantom(seed, index)
         shorter = cut_short(volume, discs, rng)
         if index % 2:
             volume = cut(volume, discs, rng)
+        labels = labelled(muscles, kept_phantom(seed, index, cache)[0])
+        geometry = geometry_of([labels])
+        by_muscles = levels_from_axial(MODELS / "levels_axial.safetensors", [labels], geometry)
         for view, shown in (("sacrum seen", volume), ("cut short", shorter)):
             started = time.process_time()
-            found = named_discs(network, shown)
+            chain = disc_chain(network, shown)
+            found = chain and chain.named(max(LUMBAR))
             seconds.append(time.process_time() - started)
-            told = verdict(found, discs)
-            sure = (
-                "" if told == "unknown" or found.name_probability >= LEAST_CLEAR else ", uncertain"
-            )
-            counts[view, told + sure] += 1
-            points = found.points if told == "right" else {}
-            apart = [
-                np.linalg.norm(points[level] - place) if level in points else np.inf
-                for level, place in discs.items()
-            ]
-            if view == "sacrum seen":
-                near += [distance <= 5 for distance in apart]
-            p = f"{found.name_probability:.3f}" if found else "none"
-            print(
-                f"phantom {index}, {view}: {told}, p {p}, farthest {max(apart):.1f} mm", flush=True
-            )
-    print(f"discs rightly named and within 5 mm: {np.mean(near):.3f}")
-    for (view, told), number in sorted(counts.items()):
-        print(f"{view}: {told}: {number} of {count}")
+            judge_names(f"phantom {index}, {view}", found, discs, counts, near)
+            if chain and chain.probability.max() < LEAST_CLEAR:
+                found = chain.weighed(by_muscles, geometry).named(max(LUMBAR))
+            judge_names(f"phantom {index}, {view}, with muscles", found, discs, counts, near)
+    for what, shares in near.items():
+        print(f"{what}: discs rightly named and within 5 mm: {np.mean(shares):.3f}")
+    for (what, told), number in sorted(counts.items()):
+        print(f"{what}: {told}: {number} of {count}")
     print(f"processor time per series: mean {np.mean(seconds):.2f} s")
+
+
+def judge_names(
+    what: str,
+    found: NamedDiscs | None,
+    discs: dict[float, np.ndarray],
+    counts: Counter,
+    near: dict[str, list],
+) -> None:
+    """Print whether the discs of a series have their names, and count it.
+
+    what: the phantom, and what of it is judged. discs: their true places. counts, near: by what is judged; whether
+    names are right, and whether each disc is named and within 5 mm.
+    """
+    told = verdict(found, discs)
+    points = found.points if told == "right" else {}
+    apart = [
+        np.linalg.norm(points[level] - place) if level in points else np.inf
+        for level, place in discs.items()
+    ]
+    sure = "" if told == "unknown" or found.name_probability >= LEAST_CLEAR else ", uncertain"
+    judged = what.split(", ", 1)[1]
+    counts[judged, told + sure] += 1
+    near[judged] += [distance <= 5 for distance in apart]
+    p = f"{found.name_probability:.3f}" if found else "none"
+    print(f"{what}: {told}, p {p}, farthest {max(apart):.1f} mm", flush=True)
 
 
 def judge_cost() -> None:
@@ -209,13 +209,14 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=SEED, help="of the phantoms")
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the axial slices")
     given = parser.parse_args()
     torch.set_num_threads(1)
     network = load_sagittal_network(given.model)
     if data := os.environ.get("PARAVERT_REAL_DATA"):
         judge_studies(network, Path(data), given.pictures)
     judge_cost()
-    judge_phantoms(network, given.phantoms, given.seed)
+    judge_phantoms(network, given.phantoms, given.seed, given.cache)
 
 
 if __name__ == "__main__":

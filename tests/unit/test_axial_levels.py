@@ -27,6 +27,7 @@ from paravert.network.axial_net import (
     slice_cells,
 )
 from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
+from paravert.network.sagittal_levels import Naming
 from paravert.network.segment import segment_muscles
 from paravert.network.train_axial_levels import AxialNet, LabelSections
 from paravert.provenance import file_sha256
@@ -398,9 +399,11 @@ def test_certain_levels_from_axial_slices_are_used_and_uncertain_ones_told(
 def test_an_unclear_sagittal_series_that_the_muscles_contradict_is_told_not_used(
     labelled, monkeypatch, any_model, sure, off, used
 ):
-    def from_sagittal(model, volume, geometry, n_lumbar):
+    def from_sagittal(model, volume, geometry, n_lumbar, by_muscles):
+        assert np.allclose(by_muscles.level, 3.2)
         count = len(geometry.stack)
-        return FoundLevels(np.full(count, 3.2 - off), np.full(count, 0.3)), sure
+        naming = Naming.SACRUM if sure else Naming.UNCLEAR
+        return FoundLevels(np.full(count, 3.2 - off), np.full(count, 0.3)), naming
 
     monkeypatch.setattr(sagittal_levels, "levels_from_sagittal", from_sagittal)
     rows = rows_with(

@@ -6,7 +6,8 @@ import pytest
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
 from paravert.network import sagittal_levels
-from paravert.network.sagittal_levels import named_discs, on_grid
+from paravert.network.find_levels import FoundLevels, SliceGeometry
+from paravert.network.sagittal_levels import Naming, levels_from_sagittal, named_discs, on_grid
 from paravert.network.sagittal_net import STRUCTURES
 from paravert.network.train_levels import STRUCTURE_OF_LABEL
 from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, label_of
@@ -81,17 +82,6 @@ def test_a_disc_that_was_not_found_does_not_shift_the_names(spine, volume, monke
     assert {1.5, 2.5, 4.5, 5.5} <= set(found.points)
 
 
-def test_a_vertebra_taken_for_the_sacrum_is_told_by_the_probability(spine, volume, monkeypatch):
-    fifth, sacrum = label_of(5.0), label_of(7.0)
-
-    def in_every_second_column(labels):
-        columns = np.indices(labels.shape)[2]
-        return np.where((labels == fifth) & (columns % 2 == 0), sacrum, labels)
-
-    right_network(monkeypatch, in_every_second_column)
-    assert named_discs(None, volume).name_probability < 0.9
-
-
 @pytest.mark.parametrize("n_lumbar", [4, 6])
 def test_discs_are_counted_from_the_sacrum_by_the_number_of_vertebrae(
     spine, volume, monkeypatch, n_lumbar
@@ -125,6 +115,84 @@ def test_without_a_sacrum_nothing_is_named(spine, volume, monkeypatch):
     lost = [label_of(level) for level in (6.0, 6.5, 7.0)]
     right_network(monkeypatch, lambda labels: np.where(np.isin(labels, lost), 0, labels))
     assert named_discs(None, volume) is None
+
+
+@pytest.fixture
+def axial(spine):
+    """Axial slices every 10 mm, and a function: levels of them by the muscles, wrong by a number of levels."""
+    height = {level: place[2] for level, place in places(spine).items()}
+    z = np.arange(height[5.5], height[1.5], 10.0)
+    true = np.interp(z, [height[level] for level in reversed(DISCS)], DISCS[::-1])
+    affines = np.repeat(np.eye(4)[None], len(z), axis=0)
+    affines[:, :3, 3] = np.column_stack(
+        (np.full(len(z), CORNER[0] - 100), np.full(len(z), CORNER[1]), z)
+    )
+    number = np.arange(len(z))
+    geometry = SliceGeometry(np.ones_like(number), number, affines, np.full((len(z), 2), 512))
+    return geometry, lambda wrong=0.1, sd=0.2: FoundLevels(true + wrong, np.full(len(z), sd), 0.3)
+
+
+@pytest.fixture
+def half_sacral(monkeypatch):
+    """A network that takes half of the fifth vertebra for the sacrum."""
+    fifth, sacrum = label_of(5.0), label_of(7.0)
+
+    def in_every_second_column(labels):
+        columns = np.indices(labels.shape)[2]
+        return np.where((labels == fifth) & (columns % 2 == 0), sacrum, labels)
+
+    right_network(monkeypatch, in_every_second_column)
+    monkeypatch.setattr(sagittal_levels, "load_sagittal_network", lambda model: None)
+
+
+def test_the_muscles_name_discs_where_the_sacrum_is_not_clear(volume, axial, half_sacral):
+    geometry, by_muscles = axial
+    alone, naming = levels_from_sagittal(None, volume, geometry, 5)
+    assert naming is Naming.UNCLEAR
+    found, naming = levels_from_sagittal(None, volume, geometry, 5, by_muscles())
+    assert naming is Naming.MUSCLES
+    assert np.abs(found.level - by_muscles(0).level).max() < 0.1
+    assert found.sd.max() < 0.3
+    # Levels by the muscles that are one off name them one off, if the sacrum is as probable there.
+    found, naming = levels_from_sagittal(None, volume, geometry, 5, by_muscles(1.0))
+    assert naming is Naming.MUSCLES
+    assert np.abs(found.level - by_muscles(1.0).level).max() < 0.1
+    # Uncertain levels by the muscles tell less.
+    told, naming = levels_from_sagittal(None, volume, geometry, 5, by_muscles(sd=0.6))
+    assert told.sd.max() > 1.5 * found.sd.max()
+
+
+def test_spots_of_the_belly_that_resemble_discs_are_no_chain(spine, volume, monkeypatch):
+    def with_spots(labels):
+        for row in range(3, labels.shape[1] - 3, 9):
+            labels[:, row : row + 2, 2:10] = 1 + DISCS.index(4.5)
+        return labels
+
+    right_network(monkeypatch, with_spots)
+    found, expected = named_discs(None, volume), places(spine)
+    assert all(np.linalg.norm(found.points[level] - expected[level]) < 3 for level in DISCS[1:-1])
+
+
+def test_a_clear_sacrum_is_counted_from_whatever_the_muscles_say(volume, axial, monkeypatch):
+    right_network(monkeypatch)
+    monkeypatch.setattr(sagittal_levels, "load_sagittal_network", lambda model: None)
+    geometry, by_muscles = axial
+    found, naming = levels_from_sagittal(None, volume, geometry, 5, by_muscles(1.0))
+    assert naming is Naming.SACRUM
+    assert np.abs(found.level - by_muscles(0).level).max() < 0.1
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.25, -0.25])
+def test_the_muscles_name_discs_where_no_sacrum_is_seen(spine, volume, axial, monkeypatch, wrong):
+    right_network(monkeypatch)
+    monkeypatch.setattr(sagittal_levels, "load_sagittal_network", lambda model: None)
+    last = int(2 * spine.discs[4.5][0]) + 6
+    shorter = Volume(volume.array[:, :last], volume.affine)
+    assert named_discs(None, shorter) is None
+    geometry, by_muscles = axial
+    found, naming = levels_from_sagittal(None, shorter, geometry, 5, by_muscles(wrong))
+    assert naming is Naming.MUSCLES
+    assert np.nanmax(np.abs(found.level - by_muscles(0).level)) < 0.15
 
 
 def test_a_disc_within_the_sacrum_is_not_counted(spine, volume, monkeypatch):

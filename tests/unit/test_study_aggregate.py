@@ -207,6 +207,23 @@ def test_lean_volume_of_a_subject_is_unknown_where_that_of_a_muscle_is(tables):
     assert (unknown == (muscles.muscle == "psoas_major")).all()  # an absent muscle adds 0
 
 
+def test_an_eroded_method_leaves_out_the_rim_where_other_pixels_are_left(tables):
+    area, fat = tables
+    thin = (fat.muscle == "psoas_major") & (fat.side == "left")
+    known = fat.reason_otsu_subject.isna()
+    fat.loc[known, "eroded_otsu_subject"] = 0.05
+    fat.loc[known & thin, "eroded_otsu_subject"] = None  # no pixel is left
+    whole = cohort_slices(area, fat, NO_LEVELS_KNOWN, "otsu_subject")
+    slices = cohort_slices(area, fat, NO_LEVELS_KNOWN, "eroded_otsu_subject")
+    assert set(slices.fat_fraction_method) == {"eroded_otsu_subject"}
+    thin = (slices.muscle == "psoas_major") & (slices.side == "left")
+    pd.testing.assert_series_equal(slices.fat_fraction[thin], whole.fat_fraction[thin])
+    assert set(slices.fat_fraction[~thin].dropna()) == {0.05}
+    pd.testing.assert_series_equal(slices.fat_fraction_reason, whole.fat_fraction_reason)
+    shown = slices[~thin & slices.fat_fraction.notna()]
+    assert shown.lean_csa_mm2.to_numpy() == pytest.approx(0.95 * shown.csa_mm2)
+
+
 def test_dixon_is_the_fat_fraction_of_subjects_who_have_it(tables):
     area, fat = tables
     other = [rows.assign(subject="S2") for rows in tables]
@@ -223,6 +240,9 @@ def test_dixon_is_the_fat_fraction_of_subjects_who_have_it(tables):
         "otsu_subject",
     )
     first, second = (slices[slices.subject == name] for name in ("S1", "S2"))
+    of_rim = cohort_slices(area, fat, NO_LEVELS_KNOWN, "eroded_otsu_subject")
+    shown = of_rim[(of_rim.fat_fraction_method == "dixon") & of_rim.fat_fraction.notna()]
+    assert set(shown.fat_fraction) == {0.33}  # of the whole mask
     assert set(first.fat_fraction_method) == {"dixon"}
     assert set(second.fat_fraction_method) == {"otsu_subject"}
     assert set(muscle(slices, "psoas_major", "right")[["fat_fraction", "fat_fraction_eroded"]]) == {

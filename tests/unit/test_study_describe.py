@@ -202,18 +202,24 @@ def test_normal_values_are_those_of_the_group():
 
 
 def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle():
-    table = fat_methods(frames(4)["muscles"]).set_index("method")
+    muscles = frames(4)["muscles"]
+    table = fat_methods(muscles, {"otsu_subject"}).set_index("method")
     assert list(table.index) == list(FAT_METHODS)
     assert (table.n_psoas_major == 8).all()
     assert table.mean_psoas_major["otsu_muscle"] > table.mean_psoas_major["otsu_subject"]
     for method in ("otsu_muscle", "otsu_muscle_slice"):
         assert "lean muscle" in table.caveat[method]
+    muscles["fat_fraction"] = 0.125
+    with_own = fat_methods(muscles, {"eroded_otsu_muscle"}).set_index("method")
+    assert list(with_own.index) == [*FAT_METHODS, "eroded_otsu_muscle"]
+    assert with_own.mean_psoas_major["eroded_otsu_muscle"] == pytest.approx(0.125)
+    assert with_own.caveat["eroded_otsu_muscle"] == table.caveat["otsu_muscle"]
 
 
 def test_dixon_is_among_the_fat_methods_where_somebody_has_it():
     muscles = frames(4)["muscles"]
     muscles.loc[muscles.subject == muscles.subject[0], "fat_fraction_dixon"] = 0.2
-    table = fat_methods(muscles).set_index("method")
+    table = fat_methods(muscles, {"otsu_subject", "dixon"}).set_index("method")
     assert list(table.index) == [*FAT_METHODS, "dixon"]
     assert table.n_psoas_major["dixon"] == 2
     assert "T1 and T2*" in table.caveat["dixon"]

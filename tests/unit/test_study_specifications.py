@@ -141,6 +141,7 @@ def test_a_cut_that_leaves_nothing_out_is_told_and_not_fitted(tmp_path, monkeypa
     [
         (["linear"], ["linear", "otsu_subject", "linear_spread"]),
         (["linear", "dixon"], ["dixon, else linear", "linear", "dixon"]),
+        (["eroded_linear", "dixon"], ["dixon, else eroded_linear", "linear", "dixon"]),
         (["dixon"], ["dixon", "linear"]),
     ],
 )
@@ -150,6 +151,24 @@ def test_the_estimator_of_the_study_comes_first_then_every_method_alone(methods,
     assert found[names[0]] == ("fat_fraction", "fat_fraction_eroded")
     assert set(names) <= set(found)
     assert ("dixon" in found) == ("dixon" in methods)
+
+
+def test_a_study_that_erodes_masks_is_among_the_eroded_ways(tmp_path):
+    write_cohort(tmp_path, 12, seed=1)
+    rows = cohort_rows(12, seed=1)["subjects"]
+    for row in rows:
+        row["fat_fraction_method"] = "eroded_otsu_subject"
+    data = tables.from_rows(codebook.SUBJECT_TABLE, rows)
+    tables.write(tmp_path / "subjects.parquet", codebook.SUBJECT_TABLE, data, {})
+    assert next(iter(estimator_columns(data.to_pandas()).items())) == (
+        "otsu_subject",
+        ("fat_fraction_otsu_subject", "fat_fraction"),
+    )
+    found = specification_curve(tmp_path, model_data(tmp_path)[0], "L5", 0.8, seed=1)
+    chosen = found[found["chosen"]]
+    assert set(chosen["erosion_px"]) == {1}
+    assert set(chosen["estimator"]) == {"otsu_subject"}
+    assert set(chosen["level_rule"]) == {ALL_SLICES}
 
 
 def test_the_figure_and_the_report_show_the_chosen_way_among_all(curve):

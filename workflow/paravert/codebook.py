@@ -15,11 +15,13 @@ from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,
     AREA_COLUMNS,
+    DIXON,
     DIXON_COLUMNS,
     FAT_COLUMNS,
     FAT_REASONS,
     FLAG,
     HEADER_COLUMNS,
+    HEADLINES,
     LABELS_COLUMNS,
     LABELS_DIGEST,
     LEVEL_COLUMNS,
@@ -341,8 +343,8 @@ SUBJECT_TABLE = Table(
         ),
         FAT_FRACTION_REASON,
         Column(
-            "fat_fraction_method", TEXT, required=True, allowed=tuple(ALL_FAT_METHODS),
-            meaning="method of all fat fractions of this subject: dixon where Dixon images are at hand, "
+            "fat_fraction_method", TEXT, required=True, allowed=(*HEADLINES, DIXON),
+            meaning="method of the column fat_fraction of this subject: dixon where Dixon images are at hand, "
             "else the one that the configuration names",
         ),
         *(column for muscle in MUSCLES for column in _per_muscle(muscle)),

@@ -228,6 +228,13 @@ FAT_METHODS = {
 }
 DIXON = "dixon"  # the method of Dixon images; where there are any, it gives the fat fraction
 ALL_FAT_METHODS = FAT_METHODS | {DIXON: "sum of fat over sum of fat and water in the Dixon images"}
+# What the column fat_fraction may be. Partial volume makes the outermost pixels of a muscle show some of the
+# fat around it, which differs with the mask.
+ERODED = "eroded_"
+HEADLINES = FAT_METHODS | {
+    f"{ERODED}{method}": f"{meaning}; without the muscle's outermost pixels, where others are left"
+    for method, meaning in FAT_METHODS.items()
+}
 OTSU_METHODS = tuple(method for method in FAT_METHODS if method.startswith("otsu"))
 
 ABSENT = "absent"  # reason code: no pixel of the muscle
@@ -383,7 +390,7 @@ def _of_method(method: str) -> tuple[Column, ...]:
     return (
         fraction(f"fat_fraction_{method}", f"fat fraction: {meaning}"),
         fraction(
-            f"eroded_{method}", f"the same in the muscle without its outermost pixels: {meaning}"
+            f"{ERODED}{method}", f"the same in the muscle without its outermost pixels: {meaning}"
         ),
         Column(
             f"reason_{method}", TEXT, "", "why this fat fraction is null",

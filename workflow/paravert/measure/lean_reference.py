@@ -31,7 +31,8 @@ from paravert.measure.linear import (
 # SD of the logit of the fat fraction over the inner pixels of a muscle: of erector spinae and multifidus of
 # a Dixon volunteer (TUM01), and of the phantoms, whose images blur what was planted with 1.1.
 LOGIT_SD = 0.9
-# Error of a section's mean fat fraction by its SD: of lean muscle, and relative to the fraction.
+# Error of a section's mean fat fraction: of lean muscle, and by that of its SD, relative to the SD. Towards a
+# mean of one half the SD hardly rises any more, so that it tells little of the mean there.
 LEAN_ERROR, RELATIVE_ERROR = 0.02, 0.3
 LEANEST = 3  # muscles and sides whose darker pixels vary least tell the noise
 MOST_COUNTED = 300  # pixels of a section; beyond, its error is not that of counting
@@ -73,8 +74,9 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
     least = max(noise, tiny)  # difference of fat and lean
     lean = np.full(mean.size, mean.min())
     for _ in range(REPEATS):
-        share = mean_of_spread(spread / np.maximum(bright - lean, least))
-        error = LEAN_ERROR**2 + (RELATIVE_ERROR * share) ** 2
+        relative = spread / np.maximum(bright - lean, least)
+        share = mean_of_spread(relative)
+        error = LEAN_ERROR**2 + (RELATIVE_ERROR * relative * _rise_of_mean(relative)) ** 2
         weight = weights / (1 + weights) / error
         squares = np.einsum("n,ni,nj->ij", weight, terms, terms)
         squares += np.diag(PENALTIES) * weight.sum()
@@ -92,6 +94,12 @@ def mean_of_spread(spread: np.ndarray) -> np.ndarray:
     distributed with an SD of 0.9 (LOGIT_SD). An SD too large for any mean gives the largest mean.
     """
     return np.interp(spread, *SPREAD_AND_MEAN)
+
+
+def _rise_of_mean(spread: np.ndarray) -> np.ndarray:
+    """Return the derivative of `mean_of_spread`."""
+    spreads, means = SPREAD_AND_MEAN
+    return np.interp(spread, spreads, np.gradient(means, spreads))
 
 
 def _spread_and_mean() -> tuple[np.ndarray, np.ndarray]:

@@ -139,22 +139,29 @@ def _find_in_subject(
         except InputError as error:
             warnings.append(Caution.LEVELS_NOT_USED)
             notes.append(f"levels: {error.args[-1]}")  # without the path
-    sagittal = SubjectFolder(home).sagittal_file
-    if model is not None and sagittal.is_file():
-        from paravert.network.sagittal_levels import levels_from_sagittal  # imports OpenVINO
-
-        levels, sure = levels_from_sagittal(model, read_volume(sagittal), geometry, n_lumbar)
-        if levels is not None:
-            found[SAGITTAL_LEVELS] = levels
-        if not sure and SHEET_LEVELS not in found:
-            notes.append("the sagittal series does not show clearly which discs it shows")
-            warnings.append(Caution.LEVEL_UNCERTAIN)
+    axial = None
     if axial_model is not None and n_lumbar == USUAL_LUMBAR:
         from paravert.network.axial_levels import levels_from_axial  # imports OpenVINO
 
         labels = partial(SubjectFolder(home).stack_file, LABELS_FOLDER)
         stacks = [read_volume(labels(number)) for number in np.unique(geometry.stack)]
-        found[AXIAL_LEVELS] = levels_from_axial(axial_model, stacks, geometry)
+        axial = levels_from_axial(axial_model, stacks, geometry)
+    sagittal = SubjectFolder(home).sagittal_file
+    if model is not None and sagittal.is_file():
+        from paravert.network.sagittal_levels import Naming, levels_from_sagittal  # OpenVINO
+
+        volume = read_volume(sagittal)
+        levels, naming = levels_from_sagittal(model, volume, geometry, n_lumbar, axial)
+        sure = naming is not Naming.UNCLEAR
+        if levels is not None:
+            found[SAGITTAL_LEVELS] = levels
+        if naming is Naming.MUSCLES:
+            notes.append("the discs of the sagittal series are named by the muscles beside them")
+        if not sure and SHEET_LEVELS not in found:
+            notes.append("the sagittal series does not show clearly which discs it shows")
+            warnings.append(Caution.LEVEL_UNCERTAIN)
+    if axial is not None:
+        found[AXIAL_LEVELS] = axial
     if told := differences(found):
         notes.append(told)
         warnings.append(Caution.LEVEL_UNCERTAIN)

@@ -1,10 +1,12 @@
 """Finds the discs in a sagittal series and names them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import center_of_mass, label
+from scipy.stats import norm
 
 from paravert.anatomy import USUAL_LUMBAR
 from paravert.imaging.geometry import LPS_TO_RAS
@@ -21,6 +23,7 @@ from paravert.network.sagittal_net import (
 )
 from paravert.network.spine_curve import curve_through
 from paravert.synthesis.sagittal_parts import PIXEL_MM
+from paravert.tables import HIGHEST_LEVEL, LOWEST_LEVEL
 
 SLICES_USED = 9  # about the middle of the series
 LEAST_DISC_MM2 = 40.0
@@ -36,11 +39,23 @@ LEAST_BONE_MM2 = 130.0  # below a disc; with less the field of view may end ther
 SURE = 0.98  # the highest probability that the bone below a disc is the sacrum, or is not
 # Probability of the names: below the first, levels are unknown; below the second, uncertain.
 LEAST_USED, LEAST_CLEAR = 0.5, 0.85
+# Discs below the lowest one that is seen, where no sacrum is. Two or more, as probable, keep each name
+# below LEAST_USED: the sagittal series alone does not tell how many there are.
+MOST_UNSEEN = 2
+AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any number of levels
+
+
+class Naming(Enum):
+    """How the discs of a sagittal series got their names."""
+
+    SACRUM = "counted from the sacrum"
+    MUSCLES = "by the muscles of the axial slices, because the sacrum is not clear"
+    UNCLEAR = "not known, or not sure"
 
 
 @dataclass(frozen=True)
 class NamedDiscs:
-    """The discs found in a sagittal series, named by counting from the sacrum.
+    """The discs found in a sagittal series, with their names.
 
     points: {level: centre of the disc, (3,), LPS in mm}; level 4.5 is the disc L4/5, 5.5 the disc
     L5/S1. name_probability: that these names are right, against all discs being one or more levels
@@ -53,15 +68,78 @@ class NamedDiscs:
     level_variance: float
 
 
+@dataclass(frozen=True)
+class DiscChain:
+    """Neighbouring discs of a sagittal series, and which discs they may be.
+
+    centres: (discs, 3), LPS in mm, from caudal to cranial. steps: (discs,), how many discs each lies above the
+    first. lowest: (names,), levels that the first disc may have. probability: (names,), of each.
+    """
+
+    centres: np.ndarray
+    steps: np.ndarray
+    lowest: np.ndarray
+    probability: np.ndarray
+
+    def points(self, lowest: float) -> dict[float, np.ndarray]:
+        """Return {level: centre, (3,)} of each disc, by ascending level, if the first has the level `lowest`."""
+        levels = lowest - self.steps
+        return {float(name): self.centres[n] for n, name in reversed(list(enumerate(levels)))}
+
+    def named(self, lumbosacral: float) -> NamedDiscs | None:
+        """Return the discs by their most probable names.
+
+        None if these are less probable than LEAST_USED, or if fewer than LEAST_DISCS lie between
+        HIGHEST_DISC and the level `lumbosacral`, of the disc on the sacrum.
+        """
+        best = int(self.probability.argmax())
+        points = {
+            level: centre
+            for level, centre in self.points(self.lowest[best]).items()
+            if HIGHEST_DISC <= level <= lumbosacral
+        }
+        if self.probability[best] < LEAST_USED or len(points) < LEAST_DISCS:
+            return None
+        variance = float(self.probability @ (self.lowest - self.lowest[best]) ** 2)
+        return NamedDiscs(points, float(self.probability[best]), variance)
+
+    def weighed(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
+        """Return the chain with names as probable as both it and the levels of axial slices make them.
+
+        axial: levels of the axial slices by their muscles. geometry: of these slices. The error of these levels
+        is normal and common to all slices, or, with a probability of AXIAL_DOUBT, of any size.
+        """
+        best = self.lowest[self.probability.argmax()]
+        level = levels_on_curve(curve_through(self.points(best)), geometry).level
+        both = ~np.isnan(axial.level) & ~np.isnan(level)
+        if not both.any():
+            return self
+        off = best + np.median(axial.level[both] - level[both]) - self.lowest
+        right = norm.pdf(off, scale=axial.sd[both].mean())
+        chance = (1 - AXIAL_DOUBT) * right + AXIAL_DOUBT / (HIGHEST_LEVEL - LOWEST_LEVEL)
+        weighed = self.probability * chance
+        return replace(self, probability=weighed / weighed.sum())
+
+
 def named_discs(
     network: OpenVinoUNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR
 ) -> NamedDiscs | None:
     """Return the discs that a sagittal series shows, by level: L4/5 is 4.5; None if they cannot be named.
 
-    They are counted from the sacrum, which must be visible. network: of a model file of
-    train_levels, from `load_sagittal_network`. volume: sagittal series, array (slices, rows, columns),
-    slices from left to right, rows towards the feet, columns towards the back. n_lumbar: number of
-    lumbar vertebrae. None if fewer than LEAST_DISCS are found, or no sacrum below them.
+    They are counted from the sacrum, which must be visible. Arguments: see `disc_chain`.
+    """
+    chain = disc_chain(network, volume, n_lumbar)
+    return chain and chain.named(n_lumbar + 0.5)
+
+
+def disc_chain(
+    network: OpenVinoUNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR
+) -> DiscChain | None:
+    """Return the discs that a sagittal series shows, and which they may be; None below LEAST_DISCS.
+
+    network: of a model file of train_levels, from `load_sagittal_network`. volume: sagittal series,
+    array (slices, rows, columns), slices from left to right, rows towards the feet, columns towards
+    the back. n_lumbar: number of lumbar vertebrae.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
@@ -74,13 +152,15 @@ def named_discs(
     places = _disc_places(mixed[DISC], found[:, DISC])
     if len(places) < LEAST_DISCS:
         return None
-    sacral = np.array([_sacral_share(mixed, *place[1:]) for place in places])
-    index = np.array(
-        [(columns[0] + c * columns[1], rows[0] + r * rows[1], s + first, 1) for s, r, c in places]
+    s, r, c, area_mm2 = np.array(places).T
+    sacral = np.array([_sacral_share(mixed, *place) for place in zip(r, c, strict=True)])
+    index = np.column_stack(
+        (columns[0] + c * columns[1], rows[0] + r * rows[1], s + first, np.ones_like(s))
     )
     centres = (LPS_TO_RAS @ volume.affine @ index.T).T[:, :3]
-    chain, steps = _chain(centres)
-    return _named(centres[chain], sacral[chain], steps, n_lumbar + 0.5)
+    chain, steps = _chain(centres, area_mm2)
+    lowest, probability = _names(sacral[chain], steps, n_lumbar + 0.5)
+    return DiscChain(centres[chain], steps, lowest, probability)
 
 
 def on_grid(
@@ -110,8 +190,10 @@ def _averaging(size: int, step_mm: float) -> tuple[np.ndarray, tuple[float, floa
     return matrix.astype(np.float32), (float(edges[0] + share / 2 - 0.5), share)
 
 
-def _disc_places(mixed: np.ndarray, by_slice: np.ndarray) -> list[tuple[float, float, float]]:
-    """Return the centre of each disc: slice, row, column.
+def _disc_places(
+    mixed: np.ndarray, by_slice: np.ndarray
+) -> list[tuple[float, float, float, float]]:
+    """Return the centre of each disc (slice, row, column), and its area in mm2, weighted by probability.
 
     mixed: (rows, columns), probability of disc over all slices. by_slice: (slices, rows, columns).
     """
@@ -122,7 +204,8 @@ def _disc_places(mixed: np.ndarray, by_slice: np.ndarray) -> list[tuple[float, f
         if inside.sum() * PIXEL_MM**2 >= LEAST_DISC_MM2:
             mass = by_slice[:, inside].sum(axis=1)
             middle = float(mass @ np.arange(len(mass)) / mass.sum())
-            places.append((middle, *center_of_mass(mixed * inside)))
+            area_mm2 = float(mixed[inside].sum()) * PIXEL_MM**2
+            places.append((middle, *center_of_mass(mixed * inside), area_mm2))
     return places
 
 
@@ -144,24 +227,30 @@ def _sacral_share(mixed: np.ndarray, row: float, column: float) -> float:
     return float(np.clip(share, 1 - SURE, SURE))
 
 
-def _chain(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the discs of the longest plausible chain, from caudal to cranial, and their steps.
+def _chain(centres: np.ndarray, area_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the discs of the plausible chain of the largest area, from caudal to cranial, and their steps.
 
-    centres: (discs, 3), LPS in mm. Returns indices (n,), and for each how many discs it lies above the
-    first, (n,); a gap of one or two discs that were not found is allowed.
+    centres: (discs, 3), LPS in mm. area_mm2: (discs,), weighted by probability: what resembles discs in
+    the belly or its wall is small and unsure. Returns indices (n,), and for each how many discs it
+    lies above the first, (n,); a gap of one or two discs that were not found is allowed.
     """
     low, high = STEP_RANGE_MM
+
+    def size(chain: tuple[list[int], list[int]]) -> tuple[float, int]:
+        """Return the area of a chain; of equal ones that with fewest gaps is larger."""
+        return area_mm2[chain[0]].sum(), -chain[1][-1]
+
     chains: list[tuple[list[int], list[int]]] = []  # the best that ends at each disc
     for disc in np.argsort(centres[:, 2]):
-        longest = [int(disc)], [0]
+        largest = [int(disc)], [0]
         for before, steps in chains:
             apart = float(np.linalg.norm(centres[disc] - centres[before[-1]]))
             more = next((k for k in (1, 2, 3) if k * low <= apart <= k * high), None)
             if more and _goes_on(centres[[*before[-2:], disc]]):
                 longer = [*before, int(disc)], [*steps, steps[-1] + more]
-                longest = max(longest, longer, key=_length)
-        chains.append(longest)
-    discs, steps = max(chains, key=_length)
+                largest = max(largest, longer, key=size)
+        chains.append(largest)
+    discs, steps = max(chains, key=size)
     return np.array(discs), np.array(steps)
 
 
@@ -172,56 +261,53 @@ def _goes_on(centres: np.ndarray) -> bool:
     return bool(steps[-1, 2] >= LEAST_COSINE and steps[-1] @ steps[0] >= LEAST_COSINE)
 
 
-def _length(chain: tuple[list[int], list[int]]) -> tuple[int, int]:
-    """Return the number of discs of a chain; of equal ones that with fewest gaps is longer."""
-    return len(chain[0]), -chain[1][-1]
+def _names(
+    sacral: np.ndarray, steps: np.ndarray, lumbosacral: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels that the lowest disc of a chain may have, and the probability of each, (names,).
 
-
-def _named(
-    centres: np.ndarray, sacral: np.ndarray, steps: np.ndarray, lumbosacral: float
-) -> NamedDiscs | None:
-    """Return the discs of a chain, counted from the one that lies most probably on the sacrum.
-
-    centres: (discs, 3). sacral: (discs,), probability that the bone below is the sacrum. steps:
-    (discs,), see `_chain`. lumbosacral: level of the disc on the sacrum. None if it is more probable
-    that none of them lies on it.
+    sacral: (discs,), probability that the bone below each is the sacrum. steps: (discs,), see
+    `_chain`. lumbosacral: level of the disc on the sacrum. If none of the discs lies on it, one to
+    MOST_UNSEEN discs below them are not seen, each number as probable.
     """
     on_it, not_on_it = np.log(sacral), np.log(1 - sacral)
     # Of each number of discs from below: all of these have the sacrum below them, the others do not.
     score = np.append(0, np.cumsum(on_it)) + not_on_it.sum() - np.append(0, np.cumsum(not_on_it))
     probability = np.exp(score - score.max())
     probability /= probability.sum()
-    lowest = int(probability.argmax()) - 1  # the uppermost disc with the sacrum below it
-    if lowest < 0:
-        return None
-    level = lumbosacral - (steps - steps[lowest])
-    points = {
-        float(name): centre
-        for name, centre in zip(level, centres, strict=True)
-        if HIGHEST_DISC <= name <= lumbosacral
-    }
-    if len(points) < LEAST_DISCS:
-        return None
-    off = np.append(steps[0] - 1, steps) - steps[lowest]
-    variance = float(probability @ off**2)
-    return NamedDiscs(dict(sorted(points.items())), float(probability[lowest + 1]), variance)
+    unseen = np.arange(1, MOST_UNSEEN + 1)
+    lowest = lumbosacral + np.concatenate((-unseen, steps))
+    return lowest, np.append(np.full(MOST_UNSEEN, probability[0] / MOST_UNSEEN), probability[1:])
 
 
 def levels_from_sagittal(
-    model: Path, volume: Volume, geometry: SliceGeometry, n_lumbar: int
-) -> tuple[FoundLevels | None, bool]:
-    """Return the level of each axial slice by the discs of a sagittal series, and whether it is certain.
+    model: Path,
+    volume: Volume,
+    geometry: SliceGeometry,
+    n_lumbar: int,
+    axial: FoundLevels | None = None,
+) -> tuple[FoundLevels | None, Naming]:
+    """Return the level of each axial slice by the discs of a sagittal series, and how these got their names.
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
-    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. Returns level and SD of
-    each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle of L1, 4.5 in the disc
-    L4/5. (None, False) if no discs can be named or the probability of their names is below
-    LEAST_USED; certain: it is LEAST_CLEAR or more. Raises InputError if the file is no such model.
+    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels by the
+    muscles, used only where the sagittal series alone does not show clearly which discs it shows.
+    Returns level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle
+    of L1, 4.5 in the disc L4/5; None if no discs can be named with a probability of LEAST_USED.
+    Raises InputError if the file is no such model.
     """
-    discs = named_discs(load_sagittal_network(model), volume, n_lumbar)
-    if discs is None or discs.name_probability < LEAST_USED:
-        return None, False
+    chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
+    if chain is None:
+        return None, Naming.UNCLEAR
+    naming = Naming.SACRUM
+    if chain.probability.max() < LEAST_CLEAR and axial is not None:
+        naming, chain = Naming.MUSCLES, chain.weighed(axial, geometry)
+    discs = chain.named(n_lumbar + 0.5)
+    if discs is None:
+        return None, Naming.UNCLEAR
+    if discs.name_probability < LEAST_CLEAR:
+        naming = Naming.UNCLEAR
     found = levels_on_curve(curve_through(discs.points), geometry)
     sd = np.hypot(found.sd, np.sqrt(discs.level_variance))
-    return FoundLevels(found.level, sd), discs.name_probability >= LEAST_CLEAR
+    return FoundLevels(found.level, sd), naming

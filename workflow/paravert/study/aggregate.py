@@ -11,6 +11,7 @@ from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,
     DIXON,
+    ERODED,
     HEADER_COLUMNS,
     LABELS_COLUMNS,
     NO_DIXON,
@@ -37,8 +38,8 @@ def cohort_slices(
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
     area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS.
-    method: key of tables.FAT_METHODS whose values become fat_fraction; in subjects with Dixon
-    images these do. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is absent, null
+    method: key of tables.HEADLINES whose values become fat_fraction; in subjects with Dixon
+    images these do, of the whole mask. fat_fraction_eroded is the same of the eroded mask. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is absent, null
     if unknown. Covariates and the column doubtful are missing. Raises pandas.errors.MergeError for
     repeated keys.
     """
@@ -48,14 +49,15 @@ def cohort_slices(
     told = rows[f"fat_fraction_{DIXON}"].notna() | rows[f"reason_{DIXON}"].notna()
     dixon = rows.subject.isin(rows.subject[told & _has_dixon(rows)])
     rows["fat_fraction_method"] = np.where(dixon, DIXON, method)
-    for kind, name in (
-        ("fat_fraction", "fat_fraction"),
-        ("eroded", "fat_fraction_eroded"),
-        ("reason", "fat_fraction_reason"),
-    ):
-        rows[name] = rows[f"{kind}_{DIXON}"].where(dixon, rows[f"{kind}_{method}"])
-    for name in ("fat_fraction", "fat_fraction_eroded"):
-        rows[name] = rows[name].astype(float)
+    base = method.removeprefix(ERODED)
+    whole, eroded = (
+        rows[f"{kind}_{DIXON}"].where(dixon, rows[f"{kind}_{base}"]).astype(float)
+        for kind in ("fat_fraction", "eroded")
+    )
+    without_rim = ~dixon & method.startswith(ERODED) & eroded.notna()
+    rows["fat_fraction"] = eroded.where(without_rim, whole)
+    rows["fat_fraction_eroded"] = eroded
+    rows["fat_fraction_reason"] = rows[f"reason_{DIXON}"].where(dixon, rows[f"reason_{base}"])
     lean = rows.csa_mm2 * (1 - rows.fat_fraction)
     rows["lean_csa_mm2"] = lean.mask(rows.pixels == 0, 0.0)
     return rows

@@ -269,7 +269,7 @@ def _rows_of_chunk(
     """Return the rows of each cohort table, by table name, from some shards.
 
     folders: of the shards. people: covariates by scan. carried: other columns of the sheet by scan.
-    method: key of FAT_METHODS. standard: level of csa_at_level_mm2. trained_on: subjects that the
+    method: key of tables.HEADLINES. standard: level of csa_at_level_mm2. trained_on: subjects that the
     model was trained on. warned: warnings that are in no shard table. judged: ratings, and the rule
     where raters differ. scans: subject and visit by the name of the scan; until the tables are
     complete, their column subject holds that name.

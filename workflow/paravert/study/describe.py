@@ -1,7 +1,7 @@
 """Writes the tables of the study: cohort, normal values, accuracy, fat methods, flow of subjects."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +40,7 @@ from paravert.study.standard_level import (
     level_of_metadata,
     standard_level,
 )
-from paravert.tables import ALL_FAT_METHODS, DIXON
+from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED, HEADLINES
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def write_tables(
         ),
         "flow": subject_flow(ledger, overlap),
         "selection": selection(one_row_per_subject(ledger)),
-        "fat_methods": fat_methods(muscles_once),
+        "fat_methods": fat_methods(muscles_once, set(first["fat_fraction_method"])),
     }
     for name, frame in made.items():
         shared = share_tables and name != "published_values"
@@ -271,22 +271,25 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
     )
 
 
-def fat_methods(muscles: pd.DataFrame) -> pd.DataFrame:
+def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    muscles: the cohort table `muscles`, one scan per subject. Columns: method, meaning, caveat; per
+    muscles: the cohort table `muscles`, one scan per subject. chosen: methods of the column fat_fraction; one
+    without the muscle's outermost pixels has a row as well. Columns: method, meaning, caveat; per
     muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that
     have a value by the method. Dixon is left out if nobody has it. Source of the caveats:
     docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []
-    for method, meaning in ALL_FAT_METHODS.items():
+    of_study = {name: HEADLINES[name] for name in sorted(chosen) if name.startswith(ERODED)}
+    for method, meaning in (ALL_FAT_METHODS | of_study).items():
         row = {"method": method, "meaning": meaning}
+        column = "fat_fraction" if method in of_study else f"fat_fraction_{method}"
         for muscle in MUSCLES:
-            values = muscles.loc[muscles["muscle"] == muscle, f"fat_fraction_{method}"]
+            values = muscles.loc[muscles["muscle"] == muscle, column]
             row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": int(values.count())}
         if method != DIXON or any(row[f"n_{muscle}"] for muscle in MUSCLES):
-            rows.append(row | {"caveat": FAT_CAVEATS[method]})
+            rows.append(row | {"caveat": FAT_CAVEATS[method.removeprefix(ERODED)]})
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,7 @@ from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE
 from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted
-from paravert.tables import ALL_FAT_METHODS, DIXON, FAT_METHODS, NETWORK
+from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, NETWORK
 
 METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
 
@@ -89,7 +89,7 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     return [
         "The cross-sectional area (CSA) is the number of pixels times their area, averaged over the slices"
         " that show the muscle.",
-        f"The fat fraction is that of the method {method}: {FAT_METHODS[method]}."
+        f"The fat fraction is that of the method {method}: {HEADLINES[method]}."
         f"{index * (dixon < len(subjects))}{of_dixon * bool(dixon)}",
     ]
 

@@ -27,7 +27,7 @@ from paravert.study.inference import (
 from paravert.study.level_areas import weights_at_level
 from paravert.study.scans import scan_keys, scan_names
 from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED
-from paravert.tables import ALL_FAT_METHODS, DIXON
+from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED
 
 MOST_SUBJECTS = 2_000  # a larger cohort is sampled: each of some 100 ways is a model of its own
 ALL_SECTIONS = "all sections"
@@ -97,6 +97,7 @@ def specification_curve(
         for cut in cuts
         for rule in rules
     ]
+    chosen = next(way for way in ways if way.column == "fat_fraction")
     parts, left_out = [], dict.fromkeys(cuts, False)
     for part in read_by_scan(cohort, codebook.SLICES, SLICE_COLUMNS):
         own = part[part["subject"].isin(sample)].reset_index(drop=True)
@@ -109,7 +110,7 @@ def specification_curve(
         if way.quality_cut == ALL_SECTIONS or left_out[way.quality_cut]:
             whole = values[replace(way, level_rule=ALL_SLICES)]
             effects = _effects(way, values[way], whole, data)
-            rows += [_noted(row, note) | {"chosen": way == ways[0]} for row in effects]
+            rows += [_noted(row, note) | {"chosen": way == chosen} for row in effects]
     for cut in cuts:
         if cut != ALL_SECTIONS and not left_out[cut]:
             rows.append({"quality_cut": cut, "chosen": False, "note": "leaves nothing out"})
@@ -121,11 +122,14 @@ def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
     subjects: column fat_fraction_method of the cohort table. The estimators are all methods (Dixon
     only if somebody has it), and in a study of Dixon and other images the combination that its
-    models use.
+    models use. The column of the study is fat_fraction.
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
-    chosen = ", else ".join(methods)
-    columns = {chosen: ("fat_fraction", "fat_fraction_eroded")}
+    chosen, pair = ", else ".join(methods), ("fat_fraction", "fat_fraction_eroded")
+    if chosen.startswith(ERODED):
+        chosen = chosen.removeprefix(ERODED)
+        pair = f"fat_fraction_{chosen}", "fat_fraction"
+    columns = {chosen: pair}
     own = {method: (f"fat_fraction_{method}", f"eroded_{method}") for method in ALL_FAT_METHODS}
     if DIXON not in methods:
         own.pop(DIXON)
