@@ -18,6 +18,8 @@ BACK = [label_value(m, side) for m in ("erector_spinae", "multifidus") for side 
 MULTIFIDI = [label_value("multifidus", side) for side in SIDES]
 QUADRATI = [label_value("quadratus_lumborum", side) for side in SIDES]
 FRONT = [label_value(m, side) for m in ("psoas_major", "quadratus_lumborum") for side in SIDES]
+ERECTORS = [label_value("erector_spinae", side) for side in SIDES]
+BETWEEN = (*QUADRATI, *ERECTORS, Tissue.SEPTUM, Tissue.FASCIA)
 AROUND = (Tissue.FAT, Tissue.FASCIA, Tissue.VISCERAL_FAT)
 
 
@@ -56,6 +58,7 @@ def from_mm(tissues, values):
         ("aponeurosis", {Tissue.FASCIA, Tissue.FAT}, AROUND),
         ("iliolumbar_ligaments", {Tissue.LIGAMENT}, LOOSE_FAT),
         ("laminar_fat", {Tissue.EPIDURAL_FAT}, MULTIFIDI),
+        ("fat_behind_quadratus", {Tissue.VISCERAL_FAT}, BETWEEN),
     ],
 )
 def test_a_structure_is_of_its_tissue_and_replaces_nothing_but_what_may_lie_there(
@@ -151,6 +154,21 @@ def test_laminar_fat_is_a_rim_of_the_multifidus_beside_bone(sections):
     assert max(lost) < 0.5
 
 
+def test_islands_of_fat_lie_between_quadratus_and_erector_spinae(sections):
+    _, before, after = drawn(sections, "fat_behind_quadratus")
+    lost = []
+    for tissues, painted in zip(before[:, 1], after[:, 1], strict=True):
+        new = tissues != painted
+        if not new.any():
+            continue
+        assert from_mm(tissues, QUADRATI)[new].max() < 6
+        assert from_mm(tissues, ERECTORS)[new].max() < 6
+        assert 4 < new.sum() * SPACING_MM**2 < 180
+        lost.append(np.isin(tissues[new], QUADRATI).sum() / np.isin(tissues, QUADRATI).sum())
+    assert len(lost) > 5
+    assert np.mean(lost) < 0.08
+
+
 def test_structures_are_drawn_as_often_as_stated_and_only_at_their_levels(sections, monkeypatch):
     seen = []
     noted = tuple(
@@ -168,15 +186,16 @@ def test_structures_are_drawn_as_often_as_stated_and_only_at_their_levels(sectio
         assert len(own) / within == pytest.approx(share, abs=0.2 if within < 80 else 0.1)
 
 
-def test_labels_lose_laminar_fat_and_nothing_else_and_the_order_of_fat_stays(sections):
+def test_labels_lose_fat_and_nothing_else_and_the_order_of_fat_stays(sections):
     levels, maps = sections
     after = with_surroundings(maps.clone(), levels, np.random.default_rng(3))
     assert torch.equal(after[:, LAYERS], maps[:, LAYERS])
     labels = maps[:, :LAYERS] <= LABEL_VALUES[-1]
     labels &= maps[:, :LAYERS] > 0
     changed = labels & (after != maps)[:, :LAYERS]
-    assert set(maps[:, :LAYERS][changed].tolist()) == set(MULTIFIDI)
-    assert set(after[:, :LAYERS][changed].tolist()) == {int(Tissue.EPIDURAL_FAT)}
+    assert set(maps[:, :LAYERS][changed].tolist()) <= {*MULTIFIDI, *QUADRATI, *ERECTORS}
+    fat = {int(Tissue.EPIDURAL_FAT), int(Tissue.VISCERAL_FAT)}
+    assert set(after[:, :LAYERS][changed].tolist()) == fat
     gained = (after[:, :LAYERS] <= LABEL_VALUES[-1]) & (after != maps)[:, :LAYERS]
     assert not gained.any()
     again = with_surroundings(maps.clone(), levels, np.random.default_rng(3))

@@ -26,6 +26,7 @@ Y_MM = X_MM + BEHIND_SPINE_MM
 # Largest width of the laminar fat relative to the square root of the area of the multifidus, and pixels over
 # which the width varies.
 RIM_SHARE, RIM_CELL_PX = (0.06, 0.16), 12
+TOUCHING_PX = 4  # largest gap between muscles with an island of fat between them
 
 LOOSE_FAT = (Tissue.VISCERAL_FAT, Tissue.EPIDURAL_FAT, Tissue.FAT)
 SOFT = (*LOOSE_FAT, Tissue.BOWEL_WALL, Tissue.BOWEL_CONTENT, Tissue.BOWEL_FLUID, Tissue.PANCREAS)
@@ -36,6 +37,7 @@ VERTEBRA = (
 )
 MULTIFIDI = tuple(label_value("multifidus", side) for side in SIDES)
 QUADRATI = tuple(label_value("quadratus_lumborum", side) for side in SIDES)
+ERECTORS = tuple(label_value("erector_spinae", side) for side in SIDES)
 BACK = tuple(lab.value for lab in LABELS if lab.muscle in ("erector_spinae", "multifidus"))
 BODY_POWER = 2.45  # of the superellipse of a vertebral body (`synthesis.vertebrae.body_outline`)
 BODY_LIMITS = (0.8, 1.25)  # of the size of a person relative to the reference man
@@ -84,10 +86,11 @@ def with_surroundings(
 ) -> torch.Tensor:
     """Return sections (tissues of synthetic people in axial slices) with structures beside the muscles.
 
-    They are those of STRUCTURES, each in its share of the sections at its levels. The fat between lamina
-    and multifidus takes its label away, as a rater does; no other label changes. maps: uint8 (batch,
-    LAYERS + 1, SIZE_PX, SIZE_PX), from `Anatomies.sections`; changed in place. levels: vertebral level
-    of each, (batch,), 1.0 mid L1. rng: random numbers.
+    They are those of STRUCTURES, each in its share of the sections at its levels. Fat of more than a
+    pixel between muscle and bone or between two muscles takes labels away, as a rater does; other
+    structures change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX, SIZE_PX), from
+    `Anatomies.sections`; changed in place. levels: vertebral level of each, (batch,), 1.0 mid L1. rng:
+    random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
         chances, seeds = rng.random(len(STRUCTURES)), rng.integers(2**62, size=len(STRUCTURES))
@@ -248,6 +251,26 @@ def iliolumbar_ligaments(section: Section) -> None:
         section.paint(mask, corner, Tissue.LIGAMENT)
 
 
+def fat_behind_quadratus(section: Section) -> None:
+    """Paint one or two islands of fat between each quadratus and erector spinae, where they nearly touch."""
+    rng = section.rng
+    middle = section.tissues[LAYERS // 2, _row_at(0) : _row_at(75)]
+    for quadratus, erector in zip(QUADRATI, ERECTORS, strict=True):
+        front, back = middle == quadratus, middle == erector
+        end = len(middle) - 1 - front[::-1].argmax(0)
+        gap = back.argmax(0) - end
+        beside = np.flatnonzero(front.any(0) & back.any(0) & (abs(gap - 2) < TOUCHING_PX))
+        if len(beside) < 8:
+            continue
+        slope, _ = np.polyfit(beside, end[beside], 1)
+        for column in rng.choice(beside, rng.integers(1, 3)):
+            centre = X_MM[column], Y_MM[_row_at(0) + end[column] + gap[column] // 2]
+            radii = rng.uniform(2, 7), rng.uniform(0.8, 2.0)
+            mask, corner = _ellipse(centre, radii, np.rad2deg(np.arctan(slope)))
+            over = (quadratus, erector, Tissue.SEPTUM, Tissue.FASCIA)
+            section.paint(mask, corner, Tissue.VISCERAL_FAT, over)
+
+
 def laminar_fat(section: Section) -> None:
     """Turn multifidus beside spinous process and lamina into fat, in a rim of varying width."""
     rng = section.rng
@@ -276,4 +299,5 @@ STRUCTURES: tuple[tuple[Callable[[Section], None], float, tuple[float, float]], 
     (aponeurosis, 0.6, (4.6, 7.0)),
     (iliolumbar_ligaments, 0.5, (4.5, 5.4)),
     (laminar_fat, 0.45, (0.0, 5.6)),
+    (fat_behind_quadratus, 0.5, (0.6, 4.6)),
 )
