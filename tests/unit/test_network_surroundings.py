@@ -56,6 +56,7 @@ def from_mm(tissues, values):
         ("diaphragm", {Tissue.WALL_MUSCLE}, LOOSE_FAT),
         ("abdominal_wall", {Tissue.WALL_MUSCLE}, LOOSE_FAT),
         ("aponeurosis", {Tissue.FASCIA, Tissue.FAT}, AROUND),
+        ("sacroiliac_fat", {Tissue.VISCERAL_FAT, Tissue.INTERSPINOUS}, {Tissue.HIP_MUSCLE}),
         ("iliolumbar_ligaments", {Tissue.LIGAMENT}, LOOSE_FAT),
         ("laminar_fat", {Tissue.EPIDURAL_FAT}, MULTIFIDI),
         ("fat_behind_quadratus", {Tissue.VISCERAL_FAT}, BETWEEN),
@@ -134,6 +135,20 @@ def test_the_aponeurosis_is_a_dark_line_behind_the_back_muscles(sections):
         hind = np.where(muscle.any(0), (muscle * Y).max(0), np.inf)
         assert (Y - hind)[new].max() < 6.5
         assert (painted == Tissue.FASCIA).sum() != (tissues == Tissue.FASCIA).sum()
+
+
+def test_behind_the_sacroiliac_joint_the_iliacus_gives_way_to_fat_medial_to_the_ilium(sections):
+    _, before, after = drawn(sections, "sacroiliac_fat")
+    for tissues, new in zip(before[:, 1], (before != after)[:, 1], strict=True):
+        assert not new[Y < -10].any()
+        if new.any():
+            assert np.median(Y[new]) > 10
+        ilium = np.abs(X) * (tissues == Tissue.ILIUM)
+        for side in (1, -1):
+            bone = np.where(side * X > 0, ilium, 0)
+            inner = np.where(bone > 0, bone, np.inf).min(axis=1)
+            own = new & (side * X > 0)
+            assert (np.abs(X) < inner[:, None])[own].all()
 
 
 def test_the_iliolumbar_ligament_runs_from_the_spine_to_the_ilium(sections):

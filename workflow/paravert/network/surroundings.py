@@ -241,6 +241,26 @@ def aponeurosis(section: Section) -> None:
     )
 
 
+def sacroiliac_fat(section: Section) -> None:
+    """Turn the iliacus behind the sacroiliac joint into fat and ligament, up to the posterior end of the ilium."""
+    rng = section.rng
+    rows, columns = _window((-110, 110), (-10, 80))
+    ilium = section.tissues[LAYERS // 2, rows, columns] == Tissue.ILIUM
+    middle = ilium.shape[1] // 2
+    medial = np.zeros_like(ilium)  # between the midline and the ilium
+    for bone, beside in (
+        (ilium[:, middle:], medial[:, middle:]),
+        (ilium[:, middle - 1 :: -1], medial[:, middle - 1 :: -1]),
+    ):
+        beside[:] = (np.cumsum(bone, axis=1) == 0) & bone.any(axis=1)[:, None]
+    aside = np.abs(X_MM[columns]) - 60 * section.size
+    medial &= Y_MM[rows, None] > section.size * rng.uniform(8, 26) + rng.uniform(-0.6, 0.3) * aside
+    ligament = _noise(ilium.shape, rng) > rng.uniform(-0.3, 1.5)
+    corner = (rows.start, columns.start)
+    section.paint(medial & ligament, corner, Tissue.INTERSPINOUS, (Tissue.HIP_MUSCLE,))
+    section.paint(medial, corner, Tissue.VISCERAL_FAT, (Tissue.HIP_MUSCLE,))
+
+
 def iliolumbar_ligaments(section: Section) -> None:
     """Paint a dark band from the transverse process of L5 to the iliac crest on both sides."""
     rng = section.rng
@@ -297,6 +317,7 @@ STRUCTURES: tuple[tuple[Callable[[Section], None], float, tuple[float, float]], 
     (diaphragm, 0.5, (0.0, 1.3)),
     (abdominal_wall, 0.4, (2.0, 5.0)),
     (aponeurosis, 0.6, (4.6, 7.0)),
+    (sacroiliac_fat, 0.7, (4.8, 7.0)),
     (iliolumbar_ligaments, 0.5, (4.5, 5.4)),
     (laminar_fat, 0.45, (0.0, 5.6)),
     (fat_behind_quadratus, 0.5, (0.6, 4.6)),
