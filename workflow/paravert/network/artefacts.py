@@ -13,8 +13,10 @@ LOG_COIL_LIMITS = (-3.0, 2.2)  # of the logarithm of the sensitivity
 BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # share of the pictures; y of the band's edge
 # Share of the pictures with bands beside the spine, and distance of their edge from its middle.
 LATERAL_SHARE, LATERAL_EDGE_MM = 0.1, (55.0, 110.0)
-# Share of the pictures with a small square field of view, its width, SD of its middle from the section's.
-SMALL_FIELD_SHARE, SMALL_FIELD_MM, SMALL_FIELD_SD_MM = 0.2, (165.0, 220.0), 9.0
+# Share of the pictures with a small square field of view, and its width; mean (x, y) and SD of its middle: near
+# the spine, so that it shows the back.
+SMALL_FIELD_SHARE, SMALL_FIELD_MM = 0.2, (165.0, 220.0)
+SMALL_FIELD_AT_MM, SMALL_FIELD_SD_MM = (0.0, 16.0), 9.0
 SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6  # chemical shift of fat
 FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
@@ -84,8 +86,8 @@ def small_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     inside = torch.ones((n, rows, columns), dtype=torch.bool, device=points.device)
     for number in np.flatnonzero(rng.random(n) < SMALL_FIELD_SHARE):
         one = points[number]
-        middle = one - torch.from_numpy(rng.normal(0, SMALL_FIELD_SD_MM, (2, 1, 1))).to(one)
-        row, column = divmod(int((middle**2).sum(0).argmin()), columns)
+        middle = torch.from_numpy(rng.normal(SMALL_FIELD_AT_MM, SMALL_FIELD_SD_MM)).to(one)
+        row, column = divmod(int(((one - middle[:, None, None]) ** 2).sum(0).argmin()), columns)
         pixel_mm = float((one[:, 0, 0] - one[:, -1, -1]).norm()) / np.hypot(rows - 1, columns - 1)
         half = round(rng.uniform(*SMALL_FIELD_MM) / 2 / pixel_mm)
         inside[number] = False
