@@ -91,6 +91,8 @@ def _without(*names: str) -> Callable[[], None]:
     neutral = {
         "coil_field": lambda points, rng: torch.ones(()),
         "saturation_band": lambda points, rng: torch.ones(()),
+        "lateral_saturation": lambda points, rng: torch.ones(()),
+        "small_field": lambda points, rng: torch.ones(points[:, 0].shape, dtype=torch.bool),
         "failing_saturation": lambda points, saturated, rng: torch.ones(()),
         "drawn_shifts_px": lambda spacing_mm, down, *_: np.zeros((len(down), 2), int),
         "wrapped": lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool)),
@@ -138,6 +140,10 @@ def _no_change_of_septa() -> None:
     _no_even_fat()
 
 
+def _no_surroundings() -> None:
+    slices.with_surroundings = lambda maps, *_: maps
+
+
 def _little_fat() -> None:
     slices.PERSON_LOGIT_SD = 0.0
     for muscle in slices.FAT_LOGIT:
@@ -148,11 +154,11 @@ LEFT_OUT: dict[str, Callable[[], None]] = {
     "contrasts other than T2": _one_sequence,
     "free contrasts": _no_free_contrast,
     "uneven coils": _without("coil_field"),
-    "saturation": _without("saturation_band", "failing_saturation"),
+    "saturation": _without("saturation_band", "lateral_saturation", "failing_saturation"),
     "chemical shift": _without("drawn_shifts_px"),
     "resolution": _without("blurred"),
     "motion": _without("ghosted", "moved"),
-    "field of view": _without("wrapped", "field_of_view"),
+    "field of view": _without("wrapped", "field_of_view", "small_field"),
     "noise": _without("noisy"),
     "windowing": _without("shown"),
     "deformation": _no_deformation,
@@ -163,6 +169,7 @@ LEFT_OUT: dict[str, Callable[[], None]] = {
     "fat lines within muscles": _no_fat_lines,
     "even fat": _no_even_fat,
     "hidden septa, fat lines, even fat": _no_change_of_septa,
+    "structures beside the muscles": _no_surroundings,
 }
 
 

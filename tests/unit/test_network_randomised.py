@@ -14,6 +14,7 @@ from paravert.network.architecture import Architecture
 from paravert.network.batches import EpochLoader, SyntheticSlices, held_out_samples
 from paravert.network.contrast import SEQUENCES, Contrast, drawn_contrast
 from paravert.network.randomised import Anatomies, PicturePose, drawn_pictures, picture_grid, placed
+from paravert.network.surroundings import with_surroundings
 from paravert.synthesis.anatomies import ANATOMY_COLUMNS, SEED_KEY, SIZE_PX, SPACING_MM, sections_of
 from paravert.synthesis.muscle_fat import RANKS, fat_by_rank
 from paravert.synthesis.tissues import TISSUES, Tissue
@@ -74,6 +75,17 @@ def test_fluid_is_bright_in_t2_and_dark_in_t1():
     assert t2[Tissue.CSF] > fat > lean
     stir, lean, fat = mean_signal("stir")
     assert stir[Tissue.CSF] > 2 * lean
+
+
+def test_discs_are_as_dark_as_muscle_as_often_as_stated():
+    drawn = [drawn_contrast(np.random.default_rng(seed), "t2") for seed in range(400)]
+    dark = np.array([one.water[Tissue.NUCLEUS] < 1.7 * one.lean for one in drawn])
+    assert dark.mean() == pytest.approx(contrast.DARK_DISC_SHARE, abs=0.07)
+    for one in (one for one, own in zip(drawn, dark, strict=True) if own):
+        assert one.water[Tissue.NUCLEUS] == one.water[Tissue.INNER_ANNULUS]
+        assert one.water[Tissue.NUCLEUS] > 0.4 * one.lean
+    with_rim = [one.water[Tissue.ANNULUS] == one.water[Tissue.NUCLEUS] for one in drawn]
+    assert np.mean(with_rim) == pytest.approx(contrast.DARK_DISC_SHARE / 2, abs=0.06)
 
 
 def test_fat_and_water_oppose_each_other_in_opposed_phase_and_after_an_inversion_alone():
@@ -194,12 +206,16 @@ def bare(monkeypatch):
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
     monkeypatch.setattr(artefacts, "wrapped", whole)
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
-    for name in ("coil_field", "saturation_band"):
+    monkeypatch.setattr(slices, "with_surroundings", lambda maps, *_: maps)
+    for name in ("coil_field", "saturation_band", "lateral_saturation"):
         monkeypatch.setattr(artefacts, name, lambda *_: torch.ones(()))
     unshifted = lambda spacing_mm, down, *_: np.zeros((len(down), 2), int)  # noqa: E731
     monkeypatch.setattr(artefacts, "drawn_shifts_px", unshifted)
     everything = lambda shape, rng: torch.ones(shape, dtype=torch.bool)  # noqa: E731
     monkeypatch.setattr(artefacts, "field_of_view", everything)
+    monkeypatch.setattr(
+        artefacts, "small_field", lambda points, rng: everything(points[:, 0].shape, rng)
+    )
     lean = np.zeros((1, len(LABELS) + 1, RANKS), np.float32)
     monkeypatch.setattr(slices, "_drawn_fat", lambda *_: lean)
     return signal
@@ -219,6 +235,23 @@ def test_picture_and_labels_are_those_of_the_section(anatomies, bare):
     pure = (quarters == quarters[:, :1, :, :1]).all(axis=(1, 3))
     expected = np.where(quarters[:, 0, :, 0] <= 8, quarters[:, 0, :, 0], 0)
     assert (drawn.labels[0].numpy()[pure] == expected[pure]).all()
+
+
+def test_structures_beside_the_muscles_have_the_signal_of_their_tissue(
+    anatomies, bare, monkeypatch
+):
+    number = int(np.abs(anatomies.levels - 2.5).argmin())
+    monkeypatch.setattr(slices, "with_surroundings", with_surroundings)
+    painted = with_surroundings(
+        anatomies.sections([number]), anatomies.levels[[number]], np.random.default_rng([1, 72])
+    )[0]
+    size = {"size_px": SIZE_PX // 2, "spacing_mm": 2 * SPACING_MM, "device": CPU}
+    image = drawn_pictures(anatomies, np.array([number]), seed=(1,), **size).images[0].numpy()
+    table = bare.copy()
+    table[list(LABEL_VALUES)] = 0.5
+    signal = table[painted[:3].numpy()].mean(axis=0).reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2)
+    assert image == pytest.approx(signal.mean(axis=(1, 3)), abs=1e-5)
+    assert (painted != anatomies.sections([number])[0]).sum() > 300
 
 
 def test_labels_have_the_area_of_the_section(anatomies, bare):
@@ -341,6 +374,32 @@ def test_a_saturation_band_darkens_the_belly_and_spares_the_back():
     assert (left[:, :5].mean((1, 2)) < 0.6).all()
     assert left[:, 75:].min() > 0.97
     assert torch.equal(artefacts.saturation_band(NEAR, Drawing(1.0)), torch.ones(6, 100, 100))
+
+
+def test_lateral_saturation_darkens_the_flanks_and_spares_the_spine():
+    left = artefacts.lateral_saturation(NEAR, Drawing(0.0))
+    x = NEAR[0, 0].abs()
+    assert left[:, x < 25].min() > 0.97
+    darkest = left.flatten(1).amin(1)
+    assert (darkest < 0.75).all()
+    assert (left[:, x > 90].amin(1) < 0.75).all()
+    assert torch.equal(artefacts.lateral_saturation(NEAR, Drawing(1.0)), torch.ones(6, 100, 100))
+
+
+def test_a_small_field_of_view_is_a_square_about_the_spine():
+    points = picture_grid(120, 2.0, 1, CPU)[None].expand(6, -1, -1, -1) + 10.0
+    inside = artefacts.small_field(points, Drawing(0.0))
+    for one in inside:
+        rows, columns = one.any(1).nonzero()[:, 0], one.any(0).nonzero()[:, 0]
+        assert one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert 163 <= 2.0 * len(rows) <= 222
+        assert len(rows) == len(columns)
+        middle = points[0, :, rows.float().mean().int(), columns.float().mean().int()]
+        assert (middle - torch.tensor(artefacts.SMALL_FIELD_AT_MM)).abs().max() < 35
+    assert artefacts.small_field(points, Drawing(1.0)).all()
+    shares = artefacts.small_field(points[:1].expand(400, -1, -1, -1), np.random.default_rng(2))
+    share = (~shares.flatten(1).all(1)).float().mean()
+    assert share == pytest.approx(artefacts.SMALL_FIELD_SHARE, abs=0.06)
 
 
 def test_where_saturation_fails_fat_is_at_most_as_bright_as_without_it():

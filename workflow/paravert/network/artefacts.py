@@ -11,6 +11,12 @@ from torch.nn import functional
 
 LOG_COIL_LIMITS = (-3.0, 2.2)  # of the logarithm of the sensitivity
 BAND_SHARE, BAND_EDGE_MM = 0.15, (-60.0, 5.0)  # share of the pictures; y of the band's edge
+# Share of the pictures with bands beside the spine, and distance of their edge from its middle.
+LATERAL_SHARE, LATERAL_EDGE_MM = 0.1, (55.0, 110.0)
+# Share of the pictures with a small square field of view, and its width; mean (x, y) and SD of its middle: near
+# the spine, so that it shows the back.
+SMALL_FIELD_SHARE, SMALL_FIELD_MM = 0.2, (165.0, 220.0)
+SMALL_FIELD_AT_MM, SMALL_FIELD_SD_MM = (0.0, 16.0), 9.0
 SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6  # chemical shift of fat
 FAILING_SHARE = 0.4  # of the pictures with saturated fat
 
@@ -48,6 +54,47 @@ def saturation_band(points: torch.Tensor, rng: np.random.Generator) -> torch.Ten
     behind = torch.sigmoid((points[:, 1] - edge - slope * points[:, 0]) / width_mm)
     left = _per_picture(left, points)
     return left + (1 - left) * behind
+
+
+def lateral_saturation(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return the factor, 0-1, by which saturation bands beside the spine reduce the signal at each point.
+
+    float32 (batch, rows, columns); 1 in pictures without such bands. They suppress wrap-around of
+    the flanks, on one side or both; their edge may cross quadratus and erector spinae. points:
+    float32 (batch, 2, rows, columns), position of each pixel in the drawn section of the body: x
+    (to the image's right) and y (down) in mm from the section's middle. rng: random numbers.
+    """
+    factor = torch.ones_like(points[:, 0])
+    for number in np.flatnonzero(rng.random(len(points)) < LATERAL_SHARE):
+        x, y = points[number]
+        for side in rng.permutation((1, -1))[: rng.integers(1, 3)]:
+            edge = rng.uniform(*LATERAL_EDGE_MM) + rng.normal(0, 0.08) * y
+            within = torch.sigmoid((edge - float(side) * x) / rng.uniform(2, 7))
+            left = rng.uniform(0.03, 0.5)
+            factor[number] *= left + (1 - left) * within
+    return factor
+
+
+def small_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return the mask of a field of view that cuts off the flanks, bool (batch, rows, columns).
+
+    All True in most pictures; in the others, True within a square about the spine. points: float32
+    (batch, 2, rows, columns), position of each pixel in the drawn section of the body: x (to the
+    image's right) and y (down) in mm from the section's middle. rng: random numbers.
+    """
+    n, _, rows, columns = points.shape
+    inside = torch.ones((n, rows, columns), dtype=torch.bool, device=points.device)
+    for number in np.flatnonzero(rng.random(n) < SMALL_FIELD_SHARE):
+        one = points[number]
+        middle = torch.from_numpy(rng.normal(SMALL_FIELD_AT_MM, SMALL_FIELD_SD_MM)).to(one)
+        row, column = divmod(int(((one - middle[:, None, None]) ** 2).sum(0).argmin()), columns)
+        pixel_mm = float((one[:, 0, 0] - one[:, -1, -1]).norm()) / np.hypot(rows - 1, columns - 1)
+        half = round(rng.uniform(*SMALL_FIELD_MM) / 2 / pixel_mm)
+        inside[number] = False
+        inside[number, max(0, row - half) : row + half, max(0, column - half) : column + half] = (
+            True
+        )
+    return inside
 
 
 def failing_saturation(

@@ -69,6 +69,8 @@ LIKE_MUSCLE = (
     (Tissue.VEIN,),
 )
 LIKE_MUSCLE_SHARE, EVEN_KIDNEY_SHARE = 0.12, 0.35
+# In DARK_DISC_SHARE of the slices discs have about the signal of muscle, in half of these with their rim.
+DARK_DISC_SHARE = 0.35
 # In SLIM_SHARE of the slices, visceral fat has a share SLIM_WATER of the signal of muscle: in slim people
 # there is little fat between the muscles and their neighbours.
 SLIM_SHARE, SLIM_WATER = 0.12, (0.2, 0.6)
@@ -151,6 +153,9 @@ def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Con
         if rng.random() < LIKE_MUSCLE_SHARE:
             water[list(organ)] = lean * np.exp(rng.normal(0, LOG_TISSUE_SD))
             of_fat[list(organ)] = 0.0
+    if rng.random() < DARK_DISC_SHARE:
+        disc = [Tissue.NUCLEUS, Tissue.INNER_ANNULUS, Tissue.ANNULUS]
+        water[disc[: rng.integers(2, 4)]] = lean * np.exp(rng.normal(0, 2 * LOG_TISSUE_SD))
     if rng.random() < SLIM_SHARE:
         share = rng.uniform(*SLIM_WATER)
         of_fat[Tissue.VISCERAL_FAT] *= 1 - share

@@ -21,6 +21,7 @@ from paravert.network import artefacts
 from paravert.network.contrast import MOSTLY_FAT, Contrast, drawn_contrast
 from paravert.network.grid import CLIPPED_PERCENTILES
 from paravert.network.septa import fat_lines, with_even_fat, with_hidden_septa
+from paravert.network.surroundings import with_surroundings
 from paravert.synthesis.anatomies import (
     ANATOMY_COLUMNS,
     LAYERS,
@@ -174,18 +175,20 @@ class Anatomies:
     Section: map of the tissues of a synthetic person in an axial slice. table: file (.parquet) that
     the command draw_anatomies wrote. keep: takes the numbers of the sections' people, int
     (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
-    InputError if the file is not such a table, or no section is wanted.
+    InputError if the file is not such a table, or no section is wanted. levels: vertebral level of
+    each section, float32 (sections,), 1.0 mid L1.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
         self.table = table
         seed_of(table)
-        rows = pq.read_table(table, columns=["person", "maps"])
+        rows = pq.read_table(table, columns=["person", "level", "maps"])
         if keep is not None:
             rows = rows.filter(pa.array(keep(rows["person"].to_numpy())))
         if not len(rows):
             raise InputError(table, "no section in it")
         self._maps = rows["maps"]
+        self.levels = rows["level"].to_numpy()
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -238,7 +241,9 @@ def drawn_pictures(
     """
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    maps = anatomies.sections(numbers).to(device)
+    maps = anatomies.sections(numbers)
+    surroundings = np.random.default_rng([*seed, 72])
+    maps = with_surroundings(maps, anatomies.levels[numbers], surroundings).to(device)
     maps = with_hidden_septa(maps, rng, generator)
     n = len(numbers)
     places = [drawn_place(rng) for _ in range(n)]
@@ -261,10 +266,12 @@ def drawn_pictures(
     labels = _labels(maps[:, MIDDLE_LAYER], centres, seen_mm, places)
     images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
+    images *= artefacts.lateral_saturation(centres, surroundings)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
     images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
     images = artefacts.noisy(images, rng, generator)
     inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
+    inside &= artefacts.small_field(centres, surroundings)
     images = artefacts.shown(images, rng) * inside
     return Pictures(_standardised(images, rng), labels * inside, contrasts)
 
