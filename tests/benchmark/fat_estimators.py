@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -248,7 +249,8 @@ def intraclass(found: np.ndarray, truth: np.ndarray) -> float:
 def phantom_tables(count: int, model: Path, settings: tuple[Setting, ...]) -> None:
     """Print a table per setting: a row per estimator, of figures by muscle."""
     people: dict[float, list[Person]] = {}
-    with ProcessPoolExecutor(max_workers=2) as workers:
+    # Spawned: OpenVINO, which the scans above have started, does not survive a fork.
+    with ProcessPoolExecutor(2, get_context("spawn")) as workers:
         for setting in settings:
             if setting.spread not in people:
                 people = {1.0: people[1.0]} if 1.0 in people else {}
