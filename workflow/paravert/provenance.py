@@ -63,7 +63,8 @@ def files_below(folder: Path) -> list[Path]:
     """Return the paths of all files at any depth below a folder, sorted.
 
     Links to folders are followed, each folder once. Broken links are listed as files, so that a
-    missing target is noticed. Raises OSError if a folder or file cannot be read.
+    missing target is noticed. Raises OSError if a folder cannot be listed or a file cannot be
+    examined.
     """
     files = []
     for place, found in _walk(folder):

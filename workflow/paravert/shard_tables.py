@@ -38,10 +38,9 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 
 
 def outcome_row(outcome: Outcome) -> dict:
-    """Return an outcome as {column: value} with the columns tables.OUTCOME.
+    """Return an outcome as one table row, {column: value} with the columns of tables.OUTCOME.
 
-    outcome: of one step for one subject; subject, status, stage, reason, message and warnings are
-    returned.
+    outcome: of one step for one subject. Its fingerprint and identity are left out.
     """
     row = asdict(outcome)
     del row["fingerprint"], row["identity"]
@@ -49,11 +48,11 @@ def outcome_row(outcome: Outcome) -> dict:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcome of every subject of a shard table, in the order of its subjects.
+    """Return the outcome of every subject of a shard table, in the order of the file.
 
-    Shard table: Parquet file with the rows of one step for a group of subjects. An outcome tells
-    whether the subject was analysed or quarantined, with reason and warnings. Raises InputError if
-    the file is damaged or not a shard table.
+    Shard table: Parquet file with the rows of one step for a group of subjects. Outcome: whether
+    the subject was analysed or quarantined, with reason and warnings. Raises InputError if the file
+    is damaged or not a shard table.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
