@@ -174,7 +174,7 @@ def _settings_of(
     """Return the JSON-able settings and further inputs of a step's table for one shard.
 
     step: any after convert_dicom. settings: {step: settings}, from `step_settings`. rows: {subject:
-    line of the sheet}. subjects: of the shard. For find_levels the result also has, under "own",
+    row of the subject sheet}. subjects: of the shard. For find_levels the result also has, under "own",
     subjects with an unusual number of lumbar vertebrae, and under "files" digests of the files in
     the sheet's column levels.
     """

@@ -69,7 +69,7 @@ def make_sheet(
 ) -> None:
     """Write a subject sheet for an archive of DICOM or NIfTI images.
 
-    Reads the headers of all files once, one line of the sheet per examination.
+    Reads the headers of all files once, one row of the sheet per examination.
     People: PatientID and its issuer, under pseudonyms drawn at random.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
     An interrupted run resumes.

@@ -145,8 +145,9 @@ def _syntax(data: FileDataset) -> UID:
 def pixel_format(module: PixelModule) -> PixelFormat:
     """Return the checked pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
 
-    module: the same values as the header has them. Raises SubjectFault (unsupported-pixels) for
-    colour, an unknown transfer syntax, and other than 8 or 16 bits allocated.
+    module: unchecked values of the header, from `pixel_module`. Raises SubjectFault
+    (unsupported-pixels) for colour, an unknown transfer syntax, other than 8 or 16 bits allocated,
+    and attributes that are missing or contradict each other.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:
@@ -189,6 +190,6 @@ def pixel_format(module: PixelModule) -> PixelFormat:
 def unsupported_pixels(found: str) -> SubjectFault:
     """Return the fault "unsupported-pixels" for the caller to raise.
 
-    found: message: what the file has that cannot be read.
+    found: what the file has that cannot be read; it becomes the message.
     """
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)
