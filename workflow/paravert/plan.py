@@ -38,9 +38,9 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
     """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
     subjects: names of all scans of the cohort. subjects_per_shard: intended size. The number of
-    shards is a power of two, so that it changes only when the cohort doubles; a subject's shard
-    follows from a SHA-256 of its name and is named in hexadecimal. If subjects_per_shard is 1, the
-    shard has the subject's name.
+    shards is a power of two, so that it changes only when the cohort doubles; the shard of a
+    subject follows from a SHA-256 of its name, and the name of the shard is its number in
+    hexadecimal. If subjects_per_shard is 1, the shard has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -86,9 +86,9 @@ def conversion_inputs(
 
     row: row of the subject sheet, {column: text}. series_description: patterns of the setting
     convert_dicom.series_description. source: meaning of the voxel values of the label map that the
-    sheet names. Keys of the result: each of CONVERTED_COLUMNS, with a digest of the names, sizes
-    and times of the files at its path (an empty cell gives "none", an empty truth2 no key);
-    series_description, with the patterns; and, if the row has labels of another program,
+    sheet names. Keys of the result: each of CONVERTED_COLUMNS, with the digest
+    `provenance.state_of` of the files at its path (an empty cell gives "none", an empty truth2 no
+    key); series_description, with the patterns; and, if the row has labels of another program,
     labels_from, with the sorted pairs (value of the program, own value). The version of the step is
     not included.
     """
@@ -196,7 +196,7 @@ def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
 
 
 def file_states(files: Mapping[str, str]) -> dict[str, str]:
-    """Return {subject: digest of the name, size and time of its file}.
+    """Return {subject: digest of the size and time of its file}.
 
     files: {subject: path}; subjects whose path is "" are left out. The digest of a file that does
     not exist is "absent".

@@ -100,7 +100,7 @@ class ResultStore:
         """Return the stored result if it has this fingerprint and unchanged files, otherwise None.
 
         fingerprint: SHA-256 (hexadecimal) that the wanted result would have. The returned Result
-        has `held` set.
+        has `held` True.
         """
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:

@@ -66,8 +66,9 @@ class Sheet(NamedTuple):
     def notices(self) -> list[str]:
         """Return sentences for the user on how the sheet was read; empty if there is nothing to say.
 
-        They name an encoding other than UTF-8, and the columns that paravert does not define, with
-        their types.
+        They name an encoding other than UTF-8; the columns that paravert does not define, with
+        their types, and those with meanings; and say if dates are left out of the tables or
+        years_since_first is computed.
         """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
@@ -106,8 +107,9 @@ def read_sheet(
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
-    further words in the column sex, such as {1: "M", 2: "F"}. Raises InputError whose message lists
-    the first FAULTS_SHOWN (50) faults with line and column, and counts all.
+    further words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the
+    other meaning. Raises InputError whose message lists the first FAULTS_SHOWN (50) faults with
+    line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)

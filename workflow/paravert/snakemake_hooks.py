@@ -1,4 +1,4 @@
-"""What the workflow does to Snakemake beyond its documented interface, and why.
+"""Changes of Snakemake's behaviour for which it has no documented interface, with reasons.
 
 Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry runs
 of shards of 64 subjects (means of three runs).
@@ -48,8 +48,8 @@ def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
     """Make jobs read one configuration file instead of those that the user named on the command line.
 
     workflow: Snakemake's object, changed in place. file: the configuration of this run (YAML). Jobs
-    read their configuration when they start; without this, an edit of the user's file during a run
-    would reach them.
+    read their configuration when they start; without this, a job would use the changes that the
+    user makes to the file during the run.
     """
     workflow.config_settings.configfiles = [file.absolute()]
 

@@ -41,7 +41,7 @@ VALUES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """An axial series, or Dixon acquisition, that may be the one of its examination to convert.
+    """An axial series, or Dixon acquisition, of an examination; convert_dicom has to choose one.
 
     rows: indices of its series in `Assessment.series` of the examination. description:
     SeriesDescription (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the

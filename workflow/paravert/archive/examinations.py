@@ -31,11 +31,11 @@ class Person(NamedTuple):
 class Examination:
     """The files of one person and one StudyInstanceUID (0020,000D).
 
-    person: the patient. name: StudyInstanceUID; without one, the folder. places: pairs (identifiers
-    in the headers, folder) of all its files. image_folders: folders of its images. own_folders:
-    image folders, and folders above them, that hold no image of another examination. fault: the
-    fault that convert_dicom would raise for `folder` because that also holds other examinations;
-    otherwise None.
+    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit.
+    places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
+    its images. own_folders: image folders, and folders above them, that hold no image of another
+    examination. fault: the fault that convert_dicom would raise for `folder` because that also
+    holds other examinations; otherwise None.
     """
 
     person: Person

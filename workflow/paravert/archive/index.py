@@ -54,8 +54,8 @@ class Study(NamedTuple):
 class Tree:
     """The files and folders of an archive, sorted.
 
-    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: all of
-    them, with the archive's own. closed: folders without permission to read.
+    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: paths
+    of all folders, the archive's own included. closed: folders without permission to read.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -191,9 +191,10 @@ class Index:
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files in and below a folder that are not DICOM or are damaged, sorted by path.
+        """Return the files in and below a folder without readable identifiers, sorted by path.
 
-        folder: its path, as in the tree that was read.
+        They are not DICOM or are damaged. Folders that cannot be read are among them, with a fault.
+        folder: its path, as in the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
         found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII

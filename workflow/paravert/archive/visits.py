@@ -66,7 +66,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class EmptyFolder:
-    """A folder without any DICOM image of a person.
+    """A folder of the archive in and below which no file belongs to an examination.
 
     folder: its path. fault: the fault that convert_dicom would raise for it, such as no-dicom.
     """

@@ -157,7 +157,7 @@ def columns_first(affine: np.ndarray) -> np.ndarray:
     """Return the affine for the reversed order of the three voxel indices, 4 x 4.
 
     An affine of (slice, row, column, 1) becomes that of (column, row, slice, 1), the order of NIfTI
-    files, and the reverse.
+    files; an affine in that order becomes one of (slice, row, column, 1).
     """
     turned = affine.copy()
     turned[:3, :3] = affine[:3, 2::-1]

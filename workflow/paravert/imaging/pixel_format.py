@@ -54,12 +54,13 @@ class PixelModule:
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The pixel format of a DICOM file, checked; absent attributes have their default.
+    """The pixel format of a DICOM file, checked.
 
     syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011),
     (0028,0008). allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100)
     to (0028,0102). signed: whether stored values are two's complement (0028,0103). inverted:
-    whether small values are bright, MONOCHROME1 (0028,0004).
+    whether small values are bright, MONOCHROME1 (0028,0004). If absent, frames is 1, stored equals
+    allocated, and high is stored - 1.
     """
 
     syntax: UID
@@ -103,7 +104,8 @@ def is_deflated(data: FileDataset) -> bool:
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
     """Return the Image Pixel module of a DICOM header, unchecked: where and how pixels are stored.
 
-    data: data set of the file, up to the pixels. ended: byte offset in the file where it ends.
+    data: data set of the file, up to the pixels. ended: byte offset in the file at which the data
+    set ends.
     """
     implicit, little_endian = _encoding(data)
     tables = tuple(data.get(keyword) for keyword in OFFSET_TABLES)

@@ -153,7 +153,8 @@ def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
     A key of PARTS (water, fat, in phase, opposed phase), or DIXON_MAP for a map that is computed
-    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription.
+    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription,
+    unless that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:

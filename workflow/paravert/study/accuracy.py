@@ -337,9 +337,9 @@ class Limits:
 def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
     """Return bias, SD and Bland-Altman limits of agreement (bias -+ 1.96 SD) of measured - truth.
 
-    measured, truth: (subjects,), in the same unit, which the result has. The bias is NaN without
-    subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986; intervals: Stat
-    Methods Med Res 1999, section 2.1.
+    measured, truth: (subjects,), in the same unit, which is also that of the result. The bias is
+    NaN without subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986;
+    intervals: Stat Methods Med Res 1999, section 2.1.
     """
     difference = np.asarray(measured) - np.asarray(truth)
     n = difference.size
@@ -380,7 +380,7 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 class IntraclassCorrelation:
     """An intraclass correlation with its 95 % interval.
 
-    icc: at most 1. low, high: ends of the interval. NaN where undefined.
+    icc: at most 1. low, high: ends of the interval. NaN where undefined, see `absolute_agreement`.
     """
 
     icc: float

@@ -424,7 +424,7 @@ def _image_warnings(
 def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict[str, str]:
     """Return {subject: sentence} for subjects whose sex or age differs between sheet and image header.
 
-    people: sex and age_years of the sheet, indexed by subject. converted: columns subject,
+    people: columns sex and age_years of the sheet, indexed by subject. converted: columns subject,
     header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT. Ages differ if
     they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the header means 90 and older. Unknown
     values are not compared.

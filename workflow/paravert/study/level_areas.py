@@ -23,7 +23,7 @@ class _Column:
 
     stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
     (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
-    likewise, why.
+    (slices, 8), why they are unknown; None where known.
     """
 
     stack: np.ndarray
@@ -59,7 +59,7 @@ class _Column:
         return np.interp(level, self.level, self.along_mm) + beyond * self.mm_per_level
 
     def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which slices stand for each level and their weights, both (levels, 2).
+        """Return the two slices next to each level (indices) and their weights, both (levels, 2).
 
         The weights of a level add up to 1, or are all 0 where it is not covered.
         """

@@ -55,7 +55,7 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
 def number_text(value: float | None, digits: int) -> str:
     """Return a number as text with `digits` decimals; a dash if it is null.
 
-    Thousands are separated by commas, and the minus is a true one (−).
+    Thousands are separated by commas. The minus sign is − (U+2212), not a hyphen.
     """
     if value is None or pd.isna(value):
         return DASH
