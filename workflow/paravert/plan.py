@@ -174,9 +174,9 @@ def _settings_of(
     """Return the JSON-able settings and further inputs of a step's table for one shard.
 
     step: any after convert_dicom. settings: {step: settings}, from `step_settings`. rows: {subject:
-    row of the subject sheet}. subjects: of the shard. For find_levels the result also has, under "own",
-    subjects with an unusual number of lumbar vertebrae, and under "files" digests of the files in
-    the sheet's column levels.
+    row of the subject sheet}. subjects: of the shard. For find_levels the result also has, under
+    "own", subjects with an unusual number of lumbar vertebrae, and under "files" digests of the
+    files in the sheet's column levels.
     """
     of_step = dict(settings.get(step.name, {}))
     if step.name != "find_levels":

@@ -66,7 +66,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class EmptyFolder:
-    """A folder of the archive in and below which no file belongs to an examination.
+    """A folder of the archive without a file of an examination in or below it.
 
     folder: its path. fault: the fault that convert_dicom would raise for it, such as no-dicom.
     """

@@ -70,7 +70,7 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 
 
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per image series of each subject, with the columns of codebook.SERIES but covariates.
+    """Return one row per image series of each subject, as codebook.SERIES without covariates.
 
     converted: rows of the shard table tables.CONVERT; a subject whose column series is null has no
     row.

@@ -44,7 +44,7 @@ class Measure:
 
     name: value of the column measure in the table of centiles. column: name of its column in the
     table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG or LOGIT, the
-    function `to_scale` that is applied to values before centiles are fitted.
+    transformation by `to_scale` before centiles are fitted.
     """
 
     name: str
@@ -305,11 +305,11 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     named as in the cohort table `subjects`. A measure without a column gets no rows; an empty value
     gets a row with z NaN and a note. centiles: from `centile_frame`. Columns: subject, visit, sex,
     age_years, muscle, measure, value, unit, centile (0 to 100), z, extrapolated, note. z is
-    interpolated between the centile curves at the subject's age, after the logarithm or logit of
-    `to_scale`. extrapolated: whether the value is below the 3rd or above the 97th centile, where z
-    continues the line through the median and that centile. z is NaN, with a reason in note, if sex,
-    age or value is unknown, the age is outside that of the curves, or there are no centiles or they
-    coincide.
+    interpolated between the centile curves at the subject's age, of the logarithm or logit
+    (`to_scale`). extrapolated: whether the value is below the 3rd or above the 97th centile, where
+    z continues the line through the median and that centile. z is NaN, with a reason in note, if
+    sex, age or value is unknown, the age is outside that of the curves, or there are no centiles or
+    they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [
@@ -325,8 +325,8 @@ def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the table of subjects with a column of z-scores per measure and muscle.
 
     subjects: the cohort table `subjects`, rows in any order. The centiles are fitted to the first
-    scan of each subject in it; every scan gets z-scores. The columns are named by `codebook.z_column`;
-    NaN as in `z_scores`.
+    scan of each subject in it; every scan gets z-scores. The columns are named by
+    `codebook.z_column`. z is NaN as in `z_scores`.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
@@ -386,9 +386,10 @@ def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
     value: (subjects,). curves: (subjects, centiles), the centiles CENTILES, ascending, at each
-    subject's age. Both after `to_scale`. Between two centiles z is linear; on centiles that
-    coincide it is the middle of theirs. Beyond the outermost centile it continues the line through
-    the median and that centile. NaN if these two are equal, or if the value or a curve is NaN.
+    subject's age. Both are transformed by `to_scale`. Between two centiles z is linear; on centiles
+    that coincide it is the middle of theirs. Beyond the outermost centile it continues the line
+    through the median and that centile. NaN if these two are equal, or if the value or a curve is
+    NaN.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)

@@ -237,7 +237,7 @@ def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     each range in VOLUME_RANGES <range>_ml and <range>_reason. Areas are interpolated between
     slices; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
     centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x
-    REACH_MM) apart or do not cover it.
+    REACH_MM) apart, or if the slices do not cover the whole range.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)

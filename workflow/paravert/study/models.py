@@ -147,10 +147,10 @@ def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return area (mm2, of the manual mask) and IoU per slice, muscle and side.
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap`, one per slice,
-    muscle and side with a manual mask. One row per row of it. Columns: subject, muscle, area_mm2
-    (of the manual mask; NaN if no muscle is segmented in the stack), iou (of the manual mask and
-    the labels, 0 to 1). Stack, slice and side are not kept: `claims.size_and_overlap` needs the
-    subject and muscle only.
+    muscle and side with a manual mask. The result has one row for each. Columns: subject, muscle,
+    area_mm2 (of the manual mask; NaN if no muscle is segmented in the stack), iou (of the manual
+    mask and the labels, 0 to 1). Stack, slice and side are not kept: `claims.size_and_overlap`
+    needs the subject and muscle only.
     """
     keys = [*scan_keys(overlap), "stack_id"]
     areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")
