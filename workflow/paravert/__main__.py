@@ -54,13 +54,14 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command of paravert; return or raise the exit code of the process.
+    """Run one command of paravert and return the exit code of the process.
 
     arguments: name of the command (a key of COMMANDS) and its options, without the program's name;
-    empty or --help prints the list of commands. Typer ends a command with SystemExit: code 0 after
-    success, 2 for faulty options. Otherwise returns 0 after --help; 1 if a worker process died or a
-    disk is full or read-only; 2 for a faulty input, an unknown command, or no arguments. Messages
-    go to stderr. Any other exception is a bug of the program and is not caught.
+    empty or --help prints the list of commands. A command that succeeds does not return: Typer
+    raises SystemExit with code 0, and with code 2 for faulty options. Returns 0 after --help; 1 if
+    a worker process died or a disk is full or read-only; 2 for a faulty input, an unknown command,
+    or no arguments. Messages go to stderr. Any other exception is a bug of the program and is not
+    caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())

@@ -51,7 +51,7 @@ OTHER_SIDE = (BACKGROUND, 2, 1, 4, 3, 6, 5, 8, 7)
 
 
 def label_value(muscle: str, side: str) -> int:
-    """Return the voxel value, 1 to 8, that stands for a muscle on one side in a label map.
+    """Return the voxel value, 1 to 8, of a muscle on one side in label maps.
 
     muscle: one of MUSCLES, such as "psoas_major". side: the subject's own, "left" or "right".
     Raises KeyError for other names.

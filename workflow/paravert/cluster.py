@@ -51,36 +51,39 @@ COHORT_SECONDS = {
 
 
 def memory_mb(step: str, workers: int = 1) -> int:
-    """Return the memory (MB) that a cluster job requests which runs a step for one shard.
+    """Return the memory (MB) to request for the cluster job that runs a step for one shard.
 
-    Shard: a group of subjects that one job processes. step: name of the step, key of WORKER_MB.
-    workers: number of worker processes of the job; each adds WORKER_MB[step] to the JOB_MB of the
-    main process.
+    Shard: a group of subjects that one job processes. step: name of the step, key of WORKER_MB;
+    KeyError for others. workers: number of worker processes of the job; each adds WORKER_MB[step]
+    to the JOB_MB of the main process.
     """
     return JOB_MB + workers * WORKER_MB[step]
 
 
 def minutes(step: str, subjects: int) -> int:
-    """Return the time limit (minutes) of a cluster job that runs a step for one shard.
+    """Return the time limit (minutes) to request for the job that runs a step for one shard.
 
     Shard: a group of subjects that one job processes. step: name of the step, key of
-    SUBJECT_SECONDS. subjects: number of subjects in the shard.
+    SUBJECT_SECONDS; KeyError for others. subjects: number of subjects in the shard. The limit is
+    JOB_MINUTES plus SUBJECT_SECONDS[step] per subject, rounded down.
     """
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
 
 
 def cohort_minutes(step: str, subjects: int) -> int:
-    """Return the time limit (minutes) of a cluster job that runs a step once for the whole cohort.
+    """Return the time limit (minutes) to request for the job that runs a step for the whole cohort.
 
-    step: name of the step, key of COHORT_SECONDS. subjects: number of subjects in the cohort.
+    step: name of the step, key of COHORT_SECONDS; KeyError for others. subjects: number of subjects
+    in the cohort. The limit is JOB_MINUTES plus COHORT_SECONDS[step] per 1000 subjects, rounded
+    down.
     """
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000
 
 
 def check_controller() -> None:
-    """Raise InputError if the command squeue is missing or Slurm's controller does not answer it.
+    """Raise InputError if the command squeue is missing or Slurm's controller does not answer.
 
-    Without either, every job would fail. It runs `squeue --me --noheader` once.
+    `squeue --me --noheader` is run once. Without an answer, every job of the run would fail.
     """
     if shutil.which("squeue") is None:
         raise InputError(
@@ -95,11 +98,11 @@ def check_controller() -> None:
 def replace_commands(folder: Path) -> None:
     """Put a folder with replacements of Slurm commands at the front of PATH of this process.
 
-    folder: holds executables that are called instead of Slurm's of the same name, such as sacct.
-    Jobs and child processes inherit PATH. A replacement writes each of its messages only once to
-    this process's stderr: the environment variable PARAVERT_RUN (this process's id) tells it the
-    process, and which file in .snakemake/slurm_logs lists the messages already written. Side
-    effects: that file is emptied, and stderr is set to append.
+    folder: executables that Snakemake calls instead of Slurm's commands of the same name (sacct,
+    sbatch, squeue). Child processes inherit PATH and the environment variable PARAVERT_RUN, the id
+    of this process. A replacement writes its messages to the stderr of the process with that id,
+    each message once: the file .snakemake/slurm_logs/told-<id>.log lists those already written.
+    Side effects: that file is deleted if it exists, and stderr is set to append mode.
     """
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     os.environ["PARAVERT_RUN"] = str(os.getpid())
@@ -110,10 +113,9 @@ def replace_commands(folder: Path) -> None:
 
 
 def append_only(descriptor: int) -> None:
-    """Make writes to an open file go to its end (O_APPEND), so that several processes can share it.
+    """Set an open file to append mode (O_APPEND), so that several processes can write to it.
 
-    descriptor: file descriptor that is open in this process. Nothing happens unless it is a regular
-    file.
+    descriptor: file descriptor that is open in this process. No effect unless it is a regular file.
     """
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)

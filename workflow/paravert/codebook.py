@@ -400,9 +400,9 @@ COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERI
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
     """Return the descriptions of the cohort tables of one study.
 
-    carried: columns of the sheet that paravert does not define; `subjects` and `ledger` (one row
-    per subject of the sheet, analysed or not) end with them. visits: whether subjects have several
-    scans; every table then has the column `visit` after `subject`, and both are part of its key.
+    carried: descriptions of the sheet's columns that paravert does not define; they are added at
+    the end of `subjects` and `ledger`. visits: whether subjects have several scans; every table
+    then has the column `visit` after `subject`, and both are part of its key.
     """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)
@@ -422,7 +422,10 @@ def _with_visit(table: Table) -> Table:
 
 
 def dictionary() -> str:
-    """Return the data dictionary as Markdown: a section per cohort table, then the codes of faults."""
+    """Return the data dictionary as Markdown.
+
+    It has a section per cohort table, then the codes of quarantine reasons and of warnings.
+    """
     return "\n".join([INTRODUCTION, *map(_section, COHORT_TABLES), _codes()])
 
 
@@ -461,8 +464,8 @@ def write_dictionary(
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
     """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    path: of the file. cohort_tables: their descriptions. Several allowed values are separated by ";
-    ".
+    path: of the file. cohort_tables: their descriptions. The columns are CODEBOOK_HEADER; the cell
+    `allowed` separates several values by a semicolon and a space.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -478,7 +481,8 @@ def write_datapackage(path: Path, metadata: dict[str, str], cohort_tables: Itera
     """Write a description of the cohort tables as JSON in the format Frictionless Data Package.
 
     path: of the file. metadata: further properties of the package, such as {"software_version":
-    ...}. cohort_tables: their descriptions; each is described as `<name>.parquet` beside the file.
+    ...}. cohort_tables: descriptions of the tables; each is listed as the file `<name>.parquet`
+    beside `path`.
     """
     resources = [
         {

@@ -23,20 +23,20 @@ WORDS = {
 
 
 def check_configuration(settings: dict) -> None:
-    """Check the whole configuration against the schema config.schema.yaml; return nothing.
+    """Raise InputError unless the whole configuration fits the schema config.schema.yaml.
 
-    settings: the configuration as nested dicts, as read from YAML. Raises InputError whose message
-    lists every setting that is unknown, missing, of a wrong type or out of range.
+    settings: the configuration as nested dicts, as read from YAML. The message lists every setting
+    that is unknown, missing, of a wrong type or out of range.
     """
     _check(settings, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def check_section(name: str, settings: object) -> None:
-    """Check one section of the configuration against the schema config.schema.yaml; return nothing.
+    """Raise InputError unless one section of the configuration fits the schema config.schema.yaml.
 
     name: key of the section at the top of the configuration, such as "train_network". settings:
     value of the section, as read from YAML or JSON; every key that the schema describes must be
-    there. Raises InputError whose message lists all faults.
+    there. The message lists all faults.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     section = schema["properties"][name]
@@ -55,9 +55,9 @@ def _check(settings: dict, schema: dict) -> None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Check that configuration files are YAML mappings without a repeated key; return nothing.
+    """Raise InputError unless configuration files are YAML mappings without a repeated key.
 
-    files: paths of the files. Raises InputError for the first file that cannot be read, is no YAML,
+    files: paths of the files. The error is about the first file that cannot be read, is not YAML,
     is not a mapping, or has a key twice at one level; Snakemake would use the last of the two
     without a message.
     """

@@ -50,7 +50,7 @@ class Reason(StrEnum):
 class Caution(StrEnum):
     """The codes of warnings about an analysed subject or slice; a subject can have several.
 
-    They stand in the column `warnings` of the tables. The manual, config/README.md, explains each
+    The column `warnings` of the tables lists them. The manual, config/README.md, explains each
     code.
     """
 

@@ -15,10 +15,10 @@ LARGEST_VALUE = 65535  # in a table of the configuration
 class LabelSource:
     """The meaning of the voxel values that another segmentation program writes into label maps.
 
-    name: of the source, as the setting convert_dicom.labels_from gives it. values: {value of the
-    program: value in paravert's label maps, 1 to 8 as in anatomy.LABELS}; several values may mean
-    one muscle. largest: largest value that the program writes for any organ, above which a label
-    map cannot be its own; None if unknown. told: program and version, as messages name it.
+    name: of the source, one of SOURCES or "table" for a table in the configuration. values: {value
+    of the program: value in paravert's label maps, 1 to 8 as in anatomy.LABELS}; several values may
+    mean one muscle. largest: largest value that the program writes for any organ, so that a label
+    map with a larger value is refused; None if unknown. told: program and version, for messages.
     """
 
     name: str

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Output:
     """One figure or table of the study, as the workflow makes it and the report shows it.
 
-    name: of its files, without suffix. title: heading in the report. caption: name, without suffix,
-    of the .rst file in workflow/report that holds its caption.
+    name: name of its files, without suffix. title: heading in the report. caption: name, without
+    suffix, of the .rst file in workflow/report that holds its caption.
     """
 
     name: str

@@ -38,9 +38,9 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
     """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
     subjects: names of all scans of the cohort. subjects_per_shard: intended size. The number of
-    shards is a power of two, so that it changes only when the cohort doubles; a subject's shard
-    follows from a SHA-256 of its name and is named in hexadecimal. If subjects_per_shard is 1, the
-    shard has the subject's name.
+    shards is a power of two, so that it changes only when the cohort doubles; the shard of a
+    subject follows from a SHA-256 of its name, and the name of the shard is its number in
+    hexadecimal. If subjects_per_shard is 1, the shard has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -82,14 +82,15 @@ def _stable_hash(subject: str) -> int:
 def conversion_inputs(
     row: Mapping[str, str], series_description: Sequence[str], source: LabelSource = OWN
 ) -> dict:
-    """Return a JSON-able dict of everything on which the conversion of one subject's images depends.
+    """Return all inputs on which one subject's conversion depends, as a JSON-able dict.
 
-    row: line of the sheet, {column: text}. series_description: patterns of the setting
-    convert_dicom.series_description. source: meaning of the values of the sheet's label map. The
-    dict has, for each of CONVERTED_COLUMNS, a digest of names, sizes and times of its files ("none"
-    without a path); under series_description the patterns; under labels_from the sorted pairs
-    (foreign value, own value) if the row has labels of another program. The key truth2 is left out
-    if it has no path. The step's version is not part of it.
+    row: row of the subject sheet, {column: text}. series_description: patterns of the setting
+    convert_dicom.series_description. source: meaning of the voxel values of the label map that the
+    sheet names. Keys of the result: each of CONVERTED_COLUMNS, with the digest
+    `provenance.state_of` of the files at its path (an empty cell gives "none", an empty truth2 no
+    key); series_description, with the patterns; and, if the row has labels of another program,
+    labels_from, with the sorted pairs (value of the program, own value). The version of the step is
+    not included.
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
@@ -104,9 +105,9 @@ def _state(path: str) -> str:
 
 
 def images_away(row: Mapping[str, str]) -> bool:
-    """Return True if the images of a subject are missing or cannot be read.
+    """Return whether the images of a subject are missing or cannot be read.
 
-    row: line of the sheet, {column: text}. False if its column `images` is empty.
+    row: row of the subject sheet, {column: text}. False if its column `images` is empty.
     """
     return bool(row["images"]) and not os.access(row["images"], os.R_OK)
 
@@ -117,9 +118,9 @@ def images_away(row: Mapping[str, str]) -> bool:
 def result_fingerprint(step: Step, depends_on: Mapping) -> str:
     """Return the fingerprint of one subject's result of a step, 64 hexadecimal digits.
 
-    It is the SHA-256 of the step's name, its version and depends_on: a JSON-able dict of everything
-    else on which the result depends (`shards.Task`). A stored result is kept as long as its
-    fingerprint is the same.
+    It is the SHA-256 of the step's name, its version and depends_on. depends_on: JSON-able dict of
+    everything else on which the result depends, as in `shards.Task`. A stored result is kept as
+    long as its fingerprint stays the same.
     """
     return digest([step.name, step.version, depends_on])
 
@@ -127,8 +128,8 @@ def result_fingerprint(step: Step, depends_on: Mapping) -> str:
 def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
     """Return the JSON-able settings on which the label maps of the network depend.
 
-    model_sha256: digest of the model file. section: section `segment_muscles` of the configuration,
-    of which flip, neighbours_mm, keep_largest and fill_holes are taken.
+    model_sha256: SHA-256 of the model file. section: section `segment_muscles` of the
+    configuration; its keys flip, neighbours_mm, keep_largest and fill_holes are copied.
     """
     return {
         "model_sha256": model_sha256,
@@ -140,10 +141,10 @@ def segmentation_settings(model_sha256: str, section: Mapping) -> dict:
 
 
 def step_settings(configuration: Mapping) -> dict[str, dict]:
-    """Return {step: JSON-able settings that change its results}.
+    """Return {step: JSON-able settings that change the results of the step}.
 
-    configuration: the whole configuration, {section: settings}. Steps without such settings are
-    missing from the result.
+    configuration: the whole configuration, {section: settings}. Only steps after convert_dicom that
+    have such settings are in the result: segment_muscles and find_levels.
     """
     section = configuration["segment_muscles"]
     return {
@@ -157,8 +158,8 @@ def step_settings(configuration: Mapping) -> dict[str, dict]:
 def level_settings(model_sha256: str, axial_sha256: str = "") -> dict:
     """Return the JSON-able settings on which the vertebral levels of slices depend.
 
-    model_sha256, axial_sha256: digests of the models that find levels in sagittal and in axial
-    images; "" if there is none.
+    model_sha256, axial_sha256: SHA-256 of the model files that find levels in sagittal and in axial
+    images; "" if there is no such model.
     """
     axial = {"axial_sha256": axial_sha256} if axial_sha256 else {}
     return {"model_sha256": model_sha256} | axial
@@ -173,9 +174,9 @@ def _settings_of(
     """Return the JSON-able settings and further inputs of a step's table for one shard.
 
     step: any after convert_dicom. settings: {step: settings}, from `step_settings`. rows: {subject:
-    line of the sheet}. subjects: of the shard. For find_levels the result also has, under "own",
-    subjects with an unusual number of lumbar vertebrae, and under "files" digests of the files in
-    the sheet's column levels.
+    row of the subject sheet}. subjects: of the shard. For find_levels the result also has, under
+    "own", subjects with an unusual number of lumbar vertebrae, and under "files" digests of the
+    files in the sheet's column levels.
     """
     of_step = dict(settings.get(step.name, {}))
     if step.name != "find_levels":
@@ -186,28 +187,29 @@ def _settings_of(
 
 
 def lumbar_settings(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict]:
-    """Return {subject: {"n_lumbar": number}} of the subjects whose number of lumbar vertebrae is not 5.
+    """Return {subject: {"n_lumbar": number}} of subjects with other than five lumbar vertebrae.
 
-    rows: {subject: line of the sheet}.
+    rows: {subject: row of the subject sheet as {column: text}}.
     """
     counts = {subject: lumbar_count(row) for subject, row in rows.items()}
     return {subject: {N_LUMBAR: n} for subject, n in counts.items() if n != USUAL_LUMBAR}
 
 
 def file_states(files: Mapping[str, str]) -> dict[str, str]:
-    """Return {subject: digest of its file's name, size and time}.
+    """Return {subject: digest of the size and time of its file}.
 
-    files: {subject: path, or ""}; subjects with "" are left out. A file that is not there has the
-    state "absent".
+    files: {subject: path}; subjects whose path is "" are left out. The digest of a file that does
+    not exist is "absent".
     """
     return {subject: _state(path) for subject, path in files.items() if path}
 
 
 def with_subjects(settings: Mapping, own: Mapping[str, Mapping], states: Mapping[str, str]) -> dict:
-    """Return a step's settings together with what single subjects add to them.
+    """Return the settings of a step, extended by settings and input files of single subjects.
 
-    own: {subject: further settings}, put under the key "own". states: {subject: digest of a further
-    input file}, put under the key "files". An empty one adds no key.
+    settings: of the step, for all subjects. own: {subject: settings for it alone}, stored under the
+    key "own". states: {subject: digest of a further input file, from `file_states`}, stored under
+    the key "files". An empty dict adds no key.
     """
     more = {"own": dict(own)} if own else {}
     return {**settings, **more, **({"files": dict(states)} if states else {})}
@@ -216,18 +218,20 @@ def with_subjects(settings: Mapping, own: Mapping[str, Mapping], states: Mapping
 def conversion_made_from(fingerprints: Mapping[str, str]) -> str:
     """Return the digest `made_from` (SHA-256, hexadecimal) of a shard's table of convert_dicom.
 
-    fingerprints: {subject: fingerprint of its result}. The digest is stored in the table and shows
-    later whether the table would be made from the same today.
+    fingerprints: {subject: `result_fingerprint` of its conversion}, of all subjects of the shard,
+    in any order. The digest is stored in the table. A later run computes it again; a difference
+    means that images, settings or the version of the step have changed since.
     """
     return digest([FIRST.name, fingerprints])
 
 
 def step_made_from(step: Step, settings: Mapping, upstream: Mapping[str, str | None]) -> str:
-    """Return the digest `made_from` of a shard's table of a step after convert_dicom.
+    """Return the digest `made_from` (SHA-256, hexadecimal) of a later step's table for one shard.
 
-    SHA-256, hexadecimal. The digest is stored in the table and shows later whether the table would
-    be made from the same today. settings: JSON-able, the step's settings and further input files.
-    upstream: {step: `made_from` of its table} of the steps in `step.after` and `step.besides`.
+    step: any after convert_dicom. settings: JSON-able, the step's settings and further input files,
+    from `with_subjects`. upstream: {step: `made_from` of its table}, for the steps in `step.after`
+    and `step.besides`. The digest is stored in the table. A later run computes it again; a
+    difference means that settings, inputs or the version of the step have changed since.
     """
     besides = [upstream[name] for name in step.besides]
     return digest([step.name, step.version, settings, upstream[step.after], *besides])
@@ -238,7 +242,7 @@ def subjects_away(
 ) -> set[str]:
     """Return the subjects of a plan whose images are missing or cannot be read.
 
-    plan: {shard: subjects}. rows: {subject: line of the sheet}.
+    plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}.
     """
     return {name for names in plan.values() for name in names if images_away(rows[name])}
 
@@ -250,12 +254,13 @@ def cohort_made_from(
     configuration: str,
     split: str,
 ) -> str:
-    """Return the digest (SHA-256, hexadecimal) of all inputs of the cohort tables but the shard tables.
+    """Return the digest (SHA-256, hexadecimal) of all inputs of the cohort tables but shard tables.
 
-    plan: {shard: subjects}. rows: {subject: line of the sheet}; paths in them do not count. away:
-    subjects whose images are missing. configuration: the whole, as JSON. split: digest of the
-    model's list of training subjects. The versions of COHORT_RULES enter, too. Snakemake makes the
-    cohort tables, and what follows, again if this digest changes.
+    plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}; columns
+    that hold paths are ignored. away: subjects whose images are missing. configuration: the whole
+    configuration as JSON text. split: digest of the model's list of training subjects. The versions
+    of COHORT_RULES are included, too. If the digest changes, Snakemake makes the cohort tables and
+    everything after them again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -265,12 +270,12 @@ def cohort_made_from(
 def corrected_labels(
     rows: Iterable[dict[str, str]], folder: Path
 ) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the sheet with corrected label maps in the column labels, and the names of these scans.
+    """Return the sheet with paths of corrected label maps, and the names of the corrected scans.
 
-    rows: lines of the sheet. folder: with one folder of NIfTI files per corrected scan, named after
-    the scan (the subject, or subject_visit). Returns (all lines, with the column `labels` of
-    corrected scans replaced by that folder; sorted names of the corrected scans that are in the
-    sheet).
+    rows: rows of the subject sheet, {column: text}. folder: contains a folder of NIfTI files for
+    each corrected scan, named after the scan (the subject, or subject_visit). Returns (all rows,
+    where the column `labels` of a corrected scan is the path of its folder; sorted names of the
+    corrected scans that are in the sheet).
     """
     corrected = sorted(
         home.name
@@ -286,7 +291,7 @@ def corrected_labels(
 
 
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a line of the sheet, {column: text}, without the columns that hold paths.
+    """Return a row of the subject sheet, {column: text}, without the columns that hold paths.
 
     Paths change if a study is copied to another place; its results do not.
     """
@@ -301,13 +306,14 @@ def stale_steps(
     settings: Mapping[str, Mapping],
     source: LabelSource = OWN,
 ) -> set[str]:
-    """Return the names of the steps whose table does not match today's sheet, images and settings.
+    """Return the names of the steps whose table does not match the current inputs and settings.
 
-    shard: folder of the tables of one shard. subjects: of the shard. rows: {subject: line of the
-    sheet}. series_description: patterns of the setting convert_dicom.series_description. settings:
-    {step: settings}, from `step_settings`. source: meaning of the values of the sheet's label maps.
-    A step after a missing or stale table is not listed, because Snakemake runs it anyway; a damaged
-    table is stale.
+    shard: folder of the tables of one shard. subjects: names of its subjects. rows: {subject: row
+    of the subject sheet as {column: text}}. series_description: patterns of the setting
+    convert_dicom.series_description. settings: {step: settings}, from `step_settings`. source:
+    meaning of the voxel values of the label maps that the sheet names. A damaged table is stale. A
+    missing table, and the tables of steps after a missing or stale one, are not listed: Snakemake
+    makes them anyway.
     """
     stale: set[str] = set()
     expected: dict[str, str] = {}
@@ -353,7 +359,8 @@ def _expected_conversions(
 def made_from(table: Path) -> str | None:
     """Return the digest (hexadecimal) of everything a shard table was made from.
 
-    table: path of the Parquet file. None if it is damaged or holds no digest.
+    table: path of the Parquet file. None if it is damaged or contains no digest; FileNotFoundError
+    if it does not exist.
     """
     try:
         return read_made_from(table)
@@ -367,12 +374,12 @@ def check_shard_tables(
     settings: Mapping[str, Mapping],
     rows: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Check that all shard tables belong to this run; return nothing.
+    """Raise InputError unless all shard tables were made from the current sheet and settings.
 
-    folder: with one folder of tables per shard. plan: {shard: its subjects}. settings: {step:
-    settings}, from `step_settings`. rows: {subject: line of the sheet}. Raises InputError for the
-    first table that lists other subjects, or was made from other settings or another upstream
-    table.
+    folder: contains one folder of tables per shard. plan: {shard: subjects}. settings: {step:
+    settings}, from `step_settings`. rows: {subject: row of the subject sheet as {column: text}}.
+    The error is about the first table that is damaged, lists other subjects, or was made from other
+    settings or another table of an earlier step.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

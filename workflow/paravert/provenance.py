@@ -31,11 +31,12 @@ def file_sha256(path: Path) -> str:
 
 
 def state_of(path: Path) -> str:
-    """Return a digest (SHA-256, hexadecimal) of the names, sizes and modification times below a path.
+    """Return a digest (SHA-256, hexadecimal) of the sizes and modification times of files at a path.
 
-    path: a folder, with all files at any depth, or one file. No file is opened. Returns "absent" if
-    there is neither. Files and folders that cannot be read enter the digest as unreadable instead
-    of raising, so that the digest changes once they can be read.
+    path: a file, whose name does not matter, or a folder, with all files at any depth and their
+    names. No file is opened. Returns "absent" if there is neither. Files and folders that cannot be
+    read enter the digest as unreadable instead of raising, so that the digest changes once they can
+    be read.
     """
     try:
         own = os.stat(path)
@@ -63,7 +64,8 @@ def files_below(folder: Path) -> list[Path]:
     """Return the paths of all files at any depth below a folder, sorted.
 
     Links to folders are followed, each folder once. Broken links are listed as files, so that a
-    missing target is noticed. Raises OSError if a folder or file cannot be read.
+    missing target is noticed. Raises OSError if a folder cannot be listed or a file cannot be
+    examined.
     """
     files = []
     for place, found in _walk(folder):

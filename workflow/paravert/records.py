@@ -30,12 +30,12 @@ class Outcome:
     """The outcome of one step of the workflow for one subject: analysed, or quarantined and why.
 
     subject: its name. status: ANALYSED or QUARANTINED. fingerprint: SHA-256 (hexadecimal) of the
-    step's name and version and of all that the result depends on. warnings: codes (errors.Caution).
-    stage: name of the step that quarantined the subject; reason: its code (errors.Reason); both
-    None if analysed. message: what was found, as detail of the reason or of a warning; None if
-    there is none. identity: fingerprint of the earliest result that had the same files, by default
-    the own one. Later steps depend on the identity, so they keep their results if this step makes
-    the same files again.
+    step's name and version and of all that the result depends on, from `plan.result_fingerprint`.
+    warnings: codes (errors.Caution). stage: name of the step that quarantined the subject, and
+    reason: its code (errors.Reason); both None if analysed. message: details of the reason or of a
+    warning; None if there are none. identity: fingerprint of the earliest result that had the same
+    files; by default the result's own. Later steps depend on the identity, so they keep their
+    results if this step makes the same files again.
     """
 
     subject: str
@@ -67,12 +67,13 @@ class Result:
 
 @dataclass(frozen=True)
 class StoredResult:
-    """What is known of the stored result of one step for one subject; all None if there is none.
+    """Fingerprints and changed files of the stored result of one step for one subject.
 
     fingerprint: SHA-256 (hexadecimal) of the step, its version and all that the result depends on.
     identity: fingerprint of the earliest result with the same files. upstream: identity of the
-    previous step's result from which it was made; None for the first step. changed: paths, relative
-    to the subject's folder, of its files that were changed or removed since they were written.
+    previous step's result from which it was made; None for the first step. All three are None if
+    there is no stored result. changed: paths, relative to the subject's folder, of its files that
+    were changed or removed since they were written.
     """
 
     fingerprint: str | None = None
@@ -99,7 +100,7 @@ class ResultStore:
         """Return the stored result if it has this fingerprint and unchanged files, otherwise None.
 
         fingerprint: SHA-256 (hexadecimal) that the wanted result would have. The returned Result
-        has `held` set.
+        has `held` True.
         """
         record = self._read()
         if record is None or record["outcome"]["fingerprint"] != fingerprint:
@@ -136,9 +137,10 @@ class ResultStore:
     def begun(self, fingerprint: str) -> Iterator[Path]:
         """Mark the subject as being computed and yield an empty scratch folder, for a `with` block.
 
-        fingerprint: of the result to be made, SHA-256 (hexadecimal); it stands in the mark. The
-        mark tells later which subject a killed process was computing. Folder and mark are removed
-        when the block ends. Scratch folders that dead processes left are removed first.
+        fingerprint: SHA-256 (hexadecimal) of the result to be made; it is written into the mark. If
+        the process is killed, the mark remains and shows which subject it was computing. Otherwise
+        mark and folder are removed when the block ends. Scratch folders that dead processes left
+        are removed first.
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
@@ -156,11 +158,11 @@ class ResultStore:
         return self._mark.exists()
 
     def count_crash(self, fingerprint: str) -> bool:
-        """Return whether a dead worker of this process was computing the subject; count that crash.
+        """Return whether a worker of this process died on the subject; if so, count the crash.
 
-        fingerprint: of the result that the worker was to make, SHA-256 (hexadecimal). If the mark
-        names another parent process, the parent died too: the cause was external, nothing is
-        counted, and False is returned.
+        fingerprint: SHA-256 (hexadecimal) of the result that the worker was to make. False if there
+        is no mark with this fingerprint, or if the mark names another parent process: then the
+        parent died too, so the cause was external and nothing is counted.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:
@@ -172,9 +174,10 @@ class ResultStore:
         return True
 
     def crashes(self, fingerprint: str) -> int:
-        """Return how many worker processes have died while they computed a result.
+        """Return how many worker processes have died while they computed a result; 0 if none.
 
-        fingerprint: of that result, SHA-256 (hexadecimal).
+        fingerprint: SHA-256 (hexadecimal) of that result. Crashes on a result with another
+        fingerprint are not counted.
         """
         note = _read_json(self._crashes)
         return note["times"] if note and note["fingerprint"] == fingerprint else 0
@@ -271,9 +274,9 @@ def _is_alive(process: int) -> bool:
 
 
 def outcome_of(fields: dict) -> Outcome:
-    """Return the Outcome with these fields, as they were read from JSON.
+    """Return an Outcome from its fields as they were read from JSON.
 
-    fields: {name of a field of Outcome: value}; `warnings` is a list there and becomes a tuple.
+    fields: {name of a field of Outcome: value}; the list `warnings` becomes a tuple.
     """
     return Outcome(**{**fields, "warnings": tuple(fields["warnings"])})
 

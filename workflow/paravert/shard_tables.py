@@ -21,9 +21,10 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
     """Write the table of one step for one shard as a Parquet file, completely or not at all.
 
     Shard: a group of subjects that one job processes. path: of the file. step: whose table it is.
-    results: outcome and rows of each subject. made_from: digest (hexadecimal) of everything the
-    table was made from. The file's metadata hold `made_from` and the outcomes of all subjects
-    (JSON). Raises ValueError if the rows do not fit the table's description.
+    results: outcome and rows of each subject; the table keeps their order. made_from: digest
+    (hexadecimal) of everything the table was made from. The file's metadata hold `made_from` and
+    the outcomes of all subjects (JSON). Raises ValueError if the rows do not fit the table's
+    description.
     """
     rows = []
     for result in results:
@@ -38,10 +39,9 @@ def write_shard_table(path: Path, step: Step, results: Sequence[Result], made_fr
 
 
 def outcome_row(outcome: Outcome) -> dict:
-    """Return an outcome as {column: value} with the columns tables.OUTCOME.
+    """Return an outcome as one table row, {column: value} with the columns of tables.OUTCOME.
 
-    outcome: of one step for one subject; subject, status, stage, reason, message and warnings are
-    returned.
+    outcome: of one step for one subject. Its fingerprint and identity are left out.
     """
     row = asdict(outcome)
     del row["fingerprint"], row["identity"]
@@ -49,11 +49,11 @@ def outcome_row(outcome: Outcome) -> dict:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcome of every subject of a shard table, in the order of its subjects.
+    """Return the outcome of every subject of a shard table, in the order of the file.
 
-    Shard table: Parquet file with the rows of one step for a group of subjects. An outcome tells
-    whether the subject was analysed or quarantined, with reason and warnings. Raises InputError if
-    the file is damaged or not a shard table.
+    Shard table: Parquet file with the rows of one step for a group of subjects. Outcome: whether
+    the subject was analysed or quarantined, with reason and warnings. Raises InputError if the file
+    is damaged or not a shard table.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:
@@ -65,7 +65,7 @@ def read_made_from(path: Path) -> str | None:
     """Return the digest (hexadecimal) of everything a shard table was made from; None if it has none.
 
     Shard table: Parquet file with the rows of one step for a group of subjects; the digest is in
-    its metadata. Raises InputError if the file is not Parquet.
+    its metadata. Raises InputError if the file is not Parquet, FileNotFoundError if there is none.
     """
     made_from = _metadata(path).get(b"made_from")
     return made_from and made_from.decode()

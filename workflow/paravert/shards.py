@@ -46,8 +46,8 @@ class Task:
     """One subject that a step is to process, and what its result depends on.
 
     subject: its name. depends_on: JSON-able dict of everything on which the result depends besides
-    the step's version; it is hashed into the result's fingerprint. inputs_away: whether the inputs
-    are missing or unreadable; a stored result, if there is one, is then kept.
+    the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether the
+    inputs are missing or unreadable; an unchanged stored result, if there is one, is then kept.
     """
 
     subject: str
@@ -120,10 +120,13 @@ def work_after(
     the job. folder: holds a folder per subject. out: Parquet file of the table. workers: number of
     worker processes, to which `do` is pickled; 0 computes in this process. settings: JSON-able,
     what results depend on besides the previous step. applies: function of a subject's name that
-    tells whether the settings matter for it; None if for all. own: {subject: further settings}.
-    files: {subject: path of a further input file}; while it cannot be read, a stored result is
-    kept. besides: {step: shard table} of the steps in `Step.besides`. A subject whose stored result
-    has the same fingerprint is not computed again. Raises ChildProcessError, after all other
+    returns whether its result depends on `settings`; None if every result does. own: {subject:
+    settings on which its result alone depends}. files: {subject: path of a further input file};
+    while it cannot be read, a stored result is kept. besides: {step: shard table} of the steps in
+    `Step.besides`.
+
+    A subject whose stored result has the same fingerprint is not computed again. Raises InputError
+    if files of an earlier step were changed since it wrote them; ChildProcessError, after all other
     subjects, if a worker process died.
     """
     _run_after(
@@ -151,7 +154,7 @@ def overlapped_after(
     settings: Mapping | None = None,
     applies: Callable[[str], bool] | None = None,
 ) -> None:
-    """Run a step on one GPU for each subject that the previous step analysed; write the shard's table.
+    """Run a step on one GPU for each subject that the previous step analysed; write the table.
 
     While `compute` works on one subject in the main thread, two other threads read the next one and
     write the one before. shard_table: the previous step's table; subjects that it quarantined keep
@@ -161,9 +164,11 @@ def overlapped_after(
     the files are then moved to `folder/<subject>/`. If one of the three raises SubjectFault or
     MemoryError, the subject is quarantined; any other exception fails the job. folder: holds a
     folder per subject. out: Parquet file of the table. settings: JSON-able, what results depend on
-    besides the previous step. applies: function of a subject's name that tells whether the settings
-    matter for it; None if for all. A subject whose stored result has the same fingerprint is not
-    computed again.
+    besides the previous step. applies: function of a subject's name that returns whether its result
+    depends on `settings`; None if every result does.
+
+    A subject whose stored result has the same fingerprint is not computed again. Raises InputError
+    if files of an earlier step were changed since it wrote them.
     """
     _run_after(
         shard_table,
@@ -447,7 +452,7 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 def end_with(parent: int) -> None:
     """Start a background thread that ends this worker process when its parent process has ended.
 
-    parent: process id. The thread looks once per WATCH_SECONDS (1).
+    parent: process id. The thread checks it every WATCH_SECONDS (1).
     """
 
     def watch() -> None:

@@ -50,11 +50,11 @@ is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[0
 class Sheet(NamedTuple):
     """A subject sheet that was read without faults.
 
-    rows: one dict per line, {column: text}; "" where unknown, paths absolute, numbers with a
-    decimal point, sex F or M. types: {column: NUMBER, YES_NO, CATEGORY, TEXT or DATE} of each
-    column that paravert does not define. encoding: of the file, such as "UTF-8". meanings: {column:
-    text} for such columns, from another worksheet of the workbook. dated: whether the column
-    years_since_first was computed from the column date.
+    rows: one dict per row, {column: text}; "" where unknown, paths absolute, numbers with a decimal
+    point, sex F or M. types: {column: NUMBER, YES_NO, CATEGORY, TEXT or DATE} of each column that
+    paravert does not define, and of n_lumbar if it has values. encoding: of the file, such as
+    "UTF-8". meanings: {column: text} for columns in `types`, from another worksheet of the
+    workbook. dated: whether the column years_since_first was computed from the column date.
     """
 
     rows: list[dict[str, str]]
@@ -66,8 +66,9 @@ class Sheet(NamedTuple):
     def notices(self) -> list[str]:
         """Return sentences for the user on how the sheet was read; empty if there is nothing to say.
 
-        They name an encoding other than UTF-8, and the columns that paravert does not define, with
-        their types.
+        They name an encoding other than UTF-8; the columns that paravert does not define, with
+        their types, and those with meanings; and say if dates are left out of the tables or
+        years_since_first is computed.
         """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
@@ -82,12 +83,12 @@ class Sheet(NamedTuple):
         return told
 
     def check_names(self, columns: Iterable[str], covariates: Iterable[str]) -> None:
-        """Check that the columns named in the configuration are in the sheet; return nothing.
+        """Raise InputError if the configuration names a column that the sheet does not have.
 
         columns: keys of the setting `columns`, which describes columns that paravert does not
-        define. covariates: names in the setting fit_models.covariates. Raises InputError for the
-        first name that the sheet does not have, or that cannot be a covariate because it is a text
-        or a date.
+        define. covariates: names in the setting fit_models.covariates; a column of texts or dates
+        cannot be one, and raises InputError as well. The message names the first wrong column. Case
+        is ignored.
         """
         usable = [name for name, kind in self.types.items() if kind in (NUMBER, YES_NO, CATEGORY)]
         for setting, names, known in (
@@ -106,8 +107,9 @@ def read_sheet(
 
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
-    further words in the column sex, such as {1: "M", 2: "F"}. Raises InputError whose message lists
-    the first FAULTS_SHOWN (50) faults with line and column, and counts all.
+    further words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the
+    other meaning. Raises InputError whose message lists the first FAULTS_SHOWN (50) faults with
+    line and column, and counts all.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -149,10 +151,10 @@ def read_sheet(
 
 
 def scan_of(row: Mapping[str, str]) -> str:
-    """Return the name of the scan that a line of the sheet describes, such as "A001" or "A001_2".
+    """Return the name of the scan that a row of the sheet describes, such as "A001" or "A001_2".
 
     A scan is the unit of work: a subject, or, in a sheet with a column visit, one visit of a
-    subject. row: the line, {column: text}.
+    subject. row: row of the subject sheet, {column: text}.
     """
     return scan_name(row["subject"], row.get("visit", ""))
 
@@ -168,16 +170,17 @@ def scan_name(subject: str, visit: str | None) -> str:
 def lumbar_count(row: Mapping[str, str]) -> int:
     """Return the number of lumbar vertebrae of a subject: column n_lumbar of the sheet, 5 if empty.
 
-    row: line of the sheet, {column: text}.
+    row: row of the subject sheet, {column: text}.
     """
     return int(row.get(N_LUMBAR) or USUAL_LUMBAR)
 
 
 def selected_scans(rows: Iterable[Mapping[str, str]], selection: str) -> str:
-    """Return the names of the scans that a selection of subjects or scans means, comma-separated.
+    """Return a selection of subjects or scans as names of scans, comma-separated.
 
-    rows: lines of the sheet. selection: comma-separated names; a subject ("A001") stands for all
-    its scans ("A001_1,A001_2"), any other name is returned unchanged.
+    rows: rows of the subject sheet, {column: text}. selection: comma-separated names. A subject
+    ("A001") is replaced by all its scans ("A001_1,A001_2"); any other name is returned unchanged.
+    An empty selection stays empty.
     """
     scans: dict[str, list[str]] = {}
     for row in rows:
@@ -427,10 +430,9 @@ def _day(cell: str) -> int | None:
 
 
 def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write lines as a subject sheet (CSV) that `read_sheet` reads the same, completely or not at all.
+    """Write rows as a subject sheet (CSV) that `read_sheet` can read, completely or not at all.
 
-    path: of the file. rows: one dict per line, {column: text}, all with the same keys; at least
-    one.
+    path: of the file. rows: one dict per row, {column: text}, all with the same keys; at least one.
     """
     rows = list(rows)
     draft = path.with_name(f".{path.name}-{os.getpid()}")

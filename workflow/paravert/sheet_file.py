@@ -24,7 +24,7 @@ class Fault(NamedTuple):
     """A fault in a file of cells, such as the subject sheet, and its place.
 
     line: number in the file, from 1. column: name of the column, or "column 3" if it has none; ""
-    if the fault is of the whole line. told: what was found and what was expected.
+    if the fault concerns the whole line. told: what was found and what was expected.
     """
 
     line: int
@@ -51,8 +51,8 @@ class Row(NamedTuple):
     """A line of a file of cells after the checks.
 
     line: its number in the file, from 1. cells: texts without outer spaces, one per column of the
-    header; empty if the line has too many or could not be divided. faults: of the line; empty if
-    there are none.
+    header; empty if the line has too many cells or could not be divided. faults: what is wrong in
+    the line; empty if nothing is.
     """
 
     line: int
@@ -79,9 +79,9 @@ def read_cells(path: Path, sheet_name: str = "") -> Cells:
 
     path: an Excel workbook (.xlsx), or text: cells separated by tabs, semicolons or commas,
     whichever is most frequent in the header; UTF-8, UTF-16 with byte order mark, or Windows-1252. A
-    quoted cell ends on its line. sheet_name: worksheet of the workbook; empty for the first. Lines
-    without a filled cell are left out; faults of single lines are in their rows. Raises InputError
-    if the file is missing, empty, too large or of another kind.
+    quoted cell cannot contain a line break. sheet_name: worksheet of the workbook; empty for the
+    first. Lines without a filled cell are left out; faults of single lines are in their rows.
+    Raises InputError if the file is missing, empty, too large or of another kind.
     """
     content = _content(path)
     if content.startswith(ZIP_START):

@@ -1,4 +1,4 @@
-"""What the workflow does to Snakemake beyond its documented interface, and why.
+"""Changes of Snakemake's behaviour for which it has no documented interface, with reasons.
 
 Only workflow/rules/common.smk calls this. CPU seconds were measured with Snakemake 9.27.1 in dry runs
 of shards of 64 subjects (means of three runs).
@@ -25,10 +25,11 @@ class FaultyInput(WorkflowError):
 
 
 def collect_garbage_rarely() -> None:
-    """Make Python's garbage collector run less often in this process; the graph of jobs stays in use.
+    """Make Python's garbage collector run less often in this process.
 
-    Dry run of 10,000 subjects: 3.5 s instead of 3.7 s; of 50,000 subjects: 10.1 s instead of 11.5
-    s.
+    Most objects belong to the graph of jobs, which is needed until the end, so a collection frees
+    little. Dry run of 10,000 subjects: 3.5 s instead of 3.7 s; of 50,000 subjects: 10.1 s instead
+    of 11.5 s.
     """
     gc.set_threshold(50_000, 20, 20)
 
@@ -47,8 +48,8 @@ def pass_configuration_to_jobs(workflow: Workflow, file: Path) -> None:
     """Make jobs read one configuration file instead of those that the user named on the command line.
 
     workflow: Snakemake's object, changed in place. file: the configuration of this run (YAML). Jobs
-    read their configuration when they start; without this, an edit of the user's file during a run
-    would reach them.
+    read their configuration when they start; without this, a job would use the changes that the
+    user makes to the file during the run.
     """
     workflow.config_settings.configfiles = [file.absolute()]
 
@@ -57,8 +58,8 @@ def force(workflow: Workflow, output: str) -> None:
     """Make Snakemake run the job that writes an output file, as its option --forcerun does.
 
     workflow: Snakemake's object, changed in place. output: path of the file. Needed because
-    Snakemake has no provenance of jobs that ended after its main process. Call it in an input
-    function of the job's rule, before Snakemake checks the job's outputs.
+    Snakemake has no provenance of a job that ended after Snakemake's main process. Call it in an
+    input function of the job's rule, before Snakemake checks the job's outputs.
     """
     workflow.dag.forcefiles.add(output)
 

@@ -53,11 +53,11 @@ class Step:
 
     name: of rule and command. module: that defines the command, below `paravert`. table:
     description of the table that it writes per shard. record: file name of the record (JSON) that
-    it keeps in each subject's folder. after: name of the step whose shard table it takes; None for
-    the first step. besides: names of further steps whose shard tables it takes. owns: files and
-    folders in a subject's folder that only this step writes. reads: names of the steps whose files
-    in a subject's folder it reads. extra: whether it runs only on request and adds nothing to the
-    cohort tables.
+    it keeps in each subject's folder. after: name of the step whose shard table it reads; None for
+    the first step. besides: names of further steps whose shard tables it reads. owns: names of the
+    files and folders in a subject's folder that only this step writes. reads: names of the steps
+    whose files in a subject's folder it reads. extra: whether it runs only on request and adds
+    nothing to the cohort tables.
     """
 
     name: str
@@ -72,7 +72,10 @@ class Step:
 
     @property
     def version(self) -> int:
-        """The version of the step's results (VERSIONS); a higher number makes all of them anew."""
+        """The version of the step's results (VERSIONS).
+
+        After it is raised, all results of the step are computed again.
+        """
         return VERSIONS[self.name]
 
     def table_file(self, shard: Path) -> Path:

@@ -83,15 +83,20 @@ class SubjectFolder:
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)
 
     def write_label_source(self, source: LabelSource) -> None:
-        """Write to a JSON file who made the label maps in GIVEN_FOLDER, and which values they can hold."""
+        """Write a JSON file with the source of the label maps in GIVEN_FOLDER and its labels.
+
+        source: whose name and `labels` (the label values it can give) are written, to SOURCE_FILE
+        in GIVEN_FOLDER, which must exist. `not_labelled` reads the file.
+        """
         told = {"labels_from": source.name, "labels": source.labels}
         (self.home / GIVEN_FOLDER / SOURCE_FILE).write_text(json.dumps(told), encoding="utf-8")
 
     def not_labelled(self, stack: int) -> frozenset[tuple[str, str]]:
-        """Return {(muscle, side)} that the source of a stack's labels cannot give: unknown, not absent.
+        """Return the muscles and sides that the source of a stack's labels cannot label.
 
-        stack: number, from 1. Empty if the labels are of segment_muscles or of a source that has
-        all eight.
+        stack: number, from 1. Returns {(muscle, side)}: those that the program named by
+        `write_label_source` cannot label, so that they are unknown, not absent. Empty if the labels
+        come from segment_muscles or from a source that has all eight.
         """
         file = self.home / GIVEN_FOLDER / SOURCE_FILE
         if stack not in self.stack_numbers(GIVEN_FOLDER) or not file.is_file():

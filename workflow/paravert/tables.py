@@ -82,10 +82,11 @@ def from_rows(table: Table, rows: Iterable[Mapping]) -> pa.Table:
 
 
 def check(table: Table, data: pa.Table) -> None:
-    """Check an Arrow table against its description; return nothing.
+    """Raise ValueError unless an Arrow table fits its description.
 
-    Raises ValueError for the first fault: other columns or types, a null, infinity or NaN where
-    none is allowed, a value outside the range or the allowed ones, or rows with the same key.
+    table: the description. data: the rows. The error is about the first fault: other columns or
+    types, null in a required column, infinity or NaN, a value outside the range or the allowed
+    ones, or rows with the same key.
     """
     expected = table.schema()
     if data.schema.names != expected.names or data.schema.types != expected.types:
@@ -129,10 +130,10 @@ def write(path: Path, table: Table, data: pa.Table, metadata: Mapping[str, str])
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft that replaces the file `path` if the `with` block ends without error.
+    """Yield a draft path that replaces the file `path` if the `with` block ends without error.
 
-    Missing parent folders are made. After an error or a kill, the old file is still there, or none
-    if there was none.
+    Missing parent folders are made. After an error or a kill, `path` is unchanged: the old file, or
+    none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:

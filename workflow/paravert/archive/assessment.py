@@ -41,7 +41,7 @@ VALUES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """An axial series, or Dixon acquisition, that may be the one of its examination to convert.
+    """An axial series, or Dixon acquisition, of an examination; convert_dicom has to choose one.
 
     rows: indices of its series in `Assessment.series` of the examination. description:
     SeriesDescription (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the
@@ -58,11 +58,12 @@ class Candidate:
 class Assessment:
     """What convert_dicom would do with one examination, by its headers, and its date, sex and age.
 
-    images: folder or file for the sheet; "" if the examination cannot be in the sheet. fault: the
-    fault that convert_dicom would raise; None if the headers show none. series: a dict per series,
-    with the columns of series.csv that describe a series. candidates: its axial series. date, time:
-    of the examination, as in the headers (YYYYMMDD, HHMMSS). sex: F, M or "". age_years: at the
-    examination; None: unknown. birth_dates: all dates of birth in its headers (YYYYMMDD).
+    images: path for the column images of the sheet, a folder or file; "" if the examination cannot
+    be in the sheet. fault: the fault that convert_dicom would raise; None if the headers show none.
+    series: a dict per series, with the columns of series.csv that describe a series. candidates:
+    its axial series. date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS); "" if
+    unknown. sex: F, M or "". age_years: at the examination; None if unknown. birth_dates: all dates
+    of birth in its headers (YYYYMMDD).
     """
 
     images: str = ""
@@ -77,7 +78,7 @@ class Assessment:
 
     @property
     def in_sheet(self) -> bool:
-        """Whether the examination is a line of the sheet."""
+        """Whether the examination is a row of the sheet."""
         return bool(self.images)
 
 
@@ -85,7 +86,8 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
     """Return what convert_dicom would do with a DICOM examination, by the headers in an index.
 
     index_file: SQLite file of an `Index`, which holds the headers of all files of an archive.
-    examination: its folders and identifiers.
+    examination: its folders and identifiers. A fault of the examination is in the result, not
+    raised.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -104,7 +106,10 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 
 
 def assess_nifti(file: Path) -> Assessment:
-    """Return what convert_dicom would do with a NIfTI file, which is read with its voxels."""
+    """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
+
+    A fault of the file is in the result, not raised.
+    """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
         (stack,) = read_nifti(file).stacks

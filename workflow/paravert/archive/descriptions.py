@@ -29,9 +29,9 @@ class Pattern:
 
     A pattern settles a subject if it leaves exactly one axial series in each examination, and
     convert_dicom accepts that series. text: the regular expression. sequence: the most frequent
-    class of the series it matches, such as T1. settles: number of subjects that it settles in
-    addition to those settled by the patterns before it. alone: number of subjects that it settles
-    without other patterns. subjects: number of those with a series that it matches.
+    class of the series it matches, such as T1. settles: number of subjects that it settles and the
+    patterns before it do not. alone: number of subjects that it would settle as the only pattern.
+    subjects: number of subjects with a series that it matches.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Pattern:
 class Proposal:
     """Patterns for the configuration that choose one of several axial series, with numbers of subjects.
 
-    patterns: to configure, in this order. others: one for each of the remaining descriptions, the
+    patterns: to configure, in this order. others: one pattern for each remaining description, the
     most frequent first. subjects: number of subjects with several axial series. settled: number of
     these for whom the patterns leave one series that convert_dicom accepts.
     """
@@ -62,10 +62,11 @@ class Proposal:
 
 
 def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
-    """Return the axial series that convert_dicom would choose with these patterns; None if it accepts none.
+    """Return the axial series that convert_dicom would choose with these patterns, or None.
 
     candidates: axial series of an examination, with description and sequence. patterns: regular
-    expressions for SeriesDescription (0008,103E), tried in order while several series remain.
+    expressions for SeriesDescription (0008,103E), tried in order while several series remain. None
+    if several remain, or if convert_dicom would not accept the one that remains.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)

@@ -16,8 +16,9 @@ class Person(NamedTuple):
     """The identity of a person in the archive; written to the key file only.
 
     source: dicom or nifti. patient_id: PatientID (0010,0020), or the subject in the path of a NIfTI
-    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "", or, without a PatientID,
-    the name of the examination: it is then the only one of its person.
+    file. issuer: IssuerOfPatientID (0010,0021); "" if absent. lone: "" for a person with a
+    PatientID. Without one, the name of the examination: nothing links it to others, so each such
+    examination is a person of its own.
     """
 
     source: str
@@ -30,11 +31,11 @@ class Person(NamedTuple):
 class Examination:
     """The files of one person and one StudyInstanceUID (0020,000D).
 
-    person: the patient. name: StudyInstanceUID; without one, the folder. places: pairs (identifiers
-    in the headers, folder) of all its files. image_folders: folders of its images. own_folders:
-    image folders, and folders above them, that hold no image of another examination. fault: the
-    fault that convert_dicom would raise for `folder` because that also holds other examinations;
-    otherwise None.
+    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit.
+    places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
+    its images. own_folders: image folders, and folders above them, that hold no image of another
+    examination. fault: the fault that convert_dicom would raise for `folder` because that also
+    holds other examinations; otherwise None.
     """
 
     person: Person
@@ -53,10 +54,11 @@ class Examination:
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
     """Return the examinations in an archive, sorted by person and name.
 
-    found: {identifiers in the headers: {folder: number of images there}}. archive: path of the
-    archive's folder. Equal PatientIDs are one person if IssuerOfPatientID is the same, or absent
-    where only one issuer is known. Files without StudyInstanceUID belong to the person's only
-    examination in their folder; otherwise they are an examination of their own.
+    found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
+    archive: path of the archive's folder. Equal PatientIDs are one person if IssuerOfPatientID is
+    the same, or is absent and only one issuer is known for this PatientID. Files without
+    StudyInstanceUID belong to the examination of the same person in their folder if there is
+    exactly one; otherwise they are an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

@@ -86,9 +86,10 @@ class ArchiveFile:
 
 
 def read_files(paths: Sequence[Path]) -> list[ArchiveFile]:
-    """Return what the headers of files of any kind tell, one `ArchiveFile` per path, in the same order.
+    """Return the headers of files of any kind, one `ArchiveFile` per path, in the same order.
 
-    No pixels are read. A file that cannot be read has a fault; nothing is raised.
+    paths: of files. No pixels are read. The result for a file that cannot be read has a fault;
+    nothing is raised.
     """
     with quiet_pydicom():
         return [_read_file(path) for path in paths]

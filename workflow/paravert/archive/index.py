@@ -54,8 +54,8 @@ class Study(NamedTuple):
 class Tree:
     """The files and folders of an archive, sorted.
 
-    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: all of
-    them, with the archive's own. closed: folders without permission to read.
+    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: paths
+    of all folders, the archive's own included. closed: folders without permission to read.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -64,10 +64,10 @@ class Tree:
 
 
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
-    """Return the files and folders in a folder, at any depth, with size and time of change of each file.
+    """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed. Links are followed, each folder is
-    listed once.
+    folder: of the archive. leave_out: files that are not listed. Links are followed; each folder is
+    listed once. Folders that cannot be read are in `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
@@ -134,9 +134,9 @@ class Index:
     def fill(self, tree: Tree, workers: int) -> None:
         """Read the headers of all files that are not in the index yet, with a progress bar.
 
-        tree: files and folders of the archive; files that are not in it, or have changed, are
-        removed from the index first. workers: number of processes. Raises ChildProcessError if one
-        of them died; the same call resumes.
+        tree: files and folders of the archive; entries of files that are missing from it or have
+        changed are removed from the index first. workers: number of processes. Raises
+        ChildProcessError if one of them died; calling it again continues where it stopped.
         """
         done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
         chunks = dict(_chunks(tree.files))
@@ -169,9 +169,9 @@ class Index:
     # --- reading ---------------------------------------------------------------------------------
 
     def folders(self) -> dict[Study, dict[str, int]]:
-        """Return {examination: {folder: number of its images there, 0 or more}}.
+        """Return {identifiers of an examination: {folder: number of its images there, 0 or more}}.
 
-        Examination: identifiers of person and study in the headers.
+        Files without readable identifiers (not DICOM, or damaged) are left out.
         """
         found: dict[Study, dict[str, int]] = defaultdict(dict)
         query = """SELECT patient_id, issuer, study, folder, SUM(images) FROM parts
@@ -183,16 +183,18 @@ class Index:
     def files_of(self, places: Iterable[tuple[Study, str]]) -> list[ArchiveFile]:
         """Return the DICOM files of an examination, sorted by path.
 
-        places: pairs of the identifiers in the headers and the folder, of all its files.
+        places: pairs (identifiers in the headers, folder) of the examination, as in
+        `Examination.places`.
         """
         where = "patient_id = ? AND issuer = ? AND study = ? AND folder = ?"
         found = (self._select(where, (*study, folder)) for study, folder in places)
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files in and below a folder that are not DICOM or are damaged, sorted by path.
+        """Return the files in and below a folder without readable identifiers, sorted by path.
 
-        folder: its path, as in the tree that was read.
+        They are not DICOM or are damaged. Folders that cannot be read are among them, with a fault.
+        folder: its path, as in the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
         found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII

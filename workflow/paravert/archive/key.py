@@ -47,8 +47,8 @@ class Key:
     def write(self, rows: Iterable[Mapping[str, str]]) -> None:
         """Write the key file, readable by its owner only.
 
-        rows: one per examination, dicts by COLUMNS. Rows of other examinations in the earlier key
-        file are kept, with an empty visit.
+        rows: one per examination, {column of COLUMNS: text}. Rows of other examinations in the
+        earlier key file are kept, with an empty visit.
         """
         new = [dict(row) for row in rows]
         known = {_examination_of(row) for row in new}
@@ -93,8 +93,9 @@ def write_table(
 ) -> None:
     """Write rows as CSV (UTF-8), completely or not at all.
 
-    path: of the file. columns: their names, in order. rows: dicts by column; unknown (None or
-    absent) is an empty cell. mode: permissions of the file, such as 0o600.
+    path: of the file. columns: names of the columns, in order. rows: {column: value}; None or an
+    absent column gives an empty cell. mode: permissions of the file, such as 0o600. Raises
+    ValueError for a row with another column.
     """
     draft = path.with_name(f".{path.name}.part")
     draft.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def make_sheet(
 ) -> None:
     """Write a subject sheet for an archive of DICOM or NIfTI images.
 
-    Reads the headers of all files once, one line of the sheet per examination.
+    Reads the headers of all files once, one row of the sheet per examination.
     People: PatientID and its issuer, under pseudonyms drawn at random.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
     An interrupted run resumes.
@@ -222,8 +222,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression, for whole paths, of a pattern such as {subject}/{visit}.nii.gz.
 
     pattern: of paths relative to the archive. {subject} and {visit} match a part of a file or
-    folder name, the same wherever they occur, and become groups of that name; * matches any part of
-    a name. Raises InputError if it has another field, or no {subject}.
+    folder name and become groups of that name; if one occurs twice, both must be the same text. *
+    matches any part of a name. Raises InputError if it has another field, or no {subject}.
     """
     parts: list[str] = []
     seen: set[str] = set()

@@ -66,7 +66,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class EmptyFolder:
-    """A folder without any DICOM image of a person.
+    """A folder of the archive without a file of an examination in or below it.
 
     folder: its path. fault: the fault that convert_dicom would raise for it, such as no-dicom.
     """
@@ -81,8 +81,8 @@ class EmptyFolder:
 def refuse_mixed_people(visits: Iterable[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
-    visits: of all people; changed in place: the fault of those excluded becomes mixed-patients, and
-    their `images` is empty.
+    visits: of all people; changed in place. Each examination of an excluded person gets the fault
+    mixed-patients and an empty path `images`.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
@@ -95,11 +95,11 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 
 
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
-    """Leave out of the subject sheet those examinations whose path a cell of it cannot hold.
+    """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has control characters or outer spaces, or more than CELL_LIMIT characters. visits: all examinations;
-    changed in place: the fault of those excluded becomes unreadable-header, and their `images` is
-    empty. home: folder of the sheet, to which paths are relative.
+    Such a path has control characters, spaces at an end, or more than CELL_LIMIT characters.
+    visits: all examinations; changed in place: an excluded one gets the fault unreadable-header and
+    an empty path `images`. home: folder of the sheet, to which paths are relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
@@ -115,9 +115,10 @@ def _relative(path: str | Path, home: Path) -> str:
 
 
 def number_visits(visits: Iterable[Visit]) -> None:
-    """Number the examinations of each person that are in the sheet, by date; unknown dates last.
+    """Number the examinations of each person in the sheet by date, from 1; unknown dates last.
 
-    visits: of all people; their `number` is set, from 1.
+    visits: of all people; the attribute `number` is set. It stays 0 for examinations that are not
+    in the sheet.
     """
     by_person: dict[Person, list[Visit]] = defaultdict(list)
     for visit in visits:
@@ -195,8 +196,8 @@ def _day(told: str) -> int | None:
 def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
     """Return the rows of key.csv (which pseudonym is which patient), one per examination.
 
-    visits: of all people. Returns dicts by `key.COLUMNS`; the cell visit is empty for examinations
-    that are not in the subject sheet.
+    visits: of all people. Returns dicts {column of `key.COLUMNS`: text}; the cell visit is empty
+    for examinations that are not in the subject sheet.
     """
     return [
         {
@@ -217,9 +218,10 @@ def series_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of series.csv: one per series, and one per folder without images.
 
-    Each is a dict by SERIES_COLUMNS. visits: of all people. empty: folders without images.
-    patterns: regular expressions for SeriesDescription (0008,103E), in order, that choose where
-    several series are axial. home: folder of the sheet; the column folder is relative to it.
+    Each is a dict {column of SERIES_COLUMNS: value}. visits: of all people. empty: folders without
+    images. patterns: regular expressions for SeriesDescription (0008,103E), tried in order to
+    choose one of several axial series. home: folder of the sheet; the column folder is relative to
+    it.
     """
     rows = []
     for visit in visits:

@@ -91,7 +91,7 @@ def convert_subject(
 ) -> shards.Product:
     """Convert one subject's images and masks into a temporary folder and return the row of its table.
 
-    rows: {subject: row of the subject sheet as column to text}.
+    rows: {subject: row of the subject sheet as {column: text}}.
     task: the unit of work; its `subject` is a key of `rows`.
     scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
     series_description: regular expressions that choose one of several axial series, tried in order.

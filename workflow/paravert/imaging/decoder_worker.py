@@ -34,9 +34,9 @@ def serve() -> None:
     """Decode the frames that are requested on standard input until it is closed.
 
     A request is a record of fixed size (REQUEST: pixel format, decoder, length of the compressed
-    bytes); the bytes themselves stand in a file shared with the parent process, whose descriptor is
-    sys.argv[1]. The answer on standard output is the length of the pixel values, which replace them
-    in that file; 0 if the frame is damaged.
+    bytes). The compressed bytes are in a file shared with the parent process, whose descriptor is
+    sys.argv[1]. The answer on standard output (ANSWER) is the length of the pixel values, which
+    replace the compressed bytes in that file; 0 if the frame is damaged.
     """
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")

@@ -60,10 +60,11 @@ FramePixels = dict[Frame, tuple[np.ndarray, frozenset[Caution]]]
 
 
 def read_pixels(frames: Sequence[Frame]) -> FramePixels:
-    """Return the pixel values of DICOM frames (slices), (rows, columns) each, and warnings about their files.
+    """Return {frame: (its pixel values, warnings about its file)} for DICOM frames (slices).
 
-    frames: of one or several files, each of which is read once. Values are rescaled by RescaleSlope
-    and RescaleIntercept, in the orientation of the file. Raises SubjectFault: missing-pixels,
+    frames: of one or several files, each of which is read once. Pixel values: (rows, columns), in
+    the orientation of the file, rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit
+    integers if slope is 1 and intercept 0, otherwise float64. Raises SubjectFault: missing-pixels,
     truncated-pixels, undecodable-pixels, unsupported-pixels, frame-count-mismatch.
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
@@ -84,10 +85,10 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     header: attributes of the file, among them where its pixels are and how they are stored. frames:
     slices of that file. Call within `quiet_pydicom`, which silences pydicom's warnings.
 
-    Values: one array (rows, columns) per frame, in the order and orientation of the file.
-    RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) are applied per frame; MONOCHROME1 is
-    inverted within the range of the stored bits. 8- or 16-bit integers if slope is 1 and intercept
-    0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
+    Values: one array (rows, columns) per frame, in the order of `frames` and the orientation of the
+    file. RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) are applied per frame;
+    MONOCHROME1 is inverted within the range of the stored bits. 8- or 16-bit integers if slope is 1
+    and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
 
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
     frame-count-mismatch.

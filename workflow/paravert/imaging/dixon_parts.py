@@ -41,8 +41,9 @@ def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hasha
 
     series: {key: attributes of its slices}. Dixon acquisition: series that each show one part
     (water, fat, in phase, ...) or one map, have the same name apart from the part, share more than
-    half of their positions, and include water and fat. Map: computed values, such as a fat
-    fraction. Maps at the positions of a Dixon acquisition are in no group, whatever their name.
+    half of the positions of the smaller one, and include water and fat. Map: computed values, such
+    as a fat fraction. Maps at the positions of a Dixon acquisition are in no group, whatever their
+    name.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -92,11 +93,11 @@ def has_water_and_fat(frames: Iterable[Frame]) -> bool:
 
 
 def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Return the slices to convert, and the Dixon water slices at the same positions, () if not Dixon.
+    """Return the slices to convert and the Dixon water slices at the same positions.
 
     frames: attributes of the slices of one series, or of one Dixon acquisition. If they include
-    water and fat, the fat slices are converted; in phase, opposed phase and maps are left out.
-    Otherwise all slices are converted.
+    water and fat, the fat slices are the ones to convert; in phase, opposed phase and maps are left
+    out. Otherwise all slices are converted, and the water slices are ().
     """
     if not has_water_and_fat(frames):
         return tuple(frames), ()
@@ -112,10 +113,10 @@ def stacks_with_water(
     """Return the stacks of some slices, those of the Dixon water at the same places, and warnings.
 
     Stack: parallel, evenly spaced slices, from caudal to cranial; without pixels. frames:
-    attributes of the slices to convert. water: those of the Dixon water, empty if not Dixon. Both
-    lists of stacks have the same voxel grids in the same order; the second is empty without water.
-    Raises SubjectFault: dixon-parts-differ if the grids differ, and the reasons for which slices
-    cannot be grouped into stacks (inconsistent geometry, matrix or contrast, too-few-slices).
+    attributes of the slices to convert. water: those of the Dixon water slices; empty if there are
+    none. Both lists of stacks have the same voxel grids in the same order; the second is empty
+    without water. Raises SubjectFault: dixon-parts-differ if the grids differ, and the reasons for
+    which slices cannot be grouped into stacks, listed in `group_frames` and `stack_frames`.
     """
     stacks, cautions = stack_frames(group_frames(frames))
     if not water:

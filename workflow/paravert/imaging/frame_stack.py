@@ -76,13 +76,13 @@ class FrameStack:
 
 
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
-    """Return the stacks that groups of parallel slices consist of, from caudal to cranial, and warnings.
+    """Return the stacks of groups of parallel slices, from caudal to cranial, and warnings.
 
-    Stack: parallel, evenly spaced slices. groups: slices of one orientation, matrix and pixel
-    spacing each, without pixels. A group is split into stacks where slices are shifted within their
-    plane, and where their spacing changes. Warnings: multi-stack, missing-slices,
-    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch. Raises SubjectFault:
-    ambiguous-contrast, bad-geometry-position, duplicate-positions-conflict, too-few-slices.
+    Stack: parallel, evenly spaced slices. groups: from `group_frames`, without pixels. A group is
+    split into stacks where slices are shifted within their plane, and where their spacing changes.
+    Warnings: multi-stack, missing-slices, spacing-irregular, spacing-tag-missing,
+    spacing-tag-mismatch. Raises SubjectFault: ambiguous-contrast, bad-geometry-position,
+    duplicate-positions-conflict, too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])
@@ -143,12 +143,12 @@ def _check_shear_of(group: ParallelFrames) -> None:
 
 
 def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
-    """Return by how many mm slices shift in their plane per mm along the normal, if they do so evenly.
+    """Return by how many mm slices shift in their plane per mm along the normal (shear).
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
-    (slices, 2). Least squares fit. 0 for fewer than three slices, if the shift from slice to slice
-    differs from the fit by more than half of it, and if the total shift is at most twice the
-    tolerance SHIFT_TOLERANCE_MM (0.15 mm).
+    (slices, 2). The shear is the slope of a least squares fit. 0 if the slices do not shift evenly:
+    with fewer than three slices, if the shift from slice to slice differs from the fit by more than
+    half of it, or if the total shift is at most twice the tolerance SHIFT_TOLERANCE_MM (0.15 mm).
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0
@@ -234,12 +234,12 @@ def _differ(values: Sequence[tuple]) -> bool:
 
 
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
-    """Return whether each slice collides with a slice of an earlier stack: one list per stack.
+    """Return whether each slice collides with one of an earlier stack: a list of bool per stack.
 
-    stacks: of one subject; the lists follow their slices from caudal to cranial. Two slices collide
-    if their image planes cross within both images, or if they are nearly parallel and their slabs
-    overlap (slab: the image plane, as thick as the stack's slice distance slab_mm). Muscle in a
-    colliding slice would be counted twice.
+    stacks: of one subject; each list follows the slices of its stack from caudal to cranial. Two
+    slices collide if their image planes cross within both images, or if they are nearly parallel
+    and their slabs overlap (slab: the image plane, as thick as the stack's slice distance slab_mm).
+    Muscle in a colliding slice would be counted twice.
     """
     flags = []
     for number, stack in enumerate(stacks):

@@ -169,7 +169,8 @@ class Frame:
     flip_angle_deg: FlipAngle (0018,1314).
     contrast: values that tell apart images of different contrast at one position: image type, echo
         time, and the attributes of CONTRAST_NUMBERS and CONTRAST_TEXTS; compared, not interpreted.
-    acquired: the same for the time of acquisition (ACQUISITION_NUMBERS).
+    acquired: values that tell apart images of different acquisition times at one position
+        (ACQUISITION_NUMBERS); compared, not interpreted.
     slope, intercept: RescaleSlope, RescaleIntercept (0028,1053), (0028,1052); 1 and 0 if absent,
         NaN if malformed.
     real_world: (slope, intercept) of each RealWorldValueMapping (0040,9096), NaN if malformed.

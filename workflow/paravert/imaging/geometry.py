@@ -138,10 +138,10 @@ def canonical_order(
     """Return the axis order and flips that bring an axial array into canonical order.
 
     affine: 4 x 4, voxel index to RAS in mm. slice_axis: axis of the array along which the slices
-    follow. order: for each new axis, the old one; flips: for each new axis, whether it is reversed
-    (the arguments of `rearranged`). Canonical order: (slices, rows, columns), slices from caudal to
-    cranial, rows towards the patient's back, columns towards the patient's left. Of the two other
-    axes, rows is the one closer to its direction.
+    follow. Returns (order, flips), the arguments of `rearranged`: for each new axis the old one,
+    and whether it is reversed. Canonical order: (slices, rows, columns), slices from caudal to
+    cranial, rows towards the patient's back, columns towards the patient's left. Of the two axes in
+    the plane, the one closer to the left-right direction becomes the columns.
     """
     lps = (LPS_TO_RAS @ affine)[:3, :3]
     first, second = (axis for axis in range(3) if axis != slice_axis)
@@ -157,7 +157,7 @@ def columns_first(affine: np.ndarray) -> np.ndarray:
     """Return the affine for the reversed order of the three voxel indices, 4 x 4.
 
     An affine of (slice, row, column, 1) becomes that of (column, row, slice, 1), the order of NIfTI
-    files, and the reverse.
+    files; an affine in that order becomes one of (slice, row, column, 1).
     """
     turned = affine.copy()
     turned[:3, :3] = affine[:3, 2::-1]

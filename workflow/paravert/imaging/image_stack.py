@@ -74,10 +74,10 @@ class Images:
 
     stacks: each a stack of parallel, evenly spaced axial slices; from caudal to cranial. header:
     {column of `tables.HEADER_COLUMNS`: value}; an absent key or None is unknown. cautions: warnings
-    about the subject. note: a sentence on slices or series that are not used, or None. series: one
-    row of `tables.SERIES_COLUMNS` per series. sagittal: sagittal series in the same patient
-    coordinates, array (slices, rows, columns), slices from left to right, rows towards the feet,
-    columns towards the back; None if there is none that can be used.
+    about the subject. note: sentences with details of the warnings, such as which slices or series
+    are not used, or None. series: one row of `tables.SERIES_COLUMNS` per series. sagittal: sagittal
+    series in the same patient coordinates, array (slices, rows, columns), slices from left to
+    right, rows towards the feet, columns towards the back; None if there is none that can be used.
     """
 
     stacks: tuple[ImageStack, ...]
@@ -149,13 +149,16 @@ def _fits_int16(values: np.ndarray) -> bool:
 
 
 def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
-    """Raise SubjectFault (blank-images) if every slice of every stack of a subject holds a single value."""
+    """Raise SubjectFault (blank-images) if every slice of a subject has one value only.
+
+    stacks: of one subject; a slice with the warning blank-slice has one value only.
+    """
     if all(Caution.BLANK_SLICE in slice_.cautions for stack in stacks for slice_ in stack.slices):
         raise SubjectFault(Reason.BLANK_IMAGES, "every slice holds a single value")
 
 
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
-    """Return the rows of the table `tables.GEOMETRY`, one dict per slice, without the column subject.
+    """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
     Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with other
     stacks, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices

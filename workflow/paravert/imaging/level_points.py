@@ -27,7 +27,8 @@ def read_level_points(path: Path, n_lumbar: int = USUAL_LUMBAR) -> Points:
     Slicer (.fcsv, .mrk.json) in RAS or LPS, as the file says. n_lumbar: number of lumbar vertebrae
     of the subject. Level: 1.0 at the middle of L1, 4.5 in the disc L4/5. Points not named after a
     vertebra or disc are left out. Raises InputError if the file cannot be read, names no vertebra
-    or disc, names one twice, or if a lower level does not lie nearer to the feet.
+    or disc, names one twice, or if a lower level does not lie nearer to the feet, by at least
+    LEAST_STEP_MM (5 mm) per half level.
     """
     readers = {".fcsv": _of_fcsv, ".json": _of_json}
     points: Points = {}

@@ -84,7 +84,7 @@ def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
     """Return whether a mask has no label in some slice whose image is not blank.
 
     mask, image: (slices, rows, columns) of one stack. Every axial slice of the lumbar spine shows
-    muscles: such a slice was not segmented.
+    muscles, so such a slice was not segmented.
     """
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 

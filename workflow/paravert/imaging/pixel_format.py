@@ -54,12 +54,13 @@ class PixelModule:
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The pixel format of a DICOM file, checked; absent attributes have their default.
+    """The pixel format of a DICOM file, checked.
 
     syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011),
     (0028,0008). allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100)
     to (0028,0102). signed: whether stored values are two's complement (0028,0103). inverted:
-    whether small values are bright, MONOCHROME1 (0028,0004).
+    whether small values are bright, MONOCHROME1 (0028,0004). If absent, frames is 1, stored equals
+    allocated, and high is stored - 1.
     """
 
     syntax: UID
@@ -103,7 +104,8 @@ def is_deflated(data: FileDataset) -> bool:
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
     """Return the Image Pixel module of a DICOM header, unchecked: where and how pixels are stored.
 
-    data: data set of the file, up to the pixels. ended: byte offset in the file where it ends.
+    data: data set of the file, up to the pixels. ended: byte offset in the file at which the data
+    set ends.
     """
     implicit, little_endian = _encoding(data)
     tables = tuple(data.get(keyword) for keyword in OFFSET_TABLES)
@@ -145,8 +147,9 @@ def _syntax(data: FileDataset) -> UID:
 def pixel_format(module: PixelModule) -> PixelFormat:
     """Return the checked pixel format of a DICOM file: rows, columns, frames, bits, sign, transfer syntax.
 
-    module: the same values as the header has them. Raises SubjectFault (unsupported-pixels) for
-    colour, an unknown transfer syntax, and other than 8 or 16 bits allocated.
+    module: unchecked values of the header, from `pixel_module`. Raises SubjectFault
+    (unsupported-pixels) for colour, an unknown transfer syntax, other than 8 or 16 bits allocated,
+    and attributes that are missing or contradict each other.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:
@@ -189,6 +192,6 @@ def pixel_format(module: PixelModule) -> PixelFormat:
 def unsupported_pixels(found: str) -> SubjectFault:
     """Return the fault "unsupported-pixels" for the caller to raise.
 
-    found: message: what the file has that cannot be read.
+    found: what the file has that cannot be read; it becomes the message.
     """
     return SubjectFault(Reason.UNSUPPORTED_PIXELS, found)

@@ -24,14 +24,14 @@ PREFERRED = {T2: 3, T1: 2, STIR: 1}  # classes of sequences; others come last
 def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | None, str | None]:
     """Return the best sagittal series of a subject in the patient coordinates of the axial slices.
 
-    scan: headers and frames (slices without pixels) of all files of the subject. axial: frames to
-    measure.
+    scan: headers and frames (slices without pixels) of all files of the subject. axial: attributes
+    of the axial slices to measure.
 
-    Returns (volume, None); (None, None) without a sagittal series; (None, sentence on why) if none
-    can be used. The volume's array is (slices, rows, columns): slices from left to right, rows
-    towards the feet, columns towards the back. A series can be used if its frame of reference
-    (0020,0052) is that of all axial slices. T2 is preferred to T1, STIR and others, then the series
-    with most slices.
+    Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason)
+    if none can be used. The volume's array is (slices, rows, columns): slices from left to right,
+    rows towards the feet, columns towards the back. A series can be used if its frame of reference
+    (0020,0052) is that of all axial slices, and its pixels can be read. T2 is preferred to T1, STIR
+    and others, then the series with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:

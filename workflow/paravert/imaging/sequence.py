@@ -126,8 +126,9 @@ def sequence_facts(
 ) -> SequenceFacts:
     """Return the values of the header of a frame (one slice) that show its pulse sequence.
 
-    attributes: all DICOM attributes of the frame. image_type: ImageType or FrameType. echo_ms,
-    repetition_ms, inversion_ms, field_t: times in ms and field strength in tesla, None if unknown.
+    attributes: DICOM attributes of the frame; the texts are read from them. image_type: ImageType
+    or FrameType. echo_ms, repetition_ms, inversion_ms, field_t: times in ms and field strength in
+    tesla, None if unknown.
     """
     return SequenceFacts(
         image_type=image_type,
@@ -152,7 +153,8 @@ def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
     A key of PARTS (water, fat, in phase, opposed phase), or DIXON_MAP for a map that is computed
-    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription.
+    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription,
+    unless that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:
@@ -188,9 +190,9 @@ def _words(description: str) -> str:
 def sequence_class(facts: SequenceFacts) -> str:
     """Return the class of a pulse sequence by its header, one of `tables.SEQUENCES`, such as T1 or STIR.
 
-    In this order: Dixon part, suppression of fat, echo, repetition and inversion times,
-    description. "unknown" for maps that are computed from Dixon parts, and where nothing shows the
-    class.
+    The first of these that gives a class is used: Dixon part; suppression of fat; echo, repetition
+    and inversion times; description. "unknown" for maps that are computed from Dixon parts, and if
+    none gives a class.
     """
     words = _words(facts.description)
     part = dixon_part(facts)

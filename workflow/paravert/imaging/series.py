@@ -74,8 +74,8 @@ class ChosenSeries:
 
     frames: attributes of the slices, without those excluded; of a Dixon acquisition those of the
     fat image. cautions: warnings. note: a sentence on slices of the series that are excluded; None
-    if there are none. water: the same as frames, of the Dixon water images at the same positions;
-    () if there are none. found: one row of `tables.SERIES_COLUMNS` per series of the subject.
+    if there are none. water: attributes of the Dixon water slices at the positions of `frames`; ()
+    if there are none. found: one row of `tables.SERIES_COLUMNS` per series of the subject.
     """
 
     frames: tuple[Frame, ...]
@@ -241,10 +241,10 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
 
     frames: attributes of all slices of the series. Axial slice: its normal is at most
     AXIAL_TILT_DEG (60 degrees) from the patient's long axis. Localizer: a series with at most twice
-    as many axial as sagittal or coronal slices, or with ImageType (0008,0008) LOCALIZER throughout.
-    Other: without axial slices. Nowhere: no slice has a valid orientation. In an axial series,
-    slices without a valid orientation are kept with the axial ones, so that a later check reports
-    them.
+    as many axial as sagittal or coronal slices, or with ImageType (0008,0008) LOCALIZER in every
+    slice. Other: without axial slices. Nowhere: no slice has a valid orientation. In an axial
+    series, slices without a valid orientation are kept with the axial ones, so that `frame_fault`
+    reports them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
@@ -334,10 +334,10 @@ def _tilts_deg(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def frame_fault(frame: Frame) -> SubjectFault | None:
-    """Return the fault, for the caller to raise, that makes a slice unusable; None if it is valid.
+    """Return the fault that makes a slice unusable, for the caller to raise; None if it is valid.
 
-    Checks its header: mosaic, number of frames, matrix, orientation, position, pixel spacing,
-    rescale.
+    frame: attributes of the slice. Checked are: mosaic, number of frames, matrix, orientation,
+    position, pixel spacing, rescale.
     """
     header = frame.header
     if "MOSAIC" in frame.image_type:

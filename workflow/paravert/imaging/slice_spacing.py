@@ -92,10 +92,11 @@ def mean_gap_mm(heights: np.ndarray) -> float:
 def slab_length(group: ParallelFrames) -> tuple[float, str]:
     """Return the slab length in mm (length along the normal that one slice represents), and its source.
 
-    group: the slices of one stack, by ascending height. Source: "positions" (mean distance of
-    slices) for two or more slices; for one slice "thickness", SliceThickness (0018,0050), otherwise
-    "tag", SpacingBetweenSlices (0018,0088). Raises SubjectFault: too-few-slices for a single slice
-    without either, bad-geometry-position for slices that are implausibly far apart.
+    group: the slices of one stack, by ascending height. With two or more slices it is their mean
+    distance, and the source "positions". With one slice it is SliceThickness (0018,0050), source
+    "thickness", otherwise SpacingBetweenSlices (0018,0088), source "tag". Raises SubjectFault:
+    too-few-slices for a single slice without either, bad-geometry-position for slices that are
+    implausibly far apart.
     """
     if len(group.frames) > 1:
         gap_mm = mean_gap_mm(group.heights)
@@ -169,9 +170,10 @@ def _skips(frame: Frame, spacing_mm: float) -> bool:
 def even_runs(heights: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the slices of each evenly spaced run, one array (n,) per run, from the lowest.
 
-    heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in one
-    run. The gaps of a run differ by at most 5 % from their median. A slice between two runs goes to
-    the one with more slices, or of two equally long ones to that with smaller gaps.
+    heights: positions along the normal in mm, (slices,), strictly ascending. Every slice is in
+    exactly one run; a run can be a single slice. The gaps of a run differ by at most 5 % from their
+    median. A slice between two runs belongs to the run with more slices; if both have equally many,
+    to the run with smaller gaps.
     """
     gaps = np.diff(heights)
     free = np.ones(len(heights), bool)

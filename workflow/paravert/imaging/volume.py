@@ -90,7 +90,7 @@ def write_volume(path: Path, volume: Volume) -> None:
 def read_volume(path: Path) -> Volume:
     """Return the volume in a file that `write_volume` wrote: array (slices, rows, columns) and affine.
 
-    path: .nii.gz. The array has the type on disk, without rescaling.
+    path: .nii.gz. The array has the data type of the file; values are not rescaled.
     """
     image = nib.Nifti1Image.from_bytes(igzip.decompress(path.read_bytes()))
     return Volume(np.asanyarray(image.dataobj).transpose(2, 1, 0), image.affine)
@@ -119,7 +119,7 @@ def qform_of(affine: np.ndarray) -> np.ndarray:
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Return which slices hold a single value throughout, bool (slices,).
+    """Return which slices have one value only, bool (slices,).
 
     array: (slices, rows, columns).
     """

@@ -42,10 +42,10 @@ NORMAL_95 = 1.96  # of the limits of agreement, as Bland and Altman 1986 give it
 
 
 def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the cohort table `overlap` that can test the network (held out from training).
+    """Return the rows of the cohort table `overlap` in which the network can be tested.
 
-    They are slices with labels of the network, of subjects that were not in its training data.
-    overlap: one row per slice, muscle and side with a manual mask; its column held_out decides.
+    overlap: one row per slice, muscle and side with a manual mask. Rows are kept if their column
+    held_out is True: labels of the network, in a subject that was not in its training data.
     """
     return overlap[overlap["held_out"]]
 
@@ -54,11 +54,12 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
-    those without IoU (muscle absent in mask and prediction) are left out. samples, seed: of the
-    bootstrap over subjects. Columns: muscle, side, n_slices, n_subjects; for each score, iou and
-    dice (0 to 1), <score>_median over slices, its 95 % interval <score>_low_95 and <score>_high_95,
-    <score>_lower_quartile, <score>_upper_quartile, <score>_lowest; iou_paper, the median IoU of
-    Niemeyer et al. 2022. Without rows the counts are 0 and the rest NaN.
+    rows without IoU (muscle absent in mask and prediction) are left out. samples, seed: number of
+    samples and random seed of the bootstrap over subjects. Columns: muscle, side, n_slices,
+    n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
+    <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
+    <score>_lowest. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side without
+    rows the counts are 0 and the scores NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -95,11 +96,11 @@ def median_intervals(
 ) -> list[tuple[float, float]]:
     """Return the 95 % bootstrap interval (low, high) of the median of each column.
 
-    columns: arrays (n,) of finite values. subjects: (n,), whose value each is. samples: number of
-    bootstrap samples, each of which draws subjects with replacement, with all their values. seed:
-    of the random numbers. The interval is between the 2.5th and 97.5th percentile of the medians;
-    (NaN, NaN) with fewer than two subjects. Source: Efron and Tibshirani 1993, chapter 13; Davison
-    and Hinkley 1997, section 3.8.
+    columns: arrays (n,) of finite values. subjects: (n,), the subject of each value. samples:
+    number of bootstrap samples, each of which draws subjects with replacement, with all their
+    values. seed: of the random numbers. The interval is between the 2.5th and 97.5th percentile of
+    the medians; (NaN, NaN) with fewer than two subjects. Source: Efron and Tibshirani 1993, chapter
+    13; Davison and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
     if not medians.size:
@@ -113,9 +114,9 @@ def clustered_medians(
 ) -> np.ndarray:
     """Return the median of each column in each bootstrap sample of subjects, float (columns, samples).
 
-    columns: arrays (n,) of finite values. subjects: (n,), whose value each is. samples: number of
-    bootstrap samples. seed: of the random numbers. The shape is (columns, 0) with fewer than two
-    subjects.
+    columns: arrays (n,) of finite values. subjects: (n,), the subject of each value; a sample draws
+    subjects with replacement, with all their values. samples: number of bootstrap samples. seed: of
+    the random numbers. The shape is (columns, 0) with fewer than two subjects.
     """
     names, codes = np.unique(subjects, return_inverse=True)
     samples = samples if len(names) > 1 else 0
@@ -139,12 +140,13 @@ def clustered_medians(
 def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the agreement of areas by prediction and by manual mask over subjects, per level.
 
-    areas: {level: one row per subject, muscle and side with the areas truth_mm2 and
-    prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, both:
-    their sum). Columns: level, muscle, side, n_subjects; truth_mean_mm2, prediction_mean_mm2; of
-    prediction minus mask bias_mm2, sd_mm2 and the Bland-Altman limits lower_limit_mm2,
-    upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 % interval icc_low_95,
-    icc_high_95; median_absolute_difference_percent, in % of the mask. NaN where undefined.
+    areas: {level: data frame with one row per subject, muscle and side and the areas truth_mm2 and
+    prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, and
+    both, their sum). Columns: level, muscle, side, n_subjects; truth_mean_mm2, prediction_mean_mm2;
+    of the differences prediction - mask the mean bias_mm2, the SD sd_mm2 and the Bland-Altman
+    limits lower_limit_mm2, upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 %
+    interval icc_low_95, icc_high_95; median_absolute_difference_percent, in % of the mask's area. A
+    value that needs more subjects than there are is NaN.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}
@@ -159,9 +161,9 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the area of a pixel (mm2) of each stack of the subjects that have manual masks.
 
     cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
-    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
-    taken. Returns the columns of `pixel_areas`: subject, visit if there is one, stack_id,
-    pixel_mm2.
+    cohort table `overlap`, one per slice, muscle and side with a manual mask; it says which
+    subjects to return. The columns are those of `pixel_areas`: subject, visit if subjects have
+    several scans, stack_id, pixel_mm2.
     """
     scored = set(overlap["subject"].unique())
     parts = [
@@ -173,11 +175,12 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 
 
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel (mm2) of each stack of some scans.
+    """Return the area of a pixel (mm2) of each stack, one row per stack.
 
-    slices: rows of the cohort table `slices` with PIXEL_COLUMNS, of whose csa_mm2 over pixels the
-    median is taken. Columns: subject, visit if there is one, stack_id, pixel_mm2. Stacks without a
-    segmented muscle are missing.
+    slices: rows of the cohort table `slices` with the columns PIXEL_COLUMNS, and visit if subjects
+    have several scans. The area is the median, over the rows of a stack that have pixels, of
+    csa_mm2 divided by pixels. A stack without a segmented muscle has no row. Columns: subject,
+    visit if there is one, stack_id, pixel_mm2.
     """
     found = slices[slices["pixels"] > 0]
     keys = [found[name] for name in (*scan_keys(found), "stack_id")]
@@ -186,12 +189,13 @@ def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of each muscle in each slice by manual mask and by prediction, mm2.
+    """Return the area of each muscle in each slice by manual mask and by prediction, in mm2.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `pixel_areas`; other stacks are left out. Columns:
-    subject, muscle, side, truth_mm2, prediction_mm2; one row per slice, muscle and side that mask
-    or prediction shows. Muscles that failed the review by eye are left out.
+    pixels: area of a pixel per stack, from `pixel_areas`; stacks that it lacks are left out. One
+    row per slice, muscle and side that is in the mask or the prediction; muscles that failed the
+    review by eye are left out. Columns: subject, muscle, side, truth_mm2, prediction_mm2. Visit,
+    stack and slice are not kept: the areas are compared within a row or averaged per subject.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
@@ -208,12 +212,13 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
 
 
 def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean area of each muscle of each subject by manual mask and by prediction, mm2.
+    """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `pixel_areas`. Columns: subject, muscle, side (left,
-    right, both: their sum), truth_mm2, prediction_mm2: means over all slices of all scans of the
-    subject. There is no row "both" if a side is missing.
+    pixels: area of a pixel per stack, from `pixel_areas`. One row per subject, muscle and side
+    (left, right, and both, the sum of the two means). Columns: subject, muscle, side, truth_mm2,
+    prediction_mm2: means of the rows of `paired_slice_areas` of all scans of the subject. Side
+    "both" has no row if a side is missing.
     """
     return _with_both_sides(paired_slice_areas(overlap, pixels))
 
@@ -232,12 +237,13 @@ def compared_areas(
 ) -> dict[str, pd.DataFrame]:
     """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
-    The levels are the standard level (the vertebra or disc at which the study compares scans, such
-    as "L3/4"), if it is used, and ALL_SLICES, the mean over all slices. cohort: folder of the
-    cohort tables. overlap: rows of the cohort table `overlap` for subjects that the network was not
-    trained on. pixels: area of a pixel per stack, from `pixel_areas`. level: the standard level.
-    The frames have the columns of `subject_areas`: subject, muscle, side, truth_mm2,
-    prediction_mm2.
+    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects
+    that the network was not trained on. pixels: area of a pixel per stack, from `pixel_areas`.
+    level: the standard level, the vertebra or disc at which the study compares scans. Keys:
+    ALL_SLICES, for means over all slices; before it, if `level.used`, the name of the standard
+    level, such as "L3/4", for areas interpolated there as in `level_areas.areas_at_levels`. The
+    frames have the columns of `subject_areas`: subject, muscle, side, truth_mm2, prediction_mm2; a
+    muscle and side that neither mask nor prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap, pixels)}
     if not level.used:
@@ -331,9 +337,9 @@ class Limits:
 def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
     """Return bias, SD and Bland-Altman limits of agreement (bias -+ 1.96 SD) of measured - truth.
 
-    measured, truth: (subjects,), in the same unit, which the result has. The bias is NaN without
-    subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986; intervals: Stat
-    Methods Med Res 1999, section 2.1.
+    measured, truth: (subjects,), in the same unit, which is also that of the result. The bias is
+    NaN without subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986;
+    intervals: Stat Methods Med Res 1999, section 2.1.
     """
     difference = np.asarray(measured) - np.asarray(truth)
     n = difference.size
@@ -374,7 +380,7 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 class IntraclassCorrelation:
     """An intraclass correlation with its 95 % interval.
 
-    icc: at most 1. low, high: ends of the interval. NaN where undefined.
+    icc: at most 1. low, high: ends of the interval. NaN where undefined, see `absolute_agreement`.
     """
 
     icc: float
@@ -385,8 +391,9 @@ class IntraclassCorrelation:
 def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
     """Return the intraclass correlation ICC(2,1): two-way random effects, absolute agreement.
 
-    ratings: float (subjects, measurements), for a single measurement each. A constant bias between
-    the measurements lowers it. NaN with fewer than two subjects or if all ratings are equal; the
+    ratings: float (subjects, measurements), such as one column by prediction and one by mask. It is
+    the reliability of a single measurement, not of their mean, and a constant bias between the
+    measurements lowers it. NaN with fewer than two subjects or if all ratings are equal; the
     interval alone is NaN if the measurements differ by a constant only. Source: Shrout and Fleiss
     1979, ICC(2,1); McGraw and Wong 1996, ICC(A,1) and its interval.
     """
@@ -405,7 +412,8 @@ def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
 def mean_squares(ratings: np.ndarray) -> tuple[float, float, float]:
     """Return the mean squares of the two-way analysis of variance: (subjects, measurements, error).
 
-    ratings: float (subjects, measurements), at least two of each.
+    ratings: float (subjects, measurements), at least two of each. Error: residuals that the means
+    of subject and measurement do not explain.
     """
     subjects, raters = ratings.shape
     mean = ratings.mean()

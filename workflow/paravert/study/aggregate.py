@@ -38,10 +38,11 @@ def cohort_slices(
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
     area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS.
-    method: key of tables.HEADLINES whose values become fat_fraction; in subjects with Dixon
-    images these do, of the whole mask. fat_fraction_eroded is the same of the eroded mask. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is absent, null
-    if unknown. Covariates and the column doubtful are missing. Raises pandas.errors.MergeError for
-    repeated keys.
+    method: key of tables.HEADLINES; its values become fat_fraction. In subjects with Dixon images
+    fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is by the same
+    method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0
+    if the muscle is absent, null if unknown. Not yet there: covariates and the column doubtful.
+    Raises pandas.errors.MergeError for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
@@ -71,7 +72,8 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
     """Return one row per image series of each subject, as codebook.SERIES without covariates.
 
-    converted: rows of the shard table tables.CONVERT.
+    converted: rows of the shard table tables.CONVERT; a subject whose column series is null has no
+    row.
     """
     rows = [
         {"subject": subject} | row
@@ -118,10 +120,11 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     """Return one row per subject, muscle and side: areas, volume and fat fraction over all slices.
 
     slices: one row per slice, muscle and side, from `cohort_slices`. The columns are those of
-    codebook.MUSCLE_TABLE but covariates and the values at the standard level. Areas are means, SD
-    and maximum over the slices that show the muscle. Volume, coverage and (volume-weighted) fat
-    fraction leave out slices that cut an earlier stack, where the same tissue would be counted
-    twice. The volume is null if the muscle is not labelled in one of the slices.
+    codebook.MUSCLE_TABLE but covariates and the values at the standard level; all eight muscles of
+    each subject have a row. Areas are means, SD and maximum over the slices that show the muscle.
+    Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier stack,
+    where the same tissue would be counted twice. The volume is null if the area is unknown in one
+    of the other slices, because the muscle is not labelled or failed the review.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -193,11 +196,11 @@ def cohort_subjects(
 ) -> pd.DataFrame:
     """Return one row per analysed subject: sums over its muscles, sizes per height, asymmetry, fat.
 
-    muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values at the
-    standard level. slices: one row per slice, muscle and side, from `cohort_slices`. convert,
-    segment: rows of the shard tables tables.CONVERT and tables.SEGMENT. people: covariates, indexed
-    by subject. The columns are those of codebook.SUBJECT_TABLE but n_warnings, z-scores and quality
-    figures.
+    muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
+    `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from
+    `cohort_slices`. convert, segment: rows of the shard tables tables.CONVERT and tables.SEGMENT.
+    people: covariates, indexed by subject. The columns are those of codebook.SUBJECT_TABLE but
+    n_warnings, z-scores and QUALITY_COLUMNS.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

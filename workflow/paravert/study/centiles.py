@@ -42,8 +42,9 @@ SUBJECT_COLUMNS = ("subject", "sex", "age_years")
 class Measure:
     """A measure of muscles for which centiles by age are fitted.
 
-    name: in the table of centiles. column: of the table of subjects, with {} in place of the
-    muscle. unit: such as "mm2". scale: of the regression, LOG or LOGIT.
+    name: value of the column measure in the table of centiles. column: name of its column in the
+    table of subjects, with {} in place of the muscle. unit: such as "mm2". scale: LOG or LOGIT, the
+    transformation by `to_scale` before centiles are fitted.
     """
 
     name: str
@@ -205,12 +206,13 @@ def _read_subjects(path: Path) -> pd.DataFrame:
 def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return the centiles of each measure by age, sex and muscle, with the columns of CENTILE_TABLE.
 
-    subjects: the cohort table `subjects`, one scan per subject. samples: bootstrap samples for the
-    95 % bands; 0: no bands. seed: of the bootstrap. One row per measure, muscle, sex, whole year of
-    age within the range of the subjects, and centile (3, 10, 25, 50, 75, 90, 97). Columns: these,
-    and unit, scale (of the regression), value, low_95, high_95, crossed, n_subjects, note. If fewer
-    than LEAST_SUBJECTS (60) of a sex have age and value, or one of these is the same in all, there
-    is a single row whose note says so.
+    subjects: the cohort table `subjects`, one scan per subject. samples: number of bootstrap
+    samples for the 95 % bands; with 0 low_95 and high_95 are NaN. seed: of the bootstrap. One row
+    per measure, muscle, sex, whole year of age within the range of the subjects, and centile (3,
+    10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale (LOG or LOGIT, on which the
+    curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed,
+    n_subjects, note. If fewer than LEAST_SUBJECTS (60) of a sex have age and value, or one of these
+    is the same in all, there is a single row with null values and a note that says so.
     """
     return pd.concat(
         [
@@ -265,7 +267,7 @@ def _of_sex(
 def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
-    centiles: from `centile_frame`; sex and n_subjects are used.
+    centiles: from `centile_frame`; its columns sex and n_subjects are used.
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(f"{counts.get(sex, 0):.0f} {word}" for sex, word in SEX_WORDS.items())
@@ -274,10 +276,10 @@ def too_few(centiles: pd.DataFrame) -> str:
 
 
 def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
-    """Return values on the scale of the regression, same shape.
+    """Return the logarithm or logit of values, same shape; centiles are fitted to the result.
 
     value: in the unit of the measure. scale: LOG gives the natural logarithm, NaN where the value
-    is not above 0; LOGIT gives log(p / (1 - p)), with p kept between 0.0001 and 0.9999.
+    is not above 0; LOGIT gives log(p / (1 - p)), with p first limited to 0.0001 to 0.9999.
     """
     if scale == LOGIT:
         kept = np.clip(value, LEAST_FRACTION, 1 - LEAST_FRACTION)
@@ -286,9 +288,9 @@ def to_scale(value: np.ndarray, scale: str) -> np.ndarray:
 
 
 def from_scale(value: np.ndarray, scale: str) -> np.ndarray:
-    """Return values on the scale of the regression in the unit of the measure, same shape.
+    """Return the values whose logarithm or logit is given, same shape: the inverse of `to_scale`.
 
-    scale: LOG or LOGIT.
+    value: logarithms or logits. scale: which of them, LOG or LOGIT.
     """
     return 1 / (1 + np.exp(-value)) if scale == LOGIT else np.exp(value)
 
@@ -300,12 +302,14 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
     """Return the centile and z-score of every scan, muscle and measure, one row each.
 
     subjects: columns subject, visit if subjects have several scans, sex, age_years, and measures
-    named as in the cohort table `subjects`; missing measures are left out. centiles: from
-    `centile_frame`. Columns: subject, visit, sex, age_years, muscle, measure, value, unit, centile
-    (0 to 100), z, extrapolated, note. z is interpolated between the centile curves at the subject's
-    age, on the scale of the regression. extrapolated: whether the value is below the 3rd or above
-    the 97th centile, where z continues the line through the median and that centile. z is NaN, with
-    a reason in note, where sex, age or value are unknown or there are no centiles.
+    named as in the cohort table `subjects`. A measure without a column gets no rows; an empty value
+    gets a row with z NaN and a note. centiles: from `centile_frame`. Columns: subject, visit, sex,
+    age_years, muscle, measure, value, unit, centile (0 to 100), z, extrapolated, note. z is
+    interpolated between the centile curves at the subject's age, of the logarithm or logit
+    (`to_scale`). extrapolated: whether the value is below the 3rd or above the 97th centile, where
+    z continues the line through the median and that centile. z is NaN, with a reason in note, if
+    sex, age or value is unknown, the age is outside that of the curves, or there are no centiles or
+    they coincide.
     """
     by_group = dict(iter(centiles.groupby(["sex", "muscle", "measure"], observed=True)))
     found = [
@@ -318,10 +322,11 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of subjects with a column z_<measure>_<muscle> each, by its own centiles.
+    """Return the table of subjects with a column of z-scores per measure and muscle.
 
     subjects: the cohort table `subjects`, rows in any order. The centiles are fitted to the first
-    scan of each subject.
+    scan of each subject in it; every scan gets z-scores. The columns are named by
+    `codebook.z_column`. z is NaN as in `z_scores`.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
@@ -380,10 +385,11 @@ def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.nd
 def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
-    value: (subjects,). curves: (subjects, centiles), the centiles (CENTILES, ascending) at each
-    subject's age, on the same scale. Between two centiles z is linear; on centiles that coincide it
-    is the middle of theirs. Beyond the outermost centile it continues the line through the median
-    and that centile; NaN if these two are equal.
+    value: (subjects,). curves: (subjects, centiles), the centiles CENTILES, ascending, at each
+    subject's age. Both are transformed by `to_scale`. Between two centiles z is linear; on centiles
+    that coincide it is the middle of theirs. Beyond the outermost centile it continues the line
+    through the median and that centile. NaN if these two are equal, or if the value or a curve is
+    NaN.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)

@@ -188,12 +188,13 @@ def _write_tables(
 def with_flags(
     parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
 ) -> Iterator[dict[str, pd.DataFrame]]:
-    """Yield the tables of subjects and ledger with what needs all scans: outliers, flags and z-scores.
+    """Yield the tables of subjects and ledger with the columns that need all scans.
 
-    parts: {"subjects": rows, "ledger": rows} of groups of scans; the ledger (one row per subject of
-    the sheet) has the columns of quality but fat_outlier_sd, and fat_fraction as before the review.
-    thresholds: the section `flags` of the configuration. Each part gets the columns fat_outlier_sd,
-    n_warnings and z_<measure>_<muscle>, and the warnings of the automatic flags.
+    parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per subject
+    of the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the
+    review. thresholds: section `flags` of the configuration. Yields the parts in their order. Both
+    tables get fat_outlier_sd; `subjects` gets n_warnings and z_<measure>_<muscle>; the ledger's
+    warnings get the codes of the automatic flags.
     """
     columns = ["sex", "age_years", "fat_fraction"]
     names = [scan_names(part["ledger"]) for part in parts]
@@ -240,8 +241,8 @@ def chunks(
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Yield groups of consecutive shards, each as (names of the shards, names of their subjects).
 
-    by_shard: {shard: subjects}. most: largest number of subjects of a group; a shard with more is a
-    group of its own.
+    by_shard: {shard: subjects}. most: largest number of subjects in a group; a shard with more is a
+    group of its own. Shards are not split.
     """
     names: list[str] = []
     subjects: list[str] = []
@@ -369,10 +370,10 @@ def merged_outcome(
 ) -> records.Outcome:
     """Return the outcome of one subject over all steps, for the ledger.
 
-    outcomes: one per step, in the order of the steps. more: further warnings. It is that of the
-    first step which quarantined the subject, otherwise analysed, with the messages of all steps;
-    with the warnings of all steps, sorted, but those of the automatic flags, which are computed
-    again. Its fingerprint is "".
+    outcomes: one per step, in the order of the steps; at least one. more: further warnings. The
+    result is the outcome of the first step that quarantined the subject. If none did, it is
+    analysed, with the messages of all steps joined by "; ". Its warnings are those of all steps and
+    `more`, sorted, without FLAG_CODES, which `with_flags` adds. Its fingerprint is "".
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     warnings -= FLAG_CODES  # results of earlier versions have some
@@ -423,7 +424,7 @@ def _image_warnings(
 def covariate_differences(people: pd.DataFrame, converted: pd.DataFrame) -> dict[str, str]:
     """Return {subject: sentence} for subjects whose sex or age differs between sheet and image header.
 
-    people: sex and age_years of the sheet, indexed by subject. converted: columns subject,
+    people: columns sex and age_years of the sheet, indexed by subject. converted: columns subject,
     header_sex (0010,0040) and header_age_years (0010,1010), as in tables.CONVERT. Ages differ if
     they are more than AGE_TOLERANCE_YEARS (1) apart; 90 in the header means 90 and older. Unknown
     values are not compared.
@@ -453,9 +454,10 @@ def _age_difference(sheet: pd.Series, header: pd.Series) -> pd.Series:
 def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, str]:
     """Return {subject: sentence} for subjects whose BMI in the sheet differs from weight / height^2.
 
-    people: bmi_kg_m2 from height and weight, indexed by subject. carried: columns of the sheet that
-    paravert does not define, likewise; one named bmi, in any case, is compared. A difference is
-    more than BMI_TOLERANCE (kg/m2).
+    people: column bmi_kg_m2 (from height and weight), indexed by subject. carried: the sheet's
+    columns that paravert does not define, indexed by subject; the column bmi, in any case, is
+    compared. A difference is more than BMI_TOLERANCE (kg/m2). Unknown values are not compared;
+    without a column bmi the result is empty.
     """
     found = {}
     for name in (column for column in carried if column.lower() == "bmi"):
@@ -469,10 +471,11 @@ def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, st
 def with_differences(
     ledger: pd.DataFrame, differences: dict[str, str], caution: Caution
 ) -> pd.DataFrame:
-    """Return a copy of the ledger in which some subjects have one more warning, with its message.
+    """Return a copy of the ledger in which some subjects have one more warning and message.
 
     ledger: columns subject, warnings (tuples of codes) and message (text or null). differences:
-    {subject: message}, appended to a message that is already there. caution: code of the warning.
+    {subject: message}; it is appended to a message that is already there, after "; ". caution: code
+    of the warning, the same for all of them.
     """
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:

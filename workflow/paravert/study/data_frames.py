@@ -25,9 +25,11 @@ def read_frame(
 ) -> pd.DataFrame:
     """Return a cohort table as a data frame, sorted by the table's key.
 
-    cohort: folder of the cohort tables. table: its description. columns: to be read; None: all;
-    visit is added to subject if the table has it. filters: of the rows, as in pandas.read_parquet.
-    The columns muscle, side and sex are ordered categories with all values that they can have.
+    cohort: folder of the cohort tables. table: its description. columns: names of the columns to
+    read; None reads all. If subject is among them and the table has a column visit, visit is read
+    too. filters: conditions on rows (column, operator, value) that must all hold, as in
+    pandas.read_parquet; None reads all rows. The columns muscle, side and sex are ordered
+    categories with all values that they can have.
     """
     file = cohort / f"{table.name}.parquet"
     names = columns and _with_visit(columns, pq.read_schema(file))
@@ -44,10 +46,10 @@ def _with_visit(columns: Sequence[str], schema: pa.Schema) -> list[str]:
 def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Yield a cohort table in parts that hold all rows of their scans, as data frames (not sorted).
 
-    cohort: folder of the cohort tables. table: its description. columns: to be read; must contain
-    subject; visit is added if the table has it. A part is about one row group of the Parquet file,
-    which limits the memory needed. Raises ValueError if the rows of a scan are not consecutive in
-    the file.
+    cohort: folder of the cohort tables. table: its description. columns: names of the columns to
+    read, subject among them; visit is read too if the table has it. Each part is about one row
+    group of the Parquet file, which limits the memory needed. An empty table yields one part
+    without rows. Raises ValueError if the rows of a scan are not consecutive in the file.
     """
     kept, done = None, set()
     with pq.ParquetFile(cohort / f"{table.name}.parquet") as file:
@@ -76,9 +78,10 @@ def _whole_scans(part: pa.Table, keys: list[str], done: set[tuple]) -> pd.DataFr
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its columns muscle, side and sex, where it has them, as ordered categories.
+    """Return the frame with its columns muscle, side and sex as ordered categories.
 
-    The categories are all values that the column can have, in the order of ORDERED.
+    Columns that it does not have are ignored; rows keep their order. The categories are all values
+    that the column can have, in the order of ORDERED; other values become null.
     """
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)

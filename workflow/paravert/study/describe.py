@@ -151,12 +151,12 @@ def write_tables(
 
 
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of the study in which no number stands for fewer than 5 subjects.
+    """Return a table of the study without numbers that describe fewer than 5 subjects.
 
     frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
-    all numbers become null. Columns of lowest and highest values, which are those of one person,
-    become null. In notes such counts read "fewer than 5 subjects". A boolean column suppressed
-    marks these rows.
+    all numbers become null, and the added boolean column suppressed is True. Columns whose names
+    end with lowest or highest, which are values of single people, become null in all rows. In the
+    columns note and left_out such counts read "fewer than 5 subjects".
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
@@ -174,8 +174,9 @@ def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
 def distribution_summary(values: pd.Series) -> dict:
     """Return statistics of the known values as {name: number}, in the unit of the values.
 
-    The names: n and missing (numbers of values), mean, sd (n - 1), lowest, lower_quartile, median,
-    upper_quartile (by linear interpolation), highest. All but n and missing are NaN without values.
+    values: numbers; null is unknown. Names: n and missing (numbers of known and unknown values),
+    mean, sd (n - 1), lowest, lower_quartile, median, upper_quartile (by linear interpolation),
+    highest. All but n and missing are NaN without known values, and sd with only one.
     """
     known = values.dropna().astype(float)
     lower, median, upper = known.quantile([0.25, 0.5, 0.75])
@@ -197,10 +198,11 @@ def cohort_description(
 ) -> pd.DataFrame:
     """Return a description of the cohort: statistics per variable, level and sex, one row each.
 
-    subjects, muscles: the cohort tables, one scan per subject. level: vertebra or disc at which
-    scans are compared. Variables: age, height, weight, BMI; area (left + right) and fat fraction of
-    each muscle at that level, if it is used; the same over all slices, with volume. Columns:
-    variable, unit, level (its name, ALL_SLICES or null), sex (all, F, M, and unknown if there are
+    subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or
+    disc at which scans are compared. Variables: age, height, weight, BMI; if `level.used`, area
+    (left + right) and fat fraction of each muscle at that level; area and fat fraction of each
+    muscle over all slices; volume and fat fraction of all muscles. Columns: variable, unit, level
+    (its name, ALL_SLICES, or null for the first four), sex (all, F, M, and unknown if there are
     any), n_subjects, and those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
@@ -274,11 +276,12 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    muscles: the cohort table `muscles`, one scan per subject. chosen: methods of the column fat_fraction; one
-    without the muscle's outermost pixels has a row as well. Columns: method, meaning, caveat; per
-    muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that
-    have a value by the method. Dixon is left out if nobody has it. Source of the caveats:
-    docs/fat_estimators.md; Wesselink et al. 2024.
+    muscles: the cohort table `muscles`, one scan per subject. chosen: methods of which the column
+    fat_fraction is made (keys of HEADLINES, DIXON); those without the muscle's outermost pixels
+    have a row as well. Columns: method, meaning, caveat; per muscle mean_<muscle>, the mean fat
+    fraction (0-1) over the n_<muscle> subjects and sides that have a value by the method. Dixon is
+    left out if no subject has it. Source of the caveats: docs/fat_estimators.md; Wesselink et al.
+    2024.
     """
     rows = []
     of_study = {name: HEADLINES[name] for name in sorted(chosen) if name.startswith(ERODED)}
@@ -296,11 +299,13 @@ def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
 def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects were analysed, tested, quarantined and excluded, and why.
 
-    ledger: the cohort table with one row per subject of the sheet. overlap: the cohort table.
-    Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all), analysed,
-    scored (with a manual mask), judging (of these, held out from training), quarantined, excluded
-    (if any), reason (per stage and code), warning (per code; a subject can have several). With
-    visits a subject counts in each kind, stage and code of any of its scans.
+    ledger: the cohort table `ledger`, one row per subject of the sheet. overlap: the cohort table
+    `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all),
+    analysed, scored (with a manual mask), judging (of these, in which the network can be tested,
+    see `accuracy.held_out_rows`), quarantined, excluded (after review; only if there are any),
+    reason (of quarantine or exclusion, a row per stage and code), warning (a row per code; a
+    subject can have several). With visits a subject is counted in each kind, stage and code of any
+    of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

@@ -23,7 +23,7 @@ class _Column:
 
     stack: (slices,). level, position_mm, slab_mm: (slices,), as in the table slices. area, fat:
     (slices, 8), csa_mm2 and fat_fraction of each label; NaN is unknown. area_reason, fat_reason:
-    likewise, why.
+    (slices, 8), why they are unknown; None where known.
     """
 
     stack: np.ndarray
@@ -59,7 +59,7 @@ class _Column:
         return np.interp(level, self.level, self.along_mm) + beyond * self.mm_per_level
 
     def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return which slices stand for each level and their weights, both (levels, 2).
+        """Return the two slices next to each level (indices) and their weights, both (levels, 2).
 
         The weights of a level add up to 1, or are all 0 where it is not covered.
         """
@@ -132,11 +132,11 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction of each muscle at each standard vertebral level.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
-    each slice. One row per subject, level (anatomy.STANDARD_LEVELS, L1 to L5/S1), muscle and side,
-    with the columns of codebook.LEVEL_TABLE but covariates. Values are interpolated linearly along
-    the spine between the slices on both sides, if both are within REACH_MM (15 mm); otherwise those
-    of a slice within NEAREST_MM (5 mm); otherwise null with a reason. The fat fraction is weighted
-    by area.
+    each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS,
+    L1 to L5/S1), muscle and side, with the columns of codebook.LEVEL_TABLE but covariates. Values
+    are interpolated linearly along the spine between the slices on both sides, if both are within
+    REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5 mm) are used; otherwise they
+    are null with a reason. The fat fraction is weighted by area.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
@@ -209,11 +209,12 @@ def _first_reason(lacks: np.ndarray, reasons: np.ndarray) -> np.ndarray:
 
 
 def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
-    """Return how much each row contributes to the fat fraction of its muscle and side at a level.
+    """Return the weight of each row in the fat fraction of its muscle and side at a level.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. level: vertebral
-    level, such as 3.5 for L3/4. Returns float (rows,): weight in the interpolation times csa_mm2; 0
-    for slices that are not used.
+    level, such as 3.5 for L3/4. Returns float (rows,), not negative: the weight of the slice in the
+    interpolation times its csa_mm2; 0 for slices that are not used. The fat fraction at the level
+    is the mean of the rows' fat fractions with these weights.
     """
     share = np.zeros(len(slices))
     rows = slices.assign(csa_mm2=np.arange(len(slices)))  # area of a column: the row's place
@@ -230,12 +231,13 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
 def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
     """Return the volume (ml) of each muscle between fixed vertebral levels, and the levels it reaches.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. index: (subject,
-    muscle, side) of the rows of the result. Columns: level_from and level_to, the levels of the
-    most cranial and most caudal slice that shows the muscle; for each range in VOLUME_RANGES
-    volume_..._ml and volume_..._reason. Areas are interpolated between slices. A volume is null,
-    with a reason, if slices are more than 30 mm (2 REACH_MM) apart or the range is not covered; the
-    outermost slices stand for half a slice beyond them.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject
+    names the scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from
+    and level_to, the levels of the most cranial and most caudal slice that shows the muscle; for
+    each range in VOLUME_RANGES <range>_ml and <range>_reason. Areas are interpolated between
+    slices; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
+    centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x
+    REACH_MM) apart, or if the slices do not cover the whole range.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)
@@ -272,10 +274,10 @@ def without_missing_levels(
     """Return the tables of levels and muscles without values at vertebrae that a subject does not have.
 
     levels: from `areas_at_levels`. muscles: one row per subject, muscle and side, from
-    `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae by subject; null is 5. A value
-    becomes null, with the reason "no-such-level", where the subject's vertebra or disc at that
-    level has another name than with five lumbar vertebrae; so does a volume down to L5 of a subject
-    with four. Both tables are changed in place.
+    `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae, indexed by subject; null is 5.
+    A value becomes null, with the reason "no-such-level", if the vertebra or disc at that level has
+    another name in this subject than with five lumbar vertebrae. So do all volumes of a subject
+    with fewer than five, as they end at L5. Both tables are changed in place and returned.
     """
     unusual = n_lumbar[n_lumbar.notna() & (n_lumbar != USUAL_LUMBAR)].astype(int)
     rows = levels[levels.subject.isin(unusual.index)]
@@ -296,7 +298,7 @@ def at_standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, level: float)
 
     muscles: one row per subject, muscle and side, from `aggregate.cohort_muscles`. levels: from
     `areas_at_levels`. level: one of anatomy.STANDARD_LEVELS, such as 3.5 for L3/4. Added columns:
-    csa_at_level_mm2, fat_fraction_at_level.
+    csa_at_level_mm2 and fat_fraction_at_level, null if `levels` has no value there.
     """
     names = {"csa_mm2": "csa_at_level_mm2", "fat_fraction": "fat_fraction_at_level"}
     keys = ["subject", "muscle", "side"]

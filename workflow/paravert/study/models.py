@@ -111,10 +111,11 @@ def fit_models(
 def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of muscles with the covariates of each scan, and the further covariates' names.
 
-    cohort: folder of the cohort tables. covariates: further columns of the table of subjects, in
-    any case, or "group", the sheet's name of study_group. One row per scan, muscle and side. Added
-    columns: manufacturer, field_strength (text such as "3 T") and the further covariates (numbers
-    or text; yes/no becomes text).
+    cohort: folder of the cohort tables. covariates: columns of the table of subjects to add, in any
+    case, or "group", the sheet's name of study_group; KeyError for others. Returns (one row per
+    scan, muscle and side; names of the added covariates as in the table). Added columns:
+    manufacturer, field_strength (text such as "3 T") and the further covariates (numbers or text;
+    yes/no becomes text; unknown stays null).
     """
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
@@ -146,7 +147,10 @@ def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return area (mm2, of the manual mask) and IoU per slice, muscle and side.
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap`, one per slice,
-    muscle and side with a manual mask. Columns: subject, muscle, area_mm2, iou.
+    muscle and side with a manual mask. The result has one row for each. Columns: subject, muscle,
+    area_mm2 (of the manual mask; NaN if no muscle is segmented in the stack), iou (of the manual
+    mask and the labels, 0 to 1). Stack, slice and side are not kept: `claims.size_and_overlap`
+    needs the subject and muscle only.
     """
     keys = [*scan_keys(overlap), "stack_id"]
     areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")

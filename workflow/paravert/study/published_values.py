@@ -19,11 +19,12 @@ OF_MEASURE = {  # measure of the normal values: measure of a source
 def read_published() -> pd.DataFrame:
     """Return published normal values of muscles, one row each, from published_values.csv.
 
-    Columns: measure (csa, volume, fat_fraction); muscle (two joined by + if the source has them
-    together); side (left, right, mean, sum); level (a vertebra or disc, or a range); sex (F, M,
-    all); n; age_years (range, or mean ± SD); mean, sd (null if not given), unit; people, scanner;
-    authors, year, journal, table (in it), link; level_position, the level as a number, null for a
-    range; source, such as "Si 2023".
+    Columns: measure (csa, volume, fat_fraction); muscle (several joined by + if the source reports
+    them together); side (left, right, mean, sum); level (name of a vertebra or disc, or a range of
+    them); sex (F, M, all); n; age_years (text: range, or mean ± SD); mean, sd (null if not given),
+    unit; people (text, who they were, such as "healthy volunteers"), scanner; authors, year,
+    journal, table (of the article), link; level_position, the level as a number, null for a range;
+    source, such as "Si 2023".
     """
     found = pd.read_csv(FILE, dtype={"unit": str, "age_years": str})
     position = [level_number(level) for level in found["level"]]
@@ -32,10 +33,11 @@ def read_published() -> pd.DataFrame:
 
 
 def areas_of_sides() -> pd.DataFrame:
-    """Return published areas of one side at single levels: mean and SD of left and right, averaged.
+    """Return published areas of one side at single levels, the mean of left and right.
 
-    One row per muscle, level, sex and source. Columns: KEYS, n, age_years, people, mean (mm2), sd
-    (mm2).
+    One row per muscle, level, sex and source. Columns: muscle, level, level_position, sex, source
+    (KEYS), n, age_years and people as in `read_published`, mean and sd (mm2), each the mean of
+    those of left and right. Values for a range of levels, or for both sides together, are left out.
     """
     found = read_published()
     found = found[(found["measure"] == "csa") & found["side"].isin(["left", "right"])]
@@ -45,7 +47,7 @@ def areas_of_sides() -> pd.DataFrame:
 
 
 def areas_at(level: str) -> pd.DataFrame:
-    """Return published areas of one side at one level: the rows of `areas_of_sides` there.
+    """Return published areas of one side at one level: rows of `areas_of_sides`, empty if none.
 
     level: name of a vertebra or disc, such as "L3/4".
     """
@@ -56,7 +58,8 @@ def areas_at(level: str) -> pd.DataFrame:
 def source_note(published: pd.DataFrame) -> str:
     """Return a sentence on the sources of rows, such as "Published values: Si 2023 (n = 336, ...).".
 
-    published: rows with source, n, age_years, people and sex. "" without rows.
+    published: rows of `read_published` or `areas_of_sides`; source, n, age_years, people and sex
+    are used, of the first row of each source. "" without rows.
     """
     sources = [
         f"{row.source} (n = {row.n}, {row.age_years} years, {row.people}"
@@ -71,10 +74,10 @@ def matching(
 ) -> pd.DataFrame:
     """Return the published values that can be compared with one of the study's normal values.
 
-    published: from `read_published`. measure, muscle, side, sex, level: of the normal value. For a
-    value at a level those at that level are returned, for a mean over all slices those over a range
-    of levels; with those of sources that do not separate the sexes or that average the sides. Empty
-    if no source has the measure.
+    published: from `read_published`. measure, muscle, side, sex, level: of the normal value, as in
+    `describe.normal_values`. Rows of the same measure and muscle are returned if they match in side
+    (or average the sides), sex (or do not separate the sexes) and level: for a value at a level the
+    same level, for a mean over all slices any range of levels. Empty if no source has the measure.
     """
     if measure not in OF_MEASURE:
         return published[:0]

@@ -182,9 +182,9 @@ def write_report(
 
 
 def level_note(coverage: pd.DataFrame) -> str:
-    """Return the sentence that says at which vertebral level areas are compared; "" if there is none.
+    """Return the sentence that says at which vertebral level areas are compared.
 
-    coverage: the study's table level_coverage; its column note is used.
+    coverage: the study's table level_coverage; the sentence is its first note. "" if there is none.
     """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])
@@ -240,8 +240,9 @@ def render(content: dict) -> str:
 def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the numbers at the head of the report: [(number as text, what it counts)].
 
-    ledger: the cohort table with one row per scan of the sheet. overlap: column subject of the
-    cohort table, the subjects with a manual mask.
+    ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
+    `overlap`; its column subject names the subjects with a manual mask. With visits, scans are
+    counted besides subjects.
     """
     status = ledger["status"].value_counts()
     if "visit" in ledger:
@@ -267,10 +268,10 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def lumbar_note(ledger: pd.DataFrame) -> str:
-    """Return the sentences on how many lumbar vertebrae the names of levels assume.
+    """Return sentences on the number of lumbar vertebrae that the names of levels assume.
 
-    ledger: the cohort table with one row per scan; its column n_lumbar, if there is one, is
-    counted.
+    ledger: the cohort table `ledger`, one row per scan. If it has a column n_lumbar, a sentence
+    says how many scans have another number than five.
     """
     told = (
         ledger[N_LUMBAR].value_counts().sort_index() if N_LUMBAR in ledger else pd.Series(dtype=int)
@@ -292,13 +293,14 @@ def _read_caption(name: str) -> str:
 def sagittal_pictures(
     cohort: Path, folder: Path, scans: pd.DataFrame, subjects: Sequence[str]
 ) -> list[dict]:
-    """Return the sagittal pictures of some subjects for the report, one dict per subject that has one.
+    """Return sagittal pictures for the report, one dict per subject that has one.
 
-    cohort: folder of the cohort tables. folder: of the scans. scans: the ledger, with the name of
-    the scan in a column scan. subjects: whose first scan with a sagittal picture is shown. Keys:
-    scan; source (JPEG as data URI); size, [width, height]; lines, [x, y, x, y] where axial slices
-    cut the picture; names, [(level, y)], where its name is written. Lengths are in pixels from the
-    upper left.
+    cohort: folder of the cohort tables. folder: contains a folder per scan. scans: the cohort table
+    `ledger` with the name of the scan in a further column scan. subjects: names; of each the first
+    scan with a sagittal picture is shown. Keys: scan; source (JPEG as data URI); size, [width,
+    height]; lines, [x, y, x, y] of each axial slice that crosses the picture; names, [(level, y)],
+    the height at which each level's name is written. Lengths are in pixels from the upper left
+    corner.
     """
     if not subjects:
         return []
@@ -358,7 +360,8 @@ def _read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, s
 def figure_uri(folder: Path, stem: str) -> str:
     """Return a figure as data URI: its SVG, or its PNG if the SVG is larger than LARGEST_SVG_BYTES.
 
-    folder: of the figures. stem: name of the figure's files without suffix.
+    folder: of the figures. stem: name of the figure's files without suffix. Raises
+    FileNotFoundError if the SVG is missing.
     """
     svg = folder / f"{stem}.svg"
     if svg.stat().st_size <= LARGEST_SVG_BYTES:

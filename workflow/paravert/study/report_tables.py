@@ -35,8 +35,9 @@ MOST_NAMED = 20  # subjects named beside a warning
 def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show.") -> Markup:
     """Return a table of text as an HTML element; text is escaped.
 
-    table: its index levels become leading columns. prose: number of last columns that hold running
-    text. empty: sentence in place of a table without rows.
+    table: its index levels become leading columns. prose: 0, 1 or 2, the number of last columns
+    that contain sentences and are shown as paragraphs. empty: sentence in place of a table without
+    rows.
     """
     if table.empty:
         return Markup(f'<p class="none">{html.escape(empty)}</p>')
@@ -54,7 +55,7 @@ def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show."
 def number_text(value: float | None, digits: int) -> str:
     """Return a number as text with `digits` decimals; a dash if it is null.
 
-    Thousands are separated by commas, and the minus is a true one (−).
+    Thousands are separated by commas. The minus sign is − (U+2212), not a hyphen.
     """
     if value is None or pd.isna(value):
         return DASH
@@ -110,8 +111,8 @@ def _mean_sd(row: pd.Series) -> str:
 def table1_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return Table 1 as text: IoU and Dice with the manual masks, by muscle and side (index).
 
-    table: numbers, from `accuracy.table1_iou`; rows without slices are left out. Beside the study's
-    median IoU stands that of the paper.
+    table: from `accuracy.table1_iou`; rows without slices are left out. A column next to the
+    study's median IoU has that of the paper.
     """
     own = table[table["n_slices"] > 0]
     return _by_side(
@@ -131,8 +132,8 @@ def table1_text(table: pd.DataFrame) -> pd.DataFrame:
 def cohort_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the description of the cohort as text: a row per variable, a column per sex.
 
-    table: numbers, from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The
-    last column counts missing values.
+    table: from `describe.cohort_description`. Cells: mean ± SD (lowest to highest). The last
+    column, Missing, has the number of subjects without a value. Empty without subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -192,8 +193,8 @@ def _mean_sd_range(row: pd.Series) -> str:
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return normal values as text, by measure, muscle and side (index), with a column per sex.
 
-    table: numbers, from `describe.normal_values`. Cells: mean ± SD (number of values). The last
-    column has published values of the same level, muscle and side, as running text.
+    table: from `describe.normal_values`. Cells: mean ± SD (number of values). The last column has
+    published values of the same level, muscle and side, as sentences. Empty without values.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
@@ -238,10 +239,10 @@ def _published_beside(published: pd.DataFrame, row: pd.Series) -> str:
 
 
 def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return published normal values as text, one row each.
+    """Return published normal values as text, one row each, by measure, muscle and side (index).
 
-    table: numbers, from `published_values.read_published`. The last two columns (people and
-    scanner, source) are running text.
+    table: from `published_values.read_published`. The last two columns (people and scanner, source)
+    are sentences.
     """
     sources = table["authors"].str.split(",").str[0] + " et al. " + table["year"].astype(str)
     where = sources + ", " + table["journal"] + ", " + table["table"]
@@ -265,7 +266,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each level as text: a row per sex, a column per level.
 
-    table: numbers, from `standard_level.level_coverage`.
+    table: from `standard_level.level_coverage`. Empty without subjects.
     """
     known = table[table["n_subjects"] > 0]
     if known.empty:
@@ -282,8 +283,8 @@ def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
 def change_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the change between first and last visit as text, by measure, muscle and side (index).
 
-    table: numbers, from `change.change_table`. Columns: change, change per year, years. Cells: mean
-    ± SD over subjects (number of subjects with a value).
+    table: from `change.change_table`; rows without a change are left out. Columns: change, change
+    per year, years. Cells: mean ± SD over subjects (number of subjects with a value).
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -310,10 +311,10 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the median and, in brackets, the 3rd to 97th centile at 30, 50 and 70 years as text.
+    """Return centiles at 30, 50 and 70 years as text: the median and, in brackets, the 3rd to 97th.
 
-    table: numbers, from `centiles.centile_frame`. Index: measure, muscle and sex. Empty without
-    centiles.
+    table: from `centiles.centile_frame`. Index: measure, muscle and sex. A cell without centiles is
+    a dash; the column Note, there only if needed, has the reason. Empty without any centiles.
     """
     if table["value"].isna().all():
         return pd.DataFrame()
@@ -340,7 +341,7 @@ def centiles_text(table: pd.DataFrame) -> pd.DataFrame:
 def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of areas by mask and prediction as text, by muscle and side (index).
 
-    table: numbers, from `accuracy.area_agreement`. Rows without subjects are left out.
+    table: from `accuracy.area_agreement`. Rows without subjects are left out.
     """
     own = table[table["n_subjects"] > 0]
     return _by_side(
@@ -369,8 +370,8 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas by mask and prediction as text, by muscle and side (index).
 
-    table: numbers, from `reliability.mask_reliability` or reliability.csv; rows of single levels or
-    fewer than two subjects are left out.
+    table: from `reliability.mask_reliability`, or reliability.csv. Only rows of the source MASKS
+    over all slices, with at least two subjects, are kept.
     """
     own = _over_all_slices(table, MASKS)
     return pd.DataFrame(
@@ -403,8 +404,8 @@ def _over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
 def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.DataFrame:
     """Return the reliability between visits or raters as text, by measure, muscle and side (index).
 
-    table: reliability.csv. source: VISITS or RATERS. Rows of single levels or fewer than two
-    subjects are left out; empty if none is left.
+    table: reliability.csv. source: VISITS or RATERS. Only rows of this source over all slices, with
+    at least two subjects, are kept; empty if there are none.
     """
     own = _over_all_slices(table, source)
     rows = [
@@ -446,8 +447,7 @@ def _with_interval(row: Mapping, name: str) -> str:
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: numbers, from `describe.fat_methods`. The last two columns, meaning and caveat, are
-    running text.
+    table: from `describe.fat_methods`. The last two columns, meaning and caveat, are sentences.
     """
     means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
     shown = pd.DataFrame({"Method": table["method"], **means})
@@ -457,9 +457,10 @@ def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
 def specification_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the effects of sex and age on fat fractions as text, by family and effect (index).
 
-    table: numbers, from `specifications.specification_curve`. Columns: odds ratio of the study's
-    way to measure fat, number of ways, lowest to highest odds ratio, number of ways whose 95 %
-    interval is above or below 1.
+    table: from `specifications.specification_curve`; rows without an estimate are left out.
+    Columns: odds ratio with 95 % interval by the way in which the study measures fat (chosen),
+    number of ways, lowest to highest odds ratio, number of ways whose 95 % interval is above 1, and
+    below 1.
     """
     rows = []
     for (family, label), own in table.dropna(subset=["estimate"]).groupby(
@@ -491,8 +492,8 @@ def specification_text(table: pd.DataFrame) -> pd.DataFrame:
 def selection_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side as text.
 
-    table: numbers, from `selection.selection`. Index: variable and category. Cells: mean ± SD, or
-    %, with the number of missing values in brackets.
+    table: from `selection.selection`. Index: variable and category. Cells: mean ± SD, or % of
+    subjects in the category; in brackets the number of missing values.
     """
     shown = pd.DataFrame(
         {
@@ -517,9 +518,10 @@ def _group(row: pd.Series, group: str) -> str:
 
 
 def claims_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's findings as text: whether this study reproduces them (index), and its numbers.
+    """Return the findings of the paper as text, with the result of this study, one row each.
 
-    table: numbers, from `claims.paper_claims`.
+    table: from `claims.paper_claims`. Index: whether the study reproduces the finding. Columns: the
+    finding, and the numbers of this study.
     """
     names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
     return table[[*names]].rename(columns=names).set_index("Here")
@@ -563,7 +565,8 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
 def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
     """Return comparisons with weights for missing subjects: {"table": HTML, "note": sentences}.
 
-    table: numbers, from `selection.weighted_contrasts`.
+    table: from `selection.weighted_contrasts`. Comparisons without a weighted estimate are left out
+    of the table; the note says why for each outcome.
     """
     known = table[table["weighted"].notna()]
     texts = [
@@ -661,9 +664,9 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
 
 
 def flags_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how many scans each automatic flag flags as text, by warning and title (index).
+    """Return how many scans each automatic flag marks as text, by warning and title (index).
 
-    table: numbers, from `flags.flag_counts`.
+    table: from `flags.flag_counts`.
     """
     sign = table["below"].map({True: "below", False: "above"})
     share = 100 * table["flagged"] / table["scans"].where(table["scans"] > 0)
@@ -682,8 +685,8 @@ def flags_text(table: pd.DataFrame) -> pd.DataFrame:
 def failures_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the share of failures among randomly drawn scans as text; no rows if none was rated.
 
-    table: numbers, from `reading_list.share_of_failures`. Index: what failed, and the verdicts that
-    count.
+    table: from `reading_list.share_of_failures`. Index: what was rated (scan, scan or muscle, one
+    muscle), and which verdicts are counted.
     """
     known = table[table["rated"] > 0]
     shown = pd.DataFrame(
@@ -705,7 +708,7 @@ def failures_text(table: pd.DataFrame) -> pd.DataFrame:
 def raters_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement of raters (Cohen's kappa) as text, by pair of raters and verdicts (index).
 
-    table: numbers, from `ratings.agreement_of_raters`; pairs without common scans are left out.
+    table: from `ratings.agreement_of_raters`; pairs of raters without common scans are left out.
     """
     known = table[table["scans"] > 0]
     shown = pd.DataFrame(
@@ -722,9 +725,9 @@ def raters_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the quarantined subjects as text: subject and reason (index), what was found, stage.
+    """Return quarantined subjects as text: subject and reason (index), what was found, stage.
 
-    ledger: their rows in the cohort table.
+    ledger: rows of these subjects in the cohort table `ledger`; none is left out.
     """
     columns = {
         "subject": "Subject",
@@ -738,7 +741,8 @@ def quarantined_text(ledger: pd.DataFrame) -> pd.DataFrame:
 def warnings_text(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the warnings of the cohort as text, the most frequent first: code (index), number, scans.
 
-    ledger: the cohort table with one row per scan. At most MOST_NAMED (20) are named.
+    ledger: the cohort table `ledger`, one row per scan, with names of scans in the column subject.
+    Number: of the scans with the warning; at most MOST_NAMED (20) of them are named.
     """
     known = ledger[["subject", "warnings"]].explode("warnings").dropna(subset=["warnings"])
     subjects = known.sort_values("subject").groupby("warnings")["subject"].agg(list).reset_index()

@@ -72,8 +72,8 @@ def write_review(
 
     The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it
     are to_correct.csv, the labels that raters want corrected, raters.csv, the agreement of raters,
-    reading_list.csv, the scans to be rated blind, and failures.csv, their share of failures. Raises
-    InputError for a faulty file of ratings.
+    reading_list.csv, the scans to be rated blind, and failures.csv, the share of failures among
+    them. Raises InputError for a faulty file of ratings.
     """
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
@@ -188,11 +188,11 @@ def _is_known(value: object) -> bool:
 
 
 def lowest_iou(rows: pd.DataFrame) -> dict:
-    """Return the lowest predicted IoU of each muscle of a scan, and where it is lowest of all.
+    """Return the lowest predicted IoU of each muscle of a scan, and which section has the lowest.
 
-    rows: of one scan in the table of slices. Returns {"lowest": values in the order of
-    anatomy.MUSCLES, None if unknown; "where": text such as "multifidus left, slice 1/12", missing
-    if all are unknown}.
+    rows: rows of one scan in the cohort table `slices`; a predicted IoU of 0, of an absent muscle,
+    is not considered. Returns {"lowest": values in the order of anatomy.MUSCLES, None if unknown;
+    "where": text such as "multifidus left, slice 1/12" (stack/slice), missing if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()
