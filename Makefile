@@ -1,7 +1,7 @@
 # make demo   the whole study on the built-in cohort
 # make visits six volunteers of the built-in cohort, each scanned twice: reliability between visits
 # make test   the tests, on two cores, without the long ones and those that need a cluster
-# make test-all   the same, then the long ones
+# make test-all   the same and the long ones
 # make cluster-test   those on a real Slurm, of two nodes, started on this host (Debian, root)
 # make browser-test   those of the review page in Chromium
 # make check  formatting and lint
@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
-.PHONY: setup demo visits test long-test test-all cluster-test browser-test check format model lock conda-file clean
+.PHONY: setup demo visits test test-all cluster-test browser-test check format model lock conda-file clean
 
 setup: $(READY)
 
@@ -36,10 +36,8 @@ visits: setup
 test: setup
 	$(PYTEST) -m "not long"
 
-long-test: setup
-	$(PYTEST) -m long
-
-test-all: test long-test
+test-all: setup
+	$(PYTEST)
 
 cluster-test: setup
 	$(BIN)/python -m pytest -m cluster tests/cluster

@@ -25,13 +25,19 @@ AT_FIRST_USE = (  # what Snakemake imports in each run, later than at its start
 
 
 def run_snakemake(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    python: str | Path = sys.executable,
 ) -> subprocess.CompletedProcess:
-    """Run Snakemake to its end in a folder; return its exit code and what it printed, as text."""
+    """Run Snakemake to its end in a folder; return its exit code and what it printed, as text.
+
+    python: that runs the commands of its jobs.
+    """
     server = _server()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         places = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
-        asked = [list(arguments), str(folder), dict(environment), *places]
+        asked = [list(arguments), str(folder), dict(environment), str(python), *places]
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
         answer = server.stdout.readline()
@@ -74,7 +80,13 @@ def serve() -> None:
 
 
 def _run(
-    main, arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str
+    main,
+    arguments: list[str],
+    folder: str,
+    environment: dict[str, str],
+    python: str,
+    out: str,
+    err: str,
 ) -> None:
     """Become a process of Snakemake in a folder; never returns."""
     for number, place in enumerate((os.devnull, out, err)):
@@ -84,6 +96,7 @@ def _run(
     os.environ.update(environment)
     sys.path.insert(0, folder)
     sys.argv = ["snakemake", *arguments]
+    sys.executable = python
     code = 1
     try:
         main(arguments)

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from compileall import compile_dir
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from command_server import python_of_forks
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from disturbances import DISTURBANCES
 from paravert.codebook import COHORT_TABLES
@@ -25,7 +27,13 @@ PARTS = ("Snakefile", "workflow", "config", "models", "profiles", "slurm", "envs
 
 
 class Study:
-    """A clone of the workflow with its own sheet, which runs Snakemake and reads its results."""
+    """A clone of the workflow with its own sheet, which runs Snakemake and reads its results.
+
+    forks: whether `run` lets the commands of paravert fork from a server that has imported what they
+    need, which takes a fraction of the processor time.
+    """
+
+    forks = False
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -52,7 +60,8 @@ class Study:
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
         place = self._place()
-        return run_snakemake(self._arguments(arguments), place["cwd"], place["env"])
+        python = python_of_forks() if self.forks else sys.executable
+        return run_snakemake(self._arguments(arguments), place["cwd"], place["env"], python)
 
     def gather(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake as far as the tables of the cohort."""
@@ -168,3 +177,4 @@ def copy_of_the_workflow(folder: Path) -> None:
             )
         else:
             shutil.copy2(source, folder / part)
+    compile_dir(folder / "workflow", quiet=1)  # each command would compile what it imports

@@ -37,7 +37,7 @@ def main(subjects: str) -> None:
         here.folder.mkdir()
         copy_of_the_workflow(here.folder)
         here.settings = yaml.safe_load((REPOSITORY / "config/demo.yaml").read_text())
-        here.settings["subjects"] = subjects
+        here.settings |= {"subjects": subjects, "subjects_per_shard": 8}  # four shards
         there = here.copy(Path(folder) / "there")
         slurm = OneHost()
         slurm.start()

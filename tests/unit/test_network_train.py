@@ -17,6 +17,7 @@ from paravert.errors import InputError
 from paravert.imaging.label_maps import slice_overlap
 from paravert.imaging.volume import read_volume, write_volume
 from paravert.network import batches, fit
+from paravert.network import pretrain as pretrain_rule
 from paravert.network.architecture import Architecture
 from paravert.network.batches import Crops, EpochLoader
 from paravert.network.calibration import BINS, Calibration
@@ -65,9 +66,9 @@ def train(convert, folder, out, **changes):
     train_network(convert, folder, out, section_of("train_network", **changes), threads=1)
 
 
-def pretrain(anatomies, validation, out, **changes):
+def pretrain(anatomies, validation, out, workers=0, **changes):
     section = section_of("pretrain_network", **changes)
-    pretrain_network(anatomies, validation, out, section, threads=1)
+    pretrain_network(anatomies, validation, out, section, threads=1, workers=workers)
 
 
 def kill_after_an_epoch(monkeypatch, train):
@@ -509,11 +510,13 @@ def test_a_mean_with_the_start_needs_a_start(tmp_path):
 def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     tmp_path, monkeypatch, caplog
 ):
+    monkeypatch.setattr(pretrain_rule, "HELD_OUT", (16, 96, 96))
     tables = [tmp_path / f"{part}.parquet" for part in ("training", "validation")]
     for seed, table in enumerate(tables):
         draw_anatomies(out=table, people=2, seed=seed)
     out = tmp_path / "model.safetensors"
-    pretrain(*tables, out, width=4, levels=4, size_px=64, spacing_mm=3.0, batches=4, epochs=2)
+    toy = {"width": 4, "levels": 4, "size_px": 64, "spacing_mm": 3.0}
+    pretrain(*tables, out, workers=1, batches=4, epochs=2, **toy)
     assert load_model(out).spacing_mm == 3.0
     card = json.loads(out.with_suffix(".json").read_text())
     assert card["weights_sha256"] == file_sha256(out)
@@ -535,6 +538,7 @@ def test_a_model_of_synthetic_slices_comes_with_its_card_and_reliability(
     bare.with_suffix(".json").write_text(json.dumps(card))
     calibrate_network(bare, tables[1], again, threads=1)
     curves = load_model(again).calibration.knots
+    assert curves
     assert curves.keys() == own.calibration.knots.keys()
     for muscle, curve in own.calibration.knots.items():
         np.testing.assert_allclose(curves[muscle], curve, atol=0.01)

@@ -56,6 +56,7 @@ def grown(tmp_path_factory):
         add(study, subject, number)
     (folder / "images/EMPTY").mkdir()
     study.add("EMPTY", "images/EMPTY")
+    study.forks = False  # runs of the tests are compared with it
     gather(study)
     return study
 
