@@ -201,7 +201,7 @@ class EpochLoader:
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
     labels, uint8 (batch, rows, columns); its length is the number of batches of an epoch. workers:
     number of processes; 0: batches are prepared in this process when needed. The batches do not
-    depend on it. Use as a context manager: leaving it ends the processes.
+    depend on this number. Use as a context manager: leaving it ends the processes.
     """
 
     def __init__(self, dataset: Dataset, workers: int = 0):
