@@ -31,7 +31,7 @@ def score_overlap(
     Writes the shard's table `overlap`: a row per subject, stack, slice, muscle and side, with IoU,
     Dice and pixels, and those between both raters where the sheet has a second mask. Slices without
     any manual label, and muscle sides without any in the whole subject, count as not annotated and
-    have no row. A muscle that the source of given labels does not have is null.
+    have no row. A muscle side that the source of given labels does not contain has null scores.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)

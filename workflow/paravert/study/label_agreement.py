@@ -127,9 +127,10 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 
 
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject of both, muscle and side, with the areas and csa_reason of both.
+    """Return the areas of two results side by side, one row per scan, muscle and side that both have.
 
-    first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
+    first, second: AREA_COLUMNS of the cohort table `muscles` of each result. The columns of areas and
+    csa_reason end with _first and _second. Raises pandas.errors.MergeError if a table has a row twice.
     """
     keys = [*scan_keys(first), "muscle", "side"]
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")
