@@ -46,9 +46,9 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
 
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
     is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels whose
-    values are distributed as noise (Rayleigh) with similar power (mean square) in both images. It
-    follows from the median power of those blocks that have at most twice the power of the darkest
-    tenth. 0 if there are fewer than 20 such blocks.
+    values are distributed as noise (Rayleigh) with similar power (mean square) in both images. It is
+    sqrt(median power / 2) over those blocks whose power is at most twice its 10th percentile. 0 if
+    there are fewer than 20 such blocks.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers

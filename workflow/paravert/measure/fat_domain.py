@@ -150,9 +150,9 @@ def fat_contrast(
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
     layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
-    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these are not
-    labelled), without their outermost pixels. Returns NOT_SEEN, with NaN, if there are too few pixels
-    of either.
+    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these have too few
+    pixels), without their outermost pixels. Returns NOT_SEEN, with NaN, if there are too few pixels
+    or columns of either.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)

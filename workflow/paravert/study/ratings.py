@@ -190,7 +190,8 @@ def without_failed_muscles(
     """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
     rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side.
-    muscles: {scan: {(muscle, side)}}. step: "measure_area" or "measure_fat". The reason code is
+    muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null are AREA_VALUES) or
+    "measure_fat" (null are the fat fractions of all methods). Their reason columns get the code
     "review-failed".
     """
     values, reasons = {

@@ -64,7 +64,7 @@ def mask_reliability(
     slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
     RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
     limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
-    or disc.
+    or disc; a vertebra or disc with fewer than two subjects has no row.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -125,8 +125,8 @@ def visit_reliability(
     analysed visits of each subject; pairs known to be more than MOST_YEARS_APART (0.25) years apart
     are left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side
     "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
-    and values at each vertebra or disc. Single slices are not compared, because those of two visits
-    are at different places. Empty without visits.
+    and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
+    are not compared, because those of two visits are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -315,7 +315,8 @@ def within_subject_variation(ratings: np.ndarray) -> float:
     """Return the within-subject coefficient of variation: root mean square over subjects of SD / mean.
 
     ratings: float (subjects, measurements). A fraction, not a percentage. Subjects with mean 0 are
-    left out; NaN without subjects. Source: Bland.
+    left out; NaN without subjects. Source: Bland, "How should I calculate a within-subject
+    coefficient of variation?", root mean square approach.
     """
     mean = ratings.mean(axis=1)
     known = mean != 0

@@ -166,7 +166,8 @@ def weighted_contrasts(
     `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, fitted
     to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates
     with 95 % intervals; difference_in_standard_errors is weighted - complete cases over the
-    standard error of the latter (of logarithms for odds ratios). Without weights a note says why.
+    standard error of the latter (of logarithms for odds ratios). If no weights can be computed, the
+    weighted estimate is NaN and the note says why. Models that were not fitted have no rows.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:
