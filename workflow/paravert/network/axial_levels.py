@@ -38,7 +38,7 @@ COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count
 class SliceEvidence:
     """The network's prediction for each slice by itself.
 
-    probability: (slices, BINS), probability of each level in BINS. middle: (slices, 3), middle of the
+    probability: (slices, len(BINS)), of each level in BINS. middle: (slices, 3), middle of the
     vertebral column in the slice, LPS in mm; NaN in a slice without muscles, which is not used.
     """
 

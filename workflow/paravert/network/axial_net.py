@@ -103,7 +103,7 @@ def _graph(weights: Mapping[str, np.ndarray]) -> openvino.Model:
 def predicted_levels(
     network: Callable[[np.ndarray], Sequence[np.ndarray]], cells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probability of each level in BINS, (slices, BINS), and the column's middle, (slices, 2).
+    """Return the probability of each level in BINS, (slices, len(BINS)), and the column's middle, (slices, 2).
 
     network: from `load_axial_network`. cells: input of each slice, from `slice_cells`, float32 (slices,
     CHANNELS, CELLS, CELLS). Column's middle: middle of the vertebral column, (down, right) from the

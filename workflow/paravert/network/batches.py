@@ -144,7 +144,7 @@ class Crops(Dataset):
         return max(1, len(self.samples) // self.settings.batch_size)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return the batch of a key (epoch, number of the batch), in the processor's memory."""
+        """Return the batch of a key (epoch, number of the batch), as tensors on the CPU."""
         epoch, number = key
         seed, size = self.settings.seed, self.settings.batch_size
         order = np.random.default_rng([seed, epoch]).permutation(len(self.samples))

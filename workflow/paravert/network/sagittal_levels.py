@@ -296,9 +296,10 @@ def levels_from_sagittal(
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
     geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels by
     the muscles, used only if the most probable names have a probability below LEAST_CLEAR.
-    Returns level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle
-    of L1, 4.5 in the disc L4/5; None if no discs can be named with a probability of LEAST_USED.
-    Raises InputError if the file is no such model.
+    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where unknown;
+    level: 1.0 at the middle of L1, 4.5 in the disc L4/5; None if no discs can be named with a
+    probability of LEAST_USED. Naming.UNCLEAR if that probability is below LEAST_CLEAR. Raises
+    InputError if the file is no such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
     if chain is None:
