@@ -65,9 +65,9 @@ def slice_centroids(
 
     labels: label map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background.
     spacing_mm: distance between rows, and between columns. position_mm: (slices,), position of each
-    slice along the slice normal. The second axis is muscle and side, k for label value k + 1; the
-    last axis is the coordinate along the columns' index, along the rows' index and along the
-    normal. NaN for an absent muscle.
+    slice along the slice normal. Entry k of the second axis is label value k + 1. The last axis is
+    (x, y, z): column index times spacing, row index times spacing, position along the normal. NaN
+    for an absent muscle.
     """
     found = np.full((len(labels), len(LABELS), 3), np.nan)
     for number, plane in enumerate(labels):

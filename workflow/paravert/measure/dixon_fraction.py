@@ -46,9 +46,9 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
 
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
     is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels whose
-    values are distributed as noise (Rayleigh) with similar power in both images; of those at most
-    twice as bright as the darkest tenth, the median counts. 0 if there are fewer than 20 such
-    blocks.
+    values are distributed as noise (Rayleigh) with similar power (mean square) in both images. It is
+    sqrt(median power / 2) over those blocks whose power is at most twice its 10th percentile. 0 if
+    there are fewer than 20 such blocks.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
@@ -155,8 +155,9 @@ def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
-    sides: bool (slices, 2), left and right. whole: whether they are swapped at every place where it
-    can be seen, so that the two images can be exchanged.
+    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are
+    swapped. whole: whether every side with a clear layer of fat (`find_swaps`) is swapped, so that
+    the two images can be exchanged.
     """
 
     sides: np.ndarray

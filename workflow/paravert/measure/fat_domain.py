@@ -63,7 +63,7 @@ GREATEST_CONTRAST = 1000.0
 
 @dataclass(frozen=True)
 class FatContrast:
-    """What the pixels of a stack show of fat; both NaN if there is too little muscle or fat to tell.
+    """How bright fat is in the pixels of a stack; both values NaN if too few pixels show muscle or fat.
 
     contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of
     muscle; below 0 where fat is dark. skewness: of the texture of the muscles, -1 to 1; above 0
@@ -82,7 +82,7 @@ class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
     sequence: one of tables.SEQUENCES. source: where it comes from, tables.HEADER or tables.PIXELS;
-    None if neither tells. reason: code for why there is no fat fraction; None if there is one.
+    None if neither shows it. reason: code for why there is no fat fraction; None if there is one.
     differs: whether header and pixels disagree on the sequence.
     """
 
@@ -95,10 +95,11 @@ class Domain:
 def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: what the
-    pixels show of fat. If the two disagree on whether fat is bright, the pixels decide. Reasons
-    against a fat fraction: "fat-not-bright", "low-contrast" (below 3 SD of muscle),
-    "no-fat-reference" (neither header nor pixels tell).
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
+    fat in the pixels. If the two disagree on whether fat is bright, the pixels are used, but for a
+    header of opposed phase, which always counts. Reasons against a fat fraction: "fat-not-bright",
+    "low-contrast" (fat less than 3 SD of muscle brighter than muscle), "no-fat-reference" (class
+    unknown by the header, and no fat seen behind the muscles).
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -124,7 +125,7 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
 def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
     """Return a sentence on the sequence by header and pixels and on the contrast of fat, for a warning.
 
-    header: class of the sequence by the image header. seen: what the pixels show of fat. domain:
+    header: class of the sequence by the image header. seen: brightness of fat in the pixels. domain:
     from `domain_of` for these two.
     """
     names = f"sequence {header} by the header"
@@ -144,14 +145,14 @@ def contrast_sentence(header: str, seen: FatContrast, domain: Domain) -> str:
 def fat_contrast(
     image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
 ) -> FatContrast:
-    """Return how much brighter than muscle the subcutaneous fat of a stack is, and a skewness.
+    """Return how much brighter than muscle the fat behind it is in a stack, and the skewness of muscle texture.
 
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
     layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
-    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these are not
-    labelled), without their outermost pixels. Skewness: of the texture of the muscles. Returns
-    NOT_SEEN, with NaN, if there are too few pixels of either.
+    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these have too few
+    pixels), without their outermost pixels. Returns NOT_SEEN, with NaN, if there are too few pixels
+    or columns of either.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)

@@ -31,13 +31,13 @@ class LabelledStack:
     number: of the stack, from 1. labels: integers (slices, rows, columns), 1 to 8 as in
     anatomy.LABELS, 0 background. position_mm: (slices,), centre of each slice along the slice
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
-    body's long axis. slab_mm: (slices,), length that each slice stands for: distance of slice
-    centres, or thickness of a single slice. overlaps: (slices,) bool, whether a slice cuts an
-    earlier stack. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows,
-    and of adjacent columns. not_labelled: {(muscle, side)} that the source of the labels cannot
-    give: unknown there. header_sequence: class of the sequence by the header, one of
-    tables.SEQUENCES; "unknown" if slices differ. Raises ValueError if labels and geometry differ in
-    the number of slices.
+    body's long axis. slab_mm: (slices,), length along the normal by which a slice's area is
+    multiplied for its volume: distance of slice centres, or thickness of a single slice. overlaps:
+    (slices,) bool, whether a slice cuts an earlier stack. row_spacing_mm, column_spacing_mm:
+    distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
+    side)} that the source of the labels does not contain, so that their measures are unknown.
+    header_sequence: class of the sequence by the header, one of tables.SEQUENCES; "unknown" if
+    slices differ. Raises ValueError if labels and geometry differ in the number of slices.
     """
 
     number: int
@@ -107,10 +107,12 @@ def _existing(path: Path) -> Path:
 
 
 def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
-    """Return the IoU with a manual mask that the network expects of each label, float (slices, 8).
+    """Return the predicted IoU of each label in each slice, float (slices, 8).
 
-    home: the subject's folder. stack: its number, from 1. Column k is for label value k + 1; values
-    are 0 to 1, NaN where nothing is predicted. Raises InputError if the file is missing.
+    It is the model's estimate of the IoU with a manual mask, 0 to 1. home: the subject's folder.
+    stack: its number, from 1. Column k is for label value k + 1. NaN for given labels, for a model
+    without calibration and for a muscle that is not in the slice; 0 if the network may have missed
+    it. Raises InputError if the file is missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 
@@ -174,10 +176,11 @@ def stack_rows(stack: int, columns: Mapping[str, np.ndarray]) -> list[dict]:
 def with_unknown(
     rows: Iterable[dict], stack: LabelledStack, measures: Iterable[str], reasons: Iterable[str]
 ) -> list[dict]:
-    """Return table rows with null measures for muscles that the source of the labels cannot give.
+    """Return table rows with null measures for muscles that the source of the labels does not contain.
 
-    rows: of `stack_rows`. stack: tells these muscles (not_labelled). measures: columns that become
-    None. reasons: columns that get the code "not-labelled".
+    rows: from `stack_rows`, of any slices. stack: its not_labelled names these muscles and sides.
+    measures: columns that become None. reasons: columns that get the code "not-labelled". Rows of
+    other muscles stay as they are.
     """
     unknown = dict.fromkeys(measures) | dict.fromkeys(reasons, NOT_LABELLED)
     return [

@@ -45,11 +45,11 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
     """Return the signal of muscle without fat over a stack; the surface's width is the SD of the noise.
 
     For stacks in which no muscle pixel is free of fat. image: (slices, rows, columns). labels:
-    label map of that shape. fat: signal of fat, from `linear.reference_surfaces`. For each muscle
-    in each slice, the spread of its signal beyond noise tells its mean fat fraction
-    (`mean_of_spread`), and so the signal without fat; a surface of first order is fitted to these,
-    lean sections having the largest weight. Raises NoReference ("no-lean-reference") if no muscle
-    in any slice has 50 pixels without its outermost ones.
+    label map of that shape. fat: signal of fat, from `linear.reference_surfaces`. For each section
+    (a muscle in a slice), the SD of its signal beyond noise gives its mean fat fraction
+    (`mean_of_spread`), and this its signal without fat. A surface of first order is fitted to these
+    signals; lean sections have the largest weight. Raises NoReference ("no-lean-reference") if no
+    section has 50 pixels without its outermost ones.
     """
     pixels = nonzero_indices(inner_pixels(labels))
     signal, value = image[pixels].astype(np.float64), labels[pixels].astype(np.int64)
@@ -88,10 +88,11 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
 
 def mean_of_spread(spread: np.ndarray) -> np.ndarray:
-    """Return the mean fat fraction (0 to 1) of a muscle from the SD of that of its pixels.
+    """Return the mean fat fraction (0 to 1) of a muscle from the SD of the fat fraction over its pixels.
 
-    spread: SD, any shape, as the result. Assumes that the logit of the fat fraction is normally
-    distributed with an SD of 0.9 (LOGIT_SD). An SD too large for any mean gives the largest mean.
+    spread: the SD, any shape, which the result has. Assumes that the logit of the fat fraction is
+    normally distributed with an SD of 0.9 (LOGIT_SD). An SD that is too large for any mean gives the
+    mean that has the largest SD.
     """
     return np.interp(spread, *SPREAD_AND_MEAN)
 

@@ -87,7 +87,7 @@ class SignalSurface:
 def fraction_between(
     lean: SignalSurface, fat: SignalSurface, image: np.ndarray, indices: Indices
 ) -> np.ndarray:
-    """Return where the signal of some pixels lies from lean muscle (0) to fat (1), float (pixels,).
+    """Return the signal of some pixels on a scale from lean muscle (0) to fat (1), float (pixels,).
 
     lean, fat: signals of the two over the stack. image: (slices, rows, columns). indices: slice,
     row and column of the pixels. Values beyond 0 and 1 are not clipped. Raises NoReference
@@ -109,7 +109,8 @@ def reference_surfaces(
     Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels within 15
     mm of the muscles; Otsu's threshold separates darker from brighter. image: (slices, rows,
     columns). labels: label map of that shape. spacing_mm: distance between rows, and between
-    columns. Raises NoReference if there are fewer than 50 pixels of either.
+    columns. Raises NoReference ("no-lean-reference", "no-fat-reference") if there are fewer than 50
+    pixels of either.
     """
     coarse = (slice(None), slice(None, None, GRID_STEP), slice(None, None, GRID_STEP))
     muscle = labels[coarse] > 0

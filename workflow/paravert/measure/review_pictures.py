@@ -89,9 +89,9 @@ def _slices(stacks: Iterable[np.ndarray]) -> list[np.ndarray]:
 def labels_digest(stacks: Iterable[LabelledStack]) -> str:
     """Return 16 hexadecimal digits that change if any label of a subject changes.
 
-    They are the start of the SHA-256 of number, shape and labels (uint8) of each stack, in the
-    given order. A rating on the review page quotes them, so that ratings of older labels are
-    noticed.
+    They are the start of the SHA-256 of number, shape and labels (uint8) of each stack; another
+    order of the stacks gives other digits. The review page stores them with each rating, so that
+    ratings of labels that have changed since are found.
     """
     digest = hashlib.sha256()
     for stack in stacks:

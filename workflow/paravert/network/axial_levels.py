@@ -1,4 +1,4 @@
-"""The level of every axial slice of a subject, from the labels of its muscles alone."""
+"""The vertebral level of every axial slice of a subject, from the labels of its muscles alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count
 
 @dataclass(frozen=True)
 class SliceEvidence:
-    """What single slices tell.
+    """The network's prediction for each slice by itself.
 
-    probability: of the levels BINS, (slices, BINS). middle: of the vertebral column, (slices, 3), LPS
-    in mm; NaN in a slice without muscles.
+    probability: (slices, len(BINS)), of each level in BINS. middle: (slices, 3), middle of the
+    vertebral column in the slice, LPS in mm; NaN in a slice without muscles, which is not used.
     """
 
     probability: np.ndarray
@@ -49,10 +49,11 @@ class SliceEvidence:
 def levels_from_axial(
     model: Path, stacks: Sequence[Volume], geometry: SliceGeometry
 ) -> FoundLevels:
-    """Return the level of each slice by its muscles and by the distances between the slices.
+    """Return the level and SD of each slice, from its muscle labels and the distances between slices.
 
-    model: file, see `axial_net.load_axial_network`. stacks: label maps of a subject, in the order of their
-    numbers. geometry: of their slices.
+    model: model file of train_axial_levels. stacks: label maps of a subject, (slices, rows, columns), in
+    ascending order of stack number. geometry: positions of the same slices, in the same order. Where the
+    result is NaN: see `levels_of_slices`. Raises InputError if the file is no such model.
     """
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])
@@ -69,12 +70,15 @@ def levels_from_axial(
 
 
 def levels_of_slices(evidence: SliceEvidence, affines: np.ndarray) -> FoundLevels:
-    """Return the level of each slice: one level and one height of vertebrae for the whole subject.
+    """Return the level and SD of each slice, from one fit to all slices of a subject.
 
-    Levels increase along the column by one per height of a vertebra with its disc. Of all shifts and
-    heights, each is as probable as the network finds the levels that it gives to the slices, and as
-    the height is in people. Slices without muscles tell nothing; without any other, all levels are NaN.
-    affines: of the slices, (slices, 4, 4), (column, row, 0, 1) to LPS in mm.
+    Along the vertebral column, levels increase by one per vertebra with its disc, whose height is the
+    same for all. The fit weighs each height (log-normal prior about USUAL_PITCH_MM), combined with each
+    level at the middle of the slices, by the network's probabilities; level and SD are the posterior
+    mean and SD, the SD with PERSON_SD added (root of the sum of squares). evidence: the network's
+    prediction for each slice. affines: (slices, 4, 4), (column, row, 0, 1) of a slice to LPS in mm.
+    NaN for a slice that the column does not cross or whose level is outside LOWEST_LEVEL to
+    HIGHEST_LEVEL, and for all slices if none shows a muscle.
     """
     shown = ~np.isnan(evidence.middle[:, 0])
     if not shown.any():

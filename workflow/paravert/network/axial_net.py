@@ -1,6 +1,6 @@
-"""The network that tells the vertebral level of an axial slice from its muscle labels, and its model file.
+"""The network that predicts the vertebral level of an axial slice from its muscle labels; its model file.
 
-Areas and places of the muscles show the level in any contrast; so the network sees the label map alone.
+Areas and positions of the muscles do not depend on the contrast; so the input is the label map alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,10 +40,10 @@ def slice_cells(
     """Return the network's input for a slice, and the middle of its muscles.
 
     labels: label map, uint8 (rows, columns), rows to the back, columns to the left of the subject.
-    spacing_mm: distance between rows, between columns. Input: float32 (CHANNELS, CELLS, CELLS), the share
-    of each cell of CELL_MM that is one of MUSCLES (either side), then the share that lies in the image;
-    the middle of the muscles lies in the middle of the cells. Middle: mean (row, column) of all pixels
-    of muscles, (2,); NaN where there are none.
+    spacing_mm: distance between rows, between columns. Middle: mean (row, column) of all muscle pixels,
+    (2,). Input: float32 (CHANNELS, CELLS, CELLS), a grid of square cells of CELL_MM centred at the
+    middle: for each of MUSCLES, the share of a cell that it covers (both sides together); in the last
+    channel, the share of a cell that lies in the image. Without muscles: input 0, middle NaN.
     """
     places = np.nonzero(labels)
     result = np.zeros((CHANNELS, CELLS, CELLS), np.float32)
@@ -72,8 +72,8 @@ def slice_cells(
 def load_axial_network(path: Path) -> openvino.CompiledModel:
     """Return the network of a model file of train_axial_levels, for prediction; read once per process.
 
-    Takes cells, float32 (slices, CHANNELS, CELLS, CELLS), and returns what `AxialNet.forward` does.
-    Raises InputError for another file.
+    Called with cells, float32 (slices, CHANNELS, CELLS, CELLS), it returns outputs of which number 0 is
+    the result of `AxialNet.forward`. Raises InputError if the file is no such model.
     """
     return compiled_for_one_core(_graph(FORM.weights(path)))
 
@@ -103,11 +103,11 @@ def _graph(weights: Mapping[str, np.ndarray]) -> openvino.Model:
 def predicted_levels(
     network: Callable[[np.ndarray], Sequence[np.ndarray]], cells: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities of BINS, (slices, BINS), and the column's middle, (slices, 2).
+    """Return the probability of each level in BINS, (slices, len(BINS)), and the column's middle, (slices, 2).
 
-    network: see `load_axial_network`. cells: float32 (slices, CHANNELS, CELLS, CELLS), see
-    `slice_cells`. Middle: (down, right) from the middle of the muscles, in cells. Both are means over
-    the slices and their mirror images.
+    network: from `load_axial_network`. cells: input of each slice, from `slice_cells`, float32 (slices,
+    CHANNELS, CELLS, CELLS). Column's middle: middle of the vertebral column, (down, right) from the
+    middle of the muscles, in cells of CELL_MM. Both are means over each slice and its mirror image.
     """
     found, mirrored = (network(one)[0] for one in (cells, np.ascontiguousarray(cells[..., ::-1])))
     bins = len(BINS)

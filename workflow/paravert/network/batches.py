@@ -144,7 +144,7 @@ class Crops(Dataset):
         return max(1, len(self.samples) // self.settings.batch_size)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return the batch of a key (epoch, number of the batch), in the processor's memory."""
+        """Return the batch of a key (epoch, number of the batch), as tensors on the CPU."""
         epoch, number = key
         seed, size = self.settings.seed, self.settings.batch_size
         order = np.random.default_rng([seed, epoch]).permutation(len(self.samples))
@@ -201,7 +201,7 @@ class EpochLoader:
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and
     labels, uint8 (batch, rows, columns); its length is the number of batches of an epoch. workers:
     number of processes; 0: batches are prepared in this process when needed. The batches do not
-    depend on it. Use as a context manager: leaving it ends the processes.
+    depend on this number. Use as a context manager: leaving it ends the processes.
     """
 
     def __init__(self, dataset: Dataset, workers: int = 0):

@@ -69,7 +69,7 @@ class Calibration:
 
     Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
     knots: {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1; linear
-    between the knots; for both sides. A muscle that is not in it has no predicted IoU.
+    between the knots; for both sides. A muscle without knots has no predicted IoU.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -145,8 +145,8 @@ def leave_one_out_error(
 ) -> float:
     """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    The predicted IoU of each subject comes from curves that are fitted to the other subjects;
-    differences are those of bins of equally many pairs, sorted by predicted IoU. subjects: per
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects; the
+    error of all pairs is that of `calibration_error`, between means in bins. subjects: per
     subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
     k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
     the model that the training started from; its curves that calibration contains unchanged are

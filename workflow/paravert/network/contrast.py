@@ -119,12 +119,12 @@ class Contrast:
 
     @property
     def shifts(self) -> bool:
-        """Whether chemical shift may displace fat; not in a fat image, whose fat defines the labels."""
+        """Whether a chemical shift of fat may be simulated: in all sequences but "dixon_fat"."""
         return self.sequence != "dixon_fat"
 
     @property
     def fat_bounds(self) -> bool:
-        """Whether fat is brighter than muscle, so that the visible edge of muscle is that of the fat."""
+        """Whether fat is brighter than muscle: then a shift of the fat moves the visible edge of muscle."""
         return abs(self.fat) > abs(self.lean)
 
 

@@ -42,10 +42,10 @@ MOST_AXIAL_SD = 0.3  # levels; levels from axial slices alone that are less cert
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """Where the slices of a subject lie.
+    """The position of each axial slice of a subject, ordered by stack and slice.
 
     stack, index: (slices,), number of the stack from 1 and of the slice in it from 0. affines:
-    (slices, 4, 4), (column, row, 0, 1) to LPS in mm. shapes: (slices, 2), rows and columns.
+    (slices, 4, 4), (column, row, 0, 1) to LPS in mm. shapes: (slices, 2), rows and columns of the image.
     """
 
     stack: np.ndarray
@@ -56,10 +56,11 @@ class SliceGeometry:
 
 @dataclass(frozen=True)
 class FoundLevels:
-    """The level of each slice by one source.
+    """The vertebral level of each slice by one source: points of the sheet, sagittal series or muscles.
 
-    level, sd: (slices,), level and its standard deviation; NaN is unknown. most_sd: a level with a
-    larger standard deviation is told, not used.
+    level, sd: (slices,), level (1.0 mid L1, 4.5 disc L4/5) and its standard deviation; NaN: unknown.
+    most_sd: largest standard deviation with which a level is used; a less certain level is only written
+    to the column of its source.
     """
 
     level: np.ndarray
@@ -87,7 +88,13 @@ def find_levels(
     axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
     workers: Annotated[int, typer.Option(help="subjects processed at the same time")] = 1,
 ) -> None:
-    """Find the vertebral level of every slice."""
+    """Find the vertebral level of every slice.
+
+    Writes the shard's table `levels`: a row per subject, stack and slice with the level by each source
+    (points in the sheet, sagittal series, muscles of the axial slices), and the one that is used: the
+    first of these that is known and certain enough. Levels by the muscles need five lumbar vertebrae.
+    Raises InputError if a model file has another SHA-256.
+    """
     if model is not None:
         check_sha256(model, model_sha256)
     if axial_model is not None:
@@ -172,9 +179,9 @@ def _find_in_subject(
 
 
 def differences(found: Mapping[str, FoundLevels]) -> str:
-    """Return a sentence on the sources that differ by more than MOST_DIFFERENCE; "" if none do.
+    """Return a sentence on the sources whose levels differ by more than MOST_DIFFERENCE; "" if none do.
 
-    found: level of each slice by each source; only those that are usable are compared.
+    found: {source: level of each slice}; slices whose level is `usable` by both sources are compared.
     """
     told = []
     for (one, first), (other, second) in combinations(found.items(), 2):
@@ -194,10 +201,11 @@ def _differ(first: FoundLevels | None, second: FoundLevels | None) -> float:
 def levels_from_points(
     file: Path, geometry: SliceGeometry, n_lumbar: int = USUAL_LUMBAR
 ) -> FoundLevels:
-    """Return the level of each slice by points that the sheet names.
+    """Return the level of each slice from points at vertebrae or discs, which the sheet names.
 
-    file, n_lumbar: see `read_level_points`. geometry: of the slices. Raises InputError if the file
-    cannot be used, or if its points lie nowhere in the images.
+    file, n_lumbar: see `read_level_points`. geometry: positions of the slices. A slice is NaN if the
+    column through the points does not cross its image. Raises InputError if the file cannot be used, or
+    if this holds for all slices.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
@@ -206,7 +214,11 @@ def levels_from_points(
 
 
 def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
-    """Return the level of each slice where a curve crosses it; NaN where it crosses no image."""
+    """Return the level and SD of each slice where the curve of the vertebral column crosses its image.
+
+    curve: the column through points of known level. geometry: positions of the slices. NaN for a slice
+    whose image it does not cross.
+    """
     levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
     for number in np.unique(geometry.stack):
         own = geometry.stack == number
@@ -215,7 +227,7 @@ def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
 
 
 def read_geometry(home: Path) -> SliceGeometry:
-    """Return where the slices of a subject lie, by stack and slice. home: the subject's folder."""
+    """Return the position of each axial slice of a subject. home: the subject's folder."""
     folder = SubjectFolder(home)
     table = pq.read_table(folder.slices_file, columns=["stack", "slice", "affine"])
     table = table.sort_by([("stack", "ascending"), ("slice", "ascending")])

@@ -96,7 +96,7 @@ def loss_at(
 
 @dataclass
 class Progress:
-    """How far a training is, and its learning curve.
+    """The progress of a training, and its learning curve.
 
     epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the
     keys epoch, share_done (0-1), seconds, learning_rate, training_loss, validation_iou and

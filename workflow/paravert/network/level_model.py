@@ -1,4 +1,4 @@
-"""The model files of the networks that find levels: weights, and what they are."""
+"""The model files of the networks that find vertebral levels: weights, and metadata that identify them."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ from paravert.tables import whole_file
 
 @dataclass(frozen=True)
 class ModelForm:
-    """The form of the model file of a network that finds vertebral levels: how the file says what it is.
+    """The file format of one kind of network for vertebral levels, by which its model files are recognised.
 
-    Its metadata (safetensors) have one entry, JSON with version, pixel size (mm) and architecture.
-    key, version: in the metadata of the file. what: the network, in words. spacing_mm: of its input.
-    architecture: its sizes, JSON-able.
+    A file (safetensors) has one entry of metadata: under `key`, JSON with version, pixel size and
+    architecture. what: the network in words, for the message of InputError. spacing_mm: pixel size of
+    the network's input. architecture: sizes of its layers, {name: value of JSON}; a file with another
+    version or architecture is rejected.
     """
 
     key: str

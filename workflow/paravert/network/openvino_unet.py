@@ -35,9 +35,10 @@ class OpenVinoUNet:
     """A trained U-Net on one processor core, by OpenVINO; computes the same logits as `unet.UNet`.
 
     architecture: settings of the U-Net. weights: {name: float32 array}, names and shapes of
-    `architecture.weight_shapes`. Called with images, float32 (batch, 1, rows, columns), it returns
-    logits, float32 (batch, 9, rows, columns). The logits of an image do not depend, to the last
-    bit, on the other images of the batch.
+    `architecture.weight_shapes`; the head may have another number of classes. Called with images,
+    float32 (batch, 1, rows, columns), it returns logits, float32 (batch, classes, rows, columns),
+    with 9 classes for muscles. The logits of an image do not depend, to the last bit, on the other
+    images of the batch.
     """
 
     number_format = "float32"  # not bfloat16, which would compute in AMX: see network/__init__.py
@@ -48,7 +49,7 @@ class OpenVinoUNet:
         self._request = self._compiled.create_infer_request()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (batch, 9, rows, columns), for images, float32 (batch, 1, rows, columns).
+        """Return logits, float32 (batch, classes, rows, columns), of images, float32 (batch, 1, rows, columns).
 
         Raises ValueError unless rows and columns are multiples of the architecture's stride, and
         MemoryError if the memory does not suffice.

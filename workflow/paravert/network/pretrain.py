@@ -121,9 +121,11 @@ def calibrate_network(
     out: OutModel,
     threads: TrainingThreads = 0,
 ) -> None:
-    """Fit the predicted IoU of a model to synthetic slices anew; write the model and its card.
+    """Calibrate a model's predicted IoU anew on synthetic slices; write model and card.
 
-    The last step of pretrain_network, for weights that were trained on other slices.
+    It is the last step of pretrain_network, applied to a model that exists, such as one that was
+    trained on other slices. Also writes .yaml (configuration that selects the model), .reliability.csv
+    and .png. The weights stay the same.
     """
     read_card(model)  # checks it
     card = json.loads(card_file(model).read_text(encoding="utf-8"))
@@ -143,11 +145,11 @@ def calibrate_network(
 def save_calibrated(
     out: Path, model: Model, device: torch.device, held_out: "HeldOut"
 ) -> "SyntheticValidation":
-    """Write a model file with its predicted IoU fitted to synthetic slices, and its reliability diagram.
+    """Calibrate a model on synthetic slices; write the model file and its reliability diagram.
 
-    out: the model file. model: the network; its own calibration is not used. device: that computes.
-    held_out: validation slices. Returns the new calibration, and the accuracy on other slices than
-    it was fitted to.
+    out: the model file to write; the diagram lies beside it (.reliability.csv and .png). model: the
+    network; its own calibration is replaced. device: that computes. held_out: validation slices.
+    Returns the new calibration, fitted to held_out.calibrating, and the accuracy on held_out.reporting.
     """
     predictor = Predictor(Model(model.network, model.spacing_mm), device, with_expected_iou=True)
     result = validate_synthetic(predictor, held_out)

@@ -113,11 +113,11 @@ def picture_grid(
 def placed(
     grid: torch.Tensor, places: list[PicturePose], waves: list[torch.Tensor]
 ) -> torch.Tensor:
-    """Return (x, y) in its section of each point of each picture, float32 (batch, 2, rows, columns), mm.
+    """Return the position in its section of each point of each picture, float32 (batch, 2, rows, columns).
 
-    x to the right, y down, from the section's middle (section: map of the tissues of a synthetic
-    person). grid: (right, down) of the points in mm from a picture's middle, float32 (2, rows,
-    columns). places: pose of each picture in its section. waves: random displacements in mm on
+    (x, y) in mm: x to the right, y down, from the section's middle (section: map of the tissues of a
+    synthetic person). grid: (right, down) of the points in mm from a picture's middle, float32 (2,
+    rows, columns). places: pose of each picture in its section. waves: random displacements in mm on
     coarse grids, a tensor (batch, 2, k, k) per grid; they are interpolated and added.
     """
     matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)

@@ -70,10 +70,11 @@ class NamedDiscs:
 
 @dataclass(frozen=True)
 class DiscChain:
-    """Neighbouring discs of a sagittal series, and which discs they may be.
+    """A chain of discs found in a sagittal series, with the possible levels of its lowest disc.
 
-    centres: (discs, 3), LPS in mm, from caudal to cranial. steps: (discs,), how many discs each lies above the
-    first. lowest: (names,), levels that the first disc may have. probability: (names,), of each.
+    centres: (discs, 3), LPS in mm, from caudal to cranial. steps: (discs,), how many discs each lies
+    above the lowest one, counting those that were not found. lowest: (candidates,), levels that the
+    lowest disc may have, such as 5.5 for L5/S1; probability: (candidates,), of each.
     """
 
     centres: np.ndarray
@@ -82,15 +83,16 @@ class DiscChain:
     probability: np.ndarray
 
     def points(self, lowest: float) -> dict[float, np.ndarray]:
-        """Return {level: centre, (3,)} of each disc, by ascending level, if the first has the level `lowest`."""
+        """Return {level: centre of the disc, (3,)} by ascending level; lowest: level of the first disc."""
         levels = lowest - self.steps
         return {float(name): self.centres[n] for n, name in reversed(list(enumerate(levels)))}
 
     def named(self, lumbosacral: float) -> NamedDiscs | None:
-        """Return the discs by their most probable names.
+        """Return the discs with their most probable levels.
 
-        None if these are less probable than LEAST_USED, or if fewer than LEAST_DISCS lie between
-        HIGHEST_DISC and the level `lumbosacral`, of the disc on the sacrum.
+        lumbosacral: level of the disc on the sacrum, 5.5 with five lumbar vertebrae; discs below it or
+        above HIGHEST_DISC are left out. None if these levels are less probable than LEAST_USED, or if
+        fewer than LEAST_DISCS discs are left.
         """
         best = int(self.probability.argmax())
         points = {
@@ -104,10 +106,11 @@ class DiscChain:
         return NamedDiscs(points, float(self.probability[best]), variance)
 
     def weighed(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
-        """Return the chain with names as probable as both it and the levels of axial slices make them.
+        """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
-        axial: levels of the axial slices by their muscles. geometry: of these slices. The error of these levels
-        is normal and common to all slices, or, with a probability of AXIAL_DOUBT, of any size.
+        axial: levels of the axial slices by their muscles. geometry: positions of these slices. The
+        error of these levels is taken as the same in all slices: normal, or, with a probability of
+        AXIAL_DOUBT, of any size. The chain itself is returned if no slice has a level by both.
         """
         best = self.lowest[self.probability.argmax()]
         level = levels_on_curve(curve_through(self.points(best)), geometry).level
@@ -135,11 +138,11 @@ def named_discs(
 def disc_chain(
     network: OpenVinoUNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR
 ) -> DiscChain | None:
-    """Return the discs that a sagittal series shows, and which they may be; None below LEAST_DISCS.
+    """Return the discs that a sagittal series shows, with the possible levels of the lowest one.
 
-    network: of a model file of train_levels, from `load_sagittal_network`. volume: sagittal series,
-    array (slices, rows, columns), slices from left to right, rows towards the feet, columns towards
-    the back. n_lumbar: number of lumbar vertebrae.
+    None if fewer than LEAST_DISCS discs are found. network: of a model file of train_levels, from
+    `load_sagittal_network`. volume: sagittal series, array (slices, rows, columns), slices from left to
+    right, rows towards the feet, columns towards the back. n_lumbar: number of lumbar vertebrae.
     """
     count = len(volume.array)
     first = max(0, (count - SLICES_USED) // 2)
@@ -287,15 +290,16 @@ def levels_from_sagittal(
     n_lumbar: int,
     axial: FoundLevels | None = None,
 ) -> tuple[FoundLevels | None, Naming]:
-    """Return the level of each axial slice by the discs of a sagittal series, and how these got their names.
+    """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
-    geometry: of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels by the
-    muscles, used only where the sagittal series alone does not show clearly which discs it shows.
-    Returns level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle
-    of L1, 4.5 in the disc L4/5; None if no discs can be named with a probability of LEAST_USED.
-    Raises InputError if the file is no such model.
+    geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels by
+    the muscles, used only if the most probable names have a probability below LEAST_CLEAR.
+    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where unknown;
+    level: 1.0 at the middle of L1, 4.5 in the disc L4/5; None if no discs can be named with a
+    probability of LEAST_USED. Naming.UNCLEAR if that probability is below LEAST_CLEAR. Raises
+    InputError if the file is no such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
     if chain is None:

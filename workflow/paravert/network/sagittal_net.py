@@ -38,7 +38,7 @@ def network_input(image: np.ndarray) -> np.ndarray:
 def load_sagittal_network(path: Path) -> OpenVinoUNet:
     """Return the network of a model file of train_levels, for prediction; read once per process.
 
-    Raises InputError for another file.
+    Raises InputError if the file is no such model.
     """
     return OpenVinoUNet(ARCHITECTURE, FORM.weights(path))
 

@@ -201,7 +201,7 @@ class Segmentation:
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
         """Write the label maps of a subject; return its row of segment.parquet and its warnings.
 
-        Strays and holes of the labels are removed first, as `cleaning` says. Files: a NIfTI label map
+        Predicted labels are cleaned first, with the options in `cleaning`. Files: a NIfTI label map
         and the predicted IoU per stack, see `SubjectFolder`. task: not used, as all subjects are
         written alike. computed: each stack with the logits of its slices, from `compute`. scratch:
         temporary folder, whose content is then moved to the subject's folder.

@@ -1,4 +1,4 @@
-"""Command train_axial_levels: a network that tells the level of an axial slice from the labels of its muscles.
+"""Command train_axial_levels: a network that predicts the level of an axial slice from its muscle labels.
 
 NEEDS two tables of draw_anatomies, one for training and one of other synthetic people for validation.
 MAKES model.safetensors; with the same name .json (card), .yaml (configuration that selects the model)
@@ -78,11 +78,11 @@ HELD_OUT_BATCHES, HELD_OUT_SEED = 30, 7
 
 @dataclass(frozen=True)
 class SliceBatch:
-    """Slices as the network sees them, and what it shall tell.
+    """Inputs of the network for a batch of slices, and the targets of its training.
 
-    cells: see `axial_net.slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS). levels: float32 (slices,).
-    column: middle of the vertebral column, (down, right) from the middle of the muscles, in cells,
-    float32 (slices, 2).
+    cells: inputs, from `axial_net.slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS). levels: true
+    vertebral levels, float32 (slices,), 1.0 mid L1. column: true middle of the vertebral column, (down,
+    right) from the middle of the muscles, in cells, float32 (slices, 2); 0 without muscles.
     """
 
     cells: torch.Tensor
@@ -105,7 +105,7 @@ class AxialNet(nn.Module):
         )
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """Return logits of the levels BINS and the column's middle, (batch, BINS + 2).
+        """Return the logits of the levels in BINS, then the column's middle, float (batch, len(BINS) + 2).
 
         cells: float32 (batch, CHANNELS, CELLS, CELLS), see `slice_cells`. Middle of the vertebral column:
         (down, right) from the middle of the muscles, in cells.
@@ -114,10 +114,11 @@ class AxialNet(nn.Module):
 
 
 class LabelSections:
-    """The label maps of the sections of people, at 1.6 mm, in memory; len(): their number.
+    """The label maps of the sections of a table of synthetic people, at 1.6 mm, in memory.
 
-    table: file of draw_anatomies. levels: (sections,), float32. people: (sections,), number of the
-    person.
+    len() is the number of sections. table: file (.parquet) of the command draw_anatomies. Attributes:
+    levels, vertebral level of each section, float32 (sections,); people, number of its person, int
+    (sections,).
     """
 
     def __init__(self, table: Path):
@@ -134,9 +135,10 @@ class LabelSections:
         return len(self.levels)
 
     def batch(self, numbers: np.ndarray, seed: Sequence[int]) -> SliceBatch:
-        """Return sections in random position, shape and field of view, with the faults of a segmentation.
+        """Return slices of sections in random position, shape and field of view, some with missing labels.
 
-        numbers: of the sections, (slices,). seed: of all random numbers.
+        numbers: of the sections, int (slices,), from 0. seed: of all random numbers. As in a segmentation,
+        the label of a muscle side, or of both sides, may be missing, and areas deviate at random.
         """
         rng = np.random.default_rng([*seed, 91])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -205,7 +207,12 @@ def train_axial_levels(
         int, typer.Option(help="processes; each gradient is this many batches old; 0: a thread")
     ] = 1,
 ) -> None:
-    """Train the network that tells the level of an axial slice from the labels of its muscles."""
+    """Train the network that predicts the level of an axial slice from its muscle labels.
+
+    Beside the model file it writes, with the same name: .json (card: describes model and training),
+    .yaml (configuration that selects the model), .curve.csv (learning curve). A training that was
+    stopped resumes from its .checkpoint. Raises InputError if both tables show the same people.
+    """
     if (own := seed_of(validation)) == seed_of(anatomies):
         raise InputError(validation, f"seed {own} as in {anatomies}: the same people")
     torch.set_num_threads(1)
@@ -270,7 +277,11 @@ def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: in
 
 
 def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
-    """Return the loss of a batch: cross-entropy of the level, and distance of the column's middle."""
+    """Return the loss of a batch, a scalar: cross-entropy of the level, plus a distance of the column's middle.
+
+    The target of the level is a normal distribution over BINS about the true level, SD LEVEL_SD. The
+    distance (smooth L1) has the weight COLUMN_WEIGHT. A slice without muscles has the loss 0.
+    """
     level, column = network(batch.cells).split((len(BINS), 2), dim=1)
     off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD
     target = (-0.5 * off**2).softmax(1)

@@ -154,7 +154,7 @@ def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
 
     pairs: per subject the IoU estimated from the probabilities, and the measured one, each float
     (slices, 8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model,
-    kept for those muscles.
+    kept for those muscles, and for all if there are no pairs.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

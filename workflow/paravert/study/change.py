@@ -17,8 +17,8 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
 
     muscles, subjects: the cohort tables. One row per subject, muscle, side and measure
     (csa_mean_mm2, volume_ml, fat_fraction), with CHANGE_COLUMNS: first and last, the values in
-    unit; change, last - first; years between the scans, null if unknown; change_per_year, null also
-    if years is not above 0. Empty if the cohort has no visits.
+    unit, and change, last - first, null if unknown; years between the scans, null if unknown;
+    change_per_year, null also if years is not above 0. Empty if the cohort has no visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS))

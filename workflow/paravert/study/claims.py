@@ -23,10 +23,11 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
     """Return Spearman's correlation of area and IoU over slices, for all muscles together and for each.
 
     pairs: one row per slice, muscle and side with subject, muscle, area_mm2 (of the manual mask)
-    and iou. samples, seed: of the bootstrap over subjects. Returns rows of the table of contrasts
-    as dicts: estimate (rho), its 95 % percentile interval low_95 and high_95, and p_value from the
-    bootstrap's standard error of the z transform (Fisher 1915). With fewer than two subjects, or if
-    a column does not vary, a row has a note instead of these.
+    and iou; rows with a null are left out. samples, seed: of the bootstrap over subjects. Returns
+    one dict per correlation with keys of inference.CONTRAST_COLUMNS: muscle ("" for all), estimate
+    (rho), its 95 % percentile interval low_95 and high_95, p_value from the bootstrap's standard
+    error of the z transform (Fisher 1915), n_subjects, n_rows and others. With fewer than two
+    subjects, or if area or IoU does not vary, it has a note instead of the estimate.
     """
     rows = []
     for muscle in ("", *MUSCLES):
@@ -83,9 +84,10 @@ def paper_claims(
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
     p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for
     subjects that the network was not trained on. Columns: claim, found (numbers of this study),
-    reproduced, tested_by. reproduced is "yes" if the numbers agree and, for comparisons, p by Holm
-    is below .05 in every muscle named; "in part" if in some; "in direction only" if all agree and
-    none has such a p; otherwise "no"; "not tested" without data.
+    reproduced, tested_by. A claim holds for a comparison of models if its estimate has the claimed
+    direction and p_holm is below .05. reproduced: "yes" if the claim holds for all its comparisons
+    (or subjects, or muscles), "in part" if for some, "no" if for none; "in direction only" if for
+    no comparison, but all estimates have the claimed direction; "not tested" without data.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)

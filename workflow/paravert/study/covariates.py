@@ -22,8 +22,8 @@ OTHER = "other"
 def column_of(covariate: str) -> str:
     """Return the name of the table column that holds a covariate of a model.
 
-    Scaled covariates have a name of their own: "age_decades" is in the column age_years; others are
-    named as their column.
+    The keys of SCALES have another column: "age_decades" is in the column age_years. Any other
+    covariate has the name of its column.
     """
     return SCALES[covariate][0] if covariate in SCALES else covariate
 
@@ -33,9 +33,10 @@ def varying_covariates(
 ) -> tuple[list[str], list[str]]:
     """Return the covariates that can be used because their values vary, and notes on those left out.
 
-    data: one row per scan, muscle and side. wanted: names of covariates. asked: those that are kept
-    even if they do not vary. Returns (names, sentences). A name that is a function of the formulas
-    (FORMULA_NAMES) is left out, too.
+    data: one row per scan, muscle and side. wanted: names of covariates. asked: names among them
+    that are kept even if their values do not vary. A name in FORMULA_NAMES is left out in any case,
+    because it is a function of the formula language. Returns (names, a sentence per covariate left
+    out); without rows there are no sentences on values that do not vary.
     """
     kept, notes = [], []
     for name in wanted:
@@ -51,13 +52,12 @@ def varying_covariates(
 
 
 def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
-    """Return a copy of the rows with covariates in the form that the models take.
+    """Return a copy of the rows with a column per covariate, in the form that the models take.
 
-    data: one row per scan, muscle and side. covariates: their names. Numbers are centred at the
-    mean over subjects and divided by their unit of change (such as 10 years for age_decades, see
-    SCALES). Categories with fewer than LEAST_OF_CATEGORY (5) subjects are pooled as "other", the
-    smallest first, until "other" has as many. Unused categories of muscle, side and sex are
-    removed.
+    data: one row per scan, muscle and side. covariates: names of the columns to set. Numbers are
+    centred at the mean over subjects (first row of each) and divided by their unit of change (such
+    as 10 years for age_decades, see SCALES). Categories other than sex: those of `rare_categories`
+    become "other". Unused categories of muscle, side and sex are removed.
     """
     prepared = data.assign(
         **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}
@@ -78,8 +78,9 @@ def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.D
 def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
-    values: the category of each subject (each pair once). Those with fewer than LEAST_OF_CATEGORY
-    (5) subjects are pooled, and the next larger ones until "other" has as many.
+    values: one entry per subject, its category; a subject with several categories has one for each.
+    Pooled are categories with fewer than LEAST_OF_CATEGORY (5) subjects and, if these have fewer
+    together, the next larger ones until they have 5. Empty if no category is that small.
     """
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:
@@ -94,11 +95,12 @@ def rare_categories(values: pd.Series) -> list[str]:
 def independent_covariates(
     data: pd.DataFrame, covariates: Sequence[str], asked: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the covariates that the covariates before them do not determine, and notes on the others.
+    """Return the covariates that those before them in the list do not determine, and notes on the others.
 
-    data: rows from `with_model_covariates`. covariates: their names. asked: those that are kept in
-    any case. Returns (names, sentences). Example: if each site has one scanner, the site determines
-    the scanner, which is left out. Tested by the rank of the design matrix.
+    data: rows from `with_model_covariates`. covariates: their names, in order of priority. asked:
+    names among them that are kept in any case. Returns (names, a sentence per covariate left out).
+    Example: if each site has one scanner, the site determines the scanner, which is left out. Tested
+    by the rank of the design matrix over scans. A covariate with one category left is left out, too.
     """
     people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))

@@ -130,11 +130,11 @@ def _write_labelled(
 
 
 def variable_names(names: Iterable[str]) -> list[str]:
-    """Return names of columns in a form that Stata and SPSS accept, all different in any case.
+    """Return names of columns in a form that Stata and SPSS accept, in the same order.
 
-    Letters, digits and _ are kept, other characters become _. A name that begins with a digit or is
-    a reserved word gets the prefix v_. Long names are cut to 32 characters; equal ones get a
-    number.
+    Letters, digits and _ are kept, other characters become _. A name that does not begin with a
+    letter or is a reserved word gets the prefix v_. Long names are cut to 32 characters (60 bytes).
+    A name that would equal an earlier one, upper and lower case not distinguished, gets a number.
     """
     found: list[str] = []
     taken: set[str] = set()

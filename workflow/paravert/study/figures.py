@@ -169,7 +169,8 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
     """Return {name of a figure: function that returns its table and the figure} for figures of models.
 
     They are specification_curve, adjusted_means, site_effects and centiles. tables: folder of the
-    tables of fit_models and fit_centiles; None: the figures are empty. cohort: the cohort tables.
+    tables of fit_models and fit_centiles; None: the figures show only a sentence. cohort: the cohort
+    tables.
     """
 
     def read(name: str, columns: Iterable[str]) -> pd.DataFrame:

@@ -16,9 +16,10 @@ FAT_OUTLIER = "fat_outlier_sd"
 class Flag:
     """An automatic flag: a warning about a scan whose measurements are unusual.
 
-    column: of the ledger (table with one row per scan), its value. threshold: its key in the
-    section `flags` of the configuration. caution: code of the warning. title: in the report. below:
-    whether values below the threshold are flagged; otherwise absolute values above it.
+    column: column of the ledger (table with one row per scan) whose value is compared with the
+    threshold. threshold: key of the threshold in the section `flags` of the configuration. caution:
+    code of the warning. title: name of the value in the report. below: True if values below the
+    threshold are flagged, False if absolute values above it are.
     """
 
     column: str
@@ -74,12 +75,13 @@ FLAG_CODES = frozenset(str(flag.caution) for flag in FLAGS)
 
 
 def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the quality figures of each scan, on which automatic flags are based; index: subject.
+    """Return the quality figures of each scan, on which automatic flags are based, one row per scan.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of
-    stack and slice. Columns: predicted_iou_lowest, border_fraction_highest, area_jump_highest,
-    side_ratio_lowest (all 0 to 1, null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction,
-    the volume-weighted mean over all muscles.
+    stack and slice; its column subject names the scan, which is the index of the result. Columns:
+    predicted_iou_lowest, border_fraction_highest, area_jump_highest, side_ratio_lowest (all 0 to 1,
+    null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction, the volume-weighted mean over
+    all muscles.
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -100,8 +102,8 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
 def doubtful_sections(predicted_iou: pd.Series, limit: float) -> pd.Series:
     """Return which sections have a predicted IoU below a limit, as nullable booleans.
 
-    Section: a muscle and side in one slice. predicted_iou: 0 to 1, what the network expects; the
-    result is null where it is. limit: the setting flags.section_iou.
+    Section: a muscle and side in one slice. predicted_iou: 0 to 1, the model's estimate of the IoU
+    with a manual mask; where it is null, so is the result. limit: the setting flags.section_iou.
     """
     return (predicted_iou < limit).astype("boolean").mask(predicted_iou.isna())
 
@@ -150,10 +152,11 @@ def _lowest_side_ratios(slices: pd.DataFrame, weight: pd.Series) -> pd.Series:
 def fat_outliers(scans: pd.DataFrame) -> pd.Series:
     """Return how many SD each scan's fat fraction is from that expected for sex and age.
 
-    scans: columns sex, age_years and fat_fraction (0-1), in an order that does not depend on
-    shards; the result has its index. It is the externally studentised residual of a linear model
-    (Cook and Weisberg 1982), in which the scan itself does not enter the SD. Null without sex, age
-    or fat fraction, and for all scans if fewer than FEWEST_FOR_MODEL (10) have them.
+    scans: columns sex, age_years and fat_fraction (0-1); the result has its index. Sort them in the
+    same way in each run: another order may change the last digits. It is the externally studentised
+    residual of a linear model of sex and age (Cook and Weisberg 1982), in which the scan itself does
+    not enter the SD. Null without sex, age or fat fraction or if undefined, and for all scans if
+    fewer than FEWEST_FOR_MODEL (10) have the three.
     """
     known = scans.dropna(subset=["sex", "age_years", "fat_fraction"])
     if len(known) < FEWEST_FOR_MODEL:
@@ -170,10 +173,10 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
 
 
 def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Return a copy of the ledger in which the column warnings has the codes of the automatic flags.
+    """Return a copy of the ledger with the codes of the automatic flags added to the column warnings.
 
-    ledger: one row per scan, with the columns of FLAGS and warnings (tuples of codes). thresholds:
-    section `flags` of the configuration.
+    ledger: one row per scan, with the columns of FLAGS and warnings (collections of codes; sorted
+    tuples in the result). thresholds: section `flags` of the configuration, {key: value}.
     """
     ledger = ledger.copy()
     codes = [set(warnings) for warnings in ledger.warnings]

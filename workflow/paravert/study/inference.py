@@ -56,7 +56,7 @@ MEAN_COLUMNS = (
 
 @dataclass(frozen=True)
 class ModelOutcome:
-    """A column of the table of muscles that models explain.
+    """The outcome of a model: a column of the cohort table `muscles`.
 
     column: its name. unit: such as "mm2". link: of the model, IDENTITY (areas, volumes) or LOGIT
     (fractions).
@@ -84,8 +84,9 @@ LEVEL_OUTCOMES = (
 class StudyModel:
     """A regression model of the study.
 
-    name: in the tables. covariates: sex, keys of covariates.SCALES (age, height, weight per step),
-    or columns of the table of subjects. Muscle and side always enter.
+    name: its value in the column model of the tables. covariates: sex, keys of covariates.SCALES
+    (age, height, weight per step), or columns of the table of subjects. Muscle and side are in
+    every model.
     """
 
     name: str
@@ -106,8 +107,9 @@ ADJUSTED = StudyModel(
 class Family:
     """A planned question of the study: a family of contrasts whose p values are corrected together.
 
-    name: in the tables, which decides what is compared. outcomes: columns that are compared.
-    Correction: Holm 1979.
+    name: its value in the column family of the tables; `FittedModel.contrasts` chooses the
+    comparison by it (sex, age, side, or muscles). outcomes: columns that are compared. Correction:
+    Holm 1979.
     """
 
     name: str
@@ -181,7 +183,7 @@ class FittedModel:
         Among these: family (the planned question), outcome, model, muscle, label (in words),
         estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
         ratio), p_value, n_subjects, note. p_holm is missing; `corrected` adds it. families: planned
-        questions; those with this outcome are answered. A comparison that is impossible has a note
+        questions; those without this outcome are skipped. A comparison that is impossible has a note
         instead of numbers.
         """
         rows = []
@@ -285,8 +287,8 @@ class FittedModel:
     def difference(self, found: Estimate) -> dict:
         """Return a difference of two means as it is reported: {estimate, low_95, high_95, unit}.
 
-        found: the difference on the scale of the link. Areas and volumes stay in their unit; a fat
-        fraction becomes an odds ratio.
+        found: the difference on the link's scale, from `MarginalFit.estimate`. For areas and volumes
+        it stays in their unit; for a fat fraction, the difference of log odds becomes an odds ratio.
         """
         ratio = self.outcome.link == LOGIT
         ends = {"estimate": found.value, "low_95": found.low_95, "high_95": found.high_95}
@@ -339,11 +341,11 @@ def fit_model(
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. weights: of the subjects (index); None: all 1. Left out are rows without outcome, subjects
-    with an unknown covariate, covariates that are unknown for all or do not vary, and muscles whose
-    outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if LEAST_COVERED
-    (80 %) of the subjects have it, because scans cover different ranges. The result has no fit if
-    the model cannot be fitted.
+    side. weights: one per subject, indexed by it; None: all 1. Left out are rows without outcome,
+    subjects with an unknown covariate, covariates that are unknown for all or do not vary, and
+    muscles whose outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if
+    LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. The fit of
+    the result is None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)

@@ -47,10 +47,11 @@ def compare_labels(
 ) -> None:
     """Compare the labels of two results of one cohort: Bland-Altman of area, and Dice.
 
-    Writes a row per level, muscle and side; differences are second minus first, of a subject's area (mm2):
-    at the standard level, if both results have the same one and at least 80 % of the subjects have areas
-    there in both, and the mean over all slices. Both must have been made from the same images. Subjects analysed in one alone are left out.
-    Of several visits of a subject, the first by name is compared.
+    Writes a row per level, muscle and side; differences are second minus first, of a subject's area
+    (mm2): at the standard level, if both results have the same one and at least 80 % of the subjects
+    have areas there in both, and the mean over all slices. Both must have been made from the same
+    images. Subjects analysed in only one of them are left out. Of several visits of a subject, the
+    first by name is compared. Raises InputError if no subject is in both.
     """
     areas = paired_areas(_areas(first), _areas(second))
     once = first_scans(areas[scan_keys(areas)].drop_duplicates())
@@ -127,9 +128,11 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 
 
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subject of both, muscle and side, with the areas and csa_reason of both.
+    """Return the areas of two results side by side, one row per scan, muscle and side that both have.
 
-    first, second: AREA_COLUMNS of the cohort's table `muscles`. Columns end with _first, _second.
+    first, second: AREA_COLUMNS of the cohort table `muscles` of each result. The columns of areas
+    and csa_reason end with _first and _second. Raises pandas.errors.MergeError if a table has a row
+    twice.
     """
     keys = [*scan_keys(first), "muscle", "side"]
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")

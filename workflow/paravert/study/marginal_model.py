@@ -55,12 +55,13 @@ class Estimate:
 class MarginalFit:
     """A marginal regression model (GEE) fitted to data with several rows per subject.
 
-    terms: names of the coefficients, by patsy. coefficients: (terms,), on the scale of the link.
+    terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale.
     covariance: of the coefficients, (terms, terms). df: degrees of freedom of t intervals; infinite
-    for normal ones. link: IDENTITY or LOGIT. covariance_name: how the covariance was estimated.
-    formula: of the model, by patsy. n_subjects, n_rows: what the model was fitted to. _design:
-    patsy's description of the design. _people: each combination of the subjects' covariates, with
-    the (weighted) number of subjects. _known_cells: weights that were already computed.
+    for normal ones. link: IDENTITY (its scale is the outcome's) or LOGIT (log odds).
+    covariance_name: how the covariance was estimated. formula: of the model, by patsy. n_subjects,
+    n_rows: number of subjects and rows that the model was fitted to. _design: patsy's description of
+    the design. _people: each combination of the subjects' categories with its sum of weights, and
+    mean numbers. _known_cells: cache of `mean_weights`.
     """
 
     terms: tuple[str, ...]
@@ -88,11 +89,11 @@ class MarginalFit:
         return Estimate(value, error, value - reach, value + reach, p_value)
 
     def mean_weights(self, **values: object) -> np.ndarray:
-        """Return the weights (terms,) of the coefficients in an adjusted mean, on the link's scale.
+        """Return the weights, (terms,), with which `estimate` gives an adjusted mean on the link's scale.
 
-        values: what is fixed, such as muscle="multifidus", sex="M". Muscles and sides that are not
-        fixed are averaged with equal weight, every other covariate over the subjects of the model.
-        `estimate` gives the mean.
+        values: covariates that are fixed, such as muscle="multifidus", sex="M". Muscles and sides
+        that are not fixed are averaged with equal weight, every other covariate over the subjects
+        of the model (a number is set to its mean).
         """
         muscles = self.categories.get("muscle")
         if muscles is None:
@@ -130,7 +131,7 @@ class MarginalFit:
         }
 
     def response(self, value: float) -> float:
-        """Return a value on the scale of the link (log odds, or unchanged) on that of the outcome."""
+        """Return a value of the link's scale on the outcome's: log odds become a fraction, others stay."""
         return float(1 / (1 + np.exp(-value))) if self.link == LOGIT else value
 
 
@@ -147,11 +148,12 @@ def fit_marginal(
     outcome: column of data. data: one row per scan, muscle and side, without missing values;
     columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
     within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a natural
-    cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: of the
-    subjects (index), taken as known; None: all 1. Factors with one value are left out. Errors allow
-    for correlated rows of a subject: Mancl and DeRouen 2001 with t intervals below
-    SMALL_SAMPLE_SUBJECTS (200), otherwise the cluster-robust sandwich. Raises NotFitted if there
-    are too few subjects, terms are collinear or nothing is left to estimate errors from.
+    cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: one per
+    subject, indexed by it, taken as known; None: all 1. Factors with one value are left out. Errors
+    allow for correlated rows of a subject: Mancl and DeRouen 2001 with t intervals if
+    `effective_n` is below SMALL_SAMPLE_SUBJECTS (200), otherwise the cluster-robust sandwich.
+    Raises NotFitted if there are too few subjects, terms are collinear or nothing is left to
+    estimate errors from.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

@@ -26,8 +26,9 @@ ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
 def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """Return the covariates that paravert defines, one row per scan of the sheet.
 
-    rows: lines of the sheet. The columns are those of codebook.COVARIATE_COLUMNS (sex, age_years,
-    height_cm ...) and bmi_kg_m2; unknown is null. The index is the name of the scan.
+    rows: of the subject sheet, {column: text}, "" if unknown. The columns are those of
+    codebook.COVARIATE_COLUMNS (sex, age_years, height_cm ...) and bmi_kg_m2; unknown is null. The
+    index is the name of the scan.
     """
     columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
     types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
@@ -40,7 +41,8 @@ def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
 def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
     """Return descriptions of the sheet's columns that paravert does not define; dates are left out.
 
-    sheet: as read. meanings: {column, in any case: text for the codebook}.
+    sheet: the subject sheet, from `sheet.read_sheet`. meanings: {column: text for the codebook},
+    upper and lower case not distinguished; a column without an entry is described by its type.
     """
     known = {N_LUMBAR: "lumbar vertebrae, which levels are counted by; unknown is 5"}
     known |= {str(name).lower(): text for name, text in meanings.items()}
@@ -60,8 +62,9 @@ def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, 
 def carried_values(rows: Sequence[Mapping[str, str]], columns: Sequence[Column]) -> pd.DataFrame:
     """Return the sheet's columns that paravert does not define, one row per scan of the sheet.
 
-    rows: lines of the sheet. columns: from `carried_columns`; numbers become float, yes/no boolean,
-    all else text; unknown is null. The index is the name of the scan.
+    rows: of the subject sheet, {column: text}, "" if unknown. columns: from `carried_columns`;
+    numbers become float, yes/no boolean, all else text; unknown is null. The index is the name of
+    the scan.
     """
     values = {column.name: [_value(row[column.name], column) for row in rows] for column in columns}
     types = {c.name: float if c.type == tables.NUMBER else object for c in columns}

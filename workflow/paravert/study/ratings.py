@@ -43,12 +43,12 @@ Place = tuple[str, str]  # muscle and side
 
 @dataclass(frozen=True)
 class Rating:
-    """One line of a rater's file, ratings.csv, that the review page exports.
+    """One rating: a row of a rater's file, ratings.csv, which the review page exports.
 
-    scan: its name. rater: who rated. verdict: "pass", "correct" or "fail". muscle: "" for the whole
-    scan. side: "" for both sides, or the whole scan. fingerprint: digest of the labels that the
-    rater saw (column labels_digest of the ledger). reason: chosen from the page's list. note: free
-    text.
+    scan: its name. rater: who rated. verdict: "pass", "correct" (labels should be corrected) or
+    "fail". muscle: "" for the whole scan. side: "" for both sides, or the whole scan. fingerprint:
+    digest of the labels that the rater saw (column labels_digest of the ledger). reason: chosen from
+    the page's list. note: free text.
     """
 
     scan: str
@@ -61,7 +61,7 @@ class Rating:
     note: str = ""
 
     def places(self) -> set[Place]:
-        """Return what the rating is about: {(muscle, side)}, or {WHOLE} for the whole scan."""
+        """Return the muscles and sides that the rating covers, {(muscle, side)}; {WHOLE} for a whole scan."""
         if not self.muscle:
             return {WHOLE}
         return set(product([self.muscle], [self.side] if self.side else SIDES))
@@ -69,11 +69,11 @@ class Rating:
 
 @dataclass(frozen=True)
 class Failed:
-    """What raters have failed.
+    """The scans and muscles that failed the review.
 
     scans: names of scans that failed as a whole. muscles: {scan: {(muscle, side)}} that failed in
-    other scans. outdated: scans with ratings of labels that have changed since; these ratings are
-    not applied.
+    other scans. outdated: scans with a rating of labels that have changed since; such a rating is
+    ignored.
     """
 
     scans: frozenset[str]
@@ -144,12 +144,13 @@ def failed(
     rule: str,
     verdicts: Collection[str] = (FAIL,),
 ) -> Failed:
-    """Return which scans and muscles count as failed by the review.
+    """Return the scans and muscles that fail the review by a rule.
 
-    ratings: of all raters. digests: {scan: labels_digest, the digest of its labels today}; ratings
-    of other scans are ignored. rule: where raters differ: "any", what one rater fails; "all", what
-    all raters of the scan fail; otherwise the name of the rater who decides. verdicts: those that
-    count as a failure.
+    ratings: of all raters. digests: {scan: digest of its present labels (labels_digest)}; ratings of
+    other scans, or of labels with another digest, are ignored. rule: which failures count if raters
+    differ: "any", those of at least one rater; "all", those of all raters of the scan; otherwise the
+    name of the only rater who counts. verdicts: the verdicts that count as a failure. A scan that a
+    rater fails as a whole fails in all its muscles.
     """
     by_scan: dict[str, dict[str, set[Place]]] = defaultdict(lambda: defaultdict(set))
     outdated = set()
@@ -189,7 +190,8 @@ def without_failed_muscles(
     """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
     rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side.
-    muscles: {scan: {(muscle, side)}}. step: "measure_area" or "measure_fat". The reason code is
+    muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null are AREA_VALUES) or
+    "measure_fat" (null are the fat fractions of all methods). Their reason columns get the code
     "review-failed".
     """
     values, reasons = {
@@ -221,10 +223,11 @@ def agreement_of_raters(ratings: Sequence[Rating]) -> pd.DataFrame:
     """Return Cohen's kappa of each pair of raters over the scans that both rated, with KAPPA_COLUMNS.
 
     ratings: of all raters. A rater's verdict on a scan is the worst that he or she gave to it or
-    one of its muscles; only ratings of the same labels are compared. Two rows per pair: all three
-    verdicts, and fail against the others. Columns: first, second (raters), categories, scans,
-    agreement (share of equal verdicts), kappa and its 95 % interval kappa_low, kappa_high (Fleiss,
-    Cohen and Everitt 1969); kappa is null if both gave all scans one and the same verdict.
+    one of its muscles; only ratings of the same labels are compared. Two rows per pair, by the
+    column categories: all three verdicts, and "fail or not". Columns: first, second (raters),
+    categories, scans (number that both rated), agreement (share of equal verdicts), kappa and its
+    95 % interval kappa_low, kappa_high (Fleiss, Cohen and Everitt 1969). kappa is null if both gave
+    all scans the same verdict, and agreement too if they have no scan in common.
     """
     worst: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for rating in ratings:
@@ -272,11 +275,11 @@ def to_correct(
 ) -> pd.DataFrame:
     """Return which label maps raters want corrected, one row per rating and stack.
 
-    ratings: of all raters. digests: {scan: labels_digest, the digest of its labels today}; ratings
-    of older labels are left out. folder: of the subjects. Columns (CORRECTION_COLUMNS): scan,
-    stack, rater, muscle, side, reason, note; itksnap and slicer, commands that open image and
-    labels (to be run in the folder that holds `results`); save_as, where the corrected map belongs,
-    beside the sheet.
+    ratings: of all raters; those with the verdict "correct" are used. digests: {scan: digest of its
+    present labels (labels_digest)}; ratings of other labels are left out. folder: contains a folder
+    per scan. Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side, reason, note; itksnap
+    and slicer, commands that open image and labels (to be run in the folder that holds `results`);
+    save_as, path for the corrected label map, relative to the folder of the sheet.
     """
     rows = []
     for rating in ratings:

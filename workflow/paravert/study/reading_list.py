@@ -25,10 +25,11 @@ FAILURE_COLUMNS = (
 def reading_list(ledger: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     """Return the scans that raters should rate without knowing why they were chosen, in random order.
 
-    ledger: the cohort table with one row per scan. size: number of scans with the lowest predicted
-    IoU, and of scans at random from all that have labels. seed: of the choice and order. Columns:
-    scan; drawn_as, "worst", "random" or "both". The random choice depends on seed and name alone
-    (permanent random numbers, Ohlsson 1995), so that most stay when scans are added.
+    ledger: the cohort table with one row per scan; scans without labels are left out. size: how many
+    scans with the lowest predicted IoU ("worst") are taken, and how many at random ("random"); a
+    scan chosen in both ways ("both") is listed once. seed: of the choice and order. Columns: scan;
+    drawn_as, "worst", "random" or "both". Each scan has a random number that depends on seed and name
+    alone (permanent random numbers, Ohlsson 1995), so most stay in the list when scans are added.
     """
     scans = ledger.assign(scan=scan_names(ledger))[ledger.labels_digest.notna()]
     known = scans.dropna(subset=["predicted_iou_lowest"])
@@ -51,12 +52,13 @@ def share_of_failures(
 ) -> pd.DataFrame:
     """Return the share of failures among the randomly drawn scans that were rated.
 
-    listed: from `reading_list`. ratings: of all raters. digests: {scan: labels_digest, the digest
-    of its labels today}. rule: whose failures count where raters differ, "any", "all" or a rater's
-    name. Columns: FAILURE_COLUMNS. Rows (what, verdict): scans that failed as a whole; scans that
-    failed as a whole or in a muscle; the same or to be corrected; and each muscle that failed on a
-    side or with its scan. drawn: number of random scans; rated: of these with a rating of today's
-    labels; count and share of failures, with Wilson's 95 % interval; null without rated scans.
+    listed: from `reading_list`; those drawn as "random" or "both" are used. ratings, digests, rule:
+    see `ratings.failed`. Columns: FAILURE_COLUMNS. Rows (what, verdict): ("scan", "fail"), scans
+    that failed as a whole; ("scan or muscle", "fail"), as a whole or in a muscle; ("scan or
+    muscle", "fail or correct"), the verdict "correct" counted as well; (a muscle, "fail"), scans in
+    which it failed on a side or that failed as a whole. drawn: number of random scans; rated: how
+    many of these have a rating of their present labels by a rater who counts; count, and share of
+    rated with Wilson's 95 % interval; null without rated scans.
     """
     random = set(listed.scan[listed.drawn_as != WORST])
     own = [rating for rating in ratings if rating.scan in random]

@@ -64,7 +64,7 @@ def mask_reliability(
     slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
     RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
     limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
-    or disc.
+    or disc; a vertebra or disc with fewer than two subjects has no row.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -104,9 +104,8 @@ def scored_slice_levels(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the vertebra or disc nearest to each slice of the subjects that have manual masks.
 
     cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
-    cohort table `overlap`, one per slice, muscle and side with a manual mask, whose subjects are
-    taken. Columns: subject, visit if there is one, stack_id, slice, level (name). Slices of unknown
-    level are missing.
+    cohort table `overlap`; slices of its subjects are returned. Columns: subject, visit if there is
+    one, stack_id, slice, level (name). Slices of unknown level are left out.
     """
     scored = set(overlap["subject"].unique())
     parts = []
@@ -126,8 +125,8 @@ def visit_reliability(
     analysed visits of each subject; pairs known to be more than MOST_YEARS_APART (0.25) years apart
     are left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side
     "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
-    and values at each vertebra or disc. Single slices are not compared, because those of two visits
-    are at different places. Empty without visits.
+    and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
+    are not compared, because those of two visits are at different places. Empty without visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
@@ -264,10 +263,10 @@ def _limits(prefix: str, limits: Limits) -> dict:
 def consistency(ratings: np.ndarray) -> IntraclassCorrelation:
     """Return the intraclass correlation ICC(3,1): two-way, measurements fixed, consistency.
 
-    ratings: float (subjects, measurements), for a single measurement each. A constant bias between
-    the measurements does not change it. NaN with fewer than two subjects or if all ratings are
-    equal; the interval alone is NaN if the measurements differ by a constant only. Source: Shrout
-    and Fleiss 1979, ICC(3,1) and its interval.
+    ratings: float (subjects, measurements). It is the reliability of a single measurement, not of
+    their mean. A constant bias between the measurements does not change it. NaN with fewer than two
+    subjects or if all ratings are equal; the interval alone is NaN if the measurements differ by a
+    constant only. Source: Shrout and Fleiss 1979, ICC(3,1) and its interval.
     """
     subjects, raters = ratings.shape
     if subjects < 2 or np.ptp(ratings) == 0:
@@ -286,10 +285,9 @@ def consistency(ratings: np.ndarray) -> IntraclassCorrelation:
 def standard_error_of_measurement(ratings: np.ndarray) -> tuple[float, float, float]:
     """Return the SD of repeated measurements of one subject, and its 95 % interval: (sd, low, high).
 
-    ratings: float (subjects, measurements), in the unit that the result has. A bias between
-    measurements is left out: it is the root of the error mean square of the two-way analysis of
-    variance (Weir 2005), for pairs SD of the differences / sqrt(2). NaN with fewer than two
-    subjects.
+    ratings: float (subjects, measurements); the result has their unit. A bias between measurements
+    does not enter: the SD is the root of the error mean square of the two-way analysis of variance
+    (Weir 2005), for pairs SD of the differences / sqrt(2). NaN with fewer than two subjects.
     """
     subjects, raters = ratings.shape
     if subjects < 2:
@@ -317,7 +315,8 @@ def within_subject_variation(ratings: np.ndarray) -> float:
     """Return the within-subject coefficient of variation: root mean square over subjects of SD / mean.
 
     ratings: float (subjects, measurements). A fraction, not a percentage. Subjects with mean 0 are
-    left out; NaN without subjects. Source: Bland.
+    left out; NaN without subjects. Source: Bland, "How should I calculate a within-subject
+    coefficient of variation?", root mean square approach.
     """
     mean = ratings.mean(axis=1)
     known = mean != 0
@@ -363,7 +362,7 @@ def clustered_limits(
 ) -> tuple[float, float, dict[str, tuple[float, float, float]]]:
     """Return bias, SD and limits of agreement of the difference in a single slice: (bias, sd, limits).
 
-    difference: (slices,). subjects: (slices,), whose slice each is. limits: {"lower_limit",
+    difference: (slices,). subjects: (slices,), name of each slice's subject. limits: {"lower_limit",
     "upper_limit": (value, low, high of its 95 % interval)}. The bias is the mean over subjects of
     their means; the variance is that between subjects plus that within. All NaN with fewer than two
     subjects or if no subject has two slices. Source: Bland and Altman 2007; intervals: Zou 2013

@@ -59,11 +59,12 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: from `one_row_per_subject`. A number has one row: mean and SD (n - 1) of each group. A
-    category has a row per value: its share of the known values of each group. missing_...: subjects
-    without a value; n_...: with one; count_...: those of this row. standardised_difference:
-    analysed minus not analysed over the pooled SD (Austin 2009). Each reason of quarantine or
-    exclusion has a row with number and share; with several sites also per site.
+    ledger: from `one_row_per_subject`. A numeric covariate has one row: mean and SD (n - 1) of each
+    group. A category has a row per value: its share of the known values of each group; a text with
+    more than MOST_CATEGORIES values is left out. missing_...: number of subjects without a value;
+    n_...: with one; count_...: with the value of this row. standardised_difference: analysed minus
+    not analysed over the pooled SD (Austin 2009). Each reason of quarantine or exclusion has a row
+    with number and share; with several sites also per site.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -138,11 +139,11 @@ class NotWeighted(Exception):
 
 @dataclass(frozen=True)
 class InclusionWeights:
-    """Inverse-probability weights of the subjects in a model, which stand for those missing from it.
+    """Weights of the subjects in a model that correct for those missing from it (inverse probability).
 
-    weights: indexed by subject, mean 1. n_missing: number of missing subjects that they stand for.
-    predictors: covariates of the logistic regression. left_out: sentences on subjects and
-    covariates that it does not have.
+    weights: indexed by subject, mean 1. n_missing: number of missing subjects in the logistic
+    regression that gives the weights. predictors: its covariates. left_out: sentences on subjects
+    and covariates that are not in it.
     """
 
     weights: pd.Series
@@ -165,7 +166,8 @@ def weighted_contrasts(
     `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, fitted
     to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates
     with 95 % intervals; difference_in_standard_errors is weighted - complete cases over the
-    standard error of the latter (of logarithms for odds ratios). Without weights a note says why.
+    standard error of the latter (of logarithms for odds ratios). If no weights can be computed, the
+    weighted estimate is NaN and the note says why. Models that were not fitted have no rows.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:
@@ -219,15 +221,16 @@ def _side_by_side(complete: dict, weighted: dict | None) -> dict:
 
 
 def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeights:
-    """Return the stabilised weights of the subjects in a model: share in it / probability to be in it.
+    """Return the stabilised inverse-probability weights of the subjects in a model.
 
-    people: one row per subject of the sheet. inside: bool (subjects,), who is in the model. The
-    probability is that of a logistic regression on the covariates that are known for all (linear,
-    age quadratic), as many as the smaller group allows (SUBJECTS_PER_COEFFICIENT (5 subjects
-    each)). Left out are subjects of unknown sex or age, and those of a category of which nobody is
-    in the model. Raises NotWeighted if nobody is missing, a group is too small, there are no
-    predictors, or these separate the groups. Source: Seaman and White 2013; truncation: Cole and
-    Hernan 2008.
+    Weight: share of the subjects that are in the model, over the subject's own probability to be in
+    it, truncated at TRUNCATED_PERCENT and scaled to mean 1. people: one row per subject of the
+    sheet. inside: bool (subjects,), which of them are in the model. The probability is that of a
+    logistic regression on the covariates that are known for all (linear, age quadratic), as many as
+    the smaller group allows (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are
+    subjects of unknown sex or age, and those of a category of which nobody is in the model. Raises
+    NotWeighted if nobody is missing, a group is too small, there are no predictors, or these
+    separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
     """
     people, left_out = _represented(people, inside)
     inside = people["inside"].to_numpy()

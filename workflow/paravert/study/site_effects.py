@@ -22,11 +22,11 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
     side. adjusted: the adjusted model of each outcome. One row per difference; columns
-    (EFFECT_COLUMNS): factor, category, reference (the largest category), outcome, model, muscle,
-    estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and others. estimate:
-    difference for areas and volumes, odds ratio for fat fractions. model: "alone" (the factor is
-    the only covariate) or "adjusted". Factors that do not vary, or that a model left out, have no
-    rows.
+    (EFFECT_COLUMNS): factor, category, reference (the category with most subjects), outcome, model,
+    muscle, estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and df, link,
+    covariance, note of the model. estimate: category minus reference for areas and volumes, odds
+    ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides
+    muscle and side) or "adjusted". Factors that do not vary, or that a model left out, have no rows.
     """
     rows = []
     for factor in FACTORS:

@@ -128,7 +128,7 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
 def level_of_metadata(cohort: Path) -> str:
     """Return the name of the standard level, such as "L3/4", that the cohort tables were made with.
 
-    cohort: folder of the cohort tables; it is in their metadata.
+    cohort: folder of the cohort tables, whose metadata contain it; "L3/4" if an older table does not.
     """
     found = pq.read_schema(cohort / f"{codebook.MUSCLE_TABLE.name}.parquet").metadata or {}
     return found.get(LEVEL_METADATA.encode(), USUAL_LEVEL.encode()).decode()

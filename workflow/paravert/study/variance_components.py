@@ -1,6 +1,6 @@
-"""How the variance of an outcome divides: between subjects, between their muscles, sides, and the rest.
+"""Variance components of an outcome: between subjects, between their muscles and sides, and the rest.
 
-It only describes; the marginal models do not depend on it.
+They are descriptive; the marginal models do not use them.
 """
 
 import numpy as np
@@ -19,15 +19,16 @@ COMPONENTS = {
 
 
 def variance_components(data: pd.DataFrame, outcome: str) -> list[dict]:
-    """Return how the variance of an outcome divides: SD between subjects, muscles, sides, and the rest.
+    """Return the variance components of an outcome as SD: of subjects, their muscles, sides, and the rest.
 
     data: one row per subject, muscle and side, with sex and age_years. outcome: column of data; it
     is divided by the muscle's mean, because variances grow with size, and SD are shares of that
     mean. Effects of sex, age and side per muscle are removed first by least squares. Only subjects
     with all muscles and sides are used; for them the mean squares of the analysis of variance give
     the components, which are those of REML if none is at zero (Searle, Casella and McCulloch 1992,
-    chapter 4). Negative components are 0. Returns rows (dicts) of the table of models; one with a
-    note if there are fewer than LEAST_SUBJECTS (10) subjects.
+    chapter 4). Negative components are 0. Returns one dict per component with keys of
+    inference.MODEL_COLUMNS (term, label, estimate, unit and others); a single dict with a note if
+    there are fewer than LEAST_SUBJECTS (10) subjects.
     """
     known = data.dropna(subset=[outcome, "sex", "age_years"])
     common = {"outcome": outcome, "model": "variance components", "kind": "spread"}

@@ -2,7 +2,7 @@
 
 Fascicles spread from their origin at the bone. The coordinates along and across the fascicles are
 slightly distorted and index a smooth random field; its zero crossings are perimysial fat. The
-result is a score, whose ranks say in which order the pixels of a muscle turn to fat.
+result is a score, whose ranks are the order in which the pixels of a muscle turn to fat.
 `fat_by_rank` gives each rank its fat fraction, so that the mean over the muscle is the true fat
 fraction. Its distribution is that of a Dixon scan: most fat of a muscle lies in pixels that hold
 less than 30 % of it, and hardly a pixel is pure fat. Phantoms and training slices take both.

@@ -225,8 +225,8 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
     """Write the middles of the lumbar discs as a CSV file for the sheet's column levels.
 
-    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: how
-    the subject lies in the scanner.
+    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: gives
+    the position of the subject in the scanner.
     """
     levels = np.array(DISC_LEVELS)
     points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))

@@ -207,7 +207,7 @@ def sagittal_series(body: Body, protocol: Protocol) -> tuple[Series, list[Placed
 
     Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
     its plane in scanner coordinates (LPS, mm). body: of the subject. protocol: of the axial series;
-    it says how the subject lies.
+    gives the position of the subject.
     """
     size, pixel, gap = SAGITTAL_MATRIX, SAGITTAL_PIXEL_MM, SAGITTAL_SPACING_MM
     first = -(SAGITTAL_SLICES - 1) / 2 * gap
@@ -229,7 +229,7 @@ def localizer_series(body: Body, protocol: Protocol) -> tuple[Series, list[Place
 
     Series: attributes such as name and spacing. Image: a pair of signal, float (rows, columns), and
     its plane through the lumbar spine in scanner coordinates (LPS, mm). body: of the subject.
-    protocol: of the axial series; it says how the subject lies.
+    protocol: of the axial series; gives the position of the subject.
     """
     size, pixel = LOCALIZER_MATRIX, LOCALIZER_PIXEL_MM
     grid = centred_grid(size, pixel)

@@ -39,7 +39,7 @@ class SagittalSpine:
     Coordinates (y, z) in mm: y towards the back, z towards the head. Level: 1.0 mid L1, 1.5 disc
     L1/2, 6.0 S1.
 
-    levels: (points,), ascending, at steps of 0.02, of the next two.
+    levels: (points,), ascending in steps of 0.02: the levels at which axis and back are sampled.
     axis: (points, 2), (y, z) of the axis, through the middle of bodies and discs.
     back: (points, 2), unit vector from the axis towards the back.
     depth_mm, pitch_mm: functions of the level: depth of a vertebral body from front to back, height
@@ -155,7 +155,10 @@ class Picture:
 
 
 def label_of(level: float) -> int:
-    """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5."""
+    """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5.
+
+    A level in neither DISCS nor VERTEBRAE is SACRUM if it is above 6 (S2 and below), else OTHER_SPINE.
+    """
     if level in DISCS:
         return 1 + DISCS.index(level)
     if level in VERTEBRAE:

@@ -92,9 +92,9 @@ def sagittal_slices(
 ) -> Iterator[SagittalSlice]:
     """Yield images of one synthetic sagittal anatomy, each with another contrast, noise and field of view.
 
-    seed, index: of the random values: of all anatomies, and number of this one. images: how many.
-    size_px: rows and columns of the images, at most CANVAS_PX; smaller ones show a random part
-    about the spine. Pixels of PIXEL_MM. A pure function of its arguments.
+    seed: of all anatomies. index: number of this one, from 0. images: how many. size_px: rows and
+    columns of the images, at most CANVAS_PX; smaller ones show a random part about the spine. Pixels
+    of PIXEL_MM. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 81])
     column = SagittalSpine(rng)

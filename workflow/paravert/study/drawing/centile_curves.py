@@ -42,8 +42,9 @@ def centile_points(
     which area, volume and fat fraction are drawn. level: the vertebra or disc at which the study
     compares scans; area and fat fraction are those at this level if it is used and has centiles,
     otherwise those over all slices. Columns: kind, measure, muscle, sex, age_years, centile, value,
-    low_95, high_95, n_subjects. kind: "centile"; "subject" (a point; only with fewer than
-    POINTS_BELOW subjects, and where their sex has centiles); "not fitted".
+    low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point (only with
+    fewer than POINTS_BELOW subjects, and where their sex has centiles); "not fitted", a row of the
+    table without a value, which is not drawn.
     """
     own = centiles[centiles["measure"].isin(_measures(centiles, level))]
     columns = ["measure", "muscle", "sex", "age_years", "centile", "value", "low_95", "high_95"]

@@ -70,7 +70,7 @@ def example_slices(
 
 
 def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -> list[str]:
-    """Return the names of up to `count` subjects spread over the cohort.
+    """Return the names of up to `count` subjects, spread over sex and the values of a column.
 
     subjects: columns subject, sex and the column `order`. They are sorted by sex (F, M, unknown)
     and `order` (null last) and cut into `count` equal parts; one of each part is drawn at random.

@@ -95,7 +95,7 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of sites and scanners: differences of area and fat fraction.
 
     effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) largest categories
-    are kept. Its columns, and name, the label of the category.
+    are kept. Columns: those of the table, and name, the label of the category in the figure.
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)

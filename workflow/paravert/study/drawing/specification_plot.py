@@ -1,4 +1,4 @@
-"""The specification curve: effects on the fat fraction over ways to measure it, and which way each is."""
+"""The specification curve: effects on the fat fraction by each way to measure it, and the ways below it."""
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,8 @@ WIDEST = 16.0  # odds ratio; intervals beyond are cut off
 def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the specification curve, ordered by estimate within effect and muscle.
 
-    curve: specification_curve.csv of fit_models; rows without estimate are left out. Its columns,
-    and rank: place in that order, from 0.
+    curve: specification_curve.csv of fit_models; rows without estimate are left out. Columns: those
+    of the table, and rank, the place in that order, from 0.
     """
     known = curve.dropna(subset=["estimate"]).sort_values("estimate", kind="stable")
     ranks = known.groupby(["family", "muscle"]).cumcount()
@@ -27,10 +27,11 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_specification_curve(points: pd.DataFrame) -> Figure:
-    """Draw the specification curve, and below each curve which way each estimate is; return the figure.
+    """Draw the specification curve, with the choices behind each estimate below it; return the figure.
 
-    points: the values to draw, from `specification_points`. A row of panels per effect, a column
-    per muscle.
+    points: the values to draw, from `specification_points`. Choices: values of WAY_COLUMNS that
+    differ between the points. Two rows of panels per effect, a column per muscle. The estimate of
+    the study's own models is highlighted.
     """
     if points.empty:
         return style.sentence("No model of the fat fraction was fitted: no specification curve.")
