@@ -52,7 +52,7 @@ class Examination:
 
 
 def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -> list[Examination]:
-    """Return the examinations in an archive, sorted by person and name.
+    """Return the examinations in an archive, sorted by person and name of the examination.
 
     found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
     archive: path of the archive's folder. Equal PatientIDs are one person if IssuerOfPatientID is

@@ -80,9 +80,10 @@ class PixelFormat:
 
     @property
     def bits_above(self) -> int:
-        """Number of unused bits above the stored ones in a decoded value, which may hold overlays.
+        """Number of bits above the stored ones in a decoded value; not part of it, may hold overlays.
 
-        Compression other than RLE keeps the stored bits only.
+        With compression other than RLE decoded values hold no such data: all bits above the stored
+        ones count.
         """
         keeps_cells = not self.syntax.is_compressed or self.syntax == RLELossless
         return self.allocated - (self.high + 1 if keeps_cells else self.stored)

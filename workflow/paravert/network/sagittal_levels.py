@@ -290,16 +290,17 @@ def levels_from_sagittal(
     n_lumbar: int,
     axial: FoundLevels | None = None,
 ) -> tuple[FoundLevels | None, Naming]:
-    """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
+    """Return the level of each axial slice from the discs of a sagittal series, and how the discs were named.
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
-    geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels by
-    the muscles, used only if the most probable names have a probability below LEAST_CLEAR.
-    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where unknown;
-    level: 1.0 at the middle of L1, 4.5 in the disc L4/5; None if no discs can be named with a
-    probability of LEAST_USED. Naming.UNCLEAR if that probability is below LEAST_CLEAR. Raises
-    InputError if the file is no such model.
+    geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels of
+    the axial slices by their muscles; if the series alone names its discs with a probability below
+    LEAST_CLEAR, names are weighed with them (`DiscChain.weighed`). Returns (levels, naming). Levels:
+    level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle of L1,
+    4.5 in the disc L4/5. If the names then have a probability below LEAST_CLEAR, naming is
+    Naming.UNCLEAR; below LEAST_USED levels are None as well. Raises InputError if the file is no
+    such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
     if chain is None:

@@ -276,9 +276,9 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    muscles: the cohort table `muscles`, one scan per subject. chosen: methods of which the column
-    fat_fraction is made (keys of HEADLINES, DIXON); those without the muscle's outermost pixels
-    have a row as well. Columns: method, meaning, caveat; per muscle mean_<muscle>, the mean fat
+    Every method of ALL_FAT_METHODS has a row, used by the study or not. muscles: the cohort table
+    `muscles`, one scan per subject. chosen: methods that give the column fat_fraction (keys of
+    HEADLINES, DIXON); one that leaves out the muscle's outermost pixels has a further row. Columns: method, meaning, caveat; per muscle mean_<muscle>, the mean fat
     fraction (0-1) over the n_<muscle> subjects and sides that have a value by the method. Dixon is
     left out if no subject has it. Source of the caveats: docs/fat_estimators.md; Wesselink et al.
     2024.

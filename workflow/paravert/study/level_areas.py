@@ -271,13 +271,14 @@ def _volumes(column: _Column | None, ends: tuple[float, float]) -> list[tuple[fl
 def without_missing_levels(
     levels: pd.DataFrame, muscles: pd.DataFrame, n_lumbar: pd.Series
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of levels and muscles without values at vertebrae that a subject does not have.
+    """Return the tables of levels and muscles without values at levels that a subject does not have.
 
     levels: from `areas_at_levels`. muscles: one row per subject, muscle and side, from
     `aggregate.cohort_muscles`. n_lumbar: number of lumbar vertebrae, indexed by subject; null is 5.
-    A value becomes null, with the reason "no-such-level", if the vertebra or disc at that level has
-    another name in this subject than with five lumbar vertebrae. So do all volumes of a subject
-    with fewer than five, as they end at L5. Both tables are changed in place and returned.
+    A value of `levels` becomes null, with the reason "no-such-level", if the vertebra or disc at
+    that number has another name in this subject than with five lumbar vertebrae: with four, 5.0 is
+    S1 and not L5; with six, 5.5 is L5/6. In `muscles` so do the volumes between fixed levels of
+    subjects with fewer than five, as they end at L5. Both tables are changed in place and returned.
     """
     unusual = n_lumbar[n_lumbar.notna() & (n_lumbar != USUAL_LUMBAR)].astype(int)
     rows = levels[levels.subject.isin(unusual.index)]

@@ -76,10 +76,11 @@ class Spine:
         return ENDPLATE_SHARE * per_level / (FOREMOST_LEVEL - 1) ** 2 / self.pitch_mm
 
     def nearest_ring(self, tube: Tube, level: float) -> np.ndarray:
-        """Return the ring (outline) of a horizontal tube that lies nearest to a vertebral level.
+        """Return the outline of a tube nearest to a vertebral level; its rings lie in horizontal planes.
 
-        tube: in coordinates of the body (LPS, mm, mid L3 at z = 0). level: 1.0 mid L1, 5.0 mid L5.
-        Returns (vertices, 2), x and y in mm relative to the spine's axis.
+        tube: in coordinates of the body (LPS, mm, mid L3 at z = 0). level: 1.0 mid L1, 5.0 mid L5;
+        beyond the tube its end ring is returned. Returns (vertices, 2), x and y in mm relative to
+        the spine's axis at `level`.
         """
         nearest = np.abs(tube.rings[:, 0, 2] - self.height_mm(level)).argmin()
         return tube.rings[nearest, :, :2] - self.middle(level)
