@@ -5,7 +5,8 @@ python tests/benchmark/training_slices.py ANATOMIES PICTURE.png [--size-px 192] 
 ANATOMIES is a table of draw_anatomies. The picture shows 64 slices drawn at random; with
 PARAVERT_REAL_DATA real ones stand among them, not told apart: their places are printed. Milliseconds
 per slice are those of one core. --by-level (needs PARAVERT_REAL_DATA): a row per disc, L5/S1 to L1/2,
-with a real slice of T1, T2 and Dixon water, each before three synthetic ones of its sequence.
+with a real slice of T1, T2 and Dixon water, each before three synthetic ones of its sequence, with the
+spine in the middle and nothing cut off.
 """
 
 import argparse
@@ -28,14 +29,20 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from paravert.imaging.volume import Volume  # noqa: E402
-from paravert.network import randomised  # noqa: E402
+from paravert.network import artefacts, randomised  # noqa: E402
 from paravert.network.contrast import drawn_contrast  # noqa: E402
 from paravert.network.grid import network_size, resampled, standardise  # noqa: E402
-from paravert.network.randomised import Anatomies, drawn_pictures  # noqa: E402
+from paravert.network.randomised import Anatomies, PicturePose, drawn_pictures  # noqa: E402
 from real_scans import DIXON, STUDIES, T1, dixon_slice, read_nifti, read_series  # noqa: E402
 
 SIDE, BATCH, BATCHES = 8, 16, 4
 REAL = 8
+STRAIGHT = PicturePose(np.eye(2), np.array([0.0, 10.0]), mirrored=False)
+UNCUT = {
+    "wrapped": lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool)),
+    "field_of_view": lambda shape, rng: torch.ones(shape, dtype=torch.bool),
+    "small_field": lambda points, rng: torch.ones(points[:, 0].shape, dtype=torch.bool),
+}
 DISCS = {5.5: 0, 4.5: 1, 3.5: 2, 2.5: 3, 1.5: 4}  # level: number of the studies' stack
 
 
@@ -82,8 +89,12 @@ def by_level(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) ->
             else:
                 stack = scans[sequence][number]
                 middle = len(stack.array) // 2
-            with mock.patch.object(
-                randomised, "drawn_contrast", partial(drawn_contrast, sequence=sequence)
+            of_sequence = partial(drawn_contrast, sequence=sequence)
+            with (
+                mock.patch.multiple(artefacts, **UNCUT),
+                mock.patch.multiple(
+                    randomised, drawn_contrast=of_sequence, drawn_place=lambda rng: STRAIGHT
+                ),
             ):
                 drawn = drawn_pictures(
                     source,
@@ -102,7 +113,7 @@ def by_level(anatomies: Path, picture: Path, size_px: int, spacing_mm: float) ->
     for axis in axes.ravel():
         axis.axis("off")
     figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
-    figure.savefig(picture, dpi=50)
+    figure.savefig(picture, dpi=60)
 
 
 def main(

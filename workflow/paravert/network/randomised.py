@@ -242,7 +242,7 @@ def drawn_pictures(
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     maps = anatomies.sections(numbers)
-    surroundings = np.random.default_rng([*seed, 72])
+    surroundings, field = (np.random.default_rng([*seed, key]) for key in (72, 73))
     maps = with_surroundings(maps, anatomies.levels[numbers], surroundings).to(device)
     maps = with_hidden_septa(maps, rng, generator)
     n = len(numbers)
@@ -266,12 +266,12 @@ def drawn_pictures(
     labels = _labels(maps[:, MIDDLE_LAYER], centres, seen_mm, places)
     images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0].abs()
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
-    images *= artefacts.lateral_saturation(centres, surroundings)
+    images *= artefacts.lateral_saturation(centres, field)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
     images = artefacts.blurred(artefacts.ghosted(images, down, rng), down, rng)
     images = artefacts.noisy(images, rng, generator)
     inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
-    inside &= artefacts.small_field(centres, surroundings)
+    inside &= artefacts.small_field(centres, field)
     images = artefacts.shown(images, rng) * inside
     return Pictures(_standardised(images, rng), labels * inside, contrasts)
 

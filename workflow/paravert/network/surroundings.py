@@ -155,9 +155,8 @@ def _window(x_mm: tuple[float, float], y_mm: tuple[float, float]) -> tuple[slice
 def intertransverse_muscles(section: Section) -> None:
     """Paint the intertransversarii: muscle with patches of fat between psoas, quadratus and facet joint."""
     rng = section.rng
-    between = (
-        1 - abs((section.level + 0.05) % 1.0 - 0.55) / 0.8
-    )  # 1 between two transverse processes
+    # 1 between two transverse processes, smaller beside one.
+    between = 1 - abs((section.level + 0.05) % 1.0 - 0.55) / 0.8
     for side in (1, -1):
         fat = rng.uniform(-2.5, -0.5)  # SD of the noise below which muscle is fat
         for x, y, wide, tall in ((33, 21, 8.5, 9.0), (43, 28, 7.0, 4.0)):
