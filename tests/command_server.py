@@ -26,7 +26,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "workflow/paravert"
 MOST_BYTES = 1 << 20  # of arguments and environment
 CLIENT = """#!{python} -IS
-import json, os, signal, socket, sys
+import json, os, socket, sys
 if sys.argv[1:3] != ["-m", "paravert"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
@@ -34,8 +34,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     asked = [sys.argv[3:], os.getcwd(), dict(os.environ)]
     socket.send_fds(server, [json.dumps(asked).encode()], [0, 1, 2])
     code = int(server.recv(16) or 1)
-if code < 0:
-    signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+if code < 0:  # by a signal
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """

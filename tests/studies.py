@@ -67,11 +67,13 @@ class Study:
         """Run Snakemake as far as the tables of the cohort."""
         return self.run(*arguments, "--", LEDGER)
 
-    def start(self, log: Path, *arguments: str) -> subprocess.Popen:
-        """Start Snakemake, which tells what it does in a file."""
+    def start(
+        self, log: Path, *arguments: str, program: Sequence[str] = ("-m", "snakemake")
+    ) -> subprocess.Popen:
+        """Start Snakemake, which tells what it does in a file; program: how Python runs it."""
         with log.open("w") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *self._arguments(arguments)],
+                [sys.executable, *program, *self._arguments(arguments)],
                 stdout=file,
                 stderr=file,
                 preexec_fn=_interruptible,

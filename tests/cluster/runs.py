@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import looking_often
 from paravert.plan import shard_plan
 from slurm_jobs import Job, jobs_of
 from studies import Study, cohort_tables
@@ -30,7 +31,8 @@ class ClusterRun:
     def __init__(self, study: Study, log: Path, *arguments: str):
         self._log = log
         self._seen: dict[str, Job] = {}  # by number; Slurm forgets the jobs of a long run
-        self._process = study.start(log, *arguments)
+        often = {"program": [looking_often.__file__]} if set(OFTEN) <= set(arguments) else {}
+        self._process = study.start(log, *arguments, **often)
 
     @property
     def told(self) -> str:
@@ -114,8 +116,13 @@ def computed(study: Study, shard: str) -> set[str]:
     return set(re.findall(r"convert_dicom: (\w+): computed", log))
 
 
-def finish(study: Study) -> dict[str, pd.DataFrame]:
-    """Do on this machine what is left up to the cohort, and return its tables."""
+def finish(study: Study, forks: bool = True) -> dict[str, pd.DataFrame]:
+    """Do on this machine what is left up to the cohort, and return its tables.
+
+    forks: as in Study, for this run alone; jobs on the cluster are processes of their own.
+    """
+    study.forks = forks
     done = study.run("--max-threads", "1", "--", "results/cohort/ledger.parquet")
+    study.forks = False
     assert done.returncode == 0, done.stderr[-3000:]
     return cohort_tables(study)

@@ -39,7 +39,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     study = small_cohort(folder, GOOD)
     study.rows = [row for row in study.rows if row["subject"] in GOOD]
-    study.settings["subjects_per_shard"] = 8
+    study.settings["subjects_per_shard"] = 16
     for number, name in enumerate(HOSTILE):
         case, home = case_of(name), folder / f"case-{number}"
         home.mkdir()

@@ -12,8 +12,16 @@ import pytest
 from paravert.steps import COHORT_STEPS
 from paravert.study.ratings import COLUMNS
 from review_browser import Page
+from studies import LEDGER
 
 pytestmark = pytest.mark.workflow
+
+RATINGS = (  # scan, verdict, muscle, side
+    ("S0001", "fail", "", ""),
+    ("S0002", "fail", "multifidus", "left"),
+    ("S0003", "correct", "psoas_major", "left"),
+)
+WITHOUT_REPORT = ("--", LEDGER, "results/summary.txt", "results/review/index.html")
 
 
 def rate(study, *ratings):
@@ -25,6 +33,12 @@ def rate(study, *ratings):
         writer.writerow(COLUMNS)
         for scan, verdict, muscle, side in ratings:
             writer.writerow([scan, "A", "10:30", verdict, muscle, side, "", "", seen[scan]])
+
+
+def read_ratings(study):
+    """Return what ratings.csv says, by scan: all columns but who rated when."""
+    ratings = pd.read_csv(study.folder / "ratings.csv").drop(columns=["rater", "time"])
+    return ratings.sort_values("scan", ignore_index=True)
 
 
 def rate_in_the_browser(study, downloads):
@@ -56,7 +70,12 @@ def test_ratings_of_the_browser_exclude_a_scan_null_a_muscle_and_ask_for_a_corre
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     rate_in_the_browser(study, downloads)
-    check_what_ratings_do(study)
+    exported = (study.folder / "ratings.csv").read_bytes()
+    found = read_ratings(study)
+    rate(study, *RATINGS)
+    pd.testing.assert_frame_equal(found, read_ratings(study))
+    (study.folder / "ratings.csv").write_bytes(exported)
+    check_what_ratings_do(study, *WITHOUT_REPORT)
 
 
 def tables(study):
@@ -65,23 +84,22 @@ def tables(study):
 
 
 def test_one_scan_is_excluded_one_muscle_null_one_corrected_and_only_this_computed(study):
-    rate(
-        study,
-        ("S0001", "fail", "", ""),
-        ("S0002", "fail", "multifidus", "left"),
-        ("S0003", "correct", "psoas_major", "left"),
-    )
+    rate(study, *RATINGS)
     check_what_ratings_do(study)
+    assert "Share of failures" in (study.folder / "results/report.html").read_text()
 
 
-def check_what_ratings_do(study):
-    """Run with ratings.csv, correct S0003, run again, and compare."""
+def check_what_ratings_do(study, *targets):
+    """Run with ratings.csv, correct S0003, run again, and compare.
+
+    targets: of the second run, after which nothing of them is left to do; none: everything.
+    """
     results = study.folder / "results"
     assert "S0003" in (results / "review/data/scans.js").read_text()
     before = tables(study)
     study.settings["review"] = {"ratings": ["ratings.csv"]}
     assert not study.planned() & {step.name for step in COHORT_STEPS}
-    done = study.run()
+    done = study.run(*WITHOUT_REPORT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "1 excluded (review-failed 1)" in done.stderr
     asked = pd.read_csv(results / "review/to_correct.csv")
@@ -93,9 +111,9 @@ def check_what_ratings_do(study):
     corrected = study.folder / asked.save_as[0]
     corrected.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), corrected)
-    done = study.run()
+    done = study.run(*targets)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert not study.planned()
+    assert not study.planned(*targets)
     for step in ("convert_dicom", "segment_muscles", "measure_area", "measure_fat", "draw_preview"):
         assert re.findall(r": (\w+): computed", study.log(step)) == ["S0003"], step
 
@@ -115,7 +133,6 @@ def check_what_ratings_do(study):
     failures = pd.read_csv(results / "review/failures.csv").set_index(["what", "verdict"])
     assert failures.loc[("scan", "fail"), ["rated", "count"]].tolist() == [2, 1]
     assert failures.loc[("scan or muscle", "fail"), "count"] == 2
-    assert "Share of failures" in (results / "report.html").read_text()
 
 
 def test_a_file_of_ratings_that_is_not_there_stops_the_run(study):
