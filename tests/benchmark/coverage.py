@@ -8,17 +8,30 @@ Fat fractions: logit-normal around the phantoms' means, SD .42, .21 and .08 on t
 Scenario "missing": areas and fat grow with body weight, and heavy men are missing most often (a third of all
 subjects). Contrasts of complete cases, and with inverse-probability weights; the truth is that of the
 cohort before anybody was missing.
+
+Scenario "levels": a row per vertebral level, areas of both sexes times a known profile, fat shifted on the
+logit; half of the women have no slices above L3/4. The contrast of the sexes with the level as a term, and
+without ("no level" in the family); the truth of fat is that of one cohort of 5,000 scanned completely.
 """
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study.data_frames import in_order
-from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, FittedModel, fit_model
+from paravert.study.inference import (
+    BY_LEVEL_OUTCOMES,
+    CSA,
+    FAT,
+    OUTCOMES,
+    SEX_AND_AGE,
+    FittedModel,
+    fit_model,
+)
 from paravert.study.selection import weighted_contrasts
 
 CSA_MM2 = dict(zip(MUSCLES, (620.0, 330.0, 1280.0, 540.0), strict=True))  # women
@@ -34,6 +47,10 @@ HEAVY_CSA, HEAVY_FAT_LOGIT = (
 )  # per SD of weight above that of the sex; area: share of the mean
 WEIGHT_KG, WEIGHT_SD_KG = {"F": 68.0, "M": 84.0}, 12.0
 TRUTH_SUBJECTS = 100_000
+# Vertebral levels: share of the mean area, shift of fat on the logit.
+PROFILE = dict(zip(map(level_name, STANDARD_LEVELS), np.linspace(0.3, 1.6, 10), strict=True))
+FAT_PROFILE_LOGIT = dict(zip(PROFILE, np.linspace(-0.5, 0.5, 10), strict=True))
+CAUDAL = list(PROFILE)[5:]  # L3/4 and below
 KEYS = ["family", "outcome", "muscle"]
 
 
@@ -88,6 +105,45 @@ def heavy_cohort(subjects: int, random: np.random.Generator) -> tuple[pd.DataFra
     data[CSA] += HEAVY_CSA * of_row * data["muscle"].map(CSA_MM2).astype(float)
     data[FAT] = 1 / (1 + (1 / data[FAT] - 1) * np.exp(-HEAVY_FAT_LOGIT * of_row))
     return data, people
+
+
+def levels_cohort(subjects: int, short: bool, random: np.random.Generator) -> pd.DataFrame:
+    """Return a row per subject, level, muscle and side. short: half of the women lack upper levels."""
+    data = cohort(subjects, "real", random)
+    rows = data.merge(pd.DataFrame({"level": list(PROFILE)}), how="cross")
+    rows[BY_LEVEL_OUTCOMES[0].column] = rows[CSA] * rows["level"].map(PROFILE)
+    logit = np.log(rows[FAT] / (1 - rows[FAT])) + rows["level"].map(FAT_PROFILE_LOGIT)
+    logit += 0.1 * random.normal(size=len(rows))
+    rows[BY_LEVEL_OUTCOMES[1].column] = 1 / (1 + np.exp(-logit))
+    lacks = (rows["subject"].str[1:].astype(int) % 4 == 0) & ~rows["level"].isin(CAUDAL)
+    return in_order(rows[~(lacks & short)].reset_index(drop=True))
+
+
+def level_contrasts(data: pd.DataFrame) -> pd.DataFrame:
+    """Return the contrasts of the sexes with and without the level as a term."""
+    rows = []
+    for outcome in BY_LEVEL_OUTCOMES:
+        for one, name in ((outcome, ""), (replace(outcome, by_level=False), ", no level")):
+            found = fit_model(SEX_AND_AGE, one, data).contrasts()
+            rows += [row | {"family": row["family"] + name} for row in found]
+    return pd.DataFrame(rows).set_index(KEYS)
+
+
+def measure_levels(subjects: int, cohorts: int) -> pd.DataFrame:
+    """Return per contrast: mean error in SD of the estimates, and share of intervals with the truth."""
+    truth = level_contrasts(levels_cohort(5_000, False, np.random.default_rng(1)))["estimate"]
+    for family, outcome, muscle in truth.index:
+        if outcome == BY_LEVEL_OUTCOMES[0].column:
+            truth[family, outcome, muscle] = CSA_MEN_MM2[muscle] * np.mean(list(PROFILE.values()))
+    errors, held = [], []
+    for number in range(cohorts):
+        data = levels_cohort(subjects, True, np.random.default_rng([11, subjects, number]))
+        one = level_contrasts(data)
+        errors.append(one["estimate"] - truth)
+        held.append((one["low_95"] <= truth) & (truth <= one["high_95"]))
+    groups = pd.concat(errors).groupby(level=KEYS, sort=False)
+    covered = pd.concat(held).groupby(level=KEYS, sort=False).mean()
+    return pd.DataFrame({"bias / SD": groups.mean() / groups.std(), "coverage": covered})
 
 
 def fits(data: pd.DataFrame) -> list[FittedModel]:
@@ -146,10 +202,19 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, nargs="+", default=[22, 60, 300])
     parser.add_argument("--cohorts", type=int, default=1000)
     parser.add_argument(
-        "--scenarios", nargs="+", choices=("real", "null", "missing"), default=["real", "null"]
+        "--scenarios",
+        nargs="+",
+        choices=("real", "null", "missing", "levels"),
+        default=["real", "null"],
     )
     options = parser.parse_args()
     for scenario in options.scenarios:
+        if scenario == "levels":
+            for subjects in options.subjects:
+                print(f"\nlevels: {options.cohorts} cohorts of {subjects} subjects")
+                table = measure_levels(subjects, options.cohorts)
+                print(table.round(3).to_string(), flush=True)
+            continue
         if scenario == "missing":
             whole, _ = heavy_cohort(TRUTH_SUBJECTS, np.random.default_rng(1))
             truth = exact(contrasts(whole)["estimate"], "real")

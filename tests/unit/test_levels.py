@@ -27,7 +27,13 @@ from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
 from paravert.study.data_frames import in_order
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
-from paravert.study.inference import LEVEL_OUTCOMES, OUTCOMES, SEX_AND_AGE, fit_model
+from paravert.study.inference import (
+    BY_LEVEL_OUTCOMES,
+    LEVEL_OUTCOMES,
+    OUTCOMES,
+    SEX_AND_AGE,
+    fit_model,
+)
 from paravert.study.level_areas import (
     areas_at_levels,
     at_standard_level,
@@ -623,10 +629,27 @@ def test_a_sagittal_series_that_cannot_be_decoded_does_not_quarantine_the_subjec
 
 
 def muscles_of(people, lowest_share):
-    """Return the table of muscles of phantom volunteers, and covariates, from their true areas.
+    """Return the table of muscles of phantom volunteers, and covariates, from their true areas."""
+    rows = slices_of(people, lowest_share)
+    muscles = at_standard_level(cohort_muscles(rows), areas_at_levels(rows), 3.5)
+    return with_people(muscles, people)
 
-    lowest_share: of each person's slices, from L5 upwards, that were scanned.
-    """
+
+def levels_of(people, lowest_share):
+    """Return likewise the areas at each level where the muscle is."""
+    levels = areas_at_levels(slices_of(people, lowest_share))
+    levels = levels[levels.csa_mm2 > 0].rename(columns={"csa_mm2": "csa_by_level_mm2"})
+    return with_people(levels, people)
+
+
+def with_people(rows, people):
+    facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
+    people_table = pd.DataFrame(facts, columns=["subject", "sex", "age_years"])
+    return in_order(rows.merge(people_table, on="subject"))
+
+
+def slices_of(people, lowest_share):
+    """Return the table of slices. lowest_share: of each person's, from L5 upwards, that were scanned."""
     area, fat, levels = [], [], []
     for person in people:
         pitch = body_of(person).spine.pitch_mm
@@ -651,11 +674,7 @@ def muscles_of(people, lowest_share):
                     "reason_dixon": "no-dixon",
                 }
                 fat.append(own | values | {f"reason_{m}": None for m in FAT_METHODS} | dixon)
-    rows = cohort_slices(*map(pd.DataFrame, (area, fat, levels)), "linear")
-    muscles = at_standard_level(cohort_muscles(rows), areas_at_levels(rows), 3.5)
-    facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
-    people_table = pd.DataFrame(facts, columns=["subject", "sex", "age_years"])
-    return in_order(muscles.merge(people_table, on="subject"))
+    return cohort_slices(*map(pd.DataFrame, (area, fat, levels)), "linear")
 
 
 def sex_difference(muscles, outcome):
@@ -670,13 +689,19 @@ def test_short_scans_of_women_change_the_mean_over_slices_and_not_the_area_at_a_
     whole = {person.subject: 1.0 for person in people}
     women = [person.subject for person in people if person.sex == "F"]
     short = whole | dict.fromkeys(women[::2], 0.45)  # half of the women: L5 to just above L3/4
-    tables = muscles_of(people, whole), muscles_of(people, short)
+    tables = [muscles_of(people, share) for share in (whole, short)]
+    levels = [levels_of(people, share) for share in (whole, short)]
     change = {}
-    for outcome in (OUTCOMES[0], LEVEL_OUTCOMES[0]):
-        before, after = (sex_difference(table, outcome) for table in tables)
+    for outcome, pair in (
+        (OUTCOMES[0], tables),
+        (LEVEL_OUTCOMES[0], tables),
+        (BY_LEVEL_OUTCOMES[0], levels),
+    ):
+        before, after = (sex_difference(table, outcome) for table in pair)
         change[outcome.column] = abs(after - before) / abs(before)
     assert change["csa_mean_mm2"] > 0.3
     assert change["csa_at_level_mm2"] < 0.05
+    assert change["csa_by_level_mm2"] < 0.05
 
 
 def test_an_outcome_at_a_level_that_too_few_scans_cover_is_not_fitted():

@@ -1,16 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import patsy
 import pytest
+import statsmodels.api as sm
 import statsmodels.formula.api as smf
 from scipy import stats
 from scipy.special import logit
 
 from paravert import codebook
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
+from paravert.study import variance_components as variance_components_module
 from paravert.study.covariates import with_model_covariates
 from paravert.study.data_frames import in_order, read_frame
 from paravert.study.inference import (
     ADJUSTED,
+    BY_LEVEL_OUTCOMES,
     CONTRAST_COLUMNS,
     CSA,
     FAT,
@@ -23,10 +29,10 @@ from paravert.study.inference import (
     fit_model,
     term_label,
 )
-from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS, NotFitted, fit_marginal
+from paravert.study.marginal_model import LOGIT, NotFitted, fit_marginal
 from paravert.study.models import fit_models
 from paravert.study.site_effects import site_effects
-from paravert.study.variance_components import variance_components
+from paravert.study.variance_components import _mean_squares, variance_components
 from study_tables import write_cohort
 
 MEAN_CSA_MM2 = dict(zip(MUSCLES, (600.0, 320.0, 1250.0, 550.0), strict=True))
@@ -36,6 +42,7 @@ LEFT_MINUS_RIGHT = dict(zip(MUSCLES, (-12.0, -6.0, -24.0, -10.0), strict=True))
 MEAN_FAT_LOGIT = dict(zip(MUSCLES, (-3.0, -2.5, -1.8, -1.5), strict=True))
 FAT_MEN_LOGIT, FAT_DECADE_LOGIT = -0.3, 0.2
 AREA, VOLUME, FAT_FRACTION = OUTCOMES
+BY_LEVEL_AREA, BY_LEVEL_FAT = BY_LEVEL_OUTCOMES
 
 
 def cohort(subjects, seed=0, sd=(0.09, 0.07, 0.04)):
@@ -159,14 +166,25 @@ def test_estimates_are_those_of_one_regression_per_muscle():
         assert found.loc[muscle, "estimate"] == pytest.approx(alone.params["age_decades"])
 
 
-def test_small_and_large_cohorts_meet_where_the_errors_change():
-    few, many = SMALL_SAMPLE_SUBJECTS - 2, SMALL_SAMPLE_SUBJECTS
-    data = cohort(many)
-    large = contrasts(data, "sex, area")
-    small = contrasts(data[data.subject < f"S{few:03d}"], "sex, area")
-    assert set(small.covariance) == {"Mancl and DeRouen"}
-    assert set(large.covariance) == {"cluster-robust sandwich"}
-    np.testing.assert_allclose(small.standard_error, large.standard_error, rtol=0.05)
+@pytest.mark.parametrize("outcome", [AREA, FAT_FRACTION], ids=["identity", "logit"])
+@pytest.mark.parametrize("subjects", [22, 260])
+def test_estimates_and_errors_are_those_of_gee_in_statsmodels(subjects, outcome):
+    data = cohort(subjects)
+    data = data[~((data.subject < "S004") & (data.side == "left"))]  # unequal numbers of rows
+    fitted = fit_model(ADJUSTED, outcome, data)
+    response, design = patsy.dmatrices(fitted.fit.formula, fitted.data)
+    families = sm.families.Binomial() if outcome.link == LOGIT else sm.families.Gaussian()
+    of_subject = pd.factorize(fitted.data.subject)[0]
+    gee = sm.GEE(np.ravel(response), np.asarray(design), of_subject, family=families)
+    found = gee.fit(cov_type="bias_reduced", ctol=1e-10)
+    names = design.design_info.column_names
+    place = [names.index(term) for term in fitted.fit.terms]
+    np.testing.assert_allclose(fitted.fit.coefficients, found.params[place], rtol=1e-6)
+    np.testing.assert_allclose(
+        fitted.fit.covariance, found.cov_params()[np.ix_(place, place)], rtol=1e-5, atol=1e-12
+    )
+    between = [name for name in names if "multifidus" in name and "side" not in name]
+    assert fitted.fit.df == subjects - len(between)
 
 
 def test_a_curve_of_age_is_followed_from_100_subjects_on():
@@ -204,6 +222,104 @@ def test_means_of_muscles_have_no_p_value_and_effects_have():
     assert means.sum() == 4
     assert rows[means].p_value.isna().all()
     assert rows[~means].p_value.notna().all()
+
+
+# --- vertebral levels ----------------------------------------------------------------------------
+
+LEVELS = [level_name(position) for position in STANDARD_LEVELS]
+PROFILE = dict(zip(LEVELS, np.linspace(0.3, 1.6, len(LEVELS)), strict=True))  # of the mean area
+FAT_PROFILE = dict(zip(LEVELS, np.linspace(-0.5, 0.5, len(LEVELS)), strict=True))  # added, logit
+CAUDAL = LEVELS[5:]
+
+
+def level_rows(subjects, seed=0, short_women=True):
+    """Return rows per level of a cohort: areas of both sexes times PROFILE, fat shifted.
+
+    short_women: half of the women have no slices above L3/4.
+    """
+    data, random = cohort(subjects, seed), np.random.default_rng(seed)
+    rows = data.merge(pd.DataFrame({"level": LEVELS}), how="cross")
+    profile = rows.level.map(PROFILE)
+    noise = 1 + random.normal(0, 0.03, len(rows))
+    rows[BY_LEVEL_AREA.column] = rows[CSA] * profile * noise
+    fat = logit(rows[FAT]) + rows.level.map(FAT_PROFILE)
+    rows[BY_LEVEL_FAT.column] = 1 / (1 + np.exp(-fat))
+    number = rows.subject.str[1:].astype(int)
+    short = (number % 4 == 0) & short_women
+    return in_order(rows[~short | rows.level.isin(CAUDAL)])
+
+
+def by_level(rows, outcome, family="sex, area by level"):
+    found = pd.DataFrame(fit_model(SEX_AND_AGE, outcome, rows).contrasts())
+    return found[found.family == family].set_index("muscle")
+
+
+def test_the_sex_difference_is_unbiased_with_the_level_as_a_term_and_biased_without():
+    without = replace(BY_LEVEL_AREA, by_level=False)
+    errors = {BY_LEVEL_AREA: [], without: []}
+    held = []
+    for seed in range(30):
+        rows = level_rows(60, seed)
+        for outcome, own in errors.items():
+            found = by_level(rows, outcome)
+            truth = found.index.map(MEN_MINUS_WOMEN) * np.mean(list(PROFILE.values()))
+            own.append((found.estimate - truth) / found.standard_error)
+            if outcome.by_level:
+                held.append((found.low_95 <= truth) & (truth <= found.high_95))
+    with_level, without_level = (pd.DataFrame(own).mean() for own in errors.values())
+    assert with_level.abs().max() < 3.5 / np.sqrt(30)
+    assert without_level.max() < -1
+    assert np.mean(held) > 0.9
+
+
+def test_the_odds_ratio_of_the_sexes_is_that_at_equal_levels():
+    rows = level_rows(400)
+    found = by_level(rows, BY_LEVEL_FAT, "sex, fat by level")
+    apart = np.log(found.estimate) - FAT_MEN_LOGIT
+    assert (apart.abs() < 3.5 * found.standard_error).all()
+    without = by_level(rows, replace(BY_LEVEL_FAT, by_level=False), "sex, fat by level")
+    assert (np.log(without.estimate) < np.log(found.estimate) - 0.05).all()
+
+
+def test_the_sex_difference_by_level_is_the_mean_of_those_at_each_level():
+    rows = level_rows(40)
+    found = by_level(rows, BY_LEVEL_AREA)
+    each = [
+        by_level(own, replace(BY_LEVEL_AREA, by_level=False)).estimate
+        for own in (rows[rows.level == level] for level in LEVELS)
+    ]
+    np.testing.assert_allclose(found.estimate, np.mean(each, axis=0), rtol=0.01)
+    assert found.label["multifidus"] == "men minus women, multifidus, mean over L1 to L5/S1"
+
+
+def test_levels_of_few_women_or_men_are_left_out_and_that_is_said():
+    rows = level_rows(40)
+    rows = rows[(rows.level != "L1") | (rows.sex == "M") | (rows.subject < "S011")]
+    rows = rows[(rows.muscle != "quadratus_lumborum") | (rows.level <= "L4/5")]
+    fitted = fit_model(SEX_AND_AGE, BY_LEVEL_AREA, rows)
+    told = ", ".join(f"{muscle.replace('_', ' ')} L1" for muscle in MUSCLES)
+    assert fitted.note == f"{told} left out: fewer than 5 women or men have these levels"
+    labels = pd.DataFrame(fitted.contrasts()).set_index("muscle").label
+    assert labels["quadratus_lumborum"].endswith("mean over L1/2 to L4/5")
+    assert labels["multifidus"].endswith("mean over L1/2 to L5/S1")
+    terms = pd.DataFrame(fitted.terms()).set_index("term").label
+    assert terms["muscle[multifidus]:sex[T.M]"] == "men minus women, multifidus, at L1/2"
+    assert terms["muscle[multifidus]:level[T.L2]"] == (
+        "women, L2 against the first level, multifidus"
+    )
+    assert pd.DataFrame(fitted.adjusted_means()).estimate.notna().any()
+
+
+def test_one_level_alone_has_no_term():
+    rows = level_rows(40)
+    alone = by_level(rows[rows.level == "L4"], BY_LEVEL_AREA)
+    assert alone.label["multifidus"] == "men minus women, multifidus, L4"
+    assert alone.estimate.notna().all()
+
+
+def test_without_levels_nothing_is_fitted():
+    fitted = fit_model(SEX_AND_AGE, BY_LEVEL_AREA, level_rows(40)[:0])
+    assert fitted.fit is None
 
 
 # --- adjusted means ------------------------------------------------------------------------------
@@ -413,9 +529,9 @@ def test_every_model_of_the_study_is_in_the_tables(tmp_path, subjects):
     assert list(models.columns) == list(MODEL_COLUMNS)
     assert list(found.columns) == list(CONTRAST_COLUMNS)
     assert list(means.columns) == list(MEAN_COLUMNS)
-    assert models.groupby(["outcome", "model"]).ngroups == 13
-    # Nine of each model, and the correlation of size and overlap, which needs no model.
-    assert found.groupby(["family", "outcome", "model"]).ngroups == 19
+    assert models.groupby(["outcome", "model"]).ngroups == 17
+    # Eleven of each model, and the correlation of size and overlap, which needs no model.
+    assert found.groupby(["family", "outcome", "model"]).ngroups == 23
     fitted = found[found.model != "Spearman correlation"]
     assert models.estimate.notna().any() == fitted.estimate.notna().any() == (subjects >= 8)
 
@@ -431,40 +547,40 @@ def test_rows_of_a_cohort_come_in_the_order_of_the_muscles(tmp_path):
 
 
 def test_variance_components_are_those_planted():
-    data = cohort(3000, sd=(0.09, 0.07, 0.04)).assign(**{CSA: lambda frame: frame[CSA]})
+    data = cohort(1600, sd=(0.09, 0.07, 0.04))
     women = data[data.sex == "F"].assign(age_years=30.0)
     women[CSA] -= (
         women.muscle.map(PER_DECADE).astype(float) * (data.age_years[women.index] - 40) / 10
     )
-    found = pd.DataFrame(variance_components(women, CSA)).set_index("term").estimate
+    found = pd.DataFrame(variance_components(women, CSA, seed=1)).set_index("term").estimate
     expected = {"sd_subject": 0.09, "sd_muscle": 0.07, "sd_side": 0.0, "sd_residual": 0.04}
     for term, value in expected.items():
         assert found[term] == pytest.approx(value, abs=0.006), term
 
 
-def test_variance_components_are_those_of_the_mixed_model():
-    data = cohort(40, seed=3)
-    side = np.random.default_rng(1).normal(0, 0.05, (40, 2))
+@pytest.mark.parametrize("subjects", [22, 40, 150])
+def test_without_a_component_at_zero_reml_gives_the_mean_squares(subjects, monkeypatch):
+    data = cohort(subjects, seed=3)
+    side = np.random.default_rng(1).normal(0, 0.05, (subjects, 2))
     index = data.subject.str[1:].astype(int), (data.side == "right").astype(int)
     data[CSA] *= 1 + side[index]
-    found = pd.DataFrame(variance_components(data, CSA)).set_index("term").estimate
-    relative = data[CSA] / data.groupby("muscle", observed=True)[CSA].transform("mean")
-    frame = data.assign(relative=relative, sex=data.sex.astype(str))
-    oracle = smf.mixedlm(
-        "relative ~ 0 + muscle + muscle:sex + muscle:age_years + muscle:side",
-        frame.assign(age_years=(frame.age_years - 40) / 10),
-        groups="subject",
-        re_formula="1",
-        vc_formula={"muscle": "0 + C(muscle)", "side": "0 + C(side)"},
-    ).fit(reml=True)
-    parts = dict(zip(oracle.model.exog_vc.names, oracle.vcomp, strict=True))
-    variances = {"subject": oracle.cov_re.iloc[0, 0], **parts, "residual": oracle.scale}
-    for name, variance in variances.items():
-        assert found[f"sd_{name}"] == pytest.approx(np.sqrt(variance), rel=0.02), name
+    found = pd.DataFrame(variance_components(data, CSA, seed=1)).estimate
+    monkeypatch.setattr(variance_components_module, "_reml", _mean_squares)
+    squares = pd.DataFrame(variance_components(data, CSA, seed=1)).estimate
+    assert (squares > 0.01).all()
+    np.testing.assert_allclose(found, squares, rtol=1e-4)
+
+
+def test_variance_components_of_many_subjects_are_of_a_sample_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(variance_components_module, "MOST_SUBJECTS", 30)
+    rows = variance_components(cohort(40), CSA, seed=1)
+    assert {(row["n_subjects"], row["note"]) for row in rows} == {
+        (30, "random sample of 30 of 40 subjects")
+    }
 
 
 def test_few_subjects_have_no_variance_components():
-    (row,) = variance_components(cohort(8), CSA)
+    (row,) = variance_components(cohort(8), CSA, seed=1)
     assert row["note"] == (
         "not estimated: 8 subjects with all muscles and sides, expected at least 10"
     )

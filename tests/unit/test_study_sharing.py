@@ -1,11 +1,15 @@
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from paravert.study.describe import for_sharing, write_tables
+from paravert import codebook, tables
+from paravert.study.centiles import apply_centiles, fit_centiles, too_few
+from paravert.study.describe import write_tables
 from paravert.study.models import fit_models
 from paravert.study.report_tables import weighted_texts
-from study_tables import write_cohort
+from paravert.study.result_tables import BASIS_COLUMNS, MODEL_ESTIMATOR, for_sharing
+from study_tables import cohort_rows, write_cohort
 
 
 def test_rows_of_few_subjects_are_blank_and_others_stay():
@@ -25,6 +29,18 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
     assert shared["mean"].tolist()[1::2] == [2.5, 3.5]
     assert shared.lowest.isna().all()
     assert shared.n_subjects.tolist()[1:] == [5, 0, 22]
+
+
+def test_claims_for_sharing_tell_no_count_below_five():
+    table = pd.DataFrame(
+        {
+            "found": ["in 3 of 22 subjects", "in 9 of 11 men", "in 2 of 3 men"],
+            "n_subjects": [22, 11, 3],
+        }
+    )
+    assert for_sharing(table).found.tolist() == [
+        "in fewer than 5 of 22 subjects", "in 9 of 11 men", "fewer than 5 subjects",
+    ]  # fmt: skip
 
 
 def know_analysed(cohort):
@@ -60,3 +76,92 @@ def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     told = "fewer than 5 subjects" if shared else "3 subjects"
     assert weighted.note.str.contains(f"without {told} of unknown sex").all()
     assert ("– missing" in weighted_texts(weighted)["note"]) == shared
+
+
+def study_tables(tmp_path, shared=False):
+    """Write the tables of a small study; return them by name."""
+    write_cohort(tmp_path / "cohort", 14, quarantined=12)
+    know_analysed(tmp_path / "cohort")
+    write_tables(tmp_path / "cohort", tmp_path / "tables", 20, share_tables=shared)
+    fit_models(tmp_path / "cohort", tmp_path / "tables/models.csv", None, 20, share_tables=shared)
+    return {file.stem: pd.read_csv(file) for file in (tmp_path / "tables").glob("*.csv")}
+
+
+WITH_BASIS = (
+    *("table1_iou", "agreement", "reliability", "selection", "models", "contrasts", "claims"),
+    *("adjusted_means", "site_effects", "weighted_contrasts", "specification_curve"),
+)
+
+
+def test_every_estimate_says_what_it_rests_on(tmp_path):
+    found = study_tables(tmp_path)
+    estimates = {"claims": "found", "table1_iou": "iou_median", "agreement": "bias_mm2"}
+    estimates |= {"reliability": "sem", "selection": "unit", "weighted_contrasts": "complete_cases"}
+    for name in WITH_BASIS:
+        table = found[name]
+        assert set(BASIS_COLUMNS) <= set(table), name
+        known = table.dropna(subset=[estimates.get(name, "estimate")])
+        assert table.columns.is_unique, name
+        assert not table.columns.str.contains(r"\.\d$").any(), name  # as pandas names doubles
+        if MODEL_ESTIMATOR in known:
+            known = known.assign(estimator=known[MODEL_ESTIMATOR])
+        if name == "claims":
+            known = known[known.reproduced != "not tested"]
+        for column in ("estimator", "n_subjects", "n_rows", "family"):
+            assert known[column].notna().all(), (name, column)
+        of_model = known[known.estimator.str.startswith("GEE")]
+        assert of_model[["link", "covariance", "df", "unit"]].notna().all(axis=None), name
+    assert len(found["contrasts"].dropna(subset=["estimate"])) > 40
+    assert set(found["models"].family) == {"none"}
+
+
+def centile_study(tmp_path, men, shared):
+    """Fit centiles to 130 women and some men; return the table, its metadata and the z-scores."""
+    rows = cohort_rows(260)
+    people = [row for row in rows["subjects"] if row["sex"] == "F"]
+    people += [row for row in rows["subjects"] if row["sex"] == "M"][:men]
+    (tmp_path / "cohort").mkdir(parents=True)
+    data = tables.from_rows(codebook.SUBJECT_TABLE, people)
+    tables.write(tmp_path / "cohort/subjects.parquet", codebook.SUBJECT_TABLE, data, {})
+    out = tmp_path / "centiles.parquet"
+    fit_centiles(tmp_path / "cohort", out, 5, share_tables=shared)
+    metadata = pq.read_schema(out).metadata
+    return pd.read_parquet(out), metadata, pd.read_csv(tmp_path / "z_scores.csv"), people
+
+
+def test_centiles_for_sharing_hold_nothing_of_fewer_than_five_subjects(tmp_path):
+    whole, _, scores, people = centile_study(tmp_path / "whole", 3, shared=False)
+    shared, metadata, no_scores, _ = centile_study(tmp_path / "shared", 3, shared=True)
+    assert set(whole[whole.sex == "M"].n_subjects) == {3}
+    assert whole[whole.sex == "M"].note.str.startswith("3 men").all()
+    men = shared[shared.sex == "M"]
+    assert men.n_subjects.isna().all()
+    assert set(men.note) == {"fewer than 5 subjects of this sex"}
+    assert not shared.n_subjects.between(1, 4).any()
+    ages = np.sort([row["age_years"] for row in people if row["sex"] == "F"])
+    women = shared[shared.sex == "F"].dropna(subset=["value"])
+    assert women.age_years.min() >= ages[4]
+    assert women.age_years.max() <= ages[-5]
+    known = women.set_index(["muscle", "measure", "age_years", "centile"]).value
+    same = whole[whole.sex == "F"].set_index(["muscle", "measure", "age_years", "centile"]).value
+    pd.testing.assert_series_equal(known, same.loc[known.index])
+    age_range = metadata[b"age_range_years"].decode().split(" to ")
+    assert float(age_range[0]) >= ages[4]
+    assert len(scores)
+    assert no_scores.empty
+    assert list(no_scores) == list(scores)
+
+
+def test_the_report_says_fewer_than_five_where_the_count_is_suppressed(tmp_path):
+    shared, *_ = centile_study(tmp_path, 3, shared=True)
+    assert "130 women and fewer than 5 men" in too_few(shared)
+
+
+def test_centiles_of_an_earlier_version_are_still_applied(tmp_path):
+    centile_study(tmp_path, 3, shared=False)
+    data = pq.read_table(tmp_path / "centiles.parquet").drop_columns(["estimator", "covariance"])
+    pq.write_table(data, tmp_path / "old.parquet")
+    apply_centiles(
+        tmp_path / "old.parquet", tmp_path / "cohort/subjects.parquet", tmp_path / "z.csv"
+    )
+    assert pd.read_csv(tmp_path / "z.csv").z.notna().any()

@@ -38,11 +38,11 @@ VERSIONS = {
     "gather_cohort": 13,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 7,
-    "fit_centiles": 2,
-    "write_tables": 9,
-    "draw_figures": 9,
-    "write_report": 9,
+    "fit_models": 8,
+    "fit_centiles": 3,
+    "write_tables": 10,
+    "draw_figures": 10,
+    "write_report": 10,
     "write_review": 4,
 }
 

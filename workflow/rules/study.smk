@@ -155,12 +155,13 @@ rule fit_centiles:
     params:
         results=results_folder,
         level_standard=config["gather_cohort"]["level_standard"],
+        share="--share-tables" if config["write_tables"]["share_tables"] else "",
         seed=config["seed"],
         version=steps.VERSIONS["fit_centiles"],
     message:
         "Fitting the centiles"
     shell:
-        "python -m paravert fit_centiles --cohort {params.results}/cohort --out {output.centiles}"
+        "python -m paravert fit_centiles --cohort {params.results}/cohort --out {output.centiles} {params.share}"
         " --level-standard {params.level_standard} --seed {params.seed} 2> {log}"
 
 

@@ -142,7 +142,7 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     areas: {level: data frame with one row per subject, muscle and side and the areas truth_mm2 and
     prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, and
-    both, their sum). Columns: level, muscle, side, n_subjects; truth_mean_mm2, prediction_mean_mm2;
+    both, their sum). Columns: level, muscle, side, n_subjects, df; truth_mean_mm2, prediction_mean_mm2;
     of the differences prediction - mask the mean bias_mm2, the SD sd_mm2 and the Bland-Altman
     limits lower_limit_mm2, upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 %
     interval icc_low_95, icc_high_95; median_absolute_difference_percent, in % of the mask's area. A
@@ -293,6 +293,7 @@ def _agreement(pairs: pd.DataFrame) -> dict:
     correlation = absolute_agreement(np.column_stack([prediction, truth]))
     return {
         "n_subjects": len(pairs),
+        "df": max(0, len(pairs) - 1),
         "truth_mean_mm2": truth.mean() if truth.size else np.nan,
         "prediction_mean_mm2": prediction.mean() if truth.size else np.nan,
         "bias_mm2": limits.bias,

@@ -18,6 +18,7 @@ from paravert.errors import InputError
 from paravert.study.covariates import SEX_WORDS, SPLINE_DF
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
+from paravert.study.result_tables import BOOTSTRAP, LEAST_SHARED_SUBJECTS
 from paravert.study.scans import first_scans, scan_keys
 from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 LEAST_SUBJECTS = 60  # of a sex
 LOG, LOGIT = "log", "logit"
 LEAST_FRACTION = 1e-4  # the logit of 0 and 1 is infinite; quantiles need ranks only
+ESTIMATOR = f"quantile regression, natural cubic spline of age with {SPLINE_DF} degrees of freedom"
 LEVEL_RULE = (
     "csa, csa_index: mean over all slices that show the muscle, left + right; volume: sum over all slices,"
     " left + right, which grows with the covered length; fat_fraction: volume-weighted over all slices"
@@ -85,8 +87,13 @@ CENTILE_TABLE = Table(
         Column("low_95", NUMBER, meaning="lower end of the pointwise 95 % band"),
         Column("high_95", NUMBER, meaning="upper end of the pointwise 95 % band"),
         Column("crossed", FLAG, meaning="whether curves crossed at this age and were rearranged"),
-        Column("n_subjects", WHOLE, "1", "subjects with age and value", required=True, minimum=0),
+        Column(
+            "n_subjects", WHOLE, "1", minimum=0,
+            meaning=f"subjects with age and value; null below {LEAST_SHARED_SUBJECTS} in tables for sharing",
+        ),
         Column("note", TEXT, meaning="why there are no centiles"),
+        Column("estimator", TEXT, meaning="estimator of the centile"),
+        Column("covariance", TEXT, meaning="where low_95 and high_95 come from"),
     ),
     keys=("sex", "muscle", "measure", "age_years", "centile"),
     meaning="a centile of a measure at an age",
@@ -105,6 +112,9 @@ def fit_centiles(
         int, typer.Option(help="Samples of the bootstrap over subjects, for the bands.", min=2)
     ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    share_tables: Annotated[
+        bool, typer.Option(help="Leave out counts and ages of fewer than 5 subjects, and z-scores.")
+    ] = False,
     level_standard: Annotated[
         str, typer.Option(help="Vertebra or disc of the measures at a level.")
     ] = "L3/4",
@@ -112,13 +122,17 @@ def fit_centiles(
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects.
 
     Writes the table of centiles (Parquet), for each whole year of age, and z_scores.csv with the
-    centile and z-score of each scan.
+    centile and z-score of each scan; tables for sharing have no z-scores, which are of single
+    persons.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
+    scores = z_scores(subjects, centiles)
+    if share_tables:
+        centiles, scores = centiles_for_sharing(centiles, first_scans(subjects)), scores[:0]
     data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
     tables.write(out, CENTILE_TABLE, data, _metadata(centiles, level_standard, bootstrap_samples))
-    write_csv(out.parent / "z_scores.csv", z_scores(subjects, centiles))
+    write_csv(out.parent / "z_scores.csv", scores)
     fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
     log.info("fit_centiles: %d subjects, %d sets of curves", subjects["subject"].nunique(), fitted)
 
@@ -149,17 +163,24 @@ def _metadata(centiles: pd.DataFrame, level: str, samples: int) -> dict[str, str
     return {
         "software_version": __version__,
         "age_range_years": f"{known.min():g} to {known.max():g}" if len(known) else "",
-        "largest_n_subjects": str(centiles["n_subjects"].max()),
+        "largest_n_subjects": _told(centiles["n_subjects"].max()),
         "level_rule": f"{LEVEL_RULE} {level}",
-        "estimator": f"quantile regression on a natural cubic spline of age with {SPLINE_DF} degrees of"
-        " freedom, log or logit scale, crossing curves rearranged",
+        "estimator": f"{ESTIMATOR}, log or logit scale, crossing curves rearranged",
         "bands": f"pointwise 95 %, {samples} bootstrap samples of at most {MOST_RESAMPLED} subjects",
     }
+
+
+def _told(count: float) -> str:
+    """Return a number of subjects as text; null is a suppressed one."""
+    return f"fewer than {LEAST_SHARED_SUBJECTS}" if pd.isna(count) else f"{count:.0f}"
 
 
 def _read_centiles(path: Path) -> pd.DataFrame:
     try:
         data = pq.read_table(path)
+        for name in ("estimator", "covariance"):  # files of earlier versions lack these
+            if name not in data.schema.names:
+                data = data.append_column(name, pa.nulls(len(data), pa.string()))
         tables.check(CENTILE_TABLE, data)
     except (OSError, pa.ArrowInvalid, ValueError):
         raise InputError(path, "no table of centiles, expected the file of fit_centiles") from None
@@ -249,7 +270,8 @@ def _of_sex(
         note = "age or value is the same in all subjects"
     if note:
         empty = dict.fromkeys(("age_years", "centile", "value", "low_95", "high_95"), np.nan)
-        return pd.DataFrame([common | empty | {"crossed": None, "note": note}])
+        empty |= dict.fromkeys(("crossed", "estimator", "covariance"))
+        return pd.DataFrame([common | empty | {"note": note}])
     grid = np.arange(np.floor(age.min()), np.ceil(age.max()) + 1)
     curves = centile_curves(age, value, grid, samples, seed)
     columns = {
@@ -261,7 +283,27 @@ def _of_sex(
         "centile": np.tile(np.array(CENTILES, dtype=float), len(grid)),
         "crossed": np.repeat(curves.crossed, len(CENTILES)),
     }
-    return pd.DataFrame(columns | {"note": None}).assign(**common)
+    told = {"note": None, "estimator": ESTIMATOR, "covariance": BOOTSTRAP if samples else None}
+    return pd.DataFrame(columns | told).assign(**common)
+
+
+def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
+    """Return centiles in which no number stands for fewer than LEAST_SHARED_SUBJECTS (5) subjects.
+
+    centiles: from `centile_frame`. subjects: whom they were fitted to. Smaller counts become null
+    and are not in the note. Ages below the fifth youngest and above the fifth oldest subject of a
+    sex with a value are left out: they are those of single persons.
+    """
+    few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
+    counts = centiles["n_subjects"].astype("Int32").mask(few)
+    notes = centiles["note"].mask(few, f"fewer than {LEAST_SHARED_SUBJECTS} subjects of this sex")
+    kept = centiles["value"].isna()
+    for (sex, muscle, measure), rows in centiles[~kept].groupby(["sex", "muscle", "measure"]):
+        column = next(one for one in MEASURES if one.name == measure).column_of(muscle)
+        own = subjects[subjects["sex"] == sex].dropna(subset=[column, "age_years"])
+        ages = np.sort(own["age_years"])[[LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]]
+        kept[rows.index] = rows["age_years"].between(*ages)
+    return centiles.assign(n_subjects=counts, note=notes)[kept]
 
 
 def too_few(centiles: pd.DataFrame) -> str:
@@ -270,7 +312,7 @@ def too_few(centiles: pd.DataFrame) -> str:
     centiles: from `centile_frame`; its columns sex and n_subjects are used.
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
-    found = " and ".join(f"{counts.get(sex, 0):.0f} {word}" for sex, word in SEX_WORDS.items())
+    found = " and ".join(f"{_told(counts.get(sex, 0))} {word}" for sex, word in SEX_WORDS.items())
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"
     return f"Centiles need {needed}; this study has {found}."
 

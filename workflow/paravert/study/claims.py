@@ -9,12 +9,14 @@ from scipy import stats
 
 from paravert.anatomy import MUSCLES
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
+from paravert.study.result_tables import BASIS_COLUMNS, BOOTSTRAP, NO_FAMILY
 
 SIZE_AND_OVERLAP = "size and overlap"
 CORRELATION = "Spearman correlation"  # in the column model
+SHARE = "share of subjects"
 SIGNIFICANT = 0.05  # of p by Holm
 LEAST_QUARTILE = 0.75  # the paper: the lower quartile of every muscle's IoU is above it
-CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by")
+CLAIM_COLUMNS = ("claim", "found", "reproduced", "tested_by", *BASIS_COLUMNS)
 YES, NO, PART, UNTESTED = "yes", "no", "in part", "not tested"
 UNCERTAIN = "in direction only"
 
@@ -41,7 +43,8 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
             "muscle": muscle,
             "label": f"area and IoU of a slice, {where}",
             "unit": "rho",
-            "covariance": "bootstrap over subjects",
+            "estimator": CORRELATION,
+            "covariance": BOOTSTRAP,
             "n_subjects": known["subject"].nunique(),
             "n_rows": len(known),
         }
@@ -84,7 +87,7 @@ def paper_claims(
     The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
     p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for
     subjects that the network was not trained on. Columns: claim, found (numbers of this study),
-    reproduced, tested_by. A claim holds for a comparison of models if its estimate has the claimed
+    reproduced, tested_by, BASIS_COLUMNS. A claim holds for a comparison of models if its estimate has the claimed
     direction and p_holm is below .05. reproduced: "yes" if the claim holds for all its comparisons
     (or subjects, or muscles), "in part" if for some, "no" if for none; "in direction only" if for
     no comparison, but all estimates have the claimed direction; "not tested" without data.
@@ -120,7 +123,10 @@ def paper_claims(
             *_quartiles(overlap),
         ),
     ]
-    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+    return pd.DataFrame(
+        {"claim": claim, "found": found, "reproduced": verdict, "tested_by": tested_by} | basis
+        for claim, found, verdict, tested_by, basis in rows
+    ).reindex(columns=list(CLAIM_COLUMNS))
 
 
 def _compared(
@@ -130,7 +136,7 @@ def _compared(
     known = own.dropna(subset=["estimate"])
     tested_by = f"contrasts, family {family!r}"
     if known.empty:
-        return "no estimate", UNTESTED, tested_by
+        return "no estimate", UNTESTED, tested_by, {"family": family}
     as_claimed = (known["estimate"] > neutral) == above
     certain = as_claimed & (known["p_holm"] < SIGNIFICANT)
     low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
@@ -139,7 +145,14 @@ def _compared(
     verdict = _verdict(int(certain.sum()), len(known))
     if verdict == NO and as_claimed.all():
         verdict = UNCERTAIN
-    return found, verdict, tested_by
+    first = known.iloc[0]
+    return found, verdict, tested_by, {name: first.get(name) for name in BASIS_COLUMNS}
+
+
+def _described(estimator: str, subjects: int, rows: int, unit: str = "1") -> dict:
+    """Return the basis of a claim that no model tests."""
+    told = {"estimator": estimator, "n_subjects": subjects, "n_rows": rows, "unit": unit}
+    return told | {"family": NO_FAMILY}
 
 
 def _verdict(held: int, of: int) -> str:
@@ -157,43 +170,47 @@ def _means(muscles: pd.DataFrame) -> pd.DataFrame:
 def _largest(means: pd.DataFrame) -> tuple:
     tested_by = "csa_mean_mm2, mean of both sides"
     if means.empty:
-        return "no areas", UNTESTED, tested_by
+        return "no areas", UNTESTED, tested_by, {}
     held = int((means.idxmax(axis=1) == "erector_spinae").sum())
-    return f"in {held} of {len(means)} subjects", _verdict(held, len(means)), tested_by
+    found = f"in {held} of {len(means)} subjects"
+    basis = _described(SHARE, len(means), means.size)
+    return found, _verdict(held, len(means)), tested_by, basis
 
 
 def _second_in_men(means: pd.DataFrame) -> tuple:
     men = means[means.index.get_level_values("sex") == "M"]
     tested_by = "csa_mean_mm2, mean of both sides"
     if men.empty:
-        return "no men", UNTESTED, tested_by
+        return "no men", UNTESTED, tested_by, {}
     held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
-    return f"in {held} of {len(men)} men", _verdict(held, len(men)), tested_by
+    found, basis = f"in {held} of {len(men)} men", _described(SHARE, len(men), men.size)
+    return found, _verdict(held, len(men)), tested_by, basis
 
 
 def _psoas_in_women(means: pd.DataFrame) -> tuple:
-    women = means[means.index.get_level_values("sex") == "F"].mean()
+    of_women = means[means.index.get_level_values("sex") == "F"]
+    women = of_women.mean()
     tested_by = "means of women; about: within a third"
     if women.isna().any():
-        return "no women", UNTESTED, tested_by
+        return "no women", UNTESTED, tested_by, {}
     ratios = [
         women["psoas_major"] / women[muscle] for muscle in ("quadratus_lumborum", "multifidus")
     ]
     found = (
         f"psoas major is {ratios[0]:.2f} times quadratus lumborum, {ratios[1]:.2f} times multifidus"
     )
-    return found, _verdict(sum(2 / 3 <= ratio <= 1.5 for ratio in ratios), 2), tested_by
+    held = sum(2 / 3 <= ratio <= 1.5 for ratio in ratios)
+    basis = _described("ratio of means", len(of_women), of_women.size)
+    return found, _verdict(held, 2), tested_by, basis
 
 
 def _quartiles(overlap: pd.DataFrame) -> tuple:
     known = overlap.dropna(subset=["iou"])
     tested_by = "Table 1"
     if known.empty:
-        return "no held-out masks", UNTESTED, tested_by
+        return "no held-out masks", UNTESTED, tested_by, {}
     quartiles = known.groupby(["muscle", "side"], observed=True)["iou"].quantile(0.25)
     held = int((quartiles > LEAST_QUARTILE).sum())
-    return (
-        f"{quartiles.min():.3f} to {quartiles.max():.3f}",
-        _verdict(held, len(quartiles)),
-        tested_by,
-    )
+    found = f"{quartiles.min():.3f} to {quartiles.max():.3f}"
+    basis = _described("lower quartile over slices", known["subject"].nunique(), len(known))
+    return found, _verdict(held, len(quartiles)), tested_by, basis

@@ -28,6 +28,7 @@ from paravert.study.reliability import (
     scored_slice_levels,
     visit_reliability,
 )
+from paravert.study.result_tables import write_result
 from paravert.study.scans import first_scans, of_scans, scan_keys
 from paravert.study.selection import one_row_per_subject, selection
 from paravert.study.standard_level import (
@@ -55,9 +56,6 @@ COVERED_COLUMNS = (
     *("subject", "level_position", "level", "muscle", "side", "sex", "level_reason"),
 )
 COVARIATE_UNITS = {"age_years": "year", "height_cm": "cm", "weight_kg": "kg", "bmi_kg_m2": "kg/m2"}
-LEAST_SHARED_SUBJECTS = 5
-SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
-FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
 LEAN_CAVEAT = (
     "splits the noise of a lean muscle: 0.5 in noise alone, 0.15 to 0.17 too high in phantoms' psoas; "
     "not monotone in the true fraction; not to be read in lean muscle"
@@ -139,8 +137,7 @@ def write_tables(
         "fat_methods": fat_methods(muscles_once, set(first["fat_fraction_method"])),
     }
     for name, frame in made.items():
-        shared = share_tables and name != "published_values"
-        write_csv(out / f"{name}.csv", for_sharing(frame) if shared else frame)
+        write_result(out, name, frame, share_tables and name != "published_values")
     if "visit" in ledger:  # its rows are of single persons, so none is shared
         change = change_table(muscles, subjects)
         write_csv(out / "change.csv", change[:0] if share_tables else change)
@@ -148,27 +145,6 @@ def write_tables(
         "write_tables: %d subjects, %d with truth, %d tables in %s",
         len(first), overlap["subject"].nunique(), len(made), out,
     )  # fmt: skip
-
-
-def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of the study without numbers that describe fewer than 5 subjects.
-
-    frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
-    all numbers become null, and the added boolean column suppressed is True. Columns whose names
-    end with lowest or highest, which are values of single people, become null in all rows. In the
-    columns note and left_out such counts read "fewer than 5 subjects".
-    """
-    counts = [
-        name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
-    ]
-    small = ((frame[counts] > 0) & (frame[counts] < LEAST_SHARED_SUBJECTS)).any(axis=1)
-    numbers = frame.select_dtypes("number").columns
-    shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
-    shared.loc[small, numbers] = None
-    shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
-    for name in shared.columns.intersection(["note", "left_out"]):
-        shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
-    return shared.assign(suppressed=small)
 
 
 def distribution_summary(values: pd.Series) -> dict:

@@ -5,14 +5,15 @@ The questions are planned: each contrast belongs to a family, within which p val
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from paravert.anatomy import MUSCLES, SIDES
+from paravert.anatomy import MUSCLES, SIDES, level_number
 from paravert.study.covariates import (
+    LEAST_OF_CATEGORY,
     SCALES,
     SEX_WORDS,
     SPLINE_DF,
@@ -22,6 +23,8 @@ from paravert.study.covariates import (
     with_model_covariates,
 )
 from paravert.study.marginal_model import (
+    COVARIANCE,
+    ESTIMATOR,
     IDENTITY,
     LOGIT,
     Estimate,
@@ -29,12 +32,14 @@ from paravert.study.marginal_model import (
     NotFitted,
     fit_marginal,
 )
+from paravert.study.result_tables import NO_FAMILY
 from paravert.study.standard_level import LEAST_COVERED, share_with
 from paravert.study.summary import counted
 
 FAT = "fat_fraction"
 CSA = "csa_mean_mm2"
 TERM = re.compile(r"(?:muscle\[(\w+)\])?:?(.*)")  # name of a coefficient by patsy
+LEVEL_PART = re.compile(r"(sex\[T\.M\]:)?level\[T\.(.+)\]")
 MEAN_LABEL = "mean of women, left, at the mean of the covariates"
 ADJUSTED_AGES_YEARS = (30, 50, 70)
 SPLINE_SUBJECTS = 100  # from here on age is a natural cubic spline
@@ -42,15 +47,15 @@ AGE_QUANTILES = (0.1, 0.9)  # the change per decade is the mean change between t
 FATTY, LEAN = ("multifidus", "erector_spinae"), ("psoas_major", "quadratus_lumborum")
 MODEL_COLUMNS = (
     "outcome", "model", "term", "kind", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "n_subjects", "n_rows", "link", "covariance", "formula", "note",
+    "df", "p_value", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "formula", "note",
 )  # fmt: skip
 CONTRAST_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "estimate", "unit", "standard_error", "low_95", "high_95",
-    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "link", "covariance", "note",
+    "df", "p_value", "p_holm", "tests_in_family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 MEAN_COLUMNS = (
     "outcome", "model", "muscle", "sex", "age_years", "estimate", "unit", "low_95", "high_95", "df",
-    "n_subjects", "n_rows", "link", "covariance", "note",
+    "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -59,12 +64,14 @@ class ModelOutcome:
     """The outcome of a model: a column of the cohort table `muscles`.
 
     column: its name. unit: such as "mm2". link: of the model, IDENTITY (areas, volumes) or LOGIT
-    (fractions).
+    (fractions). by_level: whether there is a row per vertebral level, whose model has the level as
+    a term.
     """
 
     column: str
     unit: str
     link: str
+    by_level: bool = False
 
 
 OUTCOMES = (
@@ -77,6 +84,10 @@ OUTCOMES = (
 LEVEL_OUTCOMES = (
     ModelOutcome("csa_at_level_mm2", "mm2", IDENTITY),
     ModelOutcome("fat_fraction_at_level", "1", LOGIT),
+)
+BY_LEVEL_OUTCOMES = (
+    ModelOutcome("csa_by_level_mm2", "mm2", IDENTITY, by_level=True),
+    ModelOutcome("fat_fraction_by_level", "1", LOGIT, by_level=True),
 )
 
 
@@ -124,6 +135,8 @@ FAMILIES = (
     Family("side", (CSA, FAT)),
     Family("sex, area at a level", (LEVEL_OUTCOMES[0].column,)),
     Family("sex, fat at a level", (LEVEL_OUTCOMES[1].column,)),
+    Family("sex, area by level", (BY_LEVEL_OUTCOMES[0].column,)),
+    Family("sex, fat by level", (BY_LEVEL_OUTCOMES[1].column,)),
 )
 
 
@@ -145,6 +158,10 @@ class FittedModel:
     fit: MarginalFit | None
     note: str
 
+    def noted(self, text: str) -> "FittedModel":
+        """Return the same with a text added to the note."""
+        return replace(self, note="; ".join(filter(None, [self.note, text])))
+
     def terms(self) -> list[dict]:
         """Return the coefficients of the model, one dict per coefficient, with the keys MODEL_COLUMNS.
 
@@ -164,7 +181,7 @@ class FittedModel:
                 | {
                     "term": term,
                     "kind": "fixed",
-                    "label": term_label(term),
+                    "label": term_label(term) + self._at_first_level(term),
                     "estimate": found.value,
                     "unit": self._link_unit(term),
                     "standard_error": found.standard_error,
@@ -242,7 +259,8 @@ class FittedModel:
                 return
             for muscle in self._muscles():
                 weights = mean(muscle=muscle, sex="M") - mean(muscle=muscle, sex="F")
-                yield self._contrast(weights, f"men minus women, {_words(muscle)}", muscle)
+                label = f"men minus women, {_words(muscle)}{self._mean_over_levels(muscle)}"
+                yield self._contrast(weights, label, muscle)
         elif family == "age":
             low, high = np.quantile(self._ages(), AGE_QUANTILES)
             if not high > low:
@@ -295,26 +313,46 @@ class FittedModel:
         shown = {name: float(np.exp(end)) if ratio else end for name, end in ends.items()}
         return shown | {"unit": "odds ratio" if ratio else self.outcome.unit}
 
+    def basis(self) -> dict:
+        """Return what the numbers rest on: {estimator, link, covariance, df, n_subjects, n_rows}."""
+        return {
+            "estimator": ESTIMATOR,
+            "link": self.fit.link,
+            "covariance": COVARIANCE,
+            "df": self.fit.df,
+            "n_subjects": self.fit.n_subjects,
+            "n_rows": self.fit.n_rows,
+        }
+
     def _common(self) -> dict:
         common = {"outcome": self.outcome.column, "model": self.model.name, "note": self.note}
-        if self.fit is not None:
-            common |= {
-                "n_subjects": self.fit.n_subjects,
-                "n_rows": self.fit.n_rows,
-                "df": self.fit.df,
-                "link": self.fit.link,
-                "covariance": self.fit.covariance_name,
-            }
-        return common
+        return common | {"family": NO_FAMILY} | (self.basis() if self.fit else {})
 
     def _link_unit(self, term: str) -> str:
         unit = "log odds" if self.outcome.link == LOGIT else self.outcome.unit
         name = TERM.fullmatch(term)[2]
         if name in SCALES:
             return f"{unit} per {SCALES[name][2]}"
-        levels = tuple(f"{factor}[" for factor in self.fit.categories)
-        number = name not in ("", "Intercept") and not name.startswith(("cr(", *levels))
-        return f"{unit} per 1" if number else unit
+        is_number = name not in ("", "Intercept") and not name.endswith("]")  # of a category
+        return f"{unit} per 1" if is_number else unit
+
+    def _levels(self, muscle: str) -> list[str]:
+        """Return the levels of a muscle in the model, from cranial to caudal; empty without levels."""
+        of_muscle = self.fit.within[muscle]
+        return sorted(set(of_muscle.get("level", ())), key=level_number)
+
+    def _mean_over_levels(self, muscle: str) -> str:
+        levels = self._levels(muscle)
+        if len(levels) < 2:
+            return f", {levels[0]}" if levels else ""
+        return f", mean over {levels[0]} to {levels[-1]}"
+
+    def _at_first_level(self, term: str) -> str:
+        """Return at which level a coefficient compares women, or the sexes; "" if at none."""
+        muscle, what = TERM.fullmatch(term).groups()
+        levels = self._levels(muscle) if muscle else []
+        compared = what in ("", "Intercept", "sex[T.M]")
+        return f", at {levels[0]}" if levels and compared else ""
 
     def _muscles(self) -> list[str]:
         return list(self.data["muscle"].cat.categories)
@@ -344,8 +382,10 @@ def fit_model(
     side. weights: one per subject, indexed by it; None: all 1. Left out are rows without outcome,
     subjects with an unknown covariate, covariates that are unknown for all or do not vary, and
     muscles whose outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if
-    LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. The fit of
-    the result is None if the model cannot be fitted.
+    LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. An outcome
+    by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column level; a level is left out
+    of a muscle where fewer than LEAST_OF_CATEGORY (5) women or men have it. The fit of the result is
+    None if the model cannot be fitted.
     """
     rows = data.dropna(subset=[outcome.column])
     share = share_with(data, outcome.column)
@@ -366,12 +406,32 @@ def fit_model(
     known = with_model_covariates(known[known["muscle"].isin(spread.index[spread > 1])], covariates)
     covariates, left_out = independent_covariates(known, covariates, SEX_AND_AGE.covariates)
     notes += left_out
+    if outcome.by_level:
+        known, left_out = _with_common_levels(known)
+        notes += left_out
     splines = {"age_decades": SPLINE_DF} if known["subject"].nunique() >= SPLINE_SUBJECTS else {}
     try:
-        fit = fit_marginal(outcome.column, known, covariates, outcome.link, splines, weights)
+        fit = fit_marginal(
+            outcome.column, known, covariates, outcome.link, splines, weights, outcome.by_level
+        )
     except NotFitted as reason:
         return FittedModel(model, outcome, known, None, "; ".join([str(reason), *notes]))
     return FittedModel(model, outcome, known, fit, "; ".join(notes))
+
+
+def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of the levels that enough subjects of each sex have, and a note on the others."""
+    keys, sexes = ["muscle", "level"], rows["sex"].nunique()
+    of_sex = rows.drop_duplicates([*keys, "sex", "subject"]).groupby([*keys, "sex"], observed=True)
+    counts = of_sex.size().groupby(level=keys, observed=True)
+    enough = (counts.min() >= LEAST_OF_CATEGORY) & (counts.size() == sexes)
+    if enough.all():
+        return rows, []
+    rare = [f"{_words(muscle)} {level}" for muscle, level in enough.index[~enough]]
+    why = f"fewer than {LEAST_OF_CATEGORY} women or men have these levels"
+    kept = pd.MultiIndex.from_frame(rows[keys]).isin(enough.index[enough])
+    rows = rows[kept].assign(muscle=lambda own: own["muscle"].cat.remove_unused_categories())
+    return rows, [f"{', '.join(rare)} left out: {why}"]
 
 
 def corrected(contrasts: list[dict]) -> list[dict]:
@@ -409,6 +469,10 @@ def term_label(term: str) -> str:
 
 
 def _part(part: str) -> str:
+    by_level = LEVEL_PART.fullmatch(part)
+    if by_level:
+        who = "men minus women" if by_level[1] else "women"
+        return f"{who}, {by_level[2]} against the first level"
     if part in SCALES:
         return f"{SCALES[part][0].rpartition('_')[0]}, per {SCALES[part][2]}"
     if part == "Intercept":

@@ -3,15 +3,16 @@
 The rows of a subject are correlated, and the outcome's variance differs between muscles. A marginal
 model with independent working correlation and errors that are robust within subjects (the cluster)
 needs no model of either. Every covariate has a coefficient per muscle, so the estimates are those of
-one regression per muscle, and their joint covariance allows contrasts between muscles.
+one regression per muscle, which statsmodels fits; their joint covariance, over the subjects, allows
+contrasts between muscles.
 
-Source: Liang and Zeger 1986; small samples: Mancl and DeRouen 2001; logit link for fractions: Papke
-and Wooldridge 1996.
+Source: Liang and Zeger 1986; covariance: Mancl and DeRouen 2001; logit link for fractions: Papke and
+Wooldridge 1996.
 """
 
 import keyword
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,17 +20,20 @@ import pandas as pd
 import patsy
 import statsmodels.api as sm
 from scipy import stats
-from statsmodels.tools.sm_exceptions import SpecificationWarning
 
 from paravert.study.summary import counted
 
 IDENTITY, LOGIT = "identity", "logit"
-# Effective number: below, Mancl and DeRouen's covariance and t intervals; from here on, sandwich and
-# normal intervals.
-SMALL_SAMPLE_SUBJECTS = 200
+ESTIMATOR = "GEE, independent working correlation"
+COVARIANCE = "Mancl and DeRouen"
 SPARE_SUBJECTS = 2  # subjects beyond the coefficients of one muscle
+WITHIN = ("side", "level")  # factors that differ between the rows of a scan
+WITHIN_TERMS = tuple(f"{name}[" for name in WITHIN)
 WEIGHT = "sum of weights"  # of the subjects of a combination of covariates
 EXACT_FIT = 1e-10  # residual over outcome: below it only rounding is left
+LEAST_REST = 1e-12  # determinant of I - leverage: below it a subject determines a term alone
+CHUNK_NUMBERS = 4_000_000  # numbers in memory at once where leverages are computed
+TIGHT = 1e-9  # change of the coefficients (log odds) at which the estimating equations are solved
 
 
 class NotFitted(Exception):
@@ -56,12 +60,13 @@ class MarginalFit:
     """A marginal regression model (GEE) fitted to data with several rows per subject.
 
     terms: names of the coefficients, by patsy. coefficients: (terms,), on the link's scale.
-    covariance: of the coefficients, (terms, terms). df: degrees of freedom of t intervals; infinite
-    for normal ones. link: IDENTITY (its scale is the outcome's) or LOGIT (log odds).
-    covariance_name: how the covariance was estimated. formula: of the model, by patsy. n_subjects,
-    n_rows: number of subjects and rows that the model was fitted to. _design: patsy's description of
-    the design. _people: each combination of the subjects' categories with its sum of weights, and
-    mean numbers. _known_cells: cache of `mean_weights`.
+    covariance: of the coefficients, (terms, terms), by Mancl and DeRouen. df: degrees of freedom of
+    t intervals. link: IDENTITY (its scale is the outcome's) or LOGIT (log odds). formula: of the
+    model, by patsy. n_subjects, n_rows: number of subjects and rows that the model was fitted to.
+    categories: {factor: its categories} of each categorical factor, such as muscle or sex. within:
+    {muscle: its combinations of side (and level), one row each}. _designs: patsy's description of
+    each muscle's design. _people: each combination of the subjects' covariates, with the sum of
+    weights of these subjects. _known_means: cache of `mean_weights`.
     """
 
     terms: tuple[str, ...]
@@ -69,13 +74,14 @@ class MarginalFit:
     covariance: np.ndarray
     df: float
     link: str
-    covariance_name: str
     formula: str
     n_subjects: int
     n_rows: int
-    _design: patsy.DesignInfo
+    categories: dict[str, list]
+    within: dict[str, pd.DataFrame]
+    _designs: dict[str, patsy.DesignInfo]
     _people: pd.DataFrame
-    _known_cells: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _known_means: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def estimate(self, weights: np.ndarray) -> Estimate:
         """Return the linear combination weights @ coefficients with its 95 % interval and p value.
@@ -91,44 +97,29 @@ class MarginalFit:
     def mean_weights(self, **values: object) -> np.ndarray:
         """Return the weights, (terms,), with which `estimate` gives an adjusted mean on the link's scale.
 
-        values: covariates that are fixed, such as muscle="multifidus", sex="M". Muscles and sides
-        that are not fixed are averaged with equal weight, every other covariate over the subjects
-        of the model (a number is set to its mean).
+        values: covariates that are fixed, such as muscle="multifidus", sex="M". Muscles, and the sides
+        and levels of each, that are not fixed are averaged with equal weight, every other covariate
+        over the subjects of the model: categories by their shares, numbers at their mean.
         """
-        muscles = self.categories.get("muscle")
-        if muscles is None:
-            return self._cell_weights(values)
-        asked = [values.pop("muscle")] if "muscle" in values else muscles
-        cell_values = values | {"muscle": muscles[0]}
-        key = tuple(sorted(cell_values.items()))
-        if key not in self._known_cells:
-            self._known_cells[key] = self._cell_weights(cell_values)
-        cell = self._known_cells[key]
-        places = {muscle: self._terms_of(muscle) for muscle in muscles}
-        weights = np.zeros(len(self.terms))
-        for muscle in asked:  # each has the same terms, in the same order
-            weights[places[muscle]] = cell[places[muscles[0]]] / len(asked)
+        asked = [values.pop("muscle")] if "muscle" in values else list(self._designs)
+        weights, start = np.zeros(len(self.terms)), 0
+        for muscle, design in self._designs.items():
+            stop = start + len(design.column_names)
+            if muscle in asked:
+                weights[start:stop] = self._mean_of(muscle, values) / len(asked)
+            start = stop
         return weights
 
-    def _cell_weights(self, values: Mapping[str, object]) -> np.ndarray:
-        cells = self._people.assign(**values)
-        sides = self.categories.get("side")
-        if sides and "side" not in values:
-            cells = cells.merge(pd.DataFrame({"side": sides}), how="cross")
-        design = np.asarray(patsy.build_design_matrices([self._design], cells)[0])
-        return np.average(design, axis=0, weights=cells[WEIGHT])
-
-    def _terms_of(self, muscle: str) -> list[int]:
-        own = f"muscle[{muscle}]"
-        return [place for place, term in enumerate(self.terms) if term.partition(":")[0] == own]
-
-    @property
-    def categories(self) -> dict[str, list]:
-        """{factor: its categories} of each categorical factor of the model, such as muscle or sex."""
-        factors = self._design.factor_infos.items()
-        return {
-            f.name(): list(info.categories) for f, info in factors if info.type == "categorical"
-        }
+    def _mean_of(self, muscle: str, values: Mapping[str, object]) -> np.ndarray:
+        design = self._designs[muscle]
+        key = (id(design), *sorted(values.items()))  # muscles may have one design
+        if key not in self._known_means:
+            free = self.within[muscle].columns.difference(list(values))
+            cells = self._people.merge(self.within[muscle][free].drop_duplicates(), how="cross")
+            (matrix,) = patsy.build_design_matrices([design], cells.assign(**values))
+            weights = cells[WEIGHT].to_numpy()
+            self._known_means[key] = np.average(np.asarray(matrix), axis=0, weights=weights)
+        return self._known_means[key]
 
     def response(self, value: float) -> float:
         """Return a value of the link's scale on the outcome's: log odds become a fraction, others stay."""
@@ -142,55 +133,55 @@ def fit_marginal(
     link: str = IDENTITY,
     splines: Mapping[str, int] | None = None,
     weights: pd.Series | None = None,
+    by_level: bool = False,
 ) -> MarginalFit:
     """Fit the marginal model outcome ~ muscle * (covariates + side), with subjects as clusters.
 
-    outcome: column of data. data: one row per scan, muscle and side, without missing values;
-    columns subject, muscle, side, outcome and covariates. covariates: columns that are constant
-    within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a natural
-    cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: one per
-    subject, indexed by it, taken as known; None: all 1. Factors with one value are left out. Errors
-    allow for correlated rows of a subject: Mancl and DeRouen 2001 with t intervals if
-    `effective_n` is below SMALL_SAMPLE_SUBJECTS (200), otherwise the cluster-robust sandwich.
+    outcome: column of data. data: one row per scan, muscle and side (and level), without missing
+    values; columns subject, muscle, side, outcome and covariates. covariates: columns that are
+    constant within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a
+    natural cubic spline} (Wood 2006); others enter as a straight line or as categories. weights:
+    one per subject, indexed by it, taken as known; None: all 1. by_level: whether the column level
+    of data enters, with coefficients of its own for each muscle and sex. Factors with one value are
+    left out. Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals.
     Raises NotFitted if there are too few subjects, terms are collinear or nothing is left to
     estimate errors from.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))
+    inner = WITHIN if by_level else WITHIN[:1]
     # Another column may hide patsy's Q.
-    needed = ["subject", "muscle", "side", outcome, *covariates]
+    needed = ["subject", "muscle", *inner, outcome, *covariates]
     data = data[needed].sort_values("subject", kind="stable")
-    formula = _formula(outcome, data, covariates, splines or {})
-    response, design = patsy.dmatrices(formula, data, NA_action="raise")
-    subjects = pd.factorize(data["subject"])[0]
-    terms = tuple(design.design_info.column_names)
-    of_muscle = sum("side[" not in term for term in terms) // data["muscle"].nunique()
-    _check_enough(n_subjects, of_muscle)
-    _check(np.asarray(response).ravel(), np.asarray(design))
     if weights is None:
         weights = pd.Series(1.0, index=data["subject"].unique())
-    small = effective_n(weights[data["subject"].unique()]) < SMALL_SAMPLE_SUBJECTS
-    result = (_fit_few if small else _fit_many)(
-        np.asarray(response),
-        np.asarray(design),
-        subjects,
-        link,
-        weights[data["subject"]].to_numpy(),
-    )
-    covariance = np.asarray(result.cov_params())
+    parts = _parts(data, covariates, inner, splines or {})
+    by_muscle = dict(iter(data.groupby("muscle", observed=True)))
+    designs = _designs(parts, data, by_muscle, by_level)
+    of_muscle = max(sum(map(_is_between, info.column_names)) for info, _ in designs.values())
+    _check_enough(n_subjects, of_muscle)
+    fits = [
+        _fit_part(rows[outcome].to_numpy(dtype=float), designs[muscle][1], rows, link, weights)
+        for muscle, rows in by_muscle.items()
+    ]
+    described = {muscle: info for muscle, (info, _) in designs.items()}
+    names = pd.Index(data["subject"].unique())
+    influence = np.concatenate([fit.influence(names) for fit in fits], axis=1)
+    covariance = influence.T @ influence
     if not (np.isfinite(covariance).all() and (np.diag(covariance) > 0).all()):
         raise NotFitted("single subjects determine terms of the model")
     return MarginalFit(
-        terms=terms,
-        coefficients=np.asarray(result.params),
+        terms=tuple(_terms(described)),
+        coefficients=np.concatenate([fit.coefficients for fit in fits]),
         covariance=covariance,
-        df=float(n_subjects - of_muscle) if small else np.inf,
+        df=float(n_subjects - of_muscle),
         link=link,
-        covariance_name="Mancl and DeRouen" if small else "cluster-robust sandwich",
-        formula=formula,
+        formula=_formula(outcome, len(fits), parts),
         n_subjects=n_subjects,
         n_rows=len(data),
-        _design=design.design_info,
+        categories=_categories(data, ["muscle", *inner, *covariates]),
+        within={m: rows[list(inner)].drop_duplicates() for m, rows in by_muscle.items()},
+        _designs=described,
         _people=_combinations(data, covariates, weights),
     )
 
@@ -203,19 +194,145 @@ def effective_n(weights: pd.Series) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def _formula(
-    outcome: str, data: pd.DataFrame, covariates: Sequence[str], splines: Mapping[str, int]
-) -> str:
-    varying = [name for name in (*covariates, "side") if data[name].nunique() > 1]
+# --- the regression of one muscle ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The regression of one muscle.
+
+    coefficients: (terms,). rows: (rows, terms), the design matrix. score, slope: (rows,), weight x
+    residual, and weight x derivative of the mean by the linear predictor. subjects: (rows,), equal
+    names stand together.
+    """
+
+    coefficients: np.ndarray
+    rows: np.ndarray
+    score: np.ndarray
+    slope: np.ndarray
+    subjects: np.ndarray
+
+    def influence(self, names: pd.Index) -> np.ndarray:
+        """Return what each subject adds to the errors of the coefficients, (names, terms).
+
+        names: of all subjects. The sum of the outer products is the covariance of Mancl and DeRouen
+        2001, whose residuals are divided by 1 - leverage of the subject. With X the rows of a
+        subject, V their slopes and B the sum of X'VX over the subjects, that is
+        (I - X'VX B^-1)^-1 X' score. Raises NotFitted if a subject has leverage 1.
+        """
+        bread = np.linalg.inv(self.rows.T @ (self.rows * self.slope[:, None]))
+        found = np.zeros((len(names), len(self.coefficients)))
+        for first, last, starts in self._chunks():
+            own, slope = self.rows[first:last], self.slope[first:last, None]
+            score = np.add.reduceat(own * self.score[first:last, None], starts)
+            squares = np.add.reduceat(own[:, :, None] * (own * slope)[:, None, :], starts)
+            rest = np.eye(own.shape[1]) - squares @ bread
+            if (np.abs(np.linalg.det(rest)) < LEAST_REST).any():
+                raise NotFitted("single subjects determine terms of the model")
+            places = names.get_indexer(self.subjects[first + starts])
+            found[places] = np.linalg.solve(rest, score[:, :, None])[:, :, 0] @ bread
+        return found
+
+    def _chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield rows of whole subjects: (first, last, where each subject starts behind the first)."""
+        starts = np.flatnonzero(np.append(True, self.subjects[1:] != self.subjects[:-1]))
+        ends = np.append(starts[1:], len(self.subjects))
+        most = max(1, CHUNK_NUMBERS // self.rows.shape[1] ** 2)
+        place = 0
+        while place < len(starts):
+            first = starts[place]
+            stop = max(place + 1, int(np.searchsorted(ends, first + most, side="right")))
+            yield first, ends[stop - 1], starts[place:stop] - first
+            place = stop
+
+
+def _fit_part(
+    values: np.ndarray, matrix: np.ndarray, rows: pd.DataFrame, link: str, weights: pd.Series
+) -> _Part:
+    """Fit one muscle. values: (rows,), the outcome. matrix: (rows, terms), the design."""
+    _check(values, matrix)
+    weight = weights[rows["subject"]].to_numpy()
+    if link == LOGIT:
+        model = sm.GLM(values, matrix, family=sm.families.Binomial(), var_weights=weight)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of iterations: convergence is checked below
+            fit = model.fit(tol=TIGHT, tol_criterion="params")
+        if not fit.converged:
+            raise NotFitted("the estimating equations did not converge")
+    else:
+        fit = sm.WLS(values, matrix, weights=weight).fit()
+    mean = np.asarray(fit.fittedvalues)
+    return _Part(
+        coefficients=np.asarray(fit.params),
+        rows=matrix,
+        score=weight * (values - mean),
+        slope=weight * (mean * (1 - mean) if link == LOGIT else 1.0),
+        subjects=rows["subject"].to_numpy(),
+    )
+
+
+# --- the design ----------------------------------------------------------------------------------
+
+
+def _parts(
+    data: pd.DataFrame, covariates: Sequence[str], inner: Sequence[str], splines: Mapping[str, int]
+) -> list[str]:
+    """Return the terms of each muscle's regression by patsy, without the intercept."""
+    varying = [name for name in (*covariates, *inner) if data[name].nunique() > 1]
     smooth = {
         name: f"cr({name}, df={splines[name]}, constraints='center')"
         for name in varying
         if name in splines
     }
     parts = [smooth.get(name, _quoted(name)) for name in varying]
-    if data["muscle"].nunique() < 2:
+    by_level = "level" in inner and {"sex", "level"} <= set(varying)
+    return [*parts, "sex:level"] if by_level else parts
+
+
+def _designs(
+    parts: Sequence[str], data: pd.DataFrame, by_muscle: Mapping[str, pd.DataFrame], by_level: bool
+) -> dict[str, tuple[patsy.DesignInfo, np.ndarray]]:
+    """Return patsy's description and the design matrix of each muscle.
+
+    All have the same description, except by level: a muscle has only the levels where it is.
+    """
+    if by_level:
+        matrices = {
+            muscle: patsy.dmatrix(_right_side(parts, rows), rows, NA_action="raise")
+            for muscle, rows in by_muscle.items()
+        }
+        return {muscle: (one.design_info, np.asarray(one)) for muscle, one in matrices.items()}
+    whole = patsy.dmatrix(_right_side(parts, data), data, NA_action="raise")
+    info, matrix = whole.design_info, np.asarray(whole)
+    places = data.groupby("muscle", observed=True).indices
+    return {muscle: (info, matrix[places[muscle]]) for muscle in by_muscle}
+
+
+def _right_side(parts: Sequence[str], rows: pd.DataFrame) -> str:
+    """Return the right side of a muscle's formula: without level if the muscle has one only."""
+    single = "level" in rows and rows["level"].nunique() < 2
+    own = [part for part in parts if not (single and part in ("level", "sex:level"))]
+    return " + ".join(own) or "1"
+
+
+def _formula(outcome: str, muscles: int, parts: Sequence[str]) -> str:
+    """Return the formula of the whole model; muscles: their number."""
+    if muscles < 2:
         return f"{outcome} ~ {' + '.join(parts) or '1'}"
     return f"{outcome} ~ 0 + {' + '.join(['muscle', *(f'muscle:{part}' for part in parts)])}"
+
+
+def _terms(designs: Mapping[str, patsy.DesignInfo]) -> Iterator[str]:
+    """Yield the names of the coefficients, with the muscle in front if there are several."""
+    for muscle, design in designs.items():
+        for name in design.column_names:
+            own = "" if name == "Intercept" else f":{name}"
+            yield name if len(designs) < 2 else f"muscle[{muscle}]{own}"
+
+
+def _is_between(term: str) -> bool:
+    """Return whether a term compares subjects, and not sides or levels of a subject."""
+    return not any(part.startswith(WITHIN_TERMS) for part in term.split(":"))
 
 
 def _quoted(name: str) -> str:
@@ -224,67 +341,16 @@ def _quoted(name: str) -> str:
     return name if plain else f"Q({name!r})"
 
 
-def _check_enough(subjects: int, coefficients: int) -> None:
-    expected = coefficients + SPARE_SUBJECTS
-    if subjects < expected:
-        raise NotFitted(f"{counted(subjects, 'subject')}, expected at least {expected}")
-
-
-def _check(response: np.ndarray, design: np.ndarray) -> None:
-    coefficients, _, rank, _ = np.linalg.lstsq(design, response, rcond=None)
-    if rank < design.shape[1]:
-        raise NotFitted("its terms cannot be told apart in these subjects")
-    residual = np.sqrt(np.mean((response - design @ coefficients) ** 2))
-    if not residual > EXACT_FIT * np.abs(response).max():
-        raise NotFitted("no variation is left to estimate errors from")
-
-
-def _family(link: str) -> sm.families.Family:
-    return sm.families.Binomial() if link == LOGIT else sm.families.Gaussian()
-
-
-class _WeightedIndependence(sm.cov_struct.Independence):
-    """Independent working correlation, the variance of a cluster divided by its weight.
-
-    It weights Mancl and DeRouen's leverages, too. GEE's own `weights` fail with `bias_reduced`
-    (statsmodels 0.15).
-    weights: (clusters,), in the order of the clusters.
-    """
-
-    def __init__(self, weights: np.ndarray) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def covariance_matrix_solve(self, expval, index, stdev, rhs):
-        solved = super().covariance_matrix_solve(expval, index, stdev, rhs)
-        return [self.weights[index] * one for one in solved]
-
-
-def _fit_few(
-    response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str, weights: np.ndarray
-):
-    of_clusters = weights[np.unique(subjects, return_index=True)[1]]
-    structure = _WeightedIndependence(of_clusters)
-    model = sm.GEE(response.ravel(), design, subjects, family=_family(link), cov_struct=structure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of iterations: convergence is checked below
-        try:
-            result = model.fit(cov_type="bias_reduced")
-        except np.linalg.LinAlgError:
-            raise NotFitted("single subjects determine terms of the model") from None
-    if not result.converged:
-        raise NotFitted("the estimating equations did not converge")
-    return result
-
-
-def _fit_many(
-    response: np.ndarray, design: np.ndarray, subjects: np.ndarray, link: str, weights: np.ndarray
-):
-    """Fit the same equations without a loop over subjects; errors by the sandwich of the clusters."""
-    model = sm.GLM(response.ravel(), design, family=_family(link), var_weights=weights)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SpecificationWarning)  # a test compares it with the formula
-        return model.fit(cov_type="cluster", cov_kwds={"groups": subjects, "use_correction": False})
+def _categories(data: pd.DataFrame, names: Sequence[str]) -> dict[str, list]:
+    """Return the categories of the factors among some columns."""
+    found = {}
+    for name in names:
+        values = data[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            found[name] = list(values.cat.categories)
+        elif not pd.api.types.is_numeric_dtype(values):
+            found[name] = sorted(values.unique())
+    return {name: values for name, values in found.items() if len(values) > 1}
 
 
 def _combinations(
@@ -305,3 +371,21 @@ def _combinations(
     else:
         sums = people.groupby(categories, observed=True)[WEIGHT].sum().reset_index()
     return sums.assign(**{name: np.average(people[name], weights=of_people) for name in numbers})
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _check_enough(subjects: int, coefficients: int) -> None:
+    expected = coefficients + SPARE_SUBJECTS
+    if subjects < expected:
+        raise NotFitted(f"{counted(subjects, 'subject')}, expected at least {expected}")
+
+
+def _check(response: np.ndarray, design: np.ndarray) -> None:
+    coefficients, _, rank, _ = np.linalg.lstsq(design, response, rcond=None)
+    if rank < design.shape[1]:
+        raise NotFitted("its terms cannot be told apart in these subjects")
+    residual = np.sqrt(np.mean((response - design @ coefficients) ** 2))
+    if not residual > EXACT_FIT * np.abs(response).max():
+        raise NotFitted("no variation is left to estimate errors from")

@@ -6,7 +6,6 @@ import pandas as pd
 
 from paravert.study.covariates import SPLINE_DF
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE
-from paravert.study.marginal_model import SMALL_SAMPLE_SUBJECTS
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, NETWORK
@@ -100,12 +99,6 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
     ]
     if fitted.empty:
         return ["No model was fitted."]
-    few = (fitted["n_subjects"] < SMALL_SAMPLE_SUBJECTS).any()
-    errors = (
-        "Mancl and DeRouen's small-sample covariance and t intervals"
-        if few
-        else "the cluster-robust sandwich covariance and normal intervals"
-    )
     curved = fitted["formula"].str.contains("cr(", regex=False).any()
     age = (
         f"a natural cubic spline with {SPLINE_DF} degrees of freedom"
@@ -118,7 +111,8 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         "Area, volume (identity link) and fat fraction (logit link) were compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
         " sex, age and side per muscle.",
-        f"Errors are from {errors}.",
+        *_by_level(fitted),
+        "Errors are from Mancl and DeRouen's cluster-robust covariance, intervals from t distributions.",
         f"Age entered as {age}; its effect is the mean change per decade between the {numbers[0]} and"
         f" {numbers[1]} quantiles.",
         f"The models include {_range(fitted['n_subjects'])} subjects with complete data.",
@@ -129,6 +123,15 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         " mask (as it is, eroded by a pixel), quality cut (none, sections of predicted IoU"
         f" {configuration['fit_models']['quality_cut']:g} or more, scans without flags) and level (all"
         f" slices, {configuration['gather_cohort']['level_standard']}) as a specification curve.",
+    ]
+
+
+def _by_level(fitted: pd.DataFrame) -> list[str]:
+    if not fitted["formula"].str.contains("muscle:level ", regex=False).any():
+        return []
+    return [
+        "Area and fat fraction at each vertebral level were modelled, too, with the level, by muscle and"
+        " sex, as a term: differences between the sexes are means over the levels."
     ]
 
 

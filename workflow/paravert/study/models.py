@@ -11,10 +11,10 @@ import typer
 from paravert import codebook
 from paravert.study.accuracy import held_out_rows, scored_pixel_areas
 from paravert.study.claims import paper_claims, size_and_overlap
-from paravert.study.data_frames import read_frame, write_csv
-from paravert.study.describe import for_sharing
+from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.inference import (
     ADJUSTED,
+    BY_LEVEL_OUTCOMES,
     CONTRAST_COLUMNS,
     LEVEL_OUTCOMES,
     MEAN_COLUMNS,
@@ -25,13 +25,23 @@ from paravert.study.inference import (
     corrected,
     fit_model,
 )
-from paravert.study.scans import first_scans, in_order_of_visits, of_scans, scan_keys
+from paravert.study.result_tables import write_result
+from paravert.study.scans import (
+    first_scans,
+    in_order_of_visits,
+    of_scans,
+    sampled_subjects,
+    scan_keys,
+)
 from paravert.study.selection import weighted_contrasts
 from paravert.study.site_effects import site_effects
 from paravert.study.specifications import specification_curve
+from paravert.study.summary import counted
 from paravert.study.variance_components import variance_components
 
 log = logging.getLogger(__name__)
+
+MOST_LEVEL_SUBJECTS = 5_000  # of the models by level, with up to 80 rows per scan
 
 
 def fit_models(
@@ -75,25 +85,31 @@ def fit_models(
     describes the models.
     """
     data, further = model_data(cohort, covariates or ())
+    of_levels, of_whom = level_data(cohort, covariates or (), seed)
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))
     adjusted = StudyModel(ADJUSTED.name, (*ADJUSTED.covariates, *further))
     terms, contrasts, means = [], [], []
     for model in (SEX_AND_AGE, adjusted):  # the fits of the last one are those of the sites
         fits = [fit_model(model, outcome, data) for outcome in OUTCOMES]
-        at_level = [fit_model(model, outcome, data) for outcome in LEVEL_OUTCOMES]
-        for fitted in (*fits, *at_level):
+        at_levels = [fit_model(model, outcome, data) for outcome in LEVEL_OUTCOMES]
+        at_levels += [
+            fit_model(model, outcome, of_levels).noted(of_whom) for outcome in BY_LEVEL_OUTCOMES
+        ]
+        for fitted in (*fits, *at_levels):
             name, note = fitted.outcome.column, fitted.note or "done"
             log.info("fit_models: %s, %s: %s", name, model.name, note)
             terms += fitted.terms()
             means += fitted.adjusted_means()
-        contrasts += corrected([row for fitted in (*fits, *at_level) for row in fitted.contrasts()])
+        contrasts += corrected(
+            [row for fitted in (*fits, *at_levels) for row in fitted.contrasts()]
+        )
         if model is SEX_AND_AGE:
             weighted = weighted_contrasts(read_frame(cohort, codebook.LEDGER), data, fits)
     sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
     contrasts += corrected(sizes)
     once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
     for outcome in OUTCOMES:
-        terms += variance_components(once, outcome.column)
+        terms += variance_components(once, outcome.column, seed)
     contrasts = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     made = {
         out.stem: pd.DataFrame(terms, columns=list(MODEL_COLUMNS)),
@@ -105,19 +121,22 @@ def fit_models(
         "specification_curve": specification_curve(cohort, data, level_standard, quality_cut, seed),
     }
     for name, frame in made.items():
-        write_csv(out.parent / f"{name}.csv", for_sharing(frame) if share_tables else frame)
+        write_result(out.parent, name, frame, share_tables)
 
 
-def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+def model_data(
+    cohort: Path, covariates: Sequence[str] = (), rows: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of muscles with the covariates of each scan, and the further covariates' names.
 
     cohort: folder of the cohort tables. covariates: columns of the table of subjects to add, in any
-    case, or "group", the sheet's name of study_group; KeyError for others. Returns (one row per
-    scan, muscle and side; names of the added covariates as in the table). Added columns:
+    case, or "group", the sheet's name of study_group; KeyError for others. rows: to which they are
+    added, with a column subject (and visit); None: the table of muscles, one row per scan, muscle
+    and side. Returns (these rows; names of the added covariates as in the table). Added columns:
     manufacturer, field_strength (text such as "3 T") and the further covariates (numbers or text;
     yes/no becomes text; unknown stays null).
     """
-    muscles = read_frame(cohort, codebook.MUSCLE_TABLE)
+    rows = read_frame(cohort, codebook.MUSCLE_TABLE) if rows is None else rows
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     keys = scan_keys(subjects)
     subjects = subjects.set_index(keys)
@@ -128,10 +147,34 @@ def model_data(cohort: Path, covariates: Sequence[str] = ()) -> tuple[pd.DataFra
         "{:g} T".format, na_action="ignore"
     )
     added = pd.DataFrame(columns, index=subjects.index)
-    added = added[added.columns.difference(muscles.columns)].reset_index()
-    return in_order_of_visits(muscles, subjects.reset_index()).merge(
+    added = added[added.columns.difference(rows.columns)].reset_index()
+    return in_order_of_visits(rows, subjects.reset_index()).merge(
         added, on=keys, how="left"
     ), further
+
+
+def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.DataFrame, str]:
+    """Return area and fat fraction at each level with the covariates of each scan, and a note.
+
+    cohort: folder of the cohort tables. covariates: as in `model_data`. seed: of the sample that is
+    taken of more than MOST_LEVEL_SUBJECTS (5,000) subjects; the note tells it, and how many have no
+    rows. One row per scan, level, muscle and side where the muscle is (area above 0). Columns:
+    level, csa_by_level_mm2, fat_fraction_by_level (null if unknown), and those of `model_data`.
+    """
+    subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject"])["subject"]
+    sample, note = sampled_subjects(subjects, MOST_LEVEL_SUBJECTS, seed)
+    covariate_names = [column.name for column in codebook.COVARIATE_COLUMNS]
+    columns = ["subject", "level", "muscle", "side", *covariate_names, "csa_mm2", "fat_fraction"]
+    parts = [
+        part[part["subject"].isin(sample) & (part["csa_mm2"] > 0)]
+        for part in read_by_scan(cohort, codebook.LEVEL_TABLE, columns)
+    ]
+    names = {"csa_mm2": BY_LEVEL_OUTCOMES[0].column, "fat_fraction": BY_LEVEL_OUTCOMES[1].column}
+    rows = pd.concat(parts, ignore_index=True).rename(columns=names)
+    if lacking := len(sample) - rows["subject"].nunique():
+        told = f"{counted(lacking, 'subject')} left out, no slices at known levels"
+        note = "; ".join(filter(None, [note, told]))
+    return model_data(cohort, covariates, rows)[0], note
 
 
 def _as_covariate(values: pd.Series) -> pd.Series:

@@ -42,7 +42,7 @@ LEVEL_MEASURES = {"csa_mm2": "mm2", "fat_fraction": "1"}  # of the table levels
 LEVEL_COLUMNS = ("subject", "level", "muscle", "side", *LEVEL_MEASURES)
 SLICE_LEVEL_COLUMNS = ("subject", "stack_id", "slice", "muscle", "side", "level")
 RELIABILITY_COLUMNS = (
-    "source", "comparison", "measure", "unit", "level", "muscle", "side", "n_subjects", "first_mean", "second_mean",
+    "source", "comparison", "measure", "unit", "level", "muscle", "side", "n_subjects", "df", "first_mean", "second_mean",
     "icc_2_1", "icc_2_1_low_95", "icc_2_1_high_95", "icc_3_1", "icc_3_1_low_95", "icc_3_1_high_95",
     "sem", "sem_low_95", "sem_high_95", "mdc_95", "within_subject_cv",
     "bias", "bias_low_95", "bias_high_95", "sd",
@@ -225,6 +225,7 @@ def paired_statistics(
     equivalence = equivalence_p_value(second - first, margin)
     return {
         "n_subjects": len(first),
+        "df": max(0, len(first) - 1),
         "first_mean": first.mean() if len(first) else np.nan,
         "second_mean": second.mean() if len(first) else np.nan,
         "icc_2_1": agreement.icc,

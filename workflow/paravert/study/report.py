@@ -13,12 +13,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import typer
 import yaml
+from markupsafe import Markup
 from PIL import Image
 
 from paravert import codebook
 from paravert.anatomy import USUAL_LUMBAR
 from paravert.measure.sagittal_picture import read_sagittal_lines
-from paravert.outputs import FIGURES, MODEL_TABLES, TABLES
+from paravert.outputs import FIGURES, MODEL_TABLES, TABLES, Output
 from paravert.sheet import N_LUMBAR
 from paravert.study import report_tables
 from paravert.study.accuracy import NO_HELD_OUT
@@ -26,8 +27,9 @@ from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame
 from paravert.study.flags import flag_counts
 from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
-from paravert.study.reliability import RATERS
+from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
+from paravert.study.result_tables import basis_sentences
 from paravert.study.scans import scan_names
 from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
@@ -103,7 +105,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": _read_caption(figure.caption),
+                "caption": _figure_caption(figure, tables),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -116,13 +118,11 @@ def write_report(
             )
             if has_visits
             else "",
-            "visit_reliability": as_html(
-                report_tables.paired_reliability_text(_read_csv(tables, "reliability")),
-                empty="No two subjects with two analysed scans.",
-            )
+            "visit_reliability": _paired_reliability(_read_csv(tables, "reliability"), VISITS)
+            or as_html(pd.DataFrame(), empty="No two subjects with two analysed scans.")
             if has_visits
             else "",
-            "rater_reliability": _rater_reliability(_read_csv(tables, "reliability")),
+            "rater_reliability": _paired_reliability(_read_csv(tables, "reliability"), RATERS),
             "flags": as_html(report_tables.flags_text(flag_counts(ledger, settings["flags"]))),
             "failures": as_html(
                 report_tables.failures_text(_read_csv(review, "failures")),
@@ -190,10 +190,25 @@ def level_note(coverage: pd.DataFrame) -> str:
     return "" if notes.empty else str(notes.iloc[0])
 
 
-def _rater_reliability(reliability: pd.DataFrame) -> str:
-    """Return the reliability between raters as HTML; empty without a second mask."""
-    shown = report_tables.paired_reliability_text(reliability, RATERS)
-    return "" if shown.empty else as_html(shown)
+def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:
+    """Return the reliability between visits or raters as HTML; empty without these."""
+    shown = report_tables.paired_reliability_text(reliability, source)
+    own = reliability[reliability["source"] == source]
+    return Markup("") if shown.empty else as_html(shown) + _basis_note(own)
+
+
+def _figure_caption(figure: Output, tables: Path) -> str:
+    """Return the caption of a figure, with the basis of the table that it shows."""
+    caption = _read_caption(figure.caption)
+    if figure.name not in MODEL_TABLES:
+        return caption
+    return " ".join([caption, *basis_sentences(_read_csv(tables, figure.name))])
+
+
+def _basis_note(table: pd.DataFrame) -> Markup:
+    """Return the paragraph that says what the numbers of a table rest on; empty if nothing does."""
+    sentences = basis_sentences(table)
+    return Markup('<p class="none">{}</p>').format(" ".join(sentences)) if sentences else Markup("")
 
 
 def _study_tables(folder: Path) -> dict[str, str]:
@@ -216,12 +231,14 @@ def _study_tables(folder: Path) -> dict[str, str]:
             {"empty": "No model of the fat fraction was fitted."},
         ),
     }
-    return {
-        name: as_html(in_words(_read_csv(folder, name)), **options)
-        for name, (in_words, options) in shown.items()
-    } | {
-        "centiles": as_html(report_tables.centiles_text(centiles), empty=too_few(centiles)),
-    }
+    found = {}
+    for name, (in_words, options) in shown.items():
+        table = _read_csv(folder, name)
+        of_masks = table[table["source"] == MASKS] if name == "reliability" else table
+        found[name] = as_html(in_words(table), **options) + _basis_note(of_masks)
+    of_centiles = as_html(report_tables.centiles_text(centiles), empty=too_few(centiles))
+    fitted = centiles[centiles["value"].notna()]
+    return found | {"centiles": of_centiles + _basis_note(fitted)}
 
 
 def _read_csv(folder: Path, name: str) -> pd.DataFrame:

@@ -1,15 +1,15 @@
 """The study's tables as text for the report: few columns, rounded, units in the headers."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from paravert.anatomy import MUSCLES
 from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
+from paravert.study.result_tables import basis_sentences
 from paravert.study.standard_level import ALL_SLICES
 
 DASH = "–"
@@ -558,7 +558,13 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     return {
         "title": f"Model: {model}{counted}",
         "table": as_html(shown, empty="No comparison could be estimated."),
-        "note": "; ".join([*_errors_from(known), *notes, *known["note"].dropna().unique()]),
+        "note": " ".join(
+            [
+                *basis_sentences(known),
+                *_sentences(notes),
+                *_sentences(known["note"].dropna().unique()),
+            ]
+        ),
     }
 
 
@@ -587,7 +593,8 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
         *("95 % interval, weighted", "Unit", "Difference"),
     ]
     shown = pd.DataFrame(texts, columns=columns).set_index(["Family", "Comparison"])
-    notes = [_weights_note(row) for row in table.drop_duplicates("outcome").itertuples()]
+    notes = basis_sentences(known)
+    notes += [_weights_note(row) for row in table.drop_duplicates("outcome").itertuples()]
     return {"table": as_html(shown, empty="No weighted comparison."), "note": " ".join(notes)}
 
 
@@ -606,18 +613,9 @@ def _weights_note(row: tuple) -> str:
     )
 
 
-def _errors_from(rows: pd.DataFrame) -> list[str]:
-    """Return for each kind of fit its link, covariance and degrees of freedom in words."""
-    kinds = rows[["link", "covariance", "df"]].drop_duplicates().dropna(subset=["link"])
-    return [
-        f"{row.link} link, {row.covariance}"
-        + (
-            f", t with {row.df:g} degrees of freedom"
-            if np.isfinite(row.df)
-            else ", normal intervals"
-        )
-        for row in kinds.itertuples()
-    ]
+def _sentences(notes: Iterable[str]) -> list[str]:
+    """Return notes as sentences."""
+    return [f"{note[0].upper()}{note[1:]}." for note in notes if note]
 
 
 def _range(counts: pd.Series) -> str:
@@ -640,6 +638,12 @@ def model_texts(table: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
+def _where(outcome: str) -> str:
+    """Return words for the place of an outcome; "" for means over all slices."""
+    places = {"at_level": " at the standard level", "by_level": " by level"}
+    return next((words for key, words in places.items() if key in outcome), "")
+
+
 def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     first, known = terms.iloc[0], terms[terms["estimate"].notna()]
     n = "" if pd.isna(first["n_subjects"]) else f" ({first['n_subjects']:,.0f} subjects)"
@@ -656,10 +660,12 @@ def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     ]
     columns = ["Term", "Estimate", "95 % interval", "Unit", "p"]
     return {
-        "title": f"{_measure(outcome)}, {model}{n}",
+        "title": f"{_measure(outcome)}{_where(outcome)}, {model}{n}",
         "terms": as_html(pd.DataFrame(rows, columns=columns).set_index("Term"), empty="No fit."),
         "formula": "" if pd.isna(first["formula"]) else str(first["formula"]),
-        "note": "; ".join([*_errors_from(terms), *terms["note"].dropna().unique()[:1]]),
+        "note": " ".join(
+            [*basis_sentences(terms), *_sentences(terms["note"].dropna().unique()[:1])]
+        ),
     }
 
 

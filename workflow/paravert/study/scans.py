@@ -5,6 +5,7 @@ In a study without visits each subject has one scan, and frames have no column v
 
 from collections.abc import Container, Mapping
 
+import numpy as np
 import pandas as pd
 
 from paravert.sheet import YEARS, scan_name
@@ -105,3 +106,15 @@ def of_scans(frame: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
         return frame
     wanted = pd.MultiIndex.from_frame(scans[["subject", "visit"]])
     return frame[pd.MultiIndex.from_frame(frame[["subject", "visit"]]).isin(wanted)]
+
+
+def sampled_subjects(subjects: pd.Series, most: int, seed: int) -> tuple[set[str], str]:
+    """Return the names of at most `most` subjects, and a note if they are a random sample.
+
+    subjects: names, repeated where a subject has several scans. seed: of the sample.
+    """
+    names = np.sort(subjects.unique().astype(str))
+    if len(names) <= most:
+        return set(names), ""
+    drawn = np.random.default_rng(seed).choice(names, most, replace=False)
+    return set(drawn), f"random sample of {most} of {len(names)} subjects"

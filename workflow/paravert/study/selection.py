@@ -26,13 +26,13 @@ OWN_COLUMNS = {
 SELECTION_COLUMNS = (
     "variable", "category", "unit", "n_analysed", "missing_analysed", "count_analysed", "analysed", "sd_analysed",
     "n_not_analysed", "missing_not_analysed", "count_not_analysed", "not_analysed", "sd_not_analysed",
-    "standardised_difference",
+    "standardised_difference", "n_subjects",
 )  # fmt: skip
 WEIGHTED_COLUMNS = (
     "family", "outcome", "model", "muscle", "label", "unit", "complete_cases", "complete_cases_low_95",
     "complete_cases_high_95", "weighted", "weighted_low_95", "weighted_high_95",
     "difference_in_standard_errors", "df", "n_subjects", "n_rows", "n_missing", "effective_n", "weight_lowest",
-    "weight_highest", "predictors", "left_out", "link", "covariance", "note",
+    "weight_highest", "predictors", "left_out", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 ALWAYS_KNOWN = ("sex", "age_years")  # covariates that every model needs
 NO_PREDICTORS = {*OWN_COLUMNS, YEARS, codebook.BMI.name}  # BMI follows from height and weight
@@ -79,7 +79,9 @@ def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     if "site" in ledger and ledger["site"].nunique() > 1:
         for site, own in groups[1].groupby("site"):
             rows += _reasons(f"reason, site {site}", own)
-    return pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(SELECTION_COLUMNS))
+    table["n_subjects"] = table[["n_analysed", "n_not_analysed"]].sum(axis=1).astype(int)
+    return table
 
 
 def _reasons(variable: str, others: pd.DataFrame) -> list[dict]:
@@ -186,10 +188,8 @@ def _weighted_fit(
 ) -> tuple[dict, list[dict]]:
     """Return what is told of the weights, and the contrasts of the weighted fit."""
     inside = people["subject"].isin(fitted.data["subject"].unique())
-    told = {"outcome": fitted.outcome.column, "model": fitted.model.name, "df": fitted.fit.df}
-    told |= {"link": fitted.fit.link, "covariance": fitted.fit.covariance_name}
-    told |= {"n_subjects": int(inside.sum()), "n_rows": fitted.fit.n_rows}
-    told |= {"n_missing": int((~inside).sum())}
+    told = {"outcome": fitted.outcome.column, "model": fitted.model.name} | fitted.basis()
+    told |= {"n_subjects": int(inside.sum()), "n_missing": int((~inside).sum())}
     try:
         found = inclusion_weights(people, inside.to_numpy())
     except NotWeighted as reason:

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paravert.study.inference import (
-    FittedModel,
-    StudyModel,
-    fit_model,
-)
+from paravert.study.inference import FittedModel, StudyModel, fit_model
+from paravert.study.result_tables import NO_FAMILY
 
 FACTORS = ("site", "manufacturer", "field_strength")
 EFFECT_COLUMNS = (
     "factor", "category", "reference", "outcome", "model", "muscle", "estimate", "unit", "low_95", "high_95",
-    "df", "n_subjects", "n_rows", "link", "covariance", "note",
+    "df", "family", "n_subjects", "n_rows", "estimator", "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -52,6 +49,7 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
             weights = fitted.fit.mean_weights(**{"muscle": muscle, factor: category}) - base
             rows.append(
                 fitted.difference(fitted.fit.estimate(weights))
+                | fitted.basis()
                 | {
                     "factor": factor,
                     "category": category,
@@ -59,11 +57,9 @@ def _differences(factor: str, fitted: FittedModel) -> list[dict]:
                     "outcome": fitted.outcome.column,
                     "model": fitted.model.name,
                     "muscle": muscle,
-                    "df": fitted.fit.df,
                     "n_subjects": int(sizes[category]),
                     "n_rows": int((fitted.data[factor] == category).sum()),
-                    "link": fitted.fit.link,
-                    "covariance": fitted.fit.covariance_name,
+                    "family": NO_FAMILY,
                     "note": fitted.note,
                 }
             )

@@ -25,7 +25,8 @@ from paravert.study.inference import (
     fit_model,
 )
 from paravert.study.level_areas import weights_at_level
-from paravert.study.scans import scan_keys, scan_names
+from paravert.study.result_tables import MODEL_ESTIMATOR
+from paravert.study.scans import sampled_subjects, scan_keys, scan_names
 from paravert.study.standard_level import ALL_SLICES, LEAST_COVERED
 from paravert.tables import ALL_FAT_METHODS, DIXON, ERODED
 
@@ -42,7 +43,7 @@ SLICE_COLUMNS = (
 WAY_COLUMNS = ("estimator", "erosion_px", "quality_cut", "level_rule")
 CURVE_COLUMNS = (
     *WAY_COLUMNS, "chosen", "family", "muscle", "label", "estimate", "unit", "low_95", "high_95", "p_value", "df",
-    "n_subjects", "n_rows", "link", "covariance", "note",
+    "n_subjects", "n_rows", MODEL_ESTIMATOR, "link", "covariance", "note",
 )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def specification_curve(
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", "fat_fraction_method"])
     if subjects.empty:
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    sample, note = _sampled(subjects, seed)
+    sample, note = sampled_subjects(subjects["subject"], MOST_SUBJECTS, seed)
     kept = [*scan_keys(data), "muscle", "side", "sex", "age_years"]
     data = data.loc[data["subject"].isin(sample), kept]
     estimators = estimator_columns(subjects)
@@ -137,15 +138,6 @@ def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
     if DIXON not in methods:
         own.pop(DIXON)
     return columns | {name: pair for name, pair in own.items() if name != chosen}
-
-
-def _sampled(subjects: pd.DataFrame, seed: int) -> tuple[set[str], str]:
-    """Return the subjects of the models, and a note if they are a sample."""
-    names = np.sort(subjects["subject"].unique().astype(str))
-    if len(names) <= MOST_SUBJECTS:
-        return set(names), ""
-    drawn = np.random.default_rng(seed).choice(names, MOST_SUBJECTS, replace=False)
-    return set(drawn), f"random sample of {MOST_SUBJECTS} of {len(names)} subjects"
 
 
 def _flagged_scans(ledger: pd.DataFrame) -> pd.MultiIndex:
@@ -221,7 +213,7 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
     data = data.assign(**{FAT: fat.reindex(scans).to_numpy()})
     outcome = next(outcome for outcome in OUTCOMES if outcome.column == FAT)
     for row in fit_model(SEX_AND_AGE, outcome, data).contrasts(EFFECT_FAMILIES):
-        yield row | way.told()
+        yield row | {MODEL_ESTIMATOR: row.get("estimator")} | way.told()
 
 
 def _noted(row: dict, note: str) -> dict:

@@ -1,0 +1,117 @@
+"""The tables of results: what their numbers rest on, small cells for sharing, and their files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from paravert.study.data_frames import write_csv
+
+BASIS_COLUMNS = ("estimator", "link", "covariance", "df", "n_subjects", "n_rows", "unit", "family")
+MODEL_ESTIMATOR = "model_estimator"  # where estimator is that of the fat fraction
+NO_FAMILY = "none"  # no test, or p values that are not corrected
+BOOTSTRAP = "bootstrap over subjects"
+OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
+LEAST_SHARED_SUBJECTS = 5
+SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
+FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
+SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of (\d+ (?:subjects|men))"
+FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
+# What a table does not say in its rows: a text, or the name of a column with the same meaning.
+STATED: dict[str, Mapping[str, str]] = {
+    "table1_iou": {
+        "estimator": "median over slices",
+        "covariance": BOOTSTRAP,
+        "n_rows": "n_slices",
+        "unit": "1",
+    },
+    "agreement": OF_PAIRS
+    | {"estimator": "Bland-Altman limits; ICC(2,1) by two-way analysis of variance", "unit": "mm2"},
+    "reliability": OF_PAIRS
+    | {
+        "estimator": "two-way analysis of variance (ICC, SEM); differences of pairs (bias, limits,"
+        " trend, two one-sided t tests)"
+    },
+    "selection": {
+        "estimator": "mean and SD, or share; standardised difference",
+        "n_rows": "n_subjects",
+    },
+}
+
+
+def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
+    """Write a table of results as <folder>/<name>.csv; with their basis if the table has estimates.
+
+    shared: whether numbers of fewer than 5 subjects are left out, see `for_sharing`.
+    """
+    told = with_basis(name, frame) if "estimator" in frame or name in STATED else frame
+    write_csv(folder / f"{name}.csv", for_sharing(told) if shared else told)
+
+
+def with_basis(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of the study in which every row says what its numbers rest on.
+
+    name: of the table. frame: its rows, some with columns of BASIS_COLUMNS. Those that it lacks are
+    added from STATED; what does not apply is null, and family NO_FAMILY.
+    """
+    told = {"family": NO_FAMILY} | dict(STATED.get(name, {}))
+    lacking = [column for column in BASIS_COLUMNS if column not in frame]
+    added = {}
+    for column in lacking:
+        value = told.get(column)
+        added[column] = frame.get(value, value)
+    return frame.assign(**added)
+
+
+def basis_sentences(frame: pd.DataFrame) -> list[str]:
+    """Return what the numbers of a table rest on, one sentence per kind of estimate.
+
+    frame: rows with BASIS_COLUMNS (some may be missing); those without estimator are left out.
+    """
+    told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
+    known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
+    kinds = known.groupby(["estimator", "link", "covariance"], dropna=False, sort=False)
+    return [_sentence(*kind, rows) for kind, rows in kinds]
+
+
+def _sentence(estimator: str, link: str | None, covariance: str | None, rows: pd.DataFrame) -> str:
+    parts = [f"{estimator[0].upper()}{estimator[1:]}"]
+    if pd.notna(link):
+        parts.append(f"{link} link")
+    if pd.notna(covariance):
+        parts.append(f"errors: {covariance}")
+    if rows["df"].notna().any():
+        parts.append(f"t with {_range(rows['df'])} degrees of freedom")
+    for name, unit in (("n_subjects", "subjects"), ("n_rows", "rows")):
+        if rows[name].notna().any():
+            parts.append(f"{_range(rows[name])} {unit}")
+    return f"{'; '.join(parts)}."
+
+
+def _range(counts: pd.Series) -> str:
+    known = counts.dropna().astype(float)
+    return " to ".join(dict.fromkeys(f"{end:,.0f}" for end in (known.min(), known.max())))
+
+
+def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of the study in which no number stands for fewer than 5 subjects.
+
+    frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
+    all numbers become null. Columns of lowest and highest values, which are those of one person,
+    become null. In texts such counts read "fewer than 5". A boolean column suppressed marks these
+    rows.
+    """
+    counts = [
+        name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))
+    ]
+    small = ((frame[counts] > 0) & (frame[counts] < LEAST_SHARED_SUBJECTS)).any(axis=1)
+    numbers = frame.select_dtypes("number").columns
+    shared = frame.astype(dict.fromkeys(numbers, object))  # whole numbers stay whole
+    shared.loc[small, numbers] = None
+    shared[[name for name in numbers if name.endswith(("lowest", "highest"))]] = None
+    for name in shared.columns.intersection(["note", "left_out"]):
+        shared[name] = shared[name].replace(SMALL_COUNT, FEWER, regex=True)
+    if "found" in shared:  # claims: "in 3 of 22 subjects", or numbers of a model
+        shared["found"] = shared["found"].replace(SMALL_SHARE, FEWER_OF, regex=True)
+        shared.loc[small, "found"] = FEWER
+    return shared.assign(suppressed=small)
