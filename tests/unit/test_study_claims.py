@@ -137,6 +137,7 @@ def test_the_order_of_the_muscles_is_counted_in_subjects():
 def test_quartiles_are_compared_per_muscle_and_side():
     overlap = pd.DataFrame(
         {
+            "subject": ["S1", "S2"] * 2,
             "muscle": ["psoas_major"] * 4,
             "side": ["left", "left", "right", "right"],
             "iou": [0.8, 0.9, 0.6, 0.9],

@@ -201,7 +201,7 @@ def dicomseg(
         typer.Option(help="subject sheet; without it every scan is a patient of its own"),
     ] = None,
 ) -> None:
-    """Write the labels of every stack as a DICOM segmentation, with new images that it refers to.
+    """Write the labels of every stack as a DICOM segmentation, and the images beneath.
 
     Each subject's folder gets the segmentations dicomseg/stack-NN.dcm and the images that they refer
     to, dicomseg/image/stack-NN/NNNN.dcm: written anew from the converted stack, without the patient's
