@@ -41,7 +41,7 @@ from paravert.study.variance_components import variance_components
 
 log = logging.getLogger(__name__)
 
-MOST_LEVEL_SUBJECTS = 5_000  # of the models by level, with up to 80 rows per scan
+MOST_LEVEL_SUBJECTS = 2_000  # of the models by level, with up to 80 rows per scan
 
 
 def fit_models(
@@ -157,7 +157,7 @@ def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.D
     """Return area and fat fraction at each level with the covariates of each scan, and a note.
 
     cohort: folder of the cohort tables. covariates: as in `model_data`. seed: of the sample that is
-    taken of more than MOST_LEVEL_SUBJECTS (5,000) subjects; the note tells it, and how many have no
+    taken of more than MOST_LEVEL_SUBJECTS (2,000) subjects; the note tells it, and how many have no
     rows. One row per scan, level, muscle and side where the muscle is (area above 0). Columns:
     level, csa_by_level_mm2, fat_fraction_by_level (null if unknown), and those of `model_data`.
     """

@@ -15,7 +15,7 @@ from paravert.study.result_tables import NO_FAMILY
 from paravert.study.scans import sampled_subjects
 
 ESTIMATOR = "linear mixed model, REML"
-MOST_SUBJECTS = 1_000  # some 7 ms each: the optimiser takes 200 steps with a loop over the subjects
+MOST_SUBJECTS = 400  # some 7 ms each: the optimiser takes 200 steps with a loop over the subjects
 LEAST_SUBJECTS = 10
 UNIT = "share of the muscle's mean"
 LEAST_RATIO = 1e-4  # of a variance to that of the residual, at the start
@@ -32,7 +32,7 @@ def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dic
 
     data: one row per subject, muscle and side, with sex and age_years. outcome: column of data; it
     is divided by the muscle's mean, because variances grow with size, and SD are shares of that
-    mean. seed: of the sample that is taken of more than MOST_SUBJECTS (1,000) subjects. A linear
+    mean. seed: of the sample that is taken of more than MOST_SUBJECTS (400) subjects. A linear
     mixed model (REML, statsmodels' MixedLM) with random effects of the subject, its muscles and its
     sides, and fixed effects of sex, age and side per muscle. Only subjects with all muscles and
     sides are used. Returns one dict per component with keys of inference.MODEL_COLUMNS (term,
