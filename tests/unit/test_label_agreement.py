@@ -213,8 +213,8 @@ def test_a_muscle_that_one_network_does_not_have_is_not_compared(own, total, tmp
     unknown = rows.drop(known.index)
     assert (known["dice_lowest"] == 1).all()
     assert (unknown["reason"] == "not-labelled").all()
-    assert (unknown[["n_subjects", "n_dice"]] == 0).all(axis=None)
-    keys = ["level", "muscle", "side", "reason", "n_subjects", "n_dice"]
+    assert (unknown[["n_subjects", "n_dice", "df"]] == 0).all(axis=None)
+    keys = ["level", "muscle", "side", "reason", "n_subjects", "n_dice", "df"]
     empty = unknown.drop(columns=keys)
     assert empty.isna().all(axis=None)
 
