@@ -102,13 +102,15 @@ def widened(width: int) -> Model:
     return Model(network.eval().requires_grad_(False), shipped.spacing_mm, identity)
 
 
-def segmenting_seconds(checkout: Path, table: Path, model: Path, cores: int) -> float:
+def segmenting_seconds(
+    checkout: Path, table: Path, model: Path, cores: int, device: str = "cpu"
+) -> float:
     """Segment a shard by the command of a checkout and return the seconds from start to end."""
     folder = table.parent / "subjects"
     for labels in folder.glob("*/segment.json"):
         labels.unlink()
     given = ["--convert", table, "--folder", folder, "--out", table.with_name("segment.parquet")]
-    given += ["--model", model, "--model-sha256", file_sha256(model), "--device", "cpu"]
+    given += ["--model", model, "--model-sha256", file_sha256(model), "--device", device]
     command = [sys.executable, "-m", "paravert", "segment_muscles", *given, "--threads", cores]
     environment = {**os.environ, "PYTHONPATH": str(checkout / "workflow")}
     return timed(

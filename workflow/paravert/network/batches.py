@@ -166,10 +166,10 @@ class SyntheticSlices(Dataset):
     """Training batches of synthetic slices, drawn when they are read: dataset[epoch, number] is a batch.
 
     A batch is (images, float32 (batch_size, 1, size_px, size_px); labels, uint8 (batch_size,
-    size_px, size_px)); it depends on the seed, the epoch and the number of the batch alone.
-    anatomies: table (.parquet) of sections of synthetic people, as the command draw_anatomies
-    writes it. settings: of the training; seed, batch_size (slices per batch), size_px and
-    spacing_mm are used. device: that draws the slices. batches: number per epoch.
+    size_px, size_px)), on the CPU; it depends on the seed, the epoch and the number of the batch
+    alone. anatomies: table (.parquet) of sections of synthetic people, as the command
+    draw_anatomies writes it. settings: of the training; seed, batch_size (slices per batch),
+    size_px and spacing_mm are used. device: that draws the slices. batches: number per epoch.
     """
 
     def __init__(self, anatomies: Path, settings: Settings, device: torch.device, batches: int):
@@ -181,14 +181,14 @@ class SyntheticSlices(Dataset):
         return self._batches
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        """Return the batch of a key (epoch, number of the batch), on the device."""
+        """Return the batch of a key (epoch, number of the batch), as tensors on the CPU."""
         settings = self._settings
         seed = (settings.seed, *key)
         rng = np.random.default_rng([*seed, 72])
         numbers = rng.integers(len(self._anatomies), size=settings.batch_size)
         shape = {"size_px": settings.size_px, "spacing_mm": settings.spacing_mm}
         drawn = drawn_pictures(self._anatomies, numbers, seed=seed, device=self._device, **shape)
-        return drawn.images[:, None], drawn.labels
+        return drawn.images[:, None].cpu(), drawn.labels.cpu()
 
     @cached_property
     def _anatomies(self) -> Anatomies:

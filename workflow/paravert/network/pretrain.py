@@ -62,7 +62,7 @@ def pretrain_network(
     out: OutModel,
     settings: Annotated[str, typer.Option(help=settings_help("pretrain_network"))],
     threads: TrainingThreads = 0,
-    workers: Annotated[int, typer.Option(help="processes that draw slices on a CPU")] = 1,
+    workers: Annotated[int, typer.Option(help="processes that draw slices")] = 1,
 ) -> None:
     """Train a network on synthetic slices alone; write the model, its card and curves.
 
@@ -92,7 +92,7 @@ def pretrain_network(
         out,
         made_of=digest([*told.values(), VERSIONS["pretrain_network"], section["batches"]]),
         start=start,
-        workers=0 if device.type == "cuda" else workers,
+        workers=workers,
     )
     told |= {
         "slices_drawn": training.steps * loop.batch_size,

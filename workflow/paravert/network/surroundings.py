@@ -318,6 +318,6 @@ STRUCTURES: tuple[tuple[Callable[[Section], None], float, tuple[float, float]], 
     (aponeurosis, 0.6, (4.6, 7.0)),
     (sacroiliac_fat, 0.7, (4.8, 7.0)),
     (iliolumbar_ligaments, 0.5, (4.5, 5.4)),
-    (laminar_fat, 0.45, (0.0, 5.6)),
+    (laminar_fat, 0.25, (0.0, 5.6)),
     (fat_behind_quadratus, 0.5, (0.6, 4.6)),
 )
