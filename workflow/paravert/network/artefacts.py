@@ -5,6 +5,8 @@ leaves a picture unchanged. Points are float32 tensors (batch, 2, rows, columns)
 right) and y (down) in mm in the section, from its middle.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -19,6 +21,36 @@ SMALL_FIELD_SHARE, SMALL_FIELD_MM = 0.2, (165.0, 220.0)
 SMALL_FIELD_AT_MM, SMALL_FIELD_SD_MM = (0.0, 16.0), 9.0
 SHIFT_SHARE, SHIFT_SD_MM, MOST_SHIFT_MM = 0.6, 1.0, 2.6  # chemical shift of fat
 FAILING_SHARE = 0.4  # of the pictures with saturated fat
+# Share of the batches with soft borders, widths of the borders in points (odd), and least strength in a picture.
+SOFT_SHARE, SOFT_POINTS, LEAST_SOFT = 0.6, (3, 5, 9, 13), 0.3
+
+
+def soft_borders(
+    parts: Sequence[torch.Tensor], inside: torch.Tensor, rng: np.random.Generator
+) -> list[torch.Tensor]:
+    """Return pictures in which, in some batches, the borders of a region are smoothed.
+
+    A muscle's border that is oblique to a thick slice is a gradual change from muscle to fat over
+    several mm; the labels stay those of the middle of the slice. parts: pictures of the signals of
+    water and of fat, float32 (batch, rows, columns) each; returns the same shapes. inside: the
+    region, bool (batch, rows, columns). rng: random numbers.
+    """
+    if rng.random() >= SOFT_SHARE:
+        return list(parts)
+    width = int(rng.choice(SOFT_POINTS))
+    strength = _per_picture(rng.uniform(LEAST_SOFT, 1.0, len(inside)), parts[0])
+    share = _box_mean(inside.to(parts[0]), width)
+    weight = strength * ((share > 0) & (share < 1))
+    return [torch.lerp(part, _box_mean(part, width), weight) for part in parts]
+
+
+def _box_mean(pictures: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the mean over width x width points around each, same shape; width: odd."""
+    result = pictures[:, None]
+    for size in ((width, 1), (1, width)):
+        reach = tuple(points // 2 for points in size)
+        result = functional.avg_pool2d(result, size, 1, reach, count_include_pad=False)
+    return result[:, 0]
 
 
 def coil_field(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -264,7 +264,9 @@ def drawn_pictures(
     signal = water + artefacts.shifted(fat, shifts_px)
     seen_mm = section_shifts_mm(shifts_px * fat_bounds[:, None] * fine_mm, places)
     labels = _labels(maps[:, MIDDLE_LAYER], centres, seen_mm, places)
-    images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0].abs()
+    # Signed until `noisy` takes the magnitude: where water and fat cancel in opposed phase, a blurred
+    # picture has a broad dark line.
+    images = functional.avg_pool2d(signal[:, None], SUBPIXELS)[:, 0]
     images = images * artefacts.coil_field(centres, rng) * artefacts.saturation_band(centres, rng)
     images *= artefacts.lateral_saturation(centres, field)
     images, inside = artefacts.wrapped(artefacts.moved(images, rng), down, rng)
@@ -350,7 +352,8 @@ def _signal(
     field = _texture(water.shape, device, generator)
     uneven = torch.addcmul(torch.ones((), device=device), grain, field)
     uneven *= _septa(middle, rng, generator) / LAYERS
-    return water * uneven, fat * uneven
+    region = (shown > 0) | (middle == Tissue.SEPTUM)
+    return tuple(artefacts.soft_borders((water * uneven, fat * uneven), region, rng))
 
 
 def _looked_up(table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
