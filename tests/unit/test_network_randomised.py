@@ -206,6 +206,7 @@ def bare(monkeypatch):
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
     monkeypatch.setattr(artefacts, "wrapped", whole)
     monkeypatch.setattr(artefacts, "noisy", lambda images, *_: images)
+    monkeypatch.setattr(artefacts, "soft_borders", lambda parts, *_: parts)
     monkeypatch.setattr(slices, "with_surroundings", lambda maps, *_: maps)
     for name in ("coil_field", "saturation_band", "lateral_saturation"):
         monkeypatch.setattr(artefacts, name, lambda *_: torch.ones(()))
@@ -325,6 +326,41 @@ def test_noise_of_one_coil_without_signal_is_rayleigh(monkeypatch):
     generator = torch.Generator().manual_seed(1)
     found = artefacts.noisy(torch.zeros(2, 200, 200), Quiet(), generator)
     assert found.mean().item() == pytest.approx(0.05 * np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_soft_borders_are_a_ramp_about_the_border_and_nothing_else_changes(monkeypatch):
+    for name, value in (("SOFT_SHARE", 1.0), ("SOFT_POINTS", (5,)), ("LEAST_SOFT", 1.0)):
+        monkeypatch.setattr(artefacts, name, value)
+    inside = torch.arange(40).repeat(2, 40, 1) < 20
+    water, fat = inside.float(), (~inside).float() * 0.8
+    soft = artefacts.soft_borders((water, fat), inside, np.random.default_rng(1))
+    ramp = torch.tensor([1, 0.8, 0.6, 0.4, 0.2, 0])
+    for part, expected in zip(soft, (ramp, 0.8 * (1 - ramp)), strict=True):
+        assert part[0, 20, 17:23].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    far = torch.cat((torch.arange(17), torch.arange(23, 40)))
+    assert torch.equal(soft[0][..., far], water[..., far])
+
+
+def test_borders_are_soft_as_often_as_stated():
+    inside = torch.arange(8).repeat(1, 8, 1) < 4
+    rng = np.random.default_rng(2)
+    changed = [
+        not torch.equal(artefacts.soft_borders((inside.float(),), inside, rng)[0], inside.float())
+        for _ in range(400)
+    ]
+    assert np.mean(changed) == pytest.approx(artefacts.SOFT_SHARE, abs=0.06)
+
+
+def test_water_and_fat_cancel_where_a_blurred_voxel_holds_both(anatomies, bare, monkeypatch):
+    """In opposed phase, signal is lost at the borders of muscle, more where the resolution is lower."""
+    seen = {}
+    opposed = lambda rng: contrast.drawn_contrast(rng, "opposed_phase")  # noqa: E731
+    monkeypatch.setattr(slices, "drawn_contrast", opposed)
+    monkeypatch.setattr(artefacts, "blurred", lambda images, *_: seen.setdefault("signed", images))
+    drawn_pictures(anatomies, np.arange(6), seed=(3,), **SHAPE)
+    signed = seen["signed"]
+    assert ((signed < -0.05).flatten(1).float().mean(1) > 0.1).all()
+    assert ((signed > 0.05).flatten(1).float().mean(1) > 0.1).all()
 
 
 def test_a_lower_resolution_keeps_the_mean_and_loses_detail():
