@@ -2,8 +2,8 @@
 
 Imports take most of the processor time of a command on a small cohort. A folder holds a `python` that
 does the same as the real one, but `python -m paravert` becomes a fork of the server. The server imports
-nothing of paravert: each study has its own copy of the package. All forks share one seed of string
-hashes, so of two runs whose tables are compared one starts its commands as usual.
+nothing of paravert: each study has its own copy of the package. All forks of a server share one seed of
+string hashes, so of two runs whose tables are compared one takes a server with another seed.
 """
 
 import ast
@@ -25,6 +25,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "workflow/paravert"
 MOST_BYTES = 1 << 20  # of arguments and environment
+SERVERS: list[subprocess.Popen] = []
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 if sys.argv[1:3] != ["-m", "paravert"]:
@@ -41,22 +42,26 @@ sys.exit(code)
 
 
 @cache
-def python_of_forks() -> Path:
-    """Return a `python` whose `-m paravert` forks from a server; the server ends with this process."""
+def python_of_forks(hash_seed: int) -> Path:
+    """Return a `python` whose `-m paravert` forks from a server; the server ends with this process.
+
+    hash_seed: PYTHONHASHSEED of the server and of all that fork from it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="paravert-commands-"))
     atexit.register(_remove, folder)
     client, address = folder / "python", folder / "socket"
     client.write_text(CLIENT.format(python=sys.executable, socket=str(address)))
     client.chmod(0o755)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     server = subprocess.Popen(
         [sys.executable, "-P", __file__, address],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        env=environment | {"PYTHONHASHSEED": str(hash_seed)},
     )
     assert server.stdout.readline(), "the server of commands has ended"
-    python_of_forks.server = server  # its standard input stays open as long as this process lives
+    SERVERS.append(server)  # its standard input stays open as long as this process lives
     return client
 
 

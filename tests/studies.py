@@ -31,9 +31,11 @@ class Study:
 
     forks: whether `run` lets the commands of paravert fork from a server that has imported what they
     need, which takes a fraction of the processor time.
+    hash_seed: PYTHONHASHSEED of such commands; another one in a study with which others are compared.
     """
 
     forks = False
+    hash_seed = 1
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -60,7 +62,7 @@ class Study:
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
         place = self._place()
-        python = python_of_forks() if self.forks else sys.executable
+        python = python_of_forks(self.hash_seed) if self.forks else sys.executable
         return run_snakemake(self._arguments(arguments), place["cwd"], place["env"], python)
 
     def gather(self, *arguments: str) -> subprocess.CompletedProcess:
