@@ -46,7 +46,11 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 
 
 class Naming(Enum):
-    """How the discs of a sagittal series got their names."""
+    """How the discs of a sagittal series got their names; the values are phrases for messages.
+
+    SACRUM: counted from the sacrum. MUSCLES: from the levels of the axial slices by their muscles,
+    as the series alone was not clear. UNCLEAR: probability of the names below LEAST_CLEAR.
+    """
 
     SACRUM = "counted from the sacrum"
     MUSCLES = "by the muscles of the axial slices, because the sacrum is not clear"

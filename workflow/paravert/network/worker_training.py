@@ -125,10 +125,10 @@ def gradients(
 
 
 def rise_and_cosine(rise: float, done: float) -> float:
-    """Return the learning rate relative to the highest, 0-1: a linear rise, then half a cosine down to 0.
+    """Return a factor of the highest learning rate, 0-1: a linear rise, then half a cosine down to 0.
 
-    rise: share of the rise that is done; above 1 it is over. done: share of the training that is
-    done, 0-1.
+    rise: number of batches done over that of the rise; from 1 on the rise is over. done: share of
+    the training that is done, 0-1.
     """
     return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
 

@@ -188,7 +188,7 @@ def _write_tables(
 def with_flags(
     parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
 ) -> Iterator[dict[str, pd.DataFrame]]:
-    """Yield the tables of subjects and ledger with the columns that need all scans.
+    """Yield the tables of subjects and ledger with the columns that depend on all scans of the cohort.
 
     parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per subject
     of the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the
