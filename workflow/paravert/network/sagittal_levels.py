@@ -109,7 +109,7 @@ class DiscChain:
         variance = float(self.probability @ (self.lowest - self.lowest[best]) ** 2)
         return NamedDiscs(points, float(self.probability[best]), variance)
 
-    def weighed(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
+    def updated_by(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
         """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
         axial: levels of the axial slices by their muscles. geometry: positions of these slices. The
@@ -300,7 +300,7 @@ def levels_from_sagittal(
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
     geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels of
     the axial slices by their muscles; if the series alone names its discs with a probability below
-    LEAST_CLEAR, names are weighed with them (`DiscChain.weighed`). Returns (levels, naming). Levels:
+    LEAST_CLEAR, names are weighed with them (`DiscChain.updated_by`). Returns (levels, naming). Levels:
     level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle of L1,
     4.5 in the disc L4/5. If the names then have a probability below LEAST_CLEAR, naming is
     Naming.UNCLEAR; below LEAST_USED levels are None as well. Raises InputError if the file is no
@@ -311,7 +311,7 @@ def levels_from_sagittal(
         return None, Naming.UNCLEAR
     naming = Naming.SACRUM
     if chain.probability.max() < LEAST_CLEAR and axial is not None:
-        naming, chain = Naming.MUSCLES, chain.weighed(axial, geometry)
+        naming, chain = Naming.MUSCLES, chain.updated_by(axial, geometry)
     discs = chain.named(n_lumbar + 0.5)
     if discs is None:
         return None, Naming.UNCLEAR

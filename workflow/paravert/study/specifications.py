@@ -64,7 +64,7 @@ class Way:
     quality_cut: str
     level_rule: str
 
-    def told(self) -> dict:
+    def choices(self) -> dict:
         """Return estimator, erosion_px, quality_cut and level_rule of the way as {column: value}."""
         return {name: getattr(self, name) for name in WAY_COLUMNS}
 
@@ -208,13 +208,13 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
     )
     if known < LEAST_COVERED * of_all:
         told = f"{known / of_all:.0%} of the subjects have slices at that level"
-        yield way.told() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
+        yield way.choices() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))
     data = data.assign(**{FAT: fat.reindex(scans).to_numpy()})
     outcome = next(outcome for outcome in OUTCOMES if outcome.column == FAT)
     for row in fit_model(SEX_AND_AGE, outcome, data).contrasts(EFFECT_FAMILIES):
-        yield row | {MODEL_ESTIMATOR: row.get("estimator")} | way.told()
+        yield row | {MODEL_ESTIMATOR: row.get("estimator")} | way.choices()
 
 
 def _noted(row: dict, note: str) -> dict:
