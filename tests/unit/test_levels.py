@@ -25,7 +25,7 @@ from paravert.network.segment import segment_muscles
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import (
     BY_LEVEL_OUTCOMES,
@@ -644,7 +644,7 @@ def tables_of(people, lowest_share):
 def with_people(rows, people):
     facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
     people_table = pd.DataFrame(facts, columns=["subject", "sex", "age_years"])
-    return in_order(rows.merge(people_table, on="subject"))
+    return with_ordered_categories(rows.merge(people_table, on="subject"))
 
 
 def slices_of(people, lowest_share):

@@ -429,10 +429,10 @@ def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
     value: (subjects,). curves: (subjects, centiles), the centiles CENTILES, ascending, at each
-    subject's age. Both are transformed by `to_scale`. Between two centiles z is linear; on centiles
-    that coincide it is the middle of theirs. Beyond the outermost centile it continues the line
-    through the median and that centile. NaN if these two are equal, or if the value or a curve is
-    NaN.
+    subject's age. Both are transformed by `to_scale`. Between two centiles z is interpolated
+    linearly; a value on several centiles that coincide gets the middle of their z-scores. Beyond
+    the outermost centile z continues the line through the median and that centile. NaN if these two
+    are equal, or if the value or a curve is NaN.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)
