@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
@@ -39,6 +41,13 @@ CORRECTION_COLUMNS = (
     *("itksnap", "slicer", "save_as"),
 )
 Place = tuple[str, str]  # muscle and side
+# Options of the commands that use ratings.
+RatingFiles = Annotated[
+    list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
+]
+RatingRule = Annotated[
+    str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
+]
 
 
 @dataclass(frozen=True)
