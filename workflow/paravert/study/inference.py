@@ -159,7 +159,7 @@ class FittedModel:
     note: str
 
     def noted(self, text: str) -> "FittedModel":
-        """Return a copy whose note ends with a further text."""
+        """Return a copy with a text added to its note, after "; "; an empty text adds nothing."""
         return replace(self, note="; ".join(filter(None, [self.note, text])))
 
     def terms(self) -> list[dict]:
