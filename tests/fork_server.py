@@ -36,6 +36,7 @@ OF_SNAKEMAKE = (  # the last four it imports in each run, later than at its star
     "snakemake.report.html_reporter",
     "snakemake.scheduling.job_scheduler",
 )
+NOT_IMPORTED = {"paravert", "torch"}  # torch is for trainings alone, and takes long
 MOST_BYTES = 1 << 20  # of arguments and environment
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -127,7 +128,7 @@ def _start_server(home: Path, owner: int, hash_seed: int) -> None:
 
 
 def imported_modules() -> set[str]:
-    """Return the modules of other packages that paravert imports anywhere."""
+    """Return the modules of other packages that paravert imports anywhere, but NOT_IMPORTED."""
     found = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -135,7 +136,7 @@ def imported_modules() -> set[str]:
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.partition(".")[0] != "paravert"}
+    return {name for name in found if not NOT_IMPORTED & set(name.split("."))}
 
 
 def serve(home: Path, owner: int) -> None:
