@@ -3,14 +3,13 @@
 import csv
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dicom_writer import labels_phantom, write_nifti, write_series
+from fork_server import run_snakemake
 from installed import install, plain_environment, source_of_the_package
 from studies import REPOSITORY, copy_of_the_workflow, plan_of
 
@@ -42,15 +41,12 @@ SETTINGS = "theirs: 1\nparavert:\n  sheet: scans.csv\n  subjects_per_shard: 1\n"
 
 
 class Foreign:
-    """Somebody's workflow that imports ours."""
+    """Somebody's workflow that imports ours.
 
-    def __init__(
-        self,
-        folder,
-        subjects,
-        snakefile=REPOSITORY / "workflow/Snakefile",
-        python=Path(sys.executable),
-    ):
+    python: that runs Snakemake and its jobs; None: they fork from the server of the tests.
+    """
+
+    def __init__(self, folder, subjects, snakefile=REPOSITORY / "workflow/Snakefile", python=None):
         self.folder = folder
         self.python = python
         text = SNAKEFILE.format(snakefile=snakefile, subjects=subjects)
@@ -70,15 +66,18 @@ class Foreign:
 
     def run(self, *arguments):
         environment = plain_environment() | {"PATH": "/usr/bin:/bin"}
-        command = [self.python, "-m", "snakemake", "--cores", "2", *arguments]
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments = ["--cores", "2", *arguments]
+        if self.python is None:
+            done = run_snakemake(arguments, self.folder, environment, 1, commands_fork=True)
+        else:
+            done = subprocess.run(
+                [self.python, "-m", "snakemake", *arguments],
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         return done.returncode, done.stdout + done.stderr
 
 
