@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from command_server import python_of_forks
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from disturbances import DISTURBANCES
+from fork_server import run_snakemake
 from paravert.codebook import COHORT_TABLES
-from snakemake_server import run_snakemake
 
 REPOSITORY = Path(__file__).parents[1]
 MODEL = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["model"]
@@ -29,11 +28,13 @@ PARTS = ("Snakefile", "workflow", "config", "models", "profiles", "slurm", "envs
 class Study:
     """A clone of the workflow with its own sheet, which runs Snakemake and reads its results.
 
-    forks: whether `run` lets the commands of paravert fork from a server that has imported what they
+    forks: whether the commands of paravert, in `run`, fork from a server that has imported what they
     need, which takes a fraction of the processor time.
+    hash_seed: PYTHONHASHSEED in `run`; another one in a study with which others are compared.
     """
 
     forks = False
+    hash_seed = 1
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -60,8 +61,13 @@ class Study:
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
         place = self._place()
-        python = python_of_forks() if self.forks else sys.executable
-        return run_snakemake(self._arguments(arguments), place["cwd"], place["env"], python)
+        return run_snakemake(
+            self._arguments(arguments),
+            place["cwd"],
+            place["env"],
+            self.hash_seed,
+            commands_fork=self.forks,
+        )
 
     def gather(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run Snakemake as far as the tables of the cohort."""

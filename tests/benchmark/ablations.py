@@ -160,7 +160,7 @@ LEFT_OUT: dict[str, Callable[[], None]] = {
     "motion": _without("ghosted", "moved"),
     "field of view": _without("wrapped", "field_of_view", "small_field"),
     "noise": _without("noisy"),
-    "windowing": _without("shown"),
+    "windowing": _without("as_stored"),
     "deformation": _no_deformation,
     "place": _same_place,
     "texture": _no_texture,

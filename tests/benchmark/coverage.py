@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.inference import (
     BY_LEVEL_OUTCOMES,
     CSA,
@@ -88,7 +88,7 @@ def cohort(subjects: int, scenario: str, random: np.random.Generator) -> pd.Data
                     }
                 )
             )
-    return in_order(pd.concat(rows, ignore_index=True))
+    return with_ordered_categories(pd.concat(rows, ignore_index=True))
 
 
 def heavy_cohort(subjects: int, random: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -116,7 +116,7 @@ def levels_cohort(subjects: int, short: bool, random: np.random.Generator) -> pd
     logit += 0.1 * random.normal(size=len(rows))
     rows[BY_LEVEL_OUTCOMES[1].column] = 1 / (1 + np.exp(-logit))
     lacks = (rows["subject"].str[1:].astype(int) % 4 == 0) & ~rows["level"].isin(CAUDAL)
-    return in_order(rows[~(lacks & short)].reset_index(drop=True))
+    return with_ordered_categories(rows[~(lacks & short)].reset_index(drop=True))
 
 
 def level_contrasts(data: pd.DataFrame) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def judge_phantoms(network, count: int, seed: int, cache: Path | None) -> None:
             seconds.append(time.process_time() - started)
             judge_names(f"phantom {index}, {view}", found, discs, counts, near)
             if chain and chain.probability.max() < LEAST_CLEAR:
-                found = chain.weighed(by_muscles, geometry).named(max(LUMBAR))
+                found = chain.updated_by(by_muscles, geometry).named(max(LUMBAR))
             judge_names(f"phantom {index}, {view}, with muscles", found, discs, counts, near)
     for what, shares in near.items():
         print(f"{what}: discs rightly named and within 5 mm: {np.mean(shares):.3f}")

@@ -309,7 +309,7 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_axial_levels, "_write_card", stop)
+    monkeypatch.setattr(train_axial_levels.WorkerTraining, "publish", stop)
     with pytest.raises(KeyboardInterrupt):
         train_axial_levels.train_axial_levels(*tables, out, batches=2, workers=0)
     monkeypatch.undo()

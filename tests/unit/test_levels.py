@@ -25,7 +25,7 @@ from paravert.network.segment import segment_muscles
 from paravert.network.spine_curve import SpineCurve, curve_through
 from paravert.shard_tables import read_outcomes
 from paravert.study.aggregate import cohort_muscles, cohort_slices
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.drawing.level_curves import draw_level_curves, level_means
 from paravert.study.inference import (
     BY_LEVEL_OUTCOMES,
@@ -44,6 +44,7 @@ from paravert.synthesis.body import body_of
 from paravert.synthesis.phantom_files import affine_of, write_disc_points
 from paravert.synthesis.phantoms import make_phantoms
 from paravert.synthesis.protocol import protocol_of
+from paravert.synthesis.spine import DRAWN_HEIGHT_CM, Spine
 from paravert.synthesis.volunteers import volunteers
 from paravert.tables import FAT_METHODS
 
@@ -628,31 +629,29 @@ def test_a_sagittal_series_that_cannot_be_decoded_does_not_quarantine_the_subjec
 # --- scans of different ranges ------------------------------------------------------------------------
 
 
-def muscles_of(people, lowest_share):
-    """Return the table of muscles of phantom volunteers, and covariates, from their true areas."""
+def tables_of(people, lowest_share):
+    """Return the tables of muscles, and of areas at each level, of phantom volunteers.
+
+    Both come from the true areas, have the covariates, and have rows only where a muscle is.
+    """
     rows = slices_of(people, lowest_share)
-    muscles = at_standard_level(cohort_muscles(rows), areas_at_levels(rows), 3.5)
-    return with_people(muscles, people)
-
-
-def levels_of(people, lowest_share):
-    """Return likewise the areas at each level where the muscle is."""
-    levels = areas_at_levels(slices_of(people, lowest_share))
+    levels = areas_at_levels(rows)
+    muscles = at_standard_level(cohort_muscles(rows), levels, 3.5)
     levels = levels[levels.csa_mm2 > 0].rename(columns={"csa_mm2": "csa_by_level_mm2"})
-    return with_people(levels, people)
+    return with_people(muscles, people), with_people(levels, people)
 
 
 def with_people(rows, people):
     facts = [(p.subject, p.sex, float(p.age_years)) for p in people]
     people_table = pd.DataFrame(facts, columns=["subject", "sex", "age_years"])
-    return in_order(rows.merge(people_table, on="subject"))
+    return with_ordered_categories(rows.merge(people_table, on="subject"))
 
 
 def slices_of(people, lowest_share):
     """Return the table of slices. lowest_share: of each person's, from L5 upwards, that were scanned."""
     area, fat, levels = [], [], []
     for person in people:
-        pitch = body_of(person).spine.pitch_mm
+        pitch = Spine(person.height_cm / DRAWN_HEIGHT_CM, bend_mm=0, sway_mm=0).pitch_mm
         everything = np.arange(5.37, 0.6, -7.0 / pitch)
         shown = everything[: round(lowest_share[person.subject] * len(everything))]
         for number, level in enumerate(shown):
@@ -689,8 +688,7 @@ def test_short_scans_of_women_change_the_mean_over_slices_and_not_the_area_at_a_
     whole = {person.subject: 1.0 for person in people}
     women = [person.subject for person in people if person.sex == "F"]
     short = whole | dict.fromkeys(women[::2], 0.45)  # half of the women: L5 to just above L3/4
-    tables = [muscles_of(people, share) for share in (whole, short)]
-    levels = [levels_of(people, share) for share in (whole, short)]
+    tables, levels = zip(*(tables_of(people, share) for share in (whole, short)), strict=True)
     change = {}
     for outcome, pair in (
         (OUTCOMES[0], tables),
@@ -707,7 +705,8 @@ def test_short_scans_of_women_change_the_mean_over_slices_and_not_the_area_at_a_
 def test_an_outcome_at_a_level_that_too_few_scans_cover_is_not_fitted():
     people = volunteers(7, 20)
     short = {person.subject: 0.3 if n % 2 else 1.0 for n, person in enumerate(people)}
-    fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles_of(people, short))
+    muscles, _ = tables_of(people, short)
+    fitted = fit_model(SEX_AND_AGE, LEVEL_OUTCOMES[0], muscles)
     assert fitted.fit is None
     assert fitted.note == "50% of the subjects have slices at that level, expected 80%"
 

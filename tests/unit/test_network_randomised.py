@@ -201,7 +201,7 @@ def bare(monkeypatch):
     monkeypatch.setattr(slices, "with_hidden_septa", lambda maps, *_: maps)
     monkeypatch.setattr(slices, "fat_lines", lambda muscle, *_: torch.zeros(muscle.shape))
     monkeypatch.setattr(slices, "with_even_fat", lambda fraction, *_: fraction)
-    for name in ("blurred", "ghosted", "moved", "shown"):
+    for name in ("blurred", "ghosted", "moved", "as_stored"):
         monkeypatch.setattr(artefacts, name, lambda images, *_: images)
     whole = lambda images, *_: (images, torch.ones(images.shape, dtype=torch.bool))  # noqa: E731
     monkeypatch.setattr(artefacts, "wrapped", whole)

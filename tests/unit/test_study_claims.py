@@ -5,7 +5,7 @@ from scipy import stats
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.claims import paper_claims, size_and_overlap
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.inference import CONTRAST_COLUMNS, CSA, FAT, corrected
 
 
@@ -76,7 +76,7 @@ def contrast_rows(family, outcome, estimates, p_value):
 
 def muscles_table(order):
     """Return areas of two men and two women; order: muscles from the largest."""
-    return in_order(
+    return with_ordered_categories(
         pd.DataFrame(
             [
                 {"subject": f"{sex}{n}", "sex": sex, "muscle": m, "side": side, CSA: 1000 / (k + 1)}

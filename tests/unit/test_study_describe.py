@@ -14,7 +14,7 @@ from paravert.study.accuracy import (
     subject_areas,
     table1_iou,
 )
-from paravert.study.data_frames import in_order, read_frame
+from paravert.study.data_frames import read_frame, with_ordered_categories
 from paravert.study.describe import (
     cohort_description,
     distribution_summary,
@@ -44,13 +44,14 @@ def overlap(scores):
         for subject, values in scores.items()
         for number, iou in enumerate(values)
     ]
-    return in_order(pd.DataFrame(rows))
+    return with_ordered_categories(pd.DataFrame(rows))
 
 
 def frames(subjects, **options):
     rows = cohort_rows(subjects, **options)
     return {
-        table.name: in_order(pd.DataFrame(rows[table.name])) for table in codebook.COHORT_TABLES
+        table.name: with_ordered_categories(pd.DataFrame(rows[table.name]))
+        for table in codebook.COHORT_TABLES
     }
 
 
@@ -99,7 +100,7 @@ def area_tables(truth, prediction, pixel_mm2=0.5):
         | {"csa_mm2": row["pixels_prediction"] * pixel_mm2}
         for row in counted
     ]
-    return in_order(pd.DataFrame(counted)), pixel_areas(pd.DataFrame(slices))
+    return with_ordered_categories(pd.DataFrame(counted)), pixel_areas(pd.DataFrame(slices))
 
 
 def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_the_muscle():

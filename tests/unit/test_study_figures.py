@@ -88,8 +88,9 @@ def write_study(home: Path, subjects: int, *, truth: bool = True) -> None:
 def draw(home: Path, out: str = "figures") -> Path:
     write_card(home / "model.json")
     model = home / "model.safetensors"
-    fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
-    fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
+    if not (home / "tables").exists():
+        fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
+        fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     figures.draw_figures(
         home / "cohort", home / "subjects", model, home / out, home / "tables", seed=3
     )

@@ -13,7 +13,7 @@ from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study import variance_components as variance_components_module
 from paravert.study.covariates import with_model_covariates
-from paravert.study.data_frames import in_order, read_frame
+from paravert.study.data_frames import read_frame, with_ordered_categories
 from paravert.study.inference import (
     ADJUSTED,
     BY_LEVEL_OUTCOMES,
@@ -86,7 +86,7 @@ def cohort(subjects, seed=0, sd=(0.09, 0.07, 0.04)):
                     }
                 )
             )
-    return in_order(pd.concat(parts, ignore_index=True)).sort_values(
+    return with_ordered_categories(pd.concat(parts, ignore_index=True)).sort_values(
         ["subject", "muscle", "side"], ignore_index=True
     )
 
@@ -246,7 +246,7 @@ def level_rows(subjects, seed=0, short_women=True):
     rows[BY_LEVEL_FAT.column] = 1 / (1 + np.exp(-fat))
     number = rows.subject.str[1:].astype(int)
     short = (number % 4 == 0) & short_women
-    return in_order(rows[~short | rows.level.isin(CAUDAL)])
+    return with_ordered_categories(rows[~short | rows.level.isin(CAUDAL)])
 
 
 def by_level(rows, outcome, family="sex, area by level"):
@@ -518,10 +518,10 @@ def test_terms_are_told_in_words():
     assert {term: term_label(term) for term in told} == told
 
 
-@pytest.mark.parametrize("subjects", [0, 1, 2, 8, 22])
+@pytest.mark.parametrize("subjects", [0, 1, 2, 8, pytest.param(22, marks=pytest.mark.long)])
 def test_every_model_of_the_study_is_in_the_tables(tmp_path, subjects):
     write_cohort(tmp_path / "cohort", subjects)
-    fit_models(tmp_path / "cohort", tmp_path / "tables" / "models.csv")
+    fit_models(tmp_path / "cohort", tmp_path / "tables" / "models.csv", bootstrap_samples=20)
     models, found, means = (
         pd.read_csv(tmp_path / f"tables/{name}.csv")
         for name in ("models", "contrasts", "adjusted_means")

@@ -172,15 +172,18 @@ EFFECT = 30.0  # mm2 per point of pain
 SMOKING = -50.0
 
 
-@pytest.fixture
-def cohort(tmp_path):
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
     """Return the folder of a cohort of 40 subjects with effects of two other columns."""
+    folder = tmp_path_factory.mktemp("cohort")
     random = np.random.default_rng(3)
     columns = (
         tables.Column("Pain VAS", tables.NUMBER),
         tables.Column("Smoker", tables.FLAG),
         tables.Column("C", tables.TEXT, allowed=("a:b", "own_9")),
+        tables.Column("Scanner type", tables.TEXT),
     )
+    names = [column.name for column in columns]
     rows = cohort_rows(40)
     values = {}
     for number, row in enumerate(rows["subjects"]):
@@ -188,21 +191,28 @@ def cohort(tmp_path):
             float(random.integers(0, 10)),
             number % 4 < 2,
             ("a:b", "own_9")[number % 3 == 0],
+            "one",
         )
-        row |= dict(zip(("Pain VAS", "Smoker", "C"), values[row["subject"]], strict=True))
+        row |= dict(zip(names, values[row["subject"]], strict=True))
     rows["subjects"][7]["Pain VAS"] = None
     for row in rows["muscles"]:
-        pain, smokes, _ = values[row["subject"]]
+        pain, smokes, *_ = values[row["subject"]]
         row["csa_mean_mm2"] += EFFECT * pain + SMOKING * smokes
     for table in codebook.tables_with(columns):
         data = tables.from_rows(table, rows[table.name])
-        tables.write(tmp_path / f"{table.name}.parquet", table, data, {})
-    return tmp_path
+        tables.write(folder / f"{table.name}.parquet", table, data, {})
+    return folder
 
 
-def test_models_find_the_effect_of_other_columns(cohort):
-    fit_models(cohort, cohort / "models.csv", ["pain vas", "smoker", "c"], bootstrap_samples=20)
-    models = pd.read_csv(cohort / "models.csv")
+@pytest.fixture(scope="module")
+def models(cohort):
+    """Return the table of models with the other columns as covariates."""
+    covariates = ["pain vas", "smoker", "c", "scanner type"]
+    fit_models(cohort, cohort / "models.csv", covariates, bootstrap_samples=20)
+    return pd.read_csv(cohort / "models.csv")
+
+
+def test_models_find_the_effect_of_other_columns(models):
     found = models[(models.model == "adjusted") & (models.outcome == "csa_mean_mm2")]
     terms = found.set_index("label")
     for muscle in MUSCLES:
@@ -220,26 +230,15 @@ def test_models_find_the_effect_of_other_columns(cohort):
     assert "1 subject left out, sex or age_years or height_cm" in found.note.iloc[0]
 
 
-def test_models_without_further_covariates_stay_as_they_are(cohort):
+def test_models_without_further_covariates_stay_as_they_are(cohort, models):
     fit_models(cohort, cohort / "plain.csv", bootstrap_samples=20)
-    fit_models(cohort, cohort / "wider.csv", ["Pain VAS"], bootstrap_samples=20)
     plain, wider = (
-        table[table.model == "sex and age"]
-        for table in (pd.read_csv(cohort / f"{name}.csv") for name in ("plain", "wider"))
+        table[table.model == "sex and age"] for table in (pd.read_csv(cohort / "plain.csv"), models)
     )
     pd.testing.assert_frame_equal(plain, wider)
 
 
-def test_a_covariate_that_does_not_vary_is_left_out_by_its_name(cohort):
-    table = next(t for t in codebook.tables_with(()) if t.name == "subjects")
-    rows = cohort_rows(20)["subjects"]
-    more = tables.Column("Scanner type", tables.TEXT)
-    for row in rows:
-        row["Scanner type"] = "one"
-    longer = next(t for t in codebook.tables_with([more]) if t.name == table.name)
-    tables.write(cohort / "subjects.parquet", longer, tables.from_rows(longer, rows), {})
-    fit_models(cohort, cohort / "models.csv", ["scanner type"], bootstrap_samples=20)
-    models = pd.read_csv(cohort / "models.csv")
+def test_a_covariate_that_does_not_vary_is_left_out_by_its_name(models):
     notes = models.loc[models.model == "adjusted", "note"]
     assert notes.str.contains("Scanner type left out: the same in all subjects").all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.inference import CSA, FAT, OUTCOMES, SEX_AND_AGE, corrected, fit_model
 from paravert.study.quantile_regression import CENTILES, centile_curves
 from paravert.study.selection import weighted_contrasts
@@ -19,7 +19,7 @@ FITTED = [outcome for outcome in OUTCOMES if outcome.column in (CSA, FAT)]
 
 @pytest.fixture(scope="module")
 def fits():
-    data = in_order(pd.read_csv(FROZEN / "cohort.csv"))
+    data = with_ordered_categories(pd.read_csv(FROZEN / "cohort.csv"))
     return [fit_model(SEX_AND_AGE, outcome, data) for outcome in FITTED]
 
 
@@ -49,7 +49,7 @@ def test_contrasts_weighted_for_missing_subjects_are_those_of_r(fits):
     people = pd.read_csv(FROZEN / "people.csv")
     status = people.inside.map({1: "analysed", 0: "quarantined"})
     ledger = people.drop(columns="inside").assign(status=status)
-    data = in_order(pd.read_csv(FROZEN / "cohort.csv"))
+    data = with_ordered_categories(pd.read_csv(FROZEN / "cohort.csv"))
     found = weighted_contrasts(ledger, data, fits).set_index(keys)
     assert set(found.n_subjects) == {22}
     assert set(found.n_missing) == {25}
@@ -84,7 +84,7 @@ def test_centile_curves_are_those_of_quantreg():
 def test_variance_components_are_those_of_lme4(outcome):
     expected = pd.read_csv(FROZEN / "variance_components.csv", index_col=["outcome", "term"])
     expected = expected.estimate.loc[outcome]
-    data = in_order(pd.read_csv(FROZEN / "cohort.csv"))
+    data = with_ordered_categories(pd.read_csv(FROZEN / "cohort.csv"))
     found = pd.DataFrame(variance_components(data, outcome, seed=1)).set_index("term").estimate
     # The side of areas is at zero; the optimisers end some 1e-6 above it.
     np.testing.assert_allclose(found[expected.index], expected, rtol=1e-4, atol=1e-5)

@@ -35,7 +35,7 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     write_cohort(home / "cohort", subjects, quarantined=3)
     _poison(home / "cohort", subjects)
     write_tables(home / "cohort", home / "tables", bootstrap_samples=20)
-    fit_models(home / "cohort", home / "tables" / "models.csv")
+    fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
     fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     write_figures(home / "figures")
     write_review(home / "cohort", home / "subjects", home / "review")

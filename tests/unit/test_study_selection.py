@@ -4,7 +4,7 @@ import patsy
 import pytest
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.inference import CSA, OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.marginal_model import LOGIT, fit_marginal
 from paravert.study.report_tables import weighted_texts
@@ -210,7 +210,7 @@ def incomplete_cohort(subjects, seed):
         for muscle in MUSCLES
         for side in SIDES
     ]
-    return in_order(pd.concat(areas, ignore_index=True)), people
+    return with_ordered_categories(pd.concat(areas, ignore_index=True)), people
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def know_analysed(cohort):
     ledger.assign(**known).to_parquet(cohort / "ledger.parquet")
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_tables_for_sharing_hold_no_count_below_five(tmp_path, shared):
     write_cohort(tmp_path / "cohort", 8, quarantined=3)
     know_analysed(tmp_path / "cohort")

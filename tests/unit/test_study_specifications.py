@@ -8,7 +8,7 @@ from paravert import codebook, tables
 from paravert.anatomy import MUSCLES
 from paravert.errors import Caution
 from paravert.study import specifications
-from paravert.study.data_frames import in_order
+from paravert.study.data_frames import with_ordered_categories
 from paravert.study.drawing import style
 from paravert.study.drawing.specification_plot import (
     draw_specification_curve,
@@ -65,7 +65,7 @@ def curve(cohort):
 
 def slices_of(subjects):
     rows = cohort_rows(subjects, seed=4)["slices"]
-    return in_order(tables.from_rows(codebook.SLICES, rows).to_pandas())
+    return with_ordered_categories(tables.from_rows(codebook.SLICES, rows).to_pandas())
 
 
 def way(rule, column="fat_fraction", cut=ALL_SECTIONS):

@@ -9,6 +9,7 @@ import pytest
 from test_study_cohort import CONFIGURATION, write_shard
 
 from paravert import codebook, tables
+from paravert.study.accuracy import held_out_rows, table1_iou
 from paravert.study.centiles import centile_frame, fit_centiles, z_scores
 from paravert.study.change import change_table
 from paravert.study.cohort import gather_cohort
@@ -19,6 +20,7 @@ from paravert.study.drawing.accuracy_plots import agreement_points, draw_iou, io
 from paravert.study.drawing.diagrams import draw_flow, flow_counts
 from paravert.study.drawing.value_plots import csa_points, distribution_points
 from paravert.study.figures import read_cohort
+from paravert.study.inference import ADJUSTED, OUTCOMES, SEX_AND_AGE, fit_model
 from paravert.study.models import fit_models, model_data
 from paravert.study.ratings import COLUMNS as RATING_COLUMNS
 from paravert.study.report import counts
@@ -237,9 +239,13 @@ def test_scans_that_are_copies_change_no_estimate_and_no_interval(tmp_path):
     found = []
     for name, twice in (("once", 0), ("copies", 24)):
         write_visits(tmp_path / name, 24, twice, changed=False)
-        fit_models(tmp_path / name, tmp_path / name / "models.csv", bootstrap_samples=20)
-        write_tables(tmp_path / name, tmp_path / name, 20)
-        found.append([pd.read_csv(tmp_path / name / f"{t}.csv") for t in ("models", "table1_iou")])
+        data, _ = model_data(tmp_path / name)
+        fits = [
+            fit_model(m, outcome, data) for m in (SEX_AND_AGE, ADJUSTED) for outcome in OUTCOMES
+        ]
+        overlap = held_out_rows(read_frame(tmp_path / name, codebook.OVERLAP))
+        terms = pd.DataFrame([row for fitted in fits for row in fitted.terms()])
+        found.append((terms, table1_iou(overlap, 20, seed=1)))
     (once, iou), (copies, iou_of_copies) = found
     numbers = ["estimate", "standard_error", "low_95", "high_95", "df", "p_value", "n_subjects"]
     assert once.standard_error.notna().sum() > 50

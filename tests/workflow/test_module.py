@@ -3,14 +3,13 @@
 import csv
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dicom_writer import labels_phantom, write_nifti, write_series
+from fork_server import run_snakemake
 from installed import install, plain_environment, source_of_the_package
 from studies import REPOSITORY, copy_of_the_workflow, plan_of
 
@@ -21,7 +20,7 @@ configfile: "theirs.yaml"
 
 rule areas:
     input:
-        expand("{{results}}/shards/{{shard}}/area.parquet", results="lumbar/out", shard=["A1", "A2"])
+        expand("{{results}}/shards/{{shard}}/area.parquet", results="lumbar/out", shard={subjects})
     output:
         "areas.txt"
     shell:
@@ -42,17 +41,19 @@ SETTINGS = "theirs: 1\nparavert:\n  sheet: scans.csv\n  subjects_per_shard: 1\n"
 
 
 class Foreign:
-    """Somebody's workflow that imports ours."""
+    """Somebody's workflow that imports ours.
 
-    def __init__(
-        self, folder, snakefile=REPOSITORY / "workflow/Snakefile", python=Path(sys.executable)
-    ):
+    python: that runs Snakemake and its jobs; None: they fork from the server of the tests.
+    """
+
+    def __init__(self, folder, subjects, snakefile=REPOSITORY / "workflow/Snakefile", python=None):
         self.folder = folder
         self.python = python
-        (folder / "Snakefile").write_text(SNAKEFILE.format(snakefile=snakefile))
+        text = SNAKEFILE.format(snakefile=snakefile, subjects=subjects)
+        (folder / "Snakefile").write_text(text)
         (folder / "theirs.yaml").write_text(SETTINGS)
         rows = []
-        for number, subject in enumerate(("A1", "A2")):
+        for number, subject in enumerate(subjects):
             write_series(folder / "scans" / subject, plan_of(number))
             labels = folder / f"{subject}.nii.gz"
             write_nifti(labels, plan_of(number), labels_phantom, dtype=np.uint8)
@@ -65,21 +66,24 @@ class Foreign:
 
     def run(self, *arguments):
         environment = plain_environment() | {"PATH": "/usr/bin:/bin"}
-        command = [self.python, "-m", "snakemake", "--cores", "2", *arguments]
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments = ["--cores", "2", *arguments]
+        if self.python is None:
+            done = run_snakemake(arguments, self.folder, environment, 1, commands_fork=True)
+        else:
+            done = subprocess.run(
+                [self.python, "-m", "snakemake", *arguments],
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
-    foreign = Foreign(tmp_path_factory.mktemp("foreign"))
+    foreign = Foreign(tmp_path_factory.mktemp("foreign"), ["A1", "A2"])
     foreign.first = foreign.run()
     return foreign
 
@@ -179,8 +183,9 @@ def test_a_module_from_git_works_with_the_installed_package(tmp_path):
     for words in (("init", "--initial-branch=main"), ("add", "."), ("commit", "-m", "all")):
         who = ("-c", "user.name=none", "-c", "user.email=none@localhost")
         subprocess.run(["git", *who, *words], cwd=repository, check=True, capture_output=True)
-    foreign = Foreign(folder, f"git+file://{repository}/workflow/Snakefile@main", python)
+    snakefile = f"git+file://{repository}/workflow/Snakefile@main"
+    foreign = Foreign(folder, ["A1"], snakefile, python)
     (repository / "workflow").rename(repository / "moved")  # only what git holds is read
     status, told = foreign.run()
     assert status == 0, told[-3000:]
-    assert (folder / "areas.txt").read_text() == "2\n"
+    assert (folder / "areas.txt").read_text() == "1\n"

@@ -271,6 +271,7 @@ def test_figures_and_tables_of_the_paper_are_there(finished):
             assert (results / f"figures/fig{number}_{name}.{kind}").stat().st_size > 100
     with (results / "tables/table1_iou.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8
+    assert not (results / "tables/change.csv").exists()  # nobody came twice
     report = (results / "report.html").read_text()
     for subject in ("S0001", "EMPTY", "CUT", "truncated-pixels"):
         assert subject in report

@@ -452,7 +452,7 @@ def _written(write: Callable, made: Any, task: Task, scratch: Path) -> Product:
 def end_with(parent: int) -> None:
     """Start a background thread that ends this worker process when its parent process has ended.
 
-    parent: process id. The thread checks it every WATCH_SECONDS (1).
+    parent: id of the parent process, which the thread looks for every WATCH_SECONDS (1).
     """
 
     def watch() -> None:

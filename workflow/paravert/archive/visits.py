@@ -82,7 +82,8 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
     visits: of all people; changed in place. Each examination of an excluded person gets the fault
-    mixed-patients and an empty path `images`.
+    mixed-patients and an empty path `images`. Examinations without a date of birth are not
+    compared.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:

@@ -96,7 +96,7 @@ def scan_folder(path: Path) -> FolderScan:
 
 
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
-    """Raise SubjectFault (unreadable-header) if image files are empty or begin with zeros.
+    """Raise SubjectFault (unreadable-header) if an image file is empty or begins with zeros.
 
     files: all files of a folder. images: attributes of those that were read as images. A file that
     was not read is regarded as an image file if its suffix is .dcm, or if its name equals that of

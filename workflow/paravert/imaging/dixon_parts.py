@@ -85,7 +85,7 @@ def _share_places(one: frozenset, other: frozenset) -> bool:
 
 
 def has_water_and_fat(frames: Iterable[Frame]) -> bool:
-    """Return whether some slices show Dixon water and others Dixon fat.
+    """Return whether the slices include Dixon water as well as Dixon fat.
 
     frames: attributes of slices of one subject.
     """

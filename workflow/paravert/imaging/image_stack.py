@@ -91,9 +91,9 @@ class Images:
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return the warnings about the pixel values of each slice of a stack, one set per slice.
 
-    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices; they are not
-    compared if it is more than FURTHEST_MM. Warnings: blank-slice (a single value),
-    slice-unlike-neighbours (looks damaged).
+    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices. Warnings:
+    blank-slice (all pixels have one value); slice-unlike-neighbours (looks damaged), only tested if
+    spacing_mm is at most FURTHEST_MM.
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:

@@ -92,9 +92,9 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
     """Return how far (mm) each muscle's left label lies to the patient's left of its right label.
 
-    labels: label map with its affine. Keys: names of MUSCLES; a muscle without one of its sides is
-    left out. Distance of the centroids over the whole volume along the left-right axis (RAS x); 0
-    or negative if the sides are swapped.
+    labels: label map with its affine. Returns {muscle: distance}, of the centroids over the whole
+    volume along the left-right axis (RAS x); 0 or negative if the sides are swapped. A muscle
+    without a label on one side has no entry.
     """
     inside = labels.array != BACKGROUND
     indices, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column

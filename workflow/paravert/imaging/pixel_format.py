@@ -80,10 +80,10 @@ class PixelFormat:
 
     @property
     def bits_above(self) -> int:
-        """Number of bits above the stored ones in a decoded value; not part of it, may hold overlays.
+        """Number of high bits of a decoded value that are not part of the pixel (may hold overlays).
 
-        With compression other than RLE decoded values hold no such data: all bits above the stored
-        ones count.
+        Uncompressed or RLE: the bits above HighBit (0028,0102). Other compressions: the bits above
+        the stored ones, because HighBit has no meaning after decoding.
         """
         keeps_cells = not self.syntax.is_compressed or self.syntax == RLELossless
         return self.allocated - (self.high + 1 if keeps_cells else self.stored)

@@ -30,8 +30,8 @@ def _between(group: ParallelFrames) -> tuple[np.ndarray, np.ndarray]:
 def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
     """Return the indices of the slices of each block, one array (n,) per block, ascending.
 
-    group: parallel slices by ascending height (position along the normal). Blocks are separated by
-    gaps of more than about three slice thicknesses (WIDEST).
+    group: parallel slices by ascending height (position along the normal). A new block begins where
+    the gap to the slice before is more than WIDEST (about three) slice thicknesses.
     """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1

@@ -201,13 +201,13 @@ def dicomseg(
         typer.Option(help="subject sheet; without it every scan is a patient of its own"),
     ] = None,
 ) -> None:
-    """Write the labels of every stack as a DICOM segmentation, and the images beneath.
+    """Write the labels of every stack as a DICOM segmentation, and the images that it refers to.
 
-    Each subject's folder gets the segmentations dicomseg/stack-NN.dcm and the images that they refer
-    to, dicomseg/image/stack-NN/NNNN.dcm: written anew from the converted stack, without the patient's
-    name and other identifiers of the original files. A stack without labels gets neither. Writes
-    the table `dicomseg` of these subjects, a row per subject and stack; a subject that fails has
-    its reason there. Raises InputError if highdicom is not installed.
+    Each subject's folder gets the segmentations dicomseg/stack-NN.dcm and the images
+    dicomseg/image/stack-NN/NNNN.dcm. These are written anew from the converted stack, without the
+    patient's name and other identifiers of the original files. A stack without labels gets neither.
+    Writes the table `dicomseg` of these subjects, a row per subject and stack; a subject that fails
+    has its reason there. Raises InputError if highdicom is not installed.
     """
     _check_highdicom()
     subject_of = {scan_of(row): row["subject"] for row in read_sheet(sheet).rows} if sheet else {}

@@ -186,11 +186,13 @@ def find_swaps(
     """Return in which slices and sides of a stack fat and water are swapped in the Dixon images.
 
     water, fat: magnitude images, (slices, rows, columns), rows towards the back. labels: label map
-    of that shape. spacing_mm: distance between rows, and between columns. Method: in each image
-    column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than skin) with most fat is
-    compared with the layer with most water. A side is swapped if the median over its columns of
-    (fat - water) / (fat + water) is below -0.3, and below that of the muscles. A side without a
-    clear layer is taken as in the nearest slice that has one.
+    of that shape. spacing_mm: distance between rows, and between columns.
+
+    Method: in each image column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than
+    skin) with most fat is compared with the layer with most water, by (fat - water) / (fat +
+    water). A side is swapped if the median of this ratio over its columns is below -0.3 and below
+    the ratio in its muscles. A side without a clear layer gets the result of the nearest slice that
+    has one.
     """
     shares = np.full((len(labels), len(SIDES)), np.nan)
     for number, planes in enumerate(zip(water, fat, labels, strict=True)):

@@ -63,6 +63,7 @@ from paravert.subject_folder import WATER_FOLDER, SubjectFolder
 from paravert.tables import (
     ABSENT,
     ALL_FAT_METHODS,
+    ERODED,
     FAT_COLUMNS,
     OTSU_METHODS,
     SEPARABILITY_COLUMNS,
@@ -331,7 +332,7 @@ def _columns(
     )
     return {
         f"fat_fraction_{method}": whole,
-        f"eroded_{method}": eroded,
+        f"{ERODED}{method}": eroded,
         f"reason_{method}": reason,
     }
 

@@ -96,10 +96,10 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
     header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels. If the two disagree on whether fat is bright, the pixels are used, but for a
-    header of opposed phase, which always counts. Reasons against a fat fraction: "fat-not-bright",
-    "low-contrast" (fat less than 3 SD of muscle brighter than muscle), "no-fat-reference" (class
-    unknown by the header, and no fat seen behind the muscles).
+    fat in the pixels. If header and pixels disagree on whether fat is bright, the pixels decide;
+    but if the header says opposed phase, there is never a fat fraction. Reasons against one:
+    "fat-not-bright", "low-contrast" (fat less than 3 SD of muscle brighter than muscle),
+    "no-fat-reference" (class unknown by the header, and no fat seen behind the muscles).
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -172,8 +172,9 @@ def fat_contrast(
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
     """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    signal: (pixels,). The 10th and the 1st percentile are taken for those of a normal distribution;
-    brighter pixels may be fat, which in old people is more than half of multifidus.
+    signal: (pixels,). They are those of the normal distribution with the same 1st and 10th
+    percentile. Brighter pixels are not used: they may be fat, which in old people is more than half
+    of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)
@@ -225,12 +226,12 @@ def _layer_rows(spacing_mm: tuple[float, float]) -> int:
 def rays_behind(
     muscle: np.ndarray, spacing_mm: tuple[float, float]
 ) -> Iterator[tuple[int, int, slice]]:
-    """Yield where fat is searched behind the muscles of a slice: (column, row, rows behind).
+    """Yield in which pixels fat is searched behind the muscles of a slice, one tuple per column.
 
     muscle: bool (rows, columns), rows towards the back. spacing_mm: distance between rows, and
-    between columns. row is that of the hindmost muscle pixel of the column; rows behind are up to
-    40 mm (REACH_MM) away, where a layer of 4 mm can be centred. Columns without such rows are left
-    out.
+    between columns. Tuples (column, row, rows behind): row of the hindmost muscle pixel of the
+    column; slice of the rows at most 40 mm (REACH_MM) behind it in which a layer of 4 mm can be
+    centred. Columns without muscle, or without such rows, are left out.
     """
     layer = _layer_rows(spacing_mm)
     reach = max(layer, round(REACH_MM / spacing_mm[0]))

@@ -55,7 +55,7 @@ class PreviewStack:
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
-    """Return indices of at most `most` slices from caudal to cranial, evenly spaced by their number.
+    """Return the indices of at most `most` slices, from caudal to cranial, at even steps.
 
     positions_mm: position of each slice along the slice normal, towards the head. filled: whether
     each slice shows a muscle; slices below the lowest and above the highest filled one are left
@@ -185,7 +185,7 @@ def draw_preview(
 def read_levels(table: Path) -> dict[str, dict[int, dict[int, str]]]:
     """Return the name of the vertebra or disc nearest to each slice: {subject: {stack: {slice: name}}}.
 
-    table: shard table of find_levels (Parquet). Slices of unknown level are missing.
+    table: shard table of find_levels (Parquet). A slice of unknown level has no entry.
     """
     found: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for row in pq.read_table(table, columns=["subject", "stack", "slice", "level"]).to_pylist():

@@ -87,8 +87,8 @@ class SliceView:
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return a stack as grey values 0-255, uint8 (slices, rows, columns).
 
-    image: the same shape, any intensity scale. The 1st percentile becomes 0 and the 99.5th 255;
-    pixels of exactly 0 (air) are not counted. A stack with a single value becomes 0.
+    image: the same shape, any intensity scale. The 1st percentile of the pixels that are not
+    exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack with a single value becomes 0.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)

@@ -69,7 +69,7 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Rows and columns of an input image must be multiples of this number: 2 ** (levels - 1)."""
+        """The number, 2 ** (levels - 1), of which rows and columns of an input image must be multiples."""
         return 2 ** (self.levels - 1)
 
 

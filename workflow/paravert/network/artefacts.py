@@ -308,7 +308,7 @@ def noisy(
     return power.sqrt()
 
 
-def shown(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def as_stored(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Return pictures as a scanner stores them: random gamma, clipped at both ends, quantised.
 
     pictures: magnitudes, float32 (batch, rows, columns); returns the same shape, scaled so that 1

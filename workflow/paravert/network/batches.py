@@ -249,9 +249,9 @@ class EpochLoader:
 class SyntheticSample(Sample):
     """A synthetic slice on the network's pixel grid: image, labels, and the contrast it was drawn in.
 
-    image: standardised, float32 (rows, columns). truth: labels 0-8, uint8, same shape. drawn: eight
-    times True: no muscle is left out. sequence: the contrast, a key of `contrast.SEQUENCES` such as
-    "t1".
+    image: standardised, float32 (rows, columns). truth: labels 0-8, uint8, same shape. drawn: True
+    for each of anatomy.LABELS, as every muscle is labelled. sequence: the contrast, a key of
+    `contrast.SEQUENCES` such as "t1".
     """
 
     sequence: str

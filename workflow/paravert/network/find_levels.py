@@ -227,7 +227,10 @@ def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
 
 
 def read_geometry(home: Path) -> SliceGeometry:
-    """Return the position of each axial slice of a subject. home: the subject's folder."""
+    """Return the position of each axial slice of a subject, ordered by stack and slice.
+
+    home: the subject's folder.
+    """
     folder = SubjectFolder(home)
     table = pq.read_table(folder.slices_file, columns=["stack", "slice", "affine"])
     table = table.sort_by([("stack", "ascending"), ("slice", "ascending")])

@@ -240,10 +240,10 @@ def write_split(model: Path, training: Collection[str], validation: Collection[s
 
 
 def learnt_from(model: Path) -> frozenset[str]:
-    """Return the names of a model's training subjects; empty if no list of them lies beside the model file.
+    """Return the names of a model's training subjects, from the list beside the model file.
 
-    model: the model file; the list is a CSV (.split.csv) with the columns subject and part. Raises
-    InputError if it has other columns.
+    model: the model file; the list is a CSV (.split.csv) with the columns subject and part. Empty
+    if there is no list. Raises InputError if it has other columns.
     """
     path = split_file(model)
     if not path.is_file():

@@ -274,7 +274,7 @@ def drawn_pictures(
     images = artefacts.noisy(images, rng, generator)
     inside &= artefacts.field_of_view(tuple(images.shape), rng).to(device)
     inside &= artefacts.small_field(centres, field)
-    images = artefacts.shown(images, rng) * inside
+    images = artefacts.as_stored(images, rng) * inside
     return Pictures(_standardised(images, rng), labels * inside, contrasts)
 
 

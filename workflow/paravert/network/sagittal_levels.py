@@ -46,7 +46,11 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 
 
 class Naming(Enum):
-    """How the discs of a sagittal series got their names."""
+    """How the discs of a sagittal series got their names; the values are phrases for messages.
+
+    SACRUM: counted from the sacrum. MUSCLES: from the levels of the axial slices by their muscles,
+    as the series alone was not clear. UNCLEAR: probability of the names below LEAST_CLEAR.
+    """
 
     SACRUM = "counted from the sacrum"
     MUSCLES = "by the muscles of the axial slices, because the sacrum is not clear"
@@ -105,7 +109,7 @@ class DiscChain:
         variance = float(self.probability @ (self.lowest - self.lowest[best]) ** 2)
         return NamedDiscs(points, float(self.probability[best]), variance)
 
-    def weighed(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
+    def updated_by(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
         """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
         axial: levels of the axial slices by their muscles. geometry: positions of these slices. The
@@ -290,24 +294,25 @@ def levels_from_sagittal(
     n_lumbar: int,
     axial: FoundLevels | None = None,
 ) -> tuple[FoundLevels | None, Naming]:
-    """Return the level of each axial slice from the discs of a sagittal series, and how the discs were named.
+    """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
     axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
     geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels of
-    the axial slices by their muscles; if the series alone names its discs with a probability below
-    LEAST_CLEAR, names are weighed with them (`DiscChain.weighed`). Returns (levels, naming). Levels:
-    level and SD of each axial slice, (slices,), NaN where unknown; level: 1.0 at the middle of L1,
-    4.5 in the disc L4/5. If the names then have a probability below LEAST_CLEAR, naming is
-    Naming.UNCLEAR; below LEAST_USED levels are None as well. Raises InputError if the file is no
-    such model.
+    the axial slices by their muscles; used by `DiscChain.updated_by` if the names from the series
+    alone have a probability below LEAST_CLEAR.
+
+    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where
+    unknown; 1.0 is the middle of L1, 4.5 the disc L4/5. If the names have, in the end, a
+    probability below LEAST_CLEAR, naming is Naming.UNCLEAR; below LEAST_USED levels are None as
+    well. Raises InputError if the file is no such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)
     if chain is None:
         return None, Naming.UNCLEAR
     naming = Naming.SACRUM
     if chain.probability.max() < LEAST_CLEAR and axial is not None:
-        naming, chain = Naming.MUSCLES, chain.weighed(axial, geometry)
+        naming, chain = Naming.MUSCLES, chain.updated_by(axial, geometry)
     discs = chain.named(n_lumbar + 0.5)
     if discs is None:
         return None, Naming.UNCLEAR

@@ -44,7 +44,7 @@ def subjects_with_truth(convert: Sequence[Path]) -> list[str]:
 
 
 def subjects_without_labels(folder: Path, subjects: Sequence[str]) -> list[str]:
-    """Return those of the subjects whose manual masks contain no label in any slice.
+    """Return those of the given subjects whose manual masks contain no label in any slice.
 
     folder: contains a folder per subject. subjects: names of subjects with a mask.
     """

@@ -46,10 +46,8 @@ from paravert.network.randomised import (
 from paravert.network.worker_training import (
     Gradients,
     WorkerTraining,
-    common_card,
     gradients,
     rise_and_cosine,
-    write_beside,
 )
 from paravert.provenance import file_sha256
 from paravert.synthesis.anatomies import SIZE_PX as SECTION_PX
@@ -242,12 +240,15 @@ def train_axial_levels(
             note=note,
         )
         pool.shutdown(wait=False, cancel_futures=True)
-    FORM.save(out, network)
-    told = {"batches": training.number, "learning_rate": learning_rate, "workers": workers}
+    settings = {"seed": seed, "batches": training.number}
+    settings |= {"learning_rate": learning_rate, "workers": workers}
     tables = {"anatomies": anatomies, "validation": validation}
-    told |= {f"{name}_sha256": file_sha256(path) for name, path in tables.items()}
-    _write_card(out, {"seed": seed} | told, training.curve, training.seconds)
-    training.checkpoint.unlink(missing_ok=True)
+    settings |= {f"{name}_sha256": file_sha256(path) for name, path in tables.items()}
+    results = {
+        "validation": "single synthetic slices of people of another seed; errors in levels",
+        "accuracy": training.curve[-1] if training.curve else None,
+    }
+    training.publish(FORM, ("axial_model", "axial_sha256"), TRAINED_ON, settings, results)
 
 
 def _pool(workers: int) -> Executor:
@@ -317,14 +318,3 @@ def _accuracy(network: AxialNet, validation: Path) -> dict[str, float]:
         "level_error_95": float(np.quantile(off, 0.95)),
         "column_error_mm": float(np.median(apart)),
     }
-
-
-def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) -> None:
-    """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
-    card = common_card(FORM, out, TRAINED_ON, settings) | {
-        "validation": "single synthetic slices of people of another seed; errors in levels",
-        "accuracy": curve[-1] if curve else None,
-        "seconds": round(seconds),
-    }
-    chosen = {"find_levels": {"axial_model": str(out), "axial_sha256": card["weights_sha256"]}}
-    write_beside(out, card, chosen, curve)

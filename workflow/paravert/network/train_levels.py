@@ -31,10 +31,8 @@ from paravert.network.unet import UNet
 from paravert.network.worker_training import (
     Gradients,
     WorkerTraining,
-    common_card,
     gradients,
     rise_and_cosine,
-    write_beside,
 )
 from paravert.synthesis.sagittal_parts import (
     DISCS,
@@ -103,21 +101,13 @@ def train_levels(
             note=note,
         )
         pool.shutdown(wait=False, cancel_futures=True)
-    FORM.save(out, network)
-    told = {"batches": training.number, "learning_rate": learning_rate, "workers": workers}
-    _write_card(out, {"seed": seed} | told, training.curve, training.seconds)
-    training.checkpoint.unlink(missing_ok=True)
-
-
-def _write_card(out: Path, settings: dict, curve: list[dict], seconds: float) -> None:
-    """Write the card (.json), a configuration that selects the model (.yaml), and .curve.csv."""
-    card = common_card(FORM, out, TRAINED_ON, settings) | {
-        "discs_found": curve[-1]["disc_share"] if curve else None,
+    settings = {"seed": seed, "batches": training.number}
+    settings |= {"learning_rate": learning_rate, "workers": workers}
+    results = {
+        "discs_found": training.curve[-1]["disc_share"] if training.curve else None,
         "validation": "disc centres in synthetic slices of another seed, pixel by pixel",
-        "seconds": round(seconds),
     }
-    chosen = {"find_levels": {"model": str(out), "sha256": card["weights_sha256"]}}
-    write_beside(out, card, chosen, curve)
+    training.publish(FORM, ("model", "sha256"), TRAINED_ON, settings, results)
 
 
 @cache

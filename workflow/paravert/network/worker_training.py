@@ -100,6 +100,46 @@ class WorkerTraining:
                 self._save_checkpoint()
         self.seconds = time.monotonic() - started
 
+    def publish(
+        self,
+        form: ModelForm,
+        keys: tuple[str, str],
+        trained_on: str,
+        settings: Mapping[str, object],
+        results: Mapping[str, object],
+    ) -> None:
+        """Write the model file and, beside it, card (.json), configuration (.yaml), and .curve.csv.
+
+        The configuration selects the model. The checkpoint is deleted. form: of the model file.
+        keys: in the section find_levels of the configuration, for path and SHA-256 of the file.
+        trained_on: description of the training images. settings, results: entries of the card;
+        results become entries of their own.
+        """
+        form.save(self.out, self.network)
+        sha256 = file_sha256(self.out)
+        input_form = {"architecture": dict(form.architecture), "spacing_mm": form.spacing_mm}
+        card = {
+            "name": self.out.stem,
+            "note": NOTE,
+            "trained_on": trained_on,
+            "weights_sha256": sha256,
+            "software": f"paravert {__version__}",
+            "settings": dict(settings) | input_form,
+            **results,
+            "seconds": round(self.seconds),
+        }
+        self._beside(".json", json.dumps(card, indent=2) + "\n")
+        chosen = dict(zip(keys, (str(self.out), sha256), strict=True))
+        self._beside(".yaml", yaml.safe_dump({"find_levels": chosen}, sort_keys=False))
+        with self.out.with_suffix(".curve.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.curve[0]) if self.curve else ["batch"])
+            writer.writeheader()
+            writer.writerows(self.curve)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _beside(self, suffix: str, text: str) -> None:
+        self.out.with_suffix(suffix).write_text(text, encoding="utf-8")
+
     def _save_checkpoint(self) -> None:
         held = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         held |= {"batch": self.number, "seconds": self.seconds, "curve": self.curve}
@@ -125,10 +165,10 @@ def gradients(
 
 
 def rise_and_cosine(rise: float, done: float) -> float:
-    """Return the learning rate relative to the highest, 0-1: a linear rise, then half a cosine down to 0.
+    """Return a factor of the highest learning rate, 0-1: a linear rise, then half a cosine down to 0.
 
-    rise: share of the rise that is done; above 1 it is over. done: share of the training that is
-    done, 0-1.
+    rise: number of batches done over that of the rise; from 1 on the rise is over. done: share of
+    the training that is done, 0-1.
     """
     return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
 
@@ -140,37 +180,3 @@ def _weights(network: nn.Module) -> list[np.ndarray]:
 def _progress(number: int, batches: int, seconds: float, minutes: float) -> float:
     """Return the share of the training that is done, by batches or by time."""
     return max(number / batches, seconds / (60 * minutes) if minutes else 0.0)
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def common_card(form: ModelForm, out: Path, trained_on: str, settings: Mapping) -> dict:
-    """Return the entries that the cards of networks for vertebral levels have in common.
-
-    Card: describes a model and its training, JSON. form: of the model file `out`. trained_on:
-    description of the training images. settings: of the training.
-    """
-    told = {"architecture": dict(form.architecture), "spacing_mm": form.spacing_mm}
-    return {
-        "name": out.stem,
-        "note": NOTE,
-        "trained_on": trained_on,
-        "weights_sha256": file_sha256(out),
-        "software": f"paravert {__version__}",
-        "settings": dict(settings) | told,
-    }
-
-
-def write_beside(out: Path, card: Mapping, chosen: Mapping, curve: Sequence[Mapping]) -> None:
-    """Write the card (.json), a configuration that selects the model (.yaml) and .curve.csv beside a model.
-
-    out: the model file. card: its content. chosen: the configuration. curve: a dict per row.
-    """
-    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    text = yaml.safe_dump(dict(chosen), sort_keys=False)
-    out.with_suffix(".yaml").write_text(text, encoding="utf-8")
-    with out.with_suffix(".curve.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(curve[0]) if curve else ["batch"])
-        writer.writeheader()
-        writer.writerows(curve)

@@ -142,11 +142,11 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     areas: {level: data frame with one row per subject, muscle and side and the areas truth_mm2 and
     prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, and
-    both, their sum). Columns: level, muscle, side, n_subjects, df; truth_mean_mm2, prediction_mean_mm2;
-    of the differences prediction - mask the mean bias_mm2, the SD sd_mm2 and the Bland-Altman
-    limits lower_limit_mm2, upper_limit_mm2; the intraclass correlation icc_2_1 with its 95 %
-    interval icc_low_95, icc_high_95; median_absolute_difference_percent, in % of the mask's area. A
-    value that needs more subjects than there are is NaN.
+    both, their sum). Columns: level, muscle, side, n_subjects, df (n_subjects - 1); truth_mean_mm2,
+    prediction_mean_mm2; of the differences prediction - mask the mean bias_mm2, the SD sd_mm2 and
+    the Bland-Altman limits lower_limit_mm2, upper_limit_mm2; the intraclass correlation icc_2_1
+    with its 95 % interval icc_low_95, icc_high_95; median_absolute_difference_percent, in % of the
+    mask's area. A value that needs more subjects than there are is NaN.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}

@@ -194,7 +194,7 @@ def cohort_subjects(
     segment: pd.DataFrame,
     people: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Return one row per analysed subject: sums over its muscles, sizes per height, asymmetry, fat.
+    """Return one row per analysed subject: sums over muscles, areas per height squared, asymmetry, fat.
 
     muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
     `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from

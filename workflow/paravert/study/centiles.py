@@ -231,9 +231,10 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     samples for the 95 % bands; with 0 low_95 and high_95 are NaN. seed: of the bootstrap. One row
     per measure, muscle, sex, whole year of age within the range of the subjects, and centile (3,
     10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale (LOG or LOGIT, on which the
-    curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed,
-    n_subjects, note. If fewer than LEAST_SUBJECTS (60) of a sex have age and value, or one of these
-    is the same in all, there is a single row with null values and a note that says so.
+    curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed (whether
+    the curves crossed at this age and were sorted), n_subjects, note. If fewer than LEAST_SUBJECTS
+    (60) of a sex have age and value, or one of these is the same in all, there is a single row with
+    null values and a note that says so.
     """
     return pd.concat(
         [
@@ -288,11 +289,11 @@ def _of_sex(
 
 
 def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return centiles in which no number stands for fewer than LEAST_SHARED_SUBJECTS (5) subjects.
+    """Return centiles in which each number is based on LEAST_SHARED_SUBJECTS (5) subjects or more.
 
-    centiles: from `centile_frame`. subjects: whom they were fitted to. Smaller counts become null
-    and are not in the note. Ages below the fifth youngest and above the fifth oldest subject of a
-    sex with a value are left out: they are those of single persons.
+    centiles: from `centile_frame`. subjects: the table that they were fitted to. Smaller counts of
+    subjects become null and are not in the note. Ages below the fifth youngest and above the fifth
+    oldest subject of a sex with a value are left out, because the ends are ages of single persons.
     """
     few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
     counts = centiles["n_subjects"].astype("Int32").mask(few)
@@ -428,10 +429,10 @@ def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
     value: (subjects,). curves: (subjects, centiles), the centiles CENTILES, ascending, at each
-    subject's age. Both are transformed by `to_scale`. Between two centiles z is linear; on centiles
-    that coincide it is the middle of theirs. Beyond the outermost centile it continues the line
-    through the median and that centile. NaN if these two are equal, or if the value or a curve is
-    NaN.
+    subject's age. Both are transformed by `to_scale`. Between two centiles z is interpolated
+    linearly; a value on several centiles that coincide gets the middle of their z-scores. Beyond
+    the outermost centile z continues the line through the median and that centile. NaN if these two
+    are equal, or if the value or a curve is NaN.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)

@@ -46,6 +46,8 @@ from paravert.study.ratings import (
     ANY,
     Place,
     Rating,
+    RatingFiles,
+    RatingRule,
     failed,
     in_failed_muscle,
     read_ratings,
@@ -75,12 +77,8 @@ def gather_cohort(
     model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
     subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
     subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
-    ratings: Annotated[
-        list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
-    ] = None,
-    rating_rule: Annotated[
-        str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
-    ] = ANY,
+    ratings: RatingFiles = None,
+    rating_rule: RatingRule = ANY,
     level_standard: Annotated[
         str, typer.Option(help="Vertebra or disc of csa_at_level_mm2, from L1 to L5/S1.")
     ] = USUAL_LEVEL,
@@ -188,7 +186,7 @@ def _write_tables(
 def with_flags(
     parts: Sequence[dict[str, pd.DataFrame]], thresholds: Mapping[str, float]
 ) -> Iterator[dict[str, pd.DataFrame]]:
-    """Yield the tables of subjects and ledger with the columns that need all scans.
+    """Yield the tables of subjects and ledger with the columns that depend on all scans of the cohort.
 
     parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per subject
     of the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the

@@ -79,8 +79,8 @@ def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
     values: one entry per subject, its category; a subject with several categories has one for each.
-    Pooled are categories with fewer than LEAST_OF_CATEGORY (5) subjects and, if these have fewer
-    together, the next larger ones until they have 5. Empty if no category is that small.
+    Pooled are the categories with fewer than LEAST_OF_CATEGORY (5) subjects and, while these have
+    fewer than 5 together, the next larger ones. Empty if no category is that small.
     """
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:

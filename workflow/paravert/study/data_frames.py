@@ -33,7 +33,7 @@ def read_frame(
     """
     file = cohort / f"{table.name}.parquet"
     names = columns and _with_visit(columns, pq.read_schema(file))
-    frame = in_order(pd.read_parquet(file, columns=names, filters=filters))
+    frame = with_ordered_categories(pd.read_parquet(file, columns=names, filters=filters))
     keys = [key for key in (table.keys[0], VISIT.name, *table.keys[1:]) if key in frame]
     return frame.sort_values(keys, ignore_index=True)
 
@@ -74,14 +74,14 @@ def _whole_scans(part: pa.Table, keys: list[str], done: set[tuple]) -> pd.DataFr
     if done & names:
         raise ValueError(f"{len(done & names)} subjects whose rows are not contiguous")
     done |= names
-    return in_order(part.to_pandas())
+    return with_ordered_categories(part.to_pandas())
 
 
-def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with its columns muscle, side and sex as ordered categories.
 
     Columns that it does not have are ignored; rows keep their order. The categories are all values
-    that the column can have, in the order of ORDERED; other values become null.
+    that the column can have, in the order of ORDERED; any other value becomes null.
     """
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)

@@ -276,12 +276,12 @@ def subject_flow(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects were analysed, tested, quarantined and excluded, and why.
 
     ledger: the cohort table `ledger`, one row per subject of the sheet. overlap: the cohort table
-    `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all),
-    analysed, scored (with a manual mask), judging (of these, in which the network can be tested,
-    see `accuracy.held_out_rows`), quarantined, excluded (after review; only if there are any),
-    reason (of quarantine or exclusion, a row per stage and code), warning (a row per code; a
-    subject can have several). With visits a subject is counted in each kind, stage and code of any
-    of its scans.
+    `overlap`. Columns: kind, stage, code, subjects, and with visits scans. Kinds: sheet (all
+    subjects), analysed, scored (with a manual mask), judging (scored, and not in the network's
+    training data: the rows of `accuracy.held_out_rows`), quarantined, excluded (after review; only
+    if there are any), reason (of quarantine or exclusion, a row per stage and code), warning (a row
+    per code; a subject can have several). With visits a subject is counted in each kind, stage and
+    code of any of its scans.
     """
     status, analysed = ledger["status"], ledger["status"] == "analysed"
     counted = {

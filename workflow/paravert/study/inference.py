@@ -159,7 +159,7 @@ class FittedModel:
     note: str
 
     def noted(self, text: str) -> "FittedModel":
-        """Return the same with a text added to the note."""
+        """Return a copy with a text added to its note, after "; "; an empty text adds nothing."""
         return replace(self, note="; ".join(filter(None, [self.note, text])))
 
     def terms(self) -> list[dict]:
@@ -314,7 +314,7 @@ class FittedModel:
         return shown | {"unit": "odds ratio" if ratio else self.outcome.unit}
 
     def basis(self) -> dict:
-        """Return what the numbers rest on: {estimator, link, covariance, df, n_subjects, n_rows}."""
+        """Return what the estimates are based on: {estimator, link, covariance, df, n_subjects, n_rows}."""
         return {
             "estimator": ESTIMATOR,
             "link": self.fit.link,

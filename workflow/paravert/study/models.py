@@ -156,10 +156,11 @@ def model_data(
 def level_data(cohort: Path, covariates: Sequence[str], seed: int) -> tuple[pd.DataFrame, str]:
     """Return area and fat fraction at each level with the covariates of each scan, and a note.
 
-    cohort: folder of the cohort tables. covariates: as in `model_data`. seed: of the sample that is
-    taken of more than MOST_LEVEL_SUBJECTS (2,000) subjects; the note tells it, and how many have no
-    rows. One row per scan, level, muscle and side where the muscle is (area above 0). Columns:
-    level, csa_by_level_mm2, fat_fraction_by_level (null if unknown), and those of `model_data`.
+    cohort: folder of the cohort tables. covariates: as in `model_data`. seed: of the random sample
+    of MOST_LEVEL_SUBJECTS (2,000) subjects that replaces a larger cohort. One row per scan, level,
+    muscle and side with an area above 0. Columns: level, csa_by_level_mm2, fat_fraction_by_level
+    (null if unknown), and those of `model_data`. The note says if a sample was taken, and how many
+    subjects have no row because no slice is at a known level; "" if neither.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject"])["subject"]
     sample, note = sampled_subjects(subjects, MOST_LEVEL_SUBJECTS, seed)

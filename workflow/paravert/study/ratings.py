@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.errors import InputError
@@ -39,6 +41,13 @@ CORRECTION_COLUMNS = (
     *("itksnap", "slicer", "save_as"),
 )
 Place = tuple[str, str]  # muscle and side
+# Options of the commands that use ratings.
+RatingFiles = Annotated[
+    list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
+]
+RatingRule = Annotated[
+    str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
+]
 
 
 @dataclass(frozen=True)
@@ -146,11 +155,11 @@ def failed(
 ) -> Failed:
     """Return the scans and muscles that fail the review by a rule.
 
-    ratings: of all raters. digests: {scan: digest of its present labels (labels_digest)}; ratings of
-    other scans, or of labels with another digest, are ignored. rule: which failures count if raters
-    differ: "any", those of at least one rater; "all", those of all raters of the scan; otherwise the
-    name of the only rater who counts. verdicts: the verdicts that count as a failure. A scan that a
-    rater fails as a whole fails in all its muscles.
+    ratings: of all raters. digests: {scan: digest of its present labels (labels_digest)}; ratings
+    of other scans, or of labels with another digest, are ignored. rule: which failures are used if
+    raters differ: "any", those of at least one rater; "all", those that all raters of the scan
+    share; otherwise those of the rater with this name alone. verdicts: the verdicts that mean
+    failure. A scan that a rater fails as a whole fails in all its muscles.
     """
     by_scan: dict[str, dict[str, set[Place]]] = defaultdict(lambda: defaultdict(set))
     outdated = set()

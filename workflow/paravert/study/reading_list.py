@@ -57,7 +57,7 @@ def share_of_failures(
     that failed as a whole; ("scan or muscle", "fail"), as a whole or in a muscle; ("scan or
     muscle", "fail or correct"), the verdict "correct" counted as well; (a muscle, "fail"), scans in
     which it failed on a side or that failed as a whole. drawn: number of random scans; rated: how
-    many of these have a rating of their present labels by a rater who counts; count, and share of
+    many of these have a rating of their present labels that the rule uses; count, and share of
     rated with Wilson's 95 % interval; null without rated scans.
     """
     random = set(listed.scan[listed.drawn_as != WORST])

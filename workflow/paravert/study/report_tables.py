@@ -35,9 +35,8 @@ MOST_NAMED = 20  # subjects named beside a warning
 def as_html(table: pd.DataFrame, prose: int = 0, empty: str = "Nothing to show.") -> Markup:
     """Return a table of text as an HTML element; text is escaped.
 
-    table: its index levels become leading columns. prose: 0, 1 or 2, the number of last columns
-    that contain sentences and are shown as paragraphs. empty: sentence in place of a table without
-    rows.
+    table: its index levels become leading columns. prose: how many of its last columns (0, 1 or 2)
+    contain sentences and are shown as paragraphs. empty: sentence in place of a table without rows.
     """
     if table.empty:
         return Markup(f'<p class="none">{html.escape(empty)}</p>')

@@ -40,19 +40,22 @@ STATED: dict[str, Mapping[str, str]] = {
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
-    """Write a table of results as <folder>/<name>.csv; with their basis if the table has estimates.
+    """Write a table of results as <folder>/<name>.csv, completely or not at all.
 
-    shared: whether numbers of fewer than 5 subjects are left out, see `for_sharing`.
+    frame: its rows; a table with estimates (a column estimator, or an entry in STATED) gets
+    BASIS_COLUMNS by `with_basis`. shared: whether numbers of fewer than 5 subjects are blanked by
+    `for_sharing`.
     """
     told = with_basis(name, frame) if "estimator" in frame or name in STATED else frame
     write_csv(folder / f"{name}.csv", for_sharing(told) if shared else told)
 
 
 def with_basis(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of the study in which every row says what its numbers rest on.
+    """Return a table of results with all of BASIS_COLUMNS: estimator, covariance, n_subjects and others.
 
-    name: of the table. frame: its rows, some with columns of BASIS_COLUMNS. Those that it lacks are
-    added from STATED; what does not apply is null, and family NO_FAMILY.
+    name: of the table. frame: its rows. A column that it lacks is added from STATED[name], which
+    gives a text or the name of a column to copy. Without an entry there, the column is null, and
+    family is NO_FAMILY.
     """
     told = {"family": NO_FAMILY} | dict(STATED.get(name, {}))
     lacking = [column for column in BASIS_COLUMNS if column not in frame]
@@ -64,9 +67,10 @@ def with_basis(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def basis_sentences(frame: pd.DataFrame) -> list[str]:
-    """Return what the numbers of a table rest on, one sentence per kind of estimate.
+    """Return how the estimates of a table were made, one sentence per kind of estimate.
 
-    frame: rows with BASIS_COLUMNS (some may be missing); those without estimator are left out.
+    A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
+    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator are ignored.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
@@ -94,7 +98,7 @@ def _range(counts: pd.Series) -> str:
 
 
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of the study in which no number stands for fewer than 5 subjects.
+    """Return a table of results without the numbers that are based on fewer than 5 subjects.
 
     frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
     all numbers become null. Columns of lowest and highest values, which are those of one person,

@@ -22,7 +22,15 @@ from paravert.measure.review_pictures import GRID_COLUMNS, PICTURE_SIZE
 from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.study.data_frames import read_by_scan, read_frame, write_csv
 from paravert.study.flags import FLAGS
-from paravert.study.ratings import ANY, VERDICTS, agreement_of_raters, read_ratings, to_correct
+from paravert.study.ratings import (
+    ANY,
+    VERDICTS,
+    RatingFiles,
+    RatingRule,
+    agreement_of_raters,
+    read_ratings,
+    to_correct,
+)
 from paravert.study.reading_list import reading_list, share_of_failures
 from paravert.study.scans import scan_names
 from paravert.study.templates import TEMPLATES, html_template
@@ -56,12 +64,8 @@ def write_review(
     folder: Annotated[Path, typer.Option(help="Folder of the subjects with their pictures.")],
     out: Annotated[Path, typer.Option(help="Folder of the review page.")],
     study_name: Annotated[str, typer.Option(help="Name of the study, for the title.")] = "",
-    ratings: Annotated[
-        list[Path] | None, typer.Option(help="Ratings from the review page, a file per rater.")
-    ] = None,
-    rating_rule: Annotated[
-        str, typer.Option(help="What is failed where raters differ: any, all, or a rater's name.")
-    ] = ANY,
+    ratings: RatingFiles = None,
+    rating_rule: RatingRule = ANY,
     sample: Annotated[
         int, typer.Option(help="Scans of the reading list: so many worst ones and at random.")
     ] = 50,
@@ -188,10 +192,10 @@ def _is_known(value: object) -> bool:
 
 
 def lowest_iou(rows: pd.DataFrame) -> dict:
-    """Return the lowest predicted IoU of each muscle of a scan, and which section has the lowest.
+    """Return the lowest predicted IoU of each muscle of a scan, and the section with the lowest.
 
-    rows: rows of one scan in the cohort table `slices`; a predicted IoU of 0, of an absent muscle,
-    is not considered. Returns {"lowest": values in the order of anatomy.MUSCLES, None if unknown;
+    rows: rows of one scan in the cohort table `slices`. A predicted IoU of 0 (the muscle has no
+    pixel) is ignored. Returns {"lowest": values in the order of anatomy.MUSCLES, None if unknown;
     "where": text such as "multifidus left, slice 1/12" (stack/slice), missing if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle

@@ -33,8 +33,8 @@ def scan_names(frame: pd.DataFrame) -> pd.Series:
 def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Return a frame with columns subject and visit, from one whose column subject names the scan.
 
-    scans: {name of the scan: (subject, visit)}. In a study without visits the frame is returned
-    unchanged.
+    scans: {name of the scan: (subject, visit)}, visit "" in a study without visits, for which the
+    frame is returned unchanged.
     """
     if not any(visit for _, visit in scans.values()):
         return frame
@@ -109,9 +109,10 @@ def of_scans(frame: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def sampled_subjects(subjects: pd.Series, most: int, seed: int) -> tuple[set[str], str]:
-    """Return the names of at most `most` subjects, and a note if they are a random sample.
+    """Return the names of all subjects, or of `most` random ones if there are more, and a note.
 
-    subjects: names, repeated where a subject has several scans. seed: of the sample.
+    subjects: names, repeated where a subject has several scans. seed: of the sample. The note says
+    that it is a random sample, such as "random sample of 400 of 900 subjects"; "" without sampling.
     """
     names = np.sort(subjects.unique().astype(str))
     if len(names) <= most:

@@ -23,7 +23,8 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
     muscle, estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and df, link,
     covariance, note of the model. estimate: category minus reference for areas and volumes, odds
     ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides
-    muscle and side) or "adjusted". Factors that do not vary, or that a model left out, have no rows.
+    muscle and side) or "adjusted". Factors with a single category, or that a model left out, have
+    no rows.
     """
     rows = []
     for factor in FACTORS:

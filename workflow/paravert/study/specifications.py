@@ -51,10 +51,11 @@ CURVE_COLUMNS = (
 class Way:
     """A way to measure the fat fraction of muscles, one of the combinations in a specification curve.
 
-    estimator: name of the method, or the study's combination of methods. column: column of the
-    cohort table `slices` with its fat fraction. erosion_px: pixels by which masks are eroded (0 or
-    1). quality_cut: which sections or scans are used: ALL_SECTIONS, UNFLAGGED or a text with the
-    lowest predicted IoU. level_rule: ALL_SLICES (mean) or a text with a level (value there).
+    estimator: name of the fat method, or of the study's combination of methods
+    (`estimator_columns`). column: column of the cohort table `slices` with its fat fraction.
+    erosion_px: pixels by which masks are eroded (0 or 1). quality_cut: which sections or scans are
+    used: ALL_SECTIONS, UNFLAGGED or a text with the lowest predicted IoU. level_rule: ALL_SLICES
+    (mean) or a text with a level (value there).
     """
 
     estimator: str
@@ -63,7 +64,7 @@ class Way:
     quality_cut: str
     level_rule: str
 
-    def told(self) -> dict:
+    def choices(self) -> dict:
         """Return estimator, erosion_px, quality_cut and level_rule of the way as {column: value}."""
         return {name: getattr(self, name) for name in WAY_COLUMNS}
 
@@ -122,11 +123,11 @@ def specification_curve(
 def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Return the columns of the table `slices` that hold the fat fraction by each estimator.
 
-    {estimator: (column of whole masks, column of eroded masks)}; the estimator of the study's models
-    comes first. subjects: column fat_fraction_method of the cohort table. The estimators are all
-    methods (Dixon only if a subject has it); in a study with Dixon and other images the first is the
-    combination of both that the models use. Of its pair, the column fat_fraction is that of the
-    models.
+    Returns {estimator: (column of whole masks, column of eroded masks)}. subjects: the cohort
+    table, of which the column fat_fraction_method is read. Estimators: first that of the study's
+    models, whose value is in the column fat_fraction; then all other methods, Dixon only if a
+    subject has it. In a study with Dixon and other images the first is named after both methods,
+    such as "dixon, else linear".
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
     chosen, pair = ", else ".join(methods), ("fat_fraction", "fat_fraction_eroded")
@@ -207,13 +208,13 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
     )
     if known < LEAST_COVERED * of_all:
         told = f"{known / of_all:.0%} of the subjects have slices at that level"
-        yield way.told() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
+        yield way.choices() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))
     data = data.assign(**{FAT: fat.reindex(scans).to_numpy()})
     outcome = next(outcome for outcome in OUTCOMES if outcome.column == FAT)
     for row in fit_model(SEX_AND_AGE, outcome, data).contrasts(EFFECT_FAMILIES):
-        yield row | {MODEL_ESTIMATOR: row.get("estimator")} | way.told()
+        yield row | {MODEL_ESTIMATOR: row.get("estimator")} | way.choices()
 
 
 def _noted(row: dict, note: str) -> dict:

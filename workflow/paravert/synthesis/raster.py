@@ -53,11 +53,11 @@ class PixelGrid:
         return u, v
 
     def spans(self, outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
-        """Return the runs of pixels in a row whose centres lie inside outlines (even-odd rule).
+        """Return which pixels lie, with their centre, inside outlines (even-odd rule), as horizontal runs.
 
         outlines: closed polygons in parallel planes, (u, v) in mm. Returns two int arrays, (runs,):
         flat indices into (planes, rows, columns) of the first pixel of each run and of the pixel
-        after its last.
+        after its last. A run lies in one row.
         """
         x = (outlines.points[:, 0] - self.u0) / self.du
         y = (outlines.points[:, 1] - self.v0) / self.dv

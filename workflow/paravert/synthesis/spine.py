@@ -49,10 +49,10 @@ class Spine:
         return (MIDDLE_LEVEL - np.asarray(level)) * self.pitch_mm
 
     def level(self, height_mm: float | np.ndarray) -> np.ndarray:
-        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at a height, of its shape.
+        """Return the vertebral level (1.0 mid L1, 1.5 disc L1/L2, 5.0 mid L5) at a height.
 
-        height_mm: z in mm of the body, 0 at mid L3, increasing towards the head; a number or an
-        array.
+        height_mm: z in mm of the body, 0 at mid L3, increasing towards the head; a number, or an
+        array, whose shape the result has.
         """
         return MIDDLE_LEVEL - np.asarray(height_mm) / self.pitch_mm
 

@@ -50,8 +50,8 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
 def draw_iou(frame: pd.DataFrame) -> Figure:
     """Draw Figure 4, a box plot of the IoU per muscle and side over points, and return the figure.
 
-    frame: the values to draw, from `iou_points`. Whiskers: 1.5 interquartile ranges. Values below
-    the axis are counted.
+    frame: the values to draw, from `iou_points`. Whiskers: 1.5 interquartile ranges. If a few
+    values are very low, the axis starts above them and a text says how many lie below.
     """
     if frame.empty:
         return style.sentence(f"{NO_HELD_OUT}: no overlap to show.")
