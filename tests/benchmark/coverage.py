@@ -99,13 +99,18 @@ def heavy_cohort(subjects: int, random: np.random.Generator) -> tuple[pd.DataFra
     people["sex"] = people["sex"].astype(str)
     above = random.normal(size=subjects)
     people["weight_kg"] = people["sex"].map(WEIGHT_KG) + WEIGHT_SD_KG * above
-    missing = 1 / (1 + np.exp(1.6 - 1.2 * above - 1.5 * (people["sex"] == "M")))
-    is_missing = random.uniform(size=subjects) < missing
+    is_missing = random.uniform(size=subjects) < missing_probability(people)
     people["status"] = np.where(is_missing, "quarantined", "analysed")
     of_row = data["subject"].map(dict(zip(people["subject"], above, strict=True)))
     data[CSA] += HEAVY_CSA * of_row * data["muscle"].map(CSA_MM2).astype(float)
     data[FAT] = 1 / (1 + (1 / data[FAT] - 1) * np.exp(-HEAVY_FAT_LOGIT * of_row))
     return data, people
+
+
+def missing_probability(people: pd.DataFrame) -> np.ndarray:
+    """Return the probability of each subject of `heavy_cohort` to be missing."""
+    above = (people["weight_kg"] - people["sex"].map(WEIGHT_KG)) / WEIGHT_SD_KG
+    return (1 / (1 + np.exp(1.6 - 1.2 * above - 1.5 * (people["sex"] == "M")))).to_numpy()
 
 
 def levels_cohort(
