@@ -12,9 +12,7 @@ WEIGHTS = {"weighted": 300.0, "n_missing": 12, "predictors": "sex, site", "effec
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 
-ADJUSTED_FORMULA = (
-    "y ~ 0 + muscle + muscle:sex + muscle:age_decades + muscle:height_10cm + muscle:Q('my site')"
-)
+ADJUSTED_FORMULA = "y ~ 0 + muscle + muscle:sex + muscle:age_decades + muscle:height_10cm + muscle:weight_10kg + muscle:Q('my site')"
 BY_LEVEL_FORMULA = "y ~ 0 + muscle + muscle:level + muscle:sex:level"
 
 
@@ -110,7 +108,7 @@ def weighted_table(weights):
         ),
         (
             {"fitted": "adjusted", "formula": ADJUSTED_FORMULA},
-            "An adjusted model has also height, my site, per muscle.",
+            "An adjusted model adds height, weight and my site, per muscle.",
         ),
         ({}, "Comparisons of area were not weighted: nobody is missing."),
         (

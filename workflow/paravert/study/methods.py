@@ -148,7 +148,8 @@ def _adjusted(fitted: pd.DataFrame) -> list[str]:
         for name in plain
         if name not in common and not name.startswith("cr(")
     ]
-    return [f"An adjusted model has also {', '.join(added)}, per muscle."] if added else []
+    told = " and ".join(filter(None, [", ".join(added[:-1]), *added[-1:]]))
+    return [f"An adjusted model adds {told}, per muscle."] if added else []
 
 
 def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
