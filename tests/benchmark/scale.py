@@ -2,7 +2,8 @@
 
 python tests/benchmark/scale.py [--folder FOLDER] [--subjects 1000 10000 ...] [PART ...]
 
-Parts: plan (dry runs, start of a job), study (gathering, models, tables, figures, report), steps (a
+Parts: plan (dry runs, start of a job), study (gathering, models, tables, figures, report), models
+(models and centiles alone, on cohort tables of 10,000 gathered subjects taken several times), steps (a
 real run of linked subjects), measure (area and fat of one subject). All without any. The folder
 keeps the phantoms and the simulated cohorts for the next time; without one they are temporary.
 A line per figure: wall seconds, CPU seconds, peak memory of the largest process.
@@ -36,7 +37,8 @@ from paravert.subject_folder import SubjectFolder  # noqa: E402
 
 PHANTOMS = 32
 REAL_SUBJECTS = 128
-PARTS = ("plan", "study", "steps", "measure")
+PARTS = ("plan", "study", "models", "steps", "measure")
+GATHERED = 10_000  # subjects, of which larger cohorts are made by taking them several times
 SHAPE, SPACING_MM = (40, 320, 320), 1.1  # of the subjects that measuring is timed on
 SUBJECTS_MEASURED = 8
 RUNS = 3
@@ -110,14 +112,13 @@ def plan(folder: Path, subjects: int) -> None:
         tell(f"{subjects:7d} {name:15s}", min(costs, key=lambda cost: cost.seconds), "(best)")
 
 
-def study_steps(folder: Path, subjects: int) -> None:
-    """Tell what the steps over the whole cohort take."""
-    study = simulated(folder, subjects, results=True)
+def cohort_commands() -> dict[str, list[object]]:
+    """Return the options of the commands over the whole cohort, from gathering to the report."""
     settings = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
     model = REPOSITORY / settings["model"]["file"]
     cohort, tables, figures = (f"results/{name}" for name in ("cohort", "tables", "figures"))
     of_subjects = ["--folder", "results/subjects"]
-    commands = {
+    return {
         "gather_cohort": [
             *("--sheet", "sheet.tsv", "--folder", "results/shards", "--out", cohort),
             *("--fat-fraction", "otsu_subject", "--model", model, "--model-sha256", "0" * 64),
@@ -135,8 +136,26 @@ def study_steps(folder: Path, subjects: int) -> None:
             *("--configuration", f"{cohort}/configuration.yaml", "--out", "results/report.html"),
         ],
     }
-    for name, options in commands.items():
+
+
+def study_steps(folder: Path, subjects: int) -> None:
+    """Tell what the steps over the whole cohort take."""
+    study = simulated(folder, subjects, results=True)
+    for name, options in cohort_commands().items():
         tell(f"{subjects:7d} {name:15s}", cost_of(["paravert", name, *options], study))
+
+
+def models(folder: Path, subjects: int) -> None:
+    """Tell what models and centiles take of GATHERED subjects, taken several times."""
+    study, commands = folder / f"multiplied_{subjects}", cohort_commands()
+    if not study.exists():
+        gathered = simulated(folder, GATHERED, results=True)
+        if not (gathered / "results/cohort").exists():
+            cost_of(["paravert", "gather_cohort", *commands["gather_cohort"]], gathered)
+        of_study = study / "results/cohort"
+        scale_cohort.multiply_cohort(gathered / "results/cohort", of_study, subjects // GATHERED)
+    for name in ("fit_models", "fit_centiles"):
+        tell(f"{subjects:7d} {name:15s}", cost_of(["paravert", name, *commands[name]], study))
 
 
 # --- a real run ----------------------------------------------------------------------------------
@@ -266,6 +285,8 @@ def main(folder: Path, subjects: list[int], parts: list[str]) -> None:
             plan(folder, number)
         if "study" in parts:
             study_steps(folder, number)
+        if "models" in parts and number > GATHERED:
+            models(folder, number)
     if "steps" in parts:
         real_run(folder)
     if "measure" in parts:

@@ -6,12 +6,14 @@ names with sizes and fat fractions of their own; some subjects are quarantined.
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,6 +36,7 @@ SCALED = (
 )
 SHIFTED = ("fat_fraction_", "eroded_")
 JITTERED = ("iou", "dice")
+MEASURED = ("csa_", "volume_", *SHIFTED)  # of cohort tables
 FINGERPRINT = "0" * 64  # of all conversions
 OF_PHANTOMS = "phantom_study"
 
@@ -180,6 +183,38 @@ def write_shard(
     told = json.dumps([asdict(outcome) for outcome in outcomes])
     metadata = {"outcomes": told, "made_from": made_from}
     tables.write(folder / f"{step.table.name}.parquet", step.table, data, metadata)
+
+
+def multiply_cohort(source: Path, out: Path, times: int) -> None:
+    """Write cohort tables with the subjects of others several times, under other names.
+
+    source, out: folders of cohort tables. Areas, volumes and fat fractions are multiplied by .9 to
+    1.1, by subject.
+    """
+    out.mkdir(parents=True)
+    shutil.copy(source / "configuration.yaml", out)
+    for path in sorted(source.glob("*.parquet")):
+        with pq.ParquetFile(path) as rows:
+            schema = rows.schema_arrow
+            texts = [one.name for one in schema if not pa.types.is_primitive(one.type)]
+            with pq.ParquetWriter(out / path.name, schema, use_dictionary=texts) as writer:
+                for copy in range(times):
+                    for group in range(rows.num_row_groups):
+                        writer.write_table(_renamed(rows.read_row_group(group), copy))
+
+
+def _renamed(rows: pa.Table, copy: int) -> pa.Table:
+    names = rows["subject"].combine_chunks().dictionary_encode()
+    renamed = np.array([f"{copy}{name}" for name in names.dictionary.to_pylist()])
+    subjects = np.asarray(names.indices)
+    by_chance = pd.util.hash_array(renamed.astype(object)) / 2**64
+    factor = pa.array((0.9 + 0.2 * by_chance)[subjects])
+    new = pa.DictionaryArray.from_arrays(names.indices, pa.array(renamed))
+    columns = [new.cast(rows.schema.field("subject").type)]
+    for name in rows.schema.names[1:]:
+        measured = name.startswith(MEASURED) and pa.types.is_float64(rows.schema.field(name).type)
+        columns.append(pc.multiply(rows[name], factor) if measured else rows[name])
+    return pa.Table.from_arrays(columns, schema=rows.schema)
 
 
 def _outcome(one: Person, out: bool) -> records.Outcome:

@@ -275,6 +275,7 @@ def test_the_sex_difference_is_unbiased_with_the_level_as_a_term_and_biased_with
 def test_the_odds_ratio_of_the_sexes_is_that_at_equal_levels():
     rows = level_rows(400)
     found = by_level(rows, BY_LEVEL_FAT, "sex, fat by level")
+    assert found.label["multifidus"] == "men against women, multifidus, mean over L1 to L5/S1"
     apart = np.log(found.estimate) - FAT_MEN_LOGIT
     assert (apart.abs() < 3.5 * found.standard_error).all()
     without = by_level(rows, replace(BY_LEVEL_FAT, by_level=False), "sex, fat by level")

@@ -12,7 +12,23 @@ WEIGHTS = {"weighted": 300.0, "n_missing": 12, "predictors": "sex, site", "effec
 SETTINGS = Path(paravert.__file__).parent / "config/config.yaml"
 
 
-def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", weights=None, **changes):
+ADJUSTED_FORMULA = "y ~ 0 + muscle + muscle:sex + muscle:age_decades + muscle:height_10cm + muscle:weight_10kg + muscle:Q('my site')"
+BY_LEVEL_FORMULA = "y ~ 0 + muscle + muscle:level + muscle:sex:level"
+
+
+def text_of(
+    subjects=22,
+    given=0,
+    dixon=0,
+    reasons=(),
+    excluded=0,
+    fitted="sex and age",
+    outcome="csa_mean_mm2",
+    formula="y ~ sex",
+    note=None,
+    weights=None,
+    **changes,
+):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
     settings = yaml.safe_load(SETTINGS.read_text())
     for section, values in changes.items():
@@ -23,11 +39,17 @@ def text_of(subjects=22, given=0, dixon=0, reasons=(), formula="y ~ sex", weight
             {"subject": f"Q{n}", "status": "quarantined", "reason": r}
             for n, r in enumerate(reasons)
         ]
+        + [
+            {"subject": f"E{n}", "status": "excluded", "reason": "review-failed"}
+            for n in range(excluded)
+        ]
     )
     sources = ["sheet"] * given + ["network"] * (subjects - given)
     models = pd.DataFrame(
         {
-            "model": ["sex and age"],
+            "model": [fitted],
+            "outcome": [outcome],
+            "note": [note],
             "estimate": [1.0],
             "n_subjects": [subjects],
             "formula": [formula],
@@ -71,9 +93,22 @@ def weighted_table(weights):
         ({}, "Mancl and DeRouen"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "natural cubic spline with 3 degrees"),
         ({}, "Age entered as a straight line"),
+        ({"excluded": 2}, "2 subjects were excluded after review by eye."),
+        ({"formula": BY_LEVEL_FORMULA}, "at each vertebral level were modelled, too, with"),
         (
-            {"formula": "y ~ 0 + muscle + muscle:level + muscle:sex:level"},
-            "at each vertebral level",
+            {
+                "formula": BY_LEVEL_FORMULA,
+                "note": "x; random sample of 2000 of 9000 subjects; 3 subjects left out",
+            },
+            "too (random sample of 2000 of 9000 subjects), with the level",
+        ),
+        (
+            {"outcome": "csa_at_level_mm2", "gather_cohort": {"level_standard": "L4"}},
+            "fat fraction at L4, interpolated",
+        ),
+        (
+            {"fitted": "adjusted", "formula": ADJUSTED_FORMULA},
+            "An adjusted model adds height, weight and my site, per muscle.",
         ),
         ({}, "Comparisons of area were not weighted: nobody is missing."),
         (
@@ -101,6 +136,10 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({"segment_muscles": {"fill_holes": False}}, "holes were filled"),
         ({"formula": "y ~ muscle:cr(age_decades, df=3)"}, "straight line"),
         ({}, "vertebral level were modelled"),
+        ({}, "excluded"),
+        ({}, "interpolated"),
+        ({}, "adjusted model"),
+        ({"fitted": "adjusted", "formula": "y ~ 0 + muscle + muscle:sex"}, "adjusted model"),
         ({}, "inverse-probability"),
         ({"weights": WEIGHTS}, "not weighted"),
     ],

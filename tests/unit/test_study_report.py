@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from PIL import Image
 
 import paravert
 from paravert import codebook, tables
-from paravert.outputs import FIGURES
+from paravert.outputs import FIGURES, MODEL_TABLES
 from paravert.study import report, report_tables
 from paravert.study.centiles import fit_centiles
 from paravert.study.describe import write_tables
+from paravert.study.drawing.model_plots import adjusted_mean_points
+from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
 from paravert.study.review import write_review
@@ -38,6 +41,8 @@ def write_study(home: Path, subjects: int, *, previews: bool = True) -> None:
     fit_models(home / "cohort", home / "tables" / "models.csv", bootstrap_samples=20)
     fit_centiles(home / "cohort", home / "tables" / "centiles.parquet")
     write_figures(home / "figures")
+    for name in FIGURES.keys() & MODEL_TABLES.keys():
+        shutil.copy(home / "tables" / f"{name}.csv", home / "figures")
     write_review(home / "cohort", home / "subjects", home / "review")
     settings = (Path(paravert.__file__).parent / "config/config.yaml").read_text()
     (home / "configuration.yaml").write_text(f"{settings}\nnote: '{HOSTILE}'\n")
@@ -263,6 +268,19 @@ def test_one_value_stands_without_a_range_and_missing_values_are_counted(tmp_pat
     assert re.fullmatch(r"[\d.]+", table.loc["Age, years", "All (n = 1)"])
     assert table.loc[["Age, years", "Weight, kg"], "Missing"].tolist() == ["0", "1"]
     assert table.loc["Weight, kg", "All (n = 1)"] == "–"
+
+
+def test_a_caption_says_what_the_numbers_of_the_figure_rest_on(home):
+    row = dict.fromkeys(MEAN_COLUMNS) | {"outcome": "csa_mean_mm2", "model": "sex and age"}
+    row |= {"estimate": 1.0, "estimator": "GEE", "df": 19, "n_subjects": 22, "n_rows": 176}
+    others = {"model": "adjusted", "df": 17}, {"outcome": "csa_by_level_mm2", "n_rows": 1703}
+    means = pd.DataFrame([row, *(row | other for other in others)])
+    drawn = home / "figures/adjusted_means.csv"
+    before = drawn.read_text()
+    adjusted_mean_points(means).to_csv(drawn, index=False)
+    page = make_report(home)
+    drawn.write_text(before)
+    assert "GEE; t with 19 degrees of freedom; 22 subjects; 176 rows." in page
 
 
 def test_the_report_names_study_and_date(home):

@@ -141,8 +141,10 @@ def _compared(
     as_claimed = (known["estimate"] > neutral) == above
     certain = as_claimed & (known["p_holm"] < SIGNIFICANT)
     low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
+    what = known["label"].iloc[0].partition(", ")[0]  # without the muscle
     ends = f"{low if low == high else f'{low} to {high}'} {known['unit'].iloc[0]}"
-    found = f"{ends}; as claimed in {as_claimed.sum()} of {len(known)}, p (Holm) < .05 in {certain.sum()}"
+    counts = f"as claimed in {as_claimed.sum()} of {len(known)}, p (Holm) < .05 in {certain.sum()}"
+    found = f"{what}: {ends}; {counts}"
     verdict = _verdict(int(certain.sum()), len(known))
     if verdict == NO and as_claimed.all():
         verdict = UNCERTAIN

@@ -253,13 +253,14 @@ class FittedModel:
 
     def _contrasts_of(self, family: str) -> Iterator[dict]:
         mean = self.fit.mean_weights
+        compared = "against" if self.outcome.link == LOGIT else "minus"  # odds ratio, difference
         if family.startswith("sex"):
             if self._sexes() != ["F", "M"]:
                 yield {"note": f"only {SEX_WORDS[self._sexes()[0]]} in the data"}
                 return
             for muscle in self._muscles():
                 weights = mean(muscle=muscle, sex="M") - mean(muscle=muscle, sex="F")
-                label = f"men minus women, {_words(muscle)}{self._mean_over_levels(muscle)}"
+                label = f"men {compared} women, {_words(muscle)}{self._mean_over_levels(muscle)}"
                 yield self._contrast(weights, label, muscle)
         elif family == "age":
             low, high = np.quantile(self._ages(), AGE_QUANTILES)
@@ -278,7 +279,7 @@ class FittedModel:
                 return
             for muscle in self._muscles():
                 weights = mean(muscle=muscle, side="left") - mean(muscle=muscle, side="right")
-                yield self._contrast(weights, f"left minus right, {_words(muscle)}", muscle)
+                yield self._contrast(weights, f"left {compared} right, {_words(muscle)}", muscle)
         else:
             if len(self._muscles()) < len(MUSCLES):
                 yield {"note": "not all muscles in the data"}

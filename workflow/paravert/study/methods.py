@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 import pandas as pd
+from patsy import ModelDesc
 
-from paravert.study.covariates import SPLINE_DF
-from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, SEX_AND_AGE
+from paravert.study.cohort import EXCLUDED
+from paravert.study.covariates import SCALES, SPLINE_DF
+from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, LEVEL_OUTCOMES, SEX_AND_AGE
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted
 from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, NETWORK
@@ -43,12 +45,15 @@ def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame
     if "visit" in ledger:
         unit = "scans"
         cohort = f"{counted(ledger['subject'].nunique(), 'subject')} ({len(ledger)} scans)"
-    return [
+    sentences = [
         f"Axial lumbar MRI of {cohort} were processed with paravert"
         f" {run.get('software_version') or 'of unknown version'}.",
         f"{quarantined.sum()} {unit} were not analysed because their images were faulty"
         f"{f' ({reasons})' if reasons else ''}.",
     ]
+    if excluded := int((ledger["status"] == EXCLUDED).sum()):
+        sentences.append(f"{excluded} {unit} were excluded after review by eye.")
+    return sentences
 
 
 def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
@@ -111,7 +116,8 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         "Area, volume (identity link) and fat fraction (logit link) were compared by marginal models"
         " (generalised estimating equations, independent working correlation, clustered by subject) with"
         " sex, age and side per muscle.",
-        *_by_level(fitted),
+        *_adjusted(fitted),
+        *_by_level(configuration, fitted),
         "Errors are from Mancl and DeRouen's cluster-robust covariance, intervals from t distributions.",
         f"Age entered as {age}; its effect is the mean change per decade between the {numbers[0]} and"
         f" {numbers[1]} quantiles.",
@@ -126,13 +132,42 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
     ]
 
 
-def _by_level(fitted: pd.DataFrame) -> list[str]:
-    if not fitted["formula"].str.contains("muscle:level ", regex=False).any():
-        return []
-    return [
-        "Area and fat fraction at each vertebral level were modelled, too, with the level, by muscle and"
-        " sex, as a term: differences between the sexes are means over the levels."
+def _adjusted(fitted: pd.DataFrame) -> list[str]:
+    """Return the sentence on what the adjusted model has beside the terms of the other one."""
+    formulas = fitted.loc[fitted["model"] == ADJUSTED.name, "formula"].dropna().unique()
+    factors = [
+        factor.name()
+        for formula in formulas
+        for term in ModelDesc.from_formula(formula).rhs_termlist
+        for factor in term.factors
     ]
+    plain = [name.removeprefix("Q('").removesuffix("')") for name in dict.fromkeys(factors)]
+    common = {"muscle", "side", "level", *SEX_AND_AGE.covariates}
+    added = [
+        SCALES[name][0].rpartition("_")[0] if name in SCALES else name.replace("_", " ")
+        for name in plain
+        if name not in common and not name.startswith("cr(")
+    ]
+    told = " and ".join(filter(None, [", ".join(added[:-1]), *added[-1:]]))
+    return [f"An adjusted model adds {told}, per muscle."] if added else []
+
+
+def _by_level(configuration: Mapping, fitted: pd.DataFrame) -> list[str]:
+    sentences = []
+    if fitted["outcome"].isin([outcome.column for outcome in LEVEL_OUTCOMES]).any():
+        level = configuration["gather_cohort"]["level_standard"]
+        sentences.append(
+            f"Area and fat fraction at {level}, interpolated between slices, were compared likewise."
+        )
+    by_level = fitted[fitted["formula"].str.contains("muscle:level ", regex=False)]
+    if not by_level.empty:
+        sample = by_level["note"].str.extract("(random sample of .*? subjects)")[0].dropna()
+        whom = f" ({sample.iloc[0]})" if len(sample) else ""
+        sentences.append(
+            f"Area and fat fraction at each vertebral level were modelled, too{whom}, with the level, by"
+            " muscle and sex, as a term: differences between the sexes are means over the levels."
+        )
+    return sentences
 
 
 def _weights(weighted: pd.DataFrame) -> list[str]:

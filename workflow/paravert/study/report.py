@@ -105,7 +105,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": _figure_caption(figure, tables),
+                "caption": _figure_caption(figure, figures),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -197,12 +197,12 @@ def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:
     return Markup("") if shown.empty else as_html(shown) + _basis_note(own)
 
 
-def _figure_caption(figure: Output, tables: Path) -> str:
-    """Return the caption of a figure, with the basis of the table that it shows."""
+def _figure_caption(figure: Output, figures: Path) -> str:
+    """Return the caption of a figure, of the models with the basis of what it shows."""
     caption = _read_caption(figure.caption)
     if figure.name not in MODEL_TABLES:
         return caption
-    return " ".join([caption, *basis_sentences(_read_csv(tables, figure.name))])
+    return " ".join([caption, *basis_sentences(_read_csv(figures, figure.name))])
 
 
 def _basis_note(table: pd.DataFrame) -> Markup:

@@ -355,7 +355,7 @@ def agreement_text(table: pd.DataFrame) -> pd.DataFrame:
             ),
             "ICC(2,1)": _numbers(own["icc_2_1"], 3),
             "95 % interval": _intervals(own["icc_low_95"], own["icc_high_95"], 3),
-            "Median difference, %": _numbers(own["median_absolute_difference_percent"], 1),
+            "Median absolute difference, %": _numbers(own["median_absolute_difference_percent"], 1),
         },
     )
 
@@ -523,7 +523,8 @@ def claims_text(table: pd.DataFrame) -> pd.DataFrame:
     finding, and the numbers of this study.
     """
     names = {"reproduced": "Here", "claim": "Finding", "found": "Found"}
-    return table[[*names]].rename(columns=names).set_index("Here")
+    shown = table[[*names]].rename(columns=names).set_index("Here")
+    return shown.assign(Found=shown["Found"].str.replace("mm2", UNIT_NAMES["mm2"]))
 
 
 def contrast_texts(table: pd.DataFrame) -> list[dict[str, object]]:

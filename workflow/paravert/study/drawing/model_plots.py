@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from paravert.anatomy import MUSCLES
 from paravert.study.drawing import style
 from paravert.study.inference import ADJUSTED, CSA, FAT, SEX_AND_AGE
+from paravert.study.result_tables import BASIS_COLUMNS
 
 MEAN_LABELS = {CSA: "CSA, mm²", FAT: "Fat fraction, %"}
 SHIFT_YEARS = {"F": -1.2, "M": 1.2}
@@ -18,21 +19,12 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of adjusted means: area and fat fraction by sex and age.
 
     means: table adjusted_means of fit_models, of which the model of sex and age is drawn. Columns:
-    outcome, muscle, sex, age_years, estimate, low_95, high_95, n_subjects.
+    outcome, muscle, sex, age_years, estimate, low_95, high_95, and BASIS_COLUMNS.
     """
     known = means.dropna(subset=["estimate"])
     chosen = (known["model"] == SEX_AND_AGE.name) & known["outcome"].isin(MEAN_LABELS)
-    columns = [
-        "outcome",
-        "muscle",
-        "sex",
-        "age_years",
-        "estimate",
-        "low_95",
-        "high_95",
-        "n_subjects",
-    ]
-    return known.loc[chosen, columns].reset_index(drop=True)
+    columns = ["outcome", "muscle", "sex", "age_years", "estimate", "low_95", "high_95"]
+    return known.loc[chosen, [*columns, *BASIS_COLUMNS]].reset_index(drop=True)
 
 
 def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
