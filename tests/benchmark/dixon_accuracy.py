@@ -72,6 +72,7 @@ def images_of(water: np.ndarray, fat: np.ndarray, in_phase=None, opposed=None) -
         "in phase": [water + fat if in_phase is None else in_phase],
         "opposed phase": [np.abs(water - fat) if opposed is None else opposed],
         "water and fat": [water, fat],
+        "water and fat, 3 to 1": [water, water, water, fat],
     }
 
 

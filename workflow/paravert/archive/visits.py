@@ -251,10 +251,11 @@ def _examination_cells(fault: SubjectFault | None, *, in_sheet: bool) -> dict[st
 
 
 def competing_series(visits: Iterable[Visit]) -> dict[str, list[tuple[Candidate, ...]]]:
-    """Return the axial series of examinations in the sheet that have several, by subject.
+    """Return the axial series of the examinations that have several, by subject.
 
-    visits: of all people, numbered. Returns {subject: examinations}, each examination a tuple of
-    its axial series.
+    visits: after `number_visits`; examinations with the number 0, which get no row in the subject
+    sheet, are left out. Returns {Visit.subject: examinations}, each examination a tuple of its
+    axial series; subjects without such an examination have no entry.
     """
     found: dict[str, list[tuple[Candidate, ...]]] = defaultdict(list)
     for visit in visits:

@@ -69,7 +69,7 @@ def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
-    """Return (image, manual mask) of every stack of a subject that has a mask, ordered by stack number.
+    """Return (image, manual mask) of each stack of a subject that has a mask, ordered by stack number.
 
     home: the subject's folder. Mask: labels 0-8 on the image's grid, (slices, rows, columns).
     """

@@ -54,10 +54,11 @@ def varying_covariates(
 def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     """Return a copy of the rows with a column per covariate, in the form that the models take.
 
-    data: one row per scan, muscle and side. covariates: names of the columns to set. Numbers are
-    centred at the mean over subjects (first row of each) and divided by their unit of change (such
-    as 10 years for age_decades, see SCALES). Categories other than sex: those of `rare_categories`
-    become "other". Unused categories of muscle, side and sex are removed.
+    data: one row per scan, muscle and side. covariates: names of the columns to set, each made from
+    the column that `column_of` names: age_decades from age_years. Numbers are centred at the mean
+    over subjects (first row of each) and divided by the unit of SCALES, if it has one (10 years).
+    Categories other than sex: those of `rare_categories` become "other". Unused categories of
+    muscle, side and sex are removed.
     """
     prepared = data.assign(
         **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}

@@ -285,10 +285,11 @@ def to_correct(
     """Return which label maps raters want corrected, one row per rating and stack.
 
     ratings: of all raters; those with the verdict "correct" are used. digests: {scan: digest of its
-    present labels (labels_digest)}; ratings of other labels are left out. folder: contains a folder
-    per scan. Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side, reason, note; itksnap
-    and slicer, commands that open image and labels (to be run in the folder that holds `results`);
-    save_as, path for the corrected label map, relative to the folder of the sheet.
+    present labels (column labels_digest of the ledger), None if it has none}; ratings of a scan
+    with another digest are left out. folder: of the results, subjects, with a folder per scan.
+    Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side, reason, note; itksnap and
+    slicer, commands that open image and labels, to be run where Snakemake runs, beside results;
+    save_as, path for the corrected label map, relative to the folder of the subject sheet.
     """
     rows = []
     for rating in ratings:
