@@ -41,8 +41,8 @@ SUBJECT_SECONDS = {
 COHORT_SECONDS = {
     "gather_cohort": 15,
     "export_tables": 45,
-    "fit_models": 30,
-    "fit_centiles": 20,
+    "fit_models": 40,
+    "fit_centiles": 40,
     "write_tables": 10,
     "draw_figures": 10,
     "write_report": 2,
