@@ -12,7 +12,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from segmentation_speed import (  # noqa: E402
     write_shard,
 )
 
-from paravert.network.batches import EpochLoader, SyntheticSlices  # noqa: E402
+from paravert.network.batches import Batch, EpochLoader, SyntheticSlices  # noqa: E402
 from paravert.network.fit import Training, device_text  # noqa: E402
 from paravert.network.predict import Predictor, exact_float32  # noqa: E402
 from paravert.network.settings import Settings  # noqa: E402
@@ -59,28 +60,24 @@ def slices_per_second(step: Callable[[], object], batch: int, seconds: float) ->
 
 def training_rates(
     anatomies: Path, settings: Settings, workers: int, seconds: float
-) -> dict[str, float]:
-    """Return slices per second: drawn, learned from, and both."""
-    rates, batch = {}, settings.batch_size
+) -> Iterator[tuple[str, float]]:
+    """Yield what is done, and slices per second: learned from, drawn, and both."""
+    batch = settings.batch_size
+    alone = EpochLoader(SyntheticSlices(anatomies, settings, CPU, MANY))
+    learn = partial(Training(settings, alone, [], GPU)._step, share=0.5)
+    one = next(alone.epoch(0))
+    yield "learned from, no drawing", slices_per_second(lambda: learn(*one), batch, seconds)
     for name, device in (("GPU", GPU), ("processor", CPU)):
-        drawn = SyntheticSlices(anatomies, settings, device, MANY)
-        with EpochLoader(drawn, workers) as loader:
+        with EpochLoader(SyntheticSlices(anatomies, settings, device, MANY), workers) as loader:
             batches = loader.epoch(0)
-            rates[f"drawn by {workers} processes on the {name}"] = slices_per_second(
-                lambda batches=batches: next(batches), batch, seconds
-            )
-            training = Training(settings, loader, [], GPU)
-            rates[f"drawn on the {name} and learned from"] = slices_per_second(
-                lambda training=training, batches=batches: training._step(*next(batches), 0.5),
-                batch,
-                seconds,
-            )
-            one = next(batches)
-        rates["learned from, no drawing"] = slices_per_second(
-            lambda training=training, one=one: training._step(*one, 0.5), batch, seconds / 2
-        )
-        print(rates, flush=True)
-    return rates
+            drawn = f"drawn by {workers} processes on the {name}"
+            yield drawn, slices_per_second(partial(next, batches), batch, seconds)
+            both = partial(_learn_next, learn, batches)
+            yield f"{drawn} and learned from", slices_per_second(both, batch, seconds)
+
+
+def _learn_next(learn: Callable[..., object], batches: Iterator[Batch]) -> None:
+    learn(*next(batches))
 
 
 def segmentation_rates(subjects: int, cores: int) -> dict[str, float]:
@@ -125,9 +122,8 @@ def main() -> None:
     print(device_text(GPU))
     if given.only != "segmentation":
         settings = loop_settings("pretrain_network", batch_size=given.batch)
-        rates = training_rates(given.anatomies, settings, given.workers, given.seconds)
-        for name, rate in rates.items():
-            print(f"slices/s, {name}: {rate:.0f}")
+        for name, rate in training_rates(given.anatomies, settings, given.workers, given.seconds):
+            print(f"slices/s, {name}: {rate:.0f}", flush=True)
     if given.only != "training":
         for run, rate in segmentation_rates(given.subjects, given.workers).items():
             print(f"slices/s, segment_muscles, {given.subjects} subjects, {run}: {rate:.0f}")

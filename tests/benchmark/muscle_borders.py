@@ -1,6 +1,6 @@
 """Where a network draws the outer borders of the back muscles, beside a rater, and how sharp they are.
 
-PARAVERT_REAL_DATA=... python tests/benchmark/muscle_borders.py VALIDATION MODEL [MODEL ...]
+PARAVERT_REAL_DATA=... python tests/benchmark/muscle_borders.py VALIDATION [MODEL ...]
 
 The images are those of the real volunteer TUM01 (Dixon). First table: share of multifidus and of erector
 spinae by hand that the network gives to the other muscle or to none, and the reverse. Second: signal by

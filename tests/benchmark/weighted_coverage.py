@@ -27,6 +27,7 @@ TRUNCATIONS = ((1, 99), selection.TRUNCATED_PERCENT, (0, 100))  # percentiles
 USED = f"percentiles {TRUNCATIONS[1][0]} and {TRUNCATIONS[1][1]}"
 COEFFICIENTS = 5  # of a muscle, without side: intercept, sex, spline of age
 TRUTH_SUBJECTS = 100_000
+ENDS = ["weighted_low_95", "weighted_high_95"]  # of an interval, columns of the study's table
 
 
 def contrasts(people: pd.DataFrame, values: dict, weights: np.ndarray) -> Iterator[tuple]:
@@ -117,9 +118,6 @@ def check(ledger: pd.DataFrame, data: pd.DataFrame, found: dict) -> None:
     for key, ends in found.items():
         ends = np.exp(ends) if key[1] == FAT else ends
         np.testing.assert_allclose(ends, study.loc[key, ENDS].to_numpy(float), rtol=1e-6)
-
-
-ENDS = ["weighted_low_95", "weighted_high_95"]
 
 
 def main() -> None:

@@ -167,8 +167,8 @@ def card_file(model: Path) -> Path:
 def read_card(model: Path) -> Card:
     """Return the card of a model file: note, description of the training images, architecture, slice size.
 
-    model: the model file; its card has the same name with the suffix .json. Raises InputError if the card is absent,
-    unreadable, not JSON, or lacks one of these fields.
+    model: the model file; its card has the same name with the suffix .json. Raises InputError if
+    the card is absent, unreadable, not JSON, or lacks one of these fields.
     """
     path = card_file(model)
     told = _object(path)

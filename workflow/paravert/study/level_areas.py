@@ -133,10 +133,10 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
     each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS,
-    L1 to L5/S1), muscle and side, with the columns of codebook.LEVEL_TABLE, without the covariates. Values
-    are interpolated linearly along the spine between the slices on both sides, if both are within
-    REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5 mm) are used; otherwise they
-    are null with a reason. The fat fraction is weighted by area.
+    L1 to L5/S1), muscle and side, with the columns of codebook.LEVEL_TABLE, without the covariates.
+    Values are interpolated linearly along the spine between the slices on both sides, if both are
+    within REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5 mm) are used; otherwise
+    they are null with a reason. The fat fraction is weighted by area.
     """
     subjects, parts = [], []
     for subject, column in _columns(slices, once=False) if len(slices) else ():
