@@ -11,8 +11,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-# Files of tests share nothing, so each goes to one of two processes, the slowest files first.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
+# Files of tests share nothing, so each goes to one of two processes, the slowest files first. Two threads
+# of torch in each of them would wait for each other on two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder \
 	tests/workflow tests/unit tests/contract
 SHIPPED := $(addprefix synthetic.,safetensors json curve.csv curve.png reliability.csv reliability.png)
 
