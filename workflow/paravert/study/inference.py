@@ -118,9 +118,9 @@ ADJUSTED = StudyModel(
 class Family:
     """A planned question of the study: a family of contrasts whose p values are corrected together.
 
-    name: its value in the column family of the tables; `FittedModel.contrasts` chooses the
-    comparison by it (sex, age, side, or muscles). outcomes: columns that are compared. Correction:
-    Holm 1979.
+    name: its value in the column family of the tables. Its text before a comma chooses the comparison in
+    `FittedModel.contrasts`: "sex" (men and women), "age", "side" or "muscles" (back muscles, and psoas
+    major with quadratus lumborum). outcomes: values of `ModelOutcome.column`. Correction: Holm 1979.
     """
 
     name: str
@@ -252,44 +252,67 @@ class FittedModel:
         return rows
 
     def _contrasts_of(self, family: str) -> Iterator[dict]:
+        match family.partition(",")[0]:
+            case "sex":
+                return self._sex_contrasts()
+            case "age":
+                return self._age_contrasts()
+            case "side":
+                return self._side_contrasts()
+            case "muscles":
+                return self._muscle_contrast()
+            case other:
+                raise ValueError(f"no comparison of {other!r}")
+
+    def _sex_contrasts(self) -> Iterator[dict]:
+        if self._sexes() != ["F", "M"]:
+            yield {"note": f"only {SEX_WORDS[self._sexes()[0]]} in the data"}
+            return
         mean = self.fit.mean_weights
-        compared = "against" if self.outcome.link == LOGIT else "minus"  # odds ratio, difference
-        if family.startswith("sex"):
-            if self._sexes() != ["F", "M"]:
-                yield {"note": f"only {SEX_WORDS[self._sexes()[0]]} in the data"}
-                return
-            for muscle in self._muscles():
-                weights = mean(muscle=muscle, sex="M") - mean(muscle=muscle, sex="F")
-                label = f"men {compared} women, {_words(muscle)}{self._mean_over_levels(muscle)}"
-                yield self._contrast(weights, label, muscle)
-        elif family == "age":
-            low, high = np.quantile(self._ages(), AGE_QUANTILES)
-            if not high > low:
-                yield {"note": "all subjects have the same age"}
-                return
-            for muscle in self._muscles():
-                old, young = (
-                    mean(muscle=muscle, age_decades=self._decades(age)) for age in (high, low)
-                )
-                label = f"per decade of age, {_words(muscle)}"
-                yield self._contrast((old - young) * 10 / (high - low), label, muscle, per="decade")
-        elif family == "side":
-            if self.data["side"].nunique() < len(SIDES):
-                yield {"note": "one side in the data"}
-                return
-            for muscle in self._muscles():
-                weights = mean(muscle=muscle, side="left") - mean(muscle=muscle, side="right")
-                yield self._contrast(weights, f"left {compared} right, {_words(muscle)}", muscle)
-        else:
-            if len(self._muscles()) < len(MUSCLES):
-                yield {"note": "not all muscles in the data"}
-                return
-            halves = [
-                np.mean([mean(muscle=muscle) for muscle in group], axis=0)
-                for group in (FATTY, LEAN)
-            ]
-            label = "back muscles against psoas major and quadratus lumborum"
-            yield self._contrast(halves[0] - halves[1], label)
+        for muscle in self._muscles():
+            weights = mean(muscle=muscle, sex="M") - mean(muscle=muscle, sex="F")
+            label = (
+                f"men {self._compared()} women, {_words(muscle)}{self._mean_over_levels(muscle)}"
+            )
+            yield self._contrast(weights, label, muscle)
+
+    def _age_contrasts(self) -> Iterator[dict]:
+        low, high = np.quantile(self._ages(), AGE_QUANTILES)
+        if not high > low:
+            yield {"note": "all subjects have the same age"}
+            return
+        for muscle in self._muscles():
+            old, young = (
+                self.fit.mean_weights(muscle=muscle, age_decades=self._decades(age))
+                for age in (high, low)
+            )
+            label = f"per decade of age, {_words(muscle)}"
+            yield self._contrast((old - young) * 10 / (high - low), label, muscle, per="decade")
+
+    def _side_contrasts(self) -> Iterator[dict]:
+        if self.data["side"].nunique() < len(SIDES):
+            yield {"note": "one side in the data"}
+            return
+        mean = self.fit.mean_weights
+        for muscle in self._muscles():
+            weights = mean(muscle=muscle, side="left") - mean(muscle=muscle, side="right")
+            yield self._contrast(
+                weights, f"left {self._compared()} right, {_words(muscle)}", muscle
+            )
+
+    def _muscle_contrast(self) -> Iterator[dict]:
+        if len(self._muscles()) < len(MUSCLES):
+            yield {"note": "not all muscles in the data"}
+            return
+        back, lean = (
+            np.mean([self.fit.mean_weights(muscle=muscle) for muscle in group], axis=0)
+            for group in (FATTY, LEAN)
+        )
+        yield self._contrast(back - lean, "back muscles against psoas major and quadratus lumborum")
+
+    def _compared(self) -> str:
+        """Return the word between two groups: of an odds ratio, or of a difference."""
+        return "against" if self.outcome.link == LOGIT else "minus"
 
     def _contrast(self, weights: np.ndarray, label: str, muscle: str = "", per: str = "") -> dict:
         found = self.fit.estimate(weights)
