@@ -121,11 +121,13 @@ def work_after(
     worker processes, to which `do` is pickled; 0 computes in this process. settings: JSON-able,
     what results depend on besides the previous step. applies: function of a subject's name that
     returns whether its result depends on `settings`; None if every result does. own: {subject:
-    settings on which its result alone depends}. files: {subject: path of a further input file};
-    while it cannot be read, a stored result is kept. besides: {step: shard table} of the steps in
-    `Step.besides`.
+    settings on which its result alone depends}, whatever `applies` returns. files: {subject: path
+    of a further input file, "" for none}; its size and time count as a setting. While it cannot be
+    read, a stored result is kept, even if settings changed; `do` runs if none is stored. besides:
+    {step: shard table} of the steps in `Step.besides`; their results count as settings.
 
-    A subject whose stored result has the same fingerprint is not computed again. Raises InputError
+    The fingerprint of a result is a digest of the step's version, the previous step's result and
+    all these settings. A subject whose stored result has the same fingerprint is not computed again. Raises InputError
     if files of an earlier step were changed since it wrote them; ChildProcessError, after all other
     subjects, if a worker process died.
     """

@@ -197,8 +197,9 @@ def _day(told: str) -> int | None:
 def key_rows(visits: Iterable[Visit]) -> list[dict[str, str]]:
     """Return the rows of key.csv (which pseudonym is which patient), one per examination.
 
-    visits: of all people. Returns dicts {column of `key.COLUMNS`: text}; the cell visit is empty
-    for examinations that are not in the subject sheet.
+    visits: of all people, also those that are not in the subject sheet, with their pseudonyms
+    (`subject`), after `number_visits`. Returns dicts {column of `key.COLUMNS`: text} in the given
+    order; the cell visit is empty for examinations that are not in the subject sheet.
     """
     return [
         {

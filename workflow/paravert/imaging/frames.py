@@ -106,7 +106,9 @@ FILE_TAGS = (
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The attributes of one DICOM file that all its frames (slices) share. Unknown is None, or "" for text.
+    """The attributes of one DICOM file that all its frames (slices) share.
+
+    Unknown or implausible: "" for text, None for sex and numbers, False for flags, an empty set in patient.
 
     file: path of the file.
     sop_class: SOPClassUID (0008,0016).
@@ -123,8 +125,8 @@ class Header:
     pixels: where the pixels are in the file and how they are stored; None if nothing follows the
         header.
     declared_frames: NumberOfFrames (0028,0008).
-    sex: F or M, from (0010,0040).
-    age_years: from PatientAge (0010,1010), at most OLDEST_AGE_YEARS.
+    sex: "F", "M" or None, from (0010,0040).
+    age_years: from PatientAge (0010,1010); ages above OLDEST_AGE_YEARS are set to it.
     field_strength_t: MagneticFieldStrength (0018,0087) in tesla.
     manufacturer: (0008,0070).
     """

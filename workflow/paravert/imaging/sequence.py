@@ -95,10 +95,10 @@ class SequenceFacts:
 
     image_type: values of ImageType (0008,0008) or FrameType (0008,9007), in upper case.
     scanning, options: ScanningSequence (0018,0020), ScanOptions (0018,0022), in upper case.
-    description: SeriesDescription (0008,103E), free text that is only searched for marks.
-    contrast: AcquisitionContrast (0008,9209).
-    echo_pulse: EchoPulseSequence (0018,9008).
-    suppression: SpectrallySelectedSuppression (0018,9025).
+    description: SeriesDescription (0008,103E) as it is; searched for words such as stir or t1.
+    contrast: first value of AcquisitionContrast (0008,9209), in upper case.
+    echo_pulse: first value of EchoPulseSequence (0018,9008), in upper case.
+    suppression: first value of SpectrallySelectedSuppression (0018,9025), in upper case.
     echo_ms, repetition_ms, inversion_ms: echo, repetition and inversion time.
     field_t: field strength in tesla.
     """

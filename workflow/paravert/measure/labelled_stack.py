@@ -129,7 +129,8 @@ def read_truth(home: Path, stack: int, kind: str = TRUTH_FOLDER) -> np.ndarray |
     """Return the manual label map of a stack, (slices, rows, columns), or None if there is none.
 
     home: the subject's folder. stack: its number, from 1. kind: TRUTH_FOLDER for the first rater,
-    TRUTH2_FOLDER for the second. Values are 0 to 8 as in anatomy.LABELS.
+    TRUTH2_FOLDER for the second. Slices and pixels are those of `read_image`, caudal to cranial. Values
+    are 1 to 8 as in anatomy.LABELS; 0 is background, or a muscle or slice that nobody outlined.
     """
     path = SubjectFolder(home).stack_file(kind, stack)
     return read_volume(path).array if path.is_file() else None

@@ -38,8 +38,9 @@ COLUMN_SD_MM = 4.0  # of the middle of the column in a slice; farther ones count
 class SliceEvidence:
     """The network's prediction for each slice by itself.
 
-    probability: (slices, len(BINS)), of each level in BINS. middle: (slices, 3), middle of the
-    vertebral column in the slice, LPS in mm; NaN in a slice without muscles, which is not used.
+    probability: (slices, len(BINS)), of each vertebral level in BINS (1.0 mid L1, 1.5 disc L1/L2);
+    each row adds up to 1. middle: (slices, 3), middle of the vertebral column in the slice, LPS in
+    mm; NaN in a slice without muscles, whose row of probability is not used.
     """
 
     probability: np.ndarray

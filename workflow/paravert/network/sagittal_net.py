@@ -24,10 +24,11 @@ BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 
 def network_input(image: np.ndarray) -> np.ndarray:
-    """Return the network's input for sagittal images, float32, same shape.
+    """Return the network's input for sagittal images, float32, same shape, -0.5 to 1.5.
 
-    image: (..., rows, columns), signal; 0 outside the field of view. Result: sqrt(signal / 95th
-    percentile of the positive signal) - 0.5, the ratio limited to 4.
+    image: (..., rows, columns), signal; 0 outside the field of view. Result: sqrt(ratio) - 0.5,
+    with ratio = signal / 95th percentile of the positive signal in the whole array, not in each
+    image; limited to 0 to 4. Without positive signal, -0.5 everywhere.
     """
     positive = image[image > 0]
     scale = np.percentile(positive, BRIGHT_PERCENT) if positive.size else 1.0

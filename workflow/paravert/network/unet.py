@@ -48,8 +48,9 @@ class UNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, classes, rows, columns); their softmax over axis 1 gives probabilities.
 
-        images: standardised, float (batch, inputs, rows, columns); rows and columns are multiples
-        of `architecture.stride`.
+        images: float (batch, inputs, rows, columns), scaled as in the training: by
+        `grid.standardise` for muscles, by `sagittal_net.network_input` for sagittal slices. Rows and
+        columns are multiples of `architecture.stride`.
         """
         skips = [self.encoder[0](images)]
         for level in self.encoder[1:]:

@@ -365,11 +365,12 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of subjects with a column of z-scores per measure and muscle.
+    """Return the table of subjects with a column of z-scores, for sex and age, per measure and muscle.
 
-    subjects: the cohort table `subjects`, rows in any order. The centiles are fitted to the first
-    scan of each subject in it; every scan gets z-scores. The columns are named by
-    `codebook.z_column`. z is NaN as in `z_scores`.
+    subjects: the cohort table `subjects`, rows in any order, which the result keeps. The centiles
+    are fitted to each subject's first scan (`first_scans`); every scan gets z-scores. The columns
+    are named by `codebook.z_column`. z is NaN if sex, age or value is unknown, the age is outside
+    that of the curves, or there are no centiles or they coincide.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
