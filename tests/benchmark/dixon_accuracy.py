@@ -9,7 +9,7 @@ the noise rule on phantoms at three noise levels; single-image methods against D
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,14 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 
 from dixon_phantoms import dixon_stack  # noqa: E402
 from made_from import CONFIGURATION  # noqa: E402
-from paravert.anatomy import LABELS  # noqa: E402
+from paravert.anatomy import LABELS, SIDES  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
 from paravert.measure import dixon_fraction  # noqa: E402
 from paravert.measure.dixon_fraction import dixon_columns, without_noise  # noqa: E402
 from paravert.measure.fat import fat_fractions  # noqa: E402
 from paravert.measure.fat_domain import domain_of, fat_contrast  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
-from paravert.network.predict import Predictor  # noqa: E402
+from paravert.network.predict import Predictor, dixon_logits  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
 from paravert.tables import FAT_METHODS, UNKNOWN  # noqa: E402
 from real_scans import DIXON, MASK, dice, read_nifti  # noqa: E402
@@ -45,13 +45,18 @@ def real_volunteer(data: Path) -> Stack:
     return water.array.astype(np.float32), fat.array.astype(np.float32), labels, water
 
 
-def predicted(predictor: Predictor, volume: Volume, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the cleaned labels, from the mean of the logits of some images."""
+def predicted(
+    predictor: Predictor,
+    volume: Volume,
+    images: Sequence[np.ndarray],
+    together: Callable[..., np.ndarray],
+) -> np.ndarray:
+    """Return the cleaned labels, from the logits of some images. together: makes one of them."""
     stacks = [
         predictor.prepared(image, volume.pixel_spacing_mm, apart_mm=volume.slice_spacing_mm)
         for image in images
     ]
-    logits = (np.mean(one, axis=0) for one in zip(*map(predictor.logits, stacks), strict=True))
+    logits = map(together, *map(predictor.logits, stacks))
     return cleaned(predictor.predicted(stacks[0], logits).labels)[0]
 
 
@@ -64,22 +69,30 @@ def by_muscle(columns: dict[str, np.ndarray], labels: np.ndarray, method: str) -
         return (np.nan_to_num(share) * area).sum(axis=0) / area.sum(axis=0)
 
 
+def mean_logits(*images: np.ndarray) -> np.ndarray:
+    """Return the mean of the logits of some images of a slice."""
+    return np.mean(images, axis=0)
+
+
 def images_of(water: np.ndarray, fat: np.ndarray, in_phase=None, opposed=None) -> dict:
-    """Return what the network may see, by name."""
+    """Return by name what the network may see: images, and how their logits are combined."""
     return {
-        "water": [water],
-        "fat": [fat],
-        "in phase": [water + fat if in_phase is None else in_phase],
-        "opposed phase": [np.abs(water - fat) if opposed is None else opposed],
-        "water and fat": [water, fat],
-        "water and fat, 3 to 1": [water, water, water, fat],
+        "water": ([water], mean_logits),
+        "fat": ([fat], mean_logits),
+        "in phase": ([water + fat if in_phase is None else in_phase], mean_logits),
+        "opposed phase": ([np.abs(water - fat) if opposed is None else opposed], mean_logits),
+        "water and fat (`dixon_logits`)": ([water, fat], dixon_logits),
+        "water and fat, mean logits": ([water, fat], mean_logits),
+        "water and fat, 3 to 1": ([water, water, water, fat], mean_logits),
     }
 
 
 def segmentation(predictor: Predictor, data: Path) -> None:
     """Print Dice, and error of the fat fraction, by the images that the network sees."""
-    print("| images | segmented from | Dice | fat fraction: mean error | MAE | largest |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| images | segmented from | Dice | fat fraction: mean error | MAE | largest of a muscle | of a side |"
+    )
+    print("|---|---|---|---|---|---|---|")
     water, fat, labels, volume = real_volunteer(data)
     stacks = [(water, fat, labels, volume, images_of(water, fat))]
     phantoms = []
@@ -90,19 +103,21 @@ def segmentation(predictor: Predictor, data: Path) -> None:
         phantoms.append((*parts[:2], one.labels, place, images_of(*parts)))
     for title, group in (("TUM01", stacks), ("phantoms", phantoms)):
         for name in stacks[0][-1]:
-            overlaps, errors = [], []
+            overlaps, errors, of_muscles = [], [], []
             for water, fat, labels, volume, images in group:
-                own = predicted(predictor, volume, images[name])
+                own = predicted(predictor, volume, *images[name])
                 shown = [label.value for label in LABELS if (labels == label.value).any()]
                 overlaps += [dice(own == value, labels == value) for value in shown]
                 found, true = (
                     by_muscle(dixon_columns(water, fat, one), one, "dixon") for one in (own, labels)
                 )
                 errors.append((found - true)[[value - 1 for value in shown]])
-            error = np.concatenate(errors)
+                of_muscles.append(errors[-1].reshape(-1, len(SIDES)).mean(axis=1))
+            error, of_muscle = np.concatenate(errors), np.concatenate(of_muscles)
             print(
                 f"| {title} | {name} | {np.mean(overlaps):.3f} | {error.mean():+.3f} | "
-                f"{np.abs(error).mean():.3f} | {np.abs(error).max():.3f} |",
+                f"{np.abs(error).mean():.3f} | {np.abs(of_muscle).max():.3f} | "
+                f"{np.abs(error).max():.3f} |",
                 flush=True,
             )
 

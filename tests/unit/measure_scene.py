@@ -43,9 +43,12 @@ def outlines(slices: int) -> np.ndarray:
     return np.repeat(plane[None], slices, axis=0)
 
 
-def scene(slices=3, shares=SHARES, noise=15.0, shading=0.0, seed=0, logit_sd=None) -> Scene:
-    """Plant a share of fat in each muscle; shading: relative gain from front to back.
+def scene(
+    slices=3, shares=SHARES, noise=15.0, shading=0.0, lateral=0.0, seed=0, logit_sd=None
+) -> Scene:
+    """Plant a share of fat in each muscle.
 
+    shading: relative gain from front to back. lateral: from right to left, in front; none at the back.
     logit_sd: of the fat fractions of a muscle's pixels; None: a share of the pixels is pure fat.
     """
     draw = np.random.default_rng(seed)
@@ -64,5 +67,5 @@ def scene(slices=3, shares=SHARES, noise=15.0, shading=0.0, seed=0, logit_sd=Non
         image[labels == value] = (LEAN + fat * (FAT - LEAN))[labels == value]
         truth[:, value - 1] = [fat[z][labels[z] == value].mean() for z in range(slices)]
     depth, width = row / SHAPE[0] - 0.5, column / SHAPE[1] - 0.5
-    image *= 1 + shading * (depth + 0.6 * width)
+    image *= 1 + shading * (depth + 0.6 * width) + lateral * width * (0.5 - depth)
     return Scene(image + draw.normal(0, noise, image.shape), labels, truth)

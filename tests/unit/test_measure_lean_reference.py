@@ -40,6 +40,13 @@ def test_fat_spread_as_in_a_dixon_scan_is_found(slices, shading):
     assert (found(subject, "linear") - subject.share).mean() < -0.04
 
 
+def test_a_coil_that_is_brighter_on_one_side_in_front_is_no_fat():
+    shares = (0.05, 0.05, 0.06, 0.06, 0.12, 0.12, 0.15, 0.15)
+    subject = scene(slices=1, shares=shares, lateral=1.4, logit_sd=LOGIT_SD)
+    left, right = (found(subject, "linear_spread") - subject.share).reshape(-1, 2).T
+    assert np.abs(left - right).max() < 0.012
+
+
 def test_fat_of_the_other_muscles_changes_nothing():
     lean, fatty = (0.05,) * 4 + (0.08,) * 4, (0.05,) * 4 + (0.4,) * 4
     few, many = (scene(shares=shares, logit_sd=LOGIT_SD, seed=4) for shares in (lean, fatty))

@@ -24,7 +24,7 @@ from paravert.network.architecture import Architecture
 from paravert.network.calibration import Calibration
 from paravert.network.clean import cleaned
 from paravert.network.model_file import ModelSettings, read_settings
-from paravert.network.predict import Predictor, read_model
+from paravert.network.predict import Predictor, dixon_logits, read_model
 from paravert.network.segment import SegmentedStack, segment_muscles, write_labels
 from paravert.network.unet import GpuUNet, Model, UNet, load_model, save_model
 from paravert.provenance import file_sha256
@@ -326,11 +326,26 @@ def test_dixon_images_are_segmented_from_water_and_fat(several, expecting_model)
         predictor.prepared(one.array, one.pixel_spacing_mm, apart_mm=one.slice_spacing_mm)
         for one in (water, fat)
     ]
-    logits = [np.mean(pair, axis=0) for pair in zip(*map(predictor.logits, parts), strict=True)]
+    logits = map(dixon_logits, *map(predictor.logits, parts))
     expected, _ = cleaned(predictor.predicted(parts[0], logits).labels)
     found = all_labels(several)["S1", "stack-01.nii.gz"]
     assert (found == expected).mean() > 0.9999  # but for ties
     assert (found != cleaned(predictor.predicted(parts[1]).labels)[0]).mean() > 0.001
+    write_volume(home.stack_file("image", 1), water)
+    write_volume(home.stack_file("water", 1), fat)
+    segmented(several, expecting_model)
+    np.testing.assert_array_equal(all_labels(several)["S1", "stack-01.nii.gz"], found)
+
+
+def test_background_needs_both_dixon_images():
+    water = np.array([[0.1, 0.9, 0.0], [0.2, 0.4, 0.4], [0.9, 0.1, 0.0]]).T + 1e-9
+    fat = np.array([[0.8, 0.2, 0.0], [0.2, 0.1, 0.7], [0.6, 0.3, 0.1]]).T + 1e-9
+    offset_of_pixel = np.array([3.0, -2.0, 0.5])  # logits are known but for this
+    found = dixon_logits(np.log(water) + offset_of_pixel, np.log(fat))
+    np.testing.assert_allclose(
+        np.exp(found), [[0.1, 0.2, 0.6], [0.18**0.5, 0.2, 0.03**0.5], [0, 0.28**0.5, 0]], atol=1e-4
+    )
+    assert found.argmax(axis=0).tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize("left_out", [{"flip": False}, {"neighbours_mm": 0.0}])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load_file
+from scipy.special import log_softmax
 
 from paravert.anatomy import LABELS, OTHER_SIDE
 from paravert.errors import InputError
@@ -254,6 +255,21 @@ def _network_on(
     from paravert.network.unet import GpuUNet
 
     return GpuUNet(model.network, device)
+
+
+def dixon_logits(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
+    """Return the logits of a slice from those of its water and its fat image, float32 (classes, rows, columns).
+
+    water, fat: logits of the two images, of the same shape; class 0 is the background. Log-probabilities:
+    of the muscles, the mean of both images; of the background, the lower of both, not normalised. Tissue
+    of water and fat at the border of a muscle resembles muscle in one of the images and background in
+    the other, and the mean would leave it out (tests/benchmark/dixon_accuracy.py). Symmetric: if water
+    and fat are swapped, the result is the same.
+    """
+    water, fat = log_softmax(water, axis=0), log_softmax(fat, axis=0)
+    both = (water + fat) / 2
+    both[0] = np.minimum(water[0], fat[0])
+    return both
 
 
 def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:

@@ -31,6 +31,7 @@ from paravert.network.predict import (
     Predictor,
     Prepared,
     device_kind,
+    dixon_logits,
     exact_float32,
     read_model,
 )
@@ -190,13 +191,11 @@ class Segmentation:
         ]
 
     def _logits(self, images: tuple[Prepared, ...]) -> Iterator[np.ndarray]:
-        """Yield the logits of each slice, mean over the images; those of a Dixon stack are its parts.
-
-        In a real volunteer the mean of water and fat gives a Dice of .910, water alone .875, fat alone
-        .886 (tests/benchmark/dixon_accuracy.py).
-        """
-        for logits in zip(*map(self.predictor.logits, images), strict=True):
-            yield sum(logits) / np.float32(len(logits))
+        """Yield the logits of each slice; those of a Dixon stack are of its water and fat image together."""
+        if len(images) == 1:
+            yield from self.predictor.logits(images[0])
+        else:
+            yield from map(dixon_logits, *map(self.predictor.logits, images))
 
     def write(self, task: shards.Task, computed: Computed, scratch: Path) -> shards.Product:
         """Write the label maps of a subject; return its row of segment.parquet and its warnings.
