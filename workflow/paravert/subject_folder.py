@@ -115,5 +115,5 @@ class SubjectFolder:
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as "stack-01" for number 1."""
+    """Return the name of a stack (number from 1) in file names, such as "stack-01" for number 1."""
     return f"stack-{stack:02d}"
