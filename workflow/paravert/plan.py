@@ -260,8 +260,8 @@ def cohort_made_from(
     plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}; columns
     that hold paths are ignored. away: subjects whose images are missing. configuration: the whole
     configuration as JSON text. split: digest of the model's list of training subjects. The versions
-    of COHORT_RULES are included, too. If the digest changes, Snakemake makes the cohort tables and
-    everything after them again.
+    of the rules over the cohort (COHORT_RULES: gather_cohort to write_report) are included, too. If
+    the digest changes, Snakemake makes the cohort tables and everything after them again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]

@@ -223,7 +223,7 @@ def series_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of series.csv: one per series, and one per folder without images.
 
-    Each is a dict {column of SERIES_COLUMNS: value}; absent columns are unknown. visits: of all
+    Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. empty: folders without images. patterns: regular
     expressions for SeriesDescription (0008,103E), tried in order to choose one of several axial
     series. home: folder of the sheet; the column folder is relative to it.

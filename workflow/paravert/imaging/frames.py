@@ -171,8 +171,7 @@ class Frame:
     echo_time_ms, repetition_time_ms, inversion_time_ms: (0018,0081), (0018,0080), (0018,0082).
     flip_angle_deg: FlipAngle (0018,1314).
     contrast: values that tell apart images of different contrast at one position, such as image
-        type, echo and repetition time, flip angle, trigger time, b-value; compared element by
-        element, not interpreted.
+        type, echo time, flip angle, b-value; compared element by element, not interpreted.
     acquired: likewise AcquisitionNumber and acquisition times, which tell apart repeated images at
         one position.
     slope, intercept: RescaleSlope, RescaleIntercept (0028,1053), (0028,1052); 1 and 0 if absent,
