@@ -55,7 +55,7 @@ def memory_mb(step: str, workers: int = 1) -> int:
 
     Shard: a group of subjects that one job processes. step: name of the step, key of WORKER_MB;
     KeyError for others. workers: number of worker processes of the job; each adds WORKER_MB[step]
-    to the JOB_MB of the main process.
+    to the 500 MB of the main process.
     """
     return JOB_MB + workers * WORKER_MB[step]
 
@@ -64,8 +64,8 @@ def minutes(step: str, subjects: int) -> int:
     """Return the time limit (minutes) to request for the job that runs a step for one shard.
 
     Shard: a group of subjects that one job processes. step: name of the step, key of
-    SUBJECT_SECONDS; KeyError for others. subjects: number of subjects in the shard. The limit is
-    JOB_MINUTES plus SUBJECT_SECONDS[step] per subject, rounded down.
+    SUBJECT_SECONDS; KeyError for others. subjects: number of subjects in the shard. The limit is 10
+    minutes plus SUBJECT_SECONDS[step] per subject, rounded down.
     """
     return JOB_MINUTES + subjects * SUBJECT_SECONDS[step] // 60
 
@@ -74,7 +74,7 @@ def cohort_minutes(step: str, subjects: int) -> int:
     """Return the time limit (minutes) to request for the job that runs a step for the whole cohort.
 
     step: name of the step, key of COHORT_SECONDS; KeyError for others. subjects: number of subjects
-    in the cohort. The limit is JOB_MINUTES plus COHORT_SECONDS[step] per 1000 subjects, rounded
+    in the cohort. The limit is 10 minutes plus COHORT_SECONDS[step] per 1000 subjects, rounded
     down.
     """
     return JOB_MINUTES + subjects * COHORT_SECONDS[step] // 60_000

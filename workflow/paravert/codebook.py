@@ -279,8 +279,9 @@ CENTILE_MEASURES = (  # of study.centiles
 def z_column(measure: str, muscle: str) -> str:
     """Return the name of the column of z-scores in the table of subjects, such as "z_csa_multifidus".
 
-    measure: one of CENTILE_MEASURES; muscle: one of anatomy.MUSCLES. "fat_fraction" is shortened to
-    "fat", because Stata allows 32 characters.
+    measure: one of CENTILE_MEASURES, such as "csa" or "fat_fraction_level"; muscle: one of
+    anatomy.MUSCLES, such as "multifidus". "fat_fraction" is shortened to "fat", because Stata
+    allows 32 characters.
     """
     return f"z_{measure.replace('fat_fraction', 'fat')}_{muscle}"
 
@@ -464,8 +465,8 @@ def write_dictionary(
 def write_codebook(path: Path, cohort_tables: Iterable[Table]) -> None:
     """Write a CSV file with one row per column of the cohort tables: type, unit, limits, meaning.
 
-    path: of the file. cohort_tables: their descriptions. The columns are CODEBOOK_HEADER; the cell
-    `allowed` separates several values by a semicolon and a space.
+    path: of the file. cohort_tables: their descriptions, such as from `tables_with`. The cell
+    `allowed` separates several values by a semicolon and a space. The first line names the columns.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -86,11 +86,11 @@ def conversion_inputs(
 
     row: row of the subject sheet, {column: text}. series_description: patterns of the setting
     convert_dicom.series_description. source: meaning of the voxel values of the label map that the
-    sheet names. Keys of the result: each of CONVERTED_COLUMNS, with the digest
-    `provenance.state_of` of the files at its path (an empty cell gives "none", an empty truth2 no
-    key); series_description, with the patterns; and, if the row has labels of another program,
-    labels_from, with the sorted pairs (value of the program, own value). The version of the step is
-    not included.
+    sheet names. Keys of the result: images, water, fat, truth, truth2 and labels (CONVERTED_COLUMNS),
+    each with a digest of sizes and times of the files at its path (`provenance.state_of`; an empty
+    cell gives "none", an empty truth2 no key); series_description, with the patterns; and, if the
+    row has labels of another program, labels_from, with the sorted pairs (value of the program,
+    own value). The version of the step is not included.
     """
     states = {name: _state(row.get(name, "")) for name in CONVERTED_COLUMNS}
     if not row.get("truth2"):
@@ -159,7 +159,8 @@ def level_settings(model_sha256: str, axial_sha256: str = "") -> dict:
     """Return the JSON-able settings on which the vertebral levels of slices depend.
 
     model_sha256, axial_sha256: SHA-256 of the model files that find levels in sagittal and in axial
-    images; "" if there is no such model.
+    images; "" if there is no such model. The result has them under these names; axial_sha256 is
+    left out if "".
     """
     axial = {"axial_sha256": axial_sha256} if axial_sha256 else {}
     return {"model_sha256": model_sha256} | axial
@@ -259,8 +260,8 @@ def cohort_made_from(
     plan: {shard: subjects}. rows: {subject: row of the subject sheet as {column: text}}; columns
     that hold paths are ignored. away: subjects whose images are missing. configuration: the whole
     configuration as JSON text. split: digest of the model's list of training subjects. The versions
-    of COHORT_RULES are included, too. If the digest changes, Snakemake makes the cohort tables and
-    everything after them again.
+    of the rules over the cohort (COHORT_RULES: gather_cohort to write_report) are included, too. If
+    the digest changes, Snakemake makes the cohort tables and everything after them again.
     """
     at_hand = [without_paths(rows[subject]) for subjects in plan.values() for subject in subjects]
     versions = [VERSIONS[rule] for rule in COHORT_RULES]
@@ -293,7 +294,8 @@ def corrected_labels(
 def without_paths(row: Mapping[str, str]) -> dict[str, str]:
     """Return a row of the subject sheet, {column: text}, without the columns that hold paths.
 
-    Paths change if a study is copied to another place; its results do not.
+    These are images, water, fat, truth, truth2, labels and levels. Paths change if a study is
+    copied to another place; its results do not.
     """
     return {column: value for column, value in row.items() if column not in PATH_COLUMNS}
 
@@ -379,7 +381,7 @@ def check_shard_tables(
     folder: contains one folder of tables per shard. plan: {shard: subjects}. settings: {step:
     settings}, from `step_settings`. rows: {subject: row of the subject sheet as {column: text}}.
     The error is about the first table that is damaged, lists other subjects, or was made from other
-    settings or another table of an earlier step.
+    settings or another table of an earlier step. FileNotFoundError if a table is missing.
     """
     for shard, subjects in plan.items():
         made: dict[str, str | None] = {}

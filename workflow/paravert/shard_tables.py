@@ -53,7 +53,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
 
     Shard table: Parquet file with the rows of one step for a group of subjects. Outcome: whether
     the subject was analysed or quarantined, with reason and warnings. Raises InputError if the file
-    is damaged or not a shard table.
+    is damaged or not a shard table, FileNotFoundError if there is none.
     """
     metadata = _metadata(path)
     if b"outcomes" not in metadata:

@@ -47,7 +47,8 @@ class Task:
 
     subject: its name. depends_on: JSON-able dict of everything on which the result depends besides
     the step's name and version; `plan.result_fingerprint` hashes it. inputs_away: whether the
-    inputs are missing or unreadable; an unchanged stored result, if there is one, is then kept.
+    inputs are missing or unreadable; a stored result is then kept, whatever depends_on says, if its
+    files are unchanged and the previous step's result is the one that it was made from.
     """
 
     subject: str
@@ -123,13 +124,14 @@ def work_after(
     returns whether its result depends on `settings`; None if every result does. own: {subject:
     settings on which its result alone depends}, whatever `applies` returns. files: {subject: path
     of a further input file, "" for none}; its size and time count as a setting. While it cannot be
-    read, a stored result is kept, even if settings changed; `do` runs if none is stored. besides:
-    {step: shard table} of the steps in `Step.besides`; their results count as settings.
+    read, a stored result that was made from the same result of the previous step is kept, even if
+    settings changed; otherwise `do` runs. besides: {step: shard table} of the steps in
+    `Step.besides`; their results count as settings.
 
     The fingerprint of a result is a digest of the step's version, the previous step's result and
-    all these settings. A subject whose stored result has the same fingerprint is not computed again. Raises InputError
-    if files of an earlier step were changed since it wrote them; ChildProcessError, after all other
-    subjects, if a worker process died.
+    all these settings. A subject whose stored result has the same fingerprint is not computed
+    again. Raises InputError if files of an earlier step were changed since it wrote them;
+    ChildProcessError, after all other subjects, if a worker process died.
     """
     _run_after(
         shard_table,

@@ -50,11 +50,12 @@ is_dicom_date = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[0
 class Sheet(NamedTuple):
     """A subject sheet that was read without faults.
 
-    rows: one dict per row, {column: text}; "" where unknown, paths absolute, numbers with a decimal
-    point, sex F or M. types: {column: NUMBER, YES_NO, CATEGORY, TEXT or DATE} of each column that
-    paravert does not define, and of n_lumbar if it has values. encoding: of the file, such as
-    "UTF-8". meanings: {column: text} for columns in `types`, from another worksheet of the
-    workbook. dated: whether the column years_since_first was computed from the column date.
+    rows: one dict per row, {column: text}, in the order of the file; "" where unknown, paths
+    absolute, numbers with a decimal point, sex F or M. types: {column: "number", "yes/no",
+    "category", "text" or "date"} of each column that paravert does not define, and of n_lumbar if
+    it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for columns in
+    `types`, from another worksheet of the workbook. dated: whether the column years_since_first was
+    computed from the column date.
     """
 
     rows: list[dict[str, str]]
@@ -365,10 +366,11 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: texts; empty ones are ignored. Returns NUMBER, unless numbers have leading zeros, more
-    digits than float64 holds, or points as well as commas; YES_NO; DATE if any cell is a date, or
-    all are eight digits such as 20240229; CATEGORY for at most MOST_CATEGORIES (50) different
-    texts; otherwise TEXT.
+    cells: texts; empty ones are ignored. Returns "date" if any cell is a date, or all are eight
+    digits such as 20240229; "number" if all are numbers, unless one has leading zeros or is whole
+    with more than 15 digits, or there are points as well as commas; "yes/no" if all are yes, y,
+    true, no, n or false in any case; "category" for at most 50 different texts, also for none;
+    otherwise "text".
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):
@@ -432,7 +434,8 @@ def _day(cell: str) -> int | None:
 def write_sheet(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write rows as a subject sheet (CSV) that `read_sheet` can read, completely or not at all.
 
-    path: of the file. rows: one dict per row, {column: text}, all with the same keys; at least one.
+    path: of the file, in an existing folder. rows: one dict per row, {column: text}, all with the
+    same keys in the same order; at least one.
     """
     rows = list(rows)
     draft = path.with_name(f".{path.name}-{os.getpid()}")

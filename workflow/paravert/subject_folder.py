@@ -35,10 +35,10 @@ class SubjectFolder:
 
     home: the folder of the scan, or the scratch folder of a step that is writing it. A stack is a
     set of parallel, evenly spaced slices; stacks are numbered from 1. `kind`, in the methods, is
-    the name of a folder of NIfTI files, one per stack: IMAGE_FOLDER (converted images),
-    WATER_FOLDER and FAT_FOLDER (Dixon images), TRUTH_FOLDER and TRUTH2_FOLDER (manual label maps of
-    the first and second rater), GIVEN_FOLDER (label maps named in the sheet) or LABELS_FOLDER
-    (label maps of segment_muscles).
+    the name of a folder of NIfTI files, one per stack: IMAGE_FOLDER "image" (converted images),
+    WATER_FOLDER "water" and FAT_FOLDER "fat" (Dixon images), TRUTH_FOLDER "truth" and TRUTH2_FOLDER
+    "truth2" (manual label maps of the first and second rater), GIVEN_FOLDER "given" (label maps
+    named in the sheet) or LABELS_FOLDER "labels" (label maps of segment_muscles).
     """
 
     home: Path
@@ -61,14 +61,14 @@ class SubjectFolder:
     def stack_file(self, kind: str, stack: int) -> Path:
         """Return the path of the NIfTI file of one stack (number from 1); it may not exist.
 
-        kind: folder name, such as IMAGE_FOLDER or LABELS_FOLDER.
+        kind: folder name, such as "image" or "labels"; see the class.
         """
         return self.home / kind / f"{stack_name(stack)}{SUFFIX}"
 
     def stack_numbers(self, kind: str) -> list[int]:
         """Return the numbers (from 1, ascending) of the stacks that have a file in one folder.
 
-        kind: folder name, such as IMAGE_FOLDER or LABELS_FOLDER. Empty if the folder is missing.
+        kind: folder name, such as "image" or "labels". Empty if the folder is missing.
         """
         files = (self.home / kind).glob(f"stack-*{SUFFIX}")
         return sorted(int(f.name.removeprefix("stack-").removesuffix(SUFFIX)) for f in files)
@@ -76,8 +76,8 @@ class SubjectFolder:
     def fat_file(self, stack: int) -> Path:
         """Return the path of the Dixon fat image (NIfTI) that belongs to a stack's water image.
 
-        stack: number, from 1. The image is in FAT_FOLDER, or, if the converted stack itself is the
-        fat image, in IMAGE_FOLDER.
+        stack: number, from 1. The image is in the folder "fat", or, if the converted stack itself
+        is the fat image, in "image". The file may not exist.
         """
         own = self.stack_file(FAT_FOLDER, stack)
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)
@@ -115,5 +115,5 @@ class SubjectFolder:
 
 
 def stack_name(stack: int) -> str:
-    """Return the name of a stack in file names, such as "stack-01" for number 1."""
+    """Return the name of a stack (number from 1) in file names, such as "stack-01" for number 1."""
     return f"stack-{stack:02d}"

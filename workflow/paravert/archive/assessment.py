@@ -60,10 +60,11 @@ class Assessment:
 
     images: path for the column images of the sheet, a folder or file; "" if the examination cannot
     be in the sheet. fault: the fault that convert_dicom would raise; None if the headers show none.
-    series: a dict per series, with the columns of series.csv that describe a series. candidates:
-    its axial series. date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS); "" if
-    unknown. sex: F, M or "". age_years: at the examination; None if unknown. birth_dates: all dates
-    of birth in its headers (YYYYMMDD).
+    series: a dict per series, by SeriesNumber, with the columns of series.csv that describe a
+    series. candidates: its axial series. date, time: of the examination, as in the headers
+    (YYYYMMDD, HHMMSS), the earliest; "" if unknown. sex: "F", "M", or "" if unknown or headers
+    differ. age_years: at the examination, at most 90; None if unknown or headers differ.
+    birth_dates: all dates of birth in its headers (YYYYMMDD).
     """
 
     images: str = ""
@@ -108,7 +109,7 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
 
-    A fault of the file is in the result, not raised.
+    A fault of the file is in the result, not raised. Candidates are empty; date, sex, age unknown.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
@@ -169,7 +170,8 @@ def _is_below(path: Path, place: str) -> bool:
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
     """Return the fault that convert_dicom would raise for these files; None if the headers show none.
 
-    files: of one examination, with their headers and the attributes of their slices. Headers do not
+    files: of one examination, in any order, with their headers and the attributes of their slices.
+    No series_description is applied: several axial series give ambiguous-series. Headers do not
     show pixels that are truncated, damaged, blank or differ between duplicates.
     """
     ordered = sorted(files, key=lambda file: file.path)

@@ -30,8 +30,8 @@ class Pattern:
     A pattern settles a subject if it leaves exactly one axial series in each examination, and
     convert_dicom accepts that series. text: the regular expression. sequence: the most frequent
     class of the series it matches, such as T1. settles: number of subjects that it settles and the
-    patterns before it do not. alone: number of subjects that it would settle as the only pattern.
-    subjects: number of subjects with a series that it matches.
+    patterns before it do not; 0 in Proposal.others. alone: number of subjects that it would settle
+    as the only pattern. subjects: number of subjects with a series that it matches.
     """
 
     text: str
@@ -64,9 +64,10 @@ class Proposal:
 def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> Candidate | None:
     """Return the axial series that convert_dicom would choose with these patterns, or None.
 
-    candidates: axial series of an examination, with description and sequence. patterns: regular
-    expressions for SeriesDescription (0008,103E), tried in order while several series remain. None
-    if several remain, or if convert_dicom would not accept the one that remains.
+    candidates: axial series of an examination. patterns: regular expressions for SeriesDescription
+    (0008,103E), tried in order while several series remain; each keeps those it matches, if there
+    are any; case is ignored. None if there is no series, if several remain, or if convert_dicom
+    would not accept the one that remains.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)
@@ -77,9 +78,10 @@ def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     """Return the patterns for SeriesDescription that settle most subjects, the best first.
 
     examinations: {subject: its examinations with several axial series, each a tuple of these
-    series}. Each pattern matches one description exactly; at most MOST_PATTERNS. A pattern settles
-    a subject if convert_dicom accepts one series in each of these examinations. Method: greedy;
-    each next pattern settles most of the subjects that are left.
+    series}. Each pattern matches one whole description, in any case; at most 20. A pattern settles
+    a subject if it leaves one series, which convert_dicom accepts, in each of these examinations.
+    Method: greedy; each next pattern settles most of the subjects that are left, of equal ones T2
+    before T1, PD, STIR and others.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern

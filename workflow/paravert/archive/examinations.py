@@ -34,8 +34,8 @@ class Examination:
     person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit.
     places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
     its images. own_folders: image folders, and folders above them, that hold no image of another
-    examination. fault: the fault that convert_dicom would raise for `folder` because that also
-    holds other examinations; otherwise None.
+    examination. These three are empty for NIfTI. fault: the fault that convert_dicom would raise
+    for `folder` because that also holds other examinations; otherwise None.
     """
 
     person: Person
@@ -47,7 +47,7 @@ class Examination:
 
     @property
     def folder(self) -> str:
-        """The common folder of its images, or of its files if it has no image."""
+        """The common folder of its images, or of its files if it has no image; ValueError for NIfTI."""
         return os.path.commonpath(self.image_folders or {folder for _, folder in self.places})
 
 
@@ -55,10 +55,10 @@ def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -
     """Return the examinations in an archive, sorted by person and name of the examination.
 
     found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
-    archive: path of the archive's folder. Equal PatientIDs are one person if IssuerOfPatientID is
-    the same, or is absent and only one issuer is known for this PatientID. Files without
-    StudyInstanceUID belong to the examination of the same person in their folder if there is
-    exactly one; otherwise they are an examination of their own.
+    archive: path of the archive's folder, which the folders in `found` begin with. Equal PatientIDs
+    are one person if IssuerOfPatientID is the same, or is absent and only one issuer is known for
+    this PatientID. Files without StudyInstanceUID belong to the examination of the same person in
+    their folder if there is exactly one; otherwise they are an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

@@ -54,8 +54,9 @@ class Study(NamedTuple):
 class Tree:
     """The files and folders of an archive, sorted.
 
-    files: (path, size in bytes, time of change in ns) of each; size -1 if unknown. folders: paths
-    of all folders, the archive's own included. closed: folders without permission to read.
+    files: (path, size in bytes, time of change in ns) of each; -1 and 0 if unknown. folders: paths
+    of all folders, the archive's own included. closed: folders without permission to read. All
+    paths begin with that of the archive's folder as it was given.
     """
 
     files: tuple[tuple[str, int, int], ...]

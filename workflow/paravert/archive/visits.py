@@ -49,8 +49,8 @@ class Visit:
     """An examination as a visit of a person.
 
     examination: its files and person. found: what convert_dicom would do with it. subject:
-    pseudonym of the person. number: of the visit in the sheet, from 1 by date; 0 if the examination
-    is not in the sheet.
+    pseudonym of the person, "" until it is set. number: of the visit in the sheet, from 1 by date;
+    0 before `number_visits`, and if the examination is not in the sheet.
     """
 
     examination: Examination
@@ -98,7 +98,7 @@ def refuse_mixed_people(visits: Iterable[Visit]) -> None:
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has control characters, spaces at an end, or more than CELL_LIMIT characters.
+    Such a path has unprintable characters, spaces at an end, or more than 4096 characters.
     visits: all examinations; changed in place: an excluded one gets the fault unreadable-header and
     an empty path `images`. home: folder of the sheet, to which paths are relative.
     """
@@ -119,7 +119,8 @@ def number_visits(visits: Iterable[Visit]) -> None:
     """Number the examinations of each person in the sheet by date, from 1; unknown dates last.
 
     visits: of all people; the attribute `number` is set. It stays 0 for examinations that are not
-    in the sheet.
+    in the sheet. Equal dates are ordered by time, then by the name of the examination; NIfTI files,
+    which have no date, by the name of the visit, numbers in it by their value.
     """
     by_person: dict[Person, list[Visit]] = defaultdict(list)
     for visit in visits:
@@ -154,8 +155,10 @@ def _runs(text: str) -> list[str]:
 def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and the rows of the subject sheet, one row (dict by column) per numbered visit.
 
-    visits: of all people, numbered. home: folder of the sheet, to which the column images is
-    relative. The columns visit and years_since_first are only there if somebody has several visits.
+    visits: of all people, with pseudonyms, after `number_visits`; rows are in this order. home:
+    folder of the sheet, to which the column images is relative. All cells are text, "" if unknown.
+    The columns visit and years_since_first are only there if somebody has several visits. sex: "F"
+    or "M", if all examinations of the person that tell it agree.
     """
     lines = [visit for visit in visits if visit.number]
     several = any(visit.number > 1 for visit in lines)
@@ -220,10 +223,10 @@ def series_rows(
 ) -> list[dict[str, object]]:
     """Return the rows of series.csv: one per series, and one per folder without images.
 
-    Each is a dict {column of SERIES_COLUMNS: value}. visits: of all people. empty: folders without
-    images. patterns: regular expressions for SeriesDescription (0008,103E), tried in order to
-    choose one of several axial series. home: folder of the sheet; the column folder is relative to
-    it.
+    Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
+    people, with pseudonyms, after `number_visits`. empty: folders without images. patterns: regular
+    expressions for SeriesDescription (0008,103E), tried in order to choose one of several axial
+    series. home: folder of the sheet; the column folder is relative to it.
     """
     rows = []
     for visit in visits:

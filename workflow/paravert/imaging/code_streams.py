@@ -39,14 +39,15 @@ RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
     """Return whether the image size declared in one frame's code stream agrees with the DICOM header.
 
-    Code stream: the compressed bytes of one frame.
+    stream: the code stream, which is the compressed bytes of one frame.
     syntax: transfer syntax (0002,0010), the kind of compression.
     rows, columns: (0028,0010), (0028,0011).
     frame_bytes: length in bytes of the decoded frame, from the header.
 
     RLE streams declare no size: True if a stream of that length can decode to `frame_bytes`. False
-    for a frame of more than LARGEST_FRAME_BYTES, and for JPEG 2000 with several components or more
-    than J2K_LARGEST_TILES tiles. True for syntaxes other than RLE, JPEG, JPEG-LS and JPEG 2000.
+    for a frame of more than 32 MiB, for a damaged JPEG or JPEG 2000 header, and for JPEG 2000 with
+    several components or more than 1024 tiles. True for syntaxes other than RLE, JPEG, JPEG-LS and
+    JPEG 2000.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
@@ -115,7 +116,8 @@ def _j2k_size(stream: bytes) -> tuple[int, int] | None:
 def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.ndarray | None:
     """Return the pixel values of an RLE-compressed frame, uint8 or uint16 (rows, columns).
 
-    stream: the compressed bytes of one frame. allocated: BitsAllocated (0028,0100), 8 or 16.
+    stream: the compressed bytes of one frame. allocated: BitsAllocated (0028,0100): 8 gives uint8,
+    16 uint16, also if the values have a sign: the caller then views them as signed.
     Returns None if the stream is damaged: a segment does not decode to exactly one byte per pixel.
     Most decoders pad or truncate such a segment without an error. Source: DICOM PS3.5, annex G.
     """
@@ -235,8 +237,9 @@ SIGNATURES = {
 def openjpeg() -> dict[str, Callable]:
     """Return the C functions of the OpenJPEG library: {name without the prefix "opj_": ctypes function}.
 
-    The library is the one inside the package pylibjpeg-openjpeg. Raises ImportError, OSError or
-    AttributeError if it or one of its functions is missing.
+    The functions are those of SIGNATURES, which decode an image. The library is the one inside the
+    package pylibjpeg-openjpeg. Raises ImportError, OSError or AttributeError if it or one of the
+    functions is missing.
     """
     import _openjpeg
 
@@ -251,10 +254,11 @@ def openjpeg() -> dict[str, Callable]:
 def decode_jpeg2000(stream: bytes, dtype: np.dtype) -> np.ndarray | None:
     """Return the pixel values of a JPEG 2000 frame, (rows, columns) of type `dtype`; None if damaged.
 
-    stream: the compressed bytes of one frame, checked by `size_fits`. dtype: integer type of the
-    stored values, from BitsAllocated (0028,0100) and PixelRepresentation (0028,0103); where the
-    stream declares another sign, its bits are read with the sign of `dtype`. Raises OSError if the
-    stream cannot be passed to OpenJPEG.
+    stream: the compressed bytes of one frame; `size_fits` must have returned True for it: one
+    component, the rows and columns of the header. dtype: integer type of the stored values, from
+    BitsAllocated (0028,0100) and PixelRepresentation (0028,0103); where the stream declares another
+    sign, its bits are read with the sign of `dtype`. Raises OSError if the stream cannot be passed
+    to OpenJPEG.
     """
     start = stream.find(J2K_START)
     checked = _prepared(stream[start:]) if start >= 0 else None

@@ -91,14 +91,15 @@ def convert_subject(
 ) -> shards.Product:
     """Convert one subject's images and masks into a temporary folder and return the row of its table.
 
-    rows: {subject: row of the subject sheet as {column: text}}.
+    rows: {subject, with a visit as A001_2: row of the subject sheet as {column: text}}.
     task: the unit of work; its `subject` is a key of `rows`.
     scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
     series_description: regular expressions that choose one of several axial series, tried in order.
     source: the label source, which says which values the masks of the column `labels` have.
 
-    Returns the row of convert.parquet (stacks, slices, digests, header values), warnings and a
-    note. Raises SubjectFault with a reason code if the images or masks cannot be used.
+    Returns one row of convert.parquet (stacks, slices, digests, header values), warnings and a note
+    (None if there is nothing to tell). Raises SubjectFault with a reason code if the images or
+    masks cannot be used.
     """
     row = rows[task.subject]
     images = read_images(row["images"], series_description, row.get("water"), row.get("fat"))
@@ -162,13 +163,13 @@ def read_images(
     path: the sheet's column `images`: a NIfTI file, a DICOM file, or a folder, searched
         recursively, of DICOM files or of two NIfTI files named water and fat; "" if empty.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
-        several axial series remain; DICOM only.
-    water, fat: NIfTI files of the Dixon parts on the same voxels, from the columns of these names;
-        both or neither (None or "").
+        several axial series remain, each keeps those it matches, if any; DICOM only.
+    water, fat: paths of NIfTI files of the Dixon parts on the same voxels, from the sheet's columns
+        of these names; both or neither (None or "").
 
-    Raises SubjectFault with a reason code: no-dicom if the path is empty or nothing is there,
-    unreadable-header, dixon-parts-differ, and every fault of a DICOM series or NIfTI file that
-    makes its images unusable.
+    Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
+    dixon-parts-differ if only one of water and fat is given or their grids differ, and every fault
+    of a DICOM series or NIfTI file that makes its images unusable.
     """
     if bool(water) != bool(fat):
         given, lacking = ("water", "fat") if water else ("fat", "water")

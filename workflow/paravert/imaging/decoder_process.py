@@ -44,10 +44,11 @@ def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndar
     """Return the pixel values of a JPEG or JPEG-LS frame, (rows, columns), decoded in a separate process.
 
     stream: the compressed bytes of one frame. form: pixel format of its file: matrix, bits, sign
-    and transfer syntax. decoder: "gdcm" or "pyjpegls". The result has the integer type of the
-    format, or uint8 where the decoder returns one byte per pixel. None if the stream is damaged:
-    the decoder refuses it, or the process dies on it twice but runs without it. Raises DecoderDied
-    if the process does not run at all, or was killed twice by SIGKILL (too little memory).
+    and transfer syntax. decoder: "gdcm" (JPEG) or "pyjpegls" (JPEG-LS). The result has the integer
+    type of the format, or uint8 where the decoder returns one byte per pixel. None if the stream is
+    damaged: the decoder refuses it or does not return one frame, or the process dies on it twice
+    (once if it reaches its limit of processor time) but runs without it. Raises DecoderDied if the
+    process does not run at all, or was killed twice by SIGKILL (too little memory).
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)

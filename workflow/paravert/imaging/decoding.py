@@ -63,9 +63,10 @@ def read_pixels(frames: Sequence[Frame]) -> FramePixels:
     """Return {frame: (its pixel values, warnings about its file)} for DICOM frames (slices).
 
     frames: of one or several files, each of which is read once. Pixel values: (rows, columns), in
-    the orientation of the file, rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit
-    integers if slope is 1 and intercept 0, otherwise float64. Raises SubjectFault: missing-pixels,
-    truncated-pixels, undecodable-pixels, unsupported-pixels, frame-count-mismatch.
+    the orientation of the file, MONOCHROME1 (small values are bright) inverted, rescaled by
+    RescaleSlope and RescaleIntercept; 8- or 16-bit integers if slope is 1 and intercept 0,
+    otherwise float64. Warnings: monochrome1-inverted, lossy-compressed. Raises SubjectFault:
+    missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels, frame-count-mismatch.
     """
     by_file: dict[Header, list[Frame]] = defaultdict(list)
     for frame in frames:

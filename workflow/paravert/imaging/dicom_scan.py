@@ -54,8 +54,8 @@ class FolderScan:
     """What a folder of DICOM files contains, read from the headers, without pixels.
 
     frames: attributes of every slice of every MR image. images: attributes of the file of each
-    image, of any modality. cautions: warnings. files: number of files of any kind, also those that
-    are not DICOM.
+    image, of any modality. Both in the order of the file paths. cautions: warnings. files: number
+    of files of any kind, also those that are not DICOM.
     """
 
     frames: tuple[Frame, ...]
@@ -65,7 +65,7 @@ class FolderScan:
 
     @property
     def series(self) -> dict[str, list[Frame]]:
-        """The frames of each series, by SeriesInstanceUID (0020,000E), in the order of the files."""
+        """{SeriesInstanceUID (0020,000E), "" if absent: its frames}, in the order of the file paths."""
         found: dict[str, list[Frame]] = defaultdict(list)
         for frame in self.frames:
             found[frame.header.series].append(frame)
@@ -76,10 +76,11 @@ def scan_folder(path: Path) -> FolderScan:
     """Return the headers and frames of all DICOM images in a folder, searched recursively, or in one file.
 
     Frame: position and contrast of one slice. Only MR images have frames here. No pixels are read.
-    Warnings: non-dicom-ignored, non-image-ignored, no-preamble. Raises SubjectFault:
-    unreadable-header for a damaged DICOM header, an empty image file, and a file or folder without
-    permission to read; frame-count-mismatch where a multi-frame image describes another number of
-    frames than it declares.
+    Where nothing is at the path, everything is empty. Warnings: non-dicom-ignored (a file that is
+    not DICOM), non-image-ignored (DICOM, but no MR image), no-preamble (an image without the DICOM
+    preamble). Raises SubjectFault: unreadable-header for a damaged DICOM header, an empty image
+    file, and a file or folder without permission to read; frame-count-mismatch where a multi-frame
+    image describes another number of frames than it declares.
     """
     files = files_at(path, "images")
     frames: list[Frame] = []
@@ -96,7 +97,7 @@ def scan_folder(path: Path) -> FolderScan:
 
 
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
-    """Raise SubjectFault (unreadable-header) if an image file is empty or begins with zeros.
+    """Raise SubjectFault (unreadable-header) if an image file is empty or its first 132 bytes are 0.
 
     files: all files of a folder. images: attributes of those that were read as images. A file that
     was not read is regarded as an image file if its suffix is .dcm, or if its name equals that of

@@ -41,9 +41,9 @@ def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hasha
 
     series: {key: attributes of its slices}. Dixon acquisition: series that each show one part
     (water, fat, in phase, ...) or one map, have the same name apart from the part, share more than
-    half of the positions of the smaller one, and include water and fat. Map: computed values, such
-    as a fat fraction. Maps at the positions of a Dixon acquisition are in no group, whatever their
-    name.
+    half of the positions of the smaller one, and include water and fat. Name: SeriesDescription
+    (0008,103E). Map: computed values, such as a fat fraction. Maps of another name at the positions
+    of a Dixon acquisition are left out.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -97,7 +97,7 @@ def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame
 
     frames: attributes of the slices of one series, or of one Dixon acquisition. If they include
     water and fat, the fat slices are the ones to convert; in phase, opposed phase and maps are left
-    out. Otherwise all slices are converted, and the water slices are ().
+    out. Otherwise all slices are converted, and the water slices are (). The order is kept.
     """
     if not has_water_and_fat(frames):
         return tuple(frames), ()
@@ -114,9 +114,10 @@ def stacks_with_water(
 
     Stack: parallel, evenly spaced slices, from caudal to cranial; without pixels. frames:
     attributes of the slices to convert. water: those of the Dixon water slices; empty if there are
-    none. Both lists of stacks have the same voxel grids in the same order; the second is empty
-    without water. Raises SubjectFault: dixon-parts-differ if the grids differ, and the reasons for
-    which slices cannot be grouped into stacks, listed in `group_frames` and `stack_frames`.
+    none. `frame_fault` must have found no fault in any of them. Both lists of stacks have the same
+    voxel grids in the same order; the second is empty without water. Raises SubjectFault:
+    dixon-parts-differ if the grids differ, bad-geometry-orientation, bad-geometry-position,
+    inconsistent-matrix, ambiguous-contrast, duplicate-positions-conflict, too-few-slices.
     """
     stacks, cautions = stack_frames(group_frames(frames))
     if not water:
@@ -183,9 +184,10 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
 
     images: of one subject. water, fat: NIfTI files; fat is None if the images themselves show fat.
     Matrix, spacing and directions must equal those of the stack. The origin may differ, as some
-    conversions lose it: voxels are paired by index, with the warning dixon-origins-differ and a
-    note. Raises SubjectFault: dixon-parts-differ if the grids differ or there are several stacks,
-    unreadable-header if there is no such file, and other reasons if it is not a usable NIfTI image.
+    conversions lose it: voxels are paired by index; beyond 0.5 mm with the warning
+    dixon-origins-differ and a note. Raises SubjectFault: dixon-parts-differ if the grids differ or
+    there are several stacks, unreadable-header if there is no such file, and other reasons if it is
+    not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

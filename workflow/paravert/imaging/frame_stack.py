@@ -146,9 +146,9 @@ def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
     """Return by how many mm slices shift in their plane per mm along the normal (shear).
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
-    (slices, 2). The shear is the slope of a least squares fit. 0 if the slices do not shift evenly:
-    with fewer than three slices, if the shift from slice to slice differs from the fit by more than
-    half of it, or if the total shift is at most twice the tolerance SHIFT_TOLERANCE_MM (0.15 mm).
+    (slices, 2). Both in any order of the slices. The shear is the slope of a least squares fit. 0
+    if the slices do not shift evenly: with fewer than three slices, if the shift from slice to
+    slice differs from the fit by more than half of it, or if the total shift is at most 0.3 mm.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0
@@ -236,10 +236,11 @@ def _differ(values: Sequence[tuple]) -> bool:
 def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
     """Return whether each slice collides with one of an earlier stack: a list of bool per stack.
 
-    stacks: of one subject; each list follows the slices of its stack from caudal to cranial. Two
-    slices collide if their image planes cross within both images, or if they are nearly parallel
-    and their slabs overlap (slab: the image plane, as thick as the stack's slice distance slab_mm).
-    Muscle in a colliding slice would be counted twice.
+    stacks: of one subject, in the order of `stack_frames`; each list follows the slices of its
+    stack from caudal to cranial. Two slices collide if their image planes cross within both images,
+    or if they are parallel within 5 degrees and their slabs overlap by more than 5 % (slab: the
+    image plane, as thick as the stack's slice distance slab_mm). Muscle in a colliding slice would
+    be counted twice.
     """
     flags = []
     for number, stack in enumerate(stacks):
@@ -283,7 +284,7 @@ def _outline(stack: FrameStack, frame: Frame) -> np.ndarray:
 
 
 def rectangles_cross(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether two rectangles in space share a point; False if they are parallel.
+    """Return whether two rectangles in space share a point; False if they are parallel or in one plane.
 
     first, second: corners (4, 3) in mm, in order around the rectangle.
     """

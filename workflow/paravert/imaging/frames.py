@@ -126,7 +126,7 @@ class Header:
         header.
     declared_frames: NumberOfFrames (0028,0008).
     sex: "F", "M" or None, from (0010,0040).
-    age_years: from PatientAge (0010,1010); ages above OLDEST_AGE_YEARS are set to it.
+    age_years: from PatientAge (0010,1010); ages above 90 are set to 90.
     field_strength_t: MagneticFieldStrength (0018,0087) in tesla.
     manufacturer: (0008,0070).
     """
@@ -159,25 +159,27 @@ class Frame:
     header: attributes of the file.
     number: index of the slice in the file, from 0.
     rows, columns: (0028,0010), (0028,0011).
-    image_type: values of FrameType (0008,9007) or ImageType (0008,0008).
+    image_type: values of FrameType (0008,9007), otherwise ImageType (0008,0008), in upper case; ()
+        if unknown.
     position: ImagePositionPatient (0020,0032): centre of the first pixel, LPS in mm, (3,).
-    right, down: ImageOrientationPatient (0020,0037): directions to the next column and row, LPS,
-        (3,).
+    right, down: ImageOrientationPatient (0020,0037) as in the file, not checked: directions to the
+        next column and row, LPS, (3,).
     row_spacing_mm, column_spacing_mm: PixelSpacing (0028,0030): between the centres of neighbouring
         rows and columns.
     thickness_mm: SliceThickness (0018,0050).
     spacing_tag_mm: SpacingBetweenSlices (0018,0088), also if implausible.
     echo_time_ms, repetition_time_ms, inversion_time_ms: (0018,0081), (0018,0080), (0018,0082).
     flip_angle_deg: FlipAngle (0018,1314).
-    contrast: values that tell apart images of different contrast at one position: image type, echo
-        time, and the attributes of CONTRAST_NUMBERS and CONTRAST_TEXTS; compared, not interpreted.
-    acquired: values that tell apart images of different acquisition times at one position
-        (ACQUISITION_NUMBERS); compared, not interpreted.
+    contrast: values that tell apart images of different contrast at one position, such as image
+        type, echo time, flip angle, b-value; compared element by element, not interpreted.
+    acquired: likewise AcquisitionNumber and acquisition times, which tell apart repeated images at
+        one position.
     slope, intercept: RescaleSlope, RescaleIntercept (0028,1053), (0028,1052); 1 and 0 if absent,
         NaN if malformed.
     real_world: (slope, intercept) of each RealWorldValueMapping (0040,9096), NaN if malformed.
-    sequence: class of the pulse sequence, one of `tables.SEQUENCES`.
-    part: Dixon part (such as water or fat) or map that the slice shows; None if not Dixon.
+    sequence: class of the pulse sequence, one of `tables.SEQUENCES`, such as "T1" or "unknown".
+    part: "dixon-water", "dixon-fat", "in-phase" or "opposed-phase"; "map" for values computed from
+        these, such as a fat fraction; None if not Dixon.
     """
 
     header: Header
@@ -208,13 +210,13 @@ class Frame:
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
         """The unit directions to the next column and to the next row, (3,) each, LPS.
 
-        Headers round them; these are the nearest exactly orthogonal ones.
+        Headers round them; these are the nearest exactly orthogonal ones. They must be known.
         """
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Position of the middle of the image, LPS in mm, (3,)."""
+        """Position of the middle of the image, LPS in mm, (3,); position and directions must be known."""
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def value_of(data: Dataset, keyword: str) -> object:
     """Return the value of a DICOM element as pydicom converts it; None if absent.
 
     keyword: DICOM keyword, such as PixelSpacing. Conversions are cached: do not modify the value.
-    Raises one of VALUE_ERRORS if the value is malformed.
+    Raises one of VALUE_ERRORS (pydicom's, such as ValueError) if the value is malformed.
     """
     element = data.get_item(_tag(keyword))
     if not isinstance(element, RawDataElement):
@@ -110,7 +110,7 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def is_present(data: Dataset, keyword: str) -> bool:
-    """Return whether a DICOM element is present and not empty; its value may be malformed."""
+    """Return whether a DICOM element is present and not empty or blank; its value may be malformed."""
     element = data.get_item(_tag(keyword))
     if element is None:
         return False
@@ -122,7 +122,10 @@ def is_present(data: Dataset, keyword: str) -> bool:
 
 
 def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
-    """Return the numbers of a DICOM element, float64 (count,); None unless exactly `count` finite ones."""
+    """Return the numbers of a DICOM element, float64 (count,); None unless exactly `count` finite ones.
+
+    count: 2 or more; for a single number use `finite_number`.
+    """
     try:
         values = np.asarray(value_of(data, keyword), dtype=float)
     except VALUE_ERRORS:
@@ -174,7 +177,7 @@ class FrameAttributes:
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
         """Return the numbers of a DICOM keyword, float64 (count,), from the frame, all frames, or the file.
 
-        None if it is absent or is not exactly `count` finite numbers.
+        count: 2 or more. None if it is absent or is not exactly `count` finite numbers.
         """
         return finite_numbers(self._place_of(keyword), keyword, count)
 

@@ -38,7 +38,7 @@ class ImageSlice:
     slope, intercept: RescaleSlope and RescaleIntercept (0028,1053), (0028,1052), which have been
     applied. overlaps: whether the slice crosses or overlaps a slice of an earlier stack. cautions:
     warnings about the slice. sequence: class of the pulse sequence by the header, one of
-    `tables.SEQUENCES`.
+    `tables.SEQUENCES`, such as "T1" or "unknown".
     """
 
     affine: np.ndarray
@@ -73,9 +73,10 @@ class Images:
     """The images of one subject.
 
     stacks: each a stack of parallel, evenly spaced axial slices; from caudal to cranial. header:
-    {column of `tables.HEADER_COLUMNS`: value}; an absent key or None is unknown. cautions: warnings
-    about the subject. note: sentences with details of the warnings, such as which slices or series
-    are not used, or None. series: one row of `tables.SERIES_COLUMNS` per series. sagittal: sagittal
+    {column of `tables.HEADER_COLUMNS`, such as echo_time_ms: value}; an absent key or None is
+    unknown. cautions: warnings about the subject. note: sentences with details of the warnings,
+    such as which slices or series are not used, or None. series: one row {column of
+    `tables.SERIES_COLUMNS`: value} per series of the subject, used or not. sagittal: sagittal
     series in the same patient coordinates, array (slices, rows, columns), slices from left to
     right, rows towards the feet, columns towards the back; None if there is none that can be used.
     """
@@ -93,7 +94,7 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 
     array: (slices, rows, columns). spacing_mm: distance of neighbouring slices. Warnings:
     blank-slice (all pixels have one value); slice-unlike-neighbours (looks damaged), only tested if
-    spacing_mm is at most FURTHEST_MM.
+    spacing_mm is at most 10.
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
@@ -104,8 +105,9 @@ def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]
 def compact_array(slices: list[np.ndarray]) -> np.ndarray:
     """Return slices as one array (slices, rows, columns): int16 if it holds all values exactly, else float32.
 
-    slices: real numbers, (rows, columns) each. Raises SubjectFault (unsupported-pixels) for values
-    that are not finite or too large, and for slices whose differences float32 would lose.
+    slices: real numbers, (rows, columns) each, one shape. Raises SubjectFault (unsupported-pixels)
+    for values that are not finite or above 1e10, for slices whose values differ by less than 1e-10,
+    and for slices whose differences float32 would lose. A slice of one value is valid.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -230,10 +232,10 @@ class _Features:
 def unlike_neighbours(array: np.ndarray) -> np.ndarray:
     """Return which slices of a stack differ from their neighbours as damaged slices do, bool (slices,).
 
-    array: (slices, rows, columns). Signs of damage: an edge across a slice, along rows or columns,
-    that the neighbours do not have there; or content that differs from both neighbours by far more
-    than these differ from each other. Slices of a single value, with fewer than LEAST_SIDE rows or
-    columns, or without neighbours are False.
+    array: (slices, rows, columns), in spatial order. Signs of damage: an edge across a slice, along
+    rows or columns, that the neighbours (up to two on each side) do not have there; or content that
+    differs from both neighbours by far more than these differ from each other. Slices of a single
+    value, with fewer than 40 rows or columns, or without neighbours are False.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)

@@ -36,7 +36,7 @@ READ_ERRORS = (
 
 
 class PathKind(Enum):
-    """What is at a path: a file, a folder, or nothing."""
+    """What is at a path: a file, a folder, or nothing (also a device or pipe)."""
 
     FILE = auto()
     FOLDER = auto()
@@ -121,10 +121,10 @@ def open_image_file(file: Path) -> Iterator[BoundedFile]:
 
 
 def parse_dicom(stream: BinaryIO, **options: object) -> FileDataset:
-    """Return the data set in a DICOM file, as pydicom.dcmread reads it.
+    """Return the data set in a DICOM file, as pydicom.dcmread reads it with force=True (no preamble needed).
 
-    stream: the file, opened for reading. options: keyword arguments of pydicom.dcmread. Raises one
-    of READ_ERRORS if the contents are damaged.
+    stream: the file, opened for reading. options: further keyword arguments of pydicom.dcmread.
+    Raises one of READ_ERRORS (such as InvalidDicomError) if the contents are damaged.
     """
     with _damage_as_dicom_error():
         return pydicom.dcmread(stream, force=True, **options)
@@ -137,7 +137,7 @@ def element_at(
 
     stream: the file, opened for reading. offset: bytes from the beginning of the file. implicit,
     little_endian: encoding of the element (PS3.5, 7.1). A value of undefined length includes its
-    items and delimiters. Raises one of READ_ERRORS if the contents are damaged.
+    items and delimiters. Raises one of READ_ERRORS (such as EOFError) if the contents are damaged.
     """
     stream.seek(offset)
     with _damage_as_dicom_error():

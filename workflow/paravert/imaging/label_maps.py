@@ -1,7 +1,7 @@
 """Label maps: pixel counts, agreement of two maps (IoU, Dice), and the side of each label.
 
-A label map is an integer array (slices, rows, columns) with the values of LABELS, 1 to 8, and 0 outside
-the muscles.
+A label map is an integer array (slices, rows, columns) with values 1 to 8, one for each muscle and side
+(anatomy.LABELS), and 0 outside the muscles.
 """
 
 from collections.abc import Iterable
@@ -111,6 +111,6 @@ def swapped_muscles(labels: Volume) -> list[str]:
     """Return the names of the muscles whose left label is not to the patient's left of the right one.
 
     labels: label map with its affine; the centroids of both labels over the whole volume are
-    compared.
+    compared. Names are those of anatomy.MUSCLES; a muscle without a label on one side is left out.
     """
     return [muscle for muscle, apart_mm in left_beyond_right_mm(labels).items() if apart_mm <= 0]

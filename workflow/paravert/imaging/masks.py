@@ -34,8 +34,9 @@ def read_masks(
 ) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
-    Masks: {stack number: label map, uint8 (slices, rows, columns), values of LABELS or 0}.
-    volumes: stacks of the subject, in the order of their numbers, from 1.
+    Masks: {stack number: label map, uint8 (slices, rows, columns), 1 to 8 for a muscle and side as
+        in anatomy.LABELS, 0 for background}, axes and grid as those of the stack.
+    volumes: images of the subject's stacks, in the order of their numbers, from 1.
     role: column of the sheet that names the path (truth, truth2 or labels).
     source: label source, which says which values the masks have; those of other muscles and organs
         become background.

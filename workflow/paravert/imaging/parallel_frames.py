@@ -1,6 +1,7 @@
 """Grouping of DICOM frames by orientation, matrix and position. Stacks are made of these groups.
 
-The groups do not depend on the order in which the frames are given. Positions are LPS, in mm.
+The groups do not depend on the order in which the frames are given, except for which of several frames at
+one position is used. Positions are LPS, in mm.
 """
 
 from collections import defaultdict
@@ -25,10 +26,10 @@ FrameCopies = tuple[Frame, ...]  # the frames at one position: the one kept, the
 class ParallelFrames:
     """Frames (slices, without pixels) of one orientation, matrix and pixel spacing, by position.
 
-    places: for each position, the frame that is kept, then its duplicates. right, down: orthonormal
-    directions to the next column and row, LPS, (3,). normal: unit vector towards the head, LPS,
-    (3,). heights: centres of the frames along the normal, mm, (places,). in_plane: centres along
-    right and down, mm, (places, 2).
+    places: for each position, the frame that is used, then its duplicates; in any order of
+    positions. right, down: orthonormal directions to the next column and row, LPS, (3,). normal:
+    unit vector towards the head, LPS, (3,). heights: centres of the frames along the normal, mm,
+    (places,). in_plane: centres along right and down, mm, (places, 2).
     """
 
     places: tuple[FrameCopies, ...]
@@ -40,7 +41,7 @@ class ParallelFrames:
 
     @property
     def frames(self) -> list[Frame]:
-        """The frame (attributes of one slice) that is kept at each position, in the order of `places`."""
+        """The frame (attributes of one slice) that is used at each position, in the order of `places`."""
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":
@@ -56,10 +57,11 @@ class ParallelFrames:
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the slices of a series in groups of one orientation, matrix and pixel spacing.
 
-    frames: attributes of the slices, with valid position, orientation and pixel spacing. Slices at
-    one position are kept together: the first of them in `frames` is used, the others are its
-    duplicates. Raises SubjectFault: bad-geometry-orientation if orientations change gradually from
-    slice to slice, inconsistent-matrix if slices of different matrices interleave.
+    frames: attributes of the slices, in any order, with valid position, orientation and pixel
+    spacing. Slices of a group are not sorted. Those at one position stay together: the first in
+    `frames` is used, the others are its duplicates. Raises SubjectFault: bad-geometry-orientation
+    if orientations change gradually from slice to slice, inconsistent-matrix if slices of different
+    matrices interleave.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])

@@ -59,8 +59,8 @@ class PixelFormat:
     syntax: transfer syntax (0002,0010). rows, columns, frames: (0028,0010), (0028,0011),
     (0028,0008). allocated, stored, high: BitsAllocated (8 or 16), BitsStored, HighBit, (0028,0100)
     to (0028,0102). signed: whether stored values are two's complement (0028,0103). inverted:
-    whether small values are bright, MONOCHROME1 (0028,0004). If absent, frames is 1, stored equals
-    allocated, and high is stored - 1.
+    whether small values are bright, MONOCHROME1 (0028,0004). If absent, rows and columns are 0,
+    frames is 1, stored equals allocated, and high is stored - 1.
     """
 
     syntax: UID
@@ -150,7 +150,8 @@ def pixel_format(module: PixelModule) -> PixelFormat:
 
     module: unchecked values of the header, from `pixel_module`. Raises SubjectFault
     (unsupported-pixels) for colour, an unknown transfer syntax, other than 8 or 16 bits allocated,
-    and attributes that are missing or contradict each other.
+    and attributes of the bits or the sign that are missing or contradict each other. Rows and
+    columns are not checked: 0 if absent.
     """
     numbers = module.numbers
     if not module.syntax.is_transfer_syntax:

@@ -126,9 +126,9 @@ def sequence_facts(
 ) -> SequenceFacts:
     """Return the values of the header of a frame (one slice) that show its pulse sequence.
 
-    attributes: DICOM attributes of the frame; the texts are read from them. image_type: ImageType
-    or FrameType. echo_ms, repetition_ms, inversion_ms, field_t: times in ms and field strength in
-    tesla, None if unknown.
+    attributes: DICOM attributes of the frame; the texts are read from them. image_type: values of
+    ImageType or FrameType, in upper case. echo_ms, repetition_ms, inversion_ms, field_t: times in
+    ms and field strength in tesla, None if unknown.
     """
     return SequenceFacts(
         image_type=image_type,
@@ -152,9 +152,9 @@ def _first(words: tuple[str, ...]) -> str:
 def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
-    A key of PARTS (water, fat, in phase, opposed phase), or DIXON_MAP for a map that is computed
-    from the parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription,
-    unless that names several parts.
+    "dixon-water", "dixon-fat", "in-phase", "opposed-phase", or "map" for values computed from the
+    parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription, unless
+    that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:

@@ -91,7 +91,7 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     scan: headers and frames (slices without pixels) of all files of the subject.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in the given
     order while several axial series remain: each keeps the series that it matches, if there are
-    any. The series of one Dixon acquisition count as one.
+    any; case is ignored. The series of one Dixon acquisition count as one.
 
     Raises SubjectFault: no-dicom, mixed-patients, multiple-studies, wrong-modality, quadruped,
     no-axial-series, ambiguous-series; for a slice of the chosen series: mosaic, unsupported-pixels,
@@ -240,11 +240,11 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     """Return the plane of a series by the tilts of its slices: axial, other, localizer or nowhere.
 
     frames: attributes of all slices of the series. Axial slice: its normal is at most
-    AXIAL_TILT_DEG (60 degrees) from the patient's long axis. Localizer: a series with at most twice
-    as many axial as sagittal or coronal slices, or with ImageType (0008,0008) LOCALIZER in every
-    slice. Other: without axial slices. Nowhere: no slice has a valid orientation. In an axial
-    series, slices without a valid orientation are kept with the axial ones, so that `frame_fault`
-    reports them.
+    60 degrees from the patient's long axis; sagittal or coronal: more than 75. Localizer: a series
+    with at most twice as many axial as sagittal or coronal slices, or with ImageType (0008,0008)
+    LOCALIZER in every slice; otherwise slices of that type are ignored. Other: without axial
+    slices. Nowhere: no slice has a valid orientation. In an axial series, slices without a valid
+    orientation are kept with the axial ones, so that `frame_fault` reports them.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
@@ -268,7 +268,8 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
 def plane_name(kind: str, frames: Sequence[Frame]) -> str:
     """Return the plane of a series, one of `tables.PLANES`: axial, sagittal, coronal, localizer or unknown.
 
-    kind: kind of its plane, from `series_plane`. frames: attributes of its slices.
+    kind: "axial", "other", "localizer" or "nowhere", from `series_plane`. frames: attributes of its
+    slices. The kind "nowhere" is unknown; "other" is told by the mean normal of the slices.
     """
     if kind in (AXIAL, LOCALIZER):
         return kind

@@ -31,7 +31,8 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
     """Return the indices of the slices of each block, one array (n,) per block, ascending.
 
     group: parallel slices by ascending height (position along the normal). A new block begins where
-    the gap to the slice before is more than WIDEST (about three) slice thicknesses.
+    the gap to the slice before is more than 3.15 times the smaller thickness of the two slices;
+    never where both thicknesses are unknown.
     """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
@@ -95,8 +96,8 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
     group: the slices of one stack, by ascending height. With two or more slices it is their mean
     distance, and the source "positions". With one slice it is SliceThickness (0018,0050), source
     "thickness", otherwise SpacingBetweenSlices (0018,0088), source "tag". Raises SubjectFault:
-    too-few-slices for a single slice without either, bad-geometry-position for slices that are
-    implausibly far apart.
+    too-few-slices for a single slice without either, bad-geometry-position for slices that are more
+    than 100 mm apart.
     """
     if len(group.frames) > 1:
         gap_mm = mean_gap_mm(group.heights)
@@ -125,7 +126,8 @@ def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Cauti
 
     group: slices straight above one another, by ascending height. runs: indices of the slices of
     each stack, one array (n,) per stack, from the lowest. Warnings: missing-slices,
-    spacing-irregular, spacing-tag-missing, spacing-tag-mismatch.
+    spacing-irregular, and for SpacingBetweenSlices (0018,0088) spacing-tag-missing and
+    spacing-tag-mismatch (differs from the positions by more than 5 %).
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
     for below, above in zip(runs, runs[1:], strict=False):
