@@ -104,6 +104,13 @@ MAKERS = {
     "Siemens, several echoes": siemens(before=("M", "ND", "DIXON")),
     "Siemens, letters": siemens(("W", "F", "IN", "OPP"), before=()),
     "Siemens, by the description": siemens(("DIS2D",) * 4, before=("M", "ND")),
+    "Siemens, map first": series_per_part(
+        [
+            ("other", "t1_vibe_dixon_tra_FF", (*DERIVED, "DIXON", "FAT_FRACTION")),
+            (WATER, "t1_vibe_dixon_tra_W", (*ORIGINAL, "DIXON", "WATER")),
+            (FAT, "t1_vibe_dixon_tra_F", (*ORIGINAL, "DIXON", "FAT")),
+        ]
+    ),
     "GE": ge(maps=False),
     "GE, with maps": ge(maps=True),
     "GE, by the description": series_per_part(
@@ -241,6 +248,7 @@ def test_files_in_a_folder_are_paired_by_their_names(tmp_path, names):
     nifti_pair(tmp_path, names)
     write_nifti(tmp_path / "fat_label.nii.gz", PLAN)
     write_nifti(tmp_path / "in_phase.nii.gz", PLAN)
+    write_nifti(tmp_path / "water_fat.nii.gz", PLAN)
     (stack,) = read_images(str(tmp_path)).stacks
     assert_is_phantom(stack)
     assert np.array_equal(stack.water, stack.volume.array // SHOWN[WATER])

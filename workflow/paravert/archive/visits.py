@@ -78,7 +78,7 @@ class EmptyFolder:
 # --- what may be in the sheet --------------------------------------------------------------------
 
 
-def refuse_mixed_people(visits: Iterable[Visit]) -> None:
+def refuse_mixed_people(visits: Sequence[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
     visits: of all people; changed in place. Each examination of an excluded person gets the fault

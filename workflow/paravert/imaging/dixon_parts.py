@@ -1,9 +1,7 @@
 """Dixon acquisitions: series or frames that show water and fat at the same positions.
 
 The fat image becomes the converted stack, the water image is kept beside it, and the network predicts
-from both. Mean Dice of the shipped network by part (`tests/benchmark/dixon_accuracy.py`), in a real volunteer:
-water and fat .910, fat .886, water .875, opposed phase .849, in phase .829; in phantoms .954, .955, .952,
-.942, .851.
+from both: of all parts, this has the best Dice in a real volunteer (docs/fat_domain.md).
 
 How makers mark the parts: Siemens writes a series per part, with ImageType (0008,0008)
 ORIGINAL\\PRIMARY\\DIXON\\WATER and a description that ends with _W, _F, _in, _opp (so does UK
@@ -57,15 +55,18 @@ def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hasha
         else:
             groups.append([key])
     whole = [group for group in groups if has_water_and_fat(f for k in group for f in series[k])]
-    found = []
-    for group in groups:
-        found += [tuple(group)] if group in whole else [(key,) for key in group]
 
     def is_map_of_others(key: Hashable) -> bool:
         own = all(frame.part == DIXON_MAP for frame in series[key])
         return own and any(_share_places(places[key], places[group[0]]) for group in whole)
 
-    return [keys for keys in found if not is_map_of_others(keys[0])]
+    found = []
+    for group in groups:
+        if group in whole:
+            found.append(tuple(group))
+        else:
+            found += [(key,) for key in group if not is_map_of_others(key)]
+    return found
 
 
 def _name_of_part(frames: Sequence[Frame]) -> str | None:
@@ -157,17 +158,17 @@ def part_files(folder: Path) -> tuple[Path, Path] | None:
     """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both are there.
 
     folder: the sheet's column images. A file is fat if one word of its name is fat or f, and water
-    if one is water, wat or w. Words are separated by anything but letters and digits. Files with a
-    word such as mask, labels or pdff are ignored. Raises SubjectFault (ambiguous-series) if several
+    if one is water, wat or w. Words are separated by anything but letters and digits. Files with words
+    of both, or a word such as mask, labels or pdff, are ignored. Raises SubjectFault (ambiguous-series) if several
     files are fat or several are water.
     """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in files_at(folder, "images"):
         words = set(re.split(r"[^a-z0-9]+", file.name.lower()))
         if is_nifti(file) and not words & OTHER_NAMES:
-            for part, names in PART_NAMES.items():
-                if words & names:
-                    named[part].append(file)
+            parts = [part for part, names in PART_NAMES.items() if words & names]
+            if len(parts) == 1:
+                named[parts[0]].append(file)
     fat, water = named[DIXON_FAT], named[DIXON_WATER]
     if not fat or not water:
         return None
