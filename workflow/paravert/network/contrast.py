@@ -124,7 +124,7 @@ class Contrast:
 
     @property
     def fat_bounds(self) -> bool:
-        """Whether the magnitude of fat exceeds that of muscle: a shift then moves the muscle's visible edge."""
+        """Whether fat has a larger magnitude than muscle: its shift then moves the muscle's visible edge."""
         return abs(self.fat) > abs(self.lean)
 
 

@@ -146,7 +146,7 @@ def device_text(device: torch.device) -> str:
 
 
 def checkpoint_file(out: Path) -> Path:
-    """Return the path of a training's checkpoint: own.checkpoint for `out`, the model file own.safetensors."""
+    """Return the path of a training's checkpoint; out: the model file (own.safetensors: own.checkpoint)."""
     return out.with_suffix(".checkpoint")
 
 
