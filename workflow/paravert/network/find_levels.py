@@ -219,7 +219,7 @@ def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
     """Return the level and SD of each slice where the curve of the vertebral column crosses its image.
 
     curve: the column through points of known level. geometry: positions of the slices. NaN for a slice
-    whose image it does not cross.
+    whose image it does not cross between T11 and S3. The SD grows with the distance from these points.
     """
     levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
     for number in np.unique(geometry.stack):

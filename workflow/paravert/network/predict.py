@@ -197,11 +197,12 @@ class Predictor:
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
         """Return the labels of a stack on the image's pixel grid, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
-        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
-        unknown. stack: standardised slices on the padded network grid, from `prepared`. logits: of
-        each slice in order, float32 (classes, rows, columns) on that grid, not averaged over
-        adjacent slices, which is done here; None: computed here.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
+        float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
+        pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
+        stack: standardised slices on the padded network grid, from `prepared`. logits: of each slice in
+        order, float32 (classes, rows, columns) on that grid, not averaged over adjacent slices, which is
+        done here; None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
@@ -219,11 +220,11 @@ class Predictor:
     ) -> Predicted:
         """Return the labels of an image, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
-        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
-        unknown. image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance
-        (mm) between rows, between columns. apart_mm: distance (mm) between slices; infinite if they
-        are not adjacent.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
+        float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
+        pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
+        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm) between
+        rows, between columns. apart_mm: distance (mm) between slices; infinite if they are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
