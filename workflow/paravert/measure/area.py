@@ -37,10 +37,10 @@ def slice_areas(labels: np.ndarray, pixel_area_mm2: float) -> np.ndarray:
 def border_fractions(labels: np.ndarray) -> np.ndarray:
     """Return the fraction (0 to 1) of each muscle's outline that lies on the edge of the image.
 
-    The outline: pixels of the muscle with one of their four neighbours outside it. labels: label
-    map, integers (slices, rows, columns), 1 to 8 as in anatomy.LABELS, 0 background. Returns float
-    (slices, 8), column k for label value k + 1; NaN for an absent muscle. A high value means that
-    the image cuts the muscle off.
+    The edge: first and last row and column. The outline: pixels of the muscle on this edge, and those
+    with one of their four neighbours outside the muscle. labels: label map, integers (slices, rows,
+    columns), 1 to 8 as in anatomy.LABELS, 0 background. Returns float (slices, 8), column k for label
+    value k + 1; NaN for an absent muscle. A high value means that the image cuts the muscle off.
     """
     at_border = labels.copy()
     at_border[:, 1:-1, 1:-1] = 0
@@ -85,10 +85,10 @@ def slice_centroids(
 def muscle_directions(centroids_mm: np.ndarray) -> np.ndarray:
     """Return the direction in which each muscle runs at each slice, as unit vectors (slices, ..., 3).
 
-    centroids_mm: (slices, ..., 3), centroid of a muscle in each of some parallel slices, mm; NaN
-    where it is absent. The direction is from the centroid in the previous slice to that in the next
-    one; where one of these is missing, from or to the slice's own centroid. NaN if neither
-    neighbour shows the muscle.
+    centroids_mm: (slices, ..., 3), centroid (x, y, z) of a muscle in each slice of a stack, in the order
+    of the slices, mm; NaN where it is absent. The direction is from the centroid in the previous slice
+    to that in the next one; where one of these is missing, from or to the slice's own centroid. NaN if
+    neither neighbour shows the muscle.
     """
     before, after = np.roll(centroids_mm, 1, axis=0), np.roll(centroids_mm, -1, axis=0)
     before[0], after[-1] = np.nan, np.nan
@@ -103,9 +103,9 @@ def across_areas(areas_mm2: np.ndarray, centroids_mm: np.ndarray) -> np.ndarray:
     """Return areas projected onto the plane perpendicular to each muscle's own direction.
 
     areas_mm2: (slices, 8), mm2 in the plane of the image. centroids_mm: (slices, 8, 3), from
-    `slice_centroids`. Returns float (slices, 8), mm2: area times the cosine of the angle between
-    slice normal and muscle (`muscle_directions`); 0 for an absent muscle, NaN if no neighbouring
-    slice shows it.
+    `slice_centroids`. Returns float (slices, 8), mm2: area times the cosine of the angle between slice
+    normal and muscle, whose direction joins its centroids in the slices before and after
+    (`muscle_directions`); 0 for an absent muscle, NaN if no neighbouring slice shows it.
     """
     cosine = np.abs(muscle_directions(centroids_mm)[..., 2])
     return np.where(areas_mm2 == 0, 0.0, areas_mm2 * cosine)

@@ -68,8 +68,8 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # co
 class LabelMethod:
     """How labels were made, as the segments of a DICOM segmentation state it.
 
-    type: SegmentAlgorithmType (0062,0008). name: SegmentAlgorithmName (0062,0009). parameters:
-    {name: value} of the algorithm.
+    type: SegmentAlgorithmType (0062,0008), "AUTOMATIC" or "SEMIAUTOMATIC". name: SegmentAlgorithmName
+    (0062,0009). parameters: {name: value} of the algorithm, {} if there are none.
     """
 
     type: str

@@ -47,8 +47,8 @@ def noise_sd(water: np.ndarray, fat: np.ndarray) -> float:
     water, fat: magnitude images, (slices, rows, columns), in units of signal, as the result. The SD
     is that of the real or imaginary channel. It is measured in air: blocks of 16 x 16 pixels whose
     values are distributed as noise (Rayleigh) with similar power (mean square) in both images. It is
-    sqrt(median power / 2) over those blocks whose power is at most twice its 10th percentile. 0 if
-    there are fewer than 20 such blocks.
+    sqrt(median power / 2) over those of these blocks, of all slices, whose power is at most twice its
+    10th percentile. 0 if there are fewer than 20 such blocks.
     """
     powers, ratios = zip(*(_block_moments(part) for part in (water, fat)), strict=True)
     one, other = powers
@@ -76,8 +76,8 @@ def without_noise(image: np.ndarray, noise: float) -> np.ndarray:
 
     image: any shape. noise: SD in the real or imaginary channel, from `noise_sd`; 0 leaves the
     image as it is. Each pixel is replaced by a function of its signal whose mean is close to the
-    true signal: from 4 SD on sqrt(signal^2 - noise^2) (Gudbjartsson 1995), below by linear
-    interpolation in STANDS_FOR.
+    true signal: from 4 SD on sqrt(signal^2 - noise^2) (Gudbjartsson 1995), below by linear interpolation
+    between -2.5, -0.24, 2.37, 2.6 and 3.87 SD for signals of 0, 1, 2, 3 and 4 SD (STANDS_FOR).
     """
     image = image.astype(np.float64)
     if noise == 0:
@@ -96,10 +96,10 @@ def dixon_columns(
     water, fat: magnitude images, (slices, rows, columns). labels: label map of that shape, 1 to 8
     as in anatomy.LABELS, 0 background. swapped: bool (slices, 2), sides (left, right) of slices in
     which fat and water are swapped; None: none. Returns {column: array (slices, 8)}, array column k
-    for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to
-    1), corrected for noise; eroded_dixon, the same without the muscle's outermost pixels;
-    reason_dixon, None or why both are NaN: "absent", "fat-water-swapped", or "single-value" (no
-    signal in either image).
+    for label value k + 1: fat_fraction_dixon, the sum of fat over the sum of fat and water (0 to 1),
+    corrected for noise; eroded_dixon, the same without the muscle's outermost pixels, also NaN if no
+    pixel is left; reason_dixon, None or why both are NaN: "absent" (no pixel in the slice),
+    "fat-water-swapped", or "single-value" (no signal in either image).
     """
     noise = noise_sd(water, fat)
     fat, water = without_noise(fat, noise), without_noise(water, noise)
@@ -121,8 +121,9 @@ def dixon_columns(
 def no_dixon_columns(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Return the columns of `dixon_columns` for a stack without Dixon images: all fat fractions NaN.
 
-    labels: label map, (slices, rows, columns). Returns {column: array (slices, 8)}; reason_dixon is
-    "absent" for a muscle without pixels in the slice, otherwise "no-dixon".
+    labels: label map, (slices, rows, columns). Returns {column: array (slices, 8)}: fat_fraction_dixon
+    and eroded_dixon, NaN; reason_dixon, "absent" for a muscle without pixels in the slice, otherwise
+    "no-dixon".
     """
     absent = slice_pixels(labels) == 0
     unknown = np.full(absent.shape, np.nan)
@@ -155,9 +156,9 @@ def _sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
-    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are
-    swapped. whole: whether every side with a clear layer of fat (`find_swaps`) is swapped, so that
-    the two images can be exchanged.
+    sides: bool (slices, 2), whether the left (first column) and the right side of a slice are swapped.
+    whole: whether some sides of slices show a clear layer of fat behind the muscles (`find_swaps`), and
+    all of these are swapped, so that the two images can be exchanged.
     """
 
     sides: np.ndarray
@@ -190,9 +191,9 @@ def find_swaps(
 
     Method: in each image column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than
     skin) with most fat is compared with the layer with most water, by (fat - water) / (fat +
-    water). A side is swapped if the median of this ratio over its columns is below -0.3 and below
-    the ratio in its muscles. A side without a clear layer gets the result of the nearest slice that
-    has one.
+    water). A side is swapped if the median of this ratio over its columns is below -0.3 and below the
+    ratio in its muscles. A side without a clear layer (median between -0.3 and 0.3, or fewer than 8
+    columns) gets the result of the same side in the nearest slice that has one; False if none has.
     """
     shares = np.full((len(labels), len(SIDES)), np.nan)
     for number, planes in enumerate(zip(water, fat, labels, strict=True)):

@@ -84,10 +84,13 @@ def fat_fractions(
 ) -> dict[str, np.ndarray]:
     """Return the fat fraction of all muscles of one subject by every method of tables.FAT_METHODS.
 
+    Methods: Otsu's threshold over the muscle pixels of the subject (otsu_subject), of a muscle and side
+    (otsu_muscle), of one slice of it (otsu_muscle_slice), or over whole images (otsu_image); linear scale
+    between lean muscle and fat (linear, and linear_spread, which corrects the fat in lean muscle).
     images, labels: image and label map (1 to 8 as in anatomy.LABELS, 0 background) of each stack,
     (slices, rows, columns). spacings_mm: per stack, distance between rows and between columns.
-    outside: per stack, the reason why no method applies ("fat-not-bright", "no-fat-reference",
-    "low-contrast"), or None if they apply; no method uses the pixels of such a stack.
+    outside: per stack, the reason code why no method applies (such as "fat-not-bright"), or None if they
+    apply; no method uses the pixels of such a stack. None instead of a sequence: they apply to all.
 
     Returns {column: array (slices of all stacks, 8)}, array column k for label value k + 1:
 
@@ -98,8 +101,8 @@ def fat_fractions(
                                no-fat-reference
         eroded_<method>        the same without the muscle's outermost pixels; also NaN, without a
                                reason, if no pixel is left
-        separability_<otsu>    variance between the two classes over total variance, 0-1; NaN if the
-                               fat fraction is
+        separability_<method>  of the Otsu methods only: variance between the two classes over total
+                               variance, 0-1; NaN if the fat fraction is
     """
     if outside is not None and any(outside):
         return _partly_outside(images, labels, spacings_mm, outside)

@@ -96,8 +96,9 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
     header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels. If header and pixels disagree on whether fat is bright, the pixels decide;
-    but if the header says opposed phase, there is never a fat fraction. Reasons against one:
+    fat in the pixels; if NaN, the header alone decides. If header and pixels disagree on whether fat is
+    bright, the pixels decide (skewness below -0.08: opposed phase, unless the header says T1, T2 or
+    PD); but if the header says opposed phase, there is never a fat fraction. Reasons against one:
     "fat-not-bright", "low-contrast" (fat less than 3 SD of muscle brighter than muscle),
     "no-fat-reference" (class unknown by the header, and no fat seen behind the muscles).
     """
@@ -150,9 +151,9 @@ def fat_contrast(
     image: (slices, rows, columns), rows towards the back. labels: label map of that shape.
     spacing_mm: distance between rows, and between columns. Fat: in each image column, the brightest
     layer of 4 mm within 40 mm behind the hindmost muscle pixel; the median over all columns.
-    Muscle: `lean_muscle` of erector spinae and multifidus (of all muscles if these have too few
-    pixels), without their outermost pixels. Returns NOT_SEEN, with NaN, if there are too few pixels
-    or columns of either.
+    Muscle: `lean_muscle` (mean and SD from the darker pixels) of erector spinae and multifidus, of all
+    muscles if these have fewer than 50 pixels, without their outermost pixels. Returns NOT_SEEN, with
+    NaN, if there are fewer than 50 pixels of muscle, or 20 columns that show something behind it.
     """
     muscle = labels > 0
     inner = inner_pixels(labels)

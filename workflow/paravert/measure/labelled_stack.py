@@ -33,7 +33,7 @@ class LabelledStack:
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
     body's long axis. slab_mm: (slices,), length along the normal by which a slice's area is
     multiplied for its volume: distance of slice centres, or thickness of a single slice. overlaps:
-    (slices,) bool, whether a slice cuts an earlier stack. row_spacing_mm, column_spacing_mm:
+    (slices,) bool, whether a slice cuts a stack of lower number. row_spacing_mm, column_spacing_mm:
     distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
     side)} that the source of the labels does not contain, so that their measures are unknown.
     header_sequence: class of the sequence by the header, one of tables.SEQUENCES; "unknown" if
@@ -110,9 +110,10 @@ def read_predicted_iou(home: Path, stack: int) -> np.ndarray:
     """Return the predicted IoU of each label in each slice, float (slices, 8).
 
     It is the model's estimate of the IoU with a manual mask, 0 to 1. home: the subject's folder.
-    stack: its number, from 1. Column k is for label value k + 1. NaN for given labels, for a model
-    without calibration and for a muscle that is not in the slice; 0 if the network may have missed
-    it. Raises InputError if the file is missing.
+    stack: its number, from 1. Column k is for label value k + 1. NaN if the labels were given in the
+    subject sheet, or the model has no calibration for the muscle. Where the network gave no pixel the
+    label: 0 if its probabilities suggest that it missed the muscle, otherwise NaN. Raises InputError if
+    the file is missing.
     """
     return np.load(_existing(SubjectFolder(home).predicted_iou_file(stack)))
 

@@ -91,8 +91,8 @@ def fraction_between(
 
     lean, fat: signals of the two over the stack. image: (slices, rows, columns). indices: slice,
     row and column of the pixels. Values beyond 0 and 1 are not clipped. Raises NoReference
-    ("no-fat-reference") if fat is less than 4 SD of lean muscle brighter than it at one of the
-    pixels.
+    ("no-fat-reference") if at one of the pixels fat is less than 4 times lean.width, the SD of lean
+    muscle, brighter than lean muscle.
     """
     zero = lean.at(indices)
     reach = fat.at(indices) - zero
@@ -133,7 +133,8 @@ def reference_surfaces(
 def band_around(mask: np.ndarray, widths: tuple[float, float]) -> np.ndarray:
     """Return the pixels near a mask within each slice, without the mask, bool (slices, rows, columns).
 
-    mask: bool, the same shape. widths: reach in pixels over rows, and over columns (at least 1).
+    mask: bool, the same shape. widths: reach in pixels over rows, and over columns; rounded, at least 1.
+    A pixel is near if a rectangle of this reach about it contains a pixel of the mask.
     """
     dilated = mask.astype(np.uint8)
     for axis, width in zip((1, 2), widths, strict=True):

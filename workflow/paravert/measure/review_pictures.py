@@ -35,7 +35,8 @@ def _grid_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
 def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
     """Write slices, cropped and in one grid, as a grey JPEG file.
 
-    planes: per slice, its grey values, uint8 (rows, columns), and the part of it to show.
+    planes: per slice, its grey values, uint8 (rows, columns), and the part of it to show; one slice at
+    least, all views of one size. The grid has up to 8 columns and is filled row by row.
     """
     grid = _grid_of([view.crop(plane) for plane, view in planes])
     Image.fromarray(grid).save(path, quality=JPEG_QUALITY)
@@ -44,7 +45,8 @@ def write_grey(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> No
 def write_contours(path: Path, planes: Iterable[tuple[np.ndarray, SliceView]]) -> None:
     """Write the outlines of label maps, cropped and in one grid, as a PNG, transparent elsewhere.
 
-    planes: per slice, its label map, integers 0-8 (rows, columns), and the part of it to show.
+    planes: per slice, its label map, integers 0-8 (rows, columns), and the part of it to show; one slice
+    at least, all views of one size. The grid has up to 8 columns and is filled row by row.
     """
     outlines = []
     for plane, view in planes:
@@ -64,10 +66,10 @@ def write_pictures(
 ) -> None:
     """Write the pictures of a subject for the review page: slices, contours, manual contours if any.
 
-    folder: made if it does not exist; gets slices.jpg, contours.png and, with a manual mask,
-    manual.png. stacks: labels of each stack. greys: image of each stack, uint8 0-255 (slices, rows,
-    columns). truths: manual label map of each stack, or None. views: {stack number: part of its
-    slices to show}.
+    folder: made if it does not exist (its parent must); gets slices.jpg, contours.png and, with a manual
+    mask, manual.png. stacks: labels of each stack. greys: image of each stack, uint8 0-255 (slices,
+    rows, columns). truths: manual label map of each stack, or None. views: {stack number: part of its
+    slices to show}, all of one size.
     """
     folder.mkdir(exist_ok=True)
     seen = [views[stack.number] for stack in stacks for _ in stack.labels]

@@ -24,10 +24,10 @@ def write_sagittal(
 ) -> None:
     """Write the sagittal slice through the middle of the body, and where the axial slices cut it.
 
-    folder: gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the two
+    folder: exists; gets sagittal.jpg and sagittal.json (size of the picture, and per axial slice the two
     ends of a line in pixels, or null). volume: the sagittal series, (slices, rows, columns), from
-    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: their
-    labels; the middle is between left and right muscles.
+    `imaging.sagittal_series.read_sagittal`. geometry: position of each axial slice. stacks: labels of
+    the same slices, ordered by stack number; the middle is between left and right muscles.
     """
     rows, columns = volume.array.shape[1:]
     to_lps = LPS_TO_RAS @ volume.affine
@@ -51,9 +51,9 @@ def write_sagittal(
 def read_sagittal_lines(home: Path) -> tuple[list[int], list[list[float] | None]] | None:
     """Return size and lines of a subject's sagittal picture: ([width, height], [line per axial slice]).
 
-    home: the subject's folder. A line is where an axial slice cuts the picture, [x, y, x, y] of its
-    ends in pixels from the upper left, or None if it does not. Returns None if there is no sagittal
-    picture.
+    home: the subject's folder. A line is where an axial slice cuts the picture, [x, y, x, y] of its ends
+    in pixels from the upper left, or None if it does not; lines are ordered by stack number, then from
+    caudal to cranial. Returns None if there is no sagittal picture.
     """
     file = home / REVIEW_FOLDER / SAGITTAL_LINES
     if not file.is_file():

@@ -87,8 +87,8 @@ class SliceView:
 def windowed(image: np.ndarray) -> np.ndarray:
     """Return a stack as grey values 0-255, uint8 (slices, rows, columns).
 
-    image: the same shape, any intensity scale. The 1st percentile of the pixels that are not
-    exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack with a single value becomes 0.
+    image: the same shape, any intensity scale. The 1st percentile of the pixels of the whole stack that
+    are not exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack with a single value becomes 0.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)
@@ -122,7 +122,7 @@ def draw_slice(
 def rim(labels: np.ndarray, width: int) -> np.ndarray:
     """Return the pixels of each label within `width` pixels of its border, bool (rows, columns).
 
-    labels: integers (rows, columns), 0 background.
+    labels: integers (rows, columns), 0 background. The edge of the image is no border.
     """
     inner = labels
     for _ in range(width):

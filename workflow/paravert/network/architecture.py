@@ -25,10 +25,10 @@ class Architecture:
     """The settings of a U-Net; the defaults are those of Niemeyer 2021, where it states a value.
 
     width: channels of the first level, doubled at every level below (not stated; 64 in Ronneberger
-    2015). levels: number of resolutions, the image's own included (the paper adds one to
-    Ronneberger's five). normalisation: layers after the convolutions, one of NORMALISATIONS (the
-    paper mentions none). dropout: probability, 0 or more and below 1, in the encoder. Raises
-    ValueError for values outside these ranges.
+    2015); 1 or more. levels: number of resolutions, the image's own included, 2 to 7 (the paper adds one
+    to Ronneberger's five). normalisation: layers after the convolutions, "none", "batch", "instance" or
+    "group" (the paper mentions none). dropout: probability, 0 or more and below 1, in the encoder.
+    Raises ValueError for values outside these ranges.
     """
 
     width: int = 64
@@ -126,8 +126,8 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight tensor of a U-Net, {name: shape}.
 
     Names are those of the torch module `unet.UNet` and of the model file, such as "head.weight".
-    Convolutions are (channels out, channels in, rows, columns), transposed ones (channels in,
-    channels out, rows, columns), all others (channels,).
+    Convolutions are (channels out, channels in, rows, columns), transposed ones (channels in, channels
+    out, rows, columns), num_batches_tracked of batch normalisation is (), all others (channels,).
     """
     channels = architecture.channels
     shapes: dict[str, tuple[int, ...]] = {}

@@ -31,9 +31,9 @@ def soft_borders(
     """Return pictures in which, in some batches, the borders of a region are smoothed.
 
     A muscle's border that is oblique to a thick slice is a gradual change from muscle to fat over
-    several mm; the labels stay those of the middle of the slice. parts: pictures of the signals of
-    water and of fat, float32 (batch, rows, columns) each; returns the same shapes. inside: the
-    region, bool (batch, rows, columns). rng: random numbers.
+    several mm; the labels stay those of the middle of the slice. parts: pictures of the signals of water
+    and of fat, float32 (batch, rows, columns) each; returns the same shapes. inside: the region (muscles
+    and the septa between them), bool (batch, rows, columns). rng: random numbers.
     """
     if rng.random() >= SOFT_SHARE:
         return list(parts)
@@ -282,9 +282,9 @@ def noisy(
     """Return magnitude pictures with the noise of 1 to 4 coils: noncentral chi (of one coil, Rician).
 
     In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
-    stronger in the middle, as in parallel imaging. pictures: float32 (batch, rows, columns);
-    returns the same shape. rng: random kind and level of noise. generator: torch's random numbers,
-    for the noise itself.
+    stronger in the middle, as in parallel imaging. pictures: signal, about 1 where it is bright, may be
+    negative, float32 (batch, rows, columns); returns the same shape, not negative. rng: random kind and
+    level of noise. generator: torch's random numbers, for the noise itself.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))
@@ -330,8 +330,8 @@ def as_stored(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def field_of_view(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
     """Return a random mask of the field of view, bool (pictures, rows, columns).
 
-    shape: of the mask. All True in most pictures; in the others, margins are False. rng: random
-    numbers.
+    shape: of the mask, which is on the CPU. All True in most pictures; in the others, margins are False.
+    rng: random numbers.
     """
     n, rows, columns = shape
     inside = torch.ones(shape, dtype=torch.bool)

@@ -140,7 +140,7 @@ class Crops(Dataset):
         self.samples, self.settings = samples, settings
 
     def __len__(self) -> int:
-        """Return the number of full batches of an epoch; 1 if there are too few slices for one."""
+        """Return the number of full batches of an epoch; 1, not full, if there are too few slices for one."""
         return max(1, len(self.samples) // self.settings.batch_size)
 
     def __getitem__(self, key: BatchKey) -> Batch:
@@ -264,9 +264,9 @@ def held_out_samples(
 
     A slice: standardised image, float32, and labels 0-8, uint8 (rows, columns), with the name of
     its contrast. source: sections of synthetic people (maps of tissues without contrast). settings:
-    of the training; only size_px (rows, equal to columns) and spacing_mm (pixel size) are used.
-    count: largest number of slices. seed: of all random numbers. Raises InputError if no slice
-    shows a muscle.
+    of the training; only size_px (rows, equal to columns) and spacing_mm (pixel size) are used. count:
+    largest number of slices; fewer if some of those drawn show no muscle. seed: of all random numbers.
+    Raises InputError if no slice shows a muscle.
     """
     found: list[SyntheticSample] = []
     rng = np.random.default_rng([seed, len(source)])

@@ -31,12 +31,12 @@ BINS = 10  # of the reliability diagram
 def expected_iou(logits: np.ndarray) -> np.ndarray:
     """Return the expected IoU (intersection over union) of each muscle in a slice, float32 (8,).
 
-    Entry k is of label k + 1 (anatomy.LABELS). logits: float (CLASSES, rows, columns), classes:
-    background, then the labels 1-8. Estimated from the network's probabilities alone, not
-    calibrated: IoU = correct / (labelled + true - correct) pixels, where correct and true are the
-    sums of the label's probability over the pixels labelled with it and over the slice. A muscle
-    without a pixel in the slice: NaN, but 0 if its probabilities add up to DOUBTED_PX or more, so
-    that it may have been missed.
+    Entry k is of label k + 1 (anatomy.LABELS). logits: float (9, rows, columns), classes: background,
+    then the labels 1-8. Estimated from the network's probabilities alone, not calibrated: IoU = correct
+    / (labelled + true - correct) pixels, where correct and true are the sums of the label's probability
+    over the pixels labelled with it and over the slice. A label that has the largest logit in no pixel:
+    NaN, but 0 if its probabilities add up to 0.001 (DOUBTED_PX) or more, so that the muscle may have
+    been missed.
     """
     planes = logits.reshape(CLASSES, -1)
     given = largest(planes)
@@ -68,8 +68,9 @@ class Calibration:
     """Monotonic curves from expected to predicted IoU (intersection over union), one per muscle.
 
     Expected: estimated from the network's probabilities. Predicted: calibrated on held-out slices.
-    knots: {muscle: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1; linear
-    between the knots; for both sides. A muscle without knots has no predicted IoU.
+    knots: {name in anatomy.MUSCLES: (expected IoU, predicted IoU)}, two equally long rising tuples, 0-1;
+    linear between the knots, constant beyond; for both sides. A muscle without knots has no predicted
+    IoU.
     """
 
     knots: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -168,7 +169,7 @@ def leave_one_out_error(
 
 
 def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Return two arrays, the expected and the measured IoU of all subjects, each (all slices, 8).
+    """Return an iterator over two arrays: expected and measured IoU of all subjects, each (all slices, 8).
 
     subjects: per subject a pair (expected, measured IoU), each (slices, 8); column k belongs to
     label k + 1 (anatomy.LABELS).
@@ -179,8 +180,8 @@ def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.nda
 def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Return the reliability diagram: rows (mean predicted IoU, mean measured IoU, number of pairs).
 
-    float64 (bins, 3), for BINS bins of equally many pairs, sorted by predicted IoU; fewer rows if
-    there are fewer pairs. predicted, measured: IoU of the same muscles and slices, of equal shape.
+    float64 (bins, 3), for ten bins of equally many pairs, sorted by predicted IoU; fewer rows if there
+    are fewer pairs. predicted, measured: IoU of the same muscles and slices, of equal shape.
     Pairs with a NaN or a predicted IoU of 0 are ignored.
     """
     x, y = _known_pairs(predicted, measured)

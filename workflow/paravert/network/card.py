@@ -73,8 +73,9 @@ def publish(out: Path, card: dict, curve: Sequence[dict]) -> None:
     """Write the files of a finished training beside its model file, and delete its checkpoint.
 
     Files: card (.json), configuration that selects the model (.yaml), learning curve (.curve.csv,
-    .curve.png). out: the model file. card: description of model and training, from `model_card`.
-    curve: one dict per epoch with the keys epoch, training_loss, validation_iou and lowest_iou.
+    .curve.png). out: the model file; its checkpoint must exist. card: description of model and training,
+    from `model_card`. curve: one dict per epoch, at least one, with the keys epoch, training_loss,
+    validation_iou and lowest_iou.
     """
     write_card(out, card)
     _write(out.with_suffix(".curve.csv"), [list(curve[0]), *(row.values() for row in curve)])

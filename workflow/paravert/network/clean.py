@@ -18,8 +18,8 @@ def cleaned(
     labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set
     all components of a label to background except the largest and those that continue it in other
     slices (`main_part`). fill_holes: then give background that a label encloses within a slice to
-    that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from and
-    added to each label; entry k is of label k + 1 (anatomy.LABELS).
+    that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from a label
+    plus pixels added to it; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()
     changed = np.zeros(len(LABEL_VALUES), dtype=np.int64)

@@ -100,7 +100,7 @@ LOG_TIME_SD = 0.12  # SD of the logarithm of relaxation times
 
 @dataclass(frozen=True)
 class Contrast:
-    """The signed signals of all tissues in one slice, scaled so that 90 % of the tissues are below 1.
+    """The signed signals of all tissues in one slice; in magnitude, those of 90 % of the tissues are below 1.
 
     sequence: key of SEQUENCES, such as "t1" or "dixon_fat". water, of_fat: float32 (TISSUES,),
     signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
@@ -124,16 +124,16 @@ class Contrast:
 
     @property
     def fat_bounds(self) -> bool:
-        """Whether fat is brighter than muscle: then a shift of the fat moves the visible edge of muscle."""
+        """Whether fat has a larger magnitude than muscle: its shift then moves the muscle's visible edge."""
         return abs(self.fat) > abs(self.lean)
 
 
 def drawn_contrast(rng: np.random.Generator, sequence: str | None = None) -> Contrast:
     """Return a random contrast: the signals of water and fat in each tissue, without unit.
 
-    rng: random numbers. sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by
-    their frequencies. Signals follow the signal equation of the sequence, or are arbitrary for
-    "free"; they are scaled so that 90 % of the tissues are below 1.
+    rng: random numbers. sequence: key of SEQUENCES, such as "t1" or "dixon_fat"; None: drawn by their
+    frequencies, the values of SEQUENCES. Signals follow the signal equation of the sequence, or are
+    arbitrary for "free"; they are scaled so that 90 % of the tissues are below 1 in magnitude.
     """
     if sequence is None:
         shares = np.array(list(SEQUENCES.values()))

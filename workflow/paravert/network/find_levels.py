@@ -179,9 +179,10 @@ def _find_in_subject(
 
 
 def differences(found: Mapping[str, FoundLevels]) -> str:
-    """Return a sentence on the sources whose levels differ by more than MOST_DIFFERENCE; "" if none do.
+    """Return a sentence on the sources whose levels differ by more than 0.5 in a slice; "" if none do.
 
-    found: {source: level of each slice}; slices whose level is `usable` by both sources are compared.
+    found: {source: levels of the same slices}, with the name of each source for the sentence. Compared
+    are slices whose level both sources know with an SD of at most their most_sd.
     """
     told = []
     for (one, first), (other, second) in combinations(found.items(), 2):
@@ -203,9 +204,10 @@ def levels_from_points(
 ) -> FoundLevels:
     """Return the level of each slice from points at vertebrae or discs, which the sheet names.
 
-    file, n_lumbar: see `read_level_points`. geometry: positions of the slices. A slice is NaN if the
-    column through the points does not cross its image. Raises InputError if the file cannot be used, or
-    if this holds for all slices.
+    file: table with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer (.fcsv, .mrk.json);
+    names such as L4 or L5/S1 (`read_level_points`). geometry: positions of the slices. n_lumbar: number
+    of lumbar vertebrae of the subject. A slice is NaN if the column through the points does not cross
+    its image. Raises InputError if the file cannot be used, or if this holds for all slices.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)
     if np.isnan(found.level).all():
@@ -217,7 +219,7 @@ def levels_on_curve(curve: SpineCurve, geometry: SliceGeometry) -> FoundLevels:
     """Return the level and SD of each slice where the curve of the vertebral column crosses its image.
 
     curve: the column through points of known level. geometry: positions of the slices. NaN for a slice
-    whose image it does not cross.
+    whose image it does not cross between T11 and S3. The SD grows with the distance from these points.
     """
     levels, sd = (np.full(len(geometry.stack), np.nan) for _ in range(2))
     for number in np.unique(geometry.stack):

@@ -84,8 +84,8 @@ def loss_at(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Return the loss function of (logits, truth) that a training uses at a point of its course.
 
-    name: iou or cross_entropy_iou. share_done: fraction of the training that is done, 0-1.
-    finish_with_iou_fraction: last fraction of the training, 0-1, that uses `iou_loss` in any case.
+    name: "iou" or "cross_entropy_iou", not checked. share_done: fraction of the training that is done,
+    0-1. finish_with_iou_fraction: last fraction of the training, 0-1, that uses `iou_loss` in any case.
     The function takes logits, float (batch, classes, rows, columns), and labels, integer (batch,
     rows, columns), and returns a scalar tensor.
     """
@@ -99,9 +99,9 @@ class Progress:
     """The progress of a training, and its learning curve.
 
     epoch: number of completed epochs. seconds: training time. curve: one dict per epoch with the
-    keys epoch, share_done (0-1), seconds, learning_rate, training_loss, validation_iou and
-    lowest_iou (mean and lowest of the muscles' median IoU over the validation slices; NaN without
-    any).
+    keys epoch, share_done (0-1), seconds, learning_rate, training_loss, validation_iou and lowest_iou
+    (median IoU of each muscle and side over the validation slices: mean and lowest of these eight; NaN
+    without any).
     """
 
     epoch: int = 0
@@ -110,10 +110,10 @@ class Progress:
 
 
 def training_device(device: str, threads: int) -> torch.device:
-    """Return the torch device for a training, and set torch's threads and precision.
+    """Return the torch device for a training, and set torch's threads and full float32 precision.
 
-    device: "auto", "cpu" or "cuda"; auto: a GPU if there is one. threads: processor threads; 0:
-    all. Raises InputError for another device, and for cuda if there is no GPU.
+    device: "auto", "cpu" or "cuda"; auto: a GPU if there is one. threads: processor threads; 0: torch's
+    default. Raises InputError for another device, and for cuda if there is no GPU.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -146,7 +146,7 @@ def device_text(device: torch.device) -> str:
 
 
 def checkpoint_file(out: Path) -> Path:
-    """Return the path of the checkpoint of a training; out: the model file that it will write."""
+    """Return the path of a training's checkpoint; out: the model file (own.safetensors: own.checkpoint)."""
     return out.with_suffix(".checkpoint")
 
 
@@ -163,7 +163,7 @@ def fit(
 ) -> "Training":
     """Train to the end and return the training, with its last, averaged weights.
 
-    Resumes from the checkpoint beside the model file, if there is one.
+    Resumes from the checkpoint beside the model file, if there is one, and writes it after every epoch.
 
     settings: of the training.
     dataset: dataset[epoch, number] is a batch of images, float32 (batch, 1, rows, columns), and

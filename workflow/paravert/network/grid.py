@@ -66,9 +66,9 @@ def _percentiles(image: np.ndarray) -> tuple[float, float]:
 def resampled(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return images on a grid of another size over the same rectangle, float32 (n, new rows, new columns).
 
-    planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns. Bilinear
-    interpolation; along an axis that becomes coarser, a triangle filter two new pixels wide, as
-    `torch.nn.functional.interpolate` with `antialias=True`.
+    planes: float32 (n, rows, columns); n: slices or classes. size: new rows and columns; if they are the
+    old ones, planes itself is returned. Bilinear interpolation; along an axis that becomes coarser, a
+    triangle filter two new pixels wide, as `torch.nn.functional.interpolate` with `antialias=True`.
     """
     if planes.shape[1:] == tuple(size):
         return planes
@@ -168,8 +168,9 @@ def largest(values: np.ndarray) -> np.ndarray:
 def labels_on_network(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return manual labels on the network's pixel grid, uint8 (slices, rows, columns), 0-8.
 
-    labels: uint8 (slices, rows, columns) on the image's grid. size: rows and columns of the
-    network's grid. A pixel gets the label whose mask, interpolated bilinearly, is largest in it.
+    labels: uint8 (slices, rows, columns) on the image's grid, at least one slice. size: rows and columns
+    of the network's grid, not padded. A pixel gets the label whose mask, interpolated bilinearly, is
+    largest in it.
     """
     classes = np.arange(int(labels.max()) + 1)[:, None, None]
     return np.stack(

@@ -146,8 +146,8 @@ class Predictor:
     needs a torch `Model`). flip: average the logits of each slice and its mirror image.
     neighbours_mm: SD (mm) of the Gaussian weights of adjacent slices; 0 disables.
     with_expected_iou: compute the expected IoU (from the probabilities) even if the model has no
-    calibration. batch_size: slices computed at once (default: BATCH_SIZES); on a processor the
-    results do not depend on it. Attribute computed_on: device and number format, such as "cpu
+    calibration. batch_size: slices computed at once; None: 4 on a processor, 32 on a GPU; on a processor
+    the results do not depend on it. Attribute computed_on: device and number format, such as "cpu
     float32".
     """
 
@@ -197,11 +197,12 @@ class Predictor:
     def predicted(self, stack: Prepared, logits: Iterable[np.ndarray] | None = None) -> Predicted:
         """Return the labels of a stack on the image's pixel grid, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
-        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
-        unknown. stack: standardised slices on the padded network grid, from `prepared`. logits: of
-        each slice in order, float32 (classes, rows, columns) on that grid, not averaged over
-        adjacent slices, which is done here; None: computed here.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
+        float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
+        pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
+        stack: standardised slices on the padded network grid, from `prepared`. logits: of each slice in
+        order, float32 (classes, rows, columns) on that grid, not averaged over adjacent slices, which is
+        done here; None: computed here.
         """
         count = len(stack.slices)
         labels = np.empty((count, *stack.shape), np.uint8)
@@ -219,11 +220,11 @@ class Predictor:
     ) -> Predicted:
         """Return the labels of an image, and their expected IoU (not calibrated).
 
-        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the
-        probabilities, float32 (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN where
-        unknown. image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance
-        (mm) between rows, between columns. apart_mm: distance (mm) between slices; infinite if they
-        are not adjacent.
+        Labels: uint8 (slices, rows, columns), 0-8, not cleaned. Expected IoU: from the probabilities,
+        float32 (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN or 0 for a muscle without a
+        pixel, see `Predicted`; all NaN if the model has no calibration and with_expected_iou is not set.
+        image: (slices, rows, columns), any dtype and intensity scale. spacing_mm: distance (mm) between
+        rows, between columns. apart_mm: distance (mm) between slices; infinite if they are not adjacent.
         """
         return self.predicted(self.prepared(image, spacing_mm, apart_mm=apart_mm))
 
@@ -275,7 +276,7 @@ def dixon_logits(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
 def neighbour_weight(apart_mm: float, neighbours_mm: float) -> float:
     """Return the weight of an adjacent slice, 0-1, relative to 1 for the slice itself.
 
-    exp(-(apart_mm / neighbours_mm)² / 2), or 0 if that is below LEAST_WEIGHT or neighbours_mm is 0.
+    exp(-(apart_mm / neighbours_mm)² / 2), or 0 if that is below 0.02 (LEAST_WEIGHT) or neighbours_mm is 0.
     apart_mm: distance (mm) between the slices. neighbours_mm: SD (mm) of the Gaussian.
     """
     if neighbours_mm == 0:
@@ -289,9 +290,10 @@ def neighbour_weights(
 ) -> np.ndarray | None:
     """Return the weight between each slice of a stack and the next, float32 (slices - 1,), relative to 1.
 
-    image: (slices, rows, columns). apart_mm: distance (mm) between adjacent slices. neighbours_mm:
-    SD (mm) of the Gaussian weights; 0: none. The weight is 0 if one of both slices is blank (a
-    single value). None if the stack has one slice or the weight of its distance is 0.
+    1 is the weight of the slice itself. image: (slices, rows, columns). apart_mm: distance (mm) between
+    adjacent slices. neighbours_mm: SD (mm) of the Gaussian weights; 0: none. The weight is 0 if one of
+    both slices is blank (a single value). None if the stack has one slice or the weight of its distance
+    (`neighbour_weight`) is 0.
     """
     weight = neighbour_weight(apart_mm, neighbours_mm)
     if weight == 0 or len(image) == 1:

@@ -178,8 +178,8 @@ def read_held_out(validation: Path, settings: Settings) -> HeldOut:
     The IoU of the first is measured after every epoch, the calibration is fitted to the second, the
     accuracy on the third, of other people, is stated on the model's card. validation: table
     (.parquet) of the command draw_anatomies, of people who do not occur in the training. settings:
-    of the training; its size_px and spacing_mm are used. Raises InputError if the file is not such
-    a table.
+    of the training; its size_px and spacing_mm are used. Raises InputError if the file is not such a
+    table, or no slice of a group shows a muscle.
     """
     even, odd = (lambda people: people % 2 == 0), (lambda people: people % 2 == 1)
     sources = [Anatomies(validation, keep) for keep in (None, even, odd)]

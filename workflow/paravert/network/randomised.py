@@ -118,7 +118,7 @@ def placed(
     (x, y) in mm: x to the right, y down, from the section's middle (section: map of the tissues of a
     synthetic person). grid: (right, down) of the points in mm from a picture's middle, float32 (2,
     rows, columns). places: pose of each picture in its section. waves: random displacements in mm on
-    coarse grids, a tensor (batch, 2, k, k) per grid; they are interpolated and added.
+    coarse grids, from `drawn_waves`, a tensor (batch, 2, k, k) per grid; they are interpolated and added.
     """
     matrix = torch.from_numpy(np.stack([place.matrix for place in places])).to(grid)
     centre = torch.from_numpy(np.stack([place.centre_mm for place in places])).to(grid)
@@ -143,10 +143,11 @@ def section_shifts_mm(shifts_mm: np.ndarray, places: list[PicturePose]) -> np.nd
 
 
 def drawn_waves(count: int, generator: torch.Generator, device: torch.device) -> list[torch.Tensor]:
-    """Return random displacements (x, y) on coarse grids in mm: a tensor (count, 2, k, k) per grid of WAVES.
+    """Return random displacements (x, y) in mm on two coarse grids over each picture (WAVES).
 
-    count: number of pictures. generator: torch's random numbers, on the device. device: of the
-    tensors.
+    A list of two tensors, float32 (count, 2, k, k), with k = 4 points (SD 3 mm) and 9 points (SD 1.3 mm)
+    along each axis. count: number of pictures. generator: torch's random numbers, on the device. device:
+    of the tensors.
     """
     return [
         torch.randn((count, 2, points, points), generator=generator, device=device) * deviation_mm
@@ -196,10 +197,10 @@ class Anatomies:
     def sections(self, numbers: Sequence[int]) -> torch.Tensor:
         """Return sections as maps, uint8 (sections, LAYERS + 1, SIZE_PX, SIZE_PX), pixels of SPACING_MM.
 
-        numbers: of the sections, from 0. The first LAYERS maps are thin layers through the slice,
-        one behind the other; their values are labels 1-8 or `synthesis.tissues.Tissue`. The last
-        map is the order in which pixels of muscle become fat as its fat fraction grows, from 255
-        (first) to 0 (last).
+        numbers: of the sections, from 0. LAYERS is 3, SIZE_PX 512, SPACING_MM 0.8. The first LAYERS maps
+        are thin parallel planes within the slice, from caudal to cranial; their values are labels 1-8 or
+        `synthesis.tissues.Tissue`. The last map is the order in which pixels of muscle become fat as its
+        fat fraction grows, from 255 (first) to 0 (last); 0 outside muscle.
         """
         maps = [unpacked(self._maps[int(number)].as_buffer()) for number in numbers]
         return torch.from_numpy(np.stack(maps))
@@ -209,8 +210,8 @@ class Anatomies:
 class Pictures:
     """A batch of synthetic images with their labels.
 
-    images: standardised (about mean 0, variance 1), float32 (batch, rows, columns). labels: uint8,
-    same shape, 0-8. contrasts: the contrast of each image: signals of its tissues.
+    images: float32 (batch, rows, columns), each standardised (mean 0, variance 1), then with a random
+    gain and offset. labels: uint8, same shape, 0-8. contrasts: of each image: signals of its tissues.
     """
 
     images: torch.Tensor

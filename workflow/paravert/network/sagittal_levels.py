@@ -48,8 +48,9 @@ AXIAL_DOUBT = 0.1  # probability that the levels by the muscles are wrong by any
 class Naming(Enum):
     """How the discs of a sagittal series got their names; the values are phrases for messages.
 
-    SACRUM: counted from the sacrum. MUSCLES: from the levels of the axial slices by their muscles,
-    as the series alone was not clear. UNCLEAR: probability of the names below LEAST_CLEAR.
+    SACRUM: counted from the sacrum. MUSCLES: from the levels of the axial slices by their muscles, as
+    the series alone was not clear. UNCLEAR: too few discs found, or probability of the names below 0.85
+    (LEAST_CLEAR).
     """
 
     SACRUM = "counted from the sacrum"
@@ -95,8 +96,8 @@ class DiscChain:
         """Return the discs with their most probable levels.
 
         lumbosacral: level of the disc on the sacrum, 5.5 with five lumbar vertebrae; discs below it or
-        above HIGHEST_DISC are left out. None if these levels are less probable than LEAST_USED, or if
-        fewer than LEAST_DISCS discs are left.
+        above T11/12 (-0.5) are left out. None if these levels have a probability below 0.5 (LEAST_USED),
+        or if fewer than 3 discs (LEAST_DISCS) are left.
         """
         best = int(self.probability.argmax())
         points = {
@@ -112,9 +113,10 @@ class DiscChain:
     def updated_by(self, axial: FoundLevels, geometry: SliceGeometry) -> "DiscChain":
         """Return the chain with its probabilities updated by the levels of the axial slices (Bayes' rule).
 
-        axial: levels of the axial slices by their muscles. geometry: positions of these slices. The
-        error of these levels is taken as the same in all slices: normal, or, with a probability of
-        AXIAL_DOUBT, of any size. The chain itself is returned if no slice has a level by both.
+        axial: levels of the axial slices by their muscles. geometry: positions of these slices, in the
+        same order. The error of these levels is taken as the same in all slices: normal, or, with a
+        probability of 0.1 (AXIAL_DOUBT), of any size. The chain itself is returned if no slice has a
+        level by both.
         """
         best = self.lowest[self.probability.argmax()]
         level = levels_on_curve(curve_through(self.points(best)), geometry).level
@@ -131,9 +133,12 @@ class DiscChain:
 def named_discs(
     network: OpenVinoUNet, volume: Volume, n_lumbar: int = USUAL_LUMBAR
 ) -> NamedDiscs | None:
-    """Return the discs that a sagittal series shows, by level: L4/5 is 4.5; None if they cannot be named.
+    """Return the discs that a sagittal series shows, with their names; None if they cannot be named.
 
-    They are counted from the sacrum, which must be visible. Arguments: see `disc_chain`.
+    They are counted from the sacrum. network: from `load_sagittal_network`. volume: sagittal series,
+    array (slices, rows, columns), slices from left to right, rows towards the feet, columns towards the
+    back. n_lumbar: number of lumbar vertebrae. None if fewer than 3 discs are found, or if the names
+    have a probability below 0.5, as when the sacrum is not shown.
     """
     chain = disc_chain(network, volume, n_lumbar)
     return chain and chain.named(n_lumbar + 0.5)
@@ -144,7 +149,7 @@ def disc_chain(
 ) -> DiscChain | None:
     """Return the discs that a sagittal series shows, with the possible levels of the lowest one.
 
-    None if fewer than LEAST_DISCS discs are found. network: of a model file of train_levels, from
+    None if fewer than 3 discs (LEAST_DISCS) are found. network: of a model file of train_levels, from
     `load_sagittal_network`. volume: sagittal series, array (slices, rows, columns), slices from left to
     right, rows towards the feet, columns towards the back. n_lumbar: number of lumbar vertebrae.
     """
@@ -173,7 +178,7 @@ def disc_chain(
 def on_grid(
     array: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """Return slices resampled to pixels of PIXEL_MM, and where the new rows and columns lie in the old ones.
+    """Return slices resampled to pixels of 2.5 mm (PIXEL_MM), and where new rows and columns lie in the old.
 
     array: (slices, rows, columns). spacing_mm: distance between rows, between columns. Returns
     float32 (slices, new rows, new columns), means over each new pixel; (index of the first new row
@@ -297,14 +302,14 @@ def levels_from_sagittal(
     """Return the level of each axial slice from the discs of a sagittal series, and how these were named.
 
     model: model file of train_levels. volume: sagittal series in the patient coordinates of the
-    axial slices, array (slices, rows, columns), rows towards the feet, columns towards the back.
-    geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae. axial: levels of
-    the axial slices by their muscles; used by `DiscChain.updated_by` if the names from the series
-    alone have a probability below LEAST_CLEAR.
+    axial slices, array (slices, rows, columns), slices from left to right, rows towards the feet,
+    columns to the back. geometry: positions of the axial slices. n_lumbar: number of lumbar vertebrae.
+    axial: levels of the axial slices by their muscles; used (`DiscChain.updated_by`) if the names from
+    the series alone have a probability below 0.85 (LEAST_CLEAR); None: not known.
 
-    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where
-    unknown; 1.0 is the middle of L1, 4.5 the disc L4/5. If the names have, in the end, a
-    probability below LEAST_CLEAR, naming is Naming.UNCLEAR; below LEAST_USED levels are None as
+    Returns (levels, naming). Levels: level and SD of each axial slice, (slices,), NaN where unknown; 1.0
+    is the middle of L1, 4.5 the disc L4/5. If the names have, in the end, a probability below 0.85,
+    naming is Naming.UNCLEAR; below 0.5 (LEAST_USED), or with fewer than 3 discs, levels are None as
     well. Raises InputError if the file is no such model.
     """
     chain = disc_chain(load_sagittal_network(model), volume, n_lumbar)

@@ -49,7 +49,7 @@ def probabilities(network: Callable[[np.ndarray], np.ndarray], images: np.ndarra
 
     Structures: background, vertebra, disc, sacrum. network: takes images, float32 (batch, 1, rows,
     columns), and returns logits (batch, 4, rows, columns). images: from `network_input`, float32 (slices,
-    rows, columns), pixels of PIXEL_MM; any size.
+    rows, columns), pixels of 2.5 mm (PIXEL_MM); any size.
     """
     stride = ARCHITECTURE.stride
     rows, columns = images.shape[1:]

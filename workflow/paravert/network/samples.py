@@ -166,8 +166,8 @@ def split_by_subject(
 
     subjects: names, in any order. They are sorted by a hash of seed and name, so that one more
     subject hardly changes the split. validation_fraction: fraction of the subjects, 0-1, for
-    validation; above 0, each part has at least one subject. seed: of the split. learnt_from:
-    training subjects of the starting model, which are never used for validation: it has fewer
+    validation; above 0, each part has at least one subject. seed: of the split. learnt_from: training
+    subjects of the starting model, which are never used for validation: the validation part has fewer
     subjects, or none, if too few others are left.
     """
 

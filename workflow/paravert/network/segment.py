@@ -179,10 +179,11 @@ class Segmentation:
         return StackToLabel(number, image, prepared=tuple(prepared))
 
     def compute(self, stacks: list[StackToLabel], *, lazily: bool = False) -> Computed:
-        """Return each stack with the logits of its slices, float32 (classes, rows, columns) each.
+        """Return pairs (stack, logits of its slices), in the order of `stacks`.
 
-        stacks: of one subject; a stack with given labels has no logits. lazily: compute the logits
-        when they are read, so that a few slices are in memory at a time.
+        Logits: float32 (classes, rows, columns) per slice, on the padded network grid; () for a stack
+        with given labels. stacks: of one subject. lazily: compute the logits when they are read, so that
+        a few slices are in memory at a time; they can then be read once.
         """
         collected = iter if lazily else list
         return [
@@ -249,8 +250,9 @@ def write_labels(
     calibration: of the model, from expected to predicted IoU; None if all labels were given.
     cleaning: keep_largest and fill_holes, options of `cleaned`.
 
-    Row: labels_source, removed_mm2 (area changed by cleaning), and computed_on if predicted.
-    Warning sides-swapped: a left label lies to the right of its right one.
+    Row: labels_source ("network", "sheet" or "sheet+network"), removed_mm2 (area changed by cleaning, of
+    all stacks), and computed_on if any was predicted. Warning sides-swapped: a predicted left label lies
+    to the right of its right one.
     """
     removed_mm2, warnings = 0.0, set()
     for stack in stacks:

@@ -71,9 +71,9 @@ def _extent(shown: torch.Tensor) -> slice:
 def without_septa(tissues: torch.Tensor) -> torch.Tensor:
     """Return tissues whose septa between two muscles are replaced by muscle, uint8, same shape.
 
-    tissues: (..., rows, columns), labels 1-8 or values of `synthesis.tissues.Tissue`. A pixel of
-    septum with two muscles within REACH_PX pixels gets the label of the nearest muscle, of equally
-    near ones the higher label.
+    tissues: (..., rows, columns), labels 1-8 or values of `synthesis.tissues.Tissue`. A pixel of septum
+    (Tissue.SEPTUM) with two muscles within 2 pixels (REACH_PX), also diagonally, gets the label of the
+    nearest muscle, of equally near ones the higher label.
     """
     muscle = torch.where(tissues <= LABEL_VALUES[-1], tissues, 0)
     lowest = torch.where(muscle > 0, muscle, 255)

@@ -65,9 +65,9 @@ class Settings:
 def settings_and_start(section: Mapping[str, Any]) -> tuple[Settings, Model | None, dict[str, str]]:
     """Return the settings of a training, the model to start from, and its entry for the new card.
 
-    section: of the configuration, complete; the starting model is the file section["start_from"].
-    Its architecture and pixel size replace those of the section. Entry: {"started_from_sha256":
-    ...}. Without start_from, model and entry are None and {}. Raises InputError if size_px does not
+    section: from `read_section`; the starting model is the file section["start_from"], "" for none. Its
+    architecture and pixel size replace those of the section. Entry: {"started_from_sha256": SHA-256 of
+    the file}. Without start_from, model and entry are None and {}. Raises InputError if size_px does not
     suit the architecture, or the file is no model.
     """
     names = {field.name for field in fields(Settings)}

@@ -19,8 +19,8 @@ class SpineCurve:
 
     levels: (points,), ascending; 1.0 at the middle of L1, 4.5 in the disc L4/5. places: (points,
     3), LPS in mm. The curve is a cubic spline (Catmull-Rom) between the points and a straight line
-    beyond them. Through a single point it runs along the body's long axis, USUAL_PITCH_MM per
-    level. Raises ValueError for levels that do not ascend.
+    beyond them. Through a single point it runs along the body's long axis, 35 mm (USUAL_PITCH_MM) per
+    level. Raises ValueError for levels that do not ascend or differ from places in number.
     """
 
     levels: np.ndarray

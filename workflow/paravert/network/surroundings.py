@@ -86,11 +86,11 @@ def with_surroundings(
 ) -> torch.Tensor:
     """Return sections (tissues of synthetic people in axial slices) with structures beside the muscles.
 
-    They are those of STRUCTURES, each in its share of the sections at its levels. Fat of more than a
-    pixel between muscle and bone or between two muscles takes labels away, as a rater does; other
-    structures change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX, SIZE_PX), from
-    `Anatomies.sections`; changed in place. levels: vertebral level of each, (batch,), 1.0 mid L1. rng:
-    random numbers.
+    They are muscles without a label, ligaments and fat (listed in STRUCTURES), each in its share of the
+    sections at its levels. Fat of more than a pixel between muscle and bone or between two muscles takes
+    labels away, as a rater does; others change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX,
+    SIZE_PX), from `Anatomies.sections`; changed in place and returned. levels: vertebral level of each,
+    (batch,), 1.0 mid L1. rng: random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
         chances, seeds = rng.random(len(STRUCTURES)), rng.integers(2**62, size=len(STRUCTURES))

@@ -80,7 +80,7 @@ class SliceBatch:
 
     cells: inputs, from `axial_net.slice_cells`, float32 (slices, CHANNELS, CELLS, CELLS). levels: true
     vertebral levels, float32 (slices,), 1.0 mid L1. column: true middle of the vertebral column, (down,
-    right) from the middle of the muscles, in cells, float32 (slices, 2); 0 without muscles.
+    right) from the middle of the muscles, in cells of 8 mm, float32 (slices, 2); 0 without muscles.
     """
 
     cells: torch.Tensor
@@ -105,8 +105,9 @@ class AxialNet(nn.Module):
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
         """Return the logits of the levels in BINS, then the column's middle, float (batch, len(BINS) + 2).
 
-        cells: float32 (batch, CHANNELS, CELLS, CELLS), see `slice_cells`. Middle of the vertebral column:
-        (down, right) from the middle of the muscles, in cells.
+        BINS: levels 0.25 to 6.5 in steps of 0.25. Middle of the vertebral column: (down, right) from the
+        middle of the muscles, in cells of 8 mm. cells: float32 (batch, CHANNELS, CELLS, CELLS), from
+        `slice_cells`.
         """
         return self.layers(SHARE_SCALE * cells)
 
@@ -280,8 +281,9 @@ def _gradients(weights: list[np.ndarray], anatomies: Path, seed: int, number: in
 def level_loss(network: AxialNet, batch: SliceBatch) -> torch.Tensor:
     """Return the loss of a batch, a scalar: cross-entropy of the level, plus a distance of the column's middle.
 
-    The target of the level is a normal distribution over BINS about the true level, SD LEVEL_SD. The
-    distance (smooth L1) has the weight COLUMN_WEIGHT. A slice without muscles has the loss 0.
+    Mean over the slices; a slice without muscles has the loss 0. The target of the level is a normal
+    distribution over BINS about the true level, of SD 0.15 levels (LEVEL_SD). The distance (smooth L1,
+    in cells) has the weight 0.2 (COLUMN_WEIGHT).
     """
     level, column = network(batch.cells).split((len(BINS), 2), dim=1)
     off = (torch.from_numpy(BINS).float() - batch.levels[:, None]) / LEVEL_SD

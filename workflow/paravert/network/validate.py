@@ -33,8 +33,8 @@ def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle and side, for a model's card.
 
     iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
-    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits,
-    None without values), "slices"}}.
+    Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
+    without values), "slices" (number of values)}}.
     """
     return {label.name: _summary(values) for label, values in zip(LABELS, iou.T, strict=True)}
 
@@ -43,8 +43,8 @@ def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle, left and right pooled, for a model's card.
 
     iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
-    Returns {muscle: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
-    without values), "slices"}}.
+    Returns {muscle: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None without
+    values), "slices" (number of values, each side of a slice counted)}}.
     """
     return {
         muscle: _summary(iou[:, [label.muscle == muscle for label in LABELS]].ravel())
@@ -108,11 +108,12 @@ def iou_of_subjects(
 ) -> list[IouPairs]:
     """Return per subject a pair: expected and measured IoU of a model file, each float (slices, 8).
 
-    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities,
-    not calibrated. Measured: NaN for muscles that the scan's masks do not contain. Slices: those
-    with manual labels, of all stacks. The subjects are segmented as by segment_muscles with its
-    defaults, and compared on the images' own grids. model: the model file. folder: contains a
-    folder per scan. subjects: per subject the names of its scans. device: that computes.
+    Column k belongs to label k + 1 (anatomy.LABELS). Expected: estimated from the probabilities, not
+    calibrated. Measured: NaN for muscles that the scan's masks do not contain, or that neither mask nor
+    prediction show in a slice. Slices: those with manual labels, of all stacks. The converted images are
+    segmented as by segment_muscles with its defaults, but without Dixon water and fat images, and
+    compared on their own grids. model: the model file. folder: contains a folder per scan. subjects: per
+    subject the names of its scans. device: that computes.
     """
     predictor = Predictor(load_model(model, device), device, with_expected_iou=True)
     pairs = []
@@ -153,8 +154,8 @@ def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
     """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
     pairs: per subject the IoU estimated from the probabilities, and the measured one, each float
-    (slices, 8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model,
-    kept for those muscles, and for all if there are no pairs.
+    (slices, 8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model, kept
+    for muscles with fewer than 60 known pairs (sides pooled), and for all if there are no subjects.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

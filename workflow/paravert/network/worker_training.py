@@ -33,8 +33,9 @@ Gradients = tuple[float, list[np.ndarray]]
 class WorkerTraining:
     """A training whose gradients come from worker processes; resumes from its checkpoint if there is one.
 
-    network: on the CPU. optimiser: of its parameters. out: model file; beside it lies the
-    checkpoint. number: of batches done. seconds: training time. curve: a dict per logged batch.
+    A new object loads the checkpoint, whatever settings made it, into network and optimiser. network: on
+    the CPU. optimiser: of its parameters. out: model file; beside it lies the checkpoint. number: of
+    batches done. seconds: training time. curve: a dict per logged batch.
     """
 
     network: nn.Module
@@ -152,8 +153,8 @@ def gradients(
     """Return the loss of a batch and its gradients, clipped, for given weights; called in a worker process.
 
     network: of the worker; its parameters are set to `weights`, arrays in the order of the
-    parameters. loss: computes the loss with that network. Gradients: arrays in the same order,
-    together of norm MOST_GRADIENT_NORM at most.
+    parameters. loss: computes the loss with that network. Gradients: arrays in the same order, scaled
+    down so that their common norm is at most 1 (MOST_GRADIENT_NORM).
     """
     for parameter, values in zip(network.parameters(), weights, strict=True):
         parameter.data = torch.from_numpy(values)

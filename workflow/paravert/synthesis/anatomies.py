@@ -68,13 +68,13 @@ def draw_anatomies(
 def write_sections(
     out: Path, people: int, seed: int, workers: int, steps: Sequence[float] = (0.0,)
 ) -> None:
-    """Write the table of sections of synthetic people: one Parquet file with the columns ANATOMY_COLUMNS.
+    """Write the table of sections of synthetic people, a Parquet file with the rows of `sections_of`.
 
     Section: map of the tissues in an axial slice through a person, without contrast. out: the file;
-    written under a temporary name and renamed. people: their number, of SECTIONS_PER_PERSON
-    sections each. seed: the same seed draws the same people. workers: number of processes. steps:
-    offsets of each section towards the head, in slice thicknesses; the table has a row for each of
-    them: (0.0, 1.0) adds the adjacent slice.
+    written under a temporary name and renamed. people: their number, of 12 sections each
+    (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is written to the table's
+    metadata. workers: number of processes. steps: offsets of each section towards the head, in slice
+    thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
@@ -96,9 +96,10 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
 
     Section: map of the tissues in an axial slice, without contrast. Keys: person, level (1.0 mid
     L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes, which `unpacked` turns into arrays). seed: of
-    the people. index: number of the person. There are SECTIONS_PER_PERSON positions from L1 to S1
-    and one row for each position and step. steps: offsets towards the head, in slice thicknesses:
-    (0.0, 1.0) adds the adjacent slice. A pure function of its arguments.
+    the people. index: number of the person, from 0. There are 12 positions (SECTIONS_PER_PERSON) from L1
+    to S1 and one row for each position and step; level is that of the position, for all its steps.
+    steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice. A pure
+    function of its arguments.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -127,8 +128,8 @@ def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[
 def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
     """Return the maps of one section (axial slice through a synthetic person), compressed with zstd.
 
-    `unpacked` is the inverse. tissues: uint8 (LAYERS, SIZE_PX, SIZE_PX), labels 1-8 or values of
-    `Tissue`; layers: thin parallel planes within the slice, from caudal to cranial. order: uint8
+    `unpacked` is the inverse. tissues: uint8 (LAYERS, SIZE_PX, SIZE_PX) = (3, 512, 512), labels 1-8 or
+    values of `Tissue`; layers: thin parallel planes within the slice, from caudal to cranial. order: uint8
     (SIZE_PX, SIZE_PX), in which order muscle turns to fat as its fat fraction grows: within each
     muscle 255 first and 0 last; 0 outside.
     """
@@ -139,9 +140,10 @@ def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
 def unpacked(maps: pa.Buffer) -> np.ndarray:
     """Return the maps of one section (axial slice through a person), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
-    maps: a cell of the column `maps`. The first LAYERS are thin parallel planes within the slice,
-    from caudal to cranial: labels 1-8 or values of `Tissue`. The last is the order in which muscle
-    turns to fat as its fat fraction grows: within each muscle 255 first and 0 last; 0 outside.
+    maps: a cell of the column `maps` that draw_anatomies wrote. The first LAYERS (3) are thin parallel
+    planes within the slice, from caudal to cranial: labels 1-8 or values of `Tissue`. The last is the
+    order in which muscle turns to fat as its fat fraction grows: within each muscle 255 first and 0
+    last; 0 outside. SIZE_PX is 512, the pixel size 0.8 mm (SPACING_MM).
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

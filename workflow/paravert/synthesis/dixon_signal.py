@@ -59,8 +59,8 @@ VOLUNTEERS = {5: "Siemens", 13: "GE", 21: "Philips"}
 class DixonSlice:
     """The images of a Dixon acquisition of one slice of a phantom.
 
-    images: {part of PARTS: magnitude, float32 (rows, columns)}. truth: labels and planted fat
-    fractions of the slice; its image is the water image without noise.
+    images: {"water", "fat", "in-phase", "opposed-phase": magnitude, float32 (rows, columns)}. truth:
+    labels and planted fat fractions of the slice; its image is the water image without noise.
     """
 
     images: dict[str, np.ndarray]

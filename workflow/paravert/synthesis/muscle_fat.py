@@ -30,7 +30,8 @@ LOGIT_SD = 1.1
 class Fan:
     """Direction and size of the fascicles of a muscle, which spread from an origin at the bone.
 
-    origin: (x, y) of the left side in mm relative to the spine's axis, for a body height of 178 cm.
+    origin: (x, y) of the left side in mm to the left of and behind the spine's axis, for a body height
+    of 178 cm.
     along_mm, across_mm: mean size of the fascicles in these directions. deep: decrease of the fat
     score (pixels with a higher score turn to fat earlier) per mm of distance from the origin.
     patches: weight of patches relative to streaks. cleft_deg: direction of the cleft between two
@@ -104,9 +105,10 @@ def fat_by_rank(mean: np.ndarray, spread: np.ndarray | float = 1.0) -> np.ndarra
     """Return the fat fraction of a muscle's pixels by their rank, 0-1, float32 (..., RANKS).
 
     Rank: place in the order in which the pixels turn to fat; along the last axis from the pixel
-    that turns last (`fat_order` 0) to the first (1), so that fractions increase. mean: mean fat
-    fraction of a muscle, 0-1, of any shape (...), which the result has on average. spread: factor
-    of LOGIT_SD, of the same shape; the smaller, the more evenly the fat is spread.
+    that turns last (`fat_order` 0) to the first (1), so that fractions increase; RANKS is 256. mean:
+    mean fat fraction of a muscle, between 0 and 1, of any shape (...), which the result has on average
+    over the last axis. spread: one factor, or factors of the same shape, of the SD of the logit of the
+    fat fraction, 1.1 (LOGIT_SD); the smaller, the more evenly the fat is spread.
     """
     middles = (np.arange(RANKS) + 0.5) / RANKS
     shape = np.asarray(spread)[..., None] * LOGIT_SD * ndtri(middles)

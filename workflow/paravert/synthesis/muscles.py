@@ -104,10 +104,10 @@ def muscle_tubes(
 ) -> dict[int, Tube]:
     """Return the solid (tube) of each of the eight muscles, {label value: tube}.
 
-    In coordinates of the body: LPS, mm, mid L3 at z = 0. volunteer: at each vertebral level the
-    muscle's horizontal section has its area, `Volunteer.area_at`. spine: axis along which the tubes
-    lie. variation: shapes and atrophy relative to the phantoms. wasted: whether muscles are then
-    shrunk by `Variation.lost` (atrophy); if False, they fill their fascia.
+    In coordinates of the body: LPS, mm, mid L3 at z = 0. volunteer: at each vertebral level the muscle's
+    horizontal section has its area, `Volunteer.area_at`; muscles taper off above mid L1 and below mid
+    L5. spine: axis along which the tubes lie. variation: shapes and atrophy relative to the phantoms.
+    wasted: whether muscles are then shrunk by `Variation.lost` (atrophy); if False, they fill their fascia.
     """
     drawings = _drawings(volunteer, variation)
     tubes = {}

@@ -44,7 +44,7 @@ def write_image(
     """Write one phantom image as a DICOM file (classic MR Image Storage).
 
     path: of the file.
-    image: signal, float (rows, columns); values from 0 to SIGNAL_FULL_SCALE fill the stored bits,
+    image: signal, float (rows, columns); values from 0 to 1.8 (SIGNAL_FULL_SCALE) fill the stored bits,
         higher ones are clipped.
     plane: in scanner coordinates (LPS, mm); its centre is the middle of the image.
     series: attributes of its series.
@@ -269,8 +269,8 @@ def true_muscle_rows(rows: list[dict], spacing_mm: float) -> list[dict]:
     """Return the rows of the table TRUTH_MUSCLES, one dict per muscle and side.
 
     rows: all rows of one subject from `true_slice_rows`. spacing_mm: distance between slices, for
-    the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that show the muscle),
-    volume_ml, fat_fraction (0-1, weighted by area; None: muscle absent).
+    the volume. Keys: subject, muscle, side, csa_mean_mm2 (mean of the slices that show the muscle; 0:
+    absent), volume_ml, fat_fraction (0-1, weighted by area; None: muscle absent).
     """
     result = []
     for label in LABELS:

@@ -34,12 +34,13 @@ TISSUES = 21
 
 
 class SagittalSpine:
-    """The vertebral column of one synthetic sagittal slice: axis, heights, depths, discs; random.
+    """The vertebral column of one synthetic sagittal slice: axis, heights, depths, discs; drawn from `rng`.
 
-    Coordinates (y, z) in mm: y towards the back, z towards the head. Level: 1.0 mid L1, 1.5 disc
-    L1/2, 6.0 S1.
+    Coordinates (y, z) in mm: y towards the back, z towards the head; (0, 0) is the axis near L3. Level:
+    1.0 mid L1, 1.5 disc L1/2, 6.0 S1.
 
-    levels: (points,), ascending in steps of 0.02: the levels at which axis and back are sampled.
+    levels: (points,), ascending in steps of 0.02 from T8/9 (-3.6) to the coccyx (11.4): the levels at
+        which axis and back are sampled.
     axis: (points, 2), (y, z) of the axis, through the middle of bodies and discs.
     back: (points, 2), unit vector from the axis towards the back.
     depth_mm, pitch_mm: functions of the level: depth of a vertebral body from front to back, height
@@ -113,9 +114,10 @@ class SagittalSpine:
 class Picture:
     """Tissues and labels of a synthetic sagittal slice on a fine pixel grid, drawn part by part.
 
-    tissues, labels: uint8, (CANVAS_PX * FINE,) * 2; values: tissue constants of this module, and
-    label numbers (discs, vertebrae, sacrum). middle: (column, row) of the point y = 0, z = 0, the
-    middle of the lumbar spine; random.
+    tissues, labels: uint8, (256, 256), pixels of 1.25 mm (PIXEL_MM / FINE), rows towards the feet,
+    columns towards the back; values: tissue constants of this module (AIR to SACRAL), and label numbers
+    of discs, vertebrae and sacrum (`label_of`), 0 elsewhere. middle: (column, row) of the point y = 0, z
+    = 0, the middle of the lumbar spine; drawn from `rng`.
     """
 
     def __init__(self, rng: np.random.Generator):
@@ -135,9 +137,10 @@ class Picture:
     def fill(
         self, outline: np.ndarray, tissue: int, label: int | None = None, over: int | None = None
     ) -> None:
-        """Fill an outline, (n, 2), (y, z) in mm, with a tissue and a label.
+        """Fill an outline, (n, 2), (y, z) in mm, with a tissue and a label, in place.
 
-        label: None leaves the labels. over: fills only where this tissue is; None: everywhere.
+        tissue: one of the constants AIR to SACRAL. label: number from `label_of`; None leaves the labels.
+        over: fills only where this tissue is; None: everywhere.
         """
         points = self.pixels(outline)[::-1].T  # (column, row)
         size = len(self.tissues)
@@ -157,7 +160,8 @@ class Picture:
 def label_of(level: float) -> int:
     """Return the label number of a vertebra or disc: level 4.0 is L4, 4.5 the disc L4/5.
 
-    A level in neither DISCS nor VERTEBRAE is SACRUM if it is above 6 (S2 and below), else OTHER_SPINE.
+    Discs T11/12 to S1/2 (-0.5 to 6.5) have 1 to 8, vertebrae T11 to S1 (-1.0 to 6.0) 9 to 16. Any other
+    level is 18 (SACRUM: S2 and below) if it is above 6, else 17 (OTHER_SPINE: above T11).
     """
     if level in DISCS:
         return 1 + DISCS.index(level)

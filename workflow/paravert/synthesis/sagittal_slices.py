@@ -76,9 +76,9 @@ class SagittalSlice:
     """A synthetic sagittal slice; each array is (rows, columns), rows towards the feet, columns to the back.
 
     image: float32, signal, 0 outside the field of view. labels: uint8, numbers of discs, vertebrae
-    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs:
-    {level: (row, column) of the disc's centre in pixels}, of the discs in the field of view; level
-    4.5 is L4/5.
+    and sacrum (`sagittal_parts.label_of`), 0 elsewhere. view: bool, the field of view. discs: {level:
+    (row, column) of the disc's centre in pixels}, of the discs T11/12 to S1/2 whose centre lies in the
+    field of view; level 4.5 is L4/5.
     """
 
     image: np.ndarray
@@ -93,8 +93,8 @@ def sagittal_slices(
     """Yield images of one synthetic sagittal anatomy, each with another contrast, noise and field of view.
 
     seed: of all anatomies. index: number of this one, from 0. images: how many. size_px: rows and
-    columns of the images, at most CANVAS_PX; smaller ones show a random part about the spine. Pixels
-    of PIXEL_MM. A pure function of its arguments.
+    columns of the images, at most 128 (CANVAS_PX); smaller ones show a random part about the spine.
+    Pixels of 2.5 mm (PIXEL_MM). A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, index, 81])
     column = SagittalSpine(rng)

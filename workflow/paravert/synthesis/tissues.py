@@ -87,9 +87,9 @@ class BodyPart:
     """A tube filled with one tissue, optionally with a rim of another.
 
     tube: the solid, in coordinates of the body (LPS, mm, mid L3 at z = 0). tissue: a `Tissue` or a
-    label value. rim, rim_mm: tissue and width (mm) of a rim inside the outline; None: no rim.
-    margin_mm: by how much a part without a rim is widened. over: tissues that this part replaces
-    where they lie; None: all.
+    label value. rim, rim_mm: tissue and width (mm) of a rim inside the outline; rim None: no rim.
+    margin_mm: by how much (mm) a part without a rim is widened. over: tissues and label values that this
+    part replaces; elsewhere it is not drawn; None: all.
     """
 
     tube: Tube
@@ -109,8 +109,8 @@ LEAN_MUSCLE = (0.17, 0.055)
 class TissueSignal:
     """Mean MR signal and texture of each tissue in one subject, indexed by tissue or label value.
 
-    signal: float32 (TISSUES,); 1 is the signal of bright fluid. texture: float32 (TISSUES,), SD of
-    the texture relative to the signal.
+    signal: float32 (TISSUES,), where TISSUES is 1 + the largest value of `Tissue`; 1 is the signal of
+    bright fluid. texture: float32 (TISSUES,), SD of the texture relative to the signal.
     """
 
     signal: np.ndarray
@@ -130,8 +130,8 @@ class TissueSignal:
 def contrast_of(seed: int, age_years: float) -> TissueSignal:
     """Return the T2 contrast of one subject: mean signal and texture of each tissue.
 
-    seed: of the random deviations from APPEARANCE. age_years: bone marrow becomes brighter and
-    discs darker with age. A pure function of its arguments.
+    seed: of the random deviations from the signal of each `Tissue`. age_years: bone marrow becomes
+    brighter and discs darker with age. A pure function of its arguments.
     """
     rng = np.random.default_rng([seed, 21])
     table = np.zeros((TISSUES, 2), np.float32)

@@ -97,15 +97,15 @@ class PsoasCourse:
 class Variation:
     """How a body differs from the phantoms.
 
-    lost: (8,), fraction of each muscle's area replaced by fat within its fascia (atrophy), entry k
+    lost: (8,), fraction (0-1) of each muscle's area replaced by fat within its fascia (atrophy), entry k
         of label k + 1 (anatomy.LABELS).
     correction: how far outlines are moved from the drawn to the real mean shape (`shape_modes`), 0
         none, 1 full; None: drawn outlines with random offsets.
     shape: factor of the SD of the shape modes, by which outlines vary between people.
     defects: sites of operations.
     hip: iliac wings and iliacus.
-    kidneys: shift of the left and of the right kidney: x and y in mm for a body height of 178 cm,
-        and vertebral levels.
+    kidneys: shift of the left and of the right kidney: to the left and to the back in mm for a body
+        height of 178 cm, and caudal in vertebral levels.
     strands: nerves and vessels.
     clefts: wedges of fat in the erector spinae.
     psoas: its course; used only if correction is given.

@@ -102,15 +102,17 @@ class Volunteer:
     def area_at(self, label: int, level: float | np.ndarray) -> np.ndarray:
         """Return the true area in mm2 of a muscle's horizontal section at a vertebral level.
 
-        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; a
-        number, or an array, whose shape the result has.
+        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; a number,
+        or an array, whose shape the result has. Above mid L1 and below mid L5 the area is that of L1 or
+        L5.
         """
         return np.interp(level, LEVELS, self.area_mm2[label - 1])
 
     def fat_fraction_at(self, label: int, level: float) -> float:
         """Return the true fat fraction, 0-1, of a muscle at a vertebral level.
 
-        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5.
+        label: value 1-8 of a muscle and side (anatomy.LABELS). level: 1.0 mid L1, 5.0 mid L5; above mid
+        L1 and below mid L5 the fraction is that of L1 or L5.
         """
         return float(np.interp(level, LEVELS, self.fat_fraction[label - 1]))
 
