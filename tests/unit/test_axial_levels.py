@@ -316,6 +316,8 @@ def test_a_training_writes_model_card_and_curve_and_goes_on_where_it_stopped(
     assert out.with_suffix(".checkpoint").exists()
     monkeypatch.setattr(train_axial_levels, "HELD_OUT_BATCHES", 1)
     monkeypatch.setattr(train_axial_levels, "SLICES", 2)
+    with pytest.raises(InputError, match="other settings"):
+        train_axial_levels.train_axial_levels(*tables, out, seed=2, batches=3, workers=0)
     train_axial_levels.train_axial_levels(*tables, out, batches=3, workers=0)
     assert batches_told(out) == ["2", "3"]
 

@@ -52,7 +52,10 @@ def convert_dicom(
         typer.Option(help="regular expression that picks one of several axial series, in order"),
     ] = None,
     labels_from: Annotated[
-        str, typer.Option(help="label values of the files in column labels: name of a source, or a JSON table")
+        str,
+        typer.Option(
+            help="label values of the files in column labels: name of a source, or a JSON table"
+        ),
     ] = OWN.name,
     workers: Annotated[int, typer.Option(help="subjects converted at the same time")] = 1,
 ) -> None:

@@ -10,7 +10,7 @@ stored in the model file.
 Arrays of IoU are (slices, 8), columns in the order of `anatomy.LABELS`; NaN: not known.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,13 +168,14 @@ def leave_one_out_error(
     )
 
 
-def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Return an iterator over two arrays: expected and measured IoU of all subjects, each (all slices, 8).
+def pooled(subjects: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return expected and measured IoU of all subjects, each (all slices, 8).
 
     subjects: per subject a pair (expected, measured IoU), each (slices, 8); column k belongs to
     label k + 1 (anatomy.LABELS).
     """
-    return map(np.concatenate, zip(*subjects, strict=True))
+    expected, measured = map(np.concatenate, zip(*subjects, strict=True))
+    return expected, measured
 
 
 def calibration_curve(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -143,6 +143,20 @@ def device_text(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def check_made_of(path: Path, state: Mapping[str, object], made_of: str) -> None:
+    """Raise InputError unless a checkpoint is of a training with the given settings and data.
+
+    path: of the checkpoint. state: its content. made_of: digest of settings and data, which the
+    checkpoint of the same training has as "made_of".
+    """
+    if state.get("made_of") != made_of:
+        raise InputError(
+            path,
+            "the checkpoint is of a training with other settings, data or code; "
+            "give these again to resume it, or delete the file to start anew",
+        )
 
 
 def checkpoint_file(out: Path) -> Path:
@@ -353,12 +367,7 @@ class Training:
 
     def _resume(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["made_of"] != self._made_of:
-            raise InputError(
-                path,
-                "the checkpoint is of a training with other settings, data or code; "
-                "give these again to resume it, or delete the file to start anew",
-            )
+        check_made_of(path, state, self._made_of)
         self._learner.load_state_dict(state["learner"])
         self._averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])

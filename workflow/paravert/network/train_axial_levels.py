@@ -49,7 +49,8 @@ from paravert.network.worker_training import (
     gradients,
     rise_and_cosine,
 )
-from paravert.provenance import file_sha256
+from paravert.provenance import digest, file_sha256
+from paravert.steps import VERSIONS
 from paravert.synthesis.anatomies import SIZE_PX as SECTION_PX
 from paravert.synthesis.anatomies import SPACING_MM, unpacked
 from paravert.synthesis.signal import BEHIND_SPINE_MM
@@ -219,7 +220,12 @@ def train_axial_levels(
     network = AxialNet().train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
     out.parent.mkdir(parents=True, exist_ok=True)
-    training = WorkerTraining(network, optimiser, out)
+    tables = {
+        f"{name}_sha256": file_sha256(path)
+        for name, path in (("anatomies", anatomies), ("validation", validation))
+    }
+    made_of = digest([seed, learning_rate, *tables.values(), VERSIONS["train_axial_levels"]])
+    training = WorkerTraining(network, optimiser, out, made_of)
 
     def note(done: float, loss: float) -> None:
         row = {"batch": training.number, "loss": loss} | _accuracy(network, validation)
@@ -242,9 +248,7 @@ def train_axial_levels(
         )
         pool.shutdown(wait=False, cancel_futures=True)
     settings = {"seed": seed, "batches": training.number}
-    settings |= {"learning_rate": learning_rate, "workers": workers}
-    tables = {"anatomies": anatomies, "validation": validation}
-    settings |= {f"{name}_sha256": file_sha256(path) for name, path in tables.items()}
+    settings |= {"learning_rate": learning_rate, "workers": workers} | tables
     results = {
         "validation": "single synthetic slices of people of another seed; errors in levels",
         "accuracy": training.curve[-1] if training.curve else None,

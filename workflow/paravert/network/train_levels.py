@@ -34,6 +34,8 @@ from paravert.network.worker_training import (
     gradients,
     rise_and_cosine,
 )
+from paravert.provenance import digest
+from paravert.steps import VERSIONS
 from paravert.synthesis.sagittal_parts import (
     DISCS,
     LABELS,
@@ -66,7 +68,7 @@ def train_levels(
     minutes: Annotated[float, typer.Option(help="stop after this time as well; 0: no limit")] = 0.0,
     learning_rate: Annotated[float, typer.Option(help="at the start; it falls to 0")] = 0.003,
     workers: Annotated[
-        int, typer.Option(help="processes; each gradient is this many batches old")
+        int, typer.Option(min=1, help="processes; each gradient is this many batches old")
     ] = 1,
 ) -> None:
     """Train the network that names vertebrae in sagittal slices, on synthetic slices alone.
@@ -79,7 +81,8 @@ def train_levels(
     torch.manual_seed(seed)
     network = UNet(ARCHITECTURE, len(STRUCTURES)).train()
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-3)
-    training = WorkerTraining(network, optimiser, out)
+    made_of = digest([seed, learning_rate, VERSIONS["train_levels"]])
+    training = WorkerTraining(network, optimiser, out, made_of)
 
     def note(done: float, loss: float) -> None:
         share = _disc_share(network, seed)

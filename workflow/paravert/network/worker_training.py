@@ -20,6 +20,7 @@ from torch import nn
 
 from paravert import __version__
 from paravert.network.card import NOTE
+from paravert.network.fit import check_made_of, checkpoint_file
 from paravert.network.level_model import ModelForm
 from paravert.provenance import file_sha256
 
@@ -33,14 +34,16 @@ Gradients = tuple[float, list[np.ndarray]]
 class WorkerTraining:
     """A training whose gradients come from worker processes; resumes from its checkpoint if there is one.
 
-    A new object loads the checkpoint, whatever settings made it, into network and optimiser. network: on
-    the CPU. optimiser: of its parameters. out: model file; beside it lies the checkpoint. number: of
-    batches done. seconds: training time. curve: a dict per logged batch.
+    A new object loads the checkpoint into network and optimiser. network: on the CPU. optimiser: of its
+    parameters. out: model file; beside it lies the checkpoint. made_of: digest of the settings and data.
+    number: of batches done. seconds: training time. curve: a dict per logged batch. Raises InputError
+    if the checkpoint belongs to other settings or data.
     """
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
     out: Path
+    made_of: str
     number: int = 0
     seconds: float = 0.0
     curve: list[dict] = field(default_factory=list)
@@ -48,6 +51,7 @@ class WorkerTraining:
     def __post_init__(self) -> None:
         if self.checkpoint.exists():
             held = torch.load(self.checkpoint, weights_only=True)
+            check_made_of(self.checkpoint, held, self.made_of)
             self.network.load_state_dict(held["network"])
             self.optimiser.load_state_dict(held["optimiser"])
             self.number, self.seconds, self.curve = held["batch"], held["seconds"], held["curve"]
@@ -55,7 +59,7 @@ class WorkerTraining:
     @property
     def checkpoint(self) -> Path:
         """Path of the checkpoint beside the model file; it may not exist."""
-        return self.out.with_suffix(".checkpoint")
+        return checkpoint_file(self.out)
 
     def run(
         self,
@@ -143,7 +147,12 @@ class WorkerTraining:
 
     def _save_checkpoint(self) -> None:
         held = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        held |= {"batch": self.number, "seconds": self.seconds, "curve": self.curve}
+        held |= {
+            "made_of": self.made_of,
+            "batch": self.number,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
         torch.save(held, self.checkpoint)
 
 
