@@ -53,7 +53,7 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    overlap: from `held_out_rows`: rows of the cohort table `overlap` in which the network can be tested;
     rows without IoU (muscle absent in mask and prediction) are left out. samples, seed: number of
     samples and random seed of the bootstrap over subjects. Columns: muscle, side, n_slices,
     n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
@@ -381,7 +381,8 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 class IntraclassCorrelation:
     """An intraclass correlation with its 95 % interval.
 
-    icc: at most 1. low, high: ends of the interval. NaN where undefined, see `absolute_agreement`.
+    icc: at most 1. low, high: ends of the interval. All are NaN with fewer than two subjects or if
+    all measurements are equal; low and high also if the measurements differ by a constant only.
     """
 
     icc: float

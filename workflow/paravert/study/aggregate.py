@@ -37,12 +37,13 @@ def cohort_slices(
 ) -> pd.DataFrame:
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
-    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS.
-    method: key of tables.HEADLINES; its values become fat_fraction. In subjects with Dixon images
-    fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is by the same
-    method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0
-    if the muscle is absent, null if unknown. Not yet there: covariates and the column doubtful.
-    Raises pandas.errors.MergeError for repeated keys.
+    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS; their
+    column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
+    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction. In subjects
+    with Dixon images fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is
+    by the same method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 -
+    fat_fraction); 0 if the muscle is absent, null if unknown. stack_id is still named stack. Not yet
+    there: covariates and the column doubtful. Raises pandas.errors.MergeError for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")

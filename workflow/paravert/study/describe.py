@@ -252,12 +252,12 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    Every method of ALL_FAT_METHODS has a row, used by the study or not. muscles: the cohort table
-    `muscles`, one scan per subject. chosen: methods that give the column fat_fraction (keys of
-    HEADLINES, DIXON); one that leaves out the muscle's outermost pixels has a further row. Columns: method, meaning, caveat; per muscle mean_<muscle>, the mean fat
-    fraction (0-1) over the n_<muscle> subjects and sides that have a value by the method. Dixon is
-    left out if no subject has it. Source of the caveats: docs/fat_estimators.md; Wesselink et al.
-    2024.
+    Every method of tables.ALL_FAT_METHODS has a row, used by the study or not; Dixon only if a subject
+    has it. muscles: the cohort table `muscles`, one scan per subject. chosen: names of the methods
+    that give the column fat_fraction; one of these that leaves out the muscle's outermost pixels
+    ("eroded_linear") has a further row. Columns: method, meaning, caveat (texts); per muscle
+    mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that have a value
+    by the method. Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []
     of_study = {name: HEADLINES[name] for name in sorted(chosen) if name.startswith(ERODED)}
