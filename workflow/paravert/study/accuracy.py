@@ -177,10 +177,10 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
     """Return the area of a pixel (mm2) of each stack, one row per stack.
 
-    slices: rows of the cohort table `slices` with the columns PIXEL_COLUMNS, and visit if subjects
-    have several scans. The area is the median, over the rows of a stack that have pixels, of
-    csa_mm2 divided by pixels. A stack without a segmented muscle has no row. Columns: subject,
-    visit if there is one, stack_id, pixel_mm2.
+    slices: rows of the cohort table `slices` with the columns subject, stack_id, pixels and csa_mm2,
+    and visit if subjects have several scans. The area is the median, over the rows of a stack that
+    have pixels, of csa_mm2 divided by pixels. A stack without a segmented muscle has no row.
+    Columns: subject, visit if there is one, stack_id, pixel_mm2.
     """
     found = slices[slices["pixels"] > 0]
     keys = [found[name] for name in (*scan_keys(found), "stack_id")]

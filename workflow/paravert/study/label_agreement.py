@@ -130,9 +130,9 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the areas of two results side by side, one row per scan, muscle and side that both have.
 
-    first, second: AREA_COLUMNS of the cohort table `muscles` of each result. The columns of areas
-    and csa_reason end with _first and _second. Raises pandas.errors.MergeError if a table has a row
-    twice.
+    first, second: of the cohort table `muscles` of each result the columns subject, visit if there is
+    one, muscle, side, csa_mean_mm2, csa_at_level_mm2 and csa_reason. The last three end with _first
+    and _second in the result. Raises pandas.errors.MergeError if a table has a row twice.
     """
     keys = [*scan_keys(first), "muscle", "side"]
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")

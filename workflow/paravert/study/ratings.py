@@ -70,7 +70,7 @@ class Rating:
     note: str = ""
 
     def places(self) -> set[Place]:
-        """Return the muscles and sides that the rating covers, {(muscle, side)}; {WHOLE} for a whole scan."""
+        """Return the places that the rating covers, {(muscle, side)}; {("", "")} for a whole scan."""
         if not self.muscle:
             return {WHOLE}
         return set(product([self.muscle], [self.side] if self.side else SIDES))

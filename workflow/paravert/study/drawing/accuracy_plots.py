@@ -143,7 +143,8 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     subject, muscle, truth_mm2, prediction_mm2, their mean_mm2 and difference_mm2 (prediction -
     mask), level; the same in all rows of a muscle: bias_mm2, limits of agreement upper_limit_mm2
     and lower_limit_mm2, half widths of their 95 % intervals bias_error_mm2 and limit_error_mm2,
-    trend_slope and trend_p_value (`accuracy.trend`); null if undefined.
+    slope and p value of the differences over the means, trend_slope (mm2 per mm2) and trend_p_value
+    (`accuracy.trend`); null if undefined. Without rows if compared has none at this level.
     """
     level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])
