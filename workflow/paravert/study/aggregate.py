@@ -73,8 +73,9 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
     """Return one row per image series of each subject, as codebook.SERIES without covariates.
 
-    converted: rows of the shard table tables.CONVERT; a subject whose column series is null has no
-    row.
+    converted: rows of the shard table tables.CONVERT, one per subject; its column series is a list of
+    dicts, null gives no row. Columns: subject, series_number, plane, sequence, n_slices, spacing_mm,
+    chosen (whether it was measured), series_reason (why not). Subjects and series keep their order.
     """
     rows = [
         {"subject": subject} | row
@@ -125,7 +126,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     each subject have a row. Areas are means, SD and maximum over the slices that show the muscle.
     Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier stack,
     where the same tissue would be counted twice. The volume is null if the area is unknown in one
-    of the other slices, because the muscle is not labelled or failed the review.
+    of the other slices, because the muscle is not labelled or failed the review. A muscle that no
+    slice shows has volume 0 and 0 slices; its area is null.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -200,8 +202,9 @@ def cohort_subjects(
     muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
     `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from
     `cohort_slices`. convert, segment: rows of the shard tables tables.CONVERT and tables.SEGMENT.
-    people: covariates, indexed by subject. The columns are those of codebook.SUBJECT_TABLE but
-    n_warnings, z-scores and QUALITY_COLUMNS.
+    people: covariates, indexed by subject, from `people.covariates_of`. The columns are those of
+    codebook.SUBJECT_TABLE but n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of
+    convert, in its order. A sum is null if a part is null.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

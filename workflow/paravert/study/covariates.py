@@ -22,8 +22,8 @@ OTHER = "other"
 def column_of(covariate: str) -> str:
     """Return the name of the table column that holds a covariate of a model.
 
-    The keys of SCALES have another column: "age_decades" is in the column age_years. Any other
-    covariate has the name of its column.
+    "age_decades" is in the column age_years, "height_10cm" in height_cm, "weight_10kg" in weight_kg
+    (SCALES). Any other covariate has the name of its column.
     """
     return SCALES[covariate][0] if covariate in SCALES else covariate
 

@@ -23,9 +23,9 @@ NORMAL_95 = 1.959964
 class CentileCurves:
     """Centile curves of a value on a grid of ages.
 
-    value: (ages, centiles), in the unit of the fitted value; the centiles are CENTILES, ascending
-    at every age. low_95, high_95: same shape, pointwise 95 % band. crossed: (ages,) bool, whether
-    curves crossed there and were sorted.
+    value: (ages, 7), in the unit of the fitted value: the centiles 3, 10, 25, 50, 75, 90 and 97
+    (CENTILES), ascending at every age. low_95, high_95: same shape, pointwise 95 % band. crossed:
+    (ages,) bool, whether curves crossed there and were sorted.
     """
 
     value: np.ndarray

@@ -182,11 +182,11 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
     same per slice; without rows the limits of single slices are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
-    MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the measurement,
-    column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of measurement sem,
-    smallest detectable change mdc_95, within_subject_cv (fraction), bias and Bland-Altman limits of
-    second - first, trend with size, test of equivalence, limits of single slices; each with its 95
-    % interval where there is one. source, comparison and level are null.
+    MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
+    measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
+    measurement sem, smallest detectable change mdc_95, within_subject_cv (fraction), bias and
+    Bland-Altman limits of second - first, trend with size, test of equivalence, limits of single
+    slices; each with its 95 % interval where there is one. source, comparison and level are null.
     """
     rows = []
     for muscle in MUSCLES:
@@ -212,8 +212,8 @@ def paired_statistics(
     They are those from n_subjects to equivalent: means, intraclass correlations, standard error of
     measurement, smallest detectable change, bias and limits of second - first, trend, equivalence.
     first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their
-    unit; None: MARGIN_PERCENT of the mean of first. NaN (equivalent: None) where there are too few
-    subjects.
+    unit; None: MARGIN_PERCENT (5 %) of the mean of first. equivalent: whether p is below .05. NaN
+    (equivalent: None) where there are too few subjects.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = np.column_stack([first, second])

@@ -34,9 +34,9 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
     overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    seed: of the random choice. Columns: FIG4_COLUMNS, visit if there is one, and point: whether the
-    row is drawn as a point; at most MAX_POINTS_PER_BOX (1500) at random per muscle and side. The
-    boxes show all rows.
+    seed: of the random choice. Columns: subject, visit if there is one, stack_id, slice, muscle, side,
+    iou, pixels_truth, pixels_prediction, and point: whether the row is drawn as a point; at most
+    MAX_POINTS_PER_BOX (1500) at random per muscle and side. The boxes show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
