@@ -53,7 +53,7 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
 def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     """Return Table 1 of the study: IoU and Dice with the manual masks, one row per muscle and side.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
+    overlap: from `held_out_rows`: rows of the cohort table `overlap` in which the network can be tested;
     rows without IoU (muscle absent in mask and prediction) are left out. samples, seed: number of
     samples and random seed of the bootstrap over subjects. Columns: muscle, side, n_slices,
     n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
@@ -177,10 +177,10 @@ def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
 def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
     """Return the area of a pixel (mm2) of each stack, one row per stack.
 
-    slices: rows of the cohort table `slices` with the columns PIXEL_COLUMNS, and visit if subjects
-    have several scans. The area is the median, over the rows of a stack that have pixels, of
-    csa_mm2 divided by pixels. A stack without a segmented muscle has no row. Columns: subject,
-    visit if there is one, stack_id, pixel_mm2.
+    slices: rows of the cohort table `slices` with the columns subject, stack_id, pixels and csa_mm2,
+    and visit if subjects have several scans. The area is the median, over the rows of a stack that
+    have pixels, of csa_mm2 divided by pixels. A stack without a segmented muscle has no row.
+    Columns: subject, visit if there is one, stack_id, pixel_mm2.
     """
     found = slices[slices["pixels"] > 0]
     keys = [found[name] for name in (*scan_keys(found), "stack_id")]
@@ -239,11 +239,12 @@ def compared_areas(
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects
     that the network was not trained on. pixels: area of a pixel per stack, from `pixel_areas`.
-    level: the standard level, the vertebra or disc at which the study compares scans. Keys:
-    ALL_SLICES, for means over all slices; before it, if `level.used`, the name of the standard
-    level, such as "L3/4", for areas interpolated there as in `level_areas.areas_at_levels`. The
-    frames have the columns of `subject_areas`: subject, muscle, side, truth_mm2, prediction_mm2; a
-    muscle and side that neither mask nor prediction shows has no row.
+    level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
+    slices", for means over all slices; before it, if `level.used` (at least 80 % of the subjects have
+    values there), the name of the standard level, such as "L3/4", for areas interpolated there as in
+    `level_areas.areas_at_levels`. The frames have the columns of `subject_areas`: subject, muscle,
+    side (left, right, both), truth_mm2, prediction_mm2; a muscle and side that neither mask nor
+    prediction shows has no row.
     """
     found = {ALL_SLICES: subject_areas(overlap, pixels)}
     if not level.used:
@@ -381,7 +382,8 @@ def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 class IntraclassCorrelation:
     """An intraclass correlation with its 95 % interval.
 
-    icc: at most 1. low, high: ends of the interval. NaN where undefined, see `absolute_agreement`.
+    icc: at most 1. low, high: ends of the interval. All are NaN with fewer than two subjects or if
+    all measurements are equal; low and high also if the measurements differ by a constant only.
     """
 
     icc: float

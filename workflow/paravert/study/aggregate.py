@@ -37,12 +37,13 @@ def cohort_slices(
 ) -> pd.DataFrame:
     """Return one row per slice, muscle and side of some subjects, with the columns of codebook.SLICES.
 
-    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS.
-    method: key of tables.HEADLINES; its values become fat_fraction. In subjects with Dixon images
-    fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is by the same
-    method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0
-    if the muscle is absent, null if unknown. Not yet there: covariates and the column doubtful.
-    Raises pandas.errors.MergeError for repeated keys.
+    area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS; their
+    column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
+    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction. In subjects
+    with Dixon images fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is
+    by the same method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 -
+    fat_fraction); 0 if the muscle is absent, null if unknown. stack_id is still named stack. Not yet
+    there: covariates and the column doubtful. Raises pandas.errors.MergeError for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
@@ -72,8 +73,9 @@ def _has_dixon(rows: pd.DataFrame) -> pd.Series:
 def cohort_series(converted: pd.DataFrame) -> pd.DataFrame:
     """Return one row per image series of each subject, as codebook.SERIES without covariates.
 
-    converted: rows of the shard table tables.CONVERT; a subject whose column series is null has no
-    row.
+    converted: rows of the shard table tables.CONVERT, one per subject; its column series is a list of
+    dicts, null gives no row. Columns: subject, series_number, plane, sequence, n_slices, spacing_mm,
+    chosen (whether it was measured), series_reason (why not). Subjects and series keep their order.
     """
     rows = [
         {"subject": subject} | row
@@ -124,7 +126,8 @@ def cohort_muscles(slices: pd.DataFrame) -> pd.DataFrame:
     each subject have a row. Areas are means, SD and maximum over the slices that show the muscle.
     Volume, coverage and (volume-weighted) fat fraction leave out slices that cut an earlier stack,
     where the same tissue would be counted twice. The volume is null if the area is unknown in one
-    of the other slices, because the muscle is not labelled or failed the review.
+    of the other slices, because the muscle is not labelled or failed the review. A muscle that no
+    slice shows has volume 0 and 0 slices; its area is null.
     """
     groups = _groups(slices, _every_muscle(slices.subject.unique()))
     shown = (slices.pixels > 0).to_numpy()
@@ -199,8 +202,9 @@ def cohort_subjects(
     muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
     `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from
     `cohort_slices`. convert, segment: rows of the shard tables tables.CONVERT and tables.SEGMENT.
-    people: covariates, indexed by subject. The columns are those of codebook.SUBJECT_TABLE but
-    n_warnings, z-scores and QUALITY_COLUMNS.
+    people: covariates, indexed by subject, from `people.covariates_of`. The columns are those of
+    codebook.SUBJECT_TABLE but n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of
+    convert, in its order. A sum is null if a part is null.
     """
     rows = convert.rename(columns={"stacks": "n_stacks", "slices": "n_slices"}).set_index("subject")
     rows = rows[["n_stacks", "n_slices", *(column.name for column in HEADER_COLUMNS)]].join(people)

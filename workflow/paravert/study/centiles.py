@@ -232,9 +232,10 @@ def centile_frame(subjects: pd.DataFrame, samples: int, seed: int) -> pd.DataFra
     per measure, muscle, sex, whole year of age within the range of the subjects, and centile (3,
     10, 25, 50, 75, 90, 97). Columns: sex, muscle, measure, unit, scale (LOG or LOGIT, on which the
     curves were fitted), age_years, centile, value, low_95, high_95 (in `unit`), crossed (whether
-    the curves crossed at this age and were sorted), n_subjects, note. If fewer than LEAST_SUBJECTS
-    (60) of a sex have age and value, or one of these is the same in all, there is a single row with
-    null values and a note that says so.
+    the curves crossed at this age and were sorted), n_subjects, note, and estimator and covariance
+    (texts: how values and bands were made). If fewer than LEAST_SUBJECTS (60) of a sex have age and
+    value, or one of these is the same in all, there is a single row with null values and a note that
+    says so.
     """
     return pd.concat(
         [
@@ -367,10 +368,11 @@ def z_scores(subjects: pd.DataFrame, centiles: pd.DataFrame) -> pd.DataFrame:
 def with_z_scores(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the table of subjects with a column of z-scores, for sex and age, per measure and muscle.
 
-    subjects: the cohort table `subjects`, rows in any order, which the result keeps. The centiles
-    are fitted to each subject's first scan (`first_scans`); every scan gets z-scores. The columns
-    are named by `codebook.z_column`. z is NaN if sex, age or value is unknown, the age is outside
-    that of the curves, or there are no centiles or they coincide.
+    subjects: the cohort table `subjects`, rows in any order, which the result keeps, with a unique
+    index. The centiles are fitted to each subject's first scan (`scans.first_scans`: by
+    years_since_first, or by the visit's name); every scan gets z-scores. The columns are named by
+    `codebook.z_column`, such as z_csa_multifidus. z is NaN if sex, age or value is unknown, the age is
+    outside that of the curves, or there are no centiles or they coincide.
     """
     ordered = subjects.sort_values(scan_keys(subjects))
     centiles = centile_frame(first_scans(ordered), samples=0, seed=0)
@@ -429,8 +431,8 @@ def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.nd
 def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
-    value: (subjects,). curves: (subjects, centiles), the centiles CENTILES, ascending, at each
-    subject's age. Both are transformed by `to_scale`. Between two centiles z is interpolated
+    value: (subjects,). curves: (subjects, 7), the centiles 3, 10, 25, 50, 75, 90 and 97 at each
+    subject's age, ascending. Both are transformed by `to_scale`. Between two centiles z is interpolated
     linearly; a value on several centiles that coincide gets the middle of their z-scores. Beyond
     the outermost centile z continues the line through the median and that centile. NaN if these two
     are equal, or if the value or a curve is NaN.

@@ -15,7 +15,8 @@ CHANGE_COLUMNS = (
 def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the change of each measure from the first to the last scan of each subject with several.
 
-    muscles, subjects: the cohort tables. One row per subject, muscle, side and measure
+    muscles, subjects: the cohort tables. First and last: by years_since_first, or by the visit's name
+    if it is not known for all scans of the subject. One row per subject, muscle, side and measure
     (csa_mean_mm2, volume_ml, fat_fraction), with CHANGE_COLUMNS: first and last, the values in
     unit, and change, last - first, null if unknown; years between the scans, null if unknown;
     change_per_year, null also if years is not above 0. Empty if the cohort has no visits.
@@ -50,9 +51,11 @@ def two_scans(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of two scans of each subject that has several, as two frames with the same index.
 
-    muscles, subjects: the cohort tables, with visits. places: which scans, in the order of the
-    visits: 0 is the first, -1 the last. The index is subject, muscle and side; the columns are
-    those of muscles, and years (since the subject's first visit, NaN if unknown).
+    muscles, subjects: the cohort tables, with visits; in place of muscles also rows of one level of
+    the table levels. places: which scans: 0 is the first, -1 the last, by years_since_first if it is
+    known for all scans of the subject, otherwise by the visit's name. The index is subject, muscle
+    and side; the columns are those of muscles, and years (since the subject's first visit, NaN if
+    unknown).
     """
     years = subjects[scan_keys(subjects)].assign(years=years_of(subjects))
     rows = in_order_of_visits(muscles, subjects).merge(years, on=scan_keys(subjects))

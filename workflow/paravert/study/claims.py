@@ -84,9 +84,10 @@ def paper_claims(
 ) -> pd.DataFrame:
     """Return each finding of the paper with what this study finds, one row each.
 
-    The paper: Niemeyer et al., Eur Spine J 2022. contrasts: planned comparisons of the models, with
-    p_holm. muscles: the cohort table `muscles`. overlap: rows of the cohort table `overlap` for
-    subjects that the network was not trained on. Columns: claim, found (numbers of this study),
+    The paper: Niemeyer et al., Eur Spine J 2022. contrasts: comparisons with p_holm, from
+    `inference.corrected`, those of `size_and_overlap` among them. muscles: the cohort table `muscles`.
+    overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
+    Columns: claim, found (numbers of this study),
     reproduced, tested_by, BASIS_COLUMNS. A claim holds for a comparison of models if its estimate
     has the claimed direction and p_holm is below .05. reproduced: "yes" if the claim holds for all
     its comparisons (or subjects, or muscles), "in part" if for some, "no" if for none; "in

@@ -85,11 +85,12 @@ def gather_cohort(
 ) -> None:
     """Gather the shards into the cohort's tables, codebook and ledger.
 
-    The ledger is the table with one row per subject of the sheet: analysed, quarantined or
-    excluded, and why. Shards (tables of groups of subjects) are read a few at a time, so that
-    memory grows only with the sheet and the tables that have one row per scan. Raises InputError
-    for a damaged or outdated shard table; RuntimeError if ledger and sheet list different subjects,
-    which would be a bug.
+    The ledger is the table with one row per subject (with visits: per scan) of the sheet: analysed,
+    quarantined or excluded, and why. Shards (tables of groups of subjects) are read a few at a time,
+    so that memory grows only with the sheet and the tables that have one row per scan. Beside the
+    tables (Parquet) are codebook.csv, datapackage.json and configuration.yaml. Raises InputError for
+    a damaged or outdated shard table and an unknown level_standard; RuntimeError if ledger and sheet
+    list different subjects, which would be a bug.
     """
     standard = level_number(level_standard)
     if standard not in STANDARD_LEVELS:
@@ -188,11 +189,13 @@ def with_flags(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Yield the tables of subjects and ledger with the columns that depend on all scans of the cohort.
 
-    parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per subject
-    of the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the
-    review. thresholds: section `flags` of the configuration. Yields the parts in their order. Both
-    tables get fat_outlier_sd; `subjects` gets n_warnings and z_<measure>_<muscle>; the ledger's
-    warnings get the codes of the automatic flags.
+    parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per scan of
+    the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the review.
+    thresholds: section `flags` of the configuration, {key: value}. Yields copies of the parts in
+    their order. Both tables get fat_outlier_sd (see `flags.fat_outliers`: residual given sex and age,
+    in SD); `subjects` gets n_warnings (number of the scan's warnings in the ledger) and z-scores
+    z_<measure>_<muscle> (`codebook.z_column`); the ledger's warnings get the codes of the automatic
+    flags, which mark unusual measurements (`flags.FLAGS`).
     """
     columns = ["sex", "age_years", "fat_fraction"]
     names = [scan_names(part["ledger"]) for part in parts]
@@ -237,10 +240,10 @@ def _check_all_subjects_are_listed(out: Path, by_shard: dict[str, list[str]]) ->
 def chunks(
     by_shard: Mapping[str, Sequence[str]], most: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield groups of consecutive shards, each as (names of the shards, names of their subjects).
+    """Yield groups of consecutive shards, each as (names of the shards, names of their scans).
 
-    by_shard: {shard: subjects}. most: largest number of subjects in a group; a shard with more is a
-    group of its own. Shards are not split.
+    by_shard: {shard: names of its scans}. most: largest number of scans in a group; a shard with more
+    is a group of its own. Shards are not split.
     """
     names: list[str] = []
     subjects: list[str] = []
@@ -366,12 +369,13 @@ def _reviewed(
 def merged_outcome(
     outcomes: list[records.Outcome], more: Set[Caution] = frozenset()
 ) -> records.Outcome:
-    """Return the outcome of one subject over all steps, for the ledger.
+    """Return the outcome (analysed, or quarantined and why) of one scan over all steps, for the ledger.
 
-    outcomes: one per step, in the order of the steps; at least one. more: further warnings. The
-    result is the outcome of the first step that quarantined the subject. If none did, it is
-    analysed, with the messages of all steps joined by "; ". Its warnings are those of all steps and
-    `more`, sorted, without FLAG_CODES, which `with_flags` adds. Its fingerprint is "".
+    outcomes: of this scan, one per step, in the order of the steps; at least one. more: further
+    warnings. The result is the outcome of the first step that quarantined the scan. If none did, it
+    is analysed, with the messages of all steps joined by "; ", None without messages. Its warnings
+    are those of all steps and `more`, sorted, without those of the automatic flags (FLAG_CODES),
+    which `with_flags` adds. Its fingerprint is "".
     """
     warnings = {warning for outcome in outcomes for warning in outcome.warnings} | {*map(str, more)}
     warnings -= FLAG_CODES  # results of earlier versions have some
@@ -453,9 +457,9 @@ def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, st
     """Return {subject: sentence} for subjects whose BMI in the sheet differs from weight / height^2.
 
     people: column bmi_kg_m2 (from height and weight), indexed by subject. carried: the sheet's
-    columns that paravert does not define, indexed by subject; the column bmi, in any case, is
-    compared. A difference is more than BMI_TOLERANCE (kg/m2). Unknown values are not compared;
-    without a column bmi the result is empty.
+    columns that paravert does not define, indexed by subject; its column bmi (BMI, Bmi) is compared.
+    A difference is more than BMI_TOLERANCE (0.5 kg/m2). Unknown values are not compared; without a
+    column bmi the result is empty.
     """
     found = {}
     for name in (column for column in carried if column.lower() == "bmi"):
@@ -472,8 +476,8 @@ def with_differences(
     """Return a copy of the ledger in which some subjects have one more warning and message.
 
     ledger: columns subject, warnings (tuples of codes) and message (text or null). differences:
-    {subject: message}; it is appended to a message that is already there, after "; ". caution: code
-    of the warning, the same for all of them.
+    {subject: message}, as the ledger names them; the message is appended to one that is already
+    there, after "; ". caution: code of the warning, the same for all. Warnings stay sorted.
     """
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:

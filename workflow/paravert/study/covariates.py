@@ -22,8 +22,8 @@ OTHER = "other"
 def column_of(covariate: str) -> str:
     """Return the name of the table column that holds a covariate of a model.
 
-    The keys of SCALES have another column: "age_decades" is in the column age_years. Any other
-    covariate has the name of its column.
+    "age_decades" is in the column age_years, "height_10cm" in height_cm, "weight_10kg" in weight_kg
+    (SCALES). Any other covariate has the name of its column.
     """
     return SCALES[covariate][0] if covariate in SCALES else covariate
 
@@ -33,10 +33,11 @@ def varying_covariates(
 ) -> tuple[list[str], list[str]]:
     """Return the covariates that can be used because their values vary, and notes on those left out.
 
-    data: one row per scan, muscle and side. wanted: names of covariates. asked: names among them
-    that are kept even if their values do not vary. A name in FORMULA_NAMES is left out in any case,
-    because it is a function of the formula language. Returns (names, a sentence per covariate left
-    out); without rows there are no sentences on values that do not vary.
+    data: one row per scan, muscle and side, with the column of each covariate (`column_of`). wanted:
+    names of covariates. asked: names among them that are kept even if their values do not vary. "Q"
+    and "cr" (FORMULA_NAMES) are always left out: they are functions of patsy's formula language.
+    Unknown values do not count as values. Returns (names in the order of wanted, a text per
+    covariate left out); if data has no rows, covariates that do not vary have no text.
     """
     kept, notes = [], []
     for name in wanted:
@@ -54,11 +55,12 @@ def varying_covariates(
 def with_model_covariates(data: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     """Return a copy of the rows with a column per covariate, in the form that the models take.
 
-    data: one row per scan, muscle and side. covariates: names of the columns to set, each made from
-    the column that `column_of` names: age_decades from age_years. Numbers are centred at the mean
-    over subjects (first row of each) and divided by the unit of SCALES, if it has one (10 years).
-    Categories other than sex: those of `rare_categories` become "other". Unused categories of
-    muscle, side and sex are removed.
+    data: one row per scan, muscle and side; subject, and sex, muscle and side as categorical columns;
+    no covariate unknown. covariates: names of the columns to set, each made from the column that
+    `column_of` names: age_decades from age_years. Numbers are centred at the mean over subjects
+    (first row of each); age_decades, height_10cm and weight_10kg are then divided by 10. Categories
+    of few subjects (`rare_categories`) become "other", except in sex. Unused categories of muscle,
+    side and sex are removed.
     """
     prepared = data.assign(
         **{name: data[name].cat.remove_unused_categories() for name in ("sex", "muscle", "side")}
@@ -80,6 +82,7 @@ def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
     values: one entry per subject, its category; a subject with several categories has one for each.
+    Null entries are not counted.
     Pooled are the categories with fewer than LEAST_OF_CATEGORY (5) subjects and, while these have
     fewer than 5 together, the next larger ones. Empty if no category is that small.
     """
@@ -99,9 +102,9 @@ def independent_covariates(
     """Return the covariates that those before them in the list do not determine, and notes on the others.
 
     data: rows from `with_model_covariates`. covariates: their names, in order of priority. asked:
-    names among them that are kept in any case. Returns (names, a sentence per covariate left out).
-    Example: if each site has one scanner, the site determines the scanner, which is left out. Tested
-    by the rank of the design matrix over scans. A covariate with one category left is left out, too.
+    names among them that are always kept. Returns (names, a text per covariate left out). Example: if
+    each site has one scanner, the site determines the scanner, which is left out. Tested by the rank
+    of the design matrix over scans. A covariate with one category, too, is left out.
     """
     people = data.drop_duplicates(scan_keys(data))
     kept, notes, design = [], [], np.ones((len(people), 1))

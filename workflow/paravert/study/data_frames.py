@@ -81,7 +81,8 @@ def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with its columns muscle, side and sex as ordered categories.
 
     Columns that it does not have are ignored; rows keep their order. The categories are all values
-    that the column can have, in the order of ORDERED; any other value becomes null.
+    that the column can have: muscles as in anatomy.MUSCLES, left before right, F before M. Any other
+    value becomes null.
     """
     known = {
         name: pd.Categorical(frame[name], categories=list(values), ordered=True)

@@ -175,11 +175,12 @@ def cohort_description(
     """Return a description of the cohort: statistics per variable, level and sex, one row each.
 
     subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or
-    disc at which scans are compared. Variables: age, height, weight, BMI; if `level.used`, area
-    (left + right) and fat fraction of each muscle at that level; area and fat fraction of each
-    muscle over all slices; volume and fat fraction of all muscles. Columns: variable, unit, level
-    (its name, ALL_SLICES, or null for the first four), sex (all, F, M, and unknown if there are
-    any), n_subjects, and those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
+    disc at which scans are compared. Variables: age, height, weight, BMI; if `level.used` (at least
+    80 % of the subjects have values there), area (left + right) and fat fraction of each muscle at
+    that level; area and fat fraction of each muscle over all slices; volume and fat fraction of all
+    muscles. Columns: variable, unit, level (its name, "all slices", or null for the first four), sex
+    (all, F, M, and unknown if there are any), n_subjects, and those of `distribution_summary` (n,
+    missing, mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
     if level.used:
@@ -232,9 +233,10 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 
     muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
     scans are compared. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
-    csa_at_level_mm2 and fat_fraction_at_level if the level is used. Columns: muscle, side, sex
-    (all, F, M, and unknown if there are any), measure, unit, level (its name, or ALL_SLICES), and
-    those of `distribution_summary` (n, missing, mean, sd, quartiles ...).
+    csa_at_level_mm2 and fat_fraction_at_level if `level.used` (at least 80 % of the subjects have
+    values there). Columns: muscle, side, sex (all, F, M, and unknown if there are any), measure, unit,
+    level (its name, or "all slices"), and those of `distribution_summary` (n, missing, mean, sd,
+    quartiles ...).
     """
     measures = [(name, unit, ALL_SLICES) for name, unit in MEASURES.items()]
     if level.used:
@@ -252,12 +254,12 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
 def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
-    Every method of ALL_FAT_METHODS has a row, used by the study or not. muscles: the cohort table
-    `muscles`, one scan per subject. chosen: methods that give the column fat_fraction (keys of
-    HEADLINES, DIXON); one that leaves out the muscle's outermost pixels has a further row. Columns: method, meaning, caveat; per muscle mean_<muscle>, the mean fat
-    fraction (0-1) over the n_<muscle> subjects and sides that have a value by the method. Dixon is
-    left out if no subject has it. Source of the caveats: docs/fat_estimators.md; Wesselink et al.
-    2024.
+    Every method of tables.ALL_FAT_METHODS has a row, used by the study or not; Dixon only if a subject
+    has it. muscles: the cohort table `muscles`, one scan per subject. chosen: names of the methods
+    that give the column fat_fraction; one of these that leaves out the muscle's outermost pixels
+    ("eroded_linear") has a further row. Columns: method, meaning, caveat (texts); per muscle
+    mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that have a value
+    by the method. Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
     """
     rows = []
     of_study = {name: HEADLINES[name] for name in sorted(chosen) if name.startswith(ERODED)}

@@ -206,8 +206,9 @@ NAME_BYTES = 129
 def add_stata_notes(source: Path, path: Path, notes: Mapping[str, Sequence[str]]) -> None:
     """Write a copy of a Stata file with notes, which pyreadstat cannot write.
 
-    source: the file without notes (format 118, little-endian). path: of the copy. notes: {variable:
-    texts}; those of the whole file under "_dta". Raises ValueError for a file of another format.
+    source: the file without notes (format 118, little-endian). path: of the copy, another file than
+    source. notes: {variable: texts}; those of the whole file under "_dta". Notes and other
+    characteristics of source are not copied. Raises ValueError for a file of another format.
     Source: `help dta` of Stata.
     """
     with source.open("rb") as old, path.open("wb") as new:

@@ -81,10 +81,11 @@ Drawn = tuple[pd.DataFrame, Figure]  # the table that was drawn, and the figure
 class Cohort:
     """The cohort tables from which figures are drawn.
 
-    subjects: one row per subject (first scan). levels, muscles: of these scans. overlap: scores
-    against manual masks. held_out: rows of overlap of subjects that the network was not trained on.
-    compared: {level: areas by mask and prediction}, from `accuracy.compared_areas`. level: vertebra
-    or disc at which scans are compared. ledger: one row per scan of the sheet, analysed or not.
+    subjects: one row per subject (first scan, as `read_cohort` chooses it). levels, muscles: of these
+    scans. overlap: scores against manual masks. held_out: rows of overlap of subjects that the network
+    was not trained on. compared: {level: areas by mask and prediction}, from
+    `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
+    scan of the sheet, analysed or not.
     """
 
     subjects: pd.DataFrame
@@ -208,7 +209,8 @@ def read_cohort(folder: Path) -> Cohort:
     """Read the cohort tables from which figures are drawn and return them.
 
     folder: of the cohort tables. Rows are sorted by their keys; muscle, side and sex are text.
-    Subjects, levels and muscles have the first scan of each subject only.
+    Subjects, levels and muscles have the first scan of each subject only, by years_since_first or, if
+    that is not known for all scans of the subject, by the visit's name.
     """
     overlap = _read(folder, codebook.OVERLAP, SCORE_COLUMNS)
     subjects = first_scans(_read(folder, codebook.SUBJECT_TABLE))

@@ -78,10 +78,11 @@ def scan_quality(slices: pd.DataFrame) -> pd.DataFrame:
     """Return the quality figures of each scan, on which automatic flags are based, one row per scan.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, in the order of
-    stack and slice; its column subject names the scan, which is the index of the result. Columns:
-    predicted_iou_lowest, border_fraction_highest, area_jump_highest, side_ratio_lowest (all 0 to 1,
-    null if unknown, see codebook.QUALITY_COLUMNS) and fat_fraction, the volume-weighted mean over
-    all muscles.
+    stack and slice; its column subject names the scan, which is the index of the result. Columns, 0
+    to 1, null if unknown: predicted_iou_lowest (of a muscle in a slice that shows it),
+    border_fraction_highest (share of a muscle's outline at the image border), area_jump_highest
+    (change between neighbouring slices over the muscle's largest area), side_ratio_lowest (lowest
+    ratio of a muscle's sides by volume), fat_fraction (volume-weighted over all muscles).
     """
     groups = slices.groupby("subject", sort=False)
     shown = slices.predicted_iou.where(slices.predicted_iou > 0)  # 0: of an absent muscle
@@ -175,8 +176,9 @@ def fat_outliers(scans: pd.DataFrame) -> pd.Series:
 def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
     """Return a copy of the ledger with the codes of the automatic flags added to the column warnings.
 
-    ledger: one row per scan, with the columns of FLAGS and warnings (collections of codes; sorted
-    tuples in the result). thresholds: section `flags` of the configuration, {key: value}.
+    ledger: one row per scan, with the columns that FLAGS name (those of `scan_quality` but
+    fat_fraction, and fat_outlier_sd from `fat_outliers`) and warnings (collections of codes; sorted
+    tuples in the result). thresholds: section `flags` of the configuration, {Flag.threshold: limit}.
     """
     ledger = ledger.copy()
     codes = [set(warnings) for warnings in ledger.warnings]
@@ -191,9 +193,9 @@ def flagged(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFra
 def flag_counts(ledger: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
     """Return how many scans each automatic flag flags, one row per flag.
 
-    ledger: one row per scan, with the columns of FLAGS. thresholds: section `flags` of the
-    configuration. Columns: flag (code), title, below (whether low values are flagged), threshold,
-    scans (with a value), flagged.
+    ledger: one row per scan, with the columns that FLAGS name, see `flagged`. thresholds: section
+    `flags` of the configuration, {Flag.threshold: limit}. Columns: flag (code), title, below (whether
+    low values are flagged), threshold, scans (number with a value), flagged (number).
     """
     rows = []
     for flag in FLAGS:

@@ -61,11 +61,11 @@ MEAN_COLUMNS = (
 
 @dataclass(frozen=True)
 class ModelOutcome:
-    """The outcome of a model: a column of the cohort table `muscles`.
+    """The outcome of a model: a column of the cohort table `muscles`, or of `models.level_data`.
 
-    column: its name. unit: such as "mm2". link: of the model, IDENTITY (areas, volumes) or LOGIT
-    (fractions). by_level: whether there is a row per vertebral level, whose model has the level as
-    a term.
+    column: its name. unit: such as "mm2", "1" for fractions. link: of the model, IDENTITY (areas,
+    volumes) or LOGIT (fractions). by_level: whether there is a row per vertebral level, whose model
+    has the level as a term.
     """
 
     column: str
@@ -95,9 +95,9 @@ BY_LEVEL_OUTCOMES = (
 class StudyModel:
     """A regression model of the study.
 
-    name: its value in the column model of the tables. covariates: sex, keys of covariates.SCALES
-    (age, height, weight per step), or columns of the table of subjects. Muscle and side are in
-    every model.
+    name: its value in the column model of the tables. covariates: "sex", "age_decades",
+    "height_10cm", "weight_10kg" (the latter three per decade, 10 cm, 10 kg), or columns of the table
+    of subjects. Muscle and side are in every model.
     """
 
     name: str
@@ -120,7 +120,8 @@ class Family:
 
     name: its value in the column family of the tables. Its text before a comma chooses the comparison in
     `FittedModel.contrasts`: "sex" (men and women), "age", "side" or "muscles" (back muscles, and psoas
-    major with quadratus lumborum). outcomes: values of `ModelOutcome.column`. Correction: Holm 1979.
+    major with quadratus lumborum); another text raises ValueError there. outcomes: values of
+    `ModelOutcome.column`. Correction: Holm 1979.
     """
 
     name: str
@@ -147,9 +148,9 @@ FAMILIES = (
 class FittedModel:
     """A model of the study fitted to one outcome.
 
-    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side; numeric
-    covariates are centred and scaled. fit: coefficients and covariance; None if it could not be
-    fitted. note: why not, or what was left out.
+    model, outcome: what was fitted. data: rows of the fit, one per scan, muscle and side (and level);
+    numeric covariates are centred and scaled (`covariates.with_model_covariates`). fit: coefficients
+    and covariance; None if it could not be fitted. note: why not, or what was left out; "" if neither.
     """
 
     model: StudyModel
@@ -199,9 +200,10 @@ class FittedModel:
 
         Among these: family (the planned question), outcome, model, muscle, label (in words),
         estimate, unit, low_95, high_95 (areas and volumes in their unit, fat fractions as odds
-        ratio), p_value, n_subjects, note. p_holm is missing; `corrected` adds it. families: planned
-        questions; those without this outcome are skipped. A comparison that is impossible has a note
-        instead of numbers.
+        ratio), standard_error (of odds ratios that of the logarithm), p_value, n_subjects, note.
+        p_holm and tests_in_family are missing; `corrected` adds them. families: planned questions;
+        those without this outcome are skipped. A comparison that is impossible has a note instead of
+        numbers.
         """
         rows = []
         for family in families:
@@ -218,8 +220,8 @@ class FittedModel:
         """Return the mean of the outcome per muscle, sex and age, adjusted for the other covariates.
 
         One dict per muscle, sex and age of 30, 50 and 70 years, with the keys MEAN_COLUMNS; among
-        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome. Other
-        covariates are averaged over the subjects. Ages beyond those of the subjects have a note
+        these estimate, low_95 and high_95 (95 % interval), in the unit of the outcome (fractions 0-1).
+        Other covariates are averaged over the subjects. Ages beyond those of the subjects have a note
         instead of numbers. Empty if the model was not fitted.
         """
         if self.fit is None:
@@ -338,7 +340,10 @@ class FittedModel:
         return shown | {"unit": "odds ratio" if ratio else self.outcome.unit}
 
     def basis(self) -> dict:
-        """Return what the estimates are based on: {estimator, link, covariance, df, n_subjects, n_rows}."""
+        """Return what the estimates are based on: {estimator, link, covariance, df, n_subjects, n_rows}.
+
+        df: degrees of freedom of the t intervals. Raises AttributeError if the model was not fitted.
+        """
         return {
             "estimator": ESTIMATOR,
             "link": self.fit.link,
@@ -403,8 +408,8 @@ def fit_model(
     """Fit a regression model of the study to one outcome; return it with a note on what was left out.
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. weights: one per subject, indexed by it; None: all 1. Left out are rows without outcome,
-    subjects with an unknown covariate, covariates that are unknown for all or do not vary, and
+    side. weights: one per subject of data, indexed by it; None: all 1. Left out are rows without
+    outcome or with an unknown covariate, covariates that are unknown for all or do not vary, and
     muscles whose outcome does not vary. An outcome at a level (LEVEL_OUTCOMES) is fitted only if
     LEAST_COVERED (80 %) of the subjects have it, because scans cover different ranges. An outcome
     by level (BY_LEVEL_OUTCOMES) has a row per level, too, in the column level; a level is left out
@@ -461,9 +466,10 @@ def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def corrected(contrasts: list[dict]) -> list[dict]:
     """Return comparisons with p values corrected for multiple tests, ordered by family.
 
-    contrasts: dicts with the keys CONTRAST_COLUMNS, from `FittedModel.contrasts`, of all outcomes
-    of one model. Added: p_holm, the p value corrected for all tests of its family (Holm 1979), and
-    tests_in_family, their number.
+    contrasts: dicts with keys of CONTRAST_COLUMNS, from `FittedModel.contrasts`, of all outcomes of
+    one model. Returns dicts with all these keys, NaN where unknown. Added: p_holm, the p value
+    corrected for all tests of its family (Holm 1979), NaN without p value; tests_in_family, their
+    number.
     """
     frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     for _, family in frame.groupby("family"):

@@ -91,9 +91,9 @@ def _dice_of_subjects(
 
 
 def subject_dice(first: Path, second: Path) -> np.ndarray:
-    """Return the Dice coefficient of each label of a subject over all stacks, float (8,).
+    """Return the Dice coefficient of label values 1 to 8 of a scan over all stacks, float (8,).
 
-    first, second: the subject's folder in both results. 2 |A and B| / (|A| + |B|) over the voxels; NaN
+    first, second: the scan's folder in both results. 2 |A and B| / (|A| + |B|) over the voxels; NaN
     where both are empty, or where one of the two does not label the muscle in a stack.
     Raises InputError unless both have labels on the same voxels.
     """
@@ -130,9 +130,9 @@ def _on_same_voxels(first: Volume, second: Volume) -> bool:
 def paired_areas(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the areas of two results side by side, one row per scan, muscle and side that both have.
 
-    first, second: AREA_COLUMNS of the cohort table `muscles` of each result. The columns of areas
-    and csa_reason end with _first and _second. Raises pandas.errors.MergeError if a table has a row
-    twice.
+    first, second: of the cohort table `muscles` of each result the columns subject, visit if there is
+    one, muscle, side, csa_mean_mm2, csa_at_level_mm2 and csa_reason. The last three end with _first
+    and _second in the result. Raises pandas.errors.MergeError if a table has a row twice.
     """
     keys = [*scan_keys(first), "muscle", "side"]
     return first.merge(second, on=keys, suffixes=("_first", "_second"), validate="one_to_one")
@@ -146,7 +146,7 @@ def label_agreement(
     areas: one row per subject, muscle and side, with csa_mean_mm2, csa_at_level_mm2 and csa_reason
     of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
     1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
-    Levels: ALL_SLICES, and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
+    Levels: "all slices", and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
     there in both. Columns: level, muscle, side; of the areas (mm2, second - first) n_subjects,
     means, bias, limits of agreement, intraclass correlations, SEM, smallest detectable change,
     trend and equivalence, as in reliability.csv; n_dice and statistics of Dice; reason,

@@ -133,7 +133,8 @@ def areas_at_levels(slices: pd.DataFrame) -> pd.DataFrame:
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
     each slice; its column subject names the scan. One row per scan, level (anatomy.STANDARD_LEVELS,
-    L1 to L5/S1), muscle and side, with the columns of codebook.LEVEL_TABLE, without the covariates.
+    L1 to L5/S1), muscle and side. Columns: these (level_position is the number, level the name),
+    slices (number used), csa_mm2, lean_csa_mm2, fat_fraction (0-1), level_reason (code, None if known).
     Values are interpolated linearly along the spine between the slices on both sides, if both are
     within REACH_MM (15 mm); otherwise those of a slice within NEAREST_MM (5 mm) are used; otherwise
     they are null with a reason. The fat fraction is weighted by area.
@@ -211,10 +212,11 @@ def _first_reason(lacks: np.ndarray, reasons: np.ndarray) -> np.ndarray:
 def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
     """Return the weight of each row in the fat fraction of its muscle and side at a level.
 
-    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`. level: vertebral
-    level, such as 3.5 for L3/4. Returns float (rows,), not negative: the weight of the slice in the
-    interpolation times its csa_mm2; 0 for slices that are not used. The fat fraction at the level
-    is the mean of the rows' fat fractions with these weights.
+    slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
+    each slice. level: vertebral level, such as 3.5 for L3/4. Returns float (rows,), not negative: the
+    weight of the slice in the interpolation (see `areas_at_levels`) times its csa_mm2; 0 for slices
+    that are not used, NaN for used ones of unknown area. The fat fraction at the level is the mean of
+    the rows' fat fractions with these weights.
     """
     share = np.zeros(len(slices))
     rows = slices.assign(csa_mm2=np.arange(len(slices)))  # area of a column: the row's place
@@ -233,11 +235,12 @@ def range_volumes(slices: pd.DataFrame, index: pd.MultiIndex) -> pd.DataFrame:
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`; its column subject
     names the scan. index: (subject, muscle, side) of the rows of the result. Columns: level_from
-    and level_to, the levels of the most cranial and most caudal slice that shows the muscle; for
-    each range in VOLUME_RANGES <range>_ml and <range>_reason. Areas are interpolated between
-    slices; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
+    and level_to, the levels of the most cranial and most caudal slice that shows the muscle;
+    volume_l1_l5_ml and volume_l3_l5_ml, from the upper endplate of L1 (L3) to the lower one of L5, and
+    volume_..._reason. Areas are interpolated between slices, without those that cut an earlier
+    stack; the first and last slice each cover half a slice spacing, at least 2.5 mm, beyond their
     centre. A volume is null, with a reason, if slices in the range are more than 30 mm (2 x
-    REACH_MM) apart, or if the slices do not cover the whole range.
+    REACH_MM) apart, if the slices do not cover the whole range, or if an area is unknown.
     """
     shown = slices[slices.pixels > 0].groupby(index.names).level_position
     table = pd.DataFrame(index=index)

@@ -45,7 +45,8 @@ class Estimate:
     """An estimate from a regression with its uncertainty, such as a difference of means.
 
     value, standard_error: on the scale of the link (identity: unit of the outcome; logit: log
-    odds). low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of value 0.
+    odds). low_95, high_95: 95 % confidence interval on that scale. p_value: two-sided, of the
+    hypothesis that value is 0; NaN if standard_error is 0.
     """
 
     value: float
@@ -97,9 +98,10 @@ class MarginalFit:
     def mean_weights(self, **values: object) -> np.ndarray:
         """Return the weights, (terms,), with which `estimate` gives an adjusted mean on the link's scale.
 
-        values: covariates that are fixed, such as muscle="multifidus", sex="M". Muscles, and the sides
-        and levels of each, that are not fixed are averaged with equal weight, every other covariate
-        over the subjects of the model: categories by their shares, numbers at their mean.
+        values: covariates that are fixed, as in the data of the fit (numbers centred), such as
+        muscle="multifidus", sex="M". Muscles, and the sides and levels of each, that are not fixed are
+        averaged with equal weight, every other covariate over the subjects of the model: categories by
+        their shares, numbers at their mean.
         """
         asked = [values.pop("muscle")] if "muscle" in values else list(self._designs)
         weights, start = np.zeros(len(self.terms)), 0
@@ -140,12 +142,12 @@ def fit_marginal(
     outcome: column of data. data: one row per scan, muscle and side (and level), without missing
     values; columns subject, muscle, side, outcome and covariates. covariates: columns that are
     constant within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a
-    natural cubic spline} (Wood 2006); others enter as a straight line or as categories. weights:
-    one per subject, indexed by it, taken as known; None: all 1. by_level: whether the column level
-    of data enters, with coefficients of its own for each muscle and sex. Factors with one value are
-    left out. Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with t intervals.
-    Raises NotFitted if there are too few subjects, terms are collinear or nothing is left to
-    estimate errors from.
+    natural cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: one
+    per subject, indexed by it, which the errors treat as known; None: all 1. by_level: whether the
+    column level of data enters, with coefficients of its own for each muscle and sex. Factors with
+    one value are left out. Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with
+    t intervals. Raises NotFitted if there are too few subjects, terms are collinear or nothing is left
+    to estimate errors from.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

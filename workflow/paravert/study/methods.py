@@ -25,9 +25,9 @@ def methods_paragraph(
 ) -> list[str]:
     """Return the sentences of a methods section for a publication, which describe this run.
 
-    configuration: the resolved settings. run: metadata of the cohort tables (software_version,
-    run_id). ledger (one row per scan of the sheet), subjects: cohort tables. models, weighted: the
-    tables models and weighted_contrasts of fit_models.
+    configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
+    cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
+    subjects: cohort tables. models, weighted: the tables models and weighted_contrasts of fit_models.
     """
     return [
         *_images(configuration, run, ledger),

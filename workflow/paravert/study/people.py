@@ -26,9 +26,10 @@ ARROW_TYPES = {NUMBER: tables.NUMBER, YES_NO: tables.FLAG}  # others: text
 def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """Return the covariates that paravert defines, one row per scan of the sheet.
 
-    rows: of the subject sheet, {column: text}, "" if unknown. The columns are those of
-    codebook.COVARIATE_COLUMNS (sex, age_years, height_cm ...) and bmi_kg_m2; unknown is null. The
-    index is the name of the scan.
+    rows: of the subject sheet, from `sheet.read_sheet`: {column: text}, "" if unknown, sex F or M,
+    numbers with a decimal point. Columns: sex, site, study_group (column group of the sheet) as text,
+    None if unknown; age_years, height_cm, weight_kg and bmi_kg_m2 as float, NaN if unknown. The index
+    is the name of the scan.
     """
     columns = {name: [row[name] or None for row in rows] for name in COVARIATES}
     types = {name: float if name in NUMBER_COLUMNS else object for name in COVARIATES}
@@ -41,8 +42,10 @@ def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
 def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
     """Return descriptions of the sheet's columns that paravert does not define; dates are left out.
 
-    sheet: the subject sheet, from `sheet.read_sheet`. meanings: {column: text for the codebook},
-    upper and lower case not distinguished; a column without an entry is described by its type.
+    The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is that
+    of the sheet. sheet: the subject sheet, from `sheet.read_sheet`. meanings: {column: text for the
+    codebook}, upper and lower case not distinguished; a column without an entry is described by its
+    type.
     """
     known = {N_LUMBAR: "lumbar vertebrae, which levels are counted by; unknown is 5"}
     known |= {str(name).lower(): text for name, text in meanings.items()}
@@ -63,8 +66,8 @@ def carried_values(rows: Sequence[Mapping[str, str]], columns: Sequence[Column])
     """Return the sheet's columns that paravert does not define, one row per scan of the sheet.
 
     rows: of the subject sheet, {column: text}, "" if unknown. columns: from `carried_columns`;
-    numbers become float, yes/no boolean, all else text; unknown is null. The index is the name of
-    the scan.
+    numbers become float (NaN if unknown); yes/no True or False, and all else text (None if unknown),
+    both with dtype object. The index is the name of the scan.
     """
     values = {column.name: [_value(row[column.name], column) for row in rows] for column in columns}
     types = {c.name: float if c.type == tables.NUMBER else object for c in columns}

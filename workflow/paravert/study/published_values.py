@@ -75,9 +75,10 @@ def matching(
     """Return the published values that can be compared with one of the study's normal values.
 
     published: from `read_published`. measure, muscle, side, sex, level: of the normal value, as in
-    `describe.normal_values`. Rows of the same measure and muscle are returned if they match in side
-    (or average the sides), sex (or do not separate the sexes) and level: for a value at a level the
-    same level, for a mean over all slices any range of levels. Empty if no source has the measure.
+    `describe.normal_values`; level is a name or "all slices". Rows of the same measure and muscle are
+    returned if they match in side (or average the sides), sex (or do not separate the sexes) and
+    level: for a value at a level the same level, for a mean over all slices any range of levels.
+    Empty if no source has the measure.
     """
     if measure not in OF_MEASURE:
         return published[:0]

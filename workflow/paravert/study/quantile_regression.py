@@ -23,9 +23,9 @@ NORMAL_95 = 1.959964
 class CentileCurves:
     """Centile curves of a value on a grid of ages.
 
-    value: (ages, centiles), in the unit of the fitted value; the centiles are CENTILES, ascending
-    at every age. low_95, high_95: same shape, pointwise 95 % band. crossed: (ages,) bool, whether
-    curves crossed there and were sorted.
+    value: (ages, 7), in the unit of the fitted value: the centiles 3, 10, 25, 50, 75, 90 and 97
+    (CENTILES), ascending at every age. low_95, high_95: same shape, pointwise 95 % band. crossed:
+    (ages,) bool, whether curves crossed there and were sorted.
     """
 
     value: np.ndarray
@@ -40,10 +40,10 @@ def centile_curves(
     """Return the centile curves (CENTILES) of a value by age, with pointwise 95 % bands.
 
     age_years, value: (subjects,), finite. grid_years: (ages,), where the curves are evaluated.
-    samples: of the bootstrap; 0: bands are NaN. seed: of the bootstrap. Age enters as a natural
-    cubic spline, or as a straight line if it has at most SPLINE_DF + 1 different values. Bands:
-    estimate -+ 1.96 SD of bootstrap samples of m of the n subjects (at most MOST_RESAMPLED (500)),
-    scaled by sqrt(m / n).
+    samples: number of bootstrap samples, 0 or at least 2; 0: bands are NaN. seed: of the bootstrap.
+    Age enters as a natural cubic spline, or as a straight line if it has at most SPLINE_DF + 1 (4)
+    different values. Bands: estimate -+ 1.96 SD of bootstrap samples of m of the n subjects (at most
+    MOST_RESAMPLED (500)), scaled by sqrt(m / n). Raises ArithmeticError if a regression is not solved.
     """
     design, at_grid = _designs(age_years, grid_years)
     curves = at_grid @ _coefficients(design, value)

@@ -70,7 +70,7 @@ class Rating:
     note: str = ""
 
     def places(self) -> set[Place]:
-        """Return the muscles and sides that the rating covers, {(muscle, side)}; {WHOLE} for a whole scan."""
+        """Return the places that the rating covers, {(muscle, side)}; {("", "")} for a whole scan."""
         if not self.muscle:
             return {WHOLE}
         return set(product([self.muscle], [self.side] if self.side else SIDES))
@@ -198,9 +198,10 @@ def without_failed_muscles(
 ) -> pd.DataFrame:
     """Return the rows of a shard table in which muscles that failed the review are null, with a reason.
 
-    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side.
-    muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null are AREA_VALUES) or
-    "measure_fat" (null are the fat fractions of all methods). Their reason columns get the code
+    rows: of the shard table of `step`, with columns subject (name of the scan), muscle and side; not
+    changed in place. muscles: {scan: {(muscle, side)}} that failed. step: "measure_area" (null are
+    pixels, areas, border_fraction and predicted_iou) or "measure_fat" (null are the fat fractions of
+    all methods); KeyError for another. csa_reason, or reason_<method> of all methods, becomes
     "review-failed".
     """
     values, reasons = {

@@ -78,8 +78,8 @@ def rater_reliability(
 ) -> pd.DataFrame:
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask;
-    those with pixels of a second mask are used. pixels: area of a pixel per stack, from
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
+    (first); those with pixels of a second mask are used. pixels: area of a pixel per stack, from
     `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
     per level, muscle and side. Empty without a second mask.
     """
@@ -122,8 +122,9 @@ def visit_reliability(
     """Return the reliability of area, volume and fat fraction between two visits of a subject.
 
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
-    analysed visits of each subject; pairs known to be more than MOST_YEARS_APART (0.25) years apart
-    are left out. One row per level, measure, muscle and side, with RELIABILITY_COLUMNS. Side
+    analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
+    pairs known to be more than MOST_YEARS_APART (0.25) years apart are left out. One row per level,
+    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side
     "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
     and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
     are not compared, because those of two visits are at different places. Empty without visits.
@@ -181,11 +182,11 @@ def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: s
     pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
     same per slice; without rows the limits of single slices are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
-    MARGIN_PERCENT (5 %) of the mean. Columns (RELIABILITY_COLUMNS; in the unit of the measurement,
-    column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of measurement sem,
-    smallest detectable change mdc_95, within_subject_cv (fraction), bias and Bland-Altman limits of
-    second - first, trend with size, test of equivalence, limits of single slices; each with its 95
-    % interval where there is one. source, comparison and level are null.
+    MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
+    measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
+    measurement sem, smallest detectable change mdc_95, within_subject_cv (fraction), bias and
+    Bland-Altman limits of second - first, trend with size, test of equivalence, limits of single
+    slices; each with its 95 % interval where there is one. source, comparison and level are null.
     """
     rows = []
     for muscle in MUSCLES:
@@ -211,8 +212,8 @@ def paired_statistics(
     They are those from n_subjects to equivalent: means, intraclass correlations, standard error of
     measurement, smallest detectable change, bias and limits of second - first, trend, equivalence.
     first, second: (subjects,), finite, in one unit. margin: of the test of equivalence, in their
-    unit; None: MARGIN_PERCENT of the mean of first. NaN (equivalent: None) where there are too few
-    subjects.
+    unit; None: MARGIN_PERCENT (5 %) of the mean of first. equivalent: whether p is below .05. NaN
+    (equivalent: None) where there are too few subjects.
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     both = np.column_stack([first, second])

@@ -375,10 +375,10 @@ def _read_previews(folder: Path, ledger: pd.DataFrame) -> tuple[list[dict[str, s
 
 
 def figure_uri(folder: Path, stem: str) -> str:
-    """Return a figure as data URI: its SVG, or its PNG if the SVG is larger than LARGEST_SVG_BYTES.
+    """Return a figure as data URI: its SVG, or its PNG if the SVG exceeds LARGEST_SVG_BYTES (2 MB).
 
     folder: of the figures. stem: name of the figure's files without suffix. Raises
-    FileNotFoundError if the SVG is missing.
+    FileNotFoundError if the SVG is missing, or a PNG that is needed.
     """
     svg = folder / f"{stem}.svg"
     if svg.stat().st_size <= LARGEST_SVG_BYTES:

@@ -192,8 +192,9 @@ def _mean_sd_range(row: pd.Series) -> str:
 def normal_values_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return normal values as text, by measure, muscle and side (index), with a column per sex.
 
-    table: from `describe.normal_values`. Cells: mean ± SD (number of values). The last column has
-    published values of the same level, muscle and side, as sentences. Empty without values.
+    table: from `describe.normal_values`; rows of both sexes together are left out. Cells: mean ± SD
+    (number of values). The last column has published values of the same level, muscle and side, as
+    sentences. Empty without values.
     """
     known = table[(table["n"] > 0) & (table["sex"] != "all")]
     if known.empty:
@@ -369,7 +370,7 @@ def _by_side(own: pd.DataFrame, columns: dict[str, list[str]]) -> pd.DataFrame:
 def reliability_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas by mask and prediction as text, by muscle and side (index).
 
-    table: from `reliability.mask_reliability`, or reliability.csv. Only rows of the source MASKS
+    table: from `reliability.mask_reliability`, or reliability.csv. Only rows of the source "masks"
     over all slices, with at least two subjects, are kept.
     """
     own = _over_all_slices(table, MASKS)
@@ -403,8 +404,8 @@ def _over_all_slices(table: pd.DataFrame, source: str) -> pd.DataFrame:
 def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.DataFrame:
     """Return the reliability between visits or raters as text, by measure, muscle and side (index).
 
-    table: reliability.csv. source: VISITS or RATERS. Only rows of this source over all slices, with
-    at least two subjects, are kept; empty if there are none.
+    table: reliability.csv. source: VISITS ("visits") or RATERS ("raters"). Only rows of this source
+    over all slices, with at least two subjects, are kept; empty if there are none.
     """
     own = _over_all_slices(table, source)
     rows = [

@@ -43,19 +43,19 @@ def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> 
     """Write a table of results as <folder>/<name>.csv, completely or not at all.
 
     frame: its rows; a table with estimates (a column estimator, or an entry in STATED) gets
-    BASIS_COLUMNS by `with_basis`. shared: whether numbers of fewer than 5 subjects are blanked by
-    `for_sharing`.
+    columns on what these rest on by `with_basis`. shared: whether numbers of fewer than 5 subjects
+    are blanked by `for_sharing`.
     """
     told = with_basis(name, frame) if "estimator" in frame or name in STATED else frame
     write_csv(folder / f"{name}.csv", for_sharing(told) if shared else told)
 
 
 def with_basis(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of results with all of BASIS_COLUMNS: estimator, covariance, n_subjects and others.
+    """Return a table of results with BASIS_COLUMNS, which say what its estimates rest on.
 
-    name: of the table. frame: its rows. A column that it lacks is added from STATED[name], which
-    gives a text or the name of a column to copy. Without an entry there, the column is null, and
-    family is NO_FAMILY.
+    BASIS_COLUMNS: estimator, link, covariance, df, n_subjects, n_rows, unit and family. name: of the
+    table. frame: its rows. A column that it lacks is added from STATED[name], which gives a text or
+    the name of a column to copy. Without an entry there, the column is null, and family is "none".
     """
     told = {"family": NO_FAMILY} | dict(STATED.get(name, {}))
     lacking = [column for column in BASIS_COLUMNS if column not in frame]
@@ -70,7 +70,8 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
     """Return how the estimates of a table were made, one sentence per kind of estimate.
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
-    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator are ignored.
+    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator are ignored. A
+    column model_estimator, if there is one, is used in place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
@@ -100,10 +101,10 @@ def _range(counts: pd.Series) -> str:
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results without the numbers that are based on fewer than 5 subjects.
 
-    frame: any table. In rows with a count of subjects (n, subjects, n_..., count_...) from 1 to 4
-    all numbers become null. Columns of lowest and highest values, which are those of one person,
-    become null. In texts such counts read "fewer than 5". A boolean column suppressed marks these
-    rows.
+    frame: any table. In rows with a count (columns n, subjects, n_..., count_...) from 1 to 4 all
+    numbers become null. Number columns whose name ends with lowest or highest, values of one person,
+    become null in all rows. In the texts of note, left_out and found such counts of subjects read
+    "fewer than 5 subjects". A boolean column suppressed marks the rows with such a count.
     """
     counts = [
         name for name in frame if name in ("n", "subjects") or name.startswith(("n_", "count_"))

@@ -195,8 +195,9 @@ def lowest_iou(rows: pd.DataFrame) -> dict:
     """Return the lowest predicted IoU of each muscle of a scan, and the section with the lowest.
 
     rows: rows of one scan in the cohort table `slices`. A predicted IoU of 0 (the muscle has no
-    pixel) is ignored. Returns {"lowest": values in the order of anatomy.MUSCLES, None if unknown;
-    "where": text such as "multifidus left, slice 1/12" (stack/slice), missing if all are unknown}.
+    pixel) is ignored. Returns {"lowest": values of both sides in the order of anatomy.MUSCLES, three
+    decimals, None if unknown; "where": text such as "multifidus left, slice 1/12" (stack/slice),
+    missing if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()

@@ -33,8 +33,9 @@ def scan_names(frame: pd.DataFrame) -> pd.Series:
 def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Return a frame with columns subject and visit, from one whose column subject names the scan.
 
-    scans: {name of the scan: (subject, visit)}, visit "" in a study without visits, for which the
-    frame is returned unchanged.
+    scans: {name of the scan: (subject, visit)}, for all scans of the frame; visit is "" in a study
+    without visits, for which the frame is returned unchanged. subject and visit become the first
+    columns; rows and index are kept.
     """
     if not any(visit for _, visit in scans.values()):
         return frame
@@ -49,6 +50,7 @@ def split_scans(frame: pd.DataFrame, scans: Mapping[str, tuple[str, str]]) -> pd
 def in_order_of_visits(frame: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a frame ordered by subject and then by visit; unchanged without visits.
 
+    frame: columns subject and visit; the rows of a scan keep their order, the index is renumbered.
     subjects: the cohort table `subjects`, one row per scan. Visits are ordered by years_since_first
     if it is known for all scans of the subject; otherwise by name, numbers in numerical order and
     before other names.
@@ -77,7 +79,8 @@ def _ordered(subjects: pd.DataFrame) -> pd.DataFrame:
 def years_of(subjects: pd.DataFrame) -> pd.Series:
     """Return the years since the subject's first visit (column years_since_first), NaN where unknown.
 
-    subjects: the cohort table `subjects`; the result has its index.
+    subjects: the cohort table `subjects`, with this column in upper or lower case; all NaN without it.
+    The result has the index of subjects.
     """
     name = next((name for name in subjects if name.lower() == YEARS), None)
     if name is None:
@@ -88,8 +91,9 @@ def years_of(subjects: pd.DataFrame) -> pd.Series:
 def first_scans(subjects: pd.DataFrame) -> pd.DataFrame:
     """Return the row of each subject's first scan, ordered by subject; the frame itself without visits.
 
-    subjects: one row per scan, such as the cohort table. First: by years_since_first if it is known
-    for all scans of the subject, otherwise by the visit's name, numbers in numerical order.
+    subjects: one row per scan, such as the cohort table, with a unique index. First: by
+    years_since_first if it is known for all scans of the subject, otherwise by the visit's name,
+    numbers in numerical order and before other names.
     """
     if "visit" not in subjects:
         return subjects

@@ -47,7 +47,8 @@ UNITS = {column.name: column.unit for column in codebook.LEDGER.columns if colum
 def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return one row of the ledger per subject: its first analysed scan, or its first scan if none was.
 
-    ledger: the cohort table with one row per scan of the sheet.
+    ledger: the cohort table with one row per scan of the sheet. First: see `scans.first_scans`, by
+    years_since_first, otherwise by the visit's name. Without visits the ledger itself is returned.
     """
     if "visit" not in ledger:
         return ledger
@@ -59,12 +60,14 @@ def one_row_per_subject(ledger: pd.DataFrame) -> pd.DataFrame:
 def selection(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the covariates of analysed and not analysed subjects side by side, with SELECTION_COLUMNS.
 
-    ledger: from `one_row_per_subject`. A numeric covariate has one row: mean and SD (n - 1) of each
-    group. A category has a row per value: its share of the known values of each group; a text with
-    more than MOST_CATEGORIES values is left out. missing_...: number of subjects without a value;
-    n_...: with one; count_...: with the value of this row. standardised_difference: analysed minus
-    not analysed over the pooled SD (Austin 2009). Each reason of quarantine or exclusion has a row
-    with number and share; with several sites also per site.
+    ledger: from `one_row_per_subject`. A numeric covariate has one row: analysed and not_analysed are
+    the means of both groups, sd_... their SD (n - 1). A category has a row per value: they are its
+    share (0-1) of the known values of each group; a text with more than MOST_CATEGORIES (20) values
+    is left out. missing_...: number of subjects without a value; n_...: with one; count_...: with the
+    value of this row. standardised_difference: analysed minus not analysed over the pooled SD (Austin
+    2009). Each reason of quarantine or exclusion has a row (variable "reason") with its number and
+    its share of the subjects not analysed; with several sites also per site ("reason, site A").
+    n_subjects: n_analysed + n_not_analysed. What does not apply is null.
     """
     inside = ledger["status"] == records.ANALYSED
     groups = ledger[inside], ledger[~inside]
@@ -143,9 +146,9 @@ class NotWeighted(Exception):
 class InclusionWeights:
     """Weights of the subjects in a model that correct for those missing from it (inverse probability).
 
-    weights: indexed by subject, mean 1. n_missing: number of missing subjects in the logistic
-    regression that gives the weights. predictors: its covariates. left_out: sentences on subjects
-    and covariates that are not in it.
+    weights: indexed by subject, mean 1. n_missing: number of subjects not in the model that are in
+    the logistic regression which gives the weights. predictors: names of its covariates. left_out:
+    texts on subjects and covariates that are not in it.
     """
 
     weights: pd.Series
@@ -165,11 +168,13 @@ def weighted_contrasts(
     """Return the planned comparisons from complete cases and with weights for missing subjects.
 
     ledger: the cohort table, all scans of the sheet. data: table of muscles with covariates, from
-    `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, fitted
-    to complete cases. Columns: WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates
-    with 95 % intervals; difference_in_standard_errors is weighted - complete cases over the
-    standard error of the latter (of logarithms for odds ratios). If no weights can be computed, the
-    weighted estimate is NaN and the note says why. Models that were not fitted have no rows.
+    `models.model_data`, one row per scan, muscle and side. fits: the model of each outcome, from
+    `inference.fit_model`, without weights: its subjects are the complete cases. Columns:
+    WEIGHTED_COLUMNS; complete_cases and weighted are the two estimates with 95 % intervals;
+    difference_in_standard_errors is weighted - complete cases over the standard error of the latter
+    (of logarithms for odds ratios). If no weights can be computed, the weighted estimate is NaN and
+    the note says why. Models that were not fitted, and outcomes without a planned comparison
+    (volume), have no rows.
     """
     people, rows = one_row_per_subject(ledger), []
     for fitted in fits:
@@ -224,12 +229,13 @@ def inclusion_weights(people: pd.DataFrame, inside: np.ndarray) -> InclusionWeig
     """Return the stabilised inverse-probability weights of the subjects in a model.
 
     Weight: share of the subjects that are in the model, over the subject's own probability to be in
-    it, truncated at TRUNCATED_PERCENT and scaled to mean 1. people: one row per subject of the
-    sheet. inside: bool (subjects,), which of them are in the model. The probability is that of a
-    logistic regression on the covariates that are known for all (linear, age quadratic), as many as
-    the smaller group allows (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are
-    subjects of unknown sex or age, and those of a category of which nobody is in the model. Raises
-    NotWeighted if nobody is missing, a group is too small, there are no predictors, or these
+    it, truncated at its percentiles 0.1 and 99.9 and scaled to mean 1. people: from
+    `one_row_per_subject`. inside: bool (subjects,), which of them are in the model. The probability
+    is that of a logistic regression on the covariates that are known for all (linear, age
+    quadratic), in the order of the columns, as many as the smaller group allows
+    (SUBJECTS_PER_COEFFICIENT (5) subjects per coefficient). Left out are subjects of unknown sex or
+    age, and those of a category of which nobody is in the model. Raises NotWeighted if nobody is
+    missing, a group has fewer than LEAST_MISSING (10) subjects, there are no predictors, or these
     separate the groups. Source: Seaman and White 2013; truncation: Cole and Hernan 2008.
     """
     people, left_out = _represented(people, inside)

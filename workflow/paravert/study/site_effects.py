@@ -18,8 +18,9 @@ def site_effects(data: pd.DataFrame, adjusted: Sequence[FittedModel]) -> pd.Data
     """Return how outcomes differ between sites, manufacturers and field strengths.
 
     data: table of muscles with covariates, from `models.model_data`, one row per scan, muscle and
-    side. adjusted: the adjusted model of each outcome. One row per difference; columns
-    (EFFECT_COLUMNS): factor, category, reference (the category with most subjects), outcome, model,
+    side. adjusted: the fitted adjusted model of each outcome (`inference.fit_model`). One row per
+    difference; columns (EFFECT_COLUMNS): factor (site, manufacturer or field_strength), category,
+    reference (the category with most subjects, with which it is compared), outcome, model,
     muscle, estimate, unit, low_95, high_95, n_subjects and n_rows of the category, and df, link,
     covariance, note of the model. estimate: category minus reference for areas and volumes, odds
     ratio of the two for fat fractions. model: "alone" (the factor is the only covariate besides

@@ -48,7 +48,7 @@ class StandardLevel:
 
     @property
     def shown(self) -> str:
-        """What is compared: the name of the level, or ALL_SLICES if too few subjects have it."""
+        """What is compared: the name of the level, or "all slices" if too few subjects have it."""
         return self.name if self.used else ALL_SLICES
 
     @property
@@ -80,8 +80,8 @@ class StandardLevel:
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
     """Return the level at which the study compares scans, with the number of subjects that have it.
 
-    muscles, levels: the cohort tables, one scan per subject; of levels the rows ONE_MUSCLE suffice.
-    name: of the level, such as "L3/4".
+    muscles, levels: the cohort tables, one scan per subject; of levels the rows of the left psoas
+    major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4".
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -102,9 +102,9 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
-    levels: the cohort table `levels`, or its rows ONE_MUSCLE, one scan per subject. One row per
-    level and sex (all, F, M, and unknown if there are any): level_position, level, sex, n_subjects,
-    n_covered, share.
+    levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
+    subject. One row per level from L1 to L5/S1 and sex (all, F, M, and unknown if there are any):
+    level_position (number), level (name), sex, n_subjects, n_covered, share (NaN without subjects).
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
@@ -137,9 +137,10 @@ def level_of_metadata(cohort: Path) -> str:
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return area and fat fraction at the standard level, left and right together.
 
-    muscles: the cohort table `muscles`. One row per subject and muscle, and per subject for "all"
-    eight. Columns: subject, sex, muscle, csa_at_level_mm2 (sum), fat_fraction_at_level (weighted by
-    area). Null if a part is unknown; absent parts have area 0 and do not enter the fat fraction.
+    muscles: the cohort table `muscles`, one scan per subject. One row per subject and muscle, and one
+    with muscle "all" for all four. Columns: subject, sex, muscle, csa_at_level_mm2 (sum),
+    fat_fraction_at_level (0-1, weighted by area). A value is null if that of a side (or muscle) is
+    unknown; where a muscle is absent, its area is 0 and it does not enter the fat fraction.
     """
     known = muscles.assign(
         sex=muscles["sex"].astype(object), muscle=muscles["muscle"].astype(object)

@@ -34,9 +34,9 @@ def iou_points(overlap: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the values of Figure 4, one row per slice, muscle and side with known IoU.
 
     overlap: rows of the cohort table `overlap` for subjects that the network was not trained on.
-    seed: of the random choice. Columns: FIG4_COLUMNS, visit if there is one, and point: whether the
-    row is drawn as a point; at most MAX_POINTS_PER_BOX (1500) at random per muscle and side. The
-    boxes show all rows.
+    seed: of the random choice. Columns: subject, visit if there is one, stack_id, slice, muscle, side,
+    iou, pixels_truth, pixels_prediction, and point: whether the row is drawn as a point; at most
+    MAX_POINTS_PER_BOX (1500) at random per muscle and side. The boxes show all rows.
     """
     columns = list(dict.fromkeys([*scan_keys(overlap), *FIG4_COLUMNS]))
     known = overlap.loc[overlap["iou"].notna(), columns].reset_index(drop=True)
@@ -143,7 +143,8 @@ def agreement_points(compared: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     subject, muscle, truth_mm2, prediction_mm2, their mean_mm2 and difference_mm2 (prediction -
     mask), level; the same in all rows of a muscle: bias_mm2, limits of agreement upper_limit_mm2
     and lower_limit_mm2, half widths of their 95 % intervals bias_error_mm2 and limit_error_mm2,
-    trend_slope and trend_p_value (`accuracy.trend`); null if undefined.
+    slope and p value of the differences over the means, trend_slope (mm2 per mm2) and trend_p_value
+    (`accuracy.trend`); null if undefined. Without rows if compared has none at this level.
     """
     level, areas = next(iter(compared.items()))
     areas = areas[areas["side"] == BOTH].sort_values(["muscle", "subject"])

@@ -40,8 +40,9 @@ def centile_points(
 
     subjects: the cohort table `subjects`, one scan per subject. centiles: table of fit_centiles, of
     which area, volume and fat fraction are drawn. level: the vertebra or disc at which the study
-    compares scans; area and fat fraction are those at this level if it is used and has centiles,
-    otherwise those over all slices. Columns: kind, measure, muscle, sex, age_years, centile, value,
+    compares scans; area and fat fraction are those at this level if it is used (at least 80 % of the
+    subjects have it) and has centiles, otherwise those over all slices (as by default). Columns:
+    kind, measure, muscle, sex, age_years, centile (null for points), value (mm2, ml or fraction),
     low_95, high_95, n_subjects. kind: "centile", a place on a curve; "subject", a point (only with
     fewer than POINTS_BELOW subjects, and where their sex has centiles); "not fitted", a row of the
     table without a value, which is not drawn.
@@ -70,8 +71,8 @@ def _measures(centiles: pd.DataFrame, level: StandardLevel) -> list[str]:
 def draw_centiles(frame: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
     """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
-    frame: the values to draw, from `centile_points`. level: the vertebra or disc of the measures at
-    a level. A row of panels per measure and sex, a column per muscle.
+    frame: the values to draw, from `centile_points`. level: as given there; it names the axes and the
+    note below. A row of panels per measure and sex, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:

@@ -64,8 +64,9 @@ class MapBox:
 def network_layers(architecture: Architecture, size_px: int) -> pd.DataFrame:
     """Return the layers of the network in the order of the forward pass, one row each.
 
-    architecture: of the model. size_px: height and width of its input image. Columns: step (from 1)
-    and the fields of `network.architecture.Layer`.
+    architecture: of the model. size_px: height and width of its input image. Columns: step (from 1);
+    part, kind, level (depth, from 1), channels and size_px (height and width) of the layer's output,
+    as in `network.architecture.Layer`. Raises ValueError if size_px cannot be halved often enough.
     """
     layers = layer_table(architecture, size_px)
     frame = pd.DataFrame([asdict(layer) for layer in layers])
@@ -220,10 +221,11 @@ def _draw_legend(axes: Axes) -> None:
 
 
 def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects passed each step: `describe.subject_flow` without warnings.
+    """Return how many subjects passed each step: the rows of `describe.subject_flow` but warnings.
 
-    ledger, overlap: the cohort tables. Columns: kind, stage, code, subjects, and with visits scans;
-    reasons are in the order of the steps.
+    ledger, overlap: the cohort tables. Columns: kind (sheet, analysed, scored, judging, quarantined,
+    excluded, reason), stage and code (of reasons; else null), subjects, and with visits scans; the
+    reasons are last, in the order of the steps.
     """
     frame = subject_flow(ledger, overlap)
     frame = frame[frame["kind"] != "warning"]

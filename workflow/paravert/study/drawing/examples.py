@@ -48,10 +48,11 @@ def example_slices(
     """Return the slices of Figure 2: a table with one row per slice, and the images in the same order.
 
     subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects
-    that the network was not trained on; both with one scan per subject. folder: of the scans. seed:
-    of the choice. Up to eight subjects, spread over sex and fat fraction, and of each a random
-    slice with a label. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null
-    without a held-out manual mask), sex, age_years, fat_fraction.
+    that the network was not trained on; both with one scan per subject. folder: with a folder of
+    images and labels per scan. seed: of the choice. Up to eight subjects, spread over sex and fat
+    fraction (`representatives`), and of each a random slice with a label; one without labels is left
+    out. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null without a manual
+    mask in overlap), sex, age_years, fat_fraction (0-1).
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
@@ -133,8 +134,8 @@ def _cut(array: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return a grey image with its labels in colour over it, sRGB 0-1, (rows, columns, 3).
 
-    image: signal, (rows, columns). labels: label map of that shape, 0-8. Outlines are opaque, areas
-    translucent.
+    image: signal, (rows, columns); its 1st percentile and below is black, its 99th and above white.
+    labels: label map of that shape, 0-8. Outlines are opaque, areas translucent.
     """
     low, high = np.percentile(image, GREY_PERCENTILES)
     grey = np.clip((image - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, axis=2)

@@ -21,9 +21,10 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area and fat fraction at each vertebral level, by muscle and sex.
 
     levels: the cohort table `levels`, one scan per subject. Columns (CURVE_COLUMNS): measure,
-    muscle, sex, level_position, level (name), n_subjects, mean, low_95, high_95 (interval of the
-    mean by Student's t; NaN with fewer than two subjects). Areas are sums of both sides (mm2), fat
-    fractions those of both (0-1); a subject with one side unknown is left out.
+    muscle, sex (F, M, unknown), level_position, level (name), n_subjects, mean, low_95, high_95
+    (interval of the mean by Student's t; NaN with fewer than two subjects). Areas are sums of both
+    sides (mm2), fat fractions those of both, weighted by area (0-1); a subject with one side unknown
+    is left out.
     """
     known = levels.dropna(subset=["csa_mm2"]).astype({"muscle": object, "sex": object})
     known = known.assign(

@@ -19,7 +19,8 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of adjusted means: area and fat fraction by sex and age.
 
     means: table adjusted_means of fit_models, of which the model of sex and age is drawn. Columns:
-    outcome, muscle, sex, age_years, estimate, low_95, high_95, and BASIS_COLUMNS.
+    outcome, muscle, sex, age_years, estimate, low_95, high_95 (mm2, or fraction 0-1), and those that
+    say what these rest on (BASIS_COLUMNS). Rows without estimate are left out.
     """
     known = means.dropna(subset=["estimate"])
     chosen = (known["model"] == SEX_AND_AGE.name) & known["outcome"].isin(MEAN_LABELS)
@@ -86,8 +87,9 @@ NAME_WIDTH = 18  # letters of a line; longer names would narrow the panels
 def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the figure of sites and scanners: differences of area and fat fraction.
 
-    effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) largest categories
-    are kept. Columns: those of the table, and name, the label of the category in the figure.
+    effects: table site_effects of fit_models, of which the MOST_CATEGORIES (30) categories with most
+    subjects are kept, over all factors. Columns: those of the table, and name, the label of the
+    category in the figure.
     """
     known = effects[effects["outcome"].isin(EFFECT_LABELS)].copy()
     named = known["factor"].str.replace("_", " ") + ": " + known["category"].astype(str)

@@ -116,7 +116,7 @@ def write_figure(figure: Figure, data: pd.DataFrame, out: Path, stem: str) -> No
     """Write a figure as <stem>.svg and <stem>.png, and its values as <stem>.csv, into a folder.
 
     data: the values that were drawn. out: the folder, made if it is missing. Equal input gives
-    equal bytes.
+    equal bytes. Afterwards the layout of the figure is fixed.
     """
     out.mkdir(parents=True, exist_ok=True)
     background = {"facecolor": "white"}

@@ -39,11 +39,12 @@ class Mesh:
 
 
 def mesh_of(labels: Volume, value: int) -> Mesh | None:
-    """Return the smoothed surface of one label of a stack; None if it has fewer than MIN_PIXELS voxels.
+    """Return the smoothed surface of one label of a stack, or None if there is none.
 
     labels: label map, (slices, rows, columns). value: of the label, 1 to 8. The surface is the zero
     level of the signed distance to the outline in each slice, interpolated between slices and
-    smoothed; it closes half a slice beyond the first and the last slice.
+    smoothed; it closes half a slice beyond the first and the last slice. None if the label has fewer
+    than MIN_PIXELS (20) voxels, or if smoothing leaves nothing.
     """
     mask = labels.array == value
     if mask.sum() < MIN_PIXELS:
@@ -136,7 +137,7 @@ class Viewpoint:
 
 
 def extent_mm(surfaces: list[Mesh], view: Viewpoint) -> np.ndarray:
-    """Return width and height (mm) of surfaces seen from a viewpoint, (2,)."""
+    """Return width and height (mm) of surfaces, at least one, seen from a viewpoint, (2,)."""
     points = np.concatenate([s.vertices for s in surfaces]) @ view.axes()[:2].T
     return np.ptp(points, axis=0)
 
@@ -146,9 +147,10 @@ def shaded(
 ) -> np.ndarray:
     """Return a shaded picture of surfaces, RGBA 0-1, (rows, columns, 4), background transparent.
 
-    colours: sRGB 0-1, one per surface. view: direction from which they are seen. size_mm: width and
-    height of the picture, in whose middle the surfaces are; PIXEL_MM (0.45 mm) per pixel. Method:
-    parallel projection, depth buffer, Phong lighting, ambient shadow.
+    surfaces: at least one. colours: sRGB 0-1, one per surface. view: direction from which they are
+    seen. size_mm: width and height of the picture, in whose middle the surfaces are; PIXEL_MM (0.45
+    mm) per pixel; what lies beyond is cut off. Method: parallel projection, depth buffer, Phong
+    lighting, ambient shadow.
     """
     axes = view.axes()
     columns, rows = np.ceil(np.asarray(size_mm) / PIXEL_MM).astype(int) * SUPERSAMPLING

@@ -28,12 +28,13 @@ MEASURE_LABELS = {"csa": "CSA, left + right, mm²", "fat_fraction": "Fat fractio
 def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.DataFrame:
     """Return the values of Figure 5, one row per subject, muscle and side that a slice shows.
 
-    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
-    scans are compared. Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show
-    the muscle; csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the standard
-    level if it is used, otherwise ALL_SLICES; csa_at_level_mm2, null if it is not used; rank, place
-    of the subject in its sex, from 1, in ascending order of its summed areas at the level (or
-    means); subjects without area come last.
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which scans
+    are compared, used if at least 80 % of the subjects have it (`StandardLevel.used`); default: none.
+    Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show the muscle;
+    csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the level's name if it is
+    used, otherwise "all slices"; csa_at_level_mm2, null if it is not used; rank, place of the subject
+    in its sex, from 1, in ascending order of its summed areas at the level (or means, if it is not
+    used); subjects without area come last.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
@@ -59,8 +60,8 @@ def draw_csa(
 ) -> Figure:
     """Draw Figure 5, areas per subject, and return the figure.
 
-    frame: the values to draw, from `csa_points`. level: if it is used, areas at this level are
-    drawn, with mean and SD over the slices behind them; otherwise mean and SD alone. published:
+    frame: the values to draw, from `csa_points`. level: as there; if it is used, areas at this level
+    are drawn, with mean and SD over the slices behind them; otherwise mean and SD alone. published:
     values of one side at that level, from `published_values.areas_at`; None: not drawn. A row of
     panels per sex, a column per muscle, which has its own scale.
     """
@@ -171,8 +172,9 @@ def fat_points(
     """Return the values of Figure 6, one row per level, muscle and subject with age and fat fraction.
 
     subjects: the cohort table `subjects`, one scan per subject. at_level: from
-    `standard_level.both_sides_at_level`. level: the vertebra or disc at which the study compares
-    scans. Columns: level (its name, if it is used, and ALL_SLICES), muscle (or "all"), sex,
+    `standard_level.both_sides_at_level`; None only if the level is not used. level: vertebra or disc
+    at which scans are compared, used if at least 80 % of the subjects have it; default: none.
+    Columns: level (its name, if it is used, and "all slices"), muscle (or "all"), sex (F, M, unknown),
     subject, age_years, fat_fraction (0-1, both sides); left_out, number of subjects of that sex and
     known age whose fat fraction is unknown; and of a straight line in age (least squares, per
     level, muscle and sex) fitted, low_95, high_95 at the subject's age, slope_per_year,
@@ -222,8 +224,8 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
 def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
     """Draw Figure 6, fat fraction against age for all muscles and for each, and return the figure.
 
-    points: the values to draw, from `fat_points`. level: if it is used, points and lines at this
-    level are drawn, with the line over all slices dashed; otherwise those over all slices. Sexes
+    points: the values to draw, from `fat_points`. level: as there; if it is used, points and lines at
+    this level are drawn, with the line over all slices dashed; otherwise those over all slices. Sexes
     differ in colour and marker.
     """
     if points.empty:
