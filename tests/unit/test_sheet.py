@@ -33,6 +33,16 @@ def test_tabs_commas_and_semicolons_read_alike(sheet, delimiter):
     assert rows[0]["site"] == ""
 
 
+@pytest.mark.parametrize("images", ["images,", ""])
+def test_the_fat_image_is_the_image_where_water_and_fat_stand_alone(sheet, images):
+    empty = images and ","
+    path = sheet(f"subject,{images}water,fat\nS1,{empty}w.nii,f.nii\n")
+    (row,) = rows_of(path)
+    assert Path(row["images"]) == Path(row["fat"]) == path.parent / "f.nii"
+    assert Path(row["water"]) == path.parent / "w.nii"
+    assert "line 2, images: empty" in faults(sheet("subject,images,water,fat\nS1,,w.nii,\n"))
+
+
 def test_paths_are_relative_to_the_sheet(sheet):
     path = sheet("subject\timages\ttruth\nS1\tdicom/one\t\n")
     row = rows_of(path)[0]

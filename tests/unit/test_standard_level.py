@@ -10,7 +10,7 @@ from paravert.study.standard_level import (
     share_with,
     standard_level,
 )
-from paravert.tables import NO_LEVELS, NOT_COVERED
+from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
 SUBJECTS = [f"S{number}" for number in range(10)]
 
@@ -62,6 +62,14 @@ def test_coverage_counts_subjects_by_level_and_sex():
     assert found.loc[("all", "L5"), ["n_subjects", "n_covered"]].tolist() == [10, 7]
     assert found.loc[("F", "L5"), ["n_subjects", "n_covered"]].tolist() == [5, 4]
     assert found.loc[("M", "L1"), "share"] == 0
+
+
+def test_a_level_that_a_subject_does_not_have_is_not_covered():
+    levels = tables(7)[1]
+    levels.loc[(levels.subject == "S0") & (levels.level == "L5"), "level_reason"] = NO_SUCH_LEVEL
+    found = level_coverage(levels).set_index(["sex", "level"])["n_covered"]
+    assert found["all", "L5"] == 6
+    assert found["all", "L4"] == 7
 
 
 def test_both_sides_at_the_level_are_sum_and_weighted_mean():

@@ -122,13 +122,15 @@ def read_sheet(
     lines = [row.line for row in rows]
     columns: dict[str, list[str]] = {}
     labels = {_own_name(label): label for label in header.cells}
-    found = zip(*(row.cells for row in rows), strict=True)
-    for label, column in zip(header.cells, found, strict=False):
+    found = dict(zip(header.cells, zip(*(row.cells for row in rows), strict=True), strict=False))
+    for label, column in found.items():
         if label:
             name = _own_name(label)
             columns[name] = _cleaned(name, column, words)
-            if name in _properties():
-                faults += _cell_faults(name, label, column, columns[name], lines)
+    _take_fat_as_images(columns)
+    for name, label in labels.items():
+        if name in _properties() and label in found:
+            faults += _cell_faults(name, label, found[label], columns[name], lines)
     told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
     faults += [Fault(line, labels["subject"], fault) for line, fault in told]
     first = columns.get("truth") or [""] * len(rows)
@@ -242,7 +244,7 @@ def _header_faults(header: Row, rows: Sequence[Row]) -> list[Fault]:
     first: dict[str, int] = {}
     faults = []
     for name in _schema()["required"]:
-        if name not in names:
+        if name not in names and not (name == "images" and {"water", "fat"} <= set(names)):
             near = difflib.get_close_matches(name, header.cells, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             told = f"no column {name}{hint}, expected {_properties()[name]['description']}"
@@ -282,6 +284,14 @@ def _cleaned(name: str, cells: Sequence[str], sex_words: Mapping[str, str]) -> l
         point = ((cell, text.replace(",", ".")) for cell, text in cleaned.items())
         cleaned |= {cell: text for cell, text in point if is_number(text)}
     return [cleaned[cell] for cell in cells]
+
+
+def _take_fat_as_images(columns: dict[str, list[str]]) -> None:
+    """Fill empty cells of the column images with the fat image, where water and fat are given."""
+    if {"water", "fat"} <= columns.keys():
+        images = columns.get("images") or [""] * len(columns["fat"])
+        parts = zip(images, columns["water"], columns["fat"], strict=True)
+        columns["images"] = [image or (fat if water else "") for image, water, fat in parts]
 
 
 def _cell_faults(

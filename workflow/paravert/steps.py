@@ -38,10 +38,10 @@ VERSIONS = {
     "gather_cohort": 14,
     "export_tables": 1,
     "accept_ledger": 1,
-    "fit_models": 8,
+    "fit_models": 9,
     "fit_centiles": 3,
-    "write_tables": 10,
-    "draw_figures": 10,
+    "write_tables": 11,
+    "draw_figures": 11,
     "write_report": 10,
     "write_review": 4,
 }

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
 from paravert.study.summary import counted
-from paravert.tables import NO_LEVELS, NOT_COVERED
+from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
 LEAST_COVERED = 0.8  # share of the subjects that must have a value at the level
 ALL_SLICES = "all slices"  # value of the column `level` for means over all slices of a subject
@@ -108,7 +108,7 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     """
     once = levels[(levels["muscle"] == MUSCLES[0]) & (levels["side"] == SIDES[0])]
     once = once.assign(
-        known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS]),
+        known=~once["level_reason"].isin([NOT_COVERED, NO_LEVELS, NO_SUCH_LEVEL]),
         sex=once["sex"].astype(object).fillna("unknown"),
     )
     rows = []
