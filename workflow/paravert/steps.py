@@ -24,7 +24,7 @@ VERSIONS = {
     "make_phantoms": 2,
     "draw_anatomies": 2,
     "convert_dicom": 3,
-    "pretrain_network": 4,
+    "pretrain_network": 5,
     "train_network": 1,
     "train_levels": 1,
     "train_axial_levels": 2,

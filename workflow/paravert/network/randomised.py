@@ -243,7 +243,7 @@ def drawn_pictures(
     rng = np.random.default_rng([*seed, 71])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     maps = anatomies.sections(numbers)
-    surroundings, field = (np.random.default_rng([*seed, key]) for key in (72, 73))
+    surroundings, field = (np.random.default_rng([*seed, key]) for key in (74, 73))
     maps = with_surroundings(maps, anatomies.levels[numbers], surroundings).to(device)
     maps = with_hidden_septa(maps, rng, generator)
     n = len(numbers)
