@@ -242,12 +242,16 @@ def test_structures_beside_the_muscles_have_the_signal_of_their_tissue(
     anatomies, bare, monkeypatch
 ):
     number = int(np.abs(anatomies.levels - 2.5).argmin())
-    monkeypatch.setattr(slices, "with_surroundings", with_surroundings)
-    painted = with_surroundings(
-        anatomies.sections([number]), anatomies.levels[[number]], np.random.default_rng([1, 72])
-    )[0]
+    made = []
+
+    def kept(*given):
+        made.append(with_surroundings(*given))
+        return made[-1]
+
+    monkeypatch.setattr(slices, "with_surroundings", kept)
     size = {"size_px": SIZE_PX // 2, "spacing_mm": 2 * SPACING_MM, "device": CPU}
     image = drawn_pictures(anatomies, np.array([number]), seed=(1,), **size).images[0].numpy()
+    painted = made[0][0]
     table = bare.copy()
     table[list(LABEL_VALUES)] = 0.5
     signal = table[painted[:3].numpy()].mean(axis=0).reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2)
