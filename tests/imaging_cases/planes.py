@@ -7,6 +7,7 @@ from imaging_cases.case import (
     CORONAL,
     MULTI,
     SAGITTAL,
+    each,
     fault,
     good,
     only,
@@ -125,6 +126,14 @@ SCOUTS = (
         "a localizer with more axial than other slices beside",
         together(series(), series(planes(7, 3, 3), "survey")),
         Caution.LOCALIZER_EXCLUDED,
+    ),
+    fault(
+        "a scout among slices without orientation",
+        series(
+            TEN, edit=each(only(0, SCOUT), only(range(1, 10), values(ImageOrientationPatient=None)))
+        ),
+        Reason.BAD_GEOMETRY_ORIENTATION,
+        "is absent",
     ),
     fault(
         "a localizer with more axial than other slices alone",

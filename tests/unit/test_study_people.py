@@ -100,6 +100,8 @@ def test_a_bmi_is_compared_with_half_a_unit_of_tolerance():
     carried = pd.DataFrame({"Bmi": [25.5, 25.51, np.nan, 30.0]}, index=list("abcd"))
     assert list(bmi_differences(people, carried)) == ["b"]
     assert bmi_differences(people, carried.rename(columns={"Bmi": "bmi_2010"})) == {}
+    answers = pd.DataFrame({"bmi": [True, False, None, True]}, index=list("abcd"))
+    assert bmi_differences(people, answers) == {}  # a question that was answered, not a BMI
 
 
 def test_the_codebook_has_types_words_and_meanings(gathered):

@@ -1,5 +1,7 @@
 """Ratings of the review page, what they leave out of the cohort tables, and the reading list."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -158,9 +160,11 @@ def test_kappa_is_null_where_it_is_not_defined():
     assert list(agreement_of_raters(apart).scans) == [0, 0]
 
 
-def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path):
+def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("own/subjects")
     for stack in (1, 2):
-        file = tmp_path / f"S1/labels/stack-0{stack}.nii.gz"
+        file = folder / f"S1/labels/stack-0{stack}.nii.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     ratings = [
@@ -168,12 +172,11 @@ def test_what_is_to_be_corrected_has_commands_for_each_stack(tmp_path):
         Rating("S2", "A", "correct", "", "", "older"),
         Rating("S1", "B", "pass", "", "", "f1"),
     ]
-    found = to_correct(ratings, DIGESTS, tmp_path)
+    found = to_correct(ratings, DIGESTS, folder)
     assert list(found["stack"]) == [1, 2]
     assert list(found.note) == ["low", "low"]
     assert found.itksnap[1] == (
-        "itksnap -g results/subjects/S1/image/stack-02.nii.gz"
-        " -s results/subjects/S1/labels/stack-02.nii.gz"
+        "itksnap -g own/subjects/S1/image/stack-02.nii.gz -s own/subjects/S1/labels/stack-02.nii.gz"
     )
     assert found.save_as[0] == "corrected/S1/stack-01.nii.gz"
     assert str(tmp_path) not in found.to_csv()

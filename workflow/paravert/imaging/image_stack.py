@@ -162,8 +162,8 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
-    Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with other
-    stacks, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices
+    Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with an earlier
+    stack, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices
     from 0, from caudal to cranial.
     """
     return [

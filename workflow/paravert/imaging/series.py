@@ -171,7 +171,8 @@ def _modalities(images: Sequence[Header]) -> str:
 def _no_axial(series: dict[str, list[Frame]], planes: dict[str, SeriesPlane]) -> SubjectFault:
     found = Counter(plane.kind for plane in planes.values())
     if set(found) == {NOWHERE}:
-        return frame_fault(next(iter(series.values()))[0])
+        frames = (frame for own in series.values() for frame in own)
+        return frame_fault(next(frame for frame in frames if _orientation_fault(frame)))
     names = {OTHER: "sagittal or coronal", LOCALIZER: "localizer", NOWHERE: "without orientation"}
     listed = ", ".join(f"{found[kind]} {name}" for kind, name in names.items() if found[kind])
     tilts = [tilt for plane in planes.values() for tilt in plane.tilts_deg]
@@ -237,14 +238,15 @@ def _cautions(frames: Sequence[Frame]) -> set[Caution]:
 
 
 def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
-    """Return the plane of a series by the tilts of its slices: axial, other, localizer or nowhere.
+    """Return the plane of a series by the tilts of its slices, and the slices to measure if it is axial.
 
-    frames: attributes of all slices of the series. Axial slice: its normal is at most
-    60 degrees from the patient's long axis; sagittal or coronal: more than 75. Localizer: a series
-    with at most twice as many axial as sagittal or coronal slices, or with ImageType (0008,0008)
-    LOCALIZER in every slice; otherwise slices of that type are ignored. Other: without axial
-    slices. Nowhere: no slice has a valid orientation. In an axial series, slices without a valid
-    orientation are kept with the axial ones, so that `frame_fault` reports them.
+    frames: attributes of all slices of the series. Tilt: angle between a slice's normal and the
+    patient's long axis; axial slice: at most 60 degrees, sagittal or coronal: more than 75. The first
+    that applies: localizer, if every slice has ImageType (0008,0008) LOCALIZER (otherwise slices of
+    that type are ignored); nowhere, if no slice has a valid orientation; other, without axial slices;
+    localizer, with at most twice as many axial as sagittal or coronal slices; axial. `frames` of the
+    result are then the slices of at most 60 degrees, and those without a valid orientation, which
+    `frame_fault` reports.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:

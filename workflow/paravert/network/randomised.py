@@ -208,10 +208,11 @@ class Anatomies:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch of synthetic images with their labels.
+    """A batch of synthetic axial MRI slices with their labels.
 
-    images: float32 (batch, rows, columns), each standardised (mean 0, variance 1), then with a random
-    gain and offset. labels: uint8, same shape, 0-8. contrasts: of each image: signals of its tissues.
+    images: float32 (batch, rows, columns); each is standardised (mean 0, variance 1), then gets a random
+    gain and offset. labels: uint8, same shape, 1 to 8 as in anatomy.LABELS, 0 background. contrasts: one
+    per image: the signals of its tissues, before it was standardised.
     """
 
     images: torch.Tensor

@@ -184,14 +184,15 @@ def split_by_subject(
 
 
 def data_digest(folder: Path, subjects: Sequence[str]) -> str:
-    """Return the SHA-256 (hex) over names and contents of all images and manual masks of subjects.
+    """Return the SHA-256 (hex) over the names, converted images and manual masks of subjects.
 
-    folder: contains a folder per subject. subjects: names.
+    folder: contains a folder per subject. subjects: names, in any order. Masks of a second rater and
+    Dixon water and fat images do not enter. A subject without files adds nothing.
     """
     return digest(
         [
             [files.home.name, kind, stack, file_sha256(files.stack_file(kind, stack))]
-            for files in (SubjectFolder(folder / subject) for subject in subjects)
+            for files in (SubjectFolder(folder / subject) for subject in sorted(subjects))
             for kind in ("image", "truth")
             for stack in files.stack_numbers(kind)
         ]

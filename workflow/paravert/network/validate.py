@@ -154,8 +154,10 @@ def calibration_by(pairs: list[IouPairs], start: Calibration) -> Calibration:
     """Return the calibration fitted to the validation subjects; log which muscles have too few slices.
 
     pairs: per subject the IoU estimated from the probabilities, and the measured one, each float
-    (slices, 8), column k of label k + 1 (anatomy.LABELS). start: calibration of the starting model, kept
-    for muscles with fewer than 60 known pairs (sides pooled), and for all if there are no subjects.
+    (slices, 8), column k of label k + 1 (anatomy.LABELS), NaN if unknown. A pair of values with a NaN or
+    an estimate of 0 is ignored. start: calibration of the starting model; its curve is kept for a
+    muscle with fewer than 60 pairs left (sides pooled), and for all if there are no subjects. A
+    muscle without a curve in it is then not predicted.
     """
     if not pairs:
         log.warning("no validation subject: the starting model's calibration is kept, if any")

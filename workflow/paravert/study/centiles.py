@@ -431,11 +431,12 @@ def _curves_at(age_years: np.ndarray, curves: pd.DataFrame, scale: str) -> np.nd
 def z_of(value: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Return the z-scores of values from centile curves, float (subjects,).
 
-    value: (subjects,). curves: (subjects, 7), the centiles 3, 10, 25, 50, 75, 90 and 97 at each
-    subject's age, ascending. Both are transformed by `to_scale`. Between two centiles z is interpolated
-    linearly; a value on several centiles that coincide gets the middle of their z-scores. Beyond
-    the outermost centile z continues the line through the median and that centile. NaN if these two
-    are equal, or if the value or a curve is NaN.
+    value: (subjects,), logarithms or logits from `to_scale`, not the measured values. curves:
+    (subjects, 7), on the same scale, the centiles 3, 10, 25, 50, 75, 90 and 97 at each subject's age,
+    ascending; all seven NaN where they are unknown. Between two centiles z is interpolated linearly;
+    a value on several centiles that coincide gets the middle of their z-scores. Beyond the outermost
+    centile z continues the line through the median and that centile; NaN if these two are equal. NaN
+    if the value or the curves are NaN.
     """
     of_centiles = stats.norm.ppf(np.array(CENTILES) / 100)
     last, median = len(CENTILES) - 1, CENTILES.index(50)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 import yaml
+from pandas.api.types import is_bool_dtype
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
 from paravert.anatomy import MUSCLES, STANDARD_LEVELS, level_name, level_number
@@ -189,13 +190,14 @@ def with_flags(
 ) -> Iterator[dict[str, pd.DataFrame]]:
     """Yield the tables of subjects and ledger with the columns that depend on all scans of the cohort.
 
-    parts: {"subjects": rows, "ledger": rows} of groups of scans. The ledger has one row per scan of
-    the sheet, codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction as before the review.
-    thresholds: section `flags` of the configuration, {key: value}. Yields copies of the parts in
-    their order. Both tables get fat_outlier_sd (see `flags.fat_outliers`: residual given sex and age,
-    in SD); `subjects` gets n_warnings (number of the scan's warnings in the ledger) and z-scores
-    z_<measure>_<muscle> (`codebook.z_column`); the ledger's warnings get the codes of the automatic
-    flags, which mark unusual measurements (`flags.FLAGS`).
+    parts: {"subjects": rows, "ledger": rows} of groups of scans. subjects: the cohort table without
+    the columns added here. ledger: one row per scan of the sheet, with sex, age_years, warnings,
+    codebook.QUALITY_COLUMNS but fat_outlier_sd, and fat_fraction (0-1) from before scans and muscles
+    that raters failed were left out. thresholds: section `flags` of the configuration, {key: value}.
+    Yields copies of the parts in their order. Both tables get fat_outlier_sd (`flags.fat_outliers`:
+    residual given sex and age, in SD). The ledger's warnings get the codes of the automatic flags, which
+    mark unusual measurements (`flags.FLAGS`). `subjects` gets n_warnings (number of the scan's
+    warnings, these flags included) and z-scores z_<measure>_<muscle> (`codebook.z_column`).
     """
     columns = ["sex", "age_years", "fat_fraction"]
     names = [scan_names(part["ledger"]) for part in parts]
@@ -463,6 +465,8 @@ def bmi_differences(people: pd.DataFrame, carried: pd.DataFrame) -> dict[str, st
     """
     found = {}
     for name in (column for column in carried if column.lower() == "bmi"):
+        if is_bool_dtype(carried[name].dropna().infer_objects()):
+            continue
         own = pd.to_numeric(carried[name], errors="coerce")
         difference = (own - people.bmi_kg_m2).abs()
         for subject in difference.index[difference > BMI_TOLERANCE]:

@@ -48,7 +48,11 @@ class _Column:
 
     @cached_property
     def along_mm(self) -> np.ndarray:
-        """Distance of each slice from the first, (slices,), along the column."""
+        """Distance (mm) of each slice from the most cranial one along the spine, (slices,), rising caudally.
+
+        Between neighbours of one stack from position_mm; between stacks the difference of their levels
+        times mm_per_level.
+        """
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level) * self.mm_per_level
         return np.append(0.0, np.cumsum(np.where(within, -np.diff(self.position_mm), levels)))

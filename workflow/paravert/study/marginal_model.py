@@ -144,10 +144,11 @@ def fit_marginal(
     constant within a scan. link: IDENTITY or LOGIT. splines: {covariate: degrees of freedom of a
     natural cubic spline} (Wood 2006); others enter as a straight line or as categories. weights: one
     per subject, indexed by it, which the errors treat as known; None: all 1. by_level: whether the
-    column level of data enters, with coefficients of its own for each muscle and sex. Factors with
-    one value are left out. Errors allow for correlated rows of a subject: Mancl and DeRouen 2001, with
-    t intervals. Raises NotFitted if there are too few subjects, terms are collinear or nothing is left
-    to estimate errors from.
+    column level of data enters, with coefficients of its own for each muscle, and for each sex if
+    "sex" is among the covariates. Covariates and factors with one value are left out. Errors allow for
+    correlated rows of a subject: Mancl and DeRouen 2001, with t intervals. Raises NotFitted if there are
+    too few subjects, terms are collinear or determined by single subjects, nothing is left to estimate
+    errors from, or the fit does not converge.
     """
     n_subjects = data["subject"].nunique()
     _check_enough(n_subjects, 1 + len(covariates))

@@ -287,9 +287,9 @@ def to_correct(
 
     ratings: of all raters; those with the verdict "correct" are used. digests: {scan: digest of its
     present labels (column labels_digest of the ledger), None if it has none}; ratings of a scan
-    with another digest are left out. folder: of the results, subjects, with a folder per scan.
+    with another digest are left out. folder: of the results, with a folder per scan; the commands name it so.
     Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side, reason, note; itksnap and
-    slicer, commands that open image and labels, to be run where Snakemake runs, beside results;
+    slicer, commands that open image and labels, to be run where Snakemake runs;
     save_as, path for the corrected label map, relative to the folder of the subject sheet.
     """
     rows = []
@@ -297,7 +297,7 @@ def to_correct(
         if rating.verdict != CORRECT or rating.fingerprint != digests.get(rating.scan):
             continue
         for stack in SubjectFolder(folder / rating.scan).stack_numbers(LABELS_FOLDER):
-            home = SubjectFolder(Path("results/subjects") / rating.scan)
+            home = SubjectFolder(folder / rating.scan)
             image, labels = (str(home.stack_file(k, stack)) for k in (IMAGE_FOLDER, LABELS_FOLDER))
             code = f"slicer.util.loadVolume({image!r}); slicer.util.loadSegmentation({labels!r})"
             told = {name: getattr(rating, name) for name in CORRECTION_COLUMNS[2:7]}

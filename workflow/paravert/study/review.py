@@ -67,18 +67,23 @@ def write_review(
     ratings: RatingFiles = None,
     rating_rule: RatingRule = ANY,
     sample: Annotated[
-        int, typer.Option(help="Scans of the reading list: so many worst ones and at random.")
+        int,
+        typer.Option(
+            help="Scans of the reading list: this many of the lowest predicted IoU, and as many at random."
+        ),
     ] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the reading list.")] = 1,
     doubtful_iou: Annotated[float, typer.Option(help="A lower predicted IoU is marked.")] = 0.5,
 ) -> None:
-    """Write the review page: a table of scans, and all slices of each scan, for rating.
+    """Write the review page (index.html): a table of scans, and all slices of each scan, for rating.
 
-    The page shows the pictures in the subjects' folders, ../subjects/<subject>/review/. Beside it
-    are to_correct.csv, the labels that raters want corrected, raters.csv, the agreement of raters,
-    reading_list.csv, the scans to be rated blind, and failures.csv, the share of failures among
-    them. Raises InputError for a faulty file of ratings.
+    The page loads pictures from ../subjects/<scan>/review/, so the folder of the subjects must lie beside
+    that of the page. Beside index.html are to_correct.csv, the labels that raters want corrected,
+    raters.csv, the agreement of raters, reading_list.csv, the scans to be rated blind, and failures.csv,
+    the share of failures among its scans that were drawn at random and are rated. Raises InputError
+    for a faulty file of ratings.
     """
+    rated = read_ratings(ratings or ())
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
@@ -95,7 +100,6 @@ def write_review(
     scans = _scan_rows(cohort, folder, details)
     listed = reading_list(read_frame(cohort, codebook.LEDGER), sample, seed)
     _write_script(data / "scans.js", "paravert.scans", scans, listed.scan.to_list())
-    rated = read_ratings(ratings or ())
     digests = {scan["scan"]: scan.get("fingerprint") for scan in scans}
     write_csv(out / "to_correct.csv", to_correct(rated, digests, folder))
     write_csv(out / "raters.csv", agreement_of_raters(rated))
@@ -192,12 +196,12 @@ def _is_known(value: object) -> bool:
 
 
 def lowest_iou(rows: pd.DataFrame) -> dict:
-    """Return the lowest predicted IoU of each muscle of a scan, and the section with the lowest.
+    """Return the lowest predicted IoU of each muscle of a scan, and where the lowest of all is.
 
     rows: rows of one scan in the cohort table `slices`. A predicted IoU of 0 (the muscle has no
-    pixel) is ignored. Returns {"lowest": values of both sides in the order of anatomy.MUSCLES, three
-    decimals, None if unknown; "where": text such as "multifidus left, slice 1/12" (stack/slice),
-    missing if all are unknown}.
+    pixel) is ignored. Returns {"lowest": a value per muscle in the order of anatomy.MUSCLES, the
+    minimum over both sides and all slices, three decimals, None if unknown; "where": text such as
+    "multifidus left, slice 1/12" (stack/slice), missing if all are unknown}.
     """
     known = rows[rows.predicted_iou > 0]  # 0: of an absent muscle
     by_muscle = known.groupby("muscle", observed=True).predicted_iou.min()

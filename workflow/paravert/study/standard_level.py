@@ -78,10 +78,12 @@ class StandardLevel:
 
 
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
-    """Return the level at which the study compares scans, with the number of subjects that have it.
+    """Return the standard level of the study, and how many subjects have a value there.
 
     muscles, levels: the cohort tables, one scan per subject; of levels the rows of the left psoas
-    major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4".
+    major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4", that csa_at_level_mm2 of muscles was
+    computed for (`level_of_metadata`); not checked. A subject has a value if csa_at_level_mm2 of any
+    muscle is known. levels gives the numbers of subjects with slices at each level.
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
