@@ -128,9 +128,10 @@ SCOUTS = (
         Caution.LOCALIZER_EXCLUDED,
     ),
     fault(
-        "a scout among slices without orientation",
+        "a slice without orientation among scouts",
         series(
-            TEN, edit=each(only(0, SCOUT), only(range(1, 10), values(ImageOrientationPatient=None)))
+            TEN,
+            edit=each(only(range(1, 10), SCOUT), only(0, values(ImageOrientationPatient=None))),
         ),
         Reason.BAD_GEOMETRY_ORIENTATION,
         "is absent",
