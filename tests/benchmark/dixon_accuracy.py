@@ -20,11 +20,13 @@ sys.path[:0] = [str(REPOSITORY / part) for part in ("workflow", "tests")]
 from dixon_phantoms import dixon_stack  # noqa: E402
 from made_from import CONFIGURATION  # noqa: E402
 from paravert.anatomy import LABELS, SIDES  # noqa: E402
+from paravert.imaging.label_maps import slice_overlap  # noqa: E402
 from paravert.imaging.volume import Volume  # noqa: E402
 from paravert.measure import dixon_fraction  # noqa: E402
 from paravert.measure.dixon_fraction import dixon_columns, without_noise  # noqa: E402
 from paravert.measure.fat import fat_fractions  # noqa: E402
 from paravert.measure.fat_domain import domain_of, fat_contrast  # noqa: E402
+from paravert.network.calibration import calibration_error  # noqa: E402
 from paravert.network.clean import cleaned  # noqa: E402
 from paravert.network.predict import Predictor, dixon_logits  # noqa: E402
 from paravert.network.unet import load_model  # noqa: E402
@@ -50,14 +52,18 @@ def predicted(
     volume: Volume,
     images: Sequence[np.ndarray],
     together: Callable[..., np.ndarray],
-) -> np.ndarray:
-    """Return the cleaned labels, from the logits of some images. together: makes one of them."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cleaned labels and their predicted IoU, (slices, 8), from the logits of some images.
+
+    together: makes one array of logits of those of the images.
+    """
     stacks = [
         predictor.prepared(image, volume.pixel_spacing_mm, apart_mm=volume.slice_spacing_mm)
         for image in images
     ]
     logits = map(together, *map(predictor.logits, stacks))
-    return cleaned(predictor.predicted(stacks[0], logits).labels)[0]
+    made = predictor.predicted(stacks[0], logits)
+    return cleaned(made.labels)[0], predictor.model.calibration.predicted(made.expected_iou)
 
 
 def by_muscle(columns: dict[str, np.ndarray], labels: np.ndarray, method: str) -> np.ndarray:
@@ -90,9 +96,10 @@ def images_of(water: np.ndarray, fat: np.ndarray, in_phase=None, opposed=None) -
 def segmentation(predictor: Predictor, data: Path) -> None:
     """Print Dice, and error of the fat fraction, by the images that the network sees."""
     print(
-        "| images | segmented from | Dice | fat fraction: mean error | MAE | largest of a muscle | of a side |"
+        "| images | segmented from | Dice | fat fraction: mean error | MAE | largest of a muscle "
+        "| of a side | calibration error |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     water, fat, labels, volume = real_volunteer(data)
     stacks = [(water, fat, labels, volume, images_of(water, fat))]
     phantoms = []
@@ -103,21 +110,26 @@ def segmentation(predictor: Predictor, data: Path) -> None:
         phantoms.append((*parts[:2], one.labels, place, images_of(*parts)))
     for title, group in (("TUM01", stacks), ("phantoms", phantoms)):
         for name in stacks[0][-1]:
-            overlaps, errors, of_muscles = [], [], []
+            overlaps, errors, of_muscles, iou = [], [], [], []
             for water, fat, labels, volume, images in group:
-                own = predicted(predictor, volume, *images[name])
+                own, predicted_iou = predicted(predictor, volume, *images[name])
                 shown = [label.value for label in LABELS if (labels == label.value).any()]
+                known = [value - 1 for value in shown]
+                iou.append((predicted_iou[:, known], slice_overlap(own, labels).iou[:, known]))
                 overlaps += [dice(own == value, labels == value) for value in shown]
                 found, true = (
                     by_muscle(dixon_columns(water, fat, one), one, "dixon") for one in (own, labels)
                 )
-                errors.append((found - true)[[value - 1 for value in shown]])
+                errors.append((found - true)[known])
                 of_muscles.append(errors[-1].reshape(-1, len(SIDES)).mean(axis=1))
             error, of_muscle = np.concatenate(errors), np.concatenate(of_muscles)
+            calibration = calibration_error(
+                *(np.concatenate([a.ravel() for a in part]) for part in zip(*iou, strict=True))
+            )
             print(
                 f"| {title} | {name} | {np.mean(overlaps):.3f} | {error.mean():+.3f} | "
                 f"{np.abs(error).mean():.3f} | {np.abs(of_muscle).max():.3f} | "
-                f"{np.abs(error).max():.3f} |",
+                f"{np.abs(error).max():.3f} | {calibration:.3f} |",
                 flush=True,
             )
 
