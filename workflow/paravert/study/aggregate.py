@@ -98,16 +98,22 @@ class _Groups:
     index: pd.Index
 
     def sums(self, values: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the sum of each entry, (entries,); 0 without rows."""
+        """Return the sum of the values of each entry of the index, (entries,); 0 without rows.
+
+        values: one per row. among: (rows,) bool, the rows to use; a null among these makes the sum NaN.
+        """
         values = values.to_numpy(dtype=float)[among]
         return np.bincount(self.code[among], weights=values, minlength=len(self.index))
 
     def counts(self, among: np.ndarray) -> np.ndarray:
-        """Return the number of rows of each entry, (entries,)."""
+        """Return how many of the rows `among`, (rows,) bool, each entry of the index has, (entries,)."""
         return np.bincount(self.code[among], minlength=len(self.index))
 
     def means(self, values: pd.Series, weights: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the weighted means of the known values, (entries,); NaN if none is."""
+        """Return the weighted mean of the known values of each entry, (entries,); NaN if none is known.
+
+        values, weights: one per row. among: (rows,) bool, the rows to use.
+        """
         known = among & values.notna().to_numpy()
         with np.errstate(invalid="ignore"):
             return self.sums(values.astype(float) * weights, known) / self.sums(weights, known)

@@ -121,9 +121,10 @@ def fit_centiles(
 ) -> None:
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects.
 
-    Writes the table of centiles (Parquet), for each whole year of age, and z_scores.csv with the
-    centile and z-score of each scan; tables for sharing have no z-scores, which are of single
-    persons.
+    The centiles are fitted to the first scan of each subject. Writes the table of centiles
+    (Parquet), for each whole year of age, and z_scores.csv with the centile and z-score of each
+    scan; tables for sharing have no z-scores, which are of single persons. level_standard is only
+    noted in the Parquet file: give the level for which the cohort tables were made.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)

@@ -168,7 +168,7 @@ class FittedModel:
 
         Among these: outcome, model, term (name by patsy), label (in words), estimate,
         standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
-        odds), p_value (none for intercepts and splines), n_subjects, n_rows, note. A model that was
+        odds), p_value (NaN for intercepts and splines), n_subjects, n_rows, note. A model that was
         not fitted has one dict with a note.
         """
         if self.fit is None:

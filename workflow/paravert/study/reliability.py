@@ -124,8 +124,8 @@ def visit_reliability(
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
     pairs known to be more than MOST_YEARS_APART (0.25) years apart are left out. One row per level,
-    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side
-    "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
+    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side "both": sum of
+    areas and volumes, weighted mean of fat fractions, null if a side is. Levels: means over all slices,
     and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
     are not compared, because those of two visits are at different places. Empty without visits.
     """
@@ -179,8 +179,9 @@ def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd
 def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: str) -> pd.DataFrame:
     """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
-    pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
-    same per slice; without rows the limits of single slices are null. measure, unit: written into
+    pairs: one row per subject, muscle and side (left, right, and both, which is not computed here),
+    with the measurements first and second; rows with a null are left out. slices: the same, a row per
+    slice; without rows the limits of single slices are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
     MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
     measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of
