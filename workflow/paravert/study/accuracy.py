@@ -60,7 +60,7 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
     <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
     <score>_lowest. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side without
-    rows the counts are 0 and the scores NaN.
+    rows the counts are 0 and the scores NaN; the intervals are NaN with fewer than two subjects.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])

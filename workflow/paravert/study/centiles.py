@@ -312,7 +312,8 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
 def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
-    centiles: from `centile_frame`; its columns sex and n_subjects are used.
+    centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
+    n_subjects of its rows; null reads "fewer than 5".
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(f"{_told(counts.get(sex, 0))} {word}" for sex, word in SEX_WORDS.items())

@@ -60,11 +60,11 @@ def mask_reliability(
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each
-    slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
-    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
-    limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
-    or disc; a vertebra or disc with fewer than two subjects has no row.
+    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice,
+    from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman limits,
+    equivalence. Rows with review_failed are left out. Levels: means over all slices, and over the
+    slices nearest to each vertebra or disc; a vertebra or disc with fewer than two subjects has no row.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -79,9 +79,9 @@ def rater_reliability(
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
-    (first); those with pixels of a second mask are used. pixels: area of a pixel per stack, from
-    `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
-    per level, muscle and side. Empty without a second mask.
+    (first); those with pixels_truth2, of a second mask, and without review_failed are used. pixels:
+    area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice, from
+    `scored_slice_levels`. One row per level, muscle and side. Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
