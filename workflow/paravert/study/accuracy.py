@@ -45,7 +45,8 @@ def held_out_rows(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the cohort table `overlap` in which the network can be tested.
 
     overlap: one row per slice, muscle and side with a manual mask. Rows are kept if their column
-    held_out is True: labels of the network, in a subject that was not in its training data.
+    held_out is True: the labels that the mask is compared with come from the network, and the
+    subject was not in its training data.
     """
     return overlap[overlap["held_out"]]
 
@@ -59,7 +60,7 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
     <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
     <score>_lowest. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side without
-    rows the counts are 0 and the scores NaN.
+    rows the counts are 0 and the scores NaN; the intervals are NaN with fewer than two subjects.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -141,12 +142,13 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the agreement of areas by prediction and by manual mask over subjects, per level.
 
     areas: {level: data frame with one row per subject, muscle and side and the areas truth_mm2 and
-    prediction_mm2}, from `compared_areas`. One row per level, muscle and side (left, right, and
-    both, their sum). Columns: level, muscle, side, n_subjects, df (n_subjects - 1); truth_mean_mm2,
-    prediction_mean_mm2; of the differences prediction - mask the mean bias_mm2, the SD sd_mm2 and
-    the Bland-Altman limits lower_limit_mm2, upper_limit_mm2; the intraclass correlation icc_2_1
-    with its 95 % interval icc_low_95, icc_high_95; median_absolute_difference_percent, in % of the
-    mask's area. A value that needs more subjects than there are is NaN.
+    prediction_mm2}, from `compared_areas`, which adds the rows of side "both" (left + right). One row
+    per level, muscle and side (left, right, both). Columns: level, muscle, side, n_subjects, df
+    (n_subjects - 1); truth_mean_mm2, prediction_mean_mm2; of the differences prediction - mask the mean
+    bias_mm2, the SD sd_mm2 and the Bland-Altman limits lower_limit_mm2, upper_limit_mm2; the intraclass
+    correlation icc_2_1 with its 95 % interval icc_low_95, icc_high_95;
+    median_absolute_difference_percent, in % of the mask's area where that is not 0. A value that needs
+    more subjects than there are is NaN.
     """
     return pd.DataFrame(
         {"level": level, "muscle": muscle, "side": side}
@@ -192,10 +194,11 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
     """Return the area of each muscle in each slice by manual mask and by prediction, in mm2.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `pixel_areas`; stacks that it lacks are left out. One
-    row per slice, muscle and side that is in the mask or the prediction; muscles that failed the
-    review by eye are left out. Columns: subject, muscle, side, truth_mm2, prediction_mm2. Visit,
-    stack and slice are not kept: the areas are compared within a row or averaged per subject.
+    pixels: area of a pixel per stack, from `pixel_areas`; stacks that it lacks are left out. One row
+    per slice, muscle and side that is in the mask or the prediction; rows with review_failed (labels
+    that failed the review by eye) are left out. Columns: subject, muscle, side, truth_mm2,
+    prediction_mm2. Visit, stack and slice are not kept: the areas are compared within a row or averaged
+    per subject.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
@@ -339,7 +342,7 @@ class Limits:
 def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
     """Return bias, SD and Bland-Altman limits of agreement (bias -+ 1.96 SD) of measured - truth.
 
-    measured, truth: (subjects,), in the same unit, which is also that of the result. The bias is
+    measured, truth: (subjects,), finite, in the same unit, which is also that of the result. The bias is
     NaN without subjects, all else with fewer than two. Source: Bland and Altman, Lancet 1986;
     intervals: Stat Methods Med Res 1999, section 2.1.
     """
@@ -363,8 +366,8 @@ def limits_of_agreement(measured: np.ndarray, truth: np.ndarray) -> Limits:
 def trend(measured: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Return slope and p value of the regression of measured - truth on the mean of the two.
 
-    It shows whether the difference changes with size. measured, truth: (subjects,), in the same
-    unit; the slope has none. (NaN, NaN) with fewer than three subjects or if all means are equal.
+    It shows whether the difference changes with size. measured, truth: (subjects,), finite, in the
+    same unit; the slope has none. (NaN, NaN) with fewer than three subjects or if all means are equal.
     Source: Bland and Altman, Stat Methods Med Res 1999, section 3.2.
     """
     measured, truth = np.asarray(measured, dtype=float), np.asarray(truth, dtype=float)
@@ -394,7 +397,7 @@ class IntraclassCorrelation:
 def absolute_agreement(ratings: np.ndarray) -> IntraclassCorrelation:
     """Return the intraclass correlation ICC(2,1): two-way random effects, absolute agreement.
 
-    ratings: float (subjects, measurements), such as one column by prediction and one by mask. It is
+    ratings: finite, (subjects, measurements), such as one column by prediction and one by mask. It is
     the reliability of a single measurement, not of their mean, and a constant bias between the
     measurements lowers it. NaN with fewer than two subjects or if all ratings are equal; the
     interval alone is NaN if the measurements differ by a constant only. Source: Shrout and Fleiss

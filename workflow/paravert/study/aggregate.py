@@ -39,11 +39,12 @@ def cohort_slices(
 
     area, fat, levels: rows of the shard tables tables.AREA, tables.FAT and tables.SLICE_LEVELS; their
     column subject names the scan. method: a method of tables.HEADLINES, such as "linear" or
-    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction. In subjects
-    with Dixon images fat_fraction is always the Dixon value of the whole mask. fat_fraction_eroded is
-    by the same method in the mask without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 -
-    fat_fraction); 0 if the muscle is absent, null if unknown. stack_id is still named stack. Not yet
-    there: covariates and the column doubtful. Raises pandas.errors.MergeError for repeated keys.
+    "eroded_linear" (without the mask's outermost pixels); its values become fat_fraction, those of the
+    whole mask where nothing is left without these pixels. In subjects with Dixon images fat_fraction is
+    always the Dixon value of the whole mask. fat_fraction_eroded is by the same method in the mask
+    without its outermost pixels. lean_csa_mm2 is csa_mm2 * (1 - fat_fraction); 0 if the muscle is
+    absent, null if unknown. stack_id is still named stack. Not yet there: covariates and the column
+    doubtful. Raises pandas.errors.MergeError for repeated keys.
     """
     rows = area.merge(fat, on=[*SLICE_KEYS], validate="one_to_one")
     rows = rows.merge(levels, on=["subject", "stack", "slice"], how="left", validate="many_to_one")
@@ -98,16 +99,22 @@ class _Groups:
     index: pd.Index
 
     def sums(self, values: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the sum of each entry, (entries,); 0 without rows."""
+        """Return the sum of the values of each entry of the index, (entries,); 0 without rows.
+
+        values: one per row. among: (rows,) bool, the rows to use; a null among these makes the sum NaN.
+        """
         values = values.to_numpy(dtype=float)[among]
         return np.bincount(self.code[among], weights=values, minlength=len(self.index))
 
     def counts(self, among: np.ndarray) -> np.ndarray:
-        """Return the number of rows of each entry, (entries,)."""
+        """Return how many of the rows `among`, (rows,) bool, each entry of the index has, (entries,)."""
         return np.bincount(self.code[among], minlength=len(self.index))
 
     def means(self, values: pd.Series, weights: pd.Series, among: np.ndarray) -> np.ndarray:
-        """Return the weighted means of the known values, (entries,); NaN if none is."""
+        """Return the weighted mean of the known values of each entry, (entries,); NaN if none is known.
+
+        values, weights: one per row. among: (rows,) bool, the rows to use.
+        """
         known = among & values.notna().to_numpy()
         with np.errstate(invalid="ignore"):
             return self.sums(values.astype(float) * weights, known) / self.sums(weights, known)
@@ -200,8 +207,8 @@ def cohort_subjects(
     """Return one row per analysed subject: sums over muscles, areas per height squared, asymmetry, fat.
 
     muscles: one row per subject, muscle and side, from `cohort_muscles`, with the values added by
-    `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from
-    `cohort_slices`. convert, segment: rows of the shard tables tables.CONVERT and tables.SEGMENT.
+    `level_areas.at_standard_level`. slices: one row per slice, muscle and side, from `cohort_slices`.
+    convert, segment: rows of the analysed scans in the shard tables tables.CONVERT and tables.SEGMENT.
     people: covariates, indexed by subject, from `people.covariates_of`. The columns are those of
     codebook.SUBJECT_TABLE but n_warnings, z-scores and codebook.QUALITY_COLUMNS; rows are those of
     convert, in its order. A sum is null if a part is null.

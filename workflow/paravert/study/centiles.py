@@ -121,9 +121,10 @@ def fit_centiles(
 ) -> None:
     """Fit centiles of area, volume and fat fraction by age and sex, and score the subjects.
 
-    Writes the table of centiles (Parquet), for each whole year of age, and z_scores.csv with the
-    centile and z-score of each scan; tables for sharing have no z-scores, which are of single
-    persons.
+    The centiles are fitted to the first scan of each subject. Writes the table of centiles
+    (Parquet), for each whole year of age, and z_scores.csv with the centile and z-score of each
+    scan; tables for sharing have no z-scores, which are of single persons. level_standard is only
+    noted in the Parquet file: give the level for which the cohort tables were made.
     """
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
@@ -311,7 +312,8 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
 def too_few(centiles: pd.DataFrame) -> str:
     """Return a sentence on how many subjects centiles need, and how many of each sex the study has.
 
-    centiles: from `centile_frame`; its columns sex and n_subjects are used.
+    centiles: from `centile_frame` or `centiles_for_sharing`. The number of a sex is the largest
+    n_subjects of its rows; null reads "fewer than 5".
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
     found = " and ".join(f"{_told(counts.get(sex, 0))} {word}" for sex, word in SEX_WORDS.items())

@@ -479,9 +479,10 @@ def with_differences(
 ) -> pd.DataFrame:
     """Return a copy of the ledger in which some subjects have one more warning and message.
 
-    ledger: columns subject, warnings (tuples of codes) and message (text or null). differences:
-    {subject: message}, as the ledger names them; the message is appended to one that is already
-    there, after "; ". caution: code of the warning, the same for all. Warnings stay sorted.
+    ledger: columns subject, warnings (tuples of codes) and message (text or null). differences: {name
+    in the column subject: message}, names that are not there are ignored; the message is appended to
+    one that is already there, after "; ". caution: code of the warning, the same for all. Warnings stay
+    sorted.
     """
     ledger = ledger.copy()
     for row in ledger.index[ledger.subject.isin(differences)]:

@@ -82,9 +82,9 @@ def rare_categories(values: pd.Series) -> list[str]:
     """Return the categories of a covariate that are pooled as "other", the smallest first.
 
     values: one entry per subject, its category; a subject with several categories has one for each.
-    Null entries are not counted.
-    Pooled are the categories with fewer than LEAST_OF_CATEGORY (5) subjects and, while these have
-    fewer than 5 together, the next larger ones. Empty if no category is that small.
+    Null entries are not counted. Pooled are the categories with fewer than LEAST_OF_CATEGORY (5)
+    subjects and, while these have fewer than 5 together, the next larger ones. Empty if no category is
+    that small.
     """
     counts = values.value_counts(ascending=True)
     if counts.empty or counts.iloc[0] >= LEAST_OF_CATEGORY:

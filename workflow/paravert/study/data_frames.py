@@ -23,7 +23,7 @@ def read_frame(
     columns: Sequence[str] | None = None,
     filters: Sequence[tuple[str, str, str]] | None = None,
 ) -> pd.DataFrame:
-    """Return a cohort table as a data frame, sorted by the table's key.
+    """Return a cohort table as a data frame, sorted by the columns of its key that are read.
 
     cohort: folder of the cohort tables. table: its description. columns: names of the columns to
     read; None reads all. If subject is among them and the table has a column visit, visit is read
@@ -78,7 +78,7 @@ def _whole_scans(part: pa.Table, keys: list[str], done: set[tuple]) -> pd.DataFr
 
 
 def with_ordered_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its columns muscle, side and sex as ordered categories.
+    """Return a copy of the frame with its columns muscle, side and sex as ordered categories.
 
     Columns that it does not have are ignored; rows keep their order. The categories are all values
     that the column can have: muscles as in anatomy.MUSCLES, left before right, F before M. Any other

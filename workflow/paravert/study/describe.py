@@ -174,13 +174,13 @@ def cohort_description(
 ) -> pd.DataFrame:
     """Return a description of the cohort: statistics per variable, level and sex, one row each.
 
-    subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or
-    disc at which scans are compared. Variables: age, height, weight, BMI; if `level.used` (at least
-    80 % of the subjects have values there), area (left + right) and fat fraction of each muscle at
-    that level; area and fat fraction of each muscle over all slices; volume and fat fraction of all
-    muscles. Columns: variable, unit, level (its name, "all slices", or null for the first four), sex
-    (all, F, M, and unknown if there are any), n_subjects, and those of `distribution_summary` (n,
-    missing, mean, sd, quartiles ...).
+    subjects, muscles: the cohort tables of these names, one scan per subject. level: vertebra or disc
+    for which the ..._at_level columns of muscles were made. Variables: age, height, weight, BMI; if
+    `level.used` (at least 80 % of the subjects have values there), area (left + right) and fat fraction
+    of each muscle at that level; area and fat fraction of each muscle over all slices; volume and fat
+    fraction of all muscles. Columns: variable, unit, level (its name, "all slices", or null for the
+    first four), sex (all, F, M, and unknown if there are any), n_subjects, and those of
+    `distribution_summary` (n, missing, mean, sd, quartiles ...).
     """
     rows = _described(subjects, dict.fromkeys(COVARIATE_UNITS), COVARIATE_UNITS)
     if level.used:
@@ -231,8 +231,8 @@ def _by_sex(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
     """Return statistics of each measure per muscle, side and sex, one row each.
 
-    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc at which
-    scans are compared. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
+    muscles: the cohort table `muscles`, one scan per subject. level: vertebra or disc for which its
+    ..._at_level columns were made. Measures: csa_mean_mm2, volume_ml and fat_fraction (0-1) over all slices;
     csa_at_level_mm2 and fat_fraction_at_level if `level.used` (at least 80 % of the subjects have
     values there). Columns: muscle, side, sex (all, F, M, and unknown if there are any), measure, unit,
     level (its name, or "all slices"), and those of `distribution_summary` (n, missing, mean, sd,

@@ -82,8 +82,8 @@ class Cohort:
     """The cohort tables from which figures are drawn.
 
     subjects: one row per subject (first scan, as `read_cohort` chooses it). levels, muscles: of these
-    scans. overlap: scores against manual masks. held_out: rows of overlap of subjects that the network
-    was not trained on. compared: {level: areas by mask and prediction}, from
+    scans. overlap: scores against manual masks, of all scans. held_out: rows of overlap of subjects
+    that the network was not trained on. compared: {level: areas by mask and prediction}, from
     `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
     scan of the sheet, analysed or not.
     """
@@ -171,7 +171,7 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
     They are specification_curve, adjusted_means, site_effects and centiles. tables: folder of the
     tables of fit_models and fit_centiles; None: the figures show only a sentence. cohort: the cohort
-    tables.
+    tables, for the figure of centiles. The functions raise FileNotFoundError for a missing table.
     """
 
     def read(name: str, columns: Iterable[str]) -> pd.DataFrame:

@@ -168,7 +168,7 @@ class FittedModel:
 
         Among these: outcome, model, term (name by patsy), label (in words), estimate,
         standard_error, low_95, high_95 (on the scale of the link: unit of the outcome, or log
-        odds), p_value (none for intercepts and splines), n_subjects, n_rows, note. A model that was
+        odds), p_value (NaN for intercepts and splines), n_subjects, n_rows, note. A model that was
         not fitted has one dict with a note.
         """
         if self.fit is None:
@@ -466,10 +466,10 @@ def _with_common_levels(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def corrected(contrasts: list[dict]) -> list[dict]:
     """Return comparisons with p values corrected for multiple tests, ordered by family.
 
-    contrasts: dicts with keys of CONTRAST_COLUMNS, from `FittedModel.contrasts`, of all outcomes of
-    one model. Returns dicts with all these keys, NaN where unknown. Added: p_holm, the p value
-    corrected for all tests of its family (Holm 1979), NaN without p value; tests_in_family, their
-    number.
+    contrasts: dicts with keys of CONTRAST_COLUMNS, from `FittedModel.contrasts` of all outcomes of one
+    model, or from `claims.size_and_overlap`. Returns dicts with all these keys, NaN where unknown.
+    Added: p_holm, the p value corrected for all tests of its family (Holm 1979), NaN without p value;
+    tests_in_family, their number.
     """
     frame = pd.DataFrame(contrasts, columns=list(CONTRAST_COLUMNS))
     for _, family in frame.groupby("family"):

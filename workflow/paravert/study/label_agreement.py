@@ -49,7 +49,7 @@ def compare_labels(
 
     Writes a row per level, muscle and side; differences are second minus first, of a subject's area
     (mm2): at the standard level, if both results have the same one and at least 80 % of the subjects
-    have areas there in both, and the mean over all slices. Both must have been made from the same
+    have areas there in each of them, and the mean over all slices. Both must have been made from the same
     images. Subjects analysed in only one of them are left out. Of several visits of a subject, the
     first by name is compared. Raises InputError if no subject is in both.
     """
@@ -147,7 +147,7 @@ def label_agreement(
     of both sets, ending with _first and _second. dice: (subjects, 8), entry k for label value k +
     1, subjects in any order. standard: name of the standard level; None if the sets differ in it.
     Levels: "all slices", and standard, if at least LEAST_COVERED (80 %) of the subjects have areas
-    there in both. Columns: level, muscle, side; of the areas (mm2, second - first) n_subjects,
+    there in each set. Columns: level, muscle, side; of the areas (mm2, second - first) n_subjects,
     means, bias, limits of agreement, intraclass correlations, SEM, smallest detectable change,
     trend and equivalence, as in reliability.csv; n_dice and statistics of Dice; reason,
     "not-labelled" if a label set lacks the muscle in all subjects. NaN where undefined.

@@ -37,7 +37,7 @@ class _Column:
 
     @cached_property
     def mm_per_level(self) -> float:
-        """Length of a level in mm, from the stacks that have several slices."""
+        """Length of a level in mm, the mean over the stacks of several slices; USUAL_PITCH_MM without these."""
         within = self.stack[1:] == self.stack[:-1]
         levels = np.diff(self.level)[within].sum()
         return (
@@ -58,14 +58,20 @@ class _Column:
         return np.append(0.0, np.cumsum(np.where(within, -np.diff(self.position_mm), levels)))
 
     def place_mm(self, level: np.ndarray) -> np.ndarray:
-        """Return the distance of levels from the first slice; straight on beyond the slices."""
+        """Return the distance (mm) of levels from the most cranial slice, as in `along_mm`, (levels,).
+
+        level: (levels,), such as 3.5 for L3/4. Interpolated between slices; beyond the first and
+        the last one, `mm_per_level` per level; negative cranial of the first.
+        """
         beyond = level - np.clip(level, self.level[0], self.level[-1])
         return np.interp(level, self.level, self.along_mm) + beyond * self.mm_per_level
 
     def neighbours(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the two slices next to each level (indices) and their weights, both (levels, 2).
 
-        The weights of a level add up to 1, or are all 0 where it is not covered.
+        level: (levels,), such as 3.5 for L3/4. The weights of a level add up to 1: linear if slices on
+        both sides are within REACH_MM (15 mm), otherwise 1 for a slice within NEAREST_MM (5 mm). If
+        there is none they are all 0. Beyond the slices, both indices are those of the outermost one.
         """
         place = self.place_mm(level)
         last = len(self.level) - 1
@@ -79,7 +85,11 @@ class _Column:
         return pair, np.where(both[:, None], between, nearest.astype(float))
 
     def volumes_ml(self, first: float, last: float) -> np.ndarray | None:
-        """Return the volume of each label between two levels, (8,); None if not covered completely."""
+        """Return the volume of each label between two levels, (8,); None if not covered completely.
+
+        first, last: levels, first the cranial one. NaN for a label with an unknown area in between.
+        Not covered: see `range_volumes`.
+        """
         start, stop = self.place_mm(np.array([first, last]))
         half = np.maximum(self.slab_mm[[0, -1]], NEAREST_MM) / 2
         lacks = start < self.along_mm[0] - half[0] or stop > self.along_mm[-1] + half[1]
@@ -217,10 +227,10 @@ def weights_at_level(slices: pd.DataFrame, level: float) -> np.ndarray:
     """Return the weight of each row in the fat fraction of its muscle and side at a level.
 
     slices: one row per slice, muscle and side, from `aggregate.cohort_slices`, all eight muscles of
-    each slice. level: vertebral level, such as 3.5 for L3/4. Returns float (rows,), not negative: the
-    weight of the slice in the interpolation (see `areas_at_levels`) times its csa_mm2; 0 for slices
-    that are not used, NaN for used ones of unknown area. The fat fraction at the level is the mean of
-    the rows' fat fractions with these weights.
+    each slice, of one or more scans (named by subject). level: such as 3.5 for L3/4. Returns float
+    (rows,), not negative: the weight of the slice in the interpolation (see `areas_at_levels`) times
+    its csa_mm2; 0 for slices that are not used, NaN for used ones of unknown area. The fat fraction at
+    the level is the mean of the rows' fat fractions with these weights.
     """
     share = np.zeros(len(slices))
     rows = slices.assign(csa_mm2=np.arange(len(slices)))  # area of a column: the row's place

@@ -78,7 +78,7 @@ def matching(
     `describe.normal_values`; level is a name or "all slices". Rows of the same measure and muscle are
     returned if they match in side (or average the sides), sex (or do not separate the sexes) and
     level: for a value at a level the same level, for a mean over all slices any range of levels.
-    Empty if no source has the measure.
+    Empty for csa_mean_mm2 and volume_ml, which are not compared.
     """
     if measure not in OF_MEASURE:
         return published[:0]

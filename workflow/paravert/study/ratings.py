@@ -287,10 +287,10 @@ def to_correct(
 
     ratings: of all raters; those with the verdict "correct" are used. digests: {scan: digest of its
     present labels (column labels_digest of the ledger), None if it has none}; ratings of a scan
-    with another digest are left out. folder: of the results, with a folder per scan; the commands name it so.
-    Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side, reason, note; itksnap and
-    slicer, commands that open image and labels, to be run where Snakemake runs;
-    save_as, path for the corrected label map, relative to the folder of the subject sheet.
+    with another digest are left out. folder: of the results, with a folder per scan; it stands in
+    the commands as it is given. Columns (CORRECTION_COLUMNS): scan, stack, rater, muscle, side,
+    reason, note; itksnap and slicer, commands that open image and labels, to be run where Snakemake
+    runs; save_as, path for the corrected label map, relative to the folder of the subject sheet.
     """
     rows = []
     for rating in ratings:

@@ -60,11 +60,11 @@ def mask_reliability(
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each
-    slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
-    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman
-    limits, equivalence. Levels: means over all slices, and over the slices nearest to each vertebra
-    or disc; a vertebra or disc with fewer than two subjects has no row.
+    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice,
+    from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
+    RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman limits,
+    equivalence. Rows with review_failed are left out. Levels: means over all slices, and over the
+    slices nearest to each vertebra or disc; a vertebra or disc with fewer than two subjects has no row.
     """
     tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
@@ -79,9 +79,9 @@ def rater_reliability(
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
-    (first); those with pixels of a second mask are used. pixels: area of a pixel per stack, from
-    `accuracy.pixel_areas`. slice_levels: level of each slice, from `scored_slice_levels`. One row
-    per level, muscle and side. Empty without a second mask.
+    (first); those with pixels_truth2, of a second mask, and without review_failed are used. pixels:
+    area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice, from
+    `scored_slice_levels`. One row per level, muscle and side. Empty without a second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
@@ -124,8 +124,8 @@ def visit_reliability(
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
     pairs known to be more than MOST_YEARS_APART (0.25) years apart are left out. One row per level,
-    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side
-    "both": sum of areas and volumes, weighted mean of fat fractions. Levels: means over all slices,
+    measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side "both": sum of
+    areas and volumes, weighted mean of fat fractions, null if a side is. Levels: means over all slices,
     and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
     are not compared, because those of two visits are at different places. Empty without visits.
     """
@@ -179,8 +179,9 @@ def _with_both_sides(scan: pd.DataFrame, measures: list[str], weight: str) -> pd
 def reliability(pairs: pd.DataFrame, slices: pd.DataFrame, measure: str, unit: str) -> pd.DataFrame:
     """Return the reliability of pairs of measurements, one row per muscle and side (left, right, both).
 
-    pairs: one row per subject, muscle and side, with the measurements first and second. slices: the
-    same per slice; without rows the limits of single slices are null. measure, unit: written into
+    pairs: one row per subject, muscle and side (left, right, and both, which is not computed here),
+    with the measurements first and second; rows with a null are left out. slices: the same, a row per
+    slice; without rows the limits of single slices are null. measure, unit: written into
     the rows; for the unit "1" the margin of equivalence is FAT_MARGIN (0.02), otherwise
     MARGIN_PERCENT (5 %) of the mean of first. Columns (RELIABILITY_COLUMNS; in the unit of the
     measurement, column unit): intraclass correlations icc_2_1 and icc_3_1, standard error of

@@ -69,7 +69,7 @@ def interval_text(low: float, high: float, digits: int) -> str:
 
 
 def p_value_text(value: float) -> str:
-    """Return a p value with three decimals, "< 0.001" below that; a dash if it is null."""
+    """Return a p value with three decimals, or "< 0.001" if it is below 0.001; a dash if it is null."""
     if pd.isna(value):
         return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -129,8 +129,8 @@ def estimator_columns(subjects: pd.DataFrame) -> dict[str, tuple[str, str]]:
     models, whose value is in the column fat_fraction; then all other methods, Dixon only if a
     subject has it. If the study's method leaves out the outermost pixels ("eroded_linear"), the name
     is that without "eroded_", and fat_fraction is the column of eroded masks. In a study with Dixon
-    and other images the first is named after both methods, such as "dixon, else eroded_linear"; fat_fraction
-    is then of whole masks for Dixon alone.
+    and other images the first is named after both methods, such as "dixon, else eroded_linear";
+    fat_fraction, taken as that of whole masks, is then of eroded masks where the other method is.
     """
     methods = sorted(subjects["fat_fraction_method"].unique(), key=lambda name: name != DIXON)
     chosen, pair = ", else ".join(methods), ("fat_fraction", "fat_fraction_eroded")

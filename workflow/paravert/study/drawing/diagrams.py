@@ -41,9 +41,9 @@ STAGE_NAMES = {
 class MapBox:
     """The box of one feature map of the network in Figure 1; lengths in inches.
 
-    kind: of the layer that makes the map. level: depth in the network, from 1. channels: of the
-    map, its label. size_px: height and width of the map. width, height: of the box. x, y: lower
-    left corner.
+    kind, level (depth, from 1): of the layer that makes the map, as in `network.architecture.Layer`.
+    channels: of the map, its label. size_px: height and width of the map. width, height: of the box. x,
+    y: lower left corner.
     """
 
     kind: str

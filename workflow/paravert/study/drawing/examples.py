@@ -47,12 +47,12 @@ def example_slices(
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Return the slices of Figure 2: a table with one row per slice, and the images in the same order.
 
-    subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects
-    that the network was not trained on; both with one scan per subject. folder: with a folder of
-    images and labels per scan. seed: of the choice. Up to eight subjects, spread over sex and fat
+    subjects: the cohort table `subjects`. overlap: rows of the cohort table `overlap` for subjects that
+    the network was not trained on; both with one scan per subject. folder: holds the `SubjectFolder` of
+    each scan, named by `scan_names`. seed: of the choice. Up to eight subjects, spread over sex and fat
     fraction (`representatives`), and of each a random slice with a label; one without labels is left
-    out. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null without a manual
-    mask in overlap), sex, age_years, fat_fraction (0-1).
+    out. Columns: subject, stack_id, slice, mean_iou (over muscles and sides; null without a manual mask
+    in overlap), sex, age_years, fat_fraction (0-1).
     """
     random = np.random.default_rng(seed)
     rows, examples = [], []
@@ -73,9 +73,9 @@ def example_slices(
 def representatives(subjects: pd.DataFrame, order: str, count: int, seed: int) -> list[str]:
     """Return the names of up to `count` subjects, spread over sex and the values of a column.
 
-    subjects: columns subject, sex and the column `order`. They are sorted by sex (F, M, unknown)
-    and `order` (null last) and cut into `count` equal parts; one of each part is drawn at random.
-    seed: of the draw.
+    subjects: one row per subject; columns subject, sex and the column `order`. They are sorted by sex
+    (F, M, unknown) and `order` (null last) and cut into `count` equal parts; one of each part is drawn
+    at random. seed: of the draw.
     """
     place = subjects["sex"].map({"F": 0, "M": 1}).fillna(2)
     ordered = subjects.assign(place=place).sort_values(["place", order, "subject"])["subject"]

@@ -28,11 +28,11 @@ def reconstructed(
 ) -> tuple[pd.DataFrame, dict[str, Reconstruction]]:
     """Return the muscles of Figure 3: a table, and {subject: [(label, surface mesh)]}.
 
-    subjects, muscles: the cohort tables, one scan per subject. folder: with a folder of labels per
-    scan. seed: of the choice of up to four subjects, spread over sex and muscle volume; one without
-    surfaces is left out. Table: one row per subject, muscle and side with colour ("#2ca02c"),
-    surface_volume_ml (inside the smoothed meshes), faces (number of triangles), both summed over
-    stacks, as each stack has meshes of its own; sex, age_years, volume_ml (measured).
+    subjects, muscles: the cohort tables, one scan per subject. folder: holds the `SubjectFolder` of
+    each scan, named by `scan_names`. seed: of the choice of up to four subjects, spread over sex and
+    muscle volume; one without surfaces is left out. Table: one row per subject, muscle and side with
+    colour ("#2ca02c"), surface_volume_ml (inside the smoothed meshes), faces (number of triangles),
+    both summed over stacks, as each stack has meshes of its own; sex, age_years, volume_ml (measured).
     """
     names = scan_names(subjects).set_axis(subjects["subject"])
     found = {

@@ -19,7 +19,7 @@ def specification_points(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the values of the specification curve, ordered by estimate within effect and muscle.
 
     curve: specification_curve.csv of fit_models; rows without estimate are left out. Columns: those
-    of the table, and rank, the place in that order, from 0.
+    of the table, and rank, the place in that order: from 0 in each effect (column family) and muscle.
     """
     known = curve.dropna(subset=["estimate"]).sort_values("estimate", kind="stable")
     ranks = known.groupby(["family", "muscle"]).cumcount()

@@ -33,8 +33,8 @@ def csa_points(muscles: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> pd.Dat
     Columns: subject, sex (F, M, unknown), muscle, side; slices, how many show the muscle;
     csa_mean_mm2, csa_sd_mm2, mean and SD of its area over them; level, the level's name if it is
     used, otherwise "all slices"; csa_at_level_mm2, null if it is not used; rank, place of the subject
-    in its sex, from 1, in ascending order of its summed areas at the level (or means, if it is not
-    used); subjects without area come last.
+    in its sex, from 1, the same in all its rows: in ascending order of the sum over its muscles and
+    sides of the areas at the level (means over slices, if it is not used); subjects without area last.
     """
     columns = ["subject", "sex", "muscle", "side", "slices", "csa_mean_mm2", "csa_sd_mm2"]
     frame = muscles.loc[muscles["csa_mean_mm2"].notna(), columns].assign(level=level.shown)
