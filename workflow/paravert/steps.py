@@ -39,10 +39,10 @@ VERSIONS = {
     "export_tables": 1,
     "accept_ledger": 1,
     "fit_models": 9,
-    "fit_centiles": 3,
+    "fit_centiles": 4,
     "write_tables": 11,
     "draw_figures": 11,
-    "write_report": 10,
+    "write_report": 11,
     "write_review": 4,
 }
 

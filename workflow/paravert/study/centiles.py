@@ -295,16 +295,18 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
 
     centiles: from `centile_frame`. subjects: the table that they were fitted to. Smaller counts of
     subjects become null and are not in the note. Ages below the fifth youngest and above the fifth
-    oldest subject of a sex with a value are left out, because the ends are ages of single persons.
+    oldest subject of a sex that a curve was fitted to are left out, because the ends are ages of
+    single persons; a curve without an age between them has no rows.
     """
     few = centiles["n_subjects"].between(1, LEAST_SHARED_SUBJECTS - 1)
     counts = centiles["n_subjects"].astype("Int32").mask(few)
     notes = centiles["note"].mask(few, f"fewer than {LEAST_SHARED_SUBJECTS} subjects of this sex")
     kept = centiles["value"].isna()
     for (sex, muscle, measure), rows in centiles[~kept].groupby(["sex", "muscle", "measure"]):
-        column = next(one for one in MEASURES if one.name == measure).column_of(muscle)
-        own = subjects[subjects["sex"] == sex].dropna(subset=[column, "age_years"])
-        ages = np.sort(own["age_years"])[[LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]]
+        own = subjects[subjects["sex"] == sex].dropna(subset=["age_years"])
+        shown = next(one for one in MEASURES if one.name == measure)
+        fitted = ~np.isnan(to_scale(own[shown.column_of(muscle)].to_numpy(dtype=float), shown.scale))
+        ages = np.sort(own["age_years"][fitted])[[LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]]
         kept[rows.index] = rows["age_years"].between(*ages)
     return centiles.assign(n_subjects=counts, note=notes)[kept]
 
@@ -396,8 +398,11 @@ def _scored(
     frame["value"] = subjects[measure.column_of(muscle)].to_numpy(dtype=float)
     frame = frame.assign(muscle=muscle, measure=measure.name, unit=measure.unit, z=np.nan, note="")
     for sex in SEX_CATEGORIES:
-        curves = by_group[sex, muscle, measure.name]
+        curves = by_group.get((sex, muscle, measure.name))
         rows = frame.index[frame["sex"] == sex]
+        if curves is None:
+            frame.loc[rows, "note"] = f"no centiles: no age with {LEAST_SHARED_SUBJECTS} subjects"
+            continue
         if curves["value"].isna().all():
             frame.loc[rows, "note"] = f"no centiles: {curves['note'].iloc[0]}"
             continue

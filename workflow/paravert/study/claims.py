@@ -165,7 +165,9 @@ def _verdict(held: int, of: int) -> str:
 def _means(muscles: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area over sides and scans, rows: subject and sex, columns: muscle."""
     means = (
-        muscles.groupby(["subject", "sex", "muscle"], observed=True)[CSA].mean().unstack("muscle")
+        muscles.groupby(["subject", "sex", "muscle"], observed=True, dropna=False)[CSA]
+        .mean()
+        .unstack("muscle")
     )
     return means.reindex(columns=list(MUSCLES)).dropna()
 

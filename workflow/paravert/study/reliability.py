@@ -79,14 +79,16 @@ def rater_reliability(
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
-    (first); those with pixels_truth2, of a second mask, and without review_failed are used. pixels:
-    area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice, from
-    `scored_slice_levels`. One row per level, muscle and side. Empty without a second mask.
+    (first); those with pixels_truth2, of a second mask, are used, also where the network's labels
+    failed the review. pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels:
+    level of each slice, from `scored_slice_levels`. One row per level, muscle and side. Empty without a
+    second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
     if known.empty:
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
-    both = known.assign(pixels_prediction=known["pixels_truth2"])
+    # The review is of the network's labels, not of the masks.
+    both = known.assign(pixels_prediction=known["pixels_truth2"], review_failed=False)
     found = mask_reliability(both, pixels, slice_levels)
     return found.assign(source=RATERS, comparison=TWO_RATERS)
 

@@ -31,6 +31,7 @@ from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.result_tables import basis_sentences
 from paravert.study.scans import scan_names
+from paravert.study.summary import counted
 from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
 from paravert.tables import whole_file
@@ -298,7 +299,7 @@ def lumbar_note(ledger: pd.DataFrame) -> str:
         "Levels assume five lumbar vertebrae unless the sheet says otherwise (n_lumbar): in somebody with "
         "a transitional vertebra, which the lumbar images alone cannot exclude, all names may be one off."
     )
-    listed = "; ".join(f"{n} lumbar vertebrae in {count} scans" for n, count in unusual.items())
+    listed = "; ".join(f"{n} lumbar vertebrae in {counted(count, 'scan')}" for n, count in unusual.items())
     return f"{note} In this study: {listed}." if listed else note
 
 
