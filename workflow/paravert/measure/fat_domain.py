@@ -81,8 +81,8 @@ NOT_SEEN = FatContrast(float("nan"), float("nan"))
 class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
-    sequence: one of tables.SEQUENCES. source: where it comes from, tables.HEADER or tables.PIXELS;
-    None if neither shows it. reason: code for why there is no fat fraction; None if there is one.
+    sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also where
+    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: code for why there is no fat fraction; None if there is one.
     differs: whether header and pixels disagree on the sequence.
     """
 
@@ -96,11 +96,12 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
     header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels; if NaN, the header alone decides. If header and pixels disagree on whether fat is
-    bright, the pixels decide (skewness below -0.08: opposed phase, unless the header says T1, T2 or
-    PD); but if the header says opposed phase, there is never a fat fraction. Reasons against one:
-    "fat-not-bright", "low-contrast" (fat less than 3 SD of muscle brighter than muscle),
-    "no-fat-reference" (class unknown by the header, and no fat seen behind the muscles).
+    fat in the pixels. Sequence and reason, None for a fat fraction; the first case that applies:
+    seen is NaN: the header's; "no-fat-reference" if it is unknown, "fat-not-bright" if opposed phase or
+    one of FAT_DARK (STIR, fat suppression, Dixon water), else None. Header opposed phase, or one of
+    FAT_DARK and contrast below 3: the header's, "fat-not-bright". Contrast below 1: fat suppression,
+    "fat-not-bright". Below 3: the header's, "low-contrast". Skewness below -0.08 and header not T1, T2
+    or PD: opposed phase, "fat-not-bright". Header one of FAT_DARK: unknown, None. Else the header's, None.
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -173,8 +174,8 @@ def fat_contrast(
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
     """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    signal: (pixels,). They are those of the normal distribution with the same 1st and 10th
-    percentile. Brighter pixels are not used: they may be fat, which in old people is more than half
+    signal: (pixels,), one at least. Returned are mean and SD of the normal distribution that has the
+    same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat, which in old people is more than half
     of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()

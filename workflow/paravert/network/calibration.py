@@ -103,8 +103,9 @@ def fitted_calibration(
     expected: IoU estimated from the network's probabilities. measured: IoU with the true labels.
     Both float (slices, 8), column k of label k + 1 (anatomy.LABELS); left and right of a muscle are
     pooled, pairs with a NaN or an expected IoU of 0 are ignored. start: calibration of the model
-    that the training started from. fewest: least number of pairs for a curve; a muscle with fewer
-    keeps that of start, if it has one. Method: isotonic regression of measured on expected IoU.
+    that the training started from. fewest: least number of pairs for a curve, 12 (KNOTS) or more; a
+    muscle with fewer keeps that of start, if it has one. Method: isotonic regression of measured on
+    expected IoU.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 

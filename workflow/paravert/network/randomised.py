@@ -70,8 +70,8 @@ class PicturePose:
     Picture: synthetic image. Section: map of the tissues of a synthetic person that it is drawn
     from. (right, down) and (x, y): positions in them in mm from their middles, x to the right, y
     down. matrix: (2, 2). centre_mm: (2,), position of the picture's middle in the section.
-    mirrored: whether the picture shows the mirror image, in which left and right labels are
-    exchanged.
+    mirrored: whether the picture shows the mirror image (matrix contains it already), so that left
+    and right labels must be exchanged.
     """
 
     matrix: np.ndarray
@@ -231,8 +231,9 @@ def drawn_pictures(
 ) -> Pictures:
     """Return synthetic images of sections, with their labels and contrasts.
 
-    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. Section:
-    map of the tissues of a synthetic person in an axial slice.
+    Images: float32 (batch, rows, columns), standardised, then with a random gain and offset each;
+    labels: uint8, same shape, 0-8. Both on the device. Section: map of the tissues of a synthetic
+    person in an axial slice.
 
     anatomies: the sections of a table.
     numbers: of the sections to draw, int (batch,), from 0.

@@ -89,7 +89,7 @@ def with_surroundings(
     They are muscles without a label, ligaments and fat (listed in STRUCTURES), each in its share of the
     sections at its levels. Fat of more than a pixel between muscle and bone or between two muscles takes
     labels away, as a rater does; others change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX,
-    SIZE_PX), from `Anatomies.sections`; changed in place and returned. levels: vertebral level of each,
+    SIZE_PX), on the CPU, from `Anatomies.sections`; changed in place and returned. levels: vertebral level of each,
     (batch,), 1.0 mid L1. rng: random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
