@@ -82,8 +82,9 @@ class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
     sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also where
-    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: code for why there is no fat fraction; None if there is one.
-    differs: whether header and pixels disagree on the sequence.
+    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: code for
+    why there is no fat fraction; None if there is one. differs: whether header and pixels disagree on
+    the sequence.
     """
 
     sequence: str
@@ -96,12 +97,15 @@ def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
     header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels. Sequence and reason, None for a fat fraction; the first case that applies:
-    seen is NaN: the header's; "no-fat-reference" if it is unknown, "fat-not-bright" if opposed phase or
-    one of FAT_DARK (STIR, fat suppression, Dixon water), else None. Header opposed phase, or one of
-    FAT_DARK and contrast below 3: the header's, "fat-not-bright". Contrast below 1: fat suppression,
-    "fat-not-bright". Below 3: the header's, "low-contrast". Skewness below -0.08 and header not T1, T2
-    or PD: opposed phase, "fat-not-bright". Header one of FAT_DARK: unknown, None. Else the header's, None.
+    fat in the pixels. Sequence and reason (None: there is a fat fraction) are those of the first case
+    that applies:
+
+    - seen is NaN: header; "no-fat-reference" if it is unknown, "fat-not-bright" if it is opposed phase
+      or in FAT_DARK (STIR, fat suppression, Dixon water), else None
+    - header is opposed phase, or it is in FAT_DARK and contrast is below 3: header, "fat-not-bright"
+    - contrast below 1: fat suppression, "fat-not-bright"; below 3: header, "low-contrast"
+    - skewness below -0.08, header not T1, T2 or PD: opposed phase, "fat-not-bright"
+    - header in FAT_DARK: unknown, None; any other: header, None
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -175,8 +179,8 @@ def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
     """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
     signal: (pixels,), one at least. Returned are mean and SD of the normal distribution that has the
-    same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat, which in old people is more than half
-    of multifidus.
+    same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat, which in
+    old people is more than half of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)

@@ -58,9 +58,8 @@ def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: 
     """Return the indices of at most `most` slices, from caudal to cranial, at even steps in this order.
 
     Steps are counted in slices, not in mm. positions_mm: position of each slice along the slice normal,
-    towards the head, in any order; may be of several stacks. filled: whether
-    each slice shows a muscle; slices below the lowest and above the highest filled one are left
-    out, unless none is filled.
+    towards the head, in any order; may be of several stacks. filled: whether each slice shows a muscle;
+    slices below the lowest and above the highest filled one are left out, unless none is filled.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])

@@ -164,7 +164,7 @@ def drawn_shifts_px(
 
     They lie along the frequency-encoding axis. spacing_mm: pixel size. down: bool (batch,), whether
     the phase-encoding axis runs down the rows (shifts are then to the right or left). shifts: bool
-    (batch,), whether a picture may have a shift. rng: random numbers.
+    (batch,), whether a picture may have a shift; without one it has (0, 0). rng: random numbers.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
