@@ -157,8 +157,8 @@ class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
     sides: bool (slices, 2), whether the left (first column) and the right side of a slice are swapped.
-    whole: whether some sides of slices show a clear layer of fat behind the muscles (`find_swaps`), and
-    all of these are swapped, so that the two images can be exchanged.
+    whole: whether all sides of slices with a clear layer of fat behind the muscles (`find_swaps`) are
+    swapped, at least one; the two images can then be exchanged for the whole stack.
     """
 
     sides: np.ndarray

@@ -147,8 +147,8 @@ def leave_one_out_error(
 ) -> float:
     """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    The predicted IoU of each subject comes from curves that are fitted to the other subjects; the
-    error of all pairs is that of `calibration_error`, between means in bins. subjects: per
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects, from 12
+    pairs on; the error of all pairs is that of `calibration_error`, between means in bins. subjects: per
     subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
     k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
     the model that the training started from; its curves that calibration contains unchanged are

@@ -176,8 +176,8 @@ class Anatomies:
     Section: map of the tissues of a synthetic person in an axial slice. table: file (.parquet) that
     the command draw_anatomies wrote. keep: takes the numbers of the sections' people, int
     (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
-    InputError if the file is not such a table, or no section is wanted. levels: vertebral level of
-    each section, float32 (sections,), 1.0 mid L1.
+    InputError if the file is not such a table, or no section is wanted. Attribute levels: vertebral
+    level of each section, float32 (sections,), 1.0 mid L1.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
