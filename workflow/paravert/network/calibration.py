@@ -152,7 +152,7 @@ def leave_one_out_error(
     subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
     k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
     the model that the training started from; its curves that calibration contains unchanged are
-    used as they are. NaN if nothing can be predicted, for example with a single subject.
+    used as they are. NaN if nothing can be predicted, as for a single subject without such curves.
     """
     if not subjects:
         return float("nan")
