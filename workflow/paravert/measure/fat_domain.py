@@ -96,10 +96,8 @@ class Domain:
 def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels. Sequence and reason (None: there is a fat fraction) are those of the first case
-    that applies:
-
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of fat
+    in the pixels. Sequence and reason (None: there is a fat fraction) are of the first case that applies:
     - seen is NaN: header; "no-fat-reference" if it is unknown, "fat-not-bright" if it is opposed phase
       or in FAT_DARK (STIR, fat suppression, Dixon water), else None
     - header is opposed phase, or it is in FAT_DARK and contrast is below 3: header, "fat-not-bright"
