@@ -88,9 +88,9 @@ def _uid(*words: object) -> UID:
 def stored_pixels(array: np.ndarray) -> StoredPixels:
     """Return voxels as 16-bit integers with slope and intercept, as DICOM stores them.
 
-    array: (slices, rows, columns), any real type. int16, and whole numbers with a range below
-    65536, are stored exactly. Other values are scaled to 0-65535, with an error of at most half a
-    step, 1/131070 of their range.
+    array: (slices, rows, columns), any real type, finite values (not checked). int16, and whole
+    numbers with a range below 65536, are stored exactly. Other values are scaled to 0-65535, with an
+    error of at most half a step, 1/131070 of their range.
     """
     if array.dtype == np.int16:
         return StoredPixels(array)

@@ -157,8 +157,8 @@ class Swaps:
     """Where a stack's Dixon images show fat as water and water as fat.
 
     sides: bool (slices, 2), whether the left (first column) and the right side of a slice are swapped.
-    whole: whether some sides of slices show a clear layer of fat behind the muscles (`find_swaps`), and
-    all of these are swapped, so that the two images can be exchanged.
+    whole: whether all sides of slices with a clear layer of fat behind the muscles (`find_swaps`) are
+    swapped, at least one; the two images can then be exchanged for the whole stack.
     """
 
     sides: np.ndarray
@@ -192,8 +192,9 @@ def find_swaps(
     Method: in each image column, behind the hindmost muscle pixel, the layer of 4 mm (thicker than
     skin) with most fat is compared with the layer with most water, by (fat - water) / (fat +
     water). A side is swapped if the median of this ratio over its columns is below -0.3 and below the
-    ratio in its muscles. A side without a clear layer (median between -0.3 and 0.3, or fewer than 8
-    columns) gets the result of the same side in the nearest slice that has one; False if none has.
+    ratio in its muscles. A side without a clear layer (median between -0.3 and 0.3 or, if negative, not
+    below the ratio in its muscles, or fewer than 8 columns) gets the result of the same side in the
+    nearest slice that has one; False if none has. A column belongs to the side of that hindmost pixel.
     """
     shares = np.full((len(labels), len(SIDES)), np.nan)
     for number, planes in enumerate(zip(water, fat, labels, strict=True)):

@@ -97,8 +97,8 @@ def fat_fractions(
         fat_fraction_<method>  fraction of fat, 0-1; NaN with a reason
         reason_<method>        None, or why it is NaN: absent (no pixel in the slice), the reason in
                                `outside`, single-value (all pixels of the method are equal), low-contrast
-                               (otsu_image: threshold not above muscle), no-lean-reference,
-                               no-fat-reference
+                               (otsu_image: threshold not above muscle), no-lean-reference and
+                               no-fat-reference (linear methods: too few pixels, or too little contrast)
         eroded_<method>        the same without the muscle's outermost pixels; also NaN, without a
                                reason, if no pixel is left
         separability_<method>  of the Otsu methods only: variance between the two classes over total

@@ -81,9 +81,10 @@ NOT_SEEN = FatContrast(float("nan"), float("nan"))
 class Domain:
     """The sequence that a stack was taken with, and whether a fat fraction can be computed from it.
 
-    sequence: one of tables.SEQUENCES. source: where it comes from, tables.HEADER or tables.PIXELS;
-    None if neither shows it. reason: code for why there is no fat fraction; None if there is one.
-    differs: whether header and pixels disagree on the sequence.
+    sequence: one of tables.SEQUENCES. source: what decided, tables.HEADER or tables.PIXELS (also where
+    the pixels show bright fat and the sequence stays "unknown"); None if neither did. reason: code for
+    why there is no fat fraction; None if there is one. differs: whether header and pixels disagree on
+    the sequence.
     """
 
     sequence: str
@@ -95,12 +96,14 @@ class Domain:
 def domain_of(header: str, seen: FatContrast) -> Domain:
     """Return the sequence of a stack, and whether a fat fraction can be computed from it.
 
-    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of
-    fat in the pixels; if NaN, the header alone decides. If header and pixels disagree on whether fat is
-    bright, the pixels decide (skewness below -0.08: opposed phase, unless the header says T1, T2 or
-    PD); but if the header says opposed phase, there is never a fat fraction. Reasons against one:
-    "fat-not-bright", "low-contrast" (fat less than 3 SD of muscle brighter than muscle),
-    "no-fat-reference" (class unknown by the header, and no fat seen behind the muscles).
+    header: class of the sequence by the image header, one of tables.SEQUENCES. seen: brightness of fat
+    in the pixels. Sequence and reason (None: there is a fat fraction) are of the first case that applies:
+    - seen is NaN: header; "no-fat-reference" if it is unknown, "fat-not-bright" if it is opposed phase
+      or in FAT_DARK (STIR, fat suppression, Dixon water), else None
+    - header is opposed phase, or it is in FAT_DARK and contrast is below 3: header, "fat-not-bright"
+    - contrast below 1: fat suppression, "fat-not-bright"; below 3: header, "low-contrast"
+    - skewness below -0.08, header not T1, T2 or PD: opposed phase, "fat-not-bright"
+    - header in FAT_DARK: unknown, None; any other: header, None
     """
     if np.isnan(seen.contrast):
         if header == UNKNOWN:
@@ -173,9 +176,9 @@ def fat_contrast(
 def lean_muscle(signal: np.ndarray) -> tuple[float, float]:
     """Return mean and SD of the signal of lean muscle, estimated from all pixels of muscles.
 
-    signal: (pixels,). They are those of the normal distribution with the same 1st and 10th
-    percentile. Brighter pixels are not used: they may be fat, which in old people is more than half
-    of multifidus.
+    signal: (pixels,), one at least. Returned are mean and SD of the normal distribution that has the
+    same 1st and 10th percentile as the signal. Brighter pixels are not used: they may be fat, which in
+    old people is more than half of multifidus.
     """
     far, near = np.percentile(signal, [1, 10]).tolist()
     spread = (near - far) / (FAR_SD - NEAR_SD)

@@ -48,7 +48,7 @@ def lean_reference(image: np.ndarray, labels: np.ndarray, fat: SignalSurface) ->
 
     For stacks in which no muscle pixel is free of fat. image: (slices, rows, columns). labels:
     label map of that shape. fat: the second result of `linear.reference_surfaces`. For each section
-    (a muscle in a slice), the SD of its signal beyond noise gives its mean fat fraction
+    (a muscle side in a slice), the SD of its signal beyond noise gives its mean fat fraction
     (`mean_of_spread`), from which its signal without fat follows. A surface of first order is fitted to these
     signals; lean sections have the largest weight. Raises NoReference ("no-lean-reference") if no
     section has 50 pixels inside its outermost ones.

@@ -62,8 +62,9 @@ class SignalSurface:
 
     shape: (slices, rows, columns) of the stack. factors: float (8,), coefficients of 1, s, s^2, r,
     r^2, c, c^2 and r c; s, r and c run from -1 at the first slice, row and column to 1 at the last.
-    width: SD of the pixels about the surface, in units of signal (robust: 1.4826 times the median
-    absolute deviation, on the side on which no other tissue lies).
+    width: SD of the pixels about the surface, in units of signal; of `reference_surfaces`, 1.4826 times
+    the median absolute deviation of the pixels darker than the surface of muscle, or brighter than
+    that of fat, where no other tissue lies; of `lean_reference`, the SD of the noise.
     """
 
     shape: tuple[int, int, int]

@@ -44,7 +44,7 @@ class PreviewStack:
     """What the preview shows of one stack.
 
     stack: labels and geometry. grey: uint8 (slices, rows, columns), the image scaled to 0-255.
-    truth: manual label map, integers 0-8, of that shape; None if there is none. levels: {slice:
+    truth: manual label map, integers 0-8, of that shape; None if there is none. levels: {slice, from 0:
     name of the nearest vertebra or disc, such as "L3/4"}; slices of unknown level are missing.
     """
 
@@ -55,11 +55,11 @@ class PreviewStack:
 
 
 def slices_to_show(positions_mm: Sequence[float], filled: Sequence[bool], most: int) -> list[int]:
-    """Return the indices of at most `most` slices, from caudal to cranial, at even steps.
+    """Return the indices of at most `most` slices, from caudal to cranial, at even steps in this order.
 
-    positions_mm: position of each slice along the slice normal, towards the head. filled: whether
-    each slice shows a muscle; slices below the lowest and above the highest filled one are left
-    out, unless none is filled.
+    Steps are counted in slices, not in mm. positions_mm: position of each slice along the slice normal,
+    towards the head, in any order; may be of several stacks. filled: whether each slice shows a muscle;
+    slices below the lowest and above the highest filled one are left out, unless none is filled.
     """
     order = np.argsort(positions_mm, kind="stable")
     held = np.flatnonzero(np.asarray(filled)[order])

@@ -30,9 +30,9 @@ def score_overlap(
 
     Writes the shard's table `overlap`: a row per subject, stack, slice, muscle and side, with IoU
     and Dice of labels and manual mask and the pixels of both; where the sheet has a second manual
-    mask, also its pixels and the IoU of the two masks. No rows: slices without any manual label,
-    and muscle sides without any in all slices of the subject; both are regarded as not annotated. A
-    muscle side that the source of given labels does not contain has null scores.
+    mask, also its pixels and the IoU of the two masks. No rows: slices without any manual label, and
+    muscle sides that no manual mask of the subject contains; both count as not annotated. A muscle side
+    that the source of given labels does not contain has null scores.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)

@@ -88,7 +88,8 @@ def windowed(image: np.ndarray) -> np.ndarray:
     """Return a stack as grey values 0-255, uint8 (slices, rows, columns).
 
     image: the same shape, any intensity scale. The 1st percentile of the pixels of the whole stack that
-    are not exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack with a single value becomes 0.
+    are not exactly 0 (air) becomes 0, their 99.5th percentile 255. A stack in which both are equal (a
+    single value beside 0) becomes 0. Percentiles are of every second row and column.
     """
     known = image[:, ::2, ::2]
     low, high = np.percentile(known[known != 0] if known.any() else known, WINDOW_PERCENTILES)

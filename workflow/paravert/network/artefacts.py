@@ -137,8 +137,8 @@ def failing_saturation(
     float32 (batch, rows, columns). In some pictures fat saturation fails towards one edge, as in an
     uneven magnetic field. points: float32 (batch, 2, rows, columns), position of each pixel in the
     drawn section of the body: x (to the image's right) and y (down) in mm from the section's
-    middle. saturated: (batch,), factor by which saturation reduced the signal of fat (1: not
-    saturated). rng: random numbers.
+    middle. saturated: (batch,), what saturation left of the signal of fat, above 0 to 1 (1: not
+    saturated; the result is then 1, otherwise at most 1 / saturated). rng: random numbers.
     """
     n = len(points)
     most = np.where(
@@ -164,7 +164,7 @@ def drawn_shifts_px(
 
     They lie along the frequency-encoding axis. spacing_mm: pixel size. down: bool (batch,), whether
     the phase-encoding axis runs down the rows (shifts are then to the right or left). shifts: bool
-    (batch,), whether a picture may have a shift. rng: random numbers.
+    (batch,), whether a picture may have a shift; without one it has (0, 0). rng: random numbers.
     """
     n = len(down)
     some = shifts & (rng.random(n) < SHIFT_SHARE)
@@ -284,7 +284,7 @@ def noisy(
     In some batches the noise is coarser than a pixel, as after interpolation by the scanner, or
     stronger in the middle, as in parallel imaging. pictures: signal, about 1 where it is bright, may be
     negative, float32 (batch, rows, columns); returns the same shape, not negative. rng: random kind and
-    level of noise. generator: torch's random numbers, for the noise itself.
+    level of noise. generator: torch's random numbers, on the device of pictures, for the noise itself.
     """
     n, rows, columns = pictures.shape
     level = np.exp(rng.uniform(np.log(0.004), np.log(0.09), n))

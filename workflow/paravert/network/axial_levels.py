@@ -52,10 +52,10 @@ def levels_from_axial(
 ) -> FoundLevels:
     """Return the level and SD of each slice, from its muscle labels and the distances between slices.
 
-    model: model file of train_axial_levels. stacks: label maps of a subject, (slices, rows, columns), in
-    ascending order of stack number. geometry: positions of the same slices, in the same order. Returns
-    arrays (slices,); NaN for a slice that the column does not cross or whose level is outside T11 to S3,
-    and for all slices if none shows a muscle. Raises InputError if the file is no such model.
+    model: model file of train_axial_levels. stacks: label maps of a subject, as segment_muscles writes
+    them, in ascending order of stack number. geometry: positions of the same slices, in the same order.
+    Returns arrays (slices,); NaN for a slice that the column does not cross or whose level is outside
+    T11 to S3, and for all slices if none shows a muscle. Raises InputError if the file is no such model.
     """
     network = load_axial_network(model)
     spacing = np.concatenate([[s.pixel_spacing_mm] * len(s.array) for s in stacks])

@@ -103,8 +103,9 @@ def fitted_calibration(
     expected: IoU estimated from the network's probabilities. measured: IoU with the true labels.
     Both float (slices, 8), column k of label k + 1 (anatomy.LABELS); left and right of a muscle are
     pooled, pairs with a NaN or an expected IoU of 0 are ignored. start: calibration of the model
-    that the training started from. fewest: least number of pairs for a curve; a muscle with fewer
-    keeps that of start, if it has one. Method: isotonic regression of measured on expected IoU.
+    that the training started from. fewest: least number of pairs for a curve, 12 (KNOTS) or more; a
+    muscle with fewer keeps that of start, if it has one. Method: isotonic regression of measured on
+    expected IoU.
     """
     from scipy.optimize import isotonic_regression  # not at the top: segmentation would import it
 
@@ -146,12 +147,12 @@ def leave_one_out_error(
 ) -> float:
     """Return the leave-one-subject-out calibration error: mean |predicted - measured IoU|, 0-1.
 
-    The predicted IoU of each subject comes from curves that are fitted to the other subjects; the
-    error of all pairs is that of `calibration_error`, between means in bins. subjects: per
+    The predicted IoU of each subject comes from curves that are fitted to the other subjects, from 12
+    pairs on; the error of all pairs is that of `calibration_error`, between means in bins. subjects: per
     subject a pair: IoU estimated from the probabilities, and measured IoU, each (slices, 8), column
     k of label k + 1 (anatomy.LABELS). calibration: fitted to all subjects. start: calibration of
     the model that the training started from; its curves that calibration contains unchanged are
-    used as they are. NaN if nothing can be predicted, for example with a single subject.
+    used as they are. NaN if nothing can be predicted, as for a single subject without such curves.
     """
     if not subjects:
         return float("nan")

@@ -44,11 +44,12 @@ def model_card(
     training: finished; its settings, epochs, seconds and device are stated.
     model: the model file, whose SHA-256 is stated.
     trained_on: description of the training images.
-    data: numbers of subjects and slices, split and digest of the data.
-    method: how the validation slices were segmented.
+    data: about the training and validation data, such as numbers of subjects and slices; becomes the
+        card's entry "data" as it is, so all values must fit into JSON.
+    method: sentence on how the validation slices were segmented; None without validation.
     metrics: {label name: {"median_iou", "lower_quartile", "upper_quartile", "slices"}} of the
         validation slices; None without validation.
-    start_metrics: the same for the starting model.
+    start_metrics: the same for the starting model; None without one.
     """
     return {
         "name": name,

@@ -106,7 +106,8 @@ class Contrast:
     signal of the water and of the fat in each tissue, whose sum is the tissue's signal; index:
     `synthesis.tissues.Tissue` or label value. texture: float32 (TISSUES,), SD of the signal within
     a tissue as a share of it. lean: signal of muscle without fat. fat: signal of pure fat in
-    muscle. saturated: factor by which fat saturation reduces the signal of fat, 1 if there is none.
+    muscle. saturated: what fat saturation left of the signal of fat, 0-1; 1 if there is none. It is
+    applied already in of_fat and fat.
     """
 
     sequence: str

@@ -202,11 +202,11 @@ def _differ(first: FoundLevels | None, second: FoundLevels | None) -> float:
 def levels_from_points(
     file: Path, geometry: SliceGeometry, n_lumbar: int = USUAL_LUMBAR
 ) -> FoundLevels:
-    """Return the level of each slice from points at vertebrae or discs, which the sheet names.
+    """Return the level of each slice from a file of points at vertebrae or discs, named in the sheet.
 
     file: table with the columns name, x_mm, y_mm, z_mm (LPS), or markups of 3D Slicer (.fcsv, .mrk.json);
     names such as L4 or L5/S1 (`read_level_points`). geometry: positions of the slices. n_lumbar: number
-    of lumbar vertebrae of the subject. A slice is NaN if the column through the points does not cross
+    of lumbar vertebrae of the subject. A slice is NaN if the curve through the points does not cross
     its image. Raises InputError if the file cannot be used, or if this holds for all slices.
     """
     found = levels_on_curve(curve_through(read_level_points(file, n_lumbar)), geometry)

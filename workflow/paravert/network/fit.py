@@ -185,12 +185,12 @@ def fit(
     validation: annotated slices whose IoU is measured after every epoch.
     device: that trains.
     out: the model file that will be written (by the caller).
-    made_of: digest of the training data; a checkpoint with another one is not resumed.
+    made_of: digest of the training data; stored in the checkpoint, together with that of the settings.
     start: model with the initial weights; None: random weights.
     workers: processes that prepare batches ahead.
 
-    Raises InputError if the checkpoint belongs to other settings or data, or if the loss becomes
-    infinite or NaN.
+    Raises InputError if the checkpoint belongs to other settings or to data with another made_of, or if
+    the loss becomes infinite or NaN.
     """
     log.info("training on %s, seed %d", device_text(device), settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -205,9 +205,9 @@ class Training:
 
     settings: of the training. loader: its batches, epoch by epoch. validation: annotated slices
     whose IoU is measured after every epoch. device: that trains. made_of: digest of the training
-    data; a checkpoint is only resumed if it is equal. start: model with the initial weights, of the
-    same architecture as the settings'; None: random weights. Attribute progress: completed epochs,
-    seconds and learning curve.
+    data; `run` rejects a checkpoint of other settings or another made_of. start: model with the initial
+    weights, of the same architecture as the settings'; None: random weights. Attribute progress:
+    completed epochs, seconds and learning curve.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Training:
 
         checkpoint: file to resume from, if it exists, and to write after every epoch. after_epoch:
         called with the progress after every epoch. Raises InputError if the checkpoint belongs to
-        other settings or data, or if the loss becomes infinite or NaN.
+        other settings or another made_of, or if the loss becomes infinite or NaN.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)

@@ -70,8 +70,8 @@ class PicturePose:
     Picture: synthetic image. Section: map of the tissues of a synthetic person that it is drawn
     from. (right, down) and (x, y): positions in them in mm from their middles, x to the right, y
     down. matrix: (2, 2). centre_mm: (2,), position of the picture's middle in the section.
-    mirrored: whether the picture shows the mirror image, in which left and right labels are
-    exchanged.
+    mirrored: whether the picture shows the mirror image (matrix contains it already), so that left
+    and right labels must be exchanged.
     """
 
     matrix: np.ndarray
@@ -176,8 +176,8 @@ class Anatomies:
     Section: map of the tissues of a synthetic person in an axial slice. table: file (.parquet) that
     the command draw_anatomies wrote. keep: takes the numbers of the sections' people, int
     (sections,), and returns which sections are wanted, bool (sections,); None: all. Raises
-    InputError if the file is not such a table, or no section is wanted. levels: vertebral level of
-    each section, float32 (sections,), 1.0 mid L1.
+    InputError if the file is not such a table, or no section is wanted. Attribute levels: vertebral
+    level of each section, float32 (sections,), 1.0 mid L1.
     """
 
     def __init__(self, table: Path, keep: Callable[[np.ndarray], np.ndarray] | None = None):
@@ -231,8 +231,9 @@ def drawn_pictures(
 ) -> Pictures:
     """Return synthetic images of sections, with their labels and contrasts.
 
-    Images: standardised, float32 (batch, rows, columns); labels: uint8, same shape, 0-8. Section:
-    map of the tissues of a synthetic person in an axial slice.
+    Images: float32 (batch, rows, columns), standardised, then with a random gain and offset each;
+    labels: uint8, same shape, 0-8. Both on the device. Section: map of the tissues of a synthetic
+    person in an axial slice.
 
     anatomies: the sections of a table.
     numbers: of the sections to draw, int (batch,), from 0.

@@ -61,7 +61,8 @@ def subjects_without_labels(folder: Path, subjects: Sequence[str]) -> list[str]:
 def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
     """Return the subjects that could not be converted, as "name (reason)".
 
-    convert: shard tables of convert_dicom. Subjects with a fault of their mask come first.
+    convert: shard tables of convert_dicom. Subjects with a fault of their mask come first; both groups
+    are sorted by name.
     """
     outcomes = [one for table in convert for one in shard_tables.read_outcomes(table) if one.reason]
     outcomes.sort(key=lambda one: (not one.reason.startswith("mask-"), one.subject))
@@ -69,7 +70,7 @@ def quarantined_subjects(convert: Sequence[Path]) -> list[str]:
 
 
 def stacks_with_truth(home: Path) -> list[tuple[Volume, Volume]]:
-    """Return (image, manual mask) of each stack of a subject that has a mask, ordered by stack number.
+    """Return (image, manual mask) of those stacks of a subject that have a mask, ordered by stack number.
 
     home: the subject's folder. Mask: labels 0-8 on the image's grid, (slices, rows, columns).
     """
@@ -108,12 +109,13 @@ def read_samples(
     spacing_mm: float,
     finder: Predictor | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """Return the annotated slices of subjects, in order, and the subjects whose masks lack a muscle.
+    """Return the annotated slices of subjects, and the names of those whose masks lack a muscle.
 
-    A slice: standardised image and labels 0-8, (rows, columns). folder: contains a folder per
-    subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid. finder: the
-    starting model; it segments muscles that a subject's masks do not contain, as pseudo-labels (Lee
-    2013). Without it they are background.
+    Slices: in the order of `subjects`, then by stack and slice; standardised image and labels 0-8,
+    (rows, columns). A subject lacks a muscle if one of the 8 labels is in none of its masks. folder:
+    contains a folder per subject. subjects: names. spacing_mm: pixel size (mm) of the network's grid.
+    finder: the starting model; it segments the lacking muscles, as pseudo-labels (Lee 2013). None: they
+    are background.
     """
     found, lacking = [], []
     for subject in subjects:

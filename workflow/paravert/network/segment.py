@@ -150,7 +150,8 @@ class Segmentation:
     def do(self, task: shards.Task, scratch: Path) -> shards.Product:
         """Segment one subject, write its labels, and return its table row and warnings.
 
-        task: names the subject. scratch: temporary folder to write in.
+        task: names the subject. scratch: temporary folder to write in; the caller, `shards`, moves its
+        content to the subject's folder.
         """
         return self.write(task, self.compute(self.read(task), lazily=True), scratch)
 
@@ -204,7 +205,7 @@ class Segmentation:
         Predicted labels are cleaned first, with the options in `cleaning`. Files: a NIfTI label map
         and the predicted IoU per stack, see `SubjectFolder`. task: not used, as all subjects are
         written alike. computed: each stack with the logits of its slices, from `compute`. scratch:
-        temporary folder, whose content is then moved to the subject's folder.
+        temporary folder; the caller, `shards`, moves its content to the subject's folder.
         """
         labelled = [self._labelled(*one) for one in computed]
         if all(stack.expected_iou is None for stack in labelled):

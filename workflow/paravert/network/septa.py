@@ -44,8 +44,8 @@ def with_hidden_septa(
     maps: sections (tissues of synthetic people in axial slices), uint8 (batch, LAYERS + 1, rows,
     columns), from `Anatomies.sections`: layers of label or tissue values, then the order in which
     pixels become fat; not changed. Where a septum (fat between two muscles) is hidden, its pixels
-    get the label of a muscle beside it and no fat. rng, generator: random numbers: in which
-    sections septa are hidden, and where they are broken.
+    get the label of a muscle beside it and no fat. rng, generator: random numbers of NumPy (in which
+    sections septa are hidden) and of PyTorch, on the device of maps (where they are broken).
     """
     n = len(maps)
     kind = rng.random(n)
@@ -107,9 +107,9 @@ def with_even_fat(
     """Return fat fractions that in some pictures do not differ between erector spinae and multifidus.
 
     fraction: 0-1, float32 (batch, rows, columns). muscle: label of each pixel, integer, same shape,
-    0 outside. rng, generator: random numbers. In these pictures the fraction of both muscles is
-    their common mean times a smooth random field: neither its amount nor its pattern shows where
-    one muscle ends.
+    0 outside. rng, generator: random numbers of NumPy, and of PyTorch on the device of fraction. In
+    these pictures the fraction of both muscles is their common mean (of both sides) times a smooth
+    random field: neither its amount nor its pattern shows where one muscle ends.
     """
     n, rows, columns = fraction.shape
     even = torch.from_numpy(rng.random(n) < EVEN_SHARE).to(fraction.device)
@@ -130,7 +130,7 @@ def fat_lines(
     Pixels beside the lines, and outside muscles, are 0. Lines run mostly from front to back, along
     the rows' axis, like the septum between multifidus and erector spinae. muscle: label of each
     pixel, integer, same shape, 0 outside. rng, generator: random numbers of NumPy (which muscles have
-    lines) and of PyTorch (where they run).
+    lines) and of PyTorch, on the device of muscle (where they run).
     """
     n, rows, columns = muscle.shape
     depth = np.zeros((n, TISSUES), np.float32)

@@ -71,10 +71,10 @@ class Section:
         tissue: int,
         over: Iterable[int] = LOOSE_FAT,
     ) -> None:
-        """Give pixels of all layers a tissue where they have one of other values.
+        """Give pixels of all layers a tissue, where their value so far is one of `over`.
 
         inside: bool (rows, columns) for all layers, or (LAYERS, rows, columns). corner: row and column
-        of its first pixel in the section. over: the values that are replaced.
+        of its first pixel in the section. tissue: new value. over: values that are replaced.
         """
         rows, columns = inside.shape[-2:]
         part = self.tissues[:, corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
@@ -89,8 +89,8 @@ def with_surroundings(
     They are muscles without a label, ligaments and fat (listed in STRUCTURES), each in its share of the
     sections at its levels. Fat of more than a pixel between muscle and bone or between two muscles takes
     labels away, as a rater does; others change no label. maps: uint8 (batch, LAYERS + 1, SIZE_PX,
-    SIZE_PX), from `Anatomies.sections`; changed in place and returned. levels: vertebral level of each,
-    (batch,), 1.0 mid L1. rng: random numbers.
+    SIZE_PX), on the CPU, from `Anatomies.sections`; changed in place and returned. levels: vertebral
+    level of each, (batch,), 1.0 mid L1. rng: random numbers.
     """
     for one, level in zip(maps.numpy(), levels, strict=True):
         chances, seeds = rng.random(len(STRUCTURES)), rng.integers(2**62, size=len(STRUCTURES))

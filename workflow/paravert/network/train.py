@@ -130,7 +130,7 @@ def read_data(
 
     convert: shard tables of convert_dicom.
     folder: contains a folder per scan.
-    section: train_network of the configuration.
+    section: train_network of the configuration, from `read_section`.
     spacing_mm: pixel size (mm) of the network's grid.
     device: on which the starting model segments muscles without annotation.
     subject_of: {name of a scan: its subject}, where they differ; all scans of a subject are in one

@@ -32,7 +32,7 @@ IouPairs = tuple[np.ndarray, np.ndarray]  # expected, measured IoU of a subject,
 def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle and side, for a model's card.
 
-    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored.
     Returns {label name: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None
     without values), "slices" (number of values)}}.
     """
@@ -42,7 +42,7 @@ def quartiles(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
 def by_muscle(iou: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Return the distribution of the IoU per muscle, left and right pooled, for a model's card.
 
-    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN: not annotated, ignored.
+    iou: float (slices, 8), column k of label k + 1 (anatomy.LABELS); NaN (not known) is ignored.
     Returns {muscle: {"median_iou", "lower_quartile", "upper_quartile" (rounded to 4 digits, None without
     values), "slices" (number of values, each side of a slice counted)}}.
     """

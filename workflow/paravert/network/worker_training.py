@@ -34,10 +34,11 @@ Gradients = tuple[float, list[np.ndarray]]
 class WorkerTraining:
     """A training whose gradients come from worker processes; resumes from its checkpoint if there is one.
 
-    A new object loads the checkpoint into network and optimiser. network: on the CPU. optimiser: of its
-    parameters. out: model file; beside it lies the checkpoint. made_of: digest of the settings and data.
-    number: of batches done. seconds: training time. curve: a dict per logged batch. Raises InputError
-    if the checkpoint belongs to other settings or data.
+    A new object loads the checkpoint into network and optimiser. network: on the CPU; trained in place.
+    optimiser: of its parameters. out: model file; beside it lies the checkpoint. made_of: digest of the
+    settings and data. number, seconds, curve: batches done, training time and a dict per logged batch;
+    leave them out: they start at 0 and empty, or come from the checkpoint. Raises InputError if the
+    checkpoint has another made_of.
     """
 
     network: nn.Module
@@ -74,14 +75,16 @@ class WorkerTraining:
     ) -> None:
         """Train until all batches are done or the time is over; write a checkpoint at each row of the curve.
 
-        submit: given the weights and the number of a batch, starts a worker on it and returns the
-            future of its loss and gradients (see `gradients`).
+        submit: given the weights and the number of a batch, from 0, starts a worker on it and returns
+            the future of its loss and gradients (see `gradients`).
         ahead: number of batches that are submitted before the first result is used.
-        batches, minutes: when the training ends; 0 minutes is no limit of time.
-        learning_rate: function of the number of the batch and the share of the training that is
-            done, 0-1.
-        is_logged: function of the number of batches done: whether the curve gets a row.
-        note: adds that row; function of the share done and the mean loss since the last row.
+        batches, minutes: when the training ends, whichever comes first; both count what was done before
+            a resumption. 0 minutes is no limit of time.
+        learning_rate: function of the number of the batch, from 0, and the share of the training that
+            is done, 0-1.
+        is_logged: function of the number of batches done, from 1: whether the curve gets a row.
+        note: must append that row to `curve`; function of the share done and the mean loss since the
+            last row.
         """
         recent, started = [], time.monotonic() - self.seconds
         waiting = deque(
@@ -117,8 +120,8 @@ class WorkerTraining:
 
         The configuration selects the model. The checkpoint is deleted. form: of the model file.
         keys: in the section find_levels of the configuration, for path and SHA-256 of the file.
-        trained_on: description of the training images. settings, results: entries of the card;
-        results become entries of their own.
+        trained_on: description of the training images. settings: the card's entry "settings", to which
+        architecture and pixel size are added. results: further entries of the card, {name: JSON value}.
         """
         form.save(self.out, self.network)
         sha256 = file_sha256(self.out)
@@ -177,8 +180,8 @@ def gradients(
 def rise_and_cosine(rise: float, done: float) -> float:
     """Return a factor of the highest learning rate, 0-1: a linear rise, then half a cosine down to 0.
 
-    rise: number of batches done over that of the rise; from 1 on the rise is over. done: share of
-    the training that is done, 0-1.
+    rise: number of batches done, divided by the number that the rise takes; from 1 on it is over.
+    done: share of the training that is done, 0-1.
     """
     return min(1.0, rise) * (1 + math.cos(math.pi * done)) / 2
 
