@@ -65,9 +65,9 @@ def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> C
     """Return the axial series that convert_dicom would choose with these patterns, or None.
 
     candidates: axial series of an examination. patterns: regular expressions for SeriesDescription
-    (0008,103E), tried in order while several series remain; each keeps those it matches, if there
-    are any; case is ignored. None if there is no series, if several remain, or if convert_dicom
-    would not accept the one that remains.
+    (0008,103E), tried in order while several series remain; each keeps those whose description it
+    matches at any place (re.search), if there are any; case is ignored. None if there is no series, if
+    several remain, or if convert_dicom would not accept the one that remains.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)

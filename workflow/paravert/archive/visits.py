@@ -82,8 +82,8 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
     visits: of all people; changed in place. Each examination of an excluded person gets the fault
-    mixed-patients and an empty path `images`. Examinations without a date of birth are not
-    compared.
+    mixed-patients and an empty path `images`. An examination without a date of birth agrees with any;
+    one whose own headers differ excludes its person, too.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:

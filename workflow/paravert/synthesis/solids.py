@@ -200,8 +200,8 @@ class Tube:
         """Return where parallel planes cut the solid: one set of outlines for each inset.
 
         planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one, all with the same
-        axes (not checked); `Outlines.plane` is their index. insets_mm: by how much each outline is moved inwards; negative moves outwards. Only the
-        lateral surface is moved, not the two ends.
+        axes (not checked); `Outlines.plane` is their index. insets_mm: by how much each outline is moved
+        inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

@@ -94,9 +94,10 @@ class Spine:
     ) -> Tube:
         """Return a tube, in LPS mm of the body, from outlines at vertebral levels.
 
-        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines:
-        (rings, vertices, 2), x and y in mm relative to the spine's axis, in the size of this body (not
-        multiplied by `scale`). tilted: whether the outlines lie parallel to the endplates (bones, discs) or horizontally (muscles, organs).
+        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines: (rings,
+        vertices, 2), x and y in mm relative to the spine's axis, in the size of this body (not
+        multiplied by `scale`). tilted: whether the outlines lie parallel to the endplates (bones, discs)
+        or horizontally (muscles, organs).
         """
         levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
