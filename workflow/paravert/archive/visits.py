@@ -226,7 +226,8 @@ def series_rows(
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. empty: folders without images. patterns: regular
     expressions for SeriesDescription (0008,103E), tried in order to choose one of several axial
-    series. home: folder of the sheet; the column folder is relative to it.
+    series. home: folder of the sheet; the column folder is relative to it. Rows are in the order of
+    `visits`, then of `empty`.
     """
     rows = []
     for visit in visits:
