@@ -78,8 +78,8 @@ def level_name(level: float, n_lumbar: int = USUAL_LUMBAR) -> str:
     """Return the name of the vertebra or disc nearest to a vertebral level, such as "L4" or "L4/5".
 
     level: position along the spine in vertebrae: 1.0 is the middle of L1, 1.5 the disc L1/2, 0.0
-    T12, n_lumbar + 1 the middle of S1. n_lumbar: number of lumbar vertebrae of the subject, usually
-    5. Values between are rounded to the nearest half.
+    T12, n_lumbar + 1 the middle of S1; its range is not checked. n_lumbar: number of lumbar vertebrae
+    of the subject, usually 5. Values between are rounded to the nearest half, quarters to the vertebra.
     """
     doubled = round(2 * level)
     upper, lower = (_vertebra(number, n_lumbar) for number in (doubled // 2, doubled // 2 + 1))

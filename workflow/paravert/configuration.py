@@ -34,9 +34,9 @@ def check_configuration(settings: dict) -> None:
 def check_section(name: str, settings: object) -> None:
     """Raise InputError unless one section of the configuration fits the schema config.schema.yaml.
 
-    name: key of the section at the top of the configuration, such as "train_network". settings:
-    value of the section, as read from YAML or JSON; every key that the schema describes must be
-    there. The message lists all faults.
+    name: key of the section at the top of the configuration, such as "train_network"; KeyError for
+    others. settings: value of the section, as read from YAML or JSON; every key that the schema
+    describes must be there. The message lists all faults.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     section = schema["properties"][name]

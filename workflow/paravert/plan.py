@@ -273,10 +273,11 @@ def corrected_labels(
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Return the sheet with paths of corrected label maps, and the names of the corrected scans.
 
-    rows: rows of the subject sheet, {column: text}. folder: contains a folder of NIfTI files for
-    each corrected scan, named after the scan (the subject, or subject_visit). Returns (all rows,
-    where the column `labels` of a corrected scan is the path of its folder; sorted names of the
-    corrected scans that are in the sheet).
+    rows: rows of the subject sheet, {column: text}; not changed. folder: contains a folder of NIfTI
+    files for each corrected scan, named after the scan (the subject, or subject_visit); if it does not
+    exist, no scan is corrected. Returns (all rows in the same order, where the column `labels` of a
+    corrected scan is the absolute path of its folder; sorted names of the corrected scans that are in
+    the sheet).
     """
     corrected = sorted(
         home.name

@@ -158,11 +158,12 @@ class ResultStore:
         return self._mark.exists()
 
     def count_crash(self, fingerprint: str) -> bool:
-        """Return whether a worker of this process died on the subject; if so, count the crash.
+        """Return whether a worker of this process died on the subject; if so, count the crash once.
 
-        fingerprint: SHA-256 (hexadecimal) of the result that the worker was to make. False if there
-        is no mark with this fingerprint, or if the mark names another parent process: then the
-        parent died too, so the cause was external and nothing is counted.
+        The mark of `begun` tells; it is removed when the crash is counted. fingerprint: SHA-256
+        (hexadecimal) of the result that the worker was to make. False if there is no mark with this
+        fingerprint, or if the mark names another parent process: then the parent died too, so the cause
+        was external and nothing is counted.
         """
         mark = _read_json(self._mark)
         if mark != {"fingerprint": fingerprint, "parent": os.getpid()}:

@@ -326,9 +326,10 @@ class _Shard:
         return self.store(job.task.subject).count_crash(job.fingerprint)
 
     def work(self, do: Callable[[Task, Path], Product], job: _Job) -> Result:
-        """Return the result of one subject, kept or computed.
+        """Return the result of one subject: the stored one if it still fits, otherwise made by `do`.
 
-        Raises InputError if files of earlier steps were changed.
+        do: as in `in_turn`. job: the subject. A SubjectFault or MemoryError of `do` becomes a quarantine. A
+        new result is stored, unless memory ran out. Raises InputError if files of earlier steps were changed.
         """
         store = self.store(job.task.subject)
         kept = self._kept(store, job)

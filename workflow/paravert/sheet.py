@@ -109,8 +109,9 @@ def read_sheet(
     path: an Excel workbook (.xlsx), or text with cells separated by tabs, semicolons or commas.
     sheet_name: worksheet of the workbook; empty for the first. sex_codes: meaning, F or M, of
     further words in the column sex, such as {1: "M", 2: "F"}; InputError if one already has the
-    other meaning. Raises InputError whose message lists the first FAULTS_SHOWN (50) faults with
-    line and column, and counts all.
+    other meaning. Paths in the sheet are relative to its folder (of the file that `path` leads to) or
+    absolute. Raises InputError whose message lists the first FAULTS_SHOWN (50) faults with line and
+    column, and counts all; also if there is no line below the header.
     """
     words = _sex_words(sex_codes or {})
     header, rows, encoding, meanings = read_cells(path, sheet_name)
@@ -376,11 +377,11 @@ def _resolved(row: dict[str, str], home: str) -> dict[str, str]:
 def type_of(cells: Iterable[str]) -> str:
     """Return the type of a sheet's column that paravert does not define, found from its cells.
 
-    cells: texts; empty ones are ignored. Returns "date" if any cell is a date, or all are eight
+    cells: texts; empty ones are ignored. Returns the first that applies: "date" if all cells are eight
     digits such as 20240229; "number" if all are numbers, unless one has leading zeros or is whole
     with more than 15 digits, or there are points as well as commas; "yes/no" if all are yes, y,
-    true, no, n or false in any case; "category" for at most 50 different texts, also for none;
-    otherwise "text".
+    true, no, n or false in any case; "date" if any cell is a date such as 2024-02-29, 29.2.2024 or
+    2/29/24, maybe with a time; "category" for at most 50 different texts, also for none; "text".
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):

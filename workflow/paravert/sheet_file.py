@@ -51,8 +51,8 @@ class Row(NamedTuple):
     """A line of a file of cells after the checks.
 
     line: its number in the file, from 1. cells: texts without outer spaces, one per column of the
-    header; empty if the line has too many cells or could not be divided. faults: what is wrong in
-    the line; empty if nothing is.
+    header, "" where the line is shorter; no cells if it has too many or could not be divided. faults:
+    what is wrong in the line; empty if nothing is.
     """
 
     line: int

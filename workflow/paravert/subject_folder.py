@@ -76,8 +76,8 @@ class SubjectFolder:
     def fat_file(self, stack: int) -> Path:
         """Return the path of the Dixon fat image (NIfTI) that belongs to a stack's water image.
 
-        stack: number, from 1. The image is in the folder "fat", or, if the converted stack itself
-        is the fat image, in "image". The file may not exist.
+        stack: number, from 1. The path is in the folder "fat" if the file is there; otherwise in
+        "image": the converted stack itself is then the fat image. The file may not exist.
         """
         own = self.stack_file(FAT_FOLDER, stack)
         return own if own.is_file() else self.stack_file(IMAGE_FOLDER, stack)

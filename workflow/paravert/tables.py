@@ -148,10 +148,10 @@ def whole_tables(
 ) -> Iterator[Callable[[Table, pa.Table], None]]:
     """Yield a function append(table, rows) that adds rows to Parquet tables; for a `with` block.
 
-    folder: an existing one, where the files `<table name>.parquet` appear when the block ends
-    without error; after an error none does. tables: their descriptions. metadata: key-value
-    metadata of every file, as in `write`. append checks the rows and raises ValueError as `check`;
-    rows with the same key in different calls are not noticed.
+    folder: an existing one, where the files `<table name>.parquet` appear, or replace older ones, when
+    the block ends without error; after an error it is unchanged. tables: their descriptions. metadata:
+    key-value metadata of every file, as in `write`. append checks the rows and raises ValueError as
+    `check`; rows with the same key in different calls are not noticed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tables-") as scratch:
         drafts = {table.name: Path(scratch) / f"{table.name}.parquet" for table in tables}

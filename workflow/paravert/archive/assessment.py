@@ -58,13 +58,13 @@ class Candidate:
 class Assessment:
     """What convert_dicom would do with one examination, by its headers, and its date, sex and age.
 
-    images: path for the column images of the sheet, a folder or file; "" if the examination cannot
-    be in the sheet. fault: the fault that convert_dicom would raise; None if the headers show none.
-    series: a dict per series, by SeriesNumber, with the columns of series.csv that describe a
-    series. candidates: its axial series. date, time: of the examination, as in the headers
-    (YYYYMMDD, HHMMSS), the earliest; "" if unknown. sex: "F", "M", or "" if unknown or headers
-    differ. age_years: at the examination, at most 90; None if unknown or headers differ.
-    birth_dates: all dates of birth in its headers (YYYYMMDD).
+    images: path of the folder or file for the column images of the sheet, as in the archive, not yet
+    relative to the sheet; "" if the examination cannot be in the sheet. fault: the fault that
+    convert_dicom would raise; None if the headers show none. series: a dict per series, by SeriesNumber,
+    with the columns of series.csv that describe a series. candidates: its axial series, empty for NIfTI.
+    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS), the earliest; "" if unknown.
+    sex: "F", "M", or "" if unknown or headers differ. age_years: at the examination, at most 90; None if
+    unknown or headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD).
     """
 
     images: str = ""
@@ -79,7 +79,7 @@ class Assessment:
 
     @property
     def in_sheet(self) -> bool:
-        """Whether the examination is a row of the sheet."""
+        """Whether the examination gets a row of the sheet: whether `images` is not empty."""
         return bool(self.images)
 
 

@@ -27,11 +27,12 @@ Kind = tuple[Examination, ...]  # examinations of a subject, often the same as a
 class Pattern:
     """A pattern for SeriesDescription (0008,103E), with numbers of subjects.
 
-    A pattern settles a subject if it leaves exactly one axial series in each examination, and
-    convert_dicom accepts that series. text: the regular expression. sequence: the most frequent
-    class of the series it matches, such as T1. settles: number of subjects that it settles and the
-    patterns before it do not; 0 in Proposal.others. alone: number of subjects that it would settle
-    as the only pattern. subjects: number of subjects with a series that it matches.
+    All subjects are those who have an examination with several axial series. Patterns settle a subject
+    if they leave exactly one axial series in each such examination, and convert_dicom accepts it. text:
+    the regular expression. sequence: the most frequent class of the series it matches, such as T1.
+    settles: how many more subjects are settled if it follows the patterns before it; 0 in
+    Proposal.others. alone: number of subjects that it would settle as the only pattern. subjects:
+    number of subjects with an axial series that it matches.
     """
 
     text: str
@@ -65,9 +66,9 @@ def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> C
     """Return the axial series that convert_dicom would choose with these patterns, or None.
 
     candidates: axial series of an examination. patterns: regular expressions for SeriesDescription
-    (0008,103E), tried in order while several series remain; each keeps those it matches, if there
-    are any; case is ignored. None if there is no series, if several remain, or if convert_dicom
-    would not accept the one that remains.
+    (0008,103E), tried in order while several series remain; each keeps those whose description it
+    matches at any place (re.search), if there are any; case is ignored. None if there is no series, if
+    several remain, or if convert_dicom would not accept the one that remains.
     """
     descriptions = {number: [c.description] for number, c in enumerate(candidates)}
     left = matching_series(descriptions, patterns)

@@ -67,8 +67,9 @@ class Tree:
 def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     """Return all files and folders below a folder, at any depth, with size and time of each file.
 
-    folder: of the archive. leave_out: files that are not listed. Links are followed; each folder is
-    listed once. Folders that cannot be read are in `Tree.closed`.
+    folder: of the archive. leave_out: files that are not listed, their paths written as below `folder`
+    (not resolved). Links are followed; each folder is listed once. Folders that cannot be read are in
+    `Tree.closed`.
     """
     closed: list[str] = []
     files, folders, seen = [], [], {_place_on_disk(str(folder))}
@@ -100,9 +101,9 @@ def _state(path: str) -> tuple[int, int]:
 class Index:
     """The headers of an archive's files, in a SQLite file. Close it, or use it in a `with` statement.
 
-    path: of the SQLite file, made if absent; only its owner may read it. archive: folder that
-    `fill` will read; entries of another archive or another version of paravert are deleted. None:
-    the index is only read. Raises InputError if the file is not an index.
+    path: of the SQLite file; only its owner may read it. archive: folder that `fill` will read: the
+    file is made if absent, and entries of another archive or another version of paravert are deleted;
+    InputError if it is not an SQLite file. None: the index, made by an earlier call, is only read.
     """
 
     def __init__(self, path: Path, archive: Path | None = None):

@@ -135,7 +135,11 @@ class _Outputs:
         self.all = (*made, sheet.with_name(f"{self.index.name}-journal"))
 
     def check(self, archive: Path, *, overwrite: bool) -> None:
-        """Raise InputError where the archive is no folder or the sheet may not be written."""
+        """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
+
+        It may not be within ./results, have the name of the key or of series.csv, or replace a sheet
+        without `overwrite`, unless the index of an interrupted run is there.
+        """
         if not archive.is_dir():
             raise InputError(archive, "no such folder, expected the archive")
         if Path.cwd() / RESULTS in self.sheet.parents:
@@ -148,7 +152,7 @@ class _Outputs:
         self.sheet.parent.mkdir(parents=True, exist_ok=True)
 
     def write_patterns(self, proposal: Proposal) -> None:
-        """Write the proposed configuration; none where no series compete."""
+        """Write series_description.yaml, or delete it if no subject has several axial series."""
         if not proposal.subjects:
             self.patterns.unlink(missing_ok=True)
             return
@@ -221,9 +225,10 @@ def _call(way: partial) -> Assessment:
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression, for whole paths, of a pattern such as {subject}/{visit}.nii.gz.
 
-    pattern: of paths relative to the archive. {subject} and {visit} match a part of a file or
-    folder name and become groups of that name; if one occurs twice, both must be the same text. *
-    matches any part of a name. Raises InputError if it has another field, or no {subject}.
+    Use its fullmatch. pattern: of paths relative to the archive. {subject} and {visit} match a part of
+    a file or folder name (no slash), at least one character, and become groups of that name; if one
+    occurs twice, both must be the same text. * matches any part of a name, also none. Raises InputError
+    if it has another field, or no {subject}.
     """
     parts: list[str] = []
     seen: set[str] = set()

@@ -82,8 +82,8 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
     """Exclude people from the sheet whose examinations have different dates of birth.
 
     visits: of all people; changed in place. Each examination of an excluded person gets the fault
-    mixed-patients and an empty path `images`. Examinations without a date of birth are not
-    compared.
+    mixed-patients and an empty path `images`. An examination without a date of birth agrees with any;
+    one whose own headers differ excludes its person, too.
     """
     born: dict[Person, set[str]] = defaultdict(set)
     for visit in visits:
@@ -226,7 +226,8 @@ def series_rows(
     Each is a dict {column of SERIES_COLUMNS: value}; None, "" or no key is unknown. visits: of all
     people, with pseudonyms, after `number_visits`. empty: folders without images. patterns: regular
     expressions for SeriesDescription (0008,103E), tried in order to choose one of several axial
-    series. home: folder of the sheet; the column folder is relative to it.
+    series. home: folder of the sheet; the column folder is relative to it. Rows are in the order of
+    `visits`, then of `empty`.
     """
     rows = []
     for visit in visits:

@@ -72,9 +72,9 @@ def write_sections(
 
     Section: map of the tissues in an axial slice through a person, without contrast. out: the file;
     written under a temporary name and renamed. people: their number, of 12 sections each
-    (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is written to the table's
-    metadata. workers: number of processes. steps: offsets of each section towards the head, in slice
-    thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
+    (SECTIONS_PER_PERSON). seed: the same seed draws the same people; it is in the table's metadata
+    under SEED_KEY. workers: number of processes, from 1. steps: offsets of each section towards the
+    head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
@@ -94,12 +94,12 @@ def write_sections(
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:
     """Return the sections of one synthetic person, each a dict with the columns ANATOMY_COLUMNS as keys.
 
-    Section: map of the tissues in an axial slice, without contrast. Keys: person, level (1.0 mid
-    L1, 6.0 S1), tilt_deg, thickness_mm, maps (bytes, which `unpacked` turns into arrays). seed: of
-    the people. index: number of the person, from 0. There are 12 positions (SECTIONS_PER_PERSON) from L1
-    to S1 and one row for each position and step; level is that of the position, for all its steps.
-    steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice. A pure
-    function of its arguments.
+    Section: map of the tissues in an axial slice, without contrast. Keys: person (`index`), level (1.0
+    mid L1, 6.0 S1), tilt_deg (positive: the posterior edge is raised towards the head), thickness_mm,
+    maps (bytes, which `unpacked` turns into an array). seed: of the people. index: number of the person,
+    from 0. steps: offsets towards the head, in slice thicknesses: (0.0, 1.0) adds the adjacent slice.
+    There are 12 positions (SECTIONS_PER_PERSON), in order from L1 to S1; each gives one row per step, in
+    the order of `steps`, all with the level of the position. A pure function of its arguments.
     """
     body = body_of(*varied_person(seed, index))
     rng = np.random.default_rng([seed, index, 62])
@@ -140,10 +140,11 @@ def packed(tissues: np.ndarray, order: np.ndarray) -> bytes:
 def unpacked(maps: pa.Buffer) -> np.ndarray:
     """Return the maps of one section (axial slice through a person), uint8 (LAYERS + 1, SIZE_PX, SIZE_PX).
 
-    maps: a cell of the column `maps` that draw_anatomies wrote. The first LAYERS (3) are thin parallel
-    planes within the slice, from caudal to cranial: labels 1-8 or values of `Tissue`. The last is the
-    order in which muscle turns to fat as its fat fraction grows: within each muscle 255 first and 0
-    last; 0 outside. SIZE_PX is 512, the pixel size 0.8 mm (SPACING_MM).
+    maps: a cell of the column `maps` that draw_anatomies wrote, as bytes or Arrow buffer. The first
+    LAYERS (3) of the result are thin parallel planes within the slice, from caudal to cranial: labels
+    1-8 or values of `Tissue`. The last is the order in which muscle turns to fat as its fat fraction
+    grows: within each muscle 255 first and 0 last; 0 outside. SIZE_PX is 512, the pixel size 0.8 mm
+    (SPACING_MM). The array is read-only.
     """
     shape = (LAYERS + 1, SIZE_PX, SIZE_PX)
     raw = pa.decompress(maps, decompressed_size=math.prod(shape), codec=PACKING)

@@ -143,7 +143,10 @@ class _Drawing:
     septum: ClassVar[np.ndarray] = MULTIFIDUS_SEPTUM
 
     def controls(self, level: float) -> dict[str, np.ndarray]:
-        """Return control points by muscle, (points, 2), in mm of the reference man."""
+        """Return control points at a vertebral level (1.0 mid L1), {muscle: (points, 2)}, as of the left side.
+
+        (x, y) in mm to the left of and behind the spine's axis, for a body height of 178 cm.
+        """
         result = {}
         for muscle, points in DRAWN.items():
             control = between_levels(level, LEVELS, points)
@@ -167,7 +170,10 @@ class _LearntDrawing:
     septum: ClassVar[np.ndarray] = LEARNT_SEPTUM
 
     def controls(self, level: float) -> dict[str, np.ndarray]:
-        """Return control points by muscle, (points, 2), in mm of the reference man."""
+        """Return control points at a vertebral level (1.0 mid L1), {muscle: (points, 2)}, as of the left side.
+
+        (x, y) in mm to the left of and behind the spine's axis, for a body height of 178 cm.
+        """
         result = {
             muscle: between_levels(level, LEVELS, points + self.correction * CORRECTION_MM[muscle])
             for muscle, points in DRAWN.items()

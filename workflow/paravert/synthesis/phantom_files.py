@@ -225,8 +225,8 @@ def write_label_map(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
 def write_disc_points(path: Path, spine: Spine, protocol: Protocol) -> None:
     """Write the middles of the lumbar discs as a CSV file for the sheet's column levels.
 
-    Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of the body. protocol: gives
-    the position of the subject in the scanner.
+    Six rows, T12/L1 to L5/S1. Columns: name, x_mm, y_mm, z_mm (scanner coordinates, LPS). spine: of
+    the body. protocol: gives the position of the subject in the scanner.
     """
     levels = np.array(DISC_LEVELS)
     points = np.column_stack((spine.middle(levels), spine.height_mm(levels)))
@@ -242,8 +242,8 @@ def true_slice_rows(scan: str, protocol: Protocol, slices: list[RenderedSlice]) 
 
     scan: name of the scan, for the column subject. protocol: geometry of the axial series. slices:
     all slices of the series with their truth, from caudal to cranial. Keys: subject, slice (from
-    0), position_mm (along the slice normal), muscle, side, csa_mm2 (in the image plane),
-    fat_fraction (0-1; None: muscle absent).
+    0), position_mm (of the first pixel along the slice normal, 0 at the scanner's origin), muscle,
+    side, csa_mm2 (in the image plane; 0: muscle absent), fat_fraction (0-1; None: muscle absent).
     """
     rows = []
     for number, rendered in enumerate(slices):

@@ -89,11 +89,11 @@ def make_phantoms(
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
-    Writes <out>/<subject>/dicom/..., <out>/<subject>/truth.nii.gz, and for all subjects that are
-    complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and <out>/truth_muscles.parquet. A
-    second visit shows the same body on another scanner, in another position; its folder is
-    <out>/<subject>_2. A subject that is complete from the same seed and version is left unchanged.
-    Raises InputError if a wanted subject is not in the cohort.
+    Writes <out>/<subject>/dicom/..., truth.nii.gz (masks) and levels.csv (discs) beside it, and for all
+    subjects that are complete <out>/subjects.tsv, <out>/truth.parquet (per slice) and
+    <out>/truth_muscles.parquet. A second visit shows the same body on another scanner, in another
+    position; its folder is <out>/<subject>_2. A subject that is complete from the same seed, number of
+    volunteers and version is left unchanged. It is an error if a wanted subject is not in the cohort.
     """
     people = draw_volunteers(seed, volunteers)
     scans = [Scan(person, index, visit) for index, person in enumerate(people) for visit in (1, 2)]

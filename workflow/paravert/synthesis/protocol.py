@@ -77,13 +77,13 @@ class Series:
 class Protocol:
     """The axial series of one phantom scan, in scanner (patient) coordinates: LPS, mm.
 
-    grid: number and size of the pixels of each slice, centred on the centre of its plane. slices:
-    number of slices. spacing_mm: distance between their middles. first: plane of the most caudal
-    slice; the others follow along its normal. rotation_deg, offset_mm: place the subject in the
-    scanner: coordinates of the body are rotated about z (positive from left to back), then shifted
-    by (x, y, z). bits: stored bits per pixel. compressed: RLE Lossless if True. cranial_first:
-    whether InstanceNumber (0020,0013) increases from cranial to caudal. acquisition: slice
-    thickness, noise, and shading by the coil.
+    grid: number and size of the pixels of each slice, centred on the centre of its plane. slices: number
+    of slices. spacing_mm: distance between their middles. first: plane of the most caudal slice; the
+    others follow along its normal, towards the head. rotation_deg, offset_mm: place the subject in the
+    scanner: coordinates of the body are rotated about z (positive from left to back), then shifted by
+    (x, y, z). bits: stored bits per pixel. compressed: RLE Lossless if True. cranial_first: whether
+    InstanceNumber (0020,0013) increases from cranial to caudal. acquisition: slice thickness, noise, and
+    shading by the coil.
     """
 
     grid: PixelGrid

@@ -128,7 +128,7 @@ class Picture:
         self.middle = np.array([rng.uniform(0.42, 0.66) * size, rng.uniform(0.40, 0.56) * size])
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return (row, column) on the fine grid, (2, ...), of points (..., 2), (y, z) in mm."""
+        """Return (row, column) on the fine grid, float (2, ...), of points (..., 2), (y, z) in mm."""
         step = PIXEL_MM / FINE
         return np.stack(
             (self.middle[1] - points[..., 1] / step, self.middle[0] + points[..., 0] / step)

@@ -101,9 +101,10 @@ _GROUPS = (
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Return random offsets of outlines' control points from the mean, {side: {muscle: offsets}}.
 
-    Each is float (points, 2), (x, y), 0 on average, in local coordinates of the left side (x to the
-    left, y to the back): mirror the right outline afterwards. Unit: square root of the drawn area,
-    for multifidus and erector spinae of both together, because they share a septum.
+    Each is float (points, 2), (x, y), 0 on average, for the points of `muscles.DRAWN` in their order,
+    in local coordinates of the left side (x to the left, y to the back): mirror the right outline
+    afterwards. Unit: square root of the drawn area, for multifidus and erector spinae of both muscles
+    together, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:

@@ -22,12 +22,12 @@ SUBPIXELS = 2  # along each axis of a pixel
 class Acquisition:
     """How a phantom slice is acquired.
 
-    thickness_mm: slice thickness. noise: SD of the Gaussian noise of each of two channels; bright
-    fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the posterior edge of
-    the image over that at the anterior edge. layers: parallel planes averaged over the slice
-    thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
-    pixels. coil: number of the coil, each uneven in its own way. Raises ValueError if layers is not
-    an odd number from 1.
+    thickness_mm: slice thickness. noise: SD of the Gaussian noise of the real and of the imaginary
+    channel; bright fluid has signal 1. bias: natural logarithm of the coil's sensitivity at the
+    posterior edge of the image over that at the anterior edge. layers: parallel planes averaged over the
+    slice thickness; the truth is that of the middle one. blur_px: SD of the point spread function, in
+    pixels. coil: number of the coil, each uneven in its own way. Raises ValueError if layers is not an
+    odd number from 1.
     """
 
     thickness_mm: float = 4.0
@@ -198,9 +198,9 @@ def _acquired(
 def coil_profile(shape: tuple[int, int], seed: int, bias: float) -> np.ndarray:
     """Return the sensitivity of a surface coil behind the subject, float32 (rows, columns).
 
-    shape: (rows, columns). seed: of the subject, whose coil is uneven in its own way. bias: natural
-    logarithm of the sensitivity at the posterior edge (last row) over that at the anterior edge
-    (first row).
+    shape: (rows, columns). seed: selects how the coil is uneven; `render_planes` takes the subject's
+    seed plus `Acquisition.coil`. bias: natural logarithm of the sensitivity at the posterior edge (last
+    row) over that at the anterior edge (first row).
     """
     c = np.random.default_rng([seed, 42]).normal(0, 1, 5).astype(np.float32)
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]

@@ -78,8 +78,8 @@ def signed_area(outline: np.ndarray) -> float:
 def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
     """Return closed outlines moved inwards along the normal at each vertex, same shape.
 
-    outlines: (..., vertices, 2), (x, y) in mm. by_mm: one distance, or one per vertex, (vertices,);
-    negative values move outwards.
+    outlines: (..., vertices, 2), (x, y) in mm; the vertices may run either way round. by_mm: one
+    distance, or one per vertex, (vertices,); negative values move outwards.
     """
     closed = np.concatenate((outlines[..., -1:, :], outlines, outlines[..., :1, :]), axis=-2)
     after = closed[..., 2:, :]
@@ -199,9 +199,9 @@ class Tube:
     def sections(self, planes: Sequence[CutPlane], insets_mm: tuple[float, ...]) -> list[Outlines]:
         """Return where parallel planes cut the solid: one set of outlines for each inset.
 
-        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), all with the same axes.
-        insets_mm: by how much each outline is moved inwards; negative moves outwards. Only the
-        lateral surface is moved, not the two ends.
+        planes: in coordinates of the body (LPS, mm, mid L3 at z = 0), at least one, all with the same
+        axes (not checked); `Outlines.plane` is their index. insets_mm: by how much each outline is moved
+        inwards; negative moves outwards. Only the lateral surface is moved, not the two ends.
         """
         first = planes[0]
         along = (self.rings.reshape(-1, 3) @ first.normal).reshape(self.rings.shape[:2])

@@ -94,9 +94,10 @@ class Spine:
     ) -> Tube:
         """Return a tube, in LPS mm of the body, from outlines at vertebral levels.
 
-        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines:
-        (rings, vertices, 2), x and y in mm relative to the spine's axis. tilted: whether the
-        outlines lie parallel to the endplates (bones, discs) or horizontally (muscles, organs).
+        levels: (rings,), 1.0 mid L1, 5.0 mid L5, ascending, from cranial to caudal. outlines: (rings,
+        vertices, 2), x and y in mm relative to the spine's axis, in the size of this body (not
+        multiplied by `scale`). tilted: whether the outlines lie parallel to the endplates (bones, discs)
+        or horizontally (muscles, organs).
         """
         levels, outlines = np.asarray(levels, float), np.asarray(outlines)
         middle = self.middle(levels)
@@ -108,18 +109,20 @@ class Spine:
     def bone(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 7) -> Tube:
         """Return a tube between two vertebral levels, parallel to the endplates, in LPS mm of the body.
 
-        first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
-        mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a
-        function of the level. rings: number of outlines if it is a function.
+        first, last: the cranial and the caudal level, 1.0 mid L1, 5.0 mid L5. shape: an outline,
+        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the same
+        at all levels, or a function that returns it for a level. rings: number of outlines if it is a
+        function.
         """
         return self._drawn(first, last, shape, rings, tilted=True)
 
     def organ(self, first: float, last: float, shape: Shape | np.ndarray, rings: int = 12) -> Tube:
         """Return a tube of horizontal outlines between two vertebral levels, in LPS mm of the body.
 
-        first, last: the levels, 1.0 mid L1, 5.0 mid L5. shape: an outline, (vertices, 2), (x, y) in
-        mm relative to the spine's axis, for a body height of 178 cm: the same at all levels, or a
-        function of the level. rings: number of outlines if it is a function.
+        first, last: the cranial and the caudal level, 1.0 mid L1, 5.0 mid L5. shape: an outline,
+        (vertices, 2), (x, y) in mm relative to the spine's axis, for a body height of 178 cm: the same
+        at all levels, or a function that returns it for a level. rings: number of outlines if it is a
+        function.
         """
         return self._drawn(first, last, shape, rings, tilted=False)
 

@@ -110,8 +110,8 @@ class Variation:
     clefts: wedges of fat in the erector spinae.
     psoas: its course; used only if correction is given.
     loops: bowel loops beside the spine.
-    cover: how far the erector spinae covers the multifidus from behind at L2 and above (less down
-        to L4), as a share of the multifidus' height; used only if correction is given.
+    cover: how far the erector spinae covers the multifidus from behind at L2 and above (less below,
+        0 from L4 on), as a share of the multifidus' height; used only if correction is given.
     """
 
     lost: tuple[float, ...] = (0.0,) * len(LABELS)

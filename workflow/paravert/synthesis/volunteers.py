@@ -75,7 +75,7 @@ FAT_BY_LEVEL = {
 
 @dataclass(frozen=True)
 class Volunteer:
-    """One phantom subject. Its images depend on these values alone.
+    """One phantom subject; its body depends on these values alone (see `body_of`).
 
     subject: its code. sex: "F" or "M". age_years, height_cm, weight_kg: at the examination.
     area_mm2, fat_fraction: (8, 5), row k of label k + 1 (anatomy.LABELS), columns mid L1 to mid L5:
