@@ -8,13 +8,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.numpy import save_file
 
 from made_from import LEVELS_MODEL, MODEL
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
 from paravert.imaging.volume import Volume
-from paravert.network import axial_levels, find_levels, sagittal_levels, train_axial_levels
+from paravert.network import (
+    axial_levels,
+    axial_net,
+    find_levels,
+    sagittal_levels,
+    train_axial_levels,
+)
 from paravert.network.axial_levels import SliceEvidence, levels_from_axial, levels_of_slices
 from paravert.network.axial_net import (
     BINS,
@@ -254,7 +261,10 @@ def test_predictions_are_those_of_the_trained_network(untrained):
 
 def test_other_files_than_a_model_are_refused(tmp_path):
     (tmp_path / "b.safetensors").write_bytes(b"no model")
-    for other in (tmp_path / "b.safetensors", LEVELS_MODEL[0]):
+    key = axial_net.FORM.key
+    for number, told in enumerate(('{"format": 1}', "x", "[]")):
+        save_file({"a": np.zeros(1)}, tmp_path / f"{number}.safetensors", {key: told})
+    for other in (*tmp_path.glob("*.safetensors"), LEVELS_MODEL[0]):
         with pytest.raises(InputError, match="not a model"):
             load_axial_network(other)
 

@@ -136,6 +136,10 @@ def test_the_order_of_the_muscles_is_counted_in_subjects():
     found = verdicts([], muscles_table(PAPER_ORDER))
     assert found["Erector spinae is the largest muscle in all subjects"] == "yes"
     assert found["In men psoas major is the second largest"] == "yes"
+    unknown = muscles_table(PAPER_ORDER)
+    unknown.loc[unknown.subject == "F1", "sex"] = None
+    largest = claims([], unknown).loc["Erector spinae is the largest muscle in all subjects"]
+    assert largest.found == "in 4 of 4 subjects"
     turned = {"M": PAPER_ORDER["F"], "F": PAPER_ORDER["F"][::-1]}
     found = verdicts([], muscles_table(turned))
     assert found["Erector spinae is the largest muscle in all subjects"] == "in part"

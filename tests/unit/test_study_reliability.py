@@ -214,6 +214,7 @@ def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
     drawn = overlap["slice"] > 1
     overlap["pixels_truth2"] = (overlap["pixels_truth"] + 30.0).where(drawn)
     overlap["pixels_prediction"] = 0
+    overlap["review_failed"] = overlap["subject"] == overlap["subject"].iloc[0]
     table = rater_reliability(overlap, pixel_areas(slices), levels)
     assert set(table["source"]) == {"raters"}
     own = table[(table["level"] == ALL_SLICES) & (table["side"] == "left")]

@@ -145,6 +145,7 @@ def test_the_report_says_how_many_lumbar_vertebrae_are_assumed():
     none, some = pd.DataFrame({"subject": ["A"]}), pd.DataFrame({"n_lumbar": [5.0, 6, 6, None]})
     assert report.lumbar_note(none).endswith("all names may be one off.")
     assert report.lumbar_note(some).endswith("In this study: 6 lumbar vertebrae in 2 scans.")
+    assert report.lumbar_note(some[:2]).endswith("6 lumbar vertebrae in 1 scan.")
 
 
 def test_every_quarantined_subject_stands_in_the_report_with_its_reason(page, home):

@@ -4,7 +4,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from paravert import codebook, tables
-from paravert.study.centiles import apply_centiles, fit_centiles, too_few
+from paravert.anatomy import MUSCLES
+from paravert.study.centiles import (
+    MEASURES,
+    apply_centiles,
+    centile_frame,
+    centiles_for_sharing,
+    fit_centiles,
+    too_few,
+    z_scores,
+)
 from paravert.study.describe import write_tables
 from paravert.study.models import fit_models
 from paravert.study.report_tables import weighted_texts
@@ -150,6 +159,34 @@ def test_centiles_for_sharing_hold_nothing_of_fewer_than_five_subjects(tmp_path)
     assert len(scores)
     assert no_scores.empty
     assert list(no_scores) == list(scores)
+
+
+def shared_centiles(women_years, **values):
+    """Return centiles for sharing, and the subjects: 70 women of these ages."""
+    people = pd.DataFrame({"subject": [f"S{n:02}" for n in range(70)], "sex": "F"})
+    people["age_years"] = women_years
+    for measure in MEASURES:
+        for muscle in MUSCLES:
+            people[measure.column_of(muscle)] = np.linspace(0.1, 0.4, 70)
+    people = people.assign(**values)
+    return centiles_for_sharing(centile_frame(people, 0, 1), people), people
+
+
+def test_the_fifth_youngest_is_one_of_those_that_the_curve_was_fitted_to():
+    volumes = np.r_[np.zeros(4), np.linspace(90, 120, 66)]  # 0 has no logarithm
+    column = "volume_psoas_major_ml"
+    shared, _ = shared_centiles(np.arange(20, 90), **{column: volumes})
+    fitted = shared[(shared.muscle == "psoas_major") & shared.value.notna()]
+    lowest = fitted.groupby("measure").age_years.min()
+    assert lowest["volume"] == 28
+    assert lowest["csa"] == 24
+
+
+def test_without_an_age_that_may_be_told_there_are_no_z_scores():
+    shared, people = shared_centiles(np.linspace(30.2, 30.8, 70))
+    found = z_scores(people, shared)
+    assert found.z.isna().all()
+    assert set(found.note) == {"no centiles: no age with 5 subjects"}
 
 
 def test_the_report_says_fewer_than_five_where_the_count_is_suppressed(tmp_path):

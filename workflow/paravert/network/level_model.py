@@ -20,7 +20,7 @@ class ModelForm:
     A file (safetensors) has one entry of metadata: under `key`, JSON with version, pixel size and
     architecture. what: the network in words, for the message of InputError. spacing_mm: pixel size of
     the network's input. architecture: sizes of its layers, {name: value of JSON}; a file with another
-    version or architecture is rejected.
+    version, pixel size or architecture is rejected.
     """
 
     key: str
@@ -31,11 +31,9 @@ class ModelForm:
 
     def save(self, path: Path, network: "torch.nn.Module") -> None:  # noqa: F821 (not imported)
         """Write a network to a safetensors file with float16 weights, completely or not at all."""
-        told = {"format": self.version, "spacing_mm": self.spacing_mm}
-        told |= {"architecture": dict(self.architecture)}
         weights = {name: w.half().numpy() for name, w in network.state_dict().items()}
         with whole_file(path) as draft:
-            draft.write_bytes(save(weights, {self.key: json.dumps(told, sort_keys=True)}))
+            draft.write_bytes(save(weights, {self.key: self._told()}))
 
     def weights(self, path: Path) -> dict[str, np.ndarray]:
         """Return the weights in a model file, {name: float32 array}; names are those of the torch module.
@@ -44,9 +42,14 @@ class ModelForm:
         """
         try:
             with safe_open(path, framework="numpy") as file:
-                told = json.loads((file.metadata() or {}).get(self.key, "{}"))
+                told = (file.metadata() or {}).get(self.key)
         except (OSError, SafetensorError):
-            told = {}
-        if told.get("format") != self.version or told["architecture"] != self.architecture:
+            told = None
+        if told != self._told():
             raise InputError(path, f"not a model that {self.what}")
         return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}
+
+    def _told(self) -> str:
+        """Return the entry of metadata by which a file of this form is recognised."""
+        told = {"format": self.version, "spacing_mm": self.spacing_mm}
+        return json.dumps(told | {"architecture": dict(self.architecture)}, sort_keys=True)

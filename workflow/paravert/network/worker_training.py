@@ -23,6 +23,7 @@ from paravert.network.card import NOTE
 from paravert.network.fit import check_made_of, checkpoint_file
 from paravert.network.level_model import ModelForm
 from paravert.provenance import file_sha256
+from paravert.tables import whole_file
 
 MOST_GRADIENT_NORM = 1.0  # larger gradients are scaled down
 
@@ -156,7 +157,8 @@ class WorkerTraining:
             "seconds": self.seconds,
             "curve": self.curve,
         }
-        torch.save(held, self.checkpoint)
+        with whole_file(self.checkpoint) as draft:
+            torch.save(held, draft)
 
 
 def gradients(

@@ -305,8 +305,12 @@ def centiles_for_sharing(centiles: pd.DataFrame, subjects: pd.DataFrame) -> pd.D
     for (sex, muscle, measure), rows in centiles[~kept].groupby(["sex", "muscle", "measure"]):
         own = subjects[subjects["sex"] == sex].dropna(subset=["age_years"])
         shown = next(one for one in MEASURES if one.name == measure)
-        fitted = ~np.isnan(to_scale(own[shown.column_of(muscle)].to_numpy(dtype=float), shown.scale))
-        ages = np.sort(own["age_years"][fitted])[[LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]]
+        fitted = ~np.isnan(
+            to_scale(own[shown.column_of(muscle)].to_numpy(dtype=float), shown.scale)
+        )
+        ages = np.sort(own["age_years"][fitted])[
+            [LEAST_SHARED_SUBJECTS - 1, -LEAST_SHARED_SUBJECTS]
+        ]
         kept[rows.index] = rows["age_years"].between(*ages)
     return centiles.assign(n_subjects=counts, note=notes)[kept]
 

@@ -299,7 +299,9 @@ def lumbar_note(ledger: pd.DataFrame) -> str:
         "Levels assume five lumbar vertebrae unless the sheet says otherwise (n_lumbar): in somebody with "
         "a transitional vertebra, which the lumbar images alone cannot exclude, all names may be one off."
     )
-    listed = "; ".join(f"{n} lumbar vertebrae in {counted(count, 'scan')}" for n, count in unusual.items())
+    listed = "; ".join(
+        f"{n} lumbar vertebrae in {counted(count, 'scan')}" for n, count in unusual.items()
+    )
     return f"{note} In this study: {listed}." if listed else note
 
 
