@@ -162,13 +162,14 @@ class Frame:
     image_type: values of FrameType (0008,9007), otherwise ImageType (0008,0008), in upper case; ()
         if unknown.
     position: ImagePositionPatient (0020,0032): centre of the first pixel, LPS in mm, (3,).
-    right, down: ImageOrientationPatient (0020,0037) as in the file, not checked: directions to the
-        next column and row, LPS, (3,).
+    right, down: ImageOrientationPatient (0020,0037): directions to the next column and row, LPS, (3,).
     row_spacing_mm, column_spacing_mm: PixelSpacing (0028,0030): between the centres of neighbouring
-        rows and columns.
+        rows and columns. Position, directions and these are as in the file: `frame_fault` checks them.
     thickness_mm: SliceThickness (0018,0050).
     spacing_tag_mm: SpacingBetweenSlices (0018,0088), also if implausible.
-    echo_time_ms, repetition_time_ms, inversion_time_ms: (0018,0081), (0018,0080), (0018,0082).
+    echo_time_ms: EffectiveEchoTime (0018,9082), otherwise EchoTime (0018,0081).
+    repetition_time_ms: (0018,0080).
+    inversion_time_ms: InversionTime (0018,0082), otherwise InversionTimes (0018,9079).
     flip_angle_deg: FlipAngle (0018,1314).
     contrast: values that tell apart images of different contrast at one position, such as image
         type, echo time, flip angle, b-value; compared element by element, not interpreted.
