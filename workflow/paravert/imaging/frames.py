@@ -211,19 +211,21 @@ class Frame:
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
         """The unit directions to the next column and to the next row, (3,) each, LPS.
 
-        Headers round them; these are the nearest exactly orthogonal ones. They must be known.
+        Headers round them; these are the nearest exactly orthogonal ones. `right` and `down` must
+        not be None.
         """
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Position of the middle of the image, LPS in mm, (3,); position and directions must be known."""
+        """Position of the middle of the image, LPS in mm, (3,); no attribute of its geometry may be None."""
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
         """Return the vector from the centre of the first pixel to the middle of the image, LPS in mm, (3,).
 
-        right, down: unit directions to the next column and row, LPS, (3,).
+        right, down: unit directions to the next column and row, LPS, (3,), instead of the frame's
+        own. Its matrix and pixel spacing must not be None.
         """
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
         return across + down * self.row_spacing_mm * (self.rows - 1) / 2
@@ -260,10 +262,11 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
-    """Return the frames of a DICOM file: one for a classic image, all for a multi-frame image.
+    """Return the frames of a DICOM file: one for a classic image, all in order for a multi-frame image.
 
     Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
-    frames share. data: data set of the file, up to the pixels.
+    frames share. data: data set of the file, up to the pixels. Malformed values are None in the
+    frames; raises one of READ_ERRORS or OSError (pydicom's) if a nested sequence is damaged.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]
