@@ -37,17 +37,17 @@ RLE_PADDING_BYTES = 4  # segments are padded to an even length; some writers add
 
 
 def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: int) -> bool:
-    """Return whether the image size declared in one frame's code stream agrees with the DICOM header.
+    """Return whether the image size declared in one frame's code stream is that of the DICOM header.
 
     stream: the code stream, which is the compressed bytes of one frame.
     syntax: transfer syntax (0002,0010), the kind of compression.
     rows, columns: (0028,0010), (0028,0011).
     frame_bytes: length in bytes of the decoded frame, from the header.
 
-    RLE streams declare no size: True if a stream of that length can decode to `frame_bytes`. False
-    for a frame of more than 32 MiB, for a damaged JPEG or JPEG 2000 header, and for JPEG 2000 with
-    several components or more than 1024 tiles. True for syntaxes other than RLE, JPEG, JPEG-LS and
-    JPEG 2000.
+    False for any frame of more than 32 MiB. RLE streams declare no size: True if a stream of that
+    length can decode to `frame_bytes`. JPEG and JPEG-LS: False also for a damaged header. JPEG 2000,
+    by the syntax or by the first bytes of the stream: False also for a damaged header, several
+    components or more than 1024 tiles. Other syntaxes: True.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
@@ -116,8 +116,9 @@ def _j2k_size(stream: bytes) -> tuple[int, int] | None:
 def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.ndarray | None:
     """Return the pixel values of an RLE-compressed frame, uint8 or uint16 (rows, columns).
 
-    stream: the compressed bytes of one frame. allocated: BitsAllocated (0028,0100): 8 gives uint8,
-    16 uint16, also if the values have a sign: the caller then views them as signed.
+    stream: the compressed bytes of one frame. rows, columns: of the image. allocated: BitsAllocated
+    (0028,0100): 8 gives uint8, 16 uint16, also if the values have a sign: the caller then views
+    them as signed.
     Returns None if the stream is damaged: a segment does not decode to exactly one byte per pixel.
     Most decoders pad or truncate such a segment without an error. Source: DICOM PS3.5, annex G.
     """

@@ -61,9 +61,11 @@ def convert_dicom(
 ) -> None:
     """Convert the images of a shard's subjects to checked NIfTI volumes, one file per stack.
 
-    Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. A subject
-    whose data cannot be used becomes a row with a reason in the shard's table. Raises InputError if
-    a subject is not in the sheet or a decoder of compressed DICOM is not installed.
+    Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. The files of
+    a subject go to FOLDER/<subject>; the table (Parquet) has one row per subject, with a reason if
+    its data cannot be used. A subject whose stored result is up to date is not converted again.
+    Raises InputError if a subject is not in the sheet or a decoder of compressed DICOM is not
+    installed.
     """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
@@ -94,8 +96,9 @@ def convert_subject(
 ) -> shards.Product:
     """Convert one subject's images and masks into a temporary folder and return the row of its table.
 
-    rows: {subject, with a visit as A001_2: row of the subject sheet as {column: text}}.
-    task: the unit of work; its `subject` is a key of `rows`.
+    rows: {subject, with a visit as A001_2: row of the subject sheet as {column: text}}; paths are
+        absolute, as `read_sheet` returns them.
+    task: the unit of work; only its `subject`, a key of `rows`, is used.
     scratch: existing temporary folder; files are laid out in it as in the subject's result folder.
     series_description: regular expressions that choose one of several axial series, tried in order.
     source: the label source, which says which values the masks of the column `labels` have.
@@ -163,12 +166,13 @@ def read_images(
 ) -> Images:
     """Return the images of one subject: voxels and geometry of each stack, header values, and warnings.
 
-    path: the sheet's column `images`: a NIfTI file, a DICOM file, or a folder, searched
-        recursively, of DICOM files or of two NIfTI files named water and fat; "" if empty.
+    path: the sheet's column `images`, "" if empty: a NIfTI file, a DICOM file, or a folder, searched
+        recursively. A folder without DICOM images may hold two NIfTI files, one named water and one
+        fat (see `part_files`); the stack then shows fat.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
         several axial series remain, each keeps those it matches, if any; DICOM only.
-    water, fat: paths of NIfTI files of the Dixon parts on the same voxels, from the sheet's columns
-        of these names; both or neither (None or "").
+    water, fat: paths of NIfTI files of the Dixon parts on the voxels of `path`, from the sheet's
+        columns of these names; both or neither (None or "").
 
     Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
     dixon-parts-differ if only one of water and fat is given or their grids differ, and every fault

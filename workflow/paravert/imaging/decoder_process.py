@@ -80,7 +80,7 @@ class DecoderProcess:
     """A running decoder process.
 
     process: its handle; requests go to its stdin, answers come from its stdout. shared: descriptor
-    of the file in memory through which code streams and pixel values are exchanged.
+    of the file in memory through which both exchange compressed bytes and pixel values.
     """
 
     process: subprocess.Popen

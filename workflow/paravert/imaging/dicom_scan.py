@@ -53,9 +53,9 @@ def is_secondary_capture(header: Header) -> bool:
 class FolderScan:
     """What a folder of DICOM files contains, read from the headers, without pixels.
 
-    frames: attributes of every slice of every MR image. images: attributes of the file of each
-    image, of any modality. Both in the order of the file paths. cautions: warnings. files: number
-    of files of any kind, also those that are not DICOM.
+    frames: attributes of every slice of every MR image. images: attributes of every image file, of
+    any modality. Both in the order of the file paths. cautions: warnings about all files. files:
+    number of files of any kind, also those that are not DICOM.
     """
 
     frames: tuple[Frame, ...]
@@ -65,7 +65,7 @@ class FolderScan:
 
     @property
     def series(self) -> dict[str, list[Frame]]:
-        """{SeriesInstanceUID (0020,000E), "" if absent: its frames}, in the order of the file paths."""
+        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, in the order of the file paths."""
         found: dict[str, list[Frame]] = defaultdict(list)
         for frame in self.frames:
             found[frame.header.series].append(frame)

@@ -38,10 +38,11 @@ def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hasha
     """Return the keys of series in groups: the series of one Dixon acquisition together, others alone.
 
     series: {key: attributes of its slices}. Dixon acquisition: series that each show one part
-    (water, fat, in phase, ...) or one map, have the same name apart from the part, share more than
-    half of the positions of the smaller one, and include water and fat. Name: SeriesDescription
-    (0008,103E). Map: computed values, such as a fat fraction. Maps of another name at the positions
-    of a Dixon acquisition are left out.
+    (water, fat, in phase, ...) or one map, have the same name apart from the part, each share with
+    the first of them more than half of the positions of the smaller one, and include water and fat.
+    Name: SeriesDescription (0008,103E). Map: computed values, such as a fat fraction. Maps of
+    another name at the positions of a Dixon acquisition are in no group. A series that holds
+    several parts itself is alone.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -94,11 +95,12 @@ def has_water_and_fat(frames: Iterable[Frame]) -> bool:
 
 
 def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Return the slices to convert and the Dixon water slices at the same positions.
+    """Return the slices to convert, and the Dixon water slices to keep beside them.
 
     frames: attributes of the slices of one series, or of one Dixon acquisition. If they include
     water and fat, the fat slices are the ones to convert; in phase, opposed phase and maps are left
-    out. Otherwise all slices are converted, and the water slices are (). The order is kept.
+    out. Otherwise all slices are converted, and the water slices are (). The order is kept. Whether
+    fat and water lie at the same positions is not checked: see `stacks_with_water`.
     """
     if not has_water_and_fat(frames):
         return tuple(frames), ()
@@ -111,12 +113,13 @@ def split_parts(frames: Sequence[Frame]) -> tuple[tuple[Frame, ...], tuple[Frame
 def stacks_with_water(
     frames: Sequence[Frame], water: Sequence[Frame]
 ) -> tuple[list[FrameStack], list[FrameStack], set[Caution]]:
-    """Return the stacks of some slices, those of the Dixon water at the same places, and warnings.
+    """Return the stacks of some slices, the stacks of their Dixon water, and warnings.
 
     Stack: parallel, evenly spaced slices, from caudal to cranial; without pixels. frames:
     attributes of the slices to convert. water: those of the Dixon water slices; empty if there are
     none. `frame_fault` must have found no fault in any of them. Both lists of stacks have the same
-    voxel grids in the same order; the second is empty without water. Raises SubjectFault:
+    voxel grids in the same order; the second is empty without water. The warnings are those of
+    `stack_frames`, about `frames`. Raises SubjectFault:
     dixon-parts-differ if the grids differ, bad-geometry-orientation, bad-geometry-position,
     inconsistent-matrix, ambiguous-contrast, duplicate-positions-conflict, too-few-slices.
     """
@@ -158,9 +161,9 @@ def part_files(folder: Path) -> tuple[Path, Path] | None:
     """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both are there.
 
     folder: the sheet's column images. A file is fat if one word of its name is fat or f, and water
-    if one is water, wat or w. Words are separated by anything but letters and digits. Files with words
-    of both, or a word such as mask, labels or pdff, are ignored. Raises SubjectFault (ambiguous-series) if several
-    files are fat or several are water.
+    if one is water, wat or w, in any case. Words are separated by anything but letters and digits.
+    Files with words of both, or a word such as mask, labels or pdff, are ignored. Raises
+    SubjectFault (ambiguous-series) if several files are fat or several are water, and both are there.
     """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in files_at(folder, "images"):
@@ -183,12 +186,12 @@ def part_files(folder: Path) -> tuple[Path, Path] | None:
 def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     """Return images of one stack with the voxels of their Dixon water and fat added from NIfTI files.
 
-    images: of one subject. water, fat: NIfTI files; fat is None if the images themselves show fat.
-    Matrix, spacing and directions must equal those of the stack. The origin may differ, as some
-    conversions lose it: voxels are paired by index; beyond 0.5 mm with the warning
-    dixon-origins-differ and a note. Raises SubjectFault: dixon-parts-differ if the grids differ or
-    there are several stacks, unreadable-header if there is no such file, and other reasons if it is
-    not a usable NIfTI image.
+    images: of one subject; not changed. water, fat: NIfTI files, which replace those that the stack
+    may have; fat is None if the images themselves show fat. Matrix, spacing and directions must
+    equal those of the stack. The origin may differ, as some conversions lose it: voxels are paired
+    by index; beyond 0.5 mm with the warning dixon-origins-differ and a note. Raises SubjectFault:
+    dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
+    is no such file, and other reasons if it is not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

@@ -41,10 +41,10 @@ PARALLEL_MM = 1e-6  # an edge that rises less above a plane is parallel to it, b
 class FrameStack:
     """One stack: parallel, evenly spaced slices from caudal to cranial, in one orientation; without pixels.
 
-    group: the slices as DICOM frames of one orientation, matrix and pixel spacing, ascending, with
-    their common directions (LPS). affine: 4 x 4, index (slice, row, column, 1) to RAS in mm.
-    slab_mm: slab length, the length along the normal that one slice represents, normally the
-    distance between slices. slab_source: where slab_mm comes from: positions, thickness or tag.
+    group: the slices as DICOM frames of one orientation, matrix and pixel spacing, ascending along
+    the normal, with their common directions (LPS). affine: 4 x 4, index (slice, row, column, 1) to
+    RAS in mm. slab_mm: slab length, the length along the normal that one slice represents, normally
+    the distance between slices. slab_source: "positions", "thickness" or "tag", see `slab_length`.
     """
 
     group: ParallelFrames
@@ -66,7 +66,7 @@ class FrameStack:
     def affine_of(self, frame: Frame) -> np.ndarray:
         """Return the affine of one slice of the stack, 4 x 4, index (0, row, column, 1) to RAS in mm.
 
-        It has the slice's own position, and the orientation of the stack.
+        frame: one of `frames`. The affine has its own position, and the orientation of the stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
@@ -78,9 +78,10 @@ class FrameStack:
 def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], set[Caution]]:
     """Return the stacks of groups of parallel slices, from caudal to cranial, and warnings.
 
-    Stack: parallel, evenly spaced slices. groups: from `group_frames`, without pixels. A group is
-    split into stacks where slices are shifted within their plane, and where their spacing changes.
-    Warnings: multi-stack, missing-slices, spacing-irregular, spacing-tag-missing,
+    Stack: parallel, evenly spaced slices; a lone slice is a stack of 1. groups: from
+    `group_frames`, without pixels. A group is split into stacks where slices are shifted within
+    their plane, and where their spacing changes. The stacks of all groups are sorted by z (LPS) of
+    their middle. Warnings: multi-stack, missing-slices, spacing-irregular, spacing-tag-missing,
     spacing-tag-mismatch. Raises SubjectFault: ambiguous-contrast, bad-geometry-position,
     duplicate-positions-conflict, too-few-slices.
     """
@@ -146,9 +147,10 @@ def shear_mm_per_mm(heights: np.ndarray, in_plane: np.ndarray) -> float:
     """Return by how many mm slices shift in their plane per mm along the normal (shear).
 
     heights: positions along the normal in mm, (slices,). in_plane: positions in the plane in mm,
-    (slices, 2). Both in any order of the slices. The shear is the slope of a least squares fit. 0
-    if the slices do not shift evenly: with fewer than three slices, if the shift from slice to
-    slice differs from the fit by more than half of it, or if the total shift is at most 0.3 mm.
+    (slices, 2). Both in the same order, which may be any. The shear is the slope of a least squares
+    fit, as a length of any direction in the plane, at least 0. It is 0 with fewer than three
+    slices, if the total shift is at most 0.3 mm, or if the slices do not shift evenly: a shift from
+    one slice to the next differs from the fit by more than half of what the fit gives there.
     """
     if len(heights) < 3 or np.ptp(heights) == 0:
         return 0.0

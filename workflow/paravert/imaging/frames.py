@@ -162,13 +162,14 @@ class Frame:
     image_type: values of FrameType (0008,9007), otherwise ImageType (0008,0008), in upper case; ()
         if unknown.
     position: ImagePositionPatient (0020,0032): centre of the first pixel, LPS in mm, (3,).
-    right, down: ImageOrientationPatient (0020,0037) as in the file, not checked: directions to the
-        next column and row, LPS, (3,).
+    right, down: ImageOrientationPatient (0020,0037): directions to the next column and row, LPS, (3,).
     row_spacing_mm, column_spacing_mm: PixelSpacing (0028,0030): between the centres of neighbouring
-        rows and columns.
+        rows and columns. Position, directions and these are as in the file: `frame_fault` checks them.
     thickness_mm: SliceThickness (0018,0050).
     spacing_tag_mm: SpacingBetweenSlices (0018,0088), also if implausible.
-    echo_time_ms, repetition_time_ms, inversion_time_ms: (0018,0081), (0018,0080), (0018,0082).
+    echo_time_ms: EffectiveEchoTime (0018,9082), otherwise EchoTime (0018,0081).
+    repetition_time_ms: (0018,0080).
+    inversion_time_ms: InversionTime (0018,0082), otherwise InversionTimes (0018,9079).
     flip_angle_deg: FlipAngle (0018,1314).
     contrast: values that tell apart images of different contrast at one position, such as image
         type, echo time, flip angle, b-value; compared element by element, not interpreted.
@@ -210,19 +211,21 @@ class Frame:
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
         """The unit directions to the next column and to the next row, (3,) each, LPS.
 
-        Headers round them; these are the nearest exactly orthogonal ones. They must be known.
+        Headers round them; these are the nearest exactly orthogonal ones. `right` and `down` must
+        not be None.
         """
         return orthonormal_pair(self.right, self.down)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Position of the middle of the image, LPS in mm, (3,); position and directions must be known."""
+        """Position of the middle of the image, LPS in mm, (3,); no attribute of its geometry may be None."""
         return self.position + self.to_centre(*self.directions)
 
     def to_centre(self, right: np.ndarray, down: np.ndarray) -> np.ndarray:
         """Return the vector from the centre of the first pixel to the middle of the image, LPS in mm, (3,).
 
-        right, down: unit directions to the next column and row, LPS, (3,).
+        right, down: unit directions to the next column and row, LPS, (3,), instead of the frame's
+        own. Its matrix and pixel spacing must not be None.
         """
         across = right * self.column_spacing_mm * (self.columns - 1) / 2
         return across + down * self.row_spacing_mm * (self.rows - 1) / 2
@@ -259,10 +262,11 @@ def header_of(file: Path, data: Dataset, pixels: PixelModule | None, *, preamble
 
 
 def frames_of(header: Header, data: Dataset) -> list[Frame]:
-    """Return the frames of a DICOM file: one for a classic image, all for a multi-frame image.
+    """Return the frames of a DICOM file: one for a classic image, all in order for a multi-frame image.
 
     Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
-    frames share. data: data set of the file, up to the pixels.
+    frames share. data: data set of the file, up to the pixels. Malformed values are None in the
+    frames; raises one of READ_ERRORS or OSError (pydicom's) if a nested sequence is damaged.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]

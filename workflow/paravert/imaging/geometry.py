@@ -32,7 +32,7 @@ def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, n
 def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
     """Return the unit normal of an image plane that points towards the head, LPS, (3,).
 
-    right, down: directions (3,) to the next column and row, LPS.
+    right, down: directions (3,) to the next column and row, LPS, of any length above 0.
     """
     normal = np.cross(right, down)
     normal = normal / np.linalg.norm(normal)
@@ -42,17 +42,17 @@ def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
 def tilt_deg(normal: np.ndarray) -> float:
     """Return the tilt of a slice: the angle in degrees between its normal and the patient's long axis (z).
 
-    normal: unit vector (3,), LPS or RAS. 0 for a transverse slice, 90 for a sagittal or coronal
-    one.
+    normal: vector (3,) of length above 0, LPS or RAS, towards the head or the feet. 0 for a
+    transverse slice, 90 for a sagittal or coronal one.
     """
     across = float(np.hypot(normal[0], normal[1]))
     return float(np.degrees(np.arctan2(across, abs(float(normal[2])))))
 
 
 def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the angles in degrees between unit vectors, shape (...); accurate for small angles.
+    """Return the angles (0 to 180 degrees) between unit vectors, shape (...).
 
-    first, second: unit vectors (..., 3), broadcast against each other.
+    first, second: unit vectors (..., 3), broadcast against each other. Accurate for small angles.
     """
     chord = np.linalg.norm(first - second, axis=-1)
     return np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1)))
@@ -75,7 +75,8 @@ def plane_affine(
 def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the centres of the eight corner voxels of a grid, (8, 3), in the affine's coordinates.
 
-    affine: 4 x 4, voxel index to coordinates in mm. shape: number of voxels along its three axes.
+    affine: 4 x 4, voxel index to coordinates in mm. shape: number of voxels along the three axes of
+    that index, in its order. The corners are in one order for all grids, from voxel (0, 0, 0).
     """
     far = np.asarray(shape, float) - 1
     picks = np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1)
@@ -86,7 +87,7 @@ def corner_distance_mm(first: np.ndarray, second: np.ndarray, shape: tuple[int, 
     """Return the largest distance in mm between corresponding corner voxels of two grids of one shape.
 
     first, second: affines, 4 x 4, voxel index to coordinates in mm. shape: number of voxels along
-    their three axes.
+    the three axes of that index, in its order.
     """
     apart = grid_corners(first, shape) - grid_corners(second, shape)
     return float(np.linalg.norm(apart, axis=1).max())

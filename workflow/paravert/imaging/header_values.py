@@ -89,7 +89,7 @@ def sop_class(data: Dataset) -> str:
 
 
 def text(data: Dataset, keyword: str) -> str:
-    """Return the value of a DICOM keyword as text, without blanks at its ends; "" if absent or malformed."""
+    """Return the single value of a DICOM element as text, without outer blanks; "" if absent or malformed."""
     try:
         value = value_of(data, keyword)
         return "" if value is None else str(value).strip(" \0")
@@ -98,7 +98,7 @@ def text(data: Dataset, keyword: str) -> str:
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return the strings of a multi-valued DICOM element in upper case; () if absent or malformed."""
+    """Return the one or more values of a DICOM element as texts in upper case; () if absent or malformed."""
     try:
         value = value_of(data, keyword)
     except VALUE_ERRORS:
@@ -144,7 +144,7 @@ def finite_number(data: Dataset, keyword: str) -> float | None:
 
 
 def whole_number(data: Dataset, keyword: str) -> int | None:
-    """Return the whole number in a DICOM element; None if absent or anything else."""
+    """Return the whole number in a DICOM element, 3 also for 3.0; None if absent or anything else."""
     found = finite_number(data, keyword)
     return None if found is None or found != int(found) else int(found)
 
@@ -167,7 +167,9 @@ class FrameAttributes:
     data: data set of the file. items: item of the frame in PerFrameFunctionalGroupsSequence
     (5200,9230), then that of SharedFunctionalGroupsSequence (5200,9229), which holds for all
     frames; empty for a classic image. groups: functional groups (nested data sets) in these items.
-    An attribute is read from the first place that has it: the frame, all frames, the file.
+    An attribute is read from the first place that has it: the frame, all frames, the file. If it is
+    malformed there, it is unknown. In a multi-frame image, position, orientation and pixel spacing
+    are read from their own functional group only, of the frame or of all frames.
     """
 
     data: Dataset
@@ -175,16 +177,16 @@ class FrameAttributes:
     groups: tuple[Dataset, ...] = ()
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """Return the numbers of a DICOM keyword, float64 (count,), from the frame, all frames, or the file.
+        """Return the numbers of a DICOM keyword, float64 (count,), from the first place that has it.
 
-        count: 2 or more. None if it is absent or is not exactly `count` finite numbers.
+        count: 2 or more. None if it is absent or is not exactly `count` finite numbers there.
         """
         return finite_numbers(self._place_of(keyword), keyword, count)
 
     def number(self, keyword: str) -> float | None:
-        """Return the number of a DICOM keyword, from the frame, all frames, or the file.
+        """Return the number of a DICOM keyword, from the first place that has it.
 
-        None if it is absent or is not one finite number.
+        None if it is absent or is not one finite number there.
         """
         return finite_number(self._place_of(keyword), keyword)
 
@@ -199,13 +201,14 @@ class FrameAttributes:
         return np.nan if found is None else found
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the strings of a multi-valued DICOM keyword, in upper case; () if absent or malformed."""
+        """Return the one or more values of a keyword as texts in upper case; () if absent or malformed."""
         return texts(self._place_of(keyword), keyword)
 
     def sequence(self, keyword: str) -> list[Dataset]:
         """Return the items of a DICOM sequence: of the frame, otherwise of all frames, otherwise of the file.
 
-        [] if it is in none of them.
+        keyword: of a functional group or a sequence at the top level, not one nested deeper. [] if
+        it is empty or absent in all three.
         """
         found = (_items_of(place, keyword) for place in (*self.items, self.data))
         return next((items for items in found if items), [])
@@ -226,7 +229,8 @@ class FrameAttributes:
 def attributes_of_frames(data: Dataset) -> list[FrameAttributes]:
     """Return the attributes of each frame (slice) of a multi-frame image, in the order of the file.
 
-    data: data set of the file.
+    data: data set of the file. [] if it describes no frames in PerFrameFunctionalGroupsSequence
+    (5200,9230), as a classic image.
     """
     shared = _items_of(data, "SharedFunctionalGroupsSequence")[:1]
     common = [group for item in shared for group in _groups(item)]

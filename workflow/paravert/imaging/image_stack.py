@@ -36,9 +36,9 @@ class ImageSlice:
 
     affine: 4 x 4, index (column, row, 0, 1) to RAS in mm. thickness_mm: SliceThickness (0018,0050).
     slope, intercept: RescaleSlope and RescaleIntercept (0028,1053), (0028,1052), which have been
-    applied. overlaps: whether the slice crosses or overlaps a slice of an earlier stack. cautions:
-    warnings about the slice. sequence: class of the pulse sequence by the header, one of
-    `tables.SEQUENCES`, such as "T1" or "unknown".
+    applied to the voxels. overlaps: whether the slice crosses or overlaps a slice of an earlier
+    stack, see `colliding_slices`. cautions: warnings about the slice. sequence: class of the pulse
+    sequence by the header, one of `tables.SEQUENCES`, such as "T1" or "unknown".
     """
 
     affine: np.ndarray
@@ -56,9 +56,9 @@ class ImageStack:
 
     volume: voxels (slices, rows, columns), slices from caudal to cranial, with their affine.
     slices: attributes of each slice, in the same order. slab_source: where the slice spacing of the
-    volume comes from: positions, thickness or tag. water, fat: Dixon images on the same voxels,
-    (slices, rows, columns), None if there are none; fat is also None if the volume itself shows
-    fat.
+    volume comes from: "positions" of the slices (always for NIfTI); of a single DICOM slice,
+    "thickness" or "tag", see `slab_length`. water, fat: Dixon images on the same voxels, (slices,
+    rows, columns), None if there are none; fat is also None if the volume itself shows fat.
     """
 
     volume: Volume
@@ -74,11 +74,12 @@ class Images:
 
     stacks: each a stack of parallel, evenly spaced axial slices; from caudal to cranial. header:
     {column of `tables.HEADER_COLUMNS`, such as echo_time_ms: value}; an absent key or None is
-    unknown. cautions: warnings about the subject. note: sentences with details of the warnings,
-    such as which slices or series are not used, or None. series: one row {column of
-    `tables.SERIES_COLUMNS`: value} per series of the subject, used or not. sagittal: sagittal
-    series in the same patient coordinates, array (slices, rows, columns), slices from left to
-    right, rows towards the feet, columns towards the back; None if there is none that can be used.
+    unknown. cautions: warnings about the subject, with those of all its slices. note: text with
+    details of some warnings, such as which slices or series are not used, or None. series: one row
+    {column of `tables.SERIES_COLUMNS`: value} per series of the subject, used or not. sagittal:
+    sagittal series in the same patient coordinates, array (slices, rows, columns), slices from left
+    to right, rows towards the feet, columns towards the back; None if there is none that can be
+    used.
     """
 
     stacks: tuple[ImageStack, ...]
@@ -92,9 +93,9 @@ class Images:
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return the warnings about the pixel values of each slice of a stack, one set per slice.
 
-    array: (slices, rows, columns). spacing_mm: distance of neighbouring slices. Warnings:
-    blank-slice (all pixels have one value); slice-unlike-neighbours (looks damaged), only tested if
-    spacing_mm is at most 10.
+    array: (slices, rows, columns), in spatial order. spacing_mm: distance of neighbouring slices.
+    Warnings: blank-slice (all pixels have one value); slice-unlike-neighbours (looks damaged, see
+    `unlike_neighbours`), only tested if spacing_mm is at most 10.
     """
     told = {Caution.BLANK_SLICE: blank_slices(array)}
     if spacing_mm <= FURTHEST_MM:
@@ -106,8 +107,9 @@ def compact_array(slices: list[np.ndarray]) -> np.ndarray:
     """Return slices as one array (slices, rows, columns): int16 if it holds all values exactly, else float32.
 
     slices: real numbers, (rows, columns) each, one shape. Raises SubjectFault (unsupported-pixels)
-    for values that are not finite or above 1e10, for slices whose values differ by less than 1e-10,
-    and for slices whose differences float32 would lose. A slice of one value is valid.
+    for values that are not finite or exceed 1e10 in size, for a slice whose values all lie within
+    1e-10, and for a slice whose differences float32 would lose (an error above 0.1 % of its range).
+    A slice of one value is valid.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -234,8 +236,9 @@ def unlike_neighbours(array: np.ndarray) -> np.ndarray:
 
     array: (slices, rows, columns), in spatial order. Signs of damage: an edge across a slice, along
     rows or columns, that the neighbours (up to two on each side) do not have there; or content that
-    differs from both neighbours by far more than these differ from each other. Slices of a single
-    value, with fewer than 40 rows or columns, or without neighbours are False.
+    differs from the neighbours by far more than the adjacent two differ from each other (at an end:
+    the next two slices). Not tested, thus False: slices of a single value, with less than half of
+    the contrast of a neighbour, with fewer than 40 rows or columns, or without neighbours.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)

@@ -65,8 +65,8 @@ def files_at(path: Path, role: str) -> list[Path]:
     """Return the file at a path, or all files in and below the folder there, sorted; [] if nothing is there.
 
     role: column of the sheet that names the path, for messages. Raises SubjectFault
-    (unreadable-header) if a folder cannot be read: its files would otherwise be missing without
-    notice.
+    (unreadable-header) if any folder there cannot be read: its files would otherwise be missing
+    without notice.
     """
     kind = path_kind(path, role)
     if kind != PathKind.FOLDER:
@@ -108,10 +108,10 @@ class BoundedFile(BufferedReader):
 
 @contextmanager
 def open_image_file(file: Path) -> Iterator[BoundedFile]:
-    """Open an image file for reading, as a context manager.
+    """Open an image file (the sheet's column images) for reading: a context manager that yields it.
 
     Raises SubjectFault (unreadable-header) for an error of the operating system, on opening or
-    while the file is read.
+    within the `with` block.
     """
     try:
         with BoundedFile(file) as stream:

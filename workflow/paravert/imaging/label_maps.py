@@ -93,8 +93,8 @@ def left_beyond_right_mm(labels: Volume) -> dict[str, float]:
     """Return how far (mm) each muscle's left label lies to the patient's left of its right label.
 
     labels: label map with its affine. Returns {muscle: distance}, of the centroids over the whole
-    volume along the left-right axis (RAS x); 0 or negative if the sides are swapped. A muscle
-    without a label on one side has no entry.
+    volume along the left-right axis (RAS x); 0 or negative if the sides are swapped. Muscles are
+    those of anatomy.MUSCLES; one without a label on a side or on both has no entry.
     """
     inside = labels.array != BACKGROUND
     indices, values = np.argwhere(inside), labels.array[inside]  # (voxels, 3): slice, row, column
@@ -111,6 +111,6 @@ def swapped_muscles(labels: Volume) -> list[str]:
     """Return the names of the muscles whose left label is not to the patient's left of the right one.
 
     labels: label map with its affine; the centroids of both labels over the whole volume are
-    compared. Names are those of anatomy.MUSCLES; a muscle without a label on one side is left out.
+    compared. Names are those of anatomy.MUSCLES; a muscle without a label on a side is left out.
     """
     return [muscle for muscle, apart_mm in left_beyond_right_mm(labels).items() if apart_mm <= 0]

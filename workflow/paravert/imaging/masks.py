@@ -38,16 +38,17 @@ def read_masks(
         in anatomy.LABELS, 0 for background}, axes and grid as those of the stack.
     volumes: images of the subject's stacks, in the order of their numbers, from 1.
     role: column of the sheet that names the path (truth, truth2 or labels).
-    source: label source, which says which values the masks have; those of other muscles and organs
+    source: label source, which says which values the files have; those of other muscles and organs
         become background.
 
-    Each mask must have the voxel grid of exactly one stack; a stack may have none. A mask without
-    any label is left out (warning mask-empty). Warning mask-partial: a mask of the role labels has
-    no label in some slice that shows an image.
+    Each mask must have the voxel grid of exactly one stack; a stack has one mask or none. A mask
+    whose file is 0 everywhere is left out (warning mask-empty). Warning mask-partial: a mask of the
+    role labels is 0 in its file throughout some slice whose image is not blank.
 
-    Raises SubjectFault: mask-grid-mismatch, mask-unknown-label, mask-side-mismatch (left and right
-    swapped); and for a damaged file unreadable-header, truncated-pixels, undecodable-pixels,
-    unsupported-pixels, bad-geometry-orientation, bad-geometry-position.
+    Raises SubjectFault: mask-grid-mismatch (also two masks on one grid, and a folder without NIfTI),
+    mask-unknown-label, mask-side-mismatch (left and right swapped); and for an absent or damaged file
+    unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing.
     """
     found = path_kind(path, role)
     if found == PathKind.NOTHING:
@@ -82,10 +83,11 @@ def read_masks(
 
 
 def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
-    """Return whether a mask has no label in some slice whose image is not blank.
+    """Return whether a mask is 0 throughout some slice whose image is not blank.
 
-    mask, image: (slices, rows, columns) of one stack. Every axial slice of the lumbar spine shows
-    muscles, so such a slice was not segmented.
+    mask, image: (slices, rows, columns) of one stack; the mask with the values of its file. Blank:
+    all pixels have one value. Every axial slice of the lumbar spine shows muscles, so such a slice
+    was not segmented.
     """
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 

@@ -64,10 +64,10 @@ HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, OverflowError, Ke
 class VoxelGrid:
     """The voxels of a NIfTI file, and where they are.
 
-    array: three axes in the order of the file. affine: 4 x 4, index along these axes to RAS in mm.
-    slice_axis: axis along which the slices follow, from dim_info of the header; None if unknown.
-    rounded: whether the affine comes from the qform, whose quaternion is stored with limited
-    precision.
+    array: three axes in the order of the file, slope and intercept applied. affine: 4 x 4, index
+    along these axes to RAS in mm. slice_axis: axis (0 to 2) along which the slices follow, from
+    dim_info of the header; None if unknown. rounded: whether the affine comes from the qform,
+    whose quaternion is stored with limited precision, as there is no sform.
     """
 
     array: np.ndarray
@@ -86,8 +86,9 @@ def read_nifti(file: Path) -> Images:
 
     The array is (slices, rows, columns): slices from caudal to cranial, rows towards the patient's
     back, columns towards the patient's left. Slice axis: the one that the header names (dim_info),
-    otherwise the one with the largest spacing if that is 1.5 times the others, otherwise the one
-    nearest to the patient's long axis. Raises SubjectFault: unreadable-header, truncated-pixels,
+    otherwise the one with the largest spacing if that is at least 1.5 times each of the others,
+    otherwise the one nearest to the patient's long axis. Header values such as the echo time are
+    unknown in the result. Raises SubjectFault: unreadable-header, truncated-pixels,
     undecodable-pixels, unsupported-pixels, bad-geometry-orientation, bad-geometry-position,
     bad-pixel-spacing, no-axial-series, blank-images.
     """

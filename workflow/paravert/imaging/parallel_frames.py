@@ -27,9 +27,10 @@ class ParallelFrames:
     """Frames (slices, without pixels) of one orientation, matrix and pixel spacing, by position.
 
     places: for each position, the frame that is used, then its duplicates; in any order of
-    positions. right, down: orthonormal directions to the next column and row, LPS, (3,). normal:
-    unit vector towards the head, LPS, (3,). heights: centres of the frames along the normal, mm,
-    (places,). in_plane: centres along right and down, mm, (places, 2).
+    positions. right, down: orthonormal directions to the next column and row, LPS, (3,), the mean
+    of the frames that are used. normal: unit vector towards the head, LPS, (3,). heights: centres
+    of these frames along the normal, from the LPS origin, mm, (places,). in_plane: likewise along
+    right and down, mm, (places, 2). Both in the order of `places`.
     """
 
     places: tuple[FrameCopies, ...]
@@ -45,7 +46,7 @@ class ParallelFrames:
         return [place[0] for place in self.places]
 
     def part(self, indices: np.ndarray) -> "ParallelFrames":
-        """Return a group of only some positions.
+        """Return a new group of only some positions, with the directions of this one.
 
         indices: int (n,), into `places`, in the order wanted.
         """
@@ -57,11 +58,11 @@ class ParallelFrames:
 def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the slices of a series in groups of one orientation, matrix and pixel spacing.
 
-    frames: attributes of the slices, in any order, with valid position, orientation and pixel
-    spacing. Slices of a group are not sorted. Those at one position stay together: the first in
-    `frames` is used, the others are its duplicates. Raises SubjectFault: bad-geometry-orientation
-    if orientations change gradually from slice to slice, inconsistent-matrix if slices of different
-    matrices interleave.
+    frames: attributes of the slices, one or more in any order; `frame_fault` must have found no
+    fault in them. Slices of a group are not sorted. Those at one position stay together: the first
+    in `frames` is used, the others are its duplicates. Raises SubjectFault:
+    bad-geometry-orientation if orientations change gradually from slice to slice,
+    inconsistent-matrix if slices of different matrices or pixel spacings interleave.
     """
     right = np.array([frame.directions[0] for frame in frames])
     down = np.array([frame.directions[1] for frame in frames])
@@ -141,10 +142,11 @@ def _matrix(part: ParallelFrames) -> str:
 
 
 def orientation_clusters(right: np.ndarray, down: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of the slices of each orientation, one array (n,) per orientation.
+    """Return the indices of the slices of each orientation, one array (n,) per orientation, ascending.
 
     right, down: unit directions to the next column and row, LPS, (slices, 3). Slices whose
-    directions differ by at most 0.2 degrees have one orientation, directly or through other slices.
+    directions both differ by at most 0.2 degrees have one orientation, directly or through other
+    slices. The orientations are in no particular order.
     """
     pairs, member = np.unique(np.stack([right, down], axis=1), axis=0, return_inverse=True)
 
@@ -169,7 +171,7 @@ def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
     """Return the indices of slices that lie straight above one another, one array (n,) per column of slices.
 
     in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ
-    by at most 0.15 mm are equal, directly or through other slices.
+    by at most 0.15 mm are equal, directly or through other slices. Each array is ascending.
     """
     return _linked(len(in_plane), lambda one, others: _over(in_plane, one, others))
 
@@ -179,7 +181,7 @@ def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
 
     heights, in_plane: centres of parallel slices along the normal, (slices,), and in the plane,
     (slices, 2), in mm. Positions are the same, directly or through other slices, within 0.05 mm
-    along the normal and 0.15 mm in the plane.
+    along the normal and 0.15 mm in the plane. Each array is ascending.
     """
 
     def near(one: int, others: np.ndarray) -> np.ndarray:

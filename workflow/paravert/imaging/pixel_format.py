@@ -105,8 +105,8 @@ def is_deflated(data: FileDataset) -> bool:
 def pixel_module(data: FileDataset, ended: int) -> PixelModule:
     """Return the Image Pixel module of a DICOM header, unchecked: where and how pixels are stored.
 
-    data: data set of the file, up to the pixels. ended: byte offset in the file at which the data
-    set ends.
+    data: data set of the file, up to the pixels. ended: byte offset in the file at which this data
+    set ends and PixelData (7FE0,0010) begins; not used if the file is deflated.
     """
     implicit, little_endian = _encoding(data)
     tables = tuple(data.get(keyword) for keyword in OFFSET_TABLES)

@@ -25,14 +25,15 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
     """Return the best sagittal series of a subject in the patient coordinates of the axial slices.
 
     scan: headers and frames (slices without pixels) of all files of the subject. axial: attributes
-    of the axial slices to measure.
+    of the axial slices to measure, whose frame of reference is compared.
 
     Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason)
     if none can be used. The volume's array is (slices, rows, columns): slices from left to right,
-    rows towards the feet, columns towards the back; the largest stack of the series. Sagittal: at
-    least 3 slices, all with a normal within 30 degrees of left-right. A series can be used if its
-    frame of reference (0020,0052) is that of all axial slices, and its pixels can be read. T2 is
-    preferred to T1, STIR and others in this order, then the series with most slices.
+    rows towards the feet, columns towards the back; the stack of the series with most slices.
+    Sagittal: at least 3 slices, no localizer among them, all without `frame_fault` and with a normal
+    within 30 degrees of left-right. A series can be used if its frame of reference (0020,0052) is
+    known and that of all axial slices, and its slices form stacks and their pixels can be read. T2
+    is preferred to T1, STIR and others in this order, then the series with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:

@@ -93,13 +93,13 @@ CLEAR_PHASE = 0.5  # cosine of the angle between fat and water
 class SequenceFacts:
     """The values of a DICOM header that show the pulse sequence. Unknown is None, () or "".
 
-    image_type: values of ImageType (0008,0008) or FrameType (0008,9007), in upper case.
+    image_type: values of FrameType (0008,9007), otherwise ImageType (0008,0008), in upper case.
     scanning, options: ScanningSequence (0018,0020), ScanOptions (0018,0022), in upper case.
     description: SeriesDescription (0008,103E) as it is; searched for words such as stir or t1.
     contrast: first value of AcquisitionContrast (0008,9209), in upper case.
     echo_pulse: first value of EchoPulseSequence (0018,9008), in upper case.
     suppression: first value of SpectrallySelectedSuppression (0018,9025), in upper case.
-    echo_ms, repetition_ms, inversion_ms: echo, repetition and inversion time.
+    echo_ms, repetition_ms, inversion_ms: echo, repetition and inversion time in ms.
     field_t: field strength in tesla.
     """
 
@@ -126,9 +126,9 @@ def sequence_facts(
 ) -> SequenceFacts:
     """Return the values of the header of a frame (one slice) that show its pulse sequence.
 
-    attributes: DICOM attributes of the frame; the texts are read from them. image_type: values of
-    ImageType or FrameType, in upper case. echo_ms, repetition_ms, inversion_ms, field_t: times in
-    ms and field strength in tesla, None if unknown.
+    attributes: DICOM attributes of the frame; only the texts are read from them, the rest is stored
+    as given. image_type: values of FrameType or ImageType, in upper case. echo_ms, repetition_ms,
+    inversion_ms, field_t: times in ms and field strength in tesla, None if unknown.
     """
     return SequenceFacts(
         image_type=image_type,
@@ -153,7 +153,7 @@ def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
     "dixon-water", "dixon-fat", "in-phase", "opposed-phase", or "map" for values computed from the
-    parts, such as a fat fraction. Read from ImageType, otherwise from SeriesDescription, unless
+    parts, such as a fat fraction. Read from `image_type`, otherwise from the description; None if
     that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
@@ -190,9 +190,9 @@ def _words(description: str) -> str:
 def sequence_class(facts: SequenceFacts) -> str:
     """Return the class of a pulse sequence by its header, one of `tables.SEQUENCES`, such as T1 or STIR.
 
-    The first of these that gives a class is used: Dixon part; suppression of fat; echo, repetition
-    and inversion times; description. "unknown" for maps that are computed from Dixon parts, and if
-    none gives a class.
+    The first of these that gives a class is used: Dixon part (its name is the class); suppression of
+    fat; echo, repetition and inversion times; AcquisitionContrast, then description. "unknown" for
+    maps that are computed from Dixon parts, and if none gives a class.
     """
     words = _words(facts.description)
     part = dixon_part(facts)

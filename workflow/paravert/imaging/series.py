@@ -42,11 +42,12 @@ USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 class SeriesPlane:
     """The plane of a series, and its slices that are measured if the series is chosen.
 
-    kind: AXIAL, OTHER (sagittal or coronal), LOCALIZER or NOWHERE (no valid orientation). frames:
-    attributes of the axial slices and of those without a valid orientation; empty for other kinds.
-    tilts_deg: angle in degrees between the normal and the patient's long axis, of every slice with
-    an orientation. steep_deg: the same, of slices that are excluded as too steep. scouts: whether
-    localizer slices are excluded.
+    kind: AXIAL, OTHER (no axial slice), LOCALIZER or NOWHERE (no valid orientation). frames: of the
+    kind AXIAL, attributes of the axial slices and of those without a valid orientation; empty for
+    other kinds. tilts_deg: angle in degrees between the normal and the patient's long axis, of
+    every slice with a valid orientation, without those of ImageType LOCALIZER. steep_deg: the same,
+    of slices of an axial series that are excluded, as above 60. scouts: whether slices of ImageType
+    LOCALIZER are excluded from an axial series.
     """
 
     kind: str
@@ -57,7 +58,7 @@ class SeriesPlane:
 
     @property
     def note(self) -> str | None:
-        """A sentence on the slices excluded as too steep: number and tilts; None if there are none."""
+        """A sentence on the slices of `steep_deg`: their number and tilts; None if there are none."""
         if not self.steep_deg:
             return None
         low, high = min(self.steep_deg), max(self.steep_deg)
@@ -72,10 +73,11 @@ class SeriesPlane:
 class ChosenSeries:
     """The slices to measure, of one series or one Dixon acquisition, and warnings.
 
-    frames: attributes of the slices, without those excluded; of a Dixon acquisition those of the
-    fat image. cautions: warnings. note: a sentence on slices of the series that are excluded; None
-    if there are none. water: attributes of the Dixon water slices at the positions of `frames`; ()
-    if there are none. found: one row of `tables.SERIES_COLUMNS` per series of the subject.
+    frames: attributes of the slices, without those excluded, in the order of the files; of a Dixon
+    acquisition those of the fat image. cautions: warnings, also about other series. note: a sentence on
+    slices excluded as too steep; None if there are none. water: attributes of the Dixon water
+    slices, whose positions are not compared yet; () if there are none. found: one row {column of
+    `tables.SERIES_COLUMNS`: value} per series of the subject, used or not.
     """
 
     frames: tuple[Frame, ...]
@@ -86,7 +88,7 @@ class ChosenSeries:
 
 
 def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> ChosenSeries:
-    """Return the slices of the one axial series among all DICOM files of a subject, and warnings.
+    """Return the slices to measure, of the one axial series among a subject's DICOM files, and warnings.
 
     scan: headers and frames (slices without pixels) of all files of the subject.
     series_description: regular expressions for SeriesDescription (0008,103E), tried in the given
@@ -208,7 +210,8 @@ def matching_series(
     """Return the series that regular expressions select, as a list of keys of `descriptions`.
 
     descriptions: {series: its SeriesDescriptions (0008,103E)}. patterns: tried in order while
-    several series remain; each that matches any series keeps those it matches. Case is ignored.
+    several series remain; each that matches any series keeps those it matches. A pattern may match
+    any part of any of the descriptions; case is ignored. Without patterns all series remain.
     """
     left = list(descriptions)
     for pattern in patterns:
@@ -241,12 +244,12 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
     """Return the plane of a series by the tilts of its slices, and the slices to measure if it is axial.
 
     frames: attributes of all slices of the series. Tilt: angle between a slice's normal and the
-    patient's long axis; axial slice: at most 60 degrees, sagittal or coronal: more than 75. The first
-    that applies: localizer, if every slice has ImageType (0008,0008) LOCALIZER (otherwise slices of
-    that type are ignored); nowhere, if no slice has a valid orientation; other, without axial slices;
-    localizer, with at most twice as many axial as sagittal or coronal slices; axial. `frames` of the
-    result are then the slices of at most 60 degrees, and those without a valid orientation, which
-    `frame_fault` reports.
+    patient's long axis. Axial slice: at most 60 degrees; sagittal or coronal: more than 75; between,
+    neither. Slices of ImageType (0008,0008) LOCALIZER are left out first. The first kind that
+    applies: localizer, if no slice is left; nowhere, if none of them has a valid orientation; other,
+    if none is axial; localizer, if at most twice as many are axial as are sagittal or coronal;
+    axial. `frames` of an axial result are the slices of at most 60 degrees, and those without a
+    valid orientation, which `frame_fault` reports.
     """
     own = [frame for frame in frames if "LOCALIZER" not in frame.image_type]
     if not own:
@@ -270,8 +273,9 @@ def series_plane(frames: Sequence[Frame]) -> SeriesPlane:
 def plane_name(kind: str, frames: Sequence[Frame]) -> str:
     """Return the plane of a series, one of `tables.PLANES`: axial, sagittal, coronal, localizer or unknown.
 
-    kind: "axial", "other", "localizer" or "nowhere", from `series_plane`. frames: attributes of its
-    slices. The kind "nowhere" is unknown; "other" is told by the mean normal of the slices.
+    kind: "axial", "other", "localizer" or "nowhere", from `series_plane`. frames: attributes of all
+    slices of the series. "axial" and "localizer" stay, "nowhere" becomes unknown, and the axis
+    nearest to the mean normal of the slices tells what "other" is.
     """
     if kind in (AXIAL, LOCALIZER):
         return kind

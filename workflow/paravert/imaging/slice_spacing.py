@@ -31,8 +31,8 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
     """Return the indices of the slices of each block, one array (n,) per block, ascending.
 
     group: parallel slices by ascending height (position along the normal). A new block begins where
-    the gap to the slice before is more than 3.15 times the smaller thickness of the two slices;
-    never where both thicknesses are unknown.
+    the gap to the slice before is more than 3.15 times the smaller thickness of the two slices, or
+    the one that is known; never where both are unknown.
     """
     gaps, thickness = _between(group)
     cuts = np.flatnonzero(gaps > WIDEST * thickness) + 1
@@ -40,7 +40,7 @@ def blocks_of_slices(group: ParallelFrames) -> list[np.ndarray]:
 
 
 def stack_runs(group: ParallelFrames) -> list[np.ndarray]:
-    """Return the indices of the slices of each stack, one int array (n,) per stack.
+    """Return the indices of the slices of each stack, one int array (n,) per stack, from the lowest.
 
     group: parallel slices straight above one another, by ascending height (position along the
     normal). Stack: a run of evenly spaced slices; every slice is in one, a lone slice in a stack of
@@ -124,9 +124,9 @@ def slab_length(group: ParallelFrames) -> tuple[float, str]:
 def spacing_cautions(group: ParallelFrames, runs: list[np.ndarray]) -> set[Caution]:
     """Return the warnings about the distances between slices.
 
-    group: slices straight above one another, by ascending height. runs: indices of the slices of
-    each stack, one array (n,) per stack, from the lowest. Warnings: missing-slices,
-    spacing-irregular, and for SpacingBetweenSlices (0018,0088) spacing-tag-missing and
+    group: slices straight above one another, by ascending height. runs: their stacks, from
+    `stack_runs`. Warnings: missing-slices (within a stack or between two), spacing-irregular, and
+    for SpacingBetweenSlices (0018,0088), in stacks of two or more slices, spacing-tag-missing and
     spacing-tag-mismatch (differs from the positions by more than 5 %).
     """
     told = set().union(*(_cautions_within(group.part(run)) for run in runs if len(run) > 1))
@@ -214,8 +214,8 @@ def _pieces(indices: np.ndarray) -> list[np.ndarray]:
 def missing_between(gap_mm: float, spacing_mm: float) -> int:
     """Return how many slices are missing between two slices.
 
-    gap_mm: distance of the two slices. spacing_mm: distance of neighbouring slices elsewhere. 0 if
-    the gap is not a multiple of the spacing, within 5 % of the spacing.
+    gap_mm: distance of the two slices. spacing_mm: distance of neighbouring slices elsewhere. A gap
+    of n spacings, within 5 % of one, lacks n - 1 slices; 0 if it is no such multiple.
     """
     steps = round(gap_mm / spacing_mm)
     even = abs(gap_mm - steps * spacing_mm) <= GAP_TOLERANCE * spacing_mm

@@ -19,9 +19,10 @@ class Volume:
     """The voxels of a stack of parallel, evenly spaced slices: an image or a label map.
 
     array: (slices, rows, columns). Axial: slices from caudal to cranial, rows towards the patient's
-    back, columns towards the patient's left. affine: 4 x 4, voxel index (column, row, slice, 1) to
-    RAS in mm, as in NIfTI files: in the reverse order of the array's axes. Raises ValueError unless
-    the array is 3-D and the affine finite, orthogonal and right-handed.
+    back, columns towards the patient's left; this is not checked. affine: 4 x 4, voxel index
+    (column, row, slice, 1) to RAS in mm, as in NIfTI files: in the reverse order of the array's
+    axes. Raises ValueError unless the array is 3-D and the affine finite, orthogonal (axes at right
+    angles, of any length) and right-handed.
     """
 
     array: np.ndarray
@@ -66,9 +67,9 @@ class Volume:
         return self.row_spacing_mm * self.column_spacing_mm
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """Return a volume of another array with the affine of this one.
+        """Return a new volume of another array with the affine of this one; neither is copied.
 
-        array: (slices, rows, columns), on the same grid.
+        array: (slices, rows, columns), on the same grid, which is not checked.
         """
         return Volume(array, self.affine)
 
@@ -76,8 +77,9 @@ class Volume:
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a volume as compressed NIfTI-1 (.nii.gz), in the type of its array.
 
-    The folder of `path` is made. Sets sform and qform to the affine, and mm as the unit. The file
-    has no time stamp: equal volumes give equal files.
+    path: file, replaced if it exists; its folder is made. Sets sform and qform to the affine, and mm
+    as the unit. The file has no time stamp: equal volumes give equal files. nibabel refuses arrays
+    of bool, float16 and int64 with an error.
     """
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code="scanner")
@@ -111,7 +113,7 @@ def voxel_digest(volume: Volume) -> str:
 def qform_of(affine: np.ndarray) -> np.ndarray:
     """Return an affine as the qform of a NIfTI-1 file stores it (a quaternion of single precision), 4 x 4.
 
-    affine: 4 x 4, voxel index to RAS in mm.
+    affine: 4 x 4, voxel index to RAS in mm, with orthogonal axes, as `Volume.affine`.
     """
     header = nib.Nifti1Header()
     header.set_qform(affine, code="scanner")
