@@ -65,9 +65,10 @@ GREATEST_CONTRAST = 1000.0
 class FatContrast:
     """How bright fat is in the pixels of a stack; both values NaN if too few pixels show muscle or fat.
 
-    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of
-    muscle; below 0 where fat is dark. skewness: of the texture of the muscles, -1 to 1; above 0
-    where fat between the fibres is bright.
+    contrast: signal of the subcutaneous fat behind the muscles minus that of lean muscle, in SD of lean
+    muscle, -1000 to 1000; below 0 where fat is dark. skewness: of the muscles' texture (signal minus its
+    local mean), (P99 + P1 - 2 P50) / (P99 - P1) by percentiles, -1 to 1; above 0 where fat between the
+    fibres is bright.
     """
 
     contrast: float

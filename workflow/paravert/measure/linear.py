@@ -46,9 +46,10 @@ Indices = tuple[np.ndarray, ...]  # (slice, row, column) of some pixels, as from
 
 
 class NoReference(Exception):
-    """Raised if a stack has too few pixels of lean muscle or of fat to measure its reference signal.
+    """Raised if the signal of lean muscle or of fat in a stack cannot serve as a reference.
 
-    reason: code for the table, "no-lean-reference" or "no-fat-reference".
+    Either has too few pixels, or fat is too little brighter than lean muscle. reason: code for the
+    table `fat`, "no-lean-reference" or "no-fat-reference" (few pixels of fat, or little contrast).
     """
 
     def __init__(self, reason: str):

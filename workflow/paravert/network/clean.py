@@ -15,10 +15,10 @@ def cleaned(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the cleaned label map of a stack, and the number of changed pixels per label.
 
-    labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set
-    all components of a label to background except the largest and those that continue it in other
-    slices (`main_part`). fill_holes: then give background that a label encloses within a slice to
-    that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from a label
+    labels: predicted labels, uint8 (slices, rows, columns), 0-8; not modified. keep_largest: set all
+    3-D components of a label (connected through faces of voxels) to background, except the largest and
+    those that continue it beyond its first or last slice or across a gap of slices (`main_part`).
+    fill_holes: then give background that a label encloses within a slice to that label. Cleaned: same dtype and axes as labels. Changed: int64 (8,), pixels removed from a label
     plus pixels added to it; entry k is of label k + 1 (anatomy.LABELS).
     """
     result = labels.copy()

@@ -117,12 +117,13 @@ class WorkerTraining:
         settings: Mapping[str, object],
         results: Mapping[str, object],
     ) -> None:
-        """Write the model file and, beside it, card (.json), configuration (.yaml), and .curve.csv.
+        """Write the model file and, with the same name, card (.json), configuration (.yaml) and .curve.csv.
 
-        The configuration selects the model. The checkpoint is deleted. form: of the model file.
-        keys: in the section find_levels of the configuration, for path and SHA-256 of the file.
-        trained_on: description of the training images. settings: the card's entry "settings", to which
-        architecture and pixel size are added. results: further entries of the card, {name: JSON value}.
+        The configuration selects the model; .curve.csv holds `curve`, one row per logged batch. The
+        checkpoint is deleted. form: file format of this kind of network; its architecture and pixel size
+        are added to `settings`. keys: names, in the section find_levels of the configuration, of the
+        path and the SHA-256 of the model file. trained_on: description of the training images. settings:
+        the card's entry "settings". results: further entries of the card, {name: JSON value}.
         """
         form.save(self.out, self.network)
         sha256 = file_sha256(self.out)

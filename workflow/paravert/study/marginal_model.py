@@ -37,7 +37,7 @@ TIGHT = 1e-9  # change of the coefficients (log odds) at which the estimating eq
 
 
 class NotFitted(Exception):
-    """Raised if a model cannot be fitted; the message says what was found and what was expected."""
+    """Raised if a regression model cannot be fitted; the message is the reason, for its note in the tables."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ def inset(outlines: np.ndarray, by_mm: float | np.ndarray) -> np.ndarray:
 class Outlines:
     """Closed polygons in parallel planes, at most one per plane.
 
-    points: float (vertices, 2), (u, v) in mm along the row and column direction of the plane.
+    points: float (vertices, 2), in order round each polygon, the first not repeated at its end: (u, v)
+    in mm from the centre of the plane (`CutPlane`), u towards higher columns, v towards higher rows.
     plane: int (vertices,), ascending: index of the plane that each vertex lies in.
     """
 
