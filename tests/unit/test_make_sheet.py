@@ -653,7 +653,8 @@ def test_folders_that_may_not_be_read_are_told_and_the_others_are_in_the_sheet(o
     [
         ("file/sheet.csv", "file: a file or within one, expected a folder for the sheet"),
         ("file/study/sheet.csv", "study: a file or within one, expected a folder for the sheet"),
-        ("study", "study: a folder, expected the name of a file for the sheet"),
+        ("study", "study: a folder, expected a file or none"),
+        ("taken/sheet.csv", "series.csv: a folder, expected a file or none"),
         (
             "locked/sheet.csv",
             "locked: no file may be written there, expected a folder for the sheet",
@@ -668,6 +669,7 @@ def test_folders_that_may_not_be_read_are_told_and_the_others_are_in_the_sheet(o
 def test_a_sheet_that_cannot_be_written_is_told_at_once(open_folder, out, told):
     for name in ("archive", "study", "locked", "closed"):
         (open_folder / name).mkdir()
+    (open_folder / "taken/series.csv").mkdir(parents=True)
     (open_folder / "file").touch()
     (open_folder / "locked").chmod(0o500)
     (open_folder / "closed").chmod(0o000)

@@ -149,8 +149,9 @@ class _Outputs:
             raise InputError(self.sheet, told)
         if self.sheet in (self.series, self.key, self.patterns):
             raise InputError(self.sheet, "the name of another file of this command")
-        if os.path.isdir(self.sheet):
-            raise InputError(self.sheet, "a folder, expected the name of a file for the sheet")
+        for file in (self.sheet, self.series, self.patterns):
+            if os.path.isdir(file):
+                raise InputError(file, "a folder, expected a file or none")
         if os.path.exists(self.sheet) and not (overwrite or os.path.exists(self.index)):
             raise InputError(self.sheet, "the sheet is there already, expected none or --overwrite")
         home = self.sheet.parent
