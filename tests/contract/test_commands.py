@@ -1,6 +1,7 @@
 """Rules, commands and functions are one thing under one name."""
 
 import ast
+import errno
 import importlib
 import inspect
 import json
@@ -93,6 +94,39 @@ def test_every_option_is_typed_and_explained(command):
             options = [a for a in get_args(annotation) if isinstance(a, typer.models.ParameterInfo)]
             assert options, f"{command} {name} has no typer.Option or typer.Argument"
             assert options[0].help, f"{command} {name} is not explained"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("make_phantoms --out a --seed 1 --volunteers 0", "--volunteers"),
+        ("make_phantoms --out a --seed 1 --workers 0", "--workers"),
+        ("make_phantoms --out a --seed -1", "--seed"),
+        ("draw_anatomies --out a --workers 0", "--workers"),
+        ("make_sheet a --out b --workers -1", "--workers"),
+    ],
+)
+def test_a_number_out_of_range_is_told_without_a_traceback(words, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    assert f"'{option}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_number_has_a_least_value(command):
+    for name, annotation in get_type_hints(function_of(command), include_extras=True).items():
+        told = [a for a in get_args(annotation) if isinstance(a, typer.models.ParameterInfo)]
+        if told and {int, float} & {get_args(annotation)[0], *get_args(get_args(annotation)[0])}:
+            assert told[0].min is not None, f"{command} {name}"
+
+
+def test_a_folder_that_is_closed_to_the_user_is_told_without_a_traceback(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "out/sheet")
+
+    monkeypatch.setattr("paravert.__main__._run", refuse)
+    assert main(["draw_anatomies"]) == 1
+    assert capsys.readouterr().err == "paravert draw_anatomies: Permission denied (out/sheet)\n"
 
 
 def test_the_overview_names_every_command(capsys):

@@ -256,6 +256,14 @@ AMBIGUOUS = (
         together(*(series(name=f"Dixon {kind}") for kind in "FW")),
         patterns=("Dixon W",),
     ),
+    good(
+        "a description with a backslash, whose beginning a pattern names",
+        together(
+            series(edit=values(SeriesDescription=["T1", "ax"])),
+            series(name="T2 ax", edit=values(SeriesDescription=["T2", "T1", "ax"])),
+        ),
+        patterns=("^T1",),
+    ),
     fault(
         "one series for each disc",
         together(*(series(plan, f"disc {n}") for n, plan in enumerate(DISCS))),

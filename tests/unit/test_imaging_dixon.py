@@ -18,6 +18,7 @@ from paravert.plan import conversion_inputs
 
 WATER, FAT, IN, OUT = PARTS = ("water", "fat", "in", "out")
 SHOWN = {WATER: 2, FAT: 1, IN: 3, OUT: 5, "other": 7}  # the phantom's signal is divided by this
+SCOUT = Plan(slices=1, right=(0, 1, 0), down=(0, 0, -1))
 DERIVED, ORIGINAL = ("DERIVED", "PRIMARY"), ("ORIGINAL", "PRIMARY")
 
 
@@ -312,3 +313,14 @@ def test_a_changed_dixon_image_changes_what_a_conversion_depends_on(tmp_path, co
     before = conversion_inputs(row, [])
     file.write_bytes(b"another")
     assert conversion_inputs(row, []) != before
+
+
+def test_steep_slices_of_any_part_of_an_acquisition_are_told(tmp_path):
+    for name, mark, plan in (("a", "FAT", PLAN), ("b", "WATER", [PLAN, SCOUT])):
+        kind = [*ORIGINAL, "DIXON", mark]
+        edit = values(SeriesDescription=f"t1_dixon_{mark}", ImageType=kind)
+        write_series(tmp_path, plan, name, edit=edit)
+    images = read_images(str(tmp_path))
+    assert images.stacks[0].water is not None
+    assert Caution.OFF_AXIS_SLICES_EXCLUDED in images.cautions
+    assert images.note.startswith("1 slice tilted by 90.0 degrees was set aside")

@@ -1,12 +1,9 @@
 """Paths that may not be read: one subject's reason, and no fault of planning."""
 
 import errno
-import json
 import os
 import shutil
 import tempfile
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +11,13 @@ import pytest
 
 from dicom_writer import Plan, labels_phantom, write_nifti, write_series
 from imaging_checks import convert_several
+from nobody import as_nobody
 from paravert.errors import Reason, SubjectFault
 from paravert.imaging import input_files
 from paravert.imaging.dicom_scan import scan_folder
 from paravert.imaging.input_files import files_at
 from paravert.provenance import state_of
 
-NOBODY = 65534  # root may read everything
 FAULTY = ("FOLDER", "FILE", "NAMES", "ABOVE", "TRUTH", "LABELS")
 LOCKED = {  # what is closed to everybody, and how
     "FOLDER": ("FOLDER/axial", 0o000),
@@ -30,43 +27,6 @@ LOCKED = {  # what is closed to everybody, and how
     "TRUTH": ("truth", 0o000),
     "LABELS": ("labels", 0o000),
 }
-
-
-def as_nobody(home: Path, do: Callable[[], object]) -> object:
-    """Return what a function returns (JSON-able) in a process of its own that is not root's.
-
-    home: its working directory; the function names files relative to it. Whoever is not root
-    already works as they are.
-    """
-    if os.getuid() == 0:
-        for path in (home, *home.rglob("*")):
-            os.lchown(path, NOBODY, NOBODY)
-    answer, tell = os.pipe()
-    child = os.fork()
-    if not child:
-        _answer_and_end(home, do, tell)
-    os.close(tell)
-    with os.fdopen(answer, "rb") as pipe:
-        told = json.loads(pipe.read())
-    os.waitpid(child, 0)
-    if "fault" in told:
-        raise AssertionError(told["fault"])
-    return told["made"]
-
-
-def _answer_and_end(home: Path, do: Callable[[], object], tell: int) -> None:
-    try:
-        os.chdir(home)
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-        told = {"made": do()}
-    except BaseException:
-        told = {"fault": traceback.format_exc()}
-    with os.fdopen(tell, "wb") as pipe:
-        pipe.write(json.dumps(told).encode())
-    os._exit(0)
 
 
 @pytest.fixture

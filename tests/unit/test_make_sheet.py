@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from archives import SAGITTAL, five_people, put_ct, put_other_files, put_real_studies, put_series
 from dicom_writer import Plan, save, slice_dataset, uid, write_enhanced, write_nifti
+from nobody import as_nobody
 from paravert.archive.key import COLUMNS as KEY_COLUMNS
 from paravert.archive.make_sheet import make_sheet
 from paravert.archive.visits import SERIES_COLUMNS
@@ -271,6 +273,17 @@ def test_a_key_that_is_none_stops_the_run(archive, tmp_path):
     (tmp_path / "key.csv").write_text("subject,name\nP1,x\n")
     with pytest.raises(InputError, match="no key, expected the columns subject, visit"):
         made(archive, tmp_path)
+
+
+@pytest.mark.parametrize(("cells", "more"), [(8, "more"), (6, "fewer")])
+def test_a_line_of_the_key_with_other_cells_stops_the_run_before_the_archive_is_read(
+    tmp_path, monkeypatch, cells, more
+):
+    monkeypatch.delattr("paravert.archive.make_sheet.list_tree")
+    lines = [",".join(KEY_COLUMNS), "P1,1,dicom,ANNA,,1,20200101", ",".join(cells * "x")]
+    (tmp_path / "key.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=f"line 3 has {more} cells than the 7 columns"):
+        make_sheet(tmp_path, tmp_path / "sheet.csv")
 
 
 KILLED = """
@@ -603,6 +616,81 @@ def read_rows(sheet):
 def test_an_archive_that_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match="no such folder, expected the archive"):
         make_sheet(tmp_path / "nothing", tmp_path / "sheet.csv")
+
+
+@pytest.fixture
+def open_folder():
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path lies in a folder that is closed itself
+        yield Path(folder)
+
+
+def test_folders_that_may_not_be_read_are_told_and_the_others_are_in_the_sheet(open_folder):
+    archive = open_folder / "archive"
+    put_series(archive / "ANNA", "ANNA", "1", "axial")
+    for name, mode in (("NAMES", 0o444), ("CLOSED", 0o000)):
+        for below in ("1", "2"):
+            put_series(archive / name / below, name, name + below, "axial")
+        (archive / name).chmod(mode)
+    (open_folder / "study").mkdir()
+
+    def make():
+        make_sheet(Path("archive"), Path("study/sheet.csv"), workers=1)
+
+    try:
+        as_nobody(open_folder, make)
+    finally:
+        for name in ("NAMES", "CLOSED"):
+            (archive / name).chmod(0o700)
+    told = Made(open_folder / "study")
+    assert [row["images"] for row in told.sheet] == ["../archive/ANNA/axial"]
+    nobody = {row["folder"]: row["examination_message"] for row in told.series[1:]}
+    may_not = "images: a folder may not be read"
+    assert nobody == {"../archive/CLOSED": may_not, "../archive/NAMES": may_not}
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("file/sheet.csv", "file: a file or within one, expected a folder for the sheet"),
+        ("file/study/sheet.csv", "study: a file or within one, expected a folder for the sheet"),
+        ("study", "study: a folder, expected a file or none"),
+        ("taken/sheet.csv", "series.csv: a folder, expected a file or none"),
+        (
+            "locked/sheet.csv",
+            "locked: no file may be written there, expected a folder for the sheet",
+        ),
+        ("locked/a/sheet.csv", "a: no folder may be made there, expected one for the sheet"),
+        ("closed/sheet.csv", "closed: no file may be written there, expected a folder"),
+        ("closed/a/sheet.csv", "a: no folder may be made there, expected one for the sheet"),
+        ("study/series_description.yaml", "the name of another file of this command"),
+        ("study/key.csv", "the name of another file of this command"),
+    ],
+)
+def test_a_sheet_that_cannot_be_written_is_told_at_once(open_folder, out, told):
+    for name in ("archive", "study", "locked", "closed"):
+        (open_folder / name).mkdir()
+    (open_folder / "taken/series.csv").mkdir(parents=True)
+    (open_folder / "file").touch()
+    (open_folder / "locked").chmod(0o500)
+    (open_folder / "closed").chmod(0o000)
+
+    def make():
+        with pytest.raises(InputError) as caught:
+            make_sheet(Path("archive"), Path(out), workers=1)
+        return str(caught.value)
+
+    assert told in as_nobody(open_folder, make)
+
+
+def test_an_archive_that_may_not_be_read_is_told(open_folder):
+    (open_folder / "archive").mkdir(mode=0o000)
+
+    def make():
+        with pytest.raises(InputError) as caught:
+            make_sheet(Path("archive"), Path("sheet.csv"), workers=1)
+        return str(caught.value)
+
+    assert as_nobody(open_folder, make).endswith("archive: the archive may not be read")
 
 
 def test_slices_without_a_study_belong_to_the_examination_beside_them(tmp_path):

@@ -3,12 +3,14 @@ import pandas as pd
 import pytest
 
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
+from paravert.errors import InputError
 from paravert.study.standard_level import (
     StandardLevel,
     both_sides_at_level,
     level_coverage,
     share_with,
     standard_level,
+    standard_number,
 )
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
@@ -89,3 +91,9 @@ def test_both_sides_at_the_level_are_sum_and_weighted_mean():
     }
     assert found.loc["S9"].csa_at_level_mm2.isna().all()
     assert share_with(muscles, "csa_at_level_mm2") == 0.9
+
+
+@pytest.mark.parametrize("name", ["Th12", "L6", "S1", "everything", ""])
+def test_a_level_that_cannot_be_standard_is_refused(name):
+    with pytest.raises(InputError, match=f"level_standard: {name}, expected L1 to L5/S1"):
+        standard_number(name)

@@ -33,7 +33,7 @@ from paravert.study.drawing.centile_curves import centile_points, draw_centiles
 from paravert.study.flags import FLAGS
 from paravert.study.quantile_regression import CENTILES, centile_curves, quantile_coefficients
 from paravert.study.report_tables import as_html, centiles_text
-from paravert.study.standard_level import StandardLevel
+from paravert.study.standard_level import LEVEL_METADATA, StandardLevel
 
 NORMAL = stats.norm.ppf(np.array(CENTILES) / 100)
 MEDIAN, SD, PER_YEAR, SD_PER_YEAR = 6.5, 0.12, -0.005, 0.001  # on the scale of the regression
@@ -320,6 +320,20 @@ def test_the_table_keeps_its_contract_and_says_what_made_it(study):
     assert "all slices that show the muscle" in told["level_rule"]
     assert "3 bootstrap samples of at most 500 subjects" in told["bands"]
     assert data.schema.field("value").metadata
+
+
+def test_another_level_than_that_of_the_cohort_is_refused(study, tmp_path):
+    cohort = pq.read_table(study / "subjects.parquet").replace_schema_metadata(
+        {LEVEL_METADATA: "L4"}
+    )
+    pq.write_table(cohort, tmp_path / "subjects.parquet")
+    out = tmp_path / "centiles.parquet"
+    told = "--level-standard: L3/4, expected L4, for which the cohort tables were made"
+    with pytest.raises(InputError, match=told):
+        fit_centiles(tmp_path, out, bootstrap_samples=2)
+    assert not out.exists()
+    fit_centiles(tmp_path, out, bootstrap_samples=2, level_standard="l4")
+    assert pq.read_schema(out).metadata[b"level_rule"].endswith(b"interpolated at L4")
 
 
 def test_other_subjects_get_the_z_of_the_study(study, tmp_path):

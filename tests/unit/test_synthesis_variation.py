@@ -13,6 +13,7 @@ from paravert.synthesis.anatomies import (
     SECTIONS_PER_PERSON,
     SIZE_PX,
     SPACING_MM,
+    draw_anatomies,
     packed,
     sections_of,
     unpacked,
@@ -344,3 +345,9 @@ def test_below_l5_the_psoas_goes_to_the_side_and_forwards():
         places.append(section_outline(left, plane).mean(axis=0))
     assert places[1][0] > places[0][0] + 12
     assert places[1][1] < places[0][1] - 12
+
+
+def test_an_error_while_people_are_drawn_leaves_no_file_behind(tmp_path):
+    with pytest.raises(ValueError, match="negative"):
+        draw_anatomies(tmp_path / "a.parquet", people=1, seed=-1)
+    assert list(tmp_path.iterdir()) == []

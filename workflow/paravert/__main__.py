@@ -14,7 +14,7 @@ from paravert.errors import InputError
 if TYPE_CHECKING:
     import typer
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 # Our matrices are small, and OpenBLAS takes 0.05 s to start one thread per core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Waiting OpenMP threads sleep instead of spinning, and leave their cores to other processes, such as
@@ -59,9 +59,9 @@ def main(arguments: list[str]) -> int:
     arguments: name of the command (a key of COMMANDS) and its options, without the program's name;
     empty or --help prints the list of commands. A command that succeeds does not return: Typer
     raises SystemExit with code 0, and with code 2 for faulty options. Returns 0 after --help; 1 if
-    a worker process died or a disk is full or read-only; 2 for a faulty input, an unknown command,
-    or no arguments. Messages go to stderr. Any other exception is a bug of the program and is not
-    caught.
+    a worker process died, a disk is full or read-only, or a file is closed to the user; 2 for a
+    faulty input, an unknown command, or no arguments. Messages go to stderr. Any other exception is a
+    bug of the program and is not caught.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"paravert {arguments[0]}: {error}\n")
         return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in NOT_WRITABLE:
             raise
         where = f" ({error.filename})" if error.filename else ""
         sys.stderr.write(f"paravert {arguments[0]}: {os.strerror(error.errno)}{where}\n")

@@ -55,8 +55,8 @@ class Tree:
     """The files and folders of an archive, sorted.
 
     files: (path, size in bytes, time of change in ns) of each; -1 and 0 if unknown. folders: paths
-    of all folders, the archive's own included. closed: folders without permission to read. All
-    paths begin with that of the archive's folder as it was given.
+    of all folders, the archive's own included. closed: those that may not be read, or lie in a folder
+    that may not be entered. All paths begin with that of the archive's folder as it was given.
     """
 
     files: tuple[tuple[str, int, int], ...]
@@ -77,16 +77,22 @@ def list_tree(folder: Path, leave_out: Iterable[Path] = ()) -> Tree:
     walk = os.walk(folder, onerror=lambda error: closed.append(error.filename), followlinks=True)
     for place, below, names in walk:
         folders.append(place)
-        new = {_place_on_disk(f"{place}/{name}"): name for name in sorted(below, reverse=True)}
+        found = {name: _place_on_disk(f"{place}/{name}") for name in sorted(below, reverse=True)}
+        closed += [f"{place}/{name}" for name, inode in found.items() if inode is None]
+        new = {inode: name for name, inode in found.items() if inode is not None}
         below[:] = sorted(name for inode, name in new.items() if inode not in seen)
         seen |= new.keys()
         paths = (f"{place}/{name}" for name in names)
         files += [(path, *_state(path)) for path in paths if path not in left_out]
-    return Tree(tuple(sorted(files)), tuple(sorted(folders)), tuple(sorted(closed)))
+    return Tree(tuple(sorted(files)), tuple(sorted([*folders, *closed])), tuple(sorted(closed)))
 
 
-def _place_on_disk(path: str) -> tuple[int, int]:
-    found = os.stat(path)
+def _place_on_disk(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a folder; None if the way to it is closed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
     return found.st_dev, found.st_ino
 
 

@@ -64,14 +64,18 @@ def _read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, f"the key may not be read ({type(error).__name__})") from None
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row.values() for row in rows):
+    if tuple(reader.fieldnames or ()) != COLUMNS:
         raise InputError(path, f"no key, expected the columns {', '.join(COLUMNS)}")
-    return rows
+    for line, row in rows:
+        if None in row or None in row.values():  # a cell too many, or too few
+            more = "more" if None in row else "fewer"
+            raise InputError(path, f"line {line} has {more} cells than the {len(COLUMNS)} columns")
+    return [row for _, row in rows]
 
 
 def _person_of(row: Mapping[str, str]) -> Person:

@@ -61,7 +61,7 @@ def make_sheet(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="processes that read; one per core unless given")
+        int | None, typer.Option(min=0, help="processes that read; one per core unless given")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace a sheet that is there already")
@@ -137,19 +137,36 @@ class _Outputs:
     def check(self, archive: Path, *, overwrite: bool) -> None:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
-        It may not be within ./results, have the name of the key or of series.csv, or replace a sheet
-        without `overwrite`, unless the index of an interrupted run is there.
+        It may not be within ./results, have the name of a file beside it, or replace a sheet without
+        `overwrite`, unless the index of an interrupted run is there.
         """
-        if not archive.is_dir():
+        if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")
+        if not os.access(archive, os.R_OK | os.X_OK):
+            raise InputError(archive, "the archive may not be read")
         if Path.cwd() / RESULTS in self.sheet.parents:
             told = f"a path within {RESULTS}, expected one outside: the key is no result"
             raise InputError(self.sheet, told)
-        if self.sheet in (self.series, self.key):
+        if self.sheet in (self.series, self.key, self.patterns):
             raise InputError(self.sheet, "the name of another file of this command")
-        if self.sheet.exists() and not (overwrite or self.index.exists()):
+        for file in (self.sheet, self.series, self.patterns):
+            if os.path.isdir(file):
+                raise InputError(file, "a folder, expected a file or none")
+        if os.path.exists(self.sheet) and not (overwrite or os.path.exists(self.index)):
             raise InputError(self.sheet, "the sheet is there already, expected none or --overwrite")
-        self.sheet.parent.mkdir(parents=True, exist_ok=True)
+        home = self.sheet.parent
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                home, "a file or within one, expected a folder for the sheet"
+            ) from None
+        except PermissionError:
+            raise InputError(
+                home, "no folder may be made there, expected one for the sheet"
+            ) from None
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise InputError(home, "no file may be written there, expected a folder for the sheet")
 
     def write_patterns(self, proposal: Proposal) -> None:
         """Write series_description.yaml, or delete it if no subject has several axial series."""

@@ -17,6 +17,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
 BINARY = ("FD", "FL", "US", "SS", "UL", "SL")  # a zero byte is a value in these VRs, not padding
@@ -89,9 +90,14 @@ def sop_class(data: Dataset) -> str:
 
 
 def text(data: Dataset, keyword: str) -> str:
-    """Return the single value of a DICOM element as text, without outer blanks; "" if absent or malformed."""
+    """Return the value of a DICOM element as text, without outer blanks; "" if absent or malformed.
+
+    Several values are joined by backslashes, as in the file.
+    """
     try:
         value = value_of(data, keyword)
+        if isinstance(value, MultiValue):
+            value = "\\".join(map(str, value))
         return "" if value is None else str(value).strip(" \0")
     except VALUE_ERRORS:
         return ""

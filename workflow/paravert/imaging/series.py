@@ -74,7 +74,7 @@ class ChosenSeries:
     """The slices to measure, of one series or one Dixon acquisition, and warnings.
 
     frames: attributes of the slices, without those excluded, in the order of the files; of a Dixon
-    acquisition those of the fat image. cautions: warnings, also about other series. note: a sentence on
+    acquisition those of the fat image. cautions: warnings, also about other series. note: sentences on
     slices excluded as too steep; None if there are none. water: attributes of the Dixon water
     slices, whose positions are not compared yet; () if there are none. found: one row {column of
     `tables.SERIES_COLUMNS`: value} per series of the subject, used or not.
@@ -124,8 +124,9 @@ def choose_series(scan: FolderScan, series_description: Sequence[str] = ()) -> C
     cautions |= _cautions(frames)
     if water:
         cautions |= _cautions(water)
+    notes = dict.fromkeys(plane.note for plane in chosen if plane.note)
     found = _series_rows(series, planes, (*frames, *water))
-    return ChosenSeries(frames, frozenset(cautions), chosen[0].note, water, found)
+    return ChosenSeries(frames, frozenset(cautions), "; ".join(notes) or None, water, found)
 
 
 def _check_subject(scan: FolderScan) -> None:

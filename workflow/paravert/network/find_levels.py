@@ -86,7 +86,7 @@ def find_levels(
         Path | None, typer.Option(help="model that tells levels from the muscles; none: not used")
     ] = None,
     axial_sha256: Annotated[str, typer.Option(help="SHA-256 that this one must have")] = "",
-    workers: Annotated[int, typer.Option(help="subjects processed at the same time")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="subjects processed at the same time")] = 1,
 ) -> None:
     """Find the vertebral level of every slice.
 

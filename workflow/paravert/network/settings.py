@@ -17,7 +17,7 @@ from paravert.provenance import file_sha256
 
 # Options that the trainings share.
 OutModel = Annotated[Path, typer.Option(help="model to write (.safetensors)")]
-TrainingThreads = Annotated[int, typer.Option(help="processor cores to use; 0: all")]
+TrainingThreads = Annotated[int, typer.Option(min=0, help="processor cores to use; 0: all")]
 
 
 @dataclass(frozen=True)

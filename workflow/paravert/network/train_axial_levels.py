@@ -199,12 +199,15 @@ def train_axial_levels(
     anatomies: Annotated[Path, typer.Option(help="table of draw_anatomies to train on")],
     validation: Annotated[Path, typer.Option(help="table of draw_anatomies of another seed")],
     out: Annotated[Path, typer.Option(help="model file to write (.safetensors)")],
-    seed: Annotated[int, typer.Option(help="of the slices and first weights")] = 1,
-    batches: Annotated[int, typer.Option(help="how many, of 32 slices each")] = 4000,
-    minutes: Annotated[float, typer.Option(help="stop after this time as well; 0: no limit")] = 0.0,
-    learning_rate: Annotated[float, typer.Option(help="the highest; it falls to 0")] = 0.002,
+    seed: Annotated[int, typer.Option(min=0, help="of the slices and first weights")] = 1,
+    batches: Annotated[int, typer.Option(min=1, help="how many, of 32 slices each")] = 4000,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="stop after this time as well; 0: no limit")
+    ] = 0.0,
+    learning_rate: Annotated[float, typer.Option(min=0, help="the highest; it falls to 0")] = 0.002,
     workers: Annotated[
-        int, typer.Option(help="processes; each gradient is this many batches old; 0: a thread")
+        int,
+        typer.Option(min=0, help="processes; each gradient is this many batches old; 0: a thread"),
     ] = 1,
 ) -> None:
     """Train the network that predicts the level of an axial slice from its muscle labels.

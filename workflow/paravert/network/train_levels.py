@@ -63,10 +63,14 @@ HELD_OUT_SEED_STEP = 1000
 
 def train_levels(
     out: Annotated[Path, typer.Option(help="model file to write (.safetensors)")],
-    seed: Annotated[int, typer.Option(help="of the synthetic slices")] = 1,
-    batches: Annotated[int, typer.Option(help="how many, of 8 slices each")] = 2400,
-    minutes: Annotated[float, typer.Option(help="stop after this time as well; 0: no limit")] = 0.0,
-    learning_rate: Annotated[float, typer.Option(help="at the start; it falls to 0")] = 0.003,
+    seed: Annotated[int, typer.Option(min=0, help="of the synthetic slices")] = 1,
+    batches: Annotated[int, typer.Option(min=1, help="how many, of 8 slices each")] = 2400,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="stop after this time as well; 0: no limit")
+    ] = 0.0,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="at the start; it falls to 0")
+    ] = 0.003,
     workers: Annotated[
         int, typer.Option(min=1, help="processes; each gradient is this many batches old")
     ] = 1,

@@ -13,13 +13,14 @@ import typer
 from scipy import stats
 
 from paravert import __version__, codebook, tables
-from paravert.anatomy import MUSCLES
+from paravert.anatomy import MUSCLES, level_number
 from paravert.errors import InputError
 from paravert.study.covariates import SEX_WORDS, SPLINE_DF
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
 from paravert.study.result_tables import BOOTSTRAP, LEAST_SHARED_SUBJECTS
 from paravert.study.scans import first_scans, scan_keys
+from paravert.study.standard_level import level_of_metadata
 from paravert.tables import FLAG, MUSCLE, NUMBER, TEXT, WHOLE, Column, Table
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def fit_centiles(
     bootstrap_samples: Annotated[
         int, typer.Option(help="Samples of the bootstrap over subjects, for the bands.", min=2)
     ] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 1,
     share_tables: Annotated[
         bool, typer.Option(help="Leave out counts and ages of fewer than 5 subjects, and z-scores.")
     ] = False,
@@ -123,16 +124,20 @@ def fit_centiles(
 
     The centiles are fitted to the first scan of each subject. Writes the table of centiles
     (Parquet), for each whole year of age, and z_scores.csv with the centile and z-score of each
-    scan; tables for sharing have no z-scores, which are of single persons. level_standard is only
-    noted in the Parquet file: give the level for which the cohort tables were made.
+    scan; tables for sharing have no z-scores, which are of single persons. level_standard is noted in
+    the Parquet file. Raises InputError if the cohort tables were made for another level.
     """
+    made_for = level_of_metadata(cohort, codebook.SUBJECT_TABLE.name)
+    if level_number(level_standard) != level_number(made_for):
+        told = f"{level_standard}, expected {made_for}, for which the cohort tables were made"
+        raise InputError("--level-standard", told)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     centiles = centile_frame(first_scans(subjects), bootstrap_samples, seed)
     scores = z_scores(subjects, centiles)
     if share_tables:
         centiles, scores = centiles_for_sharing(centiles, first_scans(subjects)), scores[:0]
     data = pa.Table.from_pandas(centiles, CENTILE_TABLE.schema(), preserve_index=False)
-    tables.write(out, CENTILE_TABLE, data, _metadata(centiles, level_standard, bootstrap_samples))
+    tables.write(out, CENTILE_TABLE, data, _metadata(centiles, made_for, bootstrap_samples))
     write_csv(out.parent / "z_scores.csv", scores)
     fitted = centiles.dropna(subset=["value"]).groupby(["sex", "muscle", "measure"]).ngroups
     log.info("fit_centiles: %d subjects, %d sets of curves", subjects["subject"].nunique(), fitted)

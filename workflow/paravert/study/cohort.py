@@ -17,8 +17,8 @@ import yaml
 from pandas.api.types import is_bool_dtype
 
 from paravert import __version__, codebook, plan, records, shard_tables, steps, tables
-from paravert.anatomy import MUSCLES, STANDARD_LEVELS, level_name, level_number
-from paravert.errors import Caution, InputError, some_of
+from paravert.anatomy import MUSCLES, level_name
+from paravert.errors import Caution, some_of
 from paravert.network.model_file import Card, learnt_from, read_card, split_digest
 from paravert.provenance import digest
 from paravert.sheet import N_LUMBAR, YEARS, read_sheet, scan_name, scan_of, selected_scans
@@ -55,7 +55,7 @@ from paravert.study.ratings import (
     without_failed_muscles,
 )
 from paravert.study.scans import scan_keys, scan_names, split_scans
-from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL
+from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL, standard_number
 from paravert.study.summary import summary_of
 from paravert.tables import LABELS_DIGEST, OLDEST_AGE_YEARS, REVIEW_FAILED
 
@@ -76,7 +76,7 @@ def gather_cohort(
     configuration: Annotated[str, typer.Option(help="Resolved configuration, as JSON.")],
     model: Annotated[Path, typer.Option(help="Model; its card (.json) lies beside it.")],
     model_sha256: Annotated[str, typer.Option(help="SHA-256 of the model.")],
-    subjects_per_shard: Annotated[int, typer.Option(help="Subjects in a shard.")] = 64,
+    subjects_per_shard: Annotated[int, typer.Option(min=1, help="Subjects in a shard.")] = 64,
     subjects: Annotated[str, typer.Option(help="Subjects at hand, comma-separated.")] = "",
     ratings: RatingFiles = None,
     rating_rule: RatingRule = ANY,
@@ -93,9 +93,7 @@ def gather_cohort(
     a damaged or outdated shard table and an unknown level_standard; RuntimeError if ledger and sheet
     list different subjects, which would be a bug.
     """
-    standard = level_number(level_standard)
-    if standard not in STANDARD_LEVELS:
-        raise InputError("level_standard", f"{level_standard}, expected L1 to L5/S1")
+    standard = standard_number(level_standard)
     people_sheet = read_sheet(sheet)
     rows = people_sheet.rows
     by_scan = {scan_of(row): row for row in rows}

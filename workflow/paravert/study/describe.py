@@ -84,9 +84,9 @@ def write_tables(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     out: Annotated[Path, typer.Option(help="Folder for the CSV tables.")],
     bootstrap_samples: Annotated[
-        int, typer.Option(help="Samples of the subject-clustered bootstrap.")
+        int, typer.Option(min=1, help="Samples of the subject-clustered bootstrap.")
     ] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 1,
     share_tables: Annotated[
         bool, typer.Option(help="Blank rows of fewer than 5 subjects, and values of single ones.")
     ] = False,

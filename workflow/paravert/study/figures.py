@@ -109,7 +109,9 @@ def draw_figures(
             help="Folder of the tables of fit_models; without it their figures are empty."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of subjects and slices.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the choice of subjects and slices.")
+    ] = 1,
 ) -> None:
     """Draw the figures of the study from the cohort tables and the subjects' labels.
 

@@ -36,6 +36,7 @@ from paravert.study.scans import (
 from paravert.study.selection import weighted_contrasts
 from paravert.study.site_effects import site_effects
 from paravert.study.specifications import specification_curve
+from paravert.study.standard_level import standard_number
 from paravert.study.summary import counted
 from paravert.study.variance_components import variance_components
 
@@ -60,9 +61,11 @@ def fit_models(
         ),
     ] = None,
     bootstrap_samples: Annotated[
-        int, typer.Option(help="Samples of the subject-clustered bootstrap.")
+        int, typer.Option(min=1, help="Samples of the subject-clustered bootstrap.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random samples.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the bootstrap and of random samples.")
+    ] = 1,
     share_tables: Annotated[
         bool, typer.Option(help="Blank rows of fewer than 5 subjects, also in notes.")
     ] = False,
@@ -72,7 +75,7 @@ def fit_models(
     quality_cut: Annotated[
         float,
         typer.Option(
-            help="Predicted IoU of a section below which the curve's quality cut drops it."
+            min=0, help="Predicted IoU of a section below which the curve's quality cut drops it."
         ),
     ] = 0.8,
 ) -> None:
@@ -84,6 +87,7 @@ def fit_models(
     and age over ways to measure fat). Covariates may be numbers or texts. docs/statistics.md
     describes the models.
     """
+    standard_number(level_standard)  # refuses other names
     data, further = model_data(cohort, covariates or ())
     of_levels, of_whom = level_data(cohort, covariates or (), seed)
     overlap = held_out_rows(read_frame(cohort, codebook.OVERLAP))

@@ -69,13 +69,16 @@ def write_review(
     sample: Annotated[
         int,
         typer.Option(
-            help="Scans of the reading list: this many of the lowest predicted IoU, and as many at random."
+            min=0,
+            help="Scans of the reading list: this many of the lowest predicted IoU, and as many at random.",
         ),
     ] = 50,
-    seed: Annotated[int, typer.Option(help="Seed of the reading list.")] = 1,
-    doubtful_iou: Annotated[float, typer.Option(help="A lower predicted IoU is marked.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the reading list.")] = 1,
+    doubtful_iou: Annotated[
+        float, typer.Option(min=0, help="A lower predicted IoU is marked.")
+    ] = 0.5,
 ) -> None:
-    """Write the review page (index.html): a table of scans, and all slices of each scan, for rating.
+    """Write the review page (index.html): all scans with all slices, for rating.
 
     The page loads pictures from ../subjects/<scan>/review/, so the folder of the subjects must lie beside
     that of the page. Beside index.html are to_correct.csv, the labels that raters want corrected,

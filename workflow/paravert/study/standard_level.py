@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from paravert import codebook
-from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name
+from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_number
+from paravert.errors import InputError
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
@@ -127,12 +128,21 @@ def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
 
 
-def level_of_metadata(cohort: Path) -> str:
+def standard_number(name: str) -> float:
+    """Return the number of a vertebra or disc by its name; InputError unless it is L1 to L5/S1."""
+    number = level_number(name)
+    if number not in STANDARD_LEVELS:
+        raise InputError("level_standard", f"{name}, expected L1 to L5/S1")
+    return number
+
+
+def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> str:
     """Return the name of the standard level, such as "L3/4", that the cohort tables were made with.
 
-    cohort: folder of the cohort tables, whose metadata contain it; "L3/4" if an older table does not.
+    cohort: folder of the cohort tables. table: name of the one whose metadata are read; each contains the
+    level; "L3/4" if an older table does not.
     """
-    found = pq.read_schema(cohort / f"{codebook.MUSCLE_TABLE.name}.parquet").metadata or {}
+    found = pq.read_schema(cohort / f"{table}.parquet").metadata or {}
     return found.get(LEVEL_METADATA.encode(), USUAL_LEVEL.encode()).decode()
 
 

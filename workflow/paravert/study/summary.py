@@ -61,7 +61,8 @@ def accept_ledger(
     ledger: Annotated[Path, typer.Option(help="The cohort's ledger.")],
     out: Annotated[Path, typer.Option(help="Text file for the summary line.")],
     max_quarantined_fraction: Annotated[
-        float, typer.Option(help="Share of subjects (with visits: scans) that may be quarantined.")
+        float,
+        typer.Option(min=0, help="Share of subjects (with visits: scans) that may be quarantined."),
     ] = 1.0,
 ) -> None:
     """Write the run's summary line, or fail if too many subjects were quarantined.

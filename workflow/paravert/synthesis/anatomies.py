@@ -8,7 +8,6 @@ fat. Contrast, fat fraction, position and artefacts are drawn each time a sectio
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,6 +26,7 @@ from paravert.synthesis.raster import PixelGrid, centred_grid
 from paravert.synthesis.signal import BEHIND_SPINE_MM, muscle_points
 from paravert.synthesis.solids import CutPlane
 from paravert.synthesis.variation import varied_person
+from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ PACKING = "zstd"  # each row by itself, so that single sections can be read
 
 def draw_anatomies(
     out: Annotated[Path, typer.Option(help="table to write (.parquet)")],
-    people: Annotated[int, typer.Option(help="how many people, of 12 sections each")] = 600,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same people")] = 1,
-    workers: Annotated[int, typer.Option(help="processes that share the people")] = 1,
+    people: Annotated[int, typer.Option(min=1, help="how many people, of 12 sections each")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed draws the same people")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that share the people")] = 1,
 ) -> None:
     """Draw cross-sections of varied people, without contrast, to train a network on.
 
@@ -76,10 +76,9 @@ def write_sections(
     under SEED_KEY. workers: number of processes, from 1. steps: offsets of each section towards the
     head, in slice thicknesses; the table has a row for each of them: (0.0, 1.0) adds the adjacent slice.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
     columns = ANATOMY_COLUMNS.with_metadata({SEED_KEY: str(seed)})
     with (
+        whole_file(out) as draft,
         pq.ParquetWriter(draft, columns, compression="none", use_dictionary=False) as table,
         ProcessPoolExecutor(max_workers=workers) as pool,
     ):
@@ -88,7 +87,6 @@ def write_sections(
             table.write_table(pa.Table.from_pylist(rows, schema=columns))
             if number % 25 == 0 or number == people:
                 log.info("draw_anatomies: %d of %d people", number, people)
-    draft.replace(out)
 
 
 def sections_of(seed: int, index: int, steps: Sequence[float] = (0.0,)) -> list[dict]:

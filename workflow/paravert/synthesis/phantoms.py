@@ -74,18 +74,21 @@ class Scan:
 
 def make_phantoms(
     out: Annotated[Path, typer.Option(help="Folder of the cohort; made if absent.")],
-    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same bytes.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")],
     volunteers: Annotated[
-        int, typer.Option(help="How many; 22 is the paper's cohort, any other a broad population.")
+        int,
+        typer.Option(
+            min=1, help="How many; 22 is the paper's cohort, any other a broad population."
+        ),
     ] = PAPER_COUNT,
     subject: Annotated[
         list[str] | None,
         typer.Option(
             help="Only this subject, or its second visit, such as S0001_2; may be given again."
-            " None: the first visit of all."
+            " Without it: the first visit of all."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that share the subjects.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the subjects.")] = 1,
 ) -> None:
     """Write a cohort of phantom volunteers: DICOM, masks, truth and subject sheet.
 
