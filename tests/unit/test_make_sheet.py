@@ -149,6 +149,16 @@ def test_without_a_second_visit_there_is_no_column_of_visits(tmp_path):
     assert len(told.sheet) == 3
 
 
+def test_spaces_of_other_scripts_in_a_path_are_no_fault(tmp_path):
+    folder = five_people(tmp_path / "archive", visits=False)
+    plain = made(folder, tmp_path / "plain")
+    renamed = folder.rename(tmp_path / "検査\u3000腰椎\u00a0MR")
+    told = made(renamed, tmp_path / "study")
+    assert len(told.sheet) == len(plain.sheet)
+    assert all("\u3000" in row["images"] for row in told.sheet)
+    assert len(read_sheet(tmp_path / "study/sheet.csv").rows) == len(told.sheet)
+
+
 @pytest.mark.long
 def test_twenty_thousand_other_files_change_no_line(tmp_path):
     archive = five_people(tmp_path / "archive")

@@ -215,7 +215,7 @@ def _checked(line: Line, names: list[str]) -> Row:
     cells, faults = line.cells, dict(line.faults)
     text = "".join(cells)
     if find_unseen(text) or "\t" in text or len(text) > CELL_LIMIT:
-        told = {column: _cell_fault(cell.strip(" \t")) for column, cell in enumerate(cells)}
+        told = {column: cell_fault(cell.strip(" \t")) for column, cell in enumerate(cells)}
         faults |= {column: fault for column, fault in told.items() if fault}
     if names and len(cells) > len(names):
         faults, cells = {LINE: f"{len(cells)} cells, expected {len(names)} as in the header"}, []
@@ -225,7 +225,8 @@ def _checked(line: Line, names: list[str]) -> Row:
     return Row(line.number, cells, named)
 
 
-def _cell_fault(cell: str) -> str:
+def cell_fault(cell: str) -> str:
+    """Return why a text cannot be in a cell of the sheet: too long, or an invisible character; "" if it can."""
     if len(cell) > CELL_LIMIT:
         return f"{len(cell)} characters, expected at most {CELL_LIMIT}"
     unseen = "U+0009 (tab)" if "\t" in cell else unseen_character(cell)

@@ -11,7 +11,7 @@ from paravert.archive.assessment import NO, YES, Assessment, Candidate
 from paravert.archive.descriptions import chosen_series
 from paravert.archive.examinations import NIFTI, Examination, Person
 from paravert.errors import Reason, SubjectFault
-from paravert.sheet_file import CELL_LIMIT
+from paravert.sheet_file import cell_fault
 
 DAYS_PER_YEAR = 365.25
 NO_PATHS = (".", "na")  # a sheet reads these cells as unknown
@@ -98,13 +98,13 @@ def refuse_mixed_people(visits: Sequence[Visit]) -> None:
 def refuse_unusable_paths(visits: Iterable[Visit], home: Path) -> None:
     """Exclude examinations from the sheet whose path a cell of the sheet cannot hold.
 
-    Such a path has unprintable characters, spaces at an end, or more than 4096 characters.
+    Such a path has invisible characters (`cell_fault`), spaces at an end, or more than 4096 characters.
     visits: all examinations; changed in place: an excluded one gets the fault unreadable-header and
     an empty path `images`. home: folder of the sheet, to which paths are relative.
     """
     for visit in visits:
         cell = _relative(visit.found.images, home) if visit.found.in_sheet else ""
-        if not cell.isprintable() or cell != cell.strip() or len(cell) > CELL_LIMIT:
+        if cell_fault(cell) or cell != cell.strip():
             told = "the path holds what a cell of the sheet cannot: rename the folder"
             visit.found.fault = SubjectFault(Reason.UNREADABLE_HEADER, told)
             visit.found.images = ""
