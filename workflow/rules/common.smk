@@ -415,6 +415,7 @@ def start_on_slurm():
 def print_summary():
     """Print the counts of analysed and quarantined subjects as the last line of the run.
 
+    Doubts about the names of columns of the sheet stand before it.
     Nothing is printed for a ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of
@@ -424,4 +425,5 @@ def print_summary():
         for file in (LEDGER, Path(RESULTS, "report.html"))
     )
     if fresh and LEDGER.is_file():
-        snakemake_hooks.print_last(summary_of(LEDGER))
+        doubts = [f"{Path(config['sheet']).name}: {doubt}" for doubt in people.doubts]
+        snakemake_hooks.print_last("\n".join([*doubts, summary_of(LEDGER)]))
