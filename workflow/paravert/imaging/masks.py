@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.orientations import io_orientation
 
-from paravert.anatomy import BACKGROUND, LABEL_VALUES
+from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import (
     columns_first,
@@ -76,7 +76,7 @@ def read_masks(
         volume = volumes[stack - 1]
         if array.any():
             given[stack] = _recoded(array, source)
-            _check_sides(volume.with_array(given[stack]), role)
+            _check_sides(volume.with_array(given[stack]), role, source)
             if role == "labels" and leaves_slices_out(array, volume.array):
                 told.add(Caution.MASK_PARTIAL)
     return given, told
@@ -178,14 +178,20 @@ def _recoded(array: np.ndarray, source: LabelSource) -> np.ndarray:
     return labels
 
 
-def _check_sides(labels: Volume, role: str) -> None:
+def _check_sides(labels: Volume, role: str, source: LabelSource) -> None:
     """Check that each muscle's left label is to the patient's left of its right label.
 
-    Raises SubjectFault (mask-side-mismatch) otherwise. See `left_beyond_right_mm`.
+    Raises SubjectFault (mask-side-mismatch) otherwise. See `left_beyond_right_mm`. source: of the
+    values in the file.
     """
+    expected = f"the values of {source.told}"
+    if source.is_own:
+        first, last = (f"{one.value} {one.muscle} {one.side}" for one in (LABELS[0], LABELS[-1]))
+        expected = f"values {first} to {last} (anatomy.LABELS)".replace("_", " ")
     for muscle, apart_mm in left_beyond_right_mm(labels).items():
         if apart_mm <= 0:
             raise SubjectFault(
                 Reason.MASK_SIDE_MISMATCH,
-                f"{role}: {muscle} left lies {-apart_mm:.1f} mm to the right of its right side",
+                f"{role}: {muscle} left lies {-apart_mm:.1f} mm to the right of its right side, "
+                f"expected {expected}",
             )
