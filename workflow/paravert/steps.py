@@ -23,7 +23,7 @@ from paravert.subject_folder import (
 VERSIONS = {
     "make_phantoms": 2,
     "draw_anatomies": 2,
-    "convert_dicom": 3,
+    "convert_dicom": 4,
     "pretrain_network": 5,
     "train_network": 1,
     "train_levels": 1,

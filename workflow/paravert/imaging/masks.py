@@ -1,7 +1,8 @@
 """Reading masks in NIfTI files: each is matched to the stack with the same voxel grid, and checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from nibabel.orientations import io_orientation
@@ -30,7 +31,11 @@ Masks = dict[int, np.ndarray]
 
 
 def read_masks(
-    path: Path, volumes: Sequence[Volume], role: str, source: LabelSource = OWN
+    path: Path,
+    volumes: Sequence[Volume],
+    role: str,
+    source: LabelSource = OWN,
+    parts: Mapping[int, Sequence[Volume]] = MappingProxyType({}),
 ) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
@@ -40,8 +45,10 @@ def read_masks(
     role: column of the sheet that names the path (truth, truth2 or labels).
     source: label source, which says which values the files have; those of other muscles and organs
         become background.
+    parts: {stack number: volumes of its Dixon parts, whose voxels are those of the stack and whose
+        origins may differ}.
 
-    Each mask must have the voxel grid of exactly one stack; a stack has one mask or none. A mask
+    Each mask must have the voxel grid of exactly one stack, or of its parts; a stack has one mask or none. A mask
     whose file is 0 everywhere is left out (warning mask-empty). Warning mask-partial: a mask of the
     role labels is 0 in its file throughout some slice whose image is not blank.
 
@@ -63,7 +70,7 @@ def read_masks(
         )
     found: Masks = {}
     for file in files:
-        stack, array = _placed(read_grid(file, role), volumes, role)
+        stack, array = _placed(read_grid(file, role), volumes, parts, role)
         if stack in found:
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
@@ -92,12 +99,17 @@ def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 
 
-def _placed(mask: VoxelGrid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
+def _placed(
+    mask: VoxelGrid, volumes: Sequence[Volume], parts: Mapping[int, Sequence[Volume]], role: str
+) -> tuple[int, np.ndarray]:
     """Return the number of the one stack that a mask matches, and the mask on its grid."""
-    found = [(n, _onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
-    found = [(number, array) for number, array in found if array is not None]
+    found = {}
+    for number, volume in enumerate(volumes, start=1):
+        for grid in (volume, *parts.get(number, ())):
+            if (array := _onto_grid(mask, grid)) is not None:
+                found[number] = array
     if len(found) == 1:
-        return found[0]
+        return found.popitem()
     stacks = "; ".join(
         f"stack {number}: {_told(volume.affine, volume.array.shape[::-1])}"
         for number, volume in enumerate(volumes, start=1)
