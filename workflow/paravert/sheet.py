@@ -59,10 +59,10 @@ class Sheet(NamedTuple):
     rows: one dict per row, {column: text}, in the order of the file; "" where unknown, paths
     absolute, numbers with a decimal point, sex F or M. types: {column: "number", "yes/no",
     "category", "text", "date" or "path"} of each column that paravert does not define, and of
-    n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for columns in
-    `types`, from another worksheet of the workbook. dated: whether the column years_since_first was
-    computed from the column date. doubts: sentences on other columns that may be misspelt ones of
-    paravert.
+    n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for
+    columns in `types`, from another worksheet of the workbook. dated: whether the column
+    years_since_first was computed from the column date. doubts: sentences on other columns that may
+    be misspelt ones of paravert.
     """
 
     rows: list[dict[str, str]]

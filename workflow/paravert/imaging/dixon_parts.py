@@ -209,9 +209,9 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     may have; fat is None if the images themselves show fat. Matrix, spacing and directions must
     equal those of the stack. The origin may differ, as some conversions lose it: voxels are paired
     by index; beyond 0.5 mm with the warning dixon-origins-differ and a note. The warnings about the
-    slices of water and fat are added. Raises SubjectFault:
-    dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
-    is no such file, and other reasons if it is not a usable NIfTI image.
+    slices of water and fat are added. Raises SubjectFault: dixon-parts-differ if the grids differ or
+    there are several stacks, unreadable-header if there is no such file, and other reasons if it is
+    not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

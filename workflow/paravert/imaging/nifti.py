@@ -89,9 +89,8 @@ def read_nifti(file: Path, role: str = "images") -> Images:
     otherwise the one with the largest spacing if that is at least 1.5 times each of the others,
     otherwise the one nearest to the patient's long axis. Header values such as the echo time are
     unknown in the result. role: column of the sheet that names the file, for messages. Raises
-    SubjectFault: unreadable-header, truncated-pixels,
-    undecodable-pixels, unsupported-pixels, bad-geometry-orientation, bad-geometry-position,
-    bad-pixel-spacing, no-axial-series, blank-images.
+    SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing, no-axial-series, blank-images.
     """
     grid = read_grid(file, role)
     spacing = voxel_spacing_mm(grid.affine)
