@@ -200,7 +200,7 @@ FAULTY = (
         "mask with left and right turned round",
         with_mask(mask(function=swapped)),
         Reason.MASK_SIDE_MISMATCH,
-        "psoas_major left lies",
+        "expected values 1 psoas major left to 8 multifidus right (anatomy.LABELS)",
         truth=FILE,
     ),
     fault(

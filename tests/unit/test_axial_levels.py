@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.numpy import save_file
 
-from made_from import LEVELS_MODEL, MODEL
+from made_from import LEVELS_MODEL, MODEL, REPOSITORY
 from paravert.errors import InputError
 from paravert.imaging.convert import convert_dicom
 from paravert.imaging.geometry import LPS_TO_RAS
@@ -34,6 +34,7 @@ from paravert.network.axial_net import (
     slice_cells,
 )
 from paravert.network.find_levels import FoundLevels, SliceGeometry, differences
+from paravert.network.level_model import AXIAL_FORM, SAGITTAL_FORM
 from paravert.network.sagittal_levels import Naming
 from paravert.network.segment import segment_muscles
 from paravert.network.train_axial_levels import AxialNet, LabelSections
@@ -269,6 +270,17 @@ def test_other_files_than_a_model_are_refused(tmp_path):
             load_axial_network(other)
 
 
+@pytest.mark.parametrize(("form", "own"), [(AXIAL_FORM, "levels_axial"), (SAGITTAL_FORM, "levels")])
+def test_a_model_of_another_kind_is_found_without_its_network(form, own):
+    for name in ("levels_axial", "levels", "synthetic"):
+        file = REPOSITORY / f"models/{name}.safetensors"
+        if name == own:
+            form.check(file)
+        else:
+            with pytest.raises(InputError, match="not a model that"):
+                form.check(file)
+
+
 # --- training --------------------------------------------------------------------------------------
 
 
@@ -388,7 +400,7 @@ def rows_with(labelled, monkeypatch, level, sd, pinned=None, sagittal=()):
 @pytest.fixture
 def any_model(monkeypatch):
     """Let every SHA-256 be right, so that results with another one are made anew."""
-    monkeypatch.setattr(find_levels, "check_sha256", lambda path, pinned: None)
+    monkeypatch.setattr(find_levels, "check_sha256", lambda *given: None)
 
 
 def test_certain_levels_from_axial_slices_are_used_and_uncertain_ones_told(

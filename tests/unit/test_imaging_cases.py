@@ -28,6 +28,7 @@ NOT_OF_CONVERSION = {
     Caution.LOW_CONTRAST,
     Caution.NO_FAT_REFERENCE,
     Caution.FAT_WATER_SWAPPED,
+    Caution.MASK_UNLIKE_NETWORK,
     Caution.MUSCLE_AT_BORDER,
     Caution.AREA_JUMP,
     Caution.SIDES_DIFFER,

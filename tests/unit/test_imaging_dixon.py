@@ -4,17 +4,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_writer import Plan, phantom, store, write_enhanced, write_nifti, write_series
+from dicom_writer import (
+    Plan,
+    labels_phantom,
+    phantom,
+    store,
+    write_enhanced,
+    write_nifti,
+    write_series,
+)
 from imaging_cases.case import PLAN, each, pixels, values
 from imaging_checks import assert_is_phantom, convert_one
 from paravert.errors import Caution, Reason, SubjectFault
-from paravert.imaging.convert import read_images
+from paravert.imaging.convert import convert_subject, read_images
 from paravert.imaging.nifti import read_nifti
 from paravert.imaging.sequence import name_without_part
 from paravert.imaging.volume import read_volume
 from paravert.plan import conversion_inputs
+from paravert.shards import Task
 
 WATER, FAT, IN, OUT = PARTS = ("water", "fat", "in", "out")
 SHOWN = {WATER: 2, FAT: 1, IN: 3, OUT: 5, "other": 7}  # the phantom's signal is divided by this
@@ -272,6 +282,67 @@ def test_a_pair_whose_origins_differ_is_paired_by_voxels_and_told(tmp_path):
     images = read_images(str(tmp_path))
     assert images.cautions == {Caution.DIXON_ORIGINS_DIFFER}
     assert images.note == "water is paired voxel by voxel, its origin lies 200 mm from the image's"
+
+
+@pytest.mark.parametrize("column", ["water", "fat"])
+def test_a_mask_on_the_grid_of_a_part_lies_on_the_stack(tmp_path, column):
+    away = replace(PLAN, centre=(4, -3, 207))
+    plans = {"images": PLAN, "water": PLAN, "fat": PLAN, column: away}
+    row = {name: str(write_nifti(tmp_path / f"{name}.nii", plans[name])) for name in plans}
+    row["truth"] = str(write_nifti(tmp_path / "truth.nii", away, labels_phantom, dtype=np.uint8))
+    task = Task("S1", {})
+    product = convert_subject({"S1": row}, task, tmp_path / "out")
+    assert product.rows[0]["has_truth"]
+    image, mask = (
+        read_volume(tmp_path / f"out/{name}/stack-01.nii.gz") for name in ("image", "truth")
+    )
+    assert np.array_equal(mask.affine, image.affine)
+    (stack,) = read_images(row["images"]).stacks
+    drawn = replace(stack, volume=mask)  # the boxes are the same at all heights
+    assert_is_phantom(drawn, labels_phantom)
+    elsewhere = replace(PLAN, centre=(4, -3, 107))
+    write_nifti(tmp_path / "truth.nii", elsewhere, labels_phantom, dtype=np.uint8)
+    with pytest.raises(SubjectFault, match="matches 0 stacks"):
+        convert_subject({"S1": row}, task, tmp_path / "again")
+
+
+def test_a_blank_slice_of_a_part_is_told(tmp_path):
+    top = PLAN.corner(4)[2]
+
+    def blank_at_the_top(points):
+        return np.where(np.abs(points[..., 2] - top) < 1, 7, of_water(points))
+
+    for name, function in (("water", blank_at_the_top), ("fat", phantom), ("t2", phantom)):
+        write_nifti(tmp_path / f"{name}.nii", PLAN, function)
+    water, fat, t2 = (str(tmp_path / f"{name}.nii") for name in ("water", "fat", "t2"))
+    for images in (
+        read_images(t2, (), water, fat),
+        read_images(t2, (), fat, water),
+        read_images(str(tmp_path)),
+    ):
+        assert images.cautions == {Caution.BLANK_SLICE}
+        assert images.note.endswith(": blank-slice in slice 4 of stack 1")
+        assert not any(slice_.cautions for slice_ in images.stacks[0].slices)
+    told = read_images(water, (), fat, water)  # the images themselves have that slice
+    assert (told.cautions, told.note) == ({Caution.BLANK_SLICE}, None)
+
+
+def test_a_blank_slice_of_a_dicom_part_is_told(tmp_path):
+    siemens()(tmp_path)
+    files = {file: dcmread(file) for file in tmp_path.rglob("*") if file.is_file()}
+    water = {file: data for file, data in files.items() if "WATER" in data.ImageType}
+    file = max(water, key=lambda file: water[file].ImagePositionPatient[2])
+    store(water[file], np.full((PLAN.rows, PLAN.columns), 7))
+    water[file].save_as(file)
+    images = read_images(str(tmp_path))
+    assert Caution.BLANK_SLICE in images.cautions
+    assert images.note == "water: blank-slice in slice 4 of stack 1"
+
+
+def test_a_fault_of_a_part_is_told_with_its_column(tmp_path):
+    nifti_pair(tmp_path, plans=(replace(PLAN, gap=0.01), PLAN))
+    with pytest.raises(SubjectFault, match="water: slices 0.01 mm apart"):
+        read_images(str(tmp_path))
 
 
 @pytest.mark.parametrize(

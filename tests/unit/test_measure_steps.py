@@ -165,6 +165,32 @@ def test_slices_in_which_nobody_drew_are_not_scored(results, tmp_path):
     assert scored == {(1, 0), (1, 2), (2, 0), (2, 1)}
 
 
+def test_a_mask_that_does_not_meet_the_network_is_told(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    swap = np.array([0, 2, 1, 3, 4, 5, 6, 7, 8], np.uint8)
+
+    def told():
+        (folder / "S1/overlap.json").unlink(missing_ok=True)
+        score_overlap(folder / "segment.parquet", folder, folder / "overlap.parquet")
+        outcome = shard_tables.read_outcomes(folder / "overlap.parquet")[0]
+        return outcome.warnings, outcome.message
+
+    assert told() == ((), None)
+    for number in (1, 2):
+        path = SubjectFolder(folder / "S1").stack_file("truth", number)
+        truth = read_volume(path)
+        write_volume(path, truth.with_array(swap[truth.array]))
+        if number == 1:  # three slices are too few
+            assert told() == ((), None)
+    assert told() == (
+        ("mask-unlike-network",),
+        "truth: Dice with the network of psoas_major left 0.00, psoas_major right 0.00",
+    )
+    shutil.copytree(folder / "S1/labels", folder / "S1/given")
+    assert told() == ((), None)
+
+
 def test_the_second_rater_is_compared_with_the_first_where_both_drew(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)

@@ -19,6 +19,7 @@ from paravert.network.model_file import (
     ModelSettings,
     check_card,
     check_model,
+    check_sha256,
     read_card,
     read_settings,
 )
@@ -42,10 +43,10 @@ def write_model(path, metadata, shapes=None):
     return path
 
 
-def told_of(read, path):
+def told_of(read, path, *more):
     """Return the sentence that a reader has for a file, which is one."""
     with pytest.raises(InputError) as caught:
-        read(path)
+        read(path, *more)
     assert str(caught.value).startswith(str(path.parent))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -70,8 +71,6 @@ def with_architecture(**fields):
 
 
 METADATA = {
-    "nothing": (None, "format None, expected 1"),
-    "another key": ({"other": "1"}, "format None, expected 1"),
     "no JSON": ({"paravert": "{"}, "metadata that are no JSON"),
     "nested too deep": ({"paravert": "[" * 100_000}, "metadata that are no JSON"),
     "a list": ({"paravert": "[]"}, "format 'unknown'"),
@@ -119,6 +118,23 @@ def test_odd_metadata_of_a_model_are_told_in_one_sentence(tmp_path, metadata, to
     path = write_model(tmp_path / "a.safetensors", metadata)
     assert f"{path}: a model with " in told_of(read_settings, path)
     assert told in told_of(read_settings, path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"paravert-levels": "{}"}])
+def test_a_model_of_another_program_or_network_is_told(tmp_path, metadata):
+    path = write_model(tmp_path / "a.safetensors", metadata)
+    assert told_of(read_settings, path) == f"{path}: not a segmentation model of paravert"
+
+
+def test_another_sha256_is_told_with_its_setting(tmp_path):
+    path = write_model(tmp_path / "a.safetensors", {})
+    found = file_sha256(path)
+    told = told_of(check_sha256, path, "", "find_levels.sha256")
+    assert told == (
+        f"{path}: its SHA-256 is {found}, expected none (setting find_levels.sha256); "
+        "restore the file or correct the setting"
+    )
+    assert "expected 01 (setting model.sha256); " in told_of(check_model, path, "01")
 
 
 @pytest.mark.parametrize("line", LINES_AT_FAULT, ids=str)

@@ -244,8 +244,8 @@ def test_a_selection_changes_no_shard():
 
 
 def test_an_unknown_selected_subject_is_named():
-    with pytest.raises(LookupError, match="S9999"):
-        shard_plan(MANY, 64, "S0001,S9999")
+    with pytest.raises(InputError, match="subjects: S9999 is not in a.csv, nearest to S9999: S"):
+        shard_plan(MANY, 64, "S0001,S9999", "a.csv")
 
 
 def test_the_digest_of_the_cohort_tells_covariates_and_absent_images_but_no_paths():

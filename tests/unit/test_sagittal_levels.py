@@ -8,7 +8,7 @@ from paravert.imaging.volume import Volume
 from paravert.network import sagittal_levels
 from paravert.network.find_levels import FoundLevels, SliceGeometry
 from paravert.network.sagittal_levels import Naming, levels_from_sagittal, named_discs, on_grid
-from paravert.network.sagittal_net import STRUCTURES
+from paravert.network.sagittal_net import FORM, STRUCTURES
 from paravert.network.train_levels import STRUCTURE_OF_LABEL
 from paravert.synthesis.sagittal_parts import DISCS, PIXEL_MM, label_of
 from paravert.synthesis.sagittal_slices import sagittal_slices
@@ -60,6 +60,10 @@ def places(spine):
         )
         for level, (row, column) in spine.discs.items()
     }
+
+
+def test_pixels_of_the_network_are_those_of_its_training():
+    assert FORM.spacing_mm == PIXEL_MM
 
 
 def test_discs_have_their_names_and_patient_coordinates(spine, volume, monkeypatch):

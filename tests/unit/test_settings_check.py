@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paravert.configuration import check_configuration, check_files
+from paravert.configuration import PATTERNS, SCHEMA, check_configuration, check_files
 from paravert.errors import InputError
 
 SHIPPED = Path(__file__).parents[2] / "config/config.yaml"
@@ -42,11 +42,40 @@ def test_every_fault_is_told_at_once(settings):
     told = str(caught.value).splitlines()
     assert len(told) == 5
     assert "unknown setting subject, did you mean subjects?" in str(caught.value)
-    assert "segment_muscles.device is 'gpu', expected (enum ['auto', 'cpu', 'cuda'])" in str(
-        caught.value
-    )
+    assert "segment_muscles.device is 'gpu', expected auto, cpu or cuda: " in str(caught.value)
     assert "segment_muscles.fill_holes is 0, expected true or false" in str(caught.value)
     assert "no setting model.sha256" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("model.sha256", "1ca9", "64 hexadecimal digits"),
+        ("find_levels.sha256", "1ca9", "64 hexadecimal digits"),
+        ("sex_codes", {1: "X"}, "F or M"),
+        ("export", ["csv", "csv"], "each entry once"),
+        ("max_quarantined_fraction", 1.5, "at most 1"),
+        ("subjects_per_shard", 0, "at least 1"),
+        ("train_network.learning_rate", 0, "more than 0"),
+        ("pretrain_network.average", 1, "less than 1"),
+        ("train_network.name", "a b", "letters, digits, _ and -, the first a letter or digit"),
+        ("sheet", "", "text without tabs and line breaks"),
+        ("subjects", 1.5, "text or a whole number"),
+    ],
+)
+def test_what_is_expected_is_told_in_words(settings, setting, value, expected):
+    put(settings, setting, value)
+    assert f", expected {expected}" in fault(settings)
+
+
+def test_every_pattern_of_the_schema_has_words():
+    def patterns(schema):
+        if isinstance(schema, dict):
+            yield from filter(lambda value: isinstance(value, str), [schema.get("pattern")])
+            for below in schema.values():
+                yield from patterns(below)
+
+    assert set(patterns(yaml.safe_load(SCHEMA.read_text()))) == PATTERNS.keys()
 
 
 def test_a_subject_may_be_named_by_a_number(settings):

@@ -43,6 +43,18 @@ def test_the_fat_image_is_the_image_where_water_and_fat_stand_alone(sheet, image
     assert "line 2, images: empty" in faults(sheet("subject,images,water,fat\nS1,,w.nii,\n"))
 
 
+def test_an_absent_dixon_part_is_told_at_its_cell_where_there_is_no_column_images(sheet):
+    told = faults(sheet("subject,Water,Fat\nS1,w,f\nS2,w,\nS3,NA,f\nS4,,\n"))
+    assert [line.strip() for line in told.splitlines()[1:]] == [
+        "line 3, Fat: empty, expected the fat image because water is given",
+        "line 4, Water: empty, expected the water image because fat is given",
+        "line 5, Water: empty, expected the water image because the sheet has no column images",
+        "line 5, Fat: empty, expected the fat image because the sheet has no column images",
+    ]
+    (row,) = rows_of(sheet("subject,images,water,fat\nS1,a,w.nii,\n"))  # a reason of the subject
+    assert (Path(row["images"]).name, row["fat"]) == ("a", "")
+
+
 def test_paths_are_relative_to_the_sheet(sheet):
     path = sheet("subject\timages\ttruth\nS1\tdicom/one\t\n")
     row = rows_of(path)[0]
@@ -86,7 +98,7 @@ def test_names_that_one_folder_would_hold_on_some_disks_are_twice_the_same(sheet
     [
         (
             "subject,image\nS1,a\n",
-            "line 1: no column images (did you mean image?), expected a folder",
+            "line 1: column image is unknown, did you mean images?",
         ),
         (
             "subject,images,Images\nS1,a,a\n",

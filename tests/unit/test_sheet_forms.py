@@ -20,6 +20,7 @@ from paravert.errors import InputError
 from paravert.sheet import (
     CATEGORY,
     DATE,
+    FILE_PATH,
     NUMBER,
     TEXT,
     YES_NO,
@@ -268,10 +269,39 @@ MANY = [f"text {number}" for number in range(51)]
         (["20240229", "19991231", ""], DATE),
         (["20240229", "20241331"], NUMBER),
         (["1/2"], CATEGORY),
+        (["", "/data/m"], FILE_PATH),
+        (["//server/share", "none"], FILE_PATH),
+        (["~/m"], FILE_PATH),
+        (["C:\\m"], FILE_PATH),
+        (["\\\\server\\m"], FILE_PATH),
+        (["masks/Meier Hans.nii.gz", "yes"], FILE_PATH),
+        (["masks\\a.nii"], FILE_PATH),
+        (["~5", "left / right", "km/h", "3/4.5", "and/or etc.", "/"], CATEGORY),
     ],
 )
 def test_the_type_of_a_column_follows_from_its_cells(cells, kind):
     assert type_of(cells) == kind
+
+
+def test_other_columns_like_own_absent_ones_are_doubted(sheet):
+    found = read_sheet(
+        sheet(
+            "subject,images,truht,Age_year,age,lable,heart_rate,state,truth3,weight_kg,truth2x,truth2,truth\n"
+            "S1,a,m/a.nii,30,31,m,60,x,m,70,,,\n"
+        )
+    )
+    carried = "It is carried into the tables as it is"
+    assert found.doubts == (
+        f"column Age_year: did you mean age_years? {carried}",
+        f"column age: did you mean age_years? {carried}",
+        f"column lable: did you mean labels? {carried}",
+    )
+    told = read_sheet(sheet("subject,images,truht\nS1,a,m/a.nii\n"))
+    assert told.notices() == [
+        "other columns: truht (path)",
+        "column truht: did you mean truth? It is not used",
+        "columns with paths of files are not written into the tables",
+    ]
 
 
 def test_the_types_of_other_columns_are_told(sheet):

@@ -146,3 +146,11 @@ def test_the_paragraph_says_what_the_run_did(given, said):
 )
 def test_the_paragraph_leaves_out_what_the_run_did_not_do(given, unsaid):
     assert unsaid not in text_of(**given)
+
+
+def test_faults_of_masks_and_images_are_told_as_such():
+    told = text_of(reasons=["unreadable-header", "no-dicom", "no-dicom"])
+    assert (
+        "3 subjects were not analysed because their images or masks could not be used"
+        " (no-dicom 2, unreadable-header 1)." in told
+    )

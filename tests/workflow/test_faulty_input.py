@@ -6,10 +6,13 @@ import re
 import pytest
 import yaml
 
+from made_from import CONFIGURATION
 from paravert.provenance import file_sha256
 from studies import MODEL, Study, copy_of_the_workflow
 
 pytestmark = pytest.mark.workflow
+
+LEVELS = CONFIGURATION["find_levels"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,16 @@ SETTINGS = {
     "folder": ("sheet: models", "models: a folder, expected the subject sheet"),
     "absent": ("sheet: none.csv", "none.csv: no such file in "),
     "binary": (f"sheet: {MODEL['file']}", f"{MODEL['file']}: a binary file, expected text"),
-    "whom": ("subjects: S9", "subjects S9 are not in the sheet"),
+    "whom": ("subjects: S9", "subjects: S9 is not in sheet.tsv, nearest to S9: S1"),
+    "kind": (
+        f"find_levels: {{model: {MODEL['file']}, sha256: {MODEL['sha256']}}}",
+        f"{MODEL['file']}: not a model that finds discs in sagittal slices",
+    ),
+    "segmentation": (
+        f"model: {{file: {LEVELS['axial_model']}, sha256: {LEVELS['axial_sha256']}}}",
+        f"{LEVELS['axial_model']}: not a segmentation model of paravert",
+    ),
+    "another SHA-256": (f"find_levels: {{sha256: '{64 * '0'}'}}", "(setting find_levels.sha256); "),
 }
 
 
@@ -60,6 +72,15 @@ def test_a_setting_at_fault_is_told(study, text, sentence):
     sheet = "" if "sheet:" in text else "sheet: sheet.tsv\n"
     file.write_text(f"{sheet or '# own'}\n{text}\n".replace("\n\n", "\n"))
     assert sentence in told_by(study, "--configfile", "own.yaml", "--", "train_network")
+
+
+def test_a_model_for_levels_that_is_empty_needs_no_empty_sha256(study):
+    (study.folder / "own.yaml").write_text("sheet: sheet.tsv\nfind_levels: {model: ''}\n")
+    done = study.run("--dry-run", "--printshellcmds", "--configfile", "own.yaml")
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    assert LEVELS["axial_sha256"] in told
+    assert LEVELS["sha256"] not in told
 
 
 FILES = {

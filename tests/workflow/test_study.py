@@ -406,8 +406,13 @@ def test_regular_expressions_with_braces_reach_the_command(study):
 
 
 def test_a_cohort_of_which_nobody_can_be_analysed_still_ends_with_its_report(study):
-    study.rows = [row for row in study.rows if row["subject"] in ("EMPTY", "CUT")]
+    misspelt = {"truht": "masks/Meier.nii", "age_year": "50"}
+    study.rows = [row | misspelt for row in study.rows if row["subject"] in ("EMPTY", "CUT")]
     done = study.run()
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.splitlines()[-1].startswith("2 subjects: 0 analysed, 2 quarantined")
+    *_, mask, age, last = done.stderr.splitlines()
+    assert last.startswith("2 subjects: 0 analysed, 2 quarantined")
+    assert mask == "sheet.tsv: column truht: did you mean truth? It is not used"
+    assert age.startswith("sheet.tsv: column age_year: did you mean age_years? It is carried")
+    assert "truht" not in cohort(study, "ledger")
     assert "truncated-pixels" in (study.folder / "results/report.html").read_text()

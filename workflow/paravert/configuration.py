@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -19,6 +19,20 @@ WORDS = {
     "number": "a finite number",
     "object": "settings below it",
     "string": "text",
+}
+LIMITS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+PATTERNS = {
+    r"^[0-9a-f]{64}\Z": "64 hexadecimal digits",
+    r"^([0-9a-f]{64})?\Z": "64 hexadecimal digits",
+    r"^[^\t\n]*\Z": "text without tabs and line breaks",
+    r"^[^\t\n]+\Z": "text without tabs and line breaks",
+    r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z": "letters, digits, _ and -, the first a letter or digit",
+    r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z": "at most 32 letters, digits, _ and -, the first a letter or digit",
 }
 
 
@@ -120,9 +134,21 @@ def _sentences(error: ValidationError) -> list[str]:
 
 def _expected(error: ValidationError) -> str:
     value = error.validator_value
-    if error.validator != "type":
-        return f"({error.validator} {value})"
-    return " or ".join(WORDS[name] for name in ([value] if isinstance(value, str) else value))
+    match error.validator:
+        case "type":
+            return _any_of([WORDS[name] for name in ([value] if isinstance(value, str) else value)])
+        case "enum":
+            return _any_of(value)
+        case "pattern":
+            return PATTERNS[value]
+        case "uniqueItems":
+            return "each entry once"
+    return f"{LIMITS[error.validator]} {value}"
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """Return names as "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _unknown(path: list[str], known: dict) -> str:

@@ -84,6 +84,7 @@ class Caution(StrEnum):
     DIXON_ORIGINS_DIFFER = "dixon-origins-differ"  # of NIfTI files on one grid
     MASK_EMPTY = "mask-empty"
     MASK_PARTIAL = "mask-partial"
+    MASK_UNLIKE_NETWORK = "mask-unlike-network"  # manual mask and network's labels hardly meet
     COVARIATE_DIFFERS_FROM_HEADER = "covariate-differs-from-header"
     BMI_DIFFERS = "bmi-differs"  # a column bmi of the sheet, from weight / height^2
     IMAGES_SHARED = "images-shared"

@@ -5,6 +5,7 @@ end while it is not running. So each table stores a digest of its inputs, settin
 (`made_from`), and every run compares these digests when it plans.
 """
 
+import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from paravert import provenance
 from paravert.anatomy import USUAL_LUMBAR
-from paravert.errors import InputError
+from paravert.errors import InputError, some_of
 from paravert.label_sources import OWN, LabelSource
 from paravert.provenance import digest
 from paravert.shard_tables import read_made_from, read_outcomes
@@ -50,20 +51,23 @@ def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, s
 
 
 def shard_plan(
-    subjects: Sequence[str], subjects_per_shard: int, selection: str = ""
+    subjects: Sequence[str], subjects_per_shard: int, selection: str = "", sheet: str = "the sheet"
 ) -> dict[str, list[str]]:
     """Return {shard: its subjects}, both sorted; a shard is a group of subjects that one job processes.
 
     subjects: names of all scans of the cohort (the subject, or subject_visit in a sheet with
     visits). subjects_per_shard: intended size. selection: names of the scans to process,
     comma-separated; empty for all. Shards without a selected scan are left out; a selection does
-    not move a subject to another shard. Raises LookupError for a selected name that is not in
-    subjects.
+    not move a subject to another shard. sheet: its name, for the message of InputError, which is
+    raised for a selected name that is not in subjects.
     """
     wanted = [name.strip() for name in selection.split(",") if name.strip()] or list(subjects)
     unknown = sorted(set(wanted) - set(subjects))
     if unknown:
-        raise LookupError(f"subjects {', '.join(unknown)} are not in the sheet")
+        verb = "is" if len(unknown) == 1 else "are"
+        near = ", ".join(difflib.get_close_matches(unknown[0], subjects, n=3, cutoff=0))
+        told = f"{some_of(unknown)} {verb} not in {sheet}, nearest to {unknown[0]}: {near}"
+        raise InputError("subjects", told)
     chosen = set(wanted)
     plan: dict[str, list[str]] = {}
     for subject, shard in shard_names(subjects, subjects_per_shard).items():

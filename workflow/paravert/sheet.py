@@ -35,12 +35,18 @@ is_windows_path = re.compile(r"[A-Za-z]:[\\/]|\\\\").match
 # --- types of the other columns ------------------------------------------------------------------
 
 NUMBER, YES_NO, CATEGORY, TEXT, DATE = "number", "yes/no", "category", "text", "date"
+FILE_PATH = "path"
+NOT_WRITTEN = (DATE, FILE_PATH)  # types of columns that are not carried into the tables: privacy
 MOST_CATEGORIES = 50  # a column of more distinct texts is an identifier or a comment
 MOST_DIGITS = 15  # that float64 holds exactly
 YES, NO = frozenset(("yes", "y", "true")), frozenset(("no", "n", "false"))
 is_date = re.compile(
     r"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([./])[0-9]{1,2}\2[0-9]{2,4})([T ].*)?"
 ).fullmatch
+is_path = re.compile(
+    r"~?/{1,2}[^/\s].*|[A-Za-z]:[\\/].*|\\\\.*|file:.*|.*[\\/][^\\/]*\.[A-Za-z][A-Za-z0-9]{0,7}"
+).fullmatch
+LIKE_OWN = 0.7  # of difflib, between the name of another column and the one that may be meant
 YEARS, DATES = "years_since_first", "date"  # names of columns, in any case
 DATE_FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%Y%m%d")  # with / day and month are ambiguous
 DAYS_PER_YEAR = 365.25
@@ -52,10 +58,11 @@ class Sheet(NamedTuple):
 
     rows: one dict per row, {column: text}, in the order of the file; "" where unknown, paths
     absolute, numbers with a decimal point, sex F or M. types: {column: "number", "yes/no",
-    "category", "text" or "date"} of each column that paravert does not define, and of n_lumbar if
-    it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for columns in
-    `types`, from another worksheet of the workbook. dated: whether the column years_since_first was
-    computed from the column date.
+    "category", "text", "date" or "path"} of each column that paravert does not define, and of
+    n_lumbar if it has values. encoding: of the file, such as "UTF-8". meanings: {column: text} for
+    columns in `types`, from another worksheet of the workbook. dated: whether the column
+    years_since_first was computed from the column date. doubts: sentences on other columns that may
+    be misspelt ones of paravert.
     """
 
     rows: list[dict[str, str]]
@@ -63,22 +70,26 @@ class Sheet(NamedTuple):
     encoding: str
     meanings: Mapping[str, str]
     dated: bool = False
+    doubts: tuple[str, ...] = ()
 
     def notices(self) -> list[str]:
         """Return sentences for the user on how the sheet was read; empty if there is nothing to say.
 
         They name an encoding other than UTF-8; the columns that paravert does not define, with
-        their types, and those with meanings; and say if dates are left out of the tables or
-        years_since_first is computed.
+        their types, those that may be misspelt, and those with meanings; and say if dates or paths
+        are left out of the tables or years_since_first is computed.
         """
         told = [] if self.encoding == UTF_8 else [f"read as {self.encoding}"]
         if self.types:
             others = ", ".join(f"{name} ({kind})" for name, kind in self.types.items())
             told.append(f"other columns: {others}")
+        told += self.doubts
         if self.meanings:
             told.append(f"meanings of columns: {', '.join(self.meanings)}")
         if DATE in self.types.values():
             told.append("dates are not written into the tables")
+        if FILE_PATH in self.types.values():
+            told.append("columns with paths of files are not written into the tables")
         if self.dated:
             told.append(f"{YEARS} is computed from the column {DATES}")
         return told
@@ -132,6 +143,8 @@ def read_sheet(
     for name, label in labels.items():
         if name in _properties() and label in found:
             faults += _cell_faults(name, label, found[label], columns[name], lines)
+    if "images" not in labels:
+        faults += _part_faults(columns, labels, lines)
     told = _repeated(columns.get("subject", []), columns.get("visit"), lines)
     faults += [Fault(line, labels["subject"], fault) for line, fault in told]
     first = columns.get("truth") or [""] * len(rows)
@@ -151,7 +164,8 @@ def read_sheet(
     made = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     known = {name.lower(): meaning for name, meaning in meanings.items()}
     own = {name: known[name.lower()] for name in types if name.lower() in known}
-    return Sheet([_resolved(empty | row, home) for row in made], types, encoding, own, dated)
+    resolved = [_resolved(empty | row, home) for row in made]
+    return Sheet(resolved, types, encoding, own, dated, _doubts(types, columns))
 
 
 def scan_of(row: Mapping[str, str]) -> str:
@@ -247,8 +261,9 @@ def _header_faults(header: Row, rows: Sequence[Row]) -> list[Fault]:
     for name in _schema()["required"]:
         if name not in names and not (name == "images" and {"water", "fat"} <= set(names)):
             near = difflib.get_close_matches(name, header.cells, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            told = f"no column {name}{hint}, expected {_properties()[name]['description']}"
+            told = f"no column {name}, expected {_properties()[name]['description']}"
+            if near:
+                told = f"column {near[0]} is unknown, did you mean {name}?"
             faults.append(Fault(header.line, "", told))
     for number, name in enumerate(names, 1):
         label = header.cells[number - 1] or f"column {number}"
@@ -293,6 +308,24 @@ def _take_fat_as_images(columns: dict[str, list[str]]) -> None:
         images = columns.get("images") or [""] * len(columns["fat"])
         parts = zip(images, columns["water"], columns["fat"], strict=True)
         columns["images"] = [image or (fat if water else "") for image, water, fat in parts]
+
+
+def _part_faults(
+    columns: Mapping[str, Sequence[str]], labels: Mapping[str, str], lines: Sequence[int]
+) -> list[Fault]:
+    """Return the faults of lines without water or fat, in a sheet without a column images.
+
+    columns: cleaned cells by own name. labels: {own name: name in the file}.
+    """
+    faults = []
+    for name, other in (("water", "fat"), ("fat", "water")):
+        parts = zip(lines, columns.get(name, ()), columns.get(other, ()), strict=False)
+        for line, part, beside in parts:
+            if not part:
+                reason = f"{other} is given" if beside else "the sheet has no column images"
+                told = f"empty, expected the {name} image because {reason}"
+                faults.append(Fault(line, labels[name], told))
+    return faults
 
 
 def _cell_faults(
@@ -381,7 +414,8 @@ def type_of(cells: Iterable[str]) -> str:
     digits such as 20240229; "number" if all are numbers, unless one has leading zeros or is whole
     with more than 15 digits, or there are points as well as commas; "yes/no" if all are yes, y,
     true, no, n or false in any case; "date" if any cell is a date such as 2024-02-29, 29.2.2024 or
-    2/29/24, maybe with a time; "category" for at most 50 different texts, also for none; "text".
+    2/29/24, maybe with a time; "path" if any is an absolute path, or has a slash or backslash and the
+    ending of a file; "category" for at most 50 different texts, also for none; "text".
     """
     known = set(cells) - {""}
     if known and all(map(is_dicom_date, known)):
@@ -392,7 +426,25 @@ def type_of(cells: Iterable[str]) -> str:
         return YES_NO
     if any(map(is_date, known)):
         return DATE
+    if any(map(is_path, known)):
+        return FILE_PATH
     return CATEGORY if len(known) <= MOST_CATEGORIES else TEXT
+
+
+def _doubts(types: Mapping[str, str], columns: Iterable[str]) -> tuple[str, ...]:
+    """Return a sentence for each other column whose name is like that of an own one that is absent.
+
+    types: {other column: its type}. columns: names of all columns.
+    """
+    absent = [name for name in _properties() if name not in columns]
+    told = []
+    for name, kind in types.items():
+        stems = [own for own in absent if own.split("_")[0] == name.lower()]
+        near = stems or difflib.get_close_matches(name.lower(), absent, n=1, cutoff=LIKE_OWN)
+        if near and name not in _properties():
+            use = "not used" if kind in NOT_WRITTEN else "carried into the tables as it is"
+            told.append(f"column {name}: did you mean {near[0]}? It is {use}")
+    return tuple(told)
 
 
 def _holds_as_number(cell: str) -> bool:

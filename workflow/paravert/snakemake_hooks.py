@@ -64,6 +64,6 @@ def force(workflow: Workflow, output: str) -> None:
     workflow.dag.forcefiles.add(output)
 
 
-def print_last(line: str) -> None:
-    """Print one line on stderr when this process exits, after Snakemake's own last lines."""
-    atexit.register(print, line, file=sys.stderr)
+def print_last(lines: str) -> None:
+    """Print lines on stderr when this process exits, after Snakemake's own last lines."""
+    atexit.register(print, lines, file=sys.stderr)

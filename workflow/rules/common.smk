@@ -116,7 +116,8 @@ def scans_and_shards(rows):
     """Return the sheet's rows by the name of the scan, and the selected scans of each shard."""
     by_scan = {sheet.scan_of(row): row for row in rows}
     selection = sheet.selected_scans(rows, str(config["subjects"]))
-    return by_scan, plan.shard_plan(list(by_scan), config["subjects_per_shard"], selection)
+    size, name = config["subjects_per_shard"], Path(config["sheet"]).name
+    return by_scan, plan.shard_plan(list(by_scan), size, selection, name)
 
 
 def with_corrected_labels(rows):
@@ -199,17 +200,21 @@ def model_card():
 
 
 def check_model():
-    """Raise InputError if a model is not the pinned one, or its card or split is faulty."""
+    """Raise InputError if a model is not the pinned one or of another kind, or its card or split is faulty."""
+    from paravert.network import level_model
     from paravert.network import model_file as model
 
     path = Path(model_file())
     model.check_model(path, config["model"]["sha256"])
     model.check_card(path)
     learnt_from(path)
-    for path in levels_model():
-        model.check_sha256(Path(path), config["find_levels"]["sha256"])
-    for path in axial_model():
-        model.check_sha256(Path(path), config["find_levels"]["axial_sha256"])
+    for paths, key, form in (
+        (levels_model(), "sha256", level_model.SAGITTAL_FORM),
+        (axial_model(), "axial_sha256", level_model.AXIAL_FORM),
+    ):
+        for path in map(Path, paths):
+            model.check_sha256(path, config["find_levels"][key], f"find_levels.{key}")
+            form.check(path)
 
 
 def keep_for_jobs():
@@ -236,6 +241,12 @@ try:
     if workflow.is_main_process:
         config = complete(config) if IS_MODULE else config
         check_config()
+        levels = config["find_levels"]
+        config["find_levels"] = {
+            **levels,
+            "sha256": levels["model"] and levels["sha256"],
+            "axial_sha256": levels["axial_model"] and levels["axial_sha256"],
+        }
         people = checked_sheet()
         config["columns"] = {**people.meanings, **config["columns"]}
         SCANS, SHARDS = scans_and_shards(with_corrected_labels(people.rows))
@@ -245,7 +256,7 @@ try:
     else:
         config = yaml.safe_load(RUN_CONFIGURATION.read_text(encoding="utf-8"))
         SCANS, SHARDS = scans_and_shards(sheet.read_sheet(RUN_SHEET).rows)
-except (InputError, LookupError) as error:
+except InputError as error:
     raise FaultyInput(str(error)) from None
 HAS_VISITS = any(row["visit"] for row in SCANS.values())
 PHANTOM_FOLDER = f"{RESULTS}/phantoms"
@@ -415,6 +426,7 @@ def start_on_slurm():
 def print_summary():
     """Print the counts of analysed and quarantined subjects as the last line of the run.
 
+    Doubts about the names of columns of the sheet stand before it.
     Nothing is printed for a ledger that an earlier run left.
     """
     from paravert.study.summary import summary_of
@@ -424,4 +436,5 @@ def print_summary():
         for file in (LEDGER, Path(RESULTS, "report.html"))
     )
     if fresh and LEDGER.is_file():
-        snakemake_hooks.print_last(summary_of(LEDGER))
+        doubts = [f"{Path(config['sheet']).name}: {doubt}" for doubt in people.doubts]
+        snakemake_hooks.print_last("\n".join([*doubts, summary_of(LEDGER)]))

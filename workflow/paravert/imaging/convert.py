@@ -6,6 +6,7 @@ given/ for the masks that the sheet names, and slices.parquet; for the shard con
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +18,11 @@ from paravert.errors import Caution, InputError, Reason, SubjectFault
 from paravert.imaging.decoding import check_decoders
 from paravert.imaging.dicom import read_dicom
 from paravert.imaging.dixon_parts import part_files, with_parts
-from paravert.imaging.image_stack import Images, geometry_rows
+from paravert.imaging.image_stack import Images, ImageStack, geometry_rows
 from paravert.imaging.input_files import PathKind, path_kind
 from paravert.imaging.masks import Masks, read_masks
 from paravert.imaging.nifti import is_nifti, read_nifti
-from paravert.imaging.volume import Volume, voxel_digest, write_volume
+from paravert.imaging.volume import voxel_digest, write_volume
 from paravert.label_sources import OWN, LabelSource
 from paravert.plan import conversion_inputs, images_away
 from paravert.sheet import read_sheet, scan_of
@@ -110,7 +111,7 @@ def convert_subject(
     row = rows[task.subject]
     images = read_images(row["images"], series_description, row.get("water"), row.get("fat"))
     volumes = [stack.volume for stack in images.stacks]
-    masks, told = _masks(row, volumes, source)
+    masks, told = _masks(row, images.stacks, source)
     folder = SubjectFolder(scratch)
     for number, volume in enumerate(volumes, start=1):
         write_volume(folder.stack_file(IMAGE_FOLDER, number), volume)
@@ -145,15 +146,20 @@ def convert_subject(
 
 
 def _masks(
-    row: Mapping[str, str], volumes: Sequence[Volume], source: LabelSource
+    row: Mapping[str, str], stacks: Sequence[ImageStack], source: LabelSource
 ) -> tuple[dict[str, Masks], set[Caution]]:
     """Return the masks that a row of the sheet names, by column (MASK_FOLDERS), and warnings."""
     found: dict[str, Masks] = {name: {} for name in MASK_FOLDERS}
     told: set[Caution] = set()
+    volumes = [stack.volume for stack in stacks]
+    parts = {
+        number: [replace(stack.volume, affine=affine) for affine in stack.part_affines]
+        for number, stack in enumerate(stacks, start=1)
+    }
     for name in MASK_FOLDERS:
         if row.get(name):
             values = source if name == "labels" else OWN
-            found[name], own = read_masks(Path(row[name]), volumes, name, values)
+            found[name], own = read_masks(Path(row[name]), volumes, name, values, parts)
             told |= own
     return found, told
 

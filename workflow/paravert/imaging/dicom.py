@@ -10,7 +10,7 @@ import numpy as np
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.decoding import FramePixels, read_pixels
 from paravert.imaging.dicom_scan import scan_folder
-from paravert.imaging.dixon_parts import stacks_with_water
+from paravert.imaging.dixon_parts import cautions_of_part, stacks_with_water
 from paravert.imaging.frame_stack import FrameStack, colliding_slices
 from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import (
@@ -75,18 +75,23 @@ def read_dicom(folder: Path, series_description: Sequence[str] = ()) -> Images:
     chosen = choose_series(scan, series_description)
     frame_stacks, water_stacks, spacing_told = stacks_with_water(chosen.frames, chosen.water)
     stacks = _image_stacks(frame_stacks)
+    cautions = scan.cautions | chosen.cautions | spacing_told
+    notes = [chosen.note]
     if water_stacks:
+        parts = _image_stacks(water_stacks)
+        told, where = cautions_of_part("water", stacks, parts)
+        cautions |= told
+        notes += where
         stacks = tuple(
             replace(stack, water=part.volume.array)
-            for stack, part in zip(stacks, _image_stacks(water_stacks), strict=True)
+            for stack, part in zip(stacks, parts, strict=True)
         )
-    cautions = scan.cautions | chosen.cautions | spacing_told
     for slice_ in (slice_ for stack in stacks for slice_ in stack.slices):
         cautions |= slice_.cautions
         cautions |= {Caution.OVERLAPPING_STACKS} if slice_.overlaps else set()
     sagittal, not_used = read_sagittal(scan, chosen.frames)
     cautions |= {Caution.SAGITTAL_NOT_USED} if not_used else set()
-    note = "; ".join(filter(None, (chosen.note, not_used))) or None
+    note = "; ".join(filter(None, (*notes, not_used))) or None
     return Images(stacks, _header_facts(chosen.frames), cautions, note, chosen.found, sagittal)
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from paravert.errors import Caution, Reason, SubjectFault
+from paravert.errors import Caution, Reason, SubjectFault, some_of
 from paravert.imaging.frame_stack import FrameStack, stack_frames
 from paravert.imaging.frames import Frame
 from paravert.imaging.geometry import corner_distance_mm
-from paravert.imaging.image_stack import Images
+from paravert.imaging.image_stack import CONTENT_CAUTIONS, Images, ImageStack
 from paravert.imaging.input_files import PathKind, files_at, path_kind
 from paravert.imaging.nifti import is_nifti, read_nifti
 from paravert.imaging.parallel_frames import group_frames
@@ -147,6 +147,25 @@ def _same_grid(one: FrameStack, other: FrameStack) -> bool:
     return corner_distance_mm(one.affine, other.affine, one.shape) <= SAME_CORNERS_MM
 
 
+def cautions_of_part(
+    name: str, stacks: Sequence[ImageStack], parts: Sequence[ImageStack]
+) -> tuple[set[Caution], list[str]]:
+    """Return the warnings about the slices of a Dixon part, and sentences that say where it has its own.
+
+    name: water or fat. stacks: of the subject. parts: stacks of the part on the same grids, in the
+    same order. The sentences are on warnings by the pixel values (CONTENT_CAUTIONS) that the slice
+    of the subject's own stack does not have.
+    """
+    found: set[Caution] = set()
+    places: dict[Caution, list[str]] = defaultdict(list)
+    for number, (stack, part) in enumerate(zip(stacks, parts, strict=True), start=1):
+        for index, (own, beside) in enumerate(zip(stack.slices, part.slices, strict=True)):
+            found |= beside.cautions
+            for caution in CONTENT_CAUTIONS & (beside.cautions - own.cautions):
+                places[caution].append(f"{index} of stack {number}")
+    return found, [f"{name}: {one} in slice {some_of(places[one], 5)}" for one in sorted(places)]
+
+
 # --- NIfTI ---------------------------------------------------------------------------------------
 
 # Words of a file's name; a file with a word of OTHER_NAMES is no part.
@@ -189,9 +208,10 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     images: of one subject; not changed. water, fat: NIfTI files, which replace those that the stack
     may have; fat is None if the images themselves show fat. Matrix, spacing and directions must
     equal those of the stack. The origin may differ, as some conversions lose it: voxels are paired
-    by index; beyond 0.5 mm with the warning dixon-origins-differ and a note. Raises SubjectFault:
-    dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
-    is no such file, and other reasons if it is not a usable NIfTI image.
+    by index; beyond 0.5 mm with the warning dixon-origins-differ and a note. The warnings about the
+    slices of water and fat are added. Raises SubjectFault: dixon-parts-differ if the grids differ or
+    there are several stacks, unreadable-header if there is no such file, and other reasons if it is
+    not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(
@@ -203,8 +223,12 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     for name, file in (("water", water), ("fat", fat)):
         if file is None:
             continue
-        array, away_mm = _onto(stack.volume, file, name)
-        stack = replace(stack, **{name: array})
+        part, away_mm = _onto(stack.volume, file, name)
+        told, where = cautions_of_part(name, [stack], [part])
+        cautions |= told
+        notes += where
+        affines = (*stack.part_affines, part.volume.affine)
+        stack = replace(stack, **{name: part.volume.array}, part_affines=affines)
         if away_mm > SAME_NIFTI_MM:
             cautions.add(Caution.DIXON_ORIGINS_DIFFER)
             notes.append(
@@ -215,11 +239,12 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     )
 
 
-def _onto(volume: Volume, file: Path, name: str) -> tuple[np.ndarray, float]:
-    """Return the voxels of a file with the matrix of a volume, and how far apart the origins are in mm."""
+def _onto(volume: Volume, file: Path, name: str) -> tuple[ImageStack, float]:
+    """Return the stack of a file with the matrix of a volume, and how far apart the origins are in mm."""
     if path_kind(file, name) != PathKind.FILE:
         raise SubjectFault(Reason.UNREADABLE_HEADER, f"{name}: no such file, expected NIfTI")
-    part = read_nifti(file).stacks[0].volume
+    stack = read_nifti(file, name).stacks[0]
+    part = stack.volume
     shape, found = volume.array.shape[::-1], part.array.shape[::-1]
     centred = [
         grid.affine - np.pad(grid.affine[:, 3:], ((0, 0), (3, 0))) for grid in (volume, part)
@@ -231,4 +256,4 @@ def _onto(volume: Volume, file: Path, name: str) -> tuple[np.ndarray, float]:
             f"{name}: {told} voxels, the image has {' x '.join(map(str, shape))}, expected the same "
             "matrix, spacing and directions",
         )
-    return part.array, float(np.linalg.norm(part.affine[:3, 3] - volume.affine[:3, 3]))
+    return stack, float(np.linalg.norm(part.affine[:3, 3] - volume.affine[:3, 3]))

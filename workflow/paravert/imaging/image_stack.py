@@ -59,6 +59,8 @@ class ImageStack:
     volume comes from: "positions" of the slices (always for NIfTI); of a single DICOM slice,
     "thickness" or "tag", see `slab_length`. water, fat: Dixon images on the same voxels, (slices,
     rows, columns), None if there are none; fat is also None if the volume itself shows fat.
+    part_affines: affines of the NIfTI files of water and fat, as that of the volume; they differ from
+    it in their origins only.
     """
 
     volume: Volume
@@ -66,6 +68,7 @@ class ImageStack:
     slab_source: str
     water: np.ndarray | None = None
     fat: np.ndarray | None = None
+    part_affines: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,9 @@ class Images:
     note: str | None = None
     series: tuple[dict, ...] = ()
     sagittal: Volume | None = None
+
+
+CONTENT_CAUTIONS = frozenset((Caution.BLANK_SLICE, Caution.SLICE_UNLIKE_NEIGHBOURS))
 
 
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:

@@ -1,12 +1,13 @@
 """Reading masks in NIfTI files: each is matched to the stack with the same voxel grid, and checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from nibabel.orientations import io_orientation
 
-from paravert.anatomy import BACKGROUND, LABEL_VALUES
+from paravert.anatomy import BACKGROUND, LABEL_VALUES, LABELS
 from paravert.errors import Caution, Reason, SubjectFault
 from paravert.imaging.geometry import (
     columns_first,
@@ -30,7 +31,11 @@ Masks = dict[int, np.ndarray]
 
 
 def read_masks(
-    path: Path, volumes: Sequence[Volume], role: str, source: LabelSource = OWN
+    path: Path,
+    volumes: Sequence[Volume],
+    role: str,
+    source: LabelSource = OWN,
+    parts: Mapping[int, Sequence[Volume]] = MappingProxyType({}),
 ) -> tuple[Masks, set[Caution]]:
     """Return the masks in a NIfTI file, or in the NIfTI files below a folder, and warnings.
 
@@ -40,10 +45,13 @@ def read_masks(
     role: column of the sheet that names the path (truth, truth2 or labels).
     source: label source, which says which values the files have; those of other muscles and organs
         become background.
+    parts: {stack number: volumes of its Dixon parts, whose voxels are those of the stack and whose
+        origins may differ}.
 
-    Each mask must have the voxel grid of exactly one stack; a stack has one mask or none. A mask
-    whose file is 0 everywhere is left out (warning mask-empty). Warning mask-partial: a mask of the
-    role labels is 0 in its file throughout some slice whose image is not blank.
+    Each mask must have the voxel grid of exactly one stack, or of one of its parts; a stack has one
+    mask or none. A mask whose file is 0 everywhere is left out (warning mask-empty). Warning
+    mask-partial: a mask of the role labels is 0 in its file throughout some slice whose image is not
+    blank.
 
     Raises SubjectFault: mask-grid-mismatch (also two masks on one grid, and a folder without NIfTI),
     mask-unknown-label, mask-side-mismatch (left and right swapped); and for an absent or damaged file
@@ -63,7 +71,7 @@ def read_masks(
         )
     found: Masks = {}
     for file in files:
-        stack, array = _placed(read_grid(file, role), volumes, role)
+        stack, array = _placed(read_grid(file, role), volumes, parts, role)
         if stack in found:
             raise SubjectFault(
                 Reason.MASK_GRID_MISMATCH, f"{role}: two masks on the grid of stack {stack}"
@@ -76,7 +84,7 @@ def read_masks(
         volume = volumes[stack - 1]
         if array.any():
             given[stack] = _recoded(array, source)
-            _check_sides(volume.with_array(given[stack]), role)
+            _check_sides(volume.with_array(given[stack]), role, source)
             if role == "labels" and leaves_slices_out(array, volume.array):
                 told.add(Caution.MASK_PARTIAL)
     return given, told
@@ -92,12 +100,17 @@ def leaves_slices_out(mask: np.ndarray, image: np.ndarray) -> bool:
     return bool((~mask.any(axis=(1, 2)) & ~blank_slices(image)).any())
 
 
-def _placed(mask: VoxelGrid, volumes: Sequence[Volume], role: str) -> tuple[int, np.ndarray]:
+def _placed(
+    mask: VoxelGrid, volumes: Sequence[Volume], parts: Mapping[int, Sequence[Volume]], role: str
+) -> tuple[int, np.ndarray]:
     """Return the number of the one stack that a mask matches, and the mask on its grid."""
-    found = [(n, _onto_grid(mask, volume)) for n, volume in enumerate(volumes, start=1)]
-    found = [(number, array) for number, array in found if array is not None]
+    found = {}
+    for number, volume in enumerate(volumes, start=1):
+        for grid in (volume, *parts.get(number, ())):
+            if (array := _onto_grid(mask, grid)) is not None:
+                found[number] = array
     if len(found) == 1:
-        return found[0]
+        return found.popitem()
     stacks = "; ".join(
         f"stack {number}: {_told(volume.affine, volume.array.shape[::-1])}"
         for number, volume in enumerate(volumes, start=1)
@@ -178,14 +191,20 @@ def _recoded(array: np.ndarray, source: LabelSource) -> np.ndarray:
     return labels
 
 
-def _check_sides(labels: Volume, role: str) -> None:
+def _check_sides(labels: Volume, role: str, source: LabelSource) -> None:
     """Check that each muscle's left label is to the patient's left of its right label.
 
-    Raises SubjectFault (mask-side-mismatch) otherwise. See `left_beyond_right_mm`.
+    Raises SubjectFault (mask-side-mismatch) otherwise. See `left_beyond_right_mm`. source: of the
+    values in the file.
     """
+    expected = f"the values of {source.told}"
+    if source.is_own:
+        first, last = (f"{one.value} {one.muscle} {one.side}" for one in (LABELS[0], LABELS[-1]))
+        expected = f"values {first} to {last} (anatomy.LABELS)".replace("_", " ")
     for muscle, apart_mm in left_beyond_right_mm(labels).items():
         if apart_mm <= 0:
             raise SubjectFault(
                 Reason.MASK_SIDE_MISMATCH,
-                f"{role}: {muscle} left lies {-apart_mm:.1f} mm to the right of its right side",
+                f"{role}: {muscle} left lies {-apart_mm:.1f} mm to the right of its right side, "
+                f"expected {expected}",
             )

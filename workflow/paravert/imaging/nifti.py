@@ -81,38 +81,38 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_nifti(file: Path) -> Images:
+def read_nifti(file: Path, role: str = "images") -> Images:
     """Return the images of a NIfTI file (.nii, .nii.gz): one axial stack with its affine, and warnings.
 
     The array is (slices, rows, columns): slices from caudal to cranial, rows towards the patient's
     back, columns towards the patient's left. Slice axis: the one that the header names (dim_info),
     otherwise the one with the largest spacing if that is at least 1.5 times each of the others,
     otherwise the one nearest to the patient's long axis. Header values such as the echo time are
-    unknown in the result. Raises SubjectFault: unreadable-header, truncated-pixels,
-    undecodable-pixels, unsupported-pixels, bad-geometry-orientation, bad-geometry-position,
-    bad-pixel-spacing, no-axial-series, blank-images.
+    unknown in the result. role: column of the sheet that names the file, for messages. Raises
+    SubjectFault: unreadable-header, truncated-pixels, undecodable-pixels, unsupported-pixels,
+    bad-geometry-orientation, bad-geometry-position, bad-pixel-spacing, no-axial-series, blank-images.
     """
-    grid = read_grid(file, "images")
+    grid = read_grid(file, role)
     spacing = voxel_spacing_mm(grid.affine)
     axis = _slice_axis(grid, spacing)
     tilt = tilt_deg(grid.affine[:3, axis] / spacing[axis])
     if tilt > AXIAL_TILT_DEG:
         raise SubjectFault(
             Reason.NO_AXIAL_SERIES,
-            f"images: slices tilted by {tilt:.1f} degrees, expected at most {AXIAL_TILT_DEG:g}",
+            f"{role}: slices tilted by {tilt:.1f} degrees, expected at most {AXIAL_TILT_DEG:g}",
         )
     in_plane = np.delete(spacing, axis)
     low, high = PIXEL_SPACING_RANGE_MM
     if not ((in_plane >= low) & (in_plane <= high)).all():
         raise SubjectFault(
             Reason.BAD_PIXEL_SPACING,
-            f"images: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
+            f"{role}: pixels of {in_plane[0]:g} x {in_plane[1]:g} mm, expected {low:g} to {high:g}",
         )
     low, high = SLICE_SPACING_RANGE_MM
     if not low <= spacing[axis] <= high:
         raise SubjectFault(
             Reason.BAD_PIXEL_SPACING,
-            f"images: slices {spacing[axis]:g} mm apart, expected {low:g} to {high:g}",
+            f"{role}: slices {spacing[axis]:g} mm apart, expected {low:g} to {high:g}",
         )
     order, flips = canonical_order(grid.affine, axis)
     array, affine = rearranged(grid.array, grid.affine, order, flips)

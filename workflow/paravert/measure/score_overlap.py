@@ -1,5 +1,7 @@
 """Rule score_overlap: IoU and Dice of the labels with the manual masks."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 
 from paravert import shards
 from paravert.anatomy import LABELS
+from paravert.errors import Caution, some_of
 from paravert.imaging.label_maps import drawn_labels, slice_overlap
 from paravert.measure.labelled_stack import (
     OutTable,
@@ -22,6 +25,9 @@ from paravert.measure.labelled_stack import (
 from paravert.subject_folder import TRUTH2_FOLDER, SubjectFolder
 from paravert.tables import ABSENT
 
+LEAST_DICE = 0.1  # below, mask and network do not mean the same muscle
+MANY_SLICES = 5  # in fewer, chance decides
+
 
 def score_overlap(
     segment: SegmentTable, folder: SubjectsFolder, out: OutTable, workers: Workers = 1
@@ -32,7 +38,8 @@ def score_overlap(
     and Dice of labels and manual mask and the pixels of both; where the sheet has a second manual
     mask, also its pixels and the IoU of the two masks. No rows: slices without any manual label, and
     muscle sides that no manual mask of the subject contains; both count as not annotated. A muscle side
-    that the source of given labels does not contain has null scores.
+    that the source of given labels does not contain has null scores. Warning mask-unlike-network: the
+    Dice of a muscle side is below 0.1 over all its slices, if it is drawn in five or more.
     """
     do = partial(_score_subject, folder)
     shards.work_after(segment, "score_overlap", do, folder=folder, out=out, workers=workers)
@@ -63,7 +70,30 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
             for row in with_unknown(scored, stack, unknown, ("overlap_reason",))
             if row["slice"] in slices and (row["muscle"], row["side"]) in muscles
         ]
-    return shards.Product(rows)
+    unlike = _unlike_network(rows)
+    return shards.Product(
+        rows,
+        (Caution.MASK_UNLIKE_NETWORK,) if unlike else (),
+        f"truth: Dice with the network of {some_of(unlike)}" if unlike else None,
+    )
+
+
+def _unlike_network(rows: Sequence[Mapping]) -> list[str]:
+    """Return the muscle sides whose mask and network's labels hardly meet, such as "multifidus left 0.02".
+
+    rows: of the table overlap, of one subject. The number is the Dice over all slices of the subject.
+    """
+    shown = defaultdict(list)
+    for row in rows:
+        if not row["labels_given"] and row["pixels_truth"] + row["pixels_prediction"]:
+            shown[f"{row['muscle']} {row['side']}"].append(row)
+    told = []
+    for name, own in shown.items():
+        pixels = [row["pixels_truth"] + row["pixels_prediction"] for row in own]
+        dice = np.average([row["dice"] for row in own], weights=pixels)
+        if dice < LEAST_DICE and sum(row["pixels_truth"] > 0 for row in own) >= MANY_SLICES:
+            told.append(f"{name} {dice:.2f}")
+    return told
 
 
 def _raters(

@@ -12,22 +12,16 @@ from openvino import opset13 as ops
 from scipy.special import softmax
 
 from paravert.anatomy import CLASSES, LABELS, MUSCLES
-from paravert.network.level_model import ModelForm
+from paravert.network.level_model import AXIAL_FORM as FORM
 from paravert.network.openvino_unet import compiled_for_one_core, openvino
 
-CELL_MM, CELLS = 8.0, 32  # of the network's input: 256 mm about the middle of the muscles
+# Of the network's input: 256 mm about the middle of the muscles.
+CELL_MM, CELLS = FORM.spacing_mm, FORM.architecture["cells"]
 CHANNELS = len(MUSCLES) + 1
 BINS = np.arange(0.25, 6.6, 0.25)  # levels whose probability the network gives: T12/L1 to S1/2
 SHARE_SCALE = 4.0  # of the input: shares of muscles are small numbers
-WIDTH, HIDDEN = 16, 128
+WIDTH, HIDDEN = FORM.architecture["width"], FORM.architecture["hidden"]
 CONVOLUTIONS, LINEAR = (0, 3, 6), (10, 12)  # numbers of the layers with weights
-FORM = ModelForm(
-    "paravert-axial-levels",
-    2,
-    "tells levels from the muscles in axial slices",
-    CELL_MM,
-    {"width": WIDTH, "hidden": HIDDEN, "cells": CELLS},
-)  # of the model file
 
 _MUSCLE = np.zeros(CLASSES, int)  # by label value: index in MUSCLES
 for _label in LABELS:

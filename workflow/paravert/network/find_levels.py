@@ -96,9 +96,9 @@ def find_levels(
     Raises InputError if a model file has another SHA-256.
     """
     if model is not None:
-        check_sha256(model, model_sha256)
+        check_sha256(model, model_sha256, "find_levels.sha256")
     if axial_model is not None:
-        check_sha256(axial_model, axial_sha256)
+        check_sha256(axial_model, axial_sha256, "find_levels.axial_sha256")
     in_sheet = {scan_of(row): row for row in read_sheet(sheet).rows}
     subjects = sorted({outcome.subject for outcome in read_outcomes(segment)})
     rows = {subject: in_sheet[subject] for subject in subjects if subject in in_sheet}

@@ -40,6 +40,11 @@ class ModelForm:
 
         Raises InputError if the file is not a model of this form.
         """
+        self.check(path)
+        return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}
+
+    def check(self, path: Path) -> None:
+        """Raise InputError if a file is not a model of this form."""
         try:
             with safe_open(path, framework="numpy") as file:
                 told = (file.metadata() or {}).get(self.key)
@@ -47,9 +52,25 @@ class ModelForm:
             told = None
         if told != self._told():
             raise InputError(path, f"not a model that {self.what}")
-        return {name: weight.astype(np.float32) for name, weight in load_file(path).items()}
 
     def _told(self) -> str:
         """Return the entry of metadata by which a file of this form is recognised."""
         told = {"format": self.version, "spacing_mm": self.spacing_mm}
         return json.dumps(told | {"architecture": dict(self.architecture)}, sort_keys=True)
+
+
+# Here, so that a run can check its model files without importing the networks.
+SAGITTAL_FORM = ModelForm(
+    "paravert-levels",
+    1,
+    "finds discs in sagittal slices",
+    2.5,
+    {"width": 8, "levels": 5, "normalisation": "group", "dropout": 0.0},
+)
+AXIAL_FORM = ModelForm(
+    "paravert-axial-levels",
+    2,
+    "tells levels from the muscles in axial slices",
+    8.0,
+    {"width": 16, "hidden": 128, "cells": 32},
+)

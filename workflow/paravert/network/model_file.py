@@ -58,8 +58,10 @@ def read_settings(path: Path) -> ModelSettings:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except safetensors.SafetensorError as error:
         raise InputError(path, f"not a model file ({error}), expected safetensors") from None
+    if METADATA_KEY not in metadata:
+        raise InputError(path, "not a segmentation model of paravert")
     try:
-        settings = _settings(metadata.get(METADATA_KEY, "{}"))
+        settings = _settings(metadata[METADATA_KEY])
         _check_shapes(shapes, settings.architecture)
     except ValueError as error:
         raise InputError(path, f"a model with {error}") from None
@@ -109,7 +111,7 @@ def _check_shapes(shapes: dict[str, tuple[int, ...]], architecture: Architecture
 
 
 def check_model(path: Path, expected_sha256: str) -> None:
-    """Raise InputError unless a file is a model with this SHA-256 (hex).
+    """Raise InputError unless a file is a model for segmentation with this SHA-256 (hex).
 
     path: of the file (.safetensors). Faults: absent or unreadable, another SHA-256, not
     safetensors, settings missing or out of range, weights that are not those of its architecture.
@@ -118,15 +120,21 @@ def check_model(path: Path, expected_sha256: str) -> None:
     read_settings(path)
 
 
-def check_sha256(path: Path, expected_sha256: str) -> None:
-    """Raise InputError if a model file is absent or unreadable, or has another SHA-256 (hex)."""
+def check_sha256(path: Path, expected_sha256: str, setting: str = "model.sha256") -> None:
+    """Raise InputError if a model file is absent or unreadable, or has another SHA-256 (hex).
+
+    setting: that tells the expected one, for the message.
+    """
     _check_there(path)
     try:
         found = file_sha256(path)
     except OSError as error:
         raise InputError(path, f"the model may not be read ({error.strerror})") from None
     if found != expected_sha256:
-        raise InputError(path, f"the model's SHA-256 is {found}, expected {expected_sha256}")
+        expected = f"expected {expected_sha256 or 'none'} (setting {setting})"
+        raise InputError(
+            path, f"its SHA-256 is {found}, {expected}; restore the file or correct the setting"
+        )
 
 
 def check_card(model: Path) -> None:

@@ -1,7 +1,6 @@
 """The network that finds vertebrae, discs and sacrum in sagittal slices, and its model file."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -9,17 +8,13 @@ import numpy as np
 from scipy.special import softmax
 
 from paravert.network.architecture import Architecture
-from paravert.network.level_model import ModelForm
+from paravert.network.level_model import SAGITTAL_FORM as FORM
 from paravert.network.openvino_unet import OpenVinoUNet
-from paravert.synthesis.sagittal_parts import PIXEL_MM
 
-ARCHITECTURE = Architecture(width=8, levels=5, normalisation="group", dropout=0.0)
+ARCHITECTURE = Architecture(**FORM.architecture)
 # vertebra: down to L5. disc: down to L5/S1. sacrum: S1 and all below, with its rudimentary discs.
 STRUCTURES = ("background", "vertebra", "disc", "sacrum")
 BACKGROUND, VERTEBRA, DISC, SACRUM = range(len(STRUCTURES))
-FORM = ModelForm(
-    "paravert-levels", 1, "finds discs in sagittal slices", PIXEL_MM, asdict(ARCHITECTURE)
-)  # of the model file
 BRIGHT_PERCENT = 95  # percentile of the signal that becomes 1
 
 

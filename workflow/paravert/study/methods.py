@@ -48,7 +48,7 @@ def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame
     sentences = [
         f"Axial lumbar MRI of {cohort} were processed with paravert"
         f" {run.get('software_version') or 'of unknown version'}.",
-        f"{quarantined.sum()} {unit} were not analysed because their images were faulty"
+        f"{quarantined.sum()} {unit} were not analysed because their images or masks could not be used"
         f"{f' ({reasons})' if reasons else ''}.",
     ]
     if excluded := int((ledger["status"] == EXCLUDED).sum()):

@@ -8,8 +8,8 @@ from paravert import tables
 from paravert.sheet import (
     CATEGORY,
     COVARIATES,
-    DATE,
     N_LUMBAR,
+    NOT_WRITTEN,
     NUMBER,
     NUMBER_COLUMNS,
     YEARS,
@@ -40,7 +40,7 @@ def covariates_of(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
 
 
 def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, ...]:
-    """Return descriptions of the sheet's columns that paravert does not define; dates are left out.
+    """Return descriptions of the sheet's columns that paravert does not define, but dates and paths.
 
     The column n_lumbar (number of lumbar vertebrae) is among them if it has values. The order is that
     of the sheet. sheet: the subject sheet, from `sheet.read_sheet`. meanings: {column: text for the
@@ -51,7 +51,7 @@ def carried_columns(sheet: Sheet, meanings: Mapping[str, str]) -> tuple[Column, 
     known |= {str(name).lower(): text for name, text in meanings.items()}
     columns = []
     for name, kind in sheet.types.items():
-        if kind != DATE:
+        if kind not in NOT_WRITTEN:
             words = {row[name] for row in sheet.rows} - {""} if kind == CATEGORY else ()
             unit = "year" if name.lower() == YEARS else ""
             meaning = f"{kind}, from the sheet"
