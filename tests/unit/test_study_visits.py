@@ -206,6 +206,30 @@ def test_change_without_years_has_no_rate(cohort):
     assert change[["years", "change_per_year"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize(
+    ("years", "rate", "shown"),
+    [
+        (7 / 365.25, None, "0.019 ± 0.000 (12)"),
+        (0.24, None, "0.24 ± 0.00 (12)"),
+        (0.25, 40.0, "0.25 ± 0.00 (12)"),
+        (1.5, 10 / 1.5, "1.5 ± 0.0 (12)"),
+    ],
+)
+def test_a_short_interval_has_a_change_but_no_rate(cohort, years, rate, shown):
+    muscles, subjects = (
+        read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
+    )
+    subjects["years_since_first"] *= years / 2
+    change = change_table(muscles, subjects)
+    area = change[change.measure == "csa_mean_mm2"]
+    assert np.allclose(area.change, 10)
+    assert np.allclose(area.change_per_year, rate) if rate else area.change_per_year.isna().all()
+    text = change_text(change).reset_index()
+    assert set(text["Years"]) == {shown}
+    assert set(text["Change per year"]) == {"–"} or rate
+    assert set(text["Measure"]) == {"CSA, mm²", "Volume, ml", "Fat fraction, percentage points"}
+
+
 def test_descriptions_have_one_scan_per_subject(cohort, tmp_path):
     once = tmp_path / "once"
     write_visits(once, 24, twice=0)

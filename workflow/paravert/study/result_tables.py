@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from paravert.study.data_frames import write_csv
+from paravert.study.summary import counted
 
 BASIS_COLUMNS = ("estimator", "link", "covariance", "df", "n_subjects", "n_rows", "unit", "family")
 MODEL_ESTIMATOR = "model_estimator"  # where estimator is that of the fat fraction
 NO_FAMILY = "none"  # no test, or p values that are not corrected
 BOOTSTRAP = "bootstrap over subjects"
+LEAST_RESAMPLED = 5  # subjects; of fewer there are too few different bootstrap samples
 OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
@@ -21,7 +23,6 @@ FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
 STATED: dict[str, Mapping[str, str]] = {
     "table1_iou": {
         "estimator": "median over slices",
-        "covariance": BOOTSTRAP,
         "n_rows": "n_slices",
         "unit": "1",
     },
@@ -37,6 +38,13 @@ STATED: dict[str, Mapping[str, str]] = {
         "n_rows": "n_subjects",
     },
 }
+
+
+def too_few_to_resample(subjects: int) -> str | None:
+    """Return a note that a bootstrap over so few subjects gives nothing; None from LEAST_RESAMPLED (5) on."""
+    if subjects >= LEAST_RESAMPLED:
+        return None
+    return f"no interval: {counted(subjects, 'subject')}, expected at least {LEAST_RESAMPLED}"
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
