@@ -73,9 +73,15 @@ def weighted_table(weights):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "were processed with paravert 9.8.7."),
+        ({}, "was processed with paravert 9.8.7."),
         ({"reasons": ("mosaic", "no-dicom", "mosaic")}, "(mosaic 2, no-dicom 1)"),
-        ({"reasons": ("mosaic",)}, "MRI of 23 subjects"),
+        ({"reasons": ("mosaic",)}, "MRI of 23 subjects was processed"),
+        ({"reasons": ("mosaic",)}, " 1 subject was not analysed because of faulty"),
+        ({"subjects": 1}, "MRI of 1 subject was processed"),
+        ({"subjects": 1}, "The models include 1 subject with complete data."),
+        ({"excluded": 1}, " 1 subject was excluded after review by eye."),
+        ({"given": 1}, "In 1 subject label maps"),
+        ({"weights": WEIGHTS | {"n_missing": 1}}, "weights for 1 subject missing from"),
         ({"given": 3}, "In 3 subjects label maps made elsewhere"),
         ({"dixon": 4}, "In 4 of 22 subjects, who have Dixon images"),
         ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),
@@ -129,6 +135,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
     ("given", "unsaid"),
     [
         ({}, "made elsewhere"),
+        ({}, "not analysed"),
         ({"segment_muscles": {"flip": False}}, "mirror image"),
         ({"segment_muscles": {"neighbours_mm": 0}}, "adjacent slices"),
         ({"segment_muscles": {"flip": False, "neighbours_mm": 0}}, "Predictions were averaged"),

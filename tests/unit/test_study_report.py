@@ -19,6 +19,7 @@ from paravert.study.drawing.model_plots import adjusted_mean_points
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
+from paravert.study.result_tables import basis_sentences
 from paravert.study.review import write_review
 from study_tables import SLICES_PER_SUBJECT, cohort_rows, write_cohort
 
@@ -228,7 +229,23 @@ def test_a_study_without_analysed_subjects_has_a_report(tmp_path):
 
 def test_one_subject_without_preview_has_a_report(tmp_path):
     write_study(tmp_path, 1, previews=False)
-    assert "No previews." in make_report(tmp_path)
+    page = make_report(tmp_path)
+    assert "No previews." in page
+    assert "Fewer than two held-out subjects have a manual mask." in page  # reliability
+    assert "No held-out subject has a manual mask" not in page
+    told = re.sub("<[^>]*>", " ", page)
+    assert not re.search(r"\b1 (subjects|rows|scans|slices|men|women|degrees)\b", told)
+    assert not re.search(r"\b0 (to|degrees)\b", told)
+
+
+def test_empty_groups_do_not_count_in_the_basis():
+    row = {"estimator": "Mean", "n_subjects": 1, "n_rows": 1, "df": 0}
+    frame = pd.DataFrame([row, row | {"n_subjects": 0, "n_rows": 0}])
+    assert basis_sentences(frame) == ["Mean; 1 subject; 1 row."]
+    more = pd.DataFrame([row, row | {"n_subjects": 2, "n_rows": 30, "df": 1}])
+    assert basis_sentences(more) == [
+        "Mean; t with 1 degree of freedom; 1 to 2 subjects; 1 to 30 rows."
+    ]
 
 
 def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):

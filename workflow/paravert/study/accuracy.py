@@ -33,6 +33,7 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
+NO_AREAS = "No held-out subject has a manual mask with areas to compare"
 PIXEL_COLUMNS = ("subject", "stack_id", "pixels", "csa_mm2")
 PLACE_COLUMNS = (
     *("subject", "stack_id", "slice", "muscle", "side"),

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from paravert.anatomy import MUSCLES
+from paravert.study.covariates import persons
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import (
     BASIS_COLUMNS,
@@ -194,7 +195,7 @@ def _largest(means: pd.DataFrame) -> tuple:
     if means.empty:
         return "no areas", UNTESTED, tested_by, {}
     held = int((means.idxmax(axis=1) == "erector_spinae").sum())
-    found = f"in {held} of {len(means)} subjects"
+    found = f"in {held} of {counted(len(means), 'subject')}"
     basis = _described(SHARE, len(means), means.size)
     return found, _verdict(held, len(means)), tested_by, basis
 
@@ -205,7 +206,7 @@ def _second_in_men(means: pd.DataFrame) -> tuple:
     if men.empty:
         return "no men", UNTESTED, tested_by, {}
     held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
-    found, basis = f"in {held} of {len(men)} men", _described(SHARE, len(men), men.size)
+    found, basis = f"in {held} of {persons(len(men), 'M')}", _described(SHARE, len(men), men.size)
     return found, _verdict(held, len(men)), tested_by, basis
 
 

@@ -20,7 +20,7 @@ from paravert.study.accuracy import (
     scored_pixel_areas,
 )
 from paravert.study.centiles import CENTILE_TABLE
-from paravert.study.data_frames import ORDERED, read_frame
+from paravert.study.data_frames import ORDERED, read_frame, read_metadata
 from paravert.study.drawing import style
 from paravert.study.drawing.accuracy_plots import (
     agreement_points,
@@ -62,6 +62,7 @@ from paravert.study.standard_level import (
     level_of_metadata,
     standard_level,
 )
+from paravert.study.summary import subjects_in_sheet
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Cohort:
     scans. overlap: scores against manual masks, of all scans. held_out: rows of overlap of subjects
     that the network was not trained on. compared: {level: areas by mask and prediction}, from
     `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
-    scan of the sheet, analysed or not.
+    scan of the sheet, analysed or not. in_sheet: from `summary.subjects_in_sheet`.
     """
 
     subjects: pd.DataFrame
@@ -96,6 +97,7 @@ class Cohort:
     compared: dict[str, pd.DataFrame]
     level: StandardLevel
     ledger: pd.DataFrame
+    in_sheet: int | None
 
 
 def draw_figures(
@@ -140,7 +142,7 @@ def figure_makers(
 
     c = cohort
     return {
-        "flow": lambda: drawn(draw_flow, flow_counts(c.ledger, c.overlap)),
+        "flow": lambda: drawn(draw_flow, flow_counts(c.ledger, c.overlap), c.in_sheet),
         "fig1_network": lambda: drawn(
             draw_network, network_layers(card.architecture, card.size_px)
         ),
@@ -228,6 +230,7 @@ def read_cohort(folder: Path) -> Cohort:
         compared=compared_areas(folder, held_out, pixels, level),
         level=level,
         ledger=_read(folder, codebook.LEDGER),
+        in_sheet=subjects_in_sheet(read_metadata(folder / "ledger.parquet")),
     )
 
 

@@ -12,6 +12,7 @@ from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
 from paravert.study.result_tables import basis_sentences
 from paravert.study.standard_level import ALL_SLICES
+from paravert.study.summary import counted, counted_range
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
@@ -571,9 +572,9 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
     notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
     subjects = rows["n_subjects"].dropna()
-    counted = "" if subjects.empty else f", {_range(subjects)} subjects"
+    told = "" if subjects.empty else f", {counted_range(subjects, 'subject')}"
     return {
-        "title": f"Model: {model}{counted}",
+        "title": f"Model: {model}{told}",
         "table": as_html(shown, empty="No comparison could be estimated."),
         "note": " ".join(
             [
@@ -617,8 +618,8 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
 
 def _weights_note(row: tuple) -> str:
     """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
-    counts = [number_text(count, 0) for count in (row.n_subjects, row.n_missing)]
-    subjects = f"{counts[0]} subjects in the model, {counts[1]} missing"
+    in_model = DASH if pd.isna(row.n_subjects) else counted(int(row.n_subjects), "subject")
+    subjects = f"{in_model} in the model, {number_text(row.n_missing, 0)} missing"
     if pd.isna(row.weighted):
         why = "suppressed" if pd.isna(row.note) else row.note
         return f"{_measure(row.outcome)}: {subjects}; {why}."
@@ -633,11 +634,6 @@ def _weights_note(row: tuple) -> str:
 def _sentences(notes: Iterable[str]) -> list[str]:
     """Return notes as sentences."""
     return [f"{note[0].upper()}{note[1:]}." for note in notes if note]
-
-
-def _range(counts: pd.Series) -> str:
-    ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
-    return " to ".join(ends)
 
 
 def _digits(unit: str) -> int:
@@ -663,7 +659,7 @@ def _where(outcome: str) -> str:
 
 def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     first, known = terms.iloc[0], terms[terms["estimate"].notna()]
-    n = "" if pd.isna(first["n_subjects"]) else f" ({first['n_subjects']:,.0f} subjects)"
+    n = "" if pd.isna(first["n_subjects"]) else f" ({counted(int(first['n_subjects']), 'subject')})"
     rows = [
         (
             row.label,
