@@ -1,6 +1,6 @@
 """The methods of a study in words, from its configuration, its run and its models."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 from patsy import ModelDesc
@@ -8,9 +8,10 @@ from patsy import ModelDesc
 from paravert.study.cohort import EXCLUDED
 from paravert.study.covariates import SCALES, SPLINE_DF
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, LEVEL_OUTCOMES, SEX_AND_AGE
+from paravert.study.level_areas import NEAREST_MM, REACH_MM
 from paravert.study.selection import TRUNCATED_PERCENT
 from paravert.study.summary import counted, counted_range
-from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, NETWORK
+from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK
 
 METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
 
@@ -22,17 +23,22 @@ def methods_paragraph(
     subjects: pd.DataFrame,
     models: pd.DataFrame,
     weighted: pd.DataFrame,
+    level: str = "",
+    level_sources: Collection[str] = (),
 ) -> list[str]:
     """Return the sentences of a methods section for a publication, which describe this run.
 
     configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
     cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
     subjects: cohort tables. models, weighted: the tables models and weighted_contrasts of fit_models.
+    level: name of the standard level, if scans are compared there; otherwise "". level_sources: keys of
+    tables.LEVEL_SOURCES that levels of slices come from.
     """
     return [
         *_images(configuration, run, ledger),
         *_labels(configuration, subjects),
         *_measures(configuration, subjects),
+        *_levels(level, level_sources),
         *_models(configuration, models),
         *_weights(weighted),
     ]
@@ -110,6 +116,21 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         " that show the muscle.",
         f"The fat fraction is that of the method {method}: {HEADLINES[method]}."
         f"{index * (dixon < len(subjects))}{of_dixon * bool(dixon)}",
+    ]
+
+
+def _levels(level: str, sources: Collection[str]) -> list[str]:
+    if not level:
+        return []
+    told = [told for name, told in LEVEL_SOURCES.items() if name in sources]
+    known = (
+        "; ".join(told) if len(told) < 2 else f"the first of these that knows it: {'; '.join(told)}"
+    )
+    return [
+        f"The vertebral level of each slice is from {known}.",
+        f"Areas and fat fractions of subjects are compared at {level}, interpolated linearly between the"
+        f" slices within {REACH_MM:g} mm on both sides, or those of a slice within {NEAREST_MM:g} mm; means"
+        " over all slices stand beside them.",
     ]
 
 

@@ -93,6 +93,7 @@ def write_report(
     previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    coverage = _read_csv(tables, "level_coverage")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "title": study_name or TITLE,
@@ -151,7 +152,7 @@ def write_report(
                 )
             },
         },
-        "level_note": level_note(_read_csv(tables, "level_coverage")),
+        "level_note": level_note(coverage),
         "methods": methods_paragraph(
             settings,
             metadata,
@@ -159,6 +160,8 @@ def write_report(
             read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS]),
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
+            str(coverage["level_standard"].iloc[0]) if coverage["used"].any() else "",
+            _level_sources(cohort),
         ),
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
         "weights": report_tables.weighted_texts(_read_csv(tables, "weighted_contrasts")),
@@ -189,6 +192,13 @@ def level_note(coverage: pd.DataFrame) -> str:
     """
     notes = coverage["note"].dropna()
     return "" if notes.empty else str(notes.iloc[0])
+
+
+def _level_sources(cohort: Path) -> set[str]:
+    """Return the sources of the slices' levels."""
+    name = "level_source"
+    found = pq.read_table(cohort / "slices.parquet", columns=[name], read_dictionary=[name])
+    return set(found[name].unique().to_pylist())
 
 
 def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:

@@ -273,7 +273,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have slices at each level as text: a row per sex, a column per level.
+    """Return how many subjects have a value at each level as text: a row per sex, a column per level.
 
     table: from `standard_level.level_coverage`. Empty without subjects.
     """

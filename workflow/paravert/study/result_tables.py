@@ -17,7 +17,7 @@ OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
-SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of (\d+ (?:subjects|men))"
+SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of ([\d,]+ (?:subjects|men))"
 FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
 # What a table does not say in its rows: a text, or the name of a column with the same meaning.
 STATED: dict[str, Mapping[str, str]] = {
