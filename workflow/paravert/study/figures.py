@@ -51,6 +51,7 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.fat_words import fat_name
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.published_values import areas_at, areas_of_sides
 from paravert.study.scans import first_scans, of_scans
@@ -98,6 +99,11 @@ class Cohort:
     level: StandardLevel
     ledger: pd.DataFrame
     in_sheet: int | None
+
+    @property
+    def fat_name(self) -> str:
+        """What the fat fractions of these subjects are called, see `fat_words.fat_name`."""
+        return fat_name(self.subjects["fat_fraction_method"])
 
 
 def draw_figures(
@@ -161,10 +167,15 @@ def figure_makers(
             draw_fat_fraction,
             fat_points(c.subjects, both_sides_at_level(c.muscles), c.level),
             c.level,
+            c.fat_name,
         ),
         "agreement": lambda: drawn(draw_agreement, agreement_points(c.compared)),
-        "along_spine": lambda: drawn(draw_level_curves, level_means(c.levels), areas_of_sides()),
-        "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
+        "along_spine": lambda: drawn(
+            draw_level_curves, level_means(c.levels), areas_of_sides(), c.fat_name
+        ),
+        "distributions": lambda: drawn(
+            draw_distributions, distribution_points(c.subjects), c.fat_name
+        ),
     }
 
 
@@ -184,16 +195,16 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
     def adjusted_means() -> Drawn:
         points = adjusted_mean_points(read("adjusted_means.csv", MEAN_COLUMNS))
-        return points, draw_adjusted_means(points)
+        return points, draw_adjusted_means(points, cohort.fat_name)
 
     def differences() -> Drawn:
         points = site_effect_points(read("site_effects.csv", EFFECT_COLUMNS))
-        return points, draw_site_effects(points)
+        return points, draw_site_effects(points, cohort.fat_name)
 
     def centiles() -> Drawn:
         curves = read("centiles.parquet", CENTILE_TABLE.schema().names)
         points = centile_points(cohort.subjects, curves, cohort.level)
-        return points, draw_centiles(points, cohort.level)
+        return points, draw_centiles(points, cohort.level, cohort.fat_name)
 
     def specifications() -> Drawn:
         points = specification_points(read("specification_curve.csv", CURVE_COLUMNS))

@@ -25,6 +25,7 @@ from paravert.study import report_tables
 from paravert.study.accuracy import NO_AREAS, NO_HELD_OUT
 from paravert.study.centiles import too_few
 from paravert.study.data_frames import read_frame, read_metadata
+from paravert.study.fat_words import fat_note
 from paravert.study.flags import flag_counts
 from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
@@ -70,6 +71,14 @@ RUN = {"software_version": "paravert", "run_id": "Run", "model_sha256": "Model, 
 MODEL_NOTICE = "model_notice"
 
 
+# Captions that say what a fat fraction is.
+SHOWING_FAT = {
+    *("cohort", "normal_values", "centiles", "change", "visit_reliability", "contrasts", "models"),
+    *("weighted_contrasts", "fig6_fat_fraction", "along_spine", "distributions"),
+    *("adjusted_means", "site_effects"),
+}
+
+
 def write_report(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     tables: Annotated[Path, typer.Option(help="Folder of the study's CSV tables.")],
@@ -93,6 +102,8 @@ def write_report(
     previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    people = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS])
+    fat = fat_note(people["fat_fraction_method"])
     coverage = _read_csv(tables, "level_coverage")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
@@ -107,7 +118,7 @@ def write_report(
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": _figure_caption(figure, figures),
+                "caption": _with_fat(name, _figure_caption(figure, figures), fat),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -140,12 +151,13 @@ def write_report(
             "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
         },
         "captions": {
-            name: _read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+            name: _with_fat(name, _read_caption(table.caption), fat)
+            for name, table in (TABLES | MODEL_TABLES).items()
         }
         | {
-            "centiles": _read_caption("centiles_table"),
+            "centiles": _with_fat("centiles", _read_caption("centiles_table"), fat),
             **{
-                name: _read_caption(name)
+                name: _with_fat(name, _read_caption(name), fat)
                 for name in (
                     *("change", "visit_reliability", "rater_reliability", "flags", "failures"),
                     "raters",
@@ -157,7 +169,7 @@ def write_report(
             settings,
             metadata,
             ledger,
-            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS]),
+            people,
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
             str(coverage["level_standard"].iloc[0]) if coverage["used"].any() else "",
@@ -214,6 +226,11 @@ def _figure_caption(figure: Output, figures: Path) -> str:
     if figure.name not in MODEL_TABLES:
         return caption
     return " ".join([caption, *basis_sentences(_read_csv(figures, figure.name))])
+
+
+def _with_fat(name: str, caption: str, note: str) -> str:
+    """Return a caption, with the note on fat fractions if the table or figure shows some."""
+    return f"{caption} {note}".strip() if name in SHOWING_FAT else caption
 
 
 def _basis_note(table: pd.DataFrame) -> Markup:
