@@ -80,10 +80,12 @@ def test_medians_of_many_equal_values_are_those_written_out():
     assert medians.tolist() == [np.median(np.repeat(values, times[subjects])) for times in draws]
 
 
-@pytest.mark.parametrize("slices", [0, 1, 8])
-def test_one_subject_or_none_has_no_interval(slices):
-    values = np.linspace(0, 1, slices)
-    assert np.isnan(median_interval(values, np.full(slices, "S1"), 100, seed=1)).all()
+@pytest.mark.parametrize(("slices", "subjects"), [(0, 0), (1, 1), (8, 1), (8, 2), (8, 4)])
+def test_fewer_than_five_subjects_have_no_interval(slices, subjects):
+    values, owners = np.linspace(0, 1, slices), np.arange(slices) % max(subjects, 1)
+    assert np.isnan(median_interval(values, owners, 100, seed=1)).all()
+    five = np.append(owners, [10, 11, 12, 13, 14])
+    assert np.isfinite(median_interval(np.append(values, np.arange(5)), five, 100, seed=1)).all()
 
 
 # Shrout and Fleiss 1979, Table 2: six targets, four judges.

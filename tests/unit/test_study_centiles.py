@@ -429,6 +429,14 @@ def test_names_of_centiles_do_not_overlap_at_the_ends_of_the_curves(large):
             assert upper.y0 > lower.y0 + 0.6 * lower.height
 
 
+def test_one_person_is_told_in_singular():
+    centiles = centile_frame(people(1, 1), samples=2, seed=1)
+    assert set(centiles.note) == {
+        f"1 {w} with age and value, expected at least 60" for w in ("woman", "man")
+    }
+    assert too_few(centiles).endswith("this study has 1 woman and 1 man.")
+
+
 def test_a_small_study_is_told_how_many_it_needs():
     subjects = people(11, 11)
     centiles = centile_frame(subjects, samples=2, seed=1)

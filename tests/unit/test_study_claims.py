@@ -56,6 +56,24 @@ def test_without_data_the_correlation_has_a_note():
     assert not any("estimate" in row for row in rows)
 
 
+@pytest.mark.parametrize("subjects", [1, 2, 4])
+def test_fewer_than_five_subjects_have_a_correlation_but_no_p_value(subjects):
+    slices = scored_slices(subjects, slope=0.5)
+    (whole, *_) = rows = size_and_overlap(slices, 200, 1)
+    assert whole["estimate"] == pytest.approx(
+        stats.spearmanr(slices.area_mm2, slices.iou).statistic
+    )
+    assert not {"low_95", "high_95", "p_value", "covariance"} & set(whole)
+    told = f"no interval: {subjects} subject{'s' * (subjects > 1)}, expected at least 5"
+    assert {row["note"] for row in rows} == {told}
+    claim = claims(rows, muscles_table(PAPER_ORDER)).loc["Larger areas go with a higher IoU"]
+    assert claim.reproduced == "not tested"
+    assert claim.found.endswith(f" rho; {told}")
+    five = size_and_overlap(scored_slices(5, slope=0.5), 200, 1)
+    found = verdicts(five, muscles_table(PAPER_ORDER))
+    assert found["Larger areas go with a higher IoU"] == "yes"
+
+
 # --- claims --------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from paravert.study.describe import (
     subject_flow,
     write_tables,
 )
+from paravert.study.report_tables import fat_methods_text
 from paravert.study.standard_level import ALL_SLICES, StandardLevel
 from paravert.tables import FAT_METHODS
 from study_tables import PIXEL_MM2, cohort_rows, write_cohort
@@ -59,15 +60,26 @@ def frames(subjects, **options):
 
 
 def test_table_1_has_the_quartiles_of_all_slices_that_show_the_muscle():
-    scores = {"S1": [0.5, 0.6, 0.7, np.nan], "S2": [0.8, 0.9, np.nan]}
+    scores = {"S1": [0.5, 0.6, np.nan], "S2": [0.7], "S3": [0.8, np.nan], "S4": [0.9], "S5": [0.7]}
     first = table1_iou(overlap(scores), samples=50, seed=1).iloc[0]
-    assert (first.n_slices, first.n_subjects) == (5, 2)
+    assert (first.n_slices, first.n_subjects) == (6, 5)
     assert first[["iou_lower_quartile", "iou_median", "iou_upper_quartile"]].tolist() == [
-        0.6, 0.7, 0.8,
+        0.625, 0.7, 0.775,
     ]  # fmt: skip
     assert first.iou_lowest == 0.5
     assert first.dice_median == pytest.approx(1.4 / 1.7)
-    assert 0.5 <= first.iou_low_95 <= 0.7 <= first.iou_high_95 <= 0.9
+    assert 0.5 <= first.iou_low_95 < 0.7 < first.iou_high_95 <= 0.9
+    assert first.covariance == "bootstrap over subjects"
+    assert pd.isna(first.note)
+
+
+def test_table_1_has_no_interval_of_four_subjects():
+    scores = {f"S{n}": [0.6 + n / 20, 0.65 + n / 20] for n in range(4)}
+    first = table1_iou(overlap(scores), samples=50, seed=1).iloc[0]
+    assert first.iou_median == pytest.approx(0.7)
+    assert first[["iou_low_95", "iou_high_95", "dice_low_95", "dice_high_95"]].isna().all()
+    assert first.covariance is None
+    assert first.note == "no interval: 4 subjects, expected at least 5"
 
 
 def test_table_1_sets_the_paper_beside_every_muscle_and_side():
@@ -204,14 +216,15 @@ def test_normal_values_are_those_of_the_group():
 
 def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle():
     muscles = frames(4)["muscles"]
-    table = fat_methods(muscles, {"otsu_subject"}).set_index("method")
+    table = fat_methods(muscles, dict.fromkeys(muscles.subject, "otsu_subject")).set_index("method")
     assert list(table.index) == list(FAT_METHODS)
     assert (table.n_psoas_major == 8).all()
     assert table.mean_psoas_major["otsu_muscle"] > table.mean_psoas_major["otsu_subject"]
     for method in ("otsu_muscle", "otsu_muscle_slice"):
         assert "lean muscle" in table.caveat[method]
     muscles["fat_fraction"] = 0.125
-    with_own = fat_methods(muscles, {"eroded_otsu_muscle"}).set_index("method")
+    chosen = dict.fromkeys(muscles.subject, "eroded_otsu_muscle")
+    with_own = fat_methods(muscles, chosen).set_index("method")
     assert list(with_own.index) == [*FAT_METHODS, "eroded_otsu_muscle"]
     assert with_own.mean_psoas_major["eroded_otsu_muscle"] == pytest.approx(0.125)
     assert with_own.caveat["eroded_otsu_muscle"] == table.caveat["otsu_muscle"]
@@ -219,9 +232,17 @@ def test_fat_methods_stand_side_by_side_with_a_caveat_for_thresholds_per_muscle(
 
 def test_dixon_is_among_the_fat_methods_where_somebody_has_it():
     muscles = frames(4)["muscles"]
-    muscles.loc[muscles.subject == muscles.subject[0], "fat_fraction_dixon"] = 0.2
-    table = fat_methods(muscles, {"otsu_subject", "dixon"}).set_index("method")
-    assert list(table.index) == [*FAT_METHODS, "dixon"]
+    first = muscles.subject == muscles.subject[0]
+    muscles.loc[first, ["fat_fraction_dixon", "fat_fraction"]] = 0.2
+    muscles.loc[~first, "fat_fraction"] = 0.4
+    chosen = dict.fromkeys(muscles.subject, "eroded_linear_spread") | {muscles.subject[0]: "dixon"}
+    table = fat_methods(muscles, chosen).set_index("method")
+    assert list(table.index) == [*FAT_METHODS, "dixon", "eroded_linear_spread"]
+    assert table.mean_psoas_major["dixon"] == pytest.approx(0.2)
+    assert table.mean_psoas_major["eroded_linear_spread"] == pytest.approx(0.4)
+    assert table.n_psoas_major["eroded_linear_spread"] == 6
+    shown = fat_methods_text(table.reset_index())["Psoas major, %"]
+    assert (shown["dixon"], shown["eroded_linear_spread"]) == ("20.0 (2)", "40.0 (6)")
     assert table.n_psoas_major["dixon"] == 2
     assert "T1 and T2*" in table.caveat["dixon"]
 

@@ -27,6 +27,8 @@ def text_of(
     formula="y ~ sex",
     note=None,
     weights=None,
+    level="",
+    level_sources=(),
     **changes,
 ):
     """Return the paragraph of a run; changes: section to settings that differ from the defaults."""
@@ -59,9 +61,32 @@ def text_of(
     people = pd.DataFrame({"labels_source": sources, "fat_fraction_method": methods})
     return " ".join(
         methods_paragraph(
-            settings, {"software_version": "9.8.7"}, ledger, people, models, weighted_table(weights)
+            settings,
+            {"software_version": "9.8.7"},
+            ledger,
+            people,
+            models,
+            weighted_table(weights),
+            level,
+            level_sources,
         )
     )
+
+
+def test_scans_are_counted_where_subjects_have_visits():
+    settings = yaml.safe_load(SETTINGS.read_text())
+    ledger = pd.DataFrame({"subject": list("AAB"), "visit": list("121"), "status": "analysed"})
+    people = ledger.assign(
+        labels_source="network", fat_fraction_method=["dixon", "linear", "linear"]
+    )
+    models = pd.DataFrame(columns=["model", "estimate"])
+    text = " ".join(
+        methods_paragraph(
+            settings, {}, ledger.assign(reason=None), people, models, weighted_table(None)
+        )
+    )
+    assert "MRI of 2 subjects (3 scans) was processed" in text
+    assert "In 1 of 3 scans, which have Dixon images, it is" in text
 
 
 def weighted_table(weights):
@@ -73,9 +98,25 @@ def weighted_table(weights):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "were processed with paravert 9.8.7."),
+        ({}, "was processed with paravert 9.8.7."),
         ({"reasons": ("mosaic", "no-dicom", "mosaic")}, "(mosaic 2, no-dicom 1)"),
-        ({"reasons": ("mosaic",)}, "MRI of 23 subjects"),
+        ({"reasons": ("mosaic",)}, "MRI of 23 subjects was processed"),
+        ({"reasons": ("mosaic",)}, " 1 subject was not analysed because of faulty"),
+        ({"subjects": 1}, "MRI of 1 subject was processed"),
+        ({"subjects": 1}, "The models include 1 subject with complete data."),
+        (
+            {"level": "L4", "level_sources": ["axial"]},
+            "level of each slice is from the axial slices alone. Areas and fat fractions of subjects"
+            " are compared at L4, interpolated linearly between the slices within 15 mm on both sides",
+        ),
+        (
+            {"level": "L4", "level_sources": ["axial", "sagittal", "none"]},
+            "from the first of these that knows it: the discs in a sagittal series of the same study;"
+            " the axial slices alone.",
+        ),
+        ({"excluded": 1}, " 1 subject was excluded after review by eye."),
+        ({"given": 1}, "In 1 subject label maps"),
+        ({"weights": WEIGHTS | {"n_missing": 1}}, "weights for 1 subject missing from"),
         ({"given": 3}, "In 3 subjects label maps made elsewhere"),
         ({"dixon": 4}, "In 4 of 22 subjects, who have Dixon images"),
         ({"model": {"sha256": "0123456789abcdef"}}, "(model SHA-256 0123456789ab)"),
@@ -129,6 +170,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
     ("given", "unsaid"),
     [
         ({}, "made elsewhere"),
+        ({}, "not analysed"),
         ({"segment_muscles": {"flip": False}}, "mirror image"),
         ({"segment_muscles": {"neighbours_mm": 0}}, "adjacent slices"),
         ({"segment_muscles": {"flip": False, "neighbours_mm": 0}}, "Predictions were averaged"),
@@ -138,6 +180,7 @@ def test_the_paragraph_says_what_the_run_did(given, said):
         ({}, "vertebral level were modelled"),
         ({}, "excluded"),
         ({}, "interpolated"),
+        ({"level_sources": ["axial"]}, "evel of each slice"),
         ({}, "adjusted model"),
         ({"fitted": "adjusted", "formula": "y ~ 0 + muscle + muscle:sex"}, "adjusted model"),
         ({}, "inverse-probability"),

@@ -329,7 +329,7 @@ def test_a_subject_without_a_side_has_no_pair_of_both():
 def test_the_report_shows_reliability_between_visits_in_the_unit_of_each_measure():
     shown = paired_reliability_text(visit_reliability(*visits_of(40))).reset_index()
     assert len(shown) == 36
-    assert set(shown.Measure) == {"CSA, mm²", "Volume, ml", "Fat fraction, %"}
-    fat = shown[shown.Measure == "Fat fraction, %"]
+    assert set(shown.Measure) == {"CSA, mm²", "Volume, ml", "Fat fraction, percentage points"}
+    fat = shown[shown.Measure == "Fat fraction, percentage points"]
     assert set(fat.Margin) == {"2.00"}
     assert paired_reliability_text(visit_reliability(*visits_of(1))).empty

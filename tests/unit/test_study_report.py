@@ -16,10 +16,14 @@ from paravert.study import report, report_tables
 from paravert.study.centiles import fit_centiles
 from paravert.study.describe import write_tables
 from paravert.study.drawing.model_plots import adjusted_mean_points
+from paravert.study.drawing.value_plots import draw_fat_fraction, fat_points
+from paravert.study.figures import read_cohort
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.models import fit_models
 from paravert.study.ratings import COLUMNS
+from paravert.study.result_tables import basis_sentences
 from paravert.study.review import write_review
+from paravert.study.standard_level import both_sides_at_level
 from study_tables import SLICES_PER_SUBJECT, cohort_rows, write_cohort
 
 HOSTILE = '<script>alert("x")</script>'
@@ -228,7 +232,58 @@ def test_a_study_without_analysed_subjects_has_a_report(tmp_path):
 
 def test_one_subject_without_preview_has_a_report(tmp_path):
     write_study(tmp_path, 1, previews=False)
-    assert "No previews." in make_report(tmp_path)
+    page = make_report(tmp_path)
+    assert "No previews." in page
+    assert "Fewer than two held-out subjects have a manual mask." in page  # reliability
+    assert "No held-out subject has a manual mask" not in page
+    told = re.sub("<[^>]*>", " ", page)
+    assert not re.search(r"\b1 (subjects|rows|scans|slices|men|women|degrees)\b", told)
+    assert not re.search(r"\b0 (to|degrees)\b", told)
+
+
+@pytest.mark.parametrize(
+    ("dixon", "note", "axis"),
+    [
+        (0, "Fat fractions are a fat index, from a single contrast.", "Fat index at L3/4, %"),
+        (
+            1,
+            "1 of 3 scans by Dixon, the others a fat index; not comparable.",
+            "Fat fraction at L3/4, %",
+        ),
+        (3, "", "Fat fraction at L3/4, %"),
+    ],
+)
+def test_captions_and_axes_say_what_a_fat_fraction_is(tmp_path, dixon, note, axis):
+    write_study(tmp_path, 3, previews=False)
+    file = tmp_path / "cohort/subjects.parquet"
+    table = pq.read_table(file)
+    methods = ["dixon"] * dixon + ["linear"] * (3 - dixon)
+    place = table.schema.get_field_index("fat_fraction_method")
+    pq.write_table(table.set_column(place, table.schema.field(place), [methods]), file)
+    page = make_report(tmp_path)
+    captions = re.findall(
+        r'<p class="caption">(.*?)</p>|<figcaption>(.*?)</figcaption>', page, re.S
+    )
+    told = [" ".join(pair) for pair in captions if note and note in " ".join(pair)]
+    for start in ("Description of the analysed", "Cross-sectional area, volume and", "Figure 6"):
+        assert any(start in text for text in told) == bool(note)
+    for name in ("Along the spine", "Distributions of area"):
+        assert any(name in text for text in told) == bool(note)
+    cohort = read_cohort(tmp_path / "cohort")
+    points = fat_points(cohort.subjects, both_sides_at_level(cohort.muscles), cohort.level)
+    figure = draw_fat_fraction(points, cohort.level, cohort.fat_name)
+    labels = [axes.get_ylabel() for part in figure.subfigs for axes in part.axes]
+    assert axis in labels
+
+
+def test_empty_groups_do_not_count_in_the_basis():
+    row = {"estimator": "Mean", "n_subjects": 1, "n_rows": 1, "df": 0}
+    frame = pd.DataFrame([row, row | {"n_subjects": 0, "n_rows": 0}])
+    assert basis_sentences(frame) == ["Mean; 1 subject; 1 row."]
+    more = pd.DataFrame([row, row | {"n_subjects": 2, "n_rows": 30, "df": 1}])
+    assert basis_sentences(more) == [
+        "Mean; t with 1 degree of freedom; 1 to 2 subjects; 1 to 30 rows."
+    ]
 
 
 def test_a_very_large_svg_gives_way_to_the_png(tmp_path, monkeypatch):

@@ -43,12 +43,12 @@ def test_rows_of_few_subjects_are_blank_and_others_stay():
 def test_claims_for_sharing_tell_no_count_below_five():
     table = pd.DataFrame(
         {
-            "found": ["in 3 of 22 subjects", "in 9 of 11 men", "in 2 of 3 men"],
+            "found": ["in 3 of 2,200 subjects", "in 9 of 11 men", "in 2 of 3 men"],
             "n_subjects": [22, 11, 3],
         }
     )
     assert for_sharing(table).found.tolist() == [
-        "in fewer than 5 of 22 subjects", "in 9 of 11 men", "fewer than 5 subjects",
+        "in fewer than 5 of 2,200 subjects", "in 9 of 11 men", "fewer than 5 subjects",
     ]  # fmt: skip
 
 

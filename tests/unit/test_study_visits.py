@@ -92,9 +92,7 @@ def test_one_visit_is_rated_and_the_other_is_kept(gathered):
     failed = slices[slices.csa_reason == "review-failed"]
     assert set(scan_names(failed)) == {"A_10"}
     assert set(zip(failed.muscle, failed.side, strict=True)) == {("multifidus", "left")}
-    line = (
-        "3 subjects, 4 scans: 2 analysed, 1 quarantined (no-dicom 1), 1 excluded (review-failed 1)"
-    )
+    line = "3 subjects, 4 scans: 2 scans analysed, 1 quarantined (no-dicom 1), 1 excluded (review-failed 1)"
     assert summary_of(gathered / "ledger.parquet") == line
 
 
@@ -113,7 +111,7 @@ def test_all_visits_of_a_training_subject_are_not_held_out(gathered):
 
 
 def test_subjects_and_scans_are_counted(gathered, tmp_path):
-    line = "3 subjects, 4 scans: 3 analysed, 1 quarantined (no-dicom 1)"
+    line = "3 subjects, 4 scans: 3 scans analysed, 1 quarantined (no-dicom 1)"
     assert summary_of(gathered / "ledger.parquet") == line
     accept_ledger(gathered / "ledger.parquet", tmp_path / "summary.txt", 0.25)
     assert (tmp_path / "summary.txt").read_text() == line + "\n"
@@ -123,6 +121,22 @@ def test_subjects_and_scans_are_counted(gathered, tmp_path):
     assert flow.loc["analysed", ["subjects", "scans"]].tolist() == [2, 3]
     assert flow.loc["scored", ["subjects", "scans"]].tolist() == [2, 3]
     assert flow.loc["reason", ["subjects", "scans"]].tolist() == [1, 1]
+
+
+def test_a_selection_is_told_with_the_number_of_the_whole_sheet(tmp_path):
+    (tmp_path / "sheet.csv").write_text(VISITS)
+    write_card(tmp_path / "model.json")
+    write_shard(tmp_path / "shards/0", analysed=["A_10", "A_2"])
+    gather(tmp_path, subjects="A")
+    found = read_cohort(tmp_path / "cohort")
+    flow = draw_flow(flow_counts(found.ledger, found.overlap), found.in_sheet)
+    told = [text.get_text() for text in flow.axes[0].texts]
+    assert told[:2] == ["Selected (of 3 in the sheet)", "n = 1 (2 scans)"]
+    assert counts(found.ledger, found.overlap, found.in_sheet)[:3] == [
+        ("1", "subject selected (of 3 in the sheet)"),
+        ("2", "scans selected"),
+        ("2", "scans analysed"),
+    ]
 
 
 def test_the_first_scan_is_found_by_years_otherwise_by_name():
@@ -206,6 +220,30 @@ def test_change_without_years_has_no_rate(cohort):
     assert change[["years", "change_per_year"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize(
+    ("years", "rate", "shown"),
+    [
+        (7 / 365.25, None, "0.019 ± 0.000 (12)"),
+        (0.24, None, "0.24 ± 0.00 (12)"),
+        (0.25, 40.0, "0.25 ± 0.00 (12)"),
+        (1.5, 10 / 1.5, "1.5 ± 0.0 (12)"),
+    ],
+)
+def test_a_short_interval_has_a_change_but_no_rate(cohort, years, rate, shown):
+    muscles, subjects = (
+        read_frame(cohort, table) for table in (codebook.MUSCLE_TABLE, codebook.SUBJECT_TABLE)
+    )
+    subjects["years_since_first"] *= years / 2
+    change = change_table(muscles, subjects)
+    area = change[change.measure == "csa_mean_mm2"]
+    assert np.allclose(area.change, 10)
+    assert np.allclose(area.change_per_year, rate) if rate else area.change_per_year.isna().all()
+    text = change_text(change).reset_index()
+    assert set(text["Years"]) == {shown}
+    assert set(text["Change per year"]) == {"–"} or rate
+    assert set(text["Measure"]) == {"CSA, mm²", "Volume, ml", "Fat fraction, percentage points"}
+
+
 def test_descriptions_have_one_scan_per_subject(cohort, tmp_path):
     once = tmp_path / "once"
     write_visits(once, 24, twice=0)
@@ -283,8 +321,11 @@ def test_figures_of_values_have_one_scan_per_subject_and_count_both(cohort):
         not distribution_points(found.subjects).duplicated(["measure", "muscle", "subject"]).any()
     )
     points = iou_points(found.held_out, 1)
-    assert "n = 24, 216 slices" in draw_iou(points).axes[0].get_title()  # 36 scans of 6 slices
+    assert (
+        "n = 24, up to 216 slices" in draw_iou(points).axes[0].get_title()
+    )  # 36 scans of 6 slices
     assert agreement_points(found.compared).groupby("muscle").size().tolist() == [24] * 4
+    assert found.in_sheet is None
     flow = draw_flow(flow_counts(found.ledger, found.overlap))
     assert "n = 24 (36 scans)" in [text.get_text() for text in flow.axes[0].texts]
     assert [pair[0] for pair in counts(found.ledger, found.overlap)] == [

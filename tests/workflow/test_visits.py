@@ -28,7 +28,8 @@ def visited(tmp_path_factory):
     done = study.run()
     assert done.returncode == 0, done.stderr[-3000:]
     assert (
-        "4 subjects, 5 scans: 4 analysed, 1 quarantined (no-dicom 1)" in done.stdout + done.stderr
+        "4 subjects, 5 scans: 4 scans analysed, 1 quarantined (no-dicom 1)"
+        in done.stdout + done.stderr
     )
     return study
 
@@ -118,7 +119,7 @@ def test_two_real_studies_are_two_visits_of_one_subject(tmp_path):
     study.add("A001", data / "lumbar_study_cc0_15t", visit="2", sex="M", date="1.1.2022")
     done = study.run()
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "1 subject, 2 scans: 2 analysed, 0 quarantined" in done.stdout + done.stderr
+    assert "1 subject, 2 scans: 2 scans analysed, 0 quarantined" in done.stdout + done.stderr
     tables = cohort_tables(study)
     assert list(tables["subjects"].subject) == ["A001", "A001"]
     assert set(tables["subjects"].field_strength_t) == {0.3, 1.5}

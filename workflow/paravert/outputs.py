@@ -44,7 +44,7 @@ FIGURES = _listed(
 TABLES = _listed(
     Output("table1_iou", "Table 1. Intersection over union", "table1_iou"),
     Output("cohort", "Cohort", "cohort"),
-    Output("level_coverage", "Subjects with slices at each level", "level_coverage"),
+    Output("level_coverage", "Subjects with a value at each level", "level_coverage"),
     Output("normal_values", "Normal values", "normal_values"),
     Output("published_values", "Published values", "published_values"),
     Output("agreement", "Agreement of areas", "agreement_table"),

@@ -12,6 +12,7 @@ from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, level_number
 from paravert.study.data_frames import read_by_scan
 from paravert.study.level_areas import areas_at_levels
+from paravert.study.result_tables import BOOTSTRAP, LEAST_RESAMPLED, too_few_to_resample
 from paravert.study.scans import scan_keys, scan_names
 from paravert.study.standard_level import ALL_SLICES, StandardLevel
 
@@ -32,6 +33,7 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
+NO_AREAS = "No held-out subject has a manual mask with areas to compare"
 PIXEL_COLUMNS = ("subject", "stack_id", "pixels", "csa_mm2")
 PLACE_COLUMNS = (
     *("subject", "stack_id", "slice", "muscle", "side"),
@@ -59,8 +61,9 @@ def table1_iou(overlap: pd.DataFrame, samples: int, seed: int) -> pd.DataFrame:
     samples and random seed of the bootstrap over subjects. Columns: muscle, side, n_slices,
     n_subjects. For each score, iou and dice (0 to 1): <score>_median over slices, its 95 % interval
     <score>_low_95 and <score>_high_95, <score>_lower_quartile, <score>_upper_quartile,
-    <score>_lowest. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side without
-    rows the counts are 0 and the scores NaN; the intervals are NaN with fewer than two subjects.
+    <score>_lowest. covariance: how the intervals were made. note: why there are none, with fewer than
+    LEAST_RESAMPLED (5) subjects. iou_paper: median IoU of Niemeyer et al. 2022. For a muscle and side
+    without rows the counts are 0 and the scores NaN.
     """
     known = overlap.dropna(subset=["iou"])
     known = known.assign(subject=pd.factorize(known["subject"], sort=True)[0])
@@ -89,7 +92,8 @@ def _overlap_summary(own: pd.DataFrame, samples: int, seed: int) -> dict:
             f"{score}_upper_quartile": upper,
             f"{score}_lowest": values.min() if len(own) else np.nan,
         }
-    return summary
+    note = too_few_to_resample(summary["n_subjects"])
+    return summary | {"covariance": None if note else BOOTSTRAP, "note": note}
 
 
 def median_intervals(
@@ -100,7 +104,7 @@ def median_intervals(
     columns: arrays (n,) of finite values. subjects: (n,), the subject of each value. samples:
     number of bootstrap samples, each of which draws subjects with replacement, with all their
     values. seed: of the random numbers. The interval is between the 2.5th and 97.5th percentile of
-    the medians; (NaN, NaN) with fewer than two subjects. Source: Efron and Tibshirani 1993, chapter
+    the medians; (NaN, NaN) with fewer than LEAST_RESAMPLED (5) subjects. Source: Efron and Tibshirani 1993, chapter
     13; Davison and Hinkley 1997, section 3.8.
     """
     medians = clustered_medians(columns, subjects, samples, seed)
@@ -117,10 +121,10 @@ def clustered_medians(
 
     columns: arrays (n,) of finite values. subjects: (n,), the subject of each value; a sample draws
     subjects with replacement, with all their values. samples: number of bootstrap samples. seed: of
-    the random numbers. The shape is (columns, 0) with fewer than two subjects.
+    the random numbers. The shape is (columns, 0) with fewer than LEAST_RESAMPLED (5) subjects.
     """
     names, codes = np.unique(subjects, return_inverse=True)
-    samples = samples if len(names) > 1 else 0
+    samples = samples if len(names) >= LEAST_RESAMPLED else 0
     random, medians = np.random.default_rng(seed), np.empty((len(columns), samples))
     orders = [np.argsort(values, kind="stable") for values in columns]
     ascending = [

@@ -15,7 +15,7 @@ from scipy import stats
 from paravert import __version__, codebook, tables
 from paravert.anatomy import MUSCLES, level_number
 from paravert.errors import InputError
-from paravert.study.covariates import SEX_WORDS, SPLINE_DF
+from paravert.study.covariates import SEX_WORDS, SPLINE_DF, persons
 from paravert.study.data_frames import SEX_CATEGORIES, read_frame, write_csv
 from paravert.study.quantile_regression import CENTILES, MOST_RESAMPLED, centile_curves
 from paravert.study.result_tables import BOOTSTRAP, LEAST_SHARED_SUBJECTS
@@ -176,6 +176,10 @@ def _metadata(centiles: pd.DataFrame, level: str, samples: int) -> dict[str, str
     }
 
 
+def _people(count: float, sex: str) -> str:
+    return f"{_told(count)} {SEX_WORDS[sex]}" if pd.isna(count) else persons(int(count), sex)
+
+
 def _told(count: float) -> str:
     """Return a number of subjects as text; null is a suppressed one."""
     return f"fewer than {LEAST_SHARED_SUBJECTS}" if pd.isna(count) else f"{count:.0f}"
@@ -271,9 +275,7 @@ def _of_sex(
     }
     note = None
     if len(value) < LEAST_SUBJECTS:
-        note = (
-            f"{len(value)} {SEX_WORDS[sex]} with age and value, expected at least {LEAST_SUBJECTS}"
-        )
+        note = f"{persons(len(value), sex)} with age and value, expected at least {LEAST_SUBJECTS}"
     elif np.ptp(age) == 0 or np.ptp(value) == 0:
         note = "age or value is the same in all subjects"
     if note:
@@ -327,7 +329,7 @@ def too_few(centiles: pd.DataFrame) -> str:
     n_subjects of its rows; null reads "fewer than 5".
     """
     counts = centiles.groupby("sex")["n_subjects"].max()
-    found = " and ".join(f"{_told(counts.get(sex, 0))} {word}" for sex, word in SEX_WORDS.items())
+    found = " and ".join(_people(counts.get(sex, 0), sex) for sex in SEX_WORDS)
     needed = f"at least {LEAST_SUBJECTS} women or men of known age"
     return f"Centiles need {needed}; this study has {found}."
 

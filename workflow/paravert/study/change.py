@@ -1,10 +1,11 @@
 """Change of area, volume and fat fraction between the first and the last scan of a subject."""
 
-import numpy as np
 import pandas as pd
 
 from paravert.study.scans import in_order_of_visits, scan_keys, years_of
 
+# Up to this interval two scans are repeats of each other (reliability); a change per year needs it.
+REPEAT_YEARS = 0.25
 MEASURES = {"csa_mean_mm2": "mm2", "volume_ml": "ml", "fat_fraction": "1"}
 CHANGE_COLUMNS = (
     "subject", "muscle", "side", "measure", "unit", "first_visit", "last_visit", "first", "last",
@@ -19,7 +20,7 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
     if it is not known for all scans of the subject. One row per subject, muscle, side and measure
     (csa_mean_mm2, volume_ml, fat_fraction), with CHANGE_COLUMNS: first and last, the values in
     unit, and change, last - first, null if unknown; years between the scans, null if unknown;
-    change_per_year, null also if years is not above 0. Empty if the cohort has no visits.
+    change_per_year, null also if years is below REPEAT_YEARS (0.25). Empty if the cohort has no visits.
     """
     if "visit" not in subjects:
         return pd.DataFrame(columns=list(CHANGE_COLUMNS))
@@ -37,7 +38,7 @@ def change_table(muscles: pd.DataFrame, subjects: pd.DataFrame) -> pd.DataFrame:
                 "change": last[measure] - first[measure],
                 "years": elapsed,
                 "change_per_year": (last[measure] - first[measure])
-                / elapsed.where(elapsed > 0, np.nan),
+                / elapsed.where(elapsed >= REPEAT_YEARS),
             }
         ).reset_index()
         for measure, unit in MEASURES.items()

@@ -8,8 +8,15 @@ import pandas as pd
 from scipy import stats
 
 from paravert.anatomy import MUSCLES
+from paravert.study.covariates import persons
 from paravert.study.inference import CSA, FAT, SEX_AND_AGE
-from paravert.study.result_tables import BASIS_COLUMNS, BOOTSTRAP, NO_FAMILY
+from paravert.study.result_tables import (
+    BASIS_COLUMNS,
+    BOOTSTRAP,
+    NO_FAMILY,
+    too_few_to_resample,
+)
+from paravert.study.summary import counted
 
 SIZE_AND_OVERLAP = "size and overlap"
 CORRELATION = "Spearman correlation"  # in the column model
@@ -28,8 +35,9 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
     and iou; rows with a null are left out. samples, seed: of the bootstrap over subjects. Returns
     one dict per correlation with keys of inference.CONTRAST_COLUMNS: muscle ("" for all), estimate
     (rho), its 95 % percentile interval low_95 and high_95, p_value from the bootstrap's standard
-    error of the z transform (Fisher 1915), n_subjects, n_rows and others. With fewer than two
-    subjects, or if area or IoU does not vary, it has a note instead of the estimate.
+    error of the z transform (Fisher 1915), n_subjects, n_rows and others. With fewer than
+    LEAST_RESAMPLED (5) subjects it has a note instead of interval and p value; if area or IoU does
+    not vary, instead of the estimate, too.
     """
     rows = []
     for muscle in ("", *MUSCLES):
@@ -44,7 +52,6 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
             "label": f"area and IoU of a slice, {where}",
             "unit": "rho",
             "estimator": CORRELATION,
-            "covariance": BOOTSTRAP,
             "n_subjects": known["subject"].nunique(),
             "n_rows": len(known),
         }
@@ -54,22 +61,27 @@ def size_and_overlap(pairs: pd.DataFrame, samples: int, seed: int) -> list[dict]
 
 def _spearman(known: pd.DataFrame, samples: int, seed: int) -> dict:
     subjects = known["subject"].nunique()
-    if subjects < 2 or known["area_mm2"].nunique() < 2 or known["iou"].nunique() < 2:
-        return {"note": f"not estimated: {subjects} subjects with varying area and IoU"}
+    if known["area_mm2"].nunique() < 2 or known["iou"].nunique() < 2:
+        return {
+            "note": f"not estimated: {counted(subjects, 'subject')} with area and IoU, expected varying values"
+        }
     ranks = np.column_stack([stats.rankdata(known[name]) for name in ("area_mm2", "iou")])
     ranks = ranks / len(ranks) - 0.5
     x, y = ranks.T
     products = pd.DataFrame({"n": 1.0, "x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y})
     sums = products.groupby(known["subject"].to_numpy()).sum().to_numpy()
+    value = float(_correlation(sums.sum(axis=0)))
+    if note := too_few_to_resample(subjects):
+        return {"estimate": value, "note": note}
     drawn = np.random.default_rng(seed).multinomial(
         subjects, np.full(subjects, 1 / subjects), samples
     )
     resampled = _correlation(drawn @ sums)
-    value = float(_correlation(sums.sum(axis=0)))
     error = float(np.nanstd(np.arctanh(resampled), ddof=1))
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     p_value = float(2 * stats.norm.sf(abs(np.arctanh(value)) / error)) if error > 0 else np.nan
-    return {"estimate": value, "low_95": float(low), "high_95": float(high), "p_value": p_value}
+    ends = {"low_95": float(low), "high_95": float(high)}
+    return {"estimate": value, **ends, "p_value": p_value, "covariance": BOOTSTRAP}
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:
@@ -91,7 +103,8 @@ def paper_claims(
     for a comparison of models if its estimate has the claimed direction and p_holm is below .05.
     reproduced: "yes" if the claim holds for all its comparisons (or subjects, or muscles), "in part" if
     for some, "no" if for none; "in direction only" if for no comparison, but all estimates have the
-    claimed direction; "not tested" without data.
+    claimed direction; "not tested" without data or without a p value. Comparisons without a p value
+    do not count.
     """
     planned = contrasts[contrasts["model"].isin([SEX_AND_AGE.name, CORRELATION])]
     means = _means(muscles)
@@ -134,22 +147,27 @@ def _compared(
     contrasts: pd.DataFrame, family: str, outcome: str, neutral: float, *, above: bool
 ) -> tuple:
     own = contrasts[(contrasts["family"] == family) & (contrasts["outcome"] == outcome)]
-    known = own.dropna(subset=["estimate"])
+    estimated = own.dropna(subset=["estimate"])
     tested_by = f"contrasts, family {family!r}"
-    if known.empty:
+    if estimated.empty:
         return "no estimate", UNTESTED, tested_by, {"family": family}
+    tested = estimated.dropna(subset=["p_holm"])
+    known = estimated if tested.empty else tested
     as_claimed = (known["estimate"] > neutral) == above
     certain = as_claimed & (known["p_holm"] < SIGNIFICANT)
     low, high = (f"{end:.3g}" for end in (known["estimate"].min(), known["estimate"].max()))
     what = known["label"].iloc[0].partition(", ")[0]  # without the muscle
     ends = f"{low if low == high else f'{low} to {high}'} {known['unit'].iloc[0]}"
     counts = f"as claimed in {as_claimed.sum()} of {len(known)}, p (Holm) < .05 in {certain.sum()}"
-    found = f"{what}: {ends}; {counts}"
+    first = known.iloc[0]
+    basis = {name: first.get(name) for name in BASIS_COLUMNS}
+    if tested.empty:
+        why = first["note"] if pd.notna(first["note"]) else "no p value"
+        return f"{what}: {ends}; {why}", UNTESTED, tested_by, basis
     verdict = _verdict(int(certain.sum()), len(known))
     if verdict == NO and as_claimed.all():
         verdict = UNCERTAIN
-    first = known.iloc[0]
-    return found, verdict, tested_by, {name: first.get(name) for name in BASIS_COLUMNS}
+    return f"{what}: {ends}; {counts}", verdict, tested_by, basis
 
 
 def _described(estimator: str, subjects: int, rows: int, unit: str = "1") -> dict:
@@ -177,7 +195,7 @@ def _largest(means: pd.DataFrame) -> tuple:
     if means.empty:
         return "no areas", UNTESTED, tested_by, {}
     held = int((means.idxmax(axis=1) == "erector_spinae").sum())
-    found = f"in {held} of {len(means)} subjects"
+    found = f"in {held} of {counted(len(means), 'subject')}"
     basis = _described(SHARE, len(means), means.size)
     return found, _verdict(held, len(means)), tested_by, basis
 
@@ -188,7 +206,7 @@ def _second_in_men(means: pd.DataFrame) -> tuple:
     if men.empty:
         return "no men", UNTESTED, tested_by, {}
     held = int((men.rank(axis=1, ascending=False)["psoas_major"] == 2).sum())
-    found, basis = f"in {held} of {len(men)} men", _described(SHARE, len(men), men.size)
+    found, basis = f"in {held} of {persons(len(men), 'M')}", _described(SHARE, len(men), men.size)
     return found, _verdict(held, len(men)), tested_by, basis
 
 

@@ -56,7 +56,7 @@ from paravert.study.ratings import (
 )
 from paravert.study.scans import scan_keys, scan_names, split_scans
 from paravert.study.standard_level import LEVEL_METADATA, USUAL_LEVEL, standard_number
-from paravert.study.summary import summary_of
+from paravert.study.summary import IN_SHEET, summary_of
 from paravert.tables import LABELS_DIGEST, OLDEST_AGE_YEARS, REVIEW_FAILED
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,8 @@ def gather_cohort(
         LEVEL_METADATA: level_name(standard),
         "run_id": digest([settings, [*map(plan.without_paths, rows)], __version__])[:12],
     }
+    if subjects:
+        metadata[IN_SHEET] = str(len({row["subject"] for row in rows}))
     made_from = plan.cohort_made_from(by_shard, by_scan, away, configuration, split_digest(model))
     del people_sheet, rows, by_scan
     judged = read_ratings(ratings or ())

@@ -14,9 +14,15 @@ SCALES = {  # covariate of a model: its column, its unit of change, that unit in
 }
 FORMULA_NAMES = ("Q", "cr")  # functions in the formulas: columns of these names would hide them
 SEX_WORDS = {"F": "women", "M": "men"}
+ONE_PERSON = {"F": "woman", "M": "man"}
 SPLINE_DF = 3  # degrees of freedom of a natural cubic spline of age
 LEAST_OF_CATEGORY = 5  # subjects; smaller categories are pooled
 OTHER = "other"
+
+
+def persons(count: int, sex: str) -> str:
+    """Return a number of women (F) or men (M) in words, such as "1 man" or "2 women"."""
+    return f"{count:,} {ONE_PERSON[sex] if count == 1 else SEX_WORDS[sex]}"
 
 
 def column_of(covariate: str) -> str:

@@ -43,6 +43,12 @@ def _with_visit(columns: Sequence[str], schema: pa.Schema) -> list[str]:
     return list(dict.fromkeys([*columns, VISIT.name])) if has_visit else list(columns)
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none."""
+    found = pq.read_schema(file).metadata or {}
+    return {key.decode(): value.decode() for key, value in found.items()}
+
+
 def read_by_scan(cohort: Path, table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Yield a cohort table in parts that hold all rows of their scans, as data frames (not sorted).
 

@@ -1,7 +1,7 @@
 """Writes the tables of the study: cohort, normal values, accuracy, fat methods, flow of subjects."""
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -134,7 +134,7 @@ def write_tables(
         ),
         "flow": subject_flow(ledger, overlap),
         "selection": selection(one_row_per_subject(ledger)),
-        "fat_methods": fat_methods(muscles_once, set(first["fat_fraction_method"])),
+        "fat_methods": fat_methods(muscles_once, first.set_index("subject")["fat_fraction_method"]),
     }
     for name, frame in made.items():
         write_result(out, name, frame, share_tables and name != "published_values")
@@ -251,23 +251,29 @@ def normal_values(muscles: pd.DataFrame, level: StandardLevel) -> pd.DataFrame:
     )
 
 
-def fat_methods(muscles: pd.DataFrame, chosen: Set[str]) -> pd.DataFrame:
+def fat_methods(muscles: pd.DataFrame, chosen: Mapping[str, str]) -> pd.DataFrame:
     """Return the mean fat fraction per muscle by every method, one row per method.
 
     Every method of tables.ALL_FAT_METHODS has a row, used by the study or not; Dixon only if a subject
-    has it. muscles: the cohort table `muscles`, one scan per subject. chosen: names of the methods
-    that give the column fat_fraction; one of these that leaves out the muscle's outermost pixels
-    ("eroded_linear") has a further row. Columns: method, meaning, caveat (texts); per muscle
-    mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle> subjects and sides that have a value
-    by the method. Source of the caveats: docs/fat_estimators.md; Wesselink et al. 2024.
+    has it. muscles: the cohort table `muscles`, one scan per subject. chosen: by subject the name of
+    the method that gives the column fat_fraction; one of these that leaves out the muscle's outermost
+    pixels ("eroded_linear") has a further row, over the subjects that have it. Columns: method,
+    meaning, caveat (texts); per muscle mean_<muscle>, the mean fat fraction (0-1) over the n_<muscle>
+    subjects and sides that have a value by the method. Source of the caveats: docs/fat_estimators.md;
+    Wesselink et al. 2024.
     """
+    method_of = muscles["subject"].map(chosen)
     rows = []
-    of_study = {name: HEADLINES[name] for name in sorted(chosen) if name.startswith(ERODED)}
+    eroded = sorted(name for name in method_of.dropna().unique() if name.startswith(ERODED))
+    of_study = {name: HEADLINES[name] for name in eroded}
     for method, meaning in (ALL_FAT_METHODS | of_study).items():
         row = {"method": method, "meaning": meaning}
-        column = "fat_fraction" if method in of_study else f"fat_fraction_{method}"
+        if method in of_study:  # subjects with Dixon images have Dixon there
+            own = muscles["fat_fraction"].where(method_of == method)
+        else:
+            own = muscles[f"fat_fraction_{method}"]
         for muscle in MUSCLES:
-            values = muscles.loc[muscles["muscle"] == muscle, column]
+            values = own[muscles["muscle"] == muscle]
             row |= {f"mean_{muscle}": values.mean(), f"n_{muscle}": int(values.count())}
         if method != DIXON or any(row[f"n_{muscle}"] for muscle in MUSCLES):
             rows.append(row | {"caveat": FAT_CAVEATS[method.removeprefix(ERODED)]})

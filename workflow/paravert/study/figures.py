@@ -20,7 +20,7 @@ from paravert.study.accuracy import (
     scored_pixel_areas,
 )
 from paravert.study.centiles import CENTILE_TABLE
-from paravert.study.data_frames import ORDERED, read_frame
+from paravert.study.data_frames import ORDERED, read_frame, read_metadata
 from paravert.study.drawing import style
 from paravert.study.drawing.accuracy_plots import (
     agreement_points,
@@ -51,6 +51,7 @@ from paravert.study.drawing.value_plots import (
     draw_fat_fraction,
     fat_points,
 )
+from paravert.study.fat_words import fat_name
 from paravert.study.inference import MEAN_COLUMNS
 from paravert.study.published_values import areas_at, areas_of_sides
 from paravert.study.scans import first_scans, of_scans
@@ -62,6 +63,7 @@ from paravert.study.standard_level import (
     level_of_metadata,
     standard_level,
 )
+from paravert.study.summary import subjects_in_sheet
 from paravert.tables import Table
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class Cohort:
     scans. overlap: scores against manual masks, of all scans. held_out: rows of overlap of subjects
     that the network was not trained on. compared: {level: areas by mask and prediction}, from
     `accuracy.compared_areas`. level: vertebra or disc at which scans are compared. ledger: one row per
-    scan of the sheet, analysed or not.
+    scan of the sheet, analysed or not. in_sheet: from `summary.subjects_in_sheet`.
     """
 
     subjects: pd.DataFrame
@@ -96,6 +98,12 @@ class Cohort:
     compared: dict[str, pd.DataFrame]
     level: StandardLevel
     ledger: pd.DataFrame
+    in_sheet: int | None
+
+    @property
+    def fat_name(self) -> str:
+        """What the fat fractions of these subjects are called, see `fat_words.fat_name`."""
+        return fat_name(self.subjects["fat_fraction_method"])
 
 
 def draw_figures(
@@ -142,7 +150,7 @@ def figure_makers(
 
     c = cohort
     return {
-        "flow": lambda: drawn(draw_flow, flow_counts(c.ledger, c.overlap)),
+        "flow": lambda: drawn(draw_flow, flow_counts(c.ledger, c.overlap), c.in_sheet),
         "fig1_network": lambda: drawn(
             draw_network, network_layers(card.architecture, card.size_px)
         ),
@@ -161,10 +169,15 @@ def figure_makers(
             draw_fat_fraction,
             fat_points(c.subjects, both_sides_at_level(c.muscles), c.level),
             c.level,
+            c.fat_name,
         ),
         "agreement": lambda: drawn(draw_agreement, agreement_points(c.compared)),
-        "along_spine": lambda: drawn(draw_level_curves, level_means(c.levels), areas_of_sides()),
-        "distributions": lambda: drawn(draw_distributions, distribution_points(c.subjects)),
+        "along_spine": lambda: drawn(
+            draw_level_curves, level_means(c.levels), areas_of_sides(), c.fat_name
+        ),
+        "distributions": lambda: drawn(
+            draw_distributions, distribution_points(c.subjects), c.fat_name
+        ),
     }
 
 
@@ -184,16 +197,16 @@ def model_figures(tables: Path | None, cohort: Cohort) -> dict[str, Callable[[],
 
     def adjusted_means() -> Drawn:
         points = adjusted_mean_points(read("adjusted_means.csv", MEAN_COLUMNS))
-        return points, draw_adjusted_means(points)
+        return points, draw_adjusted_means(points, cohort.fat_name)
 
     def differences() -> Drawn:
         points = site_effect_points(read("site_effects.csv", EFFECT_COLUMNS))
-        return points, draw_site_effects(points)
+        return points, draw_site_effects(points, cohort.fat_name)
 
     def centiles() -> Drawn:
         curves = read("centiles.parquet", CENTILE_TABLE.schema().names)
         points = centile_points(cohort.subjects, curves, cohort.level)
-        return points, draw_centiles(points, cohort.level)
+        return points, draw_centiles(points, cohort.level, cohort.fat_name)
 
     def specifications() -> Drawn:
         points = specification_points(read("specification_curve.csv", CURVE_COLUMNS))
@@ -230,6 +243,7 @@ def read_cohort(folder: Path) -> Cohort:
         compared=compared_areas(folder, held_out, pixels, level),
         level=level,
         ledger=_read(folder, codebook.LEDGER),
+        in_sheet=subjects_in_sheet(read_metadata(folder / "ledger.parquet")),
     )
 
 

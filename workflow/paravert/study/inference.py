@@ -420,7 +420,7 @@ def fit_model(
     share = share_with(data, outcome.column)
     if outcome in LEVEL_OUTCOMES and share < LEAST_COVERED:
         note = (
-            f"{share:.0%} of the subjects have slices at that level, expected {LEAST_COVERED:.0%}"
+            f"{share:.0%} of the subjects have a value at that level, expected {LEAST_COVERED:.0%}"
         )
         return FittedModel(model, outcome, rows, None, note)
     covariates, notes = varying_covariates(rows, model.covariates, SEX_AND_AGE.covariates)

@@ -1,6 +1,6 @@
 """The methods of a study in words, from its configuration, its run and its models."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 from patsy import ModelDesc
@@ -8,9 +8,10 @@ from patsy import ModelDesc
 from paravert.study.cohort import EXCLUDED
 from paravert.study.covariates import SCALES, SPLINE_DF
 from paravert.study.inference import ADJUSTED, AGE_QUANTILES, CSA, LEVEL_OUTCOMES, SEX_AND_AGE
+from paravert.study.level_areas import NEAREST_MM, REACH_MM
 from paravert.study.selection import TRUNCATED_PERCENT
-from paravert.study.summary import counted
-from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, NETWORK
+from paravert.study.summary import counted, counted_range
+from paravert.tables import ALL_FAT_METHODS, DIXON, HEADLINES, LEVEL_SOURCES, NETWORK
 
 METHOD_COLUMNS = ("labels_source", "fat_fraction_method")  # of the table of subjects
 
@@ -22,17 +23,22 @@ def methods_paragraph(
     subjects: pd.DataFrame,
     models: pd.DataFrame,
     weighted: pd.DataFrame,
+    level: str = "",
+    level_sources: Collection[str] = (),
 ) -> list[str]:
     """Return the sentences of a methods section for a publication, which describe this run.
 
     configuration: the resolved settings, as in the run's configuration.yaml. run: metadata of the
     cohort tables, of which software_version is used. ledger (one row per scan of the sheet),
     subjects: cohort tables. models, weighted: the tables models and weighted_contrasts of fit_models.
+    level: name of the standard level, if scans are compared there; otherwise "". level_sources: keys of
+    tables.LEVEL_SOURCES that levels of slices come from.
     """
     return [
         *_images(configuration, run, ledger),
         *_labels(configuration, subjects),
         *_measures(configuration, subjects),
+        *_levels(level, level_sources),
         *_models(configuration, models),
         *_weights(weighted),
     ]
@@ -41,19 +47,27 @@ def methods_paragraph(
 def _images(configuration: Mapping, run: Mapping[str, str], ledger: pd.DataFrame) -> list[str]:
     quarantined = ledger.loc[ledger["status"] == "quarantined", "reason"].value_counts()
     reasons = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
-    unit, cohort = "subjects", f"{len(ledger)} subjects"
+    unit, cohort = "subject", counted(len(ledger), "subject")
     if "visit" in ledger:
-        unit = "scans"
-        cohort = f"{counted(ledger['subject'].nunique(), 'subject')} ({len(ledger)} scans)"
+        unit = "scan"
+        cohort = (
+            f"{counted(ledger['subject'].nunique(), 'subject')} ({counted(len(ledger), 'scan')})"
+        )
     sentences = [
-        f"Axial lumbar MRI of {cohort} were processed with paravert"
-        f" {run.get('software_version') or 'of unknown version'}.",
-        f"{quarantined.sum()} {unit} were not analysed because their images or masks could not be used"
-        f"{f' ({reasons})' if reasons else ''}.",
+        f"Axial lumbar MRI of {cohort} was processed with paravert"
+        f" {run.get('software_version') or 'of unknown version'}."
     ]
+    if faulty := int(quarantined.sum()):
+        sentences.append(
+            f"{_were(faulty, unit)} not analysed because their images or masks could not be used ({reasons})."
+        )
     if excluded := int((ledger["status"] == EXCLUDED).sum()):
-        sentences.append(f"{excluded} {unit} were excluded after review by eye.")
+        sentences.append(f"{_were(excluded, unit)} excluded after review by eye.")
     return sentences
+
+
+def _were(number: int, what: str) -> str:
+    return f"{counted(number, what)} {'was' if number == 1 else 'were'}"
 
 
 def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
@@ -64,7 +78,7 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     ]
     if given := int((subjects["labels_source"] != NETWORK).sum()):
         sentences.append(
-            f"In {given} {'scans' if 'visit' in subjects else 'subjects'} label maps made elsewhere were used instead, in part or all."
+            f"In {counted(given, _unit(subjects))} label maps made elsewhere were used instead, in part or all."
         )
     averaged = ["its mirror image"] * segmentation["flip"]
     if segmentation["neighbours_mm"]:
@@ -82,12 +96,19 @@ def _labels(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def _unit(subjects: pd.DataFrame) -> str:
+    """Return what a row of the table of subjects is."""
+    return "scan" if "visit" in subjects else "subject"
+
+
 def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
     method = configuration["gather_cohort"]["fat_fraction"]
+    unit = _unit(subjects)
     dixon = int((subjects["fat_fraction_method"] == DIXON).sum())
     index = " From a single contrast, it is a fat index and not a measured share of fat."
     of_dixon = (
-        f" In {dixon} of {len(subjects)} subjects, who have Dixon images, it is the {ALL_FAT_METHODS[DIXON]},"
+        f" In {dixon} of {counted(len(subjects), unit)}, {'which' if unit == 'scan' else 'who'} have Dixon"
+        f" images, it is the {ALL_FAT_METHODS[DIXON]},"
         " without correction for T1 and T2*."
     )
     return [
@@ -95,6 +116,21 @@ def _measures(configuration: Mapping, subjects: pd.DataFrame) -> list[str]:
         " that show the muscle.",
         f"The fat fraction is that of the method {method}: {HEADLINES[method]}."
         f"{index * (dixon < len(subjects))}{of_dixon * bool(dixon)}",
+    ]
+
+
+def _levels(level: str, sources: Collection[str]) -> list[str]:
+    if not level:
+        return []
+    told = [told for name, told in LEVEL_SOURCES.items() if name in sources]
+    known = (
+        "; ".join(told) if len(told) < 2 else f"the first of these that knows it: {'; '.join(told)}"
+    )
+    return [
+        f"The vertebral level of each slice is from {known}.",
+        f"Areas and fat fractions of subjects are compared at {level}, interpolated linearly between the"
+        f" slices within {REACH_MM:g} mm on both sides, or those of a slice within {NEAREST_MM:g} mm; means"
+        " over all slices stand beside them.",
     ]
 
 
@@ -121,7 +157,7 @@ def _models(configuration: Mapping, models: pd.DataFrame) -> list[str]:
         "Errors are from Mancl and DeRouen's cluster-robust covariance, intervals from t distributions.",
         f"Age entered as {age}; its effect is the mean change per decade between the {numbers[0]} and"
         f" {numbers[1]} quantiles.",
-        f"The models include {_range(fitted['n_subjects'])} subjects with complete data.",
+        f"The models include {counted_range(fitted['n_subjects'], 'subject')} with complete data.",
         "p values of planned comparisons were corrected by Holm's method within each family.",
         f"Intervals of medians and of rank correlations are from {samples} bootstrap samples of subjects"
         f" (seed {configuration['seed']}).",
@@ -181,12 +217,8 @@ def _weights(weighted: pd.DataFrame) -> list[str]:
             low, high = TRUNCATED_PERCENT
             sentences.append(
                 f"As a sensitivity analysis, comparisons of {outcome} were repeated with stabilised"
-                f" inverse-probability weights for {row.n_missing:.0f} subjects missing from the model"
+                f" inverse-probability weights for {counted(int(row.n_missing), 'subject')} missing from the model"
                 f" (logistic regression on {row.predictors}; weights truncated at percentiles {low} and"
                 f" {high}; effective number of subjects {row.effective_n:.0f} of {row.n_subjects:.0f})."
             )
     return sentences
-
-
-def _range(counts: pd.Series) -> str:
-    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (counts.min(), counts.max())))

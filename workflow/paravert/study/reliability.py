@@ -26,7 +26,7 @@ from paravert.study.accuracy import (
     subject_areas,
     trend,
 )
-from paravert.study.change import MEASURES, two_scans
+from paravert.study.change import MEASURES, REPEAT_YEARS, two_scans
 from paravert.study.data_frames import read_by_scan
 from paravert.study.scans import scan_keys
 from paravert.study.standard_level import ALL_SLICES
@@ -35,7 +35,6 @@ MASK_AND_NETWORK = "manual mask, network"
 TWO_VISITS = "first visit, second visit"
 TWO_RATERS = "first rater, second rater"
 MASKS, VISITS, RATERS = "masks", "visits", "raters"  # in the column source
-MOST_YEARS_APART = 0.25  # visits further apart are left out: the muscles may have changed
 # Equivalence, stated in advance. In percent of the mean of the first measurements, fat: absolute.
 MARGIN_PERCENT, FAT_MARGIN = 5.0, 0.02
 LEVEL_MEASURES = {"csa_mm2": "mm2", "fat_fraction": "1"}  # of the table levels
@@ -125,7 +124,7 @@ def visit_reliability(
 
     muscles, subjects, levels: the cohort tables. First and second measurement are the first two
     analysed visits of each subject, by years_since_first or, if that is not known for all, by name;
-    pairs known to be more than MOST_YEARS_APART (0.25) years apart are left out. One row per level,
+    pairs known to be more than REPEAT_YEARS (0.25) years apart are left out. One row per level,
     measure (csa, volume, fat_fraction), muscle and side, with RELIABILITY_COLUMNS. Side "both": sum of
     areas and volumes, weighted mean of fat fractions, null if a side is. Levels: means over all slices,
     and values at each vertebra or disc, which has no row with fewer than two subjects. Single slices
@@ -156,7 +155,7 @@ def _of_visits(
 ) -> pd.DataFrame:
     """Return the reliability of measures (unit by column). weight: column that weights fat fractions."""
     first, second = two_scans(rows, subjects, (0, 1))
-    near = ~(second["years"] - first["years"] > MOST_YEARS_APART)
+    near = ~(second["years"] - first["years"] > REPEAT_YEARS)
     first, second = (
         _with_both_sides(scan[near], list(measures), weight) for scan in (first, second)
     )

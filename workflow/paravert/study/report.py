@@ -22,16 +22,17 @@ from paravert.measure.sagittal_picture import read_sagittal_lines
 from paravert.outputs import FIGURES, MODEL_TABLES, TABLES, Output
 from paravert.sheet import N_LUMBAR
 from paravert.study import report_tables
-from paravert.study.accuracy import NO_HELD_OUT
+from paravert.study.accuracy import NO_AREAS, NO_HELD_OUT
 from paravert.study.centiles import too_few
-from paravert.study.data_frames import read_frame
+from paravert.study.data_frames import read_frame, read_metadata
+from paravert.study.fat_words import fat_note
 from paravert.study.flags import flag_counts
 from paravert.study.methods import METHOD_COLUMNS, methods_paragraph
 from paravert.study.reliability import MASKS, RATERS, VISITS
 from paravert.study.report_tables import DASH, as_html
 from paravert.study.result_tables import basis_sentences
 from paravert.study.scans import scan_names
-from paravert.study.summary import counted
+from paravert.study.summary import counted, plural, subjects_in_sheet
 from paravert.study.templates import TEMPLATES, html_template
 from paravert.subject_folder import REVIEW_FOLDER, SAGITTAL_PICTURE, SubjectFolder
 from paravert.tables import whole_file
@@ -70,6 +71,14 @@ RUN = {"software_version": "paravert", "run_id": "Run", "model_sha256": "Model, 
 MODEL_NOTICE = "model_notice"
 
 
+# Captions that say what a fat fraction is.
+SHOWING_FAT = {
+    *("cohort", "normal_values", "centiles", "change", "visit_reliability", "contrasts", "models"),
+    *("weighted_contrasts", "fig6_fat_fraction", "along_spine", "distributions"),
+    *("adjusted_means", "site_effects"),
+}
+
+
 def write_report(
     cohort: Annotated[Path, typer.Option(help="Folder of the cohort tables.")],
     tables: Annotated[Path, typer.Option(help="Folder of the study's CSV tables.")],
@@ -87,26 +96,29 @@ def write_report(
     """
     ledger = read_frame(cohort, codebook.LEDGER)
     overlap = read_frame(cohort, codebook.OVERLAP, ["subject"])
-    metadata = _read_metadata(cohort / "ledger.parquet")
+    metadata = read_metadata(cohort / "ledger.parquet")
     has_visits = "visit" in ledger
     scans = ledger.assign(subject=scan_names(ledger))
     previews, left_out = _read_previews(folder, scans)
     quarantined = scans[scans["status"] == "quarantined"].sort_values("subject")
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    people = read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS])
+    fat = fat_note(people["fat_fraction_method"])
+    coverage = _read_csv(tables, "level_coverage")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "title": study_name or TITLE,
         "subtitle": TITLE if study_name else "",
         "notices": [metadata.get(MODEL_NOTICE) or NOTICE],
         "sections": list(SECTIONS.items()),
-        "numbers": counts(ledger, overlap),
+        "numbers": counts(ledger, overlap, subjects_in_sheet(metadata)),
         "run": [("Report of", date)]
         + [(name, metadata.get(key) or DASH) for key, name in RUN.items()],
         "figures": {
             name: {
                 "name": name,
                 "title": figure.title,
-                "caption": _figure_caption(figure, figures),
+                "caption": _with_fat(name, _figure_caption(figure, figures), fat),
                 "source": figure_uri(figures, name),
             }
             for name, figure in FIGURES.items()
@@ -139,26 +151,29 @@ def write_report(
             "warnings": as_html(report_tables.warnings_text(scans), 1, "None."),
         },
         "captions": {
-            name: _read_caption(table.caption) for name, table in (TABLES | MODEL_TABLES).items()
+            name: _with_fat(name, _read_caption(table.caption), fat)
+            for name, table in (TABLES | MODEL_TABLES).items()
         }
         | {
-            "centiles": _read_caption("centiles_table"),
+            "centiles": _with_fat("centiles", _read_caption("centiles_table"), fat),
             **{
-                name: _read_caption(name)
+                name: _with_fat(name, _read_caption(name), fat)
                 for name in (
                     *("change", "visit_reliability", "rater_reliability", "flags", "failures"),
                     "raters",
                 )
             },
         },
-        "level_note": level_note(_read_csv(tables, "level_coverage")),
+        "level_note": level_note(coverage),
         "methods": methods_paragraph(
             settings,
             metadata,
             ledger,
-            read_frame(cohort, codebook.SUBJECT_TABLE, ["subject", *METHOD_COLUMNS]),
+            people,
             _read_csv(tables, "models"),
             _read_csv(tables, "weighted_contrasts"),
+            str(coverage["level_standard"].iloc[0]) if coverage["used"].any() else "",
+            _level_sources(cohort),
         ),
         "contrasts": report_tables.contrast_texts(_read_csv(tables, "contrasts")),
         "weights": report_tables.weighted_texts(_read_csv(tables, "weighted_contrasts")),
@@ -191,6 +206,13 @@ def level_note(coverage: pd.DataFrame) -> str:
     return "" if notes.empty else str(notes.iloc[0])
 
 
+def _level_sources(cohort: Path) -> set[str]:
+    """Return the sources of the slices' levels."""
+    name = "level_source"
+    found = pq.read_table(cohort / "slices.parquet", columns=[name], read_dictionary=[name])
+    return set(found[name].unique().to_pylist())
+
+
 def _paired_reliability(reliability: pd.DataFrame, source: str) -> Markup:
     """Return the reliability between visits or raters as HTML; empty without these."""
     shown = report_tables.paired_reliability_text(reliability, source)
@@ -206,6 +228,11 @@ def _figure_caption(figure: Output, figures: Path) -> str:
     return " ".join([caption, *basis_sentences(_read_csv(figures, figure.name))])
 
 
+def _with_fat(name: str, caption: str, note: str) -> str:
+    """Return a caption, with the note on fat fractions if the table or figure shows some."""
+    return f"{caption} {note}".strip() if name in SHOWING_FAT else caption
+
+
 def _basis_note(table: pd.DataFrame) -> Markup:
     """Return the paragraph that says what the numbers of a table rest on; empty if nothing does."""
     sentences = basis_sentences(table)
@@ -216,12 +243,14 @@ def _study_tables(folder: Path) -> dict[str, str]:
     """Return the study's tables as HTML by name."""
     centiles = pd.read_parquet(folder / "centiles.parquet")
     nobody, no_masks = {"empty": "No analysed subjects."}, {"empty": f"{NO_HELD_OUT}."}
+    no_areas = {"empty": f"{NO_AREAS}."}
+    no_pair = {"empty": "Fewer than two held-out subjects have a manual mask."}
     shown = {
         "table1_iou": (report_tables.table1_text, no_masks),
         "cohort": (report_tables.cohort_text, nobody),
         "selection": (report_tables.selection_text, {"empty": "No subjects."}),
-        "agreement": (report_tables.agreement_text, no_masks),
-        "reliability": (report_tables.reliability_text, no_masks),
+        "agreement": (report_tables.agreement_text, no_areas),
+        "reliability": (report_tables.reliability_text, no_pair),
         "level_coverage": (report_tables.level_coverage_text, nobody),
         "normal_values": (report_tables.normal_values_text, nobody | {"prose": 1}),
         "published_values": (report_tables.published_values_text, {"prose": 2}),
@@ -255,34 +284,37 @@ def render(content: dict) -> str:
     return html_template("report.html.j2").render(content)
 
 
-def counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> list[tuple[str, str]]:
+def counts(
+    ledger: pd.DataFrame, overlap: pd.DataFrame, in_sheet: int | None = None
+) -> list[tuple[str, str]]:
     """Return the numbers at the head of the report: [(number as text, what it counts)].
 
     ledger: the cohort table `ledger`, one row per scan of the sheet. overlap: the cohort table
-    `overlap`; its column subject names the subjects with a manual mask. With visits, scans are
-    counted besides subjects.
+    `overlap`; its column subject names the subjects with a manual mask. in_sheet: number of subjects of
+    the whole sheet, if the run was told to take some of them; None: it took all. With visits, scans
+    are counted besides subjects.
     """
+    subjects, scans = ledger["subject"].nunique(), len(ledger)
+    taken = "in the sheet" if in_sheet is None else f"selected (of {in_sheet:,} in the sheet)"
+    first = (f"{subjects:,}", f"{plural(subjects, 'subject')} {taken}")
+    masks = overlap["subject"].nunique()
     status = ledger["status"].value_counts()
     if "visit" in ledger:
+        analysed, quarantined = status.get("analysed", 0), status.get("quarantined", 0)
+        where = "in the sheet" if in_sheet is None else "selected"
         return [
-            (f"{ledger['subject'].nunique():,}", "subjects in the sheet"),
-            (f"{len(ledger):,}", "scans in the sheet"),
-            (f"{status.get('analysed', 0):,}", "scans analysed"),
-            (f"{status.get('quarantined', 0):,}", "scans quarantined"),
-            (f"{overlap['subject'].nunique():,}", "subjects with a manual mask"),
+            first,
+            (f"{scans:,}", f"{plural(scans, 'scan')} {where}"),
+            (f"{analysed:,}", f"{plural(analysed, 'scan')} analysed"),
+            (f"{quarantined:,}", f"{plural(quarantined, 'scan')} quarantined"),
+            (f"{masks:,}", f"{plural(masks, 'subject')} with a manual mask"),
         ]
     return [
-        (f"{len(ledger):,}", "subjects in the sheet"),
+        first,
         (f"{status.get('analysed', 0):,}", "analysed"),
         (f"{status.get('quarantined', 0):,}", "quarantined"),
-        (f"{overlap['subject'].nunique():,}", "with a manual mask"),
+        (f"{masks:,}", "with a manual mask"),
     ]
-
-
-def _read_metadata(path: Path) -> dict[str, str]:
-    """Return the key-value metadata of a Parquet file as {key: text}; empty if it has none."""
-    found = pq.read_schema(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in found.items()}
 
 
 def lumbar_note(ledger: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """The study's tables as text for the report: few columns, rounded, units in the headers."""
 
 import html
+import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -11,6 +12,7 @@ from paravert.study.published_values import NOT_BY_SEX, matching, read_published
 from paravert.study.reliability import MASKS, VISITS
 from paravert.study.result_tables import basis_sentences
 from paravert.study.standard_level import ALL_SLICES
+from paravert.study.summary import counted, counted_range
 
 DASH = "–"
 SEX_TITLES = {"all": "All", "F": "Women", "M": "Men", "unknown": "Sex unknown"}
@@ -98,8 +100,15 @@ def _unit(unit: str) -> str:
     return " ".join([UNIT_NAMES.get(first, first), *rest])
 
 
+def _difference_unit(unit: str) -> str:
+    """Return the unit of differences, as it is shown; that of fractions is percentage points."""
+    return _unit(unit).replace("%", "percentage points")
+
+
 def _mean_sd(row: pd.Series) -> str:
     factor, digits = _scale(row["unit"])
+    if row["unit"] == "year" and 0 < abs(row["mean"]) < 1:
+        digits = 1 - math.floor(math.log10(abs(row["mean"])))  # two significant digits
     mean = number_text(row["mean"] * factor, digits)
     return mean if pd.isna(row["sd"]) else f"{mean} ± {number_text(row['sd'] * factor, digits)}"
 
@@ -264,7 +273,7 @@ def published_values_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_coverage_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have slices at each level as text: a row per sex, a column per level.
+    """Return how many subjects have a value at each level as text: a row per sex, a column per level.
 
     table: from `standard_level.level_coverage`. Empty without subjects.
     """
@@ -284,7 +293,8 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the change between first and last visit as text, by measure, muscle and side (index).
 
     table: from `change.change_table`; rows without a change are left out. Columns: change, change
-    per year, years. Cells: mean ± SD over subjects (number of subjects with a value).
+    per year, years. Cells: mean ± SD over subjects (number of subjects with a value). Changes of a fat
+    fraction are in percentage points.
     """
     columns = {"change": "Change", "change_per_year": "Change per year", "years": "Years"}
     known = table.dropna(subset=["change"])
@@ -292,7 +302,7 @@ def change_text(table: pd.DataFrame) -> pd.DataFrame:
     for (measure, muscle, side), own in known.groupby(["measure", "muscle", "side"], sort=False):
         unit = str(own["unit"].iloc[0])
         row = {
-            "Measure": f"{_measure(measure)}, {_unit(unit)}",
+            "Measure": f"{_measure(measure)}, {_difference_unit(unit)}",
             "Muscle": _words(muscle),
             "Side": side,
         }
@@ -410,7 +420,7 @@ def paired_reliability_text(table: pd.DataFrame, source: str = VISITS) -> pd.Dat
     own = _over_all_slices(table, source)
     rows = [
         {
-            "Measure": f"{_measure(row['measure'])}, {_unit(row['unit'])}",
+            "Measure": f"{_measure(row['measure'])}, {_difference_unit(row['unit'])}",
             "Muscle": _words(row["muscle"]),
             "Side": row["side"],
             "Subjects": number_text(row["n_subjects"], 0),
@@ -447,11 +457,18 @@ def _with_interval(row: Mapping, name: str) -> str:
 def fat_methods_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean fat fraction (%) by each method as text: a row per method, a column per muscle.
 
-    table: from `describe.fat_methods`. The last two columns, meaning and caveat, are sentences.
+    table: from `describe.fat_methods`. Cells: mean (number of values, a subject and side each). The last
+    two columns, meaning and caveat, are sentences.
     """
-    means = {f"{_words(m)}, %": _numbers(100 * table[f"mean_{m}"], 1) for m in MUSCLES}
-    shown = pd.DataFrame({"Method": table["method"], **means})
+    shown = pd.DataFrame({"Method": table["method"]})
+    for muscle in MUSCLES:
+        means = zip(100 * table[f"mean_{muscle}"], table[f"n_{muscle}"], strict=True)
+        shown[f"{_words(muscle)}, %"] = [_mean_of(mean, count) for mean, count in means]
     return shown.assign(Meaning=table["meaning"], Caveat=table["caveat"]).set_index("Method")
+
+
+def _mean_of(mean: float, count: float) -> str:
+    return f"{number_text(mean, 1)} ({number_text(count, 0)})" if pd.notna(mean) else DASH
 
 
 def specification_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -555,9 +572,9 @@ def _contrasts(model: str, rows: pd.DataFrame) -> dict[str, object]:
     missing = rows.loc[rows["estimate"].isna(), ["family", "note"]].drop_duplicates()
     notes = [f"{row.family}: {row.note}" for row in missing.itertuples()]
     subjects = rows["n_subjects"].dropna()
-    counted = "" if subjects.empty else f", {_range(subjects)} subjects"
+    told = "" if subjects.empty else f", {counted_range(subjects, 'subject')}"
     return {
-        "title": f"Model: {model}{counted}",
+        "title": f"Model: {model}{told}",
         "table": as_html(shown, empty="No comparison could be estimated."),
         "note": " ".join(
             [
@@ -601,8 +618,8 @@ def weighted_texts(table: pd.DataFrame) -> dict[str, object]:
 
 def _weights_note(row: tuple) -> str:
     """Return sentences on the weights of an outcome. row: of `selection.weighted_contrasts`."""
-    counts = [number_text(count, 0) for count in (row.n_subjects, row.n_missing)]
-    subjects = f"{counts[0]} subjects in the model, {counts[1]} missing"
+    in_model = DASH if pd.isna(row.n_subjects) else counted(int(row.n_subjects), "subject")
+    subjects = f"{in_model} in the model, {number_text(row.n_missing, 0)} missing"
     if pd.isna(row.weighted):
         why = "suppressed" if pd.isna(row.note) else row.note
         return f"{_measure(row.outcome)}: {subjects}; {why}."
@@ -617,11 +634,6 @@ def _weights_note(row: tuple) -> str:
 def _sentences(notes: Iterable[str]) -> list[str]:
     """Return notes as sentences."""
     return [f"{note[0].upper()}{note[1:]}." for note in notes if note]
-
-
-def _range(counts: pd.Series) -> str:
-    ends = dict.fromkeys(number_text(end, 0) for end in (counts.min(), counts.max()))
-    return " to ".join(ends)
 
 
 def _digits(unit: str) -> int:
@@ -647,13 +659,13 @@ def _where(outcome: str) -> str:
 
 def _model(outcome: str, model: str, terms: pd.DataFrame) -> dict[str, object]:
     first, known = terms.iloc[0], terms[terms["estimate"].notna()]
-    n = "" if pd.isna(first["n_subjects"]) else f" ({first['n_subjects']:,.0f} subjects)"
+    n = "" if pd.isna(first["n_subjects"]) else f" ({counted(int(first['n_subjects']), 'subject')})"
     rows = [
         (
             row.label,
             number_text(row.estimate * factor, digits + 1),
             interval_text(row.low_95 * factor, row.high_95 * factor, digits + 1),
-            _unit(row.unit).replace("%", "% points"),  # a difference of percentages
+            _difference_unit(row.unit),
             p_value_text(row.p_value),
         )
         for row in known.itertuples()

@@ -6,22 +6,23 @@ from pathlib import Path
 import pandas as pd
 
 from paravert.study.data_frames import write_csv
+from paravert.study.summary import counted, counted_range
 
 BASIS_COLUMNS = ("estimator", "link", "covariance", "df", "n_subjects", "n_rows", "unit", "family")
 MODEL_ESTIMATOR = "model_estimator"  # where estimator is that of the fat fraction
 NO_FAMILY = "none"  # no test, or p values that are not corrected
 BOOTSTRAP = "bootstrap over subjects"
+LEAST_RESAMPLED = 5  # subjects; of fewer there are too few different bootstrap samples
 OF_PAIRS = {"covariance": "between subjects", "n_rows": "n_subjects"}
 LEAST_SHARED_SUBJECTS = 5
 SMALL_COUNT = rf"\b[1-{LEAST_SHARED_SUBJECTS - 1}] subjects?\b"
 FEWER = f"fewer than {LEAST_SHARED_SUBJECTS} subjects"
-SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of (\d+ (?:subjects|men))"
+SMALL_SHARE = rf"\bin [1-{LEAST_SHARED_SUBJECTS - 1}] of ([\d,]+ (?:subjects|men))"
 FEWER_OF = rf"in fewer than {LEAST_SHARED_SUBJECTS} of \1"
 # What a table does not say in its rows: a text, or the name of a column with the same meaning.
 STATED: dict[str, Mapping[str, str]] = {
     "table1_iou": {
         "estimator": "median over slices",
-        "covariance": BOOTSTRAP,
         "n_rows": "n_slices",
         "unit": "1",
     },
@@ -37,6 +38,13 @@ STATED: dict[str, Mapping[str, str]] = {
         "n_rows": "n_subjects",
     },
 }
+
+
+def too_few_to_resample(subjects: int) -> str | None:
+    """Return a note that a bootstrap over so few subjects gives nothing; None from LEAST_RESAMPLED (5) on."""
+    if subjects >= LEAST_RESAMPLED:
+        return None
+    return f"no interval: {counted(subjects, 'subject')}, expected at least {LEAST_RESAMPLED}"
 
 
 def write_result(folder: Path, name: str, frame: pd.DataFrame, shared: bool) -> None:
@@ -70,11 +78,13 @@ def basis_sentences(frame: pd.DataFrame) -> list[str]:
     """Return how the estimates of a table were made, one sentence per kind of estimate.
 
     A sentence names estimator, link, covariance, degrees of freedom, and numbers of subjects and
-    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator are ignored. A
+    rows. frame: rows with BASIS_COLUMNS (some may be missing); rows without estimator, and of no subject,
+    are ignored, as are 0 degrees of freedom. A
     column model_estimator, if there is one, is used in place of estimator.
     """
     told = frame.assign(estimator=frame[MODEL_ESTIMATOR]) if MODEL_ESTIMATOR in frame else frame
     known = told.reindex(columns=list(BASIS_COLUMNS)).dropna(subset=["estimator"])
+    known = known[known["n_subjects"] != 0]
     kinds = known.groupby(["estimator", "link", "covariance"], dropna=False, sort=False)
     return [_sentence(*kind, rows) for kind, rows in kinds]
 
@@ -85,17 +95,13 @@ def _sentence(estimator: str, link: str | None, covariance: str | None, rows: pd
         parts.append(f"{link} link")
     if pd.notna(covariance):
         parts.append(f"errors: {covariance}")
-    if rows["df"].notna().any():
-        parts.append(f"t with {_range(rows['df'])} degrees of freedom")
-    for name, unit in (("n_subjects", "subjects"), ("n_rows", "rows")):
+    freedom = rows["df"].dropna().astype(float)
+    if (freedom > 0).any():
+        parts.append(f"t with {counted_range(freedom[freedom > 0], 'degree')} of freedom")
+    for name, unit in (("n_subjects", "subject"), ("n_rows", "row")):
         if rows[name].notna().any():
-            parts.append(f"{_range(rows[name])} {unit}")
+            parts.append(counted_range(rows[name].dropna().astype(float), unit))
     return f"{'; '.join(parts)}."
-
-
-def _range(counts: pd.Series) -> str:
-    known = counts.dropna().astype(float)
-    return " to ".join(dict.fromkeys(f"{end:,.0f}" for end in (known.min(), known.max())))
 
 
 def for_sharing(frame: pd.DataFrame) -> pd.DataFrame:

@@ -211,7 +211,7 @@ def _effects(way: Way, fat: pd.Series, whole: pd.Series, data: pd.DataFrame) -> 
         values.dropna().index.get_level_values("subject").nunique() for values in (fat, whole)
     )
     if known < LEAST_COVERED * of_all:
-        told = f"{known / of_all:.0%} of the subjects have slices at that level"
+        told = f"{known / of_all:.0%} of the subjects have a value at that level"
         yield way.choices() | {"note": f"{told}, expected {LEAST_COVERED:.0%}"}
         return
     scans = pd.MultiIndex.from_frame(data[fat.index.names].astype(str))

@@ -1,4 +1,4 @@
-"""The vertebral level at which areas are compared, and whether enough subjects have slices there."""
+"""The vertebral level at which areas are compared, and whether enough subjects have values there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ COVERAGE_COLUMNS = ("level_position", "level", "sex", "n_subjects", "n_covered",
 
 @dataclass(frozen=True)
 class StandardLevel:
-    """The vertebral level at which the study compares scans, and how many subjects have slices there.
+    """The vertebral level at which the study compares scans, and how many subjects have values there.
 
     name: of the level, such as "L3/4". n_subjects: number of analysed subjects. n_covered: of
-    these, with values at the level. covered: {name of each level: number of subjects with slices
+    these, with values at the level. covered: {name of each level: number of subjects with values
     there}.
     """
 
@@ -58,24 +58,26 @@ class StandardLevel:
         if not self.n_subjects:
             return ""
         share = f"{counted(self.n_covered, 'subject')} of {self.n_subjects:,}"
+        have = "has" if self.n_covered == 1 else "have"
         if self.used:
-            share = "all subjects" if self.n_covered == self.n_subjects else share
-            return f"At {self.name}, which the slices of {share} cover; means over all slices beside it."
+            if self.n_covered == self.n_subjects:
+                share, have = "all subjects", "have"
+            return f"At {self.name}, where {share} {have} a value; means over all slices beside it."
         if not any(self.covered.values()):
             return "Means over all slices, whose ranges may differ: no vertebral levels are known."
         return (
-            f"Means over all slices, whose ranges differ: {share} have a value at {self.name},"
+            f"Means over all slices, whose ranges differ: {share} {have} a value at {self.name},"
             f" {100 * LEAST_COVERED:.0f} % are needed."
         )
 
     @property
     def distribution(self) -> str:
-        """A sentence on how many subjects have slices at each level; "" if all have them, or none has."""
+        """A sentence on how many subjects have a value at each level; "" if all have them, or none has."""
         counts = set(self.covered.values())
         if counts <= {0} or counts == {self.n_subjects}:
             return ""
         told = ", ".join(f"{name} {count:,}" for name, count in self.covered.items())
-        return f"Subjects with slices at each level: {told}."
+        return f"Subjects with a value at each level: {told}."
 
 
 def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> StandardLevel:
@@ -84,7 +86,7 @@ def standard_level(muscles: pd.DataFrame, levels: pd.DataFrame, name: str) -> St
     muscles, levels: the cohort tables, one scan per subject; of levels the rows of the left psoas
     major (ONE_MUSCLE) suffice. name: of the level, such as "L3/4", that csa_at_level_mm2 of muscles was
     computed for (`level_of_metadata`); not checked. A subject has a value if csa_at_level_mm2 of any
-    muscle is known. levels gives the numbers of subjects with slices at each level.
+    muscle is known. levels gives the numbers of subjects with a value at each level.
     """
     at_level = muscles.loc[muscles["csa_at_level_mm2"].notna(), "subject"]
     everybody = level_coverage(levels)
@@ -103,7 +105,7 @@ def share_with(data: pd.DataFrame, column: str) -> float:
 
 
 def level_coverage(levels: pd.DataFrame) -> pd.DataFrame:
-    """Return how many subjects have slices at each vertebral level, by sex, with COVERAGE_COLUMNS.
+    """Return how many subjects have a value at each vertebral level, by sex, with COVERAGE_COLUMNS.
 
     levels: the cohort table `levels`, or its rows of the left psoas major (ONE_MUSCLE), one scan per
     subject. One row per level from L1 to L5/S1 and sex (all, F, M, and unknown if there are any):

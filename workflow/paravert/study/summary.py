@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from paravert.tables import REVIEW_FAILED
 
 log = logging.getLogger(__name__)
 
+# Metadata of the cohort tables if only some subjects of the sheet were selected: number of all of them.
+IN_SHEET = "subjects_in_sheet"
 ROUNDING_ERROR = 1e-9  # in floating point 0.29 x 100 is a little less than 29
 
 
@@ -21,7 +24,7 @@ def summary_line(reasons: list[str | None], subjects: int | None = None) -> str:
 
     reasons: one per scan, None if it was analysed; "review-failed" counts as excluded, all others
     as quarantined. subjects: their number in a study with visits, whose line begins such as "2
-    subjects, 5 scans: 4 analysed"; None if each subject has one scan.
+    subjects, 5 scans: 4 scans analysed"; None if each subject has one scan.
     """
     counts = Counter(reason for reason in reasons if reason)
     excluded = counts.pop(REVIEW_FAILED, 0)
@@ -30,7 +33,8 @@ def summary_line(reasons: list[str | None], subjects: int | None = None) -> str:
     if subjects is not None:
         told = f"{counted(subjects, 'subject')}, {counted(len(reasons), 'scan')}"
     analysed = len(reasons) - quarantined - excluded
-    line = f"{told}: {analysed} analysed, {quarantined} quarantined"
+    unit = "" if subjects is None else f"{plural(analysed, 'scan')} "
+    line = f"{told}: {analysed} {unit}analysed, {quarantined} quarantined"
     if by_reason := ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())):
         line = f"{line} ({by_reason})"
     return f"{line}, {excluded} excluded ({REVIEW_FAILED} {excluded})" if excluded else line
@@ -54,7 +58,26 @@ def _reasons(ledger: Path) -> tuple[list[str | None], int | None]:
 
 def counted(number: int, what: str) -> str:
     """Return a number with its noun in singular or plural, such as "1 scan" or "2 scans"."""
-    return f"{number} {what}{'s' * (number != 1)}"
+    return f"{number:,} {plural(number, what)}"
+
+
+def plural(number: int, what: str) -> str:
+    """Return a noun in singular or plural, such as "scan" for 1 or "scans" for 2."""
+    return what if number == 1 else f"{what}s"
+
+
+def counted_range(numbers: Collection[float], what: str) -> str:
+    """Return the range of numbers with their noun, such as "1 scan", "2 scans" or "1 to 3 scans"."""
+    ends = dict.fromkeys(f"{end:,.0f}" for end in (min(numbers), max(numbers)))
+    return f"{' to '.join(ends)} {what}{'s' * (list(ends) != ['1'])}"
+
+
+def subjects_in_sheet(metadata: Mapping[str, str]) -> int | None:
+    """Return the number of subjects of the whole sheet, if only some were selected; otherwise None.
+
+    metadata: of a cohort table, as text.
+    """
+    return int(metadata[IN_SHEET]) if IN_SHEET in metadata else None
 
 
 def accept_ledger(

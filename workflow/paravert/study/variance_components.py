@@ -13,6 +13,7 @@ from statsmodels.regression.mixed_linear_model import MixedLMParams, VCSpec
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study.result_tables import NO_FAMILY
 from paravert.study.scans import sampled_subjects
+from paravert.study.summary import counted
 
 ESTIMATOR = "linear mixed model, REML"
 MOST_SUBJECTS = 400  # some 7 ms each: the optimiser takes 200 steps with a loop over the subjects
@@ -47,7 +48,7 @@ def variance_components(data: pd.DataFrame, outcome: str, seed: int) -> list[dic
     cells = cells[cells.index.isin(sample)]
     common |= {"n_subjects": len(cells), "n_rows": cells.size, "family": NO_FAMILY}
     if len(cells) < LEAST_SUBJECTS:
-        found = f"{len(cells)} subjects with all muscles and sides"
+        found = f"{counted(len(cells), 'subject')} with all muscles and sides"
         return [common | {"note": f"not estimated: {found}, expected at least {LEAST_SUBJECTS}"}]
     people = known.drop_duplicates("subject").set_index("subject").loc[cells.index]
     values = cells.to_numpy().reshape(-1, len(MUSCLES), len(SIDES))

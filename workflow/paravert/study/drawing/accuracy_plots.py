@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paravert.anatomy import LABELS, MUSCLES
-from paravert.study.accuracy import BOTH, NO_HELD_OUT, limits_of_agreement, trend
+from paravert.study.accuracy import BOTH, NO_AREAS, NO_HELD_OUT, limits_of_agreement, trend
 from paravert.study.drawing import style
 from paravert.study.scans import scan_keys
 from paravert.study.standard_level import ALL_SLICES
+from paravert.study.summary import counted
 
 MAX_POINTS_PER_BOX = 1500
 HIGHEST_FLOOR = 0.7  # of the axis, however good the values are
@@ -119,7 +120,8 @@ def _label(axes: Axes, frame: pd.DataFrame, floor: float) -> None:
                 ha="center", fontweight="bold", annotation_clip=False,
             )  # fmt: skip
     slices = frame.groupby([*scan_keys(frame), "stack_id", "slice"]).ngroups
-    title = f"n = {frame['subject'].nunique():,}, {slices:,} slices; medians above the boxes"
+    most = "up to " if frame["label"].value_counts().nunique() > 1 else ""
+    title = f"n = {frame['subject'].nunique():,}, {most}{counted(slices, 'slice')}; medians above the boxes"
     axes.set_title(title + _values_below(frame, floor), fontweight="normal", pad=19)
 
 
@@ -166,7 +168,7 @@ def draw_agreement(frame: pd.DataFrame) -> Figure:
     frame: the values to draw, from `agreement_points`.
     """
     if frame.empty:
-        return style.sentence(f"{NO_HELD_OUT}: no areas to compare.")
+        return style.sentence(f"{NO_AREAS}.")
     figure = style.new_figure(5.0)
     grid = figure.subplots(2, 2)
     for axes, muscle in zip(grid.flat, MUSCLES, strict=True):

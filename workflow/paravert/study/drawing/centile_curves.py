@@ -11,6 +11,7 @@ from paravert.anatomy import MUSCLES
 from paravert.study.centiles import MEASURES, too_few
 from paravert.study.drawing import style
 from paravert.study.drawing.value_plots import NO_LEVEL
+from paravert.study.fat_words import FAT_FRACTION
 from paravert.study.quantile_regression import CENTILES
 from paravert.study.standard_level import StandardLevel
 
@@ -68,11 +69,13 @@ def _measures(centiles: pd.DataFrame, level: StandardLevel) -> list[str]:
     return [row[0] if level.used and row[0] in fitted else row[-1] for row in ROWS]
 
 
-def draw_centiles(frame: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
+def draw_centiles(
+    frame: pd.DataFrame, level: StandardLevel = NO_LEVEL, fat_name: str = FAT_FRACTION
+) -> Figure:
     """Draw the centiles of area, volume and fat fraction by age, and return the figure.
 
     frame: the values to draw, from `centile_points`. level: as given there; it names the axes and the
-    note below. A row of panels per measure and sex, a column per muscle.
+    note below. fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure and sex, a column per muscle.
     """
     fitted = frame[frame["kind"] != NOT_FITTED]
     if fitted.empty:
@@ -87,7 +90,8 @@ def draw_centiles(frame: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figur
         for axes, muscle in zip(row, MUSCLES, strict=True):
             _panel(axes, of_row[of_row["muscle"] == muscle], FACTORS.get(measure, 1.0), sex)
         title = f"{style.SEX_NAMES[sex]} (n = {of_row['n_subjects'].max():,.0f})"
-        row[0].set_ylabel(f"{title}\n{LABELS[measure].format(level.name)}")
+        label = LABELS[measure].format(level.name).replace(FAT_FRACTION, fat_name)
+        row[0].set_ylabel(f"{title}\n{label}")
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
     for axes in grid[-1]:

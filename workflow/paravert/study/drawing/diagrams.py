@@ -12,6 +12,7 @@ from paravert.network.architecture import Architecture, layer_table
 from paravert.steps import STEPS
 from paravert.study.describe import subject_flow
 from paravert.study.drawing import style
+from paravert.study.summary import counted
 
 ARROWS = {
     "convolution": ("convolution 3 × 3, leaky ReLU", "#1f4e9c"),
@@ -238,17 +239,21 @@ def flow_counts(ledger: pd.DataFrame, overlap: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def draw_flow(frame: pd.DataFrame) -> Figure:
+def draw_flow(frame: pd.DataFrame, in_sheet: int | None = None) -> Figure:
     """Draw the flow chart of the subjects and return the figure.
 
-    frame: the values to draw, from `flow_counts`. Boxes: subjects in the sheet, analysed, with a
-    manual mask; to the right those not analysed, with reasons.
+    frame: the values to draw, from `flow_counts`. in_sheet: number of subjects of the whole sheet, if
+    the run was told to take some of them; None: it took all. Boxes: subjects in the sheet (or selected),
+    analysed, with a manual mask; to the right those not analysed, with reasons.
     """
     rows = frame[frame["kind"] != "reason"].set_index("kind")
     count = rows["subjects"]
     n = {kind: _n(row["subjects"], row.get("scans")) for kind, row in rows.iterrows()}
     asides = _asides(frame)
-    main = [["In the subject sheet", n["sheet"]], ["Analysed", n["analysed"]]]
+    first = (
+        "In the subject sheet" if in_sheet is None else f"Selected (of {in_sheet:,} in the sheet)"
+    )
+    main = [[first, n["sheet"]], ["Analysed", n["analysed"]]]
     scored = ["With a manual mask, scored", n["scored"]]
     if count["judging"] != count["scored"]:
         scored.append(f"not in the network's training data: {count['judging']:,}")
@@ -268,11 +273,15 @@ def _asides(frame: pd.DataFrame) -> list[list[str]]:
     reasons = frame[frame["kind"] == "reason"]
     if reasons.empty:
         return [["Quarantined or excluded", _n(0)]]
-    counted, unit = ("scans", " scans") if "scans" in frame else ("subjects", "")
+    unit = "scans" if "scans" in frame else "subjects"
+
+    def number(count: int) -> str:
+        return counted(int(count), "scan") if unit == "scans" else f"{count:,}"
+
     return [
         [
-            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {rows[counted].sum():,}{unit}",
-            *(f"{code}: {n:,}" for code, n in zip(rows["code"], rows[counted], strict=True)),
+            f"{STAGE_NAMES.get(stage, f'Excluded, {stage}')}: {number(rows[unit].sum())}",
+            *(f"{code}: {n:,}" for code, n in zip(rows["code"], rows[unit], strict=True)),
         ]
         for stage, rows in reasons.groupby("stage", sort=False)
     ]
@@ -323,4 +332,4 @@ def _height(lines: list[str]) -> float:
 
 
 def _n(count: int, scans: int | None = None) -> str:
-    return f"n = {count:,}" if scans is None else f"n = {count:,} ({scans:,} scans)"
+    return f"n = {count:,}" if scans is None else f"n = {count:,} ({counted(int(scans), 'scan')})"

@@ -8,6 +8,7 @@ from scipy import stats
 from paravert.anatomy import MUSCLES, SIDES
 from paravert.study import published_values
 from paravert.study.drawing import style
+from paravert.study.fat_words import FAT_FRACTION
 
 MEASURES = {"csa_mm2": "CSA, left + right, mm²", "fat_fraction": "Fat fraction, %"}
 CURVE_COLUMNS = (
@@ -48,12 +49,14 @@ def level_means(levels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[list(CURVE_COLUMNS)]
 
 
-def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+def draw_level_curves(
+    frame: pd.DataFrame, published: pd.DataFrame | None = None, fat_name: str = FAT_FRACTION
+) -> Figure:
     """Draw area and fat fraction along the spine, a line with its 95 % band per sex; return the figure.
 
     frame: the values to draw, from `level_means`. published: areas of one side, from
-    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn. A row
-    of panels per measure, a column per muscle.
+    `published_values.areas_of_sides`; drawn twice as large, as left + right; None: not drawn.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. A row of panels per measure, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No areas at known vertebral levels.")
@@ -69,7 +72,7 @@ def draw_level_curves(frame: pd.DataFrame, published: pd.DataFrame | None = None
                 place, low, high = line.level_position, factor * line.low_95, factor * line.high_95
                 axes.plot(place, factor * line["mean"], markersize=2.5, linewidth=1, **style_of)
                 axes.fill_between(place, low, high, color=style.SEX_COLOURS[sex], alpha=0.2, lw=0)
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(label.replace(FAT_FRACTION, fat_name))
     published = frame[:0] if published is None else published
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         for sex, own in published[published["muscle"] == muscle].groupby("sex"):

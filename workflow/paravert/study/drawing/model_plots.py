@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from paravert.anatomy import MUSCLES
 from paravert.study.drawing import style
+from paravert.study.fat_words import FAT_FRACTION
 from paravert.study.inference import ADJUSTED, CSA, FAT, SEX_AND_AGE
 from paravert.study.result_tables import BASIS_COLUMNS
 
@@ -28,11 +29,11 @@ def adjusted_mean_points(means: pd.DataFrame) -> pd.DataFrame:
     return known.loc[chosen, [*columns, *BASIS_COLUMNS]].reset_index(drop=True)
 
 
-def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
+def draw_adjusted_means(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw the adjusted means of area and fat fraction by sex over age, and return the figure.
 
-    frame: the values to draw, from `adjusted_mean_points`. Bars: 95 % intervals. A row of panels
-    per outcome, a column per muscle.
+    frame: the values to draw, from `adjusted_mean_points`. fat_name: what the fat fractions are
+    called, from `fat_words.fat_name`. Bars: 95 % intervals. A row of panels per outcome, a column per muscle.
     """
     if frame.empty:
         return style.sentence("No model was fitted: no adjusted means.")
@@ -42,7 +43,7 @@ def draw_adjusted_means(frame: pd.DataFrame) -> Figure:
         for axes, muscle in zip(row, MUSCLES, strict=True):
             own = frame[(frame["outcome"] == outcome) & (frame["muscle"] == muscle)]
             _mean_panel(axes, own, 100 if outcome == FAT else 1)
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name.replace(FAT_FRACTION, fat_name))
     highest = max(axes.get_ylim()[1] for axes in grid[1])
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle])
@@ -99,10 +100,11 @@ def site_effect_points(effects: pd.DataFrame) -> pd.DataFrame:
     return known[known["name"].isin(kept)].reset_index(drop=True)
 
 
-def draw_site_effects(frame: pd.DataFrame) -> Figure:
+def draw_site_effects(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw how sites and scanners differ, a row per outcome, a column per muscle; return the figure.
 
-    frame: the values to draw, from `site_effect_points`. Bars: 95 % intervals.
+    frame: the values to draw, from `site_effect_points`. fat_name: what the fat fractions are called,
+    from `fat_words.fat_name`. Bars: 95 % intervals.
     """
     if frame.empty:
         return style.sentence("One site and one scanner, or none known: no differences to draw.")
@@ -113,7 +115,7 @@ def draw_site_effects(frame: pd.DataFrame) -> Figure:
         for axes, muscle in zip(row, MUSCLES, strict=True):
             own = frame[(frame["outcome"] == outcome) & (frame["muscle"] == muscle)]
             _effect_panel(axes, own, names, NEUTRAL[outcome])
-        row[1].set_xlabel(label)
+        row[1].set_xlabel(label.replace(FAT_FRACTION, fat_name))
     for axes, muscle in zip(grid[0], MUSCLES, strict=True):
         axes.set_title(style.MUSCLE_NAMES[muscle], fontsize=7.5)
     handles, labels = grid[0][0].get_legend_handles_labels()

@@ -12,6 +12,7 @@ from paravert.anatomy import MUSCLES, SIDES
 from paravert.study import published_values
 from paravert.study.accuracy import CONFIDENCE
 from paravert.study.drawing import style
+from paravert.study.fat_words import FAT_FRACTION
 from paravert.study.standard_level import ALL_MUSCLES, ALL_SLICES, StandardLevel
 
 MAX_NAMED_SUBJECTS = 26  # per panel; more names do not fit below it
@@ -221,12 +222,15 @@ def _line(group: pd.DataFrame) -> np.ndarray | float:
     )
 
 
-def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> Figure:
+def draw_fat_fraction(
+    points: pd.DataFrame, level: StandardLevel = NO_LEVEL, fat_name: str = FAT_FRACTION
+) -> Figure:
     """Draw Figure 6, fat fraction against age for all muscles and for each, and return the figure.
 
     points: the values to draw, from `fat_points`. level: as there; if it is used, points and lines at
-    this level are drawn, with the line over all slices dashed; otherwise those over all slices. Sexes
-    differ in colour and marker.
+    this level are drawn, with the line over all slices dashed; otherwise those over all slices.
+    fat_name: what the fat fractions are called, from `fat_words.fat_name`. Sexes differ in colour and
+    marker.
     """
     if points.empty:
         return style.sentence("No analysed subjects of known age with a fat fraction.")
@@ -255,7 +259,7 @@ def draw_fat_fraction(points: pd.DataFrame, level: StandardLevel = NO_LEVEL) -> 
         _fat_panel(axes, own, whole[whole["muscle"] == muscle])
         axes.set_title(style.MUSCLE_NAMES[muscle], pad=4 + 9 * len(sexes))
         _write_slopes(axes, own, sexes)
-    where = f"Fat fraction at {level.name}, %" if level.used else "Fat fraction, %"
+    where = f"{fat_name} at {level.name}, %" if level.used else f"{fat_name}, %"
     for axes, shown in ((first, everything), (panels[0], frame[frame["muscle"] != ALL_MUSCLES])):
         axes.set_ylim(0, max(100 * _highest(shown), 1))
         axes.set_ylabel(where)
@@ -348,10 +352,11 @@ def distribution_points(subjects: pd.DataFrame) -> pd.DataFrame:
     return frame[["measure", "muscle", "sex", "subject", "value"]].reset_index(drop=True)
 
 
-def draw_distributions(frame: pd.DataFrame) -> Figure:
+def draw_distributions(frame: pd.DataFrame, fat_name: str = FAT_FRACTION) -> Figure:
     """Draw the distributions of area and fat fraction by sex, a column per muscle; return the figure.
 
-    frame: the values to draw, from `distribution_points`. Violins with quartiles for at least
+    frame: the values to draw, from `distribution_points`. fat_name: what the fat fractions are called,
+    from `fat_words.fat_name`. Violins with quartiles for at least
     MIN_SUBJECTS_FOR_VIOLIN (10) subjects of a sex; points for at most MAX_SUBJECTS_AS_POINTS (200).
     """
     if frame.empty:
@@ -365,7 +370,7 @@ def draw_distributions(frame: pd.DataFrame) -> Figure:
             _distribution_panel(
                 axes, own.assign(value=own["value"] * (1 if measure == "csa" else 100)), sexes
             )
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name.replace(FAT_FRACTION, fat_name))
     highest = 105 * frame.loc[frame["measure"] == "fat_fraction", "value"].max()
     for axes in grid[1]:
         axes.set_ylim(0, highest if highest > 0 else 1)
