@@ -101,7 +101,10 @@ def weighted_table(weights):
         ({}, "was processed with paravert 9.8.7."),
         ({"reasons": ("mosaic", "no-dicom", "mosaic")}, "(mosaic 2, no-dicom 1)"),
         ({"reasons": ("mosaic",)}, "MRI of 23 subjects was processed"),
-        ({"reasons": ("mosaic",)}, " 1 subject was not analysed because of faulty"),
+        (
+            {"reasons": ("mosaic",)},
+            " 1 subject was not analysed because their images or masks could not be used",
+        ),
         ({"subjects": 1}, "MRI of 1 subject was processed"),
         ({"subjects": 1}, "The models include 1 subject with complete data."),
         (
