@@ -26,6 +26,7 @@ from paravert.network.samples import Sample
 from paravert.network.settings import Settings
 from paravert.network.unet import Model, UNet
 from paravert.provenance import digest
+from paravert.tables import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -352,18 +353,15 @@ class Training:
         return torch.autocast(self.device.type, self._low, enabled=self._low is not None)
 
     def _save(self, path: Path) -> None:
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(
-            {
-                "made_of": self._made_of,
-                "learner": self._learner.state_dict(),
-                "averaged": self._averaged.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "progress": asdict(self.progress),
-            },
-            draft,
-        )
-        os.replace(draft, path)
+        held = {
+            "made_of": self._made_of,
+            "learner": self._learner.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        with whole_file(path) as draft:
+            torch.save(held, draft)
 
     def _resume(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from paravert import codebook
 from paravert.anatomy import MUSCLES, SIDES, STANDARD_LEVELS, level_name, level_number
 from paravert.errors import InputError
+from paravert.study.data_frames import read_metadata
 from paravert.study.summary import counted
 from paravert.tables import NO_LEVELS, NO_SUCH_LEVEL, NOT_COVERED
 
@@ -144,8 +144,7 @@ def level_of_metadata(cohort: Path, table: str = codebook.MUSCLE_TABLE.name) -> 
     cohort: folder of the cohort tables. table: name of the one whose metadata are read; each contains the
     level; "L3/4" if an older table does not.
     """
-    found = pq.read_schema(cohort / f"{table}.parquet").metadata or {}
-    return found.get(LEVEL_METADATA.encode(), USUAL_LEVEL.encode()).decode()
+    return read_metadata(cohort / f"{table}.parquet").get(LEVEL_METADATA, USUAL_LEVEL)
 
 
 def both_sides_at_level(muscles: pd.DataFrame) -> pd.DataFrame:
