@@ -244,7 +244,12 @@ def _overlap_row(person: dict, row: dict, subject_loss: float, random) -> dict:
     added = round(found * abs(random.normal(subject_loss, 0.01)))
     common = found - round(found * abs(random.normal(subject_loss, 0.01)))
     counted = person | keys | {"pixels_truth": common + added, "pixels_prediction": found}
-    counted |= {"labels_given": False, "held_out": True, "review_failed": False}
+    counted |= {
+        "labels_given": False,
+        "pixel_mm2": PIXEL_MM2,
+        "held_out": True,
+        "review_failed": False,
+    }
     if found == 0:
         return counted
     return counted | {

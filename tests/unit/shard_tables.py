@@ -98,7 +98,7 @@ def _overlap(random: np.random.Generator, rows: int) -> dict:
         name: random.integers(1, 4000, rows) for name in ("pixels_truth", "pixels_prediction")
     }
     ratios = {name: random.random(rows) for name in ("iou", "dice")}
-    return counts | ratios | {"labels_given": np.zeros(rows, bool)}
+    return counts | ratios | {"labels_given": np.zeros(rows, bool), "pixel_mm2": np.full(rows, 0.5)}
 
 
 _NUMBERS = {"measure_area": _areas, "measure_fat": _fat, "score_overlap": _overlap}

@@ -46,7 +46,7 @@ def rows_of(step, labels_given=False, header=None):
         row = {"stack": 1, "slice": 0, "muscle": label.muscle, "side": label.side}
         if step == "score_overlap":
             row |= {"iou": 0.9, "dice": 0.95, "pixels_truth": 100, "pixels_prediction": 100}
-            row["labels_given"] = labels_given
+            row |= {"labels_given": labels_given, "pixel_mm2": 0.5}
         elif step == "measure_area":
             row |= {"position_mm": 0.0, "tilt_deg": 0.0, "slab_mm": 4.0, "overlaps": False}
             row |= {"pixels": 100, "csa_mm2": 50.0, "csa_axial_mm2": 50.0}

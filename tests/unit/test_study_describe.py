@@ -9,8 +9,6 @@ from paravert.study.accuracy import (
     area_agreement,
     compared_areas,
     held_out_rows,
-    pixel_areas,
-    scored_pixel_areas,
     subject_areas,
     table1_iou,
 )
@@ -99,33 +97,29 @@ def test_table_1_is_the_same_for_any_order_of_rows():
 # --- agreement -----------------------------------------------------------------------------------
 
 
-def area_tables(truth, prediction, pixel_mm2=0.5):
-    """Return overlap and pixel areas of psoas left; truth, prediction: pixels by subject and slice."""
+def area_table(truth, prediction, pixel_mm2=0.5):
+    """Return the table overlap of psoas left; truth, prediction: pixels by subject and slice."""
     keys = {"stack_id": 1, "muscle": "psoas_major", "side": "left", "review_failed": False}
+    keys["pixel_mm2"] = pixel_mm2
     counted = [
         keys | {"subject": subject, "slice": n, "pixels_truth": t, "pixels_prediction": p}
         for subject in truth
         for n, (t, p) in enumerate(zip(truth[subject], prediction[subject], strict=True))
     ]
-    slices = [
-        {"subject": row["subject"], "stack_id": 1, "pixels": row["pixels_prediction"]}
-        | {"csa_mm2": row["pixels_prediction"] * pixel_mm2}
-        for row in counted
-    ]
-    return with_ordered_categories(pd.DataFrame(counted)), pixel_areas(pd.DataFrame(slices))
+    return with_ordered_categories(pd.DataFrame(counted))
 
 
 def test_areas_are_pixels_times_the_area_of_a_pixel_over_the_slices_that_show_the_muscle():
-    tables = area_tables({"S1": [100, 200, 0, 0]}, {"S1": [120, 180, 60, 0]})
-    row = subject_areas(*tables).iloc[0]
+    overlap = area_table({"S1": [100, 200, 0, 0]}, {"S1": [120, 180, 60, 0]})
+    row = subject_areas(overlap).iloc[0]
     assert row.truth_mm2 == pytest.approx(0.5 * (100 + 200 + 0) / 3)
     assert row.prediction_mm2 == pytest.approx(0.5 * (120 + 180 + 60) / 3)
 
 
 def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():
-    overlap, pixels = area_tables({"S1": [100], "S2": [200]}, {"S1": [100], "S2": [100]})
+    overlap = area_table({"S1": [100], "S2": [200]}, {"S1": [100], "S2": [100]})
     overlap["review_failed"] = overlap.subject == "S2"
-    assert area_agreement({ALL_SLICES: subject_areas(overlap, pixels)}).n_subjects[0] == 1
+    assert area_agreement({ALL_SLICES: subject_areas(overlap)}).n_subjects[0] == 1
     scored = overlap.assign(iou=[1.0, 0.5], dice=[1.0, 0.67], held_out=True)
     assert table1_iou(scored, 20, 1).iou_median[0] == 0.75
 
@@ -133,7 +127,7 @@ def test_what_failed_the_review_has_no_part_in_areas_but_in_table_1():
 def test_a_constant_share_too_much_is_found_as_percentage_and_bias():
     truth = {"S1": [100, 300], "S2": [200, 400], "S3": [500, 700]}
     prediction = {name: [pixels * 11 // 10 for pixels in row] for name, row in truth.items()}
-    row = area_agreement({ALL_SLICES: subject_areas(*area_tables(truth, prediction))}).iloc[0]
+    row = area_agreement({ALL_SLICES: subject_areas(area_table(truth, prediction))}).iloc[0]
     assert (row.muscle, row.side, row.n_subjects) == ("psoas_major", "left", 3)
     assert row.median_absolute_difference_percent == pytest.approx(10)
     assert row.bias_mm2 == pytest.approx(0.5 * 0.1 * np.mean([200, 300, 600]))
@@ -142,7 +136,7 @@ def test_a_constant_share_too_much_is_found_as_percentage_and_bias():
 
 def test_both_sides_are_the_sum_of_left_and_right():
     tables = frames(3)
-    areas = subject_areas(tables["overlap"], pixel_areas(tables["slices"]))
+    areas = subject_areas(tables["overlap"])
     sums = areas[areas.side != BOTH].groupby(["subject", "muscle"]).truth_mm2.sum()
     both = areas[areas.side == BOTH].set_index(["subject", "muscle"]).truth_mm2
     pd.testing.assert_series_equal(both.sort_index(), sums.sort_index())
@@ -150,8 +144,7 @@ def test_both_sides_are_the_sum_of_left_and_right():
 
 def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
     tables = frames(6)
-    pixels = pixel_areas(tables["slices"])
-    table = area_agreement({ALL_SLICES: subject_areas(tables["overlap"], pixels)})
+    table = area_agreement({ALL_SLICES: subject_areas(tables["overlap"])})
     assert table.muscle.drop_duplicates().tolist() == list(MUSCLES)
     assert table.side.tolist() == [*SIDES, BOTH] * 4
     assert (table.icc_2_1 > 0.98).all()
@@ -160,8 +153,7 @@ def test_agreement_of_a_cohort_has_all_muscles_and_sides_in_order():
 def test_areas_of_masks_at_a_level_are_interpolated_between_slices(tmp_path):
     write_cohort(tmp_path, 3)
     overlap = held_out_rows(read_frame(tmp_path, codebook.OVERLAP))
-    pixels = scored_pixel_areas(tmp_path, overlap)
-    found = compared_areas(tmp_path, overlap, pixels, StandardLevel("L3/4", 3, 3))
+    found = compared_areas(tmp_path, overlap, StandardLevel("L3/4", 3, 3))
     assert list(found) == ["L3/4", ALL_SLICES]
     own = "subject == 'S0002' and muscle == 'multifidus' and side == 'left'"
     counts = overlap.query(own).sort_values("slice", ascending=False)
@@ -171,8 +163,28 @@ def test_areas_of_masks_at_a_level_are_interpolated_between_slices(tmp_path):
         areas = PIXEL_MM2 * counts[f"pixels_{which}"]
         expected = np.interp(3.5, slices.level_position, areas)
         assert at_level[f"{which}_mm2"] == pytest.approx(expected)
-    few = compared_areas(tmp_path, overlap, pixels, StandardLevel("L3/4", 3, 2))
+    few = compared_areas(tmp_path, overlap, StandardLevel("L3/4", 3, 2))
     assert list(few) == [ALL_SLICES]
+
+
+def test_a_stack_in_which_the_network_finds_nothing_counts_with_an_area_of_0():
+    overlap = area_table({"S1": [100, 300], "S2": [200, 400]}, {"S1": [100, 300], "S2": [0, 0]})
+    row = area_agreement({ALL_SLICES: subject_areas(overlap)}).iloc[0]
+    assert (row.n_subjects, row.prediction_mean_mm2) == (2, 0.5 * 200 / 2)
+    assert row.bias_mm2 == -0.5 * 300 / 2
+
+
+def test_masks_of_every_second_slice_are_compared_at_a_level(tmp_path):
+    write_cohort(tmp_path, 3)
+    overlap = held_out_rows(read_frame(tmp_path, codebook.OVERLAP))
+    level = StandardLevel("L3/4", 3, 3)
+    drawn = overlap[overlap["slice"] % 2 == 0]
+    own = "subject == 'S0002' and muscle == 'multifidus' and side == 'left'"
+    slices = read_frame(tmp_path, codebook.SLICES).query(own)
+    slices = slices[slices["slice"] % 2 == 0].sort_values("slice", ascending=False)
+    areas = drawn.query(own).sort_values("slice", ascending=False)["pixels_truth"] * PIXEL_MM2
+    found = compared_areas(tmp_path, drawn, level)["L3/4"].query(own).iloc[0]
+    assert found["truth_mm2"] == pytest.approx(np.interp(3.5, slices.level_position, areas))
 
 
 # --- descriptions --------------------------------------------------------------------------------

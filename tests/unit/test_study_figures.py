@@ -14,7 +14,7 @@ from paravert.anatomy import LABELS, MUSCLES
 from paravert.imaging.volume import Volume, write_volume
 from paravert.outputs import FIGURES
 from paravert.study import figures
-from paravert.study.accuracy import area_agreement, pixel_areas, subject_areas
+from paravert.study.accuracy import area_agreement, subject_areas
 from paravert.study.centiles import fit_centiles
 from paravert.study.drawing import accuracy_plots, style
 from paravert.study.drawing.accuracy_plots import (
@@ -337,10 +337,10 @@ def test_limits_of_the_agreement_figure_are_those_of_the_agreement_table(study):
 
 
 def test_a_muscle_that_nobody_drew_on_both_sides_has_an_empty_panel(study):
-    overlap, pixels = table(study, "overlap"), pixel_areas(table(study, "slices"))
+    overlap = table(study, "overlap")
     multifidus = overlap["muscle"] == "multifidus"
     psoas = (overlap["muscle"] == "psoas_major") & (overlap["side"] == "left")
-    areas = subject_areas(overlap[~multifidus & ~psoas], pixels)
+    areas = subject_areas(overlap[~multifidus & ~psoas])
     frame = agreement_points({"all slices": areas})
     assert set(frame["muscle"]) == {"quadratus_lumborum", "erector_spinae"}
     told = [[text.get_text() for text in axes.texts] for axes in draw_agreement(frame).axes]
@@ -359,12 +359,15 @@ def test_labels_of_the_agreement_figure_do_not_overlap(subjects):
     frame = pd.DataFrame(
         {"subject": range(subjects), "side": "left", "stack_id": 1, "slice": 0}
         | {"muscle": "multifidus", "iou": 0.9, "pixels_truth": truth}
-        | {"pixels_prediction": truth + random.normal(0, 5, subjects), "review_failed": False}
+        | {
+            "pixels_prediction": truth + random.normal(0, 5, subjects),
+            "review_failed": False,
+            "pixel_mm2": 1.0,
+        }
     )
     overlap = pd.concat([frame, frame.assign(side="right")])
-    pixels = pd.DataFrame({"subject": range(subjects), "stack_id": 1, "pixel_mm2": 1.0})
     with style.applied():
-        figure = draw_agreement(agreement_points({"all slices": subject_areas(overlap, pixels)}))
+        figure = draw_agreement(agreement_points({"all slices": subject_areas(overlap)}))
         figure.draw_without_rendering()
     axes = figure.axes[3]
     boxes = [text.get_window_extent() for text in axes.texts if "\n" in text.get_text()]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from paravert.anatomy import MUSCLES, SIDES
-from paravert.study.accuracy import absolute_agreement, limits_of_agreement, pixel_areas
+from paravert.study.accuracy import absolute_agreement, limits_of_agreement
 from paravert.study.reliability import (
     RELIABILITY_COLUMNS,
     clustered_limits,
@@ -179,9 +179,8 @@ def test_slices_of_a_subject_tell_less_than_as_many_independent_ones():
 def test_the_table_has_a_row_per_muscle_and_side_and_agrees_with_its_parts():
     rows = cohort_rows(22, seed=3)
     overlap = pd.DataFrame(rows["overlap"])
-    pixels = pixel_areas(pd.DataFrame(rows["slices"]))
     slices = pd.DataFrame(rows["slices"])[["subject", "stack_id", "slice", "level"]]
-    levels = mask_reliability(overlap, pixels, slices.drop_duplicates(ignore_index=True))
+    levels = mask_reliability(overlap, slices.drop_duplicates(ignore_index=True))
     assert tuple(levels.columns) == RELIABILITY_COLUMNS
     table = levels[levels["level"] == ALL_SLICES]
     assert len(table) == 3 * len(MUSCLES)
@@ -215,13 +214,13 @@ def test_two_raters_are_compared_where_both_drew_whatever_the_network_says():
     overlap["pixels_truth2"] = (overlap["pixels_truth"] + 30.0).where(drawn)
     overlap["pixels_prediction"] = 0
     overlap["review_failed"] = overlap["subject"] == overlap["subject"].iloc[0]
-    table = rater_reliability(overlap, pixel_areas(slices), levels)
+    table = rater_reliability(overlap, levels)
     assert set(table["source"]) == {"raters"}
     own = table[(table["level"] == ALL_SLICES) & (table["side"] == "left")]
     np.testing.assert_allclose(own["bias"], 30 * PIXEL_MM2)
     assert set(own["n_slices"]) == {20 * 4}
     assert (own["icc_2_1"] < own["icc_3_1"]).all()
-    none = rater_reliability(overlap.assign(pixels_truth2=np.nan), pixel_areas(slices), levels)
+    none = rater_reliability(overlap.assign(pixels_truth2=np.nan), levels)
     assert none.empty
 
 

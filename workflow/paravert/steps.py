@@ -32,7 +32,7 @@ VERSIONS = {
     "find_levels": 5,
     "measure_area": 5,
     "measure_fat": 6,
-    "score_overlap": 3,
+    "score_overlap": 4,
     "draw_preview": 3,
     "dicomseg": 1,
     "gather_cohort": 14,

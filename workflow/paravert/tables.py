@@ -453,6 +453,7 @@ OVERLAP_COLUMNS = (
         "IoU of both manual masks; null if pixels_truth2 is, or both are empty",
     ),
     flag("labels_given", "whether the labels of the stack were given in the sheet, not predicted"),
+    Column("pixel_mm2", NUMBER, "mm2", "area of a pixel in the image plane", required=True),
 )  # fmt: skip
 
 # --- tables between the steps --------------------------------------------------------------------

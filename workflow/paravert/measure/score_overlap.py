@@ -58,7 +58,7 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
         if (truth := truths.get(stack.number)) is None:
             continue
         slices = set(np.flatnonzero(truth.any(axis=(1, 2))).tolist())
-        source = {"labels_given": stack.number in given}
+        of_stack = {"labels_given": stack.number in given, "pixel_mm2": stack.pixel_area_mm2}
         overlap = slice_overlap(stack.labels, truth)
         reason = np.where(np.isnan(overlap.iou), ABSENT, None)
         columns = vars(overlap) | {"overlap_reason": reason}
@@ -66,7 +66,7 @@ def _score_subject(folder: Path, task: shards.Task, scratch: Path) -> shards.Pro
         scored = stack_rows(stack.number, columns)
         unknown = ("iou", "dice", "pixels_prediction")
         rows += [
-            row | source
+            row | of_stack
             for row in with_unknown(scored, stack, unknown, ("overlap_reason",))
             if row["slice"] in slices and (row["muscle"], row["side"]) in muscles
         ]

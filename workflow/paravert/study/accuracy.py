@@ -29,12 +29,11 @@ PAPER_MEDIAN_IOU = {
 }
 SCORE_COLUMNS = (
     "subject", "stack_id", "slice", "muscle", "side", "iou", "dice", "pixels_truth",
-    "pixels_prediction", "held_out", "review_failed",
+    "pixels_prediction", "pixel_mm2", "held_out", "review_failed",
 )  # fmt: skip
 CONFIDENCE = 0.95
 NO_HELD_OUT = "No held-out subject has a manual mask"
 NO_AREAS = "No held-out subject has a manual mask with areas to compare"
-PIXEL_COLUMNS = ("subject", "stack_id", "pixels", "csa_mm2")
 PLACE_COLUMNS = (
     *("subject", "stack_id", "slice", "muscle", "side"),
     *("level_position", "position_mm", "slab_mm", "overlaps"),
@@ -163,50 +162,17 @@ def area_agreement(areas: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def scored_pixel_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel (mm2) of each stack of the subjects that have manual masks.
-
-    cohort: folder of the cohort tables; its table `slices` is read in parts. overlap: rows of the
-    cohort table `overlap`, one per slice, muscle and side with a manual mask; it says which
-    subjects to return. The columns are those of `pixel_areas`: subject, visit if subjects have
-    several scans, stack_id, pixel_mm2.
-    """
-    scored = set(overlap["subject"].unique())
-    parts = [
-        pixel_areas(part[part["subject"].isin(scored)])
-        for part in read_by_scan(cohort, codebook.SLICES, PIXEL_COLUMNS)
-    ]
-    found = [part for part in parts if len(part)]
-    return pd.concat(found or parts[:1], ignore_index=True)
-
-
-def pixel_areas(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the area of a pixel (mm2) of each stack, one row per stack.
-
-    slices: rows of the cohort table `slices` with the columns subject, stack_id, pixels and csa_mm2,
-    and visit if subjects have several scans. The area is the median, over the rows of a stack that
-    have pixels, of csa_mm2 divided by pixels. A stack without a segmented muscle has no row.
-    Columns: subject, visit if there is one, stack_id, pixel_mm2.
-    """
-    found = slices[slices["pixels"] > 0]
-    keys = [found[name] for name in (*scan_keys(found), "stack_id")]
-    areas = (found["csa_mm2"] / found["pixels"]).groupby(keys)
-    return areas.median().rename("pixel_mm2").reset_index()
-
-
-def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def paired_slice_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the area of each muscle in each slice by manual mask and by prediction, in mm2.
 
-    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `pixel_areas`; stacks that it lacks are left out. One row
-    per slice, muscle and side that is in the mask or the prediction; rows with review_failed (labels
+    overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask. One
+    row per slice, muscle and side that is in the mask or the prediction; rows with review_failed (labels
     that failed the review by eye) are left out. Columns: subject, muscle, side, truth_mm2,
     prediction_mm2. Visit, stack and slice are not kept: the areas are compared within a row or averaged
     per subject.
     """
     kept = overlap[~overlap["review_failed"].astype(bool)]
     shown = kept[(kept["pixels_truth"] > 0) | (kept["pixels_prediction"] > 0)]
-    shown = shown.merge(pixels, on=[*scan_keys(shown), "stack_id"])
     return pd.DataFrame(
         {
             "subject": shown["subject"],
@@ -218,16 +184,15 @@ def paired_slice_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFr
     )
 
 
-def subject_areas(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def subject_areas(overlap: pd.DataFrame) -> pd.DataFrame:
     """Return the mean area of each muscle of each subject by manual mask and by prediction, in mm2.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `pixel_areas`. One row per subject, muscle and side
-    (left, right, and both, the sum of the two means). Columns: subject, muscle, side, truth_mm2,
+    One row per subject, muscle and side (left, right, and both, the sum of the two means). Columns: subject, muscle, side, truth_mm2,
     prediction_mm2: means of the rows of `paired_slice_areas` of all scans of the subject. Side
     "both" has no row if a side is missing.
     """
-    return _with_both_sides(paired_slice_areas(overlap, pixels))
+    return _with_both_sides(paired_slice_areas(overlap))
 
 
 def _with_both_sides(areas: pd.DataFrame) -> pd.DataFrame:
@@ -240,38 +205,39 @@ def _with_both_sides(areas: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared_areas(
-    cohort: Path, overlap: pd.DataFrame, pixels: pd.DataFrame, level: StandardLevel
+    cohort: Path, overlap: pd.DataFrame, level: StandardLevel
 ) -> dict[str, pd.DataFrame]:
     """Return the areas of each subject by manual mask and by prediction, {level: data frame}.
 
     cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap` for subjects
-    that the network was not trained on. pixels: area of a pixel per stack, from `pixel_areas`.
-    level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
+    that the network was not trained on. level: the standard level, the vertebra or disc at which the study compares scans. Keys: "all
     slices", for means over all slices; before it, if `level.used` (at least 80 % of the subjects have
     values there), the name of the standard level, such as "L3/4", for areas interpolated there as in
     `level_areas.areas_at_levels`. The frames have the columns of `subject_areas`: subject, muscle,
     side (left, right, both), truth_mm2, prediction_mm2; a muscle and side that neither mask nor
     prediction shows has no row.
     """
-    found = {ALL_SLICES: subject_areas(overlap, pixels)}
+    found = {ALL_SLICES: subject_areas(overlap)}
     if not level.used:
         return found
-    return {level.name: _areas_at_level(cohort, overlap, pixels, level_number(level.name))} | found
+    return {level.name: _areas_at_level(cohort, overlap, level_number(level.name))} | found
 
 
-def _areas_at_level(
-    cohort: Path, overlap: pd.DataFrame, pixels: pd.DataFrame, level: float
-) -> pd.DataFrame:
-    """Return the areas at a level, see `subject_areas`, interpolated as in the table levels."""
-    keys = [*scan_keys(overlap), "stack_id"]
-    counts = overlap[~overlap["review_failed"].astype(bool)].merge(pixels, on=keys)
-    names = [*keys, "slice", "muscle", "side"]
+def _areas_at_level(cohort: Path, overlap: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return the areas at a level, see `subject_areas`, interpolated as in the table levels.
+
+    Slices without a mask are passed over: masks of every second slice are compared too.
+    """
+    counts = overlap[~overlap["review_failed"].astype(bool)]
+    slice_keys = [*scan_keys(overlap), "stack_id", "slice"]
+    names = [*slice_keys, "muscle", "side"]
     counts = counts[[*names, "pixels_truth", "pixels_prediction", "pixel_mm2"]]
     counts = counts.astype({"muscle": object, "side": object})
-    scored = set(counts["subject"])
+    scored, masked = set(counts["subject"]), counts[slice_keys].drop_duplicates()
     parts = []
     for part in read_by_scan(cohort, codebook.SLICES, PLACE_COLUMNS):
         own = part[part["subject"].isin(scored)].astype({"muscle": object, "side": object})
+        own = own.merge(masked, on=slice_keys)
         if own.empty:
             continue
         own = own.merge(counts, on=names, how="left").rename(columns={"stack_id": "stack"})

@@ -15,7 +15,6 @@ from paravert.study.accuracy import (
     area_agreement,
     compared_areas,
     held_out_rows,
-    scored_pixel_areas,
     table1_iou,
 )
 from paravert.study.change import MEASURES, change_table
@@ -98,7 +97,6 @@ def write_tables(
     change between the first and the last scan of each subject.
     """
     overlap = read_frame(cohort, codebook.OVERLAP, (*SCORE_COLUMNS, "pixels_truth2"))
-    pixels = scored_pixel_areas(cohort, overlap)
     muscles = read_frame(cohort, codebook.MUSCLE_TABLE, MEASURE_COLUMNS)
     subjects = read_frame(cohort, codebook.SUBJECT_TABLE)
     slice_levels = scored_slice_levels(cohort, overlap)
@@ -114,7 +112,7 @@ def write_tables(
         levels = read_frame(cohort, codebook.LEVEL_TABLE, LEVEL_COLUMNS)
         return visit_reliability(muscles, subjects, levels)
 
-    compared = compared_areas(cohort, held_out_rows(overlap), pixels, level)
+    compared = compared_areas(cohort, held_out_rows(overlap), level)
     made = {
         "table1_iou": table1_iou(held_out_rows(overlap), bootstrap_samples, seed),
         "cohort": cohort_description(first, muscles_once, level),
@@ -126,8 +124,8 @@ def write_tables(
         "agreement": area_agreement(compared),
         "reliability": pd.concat(
             [
-                mask_reliability(held_out_rows(overlap), pixels, slice_levels),
-                rater_reliability(overlap, pixels, slice_levels),
+                mask_reliability(held_out_rows(overlap), slice_levels),
+                rater_reliability(overlap, slice_levels),
                 *([of_visits()] if "visit" in ledger else []),
             ],
             ignore_index=True,

@@ -17,7 +17,6 @@ from paravert.study.accuracy import (
     SCORE_COLUMNS,
     compared_areas,
     held_out_rows,
-    scored_pixel_areas,
 )
 from paravert.study.centiles import CENTILE_TABLE
 from paravert.study.data_frames import ORDERED, read_frame, read_metadata
@@ -233,14 +232,13 @@ def read_cohort(folder: Path) -> Cohort:
     muscles = of_scans(_read(folder, codebook.MUSCLE_TABLE, CSA_COLUMNS), subjects)
     level = standard_level(muscles, levels, level_of_metadata(folder))
     held_out = held_out_rows(overlap)
-    pixels = scored_pixel_areas(folder, overlap)
     return Cohort(
         subjects=subjects,
         levels=levels,
         muscles=muscles,
         overlap=overlap,
         held_out=held_out,
-        compared=compared_areas(folder, held_out, pixels, level),
+        compared=compared_areas(folder, held_out, level),
         level=level,
         ledger=_read(folder, codebook.LEDGER),
         in_sheet=subjects_in_sheet(read_metadata(folder / "ledger.parquet")),

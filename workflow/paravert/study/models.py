@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 
 from paravert import codebook
-from paravert.study.accuracy import held_out_rows, scored_pixel_areas
+from paravert.study.accuracy import held_out_rows
 from paravert.study.claims import paper_claims, size_and_overlap
 from paravert.study.data_frames import read_by_scan, read_frame
 from paravert.study.inference import (
@@ -109,7 +109,8 @@ def fit_models(
         )
         if model is SEX_AND_AGE:
             weighted = weighted_contrasts(read_frame(cohort, codebook.LEDGER), data, fits)
-    sizes = size_and_overlap(scored_areas(cohort, overlap), bootstrap_samples, seed)
+    areas_mm2 = overlap["pixels_truth"] * overlap["pixel_mm2"]
+    sizes = size_and_overlap(overlap.assign(area_mm2=areas_mm2), bootstrap_samples, seed)
     contrasts += corrected(sizes)
     once = of_scans(data, first_scans(read_frame(cohort, codebook.SUBJECT_TABLE)))
     for outcome in OUTCOMES:
@@ -190,18 +191,3 @@ def _as_covariate(values: pd.Series) -> pd.Series:
     words = {True: "yes", False: "no"}
     texts = [None if pd.isna(value) else words.get(value, str(value)) for value in values]
     return pd.Series(texts, index=values.index, dtype=object)
-
-
-def scored_areas(cohort: Path, overlap: pd.DataFrame) -> pd.DataFrame:
-    """Return area (mm2, of the manual mask) and IoU per slice, muscle and side.
-
-    cohort: folder of the cohort tables. overlap: rows of the cohort table `overlap`, one per slice,
-    muscle and side with a manual mask. The result has one row for each. Columns: subject, muscle,
-    area_mm2 (of the manual mask; NaN if no muscle is segmented in the stack), iou (of the manual
-    mask and the labels, 0 to 1). Stack, slice and side are not kept: `claims.size_and_overlap`
-    needs the subject and muscle only.
-    """
-    keys = [*scan_keys(overlap), "stack_id"]
-    areas = overlap.merge(scored_pixel_areas(cohort, overlap), on=keys, how="left")
-    areas["area_mm2"] = areas["pixels_truth"] * areas["pixel_mm2"]
-    return areas[["subject", "muscle", "area_mm2", "iou"]]

@@ -53,34 +53,28 @@ RELIABILITY_COLUMNS = (
 )  # fmt: skip
 
 
-def mask_reliability(
-    overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
-) -> pd.DataFrame:
+def mask_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas between manual mask (first) and prediction (second).
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask.
-    pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels: level of each slice,
-    from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
+    slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side (left, right, both), with
     RELIABILITY_COLUMNS: intraclass correlations, standard error of measurement, Bland-Altman limits,
     equivalence. Rows with review_failed are left out. Levels: means over all slices, and over the
     slices nearest to each vertebra or disc; a vertebra or disc with fewer than two subjects has no row.
     """
-    tables = [_of_masks(overlap, pixels).assign(level=ALL_SLICES)]
+    tables = [_of_masks(overlap).assign(level=ALL_SLICES)]
     placed = overlap.merge(slice_levels, on=[*scan_keys(overlap), "stack_id", "slice"])
     for level, own in _by_level(placed):
-        tables.append(_compared(_of_masks(own, pixels)).assign(level=level))
+        tables.append(_compared(_of_masks(own)).assign(level=level))
     return pd.concat(tables, ignore_index=True).assign(source=MASKS, comparison=MASK_AND_NETWORK)
 
 
-def rater_reliability(
-    overlap: pd.DataFrame, pixels: pd.DataFrame, slice_levels: pd.DataFrame
-) -> pd.DataFrame:
+def rater_reliability(overlap: pd.DataFrame, slice_levels: pd.DataFrame) -> pd.DataFrame:
     """Return the reliability of areas between the manual masks of two raters, with RELIABILITY_COLUMNS.
 
     overlap: rows of the cohort table `overlap`, one per slice, muscle and side with a manual mask
     (first); those with pixels_truth2, of a second mask, are used, also where the network's labels
-    failed the review. pixels: area of a pixel per stack, from `accuracy.pixel_areas`. slice_levels:
-    level of each slice, from `scored_slice_levels`. One row per level, muscle and side. Empty without a
+    failed the review. slice_levels: level of each slice, from `scored_slice_levels`. One row per level, muscle and side. Empty without a
     second mask.
     """
     known = overlap.dropna(subset=["pixels_truth2"])
@@ -88,15 +82,14 @@ def rater_reliability(
         return pd.DataFrame(columns=list(RELIABILITY_COLUMNS))
     # The review is of the network's labels, not of the masks.
     both = known.assign(pixels_prediction=known["pixels_truth2"], review_failed=False)
-    found = mask_reliability(both, pixels, slice_levels)
+    found = mask_reliability(both, slice_levels)
     return found.assign(source=RATERS, comparison=TWO_RATERS)
 
 
-def _of_masks(overlap: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+def _of_masks(overlap: pd.DataFrame) -> pd.DataFrame:
     names = {"truth_mm2": "first", "prediction_mm2": "second"}
     pairs, slices = (
-        areas(overlap, pixels).rename(columns=names)
-        for areas in (subject_areas, paired_slice_areas)
+        areas(overlap).rename(columns=names) for areas in (subject_areas, paired_slice_areas)
     )
     return reliability(pairs, slices, "csa", "mm2")
 
