@@ -99,9 +99,9 @@ def scan_folder(path: Path) -> FolderScan:
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
     """Raise SubjectFault (unreadable-header) if an image file is empty or its first 132 bytes are 0.
 
-    files: all files of a folder. images: attributes of those that were read as images. A file that
-    was not read is regarded as an image file if its suffix is .dcm, or if its name equals that of
-    an image in the same folder once every run of hexadecimal digits is replaced by 0.
+    files: all files in and below a folder. images: attributes of those that were read as images. A
+    file that was not read is regarded as an image file if its suffix is .dcm, or if its name equals
+    that of an image in the same folder once every run of hexadecimal digits is replaced by 0.
     """
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}
