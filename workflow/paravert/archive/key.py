@@ -25,8 +25,9 @@ OWNER_ONLY = 0o600
 class Key:
     """Pseudonyms of people, read from the key file if it exists; new people get random ones.
 
-    path: of the key file (CSV with COLUMNS), which `write` writes. Raises InputError if the file
-    exists but is not a key file.
+    path: of the key file, which `write` writes: CSV with the columns subject (the pseudonym), visit,
+    source, patient_id, issuer_of_patient_id, examination, date (COLUMNS). Raises InputError if the
+    file exists but is not a key file.
     """
 
     def __init__(self, path: Path):

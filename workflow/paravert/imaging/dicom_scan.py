@@ -65,7 +65,7 @@ class FolderScan:
 
     @property
     def series(self) -> dict[str, list[Frame]]:
-        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, in the order of the file paths."""
+        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, both in the order of the file paths."""
         found: dict[str, list[Frame]] = defaultdict(list)
         for frame in self.frames:
             found[frame.header.series].append(frame)

@@ -37,12 +37,12 @@ SAME_CORNERS_MM = 0.3  # between the grids of two parts; see SHIFT_TOLERANCE_MM
 def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hashable, ...]]:
     """Return the keys of series in groups: the series of one Dixon acquisition together, others alone.
 
-    series: {key: attributes of its slices}. Its order is kept, within and between groups. Dixon
-    acquisition: series that each show one part (water, fat, in phase, ...) or one map, have the same
-    name apart from the part, and include water and fat; each shares with the first of them more
-    than half of the positions of whichever of the two has fewer. Name: SeriesDescription
-    (0008,103E). Map: computed values, such as a fat fraction. Maps of another name at the positions
-    of a Dixon acquisition are in no group. A series that holds several parts itself is alone.
+    series: {key: attributes of its slices}. Within a group its order is kept. Dixon acquisition:
+    series that each show one part (water, fat, in phase, ...) or one map, have the same name apart
+    from the part, and include water and fat; each shares with the first of them more than half of
+    the positions of whichever of the two has fewer. Name: SeriesDescription (0008,103E). Map:
+    computed values, such as a fat fraction. Maps of another name at the positions of a Dixon
+    acquisition are in no group. A series that holds several parts itself is alone.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}

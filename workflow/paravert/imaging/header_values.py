@@ -62,7 +62,8 @@ Readings = frozenset[str]  # one value decoded by each possible encoding; empty 
 def value_of(data: Dataset, keyword: str) -> object:
     """Return the value of a DICOM element as pydicom converts it; None if absent.
 
-    keyword: DICOM keyword, such as PixelSpacing. Conversions are cached: do not modify the value.
+    keyword: DICOM keyword, such as PixelSpacing, at the top level of `data`; nested sequences are not
+    searched. Conversions are cached: do not modify the value.
     Raises one of VALUE_ERRORS (pydicom's, such as ValueError) if the value is malformed.
     """
     element = data.get_item(_tag(keyword))
@@ -207,7 +208,10 @@ class FrameAttributes:
         return np.nan if found is None else found
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the one or more values of a keyword as texts in upper case; () if absent or malformed."""
+        """Return the values of a DICOM keyword as texts in upper case, from the first place that has it.
+
+        () if it is absent, or malformed there.
+        """
         return texts(self._place_of(keyword), keyword)
 
     def sequence(self, keyword: str) -> list[Dataset]:

@@ -174,7 +174,7 @@ def name_without_part(description: str) -> str:
     """Return what the descriptions of the parts of one Dixon acquisition have in common.
 
     description: SeriesDescription (0008,103E). Result: lower case, without the words that name a
-    part or map, and with only letters, digits and single blanks.
+    part or map, and with only letters, digits and single blanks: "t2 dixon" for "T2_DIXON_W".
     """
     words = MAP_WORDS.sub(" ", _words(MAP_FRONT.sub(" ", description.lower())))
     for patterns in (PART_WORDS, PLAIN_WORDS):
