@@ -170,7 +170,10 @@ class _Outputs:
             raise InputError(home, "no file may be written there, expected a folder for the sheet")
 
     def write_patterns(self, proposal: Proposal) -> None:
-        """Write series_description.yaml, or delete it if no subject has several axial series."""
+        """Write series_description.yaml, or delete it if no subject has several axial series.
+
+        proposal: the patterns, from `propose`.
+        """
         if not proposal.subjects:
             self.patterns.unlink(missing_ok=True)
             return

@@ -45,7 +45,10 @@ _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Return whether a file is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016)."""
+    """Return whether a file is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016).
+
+    header: attributes of the file.
+    """
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 

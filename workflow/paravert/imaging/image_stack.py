@@ -171,9 +171,9 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
-    Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with an earlier
-    stack, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices
-    from 0, from caudal to cranial.
+    Columns: stack and slice number, position (mm along the normal of the stack, from the LPS origin),
+    tilt, spacings, affine, rescale, overlap with an earlier stack, sequence, warnings. stacks: of
+    one subject. Stacks are numbered from 1, their slices from 0, from caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}

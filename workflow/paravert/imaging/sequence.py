@@ -153,8 +153,8 @@ def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
     "dixon-water", "dixon-fat", "in-phase", "opposed-phase", or "map" for values computed from the
-    parts, such as a fat fraction. Read from `image_type`, otherwise from the description; None if
-    that names several parts.
+    parts, such as a fat fraction. Read from `facts.image_type`, otherwise from `facts.description`;
+    None if that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:
