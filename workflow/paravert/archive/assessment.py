@@ -45,7 +45,8 @@ class Candidate:
 
     rows: indices of its series in `Assessment.series` of the examination. description:
     SeriesDescription (0008,103E), of the fat image of a Dixon acquisition. sequence: class of the
-    pulse sequence, one of `tables.SEQUENCES`. accepted: whether convert_dicom would accept it.
+    pulse sequence, one of `tables.SEQUENCES`. accepted: whether convert_dicom would accept it, by the
+    headers, if it were the only one.
     """
 
     rows: tuple[int, ...]
@@ -60,9 +61,10 @@ class Assessment:
 
     images: path of the folder or file for the column images of the sheet, as in the archive, not yet
     relative to the sheet; "" if the examination cannot be in the sheet. fault: the fault that
-    convert_dicom would raise; None if the headers show none. series: a dict per series, by SeriesNumber,
-    with the columns of series.csv that describe a series. candidates: its axial series, empty for NIfTI.
-    date, time: of the examination, as in the headers (YYYYMMDD, HHMMSS), the earliest; "" if unknown.
+    convert_dicom would raise; None if the headers show none. series: a dict per series, sorted by
+    SeriesNumber, with the columns of series.csv from folder to message. candidates: its axial series
+    and Dixon acquisitions, empty for NIfTI. date, time: of the file with the earliest date, as in its
+    header (YYYYMMDD, HHMMSS); "" if unknown.
     sex: "F", "M", or "" if unknown or headers differ. age_years: at the examination, at most 90; None if
     unknown or headers differ. birth_dates: all dates of birth in its headers (YYYYMMDD).
     """
@@ -86,9 +88,9 @@ class Assessment:
 def assess(index_file: Path, examination: Examination) -> Assessment:
     """Return what convert_dicom would do with a DICOM examination, by the headers in an index.
 
-    index_file: SQLite file of an `Index`, which holds the headers of all files of an archive.
-    examination: its folders and identifiers. A fault of the examination is in the result, not
-    raised.
+    index_file: SQLite file of an `Index`, which `Index.fill` has filled with the headers of all files
+    of the archive. examination: its folders and identifiers, from `group_examinations`. A fault of
+    the examination is in the result, not raised.
     """
     with Index(index_file) as index:
         files = index.files_of(examination.places)
@@ -109,7 +111,8 @@ def assess(index_file: Path, examination: Examination) -> Assessment:
 def assess_nifti(file: Path) -> Assessment:
     """Return what convert_dicom would do with a NIfTI file, which is read with its voxels.
 
-    A fault of the file is in the result, not raised. Candidates are empty; date, sex, age unknown.
+    file: its path in the archive, which becomes `images`. A fault of the file is in the result, not
+    raised. Candidates are empty; date, sex, age unknown.
     """
     row = {"folder": str(file.parent), "sequence": UNKNOWN, "accepted": YES}
     try:
@@ -170,9 +173,10 @@ def _is_below(path: Path, place: str) -> bool:
 def conversion_fault(files: Sequence[ArchiveFile]) -> SubjectFault | None:
     """Return the fault that convert_dicom would raise for these files; None if the headers show none.
 
-    files: of one examination, in any order, with their headers and the attributes of their slices.
-    No series_description is applied: several axial series give ambiguous-series. Headers do not
-    show pixels that are truncated, damaged, blank or differ between duplicates.
+    files: all that convert_dicom would read for one examination, in any order, also those that are
+    not DICOM, from `read_files`. No series_description is applied: several axial series give
+    ambiguous-series. Headers do not show pixels that are truncated, damaged, blank or differ
+    between duplicates.
     """
     ordered = sorted(files, key=lambda file: file.path)
     for file in ordered:

@@ -46,9 +46,9 @@ class Pattern:
 class Proposal:
     """Patterns for the configuration that choose one of several axial series, with numbers of subjects.
 
-    patterns: to configure, in this order. others: one pattern for each remaining description, the
-    most frequent first. subjects: number of subjects with several axial series. settled: number of
-    these for whom the patterns leave one series that convert_dicom accepts.
+    patterns: to configure, in this order. others: one pattern for each other description, by
+    descending number of subjects. subjects: number of subjects with several axial series. settled:
+    number of these for whom the patterns leave one series that convert_dicom accepts.
     """
 
     patterns: tuple[Pattern, ...]
@@ -78,11 +78,12 @@ def chosen_series(candidates: Sequence[Candidate], patterns: Sequence[str]) -> C
 def propose(examinations: Mapping[str, Sequence[Examination]]) -> Proposal:
     """Return the patterns for SeriesDescription that settle most subjects, the best first.
 
-    examinations: {subject: its examinations with several axial series, each a tuple of these
-    series}. Each pattern matches one whole description, in any case; at most 20. A pattern settles
-    a subject if it leaves one series, which convert_dicom accepts, in each of these examinations.
-    Method: greedy; each next pattern settles most of the subjects that are left, of equal ones T2
-    before T1, PD, STIR and others.
+    examinations: {subject: its examinations with several axial series, each a tuple of the
+    `Candidate` of each of these series}, from `competing_series`. Each pattern matches one whole
+    description, in any case; at most 20 patterns. Patterns settle a subject if they leave one series,
+    which convert_dicom accepts, in each of these examinations. Method: greedy; the next pattern is
+    the one that, after those before it, settles most of the subjects that are left, of equal ones
+    T2 before T1, PD, STIR and others.
     """
     kinds = Counter(tuple(sorted(set(e), key=repr)) for e in map(_alike, examinations.values()))
     having: dict[str, list[Kind]] = defaultdict(list)  # by pattern
@@ -149,7 +150,10 @@ def _is_settled(kind: Kind, patterns: Sequence[str]) -> bool:
 
 
 def as_configuration(proposal: Proposal) -> str:
-    """Return the text of a configuration file (YAML) with the proposed patterns, and counts as comments."""
+    """Return the text of a configuration file (YAML) that sets convert_dicom.series_description.
+
+    It lists the proposed patterns in order, with counts of subjects as comments; [] without patterns.
+    """
     lines = [
         "# Proposed by paravert make_sheet: choose one of several axial series by SeriesDescription.",
         f"# {proposal.subjects} subjects have several axial series; these patterns settle "

@@ -31,7 +31,8 @@ class Person(NamedTuple):
 class Examination:
     """The files of one person and one StudyInstanceUID (0020,000D).
 
-    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit.
+    person: the patient. name: StudyInstanceUID; without one, the folder; of NIfTI files the visit in
+    their path, "" if the pattern has none.
     places: pairs (identifiers in the headers, folder) of all its files. image_folders: folders of
     its images. own_folders: image folders, and folders above them, that hold no image of another
     examination. These three are empty for NIfTI. fault: the fault that convert_dicom would raise
@@ -47,7 +48,10 @@ class Examination:
 
     @property
     def folder(self) -> str:
-        """The common folder of its images, or of its files if it has no image; ValueError for NIfTI."""
+        """The deepest folder that holds all its images, or all its files if none is an image.
+
+        ValueError for NIfTI.
+        """
         return os.path.commonpath(self.image_folders or {folder for _, folder in self.places})
 
 
@@ -57,8 +61,8 @@ def group_examinations(found: Mapping[Study, Mapping[str, int]], archive: str) -
     found: {identifiers in the headers: {folder: number of images there}}, from `Index.folders`.
     archive: path of the archive's folder, which the folders in `found` begin with. Equal PatientIDs
     are one person if IssuerOfPatientID is the same, or is absent and only one issuer is known for
-    this PatientID. Files without StudyInstanceUID belong to the examination of the same person in
-    their folder if there is exactly one; otherwise they are an examination of their own.
+    this PatientID. Files without StudyInstanceUID belong to the examination of the same person that
+    has images in their folder, if there is exactly one; otherwise they are an examination of their own.
     """
     issuers: dict[str, set[str]] = defaultdict(set)
     for study in found:

@@ -105,7 +105,7 @@ def _state(path: str) -> tuple[int, int]:
 
 
 class Index:
-    """The headers of an archive's files, in a SQLite file. Close it, or use it in a `with` statement.
+    """The headers of an archive's files, in a SQLite file; a `with` statement closes it at its end.
 
     path: of the SQLite file; only its owner may read it. archive: folder that `fill` will read: the
     file is made if absent, and entries of another archive or another version of paravert are deleted;
@@ -143,8 +143,9 @@ class Index:
         """Read the headers of all files that are not in the index yet, with a progress bar.
 
         tree: files and folders of the archive; entries of files that are missing from it or have
-        changed are removed from the index first. workers: number of processes. Raises
-        ChildProcessError if one of them died; calling it again continues where it stopped.
+        changed are removed from the index first. workers: number of processes, 1 or more; 1 reads in
+        this process. Raises ChildProcessError if one of them died; calling it again continues where
+        it stopped.
         """
         done = {name for (name,) in self._base.execute("SELECT digest FROM chunks")}
         chunks = dict(_chunks(tree.files))
@@ -199,10 +200,10 @@ class Index:
         return sorted((file for files in found for file in files), key=lambda file: file.path)
 
     def others_below(self, folder: str) -> list[ArchiveFile]:
-        """Return the files in and below a folder without readable identifiers, sorted by path.
+        """Return the files without readable identifiers that lie in or below a folder, sorted by path.
 
-        They are not DICOM or are damaged. Folders that cannot be read are among them, with a fault.
-        folder: its path, as in the `Tree`.
+        They are not DICOM or are damaged. Folders that cannot be read are among them, as a file with
+        a fault. folder: its path, as in the `Tree`.
         """
         where = "patient_id IS NULL AND (folder = ? OR (folder > ? AND folder < ?))"
         found = self._select(where, (folder, f"{folder}/", f"{folder}0"))  # 0 follows / in ASCII

@@ -72,7 +72,7 @@ def make_sheet(
     Reads the headers of all files once, one row of the sheet per examination.
     People: PatientID and its issuer, under pseudonyms drawn at random.
     Examinations: StudyInstanceUID; numbered by date if somebody has several.
-    An interrupted run resumes.
+    An interrupted run resumes. With 0 workers there is one per core.
 
     Beside the sheet it writes:
     series.csv: every series, and whether conversion would take it. It holds
@@ -137,8 +137,9 @@ class _Outputs:
     def check(self, archive: Path, *, overwrite: bool) -> None:
         """Raise InputError if the archive is no folder or the sheet may not be written; make its folder.
 
-        It may not be within ./results, have the name of a file beside it, or replace a sheet without
-        `overwrite`, unless the index of an interrupted run is there.
+        archive: its path. The sheet may not be within ./results, nor be named series.csv, key.csv or
+        series_description.yaml. A sheet that is there already is only replaced if `overwrite` is True
+        or the index of an interrupted run is there.
         """
         if not os.path.isdir(archive):
             raise InputError(archive, "no such folder, expected the archive")
@@ -169,7 +170,10 @@ class _Outputs:
             raise InputError(home, "no file may be written there, expected a folder for the sheet")
 
     def write_patterns(self, proposal: Proposal) -> None:
-        """Write series_description.yaml, or delete it if no subject has several axial series."""
+        """Write series_description.yaml, or delete it if no subject has several axial series.
+
+        proposal: the patterns, from `propose`.
+        """
         if not proposal.subjects:
             self.patterns.unlink(missing_ok=True)
             return

@@ -155,7 +155,7 @@ def _runs(text: str) -> list[str]:
 def sheet_table(visits: Sequence[Visit], home: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and the rows of the subject sheet, one row (dict by column) per numbered visit.
 
-    visits: of all people, with pseudonyms, after `number_visits`; rows are in this order. home:
+    visits: of all people, with pseudonyms, after `number_visits`; the rows keep their order. home:
     folder of the sheet, to which the column images is relative. All cells are text, "" if unknown.
     The columns visit and years_since_first are only there if somebody has several visits. sex: "F"
     or "M", if all examinations of the person that tell it agree.

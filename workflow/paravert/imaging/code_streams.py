@@ -44,10 +44,10 @@ def size_fits(stream: bytes, syntax: UID, rows: int, columns: int, frame_bytes: 
     rows, columns: (0028,0010), (0028,0011).
     frame_bytes: length in bytes of the decoded frame, from the header.
 
-    False for any frame of more than 32 MiB. RLE streams declare no size: True if a stream of that
-    length can decode to `frame_bytes`. JPEG and JPEG-LS: False also for a damaged header. JPEG 2000,
-    by the syntax or by the first bytes of the stream: False also for a damaged header, several
-    components or more than 1024 tiles. Other syntaxes: True.
+    False, before all else, if `frame_bytes` is above 32 MiB. RLE streams declare no size: True if a
+    stream of that length can decode to `frame_bytes`. JPEG and JPEG-LS: False also for a damaged
+    header. JPEG 2000, by the syntax or by the first bytes of the stream: False also for a damaged
+    header, several components or more than 1024 tiles. Other syntaxes: True.
     """
     if frame_bytes > LARGEST_FRAME_BYTES:
         return False
@@ -119,8 +119,9 @@ def decode_rle(stream: bytes, rows: int, columns: int, allocated: int) -> np.nda
     stream: the compressed bytes of one frame. rows, columns: of the image. allocated: BitsAllocated
     (0028,0100): 8 gives uint8, 16 uint16, also if the values have a sign: the caller then views
     them as signed.
-    Returns None if the stream is damaged: a segment does not decode to exactly one byte per pixel.
-    Most decoders pad or truncate such a segment without an error. Source: DICOM PS3.5, annex G.
+    Returns None if the stream is damaged: its header is wrong, or a segment does not decode to
+    exactly one byte per pixel. Most decoders pad or truncate such a segment without an error.
+    Source: DICOM PS3.5, annex G.
     """
     segments = _segments(stream, allocated // 8)
     if segments is None:
@@ -194,8 +195,9 @@ WarningCallback = c.CFUNCTYPE(None, c.c_char_p, Pointer)
 class OpjComponent(c.Structure):
     """The leading fields of the C structure opj_image_comp_t of OpenJPEG: one colour component of an image.
 
-    w, h: columns and rows. prec: bits per pixel. sgnd: 1 if values are signed. data: int32, row by
-    row. The other fields are there for their offsets only.
+    w, h: columns and rows. prec: bits per pixel. sgnd: 1 if values are signed. data: pointer to
+    w x h values, int32, row by row; null without values. The other fields are there for their
+    offsets only.
     """
 
     _fields_ = (
@@ -238,9 +240,9 @@ SIGNATURES = {
 def openjpeg() -> dict[str, Callable]:
     """Return the C functions of the OpenJPEG library: {name without the prefix "opj_": ctypes function}.
 
-    The functions are those of SIGNATURES, which decode an image. The library is the one inside the
-    package pylibjpeg-openjpeg. Raises ImportError, OSError or AttributeError if it or one of the
-    functions is missing.
+    The functions are those of SIGNATURES, such as "read_header" and "decode". The library is the
+    one inside the package pylibjpeg-openjpeg. Raises ImportError, OSError or AttributeError if it
+    or one of the functions is missing.
     """
     import _openjpeg
 

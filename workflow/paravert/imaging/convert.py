@@ -65,8 +65,8 @@ def convert_dicom(
     Shard: the subjects that one job processes. Stack: parallel, evenly spaced slices. The files of
     a subject go to FOLDER/<subject>; the table (Parquet) has one row per subject, with a reason if
     its data cannot be used. A subject whose stored result is up to date is not converted again.
-    Raises InputError if a subject is not in the sheet or a decoder of compressed DICOM is not
-    installed.
+    With 0 workers the command converts in its own process. Raises InputError if a subject is not in
+    the sheet or a decoder of compressed DICOM is not installed.
     """
     check_decoders()
     patterns, source = list(series_description or []), label_sources.from_option(labels_from)
@@ -178,11 +178,13 @@ def read_images(
     series_description: regular expressions for SeriesDescription (0008,103E), tried in order while
         several axial series remain, each keeps those it matches, if any; DICOM only.
     water, fat: paths of NIfTI files of the Dixon parts on the voxels of `path`, from the sheet's
-        columns of these names; both or neither (None or "").
+        columns of these names; both or neither (None or "" each). The stack itself still shows
+        `path`; they are kept beside it.
 
     Raises SubjectFault with a reason code: no-dicom if the path is empty or there is no image,
-    dixon-parts-differ if only one of water and fat is given or their grids differ, and every fault
-    of a DICOM series or NIfTI file that makes its images unusable.
+    dixon-parts-differ if only one of water and fat is given, their grids differ from that of `path`,
+    or `path` has several stacks; and every fault of a DICOM series or NIfTI file that makes its
+    images unusable.
     """
     if bool(water) != bool(fat):
         given, lacking = ("water", "fat") if water else ("fat", "water")

@@ -48,7 +48,7 @@ def decode_in_process(stream: bytes, form: PixelFormat, decoder: str) -> np.ndar
     type of the format, or uint8 where the decoder returns one byte per pixel. None if the stream is
     damaged: the decoder refuses it or does not return one frame, or the process dies on it twice
     (once if it reaches its limit of processor time) but runs without it. Raises DecoderDied if the
-    process does not run at all, or was killed twice by SIGKILL (too little memory).
+    process does not run at all, or if SIGKILL ended the second try (too little memory).
     """
     names = decoder.encode(), form.syntax.encode()
     head = (form.rows, form.columns, form.allocated, form.stored, *names)

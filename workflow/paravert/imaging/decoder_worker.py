@@ -33,11 +33,11 @@ SECONDS = 1
 def serve() -> None:
     """Decode the frames that are requested on standard input until it is closed.
 
-    A request is a record of fixed size (REQUEST: pixel format, decoder, number of compressed
-    bytes). The compressed bytes are in a file shared with the parent process, whose descriptor is
-    sys.argv[1]. The answer on standard output (ANSWER) is the number of bytes of the pixel values,
-    which replace the compressed bytes in that file; 0 if the frame is damaged. A request with 0
-    bytes only asks whether the process runs; its answer is 0.
+    A request is a record of fixed size (REQUEST: rows, columns, bits, decoder, transfer syntax,
+    number of compressed bytes). The compressed bytes are in a file shared with the parent process,
+    whose descriptor is sys.argv[1]. The answer on standard output (ANSWER) is the number of bytes
+    of the pixel values, which replace the compressed bytes in that file; 0 if the frame is damaged.
+    A request with 0 bytes only asks whether the process runs; its answer is 0.
     """
     shared = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")

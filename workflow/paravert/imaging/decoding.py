@@ -64,8 +64,8 @@ def read_pixels(frames: Sequence[Frame]) -> FramePixels:
 
     frames: of one or several files, each of which is read once; `frame_fault` must have found no
     fault in them. Pixel values: (rows, columns), in the orientation of the file, MONOCHROME1 (small
-    values are bright) inverted, rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit integers
-    if slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted,
+    values are bright) inverted, then rescaled by RescaleSlope and RescaleIntercept; 8- or 16-bit
+    integers if slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted,
     lossy-compressed. Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels,
     unsupported-pixels, frame-count-mismatch.
     """
@@ -85,13 +85,13 @@ def read_frames(header: Header, frames: list[Frame]) -> tuple[list[np.ndarray], 
     """Return the pixel values of some frames of one DICOM file, and warnings about the file.
 
     header: attributes of the file, among them where its pixels are and how they are stored. frames:
-    slices of that file, without `frame_fault`. Call within `quiet_pydicom`, which silences
-    pydicom's warnings.
+    slices of that file, in which `frame_fault` finds no fault. Call in a `with quiet_pydicom()`
+    block, which silences pydicom's warnings.
 
     Values: one array (rows, columns) per frame, in the order of `frames` and the orientation of the
-    file. RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) are applied per frame;
-    MONOCHROME1 is inverted within the range of the stored bits. 8- or 16-bit integers if slope is 1
-    and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
+    file. MONOCHROME1 is inverted first, within the range of the stored bits; then RescaleSlope
+    (0028,1053) and RescaleIntercept (0028,1052) of each frame are applied. 8- or 16-bit integers if
+    slope is 1 and intercept 0, otherwise float64. Warnings: monochrome1-inverted, lossy-compressed.
 
     Raises SubjectFault: missing-pixels, truncated-pixels, undecodable-pixels, unsupported-pixels,
     frame-count-mismatch.

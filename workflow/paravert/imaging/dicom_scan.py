@@ -45,7 +45,10 @@ _TAGS = [Tag(keyword) for keyword in FILE_TAGS]
 
 
 def is_secondary_capture(header: Header) -> bool:
-    """Return whether a file is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016)."""
+    """Return whether a file is a secondary capture, such as a screenshot, by SOPClassUID (0008,0016).
+
+    header: attributes of the file.
+    """
     return f"{header.sop_class}.".startswith(f"{SECONDARY_CAPTURE}.")
 
 
@@ -65,7 +68,7 @@ class FolderScan:
 
     @property
     def series(self) -> dict[str, list[Frame]]:
-        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, in the order of the file paths."""
+        """{SeriesInstanceUID (0020,000E), "" if absent: its MR slices}, both in the order of the file paths."""
         found: dict[str, list[Frame]] = defaultdict(list)
         for frame in self.frames:
             found[frame.header.series].append(frame)
@@ -99,9 +102,9 @@ def scan_folder(path: Path) -> FolderScan:
 def check_empty_files(files: Sequence[Path], images: Sequence[Header]) -> None:
     """Raise SubjectFault (unreadable-header) if an image file is empty or its first 132 bytes are 0.
 
-    files: all files of a folder. images: attributes of those that were read as images. A file that
-    was not read is regarded as an image file if its suffix is .dcm, or if its name equals that of
-    an image in the same folder once every run of hexadecimal digits is replaced by 0.
+    files: all files in and below a folder. images: attributes of those that were read as images. A
+    file that was not read is regarded as an image file if its suffix is .dcm, or if its name equals
+    that of an image in the same folder once every run of hexadecimal digits is replaced by 0.
     """
     taken = {header.file for header in images}
     alike = {(file.parent, _name_pattern(file)) for file in taken}

@@ -37,12 +37,12 @@ SAME_CORNERS_MM = 0.3  # between the grids of two parts; see SHIFT_TOLERANCE_MM
 def acquisitions(series: Mapping[Hashable, Sequence[Frame]]) -> list[tuple[Hashable, ...]]:
     """Return the keys of series in groups: the series of one Dixon acquisition together, others alone.
 
-    series: {key: attributes of its slices}. Dixon acquisition: series that each show one part
-    (water, fat, in phase, ...) or one map, have the same name apart from the part, each share with
-    the first of them more than half of the positions of the smaller one, and include water and fat.
-    Name: SeriesDescription (0008,103E). Map: computed values, such as a fat fraction. Maps of
-    another name at the positions of a Dixon acquisition are in no group. A series that holds
-    several parts itself is alone.
+    series: {key: attributes of its slices}. Within a group its order is kept. Dixon acquisition:
+    series that each show one part (water, fat, in phase, ...) or one map, have the same name apart
+    from the part, and include water and fat; each shares with the first of them more than half of
+    the positions of whichever of the two has fewer. Name: SeriesDescription (0008,103E). Map:
+    computed values, such as a fat fraction. Maps of another name at the positions of a Dixon
+    acquisition are in no group. A series that holds several parts itself is alone.
     """
     places = {key: _places(frames) for key, frames in series.items()}
     names = {key: _name_of_part(frames) for key, frames in series.items()}
@@ -150,11 +150,12 @@ def _same_grid(one: FrameStack, other: FrameStack) -> bool:
 def cautions_of_part(
     name: str, stacks: Sequence[ImageStack], parts: Sequence[ImageStack]
 ) -> tuple[set[Caution], list[str]]:
-    """Return the warnings about the slices of a Dixon part, and sentences that say where it has its own.
+    """Return all warnings about the slices of a Dixon part, and sentences on those that only it has.
 
-    name: water or fat. stacks: of the subject. parts: stacks of the part on the same grids, in the
-    same order. The sentences are on warnings by the pixel values (CONTENT_CAUTIONS) that the slice
-    of the subject's own stack does not have.
+    name: water or fat, for the sentences. stacks: of the subject. parts: stacks of the part on the
+    same grids, in the same order. The sentences, one per warning, name the slices of the part that
+    have blank-slice or slice-unlike-neighbours (CONTENT_CAUTIONS) where the same slice of the
+    subject's stack does not.
     """
     found: set[Caution] = set()
     places: dict[Caution, list[str]] = defaultdict(list)
@@ -179,10 +180,11 @@ SAME_NIFTI_MM = 0.5  # between the corners of two grids without their origins: a
 def part_files(folder: Path) -> tuple[Path, Path] | None:
     """Return the NIfTI files (fat, water) in or below a folder, by their names; None unless both are there.
 
-    folder: the sheet's column images. A file is fat if one word of its name is fat or f, and water
-    if one is water, wat or w, in any case. Words are separated by anything but letters and digits.
-    Files with words of both, or a word such as mask, labels or pdff, are ignored. Raises
-    SubjectFault (ambiguous-series) if several files are fat or several are water, and both are there.
+    folder: path in the sheet's column images. A file is fat if one word of its name is fat or f,
+    and water if one is water, wat or w, in any case. Words are separated by anything but letters
+    and digits. Files with words of both, or a word such as mask, labels or pdff, are ignored.
+    Raises SubjectFault (ambiguous-series) if several files are fat or several are water, and both
+    are there.
     """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in files_at(folder, "images"):
@@ -208,10 +210,10 @@ def with_parts(images: Images, water: Path, fat: Path | None = None) -> Images:
     images: of one subject; not changed. water, fat: NIfTI files, which replace those that the stack
     may have; fat is None if the images themselves show fat. Matrix, spacing and directions must
     equal those of the stack. The origin may differ, as some conversions lose it: voxels are paired
-    by index; beyond 0.5 mm with the warning dixon-origins-differ and a note. The warnings about the
-    slices of water and fat are added. Raises SubjectFault: dixon-parts-differ if the grids differ or
-    there are several stacks, unreadable-header if there is no such file, and other reasons if it is
-    not a usable NIfTI image.
+    by index, and a distance of more than 0.5 mm gives the warning dixon-origins-differ and a note.
+    The warnings about the slices of water and fat are added. Raises SubjectFault:
+    dixon-parts-differ if the grids differ or there are several stacks, unreadable-header if there
+    is no such file, and other reasons if it is not a usable NIfTI image.
     """
     if len(images.stacks) > 1:
         raise SubjectFault(

@@ -66,7 +66,8 @@ class FrameStack:
     def affine_of(self, frame: Frame) -> np.ndarray:
         """Return the affine of one slice of the stack, 4 x 4, index (0, row, column, 1) to RAS in mm.
 
-        frame: one of `frames`. The affine has its own position, and the orientation of the stack.
+        frame: one of `frames`. The affine has the position of the frame and the orientation of the
+        stack.
         """
         affine = self.affine.copy()
         affine[:3, 3] = LPS_TO_RAS[:3, :3] @ (
@@ -80,10 +81,10 @@ def stack_frames(groups: Sequence[ParallelFrames]) -> tuple[list[FrameStack], se
 
     Stack: parallel, evenly spaced slices; a lone slice is a stack of 1. groups: from
     `group_frames`, without pixels. A group is split into stacks where slices are shifted within
-    their plane, and where their spacing changes. The stacks of all groups are sorted by z (LPS) of
-    their middle. Warnings: multi-stack, missing-slices, spacing-irregular, spacing-tag-missing,
-    spacing-tag-mismatch. Raises SubjectFault: ambiguous-contrast, bad-geometry-position,
-    duplicate-positions-conflict, too-few-slices.
+    their plane, and where their spacing changes. The stacks of all groups are in one list, by
+    ascending z (LPS) of their middle. Warnings: multi-stack, missing-slices, spacing-irregular,
+    spacing-tag-missing, spacing-tag-mismatch. Raises SubjectFault: ambiguous-contrast,
+    bad-geometry-position, duplicate-positions-conflict, too-few-slices.
     """
     _check_contrast([place for group in groups for place in group.places])
     _check_span([frame for group in groups for frame in group.frames])
@@ -240,9 +241,9 @@ def colliding_slices(stacks: Sequence[FrameStack]) -> list[list[bool]]:
 
     stacks: of one subject, in the order of `stack_frames`; each list follows the slices of its
     stack from caudal to cranial. Two slices collide if their image planes cross within both images,
-    or if they are parallel within 5 degrees and their slabs overlap by more than 5 % (slab: the
-    image plane, as thick as the stack's slice distance slab_mm). Muscle in a colliding slice would
-    be counted twice.
+    or if they are parallel within 5 degrees and their slabs overlap by more than 5 % of their mean
+    thickness (slab: the image, as thick as the stack's slice distance slab_mm). Muscle in a
+    colliding slice would be counted twice.
     """
     flags = []
     for number, stack in enumerate(stacks):

@@ -265,8 +265,9 @@ def frames_of(header: Header, data: Dataset) -> list[Frame]:
     """Return the frames of a DICOM file: one for a classic image, all in order for a multi-frame image.
 
     Frame: matrix, position and contrast of one slice, without pixels. header: attributes that the
-    frames share. data: data set of the file, up to the pixels. Malformed values are None in the
-    frames; raises one of READ_ERRORS or OSError (pydicom's) if a nested sequence is damaged.
+    frames share, from `header_of`. data: data set of the file, up to the pixels. [] if a multi-frame
+    image describes no frames. Malformed values are None in the frames; raises one of READ_ERRORS or
+    OSError (pydicom's) if a nested sequence is damaged.
     """
     multi = header.sop_class in MULTI_FRAME
     frames = attributes_of_frames(data) if multi else [FrameAttributes(data)]

@@ -32,7 +32,8 @@ def orthonormal_pair(right: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, n
 def cranial_normal(right: np.ndarray, down: np.ndarray) -> np.ndarray:
     """Return the unit normal of an image plane that points towards the head, LPS, (3,).
 
-    right, down: directions (3,) to the next column and row, LPS, of any length above 0.
+    right, down: directions (3,) to the next column and row, LPS, of any length above 0. A normal
+    that points neither to the head nor to the feet is that of the cross product right x down.
     """
     normal = np.cross(right, down)
     normal = normal / np.linalg.norm(normal)
@@ -76,7 +77,7 @@ def grid_corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the centres of the eight corner voxels of a grid, (8, 3), in the affine's coordinates.
 
     affine: 4 x 4, voxel index to coordinates in mm. shape: number of voxels along the three axes of
-    that index, in its order. The corners are in one order for all grids, from voxel (0, 0, 0).
+    that index, in its order. The corners begin with voxel (0, 0, 0); the last index varies fastest.
     """
     far = np.asarray(shape, float) - 1
     picks = np.array(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij")).reshape(3, -1)

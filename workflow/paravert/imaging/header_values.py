@@ -62,7 +62,8 @@ Readings = frozenset[str]  # one value decoded by each possible encoding; empty 
 def value_of(data: Dataset, keyword: str) -> object:
     """Return the value of a DICOM element as pydicom converts it; None if absent.
 
-    keyword: DICOM keyword, such as PixelSpacing. Conversions are cached: do not modify the value.
+    keyword: DICOM keyword, such as PixelSpacing, looked up at the top level of `data` only, not in
+    nested sequences. Conversions are cached: do not modify the value.
     Raises one of VALUE_ERRORS (pydicom's, such as ValueError) if the value is malformed.
     """
     element = data.get_item(_tag(keyword))
@@ -84,7 +85,10 @@ def _converted(element: RawDataElement, encodings: tuple[str, ...]) -> object:
 
 
 def sop_class(data: Dataset) -> str:
-    """Return SOPClassUID (0008,0016), otherwise MediaStorageSOPClassUID (0002,0002), otherwise ""."""
+    """Return SOPClassUID (0008,0016), otherwise MediaStorageSOPClassUID (0002,0002), otherwise "".
+
+    data: data set of a file; the second is read from its file meta information, if it has one.
+    """
     meta = getattr(data, "file_meta", None)
     return text(data, "SOPClassUID") or (text(meta, "MediaStorageSOPClassUID") if meta else "")
 
@@ -92,7 +96,8 @@ def sop_class(data: Dataset) -> str:
 def text(data: Dataset, keyword: str) -> str:
     """Return the value of a DICOM element as text, without outer blanks; "" if absent or malformed.
 
-    Several values are joined by backslashes, as in the file.
+    keyword: DICOM keyword, such as Manufacturer, looked up at the top level of `data` only. Several
+    values are joined by backslashes, as in the file.
     """
     try:
         value = value_of(data, keyword)
@@ -104,7 +109,10 @@ def text(data: Dataset, keyword: str) -> str:
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return the one or more values of a DICOM element as texts in upper case; () if absent or malformed."""
+    """Return the one or more values of a DICOM element as texts in upper case; () if absent or malformed.
+
+    keyword: DICOM keyword, such as ImageType, looked up at the top level of `data` only.
+    """
     try:
         value = value_of(data, keyword)
     except VALUE_ERRORS:
@@ -116,7 +124,10 @@ def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def is_present(data: Dataset, keyword: str) -> bool:
-    """Return whether a DICOM element is present and not empty or blank; its value may be malformed."""
+    """Return whether a DICOM element is present and not empty or blank; its value may be malformed.
+
+    keyword: DICOM keyword, such as Rows, looked up at the top level of `data` only.
+    """
     element = data.get_item(_tag(keyword))
     if element is None:
         return False
@@ -130,7 +141,8 @@ def is_present(data: Dataset, keyword: str) -> bool:
 def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None:
     """Return the numbers of a DICOM element, float64 (count,); None unless exactly `count` finite ones.
 
-    count: 2 or more; for a single number use `finite_number`.
+    keyword: DICOM keyword, such as PixelSpacing, looked up at the top level of `data` only. count: 2
+    or more; for a single number use `finite_number`.
     """
     try:
         values = np.asarray(value_of(data, keyword), dtype=float)
@@ -140,7 +152,10 @@ def finite_numbers(data: Dataset, keyword: str, count: int) -> np.ndarray | None
 
 
 def finite_number(data: Dataset, keyword: str) -> float | None:
-    """Return the number in a DICOM element; None if absent, or anything but one finite number."""
+    """Return the number in a DICOM element; None if absent, or anything but one finite number.
+
+    keyword: DICOM keyword, such as EchoTime, looked up at the top level of `data` only.
+    """
     try:
         value = value_of(data, keyword)
         found = math.nan if value is None else float(value)
@@ -150,7 +165,10 @@ def finite_number(data: Dataset, keyword: str) -> float | None:
 
 
 def whole_number(data: Dataset, keyword: str) -> int | None:
-    """Return the whole number in a DICOM element, 3 also for 3.0; None if absent or anything else."""
+    """Return the whole number in a DICOM element, 3 also for 3.0; None if absent or anything else.
+
+    keyword: DICOM keyword, such as Rows, looked up at the top level of `data` only.
+    """
     found = finite_number(data, keyword)
     return None if found is None or found != int(found) else int(found)
 
@@ -207,7 +225,10 @@ class FrameAttributes:
         return np.nan if found is None else found
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return the one or more values of a keyword as texts in upper case; () if absent or malformed."""
+        """Return the values of a DICOM keyword as texts in upper case, from the first place that has it.
+
+        () if it is absent, or malformed there.
+        """
         return texts(self._place_of(keyword), keyword)
 
     def sequence(self, keyword: str) -> list[Dataset]:
@@ -266,9 +287,9 @@ def _items_of(data: Dataset, keyword: str) -> list[Dataset]:
 def patient_readings(data: Dataset) -> tuple[Readings, ...]:
     """Return the readings of PatientID, PatientName and PatientBirthDate: one set of texts for each.
 
-    Readings of a value: the texts that its bytes give in each character encoding that DICOM
-    defines; empty if unknown. Some archives declare a wrong encoding or none, so that one name has
-    two forms.
+    data: data set of a file. Readings of a value: the texts that its bytes give in each character
+    encoding that DICOM defines; empty if unknown. Some archives declare a wrong encoding or none,
+    so that one name has two forms.
     """
     return tuple(_readings(data, keyword) for keyword in PERSON_TAGS)
 

@@ -59,8 +59,8 @@ class ImageStack:
     volume comes from: "positions" of the slices (always for NIfTI); of a single DICOM slice,
     "thickness" or "tag", see `slab_length`. water, fat: Dixon images on the same voxels, (slices,
     rows, columns), None if there are none; fat is also None if the volume itself shows fat.
-    part_affines: affines of the NIfTI files of water and fat, as that of the volume; they differ from
-    it in their origins only.
+    part_affines: affine of each NIfTI file of water or fat that was added to the stack, with the index
+    order of the volume's; they differ from it in their origins only. () if none was added.
     """
 
     volume: Volume
@@ -99,7 +99,8 @@ CONTENT_CAUTIONS = frozenset((Caution.BLANK_SLICE, Caution.SLICE_UNLIKE_NEIGHBOU
 def content_cautions(array: np.ndarray, spacing_mm: float) -> list[set[Caution]]:
     """Return the warnings about the pixel values of each slice of a stack, one set per slice.
 
-    array: (slices, rows, columns), in spatial order. spacing_mm: distance of neighbouring slices.
+    array: (slices, rows, columns), in spatial order from either end. spacing_mm: distance of
+    neighbouring slices.
     Warnings: blank-slice (all pixels have one value); slice-unlike-neighbours (looks damaged, see
     `unlike_neighbours`), only tested if spacing_mm is at most 10.
     """
@@ -113,9 +114,9 @@ def compact_array(slices: list[np.ndarray]) -> np.ndarray:
     """Return slices as one array (slices, rows, columns): int16 if it holds all values exactly, else float32.
 
     slices: real numbers, (rows, columns) each, one shape. Raises SubjectFault (unsupported-pixels)
-    for values that are not finite or exceed 1e10 in size, for a slice whose values all lie within
-    1e-10, and for a slice whose differences float32 would lose (an error above 0.1 % of its range).
-    A slice of one value is valid.
+    for values that are not finite or exceed 1e10 in size, for a slice whose largest and smallest
+    value differ, but by less than 1e-10, and for a slice whose differences float32 would lose (an
+    error above 0.1 % of its range). A slice of one value is valid.
     """
     if all(_fits_int16(slice_) for slice_ in slices):
         return np.stack(slices, dtype=np.int16, casting="unsafe")
@@ -170,9 +171,9 @@ def check_not_blank(stacks: tuple[ImageStack, ...]) -> None:
 def geometry_rows(stacks: tuple[ImageStack, ...]) -> list[dict]:
     """Return the rows of the table `tables.GEOMETRY` of one subject, one dict per slice.
 
-    Columns: stack and slice number, position, tilt, spacings, affine, rescale, overlap with an earlier
-    stack, sequence, warnings. stacks: of one subject. Stacks are numbered from 1, their slices
-    from 0, from caudal to cranial.
+    Columns: stack and slice number, position (mm along the normal of the stack, from the LPS origin),
+    tilt, spacings, affine, rescale, overlap with an earlier stack, sequence, warnings. stacks: of
+    one subject. Stacks are numbered from 1, their slices from 0, from caudal to cranial.
     """
     return [
         {"stack": number, "slice": index, **_row(stack, slice_)}
@@ -240,11 +241,12 @@ class _Features:
 def unlike_neighbours(array: np.ndarray) -> np.ndarray:
     """Return which slices of a stack differ from their neighbours as damaged slices do, bool (slices,).
 
-    array: (slices, rows, columns), in spatial order. Signs of damage: an edge across a slice, along
-    rows or columns, that the neighbours (up to two on each side) do not have there; or content that
-    differs from the neighbours by far more than the adjacent two differ from each other (at an end:
-    the next two slices). Not tested, thus False: slices of a single value, with less than half of
-    the contrast of a neighbour, with fewer than 40 rows or columns, or without neighbours.
+    array: (slices, rows, columns), in spatial order from either end. Signs of damage: an edge
+    across a slice, along rows or columns, that the neighbours (up to two on each side) do not have
+    there; or content that differs from the neighbours by far more than the adjacent two differ from
+    each other (at an end: the next two slices). Not tested, thus False: slices of a single value,
+    with less than half of the contrast of a neighbour, with fewer than 40 rows or columns, or
+    without neighbours.
     """
     features = [_features(slice_) for slice_ in array]
     return np.array([_is_unlike(index, features) for index in range(len(features))], dtype=bool)

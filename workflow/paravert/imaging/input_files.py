@@ -36,7 +36,7 @@ READ_ERRORS = (
 
 
 class PathKind(Enum):
-    """What is at a path: a file, a folder, or nothing (also a device or pipe)."""
+    """What is at a path: FILE, FOLDER, or NOTHING, also for a device, a pipe or a link that leads nowhere."""
 
     FILE = auto()
     FOLDER = auto()

@@ -76,7 +76,8 @@ def drawn_labels(truths: Iterable[np.ndarray]) -> np.ndarray:
 def pair_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return how many pixels have each pair of values in two label maps of one shape, int (9, 9).
 
-    Rows: value in the first map, columns: value in the second, both 0 to 8.
+    first, second: label maps, 0-8, such as one slice or a whole stack. Row of the result: value in
+    the first map; column: value in the second.
     """
     pairs = first.astype(np.uint8) * np.uint8(CLASSES) + second.astype(np.uint8)
     return np.bincount(pairs.ravel(), minlength=CLASSES**2).reshape(CLASSES, CLASSES)

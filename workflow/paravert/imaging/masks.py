@@ -50,8 +50,8 @@ def read_masks(
 
     Each mask must have the voxel grid of exactly one stack, or of one of its parts; a stack has one
     mask or none. A mask whose file is 0 everywhere is left out (warning mask-empty). Warning
-    mask-partial: a mask of the role labels is 0 in its file throughout some slice whose image is not
-    blank.
+    mask-partial, only if `role` is labels: a mask is 0 in its file throughout some slice whose image
+    is not blank.
 
     Raises SubjectFault: mask-grid-mismatch (also two masks on one grid, and a folder without NIfTI),
     mask-unknown-label, mask-side-mismatch (left and right swapped); and for an absent or damaged file

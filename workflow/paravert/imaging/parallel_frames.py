@@ -59,8 +59,8 @@ def group_frames(frames: Sequence[Frame]) -> list[ParallelFrames]:
     """Return the slices of a series in groups of one orientation, matrix and pixel spacing.
 
     frames: attributes of the slices, one or more in any order; `frame_fault` must have found no
-    fault in them. Slices of a group are not sorted. Those at one position stay together: the first
-    in `frames` is used, the others are its duplicates. Raises SubjectFault:
+    fault in them. Neither the groups nor the slices of a group are sorted. Slices at one position
+    stay together: the first in `frames` is used, the others are its duplicates. Raises SubjectFault:
     bad-geometry-orientation if orientations change gradually from slice to slice,
     inconsistent-matrix if slices of different matrices or pixel spacings interleave.
     """
@@ -171,7 +171,8 @@ def shift_clusters(in_plane: np.ndarray) -> list[np.ndarray]:
     """Return the indices of slices that lie straight above one another, one array (n,) per column of slices.
 
     in_plane: centres of parallel slices in their plane, (slices, 2), in mm. Positions that differ
-    by at most 0.15 mm are equal, directly or through other slices. Each array is ascending.
+    by at most 0.15 mm are equal, directly or through other slices. Each array is ascending, and the
+    arrays follow each other by their first index.
     """
     return _linked(len(in_plane), lambda one, others: _over(in_plane, one, others))
 
@@ -181,7 +182,8 @@ def same_places(heights: np.ndarray, in_plane: np.ndarray) -> list[np.ndarray]:
 
     heights, in_plane: centres of parallel slices along the normal, (slices,), and in the plane,
     (slices, 2), in mm. Positions are the same, directly or through other slices, within 0.05 mm
-    along the normal and 0.15 mm in the plane. Each array is ascending.
+    along the normal and 0.15 mm in the plane. Each array is ascending, and the arrays follow each
+    other by their first index.
     """
 
     def near(one: int, others: np.ndarray) -> np.ndarray:

@@ -38,7 +38,8 @@ class PixelModule:
 
     syntax: transfer syntax (0002,0010). offset: byte offset of the element PixelData (7FE0,0010) in
     the file; None if the file is deflated. implicit, little_endian: encoding of that element.
-    numbers: {keyword of PIXEL_NUMBERS: value}, None if absent or malformed. photometric:
+    numbers: {keyword of PIXEL_NUMBERS, such as BitsAllocated: value, None if absent or malformed}.
+    photometric:
     PhotometricInterpretation (0028,0004), "" if absent. offset_tables: values of the extended
     offset table and its lengths, (7FE0,0001) and (7FE0,0002); None if either is absent.
     """

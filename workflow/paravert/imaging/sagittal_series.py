@@ -29,11 +29,12 @@ def read_sagittal(scan: FolderScan, axial: Sequence[Frame]) -> tuple[Volume | No
 
     Returns (volume, None); (None, None) without a sagittal series; (None, sentence with the reason)
     if none can be used. The volume's array is (slices, rows, columns): slices from left to right,
-    rows towards the feet, columns towards the back; the stack of the series with most slices.
-    Sagittal: at least 3 slices, no localizer among them, all without `frame_fault` and with a normal
-    within 30 degrees of left-right. A series can be used if its frame of reference (0020,0052) is
-    known and that of all axial slices, and its slices form stacks and their pixels can be read. T2
-    is preferred to T1, STIR and others in this order, then the series with most slices.
+    rows towards the feet, columns towards the back. Of a series of several stacks, the volume is
+    the stack that has most slices. Sagittal: at least 3 slices, no localizer among them, all without
+    fault by `frame_fault` and with a normal within 30 degrees of left-right. A series can be used if its
+    frame of reference (0020,0052) is known and that of all axial slices, its slices form stacks,
+    and their pixels can be read. Of several such series: T2, otherwise T1, STIR, others; of one
+    class, the one with most slices.
     """
     sagittal = [frames for frames in scan.series.values() if _is_sagittal(frames)]
     if not sagittal:

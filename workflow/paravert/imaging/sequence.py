@@ -153,8 +153,8 @@ def dixon_part(facts: SequenceFacts) -> str | None:
     """Return which Dixon part an image shows by its header; None if it shows none.
 
     "dixon-water", "dixon-fat", "in-phase", "opposed-phase", or "map" for values computed from the
-    parts, such as a fat fraction. Read from `image_type`, otherwise from the description; None if
-    that names several parts.
+    parts, such as a fat fraction. Read from `facts.image_type`, otherwise from `facts.description`;
+    None if that names several parts.
     """
     marks, words = set(facts.image_type[2:]), _words(facts.description)
     if marks & MAPS:
@@ -174,7 +174,7 @@ def name_without_part(description: str) -> str:
     """Return what the descriptions of the parts of one Dixon acquisition have in common.
 
     description: SeriesDescription (0008,103E). Result: lower case, without the words that name a
-    part or map, and with only letters, digits and single blanks.
+    part or map, and with only letters, digits and single blanks: "t2 dixon" for "T2_DIXON_W".
     """
     words = MAP_WORDS.sub(" ", _words(MAP_FRONT.sub(" ", description.lower())))
     for patterns in (PART_WORDS, PLAIN_WORDS):

@@ -42,12 +42,13 @@ USUAL_SIGNAL = 1000.0  # an offset is judged relative to a signal of this size
 class SeriesPlane:
     """The plane of a series, and its slices that are measured if the series is chosen.
 
-    kind: AXIAL, OTHER (no axial slice), LOCALIZER or NOWHERE (no valid orientation). frames: of the
-    kind AXIAL, attributes of the axial slices and of those without a valid orientation; empty for
-    other kinds. tilts_deg: angle in degrees between the normal and the patient's long axis, of
-    every slice with a valid orientation, without those of ImageType LOCALIZER. steep_deg: the same,
-    of slices of an axial series that are excluded, as above 60. scouts: whether slices of ImageType
-    LOCALIZER are excluded from an axial series.
+    kind: "axial", "other" (no axial slice), "localizer" or "nowhere" (no valid orientation), see
+    `series_plane`. frames: of the kind axial, attributes of the axial slices and of those without a
+    valid orientation; empty for other kinds. tilts_deg: angle in degrees between the normal and the
+    patient's long axis, of every slice with a valid orientation, without those of ImageType
+    LOCALIZER. steep_deg: those of `tilts_deg` above 60, whose slices are excluded from an axial
+    series; empty for other kinds. scouts: whether slices of ImageType LOCALIZER are excluded from
+    an axial series.
     """
 
     kind: str
@@ -208,7 +209,7 @@ def _pick(
 def matching_series(
     descriptions: Mapping[Hashable, Collection[str]], patterns: Sequence[str]
 ) -> list[Hashable]:
-    """Return the series that regular expressions select, as a list of keys of `descriptions`.
+    """Return the series that regular expressions select: keys of `descriptions`, in its order.
 
     descriptions: {series: its SeriesDescriptions (0008,103E)}. patterns: tried in order while
     several series remain; each that matches any series keeps those it matches. A pattern may match

@@ -121,7 +121,7 @@ def qform_of(affine: np.ndarray) -> np.ndarray:
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
-    """Return which slices have one value only, bool (slices,).
+    """Return which slices are blank, all pixels of one value (any value, not only 0), bool (slices,).
 
     array: (slices, rows, columns).
     """
