@@ -269,7 +269,7 @@ def draw_spine(
     """Draw ligaments, canal, processes, vertebrae and discs of a sagittal slice into a picture, in place.
 
     column: the vertebral column: where they lie, and their sizes. rng: random shapes and defects.
-    side_mm: distance of the slice from the midline.
+    side_mm: distance of the slice from the midline, from 0, to either side.
     """
     line = rng.uniform(0.8, 2.2)
     levels = _along(FIRST_LEVEL + 0.1, 10.5)

@@ -101,10 +101,11 @@ _GROUPS = (
 def shape_deviations(rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Return random offsets of outlines' control points from the mean, {side: {muscle: offsets}}.
 
-    Each is float (points, 2), (x, y), 0 on average, for the points of `muscles.DRAWN` in their order,
-    in local coordinates of the left side (x to the left, y to the back): mirror the right outline
-    afterwards. Unit: square root of the drawn area, for multifidus and erector spinae of both muscles
-    together, because they share a septum.
+    Sides and muscles are those of `anatomy`. The offsets of a muscle are float (points, 2), (x, y), 0 on
+    average, for the points of `muscles.DRAWN` in their order, at every level, in local coordinates of the
+    left side (x to the left, y to the back): mirror the right outline afterwards. Unit: square root of the
+    area of the muscle's outline at the level, for multifidus and erector spinae of the sum of both
+    areas, because they share a septum.
     """
     deviations = {side: {} for side in SIDES}
     for muscles, correlation in _GROUPS:
