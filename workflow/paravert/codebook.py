@@ -401,9 +401,10 @@ COHORT_TABLES = (SLICES, LEVEL_TABLE, MUSCLE_TABLE, SUBJECT_TABLE, OVERLAP, SERI
 def tables_with(carried: Iterable[Column], visits: bool = False) -> tuple[Table, ...]:
     """Return the descriptions of the cohort tables of one study.
 
-    carried: descriptions of the sheet's columns that paravert does not define; they are added at
-    the end of `subjects` and `ledger`. visits: whether subjects have several scans; every table
-    then has the column `visit` after `subject`, and both are part of its key.
+    They are in the order of COHORT_TABLES. carried: descriptions of the sheet's columns that paravert
+    does not define; they are added at the end of the tables `subjects` and `ledger`. visits: whether
+    subjects have several scans; every table then has the column `visit` after `subject`, and both are
+    part of its key.
     """
     longer = {table.name for table in (SUBJECT_TABLE, LEDGER)}
     more = tuple(carried)

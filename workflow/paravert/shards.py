@@ -88,9 +88,9 @@ def work_through(
     the subject's files into the folder and returns its rows and warnings; the files are then moved
     to `folder/<subject>/`. If it raises SubjectFault or MemoryError, the subject is quarantined;
     any other exception fails the job. folder: holds a folder per subject. out: Parquet file of the
-    table. workers: number of worker processes, to which `do` is pickled; 0 computes in this
-    process. A subject whose stored result has the same fingerprint is not computed again. Raises
-    ChildProcessError, after all other subjects, if a worker process died.
+    table, in order of subject. workers: number of worker processes, to which `do` is pickled; 0
+    computes in this process. A subject whose stored result has the same fingerprint is not computed
+    again. Raises ChildProcessError, after all other subjects, if a worker process died.
     """
     shard = _Shard(STEPS[step_name], folder)
     jobs = shard.jobs(tasks)
@@ -226,7 +226,9 @@ def tasks_after(
 
     There is one task per subject that the previous step analysed. shard_table: the previous step's
     table. depends_on: function of a subject's name that returns, as a JSON-able dict, what its
-    result depends on besides the previous step's result; None if nothing.
+    result depends on besides the previous step's result; None if nothing. `Task.depends_on` is this
+    dict with the identity of the previous step's result under "upstream". Outcomes: quarantined
+    subjects included, in the order of the table.
     """
     outcomes = read_outcomes(shard_table)
     tasks = []
@@ -349,7 +351,11 @@ class _Shard:
     def overlapped(
         self, read: Callable, compute: Callable, write: Callable, jobs: Sequence[_Job]
     ) -> Iterator[Result]:
-        """Yield the result of each subject, see `overlapped_after`."""
+        """Yield the result of each subject: kept ones first, then the others in the order of jobs.
+
+        read, compute, write: called as read(task), compute(inputs), write(task, results, folder); two
+        threads read the next subject and write the one before while this one computes.
+        """
         waiting = []
         for job in jobs:
             kept = self._kept(self.store(job.task.subject), job)
@@ -388,7 +394,7 @@ class _Shard:
             expected = found.upstream
 
     def store(self, subject: str, step: Step | None = None) -> ResultStore:
-        """Return the store of a subject's result; step: None for this one."""
+        """Return the store of a subject's result of a step; step: None for the step of this shard."""
         step = step or self.step
         return ResultStore(self.folder / subject, step.name, step.record, step.owns)
 

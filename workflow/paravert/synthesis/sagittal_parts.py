@@ -94,7 +94,8 @@ class SagittalSpine:
         """Return the outline of a band along the column, (2 n, 2), (y, z) in mm.
 
         levels: (n,), from one end of the band to the other. front, behind: distances of its two
-        edges behind the axis in mm, (n,) or one for all; negative in front.
+        edges behind the axis in mm, (n,) or one for all; negative in front. The outline follows the
+        edge `front` in the order of levels, then the edge `behind` backwards.
         """
         axis, back = (
             np.column_stack([np.interp(levels, self.levels, values) for values in both.T])

@@ -20,7 +20,8 @@ from paravert.anatomy import SIDES
 def control_points(*rows: str, unit: float = 1.0) -> np.ndarray:
     """Return control points of outlines, float (rows, points, 2), each (x, y).
 
-    rows: one text per row, of "x,y" pairs separated by blanks. unit: factor of all coordinates.
+    rows: one text per row, of "x,y" pairs separated by blanks, equally many in each. unit: factor of all
+    coordinates.
     """
     return unit * np.array([[pair.split(",") for pair in row.split()] for row in rows], float)
 

@@ -106,8 +106,8 @@ def muscle_points(body: Body, plane: CutPlane, grid: PixelGrid, labels: np.ndarr
     """Return the muscle pixels of a plane through a body, with their positions relative to the spine.
 
     body: of the volunteer. plane: in coordinates of the body (LPS, mm, mid L3 at z = 0). grid: the
-    pixel centres, about the plane's centre. labels: (rows * columns,), label value of each pixel of
-    the grid, 0 outside muscle.
+    pixel centres, about the plane's centre. labels: int (rows * columns,), row by row, label value of
+    each pixel of the grid, 0 outside muscle. The result keeps this order, without the pixels that are 0.
     """
     inside = np.flatnonzero(labels)
     row, column = np.divmod(inside, grid.columns)

@@ -62,7 +62,7 @@ def ellipse(
 
 
 def mirrored(outline: np.ndarray) -> np.ndarray:
-    """Return an outline, (vertices, 2), with the sign of x changed: left becomes right."""
+    """Return a copy of an outline, (vertices, 2), with the sign of x changed: left becomes right."""
     return outline * (-1.0, 1.0)
 
 
