@@ -120,7 +120,7 @@ class SubjectFault(Exception):
 
     reason: code of the fault. message: what was found and what was expected, for tables and logs.
     It may contain tags, counts, millimetres and positions; never names, dates, identifiers, free
-    text or paths of the input.
+    text or paths of the input. Both are attributes.
     """
 
     def __init__(self, reason: Reason, message: str):

@@ -38,10 +38,11 @@ COHORT_RULES = (
 def shard_names(subjects: Sequence[str], subjects_per_shard: int) -> dict[str, str]:
     """Return {subject: name of its shard}; a shard is a group of subjects that one job processes.
 
-    subjects: names of all scans of the cohort. subjects_per_shard: mean size at most, from 1. The number
-    of shards is the smallest such power of two, so that it changes only when the cohort doubles; the
-    shard of a subject follows from a SHA-256 of its name, and the name of the shard is its number in
-    hexadecimal, with leading zeros. If subjects_per_shard is 1, the shard has the subject's name.
+    subjects: names of all scans of the cohort. subjects_per_shard: from 1; the mean size of a shard is
+    this at most. The number of shards is the smallest power of two that allows it, so that it changes
+    only when the cohort doubles; the shard of a subject follows from a SHA-256 of its name, and the name
+    of the shard is its number in hexadecimal, with leading zeros. If subjects_per_shard is 1, the shard
+    has the subject's name.
     """
     if subjects_per_shard == 1:
         return {subject: subject for subject in subjects}
@@ -56,7 +57,7 @@ def shard_plan(
     """Return {shard: its subjects}, both sorted; a shard is a group of subjects that one job processes.
 
     subjects: names of all scans of the cohort (the subject, or subject_visit in a sheet with
-    visits). subjects_per_shard: mean size at most, as in `shard_names`. selection: names of the scans
+    visits). subjects_per_shard: largest mean size of a shard, for `shard_names`. selection: names of the scans
     to process, comma-separated; empty for all. Other scans and shards without a selected scan are left
     out; a selection does not move a subject to another shard. sheet: its name, for the message of
     InputError, which is raised for a selected name that is not in subjects.

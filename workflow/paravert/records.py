@@ -31,11 +31,10 @@ class Outcome:
 
     subject: name of the scan. status: ANALYSED ("analysed") or QUARANTINED ("quarantined"). fingerprint:
     SHA-256 (hexadecimal) of the step's name and version and of all that the result depends on, from
-    `plan.result_fingerprint`.
-    warnings: codes (errors.Caution). stage: name of the step that quarantined the subject, and
-    reason: its code (errors.Reason); both None if analysed. message: details of the reason or of a
-    warning; None if there are none. identity: fingerprint of the earliest result that had the same
-    files; by default the result's own. Later steps depend on the identity, so they keep their
+    `plan.result_fingerprint`. warnings: codes (errors.Caution). stage: name of the step that quarantined
+    the subject, and reason: its code (errors.Reason); both None if analysed. message: details of the
+    reason or of a warning; None if there are none. identity: fingerprint of the earliest result that had
+    the same files; by default the result's own. Later steps depend on the identity, so they keep their
     results if this step makes the same files again.
     """
 

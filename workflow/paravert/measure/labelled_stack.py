@@ -33,8 +33,9 @@ class LabelledStack:
     normal, towards the head. tilt_deg: (slices,), angle in degrees between slice normal and the
     body's long axis. slab_mm: (slices,), length along the normal by which a slice's area is
     multiplied for its volume: distance of slice centres, or thickness of a single slice. overlaps:
-    (slices,) bool, whether a slice cuts a stack of lower number. row_spacing_mm, column_spacing_mm:
-    distance between the centres of adjacent rows, and of adjacent columns. not_labelled: {(muscle,
+    (slices,) bool, whether a slice cuts a slice of a stack of lower number, so that volumes leave it
+    out. row_spacing_mm, column_spacing_mm: distance between the centres of adjacent rows, and of
+    adjacent columns. not_labelled: {(muscle,
     side)} that the source of the labels does not contain, so that their measures are unknown.
     header_sequence: class of the sequence by the header, one of tables.SEQUENCES; "unknown" if
     slices differ. Raises ValueError if labels and geometry differ in the number of slices.

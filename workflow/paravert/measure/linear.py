@@ -109,11 +109,11 @@ def reference_surfaces(
     """Return the signals of lean muscle and of fat over a stack, (lean, fat), as surfaces.
 
     Lean is the mode of the darker muscle pixels; fat is the mode of the brighter pixels outside the
-    muscles, within 15 mm of them in the slice; Otsu's threshold of both sets together separates darker
-    from brighter. Of each set at most 10,000 pixels of every second row and column are used. image:
-    (slices, rows, columns). labels: label map of that shape, 0 outside the muscles. spacing_mm:
-    distance between rows, and between columns. Raises NoReference ("no-lean-reference",
-    "no-fat-reference") if fewer than 50 pixels of either lie near its mode.
+    muscles, within 15 mm of them in the slice; Otsu's threshold of both sets together, without what is
+    darker than muscle, separates darker from brighter. Of each set at most 10,000 pixels of every second
+    row and column are used. image: (slices, rows, columns). labels: label map of that shape, 0 outside
+    the muscles. spacing_mm: distance between rows, and between columns. Raises NoReference
+    ("no-lean-reference", "no-fat-reference") if fewer than 50 pixels of either lie near its mode.
     """
     coarse = (slice(None), slice(None, None, GRID_STEP), slice(None, None, GRID_STEP))
     muscle = labels[coarse] > 0
