@@ -354,8 +354,7 @@ class _Shard:
     ) -> Iterator[Result]:
         """Yield the result of each subject: kept ones first, then the others in the order of jobs.
 
-        read, compute, write: called as read(task), compute(inputs), write(task, results, folder); two
-        threads read the next subject and write the one before while this one computes.
+        Called as read(task), compute(inputs), write(task, results, folder); only compute in this thread.
         """
         waiting = []
         for job in jobs:
